@@ -1,0 +1,1 @@
+"""The benchmark harness: frozen features, probes, controls, records."""

@@ -1,0 +1,122 @@
+"""The exceptions of eofm. Catch `EofmError` to catch them all.
+
+    EofmError
+    ├── SpecError       a spec, recipe or table that contradicts itself
+    ├── SpecMismatch    imagery that does not fit a recipe (`.kind` says in what)
+    ├── PixelError      pixels that contradict what was declared about them
+    ├── DataError       a file or folder that cannot be read as what it should be
+    │   ├── RasterError     a raster: missing, truncated, of another shape
+    │   ├── LabelError      a land-cover map or label table
+    │   └── StoreError      a packed store: half written, foreign, damaged
+    ├── ConfigError     settings that cannot be obeyed
+    ├── WeightsError    weights or a card that do not fit the architecture
+    └── TrainingError   a run that cannot go on (NaN loss, collapse, too little data)
+
+Every message says what was found, what was expected, where, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class EofmError(Exception):
+    """Base of all errors raised on purpose by eofm.
+
+    Args:
+        problem: What went wrong, in one sentence.
+        found: What was there.
+        expected: What should have been there.
+        where: File, window, key or card.
+        remedy: What the user can do.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        found: object = None,
+        expected: object = None,
+        where: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.problem = problem
+        self.found = found
+        self.expected = expected
+        self.where = where
+        self.remedy = remedy
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        parts = {
+            "found": self.found,
+            "expected": self.expected,
+            "where": self.where,
+            "remedy": self.remedy,
+        }
+        lines = [f"  {name + ':':9} {value}" for name, value in parts.items() if value is not None]
+        return "\n".join([self.problem, *lines])
+
+
+class SpecError(EofmError):
+    """A spec, recipe or table contradicts itself."""
+
+
+class MismatchKind(StrEnum):
+    """In what an `ImageSpec` and a `Recipe` disagree."""
+
+    SENSOR = "sensor"
+    BANDS = "missing-band"
+    UNIT = "unit"
+    SIZE = "size"
+    NORMALIZATION = "normalization"
+    UNUSED_WAIVER = "unused-waiver"
+
+
+class SpecMismatch(EofmError):  # noqa: N818 (the name is the sentence users read)
+    """Imagery does not fit a recipe; `kind` says in what."""
+
+    def __init__(
+        self,
+        kind: MismatchKind,
+        problem: str,
+        *,
+        found: object = None,
+        expected: object = None,
+        where: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.kind = kind
+        super().__init__(problem, found=found, expected=expected, where=where, remedy=remedy)
+
+
+class PixelError(EofmError):
+    """Pixels contradict what was declared about them."""
+
+
+class DataError(EofmError):
+    """A file or folder cannot be read as what it should be."""
+
+
+class RasterError(DataError):
+    """A raster is missing, truncated, or of another shape than its neighbours."""
+
+
+class LabelError(DataError):
+    """A land-cover map or a label table is not what its scheme says."""
+
+
+class StoreError(DataError):
+    """A packed store is half written, foreign or damaged."""
+
+
+class ConfigError(EofmError):
+    """Settings cannot be obeyed."""
+
+
+class WeightsError(EofmError):
+    """Weights or their card do not fit the architecture."""
+
+
+class TrainingError(EofmError):
+    """A run cannot go on."""

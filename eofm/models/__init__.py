@@ -1,0 +1,1 @@
+"""Plain networks, the adaptation of foreign weights to them, and encoders with their recipe."""

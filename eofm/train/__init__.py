@@ -1,0 +1,1 @@
+"""Pretraining: two views, the LightningModule, the run directory."""
