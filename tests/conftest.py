@@ -1,0 +1,30 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+import torch
+
+mpl.use("Agg")
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real imagery, or a skip that says where it was looked for."""
+    root = Path(os.environ.get("EOFM_REAL_DATA", "../shared/data"))
+    root = root if root.is_absolute() else (REPOSITORY / root).resolve()
+    if not (root / "README.md").is_file():
+        pytest.skip(f"no real imagery at EOFM_REAL_DATA={root}")
+    return root
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A seeded source of randomness; nothing draws from the global state."""
+    return torch.Generator().manual_seed(0)
