@@ -1,0 +1,210 @@
+"""Settings of `eofm pretrain`, grouped by what they may change. Standard library only.
+
+`data`, `model`, `method`, `augment` and `optim` change the result; `run` does not.
+Choices and defaults that the SoftCon paper (arXiv 2405.20462) leaves open stay selectable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from eofm.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to train on.
+
+    Args:
+        store: Packed store (`eofm pack ...`). Without one, a synthetic world is written and packed.
+        world: Folder of the synthetic world and its store; made once, then used again.
+        scenes: Locations in the synthetic world, four seasons each.
+        size: Window size of the synthetic world in pixels at 10 m; a multiple of 12.
+        sensor: Sensor of the synthetic world to train on.
+        seed: Seed of the synthetic world and of the held-out split.
+        holdout: Share of the locations kept out of training for the linear probe.
+        unlabelled: Leave unlabelled scenes out (`drop`), or keep them in the hard term only.
+    """
+
+    store: str | None = None
+    world: str = "worlds/demo"
+    scenes: int = 200
+    size: int = 120
+    sensor: Literal["s2-l1c", "s1-grd"] = "s2-l1c"
+    seed: int = 0
+    holdout: float = 0.2
+    unlabelled: Literal["drop", "hard-only"] = "drop"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What to train, and what it eats.
+
+    Args:
+        architecture: Name of a ViT: see `eofm.models.vit`.
+        weights: Where training starts: a DINOv2 state dict (.pth, .safetensors) or a folder written
+            by an earlier run's export. Without it, from random weights.
+        input_init: How the input layer is made from RGB weights. `random` is the paper's choice.
+        position: How the position embedding is interpolated to the working grid.
+        size: Input size in pixels; a multiple of the patch size.
+        pooling: Which output becomes the embedding.
+        normalization: `two-sigma` maps mean ± 2 std to [0, 1] as SoftCon's README does.
+        quantise: Keep the 8-bit rounding of that README.
+        statistics: `published` constants of the sensor, or those of the `store`'s training split.
+    """
+
+    architecture: str = "vit-tiny-14"
+    weights: str | None = None
+    input_init: Literal["random", "rgb-matched", "mean", "timm"] = "random"
+    position: Literal["dinov2", "timm"] = "dinov2"
+    size: int = 112
+    pooling: Literal["cls", "mean"] = "cls"
+    normalization: Literal["two-sigma", "zscore"] = "two-sigma"
+    quantise: bool = True
+    statistics: Literal["published", "store"] = "published"
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """The SoftCon objective: hard InfoNCE term plus soft multi-label term.
+
+    Args:
+        tau: Temperature of the hard term.
+        soft_tau: Temperature of the soft term.
+        soft_weight: Weight λ of the soft term; 0 leaves MoCo-v3.
+        soft_form: Binary cross entropy, cross entropy, or mean squared error.
+        similarity: Similarity of two multi-label vectors.
+        mask_ratio: Share of the student's tokens that are dropped.
+        symmetric: Use both directions (student of view 1 with teacher of view 2, and back).
+        momentum: Teacher momentum at the start; a cosine takes it to 1.
+        hidden: Hidden width of projector and predictor.
+        dim: Width of the contrastive embedding.
+        head_norm: Normalisation inside the heads.
+    """
+
+    tau: float = 0.2
+    soft_tau: float = 0.2
+    soft_weight: float = 1.0
+    soft_form: Literal["bce", "ce", "mse"] = "bce"
+    similarity: Literal["cosine", "jaccard"] = "cosine"
+    mask_ratio: float = 0.7
+    symmetric: bool = True
+    momentum: float = 0.99
+    hidden: int = 512
+    dim: int = 128
+    head_norm: Literal["bn", "ln", "none"] = "bn"
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """The two random views of a scene; parameters are drawn per sample.
+
+    Args:
+        scale: Smallest and largest share of the area a random resized crop keeps.
+        flips: Horizontal and vertical flips. For Sentinel-1 they alter the look direction.
+        brightness: Largest additive change, in normalised units.
+        contrast: Largest relative change.
+        colour_probability: Probability of brightness and of contrast. Not used for Sentinel-1.
+        gray_probability: Probability that all bands become their mean. Not used for Sentinel-1.
+        blur_probability: Probability of a Gaussian blur.
+        blur_sigma: Smallest and largest standard deviation of the blur in pixels.
+        engine: `fused` carries out kornia's draws as two matrix products per sample; `kornia` is the
+            slower reference it agrees with.
+    """
+
+    scale: tuple[float, float] = (0.2, 1.0)
+    flips: bool = True
+    brightness: float = 0.4
+    contrast: float = 0.4
+    colour_probability: float = 0.8
+    gray_probability: float = 0.2
+    blur_probability: float = 0.5
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    engine: Literal["fused", "kornia"] = "fused"
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimisation.
+
+    Args:
+        epochs: Passes over the training scenes.
+        batch: Scenes per step; every other scene of the batch is a negative.
+        lr: Peak learning rate per 256 scenes: the rate used is lr * batch / 256.
+        weight_decay: Not applied to biases, norms, LayerScale, CLS and position parameters.
+        warmup: Share of the steps with a linear warm-up.
+        clip: Largest gradient norm.
+        seed: Of weights, order, views and masks.
+    """
+
+    epochs: int = 30
+    batch: int = 64
+    lr: float = 1.5e-3
+    weight_decay: float = 0.1
+    warmup: float = 0.1
+    clip: float = 3.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How and where to run. Nothing here changes the result.
+
+    Args:
+        out: Run folder. Default: runs/pretrain-<date>-<time>.
+        resume: Continue the run in `out` from its last checkpoint.
+        precision: Number format; `auto` is bf16-mixed on a GPU that has it and float32 elsewhere.
+        accelerator: `auto`, `cpu` or `gpu`.
+        threads: CPU threads; 0 leaves the choice to torch.
+        figures: Draw figures at the end.
+    """
+
+    out: str | None = None
+    resume: bool = False
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    threads: int = 0
+    figures: bool = True
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Continual pretraining by soft contrastive learning (SoftCon, arXiv 2405.20462)."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("data.holdout", self.data.holdout, 0.0, 0.9),
+            ("method.mask_ratio", self.method.mask_ratio, 0.0, 0.99),
+            ("method.momentum", self.method.momentum, 0.0, 1.0),
+            ("optim.warmup", self.optim.warmup, 0.0, 1.0),
+            ("augment.colour_probability", self.augment.colour_probability, 0.0, 1.0),
+            ("augment.gray_probability", self.augment.gray_probability, 0.0, 1.0),
+            ("augment.blur_probability", self.augment.blur_probability, 0.0, 1.0),
+        ):
+            _require(low <= value <= high, name, value, f"{low:g} to {high:g}")
+        for name, value in (
+            ("optim.epochs", self.optim.epochs),
+            ("optim.lr", self.optim.lr),
+            ("method.tau", self.method.tau),
+            ("method.soft_tau", self.method.soft_tau),
+            ("data.scenes", self.data.scenes),
+            ("model.size", self.model.size),
+        ):
+            _require(value > 0, name, value, "a positive number")
+        _require(self.optim.batch > 1, "optim.batch", self.optim.batch, "2 or more: negatives")
+        _require(self.method.soft_weight >= 0, "method.soft_weight", self.method.soft_weight, ">= 0")
+        low, high = self.augment.scale
+        _require(0 < low <= high <= 1, "augment.scale", self.augment.scale, "0 < low <= high <= 1")
+
+
+def _require(holds: bool, name: str, found: object, expected: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name} is out of range", found=found, expected=expected, where=name)
