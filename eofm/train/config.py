@@ -208,3 +208,18 @@ class PretrainConfig:
 def _require(holds: bool, name: str, found: object, expected: str) -> None:
     if not holds:
         raise ConfigError(f"{name} is out of range", found=found, expected=expected, where=name)
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """A checkpoint becomes an encoder that `eofm.load_encoder` reads.
+
+    Args:
+        checkpoint: Checkpoint of a run, such as runs/mine/checkpoints/last.ckpt.
+        to: Folder to write weights.safetensors and card.json into.
+        branch: Which of the two networks.
+    """
+
+    checkpoint: str = field(metadata={"positional": True})
+    to: str
+    branch: Literal["teacher", "student"] = "teacher"

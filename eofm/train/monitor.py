@@ -1,0 +1,96 @@
+"""Progress of a run: what a linear probe makes of the embeddings, and lines for a log.
+
+The probe is fitted on labelled scenes of the training locations and scored on labelled scenes
+of held-out locations, through the same `Encoder.embed` that users call.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from eofm.data.pack import Store
+from eofm.models.encoder import Encoder
+from eofm.preprocess import to_grid
+from eofm.progress import LINE_EVERY_S
+
+EMBED_BATCH: Final = 64
+
+
+def embed_rows(encoder: Encoder, store: Store, rows: Sequence[int]) -> Tensor:
+    """Return the embeddings of `rows`, float32 (N, D), on the CPU."""
+    parts = []
+    for start in range(0, len(rows), EMBED_BATCH):
+        imagery = to_grid(store.images(list(rows[start : start + EMBED_BATCH])))
+        parts.append(encoder.embed(imagery).cpu())
+    return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class ProbeScore:
+    """What a linear probe on frozen embeddings reaches on held-out scenes.
+
+    Args:
+        name: Which encoder.
+        ap_macro: Average precision, mean over the classes that occur.
+        ap_micro: Average precision of all scene-class pairs together.
+        per_class: Average precision of each class, None where it does not occur.
+        dim: Width of the embedding.
+    """
+
+    name: str
+    ap_macro: float
+    ap_micro: float
+    per_class: tuple[float | None, ...]
+    dim: int
+
+
+class LogLines(L.Callback):
+    """A plain line now and then, for logs and pipes, where a bar would be noise."""
+
+    def __init__(self) -> None:
+        self._start = self._due = 0.0
+        self._first = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Start the clock."""
+        self._start = time.monotonic()
+        self._due = self._start
+        self._first = trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,  # noqa: ARG002
+        outputs: object,  # noqa: ARG002
+        batch: tuple[object, ...],
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Write a line when one is due, and at the end."""
+        now = time.monotonic()
+        done, total = trainer.global_step, int(trainer.estimated_stepping_batches)
+        if now < self._due and done < total:
+            return
+        self._due = now + LINE_EVERY_S
+        seconds = (now - self._start) / max(done - self._first, 1)
+        size = len(batch[1])  # type: ignore[arg-type]
+        loss = float(trainer.callback_metrics.get("loss", torch.tensor(float("nan"))))
+        line = (
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, step {done}/{total}, "
+            f"loss {loss:.3f}, {size / seconds:.0f} scenes/s, {(total - done) * seconds:.0f} s left"
+        )
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def dominant_class(fractions: np.ndarray) -> np.ndarray:
+    """Return the index of the class that covers most of each scene: (N, K) -> (N,)."""
+    dominant: np.ndarray = np.argmax(fractions, axis=1)
+    return dominant

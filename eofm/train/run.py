@@ -1,0 +1,212 @@
+"""`eofm pretrain`: from a store to encoders, a table and figures, in one folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+import warnings
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
+
+from eofm.data.pack import Store
+from eofm.errors import ConfigError
+from eofm.models.adapt import InputInit, PositionRecipe
+from eofm.models.encoder import Encoder, load_encoder
+from eofm.models.start import start_from
+from eofm.recipe import Recipe
+from eofm.softcon import mean_label_similarity
+from eofm.train.config import PretrainConfig
+from eofm.train.datamodule import StoreDataModule
+from eofm.train.demo import demo_store
+from eofm.train.export import OBJECTIVE, export_trunk, make_card
+from eofm.train.folder import RunFolder, config_hash, environment, open_folder
+from eofm.train.module import PretrainModule, settings_of
+from eofm.train.monitor import LogLines
+from eofm.train.recipe import make_recipe, training_plan
+from eofm.train.report import Report, write_report
+
+LICENCE: Final = "Apache-2.0"
+
+
+def pretrain(config: PretrainConfig) -> Report:
+    """Train an encoder, export it, and say what it is worth.
+
+    Args:
+        config: All settings; the folder gets a copy.
+
+    Returns:
+        The report, whose text is the table.
+
+    Raises:
+        ConfigError: If the settings cannot be obeyed.
+        StoreError: If the store is half written or damaged.
+        WeightsError: If the weights to start from do not fit.
+        TrainingError: If there is too little data, or the loss is not finite.
+    """
+    started = time.monotonic()
+    precision, accelerator = choose_device(config)
+    folder, config = open_folder(config)
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    store = Store(config.data.store) if config.data.store else demo_store(config.data)
+    L.seed_everything(config.optim.seed, verbose=False)
+    data = StoreDataModule(store, config.data, config.optim.batch, config.optim.seed)
+    recipe = make_recipe(store, data.train_rows.tolist(), config.model)
+    module, origin = _module(config, store, data, recipe)
+    if not config.run.resume:
+        facts = json.dumps(environment(accelerator), indent=2) + "\n"
+        folder.write("environment.json", facts)
+        folder.write("plan.txt", module.preprocess.plan.describe() + "\n")
+        init = make_card(module.card, recipe, f"initialisation: {origin}")
+        export_trunk(module.method.student.trunk, init, folder.export / "init")  # type: ignore[arg-type]
+    _say(_opening(store, data, module, origin))
+    seconds = _fit(module, data, folder, config, precision, accelerator)
+    encoders = _export(module, recipe, folder, config.optim.epochs)
+    report = write_report(folder, store, data, module, encoders, config, seconds)
+    folder.done.touch()
+    _say(f"done in {time.monotonic() - started:.0f} s; everything is in {folder.path}")
+    return report
+
+
+def choose_device(config: PretrainConfig) -> tuple[str, str]:
+    """Return (precision, accelerator) in Lightning's words.
+
+    Raises:
+        ConfigError: If a GPU is asked for and there is none, or bfloat16 on a CPU that emulates it:
+            measured at a thirtieth of the speed of float32.
+    """
+    gpu = torch.cuda.is_available() and config.run.accelerator != "cpu"
+    if config.run.accelerator == "gpu" and not gpu:
+        raise ConfigError("there is no GPU", where="run.accelerator", remedy="use auto or cpu")
+    if config.run.precision == "auto":
+        return ("bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"), (
+            "gpu" if gpu else "cpu"
+        )
+    if config.run.precision == "bf16-mixed" and not gpu and not _cpu_has_bf16():
+        raise ConfigError(
+            "this CPU has no bfloat16 arithmetic",
+            found="run.precision=bf16-mixed on a CPU without AVX512-BF16 or AMX",
+            expected="32-true",
+            remedy="leave run.precision at auto",
+        )
+    return config.run.precision, "gpu" if gpu else "cpu"
+
+
+def _cpu_has_bf16() -> bool:
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and any(
+        word in flags.read_text() for word in ("avx512_bf16", "amx_bf16")
+    )
+
+
+def _module(
+    config: PretrainConfig, store: Store, data: StoreDataModule, recipe: Recipe
+) -> tuple[PretrainModule, str]:
+    generator = torch.Generator().manual_seed(config.optim.seed)
+    trunk, origin = start_from(
+        config.model.weights,
+        config.model.architecture,
+        recipe,
+        generator,
+        input_init=InputInit(config.model.input_init),
+        positions=PositionRecipe(config.model.position),
+    )
+    settings = settings_of(config)
+    mean = 0.5
+    if settings.soft_weight > 0:
+        mean = mean_label_similarity(store.labels(data.train_rows.tolist()), settings.similarity)
+    plan = training_plan(store.spec, recipe)
+    card = _card_facts(config, store, data)
+    return PretrainModule(trunk, config, plan, recipe, mean, card), origin
+
+
+def _card_facts(config: PretrainConfig, store: Store, data: StoreDataModule) -> dict[str, Any]:
+    made_up = " (synthetic, not observed)" if store.synthetic else ""
+    return {
+        "name": Path(config.run.out or "eofm").name,
+        "architecture": config.model.architecture,
+        "positions": config.model.position,
+        "objective": OBJECTIVE,
+        "training_data": f"packed store {store.path.name}{made_up}, {store.spec.sensor}",
+        "counts": {
+            "scenes": len(store),
+            "train": len(data.train_rows),
+            "held_out": len(data.test_rows),
+        },
+        "synthetic": store.synthetic,
+        "licence": LICENCE,
+        "config_hash": config_hash(config),
+    }
+
+
+def _opening(store: Store, data: StoreDataModule, module: PretrainModule, origin: str) -> str:
+    size = sum(p.numel() for p in module.method.student.trunk.parameters())  # type: ignore[attr-defined]
+    kind = "SYNTHETIC scenes" if store.synthetic else "scenes"
+    return (
+        f"{len(data.train_rows)} {kind} to train on, {len(data.test_rows)} labelled ones held out "
+        f"(whole locations), {store.spec.sensor}, {len(store.spec.bands)} bands\n"
+        f"{module.config.model.architecture}, {size / 1e6:.1f} M parameters, from {origin}"
+    )
+
+
+def _fit(
+    module: PretrainModule,
+    data: StoreDataModule,
+    folder: RunFolder,
+    config: PretrainConfig,
+    precision: str,
+    accelerator: str,
+) -> float:
+    """Train; return the seconds it took."""
+    checkpoints = ModelCheckpoint(
+        dirpath=folder.checkpoint.parent, filename="last", save_top_k=1, every_n_epochs=1,
+        enable_version_counter=False,
+    )  # fmt: skip
+    progress: Callback = RichProgressBar() if sys.stderr.isatty() else LogLines()
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    trainer = L.Trainer(
+        max_epochs=config.optim.epochs,
+        accelerator=accelerator,
+        devices=1,
+        precision=precision,  # type: ignore[arg-type]
+        gradient_clip_val=config.optim.clip,
+        logger=CSVLogger(folder.path, name="", version="", flush_logs_every_n_steps=20),
+        callbacks=[checkpoints, progress],
+        log_every_n_steps=1,
+        enable_progress_bar=isinstance(progress, RichProgressBar),
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=folder.path,
+    )
+    last = folder.checkpoint if config.run.resume and folder.checkpoint.is_file() else None
+    began = time.monotonic()
+    with warnings.catch_warnings():
+        # reading a batch from the map takes less than handing it over from another process
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty")
+        trainer.fit(module, datamodule=data, ckpt_path=None if last is None else str(last))
+    module.to("cpu")
+    return time.monotonic() - began
+
+
+def _export(
+    module: PretrainModule, recipe: Recipe, folder: RunFolder, epochs: int
+) -> dict[str, Encoder]:
+    """Write student and teacher; return them with the initialisation."""
+    encoders = {"initialisation": load_encoder(folder.export / "init")}
+    for name, branch in (("student", module.method.student), ("teacher", module.method.teacher)):
+        card = make_card(module.card, recipe, f"{name} after {epochs} epochs")
+        encoders[name] = export_trunk(branch.trunk, card, folder.export / name)  # type: ignore[arg-type]
+    return encoders
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
