@@ -56,7 +56,7 @@ VERBS: Final[Mapping[str, Verb]] = {
             "eofm pack tiles --images DIR --sensor s2-l1c --unit dn \\",
             "    --landcover DIR_OR_TIF --scheme terramesh --window 112 --stride 56 --out STORE",
             "eofm pack tiles --images DIR --sensor s1-rtc --unit db --out STORE",
-            "eofm pack tiles ... --unit dn --unit_of '{\"609U*\": \"dn-offset1000\"}'",
+            'eofm pack tiles ... --unit dn --unit_of \'{"609U*": "dn-offset1000"}\'',
         ),
     ),
     "pack ssl4eo": Verb(
@@ -196,7 +196,7 @@ def parse(name: str, words: Sequence[str]) -> object:
     class Formatter(DefaultHelpFormatter):
         """Keep the line breaks of the examples."""
 
-        def _fill_text(self, text: str, width: int, indent: str) -> str:  # noqa: ARG002
+        def _fill_text(self, text: str, width: int, indent: str) -> str:
             return "\n".join(indent + line for line in text.splitlines())
 
     examples = "\n".join(f"  {line}" for line in verb.examples)

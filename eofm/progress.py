@@ -67,10 +67,8 @@ def _bar(iterable: Iterable[T], description: str, total: int | None) -> Iterator
 def _lines(iterable: Iterable[T], description: str, total: int | None) -> Iterator[T]:
     start = time.monotonic()
     due = start + LINE_EVERY_S
-    done = 0
-    for item in iterable:
+    for done, item in enumerate(iterable, 1):
         yield item
-        done += 1
         now = time.monotonic()
         if now >= due:
             due = now + LINE_EVERY_S

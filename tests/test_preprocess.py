@@ -66,8 +66,7 @@ def test_golden_pixels_of_two_sigma() -> None:
 
 
 def readme_normalise(dn: np.ndarray, mean: float, std: float) -> np.ndarray:
-    """The law of the SoftCon README in numpy, written from its description: scale mean ± 2 std to
-    0..255, clip, cast to uint8, divide by 255."""
+    """The law of the SoftCon README in numpy: mean ± 2 std to 0..255, clip, cast, divide by 255."""
     low, high = mean - 2 * std, mean + 2 * std
     scaled = (dn - low) / (high - low) * 255.0
     return np.clip(scaled, 0, 255).astype(np.uint8) / 255.0
@@ -104,7 +103,7 @@ def test_zscore_is_the_named_alternative() -> None:
 
 
 def test_golden_pixels_of_resizing() -> None:
-    """A 4 x 4 ramp shrinks to values worked out by hand (antialiased weights 3:3:1 from the edge)."""
+    """A 4 x 4 ramp shrinks to values worked out by hand (antialiased: weights 3:3:1)."""
     ramp = torch.arange(16.0).view(1, 1, 4, 4)
 
     plain = resize(ramp, (2, 2), Kernel.BILINEAR, antialias=False)
@@ -150,9 +149,7 @@ def test_stored_order_never_matters(order: list[int], seed: int) -> None:
 
 @given(st.integers(1, 64), st.integers(1, 64), st.permutations(list(S2)), st.integers(1, 13))
 @settings(max_examples=50, deadline=None)
-def test_a_plan_ends_at_the_recipe(
-    source: int, target: int, bands: list[str], count: int
-) -> None:
+def test_a_plan_ends_at_the_recipe(source: int, target: int, bands: list[str], count: int) -> None:
     """Every legal plan ends with the recipe's bands, size and unit, and is a pure function."""
     spec = replace(SPEC, size=(source, source))
     stats = STATS.select(bands[:count])
@@ -192,7 +189,7 @@ def test_one_scene_in_any_unit_gives_one_result(reflectance: float, unit: Unit) 
 @given(st.floats(-50, 30))
 @settings(max_examples=25, deadline=None)
 def test_decibels_and_power_are_inverse(decibel: float) -> None:
-    """dB -> power -> dB returns to where it started."""
+    """From dB to power and back returns to where it started."""
     there = convert_unit(torch.tensor([decibel]), Unit.DB, Unit.POWER)
 
     assert pytest.approx(decibel, abs=1e-4) == convert_unit(there, Unit.POWER, Unit.DB).item()

@@ -28,10 +28,10 @@ class RandomBandMean(K.IntensityAugmentationBase2D):
 
     def apply_transform(
         self,
-        input: Tensor,  # noqa: A002 (kornia's name)
-        params: dict[str, Tensor],  # noqa: ARG002
-        flags: dict[str, object],  # noqa: ARG002
-        transform: Tensor | None = None,  # noqa: ARG002
+        input: Tensor,
+        params: dict[str, Tensor],
+        flags: dict[str, object],
+        transform: Tensor | None = None,
     ) -> Tensor:
         """Return the band mean in every band."""
         return input.mean(dim=1, keepdim=True).expand_as(input)
@@ -125,7 +125,10 @@ class Views(nn.Module):
 
 def translate(parameters: list[ParamItem], device: torch.device) -> ViewParameters:
     """Express kornia's draw of `Views.draws` in the terms of the fused engine."""
-    data = {item.name.rsplit("_", 1)[0]: item.data for item in parameters}
+    data: dict[str, dict[str, Tensor]] = {
+        item.name.rsplit("_", 1)[0]: item.data  # type: ignore[misc]  # a dict for every plain op
+        for item in parameters
+    }
     on = {name: values["batch_prob"] > 0.5 for name, values in data.items()}
     box = data["RandomResizedCrop"]["src"].long()  # corners (x, y) clockwise, the last included
 

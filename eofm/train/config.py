@@ -109,7 +109,7 @@ class AugmentConfig:
         gray_probability: Probability that all bands become their mean. Not used for Sentinel-1.
         blur_probability: Probability of a Gaussian blur.
         blur_sigma: Smallest and largest standard deviation of the blur in pixels.
-        engine: `fused` carries out kornia's draws as two matrix products per sample; `kornia` is the
+        engine: `fused` makes kornia's draws by two matrix products per sample; `kornia` is the
             slower reference it agrees with.
     """
 
@@ -200,7 +200,9 @@ class PretrainConfig:
         ):
             _require(value > 0, name, value, "a positive number")
         _require(self.optim.batch > 1, "optim.batch", self.optim.batch, "2 or more: negatives")
-        _require(self.method.soft_weight >= 0, "method.soft_weight", self.method.soft_weight, ">= 0")
+        _require(
+            self.method.soft_weight >= 0, "method.soft_weight", self.method.soft_weight, ">= 0"
+        )
         low, high = self.augment.scale
         _require(0 < low <= high <= 1, "augment.scale", self.augment.scale, "0 < low <= high <= 1")
 

@@ -57,7 +57,9 @@ def export_trunk(trunk: ViT, card: Card, directory: Path) -> Encoder:
         pooling=card.recipe.pooling,
         positions=card.positions,
     )
-    load_strict(copy, {k: v.detach().cpu().clone() for k, v in trunk.state_dict().items()}, card.name)
+    load_strict(
+        copy, {k: v.detach().cpu().clone() for k, v in trunk.state_dict().items()}, card.name
+    )
     encoder = Encoder(copy, card)
     save_encoder(encoder, directory)
     return encoder
@@ -113,7 +115,9 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint:
         raise WeightsError(
             "this checkpoint was not written by eofm pretrain",
-            found=", ".join(map(str, list(checkpoint)[:8])) if isinstance(checkpoint, dict) else "?",
+            found=", ".join(map(str, list(checkpoint)[:8]))
+            if isinstance(checkpoint, dict)
+            else "?",
             expected=f"a key {CHECKPOINT_KEY!r} with the recipe",
             where=path,
         )

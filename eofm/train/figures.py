@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,14 +22,14 @@ def _new(width: float, height: float, rows: int, columns: int) -> tuple[Figure, 
 
 
 def read_metrics(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return each column of Lightning's metrics.csv as (steps, values), gaps left out."""
+    """Return each metric of a run's metrics.jsonl as (steps, values)."""
     columns: dict[str, list[tuple[float, float]]] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if value and name not in {"step", "epoch"}:
-                    columns.setdefault(name, []).append((float(row["step"]), float(value)))
-    return {name: tuple(np.array(points).T) for name, points in columns.items()}  # type: ignore[misc]
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        for name, value in row.items():
+            if name not in {"step", "epoch"}:
+                columns.setdefault(name, []).append((float(row["step"]), float(value)))
+    return {name: tuple(np.array(points).T) for name, points in columns.items()}
 
 
 def loss_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
@@ -71,7 +71,8 @@ def principal_plane(embedding: Tensor) -> np.ndarray:
     if plane.shape[1] < 2:
         plane = torch.nn.functional.pad(plane, (0, 2 - plane.shape[1]))
     sign = torch.sign(plane.gather(0, plane.abs().argmax(dim=0, keepdim=True)))
-    return (plane * torch.where(sign == 0, torch.ones_like(sign), sign)).numpy()
+    signed: np.ndarray = (plane * torch.where(sign == 0, torch.ones_like(sign), sign)).numpy()
+    return signed
 
 
 def embedding_map(
@@ -127,7 +128,9 @@ def draw_mask(rgb: Tensor, kept: Tensor | None, patch: int) -> Tensor:
     return torch.where(cells[..., None], rgb, 0.12 * rgb + 0.05)
 
 
-def view_sheet(columns: Mapping[str, Sequence[Tensor]], captions: Sequence[str], title: str) -> Figure:
+def view_sheet(
+    columns: Mapping[str, Sequence[Tensor]], captions: Sequence[str], title: str
+) -> Figure:
     """Draw one row per scene: the scene, its two views, and the view the student sees.
 
     Args:

@@ -50,7 +50,7 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         """Loss terms and schedules per step."""
-        return self.path / "metrics.csv"
+        return self.path / "metrics.jsonl"
 
     @property
     def export(self) -> Path:
@@ -196,7 +196,7 @@ def _commit() -> str | None:
     here = Path(__file__).parent
     try:
         done = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"],  # noqa: S607 (git of the PATH)
+            ["git", "-C", str(here), "rev-parse", "HEAD"],
             capture_output=True,
             text=True,
             check=True,

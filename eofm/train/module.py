@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import lightning as L
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -58,6 +59,7 @@ class PretrainModule(L.LightningModule):
         recipe: What the network eats; goes into every checkpoint.
         mean_similarity: Mean label similarity of the training scenes.
         card: Fields of the export's card that the checkpoint must carry.
+        generator: Source of the heads' initial weights.
     """
 
     def __init__(
@@ -68,12 +70,13 @@ class PretrainModule(L.LightningModule):
         recipe: Recipe,
         mean_similarity: float,
         card: Mapping[str, Any],
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.config = config
         self.recipe = recipe
         self.card = dict(card)
-        self.method = softcon.SoftCon(trunk, settings_of(config), mean_similarity)
+        self.method = softcon.SoftCon(trunk, settings_of(config), generator, mean_similarity)
         self.preprocess = Preprocess(plan)
         self.views = Views(
             recipe.size[0],
@@ -90,7 +93,7 @@ class PretrainModule(L.LightningModule):
             imagery = self.preprocess(to_grid(native))
             return imagery, self.views(imagery.pixels), self.views(imagery.pixels)
 
-    def training_step(self, batch: tuple[NativeImagery, Labels], batch_idx: int) -> Tensor:  # noqa: ARG002
+    def training_step(self, batch: tuple[NativeImagery, Labels], batch_idx: int) -> Tensor:
         """Return the loss of one batch.
 
         Raises:
@@ -119,9 +122,10 @@ class PretrainModule(L.LightningModule):
                 "lr": torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"]),
             },
             batch_size=len(labels),
+            prog_bar=False,
         )
-        self.log("loss_bar", output.loss.detach(), prog_bar=True, logger=False)
-        return output.loss
+        loss: Tensor = output.loss
+        return loss
 
     def _momentum(self) -> float:
         total = int(self.trainer.estimated_stepping_batches)
@@ -131,7 +135,7 @@ class PretrainModule(L.LightningModule):
         self,
         epoch: int,
         batch_idx: int,
-        optimizer: Optimizer,
+        optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         """Take the step, then move the teacher."""

@@ -6,10 +6,12 @@ of held-out locations, through the same `Encoder.embed` that users call.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import lightning as L
@@ -53,6 +55,46 @@ class ProbeScore:
     dim: int
 
 
+class MetricsFile(L.Callback):
+    """Appends what a step logged to a JSON-lines file; a resumed run goes on after its checkpoint.
+
+    (Lightning's CSV logger deletes the file of the run it resumes.)
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Drop the lines of steps that will be taken again."""
+        if not self.path.is_file():
+            return
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:  # a killed run may have left half a line
+                if json.loads(line)["step"] <= trainer.global_step:
+                    kept.append(line + "\n")
+            except ValueError:
+                continue
+        self.path.write_text("".join(kept), encoding="utf-8")
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Write one line."""
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row = {"step": trainer.global_step, "epoch": trainer.current_epoch, **values}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
 class LogLines(L.Callback):
     """A plain line now and then, for logs and pipes, where a bar would be noise."""
 
@@ -60,7 +102,7 @@ class LogLines(L.Callback):
         self._start = self._due = 0.0
         self._first = 0
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
         self._start = time.monotonic()
         self._due = self._start
@@ -69,10 +111,10 @@ class LogLines(L.Callback):
     def on_train_batch_end(
         self,
         trainer: L.Trainer,
-        pl_module: L.LightningModule,  # noqa: ARG002
-        outputs: object,  # noqa: ARG002
+        pl_module: L.LightningModule,
+        outputs: object,
         batch: tuple[object, ...],
-        batch_idx: int,  # noqa: ARG002
+        batch_idx: int,
     ) -> None:
         """Write a line when one is due, and at the end."""
         now = time.monotonic()

@@ -98,5 +98,3 @@ def training_plan(spec: ImageSpec, recipe: Recipe) -> Plan:
 def shows_colour(sensor: Sensor) -> bool:
     """Whether brightness, contrast and gray are changes a scene could show: not in SAR."""
     return sensor not in {Sensor.S1_GRD, Sensor.S1_RTC}
-
-

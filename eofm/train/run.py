@@ -7,14 +7,12 @@ import logging
 import sys
 import time
 import warnings
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
 
 from eofm.data.pack import Store
 from eofm.errors import ConfigError
@@ -29,7 +27,7 @@ from eofm.train.demo import demo_store
 from eofm.train.export import OBJECTIVE, export_trunk, make_card
 from eofm.train.folder import RunFolder, config_hash, environment, open_folder
 from eofm.train.module import PretrainModule, settings_of
-from eofm.train.monitor import LogLines
+from eofm.train.monitor import LogLines, MetricsFile
 from eofm.train.recipe import make_recipe, training_plan
 from eofm.train.report import Report, write_report
 
@@ -125,7 +123,7 @@ def _module(
         mean = mean_label_similarity(store.labels(data.train_rows.tolist()), settings.similarity)
     plan = training_plan(store.spec, recipe)
     card = _card_facts(config, store, data)
-    return PretrainModule(trunk, config, plan, recipe, mean, card), origin
+    return PretrainModule(trunk, config, plan, recipe, mean, card, generator), origin
 
 
 def _card_facts(config: PretrainConfig, store: Store, data: StoreDataModule) -> dict[str, Any]:
@@ -178,9 +176,8 @@ def _fit(
         devices=1,
         precision=precision,  # type: ignore[arg-type]
         gradient_clip_val=config.optim.clip,
-        logger=CSVLogger(folder.path, name="", version="", flush_logs_every_n_steps=20),
-        callbacks=[checkpoints, progress],
-        log_every_n_steps=1,
+        logger=False,
+        callbacks=[checkpoints, MetricsFile(folder.metrics), progress],
         enable_progress_bar=isinstance(progress, RichProgressBar),
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -192,6 +189,8 @@ def _fit(
         # reading a batch from the map takes less than handing it over from another process
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty")
+        # lightning 2.6 asks torch 2.15 for a leaf the old way
+        warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
         trainer.fit(module, datamodule=data, ckpt_path=None if last is None else str(last))
     module.to("cpu")
     return time.monotonic() - began

@@ -27,7 +27,9 @@ def cosine(step: int, total: int, warmup: int, peak: float, floor: float = 0.0) 
         return peak * step / warmup
     if step >= total:
         return floor
-    return floor + 0.5 * (peak - floor) * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+    return floor + 0.5 * (peak - floor) * (
+        1 + math.cos(math.pi * (step - warmup) / (total - warmup))
+    )
 
 
 # Parameters whose size has a meaning of its own; pulling them to zero is no regularisation.
@@ -46,7 +48,8 @@ def parameter_groups(
         named: Names and parameters; those without gradient are left out.
         weight_decay: For the first group.
     """
-    decayed, exempt = [], []
+    decayed: list[nn.Parameter] = []
+    exempt: list[nn.Parameter] = []
     for name, parameter in named:
         if not parameter.requires_grad:
             continue

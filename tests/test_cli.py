@@ -1,0 +1,135 @@
+"""The command line: instant help, strict keys, one clear error, honest exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from eofm.cli import VERBS, _load, main, parse
+from eofm.train.config import PretrainConfig
+
+VERB_NAMES = sorted(VERBS)
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of one command."""
+    try:
+        code = main(list(words))
+    except SystemExit as done:
+        code = int(done.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_overview_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    """`eofm`, `eofm --help` and `eofm help` list all verbs and succeed."""
+    for words in ((), ("--help",), ("help",)):
+        code, out, _ = run(capsys, *words)
+        assert 0 == code
+        assert all(name in out for name in VERBS)
+
+
+@pytest.mark.parametrize("name", VERB_NAMES)
+def test_every_verb_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` shows examples and a line for each option."""
+    code, out, _ = run(capsys, *name.split(), "--help")
+
+    assert 0 == code
+    assert "examples:" in out
+    assert VERBS[name].examples[0] in out
+
+
+@pytest.mark.parametrize("name", VERB_NAMES)
+def test_every_verb_leads_somewhere(name: str) -> None:
+    """Settings and action exist under the names the table gives."""
+    assert callable(_load(VERBS[name].settings))
+    assert callable(_load(VERBS[name].action))
+
+
+def test_a_wrong_verb_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    """A misspelt verb is status 2 with the nearest name."""
+    code, _, err = run(capsys, "pretrian")
+
+    assert 2 == code
+    assert "did you mean 'eofm pretrain'" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--optim.epoch", "3"), "--optim.epochs"),  # an abbreviation is not taken silently
+        (("--optim.epochs", "three"), "optim.epochs"),
+        (("--method.soft_form", "triplet"), "'bce', 'ce', 'mse'"),
+        (("--config", "nowhere.yaml"), "nowhere.yaml"),
+        (("--optim.epochs",), "expected one argument"),
+    ],
+)
+def test_wrong_options_are_status_2_and_named(
+    words: tuple[str, ...], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message names key and choice, in a few lines, with the way to the help."""
+    code, _, err = run(capsys, "pretrain", *words)
+
+    assert 2 == code
+    assert expected in err
+    assert "eofm pretrain --help" in err
+    assert len(err.splitlines()) < 6
+
+
+def test_a_misspelt_yaml_key_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An unknown key in a file is refused with the nearest one, not ignored."""
+    (tmp_path / "run.yaml").write_text("optim:\n  epohcs: 3\n")
+
+    code, _, err = run(capsys, "pretrain", "--config", str(tmp_path / "run.yaml"))
+
+    assert 2 == code
+    assert "epohcs" in err
+    assert "--optim.epochs" in err
+
+
+def test_out_of_range_settings_are_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    """A value of the right type that makes no sense is an EofmError: found, expected, where."""
+    code, _, err = run(capsys, "pretrain", "--method.mask_ratio", "1.5")
+
+    assert 1 == code
+    assert "found:    1.5" in err
+
+
+def test_precedence_is_the_order_given(tmp_path: Path) -> None:
+    """A later file overrides an earlier flag, and a later flag overrides the file."""
+    path = tmp_path / "run.yaml"
+    path.write_text("optim:\n  lr: 1e-4\n  epochs: 7\n")
+
+    first = parse("pretrain", ["--optim.lr", "0.5", "--config", str(path)])
+    second = parse("pretrain", ["--config", str(path), "--optim.lr", "0.5"])
+
+    assert isinstance(first, PretrainConfig)
+    assert isinstance(second, PretrainConfig)
+    assert (1e-4, 0.5) == (first.optim.lr, second.optim.lr)  # 1e-4 is a number, not text
+    assert 7 == second.optim.epochs
+
+
+def test_print_config_can_be_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--print_config` prints the resolved settings without running; `--config` reads them."""
+    code, out, _ = run(capsys, "pretrain", "--augment.scale", "[0.3, 0.9]", "--print_config")
+    path = tmp_path / "printed.yaml"
+    path.write_text(out)
+
+    again = parse("pretrain", ["--config", str(path)])
+
+    assert 0 == code
+    assert isinstance(again, PretrainConfig)
+    assert (0.3, 0.9) == tuple(again.augment.scale)
+    assert 30 == yaml.safe_load(out)["optim"]["epochs"] == again.optim.epochs
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`eofm --version` prints the package's version."""
+    code, out, _ = run(capsys, "--version")
+
+    assert 0 == code
+    assert out.startswith("eofm ")

@@ -1,0 +1,109 @@
+"""A small packed store whose labels can be seen in its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from eofm.data.pack_layout import LabelRule, StoreCard
+from eofm.data.pack_writer import Entry, StoreWriter
+from eofm.imagery import NativeImagery
+from eofm.sensors import SENSOR_BANDS, STATISTICS, resolution_groups
+from eofm.spec import ImageSpec, Sensor
+from eofm.train.config import (
+    DataConfig,
+    MethodConfig,
+    ModelConfig,
+    OptimConfig,
+    PretrainConfig,
+    RunConfig,
+)
+
+CLASSES = ("water", "trees", "crops")
+SIZE = 60
+LOCATIONS, SEASONS = 12, 2
+
+
+def write_store(path: Path, sensor: Sensor = Sensor.S2_L1C, *, unlabelled: int = 2) -> Path:
+    """Write 24 images: each class present adds its own band shift and texture to the image."""
+    bands = SENSOR_BANDS[sensor]
+    radar = sensor in {Sensor.S1_GRD, Sensor.S1_RTC}
+    stats = STATISTICS["ssl4eo-s12-grd" if radar else "ssl4eo-s12-l1c"]
+    spec = ImageSpec(sensor, bands, stats.unit, (SIZE, SIZE), 10.0)
+    groups = resolution_groups(bands)
+    card = StoreCard(
+        spec,
+        groups,
+        LabelRule("dynamic-world", CLASSES, 0.0, 0.25),
+        settings={"made_for": "tests"},
+        provenance={"synthetic": True},
+    )
+    generator = torch.Generator().manual_seed(0)
+    shift = torch.randn(len(CLASSES), len(bands), generator=generator)
+    with StoreWriter(path, card) as writer:
+        for i in range(LOCATIONS * SEASONS):
+            location = i // SEASONS
+            hot = [int(location % 7 + 1 >> k & 1) for k in range(len(CLASSES))]
+            level = torch.tensor(hot, dtype=torch.float32) @ shift
+            planes = {}
+            for gsd, names in groups.items():
+                side = SIZE * 10 // gsd
+                index = [bands.index(b) for b in names]
+                mean = (
+                    torch.tensor(stats.mean)[index]
+                    + 0.5 * level[index] * torch.tensor(stats.std)[index]
+                )
+                noise = torch.randn(1, len(names), side, side, generator=generator)
+                plane = mean.view(1, -1, 1, 1) + 0.1 * noise * torch.tensor(stats.std)[index].view(
+                    1, -1, 1, 1
+                )
+                planes[gsd] = plane if radar else plane.clamp(0, 60000).to(torch.uint16)
+            native = NativeImagery(
+                planes, groups, spec, torch.ones(1, SIZE, SIZE, dtype=torch.bool)
+            )
+            known = i >= unlabelled
+            entry = Entry(
+                id=f"{location:03d}-{i % SEASONS}",
+                location=f"{location:03d}",
+                season=str(i % SEASONS),
+                longitude=10.0 + location,
+                latitude=50.0,
+                date="2021-06-01T10:00:00",
+                source=f"image-{i}",
+                source_unit=spec.unit.value,
+                fraction=tuple(h / sum(hot) for h in hot),
+                multi_hot=tuple(hot) if known else (0, 0, 0),
+                known=known,
+                valid_share=1.0,
+            )
+            writer.append(entry, native)
+            writer.source_done(entry.source, 0)
+        writer.finish()
+    return path
+
+
+@pytest.fixture(scope="session")
+def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A labelled Sentinel-2 store."""
+    return write_store(tmp_path_factory.mktemp("stores") / "s2")
+
+
+@pytest.fixture
+def config(store_path: Path, tmp_path: Path) -> PretrainConfig:
+    """Two epochs on that store, seconds on a CPU."""
+    return PretrainConfig(
+        data=DataConfig(store=str(store_path), holdout=0.25),
+        model=ModelConfig(architecture="vit-tiny-14", size=56),
+        method=MethodConfig(hidden=32, dim=16, mask_ratio=0.5),
+        optim=OptimConfig(epochs=2, batch=8, lr=1e-2),
+        run=RunConfig(out=str(tmp_path / "run"), accelerator="cpu", figures=False),
+    )
+
+
+@pytest.fixture
+def make_store() -> Callable[..., Path]:
+    """`write_store`, for tests that need a store of their own."""
+    return write_store

@@ -1,0 +1,298 @@
+"""A whole run: what it writes, what it refuses, and that it can be taken up again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from eofm.data.pack import Store
+from eofm.errors import ConfigError, TrainingError, WeightsError
+from eofm.models.encoder import load_encoder
+from eofm.preprocess import to_grid
+from eofm.sensors import SENSOR_BANDS
+from eofm.spec import Sensor, Unit
+from eofm.train.config import ExportConfig, PretrainConfig
+from eofm.train.export import export_checkpoint
+from eofm.train.run import choose_device, pretrain
+
+
+def with_groups(config: PretrainConfig, **groups: dict[str, object]) -> PretrainConfig:
+    """Return the settings with some keys of some groups changed."""
+    return replace(
+        config,
+        **{name: replace(getattr(config, name), **keys) for name, keys in groups.items()},  # type: ignore[arg-type]
+    )
+
+
+def metrics(config: PretrainConfig) -> list[dict[str, float]]:
+    """The lines of a run's metrics file."""
+    return [
+        json.loads(line)
+        for line in (Path(str(config.run.out)) / "metrics.jsonl").read_text().splitlines()
+    ]
+
+
+def weights(config: PretrainConfig, name: str) -> dict[str, torch.Tensor]:
+    """The tensors of one export of a run."""
+    return dict(load_encoder(Path(str(config.run.out)) / "export" / name).trunk.state_dict())
+
+
+def test_a_run_leaves_a_whole_folder(config: PretrainConfig) -> None:
+    """Settings, environment, plan, metrics, checkpoint, three encoders, report and figures."""
+    config = with_groups(config, run={"figures": True})
+    out = Path(str(config.run.out))
+
+    report = pretrain(config)
+
+    for name in (
+        "config.yaml",
+        "environment.json",
+        "plan.txt",
+        "report.md",
+        "results.json",
+        "DONE",
+    ):
+        assert (out / name).is_file(), name
+    for figure in ("loss", "embedding", "views"):
+        assert (out / "figures" / f"{figure}.png").stat().st_size > 10_000
+    assert ["initialisation", "student", "teacher"] == [score.name for score in report.scores]
+    assert "synthetic" in str(report)
+    saved = yaml.safe_load((out / "config.yaml").read_text())
+    assert config.data.store == saved["data"]["store"]
+    assert [1, 2, 3, 4] == [row["step"] for row in metrics(config)]
+    assert {"loss", "hard", "soft", "soft_excess", "embedding_std", "lr", "momentum"} <= set(
+        metrics(config)[0]
+    )
+
+
+def test_exports_embed_what_fits_and_state_their_data(config: PretrainConfig) -> None:
+    """The exported encoder eats the store's imagery by its own recipe; its card says synthetic."""
+    pretrain(config)
+    store = Store(str(config.data.store))
+
+    encoder = load_encoder(Path(str(config.run.out)) / "export" / "teacher")
+
+    imagery = to_grid(store.images([0, 5]))
+    assert (2, encoder.dim) == tuple(encoder.embed(imagery).shape)
+    assert (SENSOR_BANDS[Sensor.S2_L1C], Unit.DN) == (encoder.recipe.bands, encoder.recipe.unit)
+    assert encoder.card.synthetic
+    assert "teacher after 2 epochs" == encoder.card.source
+    assert 64 == len(encoder.card.config_hash)
+
+
+def test_student_teacher_and_start_differ_as_they_should(config: PretrainConfig) -> None:
+    """The student has moved; the teacher has followed part of the way (momentum 0.99)."""
+    pretrain(config)
+    start, student, teacher = (weights(config, n) for n in ("init", "student", "teacher"))
+
+    key = "blocks.0.attn.qkv.weight"
+    far = (student[key] - start[key]).norm()
+    near = (teacher[key] - start[key]).norm()
+    assert 0 < near < 0.2 * far
+
+
+def test_the_same_seed_gives_the_same_bits(config: PretrainConfig, tmp_path: Path) -> None:
+    """Two runs with one seed are equal; another seed is not."""
+    again = with_groups(config, run={"out": str(tmp_path / "again")})
+    other = with_groups(config, run={"out": str(tmp_path / "other")}, optim={"seed": 1})
+    for each in (config, again, other):
+        pretrain(each)
+
+    losses = [[row["loss"] for row in metrics(each)] for each in (config, again, other)]
+    assert losses[0] == losses[1] != losses[2]
+    assert all(
+        a.equal(b)
+        for a, b in zip(
+            weights(config, "student").values(), weights(again, "student").values(), strict=True
+        )
+    )
+
+
+def test_a_stopped_run_resumes_to_the_same_end(
+    config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run killed in its second epoch and resumed ends as an unbroken one, bit for bit."""
+    from eofm.train.module import PretrainModule
+
+    whole = with_groups(config, run={"out": str(tmp_path / "whole")})
+    pretrain(whole)
+    step = PretrainModule.training_step
+
+    def stop(self: PretrainModule, batch: object, batch_idx: int) -> torch.Tensor:
+        if self.current_epoch == 1 and batch_idx == 1:
+            raise RuntimeError("the machine went away")
+        return step(self, batch, batch_idx)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PretrainModule, "training_step", stop)
+    with pytest.raises(RuntimeError, match="went away"):
+        pretrain(config)
+    monkeypatch.undo()
+    pretrain(replace(PretrainConfig(), run=replace(config.run, resume=True)))
+
+    assert [row["loss"] for row in metrics(whole)] == [row["loss"] for row in metrics(config)]
+    assert all(
+        a.equal(b)
+        for a, b in zip(
+            weights(whole, "teacher").values(), weights(config, "teacher").values(), strict=True
+        )
+    )
+
+
+def test_a_run_does_not_overwrite_another(config: PretrainConfig) -> None:
+    """A folder that holds something is refused, and what it holds stays."""
+    out = Path(str(config.run.out))
+    out.mkdir()
+    (out / "precious.txt").write_text("mine")
+
+    with pytest.raises(ConfigError, match="holds something already"):
+        pretrain(config)
+    assert ["precious.txt"] == [path.name for path in out.iterdir()]
+
+
+def test_resuming_needs_a_run_with_the_same_settings(config: PretrainConfig) -> None:
+    """Nothing to resume, and settings that changed meanwhile, are errors that name them."""
+    with pytest.raises(ConfigError, match="no run to resume"):
+        pretrain(with_groups(config, run={"resume": True}))
+    pretrain(config)
+    with pytest.raises(ConfigError, match=r"optim\.lr"):
+        pretrain(with_groups(config, run={"resume": True}, optim={"lr": 0.5}))
+
+
+def test_too_few_scenes_are_named(config: PretrainConfig) -> None:
+    """A batch larger than the training split says how many scenes there are, and why."""
+    with pytest.raises(TrainingError, match=r"16 scenes to train on.*6 labelled|24 in the store"):
+        pretrain(with_groups(config, optim={"batch": 64}))
+
+
+def test_a_diverging_run_stops(config: PretrainConfig) -> None:
+    """A loss that is not finite ends the run with the step and the remedy."""
+    with pytest.raises(TrainingError, match="not finite") as caught:
+        pretrain(with_groups(config, optim={"lr": 1e30, "warmup": 0.0, "clip": 1e30}))
+    assert "optim.lr" in str(caught.value.remedy)
+
+
+def test_an_unlabelled_store_trains_the_hard_term(
+    tmp_path: Path, config: PretrainConfig, make_store: Callable[..., Path]
+) -> None:
+    """Without labels nothing is dropped under hard-only with λ = 0, and no probe is pretended."""
+    store = make_store(tmp_path / "unlabelled", unlabelled=24)
+    config = with_groups(
+        config,
+        data={"store": str(store), "unlabelled": "hard-only"},
+        method={"soft_weight": 0.0},
+    )
+
+    report = pretrain(config)
+
+    assert () == report.scores
+    assert "No linear probe" in str(report)
+
+
+def test_all_unlabelled_with_a_soft_term_is_refused(
+    tmp_path: Path, config: PretrainConfig, make_store: Callable[..., Path]
+) -> None:
+    """The soft term cannot be had without any label: an error, not a silent MoCo."""
+    store = make_store(tmp_path / "unlabelled", unlabelled=24)
+    config = with_groups(config, data={"store": str(store), "unlabelled": "hard-only"})
+
+    with pytest.raises(TrainingError, match="no image is labelled"):
+        pretrain(config)
+
+
+def test_sentinel_1_trains_with_its_own_recipe(
+    tmp_path: Path, config: PretrainConfig, make_store: Callable[..., Path]
+) -> None:
+    """A store of decibels gives a two-band recipe with the published GRD statistics."""
+    store = make_store(tmp_path / "s1", Sensor.S1_GRD)
+    config = with_groups(config, data={"store": str(store)})
+
+    pretrain(config)
+
+    recipe = load_encoder(Path(str(config.run.out)) / "export" / "teacher").recipe
+    assert (Sensor.S1_GRD, ("VV", "VH"), Unit.DB) == (recipe.sensor, recipe.bands, recipe.unit)
+    assert pytest.approx(-12.59 - 2 * 5.26) == recipe.normalization.shift[0]
+
+
+def test_statistics_of_the_store_are_measured_on_its_training_split(config: PretrainConfig) -> None:
+    """`statistics: store` agrees with numpy over the training rows and says where it is from."""
+    config = with_groups(
+        config, model={"statistics": "store", "normalization": "zscore"}, optim={"epochs": 1}
+    )
+    pretrain(config)
+    recipe = load_encoder(Path(str(config.run.out)) / "export" / "init").recipe
+    from eofm.train.datamodule import StoreDataModule
+
+    store = Store(str(config.data.store))
+    rows = StoreDataModule(store, config.data, 8, 0).train_rows
+    pixels = to_grid(store.images(rows.tolist())).pixels.double()
+
+    assert torch.allclose(
+        pixels.mean(dim=(0, 2, 3)), torch.tensor(recipe.normalization.shift).double(), rtol=1e-5
+    )
+    assert torch.allclose(
+        pixels.transpose(0, 1).flatten(1).std(dim=1, correction=0),
+        torch.tensor(recipe.normalization.scale).double(),
+        rtol=1e-5,
+    )
+    assert f"{len(rows)} training scenes" in recipe.normalization.source
+
+
+def test_training_continues_from_an_export(config: PretrainConfig, tmp_path: Path) -> None:
+    """A second run starts with the weights of the first one's export, bit for bit."""
+    pretrain(config)
+    export = Path(str(config.run.out)) / "export" / "student"
+    second = with_groups(
+        config, model={"weights": str(export)}, run={"out": str(tmp_path / "second")}
+    )
+
+    pretrain(second)
+
+    assert all(
+        a.equal(b)
+        for a, b in zip(
+            weights(config, "student").values(), weights(second, "init").values(), strict=True
+        )
+    )
+
+
+def test_a_checkpoint_becomes_the_same_encoder(config: PretrainConfig, tmp_path: Path) -> None:
+    """`eofm models export` of the last checkpoint equals what the run exported itself."""
+    pretrain(config)
+    checkpoint = Path(str(config.run.out)) / "checkpoints" / "last.ckpt"
+
+    export_checkpoint(ExportConfig(str(checkpoint), str(tmp_path / "export")))
+
+    made = load_encoder(tmp_path / "export").trunk.state_dict()
+    assert all(made[name].equal(tensor) for name, tensor in weights(config, "teacher").items())
+
+
+def test_foreign_and_broken_checkpoints_are_refused(tmp_path: Path) -> None:
+    """A missing file, half a file, and somebody else's checkpoint each say what they are."""
+    broken, foreign = tmp_path / "broken.ckpt", tmp_path / "foreign.ckpt"
+    broken.write_bytes(b"PK\x03\x04 half a file")
+    torch.save({"state_dict": {}}, foreign)
+
+    for path, words in (
+        (tmp_path / "none.ckpt", "no such checkpoint"),
+        (broken, "cannot be read"),
+        (foreign, "not written by eofm"),
+    ):
+        with pytest.raises(WeightsError, match=words):
+            export_checkpoint(ExportConfig(str(path), str(tmp_path / "x")))
+
+
+def test_bfloat16_is_refused_where_the_cpu_emulates_it(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bf16 autocast on a CPU without the instructions runs at a thirtieth of the speed."""
+    monkeypatch.setattr("eofm.train.run._cpu_has_bf16", lambda: False)
+
+    with pytest.raises(ConfigError, match="no bfloat16"):
+        choose_device(with_groups(config, run={"precision": "bf16-mixed"}))
+    assert ("32-true", "cpu") == choose_device(config)
