@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import matplotlib as mpl
 import numpy as np
@@ -13,6 +14,20 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 _INK, _PAPER = "#222222", "#bbbbbb"
+
+# The published palette of Dynamic World (doi 10.1038/s41597-022-01307-4), so that a class has the
+# colour a user knows; other schemes take matplotlib's.
+_COLOURS: Final[Mapping[str, str]] = {
+    "water": "#419BDF",
+    "trees": "#397D49",
+    "grass": "#88B053",
+    "flooded vegetation": "#7A87C6",
+    "crops": "#E49635",
+    "shrub and scrub": "#DFC35A",
+    "built": "#C4281B",
+    "bare": "#A59B8F",
+    "snow and ice": "#B39FE1",
+}
 
 
 def _new(width: float, height: float, rows: int, columns: int) -> tuple[Figure, np.ndarray]:
@@ -35,11 +50,14 @@ def read_metrics(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def loss_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
     """Draw loss terms, the share of matched pairs, embedding spread and schedules over steps."""
     figure, axes = _new(11, 6.4, 2, 2)
+    if "momentum" in metrics:
+        steps, momentum = metrics["momentum"]
+        metrics = {**metrics, "1 - momentum": (steps, 1 - momentum)}
     panels = (
         ("Loss", ("loss", "hard", "soft"), "loss"),
         ("Soft term above its floor (the entropy of the targets)", ("soft_excess",), "loss"),
         ("Spread of the embedding (0 is collapse)", ("embedding_std",), "std × √dim"),
-        ("Schedules", ("lr", "momentum"), "fraction of the largest value"),
+        ("Schedules", ("lr", "1 - momentum"), "fraction of the largest value"),
     )
     for axis, (name, keys, label) in zip(axes.flat, panels, strict=True):
         for key in keys:
@@ -87,7 +105,8 @@ def embedding_map(
         title: Above the figure.
     """
     figure, axes = _new(5.4 * len(embeddings) + 1.4, 5.2, 1, len(embeddings))
-    colours = mpl.colormaps["tab10" if len(classes) <= 10 else "tab20"].colors  # type: ignore[attr-defined]
+    spare = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]
+    colours = [_COLOURS.get(name, spare[i % len(spare)]) for i, name in enumerate(classes)]
     owner = np.asarray(dominant)
     for axis, (name, embedding) in zip(axes.flat, embeddings.items(), strict=True):
         points = principal_plane(embedding)
@@ -96,7 +115,7 @@ def embedding_map(
             if len(mine):
                 axis.scatter(
                     mine[:, 0], mine[:, 1], s=22, alpha=0.85, lw=0.3, edgecolor="white",
-                    color=colours[index % len(colours)], label=f"{label} ({len(mine)})",
+                    color=colours[index], label=f"{label} ({len(mine)})",
                 )  # fmt: skip
         axis.set_title(name, loc="left", fontsize=10)
         axis.set_xlabel("first principal component")

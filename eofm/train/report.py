@@ -221,9 +221,7 @@ def _draw(
     figures.save(_sheet(store, data, module, made_up), folder.figures / "views.png")
 
 
-def _sheet(
-    store: Store, data: StoreDataModule, module: PretrainModule, made_up: str
-) -> Figure:
+def _sheet(store: Store, data: StoreDataModule, module: PretrainModule, made_up: str) -> Figure:
     """Draw a few training scenes as the two networks see them."""
     rows = np.linspace(0, len(data.train_rows) - 1, SHEET_ROWS).astype(int)
     rows = data.train_rows[np.unique(rows)]
