@@ -1,0 +1,123 @@
+"""Read named tensors from a file, and load them into a network without leaving one over."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from eofm.errors import WeightsError
+
+State = dict[str, Tensor]
+
+
+def read_state(path: Path | str) -> State:
+    """Read a plain state dict: `.safetensors`, or a `.pth` without code in it.
+
+    Raises:
+        WeightsError: If the file is missing, damaged, a web page, holds pickled code, or holds
+            something else than named tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(
+            "there is no such weights file",
+            found=path,
+            expected="a .pth or .safetensors file",
+            remedy="download it first; nothing is fetched in the background",
+        )
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head.lstrip()[:1] == b"<":
+        raise WeightsError(
+            "this is a web page, not weights",
+            found=head.decode(errors="replace").strip().splitlines()[0],
+            where=path,
+            remedy="download the file itself: on a hub, its 'raw' or 'resolve' address",
+        )
+    content = _load_safetensors(path) if path.suffix == ".safetensors" else _load_torch(path)
+    return _only_tensors(content, path)
+
+
+def _load_safetensors(path: Path) -> object:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            "the weights file cannot be read",
+            found=error,
+            expected="safetensors",
+            where=path,
+            remedy="it may be cut short: compare its size and sha256, and download it again",
+        ) from error
+
+
+def _load_torch(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            "the weights file holds more than tensors, or is no weights file",
+            found=str(error).strip().splitlines()[0],
+            expected="a dictionary of tensors saved by torch.save",
+            where=path,
+            remedy="code in a weights file is never run: ask for a plain state dict",
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise WeightsError(
+            "the weights file cannot be read",
+            found=str(error).strip().splitlines()[0] if str(error).strip() else repr(error),
+            expected="a dictionary of tensors saved by torch.save",
+            where=path,
+            remedy="it may be cut short: compare its size and sha256, and download it again",
+        ) from error
+
+
+def _only_tensors(content: object, path: Path) -> State:
+    if not isinstance(content, Mapping):
+        raise WeightsError("the file holds no state dict", found=type(content).__name__, where=path)
+    other = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    if other or not content:
+        raise WeightsError(
+            "the file holds something else than named tensors",
+            found=", ".join(other[:8]) or "nothing",
+            expected="tensors only",
+            where=path,
+            remedy="save the inner state dict on its own: torch.save(checkpoint[key], path)",
+        )
+    return {str(key): value for key, value in content.items()}
+
+
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Load every tensor of `state` into `module`, and fill every tensor of `module`.
+
+    Args:
+        module: Receives the tensors.
+        state: Named tensors.
+        where: File or card, for the message.
+
+    Raises:
+        WeightsError: If a name is missing or foreign, or a shape differs; all are listed.
+    """
+    own = module.state_dict()
+    faults = [f"missing {key}" for key in own if key not in state]
+    faults += [f"foreign {key}" for key in state if key not in own]
+    faults += [
+        f"{key} has shape {tuple(state[key].shape)}, not {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    if faults:
+        raise WeightsError(
+            "the weights do not fit the architecture",
+            found="; ".join(faults[:12]) + (f"; and {len(faults) - 12} more" * (len(faults) > 12)),
+            expected=f"the {len(own)} tensors of {type(module).__name__}",
+            where=where,
+            remedy="state the architecture, bands and input size the weights were made for",
+        )
+    module.load_state_dict(dict(state))
