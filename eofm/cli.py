@@ -13,10 +13,17 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from eofm import __version__
 from eofm.errors import EofmError
+
+
+class Outcome(Protocol):
+    """What a verb returns to its caller, from the command line or from Python."""
+
+    def describe(self) -> str:
+        """Return what the command prints on stdout."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class Verb:
     Args:
         summary: One line for `eofm --help`.
         settings: `module:Dataclass` of its options.
-        action: `module:function` that takes the dataclass and returns what is printed.
+        action: `module:function` that takes the dataclass and returns an `Outcome`.
         examples: Lines for the verb's own help.
     """
 
@@ -225,10 +232,8 @@ def parse(name: str, words: Sequence[str]) -> object:
 
 def _run(name: str, verb: Verb, words: Sequence[str]) -> int:
     settings = parse(name, words)
-    action: Callable[[Any], object] = _load(verb.action)
-    outcome = action(settings)
-    if outcome is not None:
-        print(outcome)
+    action: Callable[[Any], Outcome] = _load(verb.action)
+    print(action(settings).describe())
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,7 +66,19 @@ def export_trunk(trunk: ViT, card: Card, directory: Path) -> Encoder:
     return encoder
 
 
-def export_checkpoint(config: ExportConfig) -> str:
+@dataclass(frozen=True)
+class Exported:
+    """An encoder on disk."""
+
+    directory: Path
+    card: Card
+
+    def describe(self) -> str:
+        """Return one line: what is where."""
+        return f"wrote {self.directory}: {self.card.name}, {self.card.source}"
+
+
+def export_checkpoint(config: ExportConfig) -> Exported:
     """Make an encoder of a checkpoint of `eofm pretrain`.
 
     Raises:
@@ -92,8 +105,7 @@ def export_checkpoint(config: ExportConfig) -> str:
         positions=card.positions,
     )
     load_strict(trunk, state, where=str(path))
-    save_encoder(Encoder(trunk, card), config.to)
-    return f"wrote {config.to}: {card.name}, {source}"
+    return Exported(Path(config.to), save_encoder(Encoder(trunk, card), config.to))
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -45,7 +45,8 @@ class Report:
     scores: tuple[ProbeScore, ...]
     seconds: float
 
-    def __str__(self) -> str:
+    def describe(self) -> str:
+        """Return the table."""
         return self.text
 
 

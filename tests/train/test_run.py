@@ -62,7 +62,7 @@ def test_a_run_leaves_a_whole_folder(config: PretrainConfig) -> None:
     for figure in ("loss", "embedding", "views"):
         assert (out / "figures" / f"{figure}.png").stat().st_size > 10_000
     assert ["initialisation", "student", "teacher"] == [score.name for score in report.scores]
-    assert "synthetic" in str(report)
+    assert "synthetic" in report.describe()
     saved = yaml.safe_load((out / "config.yaml").read_text())
     assert config.data.store == saved["data"]["store"]
     assert [1, 2, 3, 4] == [row["step"] for row in metrics(config)]
@@ -191,7 +191,7 @@ def test_an_unlabelled_store_trains_the_hard_term(
     report = pretrain(config)
 
     assert () == report.scores
-    assert "No linear probe" in str(report)
+    assert "No linear probe" in report.describe()
 
 
 def test_all_unlabelled_with_a_soft_term_is_refused(
