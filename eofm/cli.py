@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -119,6 +120,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except EofmError as error:
         print(f"eofm {name}: error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # the reader of our output has gone (`| head`): nothing to say, and nobody to say it to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print(f"\neofm {name}: interrupted", file=sys.stderr)

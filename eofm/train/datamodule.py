@@ -7,7 +7,6 @@ device (`eofm.preprocess.to_grid`), which is cheaper than moving float32 cubes.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 
 import lightning as L
@@ -31,11 +30,12 @@ def held_out(locations: Sequence[str], share: float, seed: int) -> np.ndarray:
 
     Args:
         locations: One name per scene.
-        share: Share of the locations, rounded up.
+        share: Share of the locations, rounded, but at least one, and never the last.
         seed: Another seed, another choice.
     """
     names = sorted(set(locations), key=lambda name: _hash(f"{seed}|{name}"))
-    chosen = set(names[: math.ceil(share * len(names))])
+    count = min(max(1, round(share * len(names))), len(names) - 1) if share > 0 else 0
+    chosen = set(names[:count])
     return np.array([name in chosen for name in locations], dtype=bool)
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from eofm.data.pack import Store
+from eofm.errors import LabelError
 from eofm.figures import composite_of, to_rgb
 from eofm.imagery import Imagery
 from eofm.metrics import average_precision
@@ -27,6 +28,8 @@ from eofm.train.module import PretrainModule
 from eofm.train.monitor import ProbeScore, dominant_class, embed_rows
 
 SHEET_ROWS: Final = 5
+# With fewer training locations than this, one of them is too much to set aside for validation.
+FEW_PLACES: Final = 5
 # Fewer held-out scenes than this say little; the table admits it.
 FEW_SCENES: Final = 50
 
@@ -74,10 +77,13 @@ def write_report(
     problem = _why_no_probe(store, data)
     scores: tuple[ProbeScore, ...] = ()
     if problem is None:
-        scores = tuple(
-            probe(name, train, test, store, data, config.data.seed)
-            for name, (train, test) in features.items()
-        )
+        try:
+            scores = tuple(
+                probe(name, train, test, store, data, config.data.seed)
+                for name, (train, test) in features.items()
+            )
+        except LabelError as error:  # labels too few or too equal to probe: the run is not lost
+            problem = error.problem
     text = _table(scores, problem, store, data, config, seconds)
     folder.write("report.md", text + "\n")
     record = {
@@ -126,7 +132,8 @@ def probe(
 ) -> ProbeScore:
     """Fit a linear probe on training locations, score it on held-out locations.
 
-    Its strength is chosen on a fifth of the training locations, never on the held-out ones.
+    Its strength is chosen on a fifth of the training locations (of the training scenes where
+    there are few locations), never on the held-out ones.
 
     Args:
         name: Of the encoder.
@@ -140,7 +147,7 @@ def probe(
     target = store.labels(data.test_rows.tolist()).multi_hot.long()
     places = store.locations[data.probe_rows].tolist()
     aside = torch.from_numpy(held_out(places, 0.2, seed + 1))
-    if aside.all() or not aside.any():  # a single location cannot be divided
+    if len(set(places)) < FEW_PLACES:  # no location can be spared: spare every fifth scene
         aside = torch.arange(len(labels)) % 5 == 0
     count = len(store.classes)
     fitted = linear_probe(

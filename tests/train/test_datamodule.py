@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +19,16 @@ names = st.lists(st.sampled_from([f"place-{i}" for i in range(20)]), min_size=1,
 
 @given(names, st.floats(0, 0.9), st.integers(0, 5))
 def test_a_location_is_never_on_both_sides(places: list[str], share: float, seed: int) -> None:
-    """Held out or not is a property of the location, and the share is met to one location."""
+    """Held out or not is a property of the location; the share is met, and one is always left."""
     outside = held_out(places, share, seed)
 
     pairs = set(zip(places, outside.tolist(), strict=True))
     sides = {place: {side for name, side in pairs if name == place} for place in places}
     assert all(len(side) == 1 for side in sides.values())
     count = sum(side == {True} for side in sides.values())
-    assert math.ceil(share * len(sides)) == count
+    assert abs(count - share * len(sides)) <= 0.5 or count in {1, len(sides) - 1}
+    assert (count > 0) == (share > 0 and len(sides) > 1)
+    assert count < len(sides)
 
 
 @given(names, st.integers(0, 5))
