@@ -36,10 +36,12 @@ _HOME: Final = {
     "load_encoder": "eofm.models.encoder",
     "plan": "eofm.preprocess",
     "pretrain": "eofm.train.run",
+    "read_geotiff": "eofm.data.image",
     "save_encoder": "eofm.models.encoder",
 }
 
 if TYPE_CHECKING:
+    from eofm.data.image import read_geotiff
     from eofm.data.pack import Store
     from eofm.errors import EofmError, SpecMismatch
     from eofm.imagery import Imagery, Labels
@@ -71,6 +73,7 @@ __all__ = [
     "load_encoder",
     "plan",
     "pretrain",
+    "read_geotiff",
     "save_encoder",
 ]
 

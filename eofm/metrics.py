@@ -159,7 +159,7 @@ Resampled = Callable[[Tensor], Tensor]
 def resampled_accuracy(predicted: Tensor, target: Tensor) -> Resampled:
     """Return overall accuracy as a function of resampled indices."""
     correct = (predicted == target).double()
-    return lambda index: correct[index].mean(dim=1)
+    return lambda index: correct[index.to(correct.device)].mean(dim=1)
 
 
 def resampled_average_accuracy(predicted: Tensor, target: Tensor) -> Resampled:
@@ -171,6 +171,7 @@ def resampled_average_accuracy(predicted: Tensor, target: Tensor) -> Resampled:
     correct = (predicted == target).double()
 
     def metric(index: Tensor) -> Tensor:
+        index = index.to(target.device)
         rows = torch.arange(len(index), device=index.device)[:, None]
         cell = (rows * classes + target[index]).flatten()
         cells = len(index) * classes

@@ -1,0 +1,342 @@
+"""Results are records, appended and never edited; every table is made from them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from eofm.bench.features import Identity
+from eofm.errors import DataError
+from eofm.metrics import Interval
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which samples of a data set were used.
+
+    Args:
+        dataset: Data set and revision.
+        split: How its samples were divided.
+        ids_sha256: Of the ids in train, val and test.
+        data_sha256: Of ids and bytes of all images.
+        n_train: Number of training samples.
+        n_val: Number of validation samples.
+        n_test: Number of test samples scored.
+        complete: Whether these are all samples of the data set.
+        copies: Test samples whose file equals one of train or val.
+    """
+
+    dataset: str
+    split: str
+    ids_sha256: str
+    data_sha256: str
+    n_train: int
+    n_val: int
+    n_test: int
+    complete: bool
+    copies: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a record was made. None of this should change its value.
+
+    Args:
+        command: Repeats it.
+        utc: When.
+        versions: Of the libraries.
+        git: Commit of eofm, if it ran from a checkout; `-dirty` if that had changes.
+        device: What the networks ran on.
+        feature_seconds: Spent on reading and embedding, for all models of the run together.
+        probe_seconds: Spent on this probe.
+        peak_memory_mb: Largest memory of the process so far.
+    """
+
+    command: str
+    utc: str
+    versions: Mapping[str, str]
+    git: str
+    device: str
+    feature_seconds: float
+    probe_seconds: float
+    peak_memory_mb: float | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """One score, with all that is needed to judge and to repeat it.
+
+    Args:
+        task: Name of the task.
+        version: Of the task.
+        sample: What it was scored on.
+        model: What was scored.
+        probe: Id of the probe with all choices.
+        strength: Chosen C of a linear probe.
+        gradient_norm: Of the final linear fit.
+        metric: Id of the metric.
+        value: Between 0 and 1.
+        interval: Percentile bootstrap over test samples.
+        seed: Of the resampling and of untrained networks.
+        flags: What a reader must be told.
+        made: How.
+    """
+
+    task: str
+    version: str
+    sample: Sample
+    model: Identity
+    probe: str
+    strength: float | None
+    gradient_norm: float | None
+    metric: str
+    value: float
+    interval: Interval
+    seed: int
+    flags: tuple[str, ...]
+    made: Made
+
+    @property
+    def key(self) -> str:
+        """sha256 of what was scored and how: of all that determines the value."""
+        sample, model = self.sample, self.model
+        content = [
+            *(self.task, self.version, self.probe, self.metric, self.seed),
+            *(sample.dataset, sample.split, sample.ids_sha256, sample.data_sha256),
+            *(model.name, model.weights_sha256, model.recipe_sha256, model.plan_sha256),
+            *model.waivers,
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def to_line(self) -> str:
+        """Return the record as one line of JSON."""
+        return json.dumps({"key": self.key, **asdict(self)}, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> Result:
+        """Read what `to_line` wrote.
+
+        Raises:
+            DataError: If it is no record, or its key is not that of its content.
+        """
+        try:
+            data = json.loads(line)
+            key = data.pop("key")
+            data["sample"] = Sample(**data["sample"])
+            data["model"] = Identity(**_with_tuples(data["model"], "plan", "waivers"))
+            data["interval"] = Interval(**data["interval"])
+            data["made"] = Made(**data["made"])
+            result = cls(**_with_tuples(data, "flags"))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError("this line is no result", found=error) from error
+        if key != result.key:
+            raise DataError(
+                "this record was edited: its key is not that of its content",
+                found=key,
+                expected=result.key,
+            )
+        return result
+
+
+def _with_tuples(data: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {**data, **{name: tuple(data[name]) for name in names}}
+
+
+_SAME: Final = 1e-9
+
+
+def read_results(path: Path) -> list[Result]:
+    """Return the records of a file; none if there is no such file.
+
+    Raises:
+        DataError: If a line is torn or foreign.
+    """
+    if not path.is_file():
+        return []
+    results = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            results.append(Result.from_line(line))
+        except DataError as error:
+            error.where = f"{path}, line {number}"
+            error.remedy = "move that line away, or name another file with --out"
+            raise
+    return results
+
+
+def append_results(path: Path, results: Sequence[Result]) -> int:
+    """Append records that the file does not have; return how many that were.
+
+    Either all of them are written or none. Other processes may append at the same time.
+
+    Raises:
+        DataError: If the file has one of them with another value (`conflicting duplicate`), is
+            torn, or cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path):
+            known = {result.key: result for result in read_results(path)}
+            fresh = []
+            for result in results:
+                if _is_fresh(result, known, path):
+                    fresh.append(result)
+                    known[result.key] = result
+            with path.open("ab") as file:
+                file.write("".join(result.to_line() for result in fresh).encode())
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as error:
+        raise DataError(
+            "results cannot be written", found=error, where=path, remedy="name another --out"
+        ) from error
+    return len(fresh)
+
+
+def _is_fresh(result: Result, known: Mapping[str, Result], path: Path) -> bool:
+    if result.key not in known:
+        return True
+    old = known[result.key]
+    if not math.isclose(old.value, result.value, rel_tol=0, abs_tol=_SAME):
+        raise DataError(
+            "conflicting duplicate: the same thing was scored before, with another value",
+            found=f"{result.model.name}, {result.probe}, {result.metric} = {result.value:.6f}",
+            expected=f"{old.value:.6f}, as on {old.made.utc} with eofm {old.made.versions['eofm']}",
+            where=path,
+            remedy="find out what changed (compare versions and git); "
+            "name another --out to keep both",
+        )
+    return False
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with the process, on a file beside `path`."""
+    with path.with_name(f".{path.name}.lock").open("a+b") as handle:
+        if sys.platform == "win32":
+            msvcrt.locking(handle.fileno(), msvcrt.LK_LOCK, 1)
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+# ------------------------------------------------------------------------------- tables
+
+
+def table(results: Sequence[Result]) -> str:
+    """Return Markdown tables of records, one per task, split and subset.
+
+    One row per model and probe. Below each table stand what the reader must know: subsets,
+    waivers, flags, where weights come from, and the commands.
+    """
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for result in results:
+        group = (result.task, result.version, result.sample.split, result.sample.ids_sha256)
+        groups.setdefault(group, []).append(result)
+    return "\n\n".join(_one_table(group) for group in groups.values())
+
+
+def _one_table(results: Sequence[Result]) -> str:
+    first, sample = results[0], results[0].sample
+    rows: dict[tuple[str, str, str], dict[str, Result]] = {}
+    for result in results:
+        row = rows.setdefault((result.model.name, result.model.weights_sha256, result.probe), {})
+        row[result.metric] = result
+    metrics = list(dict.fromkeys(result.metric for result in results))
+    heads = [f"{metric.upper()} % | 95 % interval" for metric in metrics]
+    notes = _Footnotes()
+    lines = [
+        f"**{first.task}** version {first.version}, split `{sample.split}`: "
+        f"{sample.n_train} train, {sample.n_val} val, {sample.n_test} test",
+        "",
+        f"| model | probe | {' | '.join(heads)} | C | notes |",
+        f"|---|---|{'---:|---|' * len(metrics)}---:|---|",
+        *(_row(row, metrics, notes) for row in rows.values()),
+        "",
+    ]
+    return "\n".join([*lines, *notes.lines(), *_remarks(results)])
+
+
+def _row(row: Mapping[str, Result], metrics: Sequence[str], notes: _Footnotes) -> str:
+    one = next(iter(row.values()))
+    cells = [f"*{one.model.name}*" if one.model.control else one.model.name, f"`{one.probe}`"]
+    for metric in metrics:
+        result = row.get(metric)
+        cells += [_percent(result.value), _span(result.interval)] if result else ["", ""]
+    cells.append("" if one.strength is None else f"{one.strength:.3g}")
+    flags = [f"{flag} ({r.metric.upper()})" for r in row.values() for flag in r.flags]
+    waivers = [notes.mark(f"waiver: {waiver}") for waiver in one.model.waivers]
+    cells.append(", ".join([*_merged(flags, metrics), *waivers]))
+    return f"| {' | '.join(cells)} |"
+
+
+def _merged(flags: Sequence[str], metrics: Sequence[str]) -> list[str]:
+    """Say a flag that holds for every metric once, without naming them."""
+    merged = []
+    for flag in dict.fromkeys(flag.rpartition(" (")[0] for flag in flags):
+        named = [f"{flag} ({metric.upper()})" for metric in metrics]
+        merged += [flag] if set(named) <= set(flags) else [name for name in named if name in flags]
+    return merged
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _span(interval: Interval) -> str:
+    return f"{_percent(interval.low)} – {_percent(interval.high)}"
+
+
+class _Footnotes:
+    """Numbers footnotes in the order of their first use."""
+
+    def __init__(self) -> None:
+        self._notes: dict[str, int] = {}
+
+    def mark(self, text: str) -> str:
+        return f"[{self._notes.setdefault(text, len(self._notes) + 1)}]"
+
+    def lines(self) -> list[str]:
+        return [f"- [{number}] {text}" for text, number in self._notes.items()]
+
+
+def _remarks(results: Sequence[Result]) -> list[str]:
+    sample, interval = results[0].sample, results[0].interval
+    lines = []
+    if not sample.complete:
+        count = sample.n_train + sample.n_val + sample.n_test
+        lines.append(
+            f"- A **subset** of {count} images of {sample.dataset}: compare the rows with one "
+            "another, not with published scores."
+        )
+    if sample.copies:
+        lines.append(f"- **{sample.copies} test samples are copies** of samples of train or val.")
+    lines.append(
+        f"- Intervals: {100 * interval.level:g} % percentile bootstrap over the test samples, "
+        f"{interval.repeats} resamples. In italics: controls."
+    )
+    flags = {flag.split()[0] for result in results for flag in result.flags}
+    if flags & {"below", "not"}:
+        lines.append(
+            '- "below" a control: the paired interval of the difference lies below 0; "not above": '
+            "the score does not exceed the control's, the interval holds 0."
+        )
+    models = dict.fromkeys((r.model.name, r.model.about, r.model.weights_sha256) for r in results)
+    lines += [
+        f"- {name}: {about}" + (f"; weights sha256 {sha[:12]}" if sha else "")
+        for name, about, sha in models
+    ]
+    return lines + [f"- `{command}`" for command in dict.fromkeys(r.made.command for r in results)]

@@ -1,0 +1,50 @@
+"""Writing files so that a crash leaves the old or the new, never a mixture."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+if sys.platform == "win32":
+    BINARY: Final = os.O_BINARY  # or line ends are translated
+else:
+    BINARY: Final = 0
+
+
+def unfinished(file: Path) -> Path:
+    """Return the name a file has while it is being written."""
+    return file.with_name(file.name + ".tmp")
+
+
+@contextlib.contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """Let the body write a temporary file; then sync it and put it in the place of `file`."""
+    temporary = unfinished(file)
+    yield temporary
+    handle = os.open(temporary, os.O_RDWR | BINARY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    temporary.replace(file)
+    sync_folder(file.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder survive a loss of power."""
+    if sys.platform != "win32":  # where folders cannot be opened
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_all(handle: int, data: memoryview) -> None:
+    """Write all of `data`: one call may write less, as when the disk is nearly full."""
+    while data:
+        data = data[os.write(handle, data) :]

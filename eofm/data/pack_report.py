@@ -1,0 +1,70 @@
+"""What a packed store holds, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from eofm.data.pack import Store
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """The outcome of `eofm pack`.
+
+    Args:
+        out: The store.
+        images: How many images it was cut from.
+        windows: How many rows it has.
+        skipped: How many windows were left out for want of valid pixels.
+        labelled: How many rows have labels.
+        classes: Class name -> rows in which it is present; empty for an unlabelled store.
+        already: Whether the store was complete before, and nothing was done.
+    """
+
+    out: Path
+    images: int
+    windows: int
+    skipped: int
+    labelled: int
+    classes: Mapping[str, int]
+    already: bool = False
+
+    @classmethod
+    def of(cls, path: Path, *, already: bool) -> PackReport:
+        """Return the report of a finished store."""
+        store = Store(path)
+        labels = store.labels(range(len(store)))
+        counts = labels.multi_hot.sum(dim=0).int().tolist()
+        return cls(
+            out=path,
+            images=store.card.sources,
+            windows=len(store),
+            skipped=store.card.skipped,
+            labelled=int(labels.known.sum()),
+            classes=dict(zip(store.classes, counts, strict=True)),
+            already=already,
+        )
+
+    def describe(self) -> str:
+        """Return some lines for the terminal."""
+        state = "was complete already; nothing was done" if self.already else "is complete"
+        lines = [
+            f"{self.out} {state}",
+            f"  {self.images} images, {self.windows} windows"
+            + (f", {self.skipped} left out for want of valid pixels" if self.skipped else ""),
+        ]
+        if not self.classes:
+            lines.append("  unlabelled")
+        else:
+            lines.append(f"  {self.labelled} of {self.windows} labelled")
+            width = max(map(len, self.classes))
+            lines += [
+                f"    {name:{width}}  {count:6d}  {count / max(self.labelled, 1):4.0%}"
+                for name, count in self.classes.items()
+            ]
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.describe()

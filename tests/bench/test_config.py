@@ -1,0 +1,64 @@
+"""Settings: what is listed, what is refused, and the command that repeats a run."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from eofm.bench.config import BenchEurosatConfig
+from eofm.cli import parse
+from eofm.errors import ConfigError
+
+
+def test_lists_are_comma_separated() -> None:
+    """Spaces and repetitions do not matter, the order does."""
+    config = BenchEurosatConfig("x", model="b, a,b", probe="linear , knn")
+
+    assert ("b", "a") == config.models
+    assert ("linear", "knn") == config.probes
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"probe": "kmeans"}, "no such probe"),
+        ({"probe": ""}, "no such probe"),
+        ({"model": " ,"}, "nothing to score"),
+        ({"k": 0}, "k must be positive"),
+        ({"bootstrap": 0}, "bootstrap must be positive"),
+        ({"batch": 0}, "batch must be positive"),
+        ({"limit": 0}, "limit must be positive"),
+    ],
+)
+def test_settings_out_of_range_are_refused(options: dict[str, object], message: str) -> None:
+    """They end at once, not after the images are read."""
+    with pytest.raises(ConfigError, match=message):
+        BenchEurosatConfig("x", **options)  # type: ignore[arg-type]
+
+
+def test_the_command_repeats_the_settings() -> None:
+    """What a record gives as its command parses back to the same settings."""
+    config = BenchEurosatConfig(
+        "data set/eurosat", model="one=runs/a b,imagestats", controls=False, k=3, limit=7, cache=""
+    )
+
+    words = shlex.split(config.command())
+
+    assert ["eofm", "bench", "eurosat"] == words[:3]
+    assert config == parse("bench eurosat", words[3:])
+
+
+def test_defaults_are_left_out_of_the_command() -> None:
+    """The command is as short as it can be."""
+    assert "eofm bench eurosat --root x" == BenchEurosatConfig("x").command()
+
+
+def test_settings_load_without_torch() -> None:
+    """The help of the verb must answer at once."""
+    code = "import sys, eofm.bench.config; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "False False" == done.stdout.strip()

@@ -1,0 +1,268 @@
+"""The packed store: its files, and reading them."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eofm.data.pack import Store
+from eofm.data.pack_layout import HEADER_BYTES, StoreCard, npy_header
+from eofm.errors import StoreError
+from eofm.preprocess import to_grid
+from eofm.spec import Normalization, Unit
+
+# ------------------------------------------------------------------------------ layout
+
+
+@given(
+    st.lists(st.integers(0, 10**9), min_size=1, max_size=4),
+    st.sampled_from(["<u2", "<f4", "|u1"]),
+)
+def test_header_is_numpys(shape: list[int], dtype: str) -> None:
+    """Numpy reads from the header of fixed length what was put into it."""
+    stream = io.BytesIO(npy_header(tuple(shape), np.dtype(dtype)))
+
+    assert (1, 0) == np.lib.format.read_magic(stream)
+    assert (tuple(shape), False, np.dtype(dtype)) == np.lib.format.read_array_header_1_0(stream)
+    assert HEADER_BYTES == stream.tell()
+
+
+def test_card_survives_json(miniature, radar_miniature) -> None:
+    """What `spec.json` says is what was stated, for labelled and unlabelled stores."""
+    for card in (miniature.card, radar_miniature.card):
+        full = replace(
+            card, rows=3, rows_per_shard=2, sources=2, provenance={"unit_of": {"a": "dn"}}
+        )
+        assert full == StoreCard.from_json(full.to_json(), Path("x"))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "not the card"),
+        ("[]", "not the card"),
+        ('{"version": 1}', "not the card"),
+        ('{"version": 99}', "another version"),
+    ],
+)
+def test_foreign_card(text: str, problem: str) -> None:
+    """Broken JSON, other JSON, and stores of a later eofm are told apart."""
+    with pytest.raises(StoreError, match=problem):
+        StoreCard.from_json(text, Path("spec.json"))
+
+
+def test_normalised_pixels_are_not_packed(miniature) -> None:
+    """A store holds physical units: normalised pixels belong to one network."""
+    spec = replace(
+        miniature.card.spec,
+        unit=Unit.MODEL,
+        normalization=Normalization.divide(1e4, 3, "test"),
+    )
+
+    with pytest.raises(StoreError, match="cannot be packed"):
+        replace(miniature.card, spec=spec)
+
+
+def test_files_need_no_eofm(tmp_path: Path, miniature) -> None:
+    """Numpy and pyarrow alone find every image, its mask, labels and place."""
+    store = miniature.store(tmp_path / "s", 6)
+    index = pq.read_table(store / "index.parquet").to_pylist()
+    spec = json.loads((store / "spec.json").read_text())
+
+    assert [f"p{i // 2}_{i}" for i in range(6)] == [line["id"] for line in index]
+    assert [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)] == [
+        (x["shard"], x["row"]) for x in index
+    ]
+    assert {"10": ["B02"], "20": ["B8A"], "60": ["B09"]} == spec["groups"]
+    assert (6, 3, 3) == (spec["rows"], spec["sources"], spec["skipped"])
+    line = index[5]
+    assert [0.75, 0.25, 0.0] == line["fraction"]
+    assert ([0, 0, 0], False) == (line["multi_hot"], line["known"])
+    assert ("2021-06-01T10:20:30", 12.25) == (line["date"], line["longitude"])
+    for gsd in (10, 20, 60):
+        plane = np.load(store / f"shard-00001/{gsd}m.npy")
+        assert (2, 1, 120 // gsd, 180 // gsd) == plane.shape
+        assert np.dtype("<u2") == plane.dtype
+        assert {5000 + 10 * gsd} == set(plane[1].ravel().tolist())
+    bits = np.unpackbits(np.load(store / "shard-00001/valid.npy")[1])[: 12 * 18].reshape(12, 18)
+    assert [[5, 1]] == np.argwhere(bits == 0).tolist()
+
+
+# ----------------------------------------------------------------------------- reading
+
+
+def test_images_come_back(tmp_path: Path, miniature) -> None:
+    """Rows in any order, repeated, across shards, are the images that were written."""
+    store = Store(miniature.store(tmp_path / "s", 9))
+    rows = [8, 0, 3, 4, 3]
+    found = store.images(rows)
+
+    assert miniature.card.spec == found.spec == store.spec
+    for k, i in enumerate(rows):
+        written = miniature.imagery(i)
+        assert torch.equal(written.valid[0], found.valid[k])
+        for gsd, plane in written.planes.items():
+            assert torch.uint16 == found.planes[gsd].dtype
+            assert torch.equal(plane[0], found.planes[gsd][k])
+    assert (5, 3, 12, 18) == tuple(to_grid(found).pixels.shape)
+
+
+def test_decibels_come_back(tmp_path: Path, radar_miniature) -> None:
+    """Sentinel-1 keeps its fractions: nothing passes through an integer type."""
+    store = Store(radar_miniature.store(tmp_path / "s", 3))
+    found = store.images(range(3))
+
+    assert torch.float32 == found.planes[10].dtype
+    assert 2100.25 == found.planes[10][2, 0, 0, 0]
+
+
+def test_labels_come_back(tmp_path: Path, miniature) -> None:
+    """Labels, fractions, identifiers and places are those of the rows asked for."""
+    store = Store(miniature.store(tmp_path / "s", 6))
+    labels = store.labels(np.array([5, 1]))
+
+    assert (("water", "trees", "crops"), "terramesh") == (store.classes, store.scheme)
+    assert [[0, 0, 0], [1, 1, 0]] == labels.multi_hot.tolist()
+    assert [False, True] == labels.known.tolist()
+    assert [[0.75, 0.25, 0.0]] == store.fractions([5]).tolist()
+    assert ["p0", "p0", "p1", "p1", "p2", "p2"] == store.locations.tolist()
+    assert "p2_4" == store.ids[4]
+    assert 6 == len(store)
+
+
+def test_unlabelled_store(tmp_path: Path, radar_miniature) -> None:
+    """Without a map there are no classes, and no label is known."""
+    store = Store(radar_miniature.store(tmp_path / "s", 3))
+    labels = store.labels([0, 2])
+
+    assert ((), None) == (store.classes, store.scheme)
+    assert (2, 0) == tuple(labels.multi_hot.shape)
+    assert not bool(labels.known.any())
+
+
+def test_no_rows(tmp_path: Path, miniature) -> None:
+    """An empty batch is a batch."""
+    store = Store(miniature.store(tmp_path / "s", 2))
+
+    assert (0, 1, 12, 18) == tuple(store.images([]).planes[10].shape)
+    assert (0, 3) == tuple(store.labels([]).multi_hot.shape)
+
+
+@pytest.mark.parametrize("row", [6, -7])
+def test_no_such_row(tmp_path: Path, miniature, row: int) -> None:
+    """A row beyond the end is an IndexError, not another image."""
+    store = Store(miniature.store(tmp_path / "s", 6))
+
+    with pytest.raises(IndexError):
+        store.images([row])
+
+
+def test_workers_and_threads(tmp_path: Path, miniature) -> None:
+    """A store travels to a worker as its path, and threads may share it."""
+    store = Store(miniature.store(tmp_path / "s", 9))
+    store.images(range(9))
+    sent = pickle.dumps(store)
+    with ThreadPoolExecutor(4) as pool:
+        batches = list(pool.map(pickle.loads(sent).images, [[i] for i in range(9)] * 5))
+
+    assert len(sent) < 1000
+    for k, batch in enumerate(batches):
+        assert 1000 * (k % 9) + 100 == batch.planes[10][0, 0, 0, 0].item()
+
+
+def test_reading_needs_no_raster_library() -> None:
+    """Training imports the store without rasterio, torchgeo or xarray."""
+    code = (
+        "import sys, eofm.data.pack; "
+        "print({m.split('.')[0] for m in sys.modules} & {'rasterio', 'torchgeo', 'xarray'})"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "set()" == run.stdout.strip()
+
+
+# ---------------------------------------------------------------------------- bad stores
+
+
+def test_flipped_bit_is_found(tmp_path: Path, miniature) -> None:
+    """`verify` passes a sound store, and names the one image in which a bit has changed."""
+    path = miniature.store(tmp_path / "s", 6)
+    Store(path).verify()
+    file = path / "shard-00001/20m.npy"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 4  # in the last row
+    file.write_bytes(data)
+
+    Store(path).verify([0, 4])
+    with pytest.raises(StoreError, match="changed") as caught:
+        Store(path).verify()
+    assert "1 with a wrong checksum: 5 (p2_5)" == caught.value.found
+
+
+@pytest.mark.parametrize("file", ["shard-00001/10m.npy", "shard-00000/valid.npy"])
+def test_truncated_piece(tmp_path: Path, miniature, file: str) -> None:
+    """A store whose copying was cut short is refused on opening."""
+    path = miniature.store(tmp_path / "s", 6)
+    data = (path / file).read_bytes()
+    (path / file).write_bytes(data[:-1])
+
+    with pytest.raises(StoreError, match="missing or damaged") as caught:
+        Store(path)
+
+    assert path / file == caught.value.where
+    assert f"{len(data) - 1} bytes" == caught.value.found
+
+
+@pytest.mark.parametrize(
+    "file", ["shard-00000/60m.npy", "index.parquet", "spec.json", "shard-00001/valid.npy"]
+)
+def test_missing_piece(tmp_path: Path, miniature, file: str) -> None:
+    """Each file is needed, and its absence is an error."""
+    path = miniature.store(tmp_path / "s", 6)
+    (path / file).unlink()
+
+    with pytest.raises(StoreError):
+        Store(path)
+
+
+def test_foreign_piece(tmp_path: Path, miniature) -> None:
+    """A file of the right length but another shape is not read as pixels."""
+    path = miniature.store(tmp_path / "s", 4)
+    file = path / "shard-00000/10m.npy"
+    data = file.read_bytes()
+    file.write_bytes(npy_header((4, 1, 18, 12), np.dtype("<u2")) + data[HEADER_BYTES:])
+
+    with pytest.raises(StoreError, match="missing or damaged"):
+        Store(path).images([0])
+
+
+def test_foreign_index(tmp_path: Path, miniature, radar_miniature) -> None:
+    """The index of another store does not fit."""
+    path = miniature.store(tmp_path / "s", 4)
+    other = radar_miniature.store(tmp_path / "t", 4)
+    (other / "index.parquet").replace(path / "index.parquet")
+
+    with pytest.raises(StoreError, match="missing or damaged"):
+        Store(path)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_no_store(tmp_path: Path, name: str) -> None:
+    """A path without a store says how to make one."""
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(StoreError, match="eofm pack"):
+        Store(tmp_path / name)
