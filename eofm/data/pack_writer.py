@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -80,6 +80,7 @@ class StoreWriter:
         self._pieces = self.card.pieces()
         self._files: dict[str, int] = {}
         self._unsynced = 0
+        self._unsaid: list[Mapping[str, str | int]] = []
         self._journal: Journal | None = None
         self._closed = False
         spec = self.path / SPEC
@@ -110,6 +111,7 @@ class StoreWriter:
         pieces = self._encode(entry, imagery)
         with self._writing():
             journal = self._open_journal()
+            self._say(journal)
             if not self._files:
                 self._create_shard(len(self) // self.card.rows_per_shard)
             for name, piece in pieces.items():
@@ -130,9 +132,11 @@ class StoreWriter:
             name: Its name.
             skipped: How many of its windows were left out.
         """
-        with self._writing():
-            self._open_journal().append({"done": name, "skipped": skipped})
         self.skipped[name] = skipped
+        self._unsaid.append({"done": name, "skipped": skipped})
+        if self.ids:  # without a row there is no store yet
+            with self._writing():
+                self._say(self._open_journal())
 
     def finish(self) -> None:
         """Make it a finished store.
@@ -330,6 +334,11 @@ class StoreWriter:
         if self._journal is None:
             self._journal = Journal(self.path, self.card)
         return self._journal
+
+    def _say(self, journal: Journal) -> None:
+        """Note the sources that were walked through."""
+        while self._unsaid:
+            journal.append(self._unsaid.pop(0))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

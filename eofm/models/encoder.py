@@ -127,6 +127,24 @@ class Encoder(nn.Module):
         return self._preprocess[key]
 
 
+def build_trunk(card: Card) -> ViT:
+    """Return the network a card describes, with weights that are to be replaced.
+
+    Raises:
+        WeightsError: If no architecture has that name.
+        SpecError: If the recipe's size does not fit the architecture.
+    """
+    recipe = card.recipe
+    return build_vit(
+        card.architecture,
+        len(recipe.bands),
+        recipe.size,
+        torch.Generator().manual_seed(0),
+        pooling=recipe.pooling,
+        positions=card.positions,
+    )
+
+
 def random_encoder(architecture: str, recipe: Recipe, seed: int) -> Encoder:
     """Return an untrained encoder: the control that every trained one must beat.
 
@@ -230,16 +248,8 @@ def load_encoder(directory: Path | str) -> Encoder:
 
 
 def _assemble(card: Card, state: Mapping[str, Tensor], directory: Path) -> Encoder:
-    recipe = card.recipe
     try:
-        trunk = build_vit(
-            card.architecture,
-            len(recipe.bands),
-            recipe.size,
-            torch.Generator().manual_seed(0),
-            pooling=recipe.pooling,
-            positions=card.positions,
-        )
+        trunk = build_trunk(card)
     except EofmError as error:
         raise WeightsError(
             "no network can be built from this card", found=error, where=directory / CARD_FILE

@@ -13,9 +13,9 @@ import torch
 from eofm.errors import WeightsError
 from eofm.models.adapt import PositionRecipe
 from eofm.models.card import Card, library_versions
-from eofm.models.encoder import Encoder, save_encoder
+from eofm.models.encoder import Encoder, build_trunk, save_encoder
 from eofm.models.state import load_strict
-from eofm.models.vit import ViT, build_vit
+from eofm.models.vit import ViT
 from eofm.recipe import Recipe
 from eofm.train.config import ExportConfig
 from eofm.train.module import CHECKPOINT_KEY
@@ -50,14 +50,7 @@ def make_card(facts: Mapping[str, Any], recipe: Recipe, source: str) -> Card:
 
 def export_trunk(trunk: ViT, card: Card, directory: Path) -> Encoder:
     """Write a trunk with its card, and return it as an encoder of its own (a copy)."""
-    copy = build_vit(
-        card.architecture,
-        len(card.recipe.bands),
-        card.recipe.size,
-        torch.Generator().manual_seed(0),
-        pooling=card.recipe.pooling,
-        positions=card.positions,
-    )
+    copy = build_trunk(card)
     load_strict(
         copy, {k: v.detach().cpu().clone() for k, v in trunk.state_dict().items()}, card.name
     )
@@ -96,14 +89,7 @@ def export_checkpoint(config: ExportConfig) -> Exported:
     }
     source = f"{config.branch} after {saved['epoch']} epochs"
     card = make_card(saved["card"], recipe, source)
-    trunk = build_vit(
-        card.architecture,
-        len(recipe.bands),
-        recipe.size,
-        torch.Generator().manual_seed(0),
-        pooling=recipe.pooling,
-        positions=card.positions,
-    )
+    trunk = build_trunk(card)
     load_strict(trunk, state, where=str(path))
     return Exported(Path(config.to), save_encoder(Encoder(trunk, card), config.to))
 

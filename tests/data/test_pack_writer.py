@@ -248,6 +248,24 @@ def test_nothing_before_the_first_row(tmp_path: Path, miniature) -> None:
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_sources_before_the_first_row(tmp_path: Path, miniature, killed: bool) -> None:
+    """Images of which every window was left out count, though a crash came between them."""
+    path = tmp_path / "s"
+    if killed:  # the journal was begun, and no row committed
+        with killed_at(8), pytest.raises(KilledError):
+            StoreWriter(path, miniature.card).append(miniature.entry(0), miniature.imagery(0))
+        assert (path / JOURNAL).exists()
+    with StoreWriter(path, miniature.card) as writer:
+        assert not writer.ids
+        writer.source_done("empty", 7)
+        writer.append(miniature.entry(0), miniature.imagery(0))
+        writer.source_done("p0", 0)
+        writer.finish()
+
+    assert (2, 7) == (Store(path).card.sources, Store(path).card.skipped)
+
+
 def test_two_writers(tmp_path: Path, miniature) -> None:
     """A second process that opens the same store is turned away, and can go on later."""
     with StoreWriter(tmp_path / "s", miniature.card) as writer:

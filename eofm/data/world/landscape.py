@@ -197,7 +197,8 @@ def _paint_pivots(rng: np.random.Generator, canvas: _Canvas, biome: Biome, share
     cell_x = np.floor((column + start[1]) / (2 * radius)).astype(np.int32)
     y = row + start[0] - (cell_y + 0.5) * 2 * radius
     x = column + start[1] - (cell_x + 0.5) * 2 * radius
-    number = (cell_y - cell_y.min()) * 64 + cell_x - cell_x.min()
+    cell_x -= cell_x.min()
+    number = (cell_y - cell_y.min()) * (int(cell_x.max()) + 1) + cell_x
     worked = rng.random(int(number.max()) + 1) < max(share * 1.8, 0.4)
     halves = rng.random(int(number.max()) + 1) < 0.4
     number = number * 2 + (halves[number] & (x * np.cos(number) + y * np.sin(number) > 0)) + 1
