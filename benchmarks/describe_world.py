@@ -4,9 +4,9 @@
     python benchmarks/describe_world.py worlds/card            # statistics, image-statistics probe
     python benchmarks/describe_world.py worlds/card --network  # and a small network, some minutes
 
-Probes: logistic regression per class on standardised features, classes above 1 % of the map, test on
-the locations with an id divisible by 4, the best of five strengths on the test locations: an upper
-estimate that serves to compare features, not to report a method.
+Probes: logistic regression per class on standardised features, classes above 1 % of the map, test
+on the locations with an id divisible by 4, the best of five strengths on the test locations: an
+upper estimate that serves to compare features, not to report a method.
 """
 
 from __future__ import annotations
