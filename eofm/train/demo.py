@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Final
 
 from eofm.data.pack import Store
 from eofm.train.config import DataConfig
+
+# A class counts as present from 1 % of the map on: any single pixel would make "trees" a label of
+# nearly every scene.
+MIN_SHARE: Final = 0.01
 
 
 def demo_store(config: DataConfig) -> Store:
@@ -37,6 +42,7 @@ def demo_store(config: DataConfig) -> Store:
             sensor=config.sensor,
             landcover=str(scenes / "dw"),
             scheme="dynamic-world",
+            threshold=MIN_SHARE,
             out=str(store),
         )
     )

@@ -48,7 +48,7 @@ def read_metrics(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def loss_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
-    """Draw loss terms, the share of matched pairs, embedding spread and schedules over steps."""
+    """Draw loss terms, embedding spread and schedules over steps; bold lines are moving averages."""
     figure, axes = _new(11, 6.4, 2, 2)
     if "momentum" in metrics:
         steps, momentum = metrics["momentum"]
@@ -65,8 +65,12 @@ def loss_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str
                 continue
             steps, values = metrics[key]
             scale = np.abs(values).max() if name == "Schedules" else 1.0
-            axis.plot(steps, values / (scale or 1.0), lw=1.4, label=key)
+            values = values / (scale or 1.0)
+            (line,) = axis.plot(*smooth(steps, values), lw=1.5, label=key)
+            axis.plot(steps, values, lw=0.6, alpha=0.25, color=line.get_color())
         axis.set_title(name, loc="left", fontsize=10)
+        if key == "embedding_std":
+            axis.set_ylim(0, 1.2)
         axis.set_xlabel("step")
         axis.set_ylabel(label)
         axis.grid(color=_PAPER, lw=0.4)
@@ -75,6 +79,13 @@ def loss_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str
             axis.legend(frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def smooth(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a moving average over a fortieth of the run, each point at the middle of its window."""
+    window = max(1, len(values) // 40)
+    kernel = np.full(window, 1 / window)
+    return np.convolve(steps, kernel, "valid"), np.convolve(values, kernel, "valid")
 
 
 def principal_plane(embedding: Tensor) -> np.ndarray:

@@ -38,19 +38,23 @@ def embed_rows(encoder: Encoder, store: Store, rows: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """What a linear probe on frozen embeddings reaches on held-out scenes.
+    """What probes of frozen embeddings reach on held-out scenes.
 
     Args:
         name: Which encoder.
-        ap_macro: Average precision, mean over the classes that occur.
-        ap_micro: Average precision of all scene-class pairs together.
-        per_class: Average precision of each class, None where it does not occur.
+        ap_macro: Average precision of a linear probe, mean over the classes that occur.
+        ap_micro: Average precision of the linear probe, all scene-class pairs together.
+        knn_macro: Average precision of the nearest neighbours' votes, mean over classes.
+        knn_micro: The same, all pairs together.
+        per_class: Average precision of the linear probe by class, None where it does not occur.
         dim: Width of the embedding.
     """
 
     name: str
     ap_macro: float
     ap_micro: float
+    knn_macro: float
+    knn_micro: float
     per_class: tuple[float | None, ...]
     dim: int
 

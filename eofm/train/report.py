@@ -18,7 +18,7 @@ from eofm.figures import composite_of, to_rgb
 from eofm.imagery import Imagery
 from eofm.metrics import average_precision
 from eofm.models.encoder import Encoder
-from eofm.probe import Labelled, Scaling, linear_probe
+from eofm.probe import Distance, Labelled, Scaling, knn_probe, linear_probe
 from eofm.softcon import keep_tokens
 from eofm.train import figures
 from eofm.train.config import PretrainConfig
@@ -28,6 +28,7 @@ from eofm.train.module import PretrainModule
 from eofm.train.monitor import ProbeScore, dominant_class, embed_rows
 
 SHEET_ROWS: Final = 5
+NEIGHBOURS: Final = 20
 # With fewer training locations than this, one of them is too much to set aside for validation.
 FEW_PLACES: Final = 5
 # Fewer held-out scenes than this say little; the table admits it.
@@ -130,10 +131,10 @@ def _why_no_probe(store: Store, data: StoreDataModule) -> str | None:
 def probe(
     name: str, train: Tensor, test: Tensor, store: Store, data: StoreDataModule, seed: int
 ) -> ProbeScore:
-    """Fit a linear probe on training locations, score it on held-out locations.
+    """Fit probes on training locations, score them on held-out locations.
 
-    Its strength is chosen on a fifth of the training locations (of the training scenes where
-    there are few locations), never on the held-out ones.
+    The linear probe's strength is chosen on a fifth of the training locations (of the training
+    scenes where there are few locations), never on the held-out ones.
 
     Args:
         name: Of the encoder.
@@ -158,7 +159,10 @@ def probe(
         scaling=Scaling.STANDARD,
     )
     ap = average_precision(fitted.scores, target)
-    return ProbeScore(name, ap.macro, ap.micro, ap.per_class, train.shape[1])
+    k = min(NEIGHBOURS, len(train))
+    votes = knn_probe(Labelled(train, labels, count), test, k=k, metric=Distance.COSINE)
+    knn = average_precision(votes.scores, target)
+    return ProbeScore(name, ap.macro, ap.micro, knn.macro, knn.micro, ap.per_class, train.shape[1])
 
 
 # ---------------------------------------------------------------------------------- table
@@ -183,22 +187,28 @@ def _table(
     if problem is not None:
         return "\n".join([*lines, f"No linear probe: {problem}."])
     lines += [
-        f"Linear probe on frozen embeddings, {len(data.test_rows)} held-out {kind} of "
-        f"{len(set(store.locations[data.test_rows].tolist()))} locations; average precision:",
+        f"Frozen embeddings, {len(data.test_rows)} held-out {kind} of "
+        f"{len(set(store.locations[data.test_rows].tolist()))} locations. Average precision (mAP), "
+        f"x 100, of a linear probe and of the {NEIGHBOURS} nearest neighbours (cosine):",
         "",
-        "| encoder | AP macro | AP micro | " + " | ".join(store.classes) + " |",
-        "|---|---|---|" + "---|" * len(store.classes),
+        "| encoder | linear, macro | linear, micro | kNN, macro | kNN, micro |",
+        "|---|---:|---:|---:|---:|",
     ]
     for score in scores:
-        cells = [f"{100 * v:.1f}" if v is not None else "–" for v in score.per_class]
-        lines.append(
-            f"| {score.name} | **{100 * score.ap_macro:.1f}** | **{100 * score.ap_micro:.1f}** | "
-            + " | ".join(cells)
-            + " |"
-        )
+        values = (score.ap_macro, score.ap_micro, score.knn_macro, score.knn_micro)
+        lines.append(f"| {score.name} | " + " | ".join(f"{100 * v:.1f}" for v in values) + " |")
+    lines += ["", "| linear, by class | " + " | ".join(s.name for s in scores) + " |"]
+    lines += ["|---|" + "---:|" * len(scores)]
+    for i, name in enumerate(store.classes):
+        cells = [_percent(score.per_class[i]) for score in scores]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     if len(data.test_rows) < FEW_SCENES:
         lines += ["", f"{len(data.test_rows)} held-out scenes are few: differences are noise."]
     return "\n".join(lines)
+
+
+def _percent(value: float | None) -> str:
+    return "does not occur" if value is None else f"{100 * value:.1f}"
 
 
 # -------------------------------------------------------------------------------- figures
@@ -263,7 +273,7 @@ def _sheet(store: Store, data: StoreDataModule, module: PretrainModule, made_up:
             "view 2, whole, for the teacher": two,
         },
         [_caption(store, int(row)) for row in rows],
-        f"{made_up or ''}{store.spec.sensor}: {composite.caption}".capitalize(),
+        f"{made_up.capitalize()}{store.spec.sensor}: {composite.caption}",
     )
 
 

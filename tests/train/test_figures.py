@@ -17,6 +17,7 @@ from eofm.train.figures import (
     principal_plane,
     read_metrics,
     save,
+    smooth,
     view_sheet,
 )
 
@@ -56,6 +57,16 @@ def test_metrics_come_back_by_name(tmp_path: Path) -> None:
     assert {"loss", "lr"} == set(metrics)
     assert ([1, 2], [2, 1]) == tuple(part.tolist() for part in metrics["loss"])
     assert [2] == metrics["lr"][0].tolist()
+
+
+def test_smoothing_keeps_lines_and_short_runs() -> None:
+    """A straight line stays itself, and a run of a few steps is drawn as it is."""
+    steps = np.arange(400.0)
+
+    x, y = smooth(steps, 3 * steps + 1)
+
+    assert np.allclose(3 * x + 1, y)
+    assert [0.0, 1.0, 5.0] == smooth(np.arange(3.0), np.array([0.0, 1.0, 5.0]))[1].tolist()
 
 
 def test_figures_are_written(tmp_path: Path, generator: torch.Generator) -> None:
