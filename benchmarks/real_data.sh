@@ -27,7 +27,7 @@ eofm pack tiles --images "$data/terramesh/S2L1C" --sensor s2-l1c --unit dn \
 eofm pretrain --data.store "$work/store-s2" --data.holdout 0.34 --optim.batch 9 --optim.epochs 30 \
     --run.out "$work/s2"
 eofm bench eurosat --root "$data/eurosat_ms" --probe knn,linear --seed 1 \
-    --model "result=$work/s2/export/teacher,initialisation=$work/s2/export/init,random,imagestats" \
+    --model "result=$work/s2/export/student,initialisation=$work/s2/export/init,random,imagestats" \
     --out "$results/eurosat_subset.jsonl" >"$work/eurosat.md"
 
 # Sentinel-1, without the benchmark.

@@ -2,7 +2,7 @@
 
     import eofm
 
-    encoder = eofm.load_encoder("runs/demo/export/teacher")
+    encoder = eofm.load_encoder("runs/demo/export/student")
     image = eofm.read_geotiff("scene.tif", sensor="s2-l1c", unit="dn")
     vectors = encoder.embed(image)          # or a SpecMismatch that says what does not fit
 

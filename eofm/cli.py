@@ -87,7 +87,7 @@ VERBS: Final[Mapping[str, Verb]] = {
         "eofm.bench.config:BenchEurosatConfig",
         "eofm.bench.run:bench_eurosat",
         (
-            "eofm bench eurosat --root EuroSAT_MS --model runs/mine/export/teacher \\",
+            "eofm bench eurosat --root EuroSAT_MS --model runs/mine/export/student \\",
             "    --probe knn,linear",
             "eofm bench eurosat --root DIR --model imagestats,random,runs/mine/export/init",
         ),

@@ -267,7 +267,7 @@ def _load_card(path: Path) -> Card:
             found=f"no {CARD_FILE}",
             expected=f"a folder with {WEIGHTS_FILE} and {CARD_FILE}",
             where=path.parent,
-            remedy="name the folder of an export: runs/<name>/export/teacher",
+            remedy="name the folder of an export: runs/<name>/export/student",
         ) from error
     except (OSError, ValueError) as error:
         raise WeightsError("the card cannot be read", found=error, where=path) from error

@@ -221,9 +221,10 @@ class ExportConfig:
     Args:
         checkpoint: Checkpoint of a run, such as runs/mine/checkpoints/last.ckpt.
         to: Folder to write weights.safetensors and card.json into.
-        branch: Which of the two networks.
+        branch: Which of the two networks. After a short run the student is ahead (measured on the
+            demo); after a long one the teacher, a moving average, may be: both can be had.
     """
 
     checkpoint: str = field(metadata={"positional": True})
     to: str
-    branch: Literal["teacher", "student"] = "teacher"
+    branch: Literal["student", "teacher"] = "student"

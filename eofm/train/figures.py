@@ -48,7 +48,7 @@ def read_metrics(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def loss_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
-    """Draw loss terms, embedding spread and schedules over steps; bold lines are moving averages."""
+    """Draw loss terms, embedding spread and schedules over steps; bold: moving averages."""
     figure, axes = _new(11, 6.4, 2, 2)
     if "momentum" in metrics:
         steps, momentum = metrics["momentum"]
@@ -82,7 +82,7 @@ def loss_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str
 
 
 def smooth(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return a moving average over a fortieth of the run, each point at the middle of its window."""
+    """Return a moving average over a fortieth of the run, centred on its window."""
     window = max(1, len(values) // 40)
     kernel = np.full(window, 1 / window)
     return np.convolve(steps, kernel, "valid"), np.convolve(values, kernel, "valid")

@@ -229,7 +229,7 @@ def _draw(
     if len(data.test_rows) >= 3 and store.classes:
         owner = dominant_class(store.fractions(data.test_rows.tolist()).numpy())
         figure = figures.embedding_map(
-            {name: test for name, (_, test) in features.items() if name != "student"},
+            {name: test for name, (_, test) in features.items() if name != "teacher"},
             owner.tolist(),
             store.classes,
             f"Embeddings of {len(owner)} held-out {made_up or 'scenes, '}first two principal "

@@ -264,12 +264,15 @@ def test_training_continues_from_an_export(config: PretrainConfig, tmp_path: Pat
 def test_a_checkpoint_becomes_the_same_encoder(config: PretrainConfig, tmp_path: Path) -> None:
     """`eofm models export` of the last checkpoint equals what the run exported itself."""
     pretrain(config)
-    checkpoint = Path(str(config.run.out)) / "checkpoints" / "last.ckpt"
+    checkpoint = str(Path(str(config.run.out)) / "checkpoints" / "last.ckpt")
 
-    export_checkpoint(ExportConfig(str(checkpoint), str(tmp_path / "export")))
+    default = export_checkpoint(ExportConfig(checkpoint, str(tmp_path / "student")))
+    export_checkpoint(ExportConfig(checkpoint, str(tmp_path / "teacher"), "teacher"))
 
-    made = load_encoder(tmp_path / "export").trunk.state_dict()
-    assert all(made[name].equal(tensor) for name, tensor in weights(config, "teacher").items())
+    assert "student after 2 epochs" in default.describe()
+    for branch in ("student", "teacher"):
+        made = load_encoder(tmp_path / branch).trunk.state_dict()
+        assert all(made[name].equal(tensor) for name, tensor in weights(config, branch).items())
 
 
 def test_foreign_and_broken_checkpoints_are_refused(tmp_path: Path) -> None:
