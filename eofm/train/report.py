@@ -122,9 +122,17 @@ def _why_no_probe(store: Store, data: StoreDataModule) -> str | None:
             f"{len(data.probe_rows)} labelled training scenes and {len(data.test_rows)} labelled "
             "held-out scenes are too few"
         )
-    seen = store.labels(data.probe_rows.tolist()).multi_hot.sum(dim=0)
-    if not ((seen > 0) & (seen < len(data.probe_rows))).any():
-        return "every training scene has the same labels"
+    train, test = (
+        store.labels(rows.tolist()).multi_hot.mean(dim=0)
+        for rows in (data.probe_rows, data.test_rows)
+    )
+    # any score of a class that all or none of the scenes have would be its frequency, whatever
+    # the encoder is
+    if not ((train > 0) & (train < 1) & (test > 0) & (test < 1)).any():
+        return (
+            "there is no class that some training scenes and some held-out scenes have, and some "
+            "of each have not"
+        )
     return None
 
 

@@ -27,7 +27,13 @@ SIZE = 60
 LOCATIONS, SEASONS = 12, 2
 
 
-def write_store(path: Path, sensor: Sensor = Sensor.S2_L1C, *, unlabelled: int = 2) -> Path:
+def write_store(
+    path: Path,
+    sensor: Sensor = Sensor.S2_L1C,
+    *,
+    unlabelled: int = 2,
+    equal_labels: bool = False,
+) -> Path:
     """Write 24 images: each class present adds its own band shift and texture to the image."""
     bands = SENSOR_BANDS[sensor]
     radar = sensor in {Sensor.S1_GRD, Sensor.S1_RTC}
@@ -46,7 +52,8 @@ def write_store(path: Path, sensor: Sensor = Sensor.S2_L1C, *, unlabelled: int =
     with StoreWriter(path, card) as writer:
         for i in range(LOCATIONS * SEASONS):
             location = i // SEASONS
-            hot = [int(location % 7 + 1 >> k & 1) for k in range(len(CLASSES))]
+            code = 5 if equal_labels else location % 7 + 1
+            hot = [int(code >> k & 1) for k in range(len(CLASSES))]
             level = torch.tensor(hot, dtype=torch.float32) @ shift
             planes = {}
             for gsd, names in groups.items():

@@ -194,6 +194,18 @@ def test_an_unlabelled_store_trains_the_hard_term(
     assert "No linear probe" in report.describe()
 
 
+def test_labels_that_tell_nothing_are_not_probed(
+    tmp_path: Path, config: PretrainConfig, make_store: Callable[..., Path]
+) -> None:
+    """Where every labelled scene has the same labels, any score would be the class frequency."""
+    store = make_store(tmp_path / "equal", equal_labels=True)
+
+    report = pretrain(with_groups(config, data={"store": str(store)}))
+
+    assert () == report.scores
+    assert "no class that some training scenes" in report.describe()
+
+
 def test_all_unlabelled_with_a_soft_term_is_refused(
     tmp_path: Path, config: PretrainConfig, make_store: Callable[..., Path]
 ) -> None:
