@@ -11,7 +11,6 @@ from eofm.models.adapt import (
     InputInit,
     PositionRecipe,
     adapt_input,
-    check_layer_scale,
     dinov2_to_vit,
     fold_affine,
     resize_position_embedding,
@@ -61,7 +60,6 @@ def start_from(
         state, origin = _from_export(path, architecture, recipe)
     else:
         state = dinov2_to_vit(read_state(path))
-        check_layer_scale(state)
         state = adapt_input(state, recipe.bands, input_init, generator)
         if input_init is not InputInit.RANDOM and recipe.normalization.clip == (0.0, 1.0):
             state = fold_affine(state)  # copied filters expect z = 4u - 2
