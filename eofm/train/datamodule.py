@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import lightning as L
 import numpy as np
@@ -15,10 +16,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from eofm.data.pack import Store
 from eofm.errors import TrainingError
-from eofm.imagery import Labels, NativeImagery
+from eofm.imagery import Imagery, Labels, NativeImagery
+from eofm.preprocess import to_grid
 from eofm.train.config import DataConfig
 
 Batch = tuple[NativeImagery, Labels]
+
+WALK_BATCH: Final = 64
 
 
 def held_out(locations: Sequence[str], share: float, seed: int) -> np.ndarray:
@@ -41,6 +45,12 @@ def held_out(locations: Sequence[str], share: float, seed: int) -> np.ndarray:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def walk(store: Store, rows: Sequence[int]) -> Iterator[Imagery]:
+    """Yield `rows` of a store in order, in float32 on one grid, in batches of bounded size."""
+    for start in range(0, len(rows), WALK_BATCH):
+        yield to_grid(store.images(list(rows[start : start + WALK_BATCH])))
 
 
 class EpochBatches(Sampler[list[int]]):

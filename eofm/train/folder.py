@@ -67,6 +67,10 @@ class RunFolder:
         """Written last: the run is complete."""
         return self.path / "DONE"
 
+    def start(self, config: PretrainConfig) -> None:
+        """Make the folder with its settings: only a run that can begin leaves anything behind."""
+        self.write("config.yaml", to_yaml(config))
+
     def write(self, name: str, text: str) -> Path:
         """Write a text file whole or not at all."""
         path = self.path / name
@@ -78,7 +82,9 @@ class RunFolder:
 
 
 def open_folder(config: PretrainConfig) -> tuple[RunFolder, PretrainConfig]:
-    """Make a new run's folder, or take up an old one; return it with the settings to obey.
+    """Choose a new run's folder, or take up an old one; return it with the settings to obey.
+
+    Nothing is written: `RunFolder.start` does that once everything is known to fit.
 
     Raises:
         ConfigError: If the folder holds another run, or there is nothing to resume.
@@ -94,10 +100,7 @@ def open_folder(config: PretrainConfig) -> tuple[RunFolder, PretrainConfig]:
             expected="a new or empty folder",
             remedy="name another --run.out, delete it, or add --run.resume true to continue it",
         )
-    folder.path.mkdir(parents=True, exist_ok=True)
-    config = replace(config, run=replace(config.run, out=str(folder.path)))
-    folder.write("config.yaml", to_yaml(config))
-    return folder, config
+    return folder, replace(config, run=replace(config.run, out=str(folder.path)))
 
 
 def _resumed(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig:

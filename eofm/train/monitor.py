@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import lightning as L
 import numpy as np
@@ -21,19 +20,13 @@ from torch import Tensor
 
 from eofm.data.pack import Store
 from eofm.models.encoder import Encoder
-from eofm.preprocess import to_grid
 from eofm.progress import LINE_EVERY_S
-
-EMBED_BATCH: Final = 64
+from eofm.train.datamodule import walk
 
 
 def embed_rows(encoder: Encoder, store: Store, rows: Sequence[int]) -> Tensor:
     """Return the embeddings of `rows`, float32 (N, D), on the CPU."""
-    parts = []
-    for start in range(0, len(rows), EMBED_BATCH):
-        imagery = to_grid(store.images(list(rows[start : start + EMBED_BATCH])))
-        parts.append(encoder.embed(imagery).cpu())
-    return torch.cat(parts)
+    return torch.cat([encoder.embed(imagery).cpu() for imagery in walk(store, rows)])
 
 
 @dataclass(frozen=True)

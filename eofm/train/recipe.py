@@ -9,11 +9,12 @@ import torch
 
 from eofm.data.pack import Store
 from eofm.errors import ConfigError
-from eofm.preprocess import Plan, convert_unit, plan, to_grid
+from eofm.preprocess import Plan, convert_unit, plan
 from eofm.recipe import AcceptSize, Pooling, Recipe
 from eofm.sensors import DEFAULT_STATISTICS, STATISTICS, Statistics
 from eofm.spec import ImageSpec, Normalization, Sensor
 from eofm.train.config import ModelConfig
+from eofm.train.datamodule import walk
 
 # The unit in which published statistics of a sensor are stated.
 STATED_UNIT: Final = {s: STATISTICS[name].unit for s, name in DEFAULT_STATISTICS.items()}
@@ -64,8 +65,7 @@ def measure(store: Store, rows: Sequence[int]) -> Statistics:
     unit = STATED_UNIT[store.spec.sensor]
     bands = len(store.spec.bands)
     count, total, squares = 0, torch.zeros(bands).double(), torch.zeros(bands).double()
-    for start in range(0, len(rows), 64):
-        imagery = to_grid(store.images(list(rows[start : start + 64])))
+    for imagery in walk(store, rows):
         values = imagery.pixels.permute(1, 0, 2, 3)[:, imagery.valid].double()
         values = convert_unit(values, imagery.spec.unit, unit)
         count += values.shape[1]

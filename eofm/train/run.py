@@ -60,6 +60,8 @@ def pretrain(config: PretrainConfig) -> Report:
     recipe = make_recipe(store, data.train_rows.tolist(), config.model)
     module, origin = _module(config, store, data, recipe)
     if not config.run.resume:
+        folder.start(config)
+    if not (folder.export / "init" / "card.json").is_file():  # or it died before it got there
         facts = json.dumps(environment(accelerator), indent=2) + "\n"
         folder.write("environment.json", facts)
         folder.write("plan.txt", module.preprocess.plan.describe() + "\n")

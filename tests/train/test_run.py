@@ -170,6 +170,33 @@ def test_too_few_scenes_are_named(config: PretrainConfig) -> None:
         pretrain(with_groups(config, optim={"batch": 64}))
 
 
+def test_a_refused_run_leaves_no_folder(config: PretrainConfig) -> None:
+    """After a refusal the same --run.out is free for the corrected command."""
+    with pytest.raises(TrainingError):
+        pretrain(with_groups(config, optim={"batch": 64}))
+
+    assert not Path(str(config.run.out)).exists()
+    pretrain(config)
+
+
+def test_a_run_that_died_before_its_start_was_written_resumes(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run killed while it wrote its initialisation is resumed to a whole report."""
+    from eofm.train import run
+
+    def die(*_: object) -> None:
+        raise RuntimeError("the machine went away")
+
+    monkeypatch.setattr(run, "export_trunk", die)
+    with pytest.raises(RuntimeError, match="went away"):
+        pretrain(config)
+    monkeypatch.undo()
+
+    report = pretrain(replace(PretrainConfig(), run=replace(config.run, resume=True)))
+    assert ["initialisation", "student", "teacher"] == [score.name for score in report.scores]
+
+
 def test_a_diverging_run_stops(config: PretrainConfig) -> None:
     """A loss that is not finite ends the run with the step and the remedy."""
     with pytest.raises(TrainingError, match="not finite") as caught:
