@@ -34,6 +34,7 @@ _HOME: Final = {
     "Store": "eofm.data.pack",
     "Unit": "eofm.spec",
     "load_encoder": "eofm.models.encoder",
+    "load_weights": "eofm.models.load",
     "plan": "eofm.preprocess",
     "pretrain": "eofm.train.run",
     "read_geotiff": "eofm.data.image",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from eofm.errors import EofmError, SpecMismatch
     from eofm.imagery import Imagery, Labels
     from eofm.models.encoder import Encoder, load_encoder, save_encoder
+    from eofm.models.load import load_weights
     from eofm.preprocess import Preprocess, plan
     from eofm.recipe import AcceptSensor, AcceptSize, FillBand, Recipe
     from eofm.spec import ImageSpec, Normalization, Sensor, Unit
@@ -71,6 +73,7 @@ __all__ = [
     "Unit",
     "__version__",
     "load_encoder",
+    "load_weights",
     "plan",
     "pretrain",
     "read_geotiff",

@@ -375,7 +375,8 @@ def _fill_invalid(pixels: Tensor, valid: Tensor) -> Tensor:
     return torch.where(mask, pixels, mean.to(pixels.dtype))
 
 
-def _normalize(pixels: Tensor, normalization: Normalization) -> Tensor:
+def normalize(pixels: Tensor, normalization: Normalization) -> Tensor:
+    """Shift, scale, clip and round (B, C, H, W) pixels. The only normalisation of eofm."""
     shape = (1, -1, 1, 1)
     shift = pixels.new_tensor(normalization.shift).view(shape)
     scale = pixels.new_tensor(normalization.scale).view(shape)
@@ -438,7 +439,7 @@ class Preprocess(nn.Module):
                 mask = resize(valid[:, None].float(), size, Kernel.NEAREST, antialias=False)
                 return resize(pixels, size, kernel, antialias=antialias), mask[:, 0] > 0.5
             case Normalize(normalization):
-                return _normalize(pixels, normalization), valid
+                return normalize(pixels, normalization), valid
             case InsertBands(bands, fills):
                 return _insert(pixels, bands, dict(fills)), valid
 

@@ -5,6 +5,7 @@ Everything goes to stderr, so that stdout stays free for results. Worker process
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 import sys
 import time
@@ -32,7 +33,8 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
         total = len(iterable)
     if multiprocessing.parent_process() is not None:
         return iter(iterable)
-    if sys.stderr.isatty():
+    # weights are also fetched where torch and timm are all there is
+    if sys.stderr.isatty() and importlib.util.find_spec("rich"):
         return _bar(iterable, description, total)
     return _lines(iterable, description, total)
 

@@ -20,10 +20,11 @@ LINES = (
     {"spec", "progress"},
     {"imagery", "sensors", "recipe"},
     {"preprocess", "softcon", "logistic", "neighbours", "metrics", "canary"},
-    {"probe", "figures"},
+    {"probe", "figures", "intervals"},
+    {"nearest", "charts"},
     {"data", "models"},
     {"train", "bench"},
-    {"cli"},
+    {"cli", "hub"},
 )
 ALLOWED = {
     "rasterio": {"data"},
@@ -32,7 +33,7 @@ ALLOWED = {
     "timm": {"models"},
     "lightning": {"train"},
     "kornia": {"train"},
-    "torchgeo": set(),
+    "torchgeo": {"models"},
     "sklearn": set(),
 }
 HEAVY = ("torch", "lightning", "torchgeo", "rasterio", "timm", "kornia")

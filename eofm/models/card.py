@@ -30,7 +30,7 @@ class Card:
 
     Args:
         name: Short name, as printed in tables.
-        architecture: A key of `eofm.models.vit.ARCHITECTURES`.
+        architecture: A name that `eofm.models.build.build` knows.
         recipe: What the network eats: sensor, bands, unit, size, normalisation, pooling.
         objective: What it was trained for, with the paper.
         source: Which weights of the run these are: "teacher after 8 epochs".
@@ -38,6 +38,8 @@ class Card:
         counts: The same in numbers: scenes, images, labelled images.
         synthetic: The training data were made up, not observed.
         licence: Of the weights: an SPDX identifier.
+        url: Where published weights were fetched from; empty for a run of one's own.
+        paper: arXiv id of published weights.
         positions: How positions are interpolated for images of another size.
         config_hash: sha256 of the run's resolved settings; empty where there was no run.
         versions: Libraries the weights were made with.
@@ -53,6 +55,8 @@ class Card:
     counts: Mapping[str, int]
     synthetic: bool
     licence: str
+    url: str = ""
+    paper: str = ""
     positions: PositionRecipe = PositionRecipe.DINOV2
     config_hash: str = ""
     versions: Mapping[str, str] | None = None

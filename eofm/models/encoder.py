@@ -10,25 +10,27 @@ Shapes: B images, P patches, D width.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, final
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from eofm.errors import EofmError, SpecError, WeightsError
 from eofm.imagery import Imagery
-from eofm.models.card import FORMAT, Card, library_versions
+from eofm.models.build import build
+from eofm.models.card import Card, library_versions
+from eofm.models.prepare import Pixels, as_imagery, preprocess_for
 from eofm.models.state import load_strict
-from eofm.models.vit import ViT, build_vit
-from eofm.preprocess import Plan, Preprocess, plan
+from eofm.models.trunk import Trunk
+from eofm.models.weights_file import identity, read_identity, serialise, sha256, write_whole
+from eofm.preprocess import Plan
 from eofm.recipe import Recipe, Waiver
 from eofm.spec import ImageSpec
 
@@ -38,31 +40,35 @@ CARD_FILE: Final = "card.json"
 
 @final
 class Encoder(nn.Module):
-    """A network, its recipe and its card. It embeds; it does not train.
+    """A network, its recipe and its card: what `load_encoder` and torch.hub return.
+
+    As a module it is the bare network: `encoder(pixels)` takes normalised pixels, gives gradients,
+    and obeys `train()` and `eval()`. `preprocess` makes normalised pixels of imagery in physical
+    units, or refuses it; `embed` and `features` are both steps in one, always in evaluation mode.
+    The network alone, under its published tensor names, is `trunk`.
 
     Args:
-        trunk: The network; it is put into evaluation mode and stays there.
+        trunk: The network; it is put into evaluation mode.
         card: Describes it.
 
     Raises:
-        SpecError: If the network and the recipe disagree in bands, size, pooling or positions.
+        SpecError: If the network and the recipe disagree in bands, size or pooling.
     """
 
-    def __init__(self, trunk: ViT, card: Card) -> None:
+    def __init__(self, trunk: Trunk, card: Card) -> None:
         super().__init__()
-        has = (trunk.channels, trunk.size, trunk.pooling, trunk.positions)
+        has = (trunk.channels, trunk.size, trunk.pooling)
         recipe = card.recipe
-        wants = (len(recipe.bands), recipe.size, recipe.pooling, card.positions)
+        wants = (len(recipe.bands), recipe.size, recipe.pooling)
         if has != wants:
             raise SpecError(
                 "the network is not the one the card describes",
-                found="{} bands, size {}, pooling {}, positions {}".format(*has),
-                expected="{} bands, size {}, pooling {}, positions {}".format(*wants),
+                found="{} bands, size {}, pooling {}".format(*has),
+                expected="{} bands, size {}, pooling {}".format(*wants),
                 where=card.name,
             )
         self.trunk = trunk
         self.card = card
-        self._preprocess: dict[tuple[ImageSpec, tuple[Waiver, ...]], Preprocess] = {}
         self.eval()
 
     @property
@@ -75,18 +81,94 @@ class Encoder(nn.Module):
         """Width of an embedding, D."""
         return self.trunk.dim
 
+    # ------------------------------------------------------- normalised pixels: a plain module
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return one vector per image, (B, D).
+
+        Args:
+            pixels: (B, C, H, W), normalised: see `preprocess`.
+
+        Raises:
+            SpecMismatch: If the channels are not C, or the size cannot be cut into patches.
+        """
+        vectors: Tensor = self.trunk(pixels)
+        return vectors
+
+    def forward_features(self, pixels: Tensor) -> Tensor:
+        """Return all tokens after the final norm: see `Trunk.forward_features`.
+
+        Args:
+            pixels: (B, C, H, W), normalised.
+
+        Raises:
+            SpecMismatch: If the channels are not C, or the size cannot be cut into patches.
+        """
+        return self.trunk.forward_features(pixels)
+
+    def get_intermediate_layers(
+        self,
+        x: Tensor,
+        n: int | Sequence[int] = 1,
+        reshape: bool = False,
+        return_class_token: bool = False,
+        norm: bool = True,
+    ) -> tuple[Tensor, ...] | tuple[tuple[Tensor, Tensor], ...]:
+        """Return patch tokens of several layers: see `Trunk.get_intermediate_layers`.
+
+        Args:
+            x: (B, C, H, W), normalised.
+            n: The last n layers, or the indices of the layers wanted.
+            reshape: As maps, (B, D, rows, columns), instead of tokens, (B, P, D).
+            return_class_token: Pairs (patches, CLS token (B, D)) instead of patches.
+            norm: Apply the network's final norm to each.
+
+        Raises:
+            SpecMismatch: If the channels are not C, or the size cannot be cut into patches.
+        """
+        return self.trunk.get_intermediate_layers(x, n, reshape, return_class_token, norm)
+
+    # --------------------------------------------------------------- pixels in physical units
+
     def plan_for(self, spec: ImageSpec, waivers: Sequence[Waiver] = ()) -> Plan:
         """Return the way from `spec` to the network's input.
 
         Raises:
             SpecMismatch: If there is none.
         """
-        return self._preprocess_for(spec, waivers).plan
+        return preprocess_for(spec, self.recipe, waivers).plan
+
+    def preprocess(
+        self, pixels: Pixels, spec: ImageSpec | None = None, waivers: Sequence[Waiver] = ()
+    ) -> Tensor:
+        """Return what the network takes: (B, C, H, W), normalised, on its device, in its dtype.
+
+        The arithmetic is float32 whatever the network's dtype: half precision cannot tell apart
+        neighbouring digital numbers.
+
+        Args:
+            pixels: Imagery; or an array of physical values, (C, H, W) or (B, C, H, W), in which
+                `as_imagery` says what counts as missing.
+            spec: What an array is: sensor, bands by name, unit, GSD.
+            waivers: Named exceptions to the recipe.
+
+        Raises:
+            SpecError: If an array comes without a spec, or disagrees with it.
+            SpecMismatch: If the imagery does not fit the recipe, or a waiver is not needed.
+            PixelError: If a valid pixel is not finite, or an image has no valid pixel.
+        """
+        imagery = as_imagery(pixels, spec)
+        weight = next(self.trunk.parameters())
+        step = preprocess_for(imagery.spec, self.recipe, waivers)
+        prepared: Imagery = step(imagery.to(weight.device))
+        return prepared.pixels.to(weight.dtype)
 
     @torch.no_grad()
     def embed(self, imagery: Imagery, waivers: Sequence[Waiver] = ()) -> Tensor:
         """Return one vector per image, float32 (B, D), on the encoder's device.
 
+        The network computes in evaluation mode; a module that was training goes on training.
+
         Args:
             imagery: In physical units, of one kind.
             waivers: Named exceptions to the recipe.
@@ -95,13 +177,14 @@ class Encoder(nn.Module):
             SpecMismatch: If the imagery does not fit the recipe, or a waiver is not needed.
             PixelError: If a valid pixel is not finite, or an image has no valid pixel.
         """
-        pixels = self._prepare(imagery, waivers)
-        embedding: Tensor = self.trunk(pixels)
+        pixels = self.preprocess(imagery, waivers=waivers)
+        with _evaluating(self):
+            embedding: Tensor = self(pixels)
         return embedding.float()
 
     @torch.no_grad()
     def features(self, imagery: Imagery, waivers: Sequence[Waiver] = ()) -> Tensor:
-        """Return one vector per patch, float32 (B, P, D), row by row.
+        """Return one vector per patch, float32 (B, P, D), row by row: else as `embed`.
 
         Args:
             imagery: In physical units, of one kind.
@@ -111,52 +194,43 @@ class Encoder(nn.Module):
             SpecMismatch: If the imagery does not fit the recipe, or a waiver is not needed.
             PixelError: If a valid pixel is not finite, or an image has no valid pixel.
         """
-        pixels = self._prepare(imagery, waivers)
-        return self.trunk.forward_features(pixels)[:, 1:].float()
-
-    def _prepare(self, imagery: Imagery, waivers: Sequence[Waiver]) -> Tensor:
-        self.eval()  # training code may hold the same trunk
-        weight = self.trunk.cls_token
-        prepared: Imagery = self._preprocess_for(imagery.spec, waivers)(imagery.to(weight.device))
-        return prepared.pixels.to(weight.dtype)
-
-    def _preprocess_for(self, spec: ImageSpec, waivers: Sequence[Waiver]) -> Preprocess:
-        key = spec, tuple(waivers)
-        if key not in self._preprocess:
-            self._preprocess[key] = Preprocess(plan(spec, self.recipe, waivers))
-        return self._preprocess[key]
+        pixels = self.preprocess(imagery, waivers=waivers)
+        with _evaluating(self):
+            tokens = self.forward_features(pixels)
+        return tokens[:, self.trunk.prefix :].float()
 
 
-def build_trunk(card: Card) -> ViT:
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Put `module` into evaluation mode, and every part that was training back afterwards."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+def build_trunk(card: Card) -> Trunk:
     """Return the network a card describes, with weights that are to be replaced.
 
     Raises:
         WeightsError: If no architecture has that name.
         SpecError: If the recipe's size does not fit the architecture.
     """
-    recipe = card.recipe
-    return build_vit(
-        card.architecture,
-        len(recipe.bands),
-        recipe.size,
-        torch.Generator().manual_seed(0),
-        pooling=recipe.pooling,
-        positions=card.positions,
-    )
+    return build(card.architecture, card.recipe, torch.Generator().manual_seed(0), card.positions)
 
 
 def random_encoder(architecture: str, recipe: Recipe, seed: int) -> Encoder:
     """Return an untrained encoder: the control that every trained one must beat.
 
     Args:
-        architecture: A key of `eofm.models.vit.ARCHITECTURES`.
+        architecture: A name that `eofm.models.build.build` knows.
         recipe: What it eats.
         seed: Of its weights.
     """
-    generator = torch.Generator().manual_seed(seed)
-    trunk = build_vit(
-        architecture, len(recipe.bands), recipe.size, generator, pooling=recipe.pooling
-    )
+    trunk = build(architecture, recipe, torch.Generator().manual_seed(seed))
     card = Card(
         name=f"random-{architecture}",
         architecture=architecture,
@@ -169,7 +243,7 @@ def random_encoder(architecture: str, recipe: Recipe, seed: int) -> Encoder:
         licence="Apache-2.0",
         versions=library_versions(),
     )
-    return Encoder(trunk, replace(card, sha256=_sha256(_serialise(trunk, card))))
+    return Encoder(trunk, replace(card, sha256=sha256(serialise(trunk, card))))
 
 
 # ---------------------------------------------------------------------------------- disk
@@ -192,13 +266,13 @@ def save_encoder(encoder: Encoder, directory: Path | str) -> Card:
         WeightsError: If the folder cannot be written.
     """
     directory = Path(directory)
-    data = _serialise(encoder.trunk, encoder.card)
-    card = replace(encoder.card, sha256=_sha256(data))
+    data = serialise(encoder.trunk, encoder.card)
+    card = replace(encoder.card, sha256=sha256(data))
     text = json.dumps(card.to_dict(), indent=2, ensure_ascii=False) + "\n"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _write(directory / WEIGHTS_FILE, data)
-        _write(directory / CARD_FILE, text.encode())
+        write_whole(directory / WEIGHTS_FILE, data)
+        write_whole(directory / CARD_FILE, text.encode())
     except OSError as error:
         raise WeightsError(
             "the encoder cannot be written",
@@ -218,10 +292,10 @@ def load_encoder(directory: Path | str) -> Encoder:
     directory = Path(directory)
     card = _load_card(directory / CARD_FILE)
     data = _load_weights(directory / WEIGHTS_FILE)
-    if _sha256(data) != card.sha256:
+    if sha256(data) != card.sha256:
         raise WeightsError(
             "the weights are not those the card describes",
-            found=f"sha256 {_sha256(data)}",
+            found=f"sha256 {sha256(data)}",
             expected=f"sha256 {card.sha256}",
             where=directory / WEIGHTS_FILE,
             remedy="copy both files again, or export the run again",
@@ -235,12 +309,12 @@ def load_encoder(directory: Path | str) -> Encoder:
             expected="safetensors",
             where=directory / WEIGHTS_FILE,
         ) from error
-    identity = _metadata(data).get("eofm")
-    if identity != _identity(card):
+    found = read_identity(data)
+    if found != identity(card):
         raise WeightsError(
             "the card is not that of these weights: recipe or architecture differ",
-            found=_identity(card),
-            expected=identity,
+            found=identity(card),
+            expected=found,
             where=directory / CARD_FILE,
             remedy="a card is not to be edited; export the run again",
         )
@@ -291,41 +365,3 @@ def _load_weights(path: Path) -> bytes:
             where=path.parent,
             remedy="copy the whole folder: weights and card belong together",
         ) from error
-
-
-def _identity(card: Card) -> str:
-    """Return what must not be exchanged: format, architecture, recipe, positions."""
-    content = {
-        "format": FORMAT,
-        "architecture": card.architecture,
-        "recipe": card.recipe.to_dict(),
-        "positions": card.positions,
-    }
-    return json.dumps(content, sort_keys=True)
-
-
-def _serialise(trunk: ViT, card: Card) -> bytes:
-    """Return the weights file: the same bytes for the same tensors and card."""
-    state = {key: value.detach().cpu().contiguous() for key, value in trunk.state_dict().items()}
-    # one metadata entry only: safetensors does not promise an order among several
-    return save(state, metadata={"eofm": _identity(card)})
-
-
-def _metadata(data: bytes) -> dict[str, str]:
-    """Return the metadata of a safetensors file: its header is 8 bytes of length, then JSON."""
-    length = int.from_bytes(data[:8], "little")
-    metadata: dict[str, str] = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    return metadata
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -81,6 +81,7 @@ def _load_torch(path: Path) -> object:
 def _only_tensors(content: object, path: Path) -> State:
     if not isinstance(content, Mapping):
         raise WeightsError("the file holds no state dict", found=type(content).__name__, where=path)
+    content = _ungrouped(content)
     other = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if other or not content:
         raise WeightsError(
@@ -90,7 +91,15 @@ def _only_tensors(content: object, path: Path) -> State:
             where=path,
             remedy="save the inner state dict on its own: torch.save(checkpoint[key], path)",
         )
-    return {str(key): value for key, value in content.items()}
+    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def _ungrouped(content: Mapping[object, object]) -> Mapping[object, object]:
+    """Return a file of nothing but state dicts (CROMA's five) as one, with their names in front."""
+    groups = {name: part for name, part in content.items() if isinstance(part, Mapping)}
+    if not groups or len(groups) < len(content):
+        return content
+    return {f"{name}.{key}": value for name, part in groups.items() for key, value in part.items()}
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:

@@ -1,16 +1,17 @@
 """The DINOv2 vision transformer on timm's blocks, which embeds only the patches it is to see.
 
-State-dict names are those of DINOv2 and timm (arXiv 2304.07193, `vit_*_patch14_dinov2`), so
-their published weights load by name. `forward(pixels, keep)` drops tokens instead of replacing
-them: that is what saves the student's time and memory (arXiv 2405.20462).
+State-dict names are those of DINOv2 (arXiv 2304.07193, registers 2309.16588), so that published
+weights load by name. `forward(pixels, keep)` drops tokens instead of replacing them: that is what
+saves the student's time and memory (arXiv 2405.20462).
 
-Shapes: B images, C bands, H by W pixels, P patches of which K are kept, D width.
+Shapes: B images, C bands, H by W pixels, P patches of which K are kept, R registers, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final, final
 
 import torch
@@ -18,19 +19,38 @@ from timm.layers.norm import LayerNorm
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from eofm.errors import MismatchKind, SpecError, SpecMismatch, WeightsError
+from eofm.errors import SpecError, WeightsError
 from eofm.models.adapt import PositionRecipe, resample_positions
+from eofm.models.trunk import Trunk
 from eofm.recipe import Pooling
+
+
+class FeedForward(StrEnum):
+    """The second half of a block: two layers with GELU, or DINOv2's gated layers of its giant."""
+
+    MLP = "mlp"
+    SWIGLU = "swiglu"
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Width, depth, attention heads and patch size of a ViT."""
+    """A ViT.
+
+    Args:
+        width: D.
+        depth: Number of blocks.
+        heads: Attention heads.
+        patch: Side of a patch in pixels.
+        registers: Tokens beside CLS that stand for no patch, R.
+        feed_forward: Second half of a block.
+    """
 
     width: int
     depth: int
     heads: int
     patch: int
+    registers: int = 0
+    feed_forward: FeedForward = FeedForward.MLP
 
 
 ARCHITECTURES: Final[Mapping[str, Architecture]] = {
@@ -39,6 +59,12 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = {
     "vit-tiny-14": Architecture(192, 6, 3, 14),
     "vits14": Architecture(384, 12, 6, 14),
     "vitb14": Architecture(768, 12, 12, 14),
+    "vitl14": Architecture(1024, 24, 16, 14),
+    "vitg14": Architecture(1536, 40, 24, 14, feed_forward=FeedForward.SWIGLU),
+    "vits14_reg4": Architecture(384, 12, 6, 14, registers=4),
+    "vitb14_reg4": Architecture(768, 12, 12, 14, registers=4),
+    "vitl14_reg4": Architecture(1024, 24, 16, 14, registers=4),
+    "vitg14_reg4": Architecture(1536, 40, 24, 14, registers=4, feed_forward=FeedForward.SWIGLU),
 }
 
 # DINOv2 and timm build LayerScale at 1e-5. A network at random with that value is nearly the
@@ -77,9 +103,32 @@ class PatchEmbed(nn.Module):
         return nn.functional.linear(kept.flatten(2), self.proj.weight.flatten(1), self.proj.bias)
 
 
+class SwiGLU(nn.Module):
+    """A feed-forward net with gate, silu(a) * b, under DINOv2's names (arXiv 2002.05202).
+
+    The hidden layer has 2/3 of the ordinary 4 D units, to the next multiple of 8, so that the
+    number of weights stays that of an MLP.
+
+    Args:
+        width: D.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        hidden = (int(4 * width * 2 / 3) + 7) // 8 * 8
+        self.w12 = nn.Linear(width, 2 * hidden)
+        self.w3 = nn.Linear(hidden, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map each token by itself, (B, N, D) to (B, N, D)."""
+        gate, value = self.w12(tokens).chunk(2, dim=-1)
+        out: Tensor = self.w3(nn.functional.silu(gate) * value)
+        return out
+
+
 @final
-class ViT(nn.Module):
-    """A vision transformer with a CLS token, LayerScale and learned positions.
+class ViT(Trunk):
+    """A vision transformer with CLS token, registers, LayerScale and learned positions.
 
     Args:
         architecture: A row of `ARCHITECTURES`.
@@ -100,7 +149,8 @@ class ViT(nn.Module):
         pooling: Pooling = Pooling.CLS,
         positions: PositionRecipe = PositionRecipe.DINOV2,
     ) -> None:
-        super().__init__()
+        prefix = 1 + architecture.registers
+        super().__init__(channels, size, pooling, multiple=architecture.patch, prefix=prefix)
         if min(size) < architecture.patch or any(s % architecture.patch for s in size):
             raise SpecError(
                 "the input size must be a multiple of the patch size",
@@ -108,24 +158,14 @@ class ViT(nn.Module):
                 expected=f"multiples of {architecture.patch}",
                 remedy=f"for example {architecture.patch * 8} or {architecture.patch * 16}",
             )
-        self.architecture, self.channels, self.size = architecture, channels, size
-        self.pooling, self.positions = pooling, positions
+        self.architecture, self.positions = architecture, positions
         width = architecture.width
         self.patch_embed = PatchEmbed(channels, width, architecture.patch)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.tokens, width))
-        self.blocks = nn.Sequential(
-            *(
-                Block(
-                    width,
-                    architecture.heads,
-                    qkv_bias=True,
-                    init_values=LAYER_SCALE_INIT,
-                    norm_layer=LayerNorm,  # timm's: epsilon 1e-6
-                )
-                for _ in range(architecture.depth)
-            )
-        )
+        if architecture.registers:
+            self.register_tokens = nn.Parameter(torch.zeros(1, architecture.registers, width))
+        self.blocks = nn.Sequential(*(_block(architecture) for _ in range(architecture.depth)))
         self.norm = LayerNorm(width)
 
     @property
@@ -139,9 +179,21 @@ class ViT(nn.Module):
         return self.size[0] // self.architecture.patch, self.size[1] // self.architecture.patch
 
     @property
-    def tokens(self) -> int:
-        """Number of patches at the native size, P."""
-        return self.grid[0] * self.grid[1]
+    def input_layer(self) -> str:
+        """The patch embedding."""
+        return "patch_embed.proj"
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return self.architecture.depth
+
+    def layer_of(self, parameter: str) -> int:
+        """Return 0 for what makes the tokens, k + 1 for block k, depth + 1 for the final norm."""
+        module, _, rest = parameter.partition(".")
+        if module == "blocks":
+            return int(rest.partition(".")[0]) + 1
+        return self.depth + 1 if module == "norm" else 0
 
     def forward(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
         """Return one vector per image, (B, D).
@@ -154,49 +206,81 @@ class ViT(nn.Module):
             SpecMismatch: If the channels are not C, or the size is no multiple of the patch's.
         """
         tokens = self.forward_features(pixels, keep)
-        return tokens[:, 0] if self.pooling is Pooling.CLS else tokens[:, 1:].mean(dim=1)
+        return tokens[:, 0] if self.pooling is Pooling.CLS else tokens[:, self.prefix :].mean(dim=1)
 
     def forward_features(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Return tokens after the final norm, CLS first: (B, 1 + P, D) or (B, 1 + K, D).
+        """Return tokens after the final norm: CLS, registers, patches.
 
         Args:
             pixels: (B, C, H, W), normalised.
             keep: int64 (B, K), the patches to see; all of them if None.
 
+        Returns:
+            (B, 1 + R + P, D), or (B, 1 + R + K, D).
+
         Raises:
             SpecMismatch: If the channels are not C, or the size is no multiple of the patch's.
         """
-        self._check(pixels)
+        normed: Tensor = self.norm(self.blocks(self._embed(pixels, keep)))
+        return normed
+
+    def _embed(self, pixels: Tensor, keep: Tensor | None) -> Tensor:
+        """Return the tokens that enter the first block; registers have no position."""
+        self.check_pixels(pixels)
         tokens = self.patch_embed(pixels, keep)
         position = self._position((pixels.shape[2], pixels.shape[3]))
         tokens = tokens + (position[:, 1:] if keep is None else position[0, 1:][keep])
-        cls = (self.cls_token + position[:, :1]).expand(len(pixels), -1, -1)
-        tokens = self.blocks(torch.cat([cls, tokens], dim=1))
-        normed: Tensor = self.norm(tokens)
-        return normed
+        prefix = self.cls_token + position[:, :1]
+        if self.architecture.registers:
+            prefix = torch.cat([prefix, self.register_tokens], dim=1)
+        return torch.cat([prefix.expand(pixels.shape[0], -1, -1), tokens], dim=1)
 
     def _position(self, size: tuple[int, int]) -> Tensor:
         """Return the position table for images of `size`, (1, 1 + P, D)."""
         patch = self.architecture.patch
         grid = size[0] // patch, size[1] // patch
-        return resample_positions(self.pos_embed, self.grid, grid, self.positions)
+        registers = self.architecture.registers > 0
+        return resample_positions(
+            self.pos_embed, self.grid, grid, self.positions, registers=registers
+        )
 
-    def _check(self, pixels: Tensor) -> None:
-        if pixels.shape[1] != self.channels:
-            raise SpecMismatch(
-                MismatchKind.BANDS,
-                "the network takes another number of bands",
-                found=pixels.shape[1],
-                expected=self.channels,
-            )
-        if any(side % self.architecture.patch for side in pixels.shape[2:]):
-            raise SpecMismatch(
-                MismatchKind.SIZE,
-                "the image cannot be cut into whole patches",
-                found=f"{pixels.shape[2]} x {pixels.shape[3]} pixels",
-                expected=f"multiples of {self.architecture.patch}",
-                remedy="resize to the recipe's size: eofm.preprocess does",
-            )
+    def get_intermediate_layers(
+        self,
+        x: Tensor,
+        n: int | Sequence[int] = 1,
+        reshape: bool = False,
+        return_class_token: bool = False,
+        norm: bool = True,
+    ) -> tuple[Tensor, ...] | tuple[tuple[Tensor, Tensor], ...]:
+        """Return patch tokens of several blocks: see `Trunk.get_intermediate_layers`."""
+        wanted = self.check_layers(n, self.architecture.depth)
+        tokens = self._embed(x, None)
+        outputs: list[Tensor] = []
+        for index, block in enumerate(self.blocks[: wanted[-1] + 1]):
+            tokens = block(tokens)
+            if index in wanted:
+                outputs.append(self.norm(tokens) if norm else tokens)
+        patches = [out[:, self.prefix :] for out in outputs]
+        if reshape:
+            rows, columns = x.shape[2] // self.multiple, x.shape[3] // self.multiple
+            maps = [p.reshape(len(x), rows, columns, self.dim) for p in patches]
+            patches = [m.permute(0, 3, 1, 2).contiguous() for m in maps]
+        if return_class_token:
+            return tuple((p, out[:, 0]) for p, out in zip(patches, outputs, strict=True))
+        return tuple(patches)
+
+
+def _block(architecture: Architecture) -> Block:
+    block = Block(
+        architecture.width,
+        architecture.heads,
+        qkv_bias=True,
+        init_values=LAYER_SCALE_INIT,
+        norm_layer=LayerNorm,  # timm's: epsilon 1e-6
+    )
+    if architecture.feed_forward is FeedForward.SWIGLU:
+        block.mlp = SwiGLU(architecture.width)
+    return block
 
 
 def build_vit(
@@ -247,3 +331,5 @@ def initialise(vit: ViT, generator: torch.Generator) -> None:
         parameter.uniform_(-bound, bound, generator=generator)
     nn.init.trunc_normal_(vit.pos_embed, std=0.02, generator=generator)
     nn.init.normal_(vit.cls_token, std=1e-6, generator=generator)
+    if vit.architecture.registers:
+        nn.init.normal_(vit.register_tokens, std=1e-6, generator=generator)

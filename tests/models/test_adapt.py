@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
-import timm
 import torch
-from safetensors.torch import save_file
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models._manipulate import adapt_input_conv
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from eofm.errors import WeightsError
@@ -16,15 +18,13 @@ from eofm.models.adapt import (
     InputInit,
     PositionRecipe,
     adapt_input,
-    check_layer_scale,
-    dinov2_to_vit,
+    colour_shares,
     fold_affine,
     resample_positions,
     resize_position_embedding,
+    select_input_bands,
 )
-from eofm.models.state import load_strict, read_state
-from eofm.models.vit import build_vit
-from eofm.sensors import SENSOR_BANDS
+from eofm.sensors import BANDS, SENSOR_BANDS
 from eofm.spec import Sensor
 
 L1C, L2A, S1 = (SENSOR_BANDS[s] for s in (Sensor.S2_L1C, Sensor.S2_L2A, Sensor.S1_GRD))
@@ -39,16 +39,6 @@ def rgb(generator) -> dict[str, Tensor]:
         f"{KEY}.bias": torch.randn(8, generator=generator),
         "norm.weight": torch.ones(8),
     }
-
-
-@pytest.fixture
-def dinov2(generator) -> dict[str, Tensor]:
-    """A state dict as Meta publishes it, on the demo network: trained scales, 37 x 37 positions."""
-    state = build_vit("vit-tiny-14", 3, (518, 518), generator).state_dict()
-    for key, value in state.items():
-        if key.endswith("gamma"):
-            value.uniform_(0.01, 0.5, generator=generator)
-    return {**state, "mask_token": torch.zeros(1, 192)}
 
 
 # ----------------------------------------------------------------------------- input layer
@@ -91,7 +81,7 @@ def test_permuting_bands_permutes_the_filters(rgb, generator):
     """A file that stores B8A last gets the same filter for each band (not so for timm's cycle)."""
     last = (*(b for b in L1C if b != "B8A"), "B8A")
     back = [last.index(b) for b in L1C]
-    for rule in (InputInit.RGB_MATCHED, InputInit.MEAN):
+    for rule in (InputInit.RGB_MATCHED, InputInit.RGB_NEAREST, InputInit.MEAN):
         a = adapt_input(rgb, L1C, rule, generator)[f"{KEY}.weight"]
         b = adapt_input(rgb, last, rule, generator)[f"{KEY}.weight"]
         assert torch.equal(a, b[:, back])
@@ -100,7 +90,7 @@ def test_permuting_bands_permutes_the_filters(rgb, generator):
     assert not torch.equal(cycle, cycled[:, back])
 
 
-@pytest.mark.parametrize("rule", [InputInit.RGB_MATCHED, InputInit.TIMM])
+@pytest.mark.parametrize("rule", [InputInit.RGB_MATCHED, InputInit.RGB_NEAREST, InputInit.TIMM])
 def test_rgb_stays_rgb(rgb, rule, generator):
     """For red, green, blue themselves the layer is returned unchanged."""
     out = adapt_input(rgb, ("R", "G", "B"), rule, generator)
@@ -110,13 +100,15 @@ def test_rgb_stays_rgb(rgb, rule, generator):
 
 
 def test_radar_has_no_colours(rgb, generator):
-    """Matched falls back to the mean for Sentinel-1; timm's rule makes VV red and VH green."""
+    """Both rgb rules become the mean for Sentinel-1; timm's rule makes VV red and VH green."""
     source = rgb[f"{KEY}.weight"]
     matched = adapt_input(rgb, S1, InputInit.RGB_MATCHED, generator)[f"{KEY}.weight"]
+    nearest = adapt_input(rgb, S1, InputInit.RGB_NEAREST, generator)[f"{KEY}.weight"]
     mean = adapt_input(rgb, S1, InputInit.MEAN, generator)[f"{KEY}.weight"]
     cycle = adapt_input(rgb, S1, InputInit.TIMM, generator)[f"{KEY}.weight"]
 
     assert torch.equal(matched, mean)
+    assert torch.equal(nearest, mean)
     torch.testing.assert_close(mean[:, 1], source.sum(1) / 2)
     torch.testing.assert_close(cycle, source[:, :2] * 1.5)
 
@@ -129,31 +121,97 @@ def test_timm_rule_equals_timm(rgb, count, generator):
     torch.testing.assert_close(weight, adapt_input_conv(count, rgb[f"{KEY}.weight"].clone()))
 
 
-@pytest.mark.parametrize(
-    ("rule", "bands", "exact"),
-    [
-        (InputInit.MEAN, L1C, True),
-        (InputInit.MEAN, L2A, True),
-        (InputInit.MEAN, S1, True),
-        (InputInit.MEAN, ("B08",), True),
-        (InputInit.RGB_MATCHED, L1C, True),
-        (InputInit.TIMM, L2A, True),
-        (InputInit.TIMM, L1C, False),
-        (InputInit.TIMM, S1, False),
-    ],
+def nearest_by_hand(bands: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Colour -> band -> share, by a loop over names: the slow reading of the rule."""
+    nm = {"R": 664.6, "G": 559.8, "B": 492.4}
+    at = {band: BANDS[band].wavelength_nm for band in bands}
+    choice = {band: min(nm, key=lambda c: abs(nm[c] - at[band])) for band in bands}
+    shares: dict[str, dict[str, float]] = {}
+    for colour, wavelength in nm.items():
+        sharing = [band for band in bands if choice[band] == colour]
+        sharing = sharing or [min(bands, key=lambda b: abs(wavelength - at[b]))]
+        shares[colour] = {band: 1 / len(sharing) for band in sharing}
+    return shares
+
+
+def test_nearest_input_of_sentinel_2(rgb, generator):
+    """B01 and B02 share blue, B03 has green, and the ten from B04 to B12 share red."""
+    source = rgb[f"{KEY}.weight"]
+    weight = adapt_input(rgb, L1C, InputInit.RGB_NEAREST, generator)[f"{KEY}.weight"]
+
+    torch.testing.assert_close(weight[:, 0], source[:, 2] / 2)
+    torch.testing.assert_close(weight[:, 1], source[:, 2] / 2)
+    assert torch.equal(weight[:, 2], source[:, 1])
+    for channel in range(3, 13):
+        torch.testing.assert_close(weight[:, channel], source[:, 0] / 10)
+
+
+some_bands = st.lists(st.sampled_from(L1C), min_size=1, max_size=13, unique=True)
+
+
+@given(bands=some_bands)
+@settings(deadline=None, max_examples=60)
+def test_nearest_shares_equal_a_slow_reading(bands):
+    """For any bands in any order: names, a loop, and a colour without a band to its nearest."""
+    shares = colour_shares(bands, InputInit.RGB_NEAREST)
+    slow = nearest_by_hand(bands)
+
+    for row, colour in enumerate(("R", "G", "B")):
+        expected = torch.tensor([slow[colour].get(band, 0.0) for band in bands])
+        torch.testing.assert_close(shares[row], expected)
+
+
+def keeps_gray(rule: InputInit, bands: Sequence[str]) -> bool:
+    """What the documentation of the rules promises."""
+    if rule is InputInit.RGB_MATCHED and set(bands) & {"B02", "B03", "B04"}:
+        return {"B02", "B03", "B04"} <= set(bands)
+    return rule is not InputInit.TIMM or len(bands) % 3 == 0 or len(bands) == 1
+
+
+@given(
+    bands=st.one_of(some_bands, st.sampled_from([L1C, L2A, S1, ("VH",)])),
+    rule=st.sampled_from([rule for rule in InputInit if rule is not InputInit.RANDOM]),
+    level=st.floats(-3, 3).filter(lambda v: abs(v) > 0.1),
+    bias=st.booleans(),
 )
-def test_response_to_gray(rgb, rule, bands, exact, generator):
-    """One value in all bands gives the RGB layer's response to gray, where the rule allows."""
-    out = adapt_input(rgb, bands, rule, generator)
-    gray = torch.full((1, 3, 14, 14), 0.7)
-    expected = functional.conv2d(gray, rgb[f"{KEY}.weight"], rgb[f"{KEY}.bias"])
-    pixels = torch.full((1, len(bands), 14, 14), 0.7)
-    found = functional.conv2d(pixels, out[f"{KEY}.weight"], out[f"{KEY}.bias"])
+@settings(deadline=None, max_examples=150)
+def test_response_to_gray(bands, rule, level, bias):
+    """One value in all bands gives the RGB layer's response to gray, just where it is promised."""
+    generator = torch.Generator().manual_seed(3)
+    layer = {"conv.weight": torch.randn(8, 3, 5, 5, generator=generator)}
+    if bias:
+        layer["conv.bias"] = torch.randn(8, generator=generator)
+    out = adapt_input(layer, bands, rule, generator, key="conv")
+    gray = torch.full((1, 3, 5, 5), level)
+    expected = functional.conv2d(gray, layer["conv.weight"], layer.get("conv.bias"))
+    pixels = torch.full((1, len(bands), 5, 5), level)
+    found = functional.conv2d(pixels, out["conv.weight"], out.get("conv.bias"))
 
-    assert exact == torch.allclose(found, expected, atol=1e-3)
+    assert set(layer) == set(out)
+    assert keeps_gray(rule, bands) == torch.allclose(found, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("rule", [InputInit.MEAN, InputInit.RGB_MATCHED, InputInit.TIMM])
+def test_random_has_no_shares(rgb):
+    """Asking for the shares of a rule that copies nothing is an error."""
+    with pytest.raises(WeightsError, match="no share"):
+        colour_shares(L1C, InputInit.RANDOM)
+
+
+@pytest.mark.parametrize("bands", [L1C, L2A, S1, ("B12", "B02")])
+@pytest.mark.parametrize("rule", list(InputInit))
+def test_a_layer_without_bias_gets_none(rule, bands, generator):
+    """A ResNet's conv1 is adapted under its own name, to any bands; nothing else appears."""
+    state = {"conv1.weight": torch.randn(8, 3, 7, 7, generator=generator)}
+    out = adapt_input(state, bands, rule, generator, key="conv1")
+
+    assert {"conv1.weight"} == set(out)
+    assert (8, len(bands), 7, 7) == tuple(out["conv1.weight"].shape)
+    if rule is InputInit.RANDOM:
+        bound = (len(bands) * 49) ** -0.5
+        assert bound == pytest.approx(out["conv1.weight"].abs().max().item(), rel=0.02)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in InputInit if rule is not InputInit.RANDOM])
 def test_folding_takes_over_the_normalisation(rgb, rule, generator):
     """The folded layer makes of u = (z + 2) / 4 what the layer makes of z."""
     layer = adapt_input(rgb, L1C, rule, generator)
@@ -166,12 +224,118 @@ def test_folding_takes_over_the_normalisation(rgb, rule, generator):
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
 
 
+def stem(generator: torch.Generator, channels: int) -> dict[str, Tensor]:
+    """A ResNet's first two layers: a convolution without bias and a batch norm that was trained."""
+    return {
+        "conv1.weight": torch.randn(8, channels, 7, 7, generator=generator),
+        "bn1.weight": torch.rand(8, generator=generator) + 0.5,
+        "bn1.bias": torch.randn(8, generator=generator),
+        "bn1.running_mean": torch.randn(8, generator=generator),
+        "bn1.running_var": torch.rand(8, generator=generator) + 0.5,
+    }
+
+
+def through(state: dict[str, Tensor], pixels: Tensor, *, training: bool) -> Tensor:
+    """What the stem answers where nothing is padded."""
+    out = functional.conv2d(pixels, state["conv1.weight"], stride=2)
+    mean, var = state["bn1.running_mean"].clone(), state["bn1.running_var"].clone()
+    return functional.batch_norm(out, mean, var, state["bn1.weight"], state["bn1.bias"], training)
+
+
+def test_folding_without_a_bias_is_left_to_the_norm(generator):
+    """Exact in training without more; exact in evaluation once the norm's running mean is moved."""
+    layer = stem(generator, 13)
+    z = torch.randn(2, 13, 32, 32, generator=generator)
+    u = (z + 2) / 4
+    scaled = fold_affine(layer, key="conv1")
+    moved = fold_affine(layer, key="conv1", norm="bn1")
+
+    assert layer.keys() == scaled.keys() == moved.keys()
+    assert scaled["bn1.running_mean"] is layer["bn1.running_mean"]
+    in_training = through(layer, z, training=True)
+    torch.testing.assert_close(through(scaled, u, training=True), in_training, atol=1e-3, rtol=1e-3)
+    expected = through(layer, z, training=False)
+    torch.testing.assert_close(through(moved, u, training=False), expected, atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(through(scaled, u, training=False), expected, atol=0.1)
+
+
+# ------------------------------------------------------------------------- other bands
+
+
+def test_13_bands_become_12(generator):
+    """B10 at its mean (0.5) in every pixel: the layer for 12 bands answers the same."""
+    weight = torch.randn(8, 13, 14, 14, generator=generator)
+    state = {f"{KEY}.weight": weight, f"{KEY}.bias": torch.randn(8, generator=generator)}
+    pixels = torch.rand(2, 13, 28, 28, generator=generator)
+    pixels[:, 10] = 0.5
+    without = torch.cat([pixels[:, :10], pixels[:, 11:]], dim=1)
+    out = select_input_bands(state, L1C, L2A, held={"B10": 0.5})
+    expected = functional.conv2d(pixels, weight, state[f"{KEY}.bias"], stride=14)
+
+    found = functional.conv2d(without, out[f"{KEY}.weight"], out[f"{KEY}.bias"], stride=14)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
+    at_zero = select_input_bands(state, L1C, L2A)
+    torch.testing.assert_close(at_zero[f"{KEY}.bias"], state[f"{KEY}.bias"])
+    torch.testing.assert_close(
+        out[f"{KEY}.bias"], state[f"{KEY}.bias"] + 0.5 * weight[:, 10].sum(dim=(1, 2))
+    )
+
+
+def test_12_bands_become_13_and_back(generator):
+    """The new band is ignored, whatever is in it; taking it away again gives the first layer."""
+    weight = torch.randn(8, 12, 14, 14, generator=generator)
+    state = {f"{KEY}.weight": weight, f"{KEY}.bias": torch.randn(8, generator=generator)}
+    wide = select_input_bands(state, L2A, L1C)
+
+    assert wide[f"{KEY}.bias"] is state[f"{KEY}.bias"]
+    assert 0 == wide[f"{KEY}.weight"][:, 10].abs().max()
+    back = select_input_bands(wide, L1C, L2A, held={"B10": 0.5})
+    assert torch.equal(weight, back[f"{KEY}.weight"])
+    assert torch.equal(state[f"{KEY}.bias"], back[f"{KEY}.bias"])
+
+
+@given(have=some_bands, want=some_bands)
+@settings(deadline=None, max_examples=60)
+def test_bands_keep_their_filters(have, want):
+    """By name, for any two lists with a band in common; the rest is zeros."""
+    generator = torch.Generator().manual_seed(4)
+    state = {"conv1.weight": torch.randn(4, len(have), 3, 3, generator=generator)}
+    if not set(have) & set(want):
+        with pytest.raises(WeightsError, match="cannot be brought"):
+            select_input_bands(state, have, want, key="conv1")
+        return
+    weight = select_input_bands(state, have, want, key="conv1")["conv1.weight"]
+
+    for channel, band in enumerate(want):
+        kept = state["conv1.weight"][:, have.index(band)] if band in have else torch.zeros(4, 3, 3)
+        assert torch.equal(kept, weight[:, channel])
+
+
+def test_a_band_that_goes_is_kept_in_the_norm(generator):
+    """Without a bias, the running mean of the norm takes what the constant band contributed."""
+    layer = stem(generator, 13)
+    pixels = torch.rand(2, 13, 32, 32, generator=generator)
+    pixels[:, 10] = 0.5
+    without = torch.cat([pixels[:, :10], pixels[:, 11:]], dim=1)
+    out = select_input_bands(layer, L1C, L2A, "conv1", "bn1", {"B10": 0.5})
+
+    expected = through(layer, pixels, training=False)
+    found = through(out, without, training=False)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_a_layer_for_other_bands_is_refused(rgb):
+    """Three channels are not the 13 they are said to be."""
+    with pytest.raises(WeightsError, match="3 channels, said to be B01"):
+        select_input_bands(rgb, L1C, L2A)
+
+
 def test_input_layers_that_cannot_be_adapted(rgb, generator):
     """A layer for 13 bands, and a state without the layer, are refused by name."""
     wide = {**rgb, f"{KEY}.weight": torch.zeros(8, 13, 14, 14)}
     with pytest.raises(WeightsError, match="13 channels"):
         adapt_input(wide, L2A, InputInit.MEAN, generator)
-    with pytest.raises(WeightsError, match=r"stem\.weight and stem\.bias"):
+    with pytest.raises(WeightsError, match=r"stem\.weight"):
         adapt_input(rgb, L1C, InputInit.MEAN, generator, key="stem")
     with pytest.raises(WeightsError, match=r"stem\.weight"):
         fold_affine(rgb, key="stem")
@@ -259,6 +423,32 @@ def test_the_same_grid_is_left_alone(generator):
         assert torch.equal(table, out)
 
 
+@pytest.mark.parametrize("prefix", [0, 1, 5])
+def test_what_stands_before_the_patches_is_kept(prefix, generator):
+    """Tables with no CLS entry (timm's with registers) or with several: only patches move."""
+    table = torch.randn(1, prefix + 49, 3, generator=generator)
+    out = resize_position_embedding(
+        {"pos_embed": table}, (5, 4), PositionRecipe.TIMM, prefix=prefix
+    )["pos_embed"]
+    expected = resample_abs_pos_embed(table, [5, 4], [7, 7], num_prefix_tokens=prefix)
+
+    assert torch.equal(table[:, :prefix], out[:, :prefix])
+    torch.testing.assert_close(out, expected)
+
+
+def test_dinov2_with_registers_goes_by_size(generator):
+    """Its own models with registers antialias and have no offset: as timm's recipe."""
+    table = torch.randn(1, 1 + 37 * 37, 3, generator=generator)
+    found, plain = (
+        resample_positions(table, (37, 37), (16, 16), PositionRecipe.DINOV2, registers=registers)
+        for registers in (True, False)
+    )
+
+    expected = resample_positions(table, (37, 37), (16, 16), PositionRecipe.TIMM)
+    assert torch.equal(expected, found)
+    assert not torch.allclose(expected, plain)
+
+
 def test_tables_that_are_not_square(generator):
     """A table with registers in it, and a state without one, are refused."""
     with pytest.raises(WeightsError, match="square grid"):
@@ -267,132 +457,3 @@ def test_tables_that_are_not_square(generator):
         )
     with pytest.raises(WeightsError, match="no position table"):
         resize_position_embedding({}, (8, 8), PositionRecipe.TIMM)
-
-
-# ---------------------------------------------------------------------------- DINOv2 names
-
-
-def test_dinov2_names_load_whole(dinov2, generator):
-    """Map, input layer, positions: every tensor but the mask token arrives, strictly."""
-    state = dinov2_to_vit(dinov2)
-    assert {"mask_token"} == set(dinov2) - set(state)
-    state = adapt_input(state, L1C, InputInit.RANDOM, generator)
-    state = resize_position_embedding(state, (8, 8), PositionRecipe.DINOV2)
-    network = build_vit("vit-tiny-14", 13, (112, 112), generator)
-    load_strict(network, state, where="test")
-
-    loaded = network.state_dict()
-    assert torch.equal(dinov2["blocks.5.ls2.gamma"], loaded["blocks.5.ls2.gamma"])
-    assert all(torch.equal(state[key], loaded[key]) for key in loaded)
-
-
-def test_dinov2_names_are_timms(generator):
-    """A state dict made by timm's DINOv2 passes the map with no tensor unknown or missing."""
-    reference = timm.create_model("vit_small_patch14_dinov2", img_size=56, num_classes=0)
-    state = {k: torch.ones_like(v) for k, v in reference.state_dict().items()}
-
-    assert set(state) == set(dinov2_to_vit(state))
-
-
-def test_every_foreign_or_missing_tensor_is_named(dinov2):
-    """Registers, a lost scale and a training prefix are each refused, with the names."""
-    with pytest.raises(WeightsError, match="unknown register_tokens"):
-        dinov2_to_vit({**dinov2, "register_tokens": torch.zeros(1, 4, 192)})
-    without = {k: v for k, v in dinov2.items() if k != "blocks.3.ls1.gamma"}
-    with pytest.raises(WeightsError, match=r"missing blocks\.3\.ls1\.gamma"):
-        dinov2_to_vit(without)
-    with pytest.raises(WeightsError, match=r"unknown teacher\.backbone\.blocks"):
-        dinov2_to_vit({f"teacher.backbone.{k}": v for k, v in dinov2.items()})
-    with pytest.raises(WeightsError, match="missing norm"):
-        dinov2_to_vit({})
-
-
-def test_untrained_layer_scale_is_refused(dinov2):
-    """A scale at its initial 1e-5, or NaN, makes the network an identity that still trains."""
-    for value in (1e-5, float("nan")):
-        state = {**dinov2, "blocks.2.ls1.gamma": torch.full((192,), value)}
-        with pytest.raises(WeightsError, match=r"blocks\.2\.ls1\.gamma"):
-            dinov2_to_vit(state)
-    check_layer_scale(dinov2)
-
-
-# ----------------------------------------------------------------------------- reading
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_state_dicts_are_read(tmp_path, suffix, generator):
-    """Both formats give back the tensors that were saved."""
-    state = {"a.weight": torch.randn(3, 2, generator=generator), "b": torch.ones(2)}
-    path = tmp_path / f"weights{suffix}"
-    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
-    found = read_state(path)
-
-    assert list(state) == sorted(found)
-    assert all(torch.equal(state[k], v) for k, v in found.items())
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.99])
-def test_truncated_files_are_refused(tmp_path, suffix, share, generator):
-    """A file cut short anywhere is an error that names it, never a state dict."""
-    state = {"a.weight": torch.randn(300, 20, generator=generator)}
-    path = tmp_path / f"weights{suffix}"
-    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
-    data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
-
-    with pytest.raises(WeightsError, match=f"weights{suffix}"):
-        read_state(path)
-
-
-def test_code_is_not_run(tmp_path):
-    """A pickle that would run code is refused, and the code does not run."""
-    target = tmp_path / "touched"
-    path = tmp_path / "weights.pth"
-
-    class Evil:
-        def __reduce__(self):
-            return (type(target).touch, (target,))
-
-    torch.save({"a": Evil()}, path)
-    with pytest.raises(WeightsError, match="never run"):
-        read_state(path)
-    assert not target.exists()
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_web_pages_are_recognised(tmp_path, suffix):
-    """The error page of a download is called what it is."""
-    path = tmp_path / f"weights{suffix}"
-    path.write_text("\n<!DOCTYPE html><html>404</html>")
-    with pytest.raises(WeightsError, match="web page"):
-        read_state(path)
-
-
-def test_other_contents_are_refused(tmp_path):
-    """A missing file, a nested checkpoint, a list and an empty dict are each explained."""
-    with pytest.raises(WeightsError, match="no such weights file"):
-        read_state(tmp_path / "absent.pth")
-    for name, content, message in (
-        ("nested", {"teacher": {"a": torch.ones(1)}, "epoch": 3}, "teacher, epoch"),
-        ("list", [torch.ones(1)], "list"),
-        ("empty", {}, "nothing"),
-    ):
-        path = tmp_path / f"{name}.pth"
-        torch.save(content, path)
-        with pytest.raises(WeightsError, match=message):
-            read_state(path)
-
-
-def test_strict_loading_lists_every_fault():
-    """Missing, foreign and misshapen tensors are all named, and nothing is loaded."""
-    layer = nn.Linear(3, 2)
-    before = layer.weight.clone()
-    state = {"weight": torch.zeros(2, 4), "gamma": torch.ones(2)}
-    with pytest.raises(WeightsError) as caught:
-        load_strict(layer, state, where="somewhere")
-
-    text = str(caught.value)
-    for words in ("missing bias", "foreign gamma", "(2, 4), not (2, 3)", "somewhere"):
-        assert words in text
-    assert torch.equal(before, layer.weight)

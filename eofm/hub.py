@@ -1,0 +1,231 @@
+"""Encoders for torch.hub: one function per published network, and `eofm` for any other weights.
+
+    import torch
+
+    encoder = torch.hub.load("path/to/eofm", "softcon_vits14_s2", source="local")
+    vectors = encoder(encoder.preprocess(array, spec))
+
+`path/to/eofm` is a clone, which need not be installed: torch and timm suffice. Nothing is fetched
+where the file is there, where `weights=` names a local one, or with `EOFM_OFFLINE=1`. What comes
+back is an `eofm.Encoder`, a plain module.
+
+hub runs this file before it looks at `dependencies`, so torch and timm wait until a function is
+called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from eofm.errors import WeightsError
+from eofm.models.weights import WEIGHTS, find
+from eofm.models.weights.card import WeightCard
+
+if TYPE_CHECKING:
+    from eofm.models.encoder import Encoder
+
+
+class Entry(Protocol):
+    """What torch.hub calls by name."""
+
+    def __call__(
+        self,
+        *,
+        pretrained: bool = True,
+        weights: str | None = None,
+        check_hash: bool = True,
+        progress: bool = True,
+    ) -> Encoder:
+        """Return an encoder."""
+
+
+# ------------------------------------------------------------------------------ SoftCon
+
+
+def softcon_vits14_s2(
+    *,
+    pretrained: bool = True,
+    weights: str | None = None,
+    check_hash: bool = True,
+    progress: bool = True,
+) -> Encoder:
+    """SoftCon ViT-S/14 for the 13 bands of Sentinel-2 L1C (arXiv 2405.20462).
+
+    Args:
+        pretrained: With its weights; without them, random ones and the same recipe.
+        weights: Where they are: a path, an address, or a name of `eofm models list`. None fetches
+            the published file, unless it is there.
+        check_hash: Compare the file with its published hash.
+        progress: Show how far a download is.
+    """
+    return _published(
+        "softcon_vits14_s2", pretrained, weights, check_hash=check_hash, progress=progress
+    )
+
+
+def softcon_vitb14_s2(
+    *,
+    pretrained: bool = True,
+    weights: str | None = None,
+    check_hash: bool = True,
+    progress: bool = True,
+) -> Encoder:
+    """SoftCon ViT-B/14 for the 13 bands of Sentinel-2 L1C: see `softcon_vits14_s2`."""
+    return _published(
+        "softcon_vitb14_s2", pretrained, weights, check_hash=check_hash, progress=progress
+    )
+
+
+def softcon_rn50_s2(
+    *,
+    pretrained: bool = True,
+    weights: str | None = None,
+    check_hash: bool = True,
+    progress: bool = True,
+) -> Encoder:
+    """SoftCon ResNet-50 for the 13 bands of Sentinel-2 L1C: see `softcon_vits14_s2`."""
+    return _published(
+        "softcon_rn50_s2", pretrained, weights, check_hash=check_hash, progress=progress
+    )
+
+
+def softcon_vits14_s1(
+    *,
+    pretrained: bool = True,
+    weights: str | None = None,
+    check_hash: bool = True,
+    progress: bool = True,
+) -> Encoder:
+    """SoftCon ViT-S/14 for Sentinel-1 GRD, VV and VH: see `softcon_vits14_s2`."""
+    return _published(
+        "softcon_vits14_s1", pretrained, weights, check_hash=check_hash, progress=progress
+    )
+
+
+def softcon_vitb14_s1(
+    *,
+    pretrained: bool = True,
+    weights: str | None = None,
+    check_hash: bool = True,
+    progress: bool = True,
+) -> Encoder:
+    """SoftCon ViT-B/14 for Sentinel-1 GRD, VV and VH: see `softcon_vits14_s2`."""
+    return _published(
+        "softcon_vitb14_s1", pretrained, weights, check_hash=check_hash, progress=progress
+    )
+
+
+def softcon_rn50_s1(
+    *,
+    pretrained: bool = True,
+    weights: str | None = None,
+    check_hash: bool = True,
+    progress: bool = True,
+) -> Encoder:
+    """SoftCon ResNet-50 for Sentinel-1 GRD, VV and VH: see `softcon_vits14_s2`."""
+    return _published(
+        "softcon_rn50_s1", pretrained, weights, check_hash=check_hash, progress=progress
+    )
+
+
+# ------------------------------------------------------------------- any other weights
+
+
+def eofm(
+    *,
+    weights: str,
+    card: str | None = None,
+    pretrained: bool = True,
+    check_hash: bool = True,
+    progress: bool = True,
+) -> Encoder:
+    """Any encoder: the folder of an export, a published name, a weights file or its address.
+
+    Args:
+        weights: As in `eofm.load_weights`.
+        card: Name of the card that describes a file or an address which is not recognised.
+        pretrained: Without them, a published name gives random weights and its recipe.
+        check_hash: Compare a file with its published hash.
+        progress: Show how far a download is.
+    """
+    if not pretrained:
+        return _random(weights)
+    return _load(weights, card, check_hash=check_hash, progress=progress)
+
+
+def _entry(card: WeightCard) -> Entry:
+    """Return the function of a card without one of its own."""
+
+    def entry(
+        *,
+        pretrained: bool = True,
+        weights: str | None = None,
+        check_hash: bool = True,
+        progress: bool = True,
+    ) -> Encoder:
+        return _published(card.name, pretrained, weights, check_hash=check_hash, progress=progress)
+
+    entry.__name__ = entry.__qualname__ = card.name
+    entry.__doc__ = (
+        f"{card.architecture} for {card.recipe.sensor}: {card.objective}.\n\n"
+        f"Licence {card.licence}. The arguments are those of `softcon_vits14_s2`."
+    )
+    return entry
+
+
+def _published(
+    name: str, pretrained: bool, weights: str | None, *, check_hash: bool, progress: bool
+) -> Encoder:
+    if not pretrained:
+        if weights is not None:
+            raise WeightsError(
+                "random weights come from no file",
+                found=f"pretrained=False, weights={weights!r}",
+                expected="one of the two",
+                where=name,
+            )
+        return _random(name)
+    if weights is None:
+        return _load(name, None, check_hash=check_hash, progress=progress)
+    # a name and an export bring a card; a file and an address are described by this one
+    brings_card = weights.partition("@")[0] in WEIGHTS or Path(weights).is_dir()
+    card = None if brings_card else name
+    encoder = _load(weights, card, check_hash=check_hash, progress=progress)
+    expected = WEIGHTS[name]
+    has = encoder.card.architecture, encoder.recipe.sensor, encoder.recipe.bands
+    wants = expected.architecture, expected.recipe.sensor, expected.recipe.bands
+    if has != wants:
+        raise WeightsError(
+            "these weights are for another network",
+            found=f"{has[0]}, {has[1]}, {' '.join(has[2])}",
+            expected=f"{wants[0]}, {wants[1]}, {' '.join(wants[2])}",
+            where=weights,
+            remedy="ask for them by their own name, or by eofm(weights=...)",
+        )
+    return encoder
+
+
+def _load(weights: str, card: str | None, *, check_hash: bool, progress: bool) -> Encoder:
+    from eofm.models.load import load_weights
+
+    return load_weights(weights, card=card, check_hash=check_hash, progress=progress)
+
+
+def _random(name: str) -> Encoder:
+    """Return the network of a card with random weights, drawn as torch.manual_seed says."""
+    import torch
+
+    from eofm.models.encoder import random_encoder
+
+    card, recipe = find(name)
+    return random_encoder(card.architecture, recipe, int(torch.randint(2**31, ())))
+
+
+# Comparison weights that need torchgeo load by `eofm.load_weights` where it is installed.
+ENTRIES: Final[Mapping[str, Entry]] = {
+    name: _entry(card)
+    for name, card in WEIGHTS.items()
+    if not card.layout.needs_torchgeo and name not in globals()
+}
