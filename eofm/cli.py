@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from eofm import __version__
 from eofm.errors import EofmError
@@ -25,6 +25,15 @@ class Outcome(Protocol):
 
     def describe(self) -> str:
         """Return what the command prints on stdout."""
+
+
+@runtime_checkable
+class Verdict(Protocol):
+    """An outcome that can be a refusal: what was looked at is not in order."""
+
+    @property
+    def status(self) -> int:
+        """Exit status: 0 in order, 1 not."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,8 @@ VERBS: Final[Mapping[str, Verb]] = {
         (
             "eofm pretrain",
             "eofm pretrain --data.store stores/mine --optim.epochs 20 --run.out runs/mine",
+            "eofm pretrain --data.store stores/mine --model.architecture vits14 \\",
+            "    --model.weights dinov2_vits14 --model.size 224 --run.out runs/mine",
             "eofm pretrain --config configs/pretrain/default.yaml --method.soft_weight 0",
             "eofm pretrain --run.out runs/mine --run.resume true",
         ),
@@ -70,10 +81,108 @@ VERBS: Final[Mapping[str, Verb]] = {
     "pack ssl4eo": Verb(
         "pack a folder in the layout of SSL4EO-S12",
         "eofm.data.config:PackSsl4eoConfig",
-        "eofm.data.ssl4eo:pack_ssl4eo",
+        "eofm.data.ssl4eo_pack:pack_ssl4eo",
         (
             "eofm pack ssl4eo --root DIR --sensor s2-l1c --landcover DIR/dw \\",
             "    --scheme dynamic-world --out STORE",
+        ),
+    ),
+    "pack bigearthnet": Verb(
+        "pack BigEarthNet v1 or v2, with official labels and splits",
+        "eofm.data.sets_config:PackBigEarthNetConfig",
+        "eofm.data.bigearthnet_pack:pack_bigearthnet",
+        (
+            "eofm pack bigearthnet --root DIR --sensor s2-l2a --split train --out STORE",
+            "eofm pack bigearthnet --root DIR --metadata DIR --sensor s1-grd --classes 19 \\",
+            "    --workers 8 --out STORE",
+        ),
+    ),
+    "pack eurosat": Verb(
+        "pack the tiles of EuroSAT MS, with class and split",
+        "eofm.data.sets_config:PackEurosatConfig",
+        "eofm.data.eurosat_pack:pack_eurosat",
+        ("eofm pack eurosat --root EuroSAT_MS --out STORE",),
+    ),
+    "data check": Verb(
+        "look at a data set or a store, and say what is wrong with it; status 1 if anything is",
+        "eofm.data.sets_config:CheckConfig",
+        "eofm.data.check:check_data",
+        (
+            "eofm data check DIR",
+            "eofm data check DIR --limit 0 --json",
+            "eofm data check DIR --sensor s2-l1c --unit dn",
+        ),
+    ),
+    "card": Verb(
+        "write a data card of a packed store",
+        "eofm.data.sets_config:CardConfig",
+        "eofm.data.store_card:write_card",
+        ("eofm card STORE --out data_cards/mine.md --licence CC-BY-4.0",),
+    ),
+    "data show": Verb(
+        "draw a packed store: places, label frequencies, co-occurrence, samples",
+        "eofm.data.store_config:ShowConfig",
+        "eofm.data.store_show:show_store",
+        ("eofm data show stores/mine", "eofm data show stores/mine --out mine.png --samples 21"),
+    ),
+    "data verify": Verb(
+        "read every image of a packed store and compare its checksum",
+        "eofm.data.store_config:VerifyConfig",
+        "eofm.data.store_verify:verify_store",
+        ("eofm data verify stores/mine", "eofm data verify stores/mine --threads 16"),
+    ),
+    "data stats": Verb(
+        "mean, spread and percentiles of every band of a packed store, in one pass",
+        "eofm.data.store_config:StatsConfig",
+        "eofm.data.store_stats:make_statistics",
+        (
+            "eofm data stats stores/mine",
+            "eofm data stats stores/mine --split train --holdout 0.1 --seed 0 --sample 10000",
+        ),
+    ),
+    "data relabel": Verb(
+        "give a packed store other labels, without touching a pixel",
+        "eofm.data.store_config:RelabelConfig",
+        "eofm.data.store_relabel:relabel_store",
+        (
+            "eofm data relabel stores/mine --labels labels.parquet --out stores/relabelled",
+            "eofm data relabel stores/mine --labels labels.parquet --in_place true",
+        ),
+    ),
+    "data subset": Verb(
+        "copy some images of a packed store into a new one",
+        "eofm.data.store_config:SubsetConfig",
+        "eofm.data.store_copy:subset_store",
+        (
+            "eofm data subset stores/mine --sample 1000 --out stores/small",
+            "eofm data subset stores/mine --ids ids.txt --out stores/chosen",
+            'eofm data subset stores/mine --where \'["latitude>=40", "class=water"]\' --out OUT',
+        ),
+    ),
+    "data merge": Verb(
+        "copy several packed stores of the same kind into one",
+        "eofm.data.store_config:MergeConfig",
+        "eofm.data.store_copy:merge_stores",
+        ("eofm data merge stores/north stores/south --out stores/both",),
+    ),
+    "labels": Verb(
+        "count land-cover maps of any size: multi-labels for their windows, or for your scenes",
+        "eofm.data.labels.config:LabelsConfig",
+        "eofm.data.labels.run:write_labels",
+        (
+            "eofm labels MAP.tif --scheme worldcover --window 264 --out labels.parquet",
+            "eofm labels DIR/maps --scenes STORE --scheme worldcover --out labels.parquet",
+            "eofm labels DIR/dw --scenes DIR/images --scheme dynamic-world --dates %Y%m%d \\",
+            "    --scene_dates %Y%m%d --max_gap_days 30 --workers 8 --out labels.parquet",
+            "eofm labels items.json --scenes footprints.parquet --scheme my.yaml \\",
+            "    --dask tcp://host:8786 --out labels.parquet --resume",
+            "",
+            "a scheme of your own, my.yaml:",
+            "  name: my-map",
+            "  classes: {1: water, 2: forest, 3: forest, 7: fields}  # one name, one class",
+            "  nodata: [0]",
+            "  cloud: [10]",
+            "  unknown: error  # or ignore: other codes count as nodata",
         ),
     ),
     "world": Verb(
@@ -83,20 +192,115 @@ VERBS: Final[Mapping[str, Verb]] = {
         ("eofm world --out worlds/mine --scenes 50 --seed 1",),
     ),
     "bench eurosat": Verb(
-        "score encoders and controls on EuroSAT MS by kNN and linear probe",
+        "score encoders and controls on EuroSAT: MS, RGB or SAR",
         "eofm.bench.config:BenchEurosatConfig",
-        "eofm.bench.run:bench_eurosat",
+        "eofm.bench.run:bench",
         (
             "eofm bench eurosat --root EuroSAT_MS --model runs/mine/export/student \\",
             "    --probe knn,linear",
-            "eofm bench eurosat --root DIR --model imagestats,random,runs/mine/export/init",
+            "eofm bench eurosat --root DIR --model softcon_vits14_s2,random:resnet50",
         ),
     ),
+    "bench bigearthnet": Verb(
+        "score encoders and controls on BigEarthNet v1 or v2: Sentinel-2, Sentinel-1 or both",
+        "eofm.bench.config:BenchBigEarthNetConfig",
+        "eofm.bench.run:bench",
+        (
+            "eofm bench bigearthnet --root DIR --model softcon_vits14_s2 --probe knn,linear",
+            "eofm bench bigearthnet --root DIR --sensor both --percent 10 \\",
+            "    --model softcon_vits14_s2+softcon_vits14_s1",
+        ),
+    ),
+    "bench folder": Verb(
+        "score encoders and controls on your own labelled images",
+        "eofm.bench.config:BenchFolderConfig",
+        "eofm.bench.run:bench",
+        (
+            "eofm bench folder --root DIR --sensor s2-l2a --unit dn --model my_models:encoder",
+            "",
+            "DIR holds train/<class>/*.tif and test/<class>/*.tif, or labels.csv:",
+            "  file,split,labels",
+            "  images/1.tif,train,water;forest",
+        ),
+    ),
+    "bench so2sat": Verb(
+        "score encoders and controls on So2Sat LCZ42",
+        "eofm.bench.config:BenchSo2SatConfig",
+        "eofm.bench.run:bench",
+        ("eofm bench so2sat --root DIR --version v3-culture-10 --model softcon_vits14_s2",),
+    ),
+    "bench treesatai": Verb(
+        "score encoders and controls on TreeSatAI",
+        "eofm.bench.config:BenchTreeSatAIConfig",
+        "eofm.bench.run:bench",
+        ("eofm bench treesatai --root DIR --metres 60 --model softcon_vits14_s2",),
+    ),
+    "bench ucmerced": Verb(
+        "score encoders and controls on UC Merced Land Use",
+        "eofm.bench.config:BenchUCMercedConfig",
+        "eofm.bench.run:bench",
+        ("eofm bench ucmerced --root DIR --model dinov2_vits14",),
+    ),
+    "bench resisc45": Verb(
+        "score encoders and controls on NWPU-RESISC45",
+        "eofm.bench.config:BenchResisc45Config",
+        "eofm.bench.run:bench",
+        ("eofm bench resisc45 --root DIR --model dinov2_vits14",),
+    ),
+    "bench plan": Verb(
+        "show the steps from a task's images to a model's input, or why there are none",
+        "eofm.bench.config:PlanConfig",
+        "eofm.bench.plan:bench_plan",
+        (
+            "eofm bench plan bigearthnet-v2-s2 softcon_vits14_s2",
+            "eofm bench plan eurosat croma_base_s2 --force sensor",
+        ),
+    ),
+    "models list": Verb(
+        "list published weights that are known by name",
+        "eofm.models.config:ListConfig",
+        "eofm.models.catalogue:list_models",
+        (
+            "eofm models list",
+            "eofm models list --sensor s2-l1c",
+            "eofm models list --json",
+        ),
+    ),
+    "models info": Verb(
+        "say what published weights are: recipe, source, licence, published scores",
+        "eofm.models.config:InfoConfig",
+        "eofm.models.catalogue:show_model",
+        (
+            "eofm models info softcon_vits14_s2",
+            "eofm models info softcon_vits14_s2@torchgeo-zscore",
+        ),
+    ),
+    "models download": Verb(
+        "fetch published weights, for use here or on a machine without network",
+        "eofm.models.config:DownloadConfig",
+        "eofm.models.manage:download_model",
+        (
+            "eofm models download softcon_vits14_s2",
+            "eofm models download softcon_vits14_s2 --to weights",
+            "EOFM_WEIGHTS=weights EOFM_OFFLINE=1 eofm models info softcon_vits14_s2",
+        ),
+    ),
+    "models verify": Verb(
+        "compare an export, or a folder of downloads, with its hashes",
+        "eofm.models.config:VerifyConfig",
+        "eofm.models.manage:verify",
+        ("eofm models verify runs/mine/export/student", "eofm models verify weights"),
+    ),
     "models export": Verb(
-        "turn a checkpoint into weights.safetensors + card.json",
+        "write a checkpoint, an export or published weights for others: safetensors, pt2, onnx",
         "eofm.train.config:ExportConfig",
-        "eofm.train.export:export_checkpoint",
-        ("eofm models export runs/mine/checkpoints/last.ckpt --to encoders/mine",),
+        "eofm.train.export:export_source",
+        (
+            "eofm models export runs/mine/checkpoints/last.ckpt --to encoders/mine",
+            "eofm models export runs/mine/export/student --to encoders/mine --formats pt2,onnx",
+            "eofm models export softcon_vits14_s2 --to encoders/softcon --formats onnx \\",
+            "    --takes physical",
+        ),
     ),
 }
 
@@ -204,6 +408,9 @@ def parse(name: str, words: Sequence[str]) -> object:
 
     verb = VERBS[name]
     settings = _load(verb.settings)
+    positional = [f.name for f in fields(settings) if f.metadata.get("positional")]
+    several = [f.name for f in fields(settings) if f.metadata.get("positional") == "+"]
+    flags = [f.name for f in fields(settings) if f.metadata.get("flag")]
 
     class Formatter(DefaultHelpFormatter):
         """Keep the line breaks of the examples."""
@@ -214,7 +421,7 @@ def parse(name: str, words: Sequence[str]) -> object:
     examples = "\n".join(f"  {line}" for line in verb.examples)
     parser = ArgumentParser(
         prog=f"eofm {name}",
-        usage=f"eofm {name} [options]",
+        usage=" ".join([f"eofm {name}", *(f.upper() for f in positional), "[options]"]),
         description=f"{verb.summary}\n\nexamples:\n{examples}",
         formatter_class=Formatter,
         allow_abbrev=False,
@@ -223,10 +430,19 @@ def parse(name: str, words: Sequence[str]) -> object:
     parser.add_argument(
         "--config", action="config", help="YAML file of settings; later options override it."
     )
-    positional = [f.name for f in fields(settings) if f.metadata.get("positional")]
-    parser.add_class_arguments(settings, skip=set(positional))
+    parser.add_class_arguments(settings, skip={*positional, *flags})
     for field_name in positional:
-        parser.add_argument(field_name, type=str)
+        many = field_name in several
+        parser.add_argument(
+            field_name,
+            type=str,
+            nargs="+" if many else None,
+            help=_help(settings, field_name),
+        )
+    for field_name in flags:
+        parser.add_argument(
+            f"--{field_name}", action="store_true", help=_help(settings, field_name)
+        )
     try:
         parsed = parser.instantiate(parser.parse_args(list(words)))
     except ArgumentError as error:
@@ -235,11 +451,20 @@ def parse(name: str, words: Sequence[str]) -> object:
     return settings(**{f.name: parsed[f.name] for f in fields(settings)})
 
 
+def _help(settings: type, name: str) -> str:
+    """Return what the docstring of a settings class says of a field."""
+    from docstring_parser import parse as parse_docstring
+
+    documented = {p.arg_name: p.description for p in parse_docstring(settings.__doc__ or "").params}
+    return (documented.get(name) or "").replace("\n", " ")
+
+
 def _run(name: str, verb: Verb, words: Sequence[str]) -> int:
     settings = parse(name, words)
     action: Callable[[Any], Outcome] = _load(verb.action)
-    print(action(settings).describe())
-    return 0
+    outcome = action(settings)
+    print(outcome.describe())
+    return outcome.status if isinstance(outcome, Verdict) else 0
 
 
 if __name__ == "__main__":

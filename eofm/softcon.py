@@ -226,7 +226,7 @@ def keep_tokens(batch: int, tokens: int, ratio: float, generator: torch.Generato
     Raises:
         ConfigError: If the ratio is out of range, or fewer than two patches are there to keep.
     """
-    if not 0 <= ratio < 1 or tokens < 2:
+    if not 0 <= ratio < 1 or (ratio > 0 and tokens < 2):
         raise ConfigError(
             "the student must drop less than all of at least two patches",
             found=f"mask ratio {ratio} of {tokens} patches",

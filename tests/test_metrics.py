@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, balanced_accuracy_score
+from sklearn.metrics import confusion_matrix as sklearn_confusion
+from sklearn.metrics import f1_score as sklearn_f1
 
 from eofm.errors import ConfigError, LabelError, PixelError
 from eofm.metrics import (
+    METRIC_WORDS,
+    Metric,
     average_accuracy,
     average_precision,
-    bootstrap_interval,
+    confusion_matrix,
+    equal_mass_bins,
+    expected_calibration_error,
+    f1_score,
     overall_accuracy,
-    resampled_accuracy,
-    resampled_average_accuracy,
-    resampled_difference,
 )
 
 
@@ -41,10 +44,10 @@ def test_average_precision_is_its_definition(generator: torch.Generator) -> None
     ap = average_precision(scores, targets)
 
     per_class = [step_ap(scores[:, k].tolist(), targets[:, k].tolist()) for k in range(4)]
-    assert per_class == pytest.approx(ap.per_class, abs=1e-6)
-    assert sum(per_class) / 4 == pytest.approx(ap.macro, abs=1e-6)
+    assert per_class == pytest.approx(ap.per_class, abs=1e-10)
+    assert sum(per_class) / 4 == pytest.approx(ap.macro, abs=1e-10)
     micro = step_ap(scores.flatten().tolist(), targets.flatten().tolist())
-    assert micro == pytest.approx(ap.micro, abs=1e-6)
+    assert micro == pytest.approx(ap.micro, abs=1e-10)
 
 
 def test_average_precision_equals_scikit_learn(generator: torch.Generator) -> None:
@@ -54,9 +57,13 @@ def test_average_precision_equals_scikit_learn(generator: torch.Generator) -> No
 
     ap = average_precision(scores, targets)
 
-    for average, value in (("micro", ap.micro), ("macro", ap.macro)):
+    for average, value in (
+        ("micro", ap.micro),
+        ("macro", ap.macro),
+        ("weighted", ap.weighted),
+    ):
         expected = average_precision_score(targets.numpy(), scores.numpy(), average=average)
-        assert expected == pytest.approx(value, abs=1e-6)
+        assert expected == pytest.approx(value, abs=1e-10)
 
 
 def test_large_logits_stay_apart() -> None:
@@ -94,8 +101,8 @@ def test_order_of_samples_never_matters(seed: int, samples: int) -> None:
         average_precision(scores[order], targets[order]),
     )
 
-    assert ap.micro == pytest.approx(shuffled.micro, abs=1e-6)
-    assert ap.per_class == pytest.approx(shuffled.per_class, abs=1e-6)
+    assert ap.micro == pytest.approx(shuffled.micro, abs=1e-10)
+    assert ap.per_class == pytest.approx(shuffled.per_class, abs=1e-10)
 
 
 def test_infinite_scores_rank() -> None:
@@ -142,62 +149,71 @@ def test_accuracy_refuses_an_empty_set() -> None:
         overall_accuracy(empty, empty)
 
 
-def test_interval_matches_a_plain_bootstrap() -> None:
-    """The percentiles agree with numpy's binomial, which is what resampling accuracy is."""
-    predicted = torch.zeros(100, dtype=torch.long)
-    target = (torch.arange(100) >= 80).long()
+@pytest.mark.parametrize("levels", [2, 6, 1000])
+def test_tied_scores_equal_scikit_learn(generator: torch.Generator, levels: int) -> None:
+    """With the few levels of kNN votes too, and with large float32 logits."""
+    scores = torch.randint(levels, (300, 3), generator=generator) * 7.3
+    targets = (torch.rand(300, 3, generator=generator) < 0.4).long()
 
-    interval = bootstrap_interval(resampled_accuracy(predicted, target), 100, repeats=4000, seed=1)
+    ap = average_precision(scores, targets)
 
-    low, high = np.quantile(
-        np.random.default_rng(0).binomial(100, 0.8, 200_000) / 100, [0.025, 0.975]
-    )
-    assert low == pytest.approx(interval.low, abs=0.011)
-    assert high == pytest.approx(interval.high, abs=0.011)
-    assert (0.95, 4000) == (interval.level, interval.repeats)
+    expected = average_precision_score(targets.numpy(), scores.numpy(), average=None)
+    assert list(expected) == pytest.approx(ap.per_class, abs=1e-10)
 
 
-def test_resampled_average_accuracy_equals_the_plain_one(generator: torch.Generator) -> None:
-    """Each row of a resample is scored as `average_accuracy` scores that subset."""
-    target = torch.randint(4, (30,), generator=generator)
-    predicted = torch.randint(4, (30,), generator=generator)
-    index = torch.randint(30, (5, 30), generator=generator)
+def test_f1_equals_scikit_learn(generator: torch.Generator) -> None:
+    """Micro, macro and per class, at the threshold stated."""
+    probability = torch.rand(120, 4, generator=generator).double()
+    targets = (torch.rand(120, 4, generator=generator) < 0.3).long()
 
-    rows = resampled_average_accuracy(predicted, target)(index)
+    for threshold in (0.5, 0.7):
+        f1 = f1_score(probability, targets, threshold)
 
-    plain = [average_accuracy(predicted[row], target[row]) for row in index]
-    assert plain == pytest.approx(rows.tolist())
-
-
-def test_bootstrap_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same seed gives the same interval, however many resamples fit into memory."""
-    predicted, target = torch.arange(50) % 3, torch.arange(50) % 4
-    metric = resampled_accuracy(predicted, target)
-    whole = bootstrap_interval(metric, 50, seed=3)
-
-    monkeypatch.setattr("eofm.metrics._BOOTSTRAP_CELLS", 70)
-
-    assert whole == bootstrap_interval(metric, 50, seed=3)
-    assert whole != bootstrap_interval(metric, 50, seed=4)
+        said = (probability > threshold).long().numpy()
+        for average, value in (("micro", f1.micro), ("macro", f1.macro), (None, f1.per_class)):
+            expected = sklearn_f1(targets.numpy(), said, average=average)
+            assert expected == pytest.approx(value, abs=1e-12)
 
 
-def test_a_paired_difference_is_tighter_than_two_intervals() -> None:
-    """Models that err on the same samples differ for certain, though their intervals overlap."""
-    target = torch.zeros(200, dtype=torch.long)
-    worse, better = (torch.arange(200) < 60).long(), (torch.arange(200) < 50).long()
-    one, other = resampled_accuracy(better, target), resampled_accuracy(worse, target)
-
-    gap = bootstrap_interval(resampled_difference(one, other), 200, seed=0)
-
-    assert 0 < gap.low
-    lower = bootstrap_interval(one, 200, seed=0).low
-    assert lower < bootstrap_interval(other, 200, seed=0).high
+def test_f1_takes_no_logits() -> None:
+    """A threshold of 0.5 on logits is another threshold; they are refused."""
+    with pytest.raises(PixelError, match="probabilities must lie"):
+        f1_score(torch.tensor([[3.0]]), torch.ones(1, 1))
 
 
-@pytest.mark.parametrize(
-    ("samples", "repeats", "level"), [(0, 10, 0.95), (5, 0, 0.95), (5, 10, 1.0)]
-)
-def test_bootstrap_refuses_nonsense(samples: int, repeats: int, level: float) -> None:
-    """Without samples, repeats or a level there is no interval."""
-    with pytest.raises(ConfigError, match="bootstrap needs"):
-        bootstrap_interval(lambda index: index[:, 0], samples, repeats=repeats, level=level)
+def test_confusion_equals_scikit_learn(generator: torch.Generator) -> None:
+    """Rows are the truth."""
+    target, predicted = torch.randint(5, (2, 80), generator=generator)
+
+    expected = sklearn_confusion(target.numpy(), predicted.numpy(), labels=range(5))
+
+    assert expected.tolist() == confusion_matrix(predicted, target, 5).tolist()
+
+
+def test_calibration_by_hand() -> None:
+    """Two bins: says 0.9, right in 1 of 2; says 0.6, right in 2 of 2."""
+    confidence = torch.tensor([0.9, 0.9, 0.6, 0.6]).double()
+    correct = torch.tensor([True, False, True, True])
+
+    error = expected_calibration_error(confidence, correct, bins=2)
+
+    assert 0.5 * 0.4 + 0.5 * 0.4 == pytest.approx(error)
+
+
+def test_bins_hold_equal_mass_and_never_cut_a_level(generator: torch.Generator) -> None:
+    """Ten bins of 100 distinct values hold 10 each; equal values share a bin."""
+    distinct = torch.randperm(100, generator=generator) / 100
+
+    assert [10] * 10 == torch.bincount(equal_mass_bins(distinct, 10)).tolist()
+    levels = torch.randint(6, (100,), generator=generator) / 5
+    for level in range(6):
+        assert 1 == len(torch.unique(equal_mass_bins(levels, 15)[levels == level / 5]))
+    with pytest.raises(ConfigError, match="at least one bin"):
+        equal_mass_bins(distinct, 0)
+
+
+def test_no_metric_is_called_map() -> None:
+    """Every id says which average it is, and has an explanation."""
+    assert set(Metric) == set(METRIC_WORDS)
+    assert not [metric for metric in Metric if "map" in metric]
+    assert [Metric.ECE] == [metric for metric in Metric if metric.smaller_is_better]

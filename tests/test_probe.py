@@ -1,4 +1,4 @@
-"""kNN and linear read-outs: against scikit-learn, at ties, at absent classes, at bad features."""
+"""Linear read-outs: how C is chosen, absent classes, bad features."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from eofm.errors import ConfigError, LabelError, PixelError
@@ -17,13 +13,11 @@ from eofm.metrics import average_precision, overall_accuracy
 from eofm.probe import (
     C11,
     C40,
-    Distance,
     Grid,
     Labelled,
     Scaling,
     check_features,
-    knn_probe,
-    knn_scores,
+    effective_rank,
     linear_probe,
     scale,
 )
@@ -44,94 +38,6 @@ def blobs(generator: torch.Generator, samples: int, dims: int, classes: int) -> 
     y = torch.arange(samples) % classes
     centres = 1.5 * torch.randn(classes, dims, generator=torch.Generator().manual_seed(99))
     return Labelled(centres[y] + torch.randn(samples, dims, generator=generator), y, classes)
-
-
-# --------------------------------------------------------------------------------- kNN
-
-
-@pytest.mark.parametrize("metric", list(Distance))
-@pytest.mark.parametrize("k", [1, 4, 5])
-def test_knn_equals_scikit_learn(generator: torch.Generator, metric: Distance, k: int) -> None:
-    """Shares of votes and majority decisions, tied ones included, are scikit-learn's."""
-    train, test = blobs(generator, 300, 16, 6), blobs(generator, 120, 16, 6)
-    reference = KNeighborsClassifier(
-        k, algorithm="brute", metric={"l2": "euclidean"}.get(metric, metric.value)
-    )
-    reference.fit(train.x.double().numpy(), train.y.numpy())
-
-    scores = knn_scores(train.x, train.y, test.x, k, metric)
-
-    assert (reference.predict_proba(test.x.double().numpy()) == scores.numpy()).all()
-    assert (reference.predict(test.x.double().numpy()) == scores.argmax(dim=1).numpy()).all()
-
-
-def test_a_tied_vote_goes_to_the_smallest_class() -> None:
-    """Two votes for class 2 and two for class 1: class 1."""
-    train = torch.tensor([[1.0], [1.1], [1.2], [1.3], [9.0]])
-
-    scores = knn_scores(train, torch.tensor([2, 1, 1, 2, 0]), torch.tensor([[1.15]]), k=4)
-
-    assert [[0.0, 0.5, 0.5]] == scores.tolist()
-    assert 1 == int(scores.argmax())
-
-
-def test_equal_distances_go_by_the_given_order() -> None:
-    """Of two copies the one of lower rank counts, whatever place it has in the file."""
-    train, test = torch.tensor([[1.0], [1.0]]), torch.tensor([[2.0]])
-
-    first = knn_scores(train, torch.tensor([0, 1]), test, k=1, order=torch.tensor([7, 3]))
-    swapped = knn_scores(train, torch.tensor([1, 0]), test, k=1, order=torch.tensor([3, 7]))
-
-    assert [[0.0, 1.0]] == first.tolist() == swapped.tolist()
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**31))
-def test_shuffled_training_samples_give_the_same_votes(seed: int) -> None:
-    """With ranks that travel along, the order of training samples has no say, not even at ties."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randint(1, 4, (40, 2), generator=generator).float()
-    y = torch.randint(3, (40,), generator=generator)
-    test = torch.randint(1, 4, (10, 2), generator=generator).float()
-    rank, shuffle = torch.randperm(40, generator=generator), torch.randperm(40, generator=generator)
-
-    scores = knn_scores(x, y, test, classes=3, order=rank)
-
-    shuffled = knn_scores(x[shuffle], y[shuffle], test, classes=3, order=rank[shuffle])
-    assert torch.equal(scores, shuffled)
-
-
-def test_multi_label_votes_are_shares() -> None:
-    """Each class's score is the share of neighbours that have it."""
-    train = torch.tensor([[1.0], [2.0], [3.0], [50.0]])
-    hot = torch.tensor([[1, 1], [1, 0], [0, 0], [1, 1]])
-
-    scores = knn_scores(train, hot, torch.tensor([[2.0]]), k=3)
-
-    assert [[2 / 3, 1 / 3]] == scores.tolist()
-
-
-def test_knn_probe_scales_as_asked(generator: torch.Generator) -> None:
-    """`standard` is scikit-learn's scaler fitted on train, and stands in the id."""
-    train, test = blobs(generator, 90, 5, 3), blobs(generator, 30, 5, 3)
-    stretched = Labelled(train.x * torch.tensor([1, 10, 100, 1, 1]) + 7, train.y, 3)
-    test_x = test.x * torch.tensor([1, 10, 100, 1, 1]) + 7
-    scaler = StandardScaler().fit(stretched.x.double().numpy())
-    reference = KNeighborsClassifier(5, algorithm="brute").fit(
-        scaler.transform(stretched.x.double().numpy()), train.y.numpy()
-    )
-
-    result = knn_probe(stretched, test_x, scaling=Scaling.STANDARD)
-
-    expected = reference.predict_proba(scaler.transform(test_x.double().numpy()))
-    assert (expected == result.scores.numpy()).all()
-    assert "knn[k=5,l2,uniform,standard]" == result.probe
-
-
-def test_k_must_lie_within_the_training_samples() -> None:
-    """Six neighbours of five samples do not exist."""
-    with pytest.raises(ConfigError, match="k must lie within"):
-        knn_scores(torch.ones(5, 2), torch.arange(5), torch.ones(1, 2), k=6)
 
 
 # ------------------------------------------------------------------------------ features
@@ -156,7 +62,7 @@ def test_broken_features_are_named(value: float, problem: str) -> None:
     x[4] = value
 
     with pytest.raises(PixelError, match=problem) as caught:
-        knn_scores(x, torch.arange(6), torch.ones(1, 3))
+        check_features(x)
 
     assert "[4] of 6" in str(caught.value)
 
@@ -323,3 +229,51 @@ def test_train_and_validation_must_have_the_same_classes(generator: torch.Genera
 
     with pytest.raises(LabelError, match="other labels"):
         linear_probe(train, val, val.x, choice=accuracy)
+
+
+def test_refit_uses_train_and_validation(generator: torch.Generator) -> None:
+    """The chosen C is fitted once more on both splits, and the id says so."""
+    train, val = blobs(generator, 60, 6, 3), blobs(generator, 40, 6, 3)
+    test = blobs(generator, 30, 6, 3).x
+
+    refit = linear_probe(train, val, test, choice=accuracy, refit=True)
+
+    assert refit.strength is not None
+    both = Labelled(torch.cat([train.x, val.x]), torch.cat([train.y, val.y]), 3)
+    plain = linear_probe(both, None, test, choice=accuracy, grid=Grid.single(refit.strength))
+    assert torch.allclose(plain.scores, refit.scores, atol=1e-5)
+    assert "linear[lbfgs,C11,val,refit,none]" == refit.probe
+
+
+def test_probabilities_are_those_of_the_loss(generator: torch.Generator) -> None:
+    """Softmax for one class per sample, a sigmoid per class for several."""
+    train, test = blobs(generator, 60, 6, 3), blobs(generator, 10, 6, 3).x
+    single = linear_probe(train, None, test, choice=accuracy, grid=Grid.single(1))
+    several = Labelled(train.x, train.multi_hot().long(), 3)
+    multi = linear_probe(several, None, test, choice=macro, grid=Grid.single(1))
+
+    assert single.probability is not None
+    assert multi.probability is not None
+    assert torch.allclose(single.probability.sum(dim=1), torch.ones(10).double())
+    assert torch.equal(multi.scores.sigmoid(), multi.probability)
+
+
+def test_unit_scaling_leaves_directions_only(generator: torch.Generator) -> None:
+    """Every row gets length 1, whatever the training split."""
+    x, y = torch.randn(2, 5, 4, generator=generator)
+
+    (a, b) = scale(x, Scaling.UNIT, y)
+
+    assert torch.allclose(torch.ones(5).double(), a.norm(dim=1))
+    assert torch.allclose(y.double() / y.double().norm(dim=1, keepdim=True), b)
+
+
+def test_effective_rank_counts_directions(generator: torch.Generator) -> None:
+    """Isotropic features in three of twenty directions have rank three; constant ones none."""
+    basis, _ = torch.linalg.qr(torch.randn(20, 3, generator=generator).double())
+    line, _ = torch.linalg.qr(torch.randn(60, 3, generator=generator).double())
+    x = (line - line.mean(dim=0)) @ basis.T + 5
+
+    assert 2.9 < effective_rank(x) <= 3.0001
+    assert effective_rank(x.T) < 4
+    assert 0.0 == effective_rank(torch.ones(6, 4))

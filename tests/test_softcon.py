@@ -629,6 +629,7 @@ def test_masks_are_uniform_and_differ_between_images(generator):
 def test_no_masking_and_impossible_masking(generator):
     """Ratio 0 keeps all and says so; a ratio of 1, or one single patch, is refused."""
     assert keep_tokens(3, 64, 0.0, generator) is None
+    assert keep_tokens(3, 1, 0.0, generator) is None
     for tokens, ratio in ((64, 1.0), (64, -0.1), (1, 0.5)):
         with pytest.raises(ConfigError, match="two patches"):
             keep_tokens(3, tokens, ratio, generator)

@@ -85,12 +85,16 @@ class Stepper:
             parameter_groups(self.module.method.named_parameters(), 0.1), 1e-4, fused=True
         )
         self.stream = self._batches()
-        self.fixed = self.load()
+        imagery, labels = self.load()
+        planes = {gsd: plane.clone() for gsd, plane in imagery.planes.items()}
+        # a batch of the loader is overwritten by a later one
+        self.fixed = replace(imagery, planes=planes, valid=imagery.valid.clone()), labels
 
     def _batches(self) -> Iterator[Batch]:
+        loader = self.data.train_dataloader()
         while True:
-            self.data.sampler.set_epoch(self.data.sampler.epoch + 1)
-            yield from self.data.train_dataloader()
+            loader.sampler.set_epoch(loader.sampler.epoch + 1)
+            yield from loader
 
     def load(self) -> Batch:
         """Return the next batch on the device."""

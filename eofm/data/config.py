@@ -78,6 +78,15 @@ class PackSsl4eoConfig:
         out: Folder of the packed store. An interrupted run goes on where it stopped.
         landcover: Folder of maps LANDCOVER/0000001/SEASON.tif. A scene without a map is packed
             unlabelled. Sentinel-1 scenes take the map of the nearest Sentinel-2 season.
+        labels: The file ssl4eo_multilabel.json of SSL4EO-S12-ML, or a part of it, instead of maps.
+            Scenes without an entry, or with an empty one, are packed unlabelled.
+        labels_partial: Do not hold the counts of a large label file against the published ones.
+        ids: File with one place per line, such as the published 50k_ids_random.csv; the others are
+            left out. A file void_ids.csv in ROOT names places that are left out in any case.
+        require: With `all`, every listed place must be there with four seasons and every scene be
+            whole. With `readable`, what is missing is counted, and scenes that cannot be read are
+            passed over and listed in the store with the reason.
+        workers: How many processes read and write. Their number changes no byte of the store.
         scheme: Class codes of the maps. Needed with maps.
         threshold: Share of the valid map pixels from which on a class counts as present. 0 means
             any pixel.
@@ -92,14 +101,27 @@ class PackSsl4eoConfig:
     out: str
     landcover: str | None = None
     scheme: SchemeName | None = None
+    labels: str | None = None
+    labels_partial: bool = False
+    ids: str | None = None
+    require: Literal["readable", "all"] = "readable"
     threshold: float = 0.0
     min_valid: float = 0.25
     max_gap_days: float = 30.0
+    workers: int = 1
 
     def __post_init__(self) -> None:
         _check_labels(self.landcover, self.scheme, self.threshold, self.min_valid)
+        if self.labels is not None and self.landcover is not None:
+            raise ConfigError(
+                "labels come from a file or from maps, not from both",
+                found=f"labels={self.labels}, landcover={self.landcover}",
+                remedy="leave one of them out",
+            )
         if not self.max_gap_days >= 0:
             raise ConfigError("max_gap_days must not be negative", found=self.max_gap_days)
+        if self.workers < 1:
+            raise ConfigError("at least one worker is needed", found=self.workers)
 
 
 def _check_unit(sensor: str, unit: str) -> None:

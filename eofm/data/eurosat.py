@@ -49,7 +49,7 @@ FILE_ORDER: Final = (
 SPEC: Final = ImageSpec(Sensor.S2_L1C, FILE_ORDER, Unit.DN, (64, 64), 10.0)
 
 # where the class folders of the published archives lie, below the folder they are unpacked in
-_NESTED: Final = (
+NESTED: Final = (
     "",
     "EuroSAT_MS",
     "EuroSATallBands",
@@ -140,7 +140,7 @@ def read_tile(tile: Tile) -> Imagery:
     Raises:
         RasterError: If the file is damaged, or is no EuroSAT MS tile.
     """
-    with _source(tile).open() as raster:
+    with source_of(tile).open() as raster:
         size, kinds = (raster.grid.height, raster.grid.width), set(raster.dtypes)
         if size != SPEC.size or kinds != {"uint16"}:
             raise RasterError(
@@ -153,7 +153,8 @@ def read_tile(tile: Tile) -> Imagery:
         return raster.read()
 
 
-def _source(tile: Tile) -> RasterSource:
+def source_of(tile: Tile) -> RasterSource:
+    """Return where the pixels of a tile are: thirteen bands in file order."""
     return RasterSource(tile.id, (tile.path,), SPEC.sensor, SPEC.unit, SPEC.bands, SPEC.gsd)
 
 
@@ -177,7 +178,7 @@ def labels_of(tiles: Sequence[Tile]) -> Tensor:
 
 def _class_root(root: Path) -> Path:
     """Return the folder that holds the class folders."""
-    for nested in _NESTED:
+    for nested in NESTED:
         folder = root / nested
         if any((folder / name).is_dir() for name in CLASSES):
             return folder
@@ -292,7 +293,7 @@ def _by_class(tiles: Sequence[Tile]) -> dict[str, list[str]]:
 
 
 def _longitude(tile: Tile) -> float:
-    with _source(tile).open() as raster:
+    with source_of(tile).open() as raster:
         if raster.grid.crs is None:
             raise RasterError(
                 "a tile has no georeference, so it cannot be divided by longitude",

@@ -22,12 +22,18 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
 
 from eofm.data.grid import Grid, Window
+from eofm.data.tiff_tags import GeoTags, read_geo_tags
 from eofm.errors import RasterError
 
 # GDAL looks through the folder of every file it opens and asks for an .aux.xml: over the 13 files
 # of an SSL4EO patch that is a third of the time. A file that has such a companion is opened with
 # GDAL's defaults, because its CRS, nodata or mask may be written there.
 _FAST: Final = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
+# Half of what then remains of opening a file goes into building its CRS from the EPSG registry. For
+# an image of one file per band, thirteen times over, the keys in the file do: they are what the
+# registry was copied from, and the CRS compares equal (benchmarks/speed/geotiff.py). A single file
+# is opened once, and the registry decides where its keys contradict its code.
+_MANY: Final = {**_FAST, "GTIFF_SRS_SOURCE": "GEOKEYS"}
 _APPENDED: Final = (".aux.xml", ".msk")
 _REPLACED: Final = (".tfw", ".tifw", ".wld")
 
@@ -38,29 +44,40 @@ def open_geotiff(file: Path) -> DatasetReader:
     Raises:
         RasterError: If it is missing or no GeoTIFF.
     """
-    (dataset,) = open_geotiffs([file])
+    ((dataset, _),) = open_geotiffs([file])
     return dataset
 
 
-def open_geotiffs(files: Sequence[Path]) -> list[DatasetReader]:
-    """Open the GeoTIFFs of one image for reading: cheaper than one after the other.
+def open_geotiffs(files: Sequence[Path]) -> list[tuple[DatasetReader, Grid]]:
+    """Open the GeoTIFFs of one image for reading, cheaper than one after the other.
+
+    Where their tags say that they share a CRS, only one file is asked for it: all but that one say
+    themselves that they lie nowhere, and their grid is what counts.
+
+    Returns:
+        Each file with its grid.
 
     Raises:
         RasterError: If one is missing or no GeoTIFF; the others are closed again.
     """
-    options = {} if any(_has_companion(str(file)) for file in files) else _FAST
+    fast = not any(_has_companion(str(file)) for file in files)
+    tags = [read_geo_tags(file) for file in files] if fast and len(files) > 1 else []
+    shared = bool(tags) and all(tag is not None and tag.keys == _keys(tags[0]) for tag in tags)
     with (
-        rasterio.Env(**options),
+        rasterio.Env(**((_FAST if len(files) == 1 else _MANY) if fast else {})),
         warnings.catch_warnings(),
         _listening() as complaints,
         ExitStack() as opened,
     ):
         # a file without georeference is an error only where somebody needs to know its place
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        datasets = []
+        datasets: list[DatasetReader] = []
         for file in files:
+            options = {"GEOREF_SOURCES": "NONE"} if shared and datasets else {}
             try:
-                datasets.append(opened.enter_context(rasterio.open(file, driver="GTiff")))
+                # what rasterio.open ends in; on the way it would make an environment per file
+                datasets.append(DatasetReader(str(file), driver="GTiff", **options))
+                opened.callback(datasets[-1].close)  # `with` would make one more environment
             except RasterioError as error:
                 if not file.exists():
                     raise RasterError("there is no such file", where=file) from error
@@ -68,17 +85,29 @@ def open_geotiffs(files: Sequence[Path]) -> list[DatasetReader]:
             unread = [text for text in complaints if "IO error" in text]
             if unread:
                 raise damaged(file, EOFError(unread[0]))
+        grids = [grid_of(dataset) for dataset in datasets]
+        if shared:
+            crs = datasets[0].crs
+            grids = [
+                Grid(crs, tag.transform, dataset.height, dataset.width)
+                for dataset, tag in zip(datasets, tags, strict=True)
+                if tag is not None
+            ]
         opened.pop_all()
-        return datasets
+        return list(zip(datasets, grids, strict=True))
+
+
+def _keys(tags: GeoTags | None) -> tuple[bytes, ...] | None:
+    return None if tags is None else tags.keys
 
 
 def _has_companion(file: str) -> bool:
+    # os.path and a plain loop: this runs for every file of a data set
     stem = file.rpartition(".")[0]
-    # os.path: this runs for every file of a data set, and pathlib would double its cost
-    return any(os.path.exists(file + end) for end in _APPENDED) or any(  # noqa: PTH110
-        os.path.exists(stem + end)  # noqa: PTH110
-        for end in _REPLACED
-    )
+    for name in (*(file + end for end in _APPENDED), *(stem + end for end in _REPLACED)):
+        if os.path.exists(name):  # noqa: PTH110
+            return True
+    return False
 
 
 class _Listener(logging.Handler):
@@ -159,7 +188,9 @@ def read_valid(
     Raises:
         RasterError: If the file is damaged, or its values are no real numbers.
     """
-    place = RasterioWindow(window.col, window.row, window.width, window.height)
+    place = None  # a file that is read whole is read faster without a window
+    if (window.row, window.col, window.height, window.width) != (0, 0, *dataset.shape):
+        place = RasterioWindow(window.col, window.row, window.width, window.height)
     try:
         stored = dataset.read(list(indexes), window=place)
         flags = [dataset.mask_flag_enums[i - 1] for i in indexes]
@@ -168,14 +199,16 @@ def read_valid(
     except RasterioError as error:
         raise damaged(dataset.name, error) from error
     values = _as_plane(stored, dataset.name)
+    nodata = [dataset.nodatavals[i - 1] for i in indexes]
+    if values.dtype == np.uint16 and inside is None and not any(n is not None for n in nodata):
+        return values, np.ones(values.shape[1:], np.bool_)  # most files of Sentinel-2 sets
     invalid = (
         np.zeros(values.shape, np.bool_) if values.dtype == np.uint16 else ~np.isfinite(values)
     )
-    for k, index in enumerate(indexes):
-        nodata = dataset.nodatavals[index - 1]
-        if nodata is not None and _can_occur(nodata, stored.dtype):
+    for k, value in enumerate(nodata):
+        if value is not None and _can_occur(value, stored.dtype):
             with np.errstate(over="ignore"):
-                invalid[k] |= stored[k] == stored.dtype.type(nodata)
+                invalid[k] |= stored[k] == stored.dtype.type(value)
     if inside is not None:
         invalid |= ~inside
     if invalid.any():

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
+from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
@@ -82,7 +82,7 @@ class LandCoverMap:
         own = self._named(name)
         files = own or self._overlapping(grid)
         with ExitStack() as stack:
-            readers = [_Reader(stack.enter_context(open_geotiff(f)), grid, stack) for f in files]
+            readers = [MapReader(stack.enter_context(open_geotiff(f)), grid, stack) for f in files]
             readers = [reader for reader in readers if reader.overlaps]
             if required and not readers:
                 raise LabelError(
@@ -119,8 +119,8 @@ class LandCoverMap:
                 self._extents.setdefault(own.crs, []).append((file, own.bounds))
         found = []
         for crs, maps in self._extents.items():
-            box = _box(grid, crs)
-            found += [file for file, bounds in maps if _overlap(box, bounds)]
+            box = box_in(grid, crs)
+            found += [file for file, bounds in maps if overlap(box, bounds)]
         return sorted(found)
 
 
@@ -128,7 +128,7 @@ class LandCoverMap:
 class MapOnGrid:
     """Open maps, as seen on the grid of an image."""
 
-    readers: Sequence[_Reader]
+    readers: Sequence[MapReader]
     scheme: Scheme
 
     def read(self, window: Window) -> ClassMap:
@@ -149,10 +149,21 @@ class MapOnGrid:
         return codes
 
 
-class _Reader:
+class MapReader:
     """One map on the grid of an image.
 
     Where the pixels of the two coincide they are read as they are. Elsewhere GDAL warps.
+
+    Attributes:
+        overlaps: Whether the bounding boxes of map and image share an area.
+
+    Args:
+        dataset: The open map.
+        grid: The image.
+        stack: Closes what is opened here.
+
+    Raises:
+        LabelError: If the map has no CRS, or several bands.
     """
 
     def __init__(self, dataset: DatasetReader, grid: Grid, stack: ExitStack) -> None:
@@ -164,7 +175,7 @@ class _Reader:
                 remedy="write the CRS into it, or choose the band that holds the classes",
             )
         own = grid_of(dataset)
-        self.overlaps = _overlap(_box(grid, own.crs), own.bounds)
+        self.overlaps = overlap(box_in(grid, own.crs), own.bounds)
         self._dataset = dataset
         self._nodata: float | None = dataset.nodata
         self._offset = grid.offset_in(own)
@@ -185,6 +196,7 @@ class _Reader:
             )
 
     def read(self, window: Window, scheme: Scheme) -> ClassMap:
+        """Return the class codes of a window of the image: see `MapOnGrid.read`."""
         try:
             if self._offset is not None:
                 return self._read_direct(window, self._offset, scheme)
@@ -203,7 +215,7 @@ class _Reader:
             place = RasterioWindow(first_col, first_row, last_col - first_col, last_row - first_row)
             values = self._dataset.read(1, window=place)
             inside = np.s_[first_row - top : last_row - top, first_col - left : last_col - left]
-            codes[inside] = self._decode(values, np.ones(values.shape, np.bool_), scheme)
+            codes[inside] = self._decode(values, inside_of(self._dataset, place), scheme)
         return codes
 
     def _read_warped(self, window: Window, scheme: Scheme) -> ClassMap:
@@ -218,32 +230,69 @@ class _Reader:
     def _decode(
         self, values: NDArray[np.generic], inside: NDArray[np.bool_], scheme: Scheme
     ) -> ClassMap:
-        """Return codes, with the scheme's nodata where the map has its own."""
-        if self._nodata is not None and self._nodata in scheme.classes:
+        return decode(values, inside, scheme, self._nodata, self._dataset.name)
+
+
+def inside_of(dataset: DatasetReader, place: RasterioWindow) -> NDArray[np.bool_]:
+    """Return which pixels of a window of a map its mask lets through, all where it has none."""
+    if MaskFlags.per_dataset in dataset.mask_flag_enums[0]:
+        return np.asarray(dataset.dataset_mask(window=place) > 0)
+    return np.ones((place.height, place.width), np.bool_)
+
+
+def check_nodata(nodata: float | None, scheme: Scheme, where: object) -> None:
+    """Check the value that a map declares nodata.
+
+    Raises:
+        LabelError: If the scheme knows it as a class.
+    """
+    if nodata is not None and nodata in scheme.classes:
+        raise LabelError(
+            "the map declares nodata what the scheme knows as a class",
+            found=f"nodata {nodata:g}: {scheme.classes[int(nodata)]}",
+            expected=f"another nodata value, as {scheme.nodata[0]}",
+            where=where,
+            remedy="export the map with that value, or remove the declaration if there is no "
+            "nodata in it: rio edit-info --unset-nodata FILE",
+        )
+
+
+def decode(
+    values: NDArray[np.generic],
+    inside: NDArray[np.bool_],
+    scheme: Scheme,
+    nodata: float | None,
+    where: object,
+) -> ClassMap:
+    """Return the values of a map as codes, with the scheme's nodata where the map has its own.
+
+    Args:
+        values: As stored.
+        inside: Which of them hold a value at all.
+        scheme: What the codes mean.
+        nodata: The value that the map declares nodata.
+        where: The map, for the message of an error.
+
+    Raises:
+        LabelError: If the map declares a class nodata, or its values are not whole numbers.
+    """
+    check_nodata(nodata, scheme, where)
+    if values.dtype.kind == "f":
+        inside = inside & ~np.isnan(values)
+        if not np.array_equal(values[inside], np.rint(values[inside])):
             raise LabelError(
-                "the map declares nodata what the scheme knows as a class",
-                found=f"nodata {self._nodata:g}: {scheme.classes[int(self._nodata)]}",
-                expected=f"another nodata value, as {scheme.nodata[0]}",
-                where=self._dataset.name,
-                remedy="export the map with that value, or remove the declaration if there is no "
-                "nodata in it: rio edit-info --unset-nodata FILE",
+                "the values of the map are not class codes",
+                found="numbers that are not whole",
+                where=where,
+                remedy="choose a map of classes, one code per pixel",
             )
-        if values.dtype.kind == "f":
-            inside = inside & ~np.isnan(values)
-            if not np.array_equal(values[inside], np.rint(values[inside])):
-                raise LabelError(
-                    "the values of the map are not class codes",
-                    found="numbers that are not whole",
-                    where=self._dataset.name,
-                    remedy="choose a map of classes, one code per pixel",
-                )
-        if self._nodata is not None and not math.isnan(self._nodata):
-            inside = inside & (values != self._nodata)
-        return np.where(inside, values, scheme.nodata[0]).astype(np.int32)
+    if nodata is not None and not math.isnan(nodata):
+        inside = inside & (values != nodata)
+    return np.where(inside, values, scheme.nodata[0]).astype(np.int32)
 
 
-def _box(image: Grid, crs: CRS | None) -> Bounds | None:
-    """Return the bounding box of an image in the CRS of a map."""
+def box_in(image: Grid, crs: CRS | None) -> Bounds | None:
+    """Return the bounding box of an image in the CRS of a map; None if it is nowhere in it."""
     if crs is None:
         return image.bounds  # an error later on, which names the map
     try:
@@ -253,10 +302,21 @@ def _box(image: Grid, crs: CRS | None) -> Bounds | None:
     return box
 
 
-def _overlap(box: Bounds | None, other: Bounds) -> bool:
+def overlap(box: Bounds | None, other: Bounds) -> bool:
+    """Return whether two bounding boxes share an area; None lies nowhere.
+
+    Args:
+        box: As `box_in` gives it: over the 180th meridian its left edge is right of its right one.
+        other: The box of a map.
+    """
     if box is None:
         return False
-    return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
+    left, bottom, right, top = box
+    if left <= right:
+        across = left < other[2] and other[0] < right
+    else:
+        across = left < other[2] or other[0] < right
+    return across and bottom < other[3] and other[1] < top
 
 
 def _lonlat(grid: Grid) -> str:

@@ -2,6 +2,7 @@
 
     store = Store("stores/mine")
     imagery = store.images([0, 5, 9])       # NativeImagery; eofm.preprocess.to_grid makes it float
+    imagery = store.images([0, 5, 9], bands=("B04", "B03", "B02"))      # reads these planes alone
     labels = store.labels([0, 5, 9])
 
 `eofm.data.pack_layout` says what the files are; `eofm.data.pack_writer` writes them.
@@ -19,17 +20,22 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
+from eofm.data.open_files import allow_open_files
+from eofm.data.pack_bands import select_bands
 from eofm.data.pack_layout import (
     HEADER_BYTES,
     INDEX,
     JOURNAL,
+    PARTS,
     SPEC,
     VALID,
     StoreCard,
     checksum,
+    current,
     index_schema,
     shard_name,
 )
+from eofm.data.remote import Mirror, is_remote
 from eofm.errors import StoreError
 from eofm.imagery import Labels, NativeImagery
 from eofm.spec import ImageSpec
@@ -43,33 +49,40 @@ class Store:
     It may be pickled into worker processes and read from threads.
 
     Attributes:
-        path: The folder.
+        path: The folder; of a remote store, its cache.
         card: All that `spec.json` says.
         table: The index, one line per image.
 
     Args:
-        path: The folder.
+        path: The folder, or the URL of a remote store (`eofm.data.remote`).
+        cache: Where the shards of a remote store are kept; without it, the user's cache folder.
 
     Raises:
         StoreError: If it is no store, is half written, or a piece is missing or of a wrong size.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, cache: str | Path | None = None) -> None:
+        self._made_from = (path, cache)
+        self._mirror = Mirror(str(path), cache) if is_remote(path) else None
+        self.path = Path(path) if self._mirror is None else self._mirror.folder
         self.card = _read_card(self.path)
-        self.table = _read_index(self.path / INDEX, self.card)
+        self.table = _read_index(current(self.path, INDEX), self.card)
         self._shards = self._column("shard", np.int64)
         self._rows = self._column("row", np.int64)
+        self._crc32 = self._column("crc32", np.uint32)
         self._maps: dict[tuple[int, str], NDArray[Any]] = {}
-        self._check_files()
+        self._counts: list[int] = np.bincount(self._shards).tolist() if len(self) else []
+        if self._mirror is None:  # which looks at sizes itself
+            self._check_files()
+        allow_open_files(self.shards * len(self.card.pieces()))
         shape = (len(self), len(self.classes))
         self._multi_hot = self._flat("multi_hot").astype(np.float32).reshape(shape)
         self._fraction = self._flat("fraction").astype(np.float32).reshape(shape)
         self._known = self._column("known", np.bool_)
 
-    def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
+    def __reduce__(self) -> tuple[type[Store], tuple[str | Path, str | Path | None]]:
         # a pickled memory map would be a copy of the shard
-        return Store, (self.path,)
+        return Store, self._made_from
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -104,29 +117,73 @@ class Store:
         """The place of each image: images of one place overlap or repeat one another."""
         return self._column("location", np.str_)
 
-    def images(self, rows: Rows) -> NativeImagery:
+    @property
+    def shards(self) -> int:
+        """How many shards there are."""
+        return len(self._counts)
+
+    def piece(self, shard: int, name: str) -> Path:
+        """Return a file of a shard, `10m`, `20m`, `60m` or `valid`; fetch it if it is remote.
+
+        Raises:
+            StoreError: If it cannot be fetched.
+        """
+        file = f"{shard_name(shard)}/{name}.npy"
+        if self._mirror is None:
+            return self.path / file
+        return self._mirror.fetch(file, self._piece_bytes(shard, name))
+
+    def _piece_bytes(self, shard: int, name: str) -> int:
+        """Return how long a file must be."""
+        shape, dtype = self.card.pieces()[name]
+        return HEADER_BYTES + self._counts[shard] * int(np.prod(shape)) * dtype.itemsize
+
+    def places(self, rows: Rows) -> list[tuple[int, int]]:
+        """Return the shard of each image, and its row there.
+
+        Raises:
+            IndexError: If there is no such row.
+        """
+        index = np.asarray(rows, dtype=np.int64).reshape(-1)
+        return list(zip(self._shards[index].tolist(), self._rows[index].tolist(), strict=True))
+
+    def images(self, rows: Rows, bands: Sequence[str] | None = None) -> NativeImagery:
         """Return images as stored, each band at its own resolution.
 
         Args:
             rows: Which, in the order wanted.
+            bands: Names of the bands to read, in the order of the spec that is wanted; None means
+                all. Planes that are not asked for are not read. The grid stays the store's.
 
         Raises:
             IndexError: If there is no such row.
+            SpecError: If a band is not in the store.
             StoreError: If a file has changed since the store was opened.
         """
-        index = np.asarray(rows, dtype=np.int64).reshape(-1)
-        places = list(zip(self._shards[index].tolist(), self._rows[index].tolist(), strict=True))
-        gathered = {}
-        for name, (shape, dtype) in self.card.pieces().items():
-            out = np.empty((len(index), *shape), dtype.newbyteorder("="))
-            for i, (shard, row) in enumerate(places):
-                out[i] = self._map(shard, name)[row]
-            gathered[name] = out
+        places = self.places(rows)
+        chosen = select_bands(self.card, bands)
+        planes = {
+            gsd: torch.from_numpy(self._gather(f"{gsd}m", places, runs))
+            for gsd, runs in chosen.runs.items()
+        }
         height, width = self.card.size
-        bits = np.unpackbits(gathered.pop(VALID), axis=1, count=height * width)
-        planes = {int(name[:-1]): torch.from_numpy(plane) for name, plane in gathered.items()}
+        packed = self._gather(VALID, places, (slice(None),))
+        bits = np.unpackbits(packed, axis=1, count=height * width)
         valid = torch.from_numpy(bits.view(np.bool_).reshape(-1, height, width))
-        return NativeImagery(planes, dict(self.card.groups), self.spec, valid)
+        return NativeImagery(planes, dict(chosen.groups), chosen.spec, valid)
+
+    def _gather(
+        self, name: str, places: Sequence[tuple[int, int]], runs: Sequence[slice]
+    ) -> NDArray[Any]:
+        """Return some planes of some images, of one file per shard."""
+        shape, dtype = self.card.pieces()[name]
+        ends = np.cumsum([0, *(len(range(*run.indices(shape[0]))) for run in runs)]).tolist()
+        out = np.empty((len(places), ends[-1], *shape[1:]), dtype.newbyteorder("="))
+        for i, (shard, row) in enumerate(places):
+            image = self._map(shard, name)[row]
+            for run, start, end in zip(runs, ends, ends[1:], strict=False):
+                out[i, start:end] = image[run]
+        return out
 
     def labels(self, rows: Rows) -> Labels:
         """Return multi-labels (B, K) and which of them are known.
@@ -156,21 +213,30 @@ class Store:
         Raises:
             StoreError: If bytes have changed since they were written; it lists the images.
         """
-        expected = self._column("crc32", np.uint32)
-        names = list(self.card.pieces())
-        bad = []
-        for i in range(len(self)) if rows is None else np.asarray(rows).tolist():
-            pieces = [self._map(int(self._shards[i]), name)[self._rows[i]] for name in names]
-            if checksum(pieces) != expected[i]:
-                bad.append(i)
+        bad = self.changed(range(len(self)) if rows is None else rows)
         if bad:
-            shown = ", ".join(f"{i} ({self.ids[i]})" for i in bad[:10])
+            ids = self._names("id", bad[:10])
+            shown = ", ".join(f"{i} ({name})" for i, name in zip(bad, ids, strict=False))
             raise StoreError(
                 "images in the store have changed since they were written",
                 found=f"{len(bad)} with a wrong checksum: {shown}{', ...' if bad[10:] else ''}",
                 where=self.path,
                 remedy="copy the store again, or delete it and pack it anew",
             )
+
+    def changed(self, rows: Rows) -> list[int]:
+        """Return those of some rows whose bytes are not those that were written."""
+        names = list(self.card.pieces())
+        index = np.asarray(rows, dtype=np.int64).reshape(-1)
+        bad = []
+        for i, (shard, row) in zip(index.tolist(), self.places(index), strict=True):
+            if checksum(self._map(shard, name)[row] for name in names) != self._crc32[i]:
+                bad.append(i)
+        return bad
+
+    def _names(self, column: str, rows: Sequence[int]) -> list[str]:
+        names: list[str] = self.table[column].take(pa.array(rows, pa.int64())).to_pylist()
+        return names
 
     def _column(self, name: str, dtype: type[np.generic]) -> NDArray[Any]:
         return np.asarray(self.table[name].to_numpy(), dtype=dtype)
@@ -183,7 +249,7 @@ class Store:
         """Return the memory map of one file."""
         key = (shard, name)
         if key not in self._maps:
-            file = self.path / shard_name(shard) / f"{name}.npy"
+            file = self.piece(shard, name)
             try:
                 array: NDArray[Any] = np.load(file, mmap_mode="r")
             except (OSError, ValueError) as error:
@@ -196,11 +262,10 @@ class Store:
 
     def _check_files(self) -> None:
         """Compare the size of every file with the index: a truncated copy is found at once."""
-        counts = np.bincount(self._shards) if len(self) else np.zeros(0, int)
-        for shard, count in enumerate(counts.tolist()):
-            for name, (shape, dtype) in self.card.pieces().items():
-                file = self.path / shard_name(shard) / f"{name}.npy"
-                expected = HEADER_BYTES + count * int(np.prod(shape)) * dtype.itemsize
+        for shard, count in enumerate(self._counts):
+            for name in self.card.pieces():
+                file = self.piece(shard, name)
+                expected = self._piece_bytes(shard, name)
                 found = file.stat().st_size if file.is_file() else None
                 if found != expected:
                     what = "no such file" if found is None else f"{found} bytes"
@@ -218,17 +283,14 @@ def _damaged(file: Path, found: str, expected: str | None = None) -> StoreError:
 
 
 def _read_card(path: Path) -> StoreCard:
-    journal = path / JOURNAL
-    if journal.is_file():
-        with journal.open("rb") as lines:
-            rows = sum(line.startswith(b'{"row"') and line.endswith(b"\n") for line in lines)
+    if (path / JOURNAL).is_file():
         raise StoreError(
             "the store is half written",
-            found=f"{rows} images so far, and a journal",
+            found=f"{_committed(path)} images so far, and a journal",
             where=path,
             remedy="run the command that packs it again: it goes on where it stopped",
         )
-    card = path / SPEC
+    card = current(path, SPEC)
     if not card.is_file():
         raise StoreError(
             "there is no packed store",
@@ -237,6 +299,17 @@ def _read_card(path: Path) -> StoreCard:
             remedy="write one with `eofm pack tiles` or `eofm pack ssl4eo`",
         )
     return StoreCard.from_json(card.read_text("utf-8"), card)
+
+
+def _committed(path: Path) -> int:
+    """Return how many images a half-written store holds, in its parts too."""
+    rows = 0
+    for journal in [path / JOURNAL, *path.glob(f"{PARTS}/*/{JOURNAL}")]:
+        with journal.open("rb") as lines:
+            rows += sum(line.startswith(b'{"row"') and line.endswith(b"\n") for line in lines)
+    for card in path.glob(f"{PARTS}/*/{SPEC}"):
+        rows += StoreCard.from_json(card.read_text("utf-8"), card).rows
+    return rows
 
 
 def _read_index(file: Path, card: StoreCard) -> pa.Table:

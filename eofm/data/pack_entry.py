@@ -25,6 +25,7 @@ class Entry:
         multi_hot: 1 where a class is present; zeros where the labels are unknown.
         known: Whether the labels are known.
         valid_share: Share of the map pixels that are neither nodata nor cloud.
+        split: `train`, `val` or `test`, where the data set has an official division; else empty.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Entry:
     multi_hot: tuple[int, ...] = ()
     known: bool = False
     valid_share: float = 0.0
+    split: str = ""
 
     def labelled(self, class_map: ClassMap, rule: LabelRule) -> Entry:
         """Return the entry with the labels of a class map of the same window.

@@ -27,6 +27,10 @@ Line = dict[str, Any]
 _INDEX_CHUNK: Final = 10_000  # rows of the index held in memory at a time
 
 
+class BusyError(StoreError):
+    """Another process is writing the store."""
+
+
 class Journal:
     """An open journal, locked against other processes.
 
@@ -132,12 +136,28 @@ def check_empty(folder: Path) -> None:
         )
 
 
+def check_settings(card: StoreCard, there: StoreCard, folder: Path) -> None:
+    """Check that a store is what a run would write.
+
+    Raises:
+        StoreError: If it was begun or written with other settings; they are named.
+    """
+    different = card.differences(there)
+    if different:
+        raise StoreError(
+            "the folder holds a store of other settings",
+            found="; ".join(different),
+            where=folder,
+            remedy="choose another --out, or delete that store",
+        )
+
+
 def _lock(handle: int, where: Path) -> None:
     if sys.platform != "win32":
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StoreError(
+            raise BusyError(
                 "another process is writing this store",
                 where=where,
                 remedy="wait for it, or stop it",

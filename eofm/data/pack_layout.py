@@ -8,7 +8,10 @@
         20m.npy 60m.npy   the same for coarser bands, where they are kept apart
         valid.npy         (N, bytes): the valid mask, row by row, eight pixels to a byte
 
-While a store is being written there is also `journal.jsonl`, and pieces end in `.tmp`.
+While a store is being written there is also `journal.jsonl`, and pieces end in `.tmp`; several
+processes at once write small stores in the folder `parts`, which become its shards. While it
+is given other labels, the folder `relabelled` holds those of its two small files that have not yet
+replaced the old ones.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ SPEC: Final = "spec.json"
 INDEX: Final = "index.parquet"
 JOURNAL: Final = "journal.jsonl"
 VALID: Final = "valid"
+PARTS: Final = "parts"
+RELABELLED: Final = "relabelled"
 SHARD_BYTES: Final = 2 * 1024**3
 HEADER_BYTES: Final = 128
 
@@ -78,6 +83,7 @@ class StoreCard:
         rows: How many rows there are; 0 until the store is finished.
         sources: How many images were cut into them.
         skipped: How many windows were left out for want of valid pixels.
+        quarantined: Name -> problem, of the images that could not be read and were passed over.
     """
 
     spec: ImageSpec
@@ -89,6 +95,7 @@ class StoreCard:
     rows: int = 0
     sources: int = 0
     skipped: int = 0
+    quarantined: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.spec.unit not in DTYPES or self.spec.size is None:
@@ -141,7 +148,7 @@ class StoreCard:
             for key in {**mine, **theirs}
             if mine.get(key) != theirs.get(key)
             and key not in {"rows", "sources", "skipped"}
-            and not key.startswith("provenance")
+            and not key.startswith(("provenance", "quarantined"))
         ]
         if len(keys) > 1 and "rows_per_shard" in keys:
             keys.remove("rows_per_shard")  # follows from the others
@@ -170,6 +177,7 @@ class StoreCard:
             "rows_per_shard": self.rows_per_shard,
             "sources": self.sources,
             "skipped": self.skipped,
+            "quarantined": dict(self.quarantined),
             "settings": dict(self.settings),
             "provenance": dict(self.provenance),
         }
@@ -201,6 +209,7 @@ class StoreCard:
                 rows=int(plain["rows"]),
                 sources=int(plain["sources"]),
                 skipped=int(plain["skipped"]),
+                quarantined=plain.get("quarantined", {}),
             )
         except StoreError:
             raise
@@ -255,8 +264,15 @@ def index_schema(classes: int) -> pa.Schema:
             ("crc32", pa.uint32()),
             ("source", pa.string()),
             ("source_unit", pa.string()),
+            ("split", pa.string()),
         ]
     )
+
+
+def current(folder: Path, name: str) -> Path:
+    """Return where a small file of a store is: see `eofm.data.store_relabel`."""
+    newer = folder / RELABELLED / name
+    return newer if newer.exists() else folder / name
 
 
 def shard_name(shard: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from eofm.data.pack import Store
@@ -21,6 +21,7 @@ class PackReport:
         labelled: How many rows have labels.
         classes: Class name -> rows in which it is present; empty for an unlabelled store.
         already: Whether the store was complete before, and nothing was done.
+        quarantined: Name -> problem, of the images that could not be read and were passed over.
     """
 
     out: Path
@@ -30,6 +31,7 @@ class PackReport:
     labelled: int
     classes: Mapping[str, int]
     already: bool = False
+    quarantined: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, path: Path, *, already: bool) -> PackReport:
@@ -45,6 +47,7 @@ class PackReport:
             labelled=int(labels.known.sum()),
             classes=dict(zip(store.classes, counts, strict=True)),
             already=already,
+            quarantined=store.card.quarantined,
         )
 
     def describe(self) -> str:
@@ -64,6 +67,10 @@ class PackReport:
                 f"    {name:{width}}  {count:6d}  {count / max(self.labelled, 1):4.0%}"
                 for name, count in self.classes.items()
             ]
+        if self.quarantined:
+            lines.append(f"  {len(self.quarantined)} could not be read, and were passed over:")
+            lines += [f"    {name}: {why}" for name, why in list(self.quarantined.items())[:10]]
+            lines += ["    ... (all are in spec.json)"] if len(self.quarantined) > 10 else []
         return "\n".join(lines)
 
     def __str__(self) -> str:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from eofm.data.durable import BINARY, replacing, sync_folder, unfinished, write_all
 from eofm.data.pack_entry import Entry
-from eofm.data.pack_journal import Journal, check_empty, write_index
+from eofm.data.pack_journal import Journal, check_empty, check_settings, write_index
 from eofm.data.pack_layout import (
     HEADER_BYTES,
     INDEX,
@@ -36,6 +36,7 @@ from eofm.data.pack_layout import (
     VALID,
     StoreCard,
     checksum,
+    current,
     npy_header,
     shard_name,
 )
@@ -58,6 +59,8 @@ class StoreWriter:
         ids: Identifiers of the committed rows.
         source_units: Name -> stated unit of every image that has a committed row.
         skipped: Name -> windows left out, of every image that was walked through to its end.
+        quarantined: Name -> problem, of every image that could not be read and was passed over;
+            it counts as walked through, and is in `skipped` too.
 
     Args:
         path: Folder to write.
@@ -77,20 +80,22 @@ class StoreWriter:
         self.ids: set[str] = set()
         self.source_units: dict[str, str] = {}
         self.skipped: dict[str, int] = {}
+        self.quarantined: dict[str, str] = {}
         self._pieces = self.card.pieces()
         self._files: dict[str, int] = {}
         self._unsynced = 0
         self._unsaid: list[Mapping[str, str | int]] = []
         self._journal: Journal | None = None
         self._closed = False
-        spec = self.path / SPEC
+        spec = current(self.path, SPEC)
         self.complete = spec.is_file() and not (self.path / JOURNAL).exists()
         if self.complete:
-            self._check_same(StoreCard.from_json(spec.read_text("utf-8"), spec))
+            there = StoreCard.from_json(spec.read_text("utf-8"), spec)
+            check_settings(self.card, there, self.path)
         elif (self.path / JOURNAL).exists():
             with self._writing():
                 self._journal = Journal(self.path, self.card)
-                self._check_same(self._journal.card)
+                check_settings(self.card, self._journal.card, self.path)
                 self._resume(self._journal)
         else:
             check_empty(self.path)
@@ -132,8 +137,22 @@ class StoreWriter:
             name: Its name.
             skipped: How many of its windows were left out.
         """
-        self.skipped[name] = skipped
-        self._unsaid.append({"done": name, "skipped": skipped})
+        self._note({"done": name, "skipped": skipped})
+
+    def quarantine(self, name: str, problem: str) -> None:
+        """Note that an image cannot be read, and is passed over: the finished store lists it.
+
+        Rows that were committed before the fault was met stay.
+
+        Args:
+            name: Its name.
+            problem: What is wrong with it, in one line.
+        """
+        self._note({"done": name, "skipped": 0, "broken": problem})
+
+    def _note(self, line: Mapping[str, str | int]) -> None:
+        self._learn(line)
+        self._unsaid.append(line)
         if self.ids:  # without a row there is no store yet
             with self._writing():
                 self._say(self._open_journal())
@@ -155,6 +174,7 @@ class StoreWriter:
                 rows=len(self),
                 sources=len(self.skipped),
                 skipped=sum(self.skipped.values()),
+                quarantined=self.quarantined,
             )
             with replacing(self.path / INDEX) as file:
                 write_index(file, journal.file, card)
@@ -199,7 +219,7 @@ class StoreWriter:
                 self.ids.add(line["row"]["id"])
                 self.source_units[line["row"]["source"]] = line["row"]["source_unit"]
             elif "done" in line:
-                self.skipped[line["done"]] = line["skipped"]
+                self._learn(line)
         journal.lines = []
         shard, within = divmod(keep, self.card.rows_per_shard)
         if within:
@@ -213,6 +233,12 @@ class StoreWriter:
             # the shard before is full, and the crash came before all its files had their names
             self._reopen_shard(shard - 1, self.card.rows_per_shard)
             self._seal()
+
+    def _learn(self, line: Mapping[str, Any]) -> None:
+        """Take in what a line says of an image that was walked through."""
+        self.skipped[line["done"]] = line["skipped"]
+        if "broken" in line:
+            self.quarantined[line["done"]] = line["broken"]
 
     def _count_whole(self, crcs: list[int]) -> int:
         """Return how many rows are whole, looking at the last ones of the last shard."""
@@ -315,16 +341,6 @@ class StoreWriter:
             name: np.ascontiguousarray(arrays[name][0], dtype)
             for name, (_, dtype) in self._pieces.items()
         }
-
-    def _check_same(self, there: StoreCard) -> None:
-        different = self.card.differences(there)
-        if different:
-            raise StoreError(
-                "the folder holds a store of other settings",
-                found="; ".join(different),
-                where=self.path,
-                remedy="choose another --out, or delete that store",
-            )
 
     def _open_journal(self) -> Journal:
         """Return the journal; the first call on a new store begins it."""

@@ -11,7 +11,8 @@ from eofm.bench.task import EUROSAT
 from eofm.errors import PixelError
 from eofm.imagery import Imagery
 from eofm.models.encoder import Encoder
-from eofm.probe import Scaling, knn_scores, scale
+from eofm.nearest import knn_scores
+from eofm.probe import Scaling, scale
 from eofm.spec import ImageSpec, Sensor, Unit
 
 

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from eofm.bench.controls import ImageStatistics, random_control
+from eofm.bench.cache import FeatureCache
 from eofm.bench.features import (
     EncoderSource,
-    FeatureCache,
     FeatureSource,
     Identity,
+    ahead,
     extract,
+    key_of,
     state_sha256,
 )
 from eofm.bench.task import EUROSAT
@@ -111,50 +113,26 @@ def test_a_second_run_reads_no_image(encoder: Encoder, tmp_path: Path) -> None:
 
 def test_a_name_is_not_part_of_the_key(encoder: Encoder) -> None:
     """Features follow the weights, not what a run calls them."""
-    cache = FeatureCache(None)
     one, other = EncoderSource("one", encoder), EncoderSource("other", encoder)
 
-    assert cache.key(one, SPEC, "d") == cache.key(other, SPEC, "d")
+    assert key_of(one, SPEC, "d") == key_of(other, SPEC, "d")
 
 
 def test_whatever_changes_features_changes_the_key(encoder: Encoder) -> None:
     """Weights, plan, data, declared pixels: each has a say."""
-    cache = FeatureCache(None)
     mine = EncoderSource("mine", encoder)
     waiver = AcceptSize((56, 56), "to see")
-    keys = {
-        cache.key(mine, SPEC, "d"),
-        cache.key(mine, SPEC, "e"),
-        cache.key(mine, replace(SPEC, gsd=20.0), "d"),
-        cache.key(EncoderSource("mine", encoder, waivers=[waiver]), SPEC, "d"),
-        cache.key(random_control(encoder, 0), SPEC, "d"),
-        cache.key(random_control(encoder, 1), SPEC, "d"),
-        cache.key(ImageStatistics(), SPEC, "d"),
-    }
+    found = [
+        key_of(mine, SPEC, "d"),
+        key_of(mine, SPEC, "e"),
+        key_of(mine, replace(SPEC, gsd=20.0), "d"),
+        key_of(EncoderSource("mine", encoder, waivers=[waiver]), SPEC, "d"),
+        key_of(random_control(encoder, 0), SPEC, "d"),
+        key_of(random_control(encoder, 1), SPEC, "d"),
+        key_of(ImageStatistics(), SPEC, "d"),
+    ]
 
-    assert 7 == len(keys)
-
-
-@pytest.mark.parametrize("damage", ["DONE", "features.npy", "cut", "other"])
-def test_a_damaged_cache_is_computed_again(tmp_path: Path, damage: str) -> None:
-    """Half-written, missing or foreign features are never used."""
-    cache, shop = FeatureCache(tmp_path), Shop()
-    run([Fake()], cache, shop)
-    folder = tmp_path / cache.key(Fake(), SPEC, "d")
-    features = folder / "features.npy"
-    if damage == "cut":
-        features.write_bytes(features.read_bytes()[:-3])
-    elif damage == "other":
-        np.save(features, np.ones((4, 2), np.float32))
-    else:
-        (folder / damage).unlink()
-
-    again = run([Fake()], cache, shop)
-
-    assert 2 == shop.opened
-    assert [[1.0, 1.0]] * 5 == again.tolist()
-    run([Fake()], cache, shop)
-    assert 2 == shop.opened, "the damaged entry was replaced"
+    assert 7 == len({key.sha256 for key in found})
 
 
 def test_a_network_that_moves_is_refused(encoder: Encoder) -> None:
@@ -223,3 +201,25 @@ def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
         run([Fake()], FeatureCache(blocked), Shop())
 
     assert "--cache" in str(caught.value)
+
+
+def test_reading_ahead_keeps_the_order() -> None:
+    """Batches come as they would without the thread, also fewer than are held in advance."""
+    for count in 1, 2, 5:
+        batches = tiles(count)
+        assert [id(b) for b in batches] == [id(b) for b in ahead(iter(batches), 3)]
+
+
+def test_a_fault_while_reading_is_raised_at_its_place() -> None:
+    """The batches before it were whole; the error is the reader's own."""
+
+    def broken() -> Iterator[Imagery]:
+        yield tiles()[0]
+        raise DataError("the second batch is torn")
+
+    seen = []
+    with pytest.raises(DataError, match="second batch"):
+        for batch in ahead(broken()):
+            seen.append(batch)  # noqa: PERF402 (counts what came before the error)
+
+    assert 1 == len(seen)

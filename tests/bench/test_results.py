@@ -12,7 +12,7 @@ import pytest
 from eofm.bench.features import Identity
 from eofm.bench.results import Made, Result, Sample, append_results, read_results, table
 from eofm.errors import DataError
-from eofm.metrics import Interval
+from eofm.intervals import Interval
 
 MODEL = Identity("mine", False, "vit, epoch 3", "a" * 64, "b" * 64, "c" * 64, ("step",), ())
 RESULT = Result(

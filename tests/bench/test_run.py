@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from eofm.bench.config import BenchEurosatConfig
 from eofm.bench.results import Result, read_results
-from eofm.bench.run import BenchReport, bench_eurosat
+from eofm.bench.run import BenchReport, bench
 from eofm.cli import main
 from eofm.data.eurosat import CLASSES, open_eurosat
 from eofm.errors import DataError, PixelError, RasterError, SpecMismatch
@@ -41,16 +41,17 @@ def one(report: BenchReport, model: str, kind: str, metric: str = "oa") -> Resul
 def report(
     eurosat: Path, encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> BenchReport:
-    """One run with an encoder and both controls."""
+    """One run with an encoder and all controls."""
     config = settings(eurosat, tmp_path_factory.mktemp("run"), model=str(encoder_folder))
-    return bench_eurosat(config)
+    return bench(config)
 
 
 def test_every_model_gets_every_probe_and_metric(report: BenchReport) -> None:
-    """Three models, two probes, two metrics, all on the same samples."""
+    """Five models, two probes, two metrics, all on the same samples."""
     found = [(r.model.name, r.probe.partition("[")[0], r.metric) for r in report.results]
 
-    models, probes, metrics = ("mine", "imagestats", "random"), ("knn", "linear"), ("oa", "aa")
+    models = ("mine", "imagestats", "rcf", "rcf-zca", "random")
+    probes, metrics = ("knn", "linear"), ("oa", "aa")
     assert [(m, p, k) for m in models for p in probes for k in metrics] == found
     assert {(40, 20, 20)} == {
         (r.sample.n_train, r.sample.n_val, r.sample.n_test) for r in report.results
@@ -99,7 +100,7 @@ def test_the_table_and_the_file_hold_the_same(report: BenchReport) -> None:
     assert list(report.results) == read_results(report.out)
     assert len(report.results) == report.appended
     text = report.describe()
-    for name in ("mine", "*imagestats*", "*random*", "12 new records"):
+    for name in ("mine", "*imagestats*", "*random*", "*rcf-zca*", "20 new records"):
         assert name in text
 
 
@@ -109,11 +110,11 @@ def test_a_second_run_finds_the_same(
     """From the cache: equal values, nothing appended."""
     config = settings(eurosat, report.out.parent, model=str(encoder_folder))
 
-    again = bench_eurosat(config)
+    again = bench(config)
 
     assert [r.value for r in report.results] == [r.value for r in again.results]
     assert 0 == again.appended
-    assert "12 known" in again.describe()
+    assert "20 known" in again.describe()
 
 
 def test_without_cache_the_numbers_are_the_same(
@@ -122,7 +123,7 @@ def test_without_cache_the_numbers_are_the_same(
     """Batch size and cache are no part of a score."""
     config = settings(eurosat, tmp_path, cache="", batch=7, probe="knn")
 
-    fresh = bench_eurosat(config)
+    fresh = bench(config)
 
     assert one(report, "imagestats", "knn").value == one(fresh, "imagestats", "knn").value
     assert not (tmp_path / "cache").exists()
@@ -135,7 +136,7 @@ def test_the_published_layout_is_scored_by_its_splits(eurosat: Path, tmp_path: P
         shutil.copy(path, tmp_path / "all" / path.parent.name)
 
     reports = [
-        bench_eurosat(settings(tmp_path / "all", tmp_path, split=split, probe="knn"))
+        bench(settings(tmp_path / "all", tmp_path, split=split, probe="knn"))
         for split in ("auto", "stratified")
     ]
 
@@ -147,7 +148,7 @@ def test_the_published_layout_is_scored_by_its_splits(eurosat: Path, tmp_path: P
 
 def test_a_limit_is_marked(eurosat: Path, tmp_path: Path) -> None:
     """Fewer tiles are another sample, and the table calls it a subset."""
-    report = bench_eurosat(settings(eurosat, tmp_path, limit=12, probe="knn", k=3))
+    report = bench(settings(eurosat, tmp_path, limit=12, probe="knn", k=3))
 
     sample = report.results[0].sample
     assert (12, 12, 12) == (sample.n_train, sample.n_val, sample.n_test)
@@ -160,7 +161,7 @@ def test_copies_of_training_tiles_are_counted(eurosat: Path, tmp_path: Path) -> 
     shutil.copytree(eurosat, tmp_path / "set")
     shutil.copy(tmp_path / "set/train/River/River_0.tif", tmp_path / "set/test/River/River_99.tif")
 
-    report = bench_eurosat(settings(tmp_path / "set", tmp_path, probe="knn"))
+    report = bench(settings(tmp_path / "set", tmp_path, probe="knn"))
 
     assert 1 == report.results[0].sample.copies
     assert "1 test samples are copies" in report.describe()
@@ -174,7 +175,7 @@ def test_an_encoder_of_another_sensor_is_refused(
 ) -> None:
     """A Sentinel-1 network does not see Sentinel-2, and nothing is written."""
     with pytest.raises(SpecMismatch, match="another sensor"):
-        bench_eurosat(settings(eurosat, tmp_path, model=str(radar_folder)))
+        bench(settings(eurosat, tmp_path, model=str(radar_folder)))
 
     assert not list(tmp_path.iterdir())
 
@@ -203,7 +204,7 @@ def test_pixels_that_contradict_the_data_set_are_refused(
     rewrite(tmp_path / "set", change)
 
     with pytest.raises(PixelError, match=message) as caught:
-        bench_eurosat(settings(tmp_path / "set", tmp_path))
+        bench(settings(tmp_path / "set", tmp_path))
 
     assert str(tmp_path / "set") in str(caught.value)
 
@@ -211,13 +212,13 @@ def test_pixels_that_contradict_the_data_set_are_refused(
 def test_a_broken_tile_stops_the_run(eurosat: Path, tmp_path: Path) -> None:
     """No score is computed on what is left; earlier records stay."""
     shutil.copytree(eurosat, tmp_path / "set")
-    bench_eurosat(settings(tmp_path / "set", tmp_path, probe="knn"))
+    bench(settings(tmp_path / "set", tmp_path, probe="knn"))
     before = (tmp_path / "results.jsonl").read_bytes()
     broken = tmp_path / "set" / "test" / "River" / "River_7.tif"
     broken.write_bytes(broken.read_bytes()[:4000])
 
     with pytest.raises(RasterError, match=r"River_7\.tif"):
-        bench_eurosat(settings(tmp_path / "set", tmp_path, probe="knn"))
+        bench(settings(tmp_path / "set", tmp_path, probe="knn"))
 
     assert before == (tmp_path / "results.jsonl").read_bytes()
 
@@ -227,7 +228,7 @@ def test_a_torn_results_file_is_noticed_before_the_work(eurosat: Path, tmp_path:
     (tmp_path / "results.jsonl").write_text('{"key": "x')
 
     with pytest.raises(DataError, match="no result"):
-        bench_eurosat(settings(eurosat, tmp_path))
+        bench(settings(eurosat, tmp_path))
 
     assert not (tmp_path / "cache").exists()
 
@@ -271,7 +272,7 @@ def test_real_tiles_score_as_in_a_plain_script(real_data: Path, tmp_path: Path) 
     """numpy, scikit-learn's scaler and its kNN give exactly our accuracy; the linear one too."""
     root = real_data / "eurosat_ms"
 
-    report = bench_eurosat(settings(root, tmp_path, bootstrap=1000))
+    report = bench(settings(root, tmp_path, bootstrap=1000))
 
     splits = plain_statistics(root)
     scaler = StandardScaler().fit(splits["train"][0])
@@ -297,7 +298,7 @@ def test_a_real_run_compares_an_encoder_with_its_controls(
     """An untrained encoder on real tiles is above chance and flagged where it does not win."""
     config = settings(real_data / "eurosat_ms", tmp_path, model=str(encoder_folder), probe="knn")
 
-    report = bench_eurosat(config)
+    report = bench(config)
 
     mine, stats = one(report, "mine", "knn"), one(report, "imagestats", "knn")
     assert mine.value > 0.15

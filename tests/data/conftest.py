@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,3 +169,54 @@ def _tree(folder: Path) -> dict[str, bytes]:
 def tree() -> Callable[[Path], dict[str, bytes]]:
     """Return the content of every file below a folder."""
     return _tree
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: nothing catches it to write a last word."""
+
+
+@contextmanager
+def killed_at(call: int) -> Iterator[Callable[[], int]]:
+    """Let the n-th call that changes the disk be the last; a write gets half of its bytes out."""
+    calls = 0
+    patch = pytest.MonkeyPatch()
+
+    def guard(name: str) -> None:
+        original = getattr(os, name)
+
+        def last(*arguments, **keywords):
+            nonlocal calls
+            calls += 1
+            if calls > call:
+                raise KilledError
+            if calls == call:
+                if name == "write":
+                    handle, data = arguments
+                    original(handle, data[: len(data) // 2])
+                elif call % 2:  # by turns, die just before the call and just after it
+                    original(*arguments, **keywords)
+                raise KilledError
+            return original(*arguments, **keywords)
+
+        patch.setattr(os, name, last)
+
+    for name in ("write", "ftruncate", "replace", "rename", "unlink", "rmdir", "mkdir", "link"):
+        guard(name)
+    patch.setattr(os, "fsync", lambda handle: None)  # slow, and without effect here
+    try:
+        yield lambda: calls
+    finally:
+        patch.undo()
+
+
+class Kill:
+    """Dying at a chosen call to the system."""
+
+    Error = KilledError
+    at = staticmethod(killed_at)
+
+
+@pytest.fixture
+def kill() -> type[Kill]:
+    """`with kill.at(n)`: the n-th call that changes the disk raises `kill.Error`."""
+    return Kill

@@ -99,11 +99,11 @@ def test_cloud_does_not_dilute() -> None:
 
 @pytest.mark.parametrize("code", [10, 255, 70_000, -1])
 def test_unknown_code(code: int) -> None:
-    """A code that is neither class nor nodata is an error which lists it and nothing else."""
+    """A code that is neither class nor nodata is an error which lists and counts it alone."""
     with pytest.raises(LabelError, match="does not know") as caught:
         class_fractions(np.array([[1, 2], [code, 9]]), TERRAMESH, where="tile 7")
 
-    assert str(code) == caught.value.found
+    assert f"{code} (1 pixel)" == caught.value.found
     assert "tile 7" == caught.value.where
     assert "worldcover" in str(caught.value.remedy)
 

@@ -19,10 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eofm.data.pack import Store
+from eofm.data.pack_entry import Entry
 from eofm.data.pack_layout import HEADER_BYTES, StoreCard, npy_header
-from eofm.errors import StoreError
+from eofm.data.pack_writer import StoreWriter
+from eofm.errors import SpecError, StoreError
+from eofm.imagery import Imagery, NativeImagery
 from eofm.preprocess import to_grid
-from eofm.spec import Normalization, Unit
+from eofm.sensors import SENSOR_BANDS, resolution_groups
+from eofm.spec import ImageSpec, Normalization, Sensor, Unit
 
 # ------------------------------------------------------------------------------ layout
 
@@ -266,3 +270,70 @@ def test_no_store(tmp_path: Path, name: str) -> None:
 
     with pytest.raises(StoreError, match="eofm pack"):
         Store(tmp_path / name)
+
+
+# ------------------------------------------------------------------------------ some bands
+
+
+@pytest.fixture(scope="module")
+def wide_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Four images of all thirteen bands, every value telling image, band and position."""
+    bands = SENSOR_BANDS[Sensor.S2_L1C]
+    spec = ImageSpec(Sensor.S2_L1C, bands, Unit.DN, (12, 12), 10.0)
+    card = StoreCard(spec, resolution_groups(bands), None, {})
+    path = tmp_path_factory.mktemp("wide") / "s"
+    with StoreWriter(path, card, shard_bytes=3 * card.row_bytes) as writer:
+        for i in range(4):
+            planes = {}
+            for gsd, names in card.groups.items():
+                side = 120 // gsd
+                ramp = np.arange(side * side, dtype=np.uint16).reshape(side, side)
+                values = [ramp + 10_000 * i + 500 * bands.index(name) for name in names]
+                planes[gsd] = torch.from_numpy(np.stack(values)[None])
+            valid = torch.ones(1, 12, 12, dtype=torch.bool)
+            entry = Entry(f"i{i}", "p", "", 0.0, 0.0, "", "p", "dn")
+            writer.append(entry, NativeImagery(planes, card.groups, spec, valid))
+        writer.finish()
+    return Store(path)
+
+
+@given(st.lists(st.sampled_from(SENSOR_BANDS[Sensor.S2_L1C]), min_size=1, unique=True))
+def test_some_bands_are_those_of_all(wide_store: Store, bands: list[str]) -> None:
+    """Reading some bands gives what reading all and choosing gives, in the order asked for."""
+    rows = [3, 0, 3]
+    some, every = store_images(wide_store, rows, bands), to_grid(wide_store.images(rows))
+    index = [every.spec.bands.index(band) for band in bands]
+
+    assert tuple(bands) == some.spec.bands
+    assert replace(every.spec, bands=tuple(bands)) == some.spec
+    assert torch.equal(every.pixels[:, index], some.pixels)
+    assert torch.equal(every.valid, some.valid)
+
+
+def store_images(store: Store, rows: list[int], bands: list[str]) -> Imagery:
+    """Return some bands on the store's grid."""
+    return to_grid(store.images(rows, bands=bands))
+
+
+def test_band_of_another_spelling(wide_store: Store) -> None:
+    """B4 is B04; planes of other groups are not read at all."""
+    found = wide_store.images([1], bands=("B4", "B3"))
+
+    assert (("B04", "B03"), {10}) == (found.spec.bands, set(found.planes))
+    assert {10: ("B03", "B04")} == found.bands
+
+
+@pytest.mark.parametrize("bands", [["B99"], ["B02", "B02"], ["VV"], []])
+def test_no_such_band(wide_store: Store, bands: list[str]) -> None:
+    """Bands that are unknown, repeated, or of another sensor are refused by name."""
+    with pytest.raises(SpecError):
+        wide_store.images([0], bands=bands)
+
+
+def test_band_the_store_lacks(tmp_path: Path, miniature) -> None:
+    """A band of the sensor that was not packed is named."""
+    store = Store(miniature.store(tmp_path / "s", 2))
+
+    with pytest.raises(SpecError, match="does not hold") as caught:
+        store.images([0], bands=["B02", "B03"])
+    assert "B03" == caught.value.expected

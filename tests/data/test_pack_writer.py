@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,61 +29,23 @@ def write(path: Path, miniature) -> None:
             miniature.write(writer, range(ROWS))
 
 
-class KilledError(BaseException):
-    """Stands for SIGKILL: nothing catches it to write a last word."""
-
-
-@contextmanager
-def killed_at(call: int) -> Iterator[Callable[[], int]]:
-    """Let the n-th call that changes the disk be the last; a write gets half of its bytes out."""
-    calls = 0
-    patch = pytest.MonkeyPatch()
-
-    def guard(name: str) -> None:
-        original = getattr(os, name)
-
-        def last(*arguments, **keywords):
-            nonlocal calls
-            calls += 1
-            if calls > call:
-                raise KilledError
-            if calls == call:
-                if name == "write":
-                    handle, data = arguments
-                    original(handle, data[: len(data) // 2])
-                elif call % 2:  # by turns, die just before the call and just after it
-                    original(*arguments, **keywords)
-                raise KilledError
-            return original(*arguments, **keywords)
-
-        patch.setattr(os, name, last)
-
-    for name in ("write", "ftruncate", "replace", "rename", "unlink", "rmdir", "mkdir"):
-        guard(name)
-    patch.setattr(os, "fsync", lambda handle: None)  # slow, and without effect here
-    try:
-        yield lambda: calls
-    finally:
-        patch.undo()
-
-
-def test_killed_anywhere(tmp_path: Path, miniature, tree) -> None:
+def test_killed_anywhere(tmp_path: Path, miniature, tree, kill) -> None:
     """Killed at any of its calls to the system, a run goes on to the same bytes."""
     write(tmp_path / "whole", miniature)
     expected = tree(tmp_path / "whole")
     points = 0
     for call in range(1, 1000):
         path = tmp_path / str(call)
-        with killed_at(call) as calls:
+        with kill.at(call) as calls:
             try:
                 write(path, miniature)
-            except KilledError:
+            except kill.Error:
                 points += 1
         done = calls() < call
         if (path / JOURNAL).exists():
             with pytest.raises(StoreError, match="half written"):
                 Store(path)
-        with killed_at(10_000):
+        with kill.at(10_000):
             write(path, miniature)
         assert expected == tree(path), f"killed at call {call}"
         if done:
@@ -95,7 +55,7 @@ def test_killed_anywhere(tmp_path: Path, miniature, tree) -> None:
     assert 5 == len(Store(tmp_path / "whole"))
 
 
-def test_killed_again_and_again(tmp_path: Path, miniature, tree) -> None:
+def test_killed_again_and_again(tmp_path: Path, miniature, tree, kill) -> None:
     """Runs that are killed while they take up the work of killed runs end in the same bytes."""
     write(tmp_path / "whole", miniature)
     draw = random.Random(0)
@@ -103,10 +63,10 @@ def test_killed_again_and_again(tmp_path: Path, miniature, tree) -> None:
     for attempt in range(8):
         path = tmp_path / str(attempt)
         for _ in range(200):
-            with killed_at(draw.randint(1, 40)):
+            with kill.at(draw.randint(1, 40)):
                 try:
                     write(path, miniature)
-                except KilledError:
+                except kill.Error:
                     kills += 1
                     continue
             break
@@ -115,13 +75,13 @@ def test_killed_again_and_again(tmp_path: Path, miniature, tree) -> None:
     assert kills > 16
 
 
-def test_loses_at_most_one_row(tmp_path: Path, miniature) -> None:
+def test_loses_at_most_one_row(tmp_path: Path, miniature, kill) -> None:
     """Every row whose `append` has returned is there after a crash."""
     path = tmp_path / "s"
     with StoreWriter(path, miniature.card) as writer:
         for i in range(3):
             writer.append(miniature.entry(i), miniature.imagery(i))
-        with killed_at(2), pytest.raises(KilledError):
+        with kill.at(2), pytest.raises(kill.Error):
             writer.append(miniature.entry(3), miniature.imagery(3))
 
     with StoreWriter(path, miniature.card) as writer:
@@ -249,11 +209,11 @@ def test_nothing_before_the_first_row(tmp_path: Path, miniature) -> None:
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_sources_before_the_first_row(tmp_path: Path, miniature, killed: bool) -> None:
+def test_sources_before_the_first_row(tmp_path: Path, miniature, killed: bool, kill) -> None:
     """Images of which every window was left out count, though a crash came between them."""
     path = tmp_path / "s"
     if killed:  # the journal was begun, and no row committed
-        with killed_at(8), pytest.raises(KilledError):
+        with kill.at(8), pytest.raises(kill.Error):
             StoreWriter(path, miniature.card).append(miniature.entry(0), miniature.imagery(0))
         assert (path / JOURNAL).exists()
     with StoreWriter(path, miniature.card) as writer:

@@ -16,8 +16,16 @@ from affine import Affine
 
 from eofm.data.config import PackSsl4eoConfig
 from eofm.data.pack import Store
+from eofm.data.pack_parts import _PartWriter
 from eofm.data.pack_writer import StoreWriter
-from eofm.data.ssl4eo import list_scenes, nearest_season, pack_ssl4eo, season_date
+from eofm.data.ssl4eo import (
+    list_scenes,
+    nearest_season,
+    pair_scenes,
+    read_ids,
+    season_date,
+)
+from eofm.data.ssl4eo_pack import pack_ssl4eo
 from eofm.errors import ConfigError, LabelError, PixelError, RasterError, StoreError
 from eofm.sensors import SENSOR_BANDS, resolution_groups
 from eofm.spec import Sensor, Unit
@@ -25,6 +33,8 @@ from eofm.spec import Sensor, Unit
 L1C = SENSOR_BANDS[Sensor.S2_L1C]
 SIZE = 24
 SUMMER = "20210717T104259_20210717T104300_T31TFJ"
+SPRING = "20210402T104021_20210402T104258_T31TFJ"
+AUTUMN = "20201011T103031_20201011T103339_T31TFJ"
 WINTER = "20211220T104341_20211220T104343_T31TFJ"
 NAMES = {"B01": "B1", "B02": "B2", "B03": "B3", "B04": "B4", "B05": "B5", "B06": "B6"}
 NAMES |= {"B07": "B7", "B08": "B8", "B09": "B9"}
@@ -149,7 +159,7 @@ def test_optical_scenes(root: Path) -> None:
     store = Store(root.parent / "s2-l1c")
     found = store.images([0])
 
-    assert (3, 3, 2) == (report.images, report.windows, report.labelled)
+    assert (3, 3, 2) == (report.store.images, report.store.windows, report.store.labelled)
     assert ((SIZE, SIZE), 10.0, Unit.DN) == (store.spec.size, store.spec.gsd, store.spec.unit)
     assert resolution_groups(L1C) == found.bands
     assert {10: 24, 20: 12, 60: 4} == {gsd: p.shape[-1] for gsd, p in found.planes.items()}
@@ -197,19 +207,19 @@ def test_radar_takes_the_nearest_map(root: Path) -> None:
     assert {"2021-07-10T05:50:33": True, "2021-10-01T05:51:08": False} == known
     assert torch.float32 == store.images([0]).planes[10].dtype
     assert -10.25 == store.images([0]).planes[10][0, 0, 0, 0]
-    assert 1 == report.labelled
+    assert 1 == report.store.labelled
 
 
 def test_wider_gap(root: Path) -> None:
     """With a wider gap the autumn scene is labelled by the summer's map."""
-    assert 2 == pack_ssl4eo(settings(root, "s1-grd", max_gap_days=90)).labelled
+    assert 2 == pack_ssl4eo(settings(root, "s1-grd", max_gap_days=90)).store.labelled
 
 
 def test_without_maps(root: Path) -> None:
     """No maps, no labels, no classes."""
     report = pack_ssl4eo(settings(root, landcover=None, scheme=None))
 
-    assert (3, 0, {}) == (report.windows, report.labelled, report.classes)
+    assert (3, 0, {}) == (report.store.windows, report.store.labelled, report.store.classes)
 
 
 def test_level_2a(root: Path) -> None:
@@ -228,22 +238,31 @@ def test_void_scene_is_left_out(root: Path) -> None:
             dataset.write(dataset.read() * 0)
     report = pack_ssl4eo(settings(root))
 
-    assert (3, 2, 1) == (report.images, report.windows, report.skipped)
+    assert (3, 2, 1) == (report.store.images, report.store.windows, report.store.skipped)
+
+
+def four_seasons(root: Path) -> PackSsl4eoConfig:
+    """Make the two places whole, and require them to be."""
+    for place in ("0000000", "0000007"):
+        for season in (SUMMER, WINTER, SPRING, AUTUMN):
+            optical(root, place, season)
+    return settings(root, require="all")
 
 
 def test_again_and_resumed(root: Path, tree: Callable[[Path], dict[str, bytes]]) -> None:
-    """A run stopped by a damaged scene goes on when it is repaired, to the same bytes."""
-    pack_ssl4eo(settings(root, out=str(root.parent / "whole")))
+    """Where all are required, a damaged scene stops the run; repaired, it ends the same."""
+    config = four_seasons(root)
+    pack_ssl4eo(replace(config, out=str(root.parent / "whole")))
     file = root / "s2c/0000007" / SUMMER / "B11.tif"
     data = file.read_bytes()
     file.write_bytes(data[:-100])
     with pytest.raises(RasterError, match="cannot be read") as caught:
-        pack_ssl4eo(settings(root))
+        pack_ssl4eo(config)
     assert str(file) == str(caught.value.where)
 
     file.write_bytes(data)
-    assert not pack_ssl4eo(settings(root)).already
-    assert pack_ssl4eo(settings(root)).already
+    assert not pack_ssl4eo(config).store.already
+    assert pack_ssl4eo(config).store.already
     assert tree(root.parent / "whole") == tree(root.parent / "s2-l1c")
 
 
@@ -254,7 +273,7 @@ def test_stopped_before_the_end(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(KeyboardInterrupt):
             pack_ssl4eo(settings(root))
 
-    assert 3 == pack_ssl4eo(settings(root)).windows
+    assert 3 == pack_ssl4eo(settings(root)).store.windows
 
 
 def _interrupt(_: StoreWriter) -> None:
@@ -264,39 +283,172 @@ def _interrupt(_: StoreWriter) -> None:
 # ---------------------------------------------------------------------------- bad input
 
 
-def test_missing_band(root: Path) -> None:
-    """A scene without one of its thirteen files is named."""
+def _without_band(root: Path) -> None:
     (root / "s2c/0000007" / SUMMER / "B8A.tif").unlink()
 
-    with pytest.raises(RasterError, match="lacks band B8A") as caught:
-        pack_ssl4eo(settings(root))
 
-    assert root / "s2c/0000007" / SUMMER == caught.value.where
+def _half_copied(root: Path) -> None:
+    file = root / "s2c/0000007" / SUMMER / "B11.tif"
+    file.write_bytes(file.read_bytes()[:-100])
 
 
-def test_other_ground(root: Path) -> None:
-    """A band a whole pixel aside is not the half pixel of the published files."""
-    values = np.full((SIZE // 2, SIZE // 2), 1000, np.uint16)
-    path = root / "s2c/0000000" / SUMMER / "B5.tif"
-    write(path, values)
+def _other_ground(root: Path) -> None:
+    path = root / "s2c/0000007" / SUMMER / "B5.tif"
+    write(path, np.full((SIZE // 2, SIZE // 2), 1000, np.uint16))
     with rasterio.open(path, "r+") as dataset:
         t = dataset.transform
         dataset.transform = Affine(t.a, 0, t.c - t.a, 0, t.e, t.f)
 
-    with pytest.raises(RasterError, match="other ground"):
-        pack_ssl4eo(settings(root))
 
-
-def test_other_size(root: Path) -> None:
-    """Scenes of two sizes do not share a store."""
+def _other_size(root: Path) -> None:
     shutil.rmtree(root / "s2c/0000007")
     for k, band in enumerate(L1C):
         side = 12 * 10 // next(iter(resolution_groups([band])))
         values = np.full((side, side), 12 if band == "B10" else 1000 + k, np.uint16)
         write(root / "s2c/0000007" / SUMMER / f"{NAMES.get(band, band)}.tif", values)
 
-    with pytest.raises(RasterError, match="another size"):
+
+def _without_crs(root: Path) -> None:
+    for file in (root / "s2c/0000007" / SUMMER).glob("*.tif"):
+        with rasterio.open(file) as dataset:
+            values = dataset.read()
+        with rasterio.open(
+            file,
+            "w",
+            driver="GTiff",
+            count=1,
+            height=values.shape[1],
+            width=values.shape[2],
+            dtype=values.dtype,
+            transform=Affine(2.2e-3 / len(values[0]), 0, 5, 0, -2.2e-3 / len(values[0]), 44),
+        ) as dataset:
+            dataset.write(values)
+
+
+BROKEN = {
+    "lacks band B8A": _without_band,
+    "cannot be read": _half_copied,
+    "other ground": _other_ground,
+    "another size": _other_size,
+    "nothing about where it lies": _without_crs,
+}
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("problem", BROKEN)
+def test_broken_scene_is_quarantined(root: Path, problem: str) -> None:
+    """A scene that cannot be read is written down with its reason; the others are packed."""
+    BROKEN[problem](root)
+    report = pack_ssl4eo(settings(root))
+    again = pack_ssl4eo(settings(root))
+    store = Store(root.parent / "s2-l1c")
+
+    assert [f"0000007/{SUMMER}"] == list(report.store.quarantined)
+    assert problem in report.store.quarantined[f"0000007/{SUMMER}"]
+    assert (2, 0) == (len(store), report.store.skipped)
+    assert "repair those images" in report.describe()
+    assert again.store.already
+    assert report.store.quarantined == again.store.quarantined
+    store.verify()
+
+
+def test_broken_first_scene(root: Path) -> None:
+    """A scene that is broken before the first row is written is noted all the same."""
+    (root / "s2c/0000000" / SUMMER / "B8A.tif").unlink()
+
+    assert [f"0000000/{SUMMER}"] == list(pack_ssl4eo(settings(root)).store.quarantined)
+
+
+def test_nothing_but_broken_scenes(root: Path) -> None:
+    """Where no scene can be read there is an error, and no store."""
+    for file in root.glob("s2c/*/*/B2.tif"):
+        file.unlink()
+
+    with pytest.raises(RasterError, match="lacks band B02"):
         pack_ssl4eo(settings(root))
+    assert not (root.parent / "s2-l1c").exists()
+
+
+def test_killed_with_a_broken_scene(
+    root: Path, tree: Callable[[Path], dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that dies after every row, with a broken scene among them, ends in the same bytes."""
+    config = replace(four_seasons(root), require="readable")
+    (root / "s2c/0000000" / SPRING / "B8A.tif").unlink()
+    whole = pack_ssl4eo(replace(config, out=str(root.parent / "whole")))
+
+    append = _PartWriter.append
+    for _ in range(10):
+        left = [1]
+
+        def dying(self: StoreWriter, *args: object, left: list[int] = left) -> None:
+            if not left:
+                raise KeyboardInterrupt
+            left.pop()
+            append(self, *args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_PartWriter, "append", dying)
+            try:
+                report = pack_ssl4eo(config)
+                break
+            except KeyboardInterrupt:
+                continue
+
+    assert (8, 7) == (report.store.images, report.store.windows)
+    assert whole.store.quarantined == report.store.quarantined
+    assert tree(root.parent / "whole") == tree(root.parent / "s2-l1c")
+
+
+# ----------------------------------------------------------------------------- choosing
+
+
+def test_void_places_and_lists(root: Path, tmp_path: Path) -> None:
+    """Void places are left out, listed ones alone are packed, and what is not there is counted."""
+    (root / "void_ids.csv").write_text("5\n7\n")
+    (tmp_path / "ids.csv").write_text("0\n5\n0000007\n9\n0\n")
+    report = pack_ssl4eo(settings(root, ids=str(tmp_path / "ids.csv")))
+
+    assert {"0000000"} == set(Store(root.parent / "s2-l1c").locations)
+    assert "1 of 4 listed places are not there: 0000009" in report.notes
+    assert "1 scenes of places that are listed as void, left out" in report.notes
+    assert any("1 of 1 places have fewer than 4 seasons" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("text", ["", "7\nplace\n", "123456789\n"])
+def test_list_that_is_none(tmp_path: Path, text: str) -> None:
+    """A list of places holds numbers of at most seven digits, and at least one."""
+    (tmp_path / "ids.csv").write_text(text)
+
+    with pytest.raises(RasterError, match="no list of places"):
+        read_ids(tmp_path / "ids.csv")
+
+
+def test_all_required(root: Path) -> None:
+    """With --require all, a place of fewer than four seasons is an error that names it."""
+    with pytest.raises(RasterError, match="all are required") as caught:
+        pack_ssl4eo(settings(root, require="all"))
+
+    assert "fewer than 4 seasons: 0000000" in str(caught.value.found)
+
+
+def test_newer_version(tmp_path: Path) -> None:
+    """The Zarr archives of version 1.1 are recognised, and not taken for an empty folder."""
+    (tmp_path / "S2L1C").mkdir()
+
+    with pytest.raises(RasterError, match=r"v1\.1, which eofm does not read"):
+        list_scenes(tmp_path, Sensor.S2_L1C)
+
+
+def test_pairs_of_scenes(root: Path) -> None:
+    """Sentinel-1 is paired by time: the names sort the other way round, A before B."""
+    for season in (SUMMER, AUTUMN):
+        optical(root, "0000000", season)
+    radar(root, "0000000", "S1A_IW_GRDH_1SDV_20201001T055108_20201001T055133_039920_04B985_0A9C")
+    pairs = pair_scenes(list_scenes(root, Sensor.S1_GRD), list_scenes(root, Sensor.S2_L1C))
+
+    found = {name[25:33]: pair and pair.season for name, pair in pairs.items()}
+    assert {"20210710": SUMMER, "20201001": AUTUMN, "20211001": None} == found
 
 
 def test_offset_in_this_layout(root: Path) -> None:
@@ -326,7 +478,7 @@ def test_radar_without_a_date(root: Path) -> None:
     """A Sentinel-1 scene whose name holds no time cannot be paired."""
     radar(root, "0000000", "spring")
 
-    with pytest.raises(LabelError, match="holds no time"):
+    with pytest.raises(LabelError, match="holds none"):
         pack_ssl4eo(settings(root, "s1-grd"))
 
 
@@ -335,7 +487,7 @@ def test_scenes_that_are_gone(root: Path) -> None:
     pack_ssl4eo(settings(root))
     shutil.rmtree(root / "s2c/0000000" / WINTER)
 
-    with pytest.raises(StoreError, match="is gone"):
+    with pytest.raises(StoreError, match="other settings"):
         pack_ssl4eo(settings(root))
 
 

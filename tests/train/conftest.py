@@ -33,6 +33,7 @@ def write_store(
     *,
     unlabelled: int = 2,
     equal_labels: bool = False,
+    labels: bool = True,
 ) -> Path:
     """Write 24 images: each class present adds its own band shift and texture to the image."""
     bands = SENSOR_BANDS[sensor]
@@ -43,7 +44,7 @@ def write_store(
     card = StoreCard(
         spec,
         groups,
-        LabelRule("dynamic-world", CLASSES, 0.0, 0.25),
+        LabelRule("dynamic-world", CLASSES, 0.0, 0.25) if labels else None,
         settings={"made_for": "tests"},
         provenance={"synthetic": True},
     )
@@ -71,7 +72,7 @@ def write_store(
             native = NativeImagery(
                 planes, groups, spec, torch.ones(1, SIZE, SIZE, dtype=torch.bool)
             )
-            known = i >= unlabelled
+            known = labels and i >= unlabelled
             entry = Entry(
                 id=f"{location:03d}-{i % SEASONS}",
                 location=f"{location:03d}",
@@ -81,8 +82,8 @@ def write_store(
                 date="2021-06-01T10:00:00",
                 source=f"image-{i}",
                 source_unit=spec.unit.value,
-                fraction=tuple(h / sum(hot) for h in hot),
-                multi_hot=tuple(hot) if known else (0, 0, 0),
+                fraction=tuple(h / sum(hot) for h in hot) if labels else (),
+                multi_hot=() if not labels else tuple(hot) if known else (0, 0, 0),
                 known=known,
                 valid_share=1.0,
             )

@@ -12,13 +12,17 @@ import torch
 import yaml
 
 from eofm.data.pack import Store
-from eofm.errors import ConfigError, TrainingError, WeightsError
+from eofm.errors import ConfigError, SpecError, TrainingError, WeightsError
 from eofm.models.encoder import load_encoder
+from eofm.models.resnet import build_resnet
+from eofm.models.vit import build_vit
 from eofm.preprocess import to_grid
+from eofm.recipe import Pooling
 from eofm.sensors import SENSOR_BANDS
 from eofm.spec import Sensor, Unit
-from eofm.train.config import ExportConfig, PretrainConfig
-from eofm.train.export import export_checkpoint
+from eofm.train.config import ExportConfig, ModelConfig, PretrainConfig
+from eofm.train.export import export_source
+from eofm.train.recipe import make_recipe
 from eofm.train.run import choose_device, pretrain
 
 
@@ -305,8 +309,8 @@ def test_a_checkpoint_becomes_the_same_encoder(config: PretrainConfig, tmp_path:
     pretrain(config)
     checkpoint = str(Path(str(config.run.out)) / "checkpoints" / "last.ckpt")
 
-    default = export_checkpoint(ExportConfig(checkpoint, str(tmp_path / "student")))
-    export_checkpoint(ExportConfig(checkpoint, str(tmp_path / "teacher"), "teacher"))
+    default = export_source(ExportConfig(checkpoint, str(tmp_path / "student")))
+    export_source(ExportConfig(checkpoint, str(tmp_path / "teacher"), "teacher"))
 
     assert "student after 2 epochs" in default.describe()
     for branch in ("student", "teacher"):
@@ -326,7 +330,7 @@ def test_foreign_and_broken_checkpoints_are_refused(tmp_path: Path) -> None:
         (foreign, "not written by eofm"),
     ):
         with pytest.raises(WeightsError, match=words):
-            export_checkpoint(ExportConfig(str(path), str(tmp_path / "x")))
+            export_source(ExportConfig(str(path), str(tmp_path / "x")))
 
 
 def test_bfloat16_is_refused_where_the_cpu_emulates_it(
@@ -338,3 +342,121 @@ def test_bfloat16_is_refused_where_the_cpu_emulates_it(
     with pytest.raises(ConfigError, match="no bfloat16"):
         choose_device(with_groups(config, run={"precision": "bf16-mixed"}))
     assert ("32-true", "cpu") == choose_device(config)
+
+
+# ----------------------------------------------------------------------- where it starts
+
+
+def test_a_resnet_is_pretrained_end_to_end(config: PretrainConfig, tmp_path: Path) -> None:
+    """From a file, without masks, by SGD: figures, table, weights.txt, an encoder that embeds."""
+    net = build_resnet("resnet18", 3, (64, 64), torch.Generator().manual_seed(0))
+    torch.save(net.state_dict(), tmp_path / "dino_resnet18.pth")
+    config = with_groups(
+        config,
+        model={
+            "architecture": "resnet18", "size": 64, "weights": str(tmp_path / "dino_resnet18.pth")
+        },
+        method={"mask_ratio": 0.0},
+        optim={"optimizer": "sgd", "lr": 0.03, "clip": 0.0, "epochs": 1},
+        run={"figures": True},
+    )  # fmt: skip
+
+    report = pretrain(config)
+
+    out = Path(str(config.run.out))
+    for figure in ("loss", "embedding", "views"):
+        assert (out / "figures" / f"{figure}.png").stat().st_size > 10_000
+    assert ["initialisation", "student", "teacher"] == [score.name for score in report.scores]
+    text = (out / "weights.txt").read_text()
+    assert text.startswith("dino_resnet18.pth (resnet): 119 tensors loaded, 0 adapted")
+    assert "drawn afresh (1)\n  conv1.weight\n" in text
+    start, end = weights(config, "init"), weights(config, "student")
+    key = "layer1.0.conv1.weight"
+    assert torch.equal(net.state_dict()[key], start[key])
+    assert not torch.equal(start[key], end[key])
+    encoder = load_encoder(out / "export" / "student")
+    assert Pooling.MEAN is encoder.recipe.pooling
+    embedded = encoder.embed(to_grid(Store(str(config.data.store)).images([0, 5])))
+    assert (2, 512) == tuple(embedded.shape)
+    assert torch.isfinite(embedded).all()
+    assert not torch.equal(embedded[0], embedded[1])
+
+
+def test_masking_a_resnet_is_refused(config: PretrainConfig) -> None:
+    """A mask ratio that cannot be obeyed is an error that says what to set, and leaves nothing."""
+    config = with_groups(config, model={"architecture": "resnet18", "size": 64})
+
+    with pytest.raises(ConfigError, match="resnet18 has no tokens to drop") as caught:
+        pretrain(config)
+    assert "--method.mask_ratio 0" in str(caught.value)
+    assert not Path(str(config.run.out)).exists()
+
+
+def test_a_cls_token_is_not_made_up(config: PretrainConfig) -> None:
+    """Pooling by a CLS token that the network does not have is an error."""
+    config = with_groups(
+        config,
+        model={"architecture": "resnet18", "size": 64, "pooling": "cls"},
+        method={"mask_ratio": 0.0},
+    )
+
+    with pytest.raises(SpecError, match="no CLS token"):
+        pretrain(config)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "pooling", "expected"),
+    [
+        ("vits14", "auto", Pooling.CLS),
+        ("vits14", "mean", Pooling.MEAN),
+        ("resnet50", "auto", Pooling.MEAN),
+        ("timm:vit_tiny_patch16_224", "auto", Pooling.CLS),
+        ("timm:resnet18", "auto", Pooling.MEAN),
+    ],
+)
+def test_the_pooling_suits_the_network(
+    architecture: str, pooling: str, expected: Pooling, config: PretrainConfig
+) -> None:
+    """`auto` is the CLS token where there is one; what is said is obeyed."""
+    store = Store(str(config.data.store))
+    model = ModelConfig(architecture=architecture, pooling=pooling)  # type: ignore[arg-type]
+
+    assert expected is make_recipe(store, [0], model).pooling
+
+
+def test_the_start_is_printed_in_one_line(
+    config: PretrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The opening names the file and counts tensors; so do weights.txt and the first export."""
+    vit = build_vit("vit-tiny-14", 3, (518, 518), torch.Generator().manual_seed(0))
+    torch.save(vit.state_dict(), tmp_path / "tiny.pth")
+    config = with_groups(
+        config,
+        model={"weights": str(tmp_path / "tiny.pth"), "input_init": "rgb-nearest"},
+        optim={"epochs": 1},
+    )
+
+    pretrain(config)
+
+    out = Path(str(config.run.out))
+    line = (out / "weights.txt").read_text().splitlines()[0]
+    assert "tiny.pth" in line
+    assert "input layer rgb-nearest" in line
+    assert f"from {line}\n" in capsys.readouterr().err
+    assert line in load_encoder(out / "export" / "init").card.source
+
+
+def test_a_network_of_timm_is_pretrained(config: PretrainConfig) -> None:
+    """By its name: masks drop its tokens, and its export embeds."""
+    config = with_groups(
+        config,
+        model={"architecture": "timm:vit_tiny_patch16_224", "size": 64},
+        optim={"epochs": 1, "layer_decay": 0.8},
+    )
+
+    pretrain(config)
+
+    encoder = load_encoder(Path(str(config.run.out)) / "export" / "student")
+    assert (2, 192) == tuple(
+        encoder.embed(to_grid(Store(str(config.data.store)).images([0, 5]))).shape
+    )

@@ -1,0 +1,173 @@
+"""Time of labelling a land-cover map: against np.unique per window, and against bare decoding.
+
+    python benchmarks/speed/labels.py [--map MAP.tif --scheme worldcover] [--rounds 7]
+
+Without a map, one of 10,032 x 10,032 pixels and 9 classes is made: fractal patches, tiled deflate,
+1,444 windows of 264. All variants take turns in one run; the table holds medians and their ratios.
+
+    in memory    the map is an array; every window is counted
+    from file    the map is decoded strip by strip; counted, and made into rows of the table
+    decoding     the same strips, decoded and thrown away
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shlex
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.windows import Window
+
+from eofm.data.labels.count import Legend, count_windows
+from eofm.data.labels.jobs import run_job, window_jobs
+from eofm.data.labels.maps import find_maps
+from eofm.data.labels.strips import CACHE_BYTES, lines_per_strip
+from eofm.data.labels.table import Rule
+from eofm.data.schemes import SCHEMES, Scheme
+
+WINDOW = 264
+TEXT = """# Speed of `eofm labels`
+
+    {command}
+
+Medians of interleaved runs on {machine}; load {load} at the end. Ratios are to the line of the
+same kind above: to np.unique in memory, to bare decoding from file (there the next strip is
+decoded while one is counted, so a free second core matters). Absolute figures say little.
+
+{tables}
+"""
+
+
+def fractal_map(side: int, classes: int) -> np.ndarray:
+    """Make patches of classes at all scales, equally frequent."""
+    rng = np.random.default_rng(0)
+    field = np.zeros((side, side), np.float32)
+    step = 4
+    while step <= side:
+        cells = -(-side // step)
+        coarse = rng.standard_normal((cells, cells)).astype(np.float32) * step**0.5
+        field += np.kron(coarse, np.ones((step, step), np.float32))[:side, :side]
+        step *= 4
+    field += rng.standard_normal((side, side)).astype(np.float32)
+    edges = np.quantile(field[::9, ::9], np.linspace(0, 1, classes + 1)[1:-1])
+    return np.digitize(field, edges).astype(np.uint8)
+
+
+def write_map(path: Path, codes: np.ndarray) -> None:
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "nodata": 255, "crs": "EPSG:32632"}
+    layout = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate"}
+    height, width = codes.shape
+    transform = rasterio.Affine(10, 0, 5e5, 0, -10, 5.4e6)
+    with rasterio.open(
+        path, "w", height=height, width=width, transform=transform, **profile, **layout
+    ) as dataset:
+        dataset.write(codes, 1)
+
+
+def unique_loop(codes: np.ndarray) -> None:
+    """Count window by window, as one writes it first."""
+    for top in range(0, codes.shape[0] - WINDOW + 1, WINDOW):
+        for left in range(0, codes.shape[1] - WINDOW + 1, WINDOW):
+            np.unique(codes[top : top + WINDOW, left : left + WINDOW], return_counts=True)
+
+
+def count(codes: np.ndarray, legend: Legend) -> None:
+    count_windows(codes, WINDOW, WINDOW, legend)
+
+
+def decode(path: Path) -> None:
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(path) as dataset:
+        lines = lines_per_strip(dataset)
+        strip = np.empty((lines, dataset.width), np.uint8)
+        for top in range(0, dataset.height, lines):
+            height = min(lines, dataset.height - top)
+            dataset.read(1, window=Window(0, top, dataset.width, height), out=strip[:height])
+
+
+def label(path: Path, scheme: Scheme) -> None:
+    for job in window_jobs(
+        find_maps([str(path)]), WINDOW, WINDOW, Rule(scheme, 0, 0.25, True), 2048
+    ):
+        run_job(job)
+
+
+def take_turns(variants: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Return the median seconds of each variant, after one round that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for number in range(rounds + 1):
+        for name, run in variants.items():
+            begin = time.perf_counter()
+            run()
+            if number:
+                times[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def table(name: str, codes: np.ndarray, path: Path, scheme: Scheme, rounds: int) -> str:
+    """Measure one map; return lines of markdown."""
+    legend = Legend.of(scheme)
+    seconds = take_turns(
+        {
+            "in memory: np.unique per window": lambda: unique_loop(codes),
+            "in memory: eofm": lambda: count(codes, legend),
+            "from file: bare decoding": lambda: decode(path),
+            "from file: eofm labels, one process": lambda: label(path, scheme),
+        },
+        rounds,
+    )
+    windows = (codes.shape[0] // WINDOW) * (codes.shape[1] // WINDOW)
+    naive, _, bare, _ = seconds.values()
+    peers = (naive, naive, bare, bare)
+    lines = [
+        f"{name}: {codes.shape[0]:,} x {codes.shape[1]:,} pixels, {windows:,} windows of {WINDOW}, "
+        f"{len(np.unique(codes))} codes",
+        "",
+        "| | windows/s | ratio |",
+        "|---|---|---|",
+    ]
+    for (what, time_taken), peer in zip(seconds.items(), peers, strict=True):
+        lines.append(f"| {what} | {windows / time_taken:,.0f} | {peer / time_taken:.2f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--map", type=Path)
+    parser.add_argument("--scheme", default="worldcover", choices=list(SCHEMES))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/speed_labels.md"))
+    options = parser.parse_args()
+    tables = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "made.tif"
+        codes = fractal_map(38 * WINDOW, 9)
+        write_map(path, codes)
+        tables.append(table("Made", codes, path, SCHEMES["dynamic-world"], options.rounds))
+    if options.map is not None:
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(options.map) as dataset:
+            codes = dataset.read(1)
+        name = f"Real ({options.scheme})"
+        tables.append(table(name, codes, options.map, SCHEMES[options.scheme], options.rounds))
+    words = ["python", "benchmarks/speed/labels.py", *sys.argv[1:]]
+    text = TEXT.format(
+        command=shlex.join(Path(w).name if w == str(options.map) else w for w in words),
+        machine=f"{os.cpu_count()} cores, {platform.machine()}, numpy {np.__version__}, "
+        f"GDAL {rasterio.__gdal_version__}",
+        load=f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown",
+        tables="\n\n".join(tables),
+    )
+    print(text)
+    options.out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

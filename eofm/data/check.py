@@ -1,0 +1,323 @@
+"""`eofm data check`: look at a data set or a packed store, and say what is wrong with it.
+
+Every image is counted; some, spread evenly, are read whole: are the files complete, do the bands
+fit together, is there a CRS, can the pixels be what the data set states of them, do two images
+hold the same pixels? What is found is reported and nothing is changed. `eofm.data.check_folders`
+recognises the layouts.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+
+from eofm.canary import ENOUGH_IMAGES, check_signature
+from eofm.data.check_folders import describe_set
+from eofm.data.check_types import DataSet, Finding, Group, Subject, spread
+from eofm.data.pack import Store
+from eofm.data.raster import OpenRaster
+from eofm.data.sets_config import CheckConfig
+from eofm.data.stated import find_doubt
+from eofm.errors import EofmError, PixelError, StoreError
+from eofm.imagery import Imagery, NativeImagery
+from eofm.preprocess import to_grid
+from eofm.progress import track
+
+_NAMED: Final = 5  # images named per problem
+_CANARIES: Final = 2 * ENOUGH_IMAGES  # images in the batch that the signature is taken of
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What was found.
+
+    Args:
+        path: What was looked at.
+        kind: What it is.
+        counts: What was counted -> how many.
+        looked_at: How many images were read whole.
+        findings: What is wrong, image by image.
+        labelled: How many images have labels.
+        classes: Class -> images it is present in.
+        notes: What the user should know and is not wrong.
+        as_json: Whether `describe` returns JSON.
+    """
+
+    path: str
+    kind: str
+    counts: Mapping[str, int]
+    looked_at: int
+    findings: tuple[Finding, ...]
+    labelled: int = 0
+    classes: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    as_json: bool = False
+
+    @property
+    def status(self) -> int:
+        """Exit status: 1 if anything is wrong."""
+        return int(bool(self.findings))
+
+    @property
+    def by_problem(self) -> dict[str, list[Finding]]:
+        """Problem -> findings, the most frequent first."""
+        problems: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            problems.setdefault(finding.problem, []).append(finding)
+        return dict(sorted(problems.items(), key=lambda item: -len(item[1])))
+
+    def describe(self) -> str:
+        """Return the report for the terminal, or as JSON."""
+        return self._json() if self.as_json else "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"{self.path}: {self.kind}"
+        yield from (f"  {count:8d} {what}" for what, count in self.counts.items())
+        yield f"  {self.looked_at:8d} images read whole"
+        yield from (f"  note: {note}" for note in self.notes)
+        if self.classes:
+            yield f"  labels of {self.labelled} images"
+            width = max(map(len, self.classes))
+            for name, count in self.classes.items():
+                share = count / max(self.labelled, 1)
+                yield f"    {name:{width}} {count:8d} {share:6.1%}"
+        if not self.findings:
+            yield "  nothing is wrong"
+        for problem, found in self.by_problem.items():
+            yield f"  WRONG ({len(found)}): {problem}"
+            yield from (f"    {f.name}: {f.found}" for f in found[:_NAMED])
+            if found[_NAMED:]:
+                yield f"    and {len(found) - _NAMED} more"
+
+    def _json(self) -> str:
+        wrong = [
+            {"problem": problem, "images": [{"name": f.name, "found": f.found} for f in found]}
+            for problem, found in self.by_problem.items()
+        ]
+        plain = {
+            "path": self.path,
+            "kind": self.kind,
+            "counts": dict(self.counts),
+            "looked_at": self.looked_at,
+            "labels": {"images": self.labelled, "classes": dict(self.classes)},
+            "notes": list(self.notes),
+            "wrong": wrong,
+        }
+        return json.dumps(plain, indent=2, ensure_ascii=False)
+
+
+def check_data(config: CheckConfig) -> CheckReport:
+    """Look at a data set or a store.
+
+    Args:
+        config: Where it is, and how much of it to look into.
+
+    Returns:
+        What was found; its `status` is 1 if anything is wrong.
+
+    Raises:
+        DataError: If it is none of the layouts that eofm knows.
+        ConfigError: If sensor and unit have to be stated.
+    """
+    path = Path(config.path)
+    if (path / "spec.json").is_file() or (path / "journal.jsonl").is_file():
+        return _check_store(path, config)
+    data = describe_set(config)
+    findings = list(data.findings)
+    looked_at = 0
+    for group in data.groups:
+        found, count = _check_group(group, config.limit)
+        findings += found
+        looked_at += count
+    return CheckReport(
+        path.as_posix(),
+        data.kind,
+        data.counts,
+        looked_at,
+        tuple(findings),
+        data.labelled,
+        data.classes,
+        _notes(data, looked_at),
+        config.json,
+    )
+
+
+def _notes(data: DataSet, looked_at: int) -> tuple[str, ...]:
+    images = sum(len(group.subjects) for group in data.groups)
+    part = (
+        [f"{images - looked_at} images were counted only; --limit 0 reads all"]
+        if looked_at < images
+        else []
+    )
+    return (*data.notes, *part)
+
+
+# ------------------------------------------------------------------------------- images
+
+
+def _check_group(group: Group, limit: int) -> tuple[list[Finding], int]:
+    """Return what is wrong with images of one kind, and how many were looked at."""
+    look = _Look(group)
+    chosen = spread(len(group.subjects), limit)
+    every = max(1, len(chosen) // _CANARIES)
+    for number, i in enumerate(track(chosen, f"checking {group.name}")):
+        look.at(group.subjects[i], keep=number % every == 0)
+    look.finish()
+    return look.findings, len(chosen)
+
+
+class _Look:
+    """One walk over images of one kind.
+
+    Attributes:
+        findings: What is wrong.
+
+    Args:
+        group: The images.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self.findings: list[Finding] = []
+        self._group = group
+        self._sizes: dict[tuple[int, int], list[str]] = {}
+        self._sums: dict[int, str] = {}
+        self._kept: list[Imagery] = []
+
+    def at(self, subject: Subject, *, keep: bool) -> None:
+        """Read one image; keep it for the signature of all, if it is sound."""
+        try:
+            with subject.source().open() as raster:
+                native = self._read(subject, raster)
+        except EofmError as error:
+            self._find(subject.name, error)
+            return
+        if native is not None and keep and len(self._kept) < _CANARIES:
+            self._kept.append(to_grid(native))
+
+    def _read(self, subject: Subject, raster: OpenRaster) -> NativeImagery | None:
+        """Return the image, or None if something about it is wrong."""
+        native = raster.read_native()
+        before = len(self.findings)
+        if raster.grid.crs is None:
+            self._say(subject.name, "the image says nothing about where it lies", "no CRS")
+        self._sizes.setdefault((raster.grid.height, raster.grid.width), []).append(subject.name)
+        if not bool(native.valid.any()) or _is_blank(native):
+            self._say(subject.name, "the image holds no measurement", "one value, or nodata only")
+            return None
+        doubt = find_doubt(raster)
+        if doubt is not None:
+            self._say(subject.name, doubt.problem, f"{doubt.found}, expected {doubt.expected}")
+        total = _checksum(native)
+        twin = self._sums.setdefault(total, subject.name)
+        if twin != subject.name:
+            self._say(subject.name, "two images hold the same pixels", f"as {twin}")
+        return native if len(self.findings) == before else None
+
+    def finish(self) -> None:
+        """Compare the images with one another."""
+        usual = self._group.size
+        if usual is None and self._sizes:
+            usual = max(self._sizes, key=lambda size: len(self._sizes[size]))
+        for size, names in self._sizes.items():
+            if size != usual and not (self._group.size is None and self._group.any_size):
+                for name in names:
+                    self._say(
+                        name,
+                        "an image has another size than the others",
+                        f"{size[0]} x {size[1]}, expected {usual and usual[0]} x "
+                        f"{usual and usual[1]} pixels",
+                    )
+        by_spec: dict[object, list[Imagery]] = {}
+        for imagery in self._kept:
+            by_spec.setdefault(imagery.spec, []).append(imagery)
+        for batch in by_spec.values():
+            self._signature(batch)
+
+    def _signature(self, images: Sequence[Imagery]) -> None:
+        batch = Imagery(
+            torch.cat([image.pixels for image in images]),
+            images[0].spec,
+            torch.cat([image.valid for image in images]),
+        )
+        try:
+            check_signature(batch)
+        except PixelError as error:
+            self._find(f"{self._group.name}, {len(images)} images", error)
+
+    def _find(self, name: str, error: EofmError) -> None:
+        found = "; ".join(str(p) for p in (error.found, error.where) if p is not None)
+        self._say(name, error.problem, found)
+
+    def _say(self, name: str, problem: str, found: str) -> None:
+        self.findings.append(Finding(problem, f"{self._group.prefix}{name}", found))
+
+
+def _is_blank(native: NativeImagery) -> bool:
+    return all(bool((plane == plane.flatten()[0]).all()) for plane in native.planes.values())
+
+
+def _checksum(native: NativeImagery) -> int:
+    total = 0
+    for gsd in sorted(native.planes):
+        total = zlib.crc32(np.ascontiguousarray(native.planes[gsd].numpy()).data, total)
+    return total
+
+
+# -------------------------------------------------------------------------------- stores
+
+
+def _check_store(path: Path, config: CheckConfig) -> CheckReport:
+    """Check files, checksums, identifiers, signature and labels of a packed store."""
+    kind = "packed store"
+    try:
+        store = Store(path)
+    except StoreError as error:
+        found = Finding(error.problem, str(error.where or path), str(error.found))
+        return CheckReport(path.as_posix(), kind, {}, 0, (found,), as_json=config.json)
+    rows = spread(len(store), config.limit)
+    findings = [
+        Finding("an identifier is there more than once", name, f"{count} rows")
+        for name, count in Counter(store.ids.tolist()).items()
+        if count > 1
+    ]
+    findings += [
+        Finding("an image has changed since it was written", str(store.ids[i]), f"row {i}")
+        for i in store.changed(rows)
+    ]
+    findings += _store_signature(store)
+    labels = store.labels(range(len(store)))
+    counts = labels.multi_hot.sum(dim=0).int().tolist()
+    card = store.card
+    notes = [f"{card.spec.sensor}, {' '.join(card.spec.bands)}, unit {card.spec.unit}"]
+    if card.quarantined:
+        notes.append(f"{len(card.quarantined)} images could not be read when it was packed")
+    if len(rows) < len(store):
+        notes.append(f"{len(store) - len(rows)} images were counted only; --limit 0 reads all")
+    return CheckReport(
+        path.as_posix(),
+        kind,
+        {"images": len(store), "places": len(set(store.locations.tolist()))},
+        len(rows),
+        tuple(findings),
+        int(labels.known.sum()),
+        dict(zip(store.classes, counts, strict=True)),
+        tuple(notes),
+        config.json,
+    )
+
+
+def _store_signature(store: Store) -> list[Finding]:
+    rows = spread(len(store), _CANARIES)
+    try:
+        check_signature(to_grid(store.images(rows)))
+    except PixelError as error:
+        return [Finding(error.problem, f"{len(rows)} images", str(error.found))]
+    return []

@@ -1,0 +1,1 @@
+"""`eofm labels`: multi-labels from land-cover maps of any size, for windows or for scenes."""

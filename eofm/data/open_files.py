@@ -1,0 +1,26 @@
+"""How many files may be open at once: a store of a million images has more than a shell allows."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+if sys.platform != "win32":
+    import resource
+
+_OTHERS: Final = 256  # what the rest of the process may need
+
+
+def allow_open_files(count: int) -> None:
+    """Raise the soft limit of open files so far that `count` more fit, if the hard one allows it.
+
+    The soft limit is often 1024, for the sake of programs that still use `select`. A memory map
+    keeps its file open too.
+    """
+    if sys.platform != "win32":
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = count + _OTHERS
+        if hard != resource.RLIM_INFINITY:
+            wanted = min(wanted, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

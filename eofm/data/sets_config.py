@@ -1,0 +1,123 @@
+"""Settings of the verbs for known data sets. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from eofm.data.config import SensorName, UnitName
+from eofm.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class PackBigEarthNetConfig:
+    """Pack the patches of BigEarthNet v1 or v2, with official labels and splits.
+
+    Args:
+        root: The folder that holds BigEarthNet-v1.0 and BigEarthNet-S1-v1.0, or BigEarthNet-S2 and
+            BigEarthNet-S1.
+        out: Folder of the packed store. An interrupted run goes on where it stopped.
+        sensor: Which half of the pairs.
+        metadata: Folder of the official lists (train.csv and so on, or metadata.parquet). Without
+            it they are looked for in root, root/splits and root/metadata.
+        classes: 19, or the 43 of version 1.
+        split: Which split, or all; the store says of every patch in which one it is.
+        excluded: Keep patches under snow, cloud or cloud shadow, which the authors leave out.
+        require: With `all`, every patch that the lists name must be there and whole. With
+            `readable`, those that are not there are counted, and those that cannot be read are
+            passed over and listed in the store with the reason.
+        workers: How many processes read and write. Their number changes no byte of the store.
+    """
+
+    root: str
+    out: str
+    sensor: Literal["s2-l2a", "s1-grd"] = "s2-l2a"
+    metadata: str | None = None
+    classes: Literal[19, 43] = 19
+    split: Literal["train", "val", "test", "all"] = "all"
+    excluded: bool = False
+    require: Literal["readable", "all"] = "readable"
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        _check_workers(self.workers)
+
+
+@dataclass(frozen=True)
+class PackEurosatConfig:
+    """Pack the tiles of EuroSAT MS, with their class and split.
+
+    Args:
+        root: Folder of the class folders, or of train and test with these inside.
+        out: Folder of the packed store. An interrupted run goes on where it stopped.
+        rule: How tiles are divided; without it, as the folders are, else by longitude.
+        split: Which split, or all; the store says of every tile in which one it is.
+        require: With `all`, every tile must be readable; else those that are not are passed over
+            and listed in the store with the reason.
+        workers: How many processes read and write. Their number changes no byte of the store.
+    """
+
+    root: str
+    out: str
+    rule: Literal["spatial", "stratified", "given"] | None = None
+    split: Literal["train", "val", "test", "all"] = "all"
+    require: Literal["readable", "all"] = "readable"
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        _check_workers(self.workers)
+
+
+def _check_workers(workers: int) -> None:
+    if workers < 1:
+        raise ConfigError("at least one worker is needed", found=workers)
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """Look at a data set or a packed store, and say what is wrong with it.
+
+    Args:
+        path: A packed store, or a folder in the layout of SSL4EO-S12, BigEarthNet, EuroSAT,
+            TerraMesh or S2-100K; for other folders of GeoTIFFs, state sensor and unit.
+        sensor: Sensor and product level of a folder of GeoTIFFs.
+        unit: Unit of the values of a folder of GeoTIFFs.
+        metadata: Folder of the official lists of BigEarthNet, where it is not below `path`.
+        labels: The file of SSL4EO-S12-ML, to be held against the scenes.
+        limit: How many images to look into, spread evenly; 0 means all. All are counted.
+        json: Print the report as JSON.
+    """
+
+    path: str = field(metadata={"positional": True})
+    sensor: SensorName | None = None
+    unit: UnitName | None = None
+    metadata: str | None = None
+    labels: str | None = None
+    limit: int = 1000
+    json: bool = field(default=False, metadata={"flag": True})
+
+    def __post_init__(self) -> None:
+        if self.limit < 0:
+            raise ConfigError("limit must not be negative", found=self.limit)
+        if (self.sensor is None) != (self.unit is None):
+            raise ConfigError(
+                "sensor and unit of a folder of GeoTIFFs belong together",
+                found=f"sensor={self.sensor}, unit={self.unit}",
+            )
+
+
+@dataclass(frozen=True)
+class CardConfig:
+    """Write a data card of a packed store.
+
+    Args:
+        path: The store.
+        out: The file to write; without it, the card is printed.
+        name: What the data set is called; without it, the name of the folder.
+        licence: Licence of the images, for the card.
+    """
+
+    path: str = field(metadata={"positional": True})
+    out: str | None = None
+    name: str | None = None
+    licence: str | None = None

@@ -1,0 +1,132 @@
+"""Kept features: whole or not at all, and found only under what they depend on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from eofm.bench import cache as module
+from eofm.bench.cache import FeatureCache, Key, code_sha256
+from eofm.errors import DataError
+
+KEY = Key({"weights": "a", "data": "b"})
+FEATURES = torch.arange(6, dtype=torch.float32).view(3, 2)
+
+
+def test_what_was_kept_is_found(tmp_path: Path) -> None:
+    """Bit for bit, by memory map; nothing half-written is left beside it."""
+    cache = FeatureCache(tmp_path)
+
+    assert cache.load(KEY, 3) is None
+    cache.store(KEY, FEATURES, {"model": "mine"})
+    found = cache.load(KEY, 3)
+
+    assert found is not None
+    assert torch.equal(FEATURES, found)
+    assert [KEY.sha256] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_writing_to_what_was_found_does_not_reach_the_file(tmp_path: Path) -> None:
+    """A probe that scales in place spoils nobody else's features."""
+    cache = FeatureCache(tmp_path)
+    cache.store(KEY, FEATURES, {})
+
+    found = cache.load(KEY, 3)
+    assert found is not None
+    found.zero_()
+
+    again = cache.load(KEY, 3)
+    assert again is not None
+    assert torch.equal(FEATURES, again)
+
+
+def test_another_key_finds_nothing(tmp_path: Path) -> None:
+    """Other weights, other features."""
+    cache = FeatureCache(tmp_path)
+    cache.store(KEY, FEATURES, {})
+
+    assert cache.load(Key({"weights": "c", "data": "b"}), 3) is None
+
+
+def damage(folder: Path, how: str) -> None:
+    """Spoil an entry."""
+    features, meta = folder / "features.npy", folder / "meta.json"
+    if how == "one bit":
+        content = bytearray(features.read_bytes())
+        content[-1] ^= 1
+        features.write_bytes(content)
+    elif how == "cut":
+        features.write_bytes(features.read_bytes()[:-3])
+    elif how == "foreign":
+        about = json.loads(meta.read_text())
+        meta.write_text(json.dumps({**about, "key": {"weights": "z"}}))
+    elif how == "half":
+        meta.write_text(meta.read_text()[:20])
+    else:
+        (folder / how).unlink()
+
+
+@pytest.mark.parametrize("how", ["one bit", "cut", "foreign", "half", "meta.json", "features.npy"])
+def test_a_damaged_entry_is_not_used_and_said(
+    tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One flipped bit is enough; the line names the folder, and a new entry replaces it."""
+    cache = FeatureCache(tmp_path)
+    cache.store(KEY, FEATURES, {})
+    damage(tmp_path / KEY.sha256, how)
+
+    assert cache.load(KEY, 3) is None
+    said = capsys.readouterr().err
+    assert "computed again" in said
+    assert KEY.sha256 in said
+    cache.store(KEY, FEATURES, {})
+    assert cache.load(KEY, 3) is not None
+    assert "" == capsys.readouterr().err
+
+
+def test_other_rows_or_types_are_not_used(tmp_path: Path) -> None:
+    """Features of four images are not those of three."""
+    cache = FeatureCache(tmp_path)
+    cache.store(KEY, FEATURES, {})
+
+    assert cache.load(KEY, 4) is None
+    np.save(tmp_path / "x.npy", FEATURES.double().numpy())
+    cache.store(KEY, FEATURES.double(), {})
+    assert cache.load(KEY, 3) is None
+
+
+def test_without_a_folder_nothing_is_kept() -> None:
+    """`--cache ''` computes anew."""
+    cache = FeatureCache(None)
+    cache.store(KEY, FEATURES, {})
+
+    assert cache.load(KEY, 3) is None
+
+
+def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    """A file where the folder should be: the error names it and the way out."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(DataError, match="cannot be kept") as caught:
+        FeatureCache(tmp_path / "file").store(KEY, FEATURES, {})
+
+    assert "--cache" in str(caught.value)
+
+
+def test_code_is_part_of_the_key_but_comments_are_not(tmp_path: Path) -> None:
+    """A changed constant makes stale features; a reworded docstring does not."""
+    file = tmp_path / "code.py"
+
+    def sha(text: str) -> str:
+        file.write_text(text)
+        module._code_sha256.cache_clear()
+        return code_sha256(str(file))
+
+    plain = sha('def f():\n    """One."""\n    return 1\n')
+
+    assert plain == sha('def f():\n    """Two."""\n\n    return 1  # why\n')
+    assert plain != sha('def f():\n    """One."""\n    return 2\n')
