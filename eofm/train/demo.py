@@ -25,7 +25,7 @@ def demo_store(config: DataConfig) -> Store:
         StoreError: If the store cannot be written or read.
     """
     from eofm.data.config import PackSsl4eoConfig
-    from eofm.data.ssl4eo import pack_ssl4eo
+    from eofm.data.ssl4eo_pack import pack_ssl4eo
     from eofm.data.world import write_world
     from eofm.data.world_config import WorldConfig
 

@@ -1,10 +1,9 @@
-"""A checkpoint becomes an encoder: weights.safetensors + card.json."""
+"""What holds an encoder becomes a folder: a checkpoint, an earlier export, a published name."""
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,8 +13,12 @@ from eofm.errors import WeightsError
 from eofm.models.adapt import PositionRecipe
 from eofm.models.card import Card, library_versions
 from eofm.models.encoder import Encoder, build_trunk, save_encoder
+from eofm.models.export import Exported, export_encoder
+from eofm.models.load import load_weights
+from eofm.models.program import ProgramFormat, ProgramInput
 from eofm.models.state import load_strict
-from eofm.models.vit import ViT
+from eofm.models.trunk import Trunk
+from eofm.models.weights import WEIGHTS
 from eofm.recipe import Recipe
 from eofm.train.config import ExportConfig
 from eofm.train.module import CHECKPOINT_KEY
@@ -48,7 +51,7 @@ def make_card(facts: Mapping[str, Any], recipe: Recipe, source: str) -> Card:
     )
 
 
-def export_trunk(trunk: ViT, card: Card, directory: Path) -> Encoder:
+def export_trunk(trunk: Trunk, card: Card, directory: Path) -> Encoder:
     """Write a trunk with its card, and return it as an encoder of its own (a copy)."""
     copy = build_trunk(card)
     load_strict(
@@ -59,39 +62,42 @@ def export_trunk(trunk: ViT, card: Card, directory: Path) -> Encoder:
     return encoder
 
 
-@dataclass(frozen=True)
-class Exported:
-    """An encoder on disk."""
-
-    directory: Path
-    card: Card
-
-    def describe(self) -> str:
-        """Return one line: what is where."""
-        return f"wrote {self.directory}: {self.card.name}, {self.card.source}"
-
-
-def export_checkpoint(config: ExportConfig) -> Exported:
-    """Make an encoder of a checkpoint of `eofm pretrain`.
+def export_source(config: ExportConfig) -> Exported:
+    """Write what a checkpoint, an export or a published name holds, in the formats asked for.
 
     Raises:
-        WeightsError: If the file is missing, damaged, or no checkpoint of eofm.
+        WeightsError: If the source cannot be read, or the result not be written: see
+            `eofm.models.export.export_encoder`.
     """
-    path = Path(config.checkpoint)
+    if config.source.endswith(".ckpt"):
+        encoder = _from_checkpoint(Path(config.source), config.branch or "student")
+    else:
+        encoder = load_weights(config.source)
+    published = WEIGHTS.get(encoder.card.name.partition("@")[0])
+    return export_encoder(
+        encoder,
+        config.to,
+        [ProgramFormat(name) for name in config.programs],
+        takes=ProgramInput(config.takes),
+        # a published score belongs to the weights with their own recipe
+        scores=published.scores if published and published.recipe == encoder.recipe else (),
+    )
+
+
+def _from_checkpoint(path: Path, branch: str) -> Encoder:
     checkpoint = _load(path)
     saved = checkpoint[CHECKPOINT_KEY]
     recipe = Recipe.from_dict(saved["recipe"])
-    prefix = f"method.{config.branch}.trunk."
+    prefix = f"method.{branch}.trunk."
     state = {
         name.removeprefix(prefix): tensor
         for name, tensor in checkpoint["state_dict"].items()
         if name.startswith(prefix)
     }
-    source = f"{config.branch} after {saved['epoch']} epochs"
-    card = make_card(saved["card"], recipe, source)
+    card = make_card(saved["card"], recipe, f"{branch} after {saved['progress']}")
     trunk = build_trunk(card)
     load_strict(trunk, state, where=str(path))
-    return Exported(Path(config.to), save_encoder(Encoder(trunk, card), config.to))
+    return Encoder(trunk, card)
 
 
 def _load(path: Path) -> dict[str, Any]:

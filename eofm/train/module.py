@@ -14,19 +14,19 @@ import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
-from torch.optim import AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from eofm import softcon
 from eofm.errors import TrainingError
 from eofm.imagery import Imagery, Labels, NativeImagery
-from eofm.models.vit import ViT
+from eofm.models.trunk import Trunk
 from eofm.preprocess import Plan, Preprocess, to_grid
 from eofm.recipe import Recipe
 from eofm.train.augment import Views
 from eofm.train.config import PretrainConfig
 from eofm.train.recipe import shows_colour
-from eofm.train.schedule import cosine, parameter_groups
+from eofm.train.schedule import Pace, paces, parameter_groups, rate_over_steps
 
 # Under this key a checkpoint carries all that is needed to make an encoder of it.
 CHECKPOINT_KEY: Final = "eofm"
@@ -60,20 +60,26 @@ class PretrainModule(L.LightningModule):
         mean_similarity: Mean label similarity of the training scenes.
         card: Fields of the export's card that the checkpoint must carry.
         generator: Source of the heads' initial weights.
+        new_input: The input layer was not loaded as it stands in the weights: it learns at full
+            pace, whatever `optim.layer_decay`.
     """
 
     def __init__(
         self,
-        trunk: ViT,
+        trunk: Trunk,
         config: PretrainConfig,
         plan: Plan,
         recipe: Recipe,
         mean_similarity: float,
         card: Mapping[str, Any],
         generator: torch.Generator,
+        *,
+        new_input: bool = True,
     ) -> None:
         super().__init__()
         self.config = config
+        self.seasons = config.data.views != "crops"
+        self.new_input = new_input
         self.recipe = recipe
         self.card = dict(card)
         self.method = softcon.SoftCon(trunk, settings_of(config), generator, mean_similarity)
@@ -88,10 +94,24 @@ class PretrainModule(L.LightningModule):
         self.masks = torch.Generator().manual_seed(config.optim.seed)
 
     def two_views(self, native: NativeImagery) -> tuple[Imagery, Tensor, Tensor]:
-        """Return the normalised batch and two random views of it, (B, C, S, S) each."""
+        """Return the normalised batch and its two random views, (B, C, S, S) each.
+
+        Both are of the same B images; or, where the views are seasons, the batch holds 2B images,
+        and the first view is of the first half, the second of the second.
+        """
         with torch.no_grad():
             imagery = self.preprocess(to_grid(native))
-            return imagery, self.views(imagery.pixels), self.views(imagery.pixels)
+            first = second = imagery.pixels
+            if self.seasons:
+                first, second = imagery.pixels.chunk(2)
+            return imagery, self.views(first), self.views(second)
+
+    def _of_views(self, labels: Labels) -> Labels | tuple[Labels, Labels]:
+        """Return the labels of both views, or of each where they are seasons."""
+        if not self.seasons:
+            return labels
+        hot, known = labels.multi_hot.chunk(2), labels.known.chunk(2)
+        return Labels(hot[0], known[0]), Labels(hot[1], known[1])
 
     def training_step(self, batch: tuple[NativeImagery, Labels], batch_idx: int) -> Tensor:
         """Return the loss of one batch.
@@ -101,7 +121,7 @@ class PretrainModule(L.LightningModule):
         """
         native, labels = batch
         _, first, second = self.two_views(native)
-        output = self.method((first, second), labels, self.masks)
+        output = self.method((first, second), self._of_views(labels), self.masks)
         if not torch.isfinite(output.loss):
             raise TrainingError(
                 "the loss is not finite",
@@ -144,19 +164,36 @@ class PretrainModule(L.LightningModule):
         softcon.update_teacher(self.method.teacher, self.method.student, momentum)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning's own type is a union of nine)
-        """Return AdamW with a cosine schedule per step."""
+        """Return the optimiser with a cosine schedule per step, and each layer at its own pace."""
         optim = self.config.optim
-        rate = optim.lr * optim.batch / 256
         total = int(self.trainer.estimated_stepping_batches)
+        groups = parameter_groups(
+            self.method.named_parameters(),
+            optim.weight_decay,
+            optim.lr * optim.batch / 256,
+            self._paces(),
+        )
+        optimizer: Optimizer
+        if optim.optimizer == "sgd":
+            optimizer = SGD(groups, momentum=0.9, fused=True)
+        else:
+            optimizer = AdamW(groups, betas=(0.9, 0.999), fused=True)
+        frozen = total // optim.epochs * optim.freeze_epochs
         warmup = round(optim.warmup * total)
-        groups = parameter_groups(self.method.named_parameters(), optim.weight_decay)
-        optimizer = AdamW(groups, lr=rate, betas=(0.9, 0.999), fused=True)
-        # the schedule is counted from 1: a first step at rate 0 would be lost
-        schedule = LambdaLR(optimizer, lambda step: cosine(step + 1, total + 1, warmup, 1.0))
+        rates = [rate_over_steps(total, warmup, frozen if g["waits"] else 0) for g in groups]
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, rates), "interval": "step"},
         }
+
+    def _paces(self) -> dict[str, Pace]:
+        """Return the pace of the student's trunk by parameter name; the heads have no other."""
+        trunk: Trunk = self.method.student.trunk  # type: ignore[assignment]
+        optim = self.config.optim
+        made = paces(
+            trunk, optim.layer_decay, freeze=optim.freeze_epochs > 0, new_input=self.new_input
+        )
+        return {f"student.trunk.{name}": pace for name, pace in made.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put recipe, card, settings and the state of every random source into the checkpoint."""
@@ -166,10 +203,18 @@ class PretrainModule(L.LightningModule):
             "positions": self.config.model.position,
             "card": self.card,
             "config": _plain(asdict(self.config)),
-            "epoch": int(self.current_epoch) + 1,
+            "progress": self._progress(),
             "masks": self.masks.get_state(),
             "torch": torch.get_rng_state(),
         }
+
+    def _progress(self) -> str:
+        """Say how far training is, in the words of an export's card."""
+        loop = self.trainer.fit_loop
+        if self.trainer.is_last_batch:
+            return f"{self.current_epoch + 1} epochs"
+        steps = f"{loop.batch_idx + 1} of {self.trainer.num_training_batches} steps"
+        return f"{self.current_epoch} epochs and {steps} of the next"
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the random numbers where the checkpoint left them."""

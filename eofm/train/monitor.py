@@ -7,6 +7,7 @@ of held-out locations, through the same `Encoder.embed` that users call.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -18,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eofm.data.durable import replacing
 from eofm.data.pack import Store
 from eofm.models.encoder import Encoder
 from eofm.progress import LINE_EVERY_S
-from eofm.train.datamodule import walk
+from eofm.train.datamodule import StoreDataModule, walk
 
 
 def embed_rows(encoder: Encoder, store: Store, rows: Sequence[int]) -> Tensor:
@@ -75,7 +77,16 @@ class MetricsFile(L.Callback):
                     kept.append(line + "\n")
             except ValueError:
                 continue
-        self.path.write_text("".join(kept), encoding="utf-8")
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(kept), encoding="utf-8")
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, object]
+    ) -> None:
+        """Make the lines safe: a checkpoint must not know of steps that the file has lost."""
+        if self.path.is_file():
+            with self.path.open("a", encoding="utf-8") as file:
+                os.fsync(file.fileno())
 
     def on_train_batch_end(
         self,
@@ -98,12 +109,14 @@ class LogLines(L.Callback):
     def __init__(self) -> None:
         self._start = self._due = 0.0
         self._first = 0
+        self._waited = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
         self._start = time.monotonic()
         self._due = self._start
         self._first = trainer.global_step
+        self._waited = _waited(trainer)
 
     def on_train_batch_end(
         self,
@@ -120,13 +133,21 @@ class LogLines(L.Callback):
             return
         self._due = now + LINE_EVERY_S
         seconds = (now - self._start) / max(done - self._first, 1)
+        idle = (_waited(trainer) - self._waited) / max(now - self._start, 1e-9)
         size = len(batch[1])  # type: ignore[arg-type]
         loss = float(trainer.callback_metrics.get("loss", torch.tensor(float("nan"))))
         line = (
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, step {done}/{total}, "
-            f"loss {loss:.3f}, {size / seconds:.0f} scenes/s, {(total - done) * seconds:.0f} s left"
+            f"loss {loss:.3f}, {size / seconds:.0f} scenes/s, {idle:.0%} waiting for data, "
+            f"{(total - done) * seconds:.0f} s left"
         )
         print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _waited(trainer: L.Trainer) -> float:
+    """Return the seconds that training has waited for batches."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    return data.waited if isinstance(data, StoreDataModule) else 0.0
 
 
 def dominant_class(fractions: np.ndarray) -> np.ndarray:

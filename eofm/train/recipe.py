@@ -9,6 +9,7 @@ import torch
 
 from eofm.data.pack import Store
 from eofm.errors import ConfigError
+from eofm.models.build import default_pooling
 from eofm.preprocess import Plan, convert_unit, plan
 from eofm.recipe import AcceptSize, Pooling, Recipe
 from eofm.sensors import DEFAULT_STATISTICS, STATISTICS, Statistics
@@ -32,6 +33,7 @@ def make_recipe(store: Store, rows: Sequence[int], config: ModelConfig) -> Recip
 
     Raises:
         SpecError: If published statistics lack one of the store's bands.
+        WeightsError: If no architecture has the name in `config`.
     """
     spec = store.spec
     if config.statistics == "published":
@@ -50,8 +52,14 @@ def make_recipe(store: Store, rows: Sequence[int], config: ModelConfig) -> Recip
         unit=stats.unit,
         size=(config.size, config.size),
         normalization=norm,
-        pooling=Pooling(config.pooling),
+        pooling=_pooling(config),
     )
+
+
+def _pooling(config: ModelConfig) -> Pooling:
+    if config.pooling == "auto":
+        return default_pooling(config.architecture)
+    return Pooling(config.pooling)
 
 
 def measure(store: Store, rows: Sequence[int]) -> Statistics:

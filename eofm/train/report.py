@@ -12,17 +12,19 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from eofm.data.epochs import held_out
 from eofm.data.pack import Store
 from eofm.errors import LabelError
 from eofm.figures import composite_of, to_rgb
 from eofm.imagery import Imagery
 from eofm.metrics import average_precision
 from eofm.models.encoder import Encoder
-from eofm.probe import Distance, Labelled, Scaling, knn_probe, linear_probe
+from eofm.nearest import Distance, knn_probe
+from eofm.probe import Labelled, Scaling, linear_probe
 from eofm.softcon import keep_tokens
 from eofm.train import figures
 from eofm.train.config import PretrainConfig
-from eofm.train.datamodule import StoreDataModule, held_out
+from eofm.train.datamodule import StoreDataModule
 from eofm.train.folder import RunFolder
 from eofm.train.module import PretrainModule
 from eofm.train.monitor import ProbeScore, dominant_class, embed_rows
@@ -248,12 +250,13 @@ def _draw(
 
 
 def _sheet(store: Store, data: StoreDataModule, module: PretrainModule, made_up: str) -> Figure:
-    """Draw a few training scenes as the two networks see them."""
-    rows = np.linspace(0, len(data.train_rows) - 1, SHEET_ROWS).astype(int)
-    rows = data.train_rows[np.unique(rows)]
+    """Draw a few training scenes, or places in two seasons, as the two networks see them."""
+    items = data.batches().pool.items(0, data.seed)
+    items = items[np.unique(np.linspace(0, len(items) - 1, SHEET_ROWS).astype(int))]
+    rows, seasons = items[:, 0], items.T.ravel()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        imagery, first, second = module.two_views(store.images(rows.tolist()))
+        imagery, first, second = module.two_views(store.images(seasons.tolist()))
     trunk = module.method.student.trunk
     ratio, masks = module.config.method.mask_ratio, torch.Generator().manual_seed(0)
     keep = keep_tokens(len(rows), trunk.tokens, ratio, masks)
@@ -267,19 +270,19 @@ def _sheet(store: Store, data: StoreDataModule, module: PretrainModule, made_up:
 
     full = torch.ones(len(rows), *first.shape[2:], dtype=torch.bool)
     one, two = pictures(first, full), pictures(second, full)
-    patch = first.shape[2] // trunk.grid[0]  # type: ignore[attr-defined]
-    seen = [
-        figures.draw_mask(image, None if keep is None else keep[i], patch)
-        for i, image in enumerate(one)
-    ]
+    scenes = pictures(imagery.pixels, imagery.valid)
+    columns = {"scene, normalised": scenes[: len(rows)]}
+    if len(seasons) > len(rows):
+        columns["another season of the place"] = scenes[len(rows) :]
+    columns["view 1"] = one
+    if keep is not None:
+        patch = first.shape[2] // trunk.grid[0]  # type: ignore[attr-defined]
+        columns[f"view 1 as the student sees it ({ratio:.0%} dropped)"] = [
+            figures.draw_mask(image, kept, patch) for image, kept in zip(one, keep, strict=True)
+        ]
     composite = composite_of(store.spec.sensor)
     return figures.view_sheet(
-        {
-            "scene, normalised": pictures(imagery.pixels, imagery.valid),
-            "view 1": one,
-            f"view 1 as the student sees it ({ratio:.0%} dropped)": seen,
-            "view 2, whole, for the teacher": two,
-        },
+        {**columns, "view 2, whole, for the teacher": two},
         [_caption(store, int(row)) for row in rows],
         f"{made_up.capitalize()}{store.spec.sensor}: {composite.caption}",
     )

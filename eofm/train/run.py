@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from eofm.data.pack import Store
 from eofm.errors import ConfigError
 from eofm.models.adapt import InputInit, PositionRecipe
 from eofm.models.encoder import Encoder, load_encoder
-from eofm.models.start import start_from
+from eofm.models.start import Origin, start_from
+from eofm.models.trunk import Trunk
 from eofm.recipe import Recipe
 from eofm.softcon import mean_label_similarity
+from eofm.train.checkpoints import Checkpoints, WholeFiles
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.demo import demo_store
@@ -48,6 +52,7 @@ def pretrain(config: PretrainConfig) -> Report:
         StoreError: If the store is half written or damaged.
         WeightsError: If the weights to start from do not fit.
         TrainingError: If there is too little data, or the loss is not finite.
+        SystemExit: With status 143, if the process got SIGTERM: the run can be resumed.
     """
     started = time.monotonic()
     precision, accelerator = choose_device(config)
@@ -56,7 +61,9 @@ def pretrain(config: PretrainConfig) -> Report:
         torch.set_num_threads(config.run.threads)
     store = Store(config.data.store) if config.data.store else demo_store(config.data)
     L.seed_everything(config.optim.seed, verbose=False)
-    data = StoreDataModule(store, config.data, config.optim.batch, config.optim.seed)
+    data = StoreDataModule(
+        store, config.data, config.optim.batch, config.optim.seed, readers=config.run.readers
+    )
     recipe = make_recipe(store, data.train_rows.tolist(), config.model)
     module, origin = _module(config, store, data, recipe)
     if not config.run.resume:
@@ -65,7 +72,8 @@ def pretrain(config: PretrainConfig) -> Report:
         facts = json.dumps(environment(accelerator), indent=2) + "\n"
         folder.write("environment.json", facts)
         folder.write("plan.txt", module.preprocess.plan.describe() + "\n")
-        init = make_card(module.card, recipe, f"initialisation: {origin}")
+        folder.write("weights.txt", origin.describe() + "\n")
+        init = make_card(module.card, recipe, f"initialisation: {origin.line}")
         export_trunk(module.method.student.trunk, init, folder.export / "init")  # type: ignore[arg-type]
     _say(_opening(store, data, module, origin))
     seconds = _fit(module, data, folder, config, precision, accelerator)
@@ -109,7 +117,7 @@ def _cpu_has_bf16() -> bool:
 
 def _module(
     config: PretrainConfig, store: Store, data: StoreDataModule, recipe: Recipe
-) -> tuple[PretrainModule, str]:
+) -> tuple[PretrainModule, Origin]:
     generator = torch.Generator().manual_seed(config.optim.seed)
     trunk, origin = start_from(
         config.model.weights,
@@ -119,41 +127,61 @@ def _module(
         input_init=InputInit(config.model.input_init),
         positions=PositionRecipe(config.model.position),
     )
+    _check_mask(config, trunk)
     settings = settings_of(config)
     mean = 0.5
     if settings.soft_weight > 0:
         mean = mean_label_similarity(store.labels(data.train_rows.tolist()), settings.similarity)
     plan = training_plan(store.spec, recipe)
     card = _card_facts(config, store, data)
-    return PretrainModule(trunk, config, plan, recipe, mean, card, generator), origin
+    made = PretrainModule(
+        trunk, config, plan, recipe, mean, card, generator, new_input=origin.new_input
+    )
+    return made, origin
+
+
+def _check_mask(config: PretrainConfig, trunk: Trunk) -> None:
+    if config.method.mask_ratio > 0 and not trunk.drops_tokens:
+        raise ConfigError(
+            f"{config.model.architecture} has no tokens to drop, and masking of pixels is not "
+            "built",
+            found=f"mask ratio {config.method.mask_ratio:g}",
+            expected="0",
+            where="method.mask_ratio",
+            remedy="add --method.mask_ratio 0",
+        )
 
 
 def _card_facts(config: PretrainConfig, store: Store, data: StoreDataModule) -> dict[str, Any]:
-    made_up = " (synthetic, not observed)" if store.synthetic else ""
+    synthetic = store.synthetic or (data.replay is not None and data.replay.synthetic)
+    made_up = " (synthetic, not observed)" if synthetic else ""
+    again = ""
+    if data.replay is not None:
+        again = f"; {config.data.replay_share:.0%} of each batch from {data.replay.path.name}"
     return {
         "name": Path(config.run.out or "eofm").name,
         "architecture": config.model.architecture,
         "positions": config.model.position,
         "objective": OBJECTIVE,
-        "training_data": f"packed store {store.path.name}{made_up}, {store.spec.sensor}",
+        "training_data": f"packed store {store.path.name}{made_up}, {store.spec.sensor}{again}",
         "counts": {
             "scenes": len(store),
             "train": len(data.train_rows),
             "held_out": len(data.test_rows),
         },
-        "synthetic": store.synthetic,
+        "synthetic": synthetic,
         "licence": LICENCE,
         "config_hash": config_hash(config),
     }
 
 
-def _opening(store: Store, data: StoreDataModule, module: PretrainModule, origin: str) -> str:
+def _opening(store: Store, data: StoreDataModule, module: PretrainModule, origin: Origin) -> str:
     size = sum(p.numel() for p in module.method.student.trunk.parameters())  # type: ignore[attr-defined]
     kind = "SYNTHETIC scenes" if store.synthetic else "scenes"
     return (
         f"{len(data.train_rows)} {kind} to train on, {len(data.test_rows)} labelled ones held out "
         f"(whole locations), {store.spec.sensor}, {len(store.spec.bands)} bands\n"
-        f"{module.config.model.architecture}, {size / 1e6:.1f} M parameters, from {origin}"
+        f"{module.config.model.architecture}, {size / 1e6:.1f} M parameters, from {origin.line}"
     )
 
 
@@ -166,10 +194,11 @@ def _fit(
     accelerator: str,
 ) -> float:
     """Train; return the seconds it took."""
-    checkpoints = ModelCheckpoint(
-        dirpath=folder.checkpoint.parent, filename="last", save_top_k=1, every_n_epochs=1,
-        enable_version_counter=False,
-    )  # fmt: skip
+    checkpoints = Checkpoints(
+        folder.checkpoint,
+        steps=config.run.checkpoint_steps,
+        minutes=config.run.checkpoint_minutes,
+    )
     progress: Callback = RichProgressBar() if sys.stderr.isatty() else LogLines()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     trainer = L.Trainer(
@@ -179,7 +208,8 @@ def _fit(
         precision=precision,  # type: ignore[arg-type]
         gradient_clip_val=config.optim.clip,
         logger=False,
-        callbacks=[checkpoints, MetricsFile(folder.metrics), progress],
+        callbacks=[MetricsFile(folder.metrics), progress, checkpoints],
+        plugins=[WholeFiles()],
         enable_progress_bar=isinstance(progress, RichProgressBar),
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -188,14 +218,25 @@ def _fit(
     last = folder.checkpoint if config.run.resume and folder.checkpoint.is_file() else None
     began = time.monotonic()
     with warnings.catch_warnings():
-        # reading a batch from the map takes less than handing it over from another process
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty")
         # lightning 2.6 asks torch 2.15 for a leaf the old way
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-        trainer.fit(module, datamodule=data, ckpt_path=None if last is None else str(last))
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=None if last is None else str(last))
+        except SIGTERMException:  # a checkpoint has been saved
+            _stop(trainer, folder)
+    if trainer.received_sigterm:  # in the very last step
+        _stop(trainer, folder)
     module.to("cpu")
     return time.monotonic() - began
+
+
+def _stop(trainer: L.Trainer, folder: RunFolder) -> NoReturn:
+    """End the process as SIGTERM asks, and say how to go on."""
+    _say(
+        f"stopped by SIGTERM after step {trainer.global_step}; the same run goes on with\n"
+        f"    eofm pretrain --run.out {folder.path} --run.resume true"
+    )
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def _export(

@@ -25,7 +25,7 @@ from eofm.train.export import export_source
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
 
-STEPS = 12
+STEPS = 8
 LONG_S = 120
 
 
@@ -63,10 +63,10 @@ def assert_same_run(one: PretrainConfig, other: PretrainConfig) -> None:
 
 @pytest.fixture
 def short(config: PretrainConfig, tmp_path: Path) -> PretrainConfig:
-    """Three epochs of four steps, a checkpoint after every third, one thread."""
+    """Two epochs of four steps, a checkpoint after every third, one thread."""
     return with_groups(
         config,
-        optim={"batch": 4, "epochs": 3},
+        optim={"batch": 4, "epochs": 2},
         run={"checkpoint_steps": 3, "checkpoint_minutes": 0.0, "threads": 1},
     )
 
@@ -127,12 +127,11 @@ def test_killed_at_random_steps(
             data={
                 "views": "seasons", "balance": "rarity", "replay": str(old), "replay_share": 0.5
             },
-            optim={"epochs": 3},
         )  # fmt: skip
     whole = with_groups(short, run={"out": str(tmp_path / "whole")})
     finish(whole)
     total = len(lines_of(whole))
-    assert {"plain": STEPS, "all": STEPS}[options] == total
+    assert total == STEPS
 
     killed = 0
     for steps in sorted(rng.choice(np.arange(1, total + 1), 3, replace=False).tolist()):
@@ -213,9 +212,9 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(
 @pytest.mark.parametrize(
     ("chosen", "expected"),
     [
-        ({"checkpoint_steps": 0, "checkpoint_minutes": 0.0}, [4, 8, 12]),
-        ({"checkpoint_steps": 3, "checkpoint_minutes": 0.0}, [3, 4, 6, 8, 9, 12]),
-        ({"checkpoint_steps": 0, "checkpoint_minutes": 1e-9}, list(range(1, 13))),
+        ({"checkpoint_steps": 0, "checkpoint_minutes": 0.0}, [4, 8]),
+        ({"checkpoint_steps": 3, "checkpoint_minutes": 0.0}, [3, 4, 6, 8]),
+        ({"checkpoint_steps": 0, "checkpoint_minutes": 1e-9}, list(range(1, 9))),
     ],
 )
 def test_checkpoints_come_when_they_should(
@@ -227,7 +226,9 @@ def test_checkpoints_come_when_they_should(
     """At the end of epochs, after so many steps, after so many minutes; once for each step."""
     steps = []
     monkeypatch.setattr(
-        WholeFiles, "save_checkpoint", lambda _, saved, path, o=None: steps.append(saved)
+        WholeFiles,
+        "save_checkpoint",
+        lambda _, saved, path, storage_options=None: steps.append(saved),
     )
     pretrain(with_groups(short, run=chosen))
 
