@@ -3,7 +3,8 @@
 A map is counted as symbols, one byte per pixel. For each symbol a window is compared with it and
 the equal pixels are counted, both by vector instructions; the window is done as soon as all of its
 pixels are. Symbols are tried in the order of the window before, in which most are the same:
-benchmarks/results/speed_labels.md has it beside `np.unique` per window.
+benchmarks/results/speed_labels.md has it beside `np.unique` per window. Large maps are counted by
+a compiled loop where there is one (compiled.py); counts are the same.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from eofm.data.labels.compiled import Kernel, Symbols, choose
 from eofm.data.schemes import Scheme
 
-Symbols = NDArray[np.uint8]
-
 _PANEL_BYTES: Final = 1024**2
+# Windows that overlap share cells, as long as a window has at most so many by so many.
+_CELLS: Final = 4
 _UNKNOWN: Final = 255  # the symbol of what a scheme does not know, where symbols are not codes
 
 
@@ -71,7 +73,7 @@ class Legend:
         return self.table[np.where((codes < 0) | (codes > outside), outside, codes)]
 
     def merge(self, per_symbol: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return counts per symbol (N, S) as counts per column (N, K + 2)."""
+        """Return counts per symbol (..., S) as counts per column (..., K + 2)."""
         membership = self.columns[:, None] == np.arange(self.width)
         merged: NDArray[np.int64] = per_symbol @ membership.astype(np.int64)
         return merged
@@ -85,17 +87,19 @@ class WindowCounter:
     Args:
         window: Side of the windows.
         legend: Which symbols there are.
+        kernel: The compiled loop, if it is to be used.
     """
 
-    def __init__(self, window: int, legend: Legend) -> None:
+    def __init__(self, window: int, legend: Legend, kernel: Kernel | None = None) -> None:
         self.window, self.legend = window, legend
-        self._symbols = [np.uint8(symbol) for symbol in legend.symbols]
-        self._order = list(range(len(self._symbols)))
-        self._square = np.empty((window, window), np.uint8)
-        self._flat = self._square.reshape(-1)
-        self._equal = np.empty(window * window, np.bool_)
-        # walking down the columns of a large map is slow: a panel of it is copied to the cache
-        self._panel = np.empty((window, max(window, _PANEL_BYTES // window)), np.uint8)
+        self._symbols = np.array(legend.symbols, np.uint8)
+        self._order = np.arange(len(self._symbols))
+        self._kernel = kernel
+        if kernel is None:
+            self._flat = np.empty(window * window, np.uint8)
+            self._equal = np.empty(window * window, np.bool_)
+            # walking down the columns of a large map is slow: a panel of it is copied to the cache
+            self._panel = np.empty((window, max(window, _PANEL_BYTES // window)), np.uint8)
 
     def count(self, lines: Symbols, lefts: Sequence[int]) -> NDArray[np.int64]:
         """Return the pixels of each class, of nodata and of cloud, (N, K + 2).
@@ -107,40 +111,117 @@ class WindowCounter:
             lefts: First columns of the windows, ascending.
         """
         counts = np.zeros((len(lefts), len(self._symbols)), np.int64)
+        self.add(counts, lines, lefts)
+        return self.legend.merge(counts)
+
+    def add(self, counts: NDArray[np.int64], lines: Symbols, lefts: Sequence[int]) -> None:
+        """Add the pixels of each symbol.
+
+        Args:
+            counts: What to add to, (N, S).
+            lines: Some lines of the windows, (at most window, width).
+            lefts: First columns of the windows, ascending; parts beyond the lines are left out.
+        """
+        if self._kernel is not None:
+            columns = np.array(lefts, np.int64)
+            whole = np.ascontiguousarray(lines)
+            self._kernel(whole, columns, self.window, self._symbols, self._order, counts)
+            return
+        height, width = lines.shape
         first = end = 0  # columns that the panel holds
         only: int | None = None
         for row, left in zip(counts, lefts, strict=True):
-            if left + self.window > end:
-                first, end = left, min(left + self._panel.shape[1], lines.shape[1])
+            begin, stop = max(left, 0), min(left + self.window, width)
+            if stop > end:
+                first, end = begin, min(begin + self._panel.shape[1], width)
                 only = self._only_symbol(lines[:, first:end])
                 if only is None:
-                    np.copyto(self._panel[:, : end - first], lines[:, first:end])
+                    np.copyto(self._panel[:height, : end - first], lines[:, first:end])
             if only is not None:
-                row[only] = self._flat.size
+                row[only] += height * (stop - begin)
                 continue
-            here = left - first
-            np.copyto(self._square, self._panel[:, here : here + self.window])
-            self._count_square(row)
-        return self.legend.merge(counts)
+            self._count_part(self._panel[:height, begin - first : stop - first], row)
 
     def _only_symbol(self, lines: Symbols) -> int | None:
         """Return the symbol of all pixels, as of open sea, or None; mostly some pixels tell."""
-        likely = self._order[0]
+        likely = int(self._order[0])
         symbol = self._symbols[likely]
         some = lines[:: max(self.window // 8, 1), :: max(self.window // 4, 1)]
         return likely if (some == symbol).all() and (lines == symbol).all() else None
 
-    def _count_square(self, row: NDArray[np.int64]) -> None:
-        remaining = int(self._flat.size)
-        for symbol in self._order:
-            np.equal(self._flat, self._symbols[symbol], self._equal)
-            found = int(np.count_nonzero(self._equal))
+    def _count_part(self, part: Symbols, row: NDArray[np.int64]) -> None:
+        """Add the symbols of a window, or of a part of one."""
+        remaining = part.size
+        flat, equal = self._flat[:remaining], self._equal[:remaining]
+        np.copyto(flat.reshape(part.shape), part)
+        for symbol in self._order.tolist():
+            np.equal(flat, self._symbols[symbol], equal)
+            found = int(np.count_nonzero(equal))
             if found:
-                row[symbol] = found
+                row[symbol] += found
                 remaining -= found
                 if not remaining:
                     break
-        self._order = row.argsort()[::-1].tolist()
+        self._order = row.argsort()[::-1]
+
+
+class GridCounter:
+    """Counts the windows of a grid from pieces of the map, which may come in any order.
+
+    Windows that overlap by a whole fraction of their side share cells: each pixel is counted once.
+
+    Args:
+        tops: First lines of the windows, one at least.
+        lefts: First columns of the windows, one at least.
+        window: Side of the windows.
+        legend: Which symbols there are.
+        kernel: The compiled loop, if it is to be used.
+    """
+
+    def __init__(
+        self, tops: range, lefts: range, window: int, legend: Legend, kernel: Kernel | None
+    ) -> None:
+        step = tops.step
+        shared = step == lefts.step and window % step == 0 and window // step <= _CELLS
+        side = step if shared else window
+        self._per_side = window // side
+        self._tops, self._lefts = tops, lefts
+        if side < window:
+            self._tops = range(tops[0], tops[-1] + window, side)
+            self._lefts = range(lefts[0], lefts[-1] + window, side)
+        self._counter = WindowCounter(side, legend, kernel)
+        self._cells = np.zeros((len(self._tops), len(self._lefts), len(legend.symbols)), np.int64)
+
+    def add(self, top: int, left: int, symbols: Symbols) -> None:
+        """Count a piece of the map.
+
+        Args:
+            top: Its first line.
+            left: Its first column.
+            symbols: Its symbols, (h, w).
+        """
+        side, (height, width) = self._counter.window, symbols.shape
+        across = _touching(self._lefts, side, left, left + width)
+        lefts = [self._lefts[n] - left for n in across]
+        for n in _touching(self._tops, side, top, top + height):
+            first = self._tops[n] - top
+            lines = symbols[max(first, 0) : first + side]
+            self._counter.add(self._cells[n, across.start : across.stop], lines, lefts)
+
+    def counts(self) -> NDArray[np.int64]:
+        """Return the pixels of each class, of nodata and of cloud, (T, L, K + 2)."""
+        cells, n = self._cells, self._per_side
+        for axis in (0, 1):
+            length = cells.shape[axis] - n + 1
+            shifted = [np.moveaxis(cells, axis, 0)[i : i + length] for i in range(n)]
+            cells = np.moveaxis(np.sum(shifted, axis=0), 0, axis) if n > 1 else cells
+        return self._counter.legend.merge(cells)
+
+
+def _touching(starts: range, side: int, begin: int, end: int) -> range:
+    """Return the numbers of the windows that have pixels from `begin` to before `end`."""
+    first = max((begin - side - starts.start) // starts.step + 1, 0)
+    return range(first, max(min(-((starts.start - end) // starts.step), len(starts)), first))
 
 
 def count_windows(symbols: Symbols, window: int, stride: int, legend: Legend) -> NDArray[np.int64]:
@@ -152,11 +233,9 @@ def count_windows(symbols: Symbols, window: int, stride: int, legend: Legend) ->
         stride: Step from window to window.
         legend: Which symbols there are.
     """
-    height, width = symbols.shape
-    counter = WindowCounter(window, legend)
-    lefts = range(0, width - window + 1, stride)
-    rows = [
-        counter.count(symbols[top : top + window], lefts)
-        for top in range(0, height - window + 1, stride)
-    ]
-    return np.concatenate(rows) if rows else np.zeros((0, legend.width), np.int64)
+    tops, lefts = (range(0, size - window + 1, stride) for size in symbols.shape)
+    if not (tops and lefts):
+        return np.zeros((0, legend.width), np.int64)
+    counter = GridCounter(tops, lefts, window, legend, choose(symbols.size))
+    counter.add(0, 0, symbols)
+    return counter.counts().reshape(-1, legend.width)

@@ -1,6 +1,6 @@
 """Pieces of work: some windows of a map, or some scenes. Each can run in any process.
 
-WindowJob   a rectangle of windows of one map's own grid, read strip by strip
+WindowJob   a rectangle of windows of one map's own grid, read piece by piece
 SceneJob    some scenes, each on its own grid
 """
 
@@ -19,16 +19,18 @@ from rasterio.crs import CRS
 from rasterio.warp import transform as warp_points
 
 from eofm.data.grid import Grid, Window
-from eofm.data.labels.count import WindowCounter
+from eofm.data.labels.compiled import choose
+from eofm.data.labels.count import GridCounter
 from eofm.data.labels.dates import Period
 from eofm.data.labels.maps import Catalogue, MapFile
 from eofm.data.labels.strips import (
     CACHE_BYTES,
     SymbolReader,
+    columns_per_piece,
     columns_per_strip,
     lines_per_strip,
     open_map,
-    strips,
+    pieces,
 )
 from eofm.data.labels.table import Batch, Reason, Rows, Rule
 from eofm.data.landcover import ClassMap, count_codes, strange_codes, unknown_codes
@@ -96,18 +98,18 @@ class WindowJob:
             self.tops[-1] + self.window - self.tops[0],
             self.lefts[-1] + self.window - self.lefts[0],
         )
-        counter = WindowCounter(self.window, reader.legend)
-        lefts = [left - area.col for left in self.lefts]
-        waiting = iter(self.tops)
-        top: int | None = next(waiting)
+        kernel = choose(dataset.width * dataset.height)
+        counter = GridCounter(self.tops, self.lefts, self.window, reader.legend, kernel)
+        shape = lines_per_strip(dataset), columns_per_piece(dataset)
         rows = Rows()
-        for first, lines in strips(reader.read, area, lines_per_strip(dataset), self.window - 1):
-            while top is not None and top + self.window <= first + len(lines):
-                counts = counter.count(lines[top - first : top - first + self.window], lefts)
-                self._check(counts, top, reader, rows)
-                rows.counts.append(counts)
-                top = next(waiting, None)
-        self._describe(rows)
+        for piece, symbols in pieces(reader.read, area, *shape):
+            if not rows.ids:  # while the first pieces are read
+                self._describe(rows)
+            counter.add(piece.row, piece.col, symbols)
+        for top, counts in zip(self.tops, counter.counts(), strict=True):
+            self._check(counts, top, reader, rows)
+            rows.counts.append(counts)
+        self._name_sources(rows)
         return rows.finish(self.rule)
 
     def _check(self, counts: NDArray[np.int64], top: int, reader: SymbolReader, rows: Rows) -> None:
@@ -123,20 +125,23 @@ class WindowJob:
         crs, transform, side = self.map.grid.require_crs(), self.map.grid.transform, self.window
         rows.ids = [f"{self.map.name}_{top}_{left}" for top in self.tops for left in self.lefts]
         top, left = (e.ravel() for e in np.meshgrid(self.tops, self.lefts, indexing="ij"))
-        rows.centres = _lonlat(crs, *_points(transform, left + side / 2, top + side / 2))
+        rows.centres = [_lonlat(crs, *_points(transform, left + side / 2, top + side / 2))]
         corners = [_points(transform, left + x, top + y) for x in (0, side) for y in (0, side)]
         xs, ys = (np.stack(axis) for axis in zip(*corners, strict=True))
-        edges = np.stack([xs.min(0), ys.min(0), xs.max(0), ys.max(0)], axis=1)
-        rows.boxes = edges.tolist()
+        rows.boxes = [np.stack([xs.min(0), ys.min(0), xs.max(0), ys.max(0)], axis=1)]
         n = len(rows.ids)
         rows.crs, rows.dates = [crs.to_string()] * n, [""] * n
         rows.sizes, rows.reasons = [self.window**2] * n, [Reason.KNOWN] * n
+
+    def _name_sources(self, rows: Rows) -> None:
+        """Name the map as the source of the windows that it gave pixels."""
         k = len(self.rule.scheme.names)
         counts = np.concatenate(rows.counts)
         gave = (counts[:, :k].any(axis=1) | (counts[:, k + 1] > 0)).tolist()
-        file, date = self.map.file.as_posix(), self.map.date
-        rows.sources = [[file] if given else [] for given in gave]
-        rows.map_dates = [[date] if given else [] for given in gave]
+        nothing: list[str] = []
+        file, date = [self.map.file.as_posix()], [self.map.date]
+        rows.sources = [file if given else nothing for given in gave]
+        rows.map_dates = [date if given else nothing for given in gave]
 
 
 def window_jobs(
@@ -228,8 +233,8 @@ class SceneJob:
                         _judge(codes, self.rule, f"scene {scene.id}", rows)
                     counts += found
         rows.ids.append(scene.id)
-        rows.centres.append(grid.centre())
-        rows.boxes.append(grid.bounds)
+        rows.centres.append(np.array([grid.centre()]))
+        rows.boxes.append(np.array([grid.bounds]))
         rows.crs.append(grid.require_crs().to_string())
         rows.dates.append(scene.date)
         rows.counts.append(counts[None])
@@ -306,9 +311,8 @@ def _points(
     )
 
 
-def _lonlat(
-    crs: CRS, xs: NDArray[np.floating], ys: NDArray[np.floating]
-) -> list[tuple[float, float]]:
-    longitudes, latitudes = warp_points(crs, CRS.from_epsg(4326), xs.tolist(), ys.tolist())
-    degrees: list[tuple[float, float]] = np.round([longitudes, latitudes], 7).T.tolist()
-    return degrees
+def _lonlat(crs: CRS, xs: NDArray[np.floating], ys: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return longitudes and latitudes (N, 2)."""
+    places = warp_points(crs, CRS.from_epsg(4326), xs.tolist(), ys.tolist())
+    degrees: NDArray[np.float64] = np.array(places, np.float64).round(7)
+    return degrees.T

@@ -20,6 +20,7 @@ from eofm.data.geotiff import date_of, grid_of, open_geotiff
 from eofm.data.grid import Grid
 from eofm.data.labels.dates import DatePattern, Period
 from eofm.data.labels.jobs import Scene
+from eofm.data.pack_layout import PAIRS, SPEC
 from eofm.errors import LabelError, SpecError
 from eofm.progress import track
 from eofm.sensors import canonical_band
@@ -59,7 +60,7 @@ def find_scenes(path: str | Path, options: SceneOptions) -> list[Scene]:
     path = Path(path)
     if path.suffix == ".parquet":
         scenes = _of_table(path, options.gsd)
-    elif (path / "spec.json").is_file():
+    elif (path / SPEC).is_file() or (path / PAIRS).is_file():
         scenes = _of_store(path, options.crs)
     elif path.is_dir():
         scenes = _of_folder(path, options.dates)

@@ -1,7 +1,8 @@
-"""Read a map of any size as symbols, strip by strip, the next one while this one is counted."""
+"""Read a map of any size as symbols, piece by piece, the next ones while this one is counted."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -18,7 +19,8 @@ from rasterio.windows import Window as RasterioWindow
 
 from eofm.data.geotiff import damaged, open_geotiff
 from eofm.data.grid import Window
-from eofm.data.labels.count import Legend, Symbols
+from eofm.data.labels.compiled import Symbols
+from eofm.data.labels.count import Legend
 from eofm.data.landcover import ClassMap
 from eofm.data.landcover_map import check_nodata, decode, inside_of
 from eofm.data.schemes import Scheme
@@ -29,6 +31,9 @@ from eofm.errors import LabelError, RasterError
 CACHE_BYTES: Final = 64 * 1024**2
 # A strip, stored and as symbols, is at most about this large, unless one column of blocks is.
 STRIP_BYTES: Final = 48 * 1024**2
+# A piece of a strip is at most about this large, unless one block is: caches hold it.
+PIECE_BYTES: Final = 4 * 1024**2
+_AHEAD: Final = 4  # pieces that are read while one is in use: they make up for pauses of either
 _LEAST_LINES: Final = 256
 _OPEN_MAPS: Final = 16
 
@@ -74,10 +79,19 @@ def lines_per_strip(dataset: DatasetReader) -> int:
 
 
 def columns_per_strip(dataset: DatasetReader) -> int:
-    """Return how many columns to read at a time, for a strip to be within `STRIP_BYTES`."""
+    """Return how many columns a strip has, to be within `STRIP_BYTES`."""
+    return _columns(dataset, STRIP_BYTES)
+
+
+def columns_per_piece(dataset: DatasetReader) -> int:
+    """Return how many columns to read at a time, for a piece to be within `PIECE_BYTES`."""
+    return _columns(dataset, PIECE_BYTES)
+
+
+def _columns(dataset: DatasetReader, most_bytes: int) -> int:
     block = int(dataset.block_shapes[0][1])
     per_pixel = np.dtype(dataset.dtypes[0]).itemsize
-    columns: int = STRIP_BYTES // (lines_per_strip(dataset) * per_pixel)
+    columns: int = most_bytes // (lines_per_strip(dataset) * per_pixel)
     return max(columns // block, 1) * block
 
 
@@ -139,44 +153,48 @@ def _place(window: Window) -> RasterioWindow:
     return RasterioWindow(window.col, window.row, window.width, window.height)
 
 
-def strips(
-    read: Callable[[Window, Symbols], None], area: Window, lines: int, keep: int
-) -> Iterator[tuple[int, Symbols]]:
-    """Yield an area strip by strip, each with the last lines of those before.
+def pieces(
+    read: Callable[[Window, Symbols], None], area: Window, lines: int, columns: int
+) -> Iterator[tuple[Window, Symbols]]:
+    """Yield an area piece by piece: strip after strip, each from left to right.
 
-    While one strip is in use, the next is read in another thread: decoding and counting both let
-    others run.
+    While one piece is in use, the next ones are read in another thread: decoding and counting both
+    let others run.
 
     Args:
         read: Reads a window into an array.
         area: What to read.
         lines: Lines of a strip; strips start at multiples of it.
-        keep: How many of the lines before a strip come with it, where there are as many.
+        columns: Columns of a piece; pieces start at multiples of it.
 
     Yields:
-        Number of the first line, and lines (h, width), valid until the next are asked for.
+        Where the piece lies, and its symbols (h, w), valid until the next is asked for.
     """
-    bottom = area.row + area.height
-    tops = [area.row, *range((area.row // lines + 1) * lines, bottom, lines)]
-    spans = list(zip(tops, [*tops[1:], bottom], strict=True))
-    buffers = [np.empty((keep + lines, area.width), np.uint8) for _ in range(min(2, len(spans)))]
+    rows = list(_cuts(area.row, area.row + area.height, lines))
+    across = list(_cuts(area.col, area.col + area.width, columns))
+    windows = [Window(top, left, b - top, r - left) for top, b in rows for left, r in across]
+    largest = max(window.height * window.width for window in windows)
+    buffers = [np.empty(largest, np.uint8) for _ in range(min(_AHEAD + 1, len(windows)))]
 
-    def load(number: int) -> None:
-        top, end = spans[number]
-        fresh = buffers[number % 2][keep : keep + end - top]
-        read(Window(top, area.col, end - top, area.width), fresh)
+    def load(number: int) -> Symbols:
+        window = windows[number]
+        flat = buffers[number % len(buffers)][: window.height * window.width]
+        symbols = flat.reshape(window.height, window.width)
+        read(window, symbols)
+        return symbols
 
-    kept = 0
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(load, 0)
-        for number, (top, end) in enumerate(spans):
-            coming.result()
-            here = buffers[number % 2]
-            if number + 1 < len(spans):
-                coming = reader.submit(load, number + 1)
-            yield top - kept, here[keep - kept : keep + end - top]
-            if number + 1 < len(spans):
-                left = min(keep, kept + end - top)
-                tail = here[keep + end - top - left : keep + end - top]
-                buffers[(number + 1) % 2][keep - left : keep] = tail
-                kept = left
+    reader = ThreadPoolExecutor(1)
+    try:
+        coming = deque(reader.submit(load, number) for number in range(len(buffers)))
+        for number, window in enumerate(windows):
+            yield window, coming.popleft().result()
+            if number + len(buffers) < len(windows):
+                coming.append(reader.submit(load, number + len(buffers)))
+    finally:
+        reader.shutdown(cancel_futures=True)
+
+
+def _cuts(begin: int, end: int, step: int) -> Iterator[tuple[int, int]]:
+    """Cut a span at the multiples of a step."""
+    starts = [begin, *range((begin // step + 1) * step, end, step)]
+    return zip(starts, [*starts[1:], end], strict=True)

@@ -88,8 +88,8 @@ class Rows:
 
     Args:
         ids: Unique in the table.
-        centres: Longitude and latitude.
-        boxes: Footprint: left, bottom, right, top.
+        centres: Longitude and latitude, of some rows (n, 2), of the next.
+        boxes: Footprint: left, bottom, right, top, of some rows (n, 4), of the next.
         crs: Of the footprints.
         dates: Of the scenes; empty where unknown.
         counts: Pixels of each class, of nodata and of cloud: of some rows (n, K + 2), of the next.
@@ -101,8 +101,8 @@ class Rows:
     """
 
     ids: list[str] = field(default_factory=list)
-    centres: list[tuple[float, float]] = field(default_factory=list)
-    boxes: list[Sequence[float]] = field(default_factory=list)
+    centres: list[NDArray[np.float64]] = field(default_factory=list)
+    boxes: list[NDArray[np.float64]] = field(default_factory=list)
     crs: list[str] = field(default_factory=list)
     dates: list[str] = field(default_factory=list)
     counts: list[NDArray[np.int64]] = field(default_factory=list)
@@ -127,20 +127,20 @@ class Rows:
         shares = valid / sizes
         present, known = multi_labels(fractions, shares, rule.threshold, rule.min_valid)
         reasons = _why_unknown(self.reasons, known, shares, rule)
-        centres = np.array(self.centres, np.float64).reshape(-1, 2)
-        boxes = np.array(self.boxes, np.float64).reshape(-1, 4)
+        centres = np.concatenate([np.zeros((0, 2)), *self.centres])
+        boxes = np.concatenate([np.zeros((0, 4)), *self.boxes])
         columns = [
             self.ids,
-            *centres.T.tolist(),
-            *boxes.T.tolist(),
+            *np.ascontiguousarray(centres.T),
+            *np.ascontiguousarray(boxes.T),
             self.crs,
             self.dates,
             _lists(fractions, pa.float32()),
             _lists(present, pa.uint8()),
-            known.tolist(),
+            known,
             reasons,
-            shares.tolist(),
-            (cloud / sizes).tolist(),
+            shares.astype(np.float32),
+            (cloud / sizes).astype(np.float32),
             self.sources,
             self.map_dates,
         ]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from functools import lru_cache
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eofm.data.grid import Window
-from eofm.data.labels import count
-from eofm.data.labels.count import Legend, WindowCounter, count_windows
-from eofm.data.labels.strips import strips
+from eofm.data.labels import compiled, count
+from eofm.data.labels.count import GridCounter, Legend, WindowCounter, count_windows
+from eofm.data.labels.strips import pieces
 from eofm.data.schemes import SCHEMES, Scheme
 
 DW, ESRI = SCHEMES["dynamic-world"], SCHEMES["esri"]
@@ -101,23 +104,85 @@ def test_nodata_that_the_map_declares() -> None:
     assert [0] * 9 + [4, 0] == counts[0].tolist()
 
 
+@pytest.fixture(params=["numpy", "compiled"])
+def kernel(request) -> compiled.Kernel | None:
+    """Each of the loops that count."""
+    if request.param == "numpy":
+        return None
+    pytest.importorskip("numba")
+    return compiled.load()
+
+
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.data())
+def test_any_loop_on_any_pieces(kernel, data: st.DataObject) -> None:
+    """Whatever counts, however the map is cut and in whatever order it comes: counts as the loop.
+
+    Strides that divide the window, as 5 and 10 do 20, are those for which windows share cells.
+    """
+    height, width = data.draw(st.tuples(st.integers(20, 45), st.integers(20, 60)))
+    window = data.draw(st.sampled_from([3, 12, 20]))
+    stride = data.draw(st.sampled_from([3, 5, 6, 7, 10, 20, 25]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    class_map = rng.choice([*DW.codes, 99], (height, width)).astype(np.uint8)
+    legend = Legend.of(DW)
+    tops, lefts = (range(0, size - window + 1, stride) for size in class_map.shape)
+    counter = GridCounter(tops, lefts, window, legend, kernel)
+
+    h, w = data.draw(st.tuples(st.integers(1, 45), st.integers(1, 60)))
+    corners = [(top, left) for top in range(0, height, h) for left in range(0, width, w)]
+    for top, left in data.draw(st.permutations(corners[:40])) + corners[40:]:
+        counter.add(top, left, class_map[top : top + h, left : left + w])
+
+    expected = slow(class_map, window, stride, DW).reshape(len(tops), len(lefts), -1)
+    assert np.array_equal(expected, counter.counts())
+
+
+def test_large_windows(kernel) -> None:
+    """Windows of more lines and columns than a byte counts, or the first cache holds: all alike."""
+    class_map = np.zeros((530, 1100), np.uint8)
+    class_map[3:301, 5:700] = 4
+    class_map[7::11, ::3] = 8
+    counter = GridCounter(range(1), range(0, 571, 570), 530, Legend.of(DW), kernel)
+
+    counter.add(0, 0, class_map)
+
+    assert np.array_equal(
+        np.concatenate([slow(class_map[:, c : c + 530], 530, 1, DW) for c in (0, 570)]),
+        counter.counts()[0],
+    )
+
+
+def test_compiled_loop_is_optional(monkeypatch) -> None:
+    """Without numba there is no compiled loop, and small maps do not ask for it."""
+    monkeypatch.setitem(sys.modules, "numba", None)
+    fresh = lru_cache(maxsize=1)(compiled.load.__wrapped__)
+    monkeypatch.setattr(compiled, "load", fresh)
+
+    assert compiled.choose(1000) is None
+    assert 0 == fresh.cache_info().currsize
+    assert compiled.choose(2**40) is None
+
+
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 30), st.integers(1, 50), st.integers(1, 17), st.integers(0, 30))
-def test_strips_are_the_map(first: int, height: int, lines: int, keep: int) -> None:
-    """Strips come in order, start at whole blocks, and bring exactly the lines asked for."""
-    whole = np.random.default_rng(0).integers(0, 250, (90, 7)).astype(np.uint8)
-    reads = []
+@given(st.integers(0, 30), st.integers(1, 50), st.integers(1, 17), st.integers(1, 9))
+def test_pieces_are_the_map(first: int, height: int, lines: int, columns: int) -> None:
+    """Pieces start at whole blocks, hold the map's pixels, and hold each of them once."""
+    whole = np.random.default_rng(0).integers(0, 250, (90, 9)).astype(np.uint8)
+    area = Window(first, 2, height, 6)
+    seen = np.zeros(whole.shape, np.int64)
 
     def read(window: Window, out: np.ndarray) -> None:
-        reads.append(window)
         out[...] = whole[window.slices]
 
-    end = first
-    for top, found in strips(read, Window(first, 2, height, 4), lines, keep):
-        assert np.array_equal(whole[top : top + len(found), 2:6], found)
-        assert top == max(first, end - keep)
-        end = top + len(found)
+    for window, found in pieces(read, area, lines, columns):
+        assert np.array_equal(whole[window.slices], found)
+        assert window.row in {first, window.row // lines * lines}
+        assert window.col in {2, window.col // columns * columns}
+        seen[window.slices] += 1
 
-    assert first + height == end
-    assert all(window.row % lines == 0 for window in reads[1:])
-    assert height == sum(window.height for window in reads)  # nothing is read twice
+    inside = np.zeros_like(seen)
+    inside[area.slices] = 1
+    assert np.array_equal(inside, seen)

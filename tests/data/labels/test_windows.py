@@ -13,7 +13,7 @@ import pytest
 import rasterio
 from rasterio.windows import Window as RasterioWindow
 
-from eofm.data.labels import strips
+from eofm.data.labels import compiled, jobs, strips
 from eofm.data.labels.config import LabelsConfig
 from eofm.data.labels.report import LabelReport
 from eofm.data.labels.run import write_labels
@@ -145,6 +145,18 @@ def test_any_number_of_workers(class_map, tmp_path: Path, write_tif) -> None:
     label(path, tmp_path / "two.parquet", stride=4, workers=2, batch=100)
 
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("stride", [None, 7, 10, 33])
+def test_compiled_or_not(stride, class_map, tmp_path: Path, write_tif, monkeypatch) -> None:
+    """The table is the same byte for byte, whether numba is installed or not."""
+    pytest.importorskip("numba")
+    path = write_tif(tmp_path / "m.tif", class_map, nodata=255, **TILED)
+    for name, kernel in (("numpy", None), ("numba", compiled.load())):
+        monkeypatch.setattr(jobs, "choose", lambda _, kernel=kernel: kernel)
+        label(path, tmp_path / f"{name}.parquet", stride=stride)
+
+    assert (tmp_path / "numpy.parquet").read_bytes() == (tmp_path / "numba.parquet").read_bytes()
 
 
 def test_empty_windows(class_map, tmp_path: Path, write_tif) -> None:
