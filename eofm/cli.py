@@ -75,26 +75,29 @@ VERBS: Final[Mapping[str, Verb]] = {
             "eofm pack tiles --images DIR --sensor s2-l1c --unit dn \\",
             "    --landcover DIR_OR_TIF --scheme terramesh --window 112 --stride 56 --out STORE",
             "eofm pack tiles --images DIR --sensor s1-rtc --unit db --out STORE",
+            "eofm pack tiles --images DIR --sensor s2-l2a --unit dn --verify --stats --out STORE",
             'eofm pack tiles ... --unit dn --unit_of \'{"609U*": "dn-offset1000"}\'',
         ),
     ),
     "pack ssl4eo": Verb(
         "pack a folder in the layout of SSL4EO-S12",
         "eofm.data.config:PackSsl4eoConfig",
-        "eofm.data.ssl4eo_pack:pack_ssl4eo",
+        "eofm.data.pack_sensors:pack_ssl4eo_sensors",
         (
             "eofm pack ssl4eo --root DIR --sensor s2-l1c --landcover DIR/dw \\",
             "    --scheme dynamic-world --out STORE",
+            "eofm pack ssl4eo --root DIR --sensors s2c,s1 --workers 8 --verify --stats --out OUT",
         ),
     ),
     "pack bigearthnet": Verb(
         "pack BigEarthNet v1 or v2, with official labels and splits",
         "eofm.data.sets_config:PackBigEarthNetConfig",
-        "eofm.data.bigearthnet_pack:pack_bigearthnet",
+        "eofm.data.pack_sensors:pack_bigearthnet_sensors",
         (
             "eofm pack bigearthnet --root DIR --sensor s2-l2a --split train --out STORE",
             "eofm pack bigearthnet --root DIR --metadata DIR --sensor s1-grd --classes 19 \\",
             "    --workers 8 --out STORE",
+            "eofm pack bigearthnet --root DIR --sensors s2-l2a,s1-grd --out OUT",
         ),
     ),
     "pack eurosat": Verb(
@@ -138,6 +141,7 @@ VERBS: Final[Mapping[str, Verb]] = {
         (
             "eofm data stats stores/mine",
             "eofm data stats stores/mine --split train --holdout 0.1 --seed 0 --sample 10000",
+            "eofm data stats stores/ben --where '[\"split=train\"]'",
         ),
     ),
     "data relabel": Verb(
@@ -246,6 +250,42 @@ VERBS: Final[Mapping[str, Verb]] = {
         "eofm.bench.config:BenchResisc45Config",
         "eofm.bench.run:bench",
         ("eofm bench resisc45 --root DIR --model dinov2_vits14",),
+    ),
+    "bench ablate": Verb(
+        "score encoders on EuroSAT with other sizes and normalisations than their own",
+        "eofm.bench.report_config:AblateConfig",
+        "eofm.bench.ablate:bench_ablate",
+        (
+            "eofm bench ablate --root EuroSAT_MS --model softcon_vits14_s2 \\",
+            "    --size 32,64,96,128,224 --normalization own,zscore,divide10000",
+        ),
+    ),
+    "bench table": Verb(
+        "print the records of benchmark runs as tables",
+        "eofm.bench.report_config:TableConfig",
+        "eofm.bench.export:print_table",
+        (
+            "eofm bench table runs/bench/eurosat.jsonl",
+            "eofm bench table runs/bench/eurosat.jsonl --probe knn --nonstandard true",
+        ),
+    ),
+    "bench plot": Verb(
+        "draw the records: classes with intervals, confusion or co-occurrence",
+        "eofm.bench.report_config:ExportConfig",
+        "eofm.bench.export:plot",
+        ("eofm bench plot runs/bench/eurosat.jsonl --probe linear --out figures",),
+    ),
+    "bench compare": Verb(
+        "compare two models on the same test samples, by paired bootstrap",
+        "eofm.bench.report_config:CompareConfig",
+        "eofm.bench.compare:compare_models",
+        ("eofm bench compare mine imagestats --results runs/bench/eurosat.jsonl",),
+    ),
+    "bench export": Verb(
+        "write records as Markdown, CSV and one HTML page with figures",
+        "eofm.bench.report_config:ExportConfig",
+        "eofm.bench.export:export",
+        ("eofm bench export runs/bench/eurosat.jsonl --out reports/eurosat",),
     ),
     "bench plan": Verb(
         "show the steps from a task's images to a model's input, or why there are none",

@@ -22,8 +22,9 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Final
 
 import torch
@@ -59,6 +60,11 @@ class Eigenbasis:
     z: Tensor
     directions: Tensor
     mean: Tensor
+
+    @cached_property
+    def energy(self) -> Tensor:
+        """Mean square of each column of z, (R + 1,): the Hessian's diagonal but for a factor."""
+        return self.z.square().mean(dim=0)
 
     @classmethod
     def of(cls, features: Tensor) -> Eigenbasis:
@@ -149,30 +155,23 @@ def _fit(
     z, y = basis.z, targets.double().T.contiguous()
     penalty = z.new_full((z.shape[1],), 1 / (strength * len(z)))
     penalty[-1] = 0  # the bias is free
-    theta = z.new_zeros(len(y), z.shape[1]) if start is None else start.clone()
-    norm = z.new_full((len(y),), torch.inf)
-    rows, taken = torch.arange(len(y), device=z.device), 0
-    while len(rows) and taken < steps:
-        objective = _Objective(z, y[rows], loss, penalty)
-        theta[rows], norm[rows], used = _lbfgs(objective, theta[rows], tolerance, steps - taken)
-        taken += used
-        rows = rows[norm[rows] > tolerance]
+    theta = z.new_zeros(len(y), z.shape[1]) if start is None else start
+    objective = _Objective(z, y, loss, penalty, basis.energy)
+    theta, norm, taken = _lbfgs(objective, theta, tolerance, steps)
     weight = basis.directions @ theta[:, :-1].T
     return Solution(theta, weight, theta[:, -1] - basis.mean @ weight, float(norm.max()), taken)
 
 
 @dataclass(frozen=True)
 class _Point:
-    """The objective at one place: value and slope along the search direction, and residuals.
+    """The objective at one place of a line: value and slope along it, and probabilities.
 
-    `value`, `slope` and `curvature` are (G, 1), one entry per group: G = K classes for BINARY, one
-    for SOFTMAX.
+    `value` and `slope` are (G, 1), one entry per group: G = K classes for BINARY, one for SOFTMAX.
     """
 
     value: Tensor
     slope: Tensor
-    curvature: Tensor
-    residual: Tensor  # (K, N): predicted probability - target
+    p: Tensor  # (K, N)
 
 
 @dataclass(frozen=True)
@@ -183,6 +182,7 @@ class _Objective:
     y: Tensor
     loss: Loss
     penalty: Tensor
+    energy: Tensor
 
     def total(self, per_class: Tensor) -> Tensor:
         """Sum (K, anything) over each group: (K, 1) for BINARY, (1, 1) for SOFTMAX."""
@@ -191,78 +191,170 @@ class _Objective:
         return per_class.sum().view(1, 1)
 
     def dot(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the inner product of each group."""
-        return self.total(a * b)
+        """Return the inner product of each group, in one pass over (K, anything)."""
+        return self.total(torch.bmm(a[:, None], b[:, :, None])[:, 0])
 
-    def gradient(self, theta: Tensor, residual: Tensor) -> Tensor:
+    def gradient(self, theta: Tensor, p: Tensor) -> Tensor:
         """Return the gradient (K, R + 1)."""
-        return residual @ self.z / len(self.z) + self.penalty * theta
+        return (p - self.y) @ self.z / len(self.z) + self.penalty * theta
 
-    def at(self, theta: Tensor, margins: Tensor, direction: Tensor, ahead: Tensor) -> _Point:
-        """Evaluate where `margins = theta @ z'`, looking along `ahead = direction @ z'`."""
-        n = len(self.z)
-        if self.loss is Loss.BINARY:
-            p = torch.sigmoid(margins)
-            nll = self.total(torch.nn.functional.softplus(margins) - self.y * margins)
-            spread = self.total(p * (1 - p) * ahead.square())
-        else:
-            partition = torch.logsumexp(margins, dim=0)
-            p = torch.exp(margins - partition)
-            nll = self.total(partition - (self.y * margins).sum(dim=0))
-            drift = (p * ahead).sum(dim=0)
-            spread = self.total(p * (ahead - drift).square())
-        residual, shrink = p - self.y, self.penalty * direction
-        return _Point(
-            nll / n + self.dot(self.penalty * theta, theta) / 2,
-            self.dot(residual, ahead) / n + self.dot(shrink, theta),
-            spread / n + self.dot(shrink, direction),
-            residual,
+    def inverse_diagonal(self, p: Tensor) -> Tensor:
+        """Return the preconditioner (K, R + 1): the inverse of the Hessian's diagonal, nearly."""
+        weight = (p * (1 - p)).mean(dim=1, keepdim=True).clamp_min(_LEAST_WEIGHT)
+        return 1 / (weight * self.energy + self.penalty)
+
+
+class _Line:
+    """The objective along a direction.
+
+    The labels and the penalty are a line and a parabola in the step, known beforehand; a step
+    costs little more than one sigmoid and one softplus per margin.
+
+    Args:
+        objective: Which.
+        theta: (K, R + 1), where the line starts.
+        margins: (K, N), `theta @ z'`.
+        direction: (K, R + 1).
+        ahead: (K, N), `direction @ z'`.
+    """
+
+    def __init__(
+        self,
+        objective: _Objective,
+        theta: Tensor,
+        margins: Tensor,
+        direction: Tensor,
+        ahead: Tensor,
+    ) -> None:
+        self._objective, self._margins, self._ahead = objective, margins, ahead
+        shrink = objective.penalty * direction
+        dot = objective.dot
+        self._label = dot(objective.y, margins), dot(objective.y, ahead)
+        self._penalty = (
+            dot(objective.penalty * theta, theta) / 2,
+            dot(shrink, theta),
+            dot(shrink, direction),
         )
 
-    def inverse_diagonal(self, residual: Tensor) -> Tensor:
-        """Return the preconditioner (K, R + 1): the inverse of the Hessian's diagonal, nearly."""
-        p = residual + self.y
-        weight = (p * (1 - p)).mean(dim=1, keepdim=True).clamp_min(_LEAST_WEIGHT)
-        energy = self.z.square().mean(dim=0)
-        return 1 / (weight * energy + self.penalty)
+    def at(self, step: Tensor) -> _Point:
+        """Evaluate at a step (G, 1)."""
+        objective, n = self._objective, len(self._objective.z)
+        margins = torch.addcmul(self._margins, step, self._ahead)
+        if objective.loss is Loss.BINARY:
+            p = torch.sigmoid(margins)
+            partition = objective.total(torch.nn.functional.softplus(margins))
+        else:
+            per_sample = torch.logsumexp(margins, dim=0)
+            p = torch.exp(margins - per_sample)
+            partition = per_sample.sum().view(1, 1)
+        constant, slope, bend = self._penalty
+        labels, rise = self._label
+        return _Point(
+            (partition - labels - step * rise) / n + constant + step * (slope + step * bend / 2),
+            (objective.dot(p, self._ahead) - rise) / n + slope + step * bend,
+            p,
+        )
+
+    def curvature(self, p: Tensor) -> Tensor:
+        """Return the second derivative (G, 1) where probabilities are `p`."""
+        objective, ahead = self._objective, self._ahead
+        if objective.loss is Loss.BINARY:
+            spread = objective.dot(p * (1 - p), ahead.square())
+        else:
+            drift = (p * ahead).sum(dim=0)
+            spread = objective.dot(p, (ahead - drift).square())
+        return spread / len(objective.z) + self._penalty[2]
+
+
+# a move, the change of the gradient over it, and one over their inner product
+_Pair = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass
+class _State:
+    """Where each class of an objective stands. Classes that have converged leave it.
+
+    Args:
+        objective: Of the classes that are left.
+        theta: (K, R + 1).
+        margins: (K, N), `theta @ z'`.
+        value: (G, 1), the objective.
+        gradient: (K, R + 1).
+        diagonal: (K, R + 1), the preconditioner.
+        history: The last moves.
+    """
+
+    objective: _Objective
+    theta: Tensor
+    margins: Tensor
+    value: Tensor
+    gradient: Tensor
+    diagonal: Tensor
+    history: deque[_Pair]
+
+    @classmethod
+    def of(cls, objective: _Objective, theta: Tensor) -> _State:
+        margins, still = theta @ objective.z.T, torch.zeros_like(objective.y)
+        nowhere = _Line(objective, theta, margins, torch.zeros_like(theta), still)
+        point = nowhere.at(objective.total(still[:, :1]))
+        gradient = objective.gradient(theta, point.p)
+        diagonal = objective.inverse_diagonal(point.p)
+        history: deque[_Pair] = deque(maxlen=_MEMORY)
+        return cls(objective, theta, margins, point.value, gradient, diagonal, history)
+
+    def norm(self) -> Tensor:
+        """Return the gradient norm of each group, (G, 1)."""
+        return self.objective.dot(self.gradient, self.gradient).sqrt()
+
+    def step(self) -> None:
+        """Take one step of every class."""
+        objective = self.objective
+        direction = -_two_loop(objective, self.gradient, self.history, self.diagonal)
+        ahead = direction @ objective.z.T
+        line = _Line(objective, self.theta, self.margins, direction, ahead)
+        slope = objective.dot(self.gradient, direction)
+        step, point = _line_search(line, self.value, slope)
+        move = step * direction
+        self.theta, self.value = self.theta + move, point.value
+        self.margins = torch.addcmul(self.margins, step, ahead)
+        fresh = objective.gradient(self.theta, point.p)
+        change, self.gradient = fresh - self.gradient, fresh
+        bend = objective.dot(move, change)
+        # a group that stands still (converged to rounding) teaches nothing about curvature
+        self.history.append((move, change, torch.where(bend > 0, 1 / bend, 0)))
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some classes alone: independent problems, so nothing is lost."""
+        self.objective = replace(self.objective, y=self.objective.y[rows])
+        self.theta, self.margins = self.theta[rows], self.margins[rows]
+        self.value, self.gradient = self.value[rows], self.gradient[rows]
+        self.diagonal = self.diagonal[rows]
+        pairs = ((a[rows], b[rows], c[rows]) for a, b, c in self.history)
+        self.history = deque(pairs, maxlen=_MEMORY)
 
 
 def _lbfgs(
     objective: _Objective, theta: Tensor, tolerance: float, steps: int
 ) -> tuple[Tensor, Tensor, int]:
-    """Run L-BFGS until at least half of the groups have converged.
-
-    The caller goes on with the others alone, so that one slow class does not hold up all.
+    """Run L-BFGS until every group has converged; one slow class does not hold up the others.
 
     Returns:
         theta, the gradient norm of each class's group (K,), and the steps taken.
     """
-    margins, still = theta @ objective.z.T, torch.zeros_like(objective.y)
-    point = objective.at(theta, margins, torch.zeros_like(theta), still)
-    diagonal = objective.inverse_diagonal(point.residual)
-    gradient = objective.gradient(theta, point.residual)
-    history: deque[_Pair] = deque(maxlen=_MEMORY)
-    taken = 0
+    found, norms = theta.clone(), theta.new_full((len(theta),), torch.inf)
+    state, rows, taken = _State.of(objective, theta), torch.arange(len(theta)), 0
+    rows = rows.to(theta.device)
     while True:
-        norm = objective.dot(gradient, gradient).sqrt()
-        done = norm <= tolerance
-        if 2 * int(done.sum()) >= len(done) or taken == steps:
-            return theta, norm.flatten().expand(len(theta)), taken
-        direction = -_two_loop(objective, gradient, history, diagonal)
-        ahead = direction @ objective.z.T
-        step, point = _line_search(objective, theta, margins, direction, ahead)
-        move = step * direction
-        theta, margins = theta + move, margins + step * ahead
-        fresh = objective.gradient(theta, point.residual)
-        change, gradient = fresh - gradient, fresh
-        bend = objective.dot(move, change)
-        # a group that stands still (converged to rounding) teaches nothing about curvature
-        history.append((move, change, torch.where(bend > 0, 1 / bend, 0)))
+        norm = state.norm().flatten().expand(len(rows))
+        found[rows], norms[rows] = state.theta, norm
+        going = norm > tolerance
+        if not going.any() or taken == steps:
+            return found, norms, taken
+        if not going.all():
+            state.keep(going)
+            rows = rows[going]
+        state.step()
         taken += 1
-
-
-# a move, the change of the gradient over it, and one over their inner product
-_Pair = tuple[Tensor, Tensor, Tensor]
 
 
 def _two_loop(
@@ -280,26 +372,28 @@ def _two_loop(
     return q
 
 
-def _line_search(
-    objective: _Objective, theta: Tensor, margins: Tensor, direction: Tensor, ahead: Tensor
-) -> tuple[Tensor, _Point]:
+def _line_search(line: _Line, value: Tensor, slope: Tensor) -> tuple[Tensor, _Point]:
     """Find a step where the slope has halved and the value has not grown.
 
     Along a line the objective is convex: Newton steps on its slope, kept inside a bracket.
+
+    Args:
+        line: Where to look.
+        value: (G, 1), where it starts.
+        slope: (G, 1), where it starts.
     """
-    start = objective.at(theta, margins, direction, ahead)
-    rounding = 1e-12 * start.value.abs()
-    step = torch.ones_like(start.value)
+    most, limit = value + 1e-12 * value.abs(), _SUFFICIENT_SLOPE * slope.abs()
+    step = torch.ones_like(value)
     low, high = torch.zeros_like(step), torch.full_like(step, torch.inf)
     for _ in range(_LINE_STEPS):
-        point = objective.at(theta + step * direction, margins + step * ahead, direction, ahead)
-        limit = _SUFFICIENT_SLOPE * start.slope.abs()
-        too_far = (point.slope > limit) | (point.value > start.value + rounding)
+        point = line.at(step)
+        too_far = (point.slope > limit) | (point.value > most)
         too_near = ~too_far & (point.slope < -limit)
         if not (too_far | too_near).any():
             break
         low, high = torch.where(too_near, step, low), torch.where(too_far, step, high)
-        newton = step - point.slope / point.curvature.clamp_min(torch.finfo(torch.float64).tiny)
+        curvature = line.curvature(point.p).clamp_min(torch.finfo(torch.float64).tiny)
+        newton = step - point.slope / curvature
         middle = torch.where(high.isinf(), 2 * step, (low + high) / 2)
         better = torch.where((newton > low) & (newton < high), newton, middle)
         step = torch.where(too_far | too_near, better, step)

@@ -1,16 +1,16 @@
-"""Scores of predictions on a whole test set, and how sure they are.
+"""Scores of predictions on a whole test set. Their intervals are in `eofm.intervals`.
 
 Always the whole, concatenated set: the mean of per-batch scores is another number (on
 BigEarthNet it is off by 2 points for micro AP and by up to 40 for macro AP). Ids of metrics are
-`ap_micro`, `ap_macro`, `oa`, `aa`; the bare word mAP names none, for micro and macro differ by
+`ap_micro`, `ap_macro`, `oa`, ...; the bare word mAP names none, for micro and macro differ by
 ten points on the same predictions.
 
-Shapes: N samples, K classes, R bootstrap repeats.
+Shapes: N samples, K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -20,8 +20,7 @@ from torch import Tensor
 
 from eofm.errors import ConfigError, LabelError, PixelError
 
-# Resamples evaluated at once: bounds the index matrix at 8 MB.
-_BOOTSTRAP_CELLS: Final = 1_000_000
+ECE_BINS: Final = 15
 
 
 class Metric(StrEnum):
@@ -29,8 +28,29 @@ class Metric(StrEnum):
 
     AP_MICRO = "ap_micro"
     AP_MACRO = "ap_macro"
+    AP_WEIGHTED = "ap_weighted"
+    F1_MICRO = "f1_micro"
+    F1_MACRO = "f1_macro"
     OA = "oa"
     AA = "aa"
+    ECE = "ece"
+
+    @property
+    def smaller_is_better(self) -> bool:
+        """Whether it counts errors."""
+        return self is Metric.ECE
+
+
+METRIC_WORDS: Final[Mapping[Metric, str]] = {
+    Metric.AP_MICRO: "average precision of all samples' and classes' decisions in one list",
+    Metric.AP_MACRO: "mean average precision of the classes that occur in the test split",
+    Metric.AP_WEIGHTED: "average precision of the classes, weighted by their positives",
+    Metric.F1_MICRO: "F1 of all decisions at probability above 0.5",
+    Metric.F1_MACRO: "mean F1 of the classes that occur in the test split, at 0.5",
+    Metric.OA: "overall accuracy: share of samples whose class is right",
+    Metric.AA: "average accuracy: mean recall of the classes that occur in the test split",
+    Metric.ECE: f"expected calibration error, {ECE_BINS} bins of equal mass; smaller is better",
+}
 
 
 @dataclass(frozen=True)
@@ -41,11 +61,13 @@ class AveragePrecision:
         micro: Of all N x K decisions in one list.
         macro: Mean over the classes that occur in the targets.
         per_class: One value per class; None where the class has no positive.
+        weighted: Mean over the classes, each as often as it has positives.
     """
 
     micro: float
     macro: float
     per_class: tuple[float | None, ...]
+    weighted: float
 
     @property
     def classes_scored(self) -> int:
@@ -54,7 +76,7 @@ class AveragePrecision:
 
 
 def average_precision(scores: Tensor, targets: Tensor) -> AveragePrecision:
-    """Return micro, macro and per-class average precision of multi-label scores.
+    """Return micro, macro, weighted and per-class average precision of multi-label scores.
 
     Equal scores form one step, so the order of the samples never matters. A class without a
     positive has no AP and stays out of the macro average (torchmetrics would count it as 0,
@@ -63,6 +85,28 @@ def average_precision(scores: Tensor, targets: Tensor) -> AveragePrecision:
     Args:
         scores: (N, K), any monotone confidence: logits, probabilities, votes.
         targets: (N, K), 1 or True where the class is present.
+
+    Raises:
+        LabelError: If the shapes differ, targets are not 0 or 1, or no class is present at all.
+        PixelError: If a score is NaN.
+    """
+    check_scores(scores, targets)
+    hot = targets.double()
+    positives = hot.sum(dim=0)
+    values = _ap_of_columns(scores, hot)
+    present = positives > 0
+    per_class = tuple(
+        value if there else None
+        for value, there in zip(values.tolist(), present.tolist(), strict=True)
+    )
+    micro = float(_ap_of_columns(scores.reshape(-1, 1), hot.reshape(-1, 1)))
+    macro = float(values[present].mean())
+    weighted = float((values * positives)[present].sum() / positives.sum())
+    return AveragePrecision(micro, macro, per_class, weighted)
+
+
+def check_scores(scores: Tensor, targets: Tensor) -> None:
+    """Refuse what has no average precision.
 
     Raises:
         LabelError: If the shapes differ, targets are not 0 or 1, or no class is present at all.
@@ -77,39 +121,91 @@ def average_precision(scores: Tensor, targets: Tensor) -> AveragePrecision:
         raise LabelError("targets must be 0 or 1", found=torch.unique(targets)[:5].tolist())
     if scores.isnan().any():
         raise PixelError("a score is NaN", where="average precision")
-    positives = targets.sum(dim=0)
-    if int(positives.sum()) == 0:
+    if int(targets.sum()) == 0:
         raise LabelError(
             "average precision needs at least one positive label",
             found="none",
             where=f"{scores.shape[0]} samples, {scores.shape[1]} classes",
             remedy="score more samples, or check that the labels are known",
         )
-    ranks = _ranks(scores)
-    per_class = tuple(
-        _binary_ap(ranks[:, k], targets[:, k]) if int(positives[k]) else None
-        for k in range(scores.shape[1])
-    )
-    present = [value for value in per_class if value is not None]
-    micro = _binary_ap(ranks.flatten(), targets.flatten())
-    return AveragePrecision(micro, sum(present) / len(present), per_class)
 
 
-def _ranks(scores: Tensor) -> Tensor:
-    """Return dense ranks of all scores, scaled into [0, 1].
+def _ap_of_columns(scores: Tensor, hot: Tensor) -> Tensor:
+    """Return (K,): each column's AP; NaN for a column without a positive.
 
-    torchmetrics passes anything outside [0, 1] through a sigmoid, where large logits become
-    equal to 1 and tie. Ranks keep the order and the ties, and nothing else.
+    AP is the mean, over the positives, of the precision at the end of the positive's step.
     """
-    rank: Tensor = torch.unique(scores, return_inverse=True)[1].double()
-    return rank / rank.max().clamp_min(1)
+    ordered, order = scores.T.contiguous().sort(dim=1, descending=True)
+    hits = hot.T.gather(1, order)
+    count = hits.shape[1]
+    place = torch.arange(count, device=scores.device)
+    last = torch.ones_like(ordered, dtype=torch.bool)
+    last[:, :-1] = ordered[:, 1:] != ordered[:, :-1]
+    # the nearest end of a step at or after each place
+    end = torch.where(last, place, count).flip(1).cummin(dim=1).values.flip(1)
+    precision = hits.cumsum(dim=1) / (place + 1)
+    return (hits * precision.gather(1, end)).sum(dim=1) / hits.sum(dim=1)
 
 
-def _binary_ap(ranks: Tensor, targets: Tensor) -> float:
-    # imported here: torchmetrics takes longer to import than most scores take to compute
-    from torchmetrics.functional.classification import binary_average_precision
+# ------------------------------------------------------------------------- decisions
 
-    return float(binary_average_precision(ranks, targets.long(), validate_args=False))
+
+@dataclass(frozen=True)
+class F1:
+    """F1 = 2 TP / (2 TP + FP + FN).
+
+    Args:
+        micro: Of all N x K decisions.
+        macro: Mean over the classes that occur in the targets.
+        per_class: One value per class; None where the class has no positive.
+        threshold: A class is decided present where its probability is above it.
+    """
+
+    micro: float
+    macro: float
+    per_class: tuple[float | None, ...]
+    threshold: float
+
+
+def f1_score(probability: Tensor, targets: Tensor, threshold: float = 0.5) -> F1:
+    """Return micro, macro and per-class F1 of multi-label probabilities at one threshold.
+
+    Args:
+        probability: (N, K), within [0, 1]: logits have no threshold of 0.5.
+        targets: (N, K), 1 or True where the class is present.
+        threshold: Present means above it.
+
+    Raises:
+        LabelError: If the shapes differ, targets are not 0 or 1, or no class is present at all.
+        PixelError: If a probability is NaN or outside [0, 1].
+    """
+    check_scores(probability, targets)
+    check_probability(probability)
+    hot, said = targets.double(), (probability > threshold).double()
+    right, either = (hot * said).sum(dim=0), hot.sum(dim=0) + said.sum(dim=0)
+    present = hot.sum(dim=0) > 0
+    values = 2 * right / either.clamp_min(1)
+    per_class = tuple(
+        value if there else None
+        for value, there in zip(values.tolist(), present.tolist(), strict=True)
+    )
+    return F1(
+        float(2 * right.sum() / either.sum()), float(values[present].mean()), per_class, threshold
+    )
+
+
+def check_probability(probability: Tensor) -> None:
+    """Refuse numbers that are no probabilities.
+
+    Raises:
+        PixelError: If one is NaN or outside [0, 1].
+    """
+    if not ((probability >= 0) & (probability <= 1)).all():
+        raise PixelError(
+            "probabilities must lie within 0..1",
+            found=f"{float(probability.min()):g}..{float(probability.max()):g}",
+            remedy="put logits through a sigmoid or a softmax first",
+        )
 
 
 def overall_accuracy(predicted: Tensor, target: Tensor) -> float:
@@ -122,7 +218,7 @@ def overall_accuracy(predicted: Tensor, target: Tensor) -> float:
     Raises:
         LabelError: If the shapes differ or there is no sample.
     """
-    _check_classes(predicted, target)
+    check_classes(predicted, target)
     return float((predicted == target).double().mean())
 
 
@@ -136,12 +232,18 @@ def average_accuracy(predicted: Tensor, target: Tensor) -> float:
     Raises:
         LabelError: If the shapes differ or there is no sample.
     """
-    _check_classes(predicted, target)
-    index = torch.arange(len(target), device=target.device)[None]
-    return float(resampled_average_accuracy(predicted, target)(index))
+    check_classes(predicted, target)
+    support = torch.bincount(target).double()
+    hits = torch.bincount(target[predicted == target], minlength=len(support)).double()
+    return float((hits[support > 0] / support[support > 0]).mean())
 
 
-def _check_classes(predicted: Tensor, target: Tensor) -> None:
+def check_classes(predicted: Tensor, target: Tensor) -> None:
+    """Refuse what has no accuracy.
+
+    Raises:
+        LabelError: If the shapes differ or there is no sample.
+    """
     if predicted.ndim != 1 or predicted.shape != target.shape or not len(target):
         raise LabelError(
             "accuracy needs one predicted and one true class per sample",
@@ -150,95 +252,59 @@ def _check_classes(predicted: Tensor, target: Tensor) -> None:
         )
 
 
-# --------------------------------------------------------------------------- intervals
-
-# (R, N) indices of resampled test samples -> (R,) values of the metric
-Resampled = Callable[[Tensor], Tensor]
-
-
-def resampled_accuracy(predicted: Tensor, target: Tensor) -> Resampled:
-    """Return overall accuracy as a function of resampled indices."""
-    correct = (predicted == target).double()
-    return lambda index: correct[index.to(correct.device)].mean(dim=1)
-
-
-def resampled_average_accuracy(predicted: Tensor, target: Tensor) -> Resampled:
-    """Return average accuracy as a function of resampled indices.
-
-    A class that a resample happens to miss stays out of that resample's mean.
-    """
-    classes = int(target.max()) + 1
-    correct = (predicted == target).double()
-
-    def metric(index: Tensor) -> Tensor:
-        index = index.to(target.device)
-        rows = torch.arange(len(index), device=index.device)[:, None]
-        cell = (rows * classes + target[index]).flatten()
-        cells = len(index) * classes
-        support = torch.bincount(cell, minlength=cells).view(-1, classes)
-        hits = torch.bincount(cell, correct[index].flatten(), cells).view(-1, classes)
-        recall = hits / support.clamp_min(1)
-        return recall.sum(dim=1) / (support > 0).sum(dim=1)
-
-    return metric
-
-
-def resampled_difference(one: Resampled, other: Resampled) -> Resampled:
-    """Return `one - other` on the same resamples: a paired comparison of two models."""
-    return lambda index: one(index) - other(index)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A percentile interval.
+def confusion_matrix(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
+    """Return counts, int64 (K, K): rows are true classes, columns what was said.
 
     Args:
-        low: Lower end.
-        high: Upper end.
-        level: Share of the resamples between them.
-        repeats: Number of resamples.
-    """
-
-    low: float
-    high: float
-    level: float
-    repeats: int
-
-
-def bootstrap_interval(
-    metric: Resampled, samples: int, *, repeats: int = 1000, seed: int = 0, level: float = 0.95
-) -> Interval:
-    """Return the percentile bootstrap interval of a metric over test samples.
-
-    It says how much the score would move with another draw of as many test samples. It knows
-    nothing of training seeds, and is too narrow where neighbouring samples resemble each other.
-
-    Args:
-        metric: Maps (R, N) indices to (R,) values: `resampled_accuracy(...)` and its siblings.
-        samples: Number of test samples, N.
-        repeats: Number of resamples.
-        seed: Of the resampling.
-        level: Share of the resamples inside the interval.
+        predicted: (N,) class indices.
+        target: (N,) class indices.
+        classes: K.
 
     Raises:
-        ConfigError: If there is no sample, no repeat, or the level is not inside (0, 1).
+        LabelError: If the shapes differ or there is no sample.
     """
-    if samples < 1 or repeats < 1 or not 0 < level < 1:
-        raise ConfigError(
-            "a bootstrap needs samples, repeats and a level",
-            found=f"samples={samples}, repeats={repeats}, level={level}",
-            expected="samples >= 1, repeats >= 1, 0 < level < 1",
-        )
-    generator = torch.Generator().manual_seed(seed)
-    chunk = max(1, _BOOTSTRAP_CELLS // samples)
-    values = torch.cat(
-        [
-            metric(
-                torch.randint(samples, (min(chunk, repeats - done), samples), generator=generator)
-            )
-            for done in range(0, repeats, chunk)
-        ]
-    ).double()
-    tail = (1 - level) / 2
-    low, high = torch.quantile(values, values.new_tensor([tail, 1 - tail])).tolist()
-    return Interval(low, high, level, repeats)
+    check_classes(predicted, target)
+    cell = target * classes + predicted
+    return torch.bincount(cell, minlength=classes * classes).view(classes, classes)
+
+
+# ----------------------------------------------------------------------- calibration
+
+
+def equal_mass_bins(confidence: Tensor, bins: int = ECE_BINS) -> Tensor:
+    """Return (M,) bin indices: about equally many decisions in each; equal values share a bin.
+
+    kNN has k + 1 levels of confidence: cutting within a level would let the order of files decide.
+
+    Args:
+        confidence: (M,), within [0, 1].
+        bins: At most so many.
+
+    Raises:
+        ConfigError: If there is no bin.
+    """
+    if bins < 1:
+        raise ConfigError("calibration needs at least one bin", found=bins)
+    ordered = confidence.sort().values
+    cuts = torch.arange(1, bins, device=confidence.device) * len(ordered) // bins
+    edges = torch.unique(ordered[cuts])
+    return torch.searchsorted(edges, confidence, right=True)
+
+
+def expected_calibration_error(confidence: Tensor, correct: Tensor, bins: int = ECE_BINS) -> float:
+    """Return Σ_b (n_b / M) |mean confidence - share correct|, over bins of equal mass.
+
+    Args:
+        confidence: (M,), within [0, 1]: of the class said, or of each multi-label decision.
+        correct: (M,), whether it came true.
+        bins: At most so many.
+
+    Raises:
+        LabelError: If the shapes differ or are empty.
+        PixelError: If a confidence is outside [0, 1].
+    """
+    check_classes(confidence, correct)
+    check_probability(confidence)
+    which = equal_mass_bins(confidence, bins)
+    gap = torch.bincount(which, confidence.double() - correct.double(), bins)
+    return float(gap.abs().sum() / len(confidence))

@@ -3,44 +3,54 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, fields
-from typing import Final, Literal
+from dataclasses import dataclass, field, fields
+from typing import ClassVar, Final, Literal
 
 from eofm.errors import ConfigError
 
-PROBES: Final = ("knn", "linear")
+# the keys of eofm.bench.score.KINDS
+PROBES: Final = (
+    *("knn", "knn20", "nmc", "linear"),
+    *("linear-refit", "linear-c45-refit", "linear-c1"),
+)
+FORCE: Final = ("sensor", "missing-band")
 
 
 @dataclass(frozen=True)
-class BenchEurosatConfig:
-    """Score encoders and controls on EuroSAT MS.
+class BenchConfig:
+    """What every benchmark run is told.
 
     Args:
-        root: Folder of EuroSAT MS as published (class folders, or the archive's folder above
-            them), or with train/<class> and test/<class>.
-        model: What to score, comma separated: folders written by an export, `imagestats` (band
-            statistics), `random` (untrained, of the first encoder's architecture and recipe) or
-            random:FOLDER. NAME=FOLDER chooses the name in the table.
-        probe: Which probes, comma separated: knn, linear.
-        split: How tiles are divided: `spatial` (by longitude) or `stratified` (by hash) for the
-            published layout, `given` for train and test folders. `auto`: spatial or given.
-        controls: Add imagestats and random to the models, if they are not among them.
+        root: Folder of the data set.
+        model: What to score, comma separated. Encoders: folders written by an export, published
+            names (softcon_vits14_s2, softcon_vits14_s2@torchgeo-zscore), torchgeo:ENUM.MEMBER,
+            timm:NAME with --recipe, module:function of your own. Controls: imagestats, rcf,
+            rcf-zca, random, random:ARCHITECTURE, random:FOLDER. NAME=... chooses the name in the
+            table. Tasks of two sensors take ENCODER+ENCODER.
+        probe: Which probes, comma separated: knn, knn20 (cosine, weighted), nmc (nearest mean),
+            linear, linear-refit, linear-c45-refit, linear-c1.
+        controls: Add imagestats, rcf, rcf-zca and random to the models, if they are not among
+            them.
         out: Results are appended to this file, one JSON record per line.
         cache: Folder of computed features; empty computes them anew.
         k: Number of neighbours of the kNN probe.
-        bootstrap: Resamples of the test tiles behind an interval.
-        seed: Of the random encoder and of the resampling.
-        limit: At most so many tiles of each split, chosen by hash. The result says so.
-        batch: Tiles embedded at once.
+        bootstrap: Resamples of the test images behind an interval.
+        seed: Of random encoders and filters, and of the resampling.
+        limit: At most so many images of each split, chosen by hash. The result says so.
+        batch: Images embedded at once.
         device: Where networks run; `auto` takes a GPU if there is one.
+        recipe: YAML file that says what timm: networks eat.
+        force: Mismatches to accept against the recipe, comma separated: sensor, missing-band. Such
+            rows are marked and left out of tables.
     """
+
+    verb: ClassVar[str] = ""
 
     root: str
     model: str = "imagestats"
     probe: str = "knn,linear"
-    split: Literal["auto", "spatial", "stratified", "given"] = "auto"
     controls: bool = True
-    out: str = "runs/bench/eurosat.jsonl"
+    out: str = "runs/bench/results.jsonl"
     cache: str = "runs/bench/features"
     k: int = 5
     bootstrap: int = 1000
@@ -48,6 +58,8 @@ class BenchEurosatConfig:
     limit: int | None = None
     batch: int = 64
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    recipe: str | None = None
+    force: str = ""
 
     def __post_init__(self) -> None:
         for name, value in (("k", self.k), ("bootstrap", self.bootstrap), ("batch", self.batch)):
@@ -65,27 +77,214 @@ class BenchEurosatConfig:
             )
         if not self.models:
             raise ConfigError("there is nothing to score", where="--model")
+        check_force(self.force)
 
     @property
     def models(self) -> tuple[str, ...]:
         """The entries of `model`, each once."""
-        return _listed(self.model)
+        return listed(self.model)
 
     @property
     def probes(self) -> tuple[str, ...]:
         """The entries of `probe`, each once."""
-        return _listed(self.probe)
+        return listed(self.probe)
 
     def command(self) -> str:
         """Return the command line that does the same."""
-        words = ["eofm", "bench", "eurosat"]
-        for field in fields(self):
-            value = vars(self)[field.name]
-            if value != field.default:
+        words = ["eofm", "bench", self.verb]
+        for one in fields(self):
+            value = vars(self)[one.name]
+            if value != one.default:
                 text = str(value).lower() if isinstance(value, bool) else str(value)
-                words += [f"--{field.name}", text]
+                words += [f"--{one.name}", text]
         return shlex.join(words)
 
 
-def _listed(text: str) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class BenchEurosatConfig(BenchConfig):
+    """Score encoders and controls on EuroSAT.
+
+    Args:
+        root: Folder of EuroSAT as published (class folders, or the archive's folder above
+            them), or, for MS, with train/<class> and test/<class>.
+        sensor: `ms` (13 bands), `rgb` (JPEG) or `sar` (EuroSAT-SAR).
+        split: How tiles are divided. `spatial` (by longitude, MS) or `stratified` (by hash) for
+            the published layout; `given` for train and test folders; `lists` and `spatial-lists`:
+            the published lists eurosat-train.txt and so on, or eurosat-spatial-train.txt and so
+            on, which must lie in the folder. `auto`: given folders, else lists, else spatial.
+    """
+
+    verb: ClassVar[str] = "eurosat"
+
+    sensor: Literal["ms", "rgb", "sar"] = "ms"
+    split: Literal["auto", "spatial", "stratified", "given", "lists", "spatial-lists"] = "auto"
+    out: str = "runs/bench/eurosat.jsonl"
+
+
+@dataclass(frozen=True)
+class BenchBigEarthNetConfig(BenchConfig):
+    """Score encoders and controls on BigEarthNet, official splits.
+
+    Args:
+        root: The folder that holds BigEarthNet-v1.0 and BigEarthNet-S1-v1.0, or BigEarthNet-S2 and
+            BigEarthNet-S1.
+        version: Which BigEarthNet. Their scores are never compared.
+        sensor: Sentinel-2, Sentinel-1, or both: an encoder for each, features side by side.
+        classes: 19, or the 43 of version 1.
+        metadata: Folder of the official lists (train.csv and so on, or metadata.parquet). Without
+            it they are looked for in root, root/splits and root/metadata.
+        excluded: Keep patches under snow, cloud or cloud shadow, which the authors leave out
+            (version 2).
+        percent: Percent of the training patches: the first of them in the order of
+            sha256("bigearthnet-<version>|0|<patch>").
+    """
+
+    verb: ClassVar[str] = "bigearthnet"
+
+    version: Literal["v1", "v2"] = "v2"
+    sensor: Literal["s2", "s1", "both"] = "s2"
+    classes: Literal[19, 43] = 19
+    metadata: str | None = None
+    excluded: bool = False
+    percent: Literal[1, 10, 100] = 100
+    out: str = "runs/bench/bigearthnet.jsonl"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.version == "v2" and self.classes == 43:
+            raise ConfigError(
+                "version 2 has 19 classes", found="--classes 43", remedy="say --version v1"
+            )
+
+
+@dataclass(frozen=True)
+class BenchFolderConfig(BenchConfig):
+    """Score encoders and controls on your own labelled images.
+
+    Args:
+        root: Folder of train/<class>/*.tif and test/<class>/*.tif, or of images and a table
+            labels.csv or labels.parquet with columns file, split, and label or labels.
+        sensor: What the images are.
+        unit: Unit of the values in the files.
+        bands: In stored order, comma separated; without it as the files say, else all of the
+            sensor.
+        labels: A table of labels that lies elsewhere.
+    """
+
+    verb: ClassVar[str] = "folder"
+
+    sensor: Literal["s2-l1c", "s2-l2a", "s1-grd", "s1-rtc", "rgb"] = "s2-l1c"
+    unit: Literal["dn", "dn-offset1000", "reflectance", "uint8", "db", "power"] = "dn"
+    bands: str | None = None
+    labels: str | None = None
+    out: str = "runs/bench/folder.jsonl"
+
+
+@dataclass(frozen=True)
+class BenchSo2SatConfig(BenchConfig):
+    """Score encoders and controls on So2Sat LCZ42. Needs h5py.
+
+    Args:
+        root: Folder of training.h5 and so on (v2), or of random, block and culture_10 (v3).
+        version: `v3-culture-10` holds back whole cities; random and block let neighbours of
+            training patches into test.
+        sensor: Sentinel-2 (10 bands, reflectance) or Sentinel-1 (Lee-filtered VV and VH power).
+    """
+
+    verb: ClassVar[str] = "so2sat"
+
+    version: Literal["v2", "v3-random", "v3-block", "v3-culture-10"] = "v3-culture-10"
+    sensor: Literal["s2", "s1"] = "s2"
+    out: str = "runs/bench/so2sat.jsonl"
+
+
+@dataclass(frozen=True)
+class BenchTreeSatAIConfig(BenchConfig):
+    """Score encoders and controls on the Sentinel-2 images of TreeSatAI.
+
+    Args:
+        root: Folder of s2, labels, train_filenames.lst and test_filenames.lst.
+        metres: Which cut: 60 (6 pixels) or 200 (20 pixels). The labels are those of 60 m.
+        percent: A genus is present where its share of the area is above so many percent.
+    """
+
+    verb: ClassVar[str] = "treesatai"
+
+    metres: Literal[60, 200] = 60
+    percent: Literal[0, 7] = 7
+    out: str = "runs/bench/treesatai.jsonl"
+
+
+@dataclass(frozen=True)
+class BenchUCMercedConfig(BenchConfig):
+    """Score encoders and controls on UC Merced Land Use.
+
+    Args:
+        root: Folder of UCMerced_LandUse, or of the class folders.
+        split: `lists`: uc_merced-train.txt and so on, which must lie in the folder. `stratified`:
+            by hash.
+    """
+
+    verb: ClassVar[str] = "ucmerced"
+
+    split: Literal["auto", "lists", "stratified"] = "auto"
+    out: str = "runs/bench/ucmerced.jsonl"
+
+
+@dataclass(frozen=True)
+class BenchResisc45Config(BenchConfig):
+    """Score encoders and controls on NWPU-RESISC45.
+
+    Args:
+        root: Folder of NWPU-RESISC45, or of the class folders.
+        split: `lists`: resisc45-train.txt and so on, which must lie in the folder. `stratified`:
+            by hash.
+    """
+
+    verb: ClassVar[str] = "resisc45"
+
+    split: Literal["auto", "lists", "stratified"] = "auto"
+    out: str = "runs/bench/resisc45.jsonl"
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """Show the steps from a task's images to a model's input, or why there are none.
+
+    Args:
+        task: Name of a task: eurosat, bigearthnet-v2-s2, so2sat-v3-culture-10-s2, ...
+        model: One encoder, as in `eofm bench eurosat --model`.
+        recipe: YAML file that says what a timm: network eats.
+        force: Mismatches to accept, comma separated: sensor, missing-band.
+    """
+
+    task: str = field(metadata={"positional": True})
+    model: str = field(metadata={"positional": True})
+    recipe: str | None = None
+    force: str = ""
+
+    def __post_init__(self) -> None:
+        check_force(self.force)
+
+
+def check_force(text: str) -> None:
+    """Refuse what cannot be forced.
+
+    Raises:
+        ConfigError: If it names anything but a sensor or a missing band.
+    """
+    unknown = [word for word in listed(text) if word not in FORCE]
+    if unknown:
+        raise ConfigError(
+            "this cannot be forced",
+            found=", ".join(unknown),
+            expected=", ".join(FORCE),
+            where="--force",
+            remedy="a wrong unit, size or normalisation gives no number worth having: state what "
+            "the images are, or give the network a recipe",
+        )
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Return the words between commas, each once."""
     return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))

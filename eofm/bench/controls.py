@@ -1,30 +1,41 @@
 """Controls: what every pretrained encoder must beat before its score means anything.
 
 Per-band statistics of the raw image reach 86-90 % on EuroSAT, above many published networks
-(arXiv 2305.13456), and an untrained network of the same architecture reaches nearly as much.
-Without these rows nobody would know.
+(arXiv 2305.13456); random convolutions and an untrained network of the same architecture reach
+nearly as much. Without these rows nobody would know.
 
-Shapes: B images, C bands, H by W pixels.
+Shapes: B images, C bands, H by W pixels, F filters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from eofm.bench.features import EncoderSource, Identity
+from eofm.bench.network import NetworkSource
 from eofm.errors import PixelError
 from eofm.imagery import Imagery
 from eofm.models.encoder import Encoder, random_encoder
+from eofm.models.prepare import preprocess_for
 from eofm.probe import Scaling
-from eofm.recipe import Waiver
-from eofm.spec import ImageSpec
+from eofm.recipe import Pooling, Recipe, Waiver
+from eofm.sensors import DEFAULT_STATISTICS, STATISTICS
+from eofm.spec import ImageSpec, Normalization
 
 IMAGESTATS: Final = "imagestats"
 RANDOM: Final = "random"
+RCF: Final = "rcf"
+RCF_ZCA: Final = "rcf-zca"
+
+FILTERS: Final = 256
+KERNEL: Final = 3
+_BIAS: Final = -1.0
+_ZCA_BIAS: Final = 1e-3
+_SMALLEST_NORM: Final = 1e-8
 
 
 def image_statistics(imagery: Imagery) -> Tensor:
@@ -77,6 +88,177 @@ class ImageStatistics:
         """Have nothing to check: there is no state."""
 
 
+# ------------------------------------------------------------ random convolutional features
+
+
+@final
+class RandomConvolutions(nn.Module):
+    """Random convolutional features (MOSAIKS, Rolf et al. 2021): ReLU of both signs, averaged.
+
+    Args:
+        filters: (F, C, k, k).
+    """
+
+    filters: Tensor
+
+    def __init__(self, filters: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("filters", filters)
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return (B, 2 F): means of relu(y), then of relu(-y), y the convolution less 1."""
+        bias = self.filters.new_full((len(self.filters),), _BIAS)
+        y: Tensor = nn.functional.conv2d(pixels, self.filters, bias)
+        sides: tuple[Tensor, ...] = (y.clamp_min(0), y.clamp_max(0).neg())
+        features: Tensor = torch.cat([side.mean(dim=(2, 3)) for side in sides], dim=1)
+        return features
+
+
+def gaussian_filters(
+    channels: int, seed: int, count: int = FILTERS, kernel: int = KERNEL
+) -> Tensor:
+    """Return filters (F, C, k, k) drawn from a normal distribution.
+
+    They are those of torchgeo's `RCF` with the same seed, except that there 0 means no seed.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, channels, kernel, kernel, generator=generator)
+
+
+def drawn_patches(
+    images: Callable[[int], Tensor],
+    total: int,
+    seed: int,
+    count: int = FILTERS,
+    kernel: int = KERNEL,
+) -> Tensor:
+    """Return patches (F, C, k, k) at random places of random images.
+
+    Places are drawn as torchgeo's `RCF` does, so equal seeds (other than 0) give equal patches.
+
+    Args:
+        images: Index -> a normalised image (C, H, W).
+        total: Number of images.
+        seed: Of the draws.
+        count: Number of patches, F.
+        kernel: Their side, k.
+    """
+    first = images(0)
+    channels, height, width = first.shape
+    generator = torch.Generator().manual_seed(seed)
+    torch.randn(count, channels, kernel, kernel, generator=generator)  # as drawn before, there
+    which = torch.randint(0, total, (count,), generator=generator).tolist()
+    rows = torch.randint(0, height - kernel, (count,), generator=generator).tolist()
+    cols = torch.randint(0, width - kernel, (count,), generator=generator).tolist()
+    return torch.stack(
+        [
+            images(i)[:, y : y + kernel, x : x + kernel]
+            for i, y, x in zip(which, rows, cols, strict=True)
+        ]
+    )
+
+
+def zca_filters(patches: Tensor) -> Tensor:
+    """Return whitened patches: each centred and of unit norm, then P W W' with W the ZCA.
+
+    A symmetric solver: a general one, as in the original, can return complex values.
+
+    Args:
+        patches: (F, C, k, k).
+    """
+    rows = patches.flatten(1).double()
+    rows = rows - rows.mean(dim=1, keepdim=True)
+    norms = rows.norm(dim=1, keepdim=True)
+    rows = rows / torch.where(norms < _SMALLEST_NORM, 1, norms)
+    values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
+    whitening = vectors @ torch.diag((values + _ZCA_BIAS).rsqrt()) @ vectors.T
+    filters: Tensor = (rows @ whitening @ whitening.T).view_as(patches).float()
+    return filters
+
+
+def default_recipe(spec: ImageSpec, size: tuple[int, int], pooling: Pooling) -> Recipe:
+    """Return a recipe for a network that was trained on nothing: z-scores by published statistics.
+
+    Args:
+        spec: What the images are.
+        size: Of the network's input.
+        pooling: Of its tokens.
+    """
+    statistics = STATISTICS[DEFAULT_STATISTICS[spec.sensor]].select(spec.bands)
+    return Recipe(
+        sensor=spec.sensor,
+        bands=spec.bands,
+        unit=statistics.unit,
+        size=size,
+        normalization=Normalization.zscore(statistics.mean, statistics.std, statistics.source),
+        pooling=pooling,
+    )
+
+
+def rcf_control(
+    name: str, spec: ImageSpec, seed: int, device: torch.device, *, about: str, filters: Tensor
+) -> NetworkSource:
+    """Return a control of random convolutions on z-scored images at their own size.
+
+    Args:
+        name: Name in tables.
+        spec: What the images are.
+        seed: Of the filters, for the words in the record.
+        device: Where it runs.
+        about: What the filters are.
+        filters: (F, C, k, k).
+    """
+    assert spec.size is not None  # noqa: S101 (every task states a size)
+    return NetworkSource(
+        name,
+        RandomConvolutions(filters).to(device),
+        default_recipe(spec, spec.size, Pooling.MEAN),
+        f"{len(filters)} convolutions {KERNEL} x {KERNEL}, {about}, seed {seed}",
+        control=True,
+        scaling=Scaling.STANDARD,
+    )
+
+
+def gaussian_control(name: str, spec: ImageSpec, seed: int, device: torch.device) -> NetworkSource:
+    """Return the control `rcf`: Gaussian filters."""
+    filters = gaussian_filters(len(spec.bands), seed)
+    return rcf_control(name, spec, seed, device, about="Gaussian", filters=filters)
+
+
+def zca_control(
+    name: str,
+    spec: ImageSpec,
+    seed: int,
+    device: torch.device,
+    images: Callable[[int], Imagery],
+    total: int,
+) -> NetworkSource:
+    """Return the control `rcf-zca`: whitened patches of training images.
+
+    Args:
+        name: Name in tables.
+        spec: What the images are.
+        seed: Of the draw of patches.
+        device: Where it runs.
+        images: Index -> a training image.
+        total: Number of training images.
+    """
+    assert spec.size is not None  # noqa: S101 (every task states a size)
+    step = preprocess_for(spec, default_recipe(spec, spec.size, Pooling.MEAN), ())
+
+    def normalised(index: int) -> Tensor:
+        prepared: Imagery = step(images(index))
+        return prepared.pixels[0]
+
+    filters = zca_filters(drawn_patches(normalised, total, seed))
+    about = "whitened patches of the training images"
+    return rcf_control(name, spec, seed, device, about=about, filters=filters)
+
+
+# ----------------------------------------------------------------------------- untrained
+
+
 def random_control(
     encoder: Encoder, seed: int, name: str = RANDOM, waivers: Sequence[Waiver] = ()
 ) -> EncoderSource:
@@ -88,6 +270,32 @@ def random_control(
         name: Name in tables.
         waivers: Exceptions it is granted.
     """
-    untrained = random_encoder(encoder.card.architecture, encoder.recipe, seed)
     weight = next(encoder.parameters())
-    return EncoderSource(name, untrained.to(weight.device), control=True, waivers=waivers)
+    return untrained_control(
+        encoder.card.architecture, encoder.recipe, seed, weight.device, name, waivers
+    )
+
+
+def untrained_control(
+    architecture: str,
+    recipe: Recipe,
+    seed: int,
+    device: torch.device,
+    name: str = RANDOM,
+    waivers: Sequence[Waiver] = (),
+) -> EncoderSource:
+    """Return an untrained encoder of any architecture as a control.
+
+    Args:
+        architecture: A name that `eofm.models.build.build` knows.
+        recipe: What it eats.
+        seed: Of its weights.
+        device: Where it runs.
+        name: Name in tables.
+        waivers: Exceptions it is granted.
+
+    Raises:
+        WeightsError: If no architecture has that name.
+    """
+    untrained = random_encoder(architecture, recipe, seed)
+    return EncoderSource(name, untrained.to(device), control=True, waivers=waivers)

@@ -1,8 +1,6 @@
-"""Frozen features: computed once per model and data, kept under a key of both.
+"""Frozen features: of every model of a task, with the pixels read once for all of them.
 
-The key is the sha256 of what the features depend on: weights, recipe, plan (with its waivers),
-the bytes of the images, and the version of this code. A run's name is not part of it, so a
-changed network cannot meet another's features.
+They are kept in `eofm.bench.cache`.
 
 Shapes: B images of a batch, N of a split, D features.
 """
@@ -10,18 +8,18 @@ Shapes: B images of a batch, N of a split, D features.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Protocol, final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from eofm.bench.cache import FeatureCache, Key, code_sha256
 from eofm.errors import DataError, WeightsError
 from eofm.imagery import Imagery
 from eofm.models.card import Card
@@ -30,8 +28,8 @@ from eofm.probe import Scaling, check_features
 from eofm.recipe import Waiver
 from eofm.spec import ImageSpec
 
-# Raise it when the same weights and images would give other features.
-FEATURE_CODE: Final = 1
+# Batches read ahead of the networks.
+_AHEAD: Final = 2
 
 
 @dataclass(frozen=True)
@@ -172,71 +170,29 @@ def state_sha256(module: nn.Module) -> str:
 # ---------------------------------------------------------------------------- extraction
 
 
-@dataclass(frozen=True)
-class FeatureCache:
-    """Features on disk, one folder per key: `features.npy`, `meta.json`, `DONE`.
+def key_of(source: FeatureSource, spec: ImageSpec, data_sha256: str) -> Key:
+    """Return under what the features of one model of one split are kept.
 
     Args:
-        root: The folder; None keeps nothing.
+        source: The model.
+        spec: What the images are.
+        data_sha256: Of ids and bytes of the images, in order.
     """
-
-    root: Path | None
-
-    def key(self, source: FeatureSource, spec: ImageSpec, data_sha256: str) -> str:
-        """Return the key of one model's features of one split.
-
-        Args:
-            source: The model.
-            spec: What the images are.
-            data_sha256: Of ids and bytes of the images, in order.
-        """
-        identity = source.identity(spec)
-        content = {
-            "code": FEATURE_CODE,
+    identity = source.identity(spec)
+    return Key(
+        {
+            "code": code_sha256(inspect.getfile(type(source))),
             "spec": repr(spec),
             "kind": type(source).__name__,
+            # what has no weights is what it says of itself
+            "about": "" if identity.weights_sha256 else identity.about,
             "weights": identity.weights_sha256,
             "recipe": identity.recipe_sha256,
             "plan": identity.plan_sha256,
             "data": data_sha256,
+            "dtype": "float32",
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-    def load(self, key: str, rows: int) -> Tensor | None:
-        """Return the features under a key, or None where there are none, or not whole ones."""
-        if self.root is None or not (self.root / key / "DONE").is_file():
-            return None
-        try:
-            features = np.load(self.root / key / "features.npy")
-        except (OSError, ValueError):
-            return None
-        fits = features.ndim == 2 and len(features) == rows and features.dtype == np.float32
-        return torch.from_numpy(features) if fits else None
-
-    def store(self, key: str, features: Tensor, meta: Mapping[str, object]) -> None:
-        """Write features under a key: whole, or not at all.
-
-        Raises:
-            DataError: If the folder cannot be written.
-        """
-        if self.root is None:
-            return
-        final, temporary = self.root / key, self.root / f".{key}.{os.getpid()}.tmp"
-        try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            np.save(temporary / "features.npy", features.numpy())
-            (temporary / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
-            (temporary / "DONE").touch()
-            shutil.rmtree(final, ignore_errors=True)  # what `load` would not take
-            temporary.rename(final)
-        except OSError as error:
-            raise DataError(
-                "features cannot be kept",
-                found=error,
-                where=self.root,
-                remedy="name another folder with --cache, or none: --cache ''",
-            ) from error
+    )
 
 
 def extract(
@@ -248,6 +204,8 @@ def extract(
     cache: FeatureCache,
 ) -> dict[str, Tensor]:
     """Return the features of one split for every model; pixels are read once for all.
+
+    The next batches are read while the networks compute on this one.
 
     Args:
         sources: The models.
@@ -265,7 +223,7 @@ def extract(
         PixelError: If features are not finite or all zero.
         DataError: If the images yield another number of features than expected.
     """
-    keys = {source.name: cache.key(source, spec, data_sha256) for source in sources}
+    keys = {source.name: key_of(source, spec, data_sha256) for source in sources}
     features: dict[str, Tensor] = {}
     for name, key in keys.items():
         known = cache.load(key, rows)
@@ -275,22 +233,50 @@ def extract(
     if not missing:
         return features
     parts: dict[str, list[Tensor]] = {source.name: [] for source in missing}
-    for imagery in batches():
+    for imagery in ahead(batches()):
         for source in missing:
             parts[source.name].append(source.embed(imagery))
     for source in missing:
         source.check_frozen()
-        fresh = torch.cat(parts[source.name])
-        if len(fresh) != rows:
-            raise DataError(
-                "a split lost samples on its way",
-                found=f"{len(fresh)} features",
-                expected=f"{rows} images",
-                where=source.name,
-            )
+        fresh = torch.cat(parts.pop(source.name))
+        _check_rows(fresh, rows, source.name)
         check_features(fresh)
-        about = source.identity(spec).about
-        meta = {"model": source.name, "about": about, "rows": rows, "data_sha256": data_sha256}
-        cache.store(keys[source.name], fresh, meta)
+        about = {"model": source.name, "about": source.identity(spec).about, "rows": rows}
+        cache.store(keys[source.name], fresh, about)
         features[source.name] = fresh
     return features
+
+
+def ahead(batches: Iterable[Imagery], count: int = _AHEAD) -> Iterator[Imagery]:
+    """Yield the same batches in order, reading up to `count` of them in advance in a thread.
+
+    Decoding releases the interpreter, so the network need not wait for the disk.
+
+    Args:
+        batches: What to read.
+        count: How many batches are held.
+
+    Yields:
+        The batches. What reading raises is raised here, at its place in the order.
+    """
+    source = iter(batches)
+    waiting: deque[Future[Imagery | None]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
+        try:
+            waiting.extend(reader.submit(next, source, None) for _ in range(count))
+            while (batch := waiting.popleft().result()) is not None:
+                waiting.append(reader.submit(next, source, None))
+                yield batch
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _check_rows(features: Tensor, rows: int, name: str) -> None:
+    if len(features) != rows:
+        raise DataError(
+            "a split lost samples on its way",
+            found=f"{len(features)} features",
+            expected=f"{rows} images",
+            where=name,
+        )

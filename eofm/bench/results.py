@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from eofm.bench.features import Identity
 from eofm.errors import DataError
-from eofm.metrics import Interval
+from eofm.intervals import Interval
 
 if sys.platform == "win32":
     import msvcrt
@@ -93,6 +93,10 @@ class Result:
         seed: Of the resampling and of untrained networks.
         flags: What a reader must be told.
         made: How.
+        kind: Key of the probe in `eofm.bench.score.KINDS`.
+        rank: Effective rank of the training features.
+        predictions: File of the scores of every test sample, beside the records; empty if none.
+        predictions_sha256: Of that file.
     """
 
     task: str
@@ -108,6 +112,10 @@ class Result:
     seed: int
     flags: tuple[str, ...]
     made: Made
+    kind: str = ""
+    rank: float | None = None
+    predictions: str = ""
+    predictions_sha256: str = ""
 
     @property
     def key(self) -> str:

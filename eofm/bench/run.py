@@ -1,6 +1,6 @@
-"""`eofm bench eurosat`: models and controls in, records and one table out.
+"""`eofm bench TASK`: models and controls in, records and one table out.
 
-The way of a pixel: tiles are checked for signs of a wrong declaration, each model takes them
+The way of a pixel: images are checked for signs of a wrong declaration, each model takes them
 through its own plan, features go to the cache, probes read them, scores become records. The test
 split is scored once, after every choice has been made on train and val.
 """
@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,22 +20,26 @@ import torch
 from torch import Tensor
 
 from eofm.bench import provenance
-from eofm.bench.config import BenchEurosatConfig
-from eofm.bench.features import FeatureCache, FeatureSource, extract
-from eofm.bench.models import device_of, resolve_models
+from eofm.bench.cache import FeatureCache
+from eofm.bench.config import BenchConfig
+from eofm.bench.features import Identity, extract
+from eofm.bench.models import Candidate, device_of, resolve_models
+from eofm.bench.predictions import Archive
 from eofm.bench.results import Made, Result, Sample, append_results, read_results, table
-from eofm.bench.score import Scored, Splits, compare, run_probe
-from eofm.bench.task import EUROSAT
+from eofm.bench.score import Scored, Splits, compare
+from eofm.bench.task import Task
+from eofm.bench.tasks import Loaded, load
+from eofm.bench.waive import ABLATION_WHY, FORCED_FLAG, NONSTANDARD, forced_flags
 from eofm.canary import check_signature
-from eofm.data.eurosat import EuroSat, SplitRule, Tile, labels_of, open_eurosat, read_batches
-from eofm.data.splits import hash_order, subset_hash
-from eofm.errors import PixelError, RasterError
+from eofm.data.chips import Chip, Chips, read_batches, targets_of
+from eofm.data.splits import SPLITS, hash_order, subset_hash
+from eofm.errors import PixelError
 from eofm.imagery import Imagery, collate
 from eofm.metrics import Metric
 from eofm.probe import Labelled
 from eofm.progress import track
 
-_CANARY_TILES: Final = 128
+_CANARY_IMAGES: Final = 128
 
 
 @dataclass(frozen=True)
@@ -45,153 +50,224 @@ class BenchReport:
         results: One record per model, probe and metric.
         appended: How many of them the file did not have yet.
         out: The file.
+        remarks: What a reader of the scores should know of the task and its images.
     """
 
     results: tuple[Result, ...]
     appended: int
     out: Path
+    remarks: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        """Return the table, and where the records are."""
+        """Return the table, and where the records are. Forced rows stand outside of it."""
         known = len(self.results) - self.appended
         tail = f"{self.appended} new records in {self.out}" + f", {known} known" * bool(known)
-        return f"{table(self.results)}\n\n{tail}"
+        kept = [result for result in self.results if not _is_forced(result)]
+        forced = [
+            f"- left out of the table, {result.flags[0]}: {result.model.name}, `{result.probe}`, "
+            f"{result.metric} {100 * result.value:.1f} %"
+            for result in self.results
+            if _is_forced(result)
+        ]
+        lines = [table(kept), *(f"- {remark}" for remark in self.remarks), *forced, "", tail]
+        return "\n".join(line for line in lines if line or line is not lines[0])
 
 
-def bench_eurosat(config: BenchEurosatConfig) -> BenchReport:
-    """Score models and controls on EuroSAT MS.
+def _is_forced(result: Result) -> bool:
+    return any(flag.startswith(FORCED_FLAG) for flag in result.flags)
+
+
+def bench(config: BenchConfig) -> BenchReport:
+    """Score models and controls on the task that the settings name.
 
     Args:
-        config: The settings, as on the command line.
+        config: The settings of a task, as on the command line.
 
     Raises:
-        DataError: If the folder is not EuroSAT, or results cannot be read or written.
-        RasterError: If a tile is damaged.
-        PixelError: If the pixels contradict what EuroSAT MS is.
+        DataError: If the folder is not the data set, or results cannot be read or written.
+        RasterError: If an image is damaged.
+        PixelError: If the pixels contradict what the data set is, or features are no numbers.
         SpecMismatch: If a model cannot take its images.
-        WeightsError: If a folder holds no encoder.
+        WeightsError: If a folder holds no encoder, or a network moves.
         ConfigError: If the settings contradict one another.
     """
     out = Path(config.out)
     read_results(out)  # a torn file is noticed before the work, not after
-    sources = resolve_models(config, EUROSAT.waivers)
-    for source in sources:
-        source.identity(EUROSAT.spec)  # a model that cannot take the images says so now
-    rule = None if config.split == "auto" else SplitRule(config.split)
-    data = _limited(open_eurosat(config.root, rule), config.limit)
-    _check_pixels(data)
-    digests = _digests(data)
+    loaded = load(config)
+    task, chips = loaded.task, limited(loaded, config.limit)
+    train = chips.splits["train"]
+    candidates = resolve_models(
+        config, task, lambda sensor, index: train[index].pixels[sensor].read(), len(train)
+    )
+    return score_candidates(config, loaded, chips, candidates)
+
+
+def score_candidates(
+    config: BenchConfig, loaded: Loaded, chips: Chips, candidates: Sequence[Candidate]
+) -> BenchReport:
+    """Score candidates on the images of a task, and append the records.
+
+    Args:
+        config: The settings of a task, as on the command line.
+        loaded: The task.
+        chips: Its images, or those of them that the settings keep.
+        candidates: What is scored.
+
+    Raises:
+        DataError: If results cannot be read or written.
+        RasterError: If an image is damaged.
+        PixelError: If the pixels contradict what the data set is, or features are no numbers.
+        SpecMismatch: If a model cannot take the images.
+        WeightsError: If a network moves.
+    """
+    out, task = Path(config.out), loaded.task
+    for candidate in candidates:
+        candidate.identity(task)  # a model that cannot take the images says so now
+    _check_pixels(task, chips)
+    digests = _digests(chips)
     start = time.monotonic()
-    features = _features(config, sources, data, digests)
+    features = _features(config, task, candidates, chips, digests)
     seconds = time.monotonic() - start
+    sample = _sample(loaded, chips, digests)
+    archive = _archive(out, task, chips, sample)
     scored = {
-        (source.name, kind): run_probe(
-            kind, _splits(source, features, data), source.scaling, config.k
+        (candidate.name, kind): archive.score(
+            candidate.identity(task),
+            kind,
+            candidate.scaling,
+            config.k,
+            partial(_splits, features[candidate.name], chips, task),
         )
-        for source in track(sources, "probing models")
+        for candidate in track(candidates, "probing models")
         for kind in config.probes
     }
-    results = _records(config, sources, scored, _sample(data, digests), seconds)
-    return BenchReport(results, append_results(out, results), out)
+    results = _records(config, task, candidates, scored, sample, seconds)
+    remarks = (*task.notes, *chips.remarks)
+    return BenchReport(results, append_results(out, results), out, remarks)
 
 
 # ------------------------------------------------------------------------------ the data
 
 
-def _limited(data: EuroSat, limit: int | None) -> EuroSat:
+def limited(loaded: Loaded, limit: int | None) -> Chips:
+    """Return the images of a task, of each split at most `limit`, chosen by hash."""
+    chips = loaded.chips
     if limit is None:
-        return data
-    splits = {}
-    for name, tiles in data.splits.items():
-        kept = set(hash_order((tile.id for tile in tiles), EUROSAT.name)[:limit])
-        splits[name] = tuple(tile for tile in tiles if tile.id in kept)
-    return replace(data, splits=splits)
+        return chips
+    kept = {
+        name: frozenset(hash_order((chip.id for chip in part), loaded.task.name)[:limit])
+        for name, part in chips.splits.items()
+    }
+    return chips.keeping(kept)
 
 
-def _check_pixels(data: EuroSat) -> None:
-    tiles = data.splits["train"]
-    step = -(-len(tiles) // _CANARY_TILES)
-    try:
-        check_signature(collate(list(read_batches(tiles[::step], 1))))
-    except PixelError as error:
-        error.where = f"{data.root}: {error.where}"
-        raise
-
-
-def _digests(data: EuroSat) -> dict[str, str]:
-    """Return the sha256 of every tile's file, by id."""
-    tiles = [tile for tiles in data.splits.values() for tile in tiles]
-    digests = {}
-    for tile in track(tiles, "hashing tiles"):
+def _check_pixels(task: Task, chips: Chips) -> None:
+    train = chips.splits["train"]
+    step = -(-len(train) // _CANARY_IMAGES)
+    for sensor in range(len(task.specs)):
         try:
-            digests[tile.id] = hashlib.sha256(tile.path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise RasterError("a tile cannot be read", found=error, where=tile.path) from error
+            check_signature(collate(list(read_batches(train[::step], 1, sensor))))
+        except PixelError as error:
+            error.where = f"{chips.root}: {error.where}"
+            raise
+
+
+def _digests(chips: Chips) -> dict[str, str]:
+    """Return the sha256 of every image as stored, by id."""
+    digests = {}
+    for chip in track(chips.all, "hashing images"):
+        parts = [pixels.digest() for pixels in chip.pixels]
+        joined = hashlib.sha256("+".join(parts).encode()).hexdigest()
+        digests[chip.id] = parts[0] if len(parts) == 1 else joined
     return digests
 
 
-def _content_hash(tiles: Iterable[Tile], digests: Mapping[str, str]) -> str:
+def _content_hash(chips: Iterable[Chip], digests: Mapping[str, str]) -> str:
     """Return the sha256 of ids and files, in order."""
-    text = "\n".join(f"{tile.id} {digests[tile.id]}" for tile in tiles)
+    text = "\n".join(f"{chip.id} {digests[chip.id]}" for chip in chips)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _sample(data: EuroSat, digests: Mapping[str, str]) -> Sample:
-    train, val, test = (data.splits[name] for name in ("train", "val", "test"))
-    seen = {digests[tile.id] for tile in (*train, *val)}
-    ids = (f"{name} {tile.id}" for name, tiles in data.splits.items() for tile in tiles)
+def _sample(loaded: Loaded, chips: Chips, digests: Mapping[str, str]) -> Sample:
+    train, val, test = (chips.splits[name] for name in SPLITS)
+    seen = {digests[chip.id] for chip in (*train, *val)}
+    ids = (f"{name} {chip.id}" for name in SPLITS for chip in chips.splits[name])
+    whole = len(loaded.chips.all) if loaded.published is None else loaded.published
     return Sample(
-        dataset=EUROSAT.dataset,
-        split=data.rule,
+        dataset=loaded.task.dataset,
+        split=chips.rule,
         ids_sha256=subset_hash(ids),
-        data_sha256=_content_hash((*train, *val, *test), digests),
+        data_sha256=_content_hash(chips.all, digests),
         n_train=len(train),
         n_val=len(val),
         n_test=len(test),
-        complete=data.tiles == EUROSAT.size,
-        copies=sum(digests[tile.id] in seen for tile in test),
+        complete=len(chips.all) == whole,
+        copies=sum(digests[chip.id] in seen for chip in test),
     )
 
 
 # -------------------------------------------------------------------- features and probes
 
-# split -> name of the model -> (N, D)
+# name of the model -> split -> (N, D)
 _Features = Mapping[str, Mapping[str, Tensor]]
 
 
 def _features(
-    config: BenchEurosatConfig,
-    sources: Sequence[FeatureSource],
-    data: EuroSat,
+    config: BenchConfig,
+    task: Task,
+    candidates: Sequence[Candidate],
+    chips: Chips,
     digests: Mapping[str, str],
 ) -> _Features:
     cache = FeatureCache(Path(config.cache) if config.cache else None)
-    features = {}
-    for split, tiles in data.splits.items():
+    features: dict[str, dict[str, Tensor]] = {c.name: {} for c in candidates}
+    for split, part in chips.splits.items():
+        if not part:
+            continue
+        content = _content_hash(part, digests)
+        per_sensor = []
+        for sensor, spec in enumerate(task.specs):
 
-        def batches(tiles: Sequence[Tile] = tiles, split: str = split) -> Iterable[Imagery]:
-            total = -(-len(tiles) // config.batch)
-            return track(
-                read_batches(tiles, config.batch), f"embedding batches of {split} tiles", total
-            )
+            def batches(
+                part: Sequence[Chip] = part, split: str = split, sensor: int = sensor
+            ) -> Iterable[Imagery]:
+                total = -(-len(part) // config.batch)
+                read = read_batches(part, config.batch, sensor)
+                return track(read, f"embedding batches of {split} images", total)
 
-        content = _content_hash(tiles, digests)
-        features[split] = extract(sources, EUROSAT.spec, content, len(tiles), batches, cache)
+            sources = [candidate.parts[sensor] for candidate in candidates]
+            per_sensor.append(extract(sources, spec, content, len(part), batches, cache))
+        for name, found in features.items():
+            found[split] = torch.cat([part[name] for part in per_sensor], dim=1)
     return features
 
 
-def _splits(source: FeatureSource, features: _Features, data: EuroSat) -> Splits:
-    train, val = (
-        Labelled(features[name][source.name], labels_of(data.splits[name]), len(EUROSAT.classes))
-        for name in ("train", "val")
+def _archive(out: Path, task: Task, chips: Chips, sample: Sample) -> Archive:
+    test = chips.splits["test"]
+    return Archive(
+        records=out,
+        task=f"{task.name} {task.version}",
+        sample=sample,
+        ids=tuple(chip.id for chip in test),
+        classes=task.classes,
+        target=targets_of(test, len(task.classes)),
+        metrics=task.metrics,
     )
-    ids = [tile.id for tile in data.splits["train"]]
-    place = {name: rank for rank, name in enumerate(hash_order(ids, EUROSAT.name))}
+
+
+def _splits(features: Mapping[str, Tensor], chips: Chips, task: Task) -> Splits:
+    classes = len(task.classes)
+
+    def labelled(name: str) -> Labelled:
+        return Labelled(features[name], targets_of(chips.splits[name], classes), classes)
+
+    ids = [chip.id for chip in chips.splits["train"]]
+    place = {name: rank for rank, name in enumerate(hash_order(ids, task.name))}
     return Splits(
-        train,
-        val,
-        features["test"][source.name],
-        labels_of(data.splits["test"]),
+        labelled("train"),
+        labelled("val") if chips.splits["val"] else None,
+        features["test"],
+        targets_of(chips.splits["test"], classes),
         torch.tensor([place[name] for name in ids]),
     )
 
@@ -199,14 +275,20 @@ def _splits(source: FeatureSource, features: _Features, data: EuroSat) -> Splits
 # ------------------------------------------------------------------------------- records
 
 
+def _nonstandard(model: Identity) -> tuple[str, ...]:
+    changed = [w.partition(":")[0] for w in model.waivers if ABLATION_WHY in w]
+    return (f"{NONSTANDARD}: {', '.join(changed)}",) if changed else ()
+
+
 def _records(
-    config: BenchEurosatConfig,
-    sources: Sequence[FeatureSource],
+    config: BenchConfig,
+    task: Task,
+    candidates: Sequence[Candidate],
     scored: Mapping[tuple[str, str], Scored],
     sample: Sample,
     feature_seconds: float,
 ) -> tuple[Result, ...]:
-    models = {source.name: source.identity(EUROSAT.spec) for source in sources}
+    models = {candidate.name: candidate.identity(task) for candidate in candidates}
     made = Made(
         command=config.command(),
         utc=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -220,7 +302,7 @@ def _records(
 
     def flags(name: str, kind: str, metric: Metric) -> tuple[str, ...]:
         one = scored[name, kind]
-        found = one.faults()
+        found = (*forced_flags(models[name].waivers), *_nonstandard(models[name]), *one.faults())
         for other, identity in models.items():
             if identity.control and not models[name].control:
                 control = scored[other, kind]
@@ -229,8 +311,8 @@ def _records(
 
     return tuple(
         Result(
-            task=EUROSAT.name,
-            version=EUROSAT.version,
+            task=task.name,
+            version=task.version,
             sample=sample,
             model=models[name],
             probe=one.probe.probe,
@@ -242,7 +324,11 @@ def _records(
             seed=config.seed,
             flags=flags(name, kind, metric),
             made=replace(made, probe_seconds=round(one.seconds, 2)),
+            kind=kind,
+            rank=one.rank,
+            predictions=one.predictions,
+            predictions_sha256=one.predictions_sha256,
         )
         for (name, kind), one in scored.items()
-        for metric in EUROSAT.metrics
+        for metric in one.metrics
     )

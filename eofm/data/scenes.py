@@ -294,12 +294,15 @@ def _pixels(scenes: SceneSet, path: Path) -> Pixels:
     return FilePixels(source, spec, kinds)
 
 
+_DRIVERS: Final = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "GTiff", ".tiff": "GTiff"}
+
+
 @dataclass(frozen=True)
 class PicturePixels:
     """A picture of three 8-bit bands, red, green and blue.
 
     Args:
-        path: JPEG, PNG or TIFF.
+        path: JPEG or TIFF, as its ending says.
         spec: What it is.
         varying: Bring it to the size of the spec, bilinearly, if it has another.
     """
@@ -317,7 +320,7 @@ class PicturePixels:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                with rasterio.open(self.path, driver=["JPEG", "PNG", "GTiff"]) as file:
+                with rasterio.open(self.path, driver=_DRIVERS[self.path.suffix.lower()]) as file:
                     values, kinds = file.read(), set(file.dtypes)
         except (OSError, RasterioError) as error:
             raise RasterError(

@@ -8,7 +8,18 @@ import sys
 
 import pytest
 
-from eofm.bench.config import BenchEurosatConfig
+from eofm.bench.config import (
+    PROBES,
+    BenchBigEarthNetConfig,
+    BenchConfig,
+    BenchEurosatConfig,
+    BenchFolderConfig,
+    BenchResisc45Config,
+    BenchSo2SatConfig,
+    BenchTreeSatAIConfig,
+    BenchUCMercedConfig,
+)
+from eofm.bench.score import KINDS
 from eofm.cli import parse
 from eofm.errors import ConfigError
 
@@ -62,3 +73,28 @@ def test_settings_load_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert "False False" == done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        BenchBigEarthNetConfig("x", version="v1", classes=43, percent=10, sensor="both"),
+        BenchFolderConfig("x", sensor="s1-grd", unit="db", bands="VV,VH"),
+        BenchSo2SatConfig("x", version="v3-block"),
+        BenchTreeSatAIConfig("x", metres=200, percent=0),
+        BenchUCMercedConfig("x", split="stratified"),
+        BenchResisc45Config("x", force="sensor"),
+    ],
+    ids=lambda c: c.verb,
+)
+def test_every_command_repeats_its_settings(config: BenchConfig) -> None:
+    """Also with the options that only one task has."""
+    words = shlex.split(config.command())
+
+    assert ["eofm", "bench", config.verb] == words[:3]
+    assert config == parse(f"bench {config.verb}", words[3:])
+
+
+def test_probes_are_those_that_there_are() -> None:
+    """The settings name them without importing them."""
+    assert set(KINDS) == set(PROBES)

@@ -25,7 +25,7 @@ from eofm.errors import DataError, PixelError, RasterError, SpecMismatch
 def settings(root: Path, folder: Path, **options: object) -> BenchEurosatConfig:
     """Settings whose files lie in `folder`, with few resamples."""
     files = {"out": str(folder / "results.jsonl"), "cache": str(folder / "cache")}
-    return BenchEurosatConfig(str(root), **{**files, "bootstrap": 50, **options})  # type: ignore[arg-type]
+    return BenchEurosatConfig(str(root), **{**files, "bootstrap": 50, "controls": False, **options})  # type: ignore[arg-type]
 
 
 def one(report: BenchReport, model: str, kind: str, metric: str = "oa") -> Result:
@@ -42,7 +42,8 @@ def report(
     eurosat: Path, encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> BenchReport:
     """One run with an encoder and all controls."""
-    config = settings(eurosat, tmp_path_factory.mktemp("run"), model=str(encoder_folder))
+    folder = tmp_path_factory.mktemp("run")
+    config = settings(eurosat, folder, model=str(encoder_folder), controls=True)
     return bench(config)
 
 
@@ -108,7 +109,7 @@ def test_a_second_run_finds_the_same(
     report: BenchReport, eurosat: Path, encoder_folder: Path
 ) -> None:
     """From the cache: equal values, nothing appended."""
-    config = settings(eurosat, report.out.parent, model=str(encoder_folder))
+    config = settings(eurosat, report.out.parent, model=str(encoder_folder), controls=True)
 
     again = bench(config)
 
@@ -238,7 +239,7 @@ def test_the_command_line_does_the_same(
 ) -> None:
     """It prints the table and ends with 0; a wrong folder ends with 1 and one message."""
     words = ["bench", "eurosat", "--cache", str(tmp_path / "c"), "--bootstrap", "50"]
-    words += ["--out", str(tmp_path / "cli.jsonl"), "--probe", "knn"]
+    words += ["--out", str(tmp_path / "cli.jsonl"), "--probe", "knn", "--controls", "false"]
 
     assert 0 == main([*words, "--root", str(eurosat)])
     assert "*imagestats*" in capsys.readouterr().out
@@ -296,7 +297,8 @@ def test_a_real_run_compares_an_encoder_with_its_controls(
     real_data: Path, encoder_folder: Path, tmp_path: Path
 ) -> None:
     """An untrained encoder on real tiles is above chance and flagged where it does not win."""
-    config = settings(real_data / "eurosat_ms", tmp_path, model=str(encoder_folder), probe="knn")
+    model = f"{encoder_folder},imagestats"
+    config = settings(real_data / "eurosat_ms", tmp_path, model=model, probe="knn")
 
     report = bench(config)
 

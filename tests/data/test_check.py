@@ -14,8 +14,8 @@ import pytest
 import rasterio
 
 from eofm.cli import main
-from eofm.data.check import CheckReport, check_data
-from eofm.data.check_types import spread
+from eofm.data.check import check_data
+from eofm.data.check_types import CheckReport, spread
 from eofm.data.config import PackSsl4eoConfig
 from eofm.data.eurosat import CLASSES
 from eofm.data.sets_config import CheckConfig

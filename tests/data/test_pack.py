@@ -58,7 +58,8 @@ def test_card_survives_json(miniature, radar_miniature) -> None:
     [
         ("{", "not the card"),
         ("[]", "not the card"),
-        ('{"version": 1}', "not the card"),
+        ('{"version": 2}', "not the card"),
+        ('{"version": 1}', "another version"),
         ('{"version": 99}', "another version"),
     ],
 )

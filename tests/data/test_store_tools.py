@@ -178,7 +178,7 @@ def test_statistics_of_a_split(tmp_path: Path, miniature, split: str) -> None:
     assert (store.spec.bands, Unit.DN) == (statistics.bands, statistics.unit)
     assert f"{len(rows)} of 9 images" in statistics.source
     plain = json.loads((store.path / "stats.json").read_text())
-    assert {"name": split, "holdout": 0.4, "seed": 3} == plain["split"]
+    assert {"name": split, "holdout": 0.4, "seed": 3, "where": []} == plain["split"]
     assert 0 == plain["percentile_bin_width"]
     assert 9 == len(Store(store.path))  # the file does no harm to the store
 

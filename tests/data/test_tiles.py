@@ -153,6 +153,35 @@ def test_unlabelled(config: PackTilesConfig) -> None:
     assert "unlabelled" in report.describe()
 
 
+def test_threads_change_no_byte(config: PackTilesConfig, tree, write_tif) -> None:
+    """Read by several threads, in small pieces, the store is the same; so is where it stops."""
+    codes = land(2)
+    codes[40, 40] = 77
+    place = (520_000.0, 5_400_000.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eofm.data.tiles._CHUNK_BYTES", 1)
+        pack_tiles(config)
+        threaded = replace(config, out=config.out + "3", workers=3)
+        write_tif(Path(config.landcover or "") / "c.tif", codes, origin=place)
+        with pytest.raises(LabelError, match="26 windows are kept"):
+            pack_tiles(threaded)
+        write_tif(Path(config.landcover or "") / "c.tif", land(2), origin=place)
+        pack_tiles(threaded)
+
+    assert tree(Path(config.out)) == tree(Path(config.out + "3"))
+
+
+def test_verified_with_statistics(config: PackTilesConfig) -> None:
+    """A finished store is read again and its statistics are written, also when asked later."""
+    pack_tiles(config)
+    report = pack_tiles(replace(config, verify=True, stats=True))
+
+    assert report.already
+    assert "is sound: 27 images" in report.describe()
+    assert "all places: 27 of 27 images" in report.describe()
+    assert (Path(config.out) / "stats.json").is_file()
+
+
 def test_bands_at_their_own_resolution(tmp_path: Path, write_bands) -> None:
     """One file per band goes into one group per resolution, windows cut alike."""
     sizes = {b: {"B02": 36, "B8A": 18, "B09": 6}[b] for b in ("B02", "B8A", "B09")}
@@ -425,7 +454,7 @@ def test_unknown_code(config: PackTilesConfig, write_tif) -> None:
     write_tif(path, codes, origin=(510_000.0, 5_400_000.0))
     with pytest.raises(LabelError, match="17 windows are kept") as caught:
         pack_tiles(config)
-    assert ("77", "b_24_24") == (caught.value.found, caught.value.where)
+    assert ("77 (1 pixel)", "b_24_24") == (caught.value.found, caught.value.where)
 
     write_tif(path, land(1), origin=(510_000.0, 5_400_000.0))
     assert 27 == pack_tiles(config).windows
@@ -523,6 +552,28 @@ def test_real_optical(real_data: Path, tmp_path: Path) -> None:
             codes = dataset.read(1)[int(row) : int(row) + 112, int(col) : int(col) + 112]
         expected = [float((codes == code).any()) for code in (1, 2, 3, 4, 5, 6, 7, 9)]
         assert expected == store.labels([i]).multi_hot[0].tolist()
+
+
+def test_real_without_labels(real_data: Path, tmp_path: Path) -> None:
+    """The twelve S2-100K patches, which have no map, become an unlabelled store."""
+    config = PackTilesConfig(
+        images=str(real_data / "s2_100k/images"),
+        sensor="s2-l2a",
+        unit="dn",
+        out=str(tmp_path / "store"),
+        window=256,
+        workers=2,
+        verify=True,
+    )
+    report = pack_tiles(config)
+    store = Store(config.out)
+
+    assert (12, 12, 0, {}) == (report.images, report.windows, report.labelled, report.classes)
+    assert ((), False) == (store.classes, bool(store.labels(range(12)).known.any()))
+    assert SENSOR_BANDS[Sensor.S2_L2A] == store.spec.bands
+    with rasterio.open(real_data / "s2_100k/images/patch_25630.tif") as dataset:
+        row = store.ids.tolist().index("patch_25630_0_0")
+        assert np.array_equal(dataset.read(4), store.images([row], ["B04"]).planes[10][0, 0])
 
 
 def test_real_radar(real_data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,173 @@
+"""The feature cache: computed once per model and data, kept under a key of all they depend on.
+
+The key is the sha256 of weights, recipe, plan (with its waivers), the declared pixels, ids and
+bytes of the images, the type of the numbers, and the code that makes features. A run's name is not
+part of it, so a changed network cannot meet another's features.
+
+An entry is a folder: `features.npy`, read by memory map, and `meta.json` with the key's content
+and the sha256 of the features, written last. What does not match both is computed again, and a
+line on stderr says so.
+
+Shapes: N images of a split, D features.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eofm import imagery, preprocess
+from eofm.errors import DataError
+from eofm.models import encoder
+
+FEATURES: Final = "features.npy"
+META: Final = "meta.json"
+
+
+@cache
+def _code_sha256(file: str) -> str:
+    """Return the sha256 of a file's code without comments, layout and docstrings.
+
+    Whoever changes how pixels are treated need not remember to raise a version.
+    """
+    tree = ast.parse(Path(file).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node, clean=False) is not None
+        ):
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def code_sha256(*files: str) -> str:
+    """Return the sha256 of the code that features depend on, whatever its comments and layout.
+
+    Args:
+        files: Further files beside those that treat pixels.
+    """
+    always = (inspect.getfile(part) for part in (preprocess, imagery, encoder))
+    return hashlib.sha256("".join(map(_code_sha256, (*always, *files))).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Key:
+    """Everything that features depend on.
+
+    Args:
+        content: Name -> sha256 or words.
+    """
+
+    content: Mapping[str, str]
+
+    @property
+    def sha256(self) -> str:
+        """Name of the entry."""
+        text = json.dumps(dict(self.content), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """Features on disk.
+
+    Args:
+        root: The folder; None keeps nothing.
+    """
+
+    root: Path | None
+
+    def load(self, key: Key, rows: int) -> Tensor | None:
+        """Return the features under a key, memory-mapped; None where there are none, or not whole.
+
+        Args:
+            key: What they depend on.
+            rows: Number of images, N.
+
+        Returns:
+            float32 (N, D). Writing to it does not reach the file.
+        """
+        if self.root is None or not (self.root / key.sha256).is_dir():
+            return None
+        folder = self.root / key.sha256
+        try:
+            meta = json.loads((folder / META).read_text(encoding="utf-8"))
+            found = file_sha256(folder / FEATURES)
+            features = np.load(folder / FEATURES, mmap_mode="c")
+            fault = _fault(meta, key, found, features, rows)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            fault = f"{type(error).__name__}: {error}"
+        if fault:
+            print(  # noqa: T201
+                f"cached features are not whole, computed again: {fault} ({folder})",
+                file=sys.stderr,
+            )
+            return None
+        return torch.from_numpy(features)
+
+    def store(self, key: Key, features: Tensor, about: Mapping[str, object]) -> None:
+        """Write features under a key: whole, or not at all.
+
+        Args:
+            key: What they depend on.
+            features: float32 (N, D).
+            about: Notes for whoever looks into the folder.
+
+        Raises:
+            DataError: If the folder cannot be written.
+        """
+        if self.root is None:
+            return
+        final, temporary = self.root / key.sha256, self.root / f".{key.sha256}.{os.getpid()}.tmp"
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            np.save(temporary / FEATURES, features.numpy())
+            sha256 = file_sha256(temporary / FEATURES)
+            meta = {"key": dict(key.content), "sha256": sha256, **about}
+            (temporary / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+            shutil.rmtree(final, ignore_errors=True)  # what `load` would not take
+            temporary.rename(final)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if final.is_dir():  # another process has just written the same
+                return
+            raise DataError(
+                "features cannot be kept",
+                found=error,
+                where=self.root,
+                remedy="name another folder with --cache, or none: --cache ''",
+            ) from error
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fault(
+    meta: Mapping[str, object], key: Key, sha256: str, features: np.ndarray, rows: int
+) -> str:
+    """Return what is wrong with an entry; empty if nothing is."""
+    if meta["sha256"] != sha256:
+        return "the checksum differs"
+    if meta["key"] != dict(key.content):
+        return "they belong to something else"
+    if features.ndim != 2 or len(features) != rows or features.dtype != np.float32:
+        return f"{features.shape} {features.dtype} instead of {rows} rows of float32"
+    return ""

@@ -1,0 +1,208 @@
+"""A plain network with a recipe as a source of features: a user's own encoder, or a control.
+
+The harness prepares the pixels by the recipe; the network never sees physical units.
+
+Shapes: B images, C bands, H by W pixels, D features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, final
+
+import torch
+from torch import Tensor, nn
+
+from eofm.bench.features import Identity, state_sha256
+from eofm.errors import ConfigError, PixelError, WeightsError
+from eofm.imagery import Imagery
+from eofm.models.encoder import Encoder
+from eofm.models.prepare import preprocess_for
+from eofm.probe import Scaling
+from eofm.recipe import Recipe, Waiver
+from eofm.spec import ImageSpec
+
+_REFERENCE: Final = re.compile(r"[\w./-]+:[A-Za-z_]\w*")
+
+
+@final
+class NetworkSource:
+    """A network from normalised pixels (B, C, H, W) to features (B, D), frozen.
+
+    Args:
+        name: Name in tables.
+        network: In evaluation mode.
+        recipe: What it eats.
+        about: Where it comes from, in words.
+        control: Whether it is a yardstick.
+        waivers: Exceptions it is granted.
+        scaling: What a probe does to its features first.
+
+    Raises:
+        WeightsError: If a part of the network is in training mode.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        recipe: Recipe,
+        about: str,
+        *,
+        control: bool = False,
+        waivers: Sequence[Waiver] = (),
+        scaling: Scaling = Scaling.NONE,
+    ) -> None:
+        self.name, self.scaling = name, scaling
+        self._network, self._recipe = network, recipe
+        self._about, self._control, self._waivers = about, control, tuple(waivers)
+        self._check_mode()
+        self._state = state_sha256(network)
+
+    def identity(self, spec: ImageSpec) -> Identity:
+        """Return its weights, recipe and plan.
+
+        Raises:
+            SpecMismatch: If the network cannot take such images.
+        """
+        plan = preprocess_for(spec, self._recipe, self._waivers).plan
+        recipe = json.dumps(self._recipe.to_dict(), sort_keys=True)
+        return Identity(
+            name=self.name,
+            control=self._control,
+            about=self._about,
+            weights_sha256=self._state,
+            recipe_sha256=hashlib.sha256(recipe.encode()).hexdigest(),
+            plan_sha256=plan.hash,
+            plan=tuple(plan.describe().splitlines()),
+            waivers=tuple(str(waiver) for waiver in plan.waivers),
+        )
+
+    @torch.no_grad()
+    def embed(self, imagery: Imagery) -> Tensor:
+        """Return features: float32 (B, D), on the CPU.
+
+        Raises:
+            WeightsError: If the network returns something else.
+            PixelError: If a feature is not finite.
+        """
+        device = next(iter(self._network.state_dict().values()), torch.empty(0)).device
+        step = preprocess_for(imagery.spec, self._recipe, self._waivers)
+        found: object = self._network(step(imagery.to(device)).pixels)
+        if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(imagery):
+            raise WeightsError(
+                "an encoder must return one vector per image",
+                found=tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__,
+                expected=f"a tensor of shape ({len(imagery)}, D)",
+                where=self.name,
+                remedy="pool tokens or maps in its forward",
+            )
+        if not torch.isfinite(found).all():
+            raise PixelError(
+                "an encoder returned features that are not finite",
+                found=f"{int((~torch.isfinite(found)).any(dim=1).sum())} of {len(found)} images",
+                where=self.name,
+                remedy="half precision overflows, and a division by a deviation of 0 is infinite",
+            )
+        return found.float().cpu()
+
+    def check_frozen(self) -> None:
+        """Raise if a parameter or buffer has changed since the start, or a part is in training.
+
+        Raises:
+            WeightsError: If so.
+        """
+        self._check_mode()
+        if state_sha256(self._network) != self._state:
+            raise WeightsError(
+                "the network changed while its features were computed",
+                where=self.name,
+                remedy="features of a moving network are not comparable: parameters and buffers "
+                "must stay as they are",
+            )
+
+    def _check_mode(self) -> None:
+        training = [name or "itself" for name, m in self._network.named_modules() if m.training]
+        if training:
+            raise WeightsError(
+                "the network is in training mode: dropout and batch statistics would be features",
+                found=", ".join(training[:5]),
+                where=self.name,
+                remedy="call .eval() before you hand it over",
+            )
+
+
+# ------------------------------------------------------------------------- module:function
+
+
+def is_reference(word: str) -> bool:
+    """Return whether a word looks like `module:function` or `file.py:function`."""
+    return bool(_REFERENCE.fullmatch(word))
+
+
+def load_own(reference: str) -> Encoder | tuple[nn.Module, Recipe]:
+    """Call a user's function, which returns an encoder.
+
+    Args:
+        reference: `package.module:function`, or `path/to/file.py:function`. The working directory
+            is looked in first.
+
+    Returns:
+        An `eofm.Encoder`, or a network with the recipe of what it eats.
+
+    Raises:
+        ConfigError: If there is no such function, it fails, or returns something else.
+    """
+    place, _, name = reference.rpartition(":")
+    try:
+        module = _import(place)
+        function: object = vars(module)[name]
+        made: object = function() if callable(function) else None
+    except Exception as error:
+        raise ConfigError(
+            "an encoder of your own cannot be made",
+            found=f"{type(error).__name__}: {error}",
+            where=reference,
+            remedy="the part before : is a module that can be imported, or a .py file; the part "
+            "after it a function without arguments",
+        ) from error
+    if isinstance(made, Encoder):
+        return made
+    if (
+        isinstance(made, tuple)
+        and len(made) == 2
+        and isinstance(made[0], nn.Module)
+        and isinstance(made[1], Recipe)
+    ):
+        return made[0], made[1]
+    raise ConfigError(
+        "a function of your own must return a network and its recipe",
+        found=type(made).__name__,
+        expected="(torch.nn.Module, eofm.Recipe), or an eofm.Encoder",
+        where=reference,
+    )
+
+
+def _import(place: str) -> object:
+    if place.endswith(".py"):
+        path = Path(place)
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if spec is None or spec.loader is None or not path.is_file():
+            raise FileNotFoundError(place)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+        return module
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(place)
+    finally:
+        sys.path.remove(here)

@@ -1,0 +1,298 @@
+"""What a probe says of every test sample, kept beside the records.
+
+From them scores are computed again, models compared on the same samples, and figures drawn; and a
+probe that has been fitted is not fitted again. A file is named by its request: the sha256 of all
+that the predictions depend on, the code of the probes included.
+
+Shapes: M test samples, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eofm import logistic, nearest, neighbours, probe
+from eofm.bench.cache import code_sha256, file_sha256
+from eofm.bench.features import Identity
+from eofm.bench.results import Result, Sample
+from eofm.bench.score import Scored, Splits, resampled_metrics, run_probe
+from eofm.errors import DataError
+from eofm.metrics import Metric
+from eofm.probe import ProbeResult, Scaling
+
+FOLDER: Final = "predictions"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Scores of a test split.
+
+    Args:
+        ids: Of the samples, in the order of the rows.
+        classes: Names of the classes, in the order of the columns.
+        scores: float64, (M, K).
+        probability: float64, (M, K), or None where the probe has none.
+        target: (M,) class indices, or (M, K).
+        fit: What else the probe says of itself: id, strength, ...
+    """
+
+    ids: tuple[str, ...]
+    classes: tuple[str, ...]
+    scores: Tensor
+    probability: Tensor | None
+    target: Tensor
+    fit: dict[str, object]
+
+    def result(self) -> ProbeResult:
+        """Return the probe's outcome."""
+        strength, norm = self.fit["strength"], self.fit["gradient_norm"]
+        tried = self.fit["validation"]
+        return ProbeResult(
+            probe=str(self.fit["probe"]),
+            scores=self.scores,
+            probability=self.probability,
+            strength=strength if isinstance(strength, float) else None,
+            on_edge=bool(self.fit["on_edge"]),
+            gradient_norm=norm if isinstance(norm, float) else None,
+            validation=tuple((c, v) for c, v in tried) if isinstance(tried, list) else (),
+        )
+
+    def scored(self, metrics: Sequence[Metric]) -> Scored:
+        """Return what `run_probe` returned, for these metrics; no time was spent."""
+        rank = self.fit["rank"]
+        return Scored(
+            kind=str(self.fit["kind"]),
+            probe=self.result(),
+            metrics=resampled_metrics(self.result(), self.target, metrics),
+            samples=len(self.target),
+            seconds=0.0,
+            rank=rank if isinstance(rank, float) else None,
+        )
+
+
+def request_sha256(
+    task: str, sample: Sample, model: Identity, kind: str, scaling: Scaling, k: int
+) -> str:
+    """Return the name of the predictions: the sha256 of all they depend on.
+
+    Args:
+        task: Name and version of the task.
+        sample: What is scored on what.
+        model: What is scored; its name in tables has no say.
+        kind: A key of `eofm.bench.score.KINDS`.
+        scaling: What is done to the features first.
+        k: Number of neighbours.
+    """
+    probes = (str(module.__file__) for module in (probe, nearest, neighbours, logistic))
+    content = [
+        *(task, sample.dataset, sample.split, sample.ids_sha256, sample.data_sha256),
+        *(model.about if not model.weights_sha256 else "", model.weights_sha256),
+        *(model.recipe_sha256, model.plan_sha256, *model.waivers),
+        *(kind, scaling.value, k, code_sha256(*probes)),
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def write_predictions(
+    folder: Path,
+    request: str,
+    scored: Scored,
+    target: Tensor,
+    ids: Sequence[str],
+    classes: Sequence[str],
+) -> str:
+    """Write the predictions of a request, whole or not at all; return the sha256 of the file.
+
+    Args:
+        folder: Made if needed.
+        request: Name of the file, without its ending.
+        scored: What the probe said.
+        target: (M,) or (M, K).
+        ids: Of the test samples, M.
+        classes: Names, K.
+
+    Raises:
+        DataError: If ids repeat or do not fit the scores, or the folder cannot be written.
+    """
+    outcome = scored.probe
+    if len(set(ids)) != len(outcome.scores) or len(ids) != len(outcome.scores):
+        raise DataError(
+            "the test split and its predictions do not fit one another",
+            found=f"{len(ids)} ids, {len(set(ids))} different",
+            expected=f"{len(outcome.scores)}",
+            where=scored.kind,
+        )
+    fit = {
+        "kind": scored.kind,
+        "probe": outcome.probe,
+        "strength": outcome.strength,
+        "on_edge": outcome.on_edge,
+        "gradient_norm": outcome.gradient_norm,
+        "validation": [list(pair) for pair in outcome.validation],
+        "rank": scored.rank,
+    }
+    arrays = {
+        "ids": np.array(list(ids)),
+        "classes": np.array(list(classes)),
+        "scores": outcome.scores.numpy(),
+        "target": target.numpy(),
+        "fit": np.array(json.dumps(fit)),
+    }
+    if outcome.probability is not None:
+        arrays["probability"] = outcome.probability.numpy()
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    path = folder / f"{request}.npz"
+    temporary = folder / f".{request}.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(buffer.getvalue())
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(
+            "predictions cannot be kept", found=error, where=folder, remedy="name another --out"
+        ) from error
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def load_predictions(path: Path) -> Predictions:
+    """Return what `write_predictions` wrote.
+
+    Raises:
+        DataError: If there is no such file, or it is damaged.
+    """
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:
+            probability = data.get("probability")
+            return Predictions(
+                ids=tuple(data["ids"].tolist()),
+                classes=tuple(data["classes"].tolist()),
+                scores=torch.from_numpy(data["scores"]),
+                probability=None if probability is None else torch.from_numpy(probability),
+                target=torch.from_numpy(data["target"]),
+                fit=json.loads(str(data["fit"])),
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(
+            "there are no predictions here that can be read",
+            found=error,
+            where=path,
+            remedy="run the benchmark again: it fits the probe anew",
+        ) from error
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Where a run keeps what its probes say, and finds what an earlier one has fitted.
+
+    Args:
+        records: The file of results; predictions lie in a folder beside it.
+        task: Name and version of the task.
+        sample: What is scored on what.
+        ids: Of the test samples, M.
+        classes: Names, K.
+        target: (M,) or (M, K).
+        metrics: Of the task.
+    """
+
+    records: Path
+    task: str
+    sample: Sample
+    ids: tuple[str, ...]
+    classes: tuple[str, ...]
+    target: Tensor
+    metrics: tuple[Metric, ...]
+
+    def score(
+        self, model: Identity, kind: str, scaling: Scaling, k: int, splits: Callable[[], Splits]
+    ) -> Scored:
+        """Return what a probe says: from the archive, else fitted now and kept.
+
+        Args:
+            model: What is scored.
+            kind: A key of `eofm.bench.score.KINDS`.
+            scaling: What is done to the features first.
+            k: Number of neighbours.
+            splits: Opens the features; not called when the probe is in the archive.
+
+        Raises:
+            DataError: If predictions cannot be kept.
+            ConfigError: If a metric does not fit the labels.
+        """
+        request = request_sha256(self.task, self.sample, model, kind, scaling, k)
+        path = self.records.parent / FOLDER / f"{request}.npz"
+        name = f"{FOLDER}/{path.name}"
+        known = self._known(path)
+        if known is not None:
+            scored, sha256 = known.scored(self.metrics), file_sha256(path)
+        else:
+            scored = run_probe(kind, splits(), scaling, k, self.metrics)
+            sha256 = write_predictions(
+                path.parent, request, scored, self.target, self.ids, self.classes
+            )
+        return replace(scored, predictions=name, predictions_sha256=sha256)
+
+    def _known(self, path: Path) -> Predictions | None:
+        if not path.is_file():
+            return None
+        try:
+            found = load_predictions(path)
+        except DataError as error:
+            print(f"kept predictions are not whole, fitted again: {error}", file=sys.stderr)  # noqa: T201
+            return None
+        same = found.ids == self.ids and found.classes == self.classes
+        return found if same and torch.equal(found.target, self.target) else None
+
+
+_SAME: Final = 1e-9
+
+
+def predictions_of(result: Result, records: Path) -> Predictions:
+    """Return the predictions behind a record, after checking that they give its value.
+
+    Args:
+        result: The record.
+        records: The file it stands in; predictions lie in a folder beside it.
+
+    Raises:
+        DataError: If there are none, or they are not those of the record.
+    """
+    if not result.predictions:
+        raise DataError(
+            "this record was written without predictions",
+            found=f"{result.model.name}, {result.probe}, {result.metric}",
+            where=records,
+            remedy="run the benchmark again with another --out",
+        )
+    path = records.parent / result.predictions
+    found = load_predictions(path)
+    if file_sha256(path) != result.predictions_sha256:
+        raise DataError(
+            "these predictions are not those of the record: the checksum differs",
+            found=file_sha256(path),
+            expected=result.predictions_sha256,
+            where=path,
+        )
+    metric = Metric(result.metric)
+    value = found.scored([metric]).value(metric)
+    if abs(value - result.value) > _SAME:
+        raise DataError(
+            "the predictions give another score than the record",
+            found=f"{metric} = {value:.6f}",
+            expected=f"{result.value:.6f}",
+            where=path,
+        )
+    return found

@@ -1,0 +1,58 @@
+"""Which exceptions a model needs on a task, of those the task grants and those a user forces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from eofm.errors import MismatchKind
+from eofm.recipe import AcceptSensor, FillBand, Recipe, Waiver
+from eofm.spec import ImageSpec
+
+# What `--force` may turn into a waiver. A wrong unit, size or normalisation cannot be forced:
+# there is no number to be had from them.
+FORCEABLE: Final = (MismatchKind.SENSOR, MismatchKind.BANDS)
+FORCED_WHY: Final = "forced on the command line"
+FORCED_FLAG: Final = "forced"
+# Inputs changed on purpose, to see what it costs: `eofm bench ablate`.
+ABLATION_WHY: Final = "changed to see what it costs"
+NONSTANDARD: Final = "nonstandard"
+
+
+def waivers_for(
+    spec: ImageSpec,
+    recipe: Recipe,
+    granted: Sequence[Waiver] = (),
+    forced: Sequence[MismatchKind] = (),
+) -> tuple[Waiver, ...]:
+    """Return the waivers that `plan(spec, recipe)` needs, as far as there are any.
+
+    A sensor is only ever accepted for another that has bands of the same name: no waiver makes
+    radar of Sentinel-2, or three bands of a photograph those of Sentinel-2.
+
+    Args:
+        spec: What the images are.
+        recipe: What the network eats.
+        granted: By the task.
+        forced: By the user.
+    """
+    missing = [band for band in recipe.bands if band not in spec.bands]
+    if len(missing) == len(recipe.bands):
+        return ()
+    needed: list[Waiver] = []
+    if spec.sensor is not recipe.sensor:
+        forced_sensor = AcceptSensor(spec.sensor, FORCED_WHY)
+        offers = [w for w in granted if isinstance(w, AcceptSensor) and w.sensor is spec.sensor]
+        needed += offers[:1] or ([forced_sensor] if MismatchKind.SENSOR in forced else [])
+    for band in missing:
+        fills = [w for w in granted if isinstance(w, FillBand) and w.band == band]
+        if not fills and MismatchKind.BANDS in forced:
+            fills = [FillBand(band, 0.0, FORCED_WHY)]
+        needed += fills[:1]
+    return tuple(needed)
+
+
+def forced_flags(waivers: Sequence[str]) -> tuple[str, ...]:
+    """Return the mark of a row whose exceptions, as printed in a record, were forced."""
+    forced = [text.partition("(")[0] for text in waivers if FORCED_WHY in text]
+    return (f"{FORCED_FLAG}: {', '.join(dict.fromkeys(forced))}",) if forced else ()

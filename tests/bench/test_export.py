@@ -1,0 +1,141 @@
+"""From records to tables, figures, pages and comparisons, through the command line."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from eofm.bench.compare import compare_models
+from eofm.bench.config import BenchEurosatConfig
+from eofm.bench.export import export, plot, print_table
+from eofm.bench.predictions import load_predictions
+from eofm.bench.report_config import CompareConfig, ExportConfig, TableConfig
+from eofm.bench.results import append_results, read_results
+from eofm.bench.run import bench
+from eofm.cli import main
+from eofm.errors import ConfigError, DataError
+
+
+@pytest.fixture(scope="module")
+def records(eurosat: Path, encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of one run: an encoder and band statistics, kNN and nearest mean."""
+    folder = tmp_path_factory.mktemp("records")
+    bench(
+        BenchEurosatConfig(
+            str(eurosat),
+            model=f"mine={encoder_folder},imagestats",
+            probe="knn,nmc",
+            controls=False,
+            out=str(folder / "results.jsonl"),
+            cache=str(folder / "cache"),
+            bootstrap=50,
+        )
+    )
+    return folder / "results.jsonl"
+
+
+def test_every_record_has_its_predictions(records: Path) -> None:
+    """Beside the file, with ids and classes, one file per model and probe."""
+    found = read_results(records)
+
+    files = {r.predictions for r in found}
+    assert 4 == len(files)
+    one = load_predictions(records.parent / found[0].predictions)
+    assert found[0].sample.n_test == len(one.ids) == len(set(one.ids))
+    assert 10 == len(one.classes)
+
+
+def test_a_table_of_what_is_asked_for(records: Path) -> None:
+    """One probe alone; unknown tasks are an error, and a file that is not there too."""
+    text = print_table(TableConfig(str(records), probe="nmc")).describe()
+
+    assert "`nmc[none]`" in text
+    assert "knn[" not in text
+    with pytest.raises(ConfigError, match="no record is what was asked"):
+        print_table(TableConfig(str(records), task="moon"))
+    with pytest.raises(DataError, match="no file of records"):
+        print_table(TableConfig(str(records) + "x"))
+
+
+def test_nonstandard_rows_are_left_out_and_counted(records: Path, tmp_path: Path) -> None:
+    """Unless asked for."""
+    rows = read_results(records)
+    odd = replace(rows[0], flags=("nonstandard: size 32",), seed=9)
+    append_results(tmp_path / "r.jsonl", [*rows, odd])
+
+    without = print_table(TableConfig(str(tmp_path / "r.jsonl"))).describe()
+    shown = print_table(TableConfig(str(tmp_path / "r.jsonl"), nonstandard=True)).describe()
+
+    assert "1 nonstandard records are left out" in without
+    assert "size 32" not in without
+    assert "size 32" in shown
+
+
+def test_figures_and_page_are_written(records: Path, tmp_path: Path) -> None:
+    """A PNG per figure; a page that holds them and names each metric; a CSV line per record."""
+    config = ExportConfig(str(records), out=str(tmp_path / "deep" / "out"), bootstrap=20)
+
+    drawn = [Path(line) for line in plot(config).describe().splitlines()]
+    written = [Path(line) for line in export(config).describe().splitlines()]
+
+    assert 4 == len(drawn)
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
+    assert ["results.md", "results.csv", "index.html"] == [path.name for path in written]
+    page = written[2].read_text()
+    assert 4 == page.count("data:image/png")
+    assert "overall accuracy" in page
+    assert "A subset" in page
+    rows = list(csv.DictReader(written[1].read_text().splitlines()))
+    assert [r.value for r in read_results(records)] == [float(row["value"]) for row in rows]
+
+
+def test_a_comparison_is_that_of_the_predictions(records: Path) -> None:
+    """Difference and interval by a plain paired bootstrap; the plans are told apart."""
+    config = CompareConfig("mine", "imagestats", str(records), probe="knn", bootstrap=400)
+
+    outcome = compare_models(config)
+
+    (oa,) = [d for d in outcome.differences if d.one.metric == "oa"]
+    one, other = (load_predictions(records.parent / r.predictions) for r in (oa.one, oa.other))
+    right = [(p.scores.argmax(dim=1) == p.target).double() for p in (one, other)]
+    gap = right[0] - right[1]
+    index = torch.randint(len(gap), (4000, len(gap)), generator=torch.Generator().manual_seed(5))
+    low, high = torch.quantile(gap[index].mean(dim=1), torch.tensor([0.025, 0.975]).double())
+    assert float(gap.mean()) == pytest.approx(oa.one.value - oa.other.value)
+    assert float(low) == pytest.approx(oa.interval.low, abs=0.06)
+    assert float(high) == pytest.approx(oa.interval.high, abs=0.06)
+    text = outcome.describe()
+    assert "only in the plan of mine" in text
+    assert "paired interval" in text
+
+
+def test_models_without_common_records_are_not_compared(records: Path, tmp_path: Path) -> None:
+    """Unknown names, and other samples, are errors that say what there is."""
+    with pytest.raises(ConfigError, match="no record is of this model") as caught:
+        compare_models(CompareConfig("mine", "yours", str(records)))
+    assert "imagestats" in str(caught.value)
+    rows = read_results(records)
+    moved = [
+        replace(r, sample=replace(r.sample, ids_sha256="x")) if r.model.control else r for r in rows
+    ]
+    append_results(tmp_path / "r.jsonl", moved)
+    with pytest.raises(ConfigError, match="no record of the same task"):
+        compare_models(CompareConfig("mine", "imagestats", str(tmp_path / "r.jsonl")))
+
+
+def test_the_command_line(
+    records: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The four verbs take the file and end with 0; nonsense ends with 1."""
+    assert 0 == main(["bench", "table", str(records)])
+    assert "| model |" in capsys.readouterr().out
+    words = ["mine", "imagestats", "--results", str(records), "--bootstrap", "20"]
+    assert 0 == main(["bench", "compare", *words])
+    assert 0 == main(["bench", "export", str(records), "--out", str(tmp_path), "--bootstrap", "9"])
+    assert (tmp_path / "index.html").is_file()
+    assert 1 == main(["bench", "compare", "mine", "mine"])
+    assert 1 == main(["bench", "plot", str(records), "--bootstrap", "0"])

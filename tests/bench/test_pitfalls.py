@@ -1,0 +1,346 @@
+"""The known ways to get a wrong number out of a benchmark: each is refused, or recorded.
+
+One test per pitfall, by its number. Covered elsewhere, because the guard is not of this room:
+
+    17 spatial leakage        test_run.py: the published layout is divided by longitude by default
+    28 label order, 43 to 19  tests/data/test_bigearthnet.py: the golden patch; names, not indices
+
+Not covered, because there is no guard yet:
+
+     9 unknown wavelength: no network that is conditioned on wavelengths can be scored
+    14 GSD changed by upscaling: the plan states both sizes, but no network is told its GSD
+    30 contamination of the pretraining corpus: the record names the corpus, footprints are not
+       intersected
+    32 parameters of unused towers: executed parameters are not counted
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from eofm.bench.features import EncoderSource, key_of
+from eofm.bench.predictions import write_predictions
+from eofm.bench.score import Scored, Splits, compare, run_probe
+from eofm.bench.task import EUROSAT, TASKS
+from eofm.canary import check_signature
+from eofm.data.splits import hash_order
+from eofm.errors import DataError, PixelError, SpecError, SpecMismatch, WeightsError
+from eofm.imagery import Imagery
+from eofm.intervals import resampled_accuracy
+from eofm.metrics import Metric, average_precision
+from eofm.models.encoder import Encoder, random_encoder
+from eofm.nearest import knn_scores
+from eofm.preprocess import Preprocess, normalize, plan
+from eofm.probe import Labelled, ProbeResult, Scaling
+from eofm.recipe import AcceptSize, FillBand, Kernel, Pooling, Recipe, ResizeRule
+from eofm.sensors import STATISTICS
+from eofm.spec import Normalization, Sensor, Unit
+
+SPEC = EUROSAT.spec
+# mean digital numbers of EuroSAT by band, rounded
+LEVELS = {
+    **{"B01": 1361, "B02": 1129, "B03": 1061, "B04": 968, "B05": 1219, "B06": 2010, "B07": 2377},
+    **{"B08": 2302, "B8A": 2596, "B09": 729, "B10": 12, "B11": 1848, "B12": 1152},
+}
+
+
+def recipe_of(sensor: Sensor) -> Recipe:
+    """The recipe of a small encoder."""
+    table = STATISTICS["ssl4eo-s12-l1c" if sensor is Sensor.S2_L1C else "ssl4eo-s12-grd"]
+    rule = Normalization.two_sigma(table.mean, table.std, table.source)
+    unit = Unit.DN if sensor is Sensor.S2_L1C else Unit.DB
+    return Recipe(sensor, table.bands, unit, (28, 28), rule)
+
+
+def images(count: int = 3, change: Callable[[Tensor], Tensor] = lambda x: x) -> Imagery:
+    """Noise around the band means of EuroSAT."""
+    generator = torch.Generator().manual_seed(1)
+    level = torch.tensor([LEVELS[band] for band in SPEC.bands]).view(1, -1, 1, 1)
+    pixels = level * (0.7 + 0.6 * torch.rand(count, len(SPEC.bands), 64, 64, generator=generator))
+    return Imagery(change(pixels), SPEC, torch.ones(count, 64, 64, dtype=torch.bool))
+
+
+@pytest.fixture
+def splits(generator: torch.Generator) -> Splits:
+    """Four overlapping clouds."""
+    centres = 1.5 * torch.randn(4, 8, generator=generator)
+
+    def draw(count: int) -> Labelled:
+        y = torch.arange(count) % 4
+        return Labelled(centres[y] + torch.randn(count, 8, generator=generator), y, 4)
+
+    test = draw(40)
+    return Splits(draw(60), draw(40), test.x, test.y, torch.arange(60))
+
+
+def test_01_size() -> None:
+    """The plan resizes to the recipe's size; another size is a waiver with a reason, recorded."""
+    recipe = recipe_of(Sensor.S2_L1C)
+    own, odd = plan(SPEC, recipe), plan(SPEC, recipe, [AcceptSize((56, 56), "to see")])
+
+    assert (3, 13, 28, 28) == tuple(Preprocess(own)(images()).pixels.shape)
+    assert own.hash != odd.hash
+    assert "to see" in str(odd.waivers)
+
+
+def test_02_normalization_is_part_of_the_weights(encoder: Encoder) -> None:
+    """No recipe without constants, no constants without a source; others are another record."""
+    with pytest.raises(SpecError, match="source"):
+        Normalization.zscore([0.0], [1.0], source=" ")
+    other = replace(encoder.recipe, normalization=Normalization.divide(1e4, 13, "a test"))
+
+    assert plan(SPEC, encoder.recipe).hash != plan(SPEC, other).hash
+
+
+def test_03_double_normalization() -> None:
+    """What has been normalised cannot be again."""
+    step = Preprocess(plan(SPEC, recipe_of(Sensor.S2_L1C)))
+
+    with pytest.raises(SpecMismatch):
+        step(step(images()))
+
+
+@pytest.mark.parametrize(
+    ("number", "change"),
+    [
+        (4, lambda x: x / 10_000),
+        (4, lambda x: x / 256),
+        (5, lambda x: x + 1000),
+        (6, lambda x: x[:, [*range(8), 9, 10, 11, 12, 8]]),
+        (7, lambda x: torch.where(torch.arange(13).view(-1, 1, 1) == 8, 0, x)),
+    ],
+)
+def test_04_05_06_07_pixels_that_contradict_the_declaration(
+    number: int, change: Callable[[Tensor], Tensor]
+) -> None:
+    """Reflectance or bytes as DN, an undeclared offset, B8A last, a padded band: refused."""
+    check_signature(images(64))
+
+    with pytest.raises(PixelError):
+        check_signature(images(64, change))
+    assert number in {4, 5, 6, 7}
+
+
+def test_06_bands_go_by_name(encoder: Encoder) -> None:
+    """Images whose bands are stored in another order give the same features."""
+    order = torch.randperm(13, generator=torch.Generator().manual_seed(3)).tolist()
+    plain = images()
+    spec = replace(SPEC, bands=tuple(SPEC.bands[i] for i in order))
+    stored = Imagery(plain.pixels[:, order], spec, plain.valid)
+
+    assert torch.equal(encoder.embed(plain), encoder.embed(stored))
+    swapped = Imagery(plain.pixels[:, order], SPEC, plain.valid)
+    assert not torch.allclose(encoder.embed(plain), encoder.embed(swapped))
+
+
+def test_07_missing_bands_are_an_error_or_a_recorded_policy() -> None:
+    """A data set without B10 does not fit, unless a waiver says what is fed instead and why."""
+    lacking = replace(SPEC, bands=tuple(b for b in SPEC.bands if b != "B10"))
+    recipe = recipe_of(Sensor.S2_L1C)
+
+    with pytest.raises(SpecMismatch, match="B10"):
+        plan(lacking, recipe)
+    filled = plan(lacking, recipe, [FillBand("B10", 0.0, "no cirrus band")])
+    assert "no cirrus band" in str(filled.waivers)
+
+
+def test_08_11_another_sensor_is_refused() -> None:
+    """A radar network does not see Sentinel-2; RGB weights are not tiled over its bands."""
+    with pytest.raises(SpecMismatch, match="sensor"):
+        plan(SPEC, recipe_of(Sensor.S1_GRD))
+
+
+def test_10_invalid_pixels_and_features(encoder: Encoder, tmp_path: Path) -> None:
+    """A NaN that calls itself valid stops the run; so do images without a valid pixel."""
+    broken = images()
+    broken.pixels[1, 0, 5, 5] = torch.nan
+
+    with pytest.raises(PixelError):
+        encoder.embed(broken)
+    empty = Imagery(images().pixels, SPEC, torch.zeros(3, 64, 64, dtype=torch.bool))
+    with pytest.raises(PixelError):
+        encoder.embed(empty)
+
+
+def test_12_interpolation_is_part_of_the_plan() -> None:
+    """Another kernel, or antialiasing, is another plan and another record."""
+    recipe = recipe_of(Sensor.S2_L1C)
+    rules = [ResizeRule(kernel, antialias=False) for kernel in Kernel]
+    rules.append(ResizeRule(Kernel.BILINEAR, antialias=True))
+
+    assert len(rules) == len({plan(SPEC, replace(recipe, resize=rule)).hash for rule in rules})
+
+
+def test_13_nothing_is_cropped() -> None:
+    """A mark in any corner of an image reaches the network: labels are never cut off."""
+    step = Preprocess(plan(SPEC, recipe_of(Sensor.S2_L1C)))
+    plain = step(images(1)).pixels
+    for row in 0, -8:
+        for column in 0, -8:
+            marked = images(1)
+            rows = slice(row, row + 8 or None)
+            marked.pixels[:, :, rows, slice(column, column + 8 or None)] *= 3
+            assert not torch.allclose(plain, step(marked).pixels)
+
+
+def test_15_bytes_are_clipped_before_they_are_cast() -> None:
+    """A bright value becomes white; a cast alone would wrap it to something dark."""
+    rule = Normalization.two_sigma([1000.0], [250.0], "a test")
+
+    found = normalize(torch.tensor([714.0, 1500.0, 1502.0, 9000.0]).view(1, 1, 1, 4), rule)
+
+    assert [1.0, 1.0, 1.0] == found.flatten()[1:].tolist()
+    assert 0 < float(found.flatten()[0]) < 0.3
+
+
+def test_16_the_test_split_has_no_say(splits: Splits) -> None:
+    """Other test labels or images change neither C nor the scaler."""
+    other = replace(splits, test_x=splits.test_x[:7] * 100, test_y=splits.test_y[:7].flip(0))
+
+    one, two = (run_probe("linear", s, Scaling.STANDARD, 5).probe for s in (splits, other))
+
+    assert (one.strength, one.validation) == (two.strength, two.validation)
+
+
+def test_18_metrics_say_which_average(generator: torch.Generator) -> None:
+    """Micro, macro and weighted differ, and no id leaves open which is meant."""
+    scores = torch.rand(80, 3, generator=generator)
+    targets = (torch.rand(80, 3, generator=generator) < torch.tensor([0.05, 0.3, 0.8])).long()
+    ap = average_precision(scores, targets)
+
+    assert 3 == len({round(v, 6) for v in (ap.micro, ap.macro, ap.weighted)})
+    assert {"micro", "macro", "weighted"} == {
+        metric.partition("_")[2] for metric in Metric if metric.startswith("ap")
+    }
+
+
+def test_19_every_test_sample_counts_once(splits: Splits, tmp_path: Path) -> None:
+    """A dropped last batch or a sampler's padding is an error; batches are never averaged."""
+    scored = run_probe("knn", splits, Scaling.NONE, 5)
+    ids = [f"i{n}" for n in range(40)]
+
+    for wrong in (ids[:32], [*ids, *ids[:8]], [*ids[:-1], ids[0]]):
+        with pytest.raises(DataError, match="do not fit"):
+            write_predictions(tmp_path, "x", scored, splits.test_y, wrong, list("abcd"))
+
+
+def test_20_absent_classes_are_counted() -> None:
+    """A class without positives is out of the macro average, and the number scored says so."""
+    ap = average_precision(torch.rand(6, 3), torch.tensor([[1, 0, 0], [0, 1, 0]] * 3))
+
+    assert 2 == ap.classes_scored
+    assert ap.per_class[2] is None
+
+
+def test_21_ties_do_not_depend_on_the_order_of_files(splits: Splits) -> None:
+    """Equal distances go by the ranks of ids; the probe's id names k, distance and weights."""
+    x = torch.ones(60, 8)
+    tied = replace(splits, train=Labelled(x, splits.train.y, 4))
+    back = torch.arange(59, -1, -1)
+    turned = replace(tied, train=Labelled(x, splits.train.y[back], 4), order=splits.order[back])
+
+    one, two = (run_probe("knn", s, Scaling.NONE, 5).probe for s in (tied, turned))
+
+    assert torch.equal(one.scores, two.scores)
+    assert "knn[k=5,l2,uniform,none]" == one.probe
+
+
+def test_22_subsets_are_without_replacement_and_without_order() -> None:
+    """The first tenth by hash: distinct, nested, the same for any order of the list."""
+    ids = [f"patch-{number}" for number in range(1000)]
+    tenth = hash_order(ids, "set")[:100]
+
+    assert 100 == len(set(tenth))
+    assert tenth == hash_order(reversed(ids), "set")[:100]
+    assert set(hash_order(ids, "set")[:10]) <= set(tenth)
+
+
+def test_23_a_frozen_network_stays_frozen(encoder: Encoder) -> None:
+    """It is put into evaluation mode, and a buffer that moves is found out."""
+    twin = random_encoder(encoder.card.architecture, encoder.recipe, seed=8).train()
+    source = EncoderSource("twin", twin)
+
+    assert not any(module.training for module in twin.modules())
+    source.check_frozen()
+    next(twin.parameters()).data.add_(1)
+    with pytest.raises(WeightsError, match="changed"):
+        source.check_frozen()
+
+
+def test_24_distances_far_from_the_origin_are_exact(generator: torch.Generator) -> None:
+    """In float32 the expanded form finds neighbours at random here; the precision is in the key."""
+    train = 1e4 + 1e-2 * torch.randn(50, 20, generator=generator).double()
+    test = train + 1e-4
+
+    scores = knn_scores(train, torch.arange(50), test, k=1)
+
+    assert torch.equal(torch.eye(50).double(), scores)
+    source = EncoderSource("m", random_encoder("vit-tiny-14", recipe_of(Sensor.S2_L1C), 0))
+    assert "float32" == key_of(source, SPEC, "d").content["dtype"]
+
+
+def test_25_fits_that_cannot_be_trusted_are_flagged() -> None:
+    """Not converged, or C at the end of its grid."""
+    outcome = ProbeResult("linear[]", torch.zeros(1, 2), on_edge=True, gradient_norm=0.1)
+
+    faults = Scored("linear", outcome, {}, 1, 0.0).faults()
+
+    assert ("C at the edge of the grid", "not converged") == faults
+
+
+def test_26_a_refit_stands_in_the_id(splits: Splits) -> None:
+    """Half a point to a point is not to be had in silence."""
+    plain, refit = (
+        run_probe(kind, splits, Scaling.NONE, 5).probe.probe for kind in ("linear", "linear-refit")
+    )
+
+    assert ",norefit," in plain
+    assert ",refit," in refit
+
+
+def test_27_pooling_is_part_of_the_recipe(encoder: Encoder) -> None:
+    """A network that pools otherwise than its card says is refused."""
+    other = next(p for p in Pooling if p is not encoder.recipe.pooling)
+    card = replace(encoder.card, recipe=replace(encoder.recipe, pooling=other))
+
+    with pytest.raises(SpecError, match="pooling"):
+        Encoder(encoder.trunk, card)
+
+
+def test_29_versions_of_a_data_set_are_tasks_of_their_own() -> None:
+    """BigEarthNet v1 and v2 share no row of a table, nor do 19 and 43 classes."""
+    names = [task.name for task in TASKS.values() if "bigearthnet" in task.name]
+
+    assert len(names) == len(set(names))
+    assert any("v1" in name for name in names)
+    assert any("v2" in name for name in names)
+
+
+def test_31_degenerate_features_and_models_below_a_control_are_flagged(splits: Splits) -> None:
+    """Two directions in eight, or a score below band statistics."""
+    flat = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+
+    def squash(labelled: Labelled) -> Labelled:
+        return Labelled(labelled.x[:, :2] @ flat, labelled.y, 4)
+
+    assert splits.val is not None
+    bad = replace(
+        splits,
+        train=squash(splits.train),
+        val=squash(splits.val),
+        test_x=splits.test_x[:, :2] @ flat,
+    )
+    assert any("effective rank" in text for text in run_probe("knn", bad, Scaling.NONE, 5).faults())
+
+    def right(count: int) -> Scored:
+        target = torch.zeros(100, dtype=torch.long)
+        metric = resampled_accuracy((torch.arange(100) >= count).long(), target)
+        return Scored("knn", ProbeResult("knn[]", torch.zeros(1)), {Metric.OA: metric}, 100, 0.0)
+
+    assert ("below stats",) == compare(right(40), right(80), "stats", Metric.OA, 200, seed=0)
