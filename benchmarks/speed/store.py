@@ -2,7 +2,7 @@
 
     pip install torchgeo litdata webdataset
     python benchmarks/speed/store.py [--patches 1024] [--rounds 7] [--table FILE.md]
-    python benchmarks/speed/store.py --scenes 20000 --size 132        # the whole way, once
+    python benchmarks/speed/store.py --scenes 20000 --size 132 [--keep STORE]  # the whole way, once
 
 All variants take turns, so that a machine whose speed drifts treats them alike; what counts are
 ratios of medians. Patches are 13 bands of random numbers at native resolution, with the mean and
@@ -46,6 +46,8 @@ GROUPS = resolution_groups(BANDS)
 THREE = ("B04", "B03", "B02")
 BATCH = 64
 CLASSES = tuple(f"class-{i}" for i in range(9))
+Box = tuple[float, float, float, float]  # west, south, east, north
+WORLD: Box = (-170.0, -60.0, 170.0, 70.0)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -71,8 +73,8 @@ def patches(count: int, size: int) -> Iterator[dict[int, np.ndarray]]:
         yield pool[i % len(pool)]
 
 
-def write_store(path: Path, count: int, size: int) -> Store:
-    """Pack patches with random labels."""
+def write_store(path: Path, count: int, size: int, box: Box = WORLD) -> Store:
+    """Pack patches with random labels, at random places of a box."""
     spec = ImageSpec(Sensor.S2_L1C, BANDS, Unit.DN, (size, size), 10.0)
     rule = LabelRule("dynamic-world", CLASSES, 0.0, 0.25)
     valid = torch.ones(1, size, size, dtype=torch.bool)
@@ -83,7 +85,7 @@ def write_store(path: Path, count: int, size: int) -> Store:
             hot = (1, *(int(x) for x in rng.random(8) < 0.3))
             place = f"{i:07d}"
             share = tuple(h / sum(hot) for h in hot)
-            where = (float(rng.uniform(-170, 170)), float(rng.uniform(-60, 70)))
+            where = (float(rng.uniform(*box[::2])), float(rng.uniform(*box[1::2])))
             entry = Entry(place, place, "", *where, "", place, "dn", share, hot, True, 1.0)
             tensors = {gsd: torch.from_numpy(plane[None]) for gsd, plane in planes.items()}
             writer.append(entry, NativeImagery(tensors, GROUPS, spec, valid))
@@ -349,9 +351,10 @@ def compare(patches_: int, rounds: int, tif_count: int) -> list[str]:
     ]
 
 
-def whole_way(scenes: int, size: int) -> list[str]:
+def whole_way(scenes: int, size: int, box: Box, keep: Path | None) -> list[str]:
     """Pack, verify, subset and read a large store, once, and return a line for each."""
     folder = Path(tempfile.mkdtemp(prefix="eofm-speed-"))
+    path = keep or folder / "s"
     lines = [f"| {scenes:,} scenes, 13 bands at {size} | scenes per second |", "|---|---|"]
 
     def timed(name: str, work: Callable[[], object], count: int = scenes) -> object:
@@ -361,9 +364,7 @@ def whole_way(scenes: int, size: int) -> list[str]:
         return done
 
     try:
-        store = timed(
-            "pack and label (one process)", lambda: write_store(folder / "s", scenes, size)
-        )
+        store = timed("pack and label (one process)", lambda: write_store(path, scenes, size, box))
         assert isinstance(store, Store)  # noqa: S101
         timed("open", lambda: Store(store.path))
         timed("verify (2 threads)", lambda: verify_store(VerifyConfig(str(store.path), 2)))
@@ -387,10 +388,14 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=0, help="go the whole way once instead")
     parser.add_argument("--size", type=int, default=132, help="of those scenes")
     parser.add_argument("--table", type=Path, help="append the report to this file")
+    parser.add_argument("--keep", type=Path, help="write that store here, and leave it")
+    parser.add_argument(
+        "--box", type=float, nargs=4, default=WORLD, help="where its places are: W S E N"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.scenes:
-        report = whole_way(args.scenes, args.size)
+        report = whole_way(args.scenes, args.size, tuple(args.box), args.keep)
     else:
         report = compare(args.patches, args.rounds, args.tifs)
     words = ["python benchmarks/speed/store.py", *(w for w in sys.argv[1:] if "speed_" not in w)]

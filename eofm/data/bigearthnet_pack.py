@@ -16,7 +16,9 @@ from eofm.spec import Sensor
 
 
 def pack_bigearthnet(config: PackBigEarthNetConfig) -> ItemsReport:
-    """Pack the patches of a split, each band at its native resolution.
+    """Pack the patches of a split as one sensor sees them, each band at its native resolution.
+
+    `eofm.data.pack_sensors` packs both sensors.
 
     A run that was interrupted goes on where it stopped when it is called again.
 
@@ -33,7 +35,8 @@ def pack_bigearthnet(config: PackBigEarthNetConfig) -> ItemsReport:
         PixelError: If the pixels cannot be those of BigEarthNet.
         StoreError: If `out` holds something else, or cannot be written.
     """
-    data, sensor = open_bigearthnet(config.root, config.metadata), Sensor(config.sensor)
+    data = open_bigearthnet(config.root, config.metadata)
+    sensor = Sensor(config.sensor or "s2-l2a")
     samples = data.samples(config.split, config.classes, sensor, excluded=config.excluded)
     missing = data.missing(config.split, sensor, excluded=config.excluded)
     if not samples or (missing and config.require == "all"):
@@ -63,6 +66,7 @@ def pack_bigearthnet(config: PackBigEarthNetConfig) -> ItemsReport:
     )
     strict = config.require == "all"
     packed = pack_items(items, card, config.out, strict=strict, workers=config.workers)
+    packed = packed.then(verify=config.verify, stats=config.stats, workers=config.workers)
     return ItemsReport(packed, tuple(_notes(data, samples, missing, sensor)))
 
 

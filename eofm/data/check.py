@@ -3,115 +3,30 @@
 Every image is counted; some, spread evenly, are read whole: are the files complete, do the bands
 fit together, is there a CRS, can the pixels be what the data set states of them, do two images
 hold the same pixels? What is found is reported and nothing is changed. `eofm.data.check_folders`
-recognises the layouts.
+recognises the layouts, and `eofm.data.check_stores` checks packed stores.
 """
 
 from __future__ import annotations
 
-import json
 import zlib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import torch
 
-from eofm.canary import ENOUGH_IMAGES, check_signature
+from eofm.canary import check_signature
 from eofm.data.check_folders import describe_set
-from eofm.data.check_types import DataSet, Finding, Group, Subject, spread
-from eofm.data.pack import Store
+from eofm.data.check_stores import check_pairs, check_store, is_store
+from eofm.data.check_types import CANARIES, CheckReport, DataSet, Finding, Group, Subject, spread
+from eofm.data.pack_layout import PAIRS
 from eofm.data.raster import OpenRaster
 from eofm.data.sets_config import CheckConfig
 from eofm.data.stated import find_doubt
-from eofm.errors import EofmError, PixelError, StoreError
+from eofm.errors import EofmError, PixelError
 from eofm.imagery import Imagery, NativeImagery
 from eofm.preprocess import to_grid
 from eofm.progress import track
-
-_NAMED: Final = 5  # images named per problem
-_CANARIES: Final = 2 * ENOUGH_IMAGES  # images in the batch that the signature is taken of
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """What was found.
-
-    Args:
-        path: What was looked at.
-        kind: What it is.
-        counts: What was counted -> how many.
-        looked_at: How many images were read whole.
-        findings: What is wrong, image by image.
-        labelled: How many images have labels.
-        classes: Class -> images it is present in.
-        notes: What the user should know and is not wrong.
-        as_json: Whether `describe` returns JSON.
-    """
-
-    path: str
-    kind: str
-    counts: Mapping[str, int]
-    looked_at: int
-    findings: tuple[Finding, ...]
-    labelled: int = 0
-    classes: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    as_json: bool = False
-
-    @property
-    def status(self) -> int:
-        """Exit status: 1 if anything is wrong."""
-        return int(bool(self.findings))
-
-    @property
-    def by_problem(self) -> dict[str, list[Finding]]:
-        """Problem -> findings, the most frequent first."""
-        problems: dict[str, list[Finding]] = {}
-        for finding in self.findings:
-            problems.setdefault(finding.problem, []).append(finding)
-        return dict(sorted(problems.items(), key=lambda item: -len(item[1])))
-
-    def describe(self) -> str:
-        """Return the report for the terminal, or as JSON."""
-        return self._json() if self.as_json else "\n".join(self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        yield f"{self.path}: {self.kind}"
-        yield from (f"  {count:8d} {what}" for what, count in self.counts.items())
-        yield f"  {self.looked_at:8d} images read whole"
-        yield from (f"  note: {note}" for note in self.notes)
-        if self.classes:
-            yield f"  labels of {self.labelled} images"
-            width = max(map(len, self.classes))
-            for name, count in self.classes.items():
-                share = count / max(self.labelled, 1)
-                yield f"    {name:{width}} {count:8d} {share:6.1%}"
-        if not self.findings:
-            yield "  nothing is wrong"
-        for problem, found in self.by_problem.items():
-            yield f"  WRONG ({len(found)}): {problem}"
-            yield from (f"    {f.name}: {f.found}" for f in found[:_NAMED])
-            if found[_NAMED:]:
-                yield f"    and {len(found) - _NAMED} more"
-
-    def _json(self) -> str:
-        wrong = [
-            {"problem": problem, "images": [{"name": f.name, "found": f.found} for f in found]}
-            for problem, found in self.by_problem.items()
-        ]
-        plain = {
-            "path": self.path,
-            "kind": self.kind,
-            "counts": dict(self.counts),
-            "looked_at": self.looked_at,
-            "labels": {"images": self.labelled, "classes": dict(self.classes)},
-            "notes": list(self.notes),
-            "wrong": wrong,
-        }
-        return json.dumps(plain, indent=2, ensure_ascii=False)
 
 
 def check_data(config: CheckConfig) -> CheckReport:
@@ -128,8 +43,10 @@ def check_data(config: CheckConfig) -> CheckReport:
         ConfigError: If sensor and unit have to be stated.
     """
     path = Path(config.path)
-    if (path / "spec.json").is_file() or (path / "journal.jsonl").is_file():
-        return _check_store(path, config)
+    if is_store(path):
+        return check_store(path, config)
+    if (path / PAIRS).is_file():
+        return check_pairs(path, config)
     data = describe_set(config)
     findings = list(data.findings)
     looked_at = 0
@@ -167,7 +84,7 @@ def _check_group(group: Group, limit: int) -> tuple[list[Finding], int]:
     """Return what is wrong with images of one kind, and how many were looked at."""
     look = _Look(group)
     chosen = spread(len(group.subjects), limit)
-    every = max(1, len(chosen) // _CANARIES)
+    every = max(1, len(chosen) // CANARIES)
     for number, i in enumerate(track(chosen, f"checking {group.name}")):
         look.at(group.subjects[i], keep=number % every == 0)
     look.finish()
@@ -199,7 +116,7 @@ class _Look:
         except EofmError as error:
             self._find(subject.name, error)
             return
-        if native is not None and keep and len(self._kept) < _CANARIES:
+        if native is not None and keep and len(self._kept) < CANARIES:
             self._kept.append(to_grid(native))
 
     def _read(self, subject: Subject, raster: OpenRaster) -> NativeImagery | None:
@@ -269,55 +186,3 @@ def _checksum(native: NativeImagery) -> int:
     for gsd in sorted(native.planes):
         total = zlib.crc32(np.ascontiguousarray(native.planes[gsd].numpy()).data, total)
     return total
-
-
-# -------------------------------------------------------------------------------- stores
-
-
-def _check_store(path: Path, config: CheckConfig) -> CheckReport:
-    """Check files, checksums, identifiers, signature and labels of a packed store."""
-    kind = "packed store"
-    try:
-        store = Store(path)
-    except StoreError as error:
-        found = Finding(error.problem, str(error.where or path), str(error.found))
-        return CheckReport(path.as_posix(), kind, {}, 0, (found,), as_json=config.json)
-    rows = spread(len(store), config.limit)
-    findings = [
-        Finding("an identifier is there more than once", name, f"{count} rows")
-        for name, count in Counter(store.ids.tolist()).items()
-        if count > 1
-    ]
-    findings += [
-        Finding("an image has changed since it was written", str(store.ids[i]), f"row {i}")
-        for i in store.changed(rows)
-    ]
-    findings += _store_signature(store)
-    labels = store.labels(range(len(store)))
-    counts = labels.multi_hot.sum(dim=0).int().tolist()
-    card = store.card
-    notes = [f"{card.spec.sensor}, {' '.join(card.spec.bands)}, unit {card.spec.unit}"]
-    if card.quarantined:
-        notes.append(f"{len(card.quarantined)} images could not be read when it was packed")
-    if len(rows) < len(store):
-        notes.append(f"{len(store) - len(rows)} images were counted only; --limit 0 reads all")
-    return CheckReport(
-        path.as_posix(),
-        kind,
-        {"images": len(store), "places": len(set(store.locations.tolist()))},
-        len(rows),
-        tuple(findings),
-        int(labels.known.sum()),
-        dict(zip(store.classes, counts, strict=True)),
-        tuple(notes),
-        config.json,
-    )
-
-
-def _store_signature(store: Store) -> list[Finding]:
-    rows = spread(len(store), _CANARIES)
-    try:
-        check_signature(to_grid(store.images(rows)))
-    except PixelError as error:
-        return [Finding(error.problem, f"{len(rows)} images", str(error.found))]
-    return []

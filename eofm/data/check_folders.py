@@ -39,7 +39,11 @@ def describe_set(config: CheckConfig) -> DataSet:
     """
     root = Path(config.path)
     if not root.is_dir():
-        raise DataError("there is no such folder", where=root)
+        raise DataError(
+            "this is no folder" if root.exists() else "there is no such folder",
+            where=root,
+            remedy=f"name the folder it lies in, {root.parent}" if root.exists() else None,
+        )
     if config.sensor is None:
         for fits, describe in _LAYOUTS:
             if fits(root):

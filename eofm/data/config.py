@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal, TypeVar
 
 from eofm.errors import ConfigError
 from eofm.spec import UNITS, Sensor, Unit
 
 SensorName = Literal["s1-grd", "s1-rtc", "s2-l1c", "s2-l2a", "rgb"]
 UnitName = Literal["dn", "dn-offset1000", "reflectance", "uint8", "db", "power"]
+Ssl4eoSensor = Literal["s1-grd", "s2-l1c", "s2-l2a"]
+SSL4EO_SENSORS: Final[Mapping[str, Ssl4eoSensor]] = {
+    **{"s2c": "s2-l1c", "s2a": "s2-l2a", "s1": "s1-grd"},  # as the folders are called
+    **{"s2-l1c": "s2-l1c", "s2-l2a": "s2-l2a", "s1-grd": "s1-grd"},
+}
 SchemeName = Literal["dynamic-world", "worldcover", "esri", "terramesh", "corine", "corine-grid"]
+
+Name = TypeVar("Name", bound=str)
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,10 @@ class PackTilesConfig:
         min_pixels: Share of a window's image pixels that must be valid; below it the window is
             left out.
         allow_unlabelled: Pack images that no map covers, unlabelled, rather than refuse them.
+        workers: How many threads read and decode. Their number changes no byte of the store.
+        verify: Read every image of the finished store again, and compare its crc32.
+        stats: Count mean, spread and percentiles of every band of the finished store into
+            stats.json: of the training split where the data set has one, else of all images.
     """
 
     images: str
@@ -55,6 +67,9 @@ class PackTilesConfig:
     min_valid: float = 0.25
     min_pixels: float = 0.5
     allow_unlabelled: bool = False
+    workers: int = 1
+    verify: bool = field(default=False, metadata={"flag": True})
+    stats: bool = field(default=False, metadata={"flag": True})
 
     def __post_init__(self) -> None:
         for unit in (self.unit, *self.unit_of.values()):
@@ -66,6 +81,7 @@ class PackTilesConfig:
                 found=f"window={self.window}, stride={self.stride}",
             )
         _check_share("min_pixels", self.min_pixels)
+        check_workers(self.workers)
 
 
 @dataclass(frozen=True)
@@ -74,8 +90,11 @@ class PackSsl4eoConfig:
 
     Args:
         root: The folder that holds s1, s2c or s2a.
-        sensor: Which of the three to pack: s1-grd, s2-l1c or s2-l2a.
         out: Folder of the packed store. An interrupted run goes on where it stopped.
+        sensor: Which of the three to pack: s1-grd, s2-l1c or s2-l2a.
+        sensors: Several of them, as in s2c,s1 or s2-l1c,s1-grd, each into a store OUT/SENSOR. The
+            table OUT/rows.parquet says which images belong together: for each scene of the first
+            one, those of the others that are nearest in time, within max_gap_days.
         landcover: Folder of maps LANDCOVER/0000001/SEASON.tif. A scene without a map is packed
             unlabelled. Sentinel-1 scenes take the map of the nearest Sentinel-2 season.
         labels: The file ssl4eo_multilabel.json of SSL4EO-S12-ML, or a part of it, instead of maps.
@@ -94,11 +113,15 @@ class PackSsl4eoConfig:
             scene is unlabelled.
         max_gap_days: Sentinel-1 scenes farther than this from every Sentinel-2 season are
             unlabelled.
+        verify: Read every image of the finished store again, and compare its crc32.
+        stats: Count mean, spread and percentiles of every band of the finished store into
+            stats.json: of the training split where the data set has one, else of all images.
     """
 
     root: str
-    sensor: Literal["s1-grd", "s2-l1c", "s2-l2a"]
     out: str
+    sensor: Ssl4eoSensor | None = None
+    sensors: str | None = None
     landcover: str | None = None
     scheme: SchemeName | None = None
     labels: str | None = None
@@ -109,8 +132,11 @@ class PackSsl4eoConfig:
     min_valid: float = 0.25
     max_gap_days: float = 30.0
     workers: int = 1
+    verify: bool = field(default=False, metadata={"flag": True})
+    stats: bool = field(default=False, metadata={"flag": True})
 
     def __post_init__(self) -> None:
+        check_sensors(self.sensor, self.sensors, SSL4EO_SENSORS)
         _check_labels(self.landcover, self.scheme, self.threshold, self.min_valid)
         if self.labels is not None and self.landcover is not None:
             raise ConfigError(
@@ -120,8 +146,47 @@ class PackSsl4eoConfig:
             )
         if not self.max_gap_days >= 0:
             raise ConfigError("max_gap_days must not be negative", found=self.max_gap_days)
-        if self.workers < 1:
-            raise ConfigError("at least one worker is needed", found=self.workers)
+        check_workers(self.workers)
+
+
+def check_workers(workers: int) -> None:
+    """Refuse a number of workers below one."""
+    if workers < 1:
+        raise ConfigError("at least one worker is needed", found=workers)
+
+
+def split_sensors(text: str, names: Mapping[str, Name]) -> tuple[Name, ...]:
+    """Return the sensors of a list such as `s2c,s1`.
+
+    Args:
+        text: Names with commas between them.
+        names: Every name that may be given -> its sensor.
+
+    Raises:
+        ConfigError: If one is unknown, or given twice.
+    """
+    given = [word.strip() for word in text.split(",")]
+    sensors = tuple(names[word] for word in given if word in names)
+    if len(set(sensors)) < len(given):
+        raise ConfigError(
+            "sensors are a list of different names with commas between them",
+            found=text,
+            expected=" | ".join(names),
+        )
+    return sensors
+
+
+def check_sensors(sensor: str | None, sensors: str | None, names: Mapping[str, str]) -> None:
+    """Refuse settings that name no sensor, or one and several at once."""
+    if (sensor is None) == (sensors is None):
+        raise ConfigError(
+            "say which sensor to pack, or which sensors",
+            found=f"sensor={sensor}, sensors={sensors}",
+            remedy=f"--sensor {next(iter(names.values()))}, or "
+            f"--sensors {','.join(dict.fromkeys(names.values()))}",
+        )
+    if sensors is not None:
+        split_sensors(sensors, names)
 
 
 def _check_unit(sensor: str, unit: str) -> None:

@@ -54,6 +54,7 @@ def pack_eurosat(config: PackEurosatConfig) -> ItemsReport:
     strict = config.require == "all"
     packed = pack_items(items, card, config.out, strict=strict, workers=config.workers)
     counts = ", ".join(f"{sum(line.split == s for line in lines)} {s}" for s in wanted)
+    packed = packed.then(verify=config.verify, stats=config.stats, workers=config.workers)
     return ItemsReport(packed, (f"EuroSAT MS, divided {data.rule}: {counts}",))
 
 

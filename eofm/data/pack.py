@@ -26,6 +26,7 @@ from eofm.data.pack_layout import (
     HEADER_BYTES,
     INDEX,
     JOURNAL,
+    PAIRS,
     PARTS,
     SPEC,
     VALID,
@@ -291,6 +292,15 @@ def _read_card(path: Path) -> StoreCard:
             remedy="run the command that packs it again: it goes on where it stopped",
         )
     card = current(path, SPEC)
+    if (path / PAIRS).is_file() and not card.is_file():
+        inside = sorted(folder.parent for folder in path.glob(f"*/{SPEC}"))
+        raise StoreError(
+            "this folder holds the stores of several sensors",
+            found=", ".join(folder.name for folder in inside),
+            expected="one store",
+            where=path,
+            remedy=f"name one of them, as in {inside[0] if inside else path / 'SENSOR'}",
+        )
     if not card.is_file():
         raise StoreError(
             "there is no packed store",

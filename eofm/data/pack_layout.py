@@ -30,12 +30,14 @@ from numpy.typing import NDArray
 from eofm.errors import EofmError, StoreError
 from eofm.spec import ImageSpec, Sensor, Unit
 
-VERSION: Final = 1
+# 2: the index says in which split of its data set an image is
+VERSION: Final = 2
 SPEC: Final = "spec.json"
 INDEX: Final = "index.parquet"
 JOURNAL: Final = "journal.jsonl"
 VALID: Final = "valid"
 PARTS: Final = "parts"
+PAIRS: Final = "rows.parquet"  # beside the folders of several stores: `eofm.data.paired`
 RELABELLED: Final = "relabelled"
 SHARD_BYTES: Final = 2 * 1024**3
 HEADER_BYTES: Final = 128
@@ -240,7 +242,7 @@ def _check_version(version: object, where: Path) -> None:
             found=f"store version {version}",
             expected=f"store version {VERSION}",
             where=where,
-            remedy="pack it again, or use the eofm that wrote it",
+            remedy="pack it again into a new folder, or read it with the eofm that wrote it",
         )
 
 
@@ -267,6 +269,15 @@ def index_schema(classes: int) -> pa.Schema:
             ("split", pa.string()),
         ]
     )
+
+
+def byte_words(count: float) -> str:
+    """Return an amount of bytes in words.
+
+    >>> byte_words(3_900_000_000), byte_words(720_000)
+    ('3.90 GB', '0.7 MB')
+    """
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def current(folder: Path, name: str) -> Path:

@@ -165,6 +165,12 @@ def _locked(out: Path, card: StoreCard) -> Iterator[None]:
 def _on_disk(out: Path) -> Iterator[None]:
     try:
         yield
+    except (NotADirectoryError, FileExistsError) as error:
+        raise StoreError(
+            "the store cannot be written: a file is where its folder should be",
+            where=error.filename or out,
+            remedy="choose another --out",
+        ) from error
     except OSError as error:
         raise StoreError(
             "the store cannot be written",

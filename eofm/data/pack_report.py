@@ -1,12 +1,15 @@
-"""What a packed store holds, for the terminal."""
+"""What a packed store holds, for the terminal; what `eofm pack` does with a finished store."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from eofm.data.pack import Store
+from eofm.data.store_config import StatsConfig, VerifyConfig
+from eofm.data.store_stats import make_statistics
+from eofm.data.store_verify import verify_store
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class PackReport:
         classes: Class name -> rows in which it is present; empty for an unlabelled store.
         already: Whether the store was complete before, and nothing was done.
         quarantined: Name -> problem, of the images that could not be read and were passed over.
+        after: What was done with the finished store, in words.
     """
 
     out: Path
@@ -32,6 +36,7 @@ class PackReport:
     classes: Mapping[str, int]
     already: bool = False
     quarantined: Mapping[str, str] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, path: Path, *, already: bool) -> PackReport:
@@ -49,6 +54,29 @@ class PackReport:
             already=already,
             quarantined=store.card.quarantined,
         )
+
+    def then(self, *, verify: bool, stats: bool, workers: int = 1) -> PackReport:
+        """Do what `--verify` and `--stats` ask for, and return the report with the outcome.
+
+        The statistics are those of the training images where the data set has a split, else of all;
+        their file says which.
+
+        Args:
+            verify: Read every image again and compare its crc32 with the index.
+            stats: Count the statistics of every band and write them beside the index.
+            workers: How many threads read.
+
+        Raises:
+            StoreError: If bytes are not those that were written.
+        """
+        said = []
+        if verify:
+            said.append(verify_store(VerifyConfig(str(self.out), max(4, workers))).describe())
+        if stats:
+            train = "train" in Store(self.out).table["split"].unique().to_pylist()
+            where = ["split=train"] if train else []
+            said.append(make_statistics(StatsConfig(str(self.out), where=where)).describe())
+        return replace(self, after=tuple(said))
 
     def describe(self) -> str:
         """Return some lines for the terminal."""
@@ -71,6 +99,7 @@ class PackReport:
             lines.append(f"  {len(self.quarantined)} could not be read, and were passed over:")
             lines += [f"    {name}: {why}" for name, why in list(self.quarantined.items())[:10]]
             lines += ["    ... (all are in spec.json)"] if len(self.quarantined) > 10 else []
+        lines += [f"  {line}" for text in self.after for line in text.splitlines()]
         return "\n".join(lines)
 
     def __str__(self) -> str:

@@ -31,10 +31,11 @@ from numpy.typing import NDArray
 
 from eofm.data.durable import replacing
 from eofm.data.pack import Rows, Store
+from eofm.data.pack_layout import PAIRS
 from eofm.errors import StoreError
 from eofm.imagery import NativeImagery
 
-ROWS: Final = "rows.parquet"
+ROWS: Final = PAIRS
 _KEYS: Final = ("id", "location", "season")
 
 
@@ -167,6 +168,24 @@ def match_stores(
     return pairs
 
 
+def match_ids(path: str | Path, names: Sequence[str]) -> list[Pair]:
+    """Pair each image of the first store with those of the same identifier in the others.
+
+    Args:
+        path: The folder of the stores.
+        names: Folders of the stores, the leading one first.
+    """
+    leader, *others = [Store(Path(path) / name) for name in names]
+    there = {name: set(store.ids.tolist()) for name, store in zip(names[1:], others, strict=True)}
+    pairs = []
+    for line in leader.table.select(_KEYS).to_pylist():
+        found = {names[0], *(name for name, ids in there.items() if line["id"] in ids)}
+        pairs.append(
+            Pair(line["id"], line["location"], line["season"], dict.fromkeys(found, line["id"]))
+        )
+    return pairs
+
+
 def _by_location(store: Store) -> dict[str, list[dict[str, Any]]]:
     places: dict[str, list[dict[str, Any]]] = {}
     for line in store.table.select([*_KEYS, "date"]).to_pylist():
@@ -189,12 +208,13 @@ def _nearest(
     return match if gap_days <= max_gap_days else None
 
 
-def write_pairs(path: str | Path, pairs: Sequence[Pair]) -> Path:
+def write_pairs(path: str | Path, pairs: Sequence[Pair], names: Sequence[str] = ()) -> Path:
     """Write `rows.parquet`, at once, beside finished stores.
 
     Args:
         path: The folder of the stores.
         pairs: The lines, in order. Every name of a store in them is a folder of `path`.
+        names: Stores that have a column even if no line has an image of them.
 
     Returns:
         The file.
@@ -204,8 +224,8 @@ def write_pairs(path: str | Path, pairs: Sequence[Pair]) -> Path:
             store, or an identifier occurs twice.
     """
     out = Path(path)
-    names = sorted({name for pair in pairs for name in pair.images})
-    if not names:
+    names = sorted({*names, *(name for pair in pairs for name in pair.images)})
+    if not pairs:
         raise StoreError("there is nothing to pair", found=f"{len(pairs)} lines", where=out)
     _check_once([pair.id for pair in pairs], out)
     stores = {name: Store(out / name) for name in names}
@@ -256,7 +276,12 @@ def _read_rows(file: Path) -> pa.Table:
     try:
         table = pq.read_table(file)
     except (OSError, pa.ArrowException) as error:
-        raise StoreError("the table of rows is damaged", found=str(error), where=file) from error
+        raise StoreError(
+            "the table of rows is damaged",
+            found=str(error),
+            where=file,
+            remedy="run the command that packed the stores again: it writes the table anew",
+        ) from error
     missing = [key for key in _KEYS if key not in table.schema.names]
     if missing:
         raise StoreError("the table of rows lacks columns", found=", ".join(missing), where=file)

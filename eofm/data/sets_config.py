@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
-from eofm.data.config import SensorName, UnitName
+from eofm.data.config import SensorName, UnitName, check_sensors, check_workers
 from eofm.errors import ConfigError
+
+BigEarthNetSensor = Literal["s2-l2a", "s1-grd"]
+BIGEARTHNET_SENSORS: Final[Mapping[str, BigEarthNetSensor]] = {
+    "s2-l2a": "s2-l2a",
+    "s1-grd": "s1-grd",
+}
 
 
 @dataclass(frozen=True)
@@ -17,7 +24,9 @@ class PackBigEarthNetConfig:
         root: The folder that holds BigEarthNet-v1.0 and BigEarthNet-S1-v1.0, or BigEarthNet-S2 and
             BigEarthNet-S1.
         out: Folder of the packed store. An interrupted run goes on where it stopped.
-        sensor: Which half of the pairs.
+        sensor: Which half of the pairs; without it, and without sensors, s2-l2a.
+        sensors: Both, as in s2-l2a,s1-grd, each into a store OUT/SENSOR. The table
+            OUT/rows.parquet says which patches belong together.
         metadata: Folder of the official lists (train.csv and so on, or metadata.parquet). Without
             it they are looked for in root, root/splits and root/metadata.
         classes: 19, or the 43 of version 1.
@@ -27,20 +36,28 @@ class PackBigEarthNetConfig:
             `readable`, those that are not there are counted, and those that cannot be read are
             passed over and listed in the store with the reason.
         workers: How many processes read and write. Their number changes no byte of the store.
+        verify: Read every image of the finished store again, and compare its crc32.
+        stats: Count mean, spread and percentiles of every band of the finished store into
+            stats.json: of the training split where the data set has one, else of all images.
     """
 
     root: str
     out: str
-    sensor: Literal["s2-l2a", "s1-grd"] = "s2-l2a"
+    sensor: BigEarthNetSensor | None = None
+    sensors: str | None = None
     metadata: str | None = None
     classes: Literal[19, 43] = 19
     split: Literal["train", "val", "test", "all"] = "all"
     excluded: bool = False
     require: Literal["readable", "all"] = "readable"
     workers: int = 1
+    verify: bool = field(default=False, metadata={"flag": True})
+    stats: bool = field(default=False, metadata={"flag": True})
 
     def __post_init__(self) -> None:
-        _check_workers(self.workers)
+        if self.sensor is not None or self.sensors is not None:
+            check_sensors(self.sensor, self.sensors, BIGEARTHNET_SENSORS)
+        check_workers(self.workers)
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,9 @@ class PackEurosatConfig:
         require: With `all`, every tile must be readable; else those that are not are passed over
             and listed in the store with the reason.
         workers: How many processes read and write. Their number changes no byte of the store.
+        verify: Read every image of the finished store again, and compare its crc32.
+        stats: Count mean, spread and percentiles of every band of the finished store into
+            stats.json: of the training split where the data set has one, else of all images.
     """
 
     root: str
@@ -63,14 +83,11 @@ class PackEurosatConfig:
     split: Literal["train", "val", "test", "all"] = "all"
     require: Literal["readable", "all"] = "readable"
     workers: int = 1
+    verify: bool = field(default=False, metadata={"flag": True})
+    stats: bool = field(default=False, metadata={"flag": True})
 
     def __post_init__(self) -> None:
-        _check_workers(self.workers)
-
-
-def _check_workers(workers: int) -> None:
-    if workers < 1:
-        raise ConfigError("at least one worker is needed", found=workers)
+        check_workers(self.workers)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from eofm.data.ssl4eo import (
     season_names,
 )
 from eofm.data.ssl4eo_ml import CLASSES, MultiLabels, read_multilabels
-from eofm.errors import LabelError, RasterError
+from eofm.errors import ConfigError, LabelError, RasterError
 from eofm.spec import Sensor
 
 VOID_IDS = "void_ids.csv"
@@ -42,6 +42,8 @@ VOID_IDS = "void_ids.csv"
 
 def pack_ssl4eo(config: PackSsl4eoConfig) -> ItemsReport:
     """Pack every scene of one sensor, each band at its native resolution.
+
+    `eofm.data.pack_sensors` packs several.
 
     A run that was interrupted goes on where it stopped when it is called again.
 
@@ -52,12 +54,19 @@ def pack_ssl4eo(config: PackSsl4eoConfig) -> ItemsReport:
         What the store holds, and what was left out.
 
     Raises:
+        ConfigError: If several sensors are named.
         RasterError: If there are no scenes, or one is missing or cannot be read where all are
             required.
         LabelError: If labels fit no scene, do not overlap one, or hold unknown codes.
         PixelError: If the pixels cannot be those of SSL4EO-S12.
         StoreError: If `out` holds something else, or cannot be written.
     """
+    if config.sensor is None:
+        raise ConfigError(
+            "several sensors are not one store",
+            found=f"sensors={config.sensors}",
+            remedy="eofm.data.pack_sensors.pack_ssl4eo_sensors packs each into a store of its own",
+        )
     sensor = Sensor(config.sensor)
     strict = config.require == "all"
     scenes, notes = _choose(config, sensor)
@@ -92,6 +101,7 @@ def pack_ssl4eo(config: PackSsl4eoConfig) -> ItemsReport:
         {"synthetic": _is_synthetic(Path(config.root))},
     )
     packed = pack_items(items, card, config.out, strict=strict, workers=config.workers)
+    packed = packed.then(verify=config.verify, stats=config.stats, workers=config.workers)
     return ItemsReport(packed, (*notes.said(), *(labels.said(scenes) if labels else [])))
 
 

@@ -36,6 +36,8 @@ class StatsConfig:
             with the same holdout and seed.
         holdout: Share of the places held out, as in data.holdout.
         seed: Which places, as in data.seed.
+        where: Conditions on the columns of the index, as in `eofm data subset`: ["split=train"] is
+            the training split of the data set itself.
         ids: File with one image identifier per line: only these, of the split.
         sample: At most so many images, chosen by a hash of their identifiers.
         out: File to write; without it, stats.json in the store.
@@ -45,6 +47,7 @@ class StatsConfig:
     split: Literal["all", "train", "held-out"] = "all"
     holdout: float = 0.1
     seed: int = 0
+    where: list[str] = field(default_factory=list)
     ids: str | None = None
     sample: int | None = None
     out: str | None = None

@@ -77,16 +77,13 @@ def merge_stores(config: MergeConfig) -> PackReport:
 def _check_alike(first: Store, other: Store) -> None:
     """Check that rows of two stores can share one."""
     mine, theirs = first.card, other.card
-    for what, found, expected in (
-        ("images", theirs.spec, mine.spec),
-        ("resolution groups", dict(theirs.groups), dict(mine.groups)),
-        ("labels", theirs.labels, mine.labels),
-    ):
-        if found != expected:
+    for what, key in (("images", "image"), ("resolution groups", "groups"), ("labels", "labels")):
+        found = [text for text in theirs.differences(mine) if text.startswith(key)]
+        if found:
             raise StoreError(
                 f"stores with different kinds of {what} cannot be merged",
-                found=found,
-                expected=f"{expected}, as in {first.path}",
+                found="; ".join(found),
+                expected=f"what is in {first.path}",
                 where=other.path,
                 remedy="give both the same labels with `eofm data relabel`"
                 if what == "labels"

@@ -7,7 +7,7 @@ fixed stretch per sensor, so that sheets of two stores can be compared.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from eofm.data.durable import replacing
 from eofm.data.pack import Store
+from eofm.data.pack_layout import PAIRS, byte_words
+from eofm.data.paired import PairedStore
 from eofm.data.store_choice import sampled
 from eofm.data.store_config import ShowConfig
 from eofm.figures import composite_of, to_rgb
@@ -47,12 +49,31 @@ class ShowReport:
         return f"{self.text}\n  drawn in {self.file}"
 
 
-def show_store(config: ShowConfig) -> ShowReport:
-    """Draw a store and describe it.
+@dataclass(frozen=True)
+class PairsReport:
+    """Drawn stores of several sensors.
+
+    Args:
+        sheets: One per store.
+        text: How they belong together.
+    """
+
+    sheets: tuple[ShowReport, ...]
+    text: str
+
+    def describe(self) -> str:
+        """Return some lines for the terminal."""
+        return "\n".join([*(sheet.describe() for sheet in self.sheets), self.text])
+
+
+def show_store(config: ShowConfig) -> ShowReport | PairsReport:
+    """Draw a store and describe it; of several sensors, each store on a sheet of its own.
 
     Raises:
         StoreError: If there is no store, or it is damaged.
     """
+    if (Path(config.store) / PAIRS).is_file():
+        return _show_pairs(PairedStore(config.store), config)
     store = Store(config.store)
     file = Path(config.out) if config.out else store.path / SHEET
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +81,21 @@ def show_store(config: ShowConfig) -> ShowReport:
     with replacing(file) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
     return ShowReport(file, _describe(store))
+
+
+def _show_pairs(both: PairedStore, config: ShowConfig) -> PairsReport:
+    sheets = []
+    for name in both.stores:
+        out = None if config.out is None else Path(config.out)
+        own = None if out is None else str(out.with_name(f"{out.stem}-{name}{out.suffix}"))
+        sheet = show_store(replace(config, store=str(both.path / name), out=own))
+        assert isinstance(sheet, ShowReport)  # noqa: S101 (a store holds no stores)
+        sheets.append(sheet)
+    there = ", ".join(f"{int((both.rows(name) >= 0).sum())} {name}" for name in both.stores)
+    return PairsReport(
+        tuple(sheets),
+        f"{both.path / PAIRS}: {len(both)} lines ({there}), {len(both.complete())} complete",
+    )
 
 
 def draw_store(store: Store, samples: int, seed: int) -> Figure:
@@ -72,8 +108,9 @@ def draw_store(store: Store, samples: int, seed: int) -> Figure:
     """
     rows = np.flatnonzero(sampled(store, np.ones(len(store), bool), samples, seed))
     lines = math.ceil(len(rows) / _SIDE)
-    figure = Figure(figsize=(13, 5.4 + 2.1 * lines), layout="constrained")
-    parts = np.asarray(figure.subfigures(2, 1, height_ratios=[5.0, 2.1 * lines]))
+    upper_inches = max(5.0, 2.5 + 0.2 * len(store.classes))
+    figure = Figure(figsize=(13, 0.4 + upper_inches + 2.1 * lines), layout="constrained")
+    parts = np.asarray(figure.subfigures(2, 1, height_ratios=[upper_inches, 2.1 * lines]))
     upper, lower = parts.tolist()
     _draw_upper(upper, store)
     axes = lower.subplots(lines, _SIDE, squeeze=False).flatten()
@@ -119,7 +156,7 @@ def _draw_frequencies(
     share = hot.mean(axis=0)
     order = np.argsort(share)
     axis.barh(range(len(order)), share[order], color=_BLUE)
-    names = [classes[i] for i in order]
+    names = [_clip(classes[i]) for i in order]
     axis.set_yticks(range(len(order)), names, fontsize=_small(len(names)))
     for place, i in enumerate(order):
         axis.text(share[i], place, f" {share[i]:.1%}", va="center", fontsize=7, color=_INK)
@@ -147,8 +184,9 @@ def _draw_cooccurrence(axis: Axes, hot: NDArray[np.float32], classes: tuple[str,
     matrix = cooccurrence(hot)
     picture = axis.imshow(matrix, vmin=0, vmax=1, cmap="Blues")
     small = _small(len(classes))
-    axis.set_xticks(range(len(classes)), classes, rotation=90, fontsize=small)
-    axis.set_yticks(range(len(classes)), classes, fontsize=small)
+    names = [_clip(name) for name in classes]
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=small)
+    axis.set_yticks(range(len(names)), names, fontsize=small)
     if len(classes) <= 12:
         for (i, j), share in np.ndenumerate(matrix):
             if np.isfinite(share):
@@ -165,8 +203,11 @@ def _small(names: int) -> float:
 
 
 def _draw_samples(axes: list[Axes], store: Store, rows: NDArray[np.int64]) -> None:
-    for axis in axes:
+    for axis in axes[len(rows) :]:
         axis.set_axis_off()
+    for axis in axes[: len(rows)]:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set(color=_PAPER, linewidth=0.5)  # snow is white on white
     labels = store.labels(rows)
     ids = store.table["id"].take(rows).to_pylist()
     for i, (axis, row) in enumerate(zip(axes, rows.tolist(), strict=False)):
@@ -174,10 +215,16 @@ def _draw_samples(axes: list[Axes], store: Store, rows: NDArray[np.int64]) -> No
         present = labels.multi_hot[i].numpy() > 0
         names = ", ".join(np.array(store.classes)[present].tolist()) if store.classes else ""
         known = names if labels.known[i] or not store.classes else "unlabelled"
-        axis.set_title(f"{_short(ids[i], 24)}\n{_short(known, 34)}", fontsize=6, color=_INK)
+        axis.set_title(f"{_short(ids[i], 24)}\n{_clip(known, 36)}", fontsize=6, color=_INK)
+
+
+def _clip(text: str, length: int = 28) -> str:
+    """Return the beginning of names, where they are too long."""
+    return text if len(text) <= length else text[: length - 1].rstrip(" ,") + "…"
 
 
 def _short(text: str, length: int) -> str:
+    """Return the end of an identifier: what tells it from others."""
     return text if len(text) <= length else "…" + text[1 - length :]
 
 
@@ -215,10 +262,11 @@ def _describe(store: Store) -> str:
     labels = store.labels(range(len(store)))
     known = int(labels.known.sum())
     dates = sorted(filter(None, store.table["date"].to_pylist()))
+    shards = f"{store.shards} shard" + "s" * (store.shards != 1)
     lines = [
         f"{store.path}: {_counts(store)}",
-        f"  {len(set(store.table['location'].to_pylist()))} places, {store.shards} shards, "
-        f"{len(store) * store.card.row_bytes / 1e9:.2f} GB"
+        f"  {len(set(store.table['location'].to_pylist()))} places, {shards}, "
+        f"{byte_words(len(store) * store.card.row_bytes)}"
         + (f", {dates[0][:10]} to {dates[-1][:10]}" if dates else ""),
     ]
     if store.classes:

@@ -22,7 +22,7 @@ from eofm.data.histogram import (
 )
 from eofm.data.pack import Store
 from eofm.data.splits import subset_hash
-from eofm.data.store_choice import read_ids, sampled, with_ids
+from eofm.data.store_choice import matching, read_ids, sampled, with_ids
 from eofm.data.store_config import StatsConfig
 from eofm.errors import StoreError
 from eofm.progress import track
@@ -146,6 +146,9 @@ def _choose(store: Store, config: StatsConfig) -> tuple[NDArray[np.int64], str]:
         outside = held_out(store.table["location"].to_pylist(), config.holdout, config.seed)
         among = outside if config.split == "held-out" else ~outside
         words = [f"{config.split} places (holdout {config.holdout:g}, seed {config.seed})"]
+    for condition in config.where:
+        among = among & matching(store, condition)
+        words.append(condition)
     if config.ids is not None:
         among = among & with_ids(store, read_ids(config.ids))
         words.append(f"listed in {Path(config.ids).name}")
@@ -184,7 +187,12 @@ def _to_json(report: StatsReport, config: StatsConfig, ids_sha256: str) -> str:
         "percentile_bin_width": report.resolution,
         "pixels": [band.count for band in found],
         "source": report.source,
-        "split": {"name": config.split, "holdout": config.holdout, "seed": config.seed},
+        "split": {
+            "name": config.split,
+            "holdout": config.holdout,
+            "seed": config.seed,
+            "where": config.where,
+        },
         "ids_sha256": ids_sha256,
     }
     return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"

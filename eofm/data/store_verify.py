@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from eofm.data.pack import Store
+from eofm.data.pack_layout import byte_words
 from eofm.data.store_config import VerifyConfig
 from eofm.errors import StoreError
 from eofm.progress import track
@@ -24,16 +25,16 @@ class VerifyReport:
     Args:
         store: Where it is.
         images: How many images were read.
-        gigabytes: How much that was.
+        read: How many bytes that was.
     """
 
     store: Path
     images: int
-    gigabytes: float
+    read: int
 
     def describe(self) -> str:
         """Return one line for the terminal."""
-        return f"{self.store} is sound: {self.images} images, {self.gigabytes:.2f} GB"
+        return f"{self.store} is sound: {self.images} images, {byte_words(self.read)}"
 
 
 def verify_store(config: VerifyConfig) -> VerifyReport:
@@ -63,7 +64,7 @@ def verify_store(config: VerifyConfig) -> VerifyReport:
             where=store.path,
             remedy="copy those shards again, or pack the store anew",
         )
-    return VerifyReport(store.path, len(store), len(store) * store.card.row_bytes / 1e9)
+    return VerifyReport(store.path, len(store), len(store) * store.card.row_bytes)
 
 
 def _faults(store: Store, threads: int) -> Iterator[list[int]]:

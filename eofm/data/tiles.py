@@ -7,11 +7,14 @@ be the stated one (`eofm.data.stated`). Then windows are cut, labelled and commi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
+from typing import Final, Literal
 
 import eofm
 from eofm.data.config import PackTilesConfig
@@ -26,9 +29,15 @@ from eofm.data.pack_resume import check_sources
 from eofm.data.pack_writer import StoreWriter
 from eofm.data.raster import OpenRaster, RasterSource
 from eofm.data.stated import Doubt, find_doubt, stored_spec, to_stored
-from eofm.errors import ConfigError, DataError, PixelError, StoreError
+from eofm.errors import ConfigError, DataError, PixelError
+from eofm.imagery import NativeImagery
 from eofm.progress import track
 from eofm.spec import Sensor, Unit
+
+_CHUNK_BYTES: Final = 16 * 1024**2  # of pixels that are read at once; threads hold a few of them
+
+_Row = tuple[Entry, NativeImagery] | DataError | Literal[True] | None
+"""A window: what to commit; why it cannot be read; True if it is in the store; None if left out."""
 
 
 def pack_tiles(config: PackTilesConfig) -> PackReport:
@@ -60,7 +69,7 @@ def pack_tiles(config: PackTilesConfig) -> PackReport:
     with StoreWriter(config.out, _card(config, sources[0], maps)) as writer:
         check_sources(writer, {source.name: source.unit for source in sources})
         if writer.complete:
-            return PackReport.of(writer.path, already=True)
+            return _finished(config, already=True)
         left = [source for source in sources if source.name not in writer.skipped]
         total = _survey(left, config, maps)
         packing = _Packing(config, maps, writer)
@@ -75,7 +84,12 @@ def pack_tiles(config: PackTilesConfig) -> PackReport:
                 remedy="check the declared nodata of the files, or lower --min_pixels",
             )
         writer.finish()
-    return PackReport.of(writer.path, already=False)
+    return _finished(config, already=False)
+
+
+def _finished(config: PackTilesConfig, *, already: bool) -> PackReport:
+    report = PackReport.of(Path(config.out), already=already)
+    return report.then(verify=config.verify, stats=config.stats, workers=config.workers)
 
 
 # ---------------------------------------------------------------------------- settings
@@ -218,6 +232,21 @@ def _refusal(doubted: Sequence[tuple[RasterSource, Doubt]], of: int) -> PixelErr
 
 
 @dataclass(frozen=True)
+class _Chunk:
+    """Some windows of an image that are read at once.
+
+    Args:
+        source: The image.
+        windows: Which.
+        last: Whether they are the last of the image.
+    """
+
+    source: RasterSource
+    windows: tuple[Window, ...]
+    last: bool
+
+
+@dataclass(frozen=True)
 class _Packing:
     """One run: the settings, the maps and the store."""
 
@@ -227,41 +256,63 @@ class _Packing:
 
     def walk(self, sources: Sequence[RasterSource]) -> Iterator[None]:
         """Pack all windows of all images, yielding after each window."""
+        skipped = 0
+        for chunk, rows in _ahead(self._read, self._chunks(sources), self.config.workers):
+            for row in rows:
+                if isinstance(row, DataError):
+                    raise self._with_remedy(row)
+                if isinstance(row, tuple):
+                    self.writer.append(*row)
+                skipped += row is None
+                yield
+            if chunk.last:
+                self.writer.source_done(chunk.source.name, skipped)
+                skipped = 0
+
+    def _with_remedy(self, error: DataError) -> DataError:
+        error.remedy = (
+            f"{error.remedy or 'repair or remove the image'}; then run the same "
+            f"command again: {len(self.writer)} windows are kept"
+        )
+        return error
+
+    def _chunks(self, sources: Sequence[RasterSource]) -> Iterator[_Chunk]:
+        at_once = max(1, _CHUNK_BYTES // self.writer.card.row_bytes)
         for source in sources:
             try:
-                yield from self._pack_image(source)
+                with source.open() as raster:
+                    found = list(_windows(raster, self.config))
             except DataError as error:
-                if not isinstance(error, StoreError):
-                    error.remedy = (
-                        f"{error.remedy or 'repair or remove the image'}; then run the same "
-                        f"command again: {len(self.writer)} windows are kept"
-                    )
-                raise
+                raise self._with_remedy(error) from error
+            for start in range(0, len(found), at_once):
+                part = tuple(found[start : start + at_once])
+                yield _Chunk(source, part, start + at_once >= len(found))
 
-    def _pack_image(self, source: RasterSource) -> Iterator[None]:
-        skipped = 0
-        with ExitStack() as stack:
-            raster = stack.enter_context(source.open())
-            view = None
-            if self.maps is not None:
-                required = not self.config.allow_unlabelled
-                view = stack.enter_context(
-                    self.maps.over(raster.grid, source.name, required=required)
-                )
-            for window in _windows(raster, self.config):
-                skipped += not self._pack_window(raster, view, window)
-                yield
-        self.writer.source_done(source.name, skipped)
+    def _read(self, chunk: _Chunk) -> list[_Row]:
+        """Read some windows, up to the first that cannot be read; its error is the last row."""
+        rows: list[_Row] = []
+        try:
+            with ExitStack() as stack:
+                raster = stack.enter_context(chunk.source.open())
+                view = None
+                if self.maps is not None:
+                    required = not self.config.allow_unlabelled
+                    name = chunk.source.name
+                    view = stack.enter_context(self.maps.over(raster.grid, name, required=required))
+                for window in chunk.windows:
+                    rows.append(self._read_window(raster, view, window))
+        except DataError as error:
+            rows.append(error)
+        return rows
 
-    def _pack_window(self, raster: OpenRaster, view: MapOnGrid | None, window: Window) -> bool:
-        """Commit a window; return False if it has too few valid pixels."""
+    def _read_window(self, raster: OpenRaster, view: MapOnGrid | None, window: Window) -> _Row:
         source, card = raster.source, self.writer.card
         identifier = f"{source.name}_{window.row}_{window.col}"
         if identifier in self.writer.ids:
             return True
         imagery = to_stored(raster.read_native(window), card.spec, source.name)
         if float(imagery.valid.float().mean()) < self.config.min_pixels:
-            return False
+            return None
         longitude, latitude = raster.grid.at(window).centre()
         entry = Entry(
             id=identifier,
@@ -275,5 +326,26 @@ class _Packing:
         )
         if view is not None and card.labels is not None:
             entry = entry.labelled(view.read(window), card.labels)
-        self.writer.append(entry, imagery)
-        return True
+        return entry, imagery
+
+
+def _ahead(
+    read: Callable[[_Chunk], list[_Row]], chunks: Iterator[_Chunk], workers: int
+) -> Iterator[tuple[_Chunk, list[_Row]]]:
+    """Yield chunks and what was read of them, in order; threads read a few ahead."""
+    if workers == 1:
+        yield from ((chunk, read(chunk)) for chunk in chunks)
+        return
+    begun: deque[tuple[_Chunk, Future[list[_Row]]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for chunk in chunks:
+                begun.append((chunk, pool.submit(read, chunk)))
+                if len(begun) > workers:
+                    first, future = begun.popleft()
+                    yield first, future.result()
+            while begun:
+                first, future = begun.popleft()
+                yield first, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
