@@ -11,6 +11,11 @@ import torch
 
 mpl.use("Agg")
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # there is a process for each core: threads on top of them would wait for one another
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 REPOSITORY = Path(__file__).parent.parent
 
 
