@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from eofm.errors import WeightsError
 from eofm.models.weights import WEIGHTS, find
-from eofm.models.weights.card import WeightCard
 
 if TYPE_CHECKING:
     from eofm.models.encoder import Encoder
@@ -41,93 +40,43 @@ class Entry(Protocol):
         """Return an encoder."""
 
 
+_ARGUMENTS: Final = """Args:
+    pretrained: With its weights; without them, random ones and the same recipe.
+    weights: Where they are: a path, an address, or a name of `eofm models list`. None fetches
+        the published file, unless it is there.
+    check_hash: Compare the file with its published hash.
+    progress: Show how far a download is.
+"""
+
+
+def _entry(name: str, what: str) -> Entry:
+    """Return the function of a published network."""
+
+    def entry(
+        *,
+        pretrained: bool = True,
+        weights: str | None = None,
+        check_hash: bool = True,
+        progress: bool = True,
+    ) -> Encoder:
+        return _published(name, pretrained, weights, check_hash=check_hash, progress=progress)
+
+    entry.__name__ = entry.__qualname__ = name
+    entry.__doc__ = f"{what}.\n\n{_ARGUMENTS}"
+    return entry
+
+
 # ------------------------------------------------------------------------------ SoftCon
 
+_L1C: Final = "the 13 bands of Sentinel-2 L1C (arXiv 2405.20462)"
+_GRD: Final = "Sentinel-1 GRD, VV and VH (arXiv 2405.20462)"
 
-def softcon_vits14_s2(
-    *,
-    pretrained: bool = True,
-    weights: str | None = None,
-    check_hash: bool = True,
-    progress: bool = True,
-) -> Encoder:
-    """SoftCon ViT-S/14 for the 13 bands of Sentinel-2 L1C (arXiv 2405.20462).
-
-    Args:
-        pretrained: With its weights; without them, random ones and the same recipe.
-        weights: Where they are: a path, an address, or a name of `eofm models list`. None fetches
-            the published file, unless it is there.
-        check_hash: Compare the file with its published hash.
-        progress: Show how far a download is.
-    """
-    return _published(
-        "softcon_vits14_s2", pretrained, weights, check_hash=check_hash, progress=progress
-    )
-
-
-def softcon_vitb14_s2(
-    *,
-    pretrained: bool = True,
-    weights: str | None = None,
-    check_hash: bool = True,
-    progress: bool = True,
-) -> Encoder:
-    """SoftCon ViT-B/14 for the 13 bands of Sentinel-2 L1C: see `softcon_vits14_s2`."""
-    return _published(
-        "softcon_vitb14_s2", pretrained, weights, check_hash=check_hash, progress=progress
-    )
-
-
-def softcon_rn50_s2(
-    *,
-    pretrained: bool = True,
-    weights: str | None = None,
-    check_hash: bool = True,
-    progress: bool = True,
-) -> Encoder:
-    """SoftCon ResNet-50 for the 13 bands of Sentinel-2 L1C: see `softcon_vits14_s2`."""
-    return _published(
-        "softcon_rn50_s2", pretrained, weights, check_hash=check_hash, progress=progress
-    )
-
-
-def softcon_vits14_s1(
-    *,
-    pretrained: bool = True,
-    weights: str | None = None,
-    check_hash: bool = True,
-    progress: bool = True,
-) -> Encoder:
-    """SoftCon ViT-S/14 for Sentinel-1 GRD, VV and VH: see `softcon_vits14_s2`."""
-    return _published(
-        "softcon_vits14_s1", pretrained, weights, check_hash=check_hash, progress=progress
-    )
-
-
-def softcon_vitb14_s1(
-    *,
-    pretrained: bool = True,
-    weights: str | None = None,
-    check_hash: bool = True,
-    progress: bool = True,
-) -> Encoder:
-    """SoftCon ViT-B/14 for Sentinel-1 GRD, VV and VH: see `softcon_vits14_s2`."""
-    return _published(
-        "softcon_vitb14_s1", pretrained, weights, check_hash=check_hash, progress=progress
-    )
-
-
-def softcon_rn50_s1(
-    *,
-    pretrained: bool = True,
-    weights: str | None = None,
-    check_hash: bool = True,
-    progress: bool = True,
-) -> Encoder:
-    """SoftCon ResNet-50 for Sentinel-1 GRD, VV and VH: see `softcon_vits14_s2`."""
-    return _published(
-        "softcon_rn50_s1", pretrained, weights, check_hash=check_hash, progress=progress
-    )
+softcon_vits14_s2 = _entry("softcon_vits14_s2", f"SoftCon ViT-S/14 for {_L1C}")
+softcon_vitb14_s2 = _entry("softcon_vitb14_s2", f"SoftCon ViT-B/14 for {_L1C}")
+softcon_rn50_s2 = _entry("softcon_rn50_s2", f"SoftCon ResNet-50 for {_L1C}")
+softcon_vits14_s1 = _entry("softcon_vits14_s1", f"SoftCon ViT-S/14 for {_GRD}")
+softcon_vitb14_s1 = _entry("softcon_vitb14_s1", f"SoftCon ViT-B/14 for {_GRD}")
+softcon_rn50_s1 = _entry("softcon_rn50_s1", f"SoftCon ResNet-50 for {_GRD}")
 
 
 # ------------------------------------------------------------------- any other weights
@@ -153,26 +102,6 @@ def eofm(
     if not pretrained:
         return _random(weights)
     return _load(weights, card, check_hash=check_hash, progress=progress)
-
-
-def _entry(card: WeightCard) -> Entry:
-    """Return the function of a card without one of its own."""
-
-    def entry(
-        *,
-        pretrained: bool = True,
-        weights: str | None = None,
-        check_hash: bool = True,
-        progress: bool = True,
-    ) -> Encoder:
-        return _published(card.name, pretrained, weights, check_hash=check_hash, progress=progress)
-
-    entry.__name__ = entry.__qualname__ = card.name
-    entry.__doc__ = (
-        f"{card.architecture} for {card.recipe.sensor}: {card.objective}.\n\n"
-        f"Licence {card.licence}. The arguments are those of `softcon_vits14_s2`."
-    )
-    return entry
 
 
 def _published(
@@ -225,7 +154,11 @@ def _random(name: str) -> Encoder:
 
 # Comparison weights that need torchgeo load by `eofm.load_weights` where it is installed.
 ENTRIES: Final[Mapping[str, Entry]] = {
-    name: _entry(card)
+    name: _entry(
+        name,
+        f"{card.architecture} for {card.recipe.sensor}: {card.objective}.\n\n"
+        f"Licence {card.licence}",
+    )
     for name, card in WEIGHTS.items()
     if not card.layout.needs_torchgeo and name not in globals()
 }

@@ -17,7 +17,7 @@ PACKAGE = Path(eofm.__file__).parent
 # Lower lines may be imported by higher ones, never the other way round, nor a neighbour.
 LINES = (
     {"errors"},
-    {"spec", "progress"},
+    {"spec", "progress", "durable"},
     {"imagery", "sensors", "recipe"},
     {"preprocess", "softcon", "logistic", "neighbours", "metrics", "canary"},
     {"probe", "figures", "intervals"},

@@ -28,11 +28,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from eofm.data.durable import BINARY
 from eofm.data.open_files import allow_open_files
 from eofm.data.pack import Store
 from eofm.data.pack_bands import Selection, select_bands
 from eofm.data.pack_layout import HEADER_BYTES, VALID, npy_header
+from eofm.durable import BINARY
 from eofm.errors import ConfigError, StoreError
 from eofm.imagery import Labels, NativeImagery
 

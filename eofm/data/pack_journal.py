@@ -16,8 +16,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eofm.data.durable import BINARY, replacing, write_all
 from eofm.data.pack_layout import JOURNAL, StoreCard, index_schema
+from eofm.durable import BINARY, replacing, write_all
 from eofm.errors import StoreError
 
 if sys.platform != "win32":

@@ -31,7 +31,6 @@ from typing import Final, Generic, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eofm.data.durable import replacing, sync_folder, unfinished
 from eofm.data.pack_entry import Entry
 from eofm.data.pack_journal import BusyError, Journal, check_settings
 from eofm.data.pack_layout import (
@@ -45,6 +44,7 @@ from eofm.data.pack_layout import (
     shard_name,
 )
 from eofm.data.pack_writer import StoreWriter
+from eofm.durable import replacing, sync_folder, unfinished
 from eofm.errors import StoreError
 from eofm.imagery import NativeImagery
 from eofm.progress import track

@@ -24,7 +24,6 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from eofm.data.durable import BINARY, replacing, sync_folder, unfinished, write_all
 from eofm.data.pack_entry import Entry
 from eofm.data.pack_journal import Journal, check_empty, check_settings, write_index
 from eofm.data.pack_layout import (
@@ -40,6 +39,7 @@ from eofm.data.pack_layout import (
     npy_header,
     shard_name,
 )
+from eofm.durable import BINARY, replacing, sync_folder, unfinished, write_all
 from eofm.errors import StoreError
 from eofm.imagery import NativeImagery
 

@@ -29,9 +29,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from eofm.data.durable import replacing
 from eofm.data.pack import Rows, Store
 from eofm.data.pack_layout import PAIRS
+from eofm.durable import replacing
 from eofm.errors import StoreError
 from eofm.imagery import NativeImagery
 

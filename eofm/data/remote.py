@@ -19,8 +19,8 @@ from typing import Any, Final
 
 from filelock import FileLock
 
-from eofm.data.durable import replacing, unfinished
 from eofm.data.pack_layout import INDEX, JOURNAL, RELABELLED, SPEC
+from eofm.durable import replacing, unfinished
 from eofm.errors import StoreError
 
 CACHE: Final = "EOFM_CACHE"

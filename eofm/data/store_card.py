@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from eofm.data.durable import replacing
 from eofm.data.pack import Store
 from eofm.data.sets_config import CardConfig
+from eofm.durable import replacing
 from eofm.errors import DataError
 
 _ASK = "*To be written by whoever knows.*"

@@ -22,7 +22,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from eofm.data.durable import replacing, sync_folder
 from eofm.data.labels.table import LabelTable, open_table
 from eofm.data.pack import Store
 from eofm.data.pack_journal import check_empty
@@ -39,6 +38,7 @@ from eofm.data.pack_layout import (
 )
 from eofm.data.pack_report import PackReport
 from eofm.data.store_config import RelabelConfig
+from eofm.durable import replacing, sync_folder
 from eofm.errors import LabelError, StoreError
 
 _STAGED: Final = RELABELLED + ".tmp"

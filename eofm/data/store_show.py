@@ -16,12 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from eofm.data.durable import replacing
 from eofm.data.pack import Store
 from eofm.data.pack_layout import PAIRS, byte_words
 from eofm.data.paired import PairedStore
 from eofm.data.store_choice import sampled
 from eofm.data.store_config import ShowConfig
+from eofm.durable import replacing
 from eofm.figures import composite_of, to_rgb
 from eofm.imagery import Imagery
 from eofm.preprocess import to_grid

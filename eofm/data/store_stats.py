@@ -10,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eofm.data.durable import replacing
 from eofm.data.epochs import held_out
 from eofm.data.histogram import (
     BINS,
@@ -24,6 +23,7 @@ from eofm.data.pack import Store
 from eofm.data.splits import subset_hash
 from eofm.data.store_choice import matching, read_ids, sampled, with_ids
 from eofm.data.store_config import StatsConfig
+from eofm.durable import replacing
 from eofm.errors import StoreError
 from eofm.progress import track
 from eofm.sensors import Statistics

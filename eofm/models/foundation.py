@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from eofm.errors import SpecError, WeightsError
 from eofm.models.adapt import PositionRecipe, resample_positions
-from eofm.models.foundation_trunk import FoundationTrunk, Size
+from eofm.models.foundation_trunk import FoundationTrunk, Size, StandardisedMeanTrunk
 from eofm.models.trunk import drawn_from
 from eofm.models.vit import LAYER_SCALE_INIT
 from eofm.recipe import Pooling, Recipe
@@ -58,7 +58,7 @@ PANOPTICON_CHANNELS: Final[Mapping[str, int]] = {
 
 
 @final
-class DOFATrunk(FoundationTrunk):
+class DOFATrunk(StandardisedMeanTrunk):
     """DOFA (arXiv 2403.15356): the input layer is generated from wavelengths.
 
     The vector is the mean over the patches, standardised: torchgeo and the authors put a LayerNorm
@@ -89,19 +89,9 @@ class DOFATrunk(FoundationTrunk):
         patches, _ = self.patch_embed(pixels, waves)
         return _with_cls(patches, self.cls_token, self.pos_embed)
 
-    def _step(self, index: int, tokens: Tensor) -> Tensor:
-        out: Tensor = self.blocks[index](tokens)
-        return out
-
-    def _normed(self, tokens: Tensor) -> Tensor:
-        return nn.functional.layer_norm(tokens, (self.dim,), eps=1e-6)
-
-    def _pool(self, tokens: Tensor) -> Tensor:
-        return self._normed(tokens[:, 1:].mean(dim=1))
-
 
 @final
-class CopernicusFMTrunk(FoundationTrunk):
+class CopernicusFMTrunk(StandardisedMeanTrunk):
     """Copernicus-FM (arXiv 2503.11849): the input layer comes from wavelengths and bandwidths.
 
     Longitude, latitude, date and patch area are given as unknown: the network has a learned token
@@ -145,16 +135,6 @@ class CopernicusFMTrunk(FoundationTrunk):
         unknown = self.coord_fc(self.coord_token) + self.scale_fc(self.scale_token)
         return _with_cls(patches, self.cls_token, table + (unknown + self.time_fc(self.time_token)))
 
-    def _step(self, index: int, tokens: Tensor) -> Tensor:
-        out: Tensor = self.blocks[index](tokens)
-        return out
-
-    def _normed(self, tokens: Tensor) -> Tensor:
-        return nn.functional.layer_norm(tokens, (self.dim,), eps=1e-6)
-
-    def _pool(self, tokens: Tensor) -> Tensor:
-        return self._normed(tokens[:, 1:].mean(dim=1))
-
 
 @final
 class PanopticonTrunk(FoundationTrunk):
@@ -186,10 +166,6 @@ class PanopticonTrunk(FoundationTrunk):
         patches = self.patch_embed({"imgs": pixels, "chn_ids": ids})
         table = _positions(self.pos_embed, self.architecture, pixels, PositionRecipe.DINOV2)
         return _with_cls(patches, self.cls_token, table)
-
-    def _step(self, index: int, tokens: Tensor) -> Tensor:
-        out: Tensor = self.blocks[index](tokens)
-        return out
 
     def _normed(self, tokens: Tensor) -> Tensor:
         out: Tensor = self.norm(tokens)

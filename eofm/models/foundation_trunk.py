@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from eofm.errors import MismatchKind, SpecError, SpecMismatch
 from eofm.models.trunk import Trunk
@@ -68,6 +68,7 @@ class FoundationTrunk(Trunk):
             )
         super().__init__(len(recipe.bands), recipe.size, pooling, size.patch, prefix)
         self.architecture = size
+        self.blocks: nn.ModuleList  # of those whose blocks map tokens to tokens
 
     @property
     def dim(self) -> int:
@@ -189,9 +190,10 @@ class FoundationTrunk(Trunk):
     def _embed(self, pixels: Tensor) -> Tensor:
         """Return the tokens that enter the first block, (B, prefix + P, D)."""
 
-    @abstractmethod
     def _step(self, index: int, tokens: Tensor) -> Tensor:
         """Return the tokens behind block `index`."""
+        out: Tensor = self.blocks[index](tokens)
+        return out
 
     @abstractmethod
     def _normed(self, tokens: Tensor) -> Tensor:
@@ -200,3 +202,13 @@ class FoundationTrunk(Trunk):
     @abstractmethod
     def _pool(self, tokens: Tensor) -> Tensor:
         """Return the vector (B, D) that the last block's tokens make."""
+
+
+class StandardisedMeanTrunk(FoundationTrunk):
+    """A foundation model whose final norm has no weights and comes after the mean."""
+
+    def _normed(self, tokens: Tensor) -> Tensor:
+        return nn.functional.layer_norm(tokens, (self.dim,), eps=1e-6)
+
+    def _pool(self, tokens: Tensor) -> Tensor:
+        return self._normed(tokens[:, 1:].mean(dim=1))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from safetensors.torch import save
 
+from eofm.durable import replacing
 from eofm.models.card import FORMAT, Card
 from eofm.models.trunk import Trunk
 
@@ -52,9 +52,5 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)

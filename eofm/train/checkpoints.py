@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from eofm.data.durable import replacing, unfinished
+from eofm.durable import replacing, unfinished
 from eofm.errors import TrainingError
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 import torch
 import yaml
 
+from eofm.durable import replacing
 from eofm.errors import ConfigError
 from eofm.train.config import (
     AugmentConfig,
@@ -75,9 +76,8 @@ class RunFolder:
         """Write a text file whole or not at all."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
         return path
 
 

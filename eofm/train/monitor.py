@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eofm.data.durable import replacing
 from eofm.data.pack import Store
+from eofm.durable import replacing
 from eofm.models.encoder import Encoder
 from eofm.progress import LINE_EVERY_S
 from eofm.train.datamodule import StoreDataModule, walk

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections import Counter
 from pathlib import Path
 
+import ben_world
 import pytest
 
 from eofm.bench.config import BenchBigEarthNetConfig
@@ -20,14 +19,6 @@ from eofm.data.bigearthnet_lists import Listing, read_lists, read_tables
 from eofm.data.chips import class_counts
 from eofm.data.splits import subset_hash
 from eofm.errors import ConfigError, DataError, LabelError, RasterError, SpecMismatch
-
-_path = Path(__file__).parent.parent / "data" / "ben_world.py"
-_spec = importlib.util.spec_from_file_location("bench_ben_world", _path)
-assert _spec is not None
-assert _spec.loader is not None
-ben_world = importlib.util.module_from_spec(_spec)
-sys.modules["bench_ben_world"] = ben_world
-_spec.loader.exec_module(ben_world)
 
 # arXiv 2407.03653: patches of train, val and test with each class, in the official order
 V2_COUNTS = {

@@ -14,9 +14,11 @@ import rasterio
 import torch
 from affine import Affine
 
+from eofm.data.pack import Store
 from eofm.data.pack_entry import Entry
-from eofm.data.pack_layout import LabelRule, StoreCard
+from eofm.data.pack_layout import JOURNAL, LabelRule, StoreCard
 from eofm.data.pack_writer import StoreWriter
+from eofm.errors import StoreError
 from eofm.imagery import NativeImagery
 from eofm.spec import ImageSpec, Sensor, Unit
 
@@ -214,6 +216,33 @@ class Kill:
 
     Error = KilledError
     at = staticmethod(killed_at)
+
+    @classmethod
+    def anywhere(cls, write: Callable[[Path], object], folder: Path, step: int = 1) -> int:
+        """Kill `write(store)` at every `step`-th call it makes; the same run then ends it.
+
+        Every store is the same bytes as one written undisturbed, `folder / "whole"`, and until it
+        is whole, it cannot be read. Returns how often it was killed.
+        """
+        expected = _tree(folder / "whole")
+        points = 0
+        for call in range(1, 1000, step):
+            path = folder / str(call)
+            with cls.at(call) as calls:
+                try:
+                    write(path)
+                except cls.Error:
+                    points += 1
+            done = calls() < call
+            if (path / JOURNAL).exists():
+                with pytest.raises(StoreError, match="half written"):
+                    Store(path)
+            with cls.at(10_000):
+                write(path)
+            assert expected == _tree(path), f"killed at call {call}"
+            if done:
+                break
+        return points
 
 
 @pytest.fixture

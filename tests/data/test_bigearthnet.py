@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import bz2
-import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
 
+import ben_world
 import numpy as np
 import pytest
 import rasterio
@@ -30,13 +29,6 @@ from eofm.data.pack import Store
 from eofm.data.sets_config import PackBigEarthNetConfig
 from eofm.errors import ConfigError, DataError, LabelError, RasterError
 from eofm.spec import Sensor, Unit
-
-_spec = importlib.util.spec_from_file_location("ben_world", Path(__file__).parent / "ben_world.py")
-assert _spec is not None
-assert _spec.loader is not None
-ben_world = importlib.util.module_from_spec(_spec)
-sys.modules["ben_world"] = ben_world
-_spec.loader.exec_module(ben_world)
 
 FIRST, SECOND, OPTICAL = ben_world.FIRST, ben_world.SECOND, ben_world.OPTICAL
 FIELD, SNOW, ROCK = FIRST

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import ben_world
 import numpy as np
 import pytest
 import rasterio
@@ -23,13 +22,6 @@ from eofm.data.ssl4eo_pack import pack_ssl4eo
 from eofm.data.world import write_world
 from eofm.data.world_config import WorldConfig
 from eofm.errors import ConfigError, DataError
-
-_spec = importlib.util.spec_from_file_location("ben_world", Path(__file__).parent / "ben_world.py")
-assert _spec is not None
-assert _spec.loader is not None
-ben_world = importlib.util.module_from_spec(_spec)
-sys.modules.setdefault("ben_world", ben_world)
-_spec.loader.exec_module(ben_world)
 
 
 def check(path: Path, **more: object) -> CheckReport:

@@ -21,6 +21,8 @@ from eofm.train.config import (
     PretrainConfig,
     RunConfig,
 )
+from eofm.train.module import PretrainModule
+from eofm.train.run import pretrain
 
 CLASSES = ("water", "trees", "crops")
 SIZE = 60
@@ -115,3 +117,23 @@ def config(store_path: Path, tmp_path: Path) -> PretrainConfig:
 def make_store() -> Callable[..., Path]:
     """`write_store`, for tests that need a store of their own."""
     return write_store
+
+
+@pytest.fixture
+def pretrain_interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[PretrainConfig], None]:
+    """Pretrain, and die in the second step of the second epoch."""
+
+    def run(config: PretrainConfig) -> None:
+        step = PretrainModule.training_step
+
+        def stop(self: PretrainModule, batch: object, batch_idx: int) -> torch.Tensor:
+            if self.current_epoch == 1 and batch_idx == 1:
+                raise RuntimeError("the machine went away")
+            return step(self, batch, batch_idx)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(PretrainModule, "training_step", stop)
+            with pytest.raises(RuntimeError, match="went away"):
+                pretrain(config)
+
+    return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def test_a_frozen_resnet_stands_still(config: PretrainConfig, recorder: Recorder
 
 
 def test_a_frozen_run_resumes_to_the_same_end(
-    config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: PretrainConfig, tmp_path: Path, pretrain_interrupted: Callable[[PretrainConfig], None]
 ) -> None:
     """Killed while frozen and resumed: freezing ends where it would have, bit for bit."""
     config = with_groups(
@@ -120,17 +121,7 @@ def test_a_frozen_run_resumes_to_the_same_end(
     )
     whole = with_groups(config, run={"out": str(tmp_path / "whole")})
     pretrain(whole)
-    step = PretrainModule.training_step
-
-    def stop(self: PretrainModule, batch: object, batch_idx: int) -> Tensor:
-        if self.current_epoch == 1 and batch_idx == 1:
-            raise RuntimeError("the machine went away")
-        return step(self, batch, batch_idx)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(PretrainModule, "training_step", stop)
-    with pytest.raises(RuntimeError, match="went away"):
-        pretrain(config)
-    monkeypatch.undo()
+    pretrain_interrupted(config)
     pretrain(replace(PretrainConfig(), run=replace(config.run, resume=True)))
 
     ends = [

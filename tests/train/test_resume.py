@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from eofm.data.durable import unfinished
+from eofm.durable import unfinished
 from eofm.errors import TrainingError
 from eofm.models.encoder import load_encoder
 from eofm.train.checkpoints import WholeFiles

@@ -119,24 +119,12 @@ def test_the_same_seed_gives_the_same_bits(config: PretrainConfig, tmp_path: Pat
 
 
 def test_a_stopped_run_resumes_to_the_same_end(
-    config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: PretrainConfig, tmp_path: Path, pretrain_interrupted: Callable[[PretrainConfig], None]
 ) -> None:
     """A run killed in its second epoch and resumed ends as an unbroken one, bit for bit."""
-    from eofm.train.module import PretrainModule
-
     whole = with_groups(config, run={"out": str(tmp_path / "whole")})
     pretrain(whole)
-    step = PretrainModule.training_step
-
-    def stop(self: PretrainModule, batch: object, batch_idx: int) -> torch.Tensor:
-        if self.current_epoch == 1 and batch_idx == 1:
-            raise RuntimeError("the machine went away")
-        return step(self, batch, batch_idx)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(PretrainModule, "training_step", stop)
-    with pytest.raises(RuntimeError, match="went away"):
-        pretrain(config)
-    monkeypatch.undo()
+    pretrain_interrupted(config)
     pretrain(replace(PretrainConfig(), run=replace(config.run, resume=True)))
 
     assert [row["loss"] for row in metrics(whole)] == [row["loss"] for row in metrics(config)]

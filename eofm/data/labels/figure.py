@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from eofm.data.durable import replacing
 from eofm.data.labels.report import LabelReport
+from eofm.durable import replacing
 from eofm.errors import LabelError
 
 

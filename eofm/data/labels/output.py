@@ -20,8 +20,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eofm.data.durable import BINARY, replacing
 from eofm.data.labels.table import KEY, Batch, open_table
+from eofm.durable import BINARY, replacing
 from eofm.errors import ConfigError, LabelError
 
 if sys.platform != "win32":

@@ -29,13 +29,13 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 
-from eofm.data.durable import replacing
 from eofm.data.world.biomes import BIOMES
 from eofm.data.world.landscape import PIXEL, draw_landscape
 from eofm.data.world.places import Place, Visit, draw_place, draw_visit
 from eofm.data.world.season import Scene, draw_scene
 from eofm.data.world.spectra import Cover
 from eofm.data.world_config import WorldConfig
+from eofm.durable import replacing
 from eofm.errors import ConfigError, DataError
 from eofm.progress import track
 from eofm.sensors import BANDS

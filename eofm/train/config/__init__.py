@@ -1,0 +1,28 @@
+"""Settings of `eofm pretrain`, grouped by what they may change. Standard library only.
+
+`data`, `model`, `method`, `augment` and `optim` change the result; `run` does not. The defaults are
+those of the demo: a small network from random weights, minutes on two CPU cores. They were chosen
+by the linear probe on held-out synthetic scenes; `configs/pretrain/` has the paper's setting.
+Choices and defaults that the SoftCon paper (arXiv 2405.20462) leaves open stay selectable.
+"""
+
+from eofm.train.config.augment import AugmentConfig
+from eofm.train.config.data import DataConfig
+from eofm.train.config.export import FORMATS, ExportConfig
+from eofm.train.config.method import MethodConfig
+from eofm.train.config.model import ModelConfig
+from eofm.train.config.optim import OptimConfig
+from eofm.train.config.pretrain import PretrainConfig
+from eofm.train.config.run import RunConfig
+
+__all__ = [
+    "FORMATS",
+    "AugmentConfig",
+    "DataConfig",
+    "ExportConfig",
+    "MethodConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "PretrainConfig",
+    "RunConfig",
+]

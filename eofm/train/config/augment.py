@@ -1,0 +1,34 @@
+"""Settings of `eofm pretrain`: the two random views of a scene. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """The two random views of a scene; parameters are drawn per sample.
+
+    Args:
+        scale: Smallest and largest share of the area a random resized crop keeps.
+        flips: Horizontal and vertical flips. For Sentinel-1 they alter the look direction.
+        brightness: Largest additive change, in normalised units.
+        contrast: Largest relative change.
+        colour_probability: Probability of brightness and of contrast. Not used for Sentinel-1.
+        gray_probability: Probability that all bands become their mean. Not used for Sentinel-1.
+        blur_probability: Probability of a Gaussian blur.
+        blur_sigma: Smallest and largest standard deviation of the blur in pixels.
+        engine: `fused` makes kornia's draws by two matrix products per sample; `kornia` is the
+            slower reference it agrees with.
+    """
+
+    scale: tuple[float, float] = (0.4, 1.0)
+    flips: bool = True
+    brightness: float = 0.1
+    contrast: float = 0.2
+    colour_probability: float = 0.8
+    gray_probability: float = 0.0
+    blur_probability: float = 0.5
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    engine: Literal["fused", "kornia"] = "fused"

@@ -1,0 +1,71 @@
+"""All settings of `eofm pretrain`, and what they must fulfil together. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from eofm.train.config.augment import AugmentConfig
+from eofm.train.config.data import DataConfig
+from eofm.train.config.method import MethodConfig
+from eofm.train.config.model import ModelConfig
+from eofm.train.config.optim import OptimConfig
+from eofm.train.config.rule import require
+from eofm.train.config.run import RunConfig
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Continual pretraining by soft contrastive learning (SoftCon, arXiv 2405.20462)."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("data.holdout", self.data.holdout, 0.0, 0.9),
+            ("data.replay_share", self.data.replay_share, 0.0, 0.99),
+            ("method.mask_ratio", self.method.mask_ratio, 0.0, 0.99),
+            ("method.momentum", self.method.momentum, 0.0, 1.0),
+            ("optim.warmup", self.optim.warmup, 0.0, 1.0),
+            ("optim.layer_decay", self.optim.layer_decay, 0.01, 1.0),
+            ("augment.colour_probability", self.augment.colour_probability, 0.0, 1.0),
+            ("augment.gray_probability", self.augment.gray_probability, 0.0, 1.0),
+            ("augment.blur_probability", self.augment.blur_probability, 0.0, 1.0),
+        ):
+            require(low <= value <= high, name, value, f"{low:g} to {high:g}")
+        for name, value in (
+            ("optim.epochs", self.optim.epochs),
+            ("optim.lr", self.optim.lr),
+            ("method.tau", self.method.tau),
+            ("method.soft_tau", self.method.soft_tau),
+            ("data.scenes", self.data.scenes),
+            ("model.size", self.model.size),
+            ("run.readers", self.run.readers),
+        ):
+            require(value > 0, name, value, "a positive number")
+        require(
+            0 <= self.optim.freeze_epochs < self.optim.epochs,
+            "optim.freeze_epochs",
+            self.optim.freeze_epochs,
+            f"0 to {self.optim.epochs - 1}: fewer than optim.epochs",
+        )
+        require(
+            (self.data.replay is None) == (self.data.replay_share == 0),
+            "data.replay_share",
+            self.data.replay_share,
+            "more than 0 with a store in data.replay, and 0 without one",
+        )
+        for name, value in (
+            ("run.checkpoint_steps", self.run.checkpoint_steps),
+            ("run.checkpoint_minutes", self.run.checkpoint_minutes),
+        ):
+            require(value >= 0, name, value, ">= 0")
+        require(self.optim.clip >= 0, "optim.clip", self.optim.clip, ">= 0")
+        require(self.optim.batch > 1, "optim.batch", self.optim.batch, "2 or more: negatives")
+        require(self.method.soft_weight >= 0, "method.soft_weight", self.method.soft_weight, ">= 0")
+        low, high = self.augment.scale
+        require(0 < low <= high <= 1, "augment.scale", self.augment.scale, "0 < low <= high <= 1")
