@@ -35,7 +35,7 @@ from eofm.train.config import DataConfig, MethodConfig, ModelConfig, OptimConfig
 from eofm.train.datamodule import Batch, StoreDataModule
 from eofm.train.module import PretrainModule
 from eofm.train.recipe import make_recipe, training_plan
-from eofm.train.schedule import parameter_groups
+from eofm.train.paces import parameter_groups
 
 CLASSES = tuple(f"class-{i}" for i in range(9))
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

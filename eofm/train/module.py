@@ -25,8 +25,10 @@ from eofm.preprocess import Plan, Preprocess, to_grid
 from eofm.recipe import Recipe
 from eofm.train.augment import Views
 from eofm.train.config import PretrainConfig
+from eofm.train.paces import Pace, paces, parameter_groups
 from eofm.train.recipe import shows_colour
-from eofm.train.schedule import Pace, paces, parameter_groups, rate_over_steps
+from eofm.train.schedule import Course, Fall, Kind, momentum_over_steps, rate_over_steps
+from eofm.train.stage import PARAMETERS, Stage, hand_on, take_up
 
 # Under this key a checkpoint carries all that is needed to make an encoder of it.
 CHECKPOINT_KEY: Final = "eofm"
@@ -46,6 +48,26 @@ def settings_of(config: PretrainConfig) -> softcon.SoftConSettings:
         hidden=method.hidden,
         out=method.dim,
         head_norm=softcon.HeadNorm(method.head_norm),
+    )
+
+
+def course_of(config: PretrainConfig) -> Course:
+    """Return the course of the learning rate in its own terms."""
+    optim = config.optim
+    kind = Kind(optim.schedule)
+    shape = optim.anneal_shape
+    if shape == "auto":
+        shape = "linear" if kind is Kind.WSD else "exponential"
+    return Course(
+        kind=kind,
+        warmup=optim.warmup,
+        floor=optim.floor,
+        cooldown=optim.cooldown,
+        constant=optim.constant,
+        cooldown_shape=Fall(optim.cooldown_shape),
+        anneal=optim.anneal,
+        anneal_shape=Fall(shape),
+        continued=config.model.continue_from is not None,
     )
 
 
@@ -80,6 +102,8 @@ class PretrainModule(L.LightningModule):
         self.config = config
         self.seasons = config.data.views != "crops"
         self.new_input = new_input
+        self.course = course_of(config)
+        self.stage: Stage | None = None
         self.recipe = recipe
         self.card = dict(card)
         self.method = softcon.SoftCon(trunk, settings_of(config), generator, mean_similarity)
@@ -149,7 +173,8 @@ class PretrainModule(L.LightningModule):
 
     def _momentum(self) -> float:
         total = int(self.trainer.estimated_stepping_batches)
-        return softcon.momentum_at(self.global_step, total, self.config.method.momentum)
+        base = self.config.method.momentum
+        return momentum_over_steps(self.global_step, total, base, self.course)
 
     def optimizer_step(
         self,
@@ -164,7 +189,7 @@ class PretrainModule(L.LightningModule):
         softcon.update_teacher(self.method.teacher, self.method.student, momentum)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning's own type is a union of nine)
-        """Return the optimiser with a cosine schedule per step, and each layer at its own pace."""
+        """Return the optimiser with its schedule per step, and each layer at its own pace."""
         optim = self.config.optim
         total = int(self.trainer.estimated_stepping_batches)
         groups = parameter_groups(
@@ -172,6 +197,7 @@ class PretrainModule(L.LightningModule):
             optim.weight_decay,
             optim.lr * optim.batch / 256,
             self._paces(),
+            tables_decay=optim.decay == "dinov2",
         )
         optimizer: Optimizer
         if optim.optimizer == "sgd":
@@ -180,11 +206,29 @@ class PretrainModule(L.LightningModule):
             optimizer = AdamW(groups, betas=(0.9, 0.999), fused=True)
         frozen = total // optim.epochs * optim.freeze_epochs
         warmup = round(optim.warmup * total)
-        rates = [rate_over_steps(total, warmup, frozen if g["waits"] else 0) for g in groups]
+        rates = [
+            rate_over_steps(total, warmup, frozen if g["waits"] else 0, self.course) for g in groups
+        ]
+        if self.stage is not None:
+            take_up(optimizer, self._optimized(optimizer), self.stage, optim.optimizer)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, rates), "interval": "step"},
         }
+
+    def continue_stage(self, stage: Stage) -> None:
+        """Go on with the networks, the heads and the optimizer of an earlier stage.
+
+        Raises:
+            WeightsError: If its networks are not like these.
+        """
+        hand_on(stage, self.method)
+        self.stage, self.new_input = stage, False
+
+    def _optimized(self, optimizer: Optimizer) -> list[str]:
+        """Return the names of the optimizer's parameters, in the order in which it counts them."""
+        names = {id(parameter): name for name, parameter in self.method.named_parameters()}
+        return [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
 
     def _paces(self) -> dict[str, Pace]:
         """Return the pace of the student's trunk by parameter name; the heads have no other."""
@@ -204,6 +248,7 @@ class PretrainModule(L.LightningModule):
             "card": self.card,
             "config": _plain(asdict(self.config)),
             "progress": self._progress(),
+            PARAMETERS: self._optimized(self.trainer.optimizers[0]),
             "masks": self.masks.get_state(),
             "torch": torch.get_rng_state(),
         }

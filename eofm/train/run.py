@@ -30,10 +30,11 @@ from eofm.train.datamodule import StoreDataModule
 from eofm.train.demo import demo_store
 from eofm.train.export import OBJECTIVE, export_trunk, make_card
 from eofm.train.folder import RunFolder, config_hash, environment, open_folder
-from eofm.train.module import PretrainModule, settings_of
+from eofm.train.module import CHECKPOINT_KEY, PretrainModule, settings_of
 from eofm.train.monitor import LogLines, MetricsFile
 from eofm.train.recipe import make_recipe, training_plan
 from eofm.train.report import Report, write_report
+from eofm.train.stage import open_stage
 
 LICENCE: Final = "Apache-2.0"
 
@@ -137,6 +138,10 @@ def _module(
     made = PretrainModule(
         trunk, config, plan, recipe, mean, card, generator, new_input=origin.new_input
     )
+    if config.model.continue_from is not None:
+        stage = open_stage(Path(config.model.continue_from), CHECKPOINT_KEY)
+        made.continue_stage(stage)
+        origin = stage.origin
     return made, origin
 
 

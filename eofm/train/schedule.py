@@ -1,22 +1,79 @@
-"""Learning rate over steps and layers, and which parameters decay.
+"""Learning rate and teacher momentum over the steps of a stage.
 
-Pure functions of the step, so that a resumed run continues where it was. The teacher's momentum
-schedule is part of the method: `eofm.softcon.momentum_at`.
+Pure functions of the step, so that a resumed run continues where it was. A stage is one run; a
+later stage takes up networks and optimiser of an earlier one and goes on with other data.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from enum import StrEnum
 
-from torch import nn
-
-from eofm.models.trunk import Trunk
+from eofm import softcon
 
 
-def cosine(step: int, total: int, warmup: int, peak: float, floor: float = 0.0) -> float:
+class Kind(StrEnum):
+    """Course of the learning rate η over a stage of T steps.
+
+    cosine: warm-up, then half a cosine to the floor.
+    rewarm: the same, but a later stage warms up from the floor it was left at, not from 0
+        (arXiv 2308.04014).
+    infinite: warm-up, cool-down to a constant rate, anneal at the end. A later stage begins in the
+        constant phase, so that no rate is ever raised again (arXiv 2403.08763, 2503.02844).
+    wsd: warm-up, the peak rate, anneal at the end (arXiv 2404.06395); a later stage begins at the
+        peak rate.
+    """
+
+    COSINE = "cosine"
+    REWARM = "rewarm"
+    INFINITE = "infinite"
+    WSD = "wsd"
+
+
+class Fall(StrEnum):
+    """Shape of a way down, u from 0 to 1."""
+
+    COSINE = "cosine"
+    LINEAR = "linear"
+    INVERSE_SQRT = "inverse-sqrt"
+    ONE_MINUS_SQRT = "one-minus-sqrt"
+    EXPONENTIAL = "exponential"
+
+
+_TIMESCALE = 10.0  # of the inverse square root (arXiv 2403.08763)
+
+
+def fall(u: float, high: float, low: float, shape: Fall) -> float:
+    """Return the value on the way from `high` to `low`.
+
+    Args:
+        u: How far, 0 to 1.
+        high: Value at 0.
+        low: Value at 1; more than 0 for the exponential.
+        shape: Of the way.
+    """
+    match shape:
+        case Fall.COSINE:
+            return low + 0.5 * (high - low) * (1 + math.cos(math.pi * u))
+        case Fall.LINEAR:
+            return high + (low - high) * u
+        case Fall.INVERSE_SQRT:
+            return high + (low - high) * _bend(u) / _bend(1.0)
+        case Fall.ONE_MINUS_SQRT:
+            return low + (high - low) * (1 - math.sqrt(u))
+        case Fall.EXPONENTIAL:
+            return high * math.pow(low / high, u)
+
+
+def _bend(u: float) -> float:
+    return 1 / math.sqrt(1 + _TIMESCALE * u) - 1
+
+
+def cosine(
+    step: int, total: int, warmup: int, peak: float, floor: float = 0.0, start: float = 0.0
+) -> float:
     """Linear warm-up to `peak`, then half a cosine to `floor` at step `total`.
 
     Args:
@@ -25,108 +82,101 @@ def cosine(step: int, total: int, warmup: int, peak: float, floor: float = 0.0) 
         warmup: Steps of the warm-up.
         peak: Rate at the end of the warm-up.
         floor: Rate at the end of the run.
+        start: Rate at step 0.
     """
     if step < warmup:
-        return peak * step / warmup
+        return start + (peak - start) * step / warmup
     if step >= total:
         return floor
-    return floor + 0.5 * (peak - floor) * (
-        1 + math.cos(math.pi * (step - warmup) / (total - warmup))
-    )
-
-
-# Parameters whose size has a meaning of its own; pulling them to zero is no regularisation.
-_TABLES = ("cls_token", "pos_embed", "reg_token", "register_tokens", "gamma")
+    return fall((step - warmup) / (total - warmup), peak, floor, Fall.COSINE)
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How fast a parameter learns.
+class Course:
+    """The learning rate over a stage, as a share of the peak rate.
 
     Args:
-        factor: On the learning rate.
-        waits: Stands still in the first epochs (`optim.freeze_epochs`): at rate 0, and not by
-            `requires_grad`. The gradient must cross it to reach the input layer anyway, and DDP
-            fixes what it reduces before the first step.
+        kind: Which course.
+        warmup: Share of the steps with a linear warm-up.
+        floor: Rate at the end.
+        cooldown: Share of the steps after which `infinite` has cooled down.
+        constant: Constant rate of `infinite`.
+        cooldown_shape: Of the way from the peak to the constant rate.
+        anneal: Share of the steps at the end in which `infinite` and `wsd` anneal.
+        anneal_shape: Of the way from there to the floor.
+        continued: This is a later stage.
     """
 
-    factor: float = 1.0
-    waits: bool = False
+    kind: Kind = Kind.COSINE
+    warmup: float = 0.1
+    floor: float = 0.0
+    cooldown: float = 0.3
+    constant: float = 0.25
+    cooldown_shape: Fall = Fall.COSINE
+    anneal: float = 0.2
+    anneal_shape: Fall = Fall.EXPONENTIAL
+    continued: bool = False
+
+    def rate(self, step: int, total: int, warmup: int) -> float:
+        """Return the rate after `step` of `total` steps, of which `warmup` are the warm-up."""
+        if self.kind in (Kind.COSINE, Kind.REWARM):
+            start = self.floor if self.kind is Kind.REWARM and self.continued else 0.0
+            return cosine(step, total, warmup, 1.0, self.floor, start)
+        begin = total * (1 - self.anneal)
+        high = self.constant if self.kind is Kind.INFINITE else 1.0
+        if step > begin:
+            u = min((step - begin) / (total - begin), 1.0)
+            return fall(u, high, self.floor, self.anneal_shape)
+        if self.continued:
+            return high
+        if step < warmup:
+            return step / warmup
+        cooled = total * self.cooldown
+        if self.kind is Kind.INFINITE and step < cooled:
+            u = (step - warmup) / (cooled - warmup)
+            return fall(u, 1.0, self.constant, self.cooldown_shape)
+        return high
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether a later stage can go on from before the anneal."""
+        return self.kind in (Kind.INFINITE, Kind.WSD)
+
+    def anneal_step(self, total: int) -> int:
+        """Return the last step before the anneal: from there a later stage goes on."""
+        return math.floor(total * (1 - self.anneal) + 1e-9)
 
 
-def paces(trunk: Trunk, layer_decay: float, *, freeze: bool, new_input: bool) -> dict[str, Pace]:
-    """Return the pace of each parameter of a trunk, by name.
+def rate_over_steps(
+    total: int, warmup: int, wait: int, course: Course | None = None
+) -> Callable[[int], float]:
+    """Return the factor on the learning rate by step: 0 while waiting, then the course.
 
-    A parameter of layer i of d blocks gets layer_decay^(d + 1 - i): the earlier, the slower
-    (arXiv 2106.08254). That would starve an input layer that is new, of all layers the one with
-    most to learn: it gets 1. It also never waits.
-
-    Args:
-        trunk: Says which layer a parameter is of.
-        layer_decay: Factor from one layer to the one before it; 1 for none.
-        freeze: All but the input layer wait.
-        new_input: The input layer was not loaded as it stands in the weights.
-    """
-    own = f"{trunk.input_layer}."
-    made = {}
-    for name, _ in trunk.named_parameters():
-        is_input = name.startswith(own)
-        # not every network of timm says how deep its layers lie
-        depth = 0 if layer_decay == 1 else trunk.depth + 1 - trunk.layer_of(name)
-        factor = layer_decay**depth
-        made[name] = Pace(1.0 if is_input and new_input else factor, freeze and not is_input)
-    return made
-
-
-_AS_USUAL: Final = Pace()
-
-
-def parameter_groups(
-    named: Iterable[tuple[str, nn.Parameter]],
-    weight_decay: float,
-    rate: float = 1.0,
-    pace: Mapping[str, Pace] | None = None,
-) -> list[dict[str, Any]]:
-    """Put parameters that decay alike and learn at one pace into one group each.
-
-    Biases, norms, LayerScale, CLS, register and position parameters and scalars do not decay
-    (method of DINOv2 and MoCo-v3; arXiv 2304.07193).
-
-    Args:
-        named: Names and parameters; those without gradient are left out.
-        weight_decay: Of those that decay.
-        rate: Learning rate at factor 1.
-        pace: By name; full pace where none is given.
-
-    Returns:
-        Groups for an optimiser, each with its `lr` and whether it `waits`; full pace comes first.
-    """
-    made: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
-    for name, parameter in named:
-        if not parameter.requires_grad:
-            continue
-        own = _AS_USUAL if pace is None else pace.get(name, _AS_USUAL)
-        exempt = parameter.ndim <= 1 or any(part in _TABLES for part in name.split("."))
-        made.setdefault((own.waits, -own.factor, exempt), []).append(parameter)
-    return [
-        {
-            "params": made[waits, slowness, exempt],
-            "weight_decay": 0.0 if exempt else weight_decay,
-            "lr": -slowness * rate,
-            "waits": waits,
-        }
-        for waits, slowness, exempt in sorted(made)
-    ]
-
-
-def rate_over_steps(total: int, warmup: int, wait: int) -> Callable[[int], float]:
-    """Return the factor on the learning rate by step: 0 while waiting, then warm-up and cosine.
-
-    The schedule is counted from 1: a first step at rate 0 would be lost. Waiting does not shift it.
+    The course is counted from 1: a first step at rate 0 would be lost. Waiting does not shift it.
 
     Args:
         total: Steps of the run.
         warmup: Steps of the warm-up.
         wait: Steps at rate 0. With AdamW and SGD nothing then moves, nor decays.
+        course: Warm-up and cosine to 0 if none is given.
     """
-    return lambda step: 0.0 if step < wait else cosine(step + 1, total + 1, warmup, 1.0)
+    course = course or Course()
+    return lambda step: 0.0 if step < wait else course.rate(step + 1, total + 1, warmup)
+
+
+def momentum_over_steps(step: int, total: int, base: float, course: Course) -> float:
+    """Return the teacher's momentum: a cosine from `base` to 1 over the steps, or over the anneal.
+
+    Where a later stage is to go on, the teacher must not have come to rest: it is held at `base`
+    until the anneal.
+
+    Args:
+        step: Optimiser steps done.
+        total: Optimiser steps of the run.
+        base: Momentum at the start.
+        course: Of the learning rate.
+    """
+    if not course.open_ended:
+        return softcon.momentum_at(step, total, base)
+    begin = course.anneal_step(total)
+    return softcon.momentum_at(max(step - begin, 0), max(total - begin, 1), base)

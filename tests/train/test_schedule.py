@@ -1,17 +1,27 @@
-"""The learning rate follows the published table; decay spares what has a meaning of its own."""
+"""The learning rate follows the published tables, whatever the course."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
-from eofm.models.resnet import build_resnet
-from eofm.models.trunk import Trunk
-from eofm.models.vit import build_vit
-from eofm.train.schedule import Pace, cosine, paces, parameter_groups, rate_over_steps
+from eofm.softcon import momentum_at
+from eofm.train.paces import Pace, parameter_groups
+from eofm.train.schedule import (
+    Course,
+    Fall,
+    Kind,
+    cosine,
+    fall,
+    momentum_over_steps,
+    rate_over_steps,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,125 +43,111 @@ def test_without_warmup_the_first_step_is_the_peak() -> None:
     assert rates == sorted(rates, reverse=True)
 
 
-def test_decay_spares_biases_norms_and_tables() -> None:
-    """Only matrices decay: no bias, norm, LayerScale, CLS or position; frozen ones are left out."""
-    vit = build_vit("vit-tiny-14", 2, (28, 28), torch.Generator().manual_seed(0))
-    frozen = nn.Parameter(torch.zeros(2, 2), requires_grad=False)
-    named = dict(vit.named_parameters())
-
-    decayed, exempt = parameter_groups([*named.items(), ("frozen", frozen)], 0.1)
-
-    def names(group: dict) -> set[str]:
-        return {name for name, p in named.items() if any(p is q for q in group["params"])}
-
-    assert (0.1, 0.0) == (decayed["weight_decay"], exempt["weight_decay"])
-    assert {"cls_token", "pos_embed", "blocks.0.ls1.gamma", "norm.weight"} <= names(exempt)
-    assert {"blocks.0.attn.qkv.weight", "patch_embed.proj.weight"} <= names(decayed)
-    assert set(named) == names(decayed) | names(exempt)
-    assert not names(decayed) & names(exempt)
-    assert all(named[name].ndim > 1 for name in names(decayed))
+PEAK, CONSTANT, FLOOR = 15.0, 3.75, 1.5
+INFINITE = Course(Kind.INFINITE, floor=FLOOR / PEAK, constant=CONSTANT / PEAK)
+TABLE = (0, 25, 50, 100, 175, 237, 300, 550, 800, 850, 900, 950, 1000)
 
 
-# ------------------------------------------------------------------------- pace by layer
-
-
-def vits14() -> Trunk:
-    """Twelve blocks, never run."""
-    return build_vit("vits14", 13, (28, 28), torch.Generator().manual_seed(0))
-
-
-def resnet() -> Trunk:
-    """Four stages, never run."""
-    return build_resnet("resnet18", 13, (64, 64), torch.Generator().manual_seed(0))
+def rates(course: Course, warmup: int = 50) -> list[float]:
+    """The rates at the steps of the table, of 1000, at a peak of 15."""
+    return [PEAK * course.rate(step, 1000, warmup) for step in TABLE]
 
 
 @pytest.mark.parametrize(
-    ("decay", "first"), [(0.9, 0.254187), (0.75, 0.0237573), (0.65, 0.00369720)]
+    ("course", "expected"),
+    [
+        (INFINITE, (0, 7.5, 15, 13.926, 9.375, 5.423, 3.75, 3.75, 3.75, 2.982, 2.372, 1.886, 1.5)),
+        (
+            Course(Kind.INFINITE, floor=0.1, constant=0.25, continued=True),
+            (3.75,) * 9 + (2.982, 2.372, 1.886, 1.5),
+        ),
+        (
+            Course(Kind.WSD, floor=0.1, anneal_shape=Fall.LINEAR),
+            (0, 7.5) + (15,) * 7 + (11.625, 8.25, 4.875, 1.5),
+        ),
+        (
+            Course(Kind.WSD, floor=0.1, anneal_shape=Fall.ONE_MINUS_SQRT, continued=True),
+            (15,) * 9 + (8.25, 5.454, 3.309, 1.5),
+        ),
+    ],
+    ids=("infinite", "infinite-later", "wsd-linear", "wsd-later-sqrt"),
+)  # fmt: skip
+def test_every_course_follows_its_table(course: Course, expected: tuple[float, ...]) -> None:
+    """ArXiv 2503.02844 and 2404.06395: boundaries and phases at 1000 steps, peak 15, floor 1.5."""
+    assert pytest.approx(expected, abs=6e-4) == rates(course)
+
+
+def test_a_later_stage_rewarms_from_the_floor() -> None:
+    """ArXiv 2308.04014: stage 1 warms up from 0, a later one from where the first one ended."""
+    first = rates(Course(Kind.REWARM, floor=0.1))
+    later = rates(Course(Kind.REWARM, floor=0.1, continued=True))
+
+    assert pytest.approx((0, 7.5, 15)) == first[:3]
+    assert pytest.approx((1.5, 8.25, 15)) == later[:3]
+    assert first[3:] == later[3:]
+
+
+COURSES = st.builds(
+    Course,
+    kind=st.sampled_from(Kind),
+    floor=st.floats(0.01, 0.25),
+    cooldown=st.floats(0.3, 0.6),
+    constant=st.floats(0.25, 0.9),
+    cooldown_shape=st.sampled_from([Fall.COSINE, Fall.LINEAR, Fall.INVERSE_SQRT]),
+    anneal=st.floats(0.1, 0.4),
+    anneal_shape=st.sampled_from(Fall),
+    continued=st.booleans(),
 )
-def test_the_pace_falls_towards_the_input(decay: float, first: float) -> None:
-    """12 blocks: 1 for the final norm, decay for the last block, decay^13 for what makes tokens."""
-    made = paces(vits14(), decay, freeze=False, new_input=False)
-
-    assert pytest.approx(first, rel=1e-5) == made["patch_embed.proj.weight"].factor
-    assert pytest.approx(first, rel=1e-5) == made["pos_embed"].factor == made["cls_token"].factor
-    for block in range(12):
-        name = f"blocks.{block}.attn.qkv.weight"
-        assert pytest.approx(decay ** (12 - block), rel=1e-6) == made[name].factor
-    assert 1 == made["norm.weight"].factor
-    assert not any(pace.waits for pace in made.values())
 
 
-def test_the_pace_of_a_resnet_goes_by_stage() -> None:
-    """The stem is layer 0, the stages are 1 to 4; the heads behind them are 5."""
-    made = paces(resnet(), 0.5, freeze=False, new_input=False)
+@given(COURSES)
+def test_no_course_jumps(course: Course) -> None:
+    """Between neighbouring of 2,000 steps no rate moves by more than a step of its phase can."""
+    total, warmup = 2_000, 200
+    line = [course.rate(step, total, warmup) for step in range(total + 1)]
 
-    for name, power in (
-        ("conv1.weight", 5), ("bn1.bias", 5), ("layer1.0.conv1.weight", 4),
-        ("layer2.0.downsample.0.weight", 3), ("layer4.1.bn2.weight", 1),
-    ):  # fmt: skip
-        assert 0.5**power == made[name].factor, name
-
-
-@pytest.mark.parametrize("make", [vits14, resnet])
-def test_a_new_input_layer_is_not_starved(make: Callable[[], Trunk]) -> None:
-    """It learns at full pace under any decay, and only it does; all parameters have a pace."""
-    trunk = make()
-    kept = paces(trunk, 0.65, freeze=False, new_input=False)
-    new = paces(trunk, 0.65, freeze=False, new_input=True)
-
-    inputs = {name for name in new if name.startswith(f"{trunk.input_layer}.")}
-    assert 1 <= len(inputs) <= 2
-    assert {1.0} == {new[name].factor for name in inputs}
-    assert all(kept[name].factor < 0.2 for name in inputs)
-    assert {n: p for n, p in kept.items() if n not in inputs} == {
-        n: p for n, p in new.items() if n not in inputs
-    }
-    assert {name for name, _ in trunk.named_parameters()} == set(new)
+    steps = [abs(a - b) for a, b in itertools.pairwise(line)]
+    # 1 - sqrt(u) falls vertically at u = 0: in its first step by sqrt(1 / steps of the anneal)
+    assert max(steps) < 1.1 * math.sqrt(1 / (course.anneal * total))
+    assert pytest.approx(course.floor) == line[-1]
+    assert 0 <= min(line)
+    assert max(line) <= 1 + 1e-12
 
 
-@pytest.mark.parametrize("make", [vits14, resnet])
-@pytest.mark.parametrize("new_input", [False, True])
-def test_all_but_the_input_layer_waits(make: Callable[[], Trunk], new_input: bool) -> None:
-    """Freezing holds the whole trunk but its input layer."""
-    trunk = make()
-    made = paces(trunk, 1.0, freeze=True, new_input=new_input)
+@given(COURSES, st.integers(0, 1000))
+def test_a_later_infinite_stage_raises_no_rate(course: Course, step: int) -> None:
+    """It begins at the constant rate and never exceeds it."""
+    later = Course(
+        Kind.INFINITE, floor=course.floor, constant=course.constant, anneal=course.anneal,
+        continued=True,
+    )  # fmt: skip
 
-    for name, pace in made.items():
-        assert pace == Pace(1.0, not name.startswith(f"{trunk.input_layer}.")), name
-
-
-def test_groups_have_the_pace_of_their_parameters() -> None:
-    """One group per pace and decay; the learning rate of each is the factor's; full pace first."""
-    named = {f"layer{i}.weight": nn.Parameter(torch.zeros(2, 2)) for i in range(3)}
-    named |= {f"layer{i}.bias": nn.Parameter(torch.zeros(2)) for i in range(3)}
-    pace = {"layer0.weight": Pace(0.25, True), "layer0.bias": Pace(0.25, True)}
-    pace |= {"layer1.weight": Pace(0.5), "layer1.bias": Pace(0.5)}
-
-    groups = parameter_groups(named.items(), 0.1, 0.02, pace)
-
-    found = {
-        name: (group["lr"], group["waits"], group["weight_decay"])
-        for group in groups
-        for name, parameter in named.items()
-        if any(parameter is p for p in group["params"])
-    }
-    for index, (rate, waits) in enumerate(((0.005, True), (0.01, False), (0.02, False))):
-        assert (rate, waits, 0.1) == found[f"layer{index}.weight"]
-        assert (rate, waits, 0.0) == found[f"layer{index}.bias"]
-    assert 6 == len(groups) == sum(len(group["params"]) for group in groups)
-    assert (0.02, False) == (groups[0]["lr"], groups[0]["waits"])
+    assert later.rate(step, 1000, 50) <= course.constant + 1e-12
+    assert later.rate(step + 1, 1000, 50) <= later.rate(step, 1000, 50) + 1e-12
 
 
-def test_without_paces_there_are_two_groups() -> None:
-    """As before there were paces: those that decay, those that do not, at the given rate."""
-    vit = build_vit("vit-tiny-14", 2, (28, 28), torch.Generator().manual_seed(0))
-    made = paces(vit, 1.0, freeze=False, new_input=True)
+@pytest.mark.parametrize("shape", list(Fall))
+def test_every_way_down_ends_where_it_should(shape: Fall) -> None:
+    """From high at 0 to low at 1, never rising."""
+    line = [fall(u / 50, 3.0, 0.5, shape) for u in range(51)]
 
-    groups = parameter_groups(vit.named_parameters(), 0.1, 0.3, made)
+    assert pytest.approx(3.0) == line[0]
+    assert pytest.approx(0.5) == line[-1]
+    assert line == sorted(line, reverse=True)
 
-    assert [(0.1, 0.3, False), (0.0, 0.3, False)] == [
-        (group["weight_decay"], group["lr"], group["waits"]) for group in groups
-    ]
+
+def test_the_teacher_follows_until_the_anneal() -> None:
+    """An open-ended course holds the momentum, and raises it to 1 over the anneal; a cosine does
+    not wait.
+    """
+    course = Course(Kind.WSD, floor=0.1, anneal=0.2)
+
+    assert 800 == course.anneal_step(1000)
+    assert {0.99} == {momentum_over_steps(step, 1000, 0.99, course) for step in (0, 400, 800)}
+    assert pytest.approx(0.995) == momentum_over_steps(900, 1000, 0.99, course)
+    assert 1 == momentum_over_steps(1000, 1000, 0.99, course)
+    for step in (0, 250, 1000):
+        assert momentum_at(step, 1000, 0.99) == momentum_over_steps(step, 1000, 0.99, Course())
 
 
 def test_waiting_does_not_shift_the_schedule() -> None:

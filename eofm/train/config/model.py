@@ -16,6 +16,9 @@ class ModelConfig:
         weights: Where training starts: a file (DINOv2, DINO, torchvision, timm; .pth or
             .safetensors), the folder of an earlier export, an address, or a name of `eofm models
             list`, such as dinov2_vits14. Without it, from random weights.
+        continue_from: Checkpoint of an earlier stage, such as runs/first/checkpoints/constant.ckpt:
+            student, teacher, heads and the optimizer's moments go on from there, with new data and
+            a new schedule. The networks must be alike, and so must the bands.
         input_init: How the input layer is made from RGB weights. `random` is the paper's choice;
             `rgb-matched` copies the colours to their bands and `rgb-nearest` also to the bands next
             to them; `mean` copies gray to all; `timm` cycles the colours.
@@ -30,6 +33,7 @@ class ModelConfig:
 
     architecture: str = "vit-tiny-14"
     weights: str | None = None
+    continue_from: str | None = None
     input_init: Literal["random", "rgb-matched", "rgb-nearest", "mean", "timm"] = "random"
     position: Literal["dinov2", "timm"] = "dinov2"
     size: int = 112

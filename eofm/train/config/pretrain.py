@@ -31,6 +31,10 @@ class PretrainConfig:
             ("method.mask_ratio", self.method.mask_ratio, 0.0, 0.99),
             ("method.momentum", self.method.momentum, 0.0, 1.0),
             ("optim.warmup", self.optim.warmup, 0.0, 1.0),
+            ("optim.floor", self.optim.floor, 0.0, 1.0),
+            ("optim.constant", self.optim.constant, 0.0, 1.0),
+            ("optim.cooldown", self.optim.cooldown, 0.0, 1.0),
+            ("optim.anneal", self.optim.anneal, 0.001, 1.0),
             ("optim.layer_decay", self.optim.layer_decay, 0.01, 1.0),
             ("augment.colour_probability", self.augment.colour_probability, 0.0, 1.0),
             ("augment.gray_probability", self.augment.gray_probability, 0.0, 1.0),
@@ -47,6 +51,7 @@ class PretrainConfig:
             ("run.readers", self.run.readers),
         ):
             require(value > 0, name, value, "a positive number")
+        self._check_schedule()
         require(
             0 <= self.optim.freeze_epochs < self.optim.epochs,
             "optim.freeze_epochs",
@@ -69,3 +74,34 @@ class PretrainConfig:
         require(self.method.soft_weight >= 0, "method.soft_weight", self.method.soft_weight, ">= 0")
         low, high = self.augment.scale
         require(0 < low <= high <= 1, "augment.scale", self.augment.scale, "0 < low <= high <= 1")
+
+    def _check_schedule(self) -> None:
+        optim = self.optim
+        require(
+            optim.schedule not in ("infinite", "wsd")
+            or optim.floor > 0
+            or optim.anneal_shape not in ("auto", "exponential")
+            or (optim.schedule, optim.anneal_shape) == ("wsd", "auto"),
+            "optim.floor",
+            optim.floor,
+            "more than 0: an exponential never gets to 0 (0.1 is usual)",
+        )
+        require(
+            optim.schedule != "infinite"
+            or optim.warmup < optim.cooldown <= 1 - optim.anneal + 1e-9,
+            "optim.cooldown",
+            optim.cooldown,
+            f"after the warm-up ({optim.warmup:g}) and before the anneal ({1 - optim.anneal:g})",
+        )
+        require(
+            optim.schedule != "wsd" or optim.warmup <= 1 - optim.anneal + 1e-9,
+            "optim.warmup",
+            optim.warmup,
+            f"before the anneal ({1 - optim.anneal:g})",
+        )
+        require(
+            self.model.continue_from is None or self.model.weights is None,
+            "model.continue_from",
+            self.model.continue_from,
+            "nothing where model.weights is given: one or the other says where training starts",
+        )
