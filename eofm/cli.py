@@ -53,6 +53,16 @@ class Verb:
     examples: tuple[str, ...]
 
 
+_ABLATED: Final[Mapping[str, str]] = {
+    "eurosat": "AblateEurosatConfig",
+    "bigearthnet": "AblateBigEarthNetConfig",
+    "folder": "AblateFolderConfig",
+    "so2sat": "AblateSo2SatConfig",
+    "treesatai": "AblateTreeSatAIConfig",
+    "sat6": "AblateSat6Config",
+    "ucmerced": "AblateUCMercedConfig",
+    "resisc45": "AblateResisc45Config",
+}
 VERBS: Final[Mapping[str, Verb]] = {
     "pretrain": Verb(
         "pretrain an encoder by soft contrastive learning; with no option, a demo in minutes",
@@ -65,6 +75,16 @@ VERBS: Final[Mapping[str, Verb]] = {
             "    --model.weights dinov2_vits14 --model.size 224 --run.out runs/mine",
             "eofm pretrain --config configs/pretrain/default.yaml --method.soft_weight 0",
             "eofm pretrain --run.out runs/mine --run.resume true",
+        ),
+    ),
+    "report": Verb(
+        "write one HTML page about a run (finished, going on, or dead), or to compare several",
+        "eofm.train.config.report:ReportConfig",
+        "eofm.train.page.build:report",
+        (
+            "eofm report runs/mine",
+            "eofm report runs/mine runs/other --out comparison.html",
+            "eofm report runs/mine --store stores/moved-here",
         ),
     ),
     "pack tiles": Verb(
@@ -203,6 +223,8 @@ VERBS: Final[Mapping[str, Verb]] = {
             "eofm bench eurosat --root EuroSAT_MS --model runs/mine/export/student \\",
             "    --probe knn,linear",
             "eofm bench eurosat --root DIR --model softcon_vits14_s2,random:resnet50",
+            "eofm bench eurosat --root DIR --model softcon_vits14_s2 --probe finetune \\",
+            "    --train.epochs 30 --train.factors 0.01,0.1",
         ),
     ),
     "bench bigearthnet": Verb(
@@ -213,6 +235,8 @@ VERBS: Final[Mapping[str, Verb]] = {
             "eofm bench bigearthnet --root DIR --model softcon_vits14_s2 --probe knn,linear",
             "eofm bench bigearthnet --root DIR --sensor both --percent 10 \\",
             "    --model softcon_vits14_s2+softcon_vits14_s1",
+            "eofm bench bigearthnet --root DIR --version v1 --model softcon_vits14_s2 \\",
+            "    --probe softcon --train.faults true",
         ),
     ),
     "bench folder": Verb(
@@ -251,15 +275,62 @@ VERBS: Final[Mapping[str, Verb]] = {
         "eofm.bench.run:bench",
         ("eofm bench resisc45 --root DIR --model dinov2_vits14",),
     ),
+    "bench sat6": Verb(
+        "score encoders and controls on SAT-6, aerial images",
+        "eofm.bench.config:BenchSat6Config",
+        "eofm.bench.run:bench",
+        ("eofm bench sat6 --root DIR --model dinov2_vits14",),
+    ),
+    "bench dfc2020": Verb(
+        "segment land cover on DFC2020 by a linear layer on patch tokens",
+        "eofm.bench.dense_config:BenchDfc2020Config",
+        "eofm.bench.dense:bench_dense",
+        (
+            "eofm bench dfc2020 --root DIR --model softcon_vits14_s2 --figure classes.png",
+            "eofm bench dfc2020 --root DIR --sensor both --model A_OF_S2+B_OF_S1",
+        ),
+    ),
+    "bench sen1floods11": Verb(
+        "segment floods on Sen1Floods11 by a linear layer on patch tokens",
+        "eofm.bench.dense_config:BenchSen1Floods11Config",
+        "eofm.bench.dense:bench_dense",
+        (
+            "eofm bench sen1floods11 --root DIR --sensor s1 --model softcon_vits14_s1",
+            "eofm bench sen1floods11 --root DIR --sensor s2 --test bolivia --model MODEL",
+        ),
+    ),
+    "bench masks": Verb(
+        "segment your own images with masks by a linear layer on patch tokens",
+        "eofm.bench.dense_config:BenchMasksConfig",
+        "eofm.bench.dense:bench_dense",
+        (
+            "eofm bench masks --root DIR --sensor s2-l2a --unit dn --classes 1=water,2=forest \\",
+            "    --void 0,255 --model my_models:encoder",
+            "",
+            "DIR holds train/images/*.tif and train/masks/*.tif of the same names, test likewise.",
+        ),
+    ),
     "bench ablate": Verb(
-        "score encoders on EuroSAT with other sizes and normalisations than their own",
-        "eofm.bench.report_config:AblateConfig",
+        "score encoders with other sizes and normalisations than their own: on EuroSAT, or a TASK",
+        "eofm.bench.ablate_config:AblateConfig",
         "eofm.bench.ablate:bench_ablate",
         (
             "eofm bench ablate --root EuroSAT_MS --model softcon_vits14_s2 \\",
             "    --size 32,64,96,128,224 --normalization own,zscore,divide10000",
+            "eofm bench ablate so2sat --root DIR --version v2 --model softcon_vits14_s2",
+            "",
+            f"tasks: {', '.join(_ABLATED)}",
         ),
     ),
+    **{
+        f"bench ablate {task}": Verb(
+            f"the same on the images of `bench {task}`",
+            f"eofm.bench.ablate_config:{settings}",
+            "eofm.bench.ablate:bench_ablate",
+            (f"eofm bench ablate {task} --root DIR --model MODEL --size 32..256:32",),
+        )
+        for task, settings in _ABLATED.items()
+    },
     "bench table": Verb(
         "print the records of benchmark runs as tables",
         "eofm.bench.report_config:TableConfig",
@@ -286,6 +357,18 @@ VERBS: Final[Mapping[str, Verb]] = {
         "eofm.bench.report_config:ExportConfig",
         "eofm.bench.export:export",
         ("eofm bench export runs/bench/eurosat.jsonl --out reports/eurosat",),
+    ),
+    "bench aggregate": Verb(
+        "aggregate scores over tasks: interquartile mean of normalised scores, with intervals",
+        "eofm.bench.report_config:AggregateConfig",
+        "eofm.bench.aggregate:aggregate",
+        ("eofm bench aggregate runs/bench/eurosat.jsonl,runs/bench/so2sat.jsonl --probe linear",),
+    ),
+    "bench validate": Verb(
+        "recompute every record from its predictions and say which can be trusted",
+        "eofm.bench.report_config:ValidateConfig",
+        "eofm.bench.validate:validate",
+        ("eofm bench validate runs/bench/eurosat.jsonl",),
     ),
     "bench plan": Verb(
         "show the steps from a task's images to a model's input, or why there are none",
@@ -412,7 +495,7 @@ def _overview() -> str:
 
 
 def _find_verb(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    for length in (2, 1):
+    for length in (3, 2, 1):
         name = " ".join(words[:length])
         if name in VERBS:
             return name, list(words[length:])

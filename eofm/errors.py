@@ -17,6 +17,7 @@ Every message says what was found, what was expected, where, and what to do abou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 
@@ -91,7 +92,29 @@ class SpecMismatch(EofmError):  # noqa: N818 (the name is the sentence users rea
 
 
 class PixelError(EofmError):
-    """Pixels contradict what was declared about them."""
+    """Pixels contradict what was declared about them.
+
+    Args:
+        problem: As for `EofmError`.
+        found: What was there.
+        expected: What should have been there.
+        where: File, window, key or card.
+        remedy: What the user can do.
+        images: Numbers of the images within their batch, so that a caller who knows can name them.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        found: object = None,
+        expected: object = None,
+        where: object = None,
+        remedy: str | None = None,
+        images: Sequence[int] = (),
+    ) -> None:
+        self.images = tuple(images)
+        super().__init__(problem, found=found, expected=expected, where=where, remedy=remedy)
 
 
 class DataError(EofmError):

@@ -52,6 +52,7 @@ COMPOSITES: Final[Mapping[Sensor, Composite]] = {
     Sensor.S1_GRD: _SAR,
     Sensor.S1_RTC: _SAR,
     Sensor.RGB: Composite(("R", "G", "B"), (0, 0, 0), (255, 255, 255), Unit.UINT8),
+    Sensor.NAIP: Composite(("R", "G", "B"), (0, 0, 0), (255, 255, 255), Unit.UINT8),
 }
 
 

@@ -5,7 +5,7 @@ Shapes: B images, C bands, H by W pixels, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -132,6 +132,10 @@ class Labels:
     Args:
         multi_hot: float32, (B, K): 1 where the class is present. Zeros where unknown.
         known: bool, (B,). False: nothing is known, which is not "no class is present".
+        shares: float32, (B, K): the share of the image that each class covers; None where nobody
+            asked for it.
+        places: int64, (B,): images of one place, such as its seasons, have the same number; None
+            where nobody asked for it.
 
     Raises:
         SpecError: If shapes disagree.
@@ -139,6 +143,8 @@ class Labels:
 
     multi_hot: Tensor
     known: Tensor
+    shares: Tensor | None = None
+    places: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.multi_hot.ndim != 2 or self.known.shape != self.multi_hot.shape[:1]:
@@ -146,21 +152,40 @@ class Labels:
                 "labels need (B, K) classes and (B,) known",
                 found=f"{tuple(self.multi_hot.shape)}, {tuple(self.known.shape)}",
             )
+        shares, places = self.shares, self.places
+        if (shares is not None and shares.shape != self.multi_hot.shape) or (
+            places is not None and places.shape != self.known.shape
+        ):
+            raise SpecError(
+                "covered shares are (B, K) like the classes, and places (B,)",
+                found=" and ".join(str(tuple(x.shape)) for x in (shares, places) if x is not None),
+                expected=f"{tuple(self.multi_hot.shape)} and {tuple(self.known.shape)}",
+            )
 
     def __len__(self) -> int:
         return self.multi_hot.shape[0]
 
+    def __getitem__(self, rows: Tensor | slice) -> Self:
+        """Return the labels of some images, by an index tensor, a mask or a slice."""
+        return self._each(lambda values: values[rows])
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """Return the labels on another device."""
-        return replace(
-            self,
-            multi_hot=self.multi_hot.to(device, non_blocking=non_blocking),
-            known=self.known.to(device, non_blocking=non_blocking),
-        )
+        return self._each(lambda values: values.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
         """Return the labels in page-locked memory."""
-        return replace(self, multi_hot=self.multi_hot.pin_memory(), known=self.known.pin_memory())
+        return self._each(lambda values: values.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Return labels of which every tensor that is there has been changed."""
+        return replace(
+            self,
+            multi_hot=change(self.multi_hot),
+            known=change(self.known),
+            shares=None if self.shares is None else change(self.shares),
+            places=None if self.places is None else change(self.places),
+        )
 
 
 def collate(images: Sequence[Imagery]) -> Imagery:

@@ -12,12 +12,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from eofm.errors import ConfigError
 from eofm.metrics import (
+    BATCH,
     Metric,
+    batched_average_precision,
     check_classes,
     check_probability,
     check_scores,
@@ -109,6 +113,25 @@ def percentile_interval(values: Tensor, level: float = 0.95) -> Interval:
     tail = (1 - level) / 2
     low, high = torch.nanquantile(values, values.new_tensor([tail, 1 - tail])).tolist()
     return Interval(low, high, level, len(values))
+
+
+def interquartile_mean(values: NDArray[np.float64]) -> float:
+    """Return the mean of the middle half: a quarter of the values is cut at either end.
+
+    As `scipy.stats.trim_mean(values, 0.25)`: of n values, the n // 4 lowest and highest are cut.
+    Source: arXiv 2108.13264.
+
+    Args:
+        values: (n,).
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    if not values.size:
+        raise ConfigError("there is no mean of nothing")
+    ordered = np.sort(values)
+    cut = len(ordered) // 4
+    return float(ordered[cut : len(ordered) - cut].mean())
 
 
 def _draw(samples: int, repeats: int, seed: int) -> Iterator[Tensor]:
@@ -252,6 +275,24 @@ def resampled_ap(scores: Tensor, targets: Tensor, metric: Metric) -> Resampled:
             return values.nanmean(dim=1)
         weight = counts @ hot
         return (values.nan_to_num() * weight).sum(dim=1) / weight.sum(dim=1)
+
+    return value
+
+
+def resampled_batched_ap(scores: Tensor, targets: Tensor) -> Resampled:
+    """Return `eofm.metrics.batched_average_precision` as a function of counts.
+
+    Raises:
+        LabelError: If there is no whole batch, or one has no positive at all.
+        PixelError: If a score is NaN.
+    """
+    batched_average_precision(scores, targets)
+    parts = [slice(i, i + BATCH) for i in range(0, len(scores) - BATCH + 1, BATCH)]
+    each = [resampled_ap(scores[part], targets[part], Metric.AP_MICRO) for part in parts]
+
+    def value(counts: Tensor) -> Tensor:
+        values = [one(counts[:, part]) for one, part in zip(each, parts, strict=True)]
+        return torch.stack(values, dim=1).nanmean(dim=1)
 
     return value
 

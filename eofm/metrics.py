@@ -22,6 +22,9 @@ from eofm.errors import ConfigError, LabelError, PixelError
 
 ECE_BINS: Final = 15
 
+# Samples of a batch of `Metric.AP_MICRO_BATCHES`, as several papers score.
+BATCH: Final = 64
+
 
 class Metric(StrEnum):
     """Ids of metrics."""
@@ -29,11 +32,14 @@ class Metric(StrEnum):
     AP_MICRO = "ap_micro"
     AP_MACRO = "ap_macro"
     AP_WEIGHTED = "ap_weighted"
+    AP_MICRO_BATCHES = "ap_micro_batch64"
     F1_MICRO = "f1_micro"
     F1_MACRO = "f1_macro"
     OA = "oa"
     AA = "aa"
     ECE = "ece"
+    MIOU = "miou"
+    PIXEL_OA = "pixel_oa"
 
     @property
     def smaller_is_better(self) -> bool:
@@ -45,10 +51,14 @@ METRIC_WORDS: Final[Mapping[Metric, str]] = {
     Metric.AP_MICRO: "average precision of all samples' and classes' decisions in one list",
     Metric.AP_MACRO: "mean average precision of the classes that occur in the test split",
     Metric.AP_WEIGHTED: "average precision of the classes, weighted by their positives",
+    Metric.AP_MICRO_BATCHES: f"mean of ap_micro over batches of {BATCH} in order, the rest "
+    "dropped: as papers report it, and no average precision of the set",
     Metric.F1_MICRO: "F1 of all decisions at probability above 0.5",
     Metric.F1_MACRO: "mean F1 of the classes that occur in the test split, at 0.5",
     Metric.OA: "overall accuracy: share of samples whose class is right",
     Metric.AA: "average accuracy: mean recall of the classes that occur in the test split",
+    Metric.MIOU: "mean intersection over union of the classes that occur in the test split",
+    Metric.PIXEL_OA: "share of labelled pixels whose class is right",
     Metric.ECE: f"expected calibration error, {ECE_BINS} bins of equal mass; smaller is better",
 }
 
@@ -103,6 +113,30 @@ def average_precision(scores: Tensor, targets: Tensor) -> AveragePrecision:
     macro = float(values[present].mean())
     weighted = float((values * positives)[present].sum() / positives.sum())
     return AveragePrecision(micro, macro, per_class, weighted)
+
+
+def batched_average_precision(scores: Tensor, targets: Tensor) -> float:
+    """Return the mean over batches of micro average precision, an incomplete last batch dropped.
+
+    That is how the scripts of SSL4EO-S12, FG-MAE and Copernicus-Bench make their numbers. It
+    depends on the order of the samples and is kept for comparison with them only.
+
+    Args:
+        scores: (N, K), at least `BATCH` samples.
+        targets: (N, K), 1 or True where the class is present.
+
+    Raises:
+        LabelError: If there is no whole batch, or one has no positive at all.
+        PixelError: If a score is NaN.
+    """
+    if len(scores) < BATCH:
+        raise LabelError(
+            "there is no whole batch", found=f"{len(scores)} samples", expected=f"{BATCH} or more"
+        )
+    whole = len(scores) // BATCH * BATCH
+    pairs = zip(scores[:whole].split(BATCH), targets[:whole].split(BATCH), strict=True)
+    values = [average_precision(some, target).micro for some, target in pairs]
+    return sum(values) / len(values)
 
 
 def check_scores(scores: Tensor, targets: Tensor) -> None:

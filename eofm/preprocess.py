@@ -365,10 +365,12 @@ def _fill_invalid(pixels: Tensor, valid: Tensor) -> Tensor:
     mask = valid[:, None]
     count = mask.sum(dim=(2, 3), keepdim=True)
     if (count == 0).any():
+        empty = torch.nonzero(count.flatten() == 0).flatten().tolist()
         raise PixelError(
             "an image has no valid pixel",
-            where=f"images {torch.nonzero(count.flatten() == 0).flatten().tolist()} of the batch",
+            where=f"images {empty} of the batch",
             remedy="leave such windows out",
+            images=empty,
         )
     kept = torch.where(mask, pixels, 0)
     mean = kept.sum(dim=(2, 3), keepdim=True, dtype=torch.float64) / count
@@ -464,6 +466,7 @@ def _check_finite(pixels: Tensor, spec: ImageSpec) -> None:
         found="NaN or infinity",
         where=f"image {image} of the batch, band {band}",
         remedy="mark nodata in the valid mask (eofm.data.raster does it on reading)",
+        images=sorted({int(i) for i in bad[:, 0]}),
     )
 
 

@@ -11,8 +11,8 @@ Shapes: N training samples, M test samples, D features, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -90,6 +90,9 @@ class ProbeResult:
         on_edge: The chosen C is the end of the grid, also after extending it.
         gradient_norm: Of the final fit; well below 1e-4 means converged.
         validation: Each C tried with its score on the validation split.
+        chosen: What else was chosen on the validation split, in words.
+        notes: What a reader of the score must be told.
+        details: Settings and sources, by name.
     """
 
     probe: str
@@ -99,6 +102,9 @@ class ProbeResult:
     on_edge: bool = False
     gradient_norm: float | None = None
     validation: tuple[tuple[float, float], ...] = ()
+    chosen: str = ""
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_features(x: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Sentinel-1, Sentinel-2 and RGB: bands, wavelengths, native resolution, published statistics.
+"""Sentinel-1, Sentinel-2, aerial and RGB: bands, wavelengths, native resolution, statistics.
 
 Band order is the file order of SSL4EO-S12 (arXiv 2211.07044), which the SoftCon weights expect:
 B01 .. B08, B8A, B09, B10, B11, B12. Wavelengths and resolutions of Sentinel-2A are from ESA's
@@ -49,6 +49,7 @@ BANDS: Final[Mapping[str, Band]] = {
         Band("R", ("red",), 664.6, 10),
         Band("G", ("green",), 559.8, 10),
         Band("B", ("blue",), 492.4, 10),
+        Band("N", (), 832.8, 10),
     )
 }
 
@@ -60,6 +61,7 @@ SENSOR_BANDS: Final[Mapping[Sensor, tuple[str, ...]]] = {
     Sensor.S1_GRD: ("VV", "VH"),
     Sensor.S1_RTC: ("VV", "VH"),
     Sensor.RGB: ("R", "G", "B"),
+    Sensor.NAIP: ("R", "G", "B", "N"),
 }
 
 _CANONICAL: Final[Mapping[str, str]] = {
@@ -188,6 +190,11 @@ _STATISTICS = (
         "imagenet", Sensor.RGB, Unit.UINT8, ("R", "G", "B"), (123.675, 116.28, 103.53), (58.395, 57.12, 57.375),
         "ImageNet mean and std (0.485, 0.456, 0.406; 0.229, 0.224, 0.225) x 255: torchvision",
     ),
+    Statistics(
+        "sat6", Sensor.NAIP, Unit.UINT8, ("R", "G", "B", "N"),
+        (112.33, 114.67, 114.19, 107.13), (54.75, 47.89, 37.13, 76.68),
+        "SAT-6 train, mean and std of x / 255 (arXiv 2305.13456, its code) x 255",
+    ),
 )
 # fmt: on
 
@@ -199,6 +206,7 @@ DEFAULT_STATISTICS: Final[Mapping[Sensor, str]] = {
     Sensor.S1_GRD: "ssl4eo-s12-grd",
     Sensor.S1_RTC: "terramesh-rtc",
     Sensor.RGB: "imagenet",
+    Sensor.NAIP: "sat6",
 }
 
 

@@ -24,6 +24,7 @@ class Sensor(StrEnum):
     S2_L1C = "s2-l1c"
     S2_L2A = "s2-l2a"
     RGB = "rgb"
+    NAIP = "naip"  # aerial red, green, blue, near infrared at 1 m or less
 
 
 class Unit(StrEnum):
@@ -48,6 +49,7 @@ UNITS: Final[Mapping[Sensor, frozenset[Unit]]] = {
     Sensor.S2_L1C: frozenset({Unit.DN, Unit.DN_OFFSET1000, Unit.REFLECTANCE}),
     Sensor.S2_L2A: frozenset({Unit.DN, Unit.DN_OFFSET1000, Unit.REFLECTANCE}),
     Sensor.RGB: frozenset({Unit.UINT8, Unit.REFLECTANCE}),
+    Sensor.NAIP: frozenset({Unit.UINT8}),
 }
 
 

@@ -18,6 +18,7 @@ from eofm.intervals import (
     resampled_accuracy,
     resampled_ap,
     resampled_average_accuracy,
+    resampled_batched_ap,
     resampled_calibration_error,
     resampled_class_ap,
     resampled_difference,
@@ -27,6 +28,7 @@ from eofm.metrics import (
     Metric,
     average_accuracy,
     average_precision,
+    batched_average_precision,
     expected_calibration_error,
     f1_score,
 )
@@ -198,3 +200,14 @@ def test_bootstrap_refuses_nonsense(samples: int, repeats: int, level: float) ->
     """Without samples, repeats or a level there is no interval."""
     with pytest.raises(ConfigError, match="needs"):
         bootstrap_interval(lambda counts: counts[:, 0], samples, repeats=repeats, level=level)
+
+
+def test_the_mean_over_batches_is_resampled_within_them(generator: torch.Generator) -> None:
+    """With every sample once it is the plain number; samples of the dropped rest have no say."""
+    scores, targets = multi_label(generator, samples=140)
+    metric = resampled_batched_ap(scores, targets)
+    twice = once(140)
+    twice[:, 128:] = 2
+
+    assert batched_average_precision(scores, targets) == pytest.approx(float(metric(once(140))))
+    assert torch.equal(metric(once(140)), metric(twice))

@@ -18,6 +18,7 @@ from eofm.metrics import (
     Metric,
     average_accuracy,
     average_precision,
+    batched_average_precision,
     confusion_matrix,
     equal_mass_bins,
     expected_calibration_error,
@@ -217,3 +218,23 @@ def test_no_metric_is_called_map() -> None:
     assert set(Metric) == set(METRIC_WORDS)
     assert not [metric for metric in Metric if "map" in metric]
     assert [Metric.ECE] == [metric for metric in Metric if metric.smaller_is_better]
+
+
+def test_the_mean_over_batches_is_another_number(generator: torch.Generator) -> None:
+    """As scikit-learn per 64 samples in order, the rest dropped; the order moves it."""
+    share = torch.linspace(0.05, 0.9, 150)[:, None]  # as where neighbours resemble one another
+    targets = (torch.rand(150, 5, generator=generator) < share).long()
+    scores = targets + 2 * torch.rand(150, 5, generator=generator)
+
+    found = batched_average_precision(scores, targets)
+
+    parts = [slice(0, 64), slice(64, 128)]
+    expected = [
+        average_precision_score(targets[p].numpy(), scores[p].numpy(), average="micro")
+        for p in parts
+    ]
+    assert sum(expected) / 2 == pytest.approx(found)
+    order = torch.randperm(150, generator=generator)
+    assert abs(found - batched_average_precision(scores[order], targets[order])) > 0.01
+    with pytest.raises(LabelError, match="no whole batch"):
+        batched_average_precision(scores[:63], targets[:63])

@@ -6,8 +6,10 @@
 
 All variants take turns, so that a machine whose speed drifts treats them alike; what counts are
 ratios of medians. Patches are 13 bands of random numbers at native resolution, with the mean and
-spread of SSL4EO-S12: this is about speed. Everything is read from the page cache. Reading is given
-per second of processor time, which is what one core can do; loaders per second of the clock too.
+spread of SSL4EO-S12: this is about speed. Everything is read from the page cache, where a cold read
+of each file has put it: what has just been written lies there in pages of whatever size its writer
+chose, and is slower to copy. Reading is given per second of processor time, which is what one core
+can do; loaders per second of the clock too.
 LitData and WebDataset are given our native planes, uncompressed; LitData also the usual cube.
 """
 
@@ -154,6 +156,17 @@ def write_litdata(folder: Path, count: int, size: int, *, cubes: bool) -> str:
     return str(folder)
 
 
+def settle(folder: Path) -> None:
+    """Drop all files from the page cache, and read each once from the disk."""
+    for file in sorted(f for f in folder.rglob("*") if f.is_file()):
+        with file.open("rb", buffering=0) as raw:
+            if hasattr(os, "posix_fadvise"):
+                os.fsync(raw.fileno())
+                os.posix_fadvise(raw.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            while raw.read(4 * 1024**2):
+                pass
+
+
 # ------------------------------------------------------------------------------ variants
 
 
@@ -193,14 +206,34 @@ def bare_reads(store: Store, order: np.ndarray, buffers: int) -> Callable[[], in
     handle = os.open(store.piece(0, "10m"), os.O_RDONLY)
     size = store.card.row_bytes
     places = (os.fstat(handle).st_size - HEADER_BYTES) // size
-    ring = [memoryview(bytearray(size)) for _ in range(buffers)]
+    ring = memory(buffers, size)
 
     def work() -> int:
         for i, row in enumerate(order.tolist()):
-            os.preadv(handle, [ring[i % buffers]], HEADER_BYTES + row % places * size)
+            os.preadv(handle, [ring[i % buffers].data], HEADER_BYTES + row % places * size)
         return len(order)
 
     return work
+
+
+def bare_copies(store: Store, order: np.ndarray, buffers: int) -> Callable[[], int]:
+    """Copy as many bytes from a memory map of that file."""
+    mapped = np.memmap(store.piece(0, "10m"), np.uint8, "r", HEADER_BYTES).view(np.ndarray)
+    size = store.card.row_bytes
+    ring = memory(buffers, size)
+
+    def work() -> int:
+        for i, row in enumerate(order.tolist()):
+            begin = row % (len(mapped) // size) * size
+            ring[i % buffers] = mapped[begin : begin + size]
+        return len(order)
+
+    return work
+
+
+def memory(buffers: int, size: int) -> np.ndarray:
+    """Return memory that has been touched, aligned as torch aligns it."""
+    return torch.zeros(buffers, size, dtype=torch.uint8).numpy()
 
 
 def on_device(planes: Iterable[torch.Tensor]) -> list[torch.Tensor]:
@@ -248,6 +281,7 @@ def readers(store: Store, tifs: Path, tif_count: int) -> list[Timed]:
         "torchgeo SSL4EOS12": torchgeo,
         "bare pread of as many bytes": bare_reads(store, order, 1),
         "bare pread into the memory of a batch": bare_reads(store, order, BATCH),
+        "bare copy from a memory map into the same": bare_copies(store, order, BATCH),
         "Store.images, one by one": one_by_one,
         "Store.images, batches of 64": by_batch(None),
         "Store.images, 3 of 13 bands": by_batch(THREE),
@@ -333,6 +367,7 @@ def compare(patches_: int, rounds: int, tif_count: int) -> list[str]:
             form: write_litdata(folder / form, patches_, 264, cubes=form == "cubes")
             for form in ("native", "cubes")
         }
+        settle(folder)
         one_core = readers(store, folder / "tifs", tif_count)
         ends = loaders(store, tar, chunks)
         for turn in range(rounds + 1):

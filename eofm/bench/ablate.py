@@ -1,8 +1,11 @@
 """`eofm bench ablate`: what another size or normalisation costs a model, in one table.
 
-The table of arXiv 2305.13456 for any encoder: the same weights, images, splits and probe, and only
-the input changed. Rows other than the recipe's own are marked nonstandard and stay out of tables
-of results; each names what was changed.
+The table of arXiv 2305.13456 for any encoder and any task: the same weights, images, splits and
+probe, and only the input changed. Rows other than the recipe's own are marked nonstandard and stay
+out of tables of results; each names what was changed. Every image is decoded once, however many
+cells the table has.
+
+Shapes: C bands.
 """
 
 from __future__ import annotations
@@ -11,49 +14,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from eofm import charts
+from eofm.bench.ablate_config import AblateSettings
+from eofm.bench.ablate_recipes import OF_TRAIN, Setting, recipes, statistics, suitable
+from eofm.bench.config import listed
 from eofm.bench.features import EncoderSource, FeatureSource, Identity
-from eofm.bench.models import Candidate, device_of
+from eofm.bench.models import Candidate, device_of, read_recipe
 from eofm.bench.network import NetworkSource
-from eofm.bench.report_config import AblateConfig
 from eofm.bench.results import Result
 from eofm.bench.run import BenchReport, limited, score_candidates
+from eofm.bench.task import Task
 from eofm.bench.tasks import load
-from eofm.bench.waive import ABLATION_WHY
+from eofm.bench.waive import ABLATION_WHY, waivers_for
 from eofm.charts import Point
-from eofm.data.chips import Chip, read_batches
-from eofm.errors import ConfigError, DataError
+from eofm.data.chips import keeping_pixels
+from eofm.errors import ConfigError, DataError, MismatchKind, SpecMismatch
 from eofm.imagery import Imagery
+from eofm.models import timm_trunk, torchgeo_names
 from eofm.models.encoder import Encoder
 from eofm.models.load import load_weights
+from eofm.models.timm_pretrained import load_timm
 from eofm.probe import Scaling
-from eofm.recipe import Recipe
-from eofm.spec import ImageSpec, Normalization, Unit
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One input of one model.
-
-    Args:
-        model: Name of the model.
-        size: Pixels at a side.
-        normalization: As on the command line.
-        own: Whether both are the recipe's.
-    """
-
-    model: str
-    size: int
-    normalization: str
-    own: bool
-
-    @property
-    def name(self) -> str:
-        """Name of the row."""
-        return f"{self.model} {self.size} px {self.normalization}"
+from eofm.recipe import Recipe, Waiver
+from eofm.spec import ImageSpec
 
 
 class AblatedSource:
@@ -64,14 +49,25 @@ class AblatedSource:
         encoder: The network.
         recipe: What it is fed instead of what it was trained on.
         changed: What differs, in words; each becomes a waiver of the record.
+        waivers: Exceptions the encoder is granted on the task in any case.
     """
 
     scaling = Scaling.NONE
 
-    def __init__(self, name: str, encoder: Encoder, recipe: Recipe, changed: Sequence[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        encoder: Encoder,
+        recipe: Recipe,
+        changed: Sequence[str],
+        waivers: Sequence[Waiver] = (),
+    ) -> None:
         self.name = name
         about = f"{encoder.card.architecture}, {encoder.card.source}"
-        self._source = NetworkSource(name, encoder.trunk, recipe, about)
+        trained = encoder.card.training_data
+        self._source = NetworkSource(
+            name, encoder.trunk, recipe, about, waivers=waivers, trained_on=trained
+        )
         self._changed = tuple(changed)
 
     def identity(self, spec: ImageSpec) -> Identity:
@@ -160,32 +156,42 @@ class Ablation:
         return None
 
 
-def bench_ablate(config: AblateConfig) -> Ablation:
+def bench_ablate(config: AblateSettings) -> Ablation:
     """Score encoders with the sizes and normalisations that the settings name.
 
     Args:
-        config: The settings, as on the command line.
+        config: The settings of a task, as on the command line.
 
     Raises:
         DataError: If the folder is not the data set, or results cannot be written.
         SpecMismatch: If a model cannot take the images even so.
         WeightsError: If weights cannot be had.
-        ConfigError: If a model is a control, or the settings contradict one another.
+        ConfigError: If a model is a control, a normalisation does not suit the images, or the
+            task has two sensors.
     """
     loaded = load(config)
-    chips = limited(loaded, config.limit)
-    spec, device = loaded.task.spec, device_of(config.device)
-    statistics = _statistics(chips.splits["train"])
+    task = loaded.task
+    if len(task.specs) > 1:
+        raise ConfigError(
+            "one sensor is ablated at a time",
+            found=", ".join(str(spec.sensor) for spec in task.specs),
+            remedy="name one with --sensor",
+        )
+    rules = suitable(config.normalizations, task.spec)
+    chips = keeping_pixels(limited(loaded, config.limit))
+    train = chips.splits["train"]
+    constants = statistics(train) if set(rules) & set(OF_TRAIN) else None
     settings: list[Setting] = []
     sources: list[FeatureSource] = []
     for word in config.models:
         name, equals, target = word.partition("=")
-        encoder = load_weights(target if equals else word).to(device)
+        encoder = _load(target if equals else word, config).to(device_of(config.device))
         model = name if equals else (Path(word).name or word)
-        for setting, recipe in _recipes(config, model, encoder, spec, statistics):
+        waivers = _waivers(config, task, model, encoder)
+        for setting, recipe in recipes(config.sizes, rules, model, encoder, task.spec, constants):
             if setting not in settings:
                 settings.append(setting)
-                sources.append(_source(setting, encoder, recipe))
+                sources.append(_source(setting, encoder, recipe, waivers))
     candidates = [Candidate(source.name, (source,)) for source in sources]
     report = score_candidates(config, loaded, chips, candidates)
     if config.figure:
@@ -193,77 +199,49 @@ def bench_ablate(config: AblateConfig) -> Ablation:
     return Ablation(report, tuple(settings), config.figure)
 
 
-def _source(setting: Setting, encoder: Encoder, recipe: Recipe) -> FeatureSource:
+def _load(target: str, config: AblateSettings) -> Encoder:
+    if target.startswith(torchgeo_names.PREFIX):
+        return load_weights(torchgeo_names.card_name(target))
+    if target.startswith(timm_trunk.PREFIX):
+        return load_timm(target, read_recipe(config.recipe))
+    return load_weights(target)
+
+
+def _waivers(
+    config: AblateSettings, task: Task, model: str, encoder: Encoder
+) -> tuple[Waiver, ...]:
+    """Return the exceptions the model needs on the task as it is, so that only one thing changes.
+
+    Raises:
+        ConfigError: If it does not fit the images even with them.
+    """
+    forced = tuple(MismatchKind(word) for word in listed(config.force))
+    waivers = waivers_for(task.spec, encoder.recipe, task.waivers, forced)
+    try:
+        encoder.plan_for(task.spec, waivers)
+    except SpecMismatch as error:
+        raise ConfigError(
+            "an ablation changes one thing: the model must fit the images otherwise",
+            found=f"{error.problem}: {error.found}",
+            expected=error.expected,
+            where=model,
+            remedy=error.remedy,
+        ) from error
+    return waivers
+
+
+def _source(
+    setting: Setting, encoder: Encoder, recipe: Recipe, waivers: Sequence[Waiver]
+) -> FeatureSource:
     if setting.own:
-        return EncoderSource(setting.name, encoder)
+        return EncoderSource(setting.name, encoder, waivers=waivers)
     own = encoder.recipe
     changed = []
     if recipe.size != own.size:
         changed.append(f"size {recipe.size[0]} for {own.size[0]}")
     if recipe.normalization != own.normalization:
         changed.append(f"normalization {setting.normalization} for the recipe's")
-    return AblatedSource(setting.name, encoder, recipe, changed)
-
-
-def _recipes(
-    config: AblateConfig,
-    model: str,
-    encoder: Encoder,
-    spec: ImageSpec,
-    statistics: tuple[Tensor, Tensor, str],
-) -> list[tuple[Setting, Recipe]]:
-    own = encoder.recipe
-    missing = [band for band in own.bands if band not in spec.bands]
-    if missing or own.sensor is not spec.sensor:
-        raise ConfigError(
-            "an ablation changes one thing: the model must fit the images otherwise",
-            found=f"{own.sensor}, bands {', '.join(own.bands)}",
-            expected=f"{spec.sensor}, some of {', '.join(spec.bands)}",
-            where=model,
-        )
-    found = []
-    for word in config.sizes:
-        step = encoder.trunk.multiple
-        size = own.size[0] if word == "own" else max(1, round(int(word) / step)) * step
-        for rule in config.normalizations:
-            recipe = own if rule == "own" else _normalized(own, rule, spec, statistics)
-            standard = rule == "own" and (size, size) == own.size
-            recipe = recipe if standard else replace(recipe, size=(size, size))
-            found.append((Setting(model, size, rule, standard), recipe))
-    return found
-
-
-def _normalized(
-    recipe: Recipe, rule: str, spec: ImageSpec, statistics: tuple[Tensor, Tensor, str]
-) -> Recipe:
-    mean, std, source = statistics
-    index = [spec.bands.index(band) for band in recipe.bands]
-    values = mean[index].tolist(), std[index].tolist()
-    if rule == "zscore":
-        return replace(
-            recipe, unit=spec.unit, normalization=Normalization.zscore(*values, source=source)
-        )
-    if rule == "two-sigma":
-        return replace(
-            recipe, unit=spec.unit, normalization=Normalization.two_sigma(*values, source=source)
-        )
-    divided = Normalization.divide(10_000, len(index), "reflectance x 10000 to reflectance")
-    return replace(recipe, unit=Unit.DN, normalization=divided)
-
-
-def _statistics(train: Sequence[Chip]) -> tuple[Tensor, Tensor, str]:
-    """Return mean and standard deviation of each band over the training split, with a source."""
-    total = square = torch.zeros(0)
-    count = torch.zeros(1)
-    for imagery in read_batches(train, 64):
-        valid = imagery.valid[:, None].double()
-        pixels = imagery.pixels.double() * valid
-        total = pixels.sum(dim=(0, 2, 3)) + (total if len(total) else 0)
-        square = pixels.square().sum(dim=(0, 2, 3)) + (square if len(square) else 0)
-        count = count + valid.sum()
-    mean = total / count
-    std = (square / count - mean.square()).clamp_min(0).sqrt()
-    return mean, std, f"the training split, {len(train)} images"
+    return AblatedSource(setting.name, encoder, recipe, changed, waivers)
 
 
 def _draw(report: BenchReport, settings: Sequence[Setting], path: Path) -> None:

@@ -58,10 +58,18 @@ def code_sha256(*files: str) -> str:
     """Return the sha256 of the code that features depend on, whatever its comments and layout.
 
     Args:
-        files: Further files beside those that treat pixels.
+        files: Further files beside those that treat pixels; `__init__.py` stands for its package.
     """
     always = (inspect.getfile(part) for part in (preprocess, imagery, encoder))
-    return hashlib.sha256("".join(map(_code_sha256, (*always, *files))).encode()).hexdigest()
+    parts = [part for file in (*always, *files) for part in _parts(Path(file))]
+    return hashlib.sha256("".join(map(_code_sha256, parts)).encode()).hexdigest()
+
+
+def _parts(file: Path) -> list[str]:
+    """Return the files of a package, given its `__init__.py`; any other file as it is."""
+    if file.name != "__init__.py":
+        return [str(file)]
+    return [str(part) for part in sorted(file.parent.glob("*.py"))]
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Final, Literal
 
+from eofm.bench.recipes import PROBE_KINDS, RECIPES, expand_probes
+from eofm.bench.training_config import TrainingConfig
 from eofm.errors import ConfigError
 
-# the keys of eofm.bench.score.KINDS
-PROBES: Final = (
-    *("knn", "knn20", "nmc", "linear"),
-    *("linear-refit", "linear-c45-refit", "linear-c1"),
-)
+# the keys of eofm.bench.score.KINDS and eofm.bench.trainings.TRAININGS
+PROBES: Final = tuple(PROBE_KINDS)
 FORCE: Final = ("sensor", "missing-band")
 
 
@@ -28,7 +28,10 @@ class BenchConfig:
             rcf-zca, random, random:ARCHITECTURE, random:FOLDER. NAME=... chooses the name in the
             table. Tasks of two sensors take ENCODER+ENCODER.
         probe: Which probes, comma separated: knn, knn20 (cosine, weighted), nmc (nearest mean),
-            linear, linear-refit, linear-c45-refit, linear-c1.
+            linear, linear-refit, linear-c45-refit, linear-c1, linear-grid (layers, pooling and C).
+            Trained on augmented images: finetune, dinov2-heads, ssl4eo-moco, ssl4eo-dino,
+            ssl4eo-mae, softcon-linear, softcon-dino4, softcon-dino4-mean. What of the protocol of a
+            paper can be run: corley2023, torchgeo-bench, dinov2, ssl4eo, softcon.
         controls: Add imagestats, rcf, rcf-zca and random to the models, if they are not among
             them.
         out: Results are appended to this file, one JSON record per line.
@@ -37,11 +40,19 @@ class BenchConfig:
         bootstrap: Resamples of the test images behind an interval.
         seed: Of random encoders and filters, and of the resampling.
         limit: At most so many images of each split, chosen by hash. The result says so.
+        shares: Score also with fewer training labels, comma separated: `10` is the first 10 percent
+            by hash, `5-shot` the first 5 images of each class; `100` is all. Val stays whole.
+            Features are computed once.
+        draws: How many such subsets of each kind; in each, fewer labels lie within more.
+        size: Score encoders also at other sizes in pixels than their own, comma separated, or
+            32..256 (steps of 32) or 32..256:16; rounded to whole patches. Such rows are marked
+            and left out of tables; `bench plot` draws the curve.
         batch: Images embedded at once.
         device: Where networks run; `auto` takes a GPU if there is one.
         recipe: YAML file that says what timm: networks eat.
         force: Mismatches to accept against the recipe, comma separated: sensor, missing-band. Such
             rows are marked and left out of tables.
+        train: Of what is trained on images.
     """
 
     verb: ClassVar[str] = ""
@@ -56,28 +67,60 @@ class BenchConfig:
     bootstrap: int = 1000
     seed: int = 0
     limit: int | None = None
+    shares: str = ""
+    draws: int = 5
+    size: str = ""
     batch: int = 64
     device: Literal["auto", "cpu", "cuda"] = "auto"
     recipe: str | None = None
     force: str = ""
+    train: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
-        for name, value in (("k", self.k), ("bootstrap", self.bootstrap), ("batch", self.batch)):
+        counts = {"k": self.k, "bootstrap": self.bootstrap, "batch": self.batch}
+        for name, value in {**counts, "draws": self.draws}.items():
             if value < 1:
                 raise ConfigError(f"{name} must be positive", found=value, where=f"--{name}")
         if self.limit is not None and self.limit < 1:
             raise ConfigError("limit must be positive", found=self.limit, where="--limit")
-        unknown = [name for name in self.probes if name not in PROBES]
-        if unknown or not self.probes:
+        if not self.probes:
             raise ConfigError(
                 "there is no such probe",
-                found=self.probe or "nothing",
+                found="nothing",
                 expected=", ".join(PROBES),
                 where="--probe",
+            )
+        fives = [word for word in listed(self.probe) if word in ("corley2023", "torchgeo-bench")]
+        if fives and self.k != 5:
+            raise ConfigError(
+                "this protocol asks five neighbours",
+                found=f"--k {self.k}",
+                expected="--k 5",
+                where=f"--probe {', '.join(fives)}",
+            )
+        if self.recipe in RECIPES:
+            raise ConfigError(
+                "a protocol is a probe; --recipe is the file that says what a timm: network eats",
+                found=f"--recipe {self.recipe}",
+                remedy=f"--probe {self.recipe}",
             )
         if not self.models:
             raise ConfigError("there is nothing to score", where="--model")
         check_force(self.force)
+        check_shares(self.shares)
+        if self.size:
+            pixel_sizes(self.size)
+        if self.size and self.shares:
+            raise ConfigError(
+                "these are two curves",
+                found="--shares and --size",
+                remedy="run one after the other: the second finds its features in the cache",
+            )
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """The sizes in pixels that `size` names, each once."""
+        return pixel_sizes(self.size) if self.size else ()
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -86,17 +129,20 @@ class BenchConfig:
 
     @property
     def probes(self) -> tuple[str, ...]:
-        """The entries of `probe`, each once."""
-        return listed(self.probe)
+        """The probes that `probe` names, each once; a protocol stands for its probes."""
+        return expand_probes(listed(self.probe))
 
     def command(self) -> str:
         """Return the command line that does the same."""
-        words = ["eofm", "bench", self.verb]
-        for one in fields(self):
-            value = vars(self)[one.name]
-            if value != one.default:
+        words = ["eofm", "bench", *self.verb.split()]
+        plain = {one.name: (vars(self)[one.name], one.default) for one in fields(self)}
+        del plain["train"]
+        for one in fields(self.train):
+            plain[f"train.{one.name}"] = vars(self.train)[one.name], one.default
+        for name, (value, default) in plain.items():
+            if value != default:
                 text = str(value).lower() if isinstance(value, bool) else str(value)
-                words += [f"--{one.name}", text]
+                words += [f"--{name}", text]
         return shlex.join(words)
 
 
@@ -127,8 +173,9 @@ class BenchBigEarthNetConfig(BenchConfig):
 
     Args:
         root: The folder that holds BigEarthNet-v1.0 and BigEarthNet-S1-v1.0, or BigEarthNet-S2 and
-            BigEarthNet-S1.
-        version: Which BigEarthNet. Their scores are never compared.
+            BigEarthNet-S1; for copernicus-bench that of multilabel-train.csv.
+        version: Which BigEarthNet. Their scores are never compared. `copernicus-bench` is 5 % of v2
+            in the division of that benchmark.
         sensor: Sentinel-2, Sentinel-1, or both: an encoder for each, features side by side.
         classes: 19, or the 43 of version 1.
         metadata: Folder of the official lists (train.csv and so on, or metadata.parquet). Without
@@ -141,7 +188,7 @@ class BenchBigEarthNetConfig(BenchConfig):
 
     verb: ClassVar[str] = "bigearthnet"
 
-    version: Literal["v1", "v2"] = "v2"
+    version: Literal["v1", "v2", "copernicus-bench"] = "v2"
     sensor: Literal["s2", "s1", "both"] = "s2"
     classes: Literal[19, 43] = 19
     metadata: str | None = None
@@ -151,9 +198,17 @@ class BenchBigEarthNetConfig(BenchConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.version == "v2" and self.classes == 43:
+        if self.version != "v1" and self.classes == 43:
             raise ConfigError(
                 "version 2 has 19 classes", found="--classes 43", remedy="say --version v1"
+            )
+        if self.version == "copernicus-bench" and (
+            self.excluded or self.percent != 100 or self.metadata
+        ):
+            raise ConfigError(
+                "the lists of Copernicus-Bench are taken as they are",
+                found="--excluded, --percent or --metadata",
+                remedy="leave them out, or take --version v2",
             )
 
 
@@ -248,6 +303,19 @@ class BenchResisc45Config(BenchConfig):
 
 
 @dataclass(frozen=True)
+class BenchSat6Config(BenchConfig):
+    """Score encoders and controls on SAT-6. Needs SciPy.
+
+    Args:
+        root: Folder of sat-6-full.mat.
+    """
+
+    verb: ClassVar[str] = "sat6"
+
+    out: str = "runs/bench/sat6.jsonl"
+
+
+@dataclass(frozen=True)
 class PlanConfig:
     """Show the steps from a task's images to a model's input, or why there are none.
 
@@ -283,6 +351,51 @@ def check_force(text: str) -> None:
             remedy="a wrong unit, size or normalisation gives no number worth having: state what "
             "the images are, or give the network a recipe",
         )
+
+
+_SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)%?|(\d+)-shot")
+
+
+def check_shares(text: str) -> None:
+    """Refuse what is no share of the labels.
+
+    Raises:
+        ConfigError: If a word is neither a percentage above 0 and up to 100 nor `N-shot`.
+    """
+    for word in listed(text):
+        found = _SHARE.fullmatch(word)
+        percent, shots = found.groups() if found else (None, None)
+        if not (0 < float(percent) <= 100 if percent else int(shots or 0) > 0):
+            raise ConfigError(
+                "this is no share of the labels",
+                found=word,
+                expected="a percentage up to 100, or N-shot",
+                where="--shares",
+            )
+
+
+def pixel_sizes(text: str) -> tuple[str, ...]:
+    """Return the sizes that words name, each once: numbers, `own`, ranges A..B and A..B:STEP.
+
+    Raises:
+        ConfigError: If a word is none of these.
+    """
+    sizes: list[str] = []
+    for word in listed(text):
+        found = re.fullmatch(r"(\d+)\.\.(\d+)(?::(\d+))?", word)
+        low, high, step = (int(n or 32) for n in found.groups()) if found else (0, 0, 1)
+        spread = [str(n) for n in range(low, high + 1, step)] if step else []
+        single = [word] if word == "own" or word.isdecimal() else []
+        sizes += spread if found else single
+        if not (spread if found else single) or "0" in sizes:
+            raise ConfigError(
+                "a size is a number of pixels, a range A..B or A..B:STEP, or `own`",
+                found=word,
+                where="--size",
+            )
+    if not sizes:
+        raise ConfigError("there is no size", found="nothing", where="--size")
+    return tuple(dict.fromkeys(sizes))
 
 
 def listed(text: str) -> tuple[str, ...]:

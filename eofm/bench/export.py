@@ -12,19 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from eofm import charts
+from eofm.bench.curves import label_curves, size_curves
+from eofm.bench.dense_metrics import SEGMENTATION
+from eofm.bench.figures import class_bars, class_matrix, curve_figures
 from eofm.bench.predictions import Predictions, predictions_of
 from eofm.bench.report_config import ExportConfig, TableConfig
-from eofm.bench.results import Result, read_results, table
-from eofm.bench.score import class_intervals
+from eofm.bench.results import Result, read_results
+from eofm.bench.tables import by_sample, table
 from eofm.bench.waive import FORCED_FLAG, NONSTANDARD
-from eofm.charts import Point
 from eofm.errors import ConfigError, DataError
-from eofm.metrics import METRIC_WORDS, Metric, confusion_matrix
+from eofm.metrics import METRIC_WORDS, Metric
 
 # With one of these begins the flag of a row whose input is not what its model was trained on.
 _MARKS: Final = (FORCED_FLAG, NONSTANDARD)
@@ -50,6 +47,35 @@ def is_nonstandard(result: Result) -> bool:
     return any(flag.startswith(_MARKS) for flag in result.flags)
 
 
+def _asked(config: TableConfig | ExportConfig) -> list[Result]:
+    """Return the records of the task and probe that settings name, forced ones only on demand."""
+    forced = config.nonstandard
+    return [
+        r
+        for r in read_results(Path(config.results))
+        if config.task in {"", r.task}
+        and config.probe in {"", r.kind}
+        and (forced or not any(flag.startswith(FORCED_FLAG) for flag in r.flags))
+    ]
+
+
+def hidden(config: TableConfig | ExportConfig) -> str:
+    """Return a line on the records that are left out, if there are any."""
+    if config.nonstandard:
+        return ""
+    asked = [
+        r
+        for r in read_results(Path(config.results))
+        if config.task in {"", r.task} and config.probe in {"", r.kind}
+    ]
+    counts = {
+        FORCED_FLAG: sum(any(f.startswith(FORCED_FLAG) for f in r.flags) for r in asked),
+        NONSTANDARD: sum(any(f.startswith(NONSTANDARD) for f in r.flags) for r in asked),
+    }
+    words = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f"left out: {words} (--nonstandard true shows them, marked)" if words else ""
+
+
 def chosen(config: TableConfig | ExportConfig) -> list[Result]:
     """Return the records that settings ask for.
 
@@ -71,17 +97,17 @@ def chosen(config: TableConfig | ExportConfig) -> list[Result]:
         and (config.nonstandard or not is_nonstandard(r))
     ]
     if not found:
-        hidden = sum(map(is_nonstandard, records))
         raise ConfigError(
             "no record is what was asked for",
-            found=f"{len(records)} records, {hidden} of them nonstandard",
+            found=f"{len(records)} records, {sum(map(is_nonstandard, records))} of them forced or "
+            "nonstandard",
             where=path,
             remedy="leave --task and --probe out, or add --nonstandard true",
         )
     return found
 
 
-def print_table(config: TableConfig) -> Text:
+def print_table(config: TableConfig | ExportConfig) -> Text:
     """Return the tables of a file of records.
 
     Args:
@@ -92,11 +118,7 @@ def print_table(config: TableConfig) -> Text:
         ConfigError: If no record is what was asked for.
     """
     found = chosen(config)
-    hidden = (
-        0 if config.nonstandard else sum(map(is_nonstandard, read_results(Path(config.results))))
-    )
-    tail = f"\n\n{hidden} nonstandard records are left out (--nonstandard true)" * bool(hidden)
-    return Text(table(found) + tail)
+    return Text("\n\n".join(part for part in (table(found), hidden(config)) if part))
 
 
 def to_csv(results: Sequence[Result]) -> str:
@@ -107,6 +129,7 @@ def to_csv(results: Sequence[Result]) -> str:
         [
             *("task", "version", "split", "subset", "model", "control", "probe", "metric"),
             *("value", "low", "high", "n_train", "n_val", "n_test", "strength", "rank", "flags"),
+            *("labels", "draw", "size", "of", "parameters", "trained_on"),
             *("waivers", "weights_sha256", "plan_sha256", "ids_sha256", "utc", "git", "key"),
         ]
     )
@@ -116,7 +139,10 @@ def to_csv(results: Sequence[Result]) -> str:
                 *(r.task, r.version, r.sample.split, not r.sample.complete, r.model.name),
                 *(r.model.control, r.probe, r.metric, r.value, r.interval.low, r.interval.high),
                 *(r.sample.n_train, r.sample.n_val, r.sample.n_test, r.strength, r.rank),
-                *("; ".join(r.flags), "; ".join(r.model.waivers), r.model.weights_sha256),
+                "; ".join(r.flags),
+                *(r.sample.labels or "all", r.sample.draw, r.model.size, r.of, r.parameters),
+                r.model.trained_on,
+                *("; ".join(r.model.waivers), r.model.weights_sha256),
                 *(r.model.plan_sha256, r.sample.ids_sha256, r.made.utc, r.made.git, r.key),
             ]
         )
@@ -127,7 +153,10 @@ def to_csv(results: Sequence[Result]) -> str:
 
 
 def draw_figures(config: ExportConfig) -> dict[str, bytes]:
-    """Return PNG files by name: per-class bars and a matrix, for each task, split and probe.
+    """Return PNG files by name: per-class bars and a matrix for each task, split and probe; curves.
+
+    Curves over the input size are drawn whether or not nonstandard rows are asked for: they are
+    made of little else, and mark the model's own size.
 
     Args:
         config: The settings, as on the command line.
@@ -137,8 +166,10 @@ def draw_figures(config: ExportConfig) -> dict[str, bytes]:
         ConfigError: If no record is what was asked for.
     """
     groups: dict[tuple[str, str, str], dict[str, Result]] = {}
-    for result in chosen(config):
-        if result.predictions:
+    found = chosen(config)
+    for result in found:
+        plain = result.predictions and not result.sample.labels and not result.of
+        if plain and result.kind != SEGMENTATION:
             place = result.task, result.sample.ids_sha256, result.kind
             groups.setdefault(place, {}).setdefault(result.model.name, result)
     figures = {}
@@ -146,51 +177,20 @@ def draw_figures(config: ExportConfig) -> dict[str, bytes]:
         stem = re.sub(r"[^\w.-]+", "_", f"{task}-{ids[:8]}-{kind}")
         kept = {n: predictions_of(r, Path(config.results)) for n, r in rows.items()}
         title = f"{task}, split {next(iter(rows.values())).sample.split}, {kind}"
-        figures[f"{stem}-classes"] = _bars(title, kept, config)
+        figures[f"{stem}-classes"] = class_bars(title, kept, config)
         name, best = _best(rows, kept)
-        figures[f"{stem}-matrix"] = _matrix(f"{title}: {name}", best)
-    return figures
+        figures[f"{stem}-matrix"] = class_matrix(f"{title}: {name}", best)
+    return {
+        **figures,
+        **curve_figures(label_curves(found)),
+        **curve_figures(size_curves(_asked(config))),
+    }
 
 
 def _best(rows: Mapping[str, Result], kept: Mapping[str, Predictions]) -> tuple[str, Predictions]:
     """Return the model with the highest score that is no control, if there is one."""
     name = max(rows, key=lambda n: (not rows[n].model.control, rows[n].value))
     return name, kept[name]
-
-
-def _bars(title: str, kept: Mapping[str, Predictions], config: ExportConfig) -> bytes:
-    series: dict[str, list[Point | None]] = {}
-    for name, one in kept.items():
-        # of one class per sample, logits of different samples are on no common scale
-        comparable = None if one.target.ndim == 2 else one.probability
-        scores = one.scores if comparable is None else comparable
-        found = class_intervals(scores, one.target, config.bootstrap, config.seed)
-        series[name] = [
-            None if pair is None else Point(pair[0], pair[1].low, pair[1].high) for pair in found
-        ]
-    first = next(iter(kept.values()))
-    hot = first.target if first.target.ndim == 2 else torch.nn.functional.one_hot(first.target)
-    count = [*hot.sum(dim=0).tolist(), *[0] * len(first.classes)]
-    labels = [f"{name} ({count[k]})" for k, name in enumerate(first.classes)]
-    label = "average precision of the class against all others, 95 % interval (test positives)"
-    return charts.png(charts.bars(title, labels, series, label))
-
-
-def _matrix(title: str, one: Predictions) -> bytes:
-    if one.target.ndim == 1:
-        counts = confusion_matrix(one.scores.argmax(dim=1), one.target, len(one.classes))
-        shares = _row_shares(counts.double().numpy())
-        return charts.png(charts.matrix(title, one.classes, shares, "true class", "said, % of row"))
-    said = one.scores > 0 if one.probability is None else one.probability > 0.5
-    counts = one.target.double().T @ said.double()
-    positives = one.target.double().sum(dim=0)[:, None]
-    shares = np.where(positives > 0, counts / positives.clamp_min(1), torch.nan)
-    return charts.png(charts.matrix(title, one.classes, shares, "present", "said, % of present"))
-
-
-def _row_shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    total = counts.sum(axis=1, keepdims=True)
-    return np.where(total > 0, counts / np.maximum(total, 1), np.nan)
 
 
 def plot(config: ExportConfig) -> Text:
@@ -224,9 +224,9 @@ def export(config: ExportConfig) -> Text:
     found = chosen(config)
     figures = draw_figures(config)
     files = {
-        "results.md": (table(found) + "\n").encode(),
+        "results.md": print_table(config).text.encode() + b"\n",
         "results.csv": to_csv(found).encode(),
-        "index.html": _page(found, figures).encode(),
+        "index.html": _page(found, figures, hidden(config)).encode(),
     }
     return _write(config, files)
 
@@ -241,7 +241,8 @@ def _write(config: ExportConfig, files: Mapping[str, bytes]) -> Text:
         raise DataError(
             "these files cannot be written", found=error, where=folder, remedy="name another --out"
         ) from error
-    return Text("\n".join(str(folder / name) for name in files))
+    lines = [str(folder / name) for name in files]
+    return Text("\n".join([*lines, *([hidden(config)] if hidden(config) else [])]))
 
 
 _STYLE: Final = (
@@ -251,7 +252,7 @@ _STYLE: Final = (
 )
 
 
-def _page(results: Sequence[Result], figures: Mapping[str, bytes]) -> str:
+def _page(results: Sequence[Result], figures: Mapping[str, bytes], left_out: str) -> str:
     metrics = dict.fromkeys(result.metric for result in results)
     words = "".join(
         f"<li><code>{m}</code>: {html.escape(METRIC_WORDS[Metric(m)])}</li>" for m in metrics
@@ -261,13 +262,13 @@ def _page(results: Sequence[Result], figures: Mapping[str, bytes]) -> str:
         f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
         for name, content in figures.items()
     )
-    groups: dict[tuple[str, str, str, str], list[Result]] = {}
-    for r in results:
-        groups.setdefault((r.task, r.version, r.sample.split, r.sample.ids_sha256), []).append(r)
+    plain = [r for r in results if not r.sample.labels and not r.of]
+    note = f"<p>{html.escape(left_out)}</p>" if left_out else ""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>eofm bench</title>'
         f"<style>{_STYLE}</style><h1>Benchmark</h1>"
-        f"{''.join(map(_html_table, groups.values()))}<h2>Metrics</h2><ul>{words}</ul>{pictures}"
+        f"{''.join(map(_html_table, by_sample(plain)))}{note}<h2>Metrics</h2><ul>{words}</ul>"
+        f"{pictures}"
         "</html>\n"
     )
 

@@ -20,10 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from eofm.bench.cache import FeatureCache, Key, code_sha256
-from eofm.errors import DataError, WeightsError
+from eofm.bench.trainee import Trainee
+from eofm.errors import DataError, PixelError, WeightsError
 from eofm.imagery import Imagery
 from eofm.models.card import Card
 from eofm.models.encoder import Encoder
+from eofm.preprocess import Plan
 from eofm.probe import Scaling, check_features
 from eofm.recipe import Waiver
 from eofm.spec import ImageSpec
@@ -45,6 +47,9 @@ class Identity:
         plan_sha256: Of the way from the task's images to the network; empty for a control.
         plan: The same in words.
         waivers: Exceptions it makes, with reasons.
+        size: Pixels at a side of what the network is fed; 0 for a control without a plan.
+        trained_on: What its weights saw before, in words; empty if that is not declared.
+        recipe: What the network eats, as the JSON of which `recipe_sha256` is; a line per sensor.
     """
 
     name: str
@@ -55,6 +60,9 @@ class Identity:
     plan_sha256: str
     plan: tuple[str, ...]
     waivers: tuple[str, ...]
+    size: int = 0
+    trained_on: str = ""
+    recipe: str = ""
 
 
 class FeatureSource(Protocol):
@@ -127,11 +135,45 @@ class EncoderSource:
             plan_sha256=plan.hash,
             plan=tuple(plan.describe().splitlines()),
             waivers=tuple(str(waiver) for waiver in plan.waivers),
+            size=input_size(plan),
+            trained_on=card.training_data,
+            recipe=recipe,
         )
 
     def embed(self, imagery: Imagery) -> Tensor:
         """Return the embeddings, through the encoder's own plan."""
         return self._encoder.embed(imagery, self._waivers).cpu()
+
+    @property
+    def trainee(self) -> Trainee:
+        """The network, to be trained with a head or read layer by layer."""
+        encoder = self._encoder
+        return Trainee(self.name, encoder.trunk, encoder.trunk, encoder.recipe, self._waivers)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches of an image of the recipe's size."""
+        return self._encoder.trunk.grid
+
+    def tokens(self, imagery: Imagery) -> Tensor:
+        """Return the patch tokens, float32 (B, P, D) on the CPU, through the encoder's own plan.
+
+        Raises:
+            WeightsError: If there is not one token per patch.
+            PixelError: If a token is not finite.
+        """
+        found = self._encoder.features(imagery, self._waivers).cpu()
+        rows, columns = self.grid
+        if found.shape[1] != rows * columns:
+            raise WeightsError(
+                "a network returned another number of patches than it has",
+                found=found.shape[1],
+                expected=f"{rows} x {columns}",
+                where=self.name,
+            )
+        if not torch.isfinite(found).all():
+            raise PixelError("an encoder returned tokens that are not finite", where=self.name)
+        return found
 
     def check_frozen(self) -> None:
         """Raise if a parameter or buffer has changed since the start.
@@ -147,6 +189,11 @@ class EncoderSource:
                 where=self.name,
                 remedy="features of a moving network are not comparable: keep it in eval mode",
             )
+
+
+def input_size(plan: Plan) -> int:
+    """Return the height in pixels of what a plan feeds a network."""
+    return plan.target.size[0] if plan.target.size else 0
 
 
 def _about(card: Card) -> str:
@@ -240,7 +287,11 @@ def extract(
         source.check_frozen()
         fresh = torch.cat(parts.pop(source.name))
         _check_rows(fresh, rows, source.name)
-        check_features(fresh)
+        try:
+            check_features(fresh)
+        except PixelError as error:
+            error.where = source.name
+            raise
         about = {"model": source.name, "about": source.identity(spec).about, "rows": rows}
         cache.store(keys[source.name], fresh, about)
         features[source.name] = fresh

@@ -10,6 +10,7 @@ from typing import Final
 
 import torch
 import yaml
+from torch import nn
 
 from eofm.bench.config import BenchConfig, listed
 from eofm.bench.controls import (
@@ -27,7 +28,7 @@ from eofm.bench.controls import (
 from eofm.bench.features import EncoderSource, FeatureSource, Identity
 from eofm.bench.network import NetworkSource, is_reference, load_own
 from eofm.bench.task import Task
-from eofm.bench.waive import waivers_for
+from eofm.bench.waive import ABLATION_WHY, waivers_for
 from eofm.errors import ConfigError, MismatchKind, SpecError
 from eofm.imagery import Imagery
 from eofm.models import timm_trunk, torchgeo_names
@@ -37,7 +38,7 @@ from eofm.models.load import load_weights
 from eofm.models.timm_pretrained import load_timm
 from eofm.models.weights import WEIGHTS
 from eofm.probe import Scaling
-from eofm.recipe import Recipe, Waiver
+from eofm.recipe import AcceptSize, Recipe, Waiver
 
 _CONTROLS: Final = (IMAGESTATS, RCF, RCF_ZCA)
 _FORMS: Final = (
@@ -57,10 +58,12 @@ class Candidate:
     Args:
         name: Name in tables.
         parts: One per sensor; their features are put side by side.
+        of: Name of the model of which this is one with another input size; else empty.
     """
 
     name: str
     parts: tuple[FeatureSource, ...]
+    of: str = ""
 
     @property
     def scaling(self) -> Scaling:
@@ -85,6 +88,9 @@ class Candidate:
             plan_sha256=_joined([one.plan_sha256 for one in found]),
             plan=tuple(line for one in found for line in one.plan),
             waivers=tuple(dict.fromkeys(w for one in found for w in one.waivers)),
+            size=found[0].size,
+            recipe="\n".join(one.recipe for one in found) if any(o.recipe for o in found) else "",
+            trained_on=" + ".join(dict.fromkeys(one.trained_on for one in found if one.trained_on)),
         )
 
 
@@ -116,6 +122,8 @@ def resolve_models(
         named += [(name, name) for name in _CONTROLS if name not in targets]
     _check_names([name for name, _ in named])
     candidates = [shop.candidate(name, target) for name, target in named]
+    for name, target in named:
+        candidates += shop.resized(name, target)
     if config.controls and not any(_is_twin(target) for _, target in named):
         candidates += shop.twins()
     _check_names([candidate.name for candidate in candidates])
@@ -152,6 +160,36 @@ class _Shop:
     device: torch.device
     forced: tuple[MismatchKind, ...]
     encoders: dict[tuple[str, int], Encoder] = field(default_factory=dict)
+    own: dict[str, Encoder | tuple[nn.Module, Recipe]] = field(default_factory=dict)
+
+    def resized(self, model: str, target: str) -> list[Candidate]:
+        """Return an encoder at the sizes of the settings that are not its own; no control."""
+        words = [word for word in self.config.sizes if word != "own"]
+        if _kind(target) in {*_CONTROLS, RANDOM}:
+            return []
+        found: dict[str, Candidate] = {}
+        for pixels in map(int, words):
+            sizes = [self._rounded(half, i, pixels) for i, half in enumerate(target.split("+"))]
+            if all(size is None for size in sizes):
+                continue  # the recipe's own: that row is there
+            name = f"{model} {next(size for size in sizes if size is not None)} px"
+            parts = tuple(
+                self.source(name, half, i, size)
+                for i, (half, size) in enumerate(zip(target.split("+"), sizes, strict=True))
+            )
+            found.setdefault(name, Candidate(name, parts, model))
+        return list(found.values())
+
+    def _rounded(self, target: str, sensor: int, pixels: int) -> int | None:
+        """Return whole patches nearest to a number of pixels; None if that is the own size."""
+        if _is_own(target):
+            made = self._own(target, sensor)
+            if not isinstance(made, Encoder):
+                return None if made[1].size == (pixels, pixels) else pixels
+        encoder = self._encoder(target, sensor)
+        step = encoder.trunk.multiple
+        size = max(1, round(pixels / step)) * step
+        return None if encoder.recipe.size == (size, size) else size
 
     def candidate(self, name: str, target: str) -> Candidate:
         sensors = len(self.task.specs)
@@ -168,7 +206,7 @@ class _Shop:
             )
         return Candidate(name, tuple(self.source(name, h, i) for i, h in enumerate(halves)))
 
-    def source(self, name: str, target: str, sensor: int) -> FeatureSource:
+    def source(self, name: str, target: str, sensor: int, size: int | None = None) -> FeatureSource:
         spec, seed = self.task.specs[sensor], self.config.seed
         if target == IMAGESTATS:
             return ImageStatistics(name)
@@ -181,14 +219,22 @@ class _Shop:
         if _kind(target) == RANDOM:
             return self._random(name, target, sensor)
         if _is_own(target):
-            made = load_own(target)
+            made = self._own(target, sensor)
             if not isinstance(made, Encoder):
                 network, recipe = made
-                granted = self._waivers(recipe, sensor)
+                granted = self._waivers(recipe, sensor, size)
                 return NetworkSource(name, network.to(self.device), recipe, target, waivers=granted)
-            self.encoders[target, sensor] = made.to(self.device)
         encoder = self._encoder(target, sensor)
-        return EncoderSource(name, encoder, waivers=self._waivers(encoder.recipe, sensor))
+        return EncoderSource(name, encoder, waivers=self._waivers(encoder.recipe, sensor, size))
+
+    def _own(self, target: str, sensor: int) -> Encoder | tuple[nn.Module, Recipe]:
+        """Call a user's function once."""
+        if target not in self.own:
+            self.own[target] = load_own(target)
+        made = self.own[target]
+        if isinstance(made, Encoder):
+            self.encoders[target, sensor] = made.to(self.device)
+        return made
 
     def twins(self) -> list[Candidate]:
         """Return an untrained twin of every architecture and recipe among the encoders."""
@@ -241,9 +287,10 @@ class _Shop:
             return load_timm(target, read_recipe(self.config.recipe))
         return load_weights(target)
 
-    def _waivers(self, recipe: Recipe, sensor: int) -> tuple[Waiver, ...]:
+    def _waivers(self, recipe: Recipe, sensor: int, size: int | None = None) -> tuple[Waiver, ...]:
         spec = self.task.specs[sensor]
-        return waivers_for(spec, recipe, self.task.waivers, self.forced)
+        found = waivers_for(spec, recipe, self.task.waivers, self.forced)
+        return found if size is None else (*found, AcceptSize((size, size), ABLATION_WHY))
 
 
 def read_recipe(file: str | None) -> Recipe:

@@ -20,8 +20,9 @@ from typing import Final, final
 import torch
 from torch import Tensor, nn
 
-from eofm.bench.features import Identity, state_sha256
-from eofm.errors import ConfigError, PixelError, WeightsError
+from eofm.bench.features import Identity, input_size, state_sha256
+from eofm.bench.trainee import Trainee, check_evaluating, check_vectors
+from eofm.errors import ConfigError, WeightsError
 from eofm.imagery import Imagery
 from eofm.models.encoder import Encoder
 from eofm.models.prepare import preprocess_for
@@ -44,6 +45,7 @@ class NetworkSource:
         control: Whether it is a yardstick.
         waivers: Exceptions it is granted.
         scaling: What a probe does to its features first.
+        trained_on: What its weights saw before, in words; empty if that is not declared.
 
     Raises:
         WeightsError: If a part of the network is in training mode.
@@ -59,8 +61,9 @@ class NetworkSource:
         control: bool = False,
         waivers: Sequence[Waiver] = (),
         scaling: Scaling = Scaling.NONE,
+        trained_on: str = "",
     ) -> None:
-        self.name, self.scaling = name, scaling
+        self.name, self.scaling, self._trained_on = name, scaling, trained_on
         self._network, self._recipe = network, recipe
         self._about, self._control, self._waivers = about, control, tuple(waivers)
         self._check_mode()
@@ -83,6 +86,9 @@ class NetworkSource:
             plan_sha256=plan.hash,
             plan=tuple(plan.describe().splitlines()),
             waivers=tuple(str(waiver) for waiver in plan.waivers),
+            size=input_size(plan),
+            trained_on=self._trained_on,
+            recipe=recipe,
         )
 
     @torch.no_grad()
@@ -96,22 +102,14 @@ class NetworkSource:
         device = next(iter(self._network.state_dict().values()), torch.empty(0)).device
         step = preprocess_for(imagery.spec, self._recipe, self._waivers)
         found: object = self._network(step(imagery.to(device)).pixels)
-        if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(imagery):
-            raise WeightsError(
-                "an encoder must return one vector per image",
-                found=tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__,
-                expected=f"a tensor of shape ({len(imagery)}, D)",
-                where=self.name,
-                remedy="pool tokens or maps in its forward",
-            )
-        if not torch.isfinite(found).all():
-            raise PixelError(
-                "an encoder returned features that are not finite",
-                found=f"{int((~torch.isfinite(found)).any(dim=1).sum())} of {len(found)} images",
-                where=self.name,
-                remedy="half precision overflows, and a division by a deviation of 0 is infinite",
-            )
-        return found.float().cpu()
+        return check_vectors(found, len(imagery), self.name).float().cpu()
+
+    @property
+    def trainee(self) -> Trainee | None:
+        """The network, to be trained with a head; None if there is nothing in it to train."""
+        if not any(True for _ in self._network.parameters()):
+            return None
+        return Trainee(self.name, self._network, None, self._recipe, self._waivers)
 
     def check_frozen(self) -> None:
         """Raise if a parameter or buffer has changed since the start, or a part is in training.
@@ -129,14 +127,7 @@ class NetworkSource:
             )
 
     def _check_mode(self) -> None:
-        training = [name or "itself" for name, m in self._network.named_modules() if m.training]
-        if training:
-            raise WeightsError(
-                "the network is in training mode: dropout and batch statistics would be features",
-                found=", ".join(training[:5]),
-                where=self.name,
-                remedy="call .eval() before you hand it over",
-            )
+        check_evaluating(self._network, self.name, "call .eval() before you hand it over")
 
 
 # ------------------------------------------------------------------------- module:function

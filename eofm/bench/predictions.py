@@ -26,6 +26,7 @@ from torch import Tensor
 
 from eofm import logistic, nearest, neighbours, probe
 from eofm.bench.cache import code_sha256, file_sha256
+from eofm.bench.dense_metrics import resampled_segmentation
 from eofm.bench.features import Identity
 from eofm.bench.results import Result, Sample
 from eofm.bench.score import Scored, Splits, resampled_metrics, run_probe
@@ -47,6 +48,8 @@ class Predictions:
         probability: float64, (M, K), or None where the probe has none.
         target: (M,) class indices, or (M, K).
         fit: What else the probe says of itself: id, strength, ...
+        matrices: int64, (M, K, K): what pixels of each true class were called. Of a segmentation,
+            whose scores come from them alone; `scores` and `target` then count pixels.
     """
 
     ids: tuple[str, ...]
@@ -55,11 +58,13 @@ class Predictions:
     probability: Tensor | None
     target: Tensor
     fit: dict[str, object]
+    matrices: Tensor | None = None
 
     def result(self) -> ProbeResult:
         """Return the probe's outcome."""
         strength, norm = self.fit["strength"], self.fit["gradient_norm"]
-        tried = self.fit["validation"]
+        tried, notes = self.fit["validation"], self.fit.get("notes")
+        details = self.fit.get("details")
         return ProbeResult(
             probe=str(self.fit["probe"]),
             scores=self.scores,
@@ -68,15 +73,20 @@ class Predictions:
             on_edge=bool(self.fit["on_edge"]),
             gradient_norm=norm if isinstance(norm, float) else None,
             validation=tuple((c, v) for c, v in tried) if isinstance(tried, list) else (),
+            chosen=str(self.fit.get("chosen", "")),
+            notes=tuple(notes) if isinstance(notes, list) else (),
+            details=details if isinstance(details, dict) else {},
         )
 
     def scored(self, metrics: Sequence[Metric]) -> Scored:
         """Return what `run_probe` returned, for these metrics; no time was spent."""
-        rank = self.fit["rank"]
+        rank, matrices = self.fit["rank"], self.matrices
         return Scored(
             kind=str(self.fit["kind"]),
             probe=self.result(),
-            metrics=resampled_metrics(self.result(), self.target, metrics),
+            metrics=resampled_metrics(self.result(), self.target, metrics)
+            if matrices is None
+            else {metric: resampled_segmentation(matrices, metric) for metric in metrics},
             samples=len(self.target),
             seconds=0.0,
             rank=rank if isinstance(rank, float) else None,
@@ -143,6 +153,9 @@ def write_predictions(
         "gradient_norm": outcome.gradient_norm,
         "validation": [list(pair) for pair in outcome.validation],
         "rank": scored.rank,
+        "chosen": outcome.chosen,
+        "notes": list(outcome.notes),
+        "details": dict(outcome.details),
     }
     arrays = {
         "ids": np.array(list(ids)),
@@ -176,7 +189,7 @@ def load_predictions(path: Path) -> Predictions:
     """
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:
-            probability = data.get("probability")
+            probability, matrices = data.get("probability"), data.get("matrices")
             return Predictions(
                 ids=tuple(data["ids"].tolist()),
                 classes=tuple(data["classes"].tolist()),
@@ -184,6 +197,7 @@ def load_predictions(path: Path) -> Predictions:
                 probability=None if probability is None else torch.from_numpy(probability),
                 target=torch.from_numpy(data["target"]),
                 fit=json.loads(str(data["fit"])),
+                matrices=None if matrices is None else torch.from_numpy(matrices),
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(
@@ -233,13 +247,25 @@ class Archive:
             ConfigError: If a metric does not fit the labels.
         """
         request = request_sha256(self.task, self.sample, model, kind, scaling, k)
+        return self.kept(request, lambda: run_probe(kind, splits(), scaling, k, self.metrics))
+
+    def kept(self, request: str, fit: Callable[[], Scored]) -> Scored:
+        """Return what lies in the archive under a request, else what is fitted now and kept.
+
+        Args:
+            request: sha256 of all that the predictions depend on.
+            fit: Fits the probe.
+
+        Raises:
+            DataError: If predictions cannot be kept.
+        """
         path = self.records.parent / FOLDER / f"{request}.npz"
         name = f"{FOLDER}/{path.name}"
         known = self._known(path)
         if known is not None:
             scored, sha256 = known.scored(self.metrics), file_sha256(path)
         else:
-            scored = run_probe(kind, splits(), scaling, k, self.metrics)
+            scored = fit()
             sha256 = write_predictions(
                 path.parent, request, scored, self.target, self.ids, self.classes
             )

@@ -1,9 +1,12 @@
 """Probes by name, and the recipes of papers as declarations. Standard library only.
 
 A published score belongs to a recipe: split, subset, augmentation, optimiser, definition of the
-metric, and its faults. Here each is written down. The parts that read frozen features run as
-`--probe <recipe>`; what would need augmented images in every epoch, or facts nobody published, is
-named as missing instead of being imitated.
+metric, and its faults. Here each is written down. `--probe <recipe>` runs what of it can be run, on
+frozen features or on augmented images (`eofm.bench.trainings`); what nobody published is named as
+missing, in the record too, instead of being imitated. `--train.faults true` repeats those faults
+that are part of a paper's numbers.
+
+`--recipe` is something else: the file that says what a network of timm eats.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Final
 
 from eofm.errors import ConfigError
 
-# What `eofm.bench.score.KINDS` can run.
+# What `eofm.bench.score.KINDS` and `eofm.bench.trainings.TRAININGS` can run.
 PROBE_KINDS: Final[Mapping[str, str]] = {
     "knn": "k nearest neighbours, Euclidean, majority",
     "knn20": "20 nearest neighbours by cosine, weight exp(cosine / 0.07)",
@@ -23,6 +26,15 @@ PROBE_KINDS: Final[Mapping[str, str]] = {
     "linear-refit": "the same, refitted on train + val with the chosen C",
     "linear-c45-refit": "logistic regression, C of 45 chosen on val, refitted on train + val",
     "linear-c1": "logistic regression, C = 1, nothing chosen",
+    "linear-grid": "logistic regression on 1 or 4 layers, CLS or CLS + patch mean, and C, by val",
+    "finetune": "the network with its head, AdamW; the network's rate by val",
+    "dinov2-heads": "52 heads by SGD on augmented images: layers, pooling and rate by val",
+    "ssl4eo-moco": "one head by SGD on augmented images, as for the MoCo networks of SSL4EO-S12",
+    "ssl4eo-dino": "the same as for its DINO networks: four layers",
+    "ssl4eo-mae": "the same as for its MAE networks: batch statistics before the head",
+    "softcon-linear": "a head by SGD on augmented images; rate by val",
+    "softcon-dino4": "the same on four layers, the starred rows",
+    "softcon-dino4-mean": "the same with the patch mean beside them",
 }
 
 
@@ -37,8 +49,8 @@ class PaperRecipe:
         images: Size, normalisation, augmentation.
         optimiser: How the read-out is fitted.
         metric: What its numbers are.
-        faults: What is known to be wrong with them; none of it is imitated here.
-        probes: What of it runs on frozen features, as keys of `PROBE_KINDS`.
+        faults: What is known to be wrong with them.
+        probes: What of it runs, as keys of `PROBE_KINDS`.
         missing: What of it does not run, and why.
     """
 
@@ -98,9 +110,9 @@ RECIPES: Final[Mapping[str, PaperRecipe]] = {
         "and rates",
         metric="oa; mean recall where a data set asks for it",
         faults=("without a test set the best head is picked on the set it is reported on",),
-        probes=("knn20", "linear-c45-refit"),
+        probes=("knn20", "linear-c45-refit", "dinov2-heads"),
         missing=(
-            "the 52 SGD heads: they see other crops of the images in every epoch",
+            "its crops are of pixels of a photograph; here of the normalised image, bilinear",
             "kNN of k = 10, 100 and 200, and its softmax over 200 neighbours before the cut to k",
             "logistic regression to a tolerance of 1e-12: here the gradient norm is below 1e-8",
         ),
@@ -119,8 +131,15 @@ RECIPES: Final[Mapping[str, PaperRecipe]] = {
             "ResNet-50 is in train mode: the statistics of its frozen batch norm drift",
             "the split that is watched is the split that is reported",
         ),
-        probes=(),
-        missing=("all of it: every epoch sees other crops, so features cannot be kept",),
+        probes=("ssl4eo-moco",),
+        missing=(
+            "the lists of arXiv 1911.06721: the task's own split stands for them, and the subset "
+            "is drawn from ids in order, not from a database",
+            "resizing to 128 and 256 pixels, 8 bits and the centre crop: images come by the "
+            "network's own plan, and crops are of the normalised image, bilinear",
+            "four processes: one makes steps of the same batch",
+            "EuroSAT's split, 80/20 as scikit-learn draws it, without --train.faults true",
+        ),
     ),
     "softcon": PaperRecipe(
         source="github.com/zhu-xlab/softcon (arXiv 2405.20462)",
@@ -130,10 +149,42 @@ RECIPES: Final[Mapping[str, PaperRecipe]] = {
         optimiser="linear; starred rows: a DINOv2 head on four layers. Rates are not published",
         metric="mean over batches of ap_micro (inferred)",
         faults=("rates, epochs and the head's pooling are not published",),
-        probes=(),
-        missing=("all of it: as ssl4eo, and its rates would be ours, not theirs",),
+        probes=("softcon-linear", "softcon-dino4", "softcon-dino4-mean"),
+        missing=(
+            "rates, epochs, batch and schedule: SGD with momentum 0.9 over seven rates is ours",
+            "whether the starred head reads the patch mean: both are run",
+            "split, subset and images: as ssl4eo",
+        ),
     ),
 }
+
+
+def said_of(protocol: str) -> dict[str, str]:
+    """Return what a record says of a protocol: its source, its gaps here, and its faults.
+
+    Args:
+        protocol: A key of `RECIPES`.
+    """
+    recipe = RECIPES[protocol]
+    return {
+        f"{protocol}: source": recipe.source,
+        f"{protocol}: not reproduced": "; ".join(recipe.missing),
+        f"{protocol}: faults of the paper": "; ".join(recipe.faults),
+    }
+
+
+def stated(words: Sequence[str], kind: str) -> dict[str, str]:
+    """Return what a record says of the protocols for which a probe was run.
+
+    Args:
+        words: As in `--probe`.
+        kind: A key of `PROBE_KINDS`.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        if word in RECIPES and kind in RECIPES[word].probes:
+            found |= said_of(word)
+    return found
 
 
 def expand_probes(words: Sequence[str]) -> tuple[str, ...]:
@@ -143,26 +194,19 @@ def expand_probes(words: Sequence[str]) -> tuple[str, ...]:
         words: Keys of `PROBE_KINDS` or `RECIPES`.
 
     Raises:
-        ConfigError: If there is no such probe, or a recipe has none that reads frozen features.
+        ConfigError: If there is no such probe.
     """
     found: list[str] = []
     for word in words:
         if word in PROBE_KINDS:
             found.append(word)
-        elif word not in RECIPES:
+        elif word in RECIPES:
+            found += RECIPES[word].probes
+        else:
             raise ConfigError(
                 "there is no such probe",
                 found=word,
                 expected=", ".join([*PROBE_KINDS, *RECIPES]),
                 where="--probe",
             )
-        elif not RECIPES[word].probes:
-            raise ConfigError(
-                "this recipe cannot be run on frozen features",
-                found=word,
-                where="--probe",
-                remedy="; ".join(RECIPES[word].missing),
-            )
-        else:
-            found += RECIPES[word].probes
     return tuple(dict.fromkeys(found))

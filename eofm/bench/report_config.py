@@ -1,11 +1,9 @@
-"""Settings of `eofm bench table|plot|compare|export|ablate`. Standard library only."""
+"""Settings of `eofm bench table|plot|compare|export|aggregate|validate`. Standard library only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
 
-from eofm.bench.config import BenchEurosatConfig, listed
 from eofm.errors import ConfigError
 
 
@@ -17,7 +15,7 @@ class TableConfig:
         results: File of records, as `--out` of a benchmark run names it.
         task: Only this task.
         probe: Only this probe: knn, linear, ...
-        nonstandard: Also rows of which the input was forced or ablated.
+        nonstandard: Also rows of which the input was forced or changed on purpose, marked.
     """
 
     results: str = field(metadata={"positional": True})
@@ -35,7 +33,7 @@ class ExportConfig:
         out: Folder; made if needed. Empty: the name of the file without its ending.
         task: Only this task.
         probe: Only this probe: knn, linear, ...
-        nonstandard: Also rows of which the input was forced or ablated.
+        nonstandard: Also rows of which the input was forced or changed on purpose, marked.
         bootstrap: Resamples behind the intervals of the classes.
         seed: Of the resampling.
     """
@@ -86,53 +84,39 @@ class CompareConfig:
             raise ConfigError("a model is compared with another one", found=self.one)
 
 
-NORMALIZATIONS: Final = ("own", "zscore", "two-sigma", "divide10000")
+@dataclass(frozen=True)
+class AggregateConfig:
+    """Aggregate scores over tasks: interquartile mean of normalised scores, with intervals.
+
+    Args:
+        results: Files of records, comma separated, of two tasks or more.
+        probe: Which probe: knn, linear, ...
+        low: What becomes 0 on each task: the name of a model in the records, or the number 0.
+        high: What becomes 1: a name, or the number 1.
+        bootstrap: Resamples.
+        seed: Of the resampling.
+    """
+
+    results: str = field(metadata={"positional": True})
+    probe: str = "knn"
+    low: str = "imagestats"
+    high: str = "1"
+    bootstrap: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.bootstrap < 1:
+            raise ConfigError(
+                "bootstrap must be positive", found=self.bootstrap, where="--bootstrap"
+            )
 
 
 @dataclass(frozen=True)
-class AblateConfig(BenchEurosatConfig):
-    """Score encoders on EuroSAT with other sizes and normalisations than they were trained with.
+class ValidateConfig:
+    """Check records against their predictions and declarations; status 1 if one fails.
 
     Args:
-        size: Sizes in pixels, comma separated; rounded to whole patches. `own` is the recipe's.
-        normalization: Comma separated: own, zscore or two-sigma by statistics of the training
-            split, divide10000.
-        figure: PNG of the curves; empty draws none.
+        results: File of records; predictions lie in a folder beside it.
     """
 
-    verb: ClassVar[str] = "ablate"
-
-    size: str = "32,64,128,own"
-    normalization: str = ",".join(NORMALIZATIONS)
-    probe: str = "knn"
-    controls: bool = False
-    out: str = "runs/bench/ablation.jsonl"
-    figure: str = "runs/bench/ablation.png"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        unknown = [word for word in self.normalizations if word not in NORMALIZATIONS]
-        if unknown or not self.normalizations:
-            raise ConfigError(
-                "there is no such normalisation",
-                found=", ".join(unknown) or "nothing",
-                expected=", ".join(NORMALIZATIONS),
-                where="--normalization",
-            )
-        wrong = [w for w in self.sizes if w != "own" and not (w.isdecimal() and int(w) > 0)]
-        if wrong or not self.sizes:
-            raise ConfigError(
-                "a size is a number of pixels, or `own`",
-                found=", ".join(wrong) or "nothing",
-                where="--size",
-            )
-
-    @property
-    def sizes(self) -> tuple[str, ...]:
-        """The entries of `size`, each once."""
-        return listed(self.size)
-
-    @property
-    def normalizations(self) -> tuple[str, ...]:
-        """The entries of `normalization`, each once."""
-        return listed(self.normalization)
+    results: str = field(metadata={"positional": True})

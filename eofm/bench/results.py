@@ -9,7 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +37,11 @@ class Sample:
         n_test: Number of test samples scored.
         complete: Whether these are all samples of the data set.
         copies: Test samples whose file equals one of train or val.
+        labels: Share of the training labels, in words; empty for all.
+        draw: Which draw of that share.
+        train_sha256: Of the ids in train.
+        val_sha256: Of the ids in val.
+        test_sha256: Of the ids in test.
     """
 
     dataset: str
@@ -48,6 +53,11 @@ class Sample:
     n_test: int
     complete: bool
     copies: int
+    labels: str = ""
+    draw: int = 0
+    train_sha256: str = ""
+    val_sha256: str = ""
+    test_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,10 @@ class Result:
         rank: Effective rank of the training features.
         predictions: File of the scores of every test sample, beside the records; empty if none.
         predictions_sha256: Of that file.
+        of: Name of the model of which this is one with another input size; else empty.
+        parameters: Number of parameters that took part in an embedding; None if not counted.
+        chosen: What a probe that is no plain linear one has chosen on val, in words.
+        details: Settings and sources of a probe, by name.
     """
 
     task: str
@@ -116,6 +130,10 @@ class Result:
     rank: float | None = None
     predictions: str = ""
     predictions_sha256: str = ""
+    of: str = ""
+    parameters: int | None = None
+    chosen: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -239,112 +257,3 @@ def _locked(path: Path) -> Iterator[None]:
         else:
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-# ------------------------------------------------------------------------------- tables
-
-
-def table(results: Sequence[Result]) -> str:
-    """Return Markdown tables of records, one per task, split and subset.
-
-    One row per model and probe. Below each table stand what the reader must know: subsets,
-    waivers, flags, where weights come from, and the commands.
-    """
-    groups: dict[tuple[str, ...], list[Result]] = {}
-    for result in results:
-        group = (result.task, result.version, result.sample.split, result.sample.ids_sha256)
-        groups.setdefault(group, []).append(result)
-    return "\n\n".join(_one_table(group) for group in groups.values())
-
-
-def _one_table(results: Sequence[Result]) -> str:
-    first, sample = results[0], results[0].sample
-    rows: dict[tuple[str, str, str], dict[str, Result]] = {}
-    for result in results:
-        row = rows.setdefault((result.model.name, result.model.weights_sha256, result.probe), {})
-        row[result.metric] = result
-    metrics = list(dict.fromkeys(result.metric for result in results))
-    heads = [f"{metric.upper()} % | 95 % interval" for metric in metrics]
-    notes = _Footnotes()
-    lines = [
-        f"**{first.task}** version {first.version}, split `{sample.split}`: "
-        f"{sample.n_train} train, {sample.n_val} val, {sample.n_test} test",
-        "",
-        f"| model | probe | {' | '.join(heads)} | C | notes |",
-        f"|---|---|{'---:|---|' * len(metrics)}---:|---|",
-        *(_row(row, metrics, notes) for row in rows.values()),
-        "",
-    ]
-    return "\n".join([*lines, *notes.lines(), *_remarks(results)])
-
-
-def _row(row: Mapping[str, Result], metrics: Sequence[str], notes: _Footnotes) -> str:
-    one = next(iter(row.values()))
-    cells = [f"*{one.model.name}*" if one.model.control else one.model.name, f"`{one.probe}`"]
-    for metric in metrics:
-        result = row.get(metric)
-        cells += [_percent(result.value), _span(result.interval)] if result else ["", ""]
-    cells.append("" if one.strength is None else f"{one.strength:.3g}")
-    flags = [f"{flag} ({r.metric.upper()})" for r in row.values() for flag in r.flags]
-    waivers = [notes.mark(f"waiver: {waiver}") for waiver in one.model.waivers]
-    cells.append(", ".join([*_merged(flags, metrics), *waivers]))
-    return f"| {' | '.join(cells)} |"
-
-
-def _merged(flags: Sequence[str], metrics: Sequence[str]) -> list[str]:
-    """Say a flag that holds for every metric once, without naming them."""
-    merged = []
-    for flag in dict.fromkeys(flag.rpartition(" (")[0] for flag in flags):
-        named = [f"{flag} ({metric.upper()})" for metric in metrics]
-        merged += [flag] if set(named) <= set(flags) else [name for name in named if name in flags]
-    return merged
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
-def _span(interval: Interval) -> str:
-    return f"{_percent(interval.low)} – {_percent(interval.high)}"
-
-
-class _Footnotes:
-    """Numbers footnotes in the order of their first use."""
-
-    def __init__(self) -> None:
-        self._notes: dict[str, int] = {}
-
-    def mark(self, text: str) -> str:
-        return f"[{self._notes.setdefault(text, len(self._notes) + 1)}]"
-
-    def lines(self) -> list[str]:
-        return [f"- [{number}] {text}" for text, number in self._notes.items()]
-
-
-def _remarks(results: Sequence[Result]) -> list[str]:
-    sample, interval = results[0].sample, results[0].interval
-    lines = []
-    if not sample.complete:
-        count = sample.n_train + sample.n_val + sample.n_test
-        lines.append(
-            f"- A **subset** of {count} images of {sample.dataset}: compare the rows with one "
-            "another, not with published scores."
-        )
-    if sample.copies:
-        lines.append(f"- **{sample.copies} test samples are copies** of samples of train or val.")
-    lines.append(
-        f"- Intervals: {100 * interval.level:g} % percentile bootstrap over the test samples, "
-        f"{interval.repeats} resamples. In italics: controls."
-    )
-    flags = {flag.split()[0] for result in results for flag in result.flags}
-    if flags & {"below", "not"}:
-        lines.append(
-            '- "below" a control: the paired interval of the difference lies below 0; "not above": '
-            "the score does not exceed the control's, the interval holds 0."
-        )
-    models = dict.fromkeys((r.model.name, r.model.about, r.model.weights_sha256) for r in results)
-    lines += [
-        f"- {name}: {about}" + (f"; weights sha256 {sha[:12]}" if sha else "")
-        for name, about, sha in models
-    ]
-    return lines + [f"- `{command}`" for command in dict.fromkeys(r.made.command for r in results)]

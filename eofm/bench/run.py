@@ -7,12 +7,12 @@ split is scored once, after every choice has been made on train and val.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -21,18 +21,32 @@ from torch import Tensor
 
 from eofm.bench import provenance
 from eofm.bench.cache import FeatureCache
-from eofm.bench.config import BenchConfig
-from eofm.bench.features import Identity, extract
+from eofm.bench.config import BenchConfig, listed
+from eofm.bench.contamination import contamination_flags
+from eofm.bench.cost import executed_parameters
+from eofm.bench.features import extract
+from eofm.bench.labels import Subset, subsets
+from eofm.bench.layered import layered_candidates, readout_columns
 from eofm.bench.models import Candidate, device_of, resolve_models
+from eofm.bench.on_images import Group, score_on_images
 from eofm.bench.predictions import Archive
-from eofm.bench.results import Made, Result, Sample, append_results, read_results, table
-from eofm.bench.score import Scored, Splits, compare
+from eofm.bench.recipes import stated
+from eofm.bench.results import Made, Result, Sample, append_results, read_results
+from eofm.bench.samples import (
+    content_sha256,
+    digests_of,
+    named_copies,
+    sample_of,
+    subsample_of,
+)
+from eofm.bench.score import KINDS, LAYER_KINDS, Scored, Splits, compare
+from eofm.bench.tables import table
 from eofm.bench.task import Task
 from eofm.bench.tasks import Loaded, load
-from eofm.bench.waive import ABLATION_WHY, FORCED_FLAG, NONSTANDARD, forced_flags
+from eofm.bench.waive import FORCED_FLAG, forced_flags, nonstandard_flags
 from eofm.canary import check_signature
 from eofm.data.chips import Chip, Chips, read_batches, targets_of
-from eofm.data.splits import SPLITS, hash_order, subset_hash
+from eofm.data.splits import hash_order
 from eofm.errors import PixelError
 from eofm.imagery import Imagery, collate
 from eofm.metrics import Metric
@@ -119,31 +133,58 @@ def score_candidates(
         PixelError: If the pixels contradict what the data set is, or features are no numbers.
         SpecMismatch: If a model cannot take the images.
         WeightsError: If a network moves.
+        ConfigError: If so few labels leave a class without a training image.
     """
     out, task = Path(config.out), loaded.task
+    parts = subsets(config.shares, config.draws, chips.splits["train"], task.name, task.classes)
+    models = {candidate.name: candidate for candidate in candidates}
     for candidate in candidates:
         candidate.identity(task)  # a model that cannot take the images says so now
     _check_pixels(task, chips)
-    digests = _digests(chips)
+    # also the first forward pass: what cannot be embedded at this size fails here
+    parameters = {c.name: _parameters(c, chips) for c in candidates}
+    digests = digests_of(chips)
     start = time.monotonic()
-    features = _features(config, task, candidates, chips, digests)
+    plain, grids = _kinds(config)
+    layered = layered_candidates(candidates) if grids else []
+    features = _features(config, task, candidates if plain else [], chips, digests)
+    layers = _features(config, task, layered, chips, digests)
     seconds = time.monotonic() - start
-    sample = _sample(loaded, chips, digests)
-    archive = _archive(out, task, chips, sample)
-    scored = {
-        (candidate.name, kind): archive.score(
-            candidate.identity(task),
-            kind,
-            candidate.scaling,
-            config.k,
-            partial(_splits, features[candidate.name], chips, task),
-        )
-        for candidate in track(candidates, "probing models")
-        for kind in config.probes
-    }
-    results = _records(config, task, candidates, scored, sample, seconds)
-    remarks = (*task.notes, *chips.remarks)
-    return BenchReport(results, append_results(out, results), out, remarks)
+    whole = sample_of(loaded, chips, digests)
+    results: list[Result] = []
+    for subset in parts:
+        part = chips.keeping({"train": frozenset(chip.id for chip in subset.chips)})
+        sample = subsample_of(whole, subset, part, digests)
+        archive = _archive(out, task, part, sample)
+        scored = {
+            (candidate.name, kind): archive.score(
+                candidate.identity(task),
+                kind,
+                candidate.scaling,
+                config.k,
+                partial(_splits, features[candidate.name], part, task, subset),
+            )
+            for candidate in track(candidates, f"probing models {subset.words}".strip())
+            for kind in plain
+        }
+        scored |= {
+            (candidate.name, kind): archive.score(
+                candidate.identity(task),
+                kind,
+                candidate.scaling,
+                config.k,
+                partial(_layer_splits, layers[candidate.name], part, task, subset, candidate),
+            )
+            for candidate in layered
+            for kind in grids
+        }
+        groups = [Group(sample, scored), *score_on_images(config, task, candidates, part, archive)]
+        found = (_records(config, task, candidates, g.scored, g.sample, seconds) for g in groups)
+        for result in chain.from_iterable(found):
+            of, name = models[result.model.name].of, result.model.name
+            results.append(replace(result, of=of, parameters=parameters[name]))
+    remarks = (*task.notes, *chips.remarks, *named_copies(chips, digests))
+    return BenchReport(tuple(results), append_results(out, results), out, remarks)
 
 
 # ------------------------------------------------------------------------------ the data
@@ -172,40 +213,6 @@ def _check_pixels(task: Task, chips: Chips) -> None:
             raise
 
 
-def _digests(chips: Chips) -> dict[str, str]:
-    """Return the sha256 of every image as stored, by id."""
-    digests = {}
-    for chip in track(chips.all, "hashing images"):
-        parts = [pixels.digest() for pixels in chip.pixels]
-        joined = hashlib.sha256("+".join(parts).encode()).hexdigest()
-        digests[chip.id] = parts[0] if len(parts) == 1 else joined
-    return digests
-
-
-def _content_hash(chips: Iterable[Chip], digests: Mapping[str, str]) -> str:
-    """Return the sha256 of ids and files, in order."""
-    text = "\n".join(f"{chip.id} {digests[chip.id]}" for chip in chips)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _sample(loaded: Loaded, chips: Chips, digests: Mapping[str, str]) -> Sample:
-    train, val, test = (chips.splits[name] for name in SPLITS)
-    seen = {digests[chip.id] for chip in (*train, *val)}
-    ids = (f"{name} {chip.id}" for name in SPLITS for chip in chips.splits[name])
-    whole = len(loaded.chips.all) if loaded.published is None else loaded.published
-    return Sample(
-        dataset=loaded.task.dataset,
-        split=chips.rule,
-        ids_sha256=subset_hash(ids),
-        data_sha256=_content_hash(chips.all, digests),
-        n_train=len(train),
-        n_val=len(val),
-        n_test=len(test),
-        complete=len(chips.all) == whole,
-        copies=sum(digests[chip.id] in seen for chip in test),
-    )
-
-
 # -------------------------------------------------------------------- features and probes
 
 # name of the model -> split -> (N, D)
@@ -224,7 +231,7 @@ def _features(
     for split, part in chips.splits.items():
         if not part:
             continue
-        content = _content_hash(part, digests)
+        content = content_sha256(part, digests)
         per_sensor = []
         for sensor, spec in enumerate(task.specs):
 
@@ -255,11 +262,14 @@ def _archive(out: Path, task: Task, chips: Chips, sample: Sample) -> Archive:
     )
 
 
-def _splits(features: Mapping[str, Tensor], chips: Chips, task: Task) -> Splits:
+def _splits(features: Mapping[str, Tensor], chips: Chips, task: Task, subset: Subset) -> Splits:
     classes = len(task.classes)
+    index = torch.tensor(subset.index)
+    train = features["train"][index] if subset.words else features["train"]
 
     def labelled(name: str) -> Labelled:
-        return Labelled(features[name], targets_of(chips.splits[name], classes), classes)
+        x = train if name == "train" else features[name]
+        return Labelled(x, targets_of(chips.splits[name], classes), classes)
 
     ids = [chip.id for chip in chips.splits["train"]]
     place = {name: rank for rank, name in enumerate(hash_order(ids, task.name))}
@@ -272,12 +282,29 @@ def _splits(features: Mapping[str, Tensor], chips: Chips, task: Task) -> Splits:
     )
 
 
+def _layer_splits(
+    features: Mapping[str, Tensor], chips: Chips, task: Task, subset: Subset, candidate: Candidate
+) -> Splits:
+    splits = _splits(features, chips, task, subset)
+    return replace(splits, readouts=readout_columns(candidate))
+
+
+def _kinds(config: BenchConfig) -> tuple[list[str], list[str]]:
+    """Return the probes that read embeddings, and those that read several layers."""
+    kinds = [kind for kind in config.probes if kind in KINDS]
+    return [k for k in kinds if k not in LAYER_KINDS], [k for k in kinds if k in LAYER_KINDS]
+
+
+def _parameters(candidate: Candidate, chips: Chips) -> int:
+    """Return how many parameters a model uses, both sensors together, by embedding one image."""
+    images = chips.splits["train"][0].pixels
+    return sum(
+        executed_parameters(part, image.read())
+        for part, image in zip(candidate.parts, images, strict=True)
+    )
+
+
 # ------------------------------------------------------------------------------- records
-
-
-def _nonstandard(model: Identity) -> tuple[str, ...]:
-    changed = [w.partition(":")[0] for w in model.waivers if ABLATION_WHY in w]
-    return (f"{NONSTANDARD}: {', '.join(changed)}",) if changed else ()
 
 
 def _records(
@@ -302,10 +329,12 @@ def _records(
 
     def flags(name: str, kind: str, metric: Metric) -> tuple[str, ...]:
         one = scored[name, kind]
-        found = (*forced_flags(models[name].waivers), *_nonstandard(models[name]), *one.faults())
+        waivers = models[name].waivers
+        found = (*forced_flags(waivers), *nonstandard_flags(waivers), *one.faults())
+        found += contamination_flags(models[name], task.name)
         for other, identity in models.items():
-            if identity.control and not models[name].control:
-                control = scored[other, kind]
+            control = scored.get((other, kind))  # a control without a network is not trained
+            if identity.control and not models[name].control and control is not None:
                 found += compare(one, control, other, metric, config.bootstrap, config.seed)
         return found
 
@@ -328,6 +357,8 @@ def _records(
             rank=one.rank,
             predictions=one.predictions,
             predictions_sha256=one.predictions_sha256,
+            chosen=one.probe.chosen,
+            details={**one.probe.details, **stated(listed(config.probe), kind)},
         )
         for (name, kind), one in scored.items()
         for metric in one.metrics

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import torch
@@ -24,14 +24,16 @@ from eofm.intervals import (
     resampled_accuracy,
     resampled_ap,
     resampled_average_accuracy,
+    resampled_batched_ap,
     resampled_calibration_error,
     resampled_class_ap,
     resampled_difference,
     resampled_f1,
 )
-from eofm.metrics import Metric, average_precision, overall_accuracy
+from eofm.metrics import BATCH, Metric, average_precision, overall_accuracy
 from eofm.nearest import Distance, knn_probe, nearest_mean_probe
 from eofm.probe import (
+    C11,
     C40,
     C45,
     Grid,
@@ -68,6 +70,7 @@ class Splits:
         test_x: (M, D).
         test_y: (M,) class indices, or (M, K) with 1 where a class is present.
         order: (N,) ranks of the training samples; they settle equal distances.
+        readouts: Columns of the features that a grid of read-outs takes, by name.
     """
 
     train: Labelled
@@ -75,6 +78,7 @@ class Splits:
     test_x: Tensor
     test_y: Tensor
     order: Tensor
+    readouts: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class Scored:
             f"effective rank {self.rank or 0:.1f}": self.rank is not None
             and self.rank < _LEAST_RANK,
         }
-        return tuple(text for text, holds in faults.items() if holds)
+        return (*self.probe.notes, *(text for text, holds in faults.items() if holds))
 
 
 # ------------------------------------------------------------------------------ probes
@@ -164,6 +168,33 @@ def _linear(grid: Grid, *, refit: bool, scaled: bool = True) -> Kind:
     return probe
 
 
+def _linear_grid(splits: Splits, scaling: Scaling, k: int) -> ProbeResult:
+    """Fit every read-out, and take the best on val; of equals the one with fewest columns."""
+    del k
+    if splits.val is None or not splits.readouts:
+        raise ConfigError(
+            "a grid of read-outs needs features of several layers and a validation split",
+            found=f"{len(splits.readouts)} read-outs, "
+            + ("no validation split" if splits.val is None else "a validation split"),
+        )
+    found: dict[str, ProbeResult] = {}
+    for name, columns in sorted(splits.readouts.items(), key=lambda one: len(one[1])):
+        train, val = (replace(part, x=part.x[:, columns]) for part in (splits.train, splits.val))
+        choice = choice_of(splits.train.multi_label)
+        test_x = splits.test_x[:, columns]
+        found[name] = linear_probe(
+            train, val, test_x, choice=choice, grid=C11, scaling=scaling, refit=False
+        )
+    reached = {name: max(score for _, score in one.validation) for name, one in found.items()}
+    best = max(reached, key=lambda name: reached[name])
+    return replace(
+        found[best],
+        probe=f"linear-grid[lbfgs,{'/'.join(found)},C11,val,norefit,{scaling}]",
+        chosen=best,
+        details={f"val, {name}": f"{score:.4f}" for name, score in reached.items()},
+    )
+
+
 KINDS: Final[Mapping[str, Kind]] = {
     "knn": _knn,
     "knn20": _knn_cosine,
@@ -172,7 +203,12 @@ KINDS: Final[Mapping[str, Kind]] = {
     "linear-refit": _linear(C40, refit=True),
     "linear-c45-refit": _linear(C45, refit=True),
     "linear-c1": _linear(Grid.single(1.0), refit=False),
+    "linear-grid": _linear_grid,
 }
+
+
+# Those that read several layers of a network: see `eofm.bench.layered`.
+LAYER_KINDS: Final = ("linear-grid",)
 
 
 def choice_of(multi_label: bool) -> Callable[[Tensor, Tensor], float]:
@@ -230,7 +266,8 @@ def resampled_metrics(
     Args:
         probe: What was said of the test samples.
         target: (M,) or (M, K).
-        wanted: Ids; those that need a probability are left out where the probe has none.
+        wanted: Ids; those that need a probability are left out where the probe has none, and the
+            mean over batches where there is no whole batch.
     """
     said = probe.scores.argmax(dim=1)
     makers: dict[Metric, Callable[[], Resampled]] = {
@@ -239,6 +276,8 @@ def resampled_metrics(
     }
     for ap in Metric.AP_MICRO, Metric.AP_MACRO, Metric.AP_WEIGHTED:
         makers[ap] = lambda ap=ap: resampled_ap(probe.scores, target, ap)  # type: ignore[misc]
+    if len(target) >= BATCH:
+        makers[Metric.AP_MICRO_BATCHES] = lambda: resampled_batched_ap(probe.scores, target)
     probability = probe.probability
     if probability is not None:
         sure = probability

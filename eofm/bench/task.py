@@ -10,7 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from eofm.data import bigearthnet_lists, eurosat, scenes, so2sat, treesatai
+from eofm.data import (
+    bigearthnet_copernicus,
+    bigearthnet_lists,
+    dfc2020,
+    eurosat,
+    sat6,
+    scenes,
+    sen1floods11,
+    so2sat,
+    treesatai,
+)
 from eofm.data.bigearthnet_chips import SPECS as BIGEARTHNET
 from eofm.data.bigearthnet_classes import CLASSES_19, CLASSES_43
 from eofm.errors import ConfigError
@@ -72,10 +82,20 @@ class Task:
 
 _ONE_CLASS: Final = (Metric.OA, Metric.AA)
 _SEVERAL: Final = (Metric.AP_MICRO, Metric.AP_MACRO)
+_DENSE: Final = (Metric.MIOU, Metric.PIXEL_OA)
 
 # ------------------------------------------------------------------------------- EuroSAT
 
 _RANDOM_LISTS: Final = SplitList("lists", {"train": 16_200, "val": 5_400, "test": 5_400})
+_SPATIAL_LISTS: Final = SplitList(
+    "spatial-lists",
+    _RANDOM_LISTS.counts,
+    {
+        "train": "20a07eb31f50ed1ffd4e3e9c7c3ad12c3232d360e71a0afbd9366cfef4b3e6bf",
+        "val": "4d1cf74631ccad2e063e48878dfb18be9181af7640f954787870b8a425d9f205",
+        "test": "03cce753459274b50817326de5304bd3d2eb6d5bbb65107e9887a212df9a0e9b",
+    },
+)
 _EUROSAT_DATA: Final = "(Helber et al. 2019, arXiv 1709.00029)"
 
 EUROSAT: Final = Task(
@@ -86,7 +106,7 @@ EUROSAT: Final = Task(
     classes=eurosat.CLASSES,
     size=eurosat.TILES,
     metrics=_ONE_CLASS,
-    splits=(_RANDOM_LISTS, SplitList("spatial-lists", _RANDOM_LISTS.counts)),
+    splits=(_RANDOM_LISTS, _SPATIAL_LISTS),
 )
 _EUROSAT_OTHERS: Final = (
     Task(
@@ -97,7 +117,7 @@ _EUROSAT_OTHERS: Final = (
         classes=eurosat.CLASSES,
         size=eurosat.TILES,
         metrics=_ONE_CLASS,
-        splits=(_RANDOM_LISTS,),
+        splits=(_RANDOM_LISTS, _SPATIAL_LISTS),
         notes=("The pictures were stretched for viewing: their values are no reflectance.",),
     ),
     Task(
@@ -108,7 +128,7 @@ _EUROSAT_OTHERS: Final = (
         classes=eurosat.CLASSES,
         size=eurosat.TILES,
         metrics=_ONE_CLASS,
-        splits=(_RANDOM_LISTS,),
+        splits=(_RANDOM_LISTS, _SPATIAL_LISTS),
     ),
 )
 
@@ -201,7 +221,7 @@ def bigearthnet_name(version: str, sensor: str, classes: int) -> str:
     """Return the name of a BigEarthNet task: `bigearthnet-v2-s2`, `bigearthnet-v1-s1-43`.
 
     Args:
-        version: `v1` or `v2`.
+        version: `v1`, `v2` or `copernicus-bench`.
         sensor: `s2`, `s1` or `both`.
         classes: 19 or 43.
     """
@@ -223,6 +243,26 @@ def _bigearthnet(version: str, sensor: str, classes: int) -> Task:
         splits=lists,
         waivers=(_L2A, _NO_B10) if Sensor.S2_L2A in sensors else (),
         notes=_RARE if version == "v2" else (),
+    )
+
+
+def _copernicus_bigearthnet(sensor: str) -> Task:
+    sensors = _SENSORS[sensor]
+    return Task(
+        name=bigearthnet_name("copernicus-bench", sensor, 19),
+        version="1",
+        dataset=f"{_BIGEARTHNET_DATA['v2']}, the 5 % of Copernicus-Bench (arXiv 2503.11849)",
+        specs=tuple(bigearthnet_copernicus.SPECS[s] for s in sensors),
+        classes=CLASSES_19,
+        size=sum(bigearthnet_copernicus.COUNTS.values()),
+        metrics=_SEVERAL,
+        multi_label=True,
+        splits=(SplitList("copernicus-bench", bigearthnet_copernicus.COUNTS),),
+        waivers=(_L2A, _NO_B10) if Sensor.S2_L2A in sensors else (),
+        notes=(
+            "Published scores of Copernicus-Bench are means over batches of 64 of micro AP; these "
+            "are of the whole test split.",
+        ),
     )
 
 
@@ -264,7 +304,9 @@ def _treesatai(metres: int, percent: int) -> Task:
         size=sum(treesatai.COUNTS.values()),
         metrics=_SEVERAL,
         multi_label=True,
-        splits=(SplitList("official, val held out", treesatai.COUNTS),),
+        splits=(
+            SplitList("official, val held out", {"train": 40_803, "val": 4_534, "test": 5_044}),
+        ),
         waivers=(
             AcceptSensor(Sensor.S2_L2A, "TreeSatAI is Level-2A"),
             FillBand("B10", 0.0, "Level-2A has no B10; 0 after scaling"),
@@ -286,6 +328,66 @@ def _scenes(data: scenes.SceneSet, dataset: str, counts: Mapping[str, int]) -> T
     )
 
 
+_SAT6: Final = Task(
+    name="sat6",
+    version="1",
+    dataset="SAT-6 airborne (Basu et al. 2015, arXiv 1509.03602)",
+    specs=(sat6.SPEC,),
+    classes=sat6.CLASSES,
+    size=sum(sat6.COUNTS.values()),
+    metrics=_ONE_CLASS,
+    splits=(
+        SplitList("official, val held out", {"train": 291_600, "val": 32_400, "test": 81_000}),
+    ),
+    waivers=(
+        AcceptSensor(
+            Sensor.NAIP,
+            "SAT-6 is aerial; networks for pictures take its red, green and blue, by name",
+        ),
+    ),
+    notes=("Nearly solved: published scores reach 99.9, so differences say little.",),
+)
+
+# ---------------------------------------------------------------------------------- dense
+
+_DENSE_SENSORS: Final[Mapping[str, tuple[Sensor, ...]]] = {
+    "s2": (Sensor.S2_L1C,),
+    "s1": (Sensor.S1_GRD,),
+    "both": (Sensor.S2_L1C, Sensor.S1_GRD),
+}
+
+
+def _dfc2020(sensor: str) -> Task:
+    return Task(
+        name=f"dfc2020-{sensor}",
+        version="1",
+        dataset="DFC2020, IEEE GRSS Data Fusion Contest 2020 (doi 10.21227/rha7-m332)",
+        specs=tuple(dfc2020.SPECS[s] for s in _DENSE_SENSORS[sensor]),
+        classes=dfc2020.CLASSES,
+        size=sum(dfc2020.COUNTS_LISTS.values()),
+        metrics=_DENSE,
+        splits=(
+            SplitList("copernicus-bench", dfc2020.COUNTS_LISTS),
+            SplitList("contest, val held out", {"train": 4_615, "val": 513, "test": 986}),
+        ),
+        notes=("Savanna and snow do not occur in these masks: eight classes of ten are scored.",),
+    )
+
+
+def _sen1floods11(sensor: str) -> Task:
+    return Task(
+        name=f"sen1floods11-{sensor}",
+        version="1",
+        dataset="Sen1Floods11 v1.1, hand-labelled (Bonafilia et al. 2020), windows of 256 pixels",
+        specs=tuple(sen1floods11.SPECS[s] for s in _DENSE_SENSORS[sensor]),
+        classes=sen1floods11.CLASSES,
+        size=sum(sen1floods11.COUNTS.values()),
+        metrics=_DENSE,
+        splits=(SplitList("official", sen1floods11.COUNTS),),
+        notes=("The four windows of a chip count as one image.",),
+    )
+
+
 _ALL: Final = (
     EUROSAT,
     *_EUROSAT_OTHERS,
@@ -304,6 +406,10 @@ _ALL: Final = (
         "NWPU-RESISC45 (Cheng et al. 2017)",
         {"train": 18_900, "val": 6_300, "test": 6_300},
     ),
+    _SAT6,
+    *(_copernicus_bigearthnet(sensor) for sensor in ("s2", "s1", "both")),
+    *(_dfc2020(sensor) for sensor in _DENSE_SENSORS),
+    *(_sen1floods11(sensor) for sensor in _DENSE_SENSORS),
 )
 TASKS: Final[Mapping[str, Task]] = {task.name: task for task in _ALL}
 
@@ -326,6 +432,25 @@ def folder_task(name: str, spec: ImageSpec, classes: tuple[str, ...], *, several
         size=0,
         metrics=_SEVERAL if several else _ONE_CLASS,
         multi_label=several,
+    )
+
+
+def mask_task(name: str, spec: ImageSpec, classes: tuple[str, ...]) -> Task:
+    """Return the dense task that a user's own folder of images and masks makes.
+
+    Args:
+        name: Of the folder.
+        spec: What its images are.
+        classes: Class names in the order of the indices.
+    """
+    return Task(
+        name=f"masks-{name}",
+        version="1",
+        dataset=f"images with masks of the folder {name}",
+        specs=(spec,),
+        classes=classes,
+        size=0,
+        metrics=_DENSE,
     )
 
 

@@ -12,6 +12,7 @@ from eofm.bench.config import (
     BenchEurosatConfig,
     BenchFolderConfig,
     BenchResisc45Config,
+    BenchSat6Config,
     BenchSo2SatConfig,
     BenchTreeSatAIConfig,
     BenchUCMercedConfig,
@@ -21,8 +22,10 @@ from eofm.bench.task import Task, bigearthnet_name, find_task, folder_task
 from eofm.data import scenes
 from eofm.data.bigearthnet import Version
 from eofm.data.bigearthnet_chips import Choice, open_bigearthnet_chips
+from eofm.data.bigearthnet_copernicus import open_copernicus_bigearthnet
 from eofm.data.chips import Chips
 from eofm.data.labelled_folder import open_labelled_folder
+from eofm.data.sat6 import open_sat6
 from eofm.data.so2sat import So2SatVersion, open_so2sat
 from eofm.data.treesatai import open_treesatai
 from eofm.errors import ConfigError
@@ -66,6 +69,9 @@ def load(config: BenchConfig) -> Loaded:
             return _scenes(scenes.UCMERCED, config.verb, config.root, config.split)
         case BenchResisc45Config():
             return _scenes(scenes.RESISC45, config.verb, config.root, config.split)
+        case BenchSat6Config():
+            chips, published = open_sat6(config.root)
+            return Loaded(find_task("sat6"), chips, published)
     raise ConfigError("these settings name no data set", found=type(config).__name__)
 
 
@@ -96,6 +102,9 @@ _SENSORS: Final[Mapping[str, tuple[Sensor, ...]]] = {
 
 def _bigearthnet(config: BenchBigEarthNetConfig) -> Loaded:
     task = find_task(bigearthnet_name(config.version, config.sensor, config.classes))
+    if config.version == "copernicus-bench":
+        found, count = open_copernicus_bigearthnet(config.root, _SENSORS[config.sensor])
+        return Loaded(task, found, count)
     choice = Choice(
         Version(config.version),
         _SENSORS[config.sensor],

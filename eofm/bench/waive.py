@@ -14,7 +14,7 @@ from eofm.spec import ImageSpec
 FORCEABLE: Final = (MismatchKind.SENSOR, MismatchKind.BANDS)
 FORCED_WHY: Final = "forced on the command line"
 FORCED_FLAG: Final = "forced"
-# Inputs changed on purpose, to see what it costs: `eofm bench ablate`.
+# Inputs changed on purpose, to see what it costs: `eofm bench ablate`, and `--size`.
 ABLATION_WHY: Final = "changed to see what it costs"
 NONSTANDARD: Final = "nonstandard"
 
@@ -50,6 +50,20 @@ def waivers_for(
             fills = [FillBand(band, 0.0, FORCED_WHY)]
         needed += fills[:1]
     return tuple(needed)
+
+
+def nonstandard_flags(waivers: Sequence[str]) -> tuple[str, ...]:
+    """Return the mark of a row of which the input, as printed in a record, was changed on purpose.
+
+    Args:
+        waivers: As in `Identity.waivers`: a waiver written out, or words, a colon and the reason.
+    """
+    changed = []
+    for text in waivers:
+        head, reason, _ = text.partition(", why=")
+        if ABLATION_WHY in text:
+            changed.append(f"{head})" if reason else text.partition(":")[0])
+    return (f"{NONSTANDARD}: {', '.join(changed)}",) if changed else ()
 
 
 def forced_flags(waivers: Sequence[str]) -> tuple[str, ...]:

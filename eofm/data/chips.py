@@ -9,18 +9,21 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from eofm.data.grid import Window
 from eofm.data.raster import RasterSource
 from eofm.data.splits import SPLITS
 from eofm.errors import DataError, LabelError, RasterError
 from eofm.imagery import Imagery, collate
-from eofm.spec import ImageSpec
+from eofm.spec import ImageSpec, Unit
 
 # What a browser or a downloader leaves beside a file until it is whole.
 _UNFINISHED: Final = (".part", ".partial", ".crdownload", ".aria2", ".download", ".tmp")
@@ -53,8 +56,11 @@ class FilePixels:
     spec: ImageSpec
     dtypes: frozenset[str] = frozenset()
 
-    def read(self) -> Imagery:
-        """Return the image.
+    def read(self, window: Window | None = None) -> Imagery:
+        """Return the image, or a part of it.
+
+        Args:
+            window: The part; None is all of it.
 
         Raises:
             RasterError: If a file is damaged, or the image is not of the stated kind.
@@ -70,7 +76,7 @@ class FilePixels:
                     where=self.source.files[0],
                     remedy="use the published files; converted or resized copies are other data",
                 )
-            return raster.read()
+            return raster.read(window)
 
     def digest(self) -> str:
         """Return the sha256 of the files, one after the other.
@@ -85,6 +91,66 @@ class FilePixels:
             except OSError as error:
                 raise RasterError("an image cannot be read", found=error, where=file) from error
         return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class KeptPixels:
+    """An image that is decoded once and kept in memory: whole numbers as such, without its mask
+    where all of it is valid.
+
+    Args:
+        inner: Where its pixels are.
+        kept: What has been read; empty before.
+    """
+
+    inner: Pixels
+    kept: list[tuple[NDArray[np.generic], ImageSpec, Tensor | None]] = field(default_factory=list)
+
+    def read(self) -> Imagery:
+        """Return the image whole, (1, C, H, W).
+
+        Raises:
+            RasterError: If a file is damaged.
+        """
+        if not self.kept:
+            imagery = self.inner.read()
+            values = imagery.pixels.numpy()
+            small = values.astype(_COMPACT.get(imagery.spec.unit, np.float32))
+            compact = small if np.array_equal(small, values) else values
+            whole = None if bool(imagery.valid.all()) else imagery.valid
+            self.kept.append((compact, imagery.spec, whole))
+            return imagery
+        values, spec, valid = self.kept[0]
+        if valid is None:
+            valid = torch.ones(1, *values.shape[2:], dtype=torch.bool)
+        return Imagery(torch.from_numpy(values.astype(np.float32)), spec, valid)
+
+    def digest(self) -> str:
+        """Return the sha256 of what is stored."""
+        return self.inner.digest()
+
+
+_COMPACT: Final = {Unit.DN: np.uint16, Unit.DN_OFFSET1000: np.uint16, Unit.UINT8: np.uint8}
+_KEPT_BYTES: Final = 4 * 2**30
+
+
+def keeping_pixels(chips: Chips, most: int = _KEPT_BYTES) -> Chips:
+    """Return the same images, each decoded once and then kept, if there is room for all of them.
+
+    Args:
+        chips: The images.
+        most: Bytes; the first image tells how large they are.
+    """
+    first = [pixels.read() for pixels in chips.all[0].pixels]
+    width = {Unit.UINT8: 1, Unit.DN: 2, Unit.DN_OFFSET1000: 2}
+    each = sum(image.pixels.numel() * width.get(image.spec.unit, 4) for image in first)
+    if each * len(chips.all) > most:
+        return chips
+    splits = {
+        name: tuple(replace(c, pixels=tuple(KeptPixels(p) for p in c.pixels)) for c in part)
+        for name, part in chips.splits.items()
+    }
+    return replace(chips, splits=splits)
 
 
 def _kind(
@@ -135,7 +201,7 @@ class Chips:
     def __post_init__(self) -> None:
         ordered = {n: tuple(sorted(self.splits[n], key=lambda c: c.id)) for n in SPLITS}
         object.__setattr__(self, "splits", ordered)
-        _check_unique(ordered, self.root)
+        check_unique(ordered, self.root)
         _check_labels(self.all, self.classes, self.root)
         empty = [name for name in ("train", "test") if not ordered[name]]
         if empty:
@@ -197,7 +263,21 @@ def read_batches(chips: Sequence[Chip], size: int, sensor: int = 0) -> Iterator[
 # ----------------------------------------------------------------------------- checking
 
 
-def _check_unique(splits: Mapping[str, Sequence[Chip]], root: Path) -> None:
+class Named(Protocol):
+    """Anything with a name."""
+
+    @property
+    def id(self) -> str:
+        """The name."""
+        ...
+
+
+def check_unique(splits: Mapping[str, Sequence[Named]], root: Path) -> None:
+    """Refuse a name that occurs twice, in one split or in two.
+
+    Raises:
+        DataError: If one does.
+    """
     seen: dict[str, str] = {}
     for name, chips in splits.items():
         for chip in chips:

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeVar
 from eofm.errors import ConfigError
 from eofm.spec import UNITS, Sensor, Unit
 
-SensorName = Literal["s1-grd", "s1-rtc", "s2-l1c", "s2-l2a", "rgb"]
+SensorName = Literal["s1-grd", "s1-rtc", "s2-l1c", "s2-l2a", "rgb", "naip"]
 UnitName = Literal["dn", "dn-offset1000", "reflectance", "uint8", "db", "power"]
 Ssl4eoSensor = Literal["s1-grd", "s2-l1c", "s2-l2a"]
 SSL4EO_SENSORS: Final[Mapping[str, Ssl4eoSensor]] = {

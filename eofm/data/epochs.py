@@ -261,3 +261,23 @@ def season_pairs(locations: Sequence[str], epoch: int, seed: int, *, fixed: bool
     first = np.flatnonzero(np.diff(place[order], prepend=-1))
     counts = np.diff(np.append(first, len(order)))
     return np.stack([order[first], order[first + (counts > 1)]], axis=1).astype(np.int64)
+
+
+def independent_seasons(locations: Sequence[str], epoch: int, seed: int) -> Index:
+    """Return two seasons of every place, each drawn on its own: they may be the same.
+
+    Args:
+        locations: The place of each row.
+        epoch: Number of the epoch.
+        seed: Of the draw.
+
+    Returns:
+        (places, 2) rows, places in the order of their names.
+    """
+    _, place = np.unique(np.asarray(locations, np.str_), return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    counts = np.bincount(place)
+    first = np.cumsum(counts) - counts
+    draw = np.random.default_rng([seed, epoch, 5]).random((len(counts), 2))
+    rows: Index = order[first[:, None] + np.floor(draw * counts[:, None]).astype(np.int64)]
+    return rows

@@ -14,32 +14,25 @@ consumer that holds several at a time (as when it copies to a device without wai
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from eofm.data.open_files import allow_open_files
+from eofm.data.feed_files import Place, StoreFiles
 from eofm.data.pack import Store
 from eofm.data.pack_bands import Selection, select_bands
-from eofm.data.pack_layout import HEADER_BYTES, VALID, npy_header
-from eofm.durable import BINARY
+from eofm.data.pack_layout import VALID
 from eofm.errors import ConfigError, StoreError
 from eofm.imagery import Labels, NativeImagery
 
 Batch = tuple[NativeImagery, Labels]
-Place = tuple[int, int, int]  # store, shard, row
-
-_PIECES: Final = 4  # files of a shard, at most
 
 
 class Feeder:
@@ -60,9 +53,10 @@ class Feeder:
         hold: How many batches, the newest among them, the consumer uses at a time.
         bands: Names of the bands to read; None means all.
         pin: Page-locked memory, for copies to a GPU that do not wait.
+        labels: Of all rows of all stores (`eofm.data.label_table`), in place of the stores' own.
 
     Raises:
-        ConfigError: If a number is not positive.
+        ConfigError: If a number is not positive, or there is not a label for every row.
         StoreError: If stores are of different kinds.
         SpecError: If a band is not in the stores.
     """
@@ -77,6 +71,7 @@ class Feeder:
         hold: int = 1,
         bands: Sequence[str] | None = None,
         pin: bool = False,
+        labels: Labels | None = None,
     ) -> None:
         self._stores = (stores,) if isinstance(stores, Store) else tuple(stores)
         if min(batch, ahead, threads, hold, len(self._stores)) < 1:
@@ -91,12 +86,19 @@ class Feeder:
         self.spec = self._selection.spec
         self._batch, self._ahead, self._hold, self._threads = batch, ahead, hold, threads
         self._ends = np.cumsum([len(store) for store in self._stores])
-        self._files = _Files(self._stores)
+        self._files = StoreFiles(self._stores)
         weakref.finalize(self, self._files.close)
         self._slots = [
             _Slot(self._stores[0], self._selection, batch, pin=pin) for _ in range(ahead + hold)
         ]
         self._busy = False
+        self._labels = labels
+        if labels is not None and len(labels) != len(self):
+            raise ConfigError(
+                "the labels are not those of the rows",
+                found=f"{len(labels)} labels",
+                expected=f"{len(self)}, one for each row of the stores",
+            )
 
     def __len__(self) -> int:
         """Return the number of rows of all stores."""
@@ -181,17 +183,23 @@ class Feeder:
             raise IndexError(f"there is no row {rows.min()} or {rows.max()} among {len(self)}")
         which = np.searchsorted(self._ends, rows, side="right")
         within = rows - np.append(0, self._ends)[which]
-        hot = np.zeros((len(rows), len(self._stores[0].classes)), np.float32)
-        known = np.zeros(len(rows), bool)
+        for number, store in enumerate(self._stores):
+            here = np.flatnonzero(which == number)
+            slot.fill(here.tolist(), self._files, number, store.places(within[here]))
+        if self._labels is not None:
+            return slot.imagery(len(rows)), self._labels[torch.from_numpy(rows)]
+        return slot.imagery(len(rows)), self._own_labels(which, within)
+
+    def _own_labels(self, which: NDArray[np.int64], within: NDArray[np.int64]) -> Labels:
+        """Return what the stores say of some rows: zeros and unknown where one has no labels."""
+        hot = np.zeros((len(which), len(self._stores[0].classes)), np.float32)
+        known = np.zeros(len(which), bool)
         for number, store in enumerate(self._stores):
             here = np.flatnonzero(which == number)
             if store.classes:
                 labels = store.labels(within[here])
                 hot[here], known[here] = labels.multi_hot.numpy(), labels.known.numpy()
-            for i, (shard, row) in zip(here.tolist(), store.places(within[here]), strict=True):
-                slot.fill(i, self._files, (number, shard, row))
-        images = slot.imagery(len(rows))
-        return images, Labels(torch.from_numpy(hot), torch.from_numpy(known))
+        return Labels(torch.from_numpy(hot), torch.from_numpy(known))
 
     def close(self) -> None:
         """Close the files."""
@@ -272,111 +280,33 @@ class _Slot:
         mask = torch.empty((batch, *store.card.size), dtype=torch.bool, pin_memory=pin)
         self._valid = mask.zero_()
         self._bits = self._valid.numpy().view(np.uint8).reshape(batch, -1)
-        self._whole = np.packbits(np.ones(self._bits.shape[1], np.uint8)).tobytes()
+        self._ones = np.packbits(np.ones(self._bits.shape[1], np.uint8)).tobytes()
+        self._whole = [False] * batch  # which images of the mask hold nothing but ones
 
-    def fill(self, i: int, files: _Files, place: Place) -> None:
-        """Read one image into the i-th place."""
-        store, shard, row = place
+    def fill(
+        self, order: Sequence[int], files: StoreFiles, store: int, places: Sequence[Place]
+    ) -> None:
+        """Read some images of a store.
+
+        Args:
+            order: Which images of the batch they become.
+            files: Where to read them from.
+            store: Number of the store.
+            places: Where they are in it.
+        """
         for name, offset, views in self._targets:
-            files.read((store, shard, name), row, offset, views[i])
-        packed = self._packed[i]
-        if packed.tobytes() == self._whole:  # most images are valid all over
-            self._bits[i] = 1
-        else:
-            self._bits[i] = np.unpackbits(packed, count=self._bits.shape[1])
+            files.read((store, name), places, offset, [views[i] for i in order])
+        for i in order:
+            packed = self._packed[i]
+            whole = packed.tobytes() == self._ones
+            if not whole:
+                self._bits[i] = np.unpackbits(packed, count=self._bits.shape[1])
+            elif not self._whole[i]:  # most images are valid all over, and so was the one before
+                self._bits[i] = 1
+            self._whole[i] = whole
 
     def imagery(self, count: int) -> NativeImagery:
         """Return the first images, without a copy."""
         planes = {gsd: plane[:count] for gsd, plane in self._planes.items()}
         chosen = self._selection
         return NativeImagery(planes, dict(chosen.groups), chosen.spec, self._valid[:count])
-
-
-class _Files:
-    """The open files of some stores, shared by threads."""
-
-    def __init__(self, stores: Sequence[Store]) -> None:
-        self._stores = stores
-        self._handles: dict[tuple[int, int, str], int] = {}
-        self._lock = threading.Lock()
-        self._row_bytes = {
-            name: int(np.prod(shape)) * dtype.itemsize
-            for name, (shape, dtype) in stores[0].card.pieces().items()
-        }
-        allow_open_files(_PIECES * sum(store.shards for store in stores))
-
-    def read(self, key: tuple[int, int, str], row: int, offset: int, into: memoryview) -> None:
-        """Fill `into` from a row of a file, beginning so many bytes into the row."""
-        handle = self._handles.get(key)
-        if handle is None:
-            handle = self._open(key)
-        position = HEADER_BYTES + row * self._row_bytes[key[2]] + offset
-        while into:
-            count = _read_into(handle, into, position)
-            if not count:
-                raise _short(self._stores[key[0]], key)
-            into, position = into[count:], position + count
-
-    def _open(self, key: tuple[int, int, str]) -> int:
-        number, shard, name = key
-        with self._lock:
-            if key in self._handles:  # another thread was faster
-                return self._handles[key]
-            store = self._stores[number]
-            file = store.piece(shard, name)
-            try:
-                handle = os.open(file, os.O_RDONLY | BINARY)
-            except OSError as error:
-                raise StoreError(
-                    "a piece of the store cannot be opened", found=error.strerror, where=file
-                ) from error
-            shape, dtype = store.card.pieces()[name]
-            rows = (os.fstat(handle).st_size - HEADER_BYTES) // self._row_bytes[name]
-            header: bytearray = bytearray(HEADER_BYTES)
-            _read_into(handle, memoryview(header), 0)
-            if bytes(header) != npy_header((rows, *shape), dtype):
-                os.close(handle)
-                raise _short(store, key)
-            self._handles[key] = handle
-            return handle
-
-    def close(self) -> None:
-        """Close all."""
-        with self._lock:
-            while self._handles:
-                os.close(self._handles.popitem()[1])
-
-
-def _short(store: Store, key: tuple[int, int, str]) -> StoreError:
-    return StoreError(
-        "a piece of the store has changed since the store was opened",
-        found="it is too short, or of another shape",
-        where=store.piece(key[1], key[2]),
-        remedy="copy the store again, or delete it and pack it anew",
-    )
-
-
-if sys.platform == "linux":
-
-    def _read_into(handle: int, into: memoryview, position: int) -> int:
-        """Read into memory without a copy; return how many bytes came."""
-        return os.preadv(handle, [into], position)
-
-elif sys.platform == "win32":
-    _seeking: Final = threading.Lock()
-
-    def _read_into(handle: int, into: memoryview, position: int) -> int:
-        """Read into memory; return how many bytes came."""
-        with _seeking:
-            os.lseek(handle, position, os.SEEK_SET)
-            data = os.read(handle, len(into))
-        into[: len(data)] = data
-        return len(data)
-
-else:
-
-    def _read_into(handle: int, into: memoryview, position: int) -> int:
-        """Read into memory; return how many bytes came."""
-        data = os.pread(handle, len(into), position)
-        into[: len(data)] = data
-        return len(data)

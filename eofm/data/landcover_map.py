@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -291,6 +292,7 @@ def decode(
     return np.where(inside, values, scheme.nodata[0]).astype(np.int32)
 
 
+@lru_cache(maxsize=64)  # maps are chosen by it, and then read
 def box_in(image: Grid, crs: CRS | None) -> Bounds | None:
     """Return the bounding box of an image in the CRS of a map; None if it is nowhere in it."""
     if crs is None:

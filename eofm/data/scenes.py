@@ -186,6 +186,7 @@ def open_scenes(scenes: SceneSet, root: Path | str, rule: Rule | None = None) ->
         rule = Rule.LISTS
     if scenes is EUROSAT_MS and rule not in {Rule.LISTS, Rule.SPATIAL_LISTS}:
         return _own_division(root, rule)
+    found = _find(scenes, root)
     if rule is None:
         raise ConfigError(
             "these images are not divided into train and test",
@@ -195,7 +196,6 @@ def open_scenes(scenes: SceneSet, root: Path | str, rule: Rule | None = None) ->
             remedy="put the lists there, or say --split stratified (by hash; not comparable with "
             "published scores)",
         )
-    found = _find(scenes, root)
     if rule is Rule.STRATIFIED:
         groups = {
             n: [c.id for c in found if scenes.classes[_index(c)] == n] for n in scenes.classes

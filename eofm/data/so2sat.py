@@ -159,7 +159,9 @@ def _chips(file: Path, root: Path, sensors: Sequence[Sensor]) -> list[Chip]:
     if not file.is_file():
         raise DataError(
             "a file of So2Sat is not there",
-            found=", ".join(sorted(p.name for p in root.iterdir())[:8]) if root.is_dir() else None,
+            found=", ".join(sorted(p.name for p in root.iterdir())[:8]) or "an empty folder"
+            if root.is_dir()
+            else "no such folder",
             expected=file.relative_to(root),
             where=root,
             remedy=unpacking_remedy(root) or "name the folder of the .h5 files with --root",

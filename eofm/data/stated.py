@@ -70,7 +70,7 @@ class Doubt:
 
 def stored_unit(sensor: Sensor, unit: Unit) -> Unit:
     """Return the unit in which a store keeps images of a sensor stated to be in `unit`."""
-    return unit if sensor is Sensor.RGB else _STORED[unit]
+    return unit if sensor in {Sensor.RGB, Sensor.NAIP} else _STORED[unit]
 
 
 def find_doubt(raster: OpenRaster) -> Doubt | None:

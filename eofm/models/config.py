@@ -15,7 +15,7 @@ class ListConfig:
         json: Print JSON instead of a table.
     """
 
-    sensor: Literal["s1-grd", "s1-rtc", "s2-l1c", "s2-l2a", "rgb"] | None = None
+    sensor: Literal["s1-grd", "s1-rtc", "s2-l1c", "s2-l2a", "rgb", "naip"] | None = None
     json: bool = field(default=False, metadata={"flag": True})
 
 

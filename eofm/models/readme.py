@@ -25,6 +25,7 @@ _MISSION: Final = {
     Sensor.S2_L1C: "sentinel-2",
     Sensor.S2_L2A: "sentinel-2",
     Sensor.RGB: "rgb",
+    Sensor.NAIP: "naip",
 }
 _SNIPPETS: Final = {
     ProgramFormat.PT2: """\

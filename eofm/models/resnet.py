@@ -70,6 +70,11 @@ class ResNet(Trunk):
         return -(-self.size[0] // STRIDE), -(-self.size[1] // STRIDE)
 
     @property
+    def block(self) -> int:
+        """Pixels of a side of a cell of the last map, also where the image ends within one."""
+        return STRIDE
+
+    @property
     def drops_tokens(self) -> bool:
         """A convolution needs its neighbours: `keep` is refused."""
         return False

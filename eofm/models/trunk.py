@@ -63,6 +63,11 @@ class Trunk(nn.Module, ABC):
         return self.grid[0] * self.grid[1]
 
     @property
+    def block(self) -> int:
+        """Side in pixels of the part of an image that one patch or cell stands for."""
+        return -(-self.size[0] // self.grid[0])
+
+    @property
     def drops_tokens(self) -> bool:
         """Whether `keep` is understood: a network without tokens cannot leave some out."""
         return True

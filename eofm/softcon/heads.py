@@ -1,4 +1,4 @@
-"""Projector and predictor (MoCo-v3, arXiv 2104.02057)."""
+"""Projector and predictor: those of MoCo-v3 (arXiv 2104.02057) and of MoCo-v2 (2003.04297)."""
 
 from __future__ import annotations
 
@@ -16,36 +16,90 @@ class HeadNorm(StrEnum):
     NONE = "none"
 
 
+class HeadForm(StrEnum):
+    """Whose heads; D is the trunk's width, h the hidden and d the embedding's.
+
+    MOCO3: for transformers. Projector D-h-h-d, predictor d-h-d, both with a last norm.
+    MOCO3_RESNET: for ResNets. Projector D-h-d with a last norm, predictor d-h-d without.
+    MOCO2: projector D-h-d with biases, neither norms nor a predictor.
+    """
+
+    MOCO3 = "moco3"
+    MOCO3_RESNET = "moco3-resnet"
+    MOCO2 = "moco2"
+
+
 def projection_head(
-    dim: int, hidden: int, out: int, norm: HeadNorm, generator: torch.Generator
+    dim: int,
+    hidden: int,
+    out: int,
+    norm: HeadNorm,
+    generator: torch.Generator,
+    form: HeadForm = HeadForm.MOCO3,
 ) -> nn.Sequential:
-    """Three linear layers, dim - hidden - hidden - out (MoCo-v3, arXiv 2104.02057)."""
-    return _head((dim, hidden, hidden, out), norm, generator)
+    """Return the layers from the trunk's vector to the embedding.
+
+    Args:
+        dim: Width of the trunk's vector, D.
+        hidden: Width between the layers, h.
+        out: Width of the embedding, d.
+        norm: Between the layers and after the last; MoCo-v2 has none whatever is said here.
+        generator: Source of the weights, on the CPU.
+        form: Whose head.
+    """
+    match form:
+        case HeadForm.MOCO3:
+            return _head((dim, hidden, hidden, out), norm, generator)
+        case HeadForm.MOCO3_RESNET:
+            return _head((dim, hidden, out), norm, generator)
+        case HeadForm.MOCO2:
+            first = _linear(dim, hidden, generator, bias=True)
+            return nn.Sequential(first, nn.ReLU(), _linear(hidden, out, generator, bias=True))
 
 
 def prediction_head(
-    out: int, hidden: int, norm: HeadNorm, generator: torch.Generator
+    out: int,
+    hidden: int,
+    norm: HeadNorm,
+    generator: torch.Generator,
+    form: HeadForm = HeadForm.MOCO3,
 ) -> nn.Sequential:
-    """Two linear layers, out - hidden - out, on the student's side only."""
-    return _head((out, hidden, out), norm, generator)
+    """Return the two layers out - hidden - out on the student's side; none (identity) in MoCo-v2.
+
+    Args:
+        out: Width of the embedding, d.
+        hidden: Width between the layers, h.
+        norm: Between the layers, and after the last if the form has one there.
+        generator: Source of the weights, on the CPU.
+        form: Whose head.
+    """
+    if form is HeadForm.MOCO2:
+        return nn.Sequential()
+    return _head((out, hidden, out), norm, generator, last_norm=form is HeadForm.MOCO3)
 
 
-def _head(widths: tuple[int, ...], norm: HeadNorm, generator: torch.Generator) -> nn.Sequential:
+def _head(
+    widths: tuple[int, ...], norm: HeadNorm, generator: torch.Generator, *, last_norm: bool = True
+) -> nn.Sequential:
     """No biases; norm and ReLU between layers, and a last norm without scale and shift."""
     layers: list[nn.Module] = []
     for i in range(len(widths) - 1):
         last = i == len(widths) - 2
         layers.append(_linear(widths[i], widths[i + 1], generator))
-        layers.append(_norm(norm, widths[i + 1], affine=not last))
+        if last_norm or not last:
+            layers.append(_norm(norm, widths[i + 1], affine=not last))
         if not last:
             layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
 
 
-def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+def _linear(
+    inputs: int, outputs: int, generator: torch.Generator, *, bias: bool = False
+) -> nn.Linear:
     """Torch's default, U(±1/sqrt(inputs)), drawn from `generator` and not from the global state."""
-    layer = nn.Linear(inputs, outputs, bias=False, device="meta").to_empty(device="cpu")
-    nn.init.uniform_(layer.weight, -(inputs**-0.5), inputs**-0.5, generator=generator)
+    layer = nn.Linear(inputs, outputs, bias=bias, device="meta").to_empty(device="cpu")
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5, generator=generator)
     return layer
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Final, Protocol, final
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, final
 
 import torch
 from torch import Tensor, nn
@@ -12,91 +13,27 @@ from torch.nn import functional
 
 from eofm.errors import ConfigError, TrainingError
 from eofm.imagery import Labels
-from eofm.softcon.heads import HeadNorm, prediction_head, projection_head
-from eofm.softcon.losses import SoftForm, hard_loss, soft_floor, soft_loss
+from eofm.softcon.branch import Branch, Trunk
+from eofm.softcon.columns import Columns, KeyQueue, Targets
+from eofm.softcon.facts import LabelFacts
+from eofm.softcon.heads import prediction_head
+from eofm.softcon.losses import (
+    SoftForm,
+    hard_loss,
+    labelled_pairs,
+    nearest_columns,
+    own_probability,
+    soft_floor,
+    soft_loss,
+)
 from eofm.softcon.masking import keep_tokens
-from eofm.softcon.similarity import LabelSimilarity, cosine_matrix, label_similarity
+from eofm.softcon.ranks import first_column, gathered
+from eofm.softcon.settings import Diagonal, Exclude, SoftBias, SoftConSettings
+from eofm.softcon.similarity import cosine_matrix, label_similarity, label_vectors, labelled
 from eofm.softcon.teacher import make_teacher
 
-
-@dataclass(frozen=True)
-class SoftConSettings:
-    """Everything that changes the objective.
-
-    Args:
-        tau: Temperature of the hard term.
-        soft_tau: Temperature of the soft term (bce, ce).
-        soft_weight: λ; 0 leaves MoCo-v3.
-        soft_form: Form of the soft term.
-        similarity: Label similarity.
-        mask_ratio: Share of the student's patches that are dropped.
-        symmetric: Add the direction from the second view to the first.
-        hidden: Hidden width of both heads.
-        out: Width of the contrastive embedding, d.
-        head_norm: Normalisation inside the heads.
-
-    Raises:
-        ConfigError: If a value is out of range.
-    """
-
-    tau: float = 0.2
-    soft_tau: float = 0.2
-    soft_weight: float = 1.0
-    soft_form: SoftForm = SoftForm.BCE
-    similarity: LabelSimilarity = LabelSimilarity.COSINE
-    mask_ratio: float = 0.7
-    symmetric: bool = True
-    hidden: int = 4096
-    out: int = 256
-    head_norm: HeadNorm = HeadNorm.BN
-
-    def __post_init__(self) -> None:
-        for name, holds, expected in (
-            ("tau", self.tau > 0, "> 0"),
-            ("soft_tau", self.soft_tau > 0, "> 0"),
-            ("soft_weight", self.soft_weight >= 0, ">= 0"),
-            ("mask_ratio", 0 <= self.mask_ratio < 1, "0 <= ratio < 1"),
-            ("hidden", self.hidden > 0, "> 0"),
-            ("out", self.out > 0, "> 0"),
-        ):
-            if not holds:
-                raise ConfigError(
-                    f"{name} is out of range",
-                    found=vars(self)[name],
-                    expected=expected,
-                    where=f"SoftConSettings.{name}",
-                )
-
-
-class Trunk(Protocol):
-    """What the method asks of an encoder, besides being an `nn.Module`."""
-
-    @property
-    def dim(self) -> int:
-        """Width of its output, D."""
-
-    @property
-    def tokens(self) -> int:
-        """Number of patches of an image, P."""
-
-    def __call__(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Return (B, D) for pixels (B, C, H, W), seeing the patches `keep` (B, K) only."""
-
-
-class Branch(nn.Module):
-    """Trunk and projector: the part that the student and the teacher have in common."""
-
-    def __init__(self, trunk: Trunk, settings: SoftConSettings, generator: torch.Generator) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.projector = projection_head(
-            trunk.dim, settings.hidden, settings.out, settings.head_norm, generator
-        )
-
-    def forward(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Return (B, d)."""
-        projection: Tensor = self.projector(self.trunk(pixels, keep))
-        return projection
+_LARGEST_SCALE: Final = 100.0
+_SAME: Final = 1 - 1e-6  # a cosine of equal vectors, but for rounding
 
 
 @dataclass(frozen=True)
@@ -113,6 +50,7 @@ class SoftConOutput:
             1 when they fill the sphere, 0 when they have collapsed to one point.
         labelled_pairs: Share of pairs that the soft term sees.
         keep: What the student saw of each view it was given, int64 (B, K); None where everything.
+            Empty as `SoftCon.loss` returns it, which has seen no images.
     """
 
     loss: Tensor
@@ -124,14 +62,26 @@ class SoftConOutput:
     labelled_pairs: Tensor
     keep: tuple[Tensor | None, ...]
 
-
-# A mean similarity of exactly 0 or 1 has no finite logit.
-_LARGEST_BIAS: Final = 5.0
+    def logged(self) -> dict[str, Tensor]:
+        """Return the numbers to log, by name."""
+        return {
+            "loss": self.loss.detach(),
+            "hard": self.hard,
+            "soft": self.soft,
+            "soft_excess": self.soft_excess,
+            "own_probability": self.own_probability,
+            "embedding_std": self.spread,
+            "labelled_pairs": self.labelled_pairs,
+        }
 
 
 @final
 class SoftCon(nn.Module):
     """Student, predictor and teacher, and one step of the objective.
+
+    Where several processes train together (`torch.distributed`), rows are the images of this one
+    and columns those of all; the gradients that `DistributedDataParallel` averages are then those
+    of one process with the whole batch. Every process must bring equally many images.
 
     The teacher is not updated here: call `update_teacher(self.teacher, self.student, m)` after
     each optimiser step, with m from `momentum_at`.
@@ -140,13 +90,10 @@ class SoftCon(nn.Module):
         trunk: The encoder to pretrain: an `nn.Module` that is a `Trunk`.
         settings: The objective.
         generator: Source of the heads' initial weights, on the CPU.
-        mean_similarity: Mean label similarity of the training set, at whose logit the bias of the
-            bce form starts (`mean_label_similarity`): nine frequent classes make it far from 0,
-            and without the bias all of the first steps go into that offset. The default 0.5
-            is a bias of 0.
+        facts: What it takes from the labels of the training images: `label_facts`.
 
     Raises:
-        ConfigError: If the trunk is no `nn.Module`, or the mean similarity not within 0 and 1.
+        ConfigError: If the trunk is no `nn.Module`, or class weights do not fit the classes.
     """
 
     def __init__(
@@ -154,25 +101,42 @@ class SoftCon(nn.Module):
         trunk: Trunk,
         settings: SoftConSettings,
         generator: torch.Generator,
-        mean_similarity: float = 0.5,
+        facts: LabelFacts = LabelFacts(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
-        if not isinstance(trunk, nn.Module) or not 0 <= mean_similarity <= 1:
+        if not isinstance(trunk, nn.Module):
             raise ConfigError(
-                "SoftCon needs a module to train and a mean label similarity",
-                found=f"{type(trunk).__name__}, {mean_similarity}",
-                expected="an nn.Module, and a number from 0 to 1",
+                "SoftCon needs a module to train",
+                found=type(trunk).__name__,
+                expected="an nn.Module",
             )
-        self.settings = settings
+        self.settings, self.facts = settings, facts
         self.student = Branch(trunk, settings, generator)
         self.predictor = prediction_head(
-            settings.out, settings.hidden, settings.head_norm, generator
+            settings.out, settings.hidden, settings.head_norm, generator, settings.head
         )
         self.teacher = make_teacher(self.student)
-        self.bias: nn.Parameter | None = None  # a parameter without a use would stop DDP
-        if settings.soft_form is SoftForm.BCE:
-            logit = torch.logit(torch.tensor(mean_similarity))
-            self.bias = nn.Parameter(logit.clamp(-_LARGEST_BIAS, _LARGEST_BIAS))
+        self.bias: Tensor | None
+        self._make_logits(settings)
+        self.class_weights: Tensor | None
+        weights = torch.tensor(facts.class_weights) if facts.class_weights else None
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.queue: KeyQueue | None = None
+        if settings.queue:
+            places = settings.hard_exclude is Exclude.SAME_LOCATION
+            self.queue = KeyQueue(settings.queue, settings.out, facts.classes, places=places)
+
+    def _make_logits(self, settings: SoftConSettings) -> None:
+        """Make bias and scale of the bce form; parameters without a use would stop DDP."""
+        bce = settings.soft_form is SoftForm.BCE
+        if bce and settings.soft_bias is SoftBias.LEARNED:
+            self.bias = nn.Parameter(torch.tensor(self.facts.bias))
+        else:
+            fixed = bce and settings.soft_bias is SoftBias.FIXED
+            self.register_buffer("bias", torch.tensor(self.facts.bias) if fixed else None)
+        self.log_scale: nn.Parameter | None = None
+        if settings.soft_scale_learned:
+            self.log_scale = nn.Parameter(torch.tensor(-math.log(settings.soft_tau)))
 
     def forward(
         self,
@@ -197,14 +161,75 @@ class SoftCon(nn.Module):
                 expected="2 or more; 64 or more to learn from",
                 remedy="raise the batch size, and drop the last incomplete batch",
             )
+        queries, keeps, keys = [], [], []
+        for student, teacher in self.directions:
+            embeddings, keep = self.student_embeddings(views[student], generator)
+            queries.append(embeddings)
+            keeps.append(keep)
+            keys.append(self.teacher_embeddings(views[teacher]))
+        return replace(self.loss(queries, keys, labels), keep=tuple(keeps))
+
+    @property
+    def directions(self) -> tuple[tuple[int, int], ...]:
+        """Which view the student sees and which the teacher, once or twice."""
+        return ((0, 1), (1, 0)) if self.settings.symmetric else ((0, 1),)
+
+    def student_embeddings(
+        self, view: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return what the student makes of part of a view, and which part.
+
+        Args:
+            view: (B, C, H, W), normalised.
+            generator: Source of the mask.
+
+        Returns:
+            Queries (B, d), with a gradient, and the kept patches (B, K); None where all are.
+        """
+        settings = self.settings
+        keep = keep_tokens(len(view), self.student.trunk.tokens, settings.mask_ratio, generator)
+        keep = None if keep is None else keep.to(view.device)
+        queries: Tensor = self.predictor(self.student(view, keep))
+        return queries, keep
+
+    @torch.no_grad()
+    def teacher_embeddings(self, view: Tensor) -> Tensor:
+        """Return what the teacher makes of a whole view: keys (B, d), without a gradient."""
+        keys: Tensor = self.teacher(view)
+        return keys
+
+    def loss(
+        self,
+        queries: Sequence[Tensor],
+        keys: Sequence[Tensor],
+        labels: Labels | tuple[Labels, Labels],
+    ) -> SoftConOutput:
+        """Return the loss of embeddings, wherever they come from; then the queue takes the keys.
+
+        Args:
+            queries: The student's, (B, d), one for each of `directions`.
+            keys: The teacher's, (B, d), of the same images in the same order.
+            labels: Of the images, or of each view where the two are of different seasons.
+
+        Raises:
+            TrainingError: If the labels lack what the settings ask for: shares or places.
+        """
+        if self.log_scale is not None:
+            with torch.no_grad():
+                self.log_scale.clamp_(max=math.log(_LARGEST_SCALE))
         per_view = (labels, labels) if isinstance(labels, Labels) else labels
-        directions = [(0, 1), (1, 0)] if self.settings.symmetric else [(0, 1)]
-        steps = [
-            self._direction(
-                views[student], views[teacher], per_view[student], per_view[teacher], generator
-            )
-            for student, teacher in directions
+        rows = [self._targets(each) for each in per_view]
+        columns = [
+            Columns(gathered(key), rows[teacher].of_all_ranks())
+            for key, (_, teacher) in zip(keys, self.directions, strict=True)
         ]
+        steps = [
+            self._direction(query, rows[student], fresh)
+            for query, fresh, (student, _) in zip(queries, columns, self.directions, strict=True)
+        ]
+        if self.queue is not None and self.training:
+            for fresh in columns:
+                self.queue.push(fresh)
         return SoftConOutput(
             loss=torch.stack([s.loss for s in steps]).sum(),
             hard=torch.stack([s.hard for s in steps]).sum(),
@@ -213,58 +238,77 @@ class SoftCon(nn.Module):
             own_probability=torch.stack([s.own_probability for s in steps]).mean(),
             spread=torch.stack([s.spread for s in steps]).mean(),
             labelled_pairs=torch.stack([s.labelled_pairs for s in steps]).mean(),
-            keep=tuple(keep for s in steps for keep in s.keep),
+            keep=(),
         )
 
-    def _direction(
-        self,
-        student_view: Tensor,
-        teacher_view: Tensor,
-        student_labels: Labels,
-        teacher_labels: Labels,
-        generator: torch.Generator,
-    ) -> SoftConOutput:
-        """The student looks at part of one view, the teacher at all of the other."""
+    def _targets(self, labels: Labels) -> Targets:
+        """Return what the terms need of the labels.
+
+        Raises:
+            TrainingError: If they lack shares or places.
+        """
+        asked = self.settings.hard_exclude is Exclude.SAME_LOCATION
+        if asked and labels.places is None:
+            raise TrainingError(
+                "the labels do not say which images are of one place",
+                expected="labels with places",
+                where=f"hard_exclude {Exclude.SAME_LOCATION}",
+            )
+        vectors = label_vectors(labels, self.settings.similarity, self.class_weights)
+        return Targets(vectors, labelled(labels, vectors), labels.places if asked else None)
+
+    def _direction(self, queries: Tensor, rows: Targets, fresh: Columns) -> SoftConOutput:
+        """Both terms of one student view against one teacher view."""
         settings = self.settings
-        keep = keep_tokens(
-            len(student_view), self.student.trunk.tokens, settings.mask_ratio, generator
-        )
-        keep = None if keep is None else keep.to(student_view.device)
-        queries = self.predictor(self.student(student_view, keep))
-        with torch.no_grad():
-            keys = self.teacher(teacher_view)
-        cosines = cosine_matrix(queries, keys)
-        own = torch.arange(len(queries), device=queries.device)
-        rows, columns = _labelled(student_labels), _labelled(teacher_labels)
-        similarity = label_similarity(
-            student_labels.multi_hot, teacher_labels.multi_hot, settings.similarity
+        columns = fresh if self.queue is None else self.queue.behind(fresh)
+        cosines = cosine_matrix(queries, columns.keys)
+        batch = len(queries)
+        own = first_column(batch) + torch.arange(batch, device=queries.device)
+        similarity = label_similarity(rows.vectors, columns.targets.vectors, settings.similarity)
+        if settings.soft_diagonal is Diagonal.ONE:
+            similarity = similarity.scatter(1, own[:, None], 1.0)
+        pairs = labelled_pairs(rows.known, columns.targets.known)
+        excluded = self._excluded(rows, columns, similarity, pairs)
+
+        hard = hard_loss(cosines, own, settings.tau, excluded)
+        soft, excess = self._soft(cosines, similarity, pairs)
+        normed = functional.normalize(fresh.keys.float(), dim=1)
+        return SoftConOutput(
+            loss=settings.hard_weight * hard + settings.soft_weight * self.facts.soft_unit * soft,
+            hard=hard.detach(),
+            soft=soft.detach(),
+            soft_excess=excess,
+            own_probability=own_probability(cosines, own, settings.tau, excluded),
+            spread=normed.std(dim=0).mean() * math.sqrt(normed.shape[1]),
+            labelled_pairs=pairs[:, : len(fresh.keys)].float().mean(),
+            keep=(),
         )
 
-        hard = hard_loss(cosines, own, settings.tau)
+    def _soft(self, cosines: Tensor, similarity: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the soft term, and by how much it is above its floor."""
+        settings = self.settings
+        if settings.soft_neighbours:
+            pairs = nearest_columns(cosines, pairs, settings.soft_neighbours)
         soft = soft_loss(
             cosines,
             similarity,
-            rows,
-            columns,
+            pairs,
             settings.soft_form,
-            tau=settings.soft_tau,
+            tau=settings.soft_tau if self.log_scale is None else (-self.log_scale).exp(),
             bias=0.0 if self.bias is None else self.bias,
         )
-        floor = soft_floor(similarity, rows, columns, settings.soft_form)
-        probability = functional.softmax(cosines.detach() / settings.tau, dim=1)
-        normed = functional.normalize(keys.float(), dim=1)
-        return SoftConOutput(
-            loss=hard + settings.soft_weight * soft,
-            hard=hard.detach(),
-            soft=soft.detach(),
-            soft_excess=soft.detach() - floor,
-            own_probability=probability.gather(1, own[:, None]).mean(),
-            spread=normed.std(dim=0).mean() * math.sqrt(normed.shape[1]),
-            labelled_pairs=(rows[:, None] & columns[None, :]).float().mean(),
-            keep=(keep,),
-        )
+        return soft, soft.detach() - soft_floor(similarity, pairs, settings.soft_form)
 
-
-def _labelled(labels: Labels) -> Tensor:
-    """Return which images have a usable label set: known, and not empty."""
-    return labels.known & (labels.multi_hot.sum(1) > 0)
+    def _excluded(
+        self, rows: Targets, columns: Columns, similarity: Tensor, pairs: Tensor
+    ) -> Tensor | None:
+        """Return which columns are no negatives of a row, bool (B, N); None where all are."""
+        excluded = None
+        if self.settings.hard_exclude is Exclude.SAME_LABELS:
+            excluded = pairs & (similarity > _SAME)
+        elif rows.places is not None and columns.targets.places is not None:
+            excluded = rows.places[:, None] == columns.targets.places[None, :]
+        if columns.missing is None:
+            return excluded
+        missing = columns.missing.expand(len(rows.known), -1)
+        return missing if excluded is None else excluded | missing

@@ -14,6 +14,7 @@ Shapes: B samples, C bands, H by W pixels in, S by S pixels out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import kornia.augmentation as K
 import torch
@@ -121,6 +122,20 @@ class Views(nn.Module):
         with torch.autocast(pixels.device.type, enabled=False):
             out: Tensor = self.draws(pixels, params=parameters)
         return out
+
+
+# What moves pixels about, and must be alike where two images are to show the same place.
+_GEOMETRY: Final = ("RandomResizedCrop", "RandomHorizontalFlip", "RandomVerticalFlip")
+
+
+def with_geometry_of(one: list[ParamItem], other: list[ParamItem]) -> list[ParamItem]:
+    """Return a draw with the crops and flips of `one`, and all else of `other`.
+
+    Args:
+        one: A draw for B images of some size.
+        other: A draw for B images of the same size, of any number of bands.
+    """
+    return [a if a.name.startswith(_GEOMETRY) else b for a, b in zip(one, other, strict=True)]
 
 
 def translate(parameters: list[ParamItem], device: torch.device) -> ViewParameters:

@@ -7,9 +7,8 @@ into buffers that are used again (`eofm.data.feed`).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import lightning as L
 import numpy as np
@@ -18,115 +17,25 @@ from numpy.typing import NDArray
 
 from eofm.data.epochs import held_out, rarity_factors, replay_count
 from eofm.data.feed import Feeder, check_alike
+from eofm.data.label_table import exchanged, label_table
 from eofm.data.pack import Store
-from eofm.errors import ConfigError, TrainingError
-from eofm.imagery import Imagery, Labels, NativeImagery
+from eofm.data.pair_feed import Beside, PairFeeder
+from eofm.errors import ConfigError, PixelError, TrainingError
+from eofm.imagery import Imagery, Labels
 from eofm.preprocess import to_grid
+from eofm.spec import Sensor
 from eofm.train.config import DataConfig
-from eofm.train.order import EpochBatches, Pool
-
-Batch = tuple[NativeImagery, Labels]
+from eofm.train.loader import Batch, Pixels, StoreLoader
+from eofm.train.order import EpochBatches, Pool, Seasons
 
 WALK_BATCH: Final = 64
+_SHOWN: Final = 10
 
 
 def walk(store: Store, rows: Sequence[int]) -> Iterator[Imagery]:
     """Yield `rows` of a store in order, in float32 on one grid, in batches of bounded size."""
     for start in range(0, len(rows), WALK_BATCH):
         yield to_grid(store.images(list(rows[start : start + WALK_BATCH])))
-
-
-# --------------------------------------------------------------------------------- loader
-
-
-class Copied(Protocol):
-    """Something that knows when a batch has been copied: a `torch.cuda.Event`."""
-
-    def synchronize(self) -> None:
-        """Wait until it has."""
-
-
-class StoreLoader:
-    """What Lightning iterates: batches from a feeder, with a place to go on from.
-
-    A batch may be used until the next one is asked for; then its memory is read into again.
-
-    Attributes:
-        sampler: Says which rows; Lightning tells it the epoch.
-        waited: Seconds that the consumer has waited for batches.
-
-    Args:
-        feeder: Reads.
-        sampler: Chooses.
-    """
-
-    def __init__(self, feeder: Feeder, sampler: EpochBatches) -> None:
-        self.feeder = feeder
-        self.sampler = sampler
-        self.waited = 0.0
-        self._epoch = self._step = 0
-        self._resume: tuple[int, int] | None = None
-        self._feed: Iterator[Batch] | None = None
-        self._copied: Copied | None = None
-
-    def __len__(self) -> int:
-        """Return the number of batches of a whole epoch."""
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of the epoch that is set when the first one is asked for."""
-        self.stop()
-        self._epoch, self._step = self.sampler.epoch, 0
-        if self._resume is not None and self._resume[0] == self._epoch:
-            self._step = self._resume[1]
-        self._resume = None
-        if self._step == 0:
-            # torch's DataLoader draws a seed for its workers here: a run has the same random
-            # numbers, hence the same result, whoever feeds it
-            torch.empty((), dtype=torch.int64).random_()
-        feed = self.feeder.feed(self.sampler.rows(self._epoch, self._step))
-        self._feed = feed
-        while True:
-            began = time.monotonic()
-            self._wait_for_copy()
-            batch = next(feed, None)
-            self.waited += time.monotonic() - began
-            if batch is None:
-                return
-            self._step += 1
-            yield batch
-
-    def copied_when(self, event: Copied) -> None:
-        """Do not read into the memory of the present batch before this event."""
-        self._copied = event
-
-    def _wait_for_copy(self) -> None:
-        if self._copied is not None:
-            self._copied.synchronize()
-            self._copied = None
-
-    def stop(self) -> None:
-        """End the epoch that is being read, if there is one."""
-        self._wait_for_copy()
-        feed, self._feed = self._feed, None
-        if feed is not None:
-            feed.close()  # type: ignore[attr-defined]  # a generator
-
-    def close(self) -> None:
-        """Stop, and close the files."""
-        self.stop()
-        self.feeder.close()
-
-    def state_dict(self) -> dict[str, int]:
-        """Return how far the consumer is: goes into Lightning's checkpoints."""
-        return {"epoch": self._epoch, "step": self._step}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on after the last batch that was consumed, once that epoch begins."""
-        self._resume = (state["epoch"], state["step"])
-
-
-# ----------------------------------------------------------------------------------- data
 
 
 class StoreDataModule(L.LightningDataModule):
@@ -138,67 +47,142 @@ class StoreDataModule(L.LightningDataModule):
         batch: Scenes per step, of all processes together; places where views are seasons.
         seed: Of the order.
         readers: Threads that read.
+        accumulate: Batches per optimizer step: an epoch has a multiple of them.
+        beside: A store of another sensor, whose images are the second views; scenes without one
+            have no part.
+        shares: The labels say how much of a scene each class covers.
+        places: The labels say which scenes are of one place.
+        exchange: Deal the labels of the training scenes out anew, by the seed: a control.
 
     Attributes:
         train_rows: Rows to train on.
         test_rows: Labelled rows of held-out locations.
         probe_rows: Labelled rows of training locations, on which the linear probe is fitted.
         replay: The second store, or None.
+        labels: Of all rows of the store and of the replayed one, as training is told them.
 
     Raises:
-        TrainingError: If there are fewer training scenes than a batch.
+        TrainingError: If there are fewer training scenes than a batch, or none has labels.
         StoreError: If the second store is of another kind.
     """
 
     def __init__(
-        self, store: Store, config: DataConfig, batch: int, seed: int, *, readers: int = 2
+        self,
+        store: Store,
+        config: DataConfig,
+        batch: int,
+        seed: int,
+        *,
+        readers: int = 2,
+        accumulate: int = 1,
+        beside: Beside | None = None,
+        shares: bool = False,
+        places: bool = False,
+        exchange: bool = False,
     ) -> None:
         super().__init__()
         self.store, self.config = store, config
         self.batch, self.seed, self.readers = batch, seed, readers
+        self.accumulate, self.beside = accumulate, beside
         self._loader: StoreLoader | None = None
         self._resume: dict[str, int] | None = None
         outside = held_out(store.locations.tolist(), config.holdout, config.seed)
-        known = store.labels(range(len(store))).known.numpy()
-        usable = known if config.unlabelled == "drop" else np.ones_like(known)
-        self.train_rows = np.flatnonzero(~outside & usable)
-        self.probe_rows = np.flatnonzero(~outside & known)
-        self.test_rows = np.flatnonzero(outside & known)
-        self._outside = set(store.locations[outside].tolist())
         self.replay = None if config.replay is None else Store(config.replay)
         if self.replay is not None:
             check_alike(store, self.replay)
-            if not len(self._replay_pool() or ()):
-                raise TrainingError(
-                    "there is nothing to replay",
-                    found=f"{len(self.replay)} scenes, all at held-out locations",
-                    where=self.replay.path,
-                    remedy="replay another store, or none",
-                )
-        new = batch - (replay_count(batch, config.replay_share) if self.replay else 0)
+        self.labels = label_table(
+            self._stores, inherit=config.unlabelled == "inherit", shares=shares, places=places
+        )
+        known = store.labels(range(len(store))).known.numpy()
+        told = self.labels.known[: len(store)].numpy()
+        usable = np.ones_like(known) if config.unlabelled == "hard-only" else told
+        if beside is not None:
+            usable, known = usable & (beside.row_of >= 0), known & (beside.row_of >= 0)
+        self.train_rows = np.flatnonzero(~outside & usable)
+        if exchange:
+            old = np.arange(len(store), len(self.labels))
+            self.labels = exchanged(self.labels, np.append(self.train_rows, old), seed)
+        if config.unlabelled != "hard-only" and not told.any():
+            raise TrainingError(
+                "no scene is labelled",
+                found=f"{len(store)} scenes, all unlabelled",
+                where=store.path,
+                remedy="label the store (eofm data relabel), or train without labels: "
+                "data.unlabelled=hard-only and method.soft_weight=0",
+            )
+        self.probe_rows = np.flatnonzero(~outside & known)
+        self.test_rows = np.flatnonzero(outside & known)
+        self._outside = set(store.locations[outside].tolist())
+        if self.replay is not None and not len(self._replay_pool() or ()):
+            raise TrainingError(
+                "there is nothing to replay",
+                found=f"{len(self.replay)} scenes, all at held-out locations",
+                where=self.replay.path,
+                remedy="replay another store, or none",
+            )
+        self._check_enough(int(outside.sum()), int((~known).sum()))
+
+    def _check_enough(self, outside: int, unlabelled: int) -> None:
+        """Refuse a store that does not fill a step.
+
+        Args:
+            outside: Number of held-out scenes.
+            unlabelled: Number of unlabelled scenes.
+        """
+        store, config = self.store, self.config
+        new = self.batch - (replay_count(self.batch, config.replay_share) if self.replay else 0)
+        new *= self.accumulate
         items = len(self._pool(store, self.train_rows))
         if items < new:
-            what = "scenes" if config.views == "crops" else "places"
+            what = "scenes" if config.views in ("crops", "sensors") else "places"
             raise TrainingError(
                 f"there are fewer training {what} than a batch",
                 found=f"{items} {what} to train on: {len(store)} scenes in the store, "
-                f"{int(outside.sum())} at held-out locations, {int((~known).sum())} unlabelled",
-                expected=f"at least {new} (optim.batch)",
+                f"{outside} at held-out locations, {unlabelled} unlabelled",
+                expected=f"at least {new} (optim.batch"
+                + (f" x {self.accumulate}, trainer.accumulate)" if self.accumulate > 1 else ")"),
                 where=store.path,
                 remedy="use a smaller optim.batch or data.holdout, or data.unlabelled=hard-only",
             )
 
+    @property
+    def _stores(self) -> tuple[Store, ...]:
+        """What is read, one behind the other."""
+        return (self.store,) if self.replay is None else (self.store, self.replay)
+
+    @property
+    def train_labels(self) -> Labels:
+        """Labels of the training rows, as the objective is told them."""
+        return self.labels[torch.from_numpy(self.train_rows)]
+
+    def seen_by(self, sensor: Sensor, rows: NDArray[np.int64]) -> tuple[Store, list[int]]:
+        """Return the store of a sensor, and its rows of the same places.
+
+        Args:
+            sensor: That of the store, or of the one beside it.
+            rows: Of the store; such as `probe_rows`.
+        """
+        if self.beside is not None and sensor is self.beside.store.spec.sensor:
+            return self.beside.store, self.beside.row_of[rows].tolist()
+        return self.store, rows.tolist()
+
+    def images(self, rows: Sequence[int]) -> Pixels:
+        """Return the images of some rows of the store, and of the one beside it, as stored."""
+        mine = self.store.images(rows)
+        if self.beside is None:
+            return mine
+        return mine, self.beside.store.images(self.beside.row_of[np.asarray(rows)])
+
     def _pool(self, store: Store, rows: NDArray[np.int64], first: int = 0) -> Pool:
         """Return what an epoch draws from some rows of a store, counted from `first`."""
-        seasons = self.config.views != "crops"
-        factors = None
+        views, factors = self.config.views, None
         if self.config.balance == "rarity" and store is self.store:
-            labels = store.labels(rows)
+            labels = self.labels[torch.from_numpy(rows)]
             factors = rarity_factors(labels.multi_hot.numpy(), labels.known.numpy())
         return Pool(
             first + rows,
-            tuple(store.locations[rows].tolist()) if seasons else None,
-            fixed=self.config.views == "fixed-seasons",
+            tuple(store.locations[rows].tolist()) if views in tuple(Seasons) else None,
+            seasons=Seasons(views) if views in tuple(Seasons) else Seasons.DIFFERENT,
             factors=factors,
         )
 
@@ -230,6 +214,7 @@ class StoreDataModule(L.LightningDataModule):
             share=self.config.replay_share,
             rank=rank,
             world=world,
+            together=self.accumulate,
         )
 
     def train_dataloader(self) -> StoreLoader:
@@ -240,8 +225,20 @@ class StoreDataModule(L.LightningDataModule):
             rank, world = self.trainer.global_rank, self.trainer.world_size
             pin = self.trainer.strategy.root_device.type == "cuda"
         sampler = self.batches(rank, world)
-        stores = (self.store,) if self.replay is None else (self.store, self.replay)
-        feeder = Feeder(stores, sampler.images, ahead=self.readers, threads=self.readers, pin=pin)
+        feeder: Feeder | PairFeeder
+        feeder = Feeder(
+            self._stores,
+            sampler.images,
+            ahead=self.readers,
+            threads=self.readers,
+            pin=pin,
+            labels=self.labels,
+        )
+        if self.beside is not None:
+            other = Feeder(
+                self.beside.store, sampler.images, ahead=self.readers, threads=self.readers, pin=pin
+            )
+            feeder = PairFeeder(feeder, other, self.beside)
         self._loader = StoreLoader(feeder, sampler)
         if self._resume is not None:
             self._loader.load_state_dict(self._resume)
@@ -256,8 +253,26 @@ class StoreDataModule(L.LightningDataModule):
         return {} if self._loader is None else self._loader.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Let the next loader go on from there."""
+        """Let the next loader go on from there, and the present one if it is there already."""
         self._resume = state_dict or None
+        if self._resume is not None and self._loader is not None:
+            self._loader.load_state_dict(self._resume)
+
+    def named(self, error: PixelError) -> PixelError:
+        """Return an error about images of the present batch with their names in it."""
+        if self._loader is None or not len(self._loader.present) or not error.images:
+            return error
+        rows = self._loader.present[list(error.images)].tolist()
+        words = [f"{_name(self._stores, row)} (row {row})" for row in rows[:_SHOWN]]
+        more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
+        return PixelError(
+            error.problem,
+            found=error.found,
+            expected=error.expected,
+            where=f"{', '.join(words)}{more} of {self.store.path}",
+            remedy="look at them and mend or leave them out (eofm data check, eofm data verify)",
+            images=error.images,
+        )
 
     @property
     def waited(self) -> float:
@@ -270,8 +285,8 @@ class StoreDataModule(L.LightningDataModule):
         """Copy a batch to the device, without waiting where it is a GPU."""
         imagery, labels = batch
         if device.type != "cuda":
-            return imagery.to(device), labels.to(device)
-        moved = imagery.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+            return _moved(imagery, device), labels.to(device)
+        moved = _moved(imagery, device, wait=False), labels.to(device, non_blocking=True)
         if self._loader is not None:
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record(torch.cuda.current_stream(device))
@@ -290,3 +305,22 @@ class StoreDataModule(L.LightningDataModule):
     def on_exception(self, exception: BaseException) -> None:
         """Close the files when training has failed."""
         self.close()
+
+
+def _name(stores: Sequence[Store], row: int) -> str:
+    """Return the identifier of a row of some stores, one behind the other."""
+    for store in stores:
+        if row < len(store):
+            return str(store.ids[row])
+        row -= len(store)
+    raise IndexError(f"there is no row {row}")
+
+
+def _moved(images: Pixels, device: torch.device, *, wait: bool = True) -> Pixels:
+    """Return the images of one sensor or of two on a device."""
+    if isinstance(images, tuple):
+        return (
+            images[0].to(device, non_blocking=not wait),
+            images[1].to(device, non_blocking=not wait),
+        )
+    return images.to(device, non_blocking=not wait)

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from eofm.data.pack import Store
 from eofm.train.config import DataConfig
 
 # A class counts as present from 1 % of the map on: any single pixel would make "trees" a label of
@@ -14,8 +13,15 @@ from eofm.train.config import DataConfig
 MIN_SHARE: Final = 0.01
 
 
-def demo_store(config: DataConfig) -> Store:
-    """Return the packed store of the synthetic world, made if it is not there.
+def demo_path(config: DataConfig) -> Path:
+    """Return where the packed store of the synthetic world lies, once it is made."""
+    return Path(config.world) / (
+        "stores" if config.views == "sensors" else f"store-{config.sensor}"
+    )
+
+
+def make_demo(config: DataConfig) -> None:
+    """Write and pack the synthetic world if it is not there: one sensor, or both beside another.
 
     Writing and packing both resume where a killed run left off, and an existing world with other
     settings is an error.
@@ -25,7 +31,7 @@ def demo_store(config: DataConfig) -> Store:
         StoreError: If the store cannot be written or read.
     """
     from eofm.data.config import PackSsl4eoConfig
-    from eofm.data.ssl4eo_pack import pack_ssl4eo
+    from eofm.data.pack_sensors import pack_ssl4eo_sensors
     from eofm.data.world import write_world
     from eofm.data.world_config import WorldConfig
 
@@ -35,15 +41,15 @@ def demo_store(config: DataConfig) -> Store:
     write_world(
         WorldConfig(out=str(scenes), scenes=config.scenes, seed=config.seed, size=config.size)
     )
-    store = root / f"store-{config.sensor}"
-    pack_ssl4eo(
+    both = config.views == "sensors"
+    pack_ssl4eo_sensors(
         PackSsl4eoConfig(
             root=str(scenes),
-            sensor=config.sensor,
+            sensor=None if both else config.sensor,
+            sensors="s2-l1c,s1-grd" if both else None,
             landcover=str(scenes / "dw"),
             scheme="dynamic-world",
             threshold=MIN_SHARE,
-            out=str(store),
+            out=str(demo_path(config)),
         )
     )
-    return Store(store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 
@@ -22,8 +22,6 @@ from eofm.models.weights import WEIGHTS
 from eofm.recipe import Recipe
 from eofm.train.config import ExportConfig
 from eofm.train.module import CHECKPOINT_KEY
-
-OBJECTIVE: Final = "SoftCon: soft contrastive learning guided by multi-labels (arXiv 2405.20462)"
 
 
 def make_card(facts: Mapping[str, Any], recipe: Recipe, source: str) -> Card:
@@ -70,7 +68,9 @@ def export_source(config: ExportConfig) -> Exported:
             `eofm.models.export.export_encoder`.
     """
     if config.source.endswith(".ckpt"):
-        encoder = _from_checkpoint(Path(config.source), config.branch or "student")
+        encoder = from_checkpoint(
+            Path(config.source), config.branch or "student", sensor=config.sensor
+        )
     else:
         encoder = load_weights(config.source)
     published = WEIGHTS.get(encoder.card.name.partition("@")[0])
@@ -84,20 +84,54 @@ def export_source(config: ExportConfig) -> Exported:
     )
 
 
-def _from_checkpoint(path: Path, branch: str) -> Encoder:
+def from_checkpoint(path: Path, branch: str, *, sensor: str | None = None) -> Encoder:
+    """Return one of the two networks of a run's checkpoint.
+
+    Args:
+        path: The checkpoint.
+        branch: `student` or `teacher`.
+        sensor: Whose input layer, of two; the one that led the run if None.
+
+    Raises:
+        WeightsError: If the file is missing, damaged, or not a checkpoint of a run; it has no such
+            sensor; or its batch norms remember images that no encoder will be given.
+    """
     checkpoint = _load(path)
     saved = checkpoint[CHECKPOINT_KEY]
-    recipe = Recipe.from_dict(saved["recipe"])
-    prefix = f"method.{branch}.trunk."
+    recipe, place = _input_of(saved, sensor, path)
+    prefix = f"method.{branch}.trunk.{place}"
     state = {
         name.removeprefix(prefix): tensor
         for name, tensor in checkpoint["state_dict"].items()
         if name.startswith(prefix)
     }
+    if branch in saved.get("stale_norms", ()) and any("running_mean" in name for name in state):
+        raise WeightsError(
+            f"the batch norms of the {branch} remember other images than it will be given",
+            found="statistics of masked images, of two sensors, or none",
+            where=path,
+            remedy=f"take export/{branch} of the finished run, where they are taken anew",
+        )
     card = make_card(saved["card"], recipe, f"{branch} after {saved['progress']}")
     trunk = build_trunk(card)
     load_strict(trunk, state, where=str(path))
     return Encoder(trunk, card)
+
+
+def _input_of(saved: Mapping[str, Any], sensor: str | None, path: Path) -> tuple[Recipe, str]:
+    """Return the recipe of a sensor, and where its trunk lies within that of the branch."""
+    recipes = [Recipe.from_dict(saved["recipe"])]
+    if saved.get("partner") is not None:
+        recipes.append(Recipe.from_dict(saved["partner"]))
+    for recipe in recipes:
+        if sensor in (None, str(recipe.sensor)):
+            return recipe, f"trunks.{recipe.sensor}." if len(recipes) > 1 else ""
+    raise WeightsError(
+        "the run was not trained on this sensor",
+        found=sensor,
+        expected=", ".join(str(recipe.sensor) for recipe in recipes),
+        where=path,
+    )
 
 
 def _load(path: Path) -> dict[str, Any]:

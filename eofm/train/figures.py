@@ -147,15 +147,16 @@ def draw_mask(rgb: Tensor, kept: Tensor | None, patch: int) -> Tensor:
     Args:
         rgb: (H, W, 3).
         kept: Indices of the kept patches, row by row, or None where all are.
-        patch: Side of a patch in pixels.
+        patch: Side of a patch in pixels; at a border that cuts through some, their rest is one.
     """
     if kept is None:
         return rgb
-    rows, columns = rgb.shape[0] // patch, rgb.shape[1] // patch
+    height, width = rgb.shape[:2]
+    rows, columns = -(-height // patch), -(-width // patch)
     seen = torch.zeros(rows * columns, dtype=torch.bool)
     seen[kept] = True
     cells = seen.view(rows, columns).repeat_interleave(patch, 0).repeat_interleave(patch, 1)
-    return torch.where(cells[..., None], rgb, 0.12 * rgb + 0.05)
+    return torch.where(cells[:height, :width, None], rgb, 0.12 * rgb + 0.05)
 
 
 def view_sheet(

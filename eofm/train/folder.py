@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import platform
 import subprocess
 import sys
@@ -12,23 +13,17 @@ import time
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import torch
 import yaml
 
-from eofm.durable import replacing
+from eofm.durable import replacing, unfinished
 from eofm.errors import ConfigError
-from eofm.train.config import (
-    AugmentConfig,
-    DataConfig,
-    MethodConfig,
-    ModelConfig,
-    OptimConfig,
-    PretrainConfig,
-    RunConfig,
-)
+from eofm.train.config import MonitorConfig, PretrainConfig
 
+# Groups of settings that change no result: a run may be resumed with others.
+FREE: Final = frozenset({"run", "monitor"})
 LIBRARIES: Final = ("eofm", "torch", "timm", "lightning", "kornia", "numpy", "torchmetrics")
 
 
@@ -68,6 +63,11 @@ class RunFolder:
         """Written last: the run is complete."""
         return self.path / "DONE"
 
+    def is_free(self) -> bool:
+        """Return whether nothing is there, or only a first file that a kill left half written."""
+        half = unfinished(self.config)
+        return self.path.is_dir() and all(path == half for path in self.path.iterdir())
+
     def start(self, config: PretrainConfig) -> None:
         """Make the folder with its settings: only a run that can begin leaves anything behind."""
         self.write("config.yaml", to_yaml(config))
@@ -86,21 +86,32 @@ def open_folder(config: PretrainConfig) -> tuple[RunFolder, PretrainConfig]:
 
     Nothing is written: `RunFolder.start` does that once everything is known to fit.
 
+    Returns:
+        The folder, and the settings, whose `run.resume` is now plain: true or false.
+
     Raises:
         ConfigError: If the folder holds another run, or there is nothing to resume.
     """
+    if config.run.resume == "auto" and config.run.out is None:
+        raise ConfigError(
+            "a run can only be found again by its folder",
+            found="run.resume=auto without run.out",
+            remedy="add --run.out runs/<name>",
+        )
     out = config.run.out or time.strftime("runs/pretrain-%Y%m%d-%H%M%S")
     folder = RunFolder(Path(out))
-    if config.run.resume:
+    resume = folder.config.is_file() if config.run.resume == "auto" else config.run.resume
+    config = replace(config, run=replace(config.run, out=str(folder.path), resume=resume))
+    if resume:
         return folder, _resumed(folder, config)
-    if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+    if folder.path.exists() and not folder.is_free():
         raise ConfigError(
             "the run folder holds something already",
             found=folder.path,
             expected="a new or empty folder",
             remedy="name another --run.out, delete it, or add --run.resume true to continue it",
         )
-    return folder, replace(config, run=replace(config.run, out=str(folder.path)))
+    return folder, config
 
 
 def _resumed(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig:
@@ -111,21 +122,81 @@ def _resumed(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig:
             remedy="name the run's folder: --run.out runs/<name>",
         )
     saved = from_dict(yaml.safe_load(folder.config.read_text(encoding="utf-8")), folder.config)
-    changed = [
-        f"{group}.{key}"
-        for group, values in asdict(asked).items()
-        if group != "run"
-        for key, value in values.items()
-        if value != asdict(PretrainConfig())[group][key] and value != asdict(saved)[group][key]
-    ]
-    if changed:
+    usual = asdict(PretrainConfig())
+    differ = [key for key in differing(asked, saved) if _value(asked, key) != _in(usual, key)]
+    if differ:
         raise ConfigError(
             "a run is resumed with its own settings",
-            found=f"other values of {', '.join(changed)}",
+            found=f"other values of {', '.join(differ)}",
             expected=f"those of {folder.config}",
             remedy="leave them out, or start a new run",
         )
-    return replace(saved, run=replace(asked.run, out=str(folder.path)))
+    monitor = saved.monitor if asked.monitor == MonitorConfig() else asked.monitor
+    machines = {
+        key: value for key, value in asdict(asked.trainer).items() if value != usual["trainer"][key]
+    }
+    return replace(
+        saved, run=asked.run, monitor=monitor, trainer=replace(saved.trainer, **machines)
+    )
+
+
+def check_checkpoint(file: Path, config: PretrainConfig, key: str) -> None:
+    """Refuse a checkpoint of another run before anything of it is loaded.
+
+    Args:
+        file: The checkpoint.
+        config: Of the run that is to go on.
+        key: Under which a checkpoint keeps its settings.
+
+    Raises:
+        ConfigError: If its settings differ, or it cannot be read.
+    """
+    try:
+        saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        theirs = from_dict(saved[key]["config"], file)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ConfigError(
+            "the checkpoint cannot be read",
+            found=str(error).strip().splitlines()[0],
+            where=file,
+            remedy="delete it to begin the run anew, or put another of this run in its place",
+        ) from error
+    differ = differing(theirs, config)
+    if differ:
+        raise ConfigError(
+            "the checkpoint is of another configuration",
+            found=", ".join(f"{name}={_value(theirs, name)}" for name in differ),
+            expected=", ".join(f"{name}={_value(config, name)}" for name in differ),
+            where=file,
+            remedy="start a new run; model.weights and model.continue_from take over networks",
+        )
+
+
+def differing(one: PretrainConfig, other: PretrainConfig) -> list[str]:
+    """Return the keys that can change the result, and are not alike."""
+    left, right = _essence(one), _essence(other)
+    return [
+        f"{group}.{key}"
+        for group, values in left.items()
+        for key, value in values.items()
+        if value != right[group][key]
+    ]
+
+
+def _essence(config: PretrainConfig) -> dict[str, dict[str, Any]]:
+    """Return the settings that can change the result; of `trainer` those that do on purpose."""
+    made = {group: value for group, value in asdict(config).items() if group not in FREE}
+    made["trainer"] = {key: made["trainer"][key] for key in ("accumulate", "precision")}
+    return made
+
+
+def _value(config: PretrainConfig, key: str) -> object:
+    return _in(asdict(config), key)
+
+
+def _in(settings: dict[str, dict[str, Any]], key: str) -> object:
+    group, _, name = key.partition(".")
+    return settings[group][name]
 
 
 def to_yaml(config: PretrainConfig) -> str:
@@ -141,14 +212,7 @@ def from_dict(data: Any, where: object) -> PretrainConfig:  # noqa: ANN401 (what
     Raises:
         ConfigError: If a group or key is missing or unknown.
     """
-    groups = {
-        "data": DataConfig,
-        "model": ModelConfig,
-        "method": MethodConfig,
-        "augment": AugmentConfig,
-        "optim": OptimConfig,
-        "run": RunConfig,
-    }
+    groups = get_type_hints(PretrainConfig)
     if not isinstance(data, dict) or set(data) != set(groups):
         raise ConfigError("these are not the settings of a run", found=data, where=where)
     made = {}
@@ -168,8 +232,7 @@ def from_dict(data: Any, where: object) -> PretrainConfig:  # noqa: ANN401 (what
 
 def config_hash(config: PretrainConfig) -> str:
     """Return the sha256 of everything that can change the result."""
-    content = {group: value for group, value in asdict(config).items() if group != "run"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_essence(config), sort_keys=True).encode()).hexdigest()
 
 
 def environment(device: str) -> dict[str, object]:

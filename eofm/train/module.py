@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final
 
 import lightning as L
@@ -18,15 +19,29 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from eofm import softcon
-from eofm.errors import TrainingError
-from eofm.imagery import Imagery, Labels, NativeImagery
+from eofm.errors import PixelError
+from eofm.imagery import Imagery, Labels
+from eofm.models.joint import JointTrunk
 from eofm.models.trunk import Trunk
+from eofm.multilabel import MultiLabel
 from eofm.preprocess import Plan, Preprocess, to_grid
 from eofm.recipe import Recipe
-from eofm.train.augment import Views
 from eofm.train.config import PretrainConfig
+from eofm.train.datamodule import StoreDataModule
+from eofm.train.loader import Batch, Pixels
+from eofm.train.monitoring.diagnosis import not_finite
+from eofm.train.objectives import (
+    BRANCHES,
+    fresh_norms_needed,
+    head_of,
+    mask_fill,
+    multi_label,
+    weights_of_terms,
+)
+from eofm.train.order import Seasons
 from eofm.train.paces import Pace, paces, parameter_groups
-from eofm.train.recipe import shows_colour
+from eofm.train.partner import PairedViews, Partner, views_for
+from eofm.train.processes import average
 from eofm.train.schedule import Course, Fall, Kind, momentum_over_steps, rate_over_steps
 from eofm.train.stage import PARAMETERS, Stage, hand_on, take_up
 
@@ -34,16 +49,33 @@ from eofm.train.stage import PARAMETERS, Stage, hand_on, take_up
 CHECKPOINT_KEY: Final = "eofm"
 
 
-def settings_of(config: PretrainConfig) -> softcon.SoftConSettings:
-    """Return the method's settings in its own terms."""
+def settings_of(config: PretrainConfig, *, tokens: bool = True) -> softcon.SoftConSettings:
+    """Return the method's settings in its own terms.
+
+    Args:
+        config: All settings.
+        tokens: The network is a transformer, which decides on the heads where nothing is said.
+    """
     method = config.method
+    hard_weight, soft_weight = weights_of_terms(config)
     return softcon.SoftConSettings(
         tau=method.tau,
+        hard_weight=hard_weight,
+        hard_exclude=softcon.Exclude(method.hard_exclude),
+        queue=method.queue,
         soft_tau=method.soft_tau,
-        soft_weight=method.soft_weight,
+        soft_weight=soft_weight,
+        soft_unit=softcon.SoftUnit(method.soft_unit),
         soft_form=softcon.SoftForm(method.soft_form),
+        soft_bias=softcon.SoftBias(method.soft_bias),
+        soft_scale_learned=method.soft_scale == "learned",
+        soft_neighbours=method.soft_neighbours,
+        soft_diagonal=softcon.Diagonal(method.soft_diagonal),
         similarity=softcon.LabelSimilarity(method.similarity),
         mask_ratio=method.mask_ratio,
+        mask=softcon.MaskForm(method.mask),
+        mask_fill=mask_fill(config),
+        head=head_of(config, tokens=tokens),
         symmetric=method.symmetric,
         hidden=method.hidden,
         out=method.dim,
@@ -72,58 +104,86 @@ def course_of(config: PretrainConfig) -> Course:
 
 
 class PretrainModule(L.LightningModule):
-    """One SoftCon run.
+    """One run of SoftCon or of a control.
 
     Args:
-        trunk: The network to train.
+        trunk: The network to train: of two sensors, with an input layer for each.
         config: All settings.
         plan: From the store's imagery to normalised pixels of the same size.
         recipe: What the network eats; goes into every checkpoint.
-        mean_similarity: Mean label similarity of the training scenes.
+        facts: What the objective takes from the labels of the training scenes.
         card: Fields of the export's card that the checkpoint must carry.
         generator: Source of the heads' initial weights.
         new_input: The input layer was not loaded as it stands in the weights: it learns at full
             pace, whatever `optim.layer_decay`.
+        partner: The second sensor, where the views are of two.
     """
 
     def __init__(
         self,
-        trunk: Trunk,
+        trunk: Trunk | JointTrunk,
         config: PretrainConfig,
         plan: Plan,
         recipe: Recipe,
-        mean_similarity: float,
+        facts: softcon.LabelFacts,
         card: Mapping[str, Any],
         generator: torch.Generator,
         *,
         new_input: bool = True,
+        partner: Partner | None = None,
     ) -> None:
         super().__init__()
         self.config = config
-        self.seasons = config.data.views != "crops"
+        self.seasons = config.data.views in tuple(Seasons)
+        self.partner = partner
         self.new_input = new_input
         self.course = course_of(config)
         self.stage: Stage | None = None
         self.recipe = recipe
         self.card = dict(card)
-        self.method = softcon.SoftCon(trunk, settings_of(config), generator, mean_similarity)
+        self.method: softcon.SoftCon | MultiLabel
+        if config.method.objective == "multilabel":
+            self.method = multi_label(trunk, config, facts.classes, generator)
+        else:
+            settings = settings_of(config, tokens=trunk.drops_tokens)
+            self.method = softcon.SoftCon(trunk, settings, generator, facts)
         self.preprocess = Preprocess(plan)
-        self.views = Views(
-            recipe.size[0],
-            config.augment,
-            clip=recipe.normalization.clip,
-            colour=shows_colour(recipe.sensor),
-        )
+        self.views = views_for(recipe, config.augment)
+        self.paired_views: PairedViews | None = None
+        if partner is not None:
+            self.paired_views = PairedViews(self.views, partner, config.augment)
         # masks come from a source of their own, so that they do not depend on the views
         self.masks = torch.Generator().manual_seed(config.optim.seed)
 
-    def two_views(self, native: NativeImagery) -> tuple[Imagery, Tensor, Tensor]:
+    def trunk(self, branch: str = "student") -> Trunk:
+        """Return the network of a branch that takes images of the recipe.
+
+        Args:
+            branch: `student` or `teacher`.
+        """
+        part = self.method.teacher if branch == "teacher" else self.method.student
+        trunk = part.trunk
+        if isinstance(trunk, JointTrunk):
+            return trunk.of(self.recipe.sensor)
+        return trunk  # type: ignore[return-value]  # the method asks for less than a Trunk
+
+    def describe_plans(self) -> str:
+        """Return the way from the imagery, of one sensor or of both, to the network."""
+        plans = [self.preprocess.plan] + ([] if self.partner is None else [self.partner.plan])
+        return "\n\n".join(plan.describe() for plan in plans)
+
+    def two_views(self, native: Pixels) -> tuple[Imagery, Tensor, Tensor]:
         """Return the normalised batch and its two random views, (B, C, S, S) each.
 
         Both are of the same B images; or, where the views are seasons, the batch holds 2B images,
-        and the first view is of the first half, the second of the second.
+        and the first view is of the first half, the second of the second. Of two sensors, the
+        batch that is returned is that of the first, and each view has its sensor's bands.
         """
         with torch.no_grad():
+            if isinstance(native, tuple):
+                assert self.paired_views is not None  # noqa: S101 (the run sees to it)
+                imagery = self.preprocess(to_grid(native[0]))
+                return (imagery, *self.paired_views(imagery.pixels, native[1]))
             imagery = self.preprocess(to_grid(native))
             first = second = imagery.pixels
             if self.seasons:
@@ -134,34 +194,32 @@ class PretrainModule(L.LightningModule):
         """Return the labels of both views, or of each where they are seasons."""
         if not self.seasons:
             return labels
-        hot, known = labels.multi_hot.chunk(2), labels.known.chunk(2)
-        return Labels(hot[0], known[0]), Labels(hot[1], known[1])
+        half = len(labels) // 2
+        return labels[:half], labels[half:]
 
-    def training_step(self, batch: tuple[NativeImagery, Labels], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch.
 
         Raises:
-            TrainingError: If the loss is not finite.
+            PixelError: If a scene has no valid pixel, or one that is not a number: it is named.
+            TrainingError: If the loss is not finite; it says where that came from.
         """
         native, labels = batch
-        _, first, second = self.two_views(native)
-        output = self.method((first, second), self._of_views(labels), self.masks)
+        try:
+            _, first, second = self.two_views(native)
+        except PixelError as error:
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            raise (data.named(error) if isinstance(data, StoreDataModule) else error) from None
+        forward = partial(self.method, (first, second), self._of_views(labels), self.masks)
+        output = forward()
         if not torch.isfinite(output.loss):
-            raise TrainingError(
-                "the loss is not finite",
-                found=f"{output.loss.item()} (hard {output.hard:.4g}, soft {output.soft:.4g})",
-                where=f"step {self.global_step}",
-                remedy="lower optim.lr, lengthen optim.warmup, or look for broken scenes",
-            )
+            words = ", ".join(f"{n} {float(v):.4g}" for n, v in output.logged().items())
+            # several processes would wait for one another in a second forward pass
+            again = forward if self.trainer.world_size == 1 else None
+            raise not_finite(self.method, (first, second), again, words, self.global_step)
         self.log_dict(
             {
-                "loss": output.loss.detach(),
-                "hard": output.hard,
-                "soft": output.soft,
-                "soft_excess": output.soft_excess,
-                "own_probability": output.own_probability,
-                "embedding_std": output.spread,
-                "labelled_pairs": output.labelled_pairs,
+                **average(output.logged()),  # over all processes, each of which has its rows
                 "momentum": torch.tensor(self._momentum()),
                 "lr": torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"]),
             },
@@ -192,18 +250,23 @@ class PretrainModule(L.LightningModule):
         """Return the optimiser with its schedule per step, and each layer at its own pace."""
         optim = self.config.optim
         total = int(self.trainer.estimated_stepping_batches)
-        groups = parameter_groups(
-            self.method.named_parameters(),
-            optim.weight_decay,
-            optim.lr * optim.batch / 256,
-            self._paces(),
-            tables_decay=optim.decay == "dinov2",
+        groups = self.arrange(
+            parameter_groups(
+                self.method.named_parameters(),
+                optim.weight_decay,
+                optim.lr * optim.batch * self.config.trainer.accumulate / 256,
+                self._paces(),
+                tables_decay=optim.decay == "dinov2",
+            )
         )
+        # a fused step undoes the scaling of a float16 loss itself, too late for gradient clipping
+        fused = self.config.trainer.precision != "16-mixed"
         optimizer: Optimizer
         if optim.optimizer == "sgd":
-            optimizer = SGD(groups, momentum=0.9, fused=True)
+            whole = self.config.trainer.strategy != "fsdp"  # torch has no fused SGD for shards
+            optimizer = SGD(groups, momentum=0.9, fused=fused and whole)
         else:
-            optimizer = AdamW(groups, betas=(0.9, 0.999), fused=True)
+            optimizer = AdamW(groups, betas=(0.9, 0.999), fused=fused)
         frozen = total // optim.epochs * optim.freeze_epochs
         warmup = round(optim.warmup * total)
         rates = [
@@ -215,6 +278,10 @@ class PretrainModule(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, rates), "interval": "step"},
         }
+
+    def arrange(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the optimizer's groups as a kind of training needs them: here as they are."""
+        return groups
 
     def continue_stage(self, stage: Stage) -> None:
         """Go on with the networks, the heads and the optimizer of an earlier stage.
@@ -232,25 +299,33 @@ class PretrainModule(L.LightningModule):
 
     def _paces(self) -> dict[str, Pace]:
         """Return the pace of the student's trunk by parameter name; the heads have no other."""
-        trunk: Trunk = self.method.student.trunk  # type: ignore[assignment]
+        whole = self.method.student.trunk
+        parts = [("", self.trunk(), self.new_input)]
+        if isinstance(whole, JointTrunk) and self.partner is not None:
+            first, second = self.recipe.sensor, self.partner
+            parts = [(f"trunks.{first}.", whole.of(first), self.new_input)]
+            parts += [(f"trunks.{second.name}.", whole.of(second.name), second.new_input)]
         optim = self.config.optim
-        made = paces(
-            trunk, optim.layer_decay, freeze=optim.freeze_epochs > 0, new_input=self.new_input
-        )
-        return {f"student.trunk.{name}": pace for name, pace in made.items()}
+        return {
+            f"student.trunk.{prefix}{name}": pace
+            for prefix, trunk, new in parts
+            for name, pace in paces(
+                trunk, optim.layer_decay, freeze=optim.freeze_epochs > 0, new_input=new
+            ).items()
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put recipe, card, settings and the state of every random source into the checkpoint."""
+        """Put recipe, card and settings into the checkpoint."""
         checkpoint[CHECKPOINT_KEY] = {
             "recipe": self.recipe.to_dict(),
+            "partner": None if self.partner is None else self.partner.recipe.to_dict(),
+            "stale_norms": [b for b in BRANCHES if fresh_norms_needed(self.config, b)],
             "architecture": self.config.model.architecture,
             "positions": self.config.model.position,
             "card": self.card,
             "config": _plain(asdict(self.config)),
             "progress": self._progress(),
             PARAMETERS: self._optimized(self.trainer.optimizers[0]),
-            "masks": self.masks.get_state(),
-            "torch": torch.get_rng_state(),
         }
 
     def _progress(self) -> str:
@@ -260,12 +335,6 @@ class PretrainModule(L.LightningModule):
             return f"{self.current_epoch + 1} epochs"
         steps = f"{loop.batch_idx + 1} of {self.trainer.num_training_batches} steps"
         return f"{self.current_epoch} epochs and {steps} of the next"
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the random numbers where the checkpoint left them."""
-        saved = checkpoint[CHECKPOINT_KEY]
-        self.masks.set_state(saved["masks"])
-        torch.set_rng_state(saved["torch"])
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401

@@ -6,6 +6,7 @@ The draws are `eofm.data.epochs`; here they are put together.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from eofm.data.epochs import (
     Factors,
     Index,
     epoch_rows,
+    independent_seasons,
     repeated_rows,
     replay_count,
     replayed_rows,
@@ -24,6 +26,18 @@ from eofm.data.epochs import (
 _PERMUTE: Final = 4  # tells this draw from those of eofm.data.epochs
 
 
+class Seasons(StrEnum):
+    """Which two seasons of a place are seen.
+
+    Two different ones, drawn anew in every epoch; the same two in every epoch; or two draws on
+    their own, which give the same season twice in one case of n.
+    """
+
+    DIFFERENT = "seasons"
+    FIXED = "fixed-seasons"
+    INDEPENDENT = "independent-seasons"
+
+
 @dataclass(frozen=True)
 class Pool:
     """What an epoch draws from: scenes, or places of which two seasons are seen.
@@ -31,13 +45,13 @@ class Pool:
     Args:
         rows: Rows that may be read.
         places: The place of each row, where an item is a place; None where it is a scene.
-        fixed: See the same two seasons of a place in every epoch.
+        seasons: Which two, where an item is a place.
         factors: How often each row should come; None for all alike.
     """
 
     rows: Index
     places: tuple[str, ...] | None = None
-    fixed: bool = False
+    seasons: Seasons = Seasons.DIFFERENT
     factors: Factors | None = None
 
     def __len__(self) -> int:
@@ -54,13 +68,18 @@ class Pool:
         if self.places is None:
             lines, factors = np.arange(len(self.rows))[:, None], self.factors
         else:
-            lines = season_pairs(self.places, epoch, seed, fixed=self.fixed)
+            lines = self._seasons(self.places, epoch, seed)
             factors = self._place_factors()
         if factors is not None:
             often = repeated_rows(factors, epoch, seed)
             order = np.random.default_rng([seed, epoch, _PERMUTE]).permutation(len(often))
             lines = lines[often[order[: len(lines)]]]
         return self.rows[lines]
+
+    def _seasons(self, places: tuple[str, ...], epoch: int, seed: int) -> Index:
+        if self.seasons is Seasons.INDEPENDENT:
+            return independent_seasons(places, epoch, seed)
+        return season_pairs(places, epoch, seed, fixed=self.seasons is Seasons.FIXED)
 
     def _place_factors(self) -> Factors | None:
         if self.factors is None or self.places is None:
@@ -84,6 +103,7 @@ class EpochBatches:
         share: Of every batch, from the second pool.
         rank: Of this process.
         world: How many processes there are.
+        together: Steps that belong together: an epoch has a multiple of them.
 
     Attributes:
         images: Rows per batch: one or two for each item.
@@ -100,10 +120,11 @@ class EpochBatches:
         share: float = 0.0,
         rank: int = 0,
         world: int = 1,
+        together: int = 1,
     ) -> None:
         self.pool, self.batch, self.seed = pool, batch, seed
         self.replay, self.share = replay, share
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.together = rank, world, together
         self.images = batch if pool.places is None else 2 * batch
         self.epoch = 0
 
@@ -114,7 +135,8 @@ class EpochBatches:
     def __len__(self) -> int:
         """Return the number of steps of a whole epoch."""
         new = self.batch - (replay_count(self.batch, self.share) if self.replay else 0)
-        return steps_per_epoch(len(self.pool), self.world, new)
+        steps = steps_per_epoch(len(self.pool), self.world, new)
+        return steps - steps % self.together
 
     def rows(self, epoch: int, start_step: int = 0) -> Index:
         """Return the rows of an epoch, (steps - start_step, images).
@@ -130,4 +152,5 @@ class EpochBatches:
             old = self.replay.items(epoch, self.seed)
             index = replayed_rows(len(items), len(old), self.share, *place)
             items = np.concatenate([items, old])
+        index = index[: max(len(self) - start_step, 0)]
         return items[index].transpose(0, 2, 1).reshape(len(index), self.images)

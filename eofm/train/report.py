@@ -12,27 +12,29 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from eofm.data.epochs import held_out
 from eofm.data.pack import Store
 from eofm.errors import LabelError
 from eofm.figures import composite_of, to_rgb
 from eofm.imagery import Imagery
-from eofm.metrics import average_precision
 from eofm.models.encoder import Encoder
-from eofm.nearest import Distance, knn_probe
-from eofm.probe import Labelled, Scaling, linear_probe
 from eofm.softcon import keep_tokens
+from eofm.spec import ImageSpec, Unit
 from eofm.train import figures
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.folder import RunFolder
 from eofm.train.module import PretrainModule
-from eofm.train.monitor import ProbeScore, dominant_class, embed_rows
+from eofm.train.probes import (
+    NEIGHBOURS,
+    ProbeScore,
+    Sure,
+    embed_rows,
+    intervals,
+    probe,
+    why_no_probe,
+)
 
 SHEET_ROWS: Final = 5
-NEIGHBOURS: Final = 20
-# With fewer training locations than this, one of them is too much to set aside for validation.
-FEW_PLACES: Final = 5
 # Fewer held-out scenes than this say little; the table admits it.
 FEW_SCENES: Final = 50
 
@@ -76,17 +78,22 @@ def write_report(
         config: All settings.
         seconds: Of training.
     """
-    features = {name: _features(encoder, store, data) for name, encoder in encoders.items()}
-    problem = _why_no_probe(store, data)
+    features = {name: _features(encoder, data) for name, encoder in encoders.items()}
+    problem = why_no_probe(store, data.probe_rows.tolist(), data.test_rows.tolist())
     scores: tuple[ProbeScore, ...] = ()
+    sure: list[Sure] = []
     if problem is None:
         try:
-            scores = tuple(
+            votes = [
                 probe(name, train, test, store, data, config.data.seed)
                 for name, (train, test) in features.items()
-            )
+            ]
         except LabelError as error:  # labels too few or too equal to probe: the run is not lost
             problem = error.problem
+        else:
+            target = store.labels(data.test_rows.tolist()).multi_hot.long()
+            scores = tuple(each.score(target) for each in votes)
+            sure = intervals(votes, target, store.locations[data.test_rows].tolist())
     text = _table(scores, problem, store, data, config, seconds)
     folder.write("report.md", text + "\n")
     record = {
@@ -97,6 +104,7 @@ def write_report(
         "held_out_scenes": len(data.test_rows),
         "probe_failed": problem,
         "scores": [asdict(score) for score in scores],
+        "intervals": [asdict(each) for each in sure],
         "train_seconds": round(seconds, 1),
     }
     folder.write("results.json", json.dumps(record, indent=2) + "\n")
@@ -108,71 +116,13 @@ def write_report(
 # ---------------------------------------------------------------------------------- probe
 
 
-def _features(encoder: Encoder, store: Store, data: StoreDataModule) -> tuple[Tensor, Tensor]:
-    empty = torch.empty(0, encoder.dim)
-    rows = (data.probe_rows, data.test_rows)
-    train, test = (embed_rows(encoder, store, r.tolist()) if len(r) else empty for r in rows)
-    return train, test
-
-
-def _why_no_probe(store: Store, data: StoreDataModule) -> str | None:
-    """Return why the held-out scenes cannot be probed, or None if they can."""
-    if not store.classes:
-        return "the store has no labels"
-    if len(data.probe_rows) < 4 or not len(data.test_rows):
-        return (
-            f"{len(data.probe_rows)} labelled training scenes and {len(data.test_rows)} labelled "
-            "held-out scenes are too few"
-        )
-    train, test = (
-        store.labels(rows.tolist()).multi_hot.mean(dim=0)
-        for rows in (data.probe_rows, data.test_rows)
-    )
-    # any score of a class that all or none of the scenes have would be its frequency, whatever
-    # the encoder is
-    if not ((train > 0) & (train < 1) & (test > 0) & (test < 1)).any():
-        return (
-            "there is no class that some training scenes and some held-out scenes have, and some "
-            "of each have not"
-        )
-    return None
-
-
-def probe(
-    name: str, train: Tensor, test: Tensor, store: Store, data: StoreDataModule, seed: int
-) -> ProbeScore:
-    """Fit probes on training locations, score them on held-out locations.
-
-    The linear probe's strength is chosen on a fifth of the training locations (of the training
-    scenes where there are few locations), never on the held-out ones.
-
-    Args:
-        name: Of the encoder.
-        train: Embeddings of `data.probe_rows`.
-        test: Embeddings of `data.test_rows`.
-        store: Has the labels.
-        data: Has the rows.
-        seed: Of the choice of validation locations.
-    """
-    labels = store.labels(data.probe_rows.tolist()).multi_hot.long()
-    target = store.labels(data.test_rows.tolist()).multi_hot.long()
-    places = store.locations[data.probe_rows].tolist()
-    aside = torch.from_numpy(held_out(places, 0.2, seed + 1))
-    if len(set(places)) < FEW_PLACES:  # no location can be spared: spare every fifth scene
-        aside = torch.arange(len(labels)) % 5 == 0
-    count = len(store.classes)
-    fitted = linear_probe(
-        Labelled(train[~aside], labels[~aside], count),
-        Labelled(train[aside], labels[aside], count),
-        test,
-        choice=lambda logits, y: average_precision(logits, y).macro,
-        scaling=Scaling.STANDARD,
-    )
-    ap = average_precision(fitted.scores, target)
-    k = min(NEIGHBOURS, len(train))
-    votes = knn_probe(Labelled(train, labels, count), test, k=k, metric=Distance.COSINE)
-    knn = average_precision(votes.scores, target)
-    return ProbeScore(name, ap.macro, ap.micro, knn.macro, knn.micro, ap.per_class, train.shape[1])
+def _features(encoder: Encoder, data: StoreDataModule) -> tuple[Tensor, Tensor]:
+    made = []
+    for rows in (data.probe_rows, data.test_rows):
+        seen, its_rows = data.seen_by(encoder.recipe.sensor, rows)
+        empty = torch.empty(0, encoder.dim)
+        made.append(embed_rows(encoder, seen, its_rows) if len(rows) else empty)
+    return made[0], made[1]
 
 
 # ---------------------------------------------------------------------------------- table
@@ -198,7 +148,7 @@ def _table(
         return "\n".join([*lines, f"No linear probe: {problem}."])
     lines += [
         f"Frozen embeddings, {len(data.test_rows)} held-out {kind} of "
-        f"{len(set(store.locations[data.test_rows].tolist()))} locations. Average precision (mAP), "
+        f"{len(set(store.locations[data.test_rows].tolist()))} locations. Average precision, "
         f"x 100, of a linear probe and of the {NEIGHBOURS} nearest neighbours (cosine):",
         "",
         "| encoder | linear, macro | linear, micro | kNN, macro | kNN, micro |",
@@ -237,9 +187,9 @@ def _draw(
     )
     figures.save(curves, folder.figures / "loss.png")
     if len(data.test_rows) >= 3 and store.classes:
-        owner = dominant_class(store.fractions(data.test_rows.tolist()).numpy())
+        owner = store.fractions(data.test_rows.tolist()).numpy().argmax(axis=1)
         figure = figures.embedding_map(
-            {name: test for name, (_, test) in features.items() if name != "teacher"},
+            {name: test for name, (_, test) in features.items() if "teacher" not in name},
             owner.tolist(),
             store.classes,
             f"Embeddings of {len(owner)} held-out {made_up or 'scenes, '}first two principal "
@@ -256,33 +206,34 @@ def _sheet(store: Store, data: StoreDataModule, module: PretrainModule, made_up:
     rows, seasons = items[:, 0], items.T.ravel()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        imagery, first, second = module.two_views(store.images(seasons.tolist()))
-    trunk = module.method.student.trunk
+        imagery, first, second = module.two_views(data.images(seasons.tolist()))
+    trunk, partner = module.trunk(), module.partner
     ratio, masks = module.config.method.mask_ratio, torch.Generator().manual_seed(0)
     keep = keep_tokens(len(rows), trunk.tokens, ratio, masks)
-    unit = module.recipe.unit
+    mine = module.preprocess.plan.target, module.recipe.unit
+    theirs = mine if partner is None else (partner.plan.target, partner.recipe.unit)
 
-    def pictures(pixels: Tensor, valid: Tensor) -> list[Tensor]:
+    def pictures(pixels: Tensor, valid: Tensor, what: tuple[ImageSpec, Unit]) -> list[Tensor]:
         size = (int(pixels.shape[2]), int(pixels.shape[3]))
-        spec = module.preprocess.plan.target
-        view = Imagery(pixels, replace(spec, size=size), valid)
-        return list(to_rgb(view, unit))
+        view = Imagery(pixels, replace(what[0], size=size), valid)
+        return list(to_rgb(view, what[1]))
 
     full = torch.ones(len(rows), *first.shape[2:], dtype=torch.bool)
-    one, two = pictures(first, full), pictures(second, full)
-    scenes = pictures(imagery.pixels, imagery.valid)
+    one, two = pictures(first, full, mine), pictures(second, full, theirs)
+    scenes = pictures(imagery.pixels, imagery.valid, mine)
     columns = {"scene, normalised": scenes[: len(rows)]}
     if len(seasons) > len(rows):
         columns["another season of the place"] = scenes[len(rows) :]
     columns["view 1"] = one
     if keep is not None:
-        patch = first.shape[2] // trunk.grid[0]  # type: ignore[attr-defined]
-        columns[f"view 1 as the student sees it ({ratio:.0%} dropped)"] = [
-            figures.draw_mask(image, kept, patch) for image, kept in zip(one, keep, strict=True)
+        columns[f"view 1 as the student sees it ({ratio:.0%} hidden)"] = [
+            figures.draw_mask(image, kept, trunk.block)
+            for image, kept in zip(one, keep, strict=True)
         ]
     composite = composite_of(store.spec.sensor)
+    by = "" if partner is None else f", {composite_of(partner.recipe.sensor).caption}"
     return figures.view_sheet(
-        {**columns, "view 2, whole, for the teacher": two},
+        {**columns, f"view 2, whole, for the teacher{by}": two},
         [_caption(store, int(row)) for row in rows],
         f"{made_up.capitalize()}{store.spec.sensor}: {composite.caption}",
     )

@@ -22,6 +22,7 @@ from eofm.models.start import Origin
 # What a checkpoint calls the names of the optimizer's parameters, in the order it counts them.
 PARAMETERS: Final = "parameters"
 _METHOD: Final = "method."
+_QUEUE: Final = "queue."
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,16 @@ def open_stage(path: Path, key: str) -> Stage:
 def hand_on(stage: Stage, method: nn.Module) -> None:
     """Give networks and heads the values they had at the end of the earlier stage.
 
+    A queue of keys begins anew: its images, their places and classes are those of other data.
+
     Raises:
         WeightsError: If they are not alike, tensor by tensor.
     """
-    mine = method.state_dict()
+    mine, theirs = _without_queue(method.state_dict()), _without_queue(stage.tensors)
     wrong = [
-        f"{name}: {_shape(stage.tensors, name)} there, {_shape(mine, name)} here"
-        for name in sorted({*mine, *stage.tensors})
-        if _shape(stage.tensors, name) != _shape(mine, name)
+        f"{name}: {_shape(theirs, name)} there, {_shape(mine, name)} here"
+        for name in sorted({*mine, *theirs})
+        if _shape(theirs, name) != _shape(mine, name)
     ]
     if wrong:
         raise WeightsError(
@@ -111,7 +114,11 @@ def hand_on(stage: Stage, method: nn.Module) -> None:
             remedy="continue with the settings of that run, or start from its export by "
             "model.weights, which adapts the input layer and draws new heads",
         )
-    method.load_state_dict(dict(stage.tensors))
+    method.load_state_dict(theirs, strict=False)
+
+
+def _without_queue(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(_QUEUE)}
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> str:

@@ -130,3 +130,16 @@ def test_code_is_part_of_the_key_but_comments_are_not(tmp_path: Path) -> None:
 
     assert plain == sha('def f():\n    """Two."""\n\n    return 1  # why\n')
     assert plain != sha('def f():\n    """One."""\n    return 2\n')
+
+
+def test_a_package_is_all_of_its_files(tmp_path: Path) -> None:
+    """Code moved into a package is still code: a change in any of its files is another key."""
+    (tmp_path / "__init__.py").write_text("")
+    part = tmp_path / "part.py"
+    hashes = []
+    for number in (1, 2):
+        part.write_text(f"x = {number}")
+        module._code_sha256.cache_clear()
+        hashes.append(code_sha256(str(tmp_path / "__init__.py")))
+
+    assert hashes[0] != hashes[1]

@@ -20,6 +20,8 @@ from eofm.bench.config import (
     BenchUCMercedConfig,
 )
 from eofm.bench.score import KINDS
+from eofm.bench.training_config import TrainingConfig
+from eofm.bench.trainings import TRAININGS
 from eofm.cli import parse
 from eofm.errors import ConfigError
 
@@ -84,6 +86,7 @@ def test_settings_load_without_torch() -> None:
         BenchTreeSatAIConfig("x", metres=200, percent=0),
         BenchUCMercedConfig("x", split="stratified"),
         BenchResisc45Config("x", force="sensor"),
+        BenchUCMercedConfig("x", probe="ssl4eo", train=TrainingConfig(epochs=3, faults=True)),
     ],
     ids=lambda c: c.verb,
 )
@@ -97,4 +100,4 @@ def test_every_command_repeats_its_settings(config: BenchConfig) -> None:
 
 def test_probes_are_those_that_there_are() -> None:
     """The settings name them without importing them."""
-    assert set(KINDS) == set(PROBES)
+    assert {*KINDS, *TRAININGS} == set(PROBES)

@@ -12,6 +12,7 @@ import torch
 from eofm.bench.compare import compare_models
 from eofm.bench.config import BenchEurosatConfig
 from eofm.bench.export import export, plot, print_table
+from eofm.bench.figures import _class_iou
 from eofm.bench.predictions import load_predictions
 from eofm.bench.report_config import CompareConfig, ExportConfig, TableConfig
 from eofm.bench.results import append_results, read_results
@@ -70,7 +71,7 @@ def test_nonstandard_rows_are_left_out_and_counted(records: Path, tmp_path: Path
     without = print_table(TableConfig(str(tmp_path / "r.jsonl"))).describe()
     shown = print_table(TableConfig(str(tmp_path / "r.jsonl"), nonstandard=True)).describe()
 
-    assert "1 nonstandard records are left out" in without
+    assert "left out: 1 nonstandard" in without
     assert "size 32" not in without
     assert "size 32" in shown
 
@@ -91,6 +92,24 @@ def test_figures_and_page_are_written(records: Path, tmp_path: Path) -> None:
     assert "A subset" in page
     rows = list(csv.DictReader(written[1].read_text().splitlines()))
     assert [r.value for r in read_results(records)] == [float(row["value"]) for row in rows]
+
+
+def test_classes_of_a_segmentation_have_their_overlap() -> None:
+    """Intersection over union of all pixels, by a plain loop; an absent class has none."""
+    generator = torch.Generator().manual_seed(0)
+    matrices = torch.randint(0, 20, (30, 3, 3), generator=generator)
+    matrices[:, 2] = 0
+    config = ExportConfig("x", bootstrap=50)
+
+    first, second, absent = _class_iou(matrices, config)
+
+    total = matrices.sum(dim=0).tolist()
+    for k, point in enumerate((first, second)):
+        union = sum(total[k]) + sum(row[k] for row in total) - total[k][k]
+        assert point is not None
+        assert point.value == pytest.approx(total[k][k] / union)
+        assert point.low < point.value < point.high
+    assert absent is None
 
 
 def test_a_comparison_is_that_of_the_predictions(records: Path) -> None:

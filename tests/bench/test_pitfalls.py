@@ -1,40 +1,52 @@
 """The known ways to get a wrong number out of a benchmark: each is refused, or recorded.
 
-One test per pitfall, by its number. Covered elsewhere, because the guard is not of this room:
+One test or more per pitfall, by its number. The last test takes each guard out of the code, one
+after the other, and proves that the pitfall's test then fails: see `tests/miniatures/guards.py`.
 
-    17 spatial leakage        test_run.py: the published layout is divided by longitude by default
-    28 label order, 43 to 19  tests/data/test_bigearthnet.py: the golden patch; names, not indices
-
-Not covered, because there is no guard yet:
-
-     9 unknown wavelength: no network that is conditioned on wavelengths can be scored
-    14 GSD changed by upscaling: the plan states both sizes, but no network is told its GSD
-    30 contamination of the pretraining corpus: the record names the corpus, footprints are not
-       intersected
-    32 parameters of unused towers: executed parameters are not counted
+Two guards reach less far than one would wish. 14: the plan states how many metres a pixel of the
+input is, and another GSD is another record, but no network here is told its GSD. 30: a corpus that
+is stated to hold a task's images is flagged, and so is one that is not stated; places are not
+intersected.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from guards import GUARDS, Guard
+from torch import Tensor, nn
 
-from eofm.bench.features import EncoderSource, key_of
+from eofm.bench.compare import _alike
+from eofm.bench.config import BenchSo2SatConfig
+from eofm.bench.contamination import contamination_flags
+from eofm.bench.controls import ImageStatistics, default_recipe
+from eofm.bench.cost import executed_parameters
+from eofm.bench.features import EncoderSource, Identity, key_of
+from eofm.bench.network import NetworkSource
 from eofm.bench.predictions import write_predictions
+from eofm.bench.results import Made, Result, Sample
 from eofm.bench.score import Scored, Splits, compare, run_probe
 from eofm.bench.task import EUROSAT, TASKS
+from eofm.bench.waive import FORCEABLE, waivers_for
 from eofm.canary import check_signature
-from eofm.data.splits import hash_order
+from eofm.data.bigearthnet import Version
+from eofm.data.bigearthnet_chips import GOLDEN, GOLDEN_CLASSES, Choice, _check_golden
+from eofm.data.bigearthnet_chips import SPECS as BIGEARTHNET
+from eofm.data.bigearthnet_classes import CLASSES_19
+from eofm.data.chips import Chip, Chips
+from eofm.data.scenes import EUROSAT_MS, EUROSAT_RGB, open_scenes
+from eofm.data.splits import by_value, hash_order
 from eofm.errors import DataError, PixelError, SpecError, SpecMismatch, WeightsError
 from eofm.imagery import Imagery
-from eofm.intervals import resampled_accuracy
+from eofm.intervals import Interval, resampled_accuracy
 from eofm.metrics import Metric, average_precision
 from eofm.models.encoder import Encoder, random_encoder
+from eofm.models.foundation import DOFA_MICROMETRES, _of_bands
 from eofm.nearest import knn_scores
 from eofm.preprocess import Preprocess, normalize, plan
 from eofm.probe import Labelled, ProbeResult, Scaling
@@ -64,6 +76,25 @@ def images(count: int = 3, change: Callable[[Tensor], Tensor] = lambda x: x) -> 
     level = torch.tensor([LEVELS[band] for band in SPEC.bands]).view(1, -1, 1, 1)
     pixels = level * (0.7 + 0.6 * torch.rand(count, len(SPEC.bands), 64, 64, generator=generator))
     return Imagery(change(pixels), SPEC, torch.ones(count, 64, 64, dtype=torch.bool))
+
+
+def record(task: str) -> Result:
+    """A score of one model on one task."""
+    return Result(
+        task=task,
+        version="1",
+        sample=Sample("set", "official", "ids", "data", 3, 2, 2, True, 0),
+        model=Identity("m", False, "a vit", "w", "r", "p", (), ()),
+        probe="knn[]",
+        strength=None,
+        gradient_norm=None,
+        metric="ap_micro",
+        value=0.5,
+        interval=Interval(0.4, 0.6, 0.95, 10),
+        seed=0,
+        flags=(),
+        made=Made("eofm", "2026", {"eofm": "1"}, "", "cpu", 0.0, 0.0, None),
+    )
 
 
 @pytest.fixture
@@ -150,10 +181,23 @@ def test_07_missing_bands_are_an_error_or_a_recorded_policy() -> None:
     assert "no cirrus band" in str(filled.waivers)
 
 
-def test_08_11_another_sensor_is_refused() -> None:
-    """A radar network does not see Sentinel-2; RGB weights are not tiled over its bands."""
-    with pytest.raises(SpecMismatch, match="sensor"):
-        plan(SPEC, recipe_of(Sensor.S1_GRD))
+def test_08_rgb_weights_are_not_tiled() -> None:
+    """Three bands of a photograph are no bands of Sentinel-2, not even by force."""
+    recipe = default_recipe(EUROSAT_RGB.spec, (64, 64), Pooling.CLS)
+
+    with pytest.raises(SpecMismatch, match="another sensor"):
+        plan(SPEC, recipe)
+    assert () == waivers_for(SPEC, recipe, forced=FORCEABLE)
+
+
+def test_09_an_unknown_wavelength_is_an_error() -> None:
+    """A network that is made from wavelengths gets none that stands for another."""
+    known = _of_bands(DOFA_MICROMETRES, recipe_of(Sensor.S2_L1C), "DOFA")
+    assert [0.44, 0.49] == known[:2]
+    stranger = default_recipe(EUROSAT_RGB.spec, (64, 64), Pooling.CLS)
+
+    with pytest.raises(SpecError, match="has never seen bands"):
+        _of_bands(DOFA_MICROMETRES, stranger, "DOFA")
 
 
 def test_10_invalid_pixels_and_features(encoder: Encoder, tmp_path: Path) -> None:
@@ -166,6 +210,26 @@ def test_10_invalid_pixels_and_features(encoder: Encoder, tmp_path: Path) -> Non
     empty = Imagery(images().pixels, SPEC, torch.zeros(3, 64, 64, dtype=torch.bool))
     with pytest.raises(PixelError):
         encoder.embed(empty)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: 10 ** (x / 10),
+        lambda x: x.flip(1),
+        torch.round,
+    ],
+)
+def test_11_radar_in_another_unit_or_order(change: Callable[[Tensor], Tensor]) -> None:
+    """Power for decibels, VH for VV, whole numbers for fractions: refused."""
+    noise = torch.randn(4, 2, 30, 30, generator=torch.Generator().manual_seed(2))
+    pixels = torch.tensor([-12.6, -19.3]).view(1, 2, 1, 1) + 2 * noise
+    valid = torch.ones(4, 30, 30, dtype=torch.bool)
+    spec = BIGEARTHNET[Sensor.S1_GRD]
+    check_signature(Imagery(pixels, replace(spec, size=(30, 30)), valid))
+
+    with pytest.raises(PixelError):
+        check_signature(Imagery(change(pixels), replace(spec, size=(30, 30)), valid))
 
 
 def test_12_interpolation_is_part_of_the_plan() -> None:
@@ -189,6 +253,16 @@ def test_13_nothing_is_cropped() -> None:
             assert not torch.allclose(plain, step(marked).pixels)
 
 
+def test_14_the_plan_says_how_many_metres_a_pixel_is() -> None:
+    """An enlarged image is finer than it was: that stands in the record, and another is another."""
+    recipe = recipe_of(Sensor.S2_L1C)
+    own, coarse = plan(SPEC, recipe), plan(replace(SPEC, gsd=30.0), recipe)
+
+    assert 10.0 * 64 / 28 == own.target.gsd
+    assert "28 x 28 px at 22.8571 m" in own.describe()
+    assert own.hash != coarse.hash
+
+
 def test_15_bytes_are_clipped_before_they_are_cast() -> None:
     """A bright value becomes white; a cast alone would wrap it to something dark."""
     rule = Normalization.two_sigma([1000.0], [250.0], "a test")
@@ -208,6 +282,20 @@ def test_16_the_test_split_has_no_say(splits: Splits) -> None:
     assert (one.strength, one.validation) == (two.strength, two.validation)
 
 
+def test_17_neighbours_are_kept_apart(eurosat: Path, tmp_path: Path) -> None:
+    """Without a word said, EuroSAT is divided by longitude and So2Sat by city."""
+    for path in eurosat.rglob("*.tif"):
+        (tmp_path / path.parent.name).mkdir(exist_ok=True)
+        (tmp_path / path.parent.name / path.name).symlink_to(path)
+
+    assert "spatial" == open_scenes(EUROSAT_MS, tmp_path).rule
+    parts = by_value({name: -float(place) for place, name in enumerate("abcdefghij")})
+    assert (("j", "i", "h", "g", "f", "e"), ("b", "a")) == (parts["train"], parts["test"])
+    assert "v3-culture-10" == BenchSo2SatConfig("x").version
+    for rule in "random", "block":
+        assert TASKS[f"so2sat-v3-{rule}-s2"].notes
+
+
 def test_18_metrics_say_which_average(generator: torch.Generator) -> None:
     """Micro, macro and weighted differ, and no id leaves open which is meant."""
     scores = torch.rand(80, 3, generator=generator)
@@ -215,9 +303,8 @@ def test_18_metrics_say_which_average(generator: torch.Generator) -> None:
     ap = average_precision(scores, targets)
 
     assert 3 == len({round(v, 6) for v in (ap.micro, ap.macro, ap.weighted)})
-    assert {"micro", "macro", "weighted"} == {
-        metric.partition("_")[2] for metric in Metric if metric.startswith("ap")
-    }
+    averages = [metric.partition("_")[2] for metric in Metric if metric.startswith(("ap", "f1"))]
+    assert all(word.startswith(("micro", "macro", "weighted")) for word in averages)
 
 
 def test_19_every_test_sample_counts_once(splits: Splits, tmp_path: Path) -> None:
@@ -275,14 +362,15 @@ def test_23_a_frozen_network_stays_frozen(encoder: Encoder) -> None:
 
 def test_24_distances_far_from_the_origin_are_exact(generator: torch.Generator) -> None:
     """In float32 the expanded form finds neighbours at random here; the precision is in the key."""
-    train = 1e4 + 1e-2 * torch.randn(50, 20, generator=generator).double()
+    train = 1e-2 * torch.randn(50, 20, generator=generator).double()
+    train[:25] += 1e4  # two clouds: taking off the mean brings neither to the origin
     test = train + 1e-4
 
     scores = knn_scores(train, torch.arange(50), test, k=1)
 
     assert torch.equal(torch.eye(50).double(), scores)
     source = EncoderSource("m", random_encoder("vit-tiny-14", recipe_of(Sensor.S2_L1C), 0))
-    assert "float32" == key_of(source, SPEC, "d").content["dtype"]
+    assert "float32" == key_of(source, SPEC, "d").content.get("dtype")
 
 
 def test_25_fits_that_cannot_be_trusted_are_flagged() -> None:
@@ -313,13 +401,61 @@ def test_27_pooling_is_part_of_the_recipe(encoder: Encoder) -> None:
         Encoder(encoder.trunk, card)
 
 
-def test_29_versions_of_a_data_set_are_tasks_of_their_own() -> None:
-    """BigEarthNet v1 and v2 share no row of a table, nor do 19 and 43 classes."""
-    names = [task.name for task in TASKS.values() if "bigearthnet" in task.name]
+def test_28_a_patch_of_known_labels_has_them() -> None:
+    """Names and indices that are mixed up give {10, 17} for {8, 11, 13}: refused."""
 
-    assert len(names) == len(set(names))
-    assert any("v1" in name for name in names)
-    assert any("v2" in name for name in names)
+    def chips(label: tuple[int, ...]) -> Chips:
+        golden, other = Chip(GOLDEN[Version.V1], label, ()), Chip("other", (0,), ())
+        return Chips(
+            Path(), "official", CLASSES_19, {"train": (other,), "val": (), "test": (golden,)}
+        )
+
+    choice = Choice(Version.V1, (Sensor.S2_L2A,))
+    _check_golden(chips(GOLDEN_CLASSES), choice)
+    with pytest.raises(DataError, match="mixed up"):
+        _check_golden(chips((10, 17)), choice)
+
+
+def test_29_versions_of_a_data_set_are_tasks_of_their_own() -> None:
+    """Nothing of v1 and v2, nor of 19 and 43 classes, shares a key or a comparison."""
+    first = record("bigearthnet-v1-s2")
+    others = [record(name) for name in ("bigearthnet-v2-s2", "bigearthnet-v1-s2-43")]
+    assert {first.task, *(other.task for other in others)} <= set(TASKS)
+
+    assert 3 == len({first.key, *(other.key for other in others)})
+    assert _alike(first, record("bigearthnet-v1-s2"))
+    assert not any(_alike(first, other) for other in others)
+
+
+def test_30_training_data_that_hold_the_test_images_are_flagged() -> None:
+    """Whatever the version; so are training data that nobody states. A control saw nothing."""
+    model = Identity("m", False, "a vit", "w", "r", "p", (), ())
+    seen = replace(model, trained_on="RS5M: 5 million images with captions")
+
+    assert ("contaminated? trained on RS5M",) == contamination_flags(seen, "bigearthnet-v1-s2")
+    assert () == contamination_flags(seen, "eurosat")
+    assert ("training data not declared",) == contamination_flags(model, "eurosat")
+    assert () == contamination_flags(replace(model, control=True), "eurosat")
+
+
+def test_32_only_parameters_that_take_part_are_counted(encoder: Encoder) -> None:
+    """A tower of the other sensor, or a head, is no cost of an embedding."""
+
+    class Towers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(13, 4), nn.Linear(13, 1000)
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            vectors: Tensor = self.used(pixels.mean(dim=(2, 3)))
+            return vectors
+
+    source = NetworkSource("towers", Towers().eval(), encoder.recipe, "a test")
+
+    assert 13 * 4 + 4 == executed_parameters(source, images(1))
+    whole = sum(p.numel() for p in encoder.parameters())
+    assert whole == executed_parameters(EncoderSource("m", encoder), images(1))
+    assert 0 == executed_parameters(ImageStatistics(), images(1))
 
 
 def test_31_degenerate_features_and_models_below_a_control_are_flagged(splits: Splits) -> None:
@@ -344,3 +480,39 @@ def test_31_degenerate_features_and_models_below_a_control_are_flagged(splits: S
         return Scored("knn", ProbeResult("knn[]", torch.zeros(1)), {Metric.OA: metric}, 100, 0.0)
 
     assert ("below stats",) == compare(right(40), right(80), "stats", Metric.OA, 200, seed=0)
+
+
+# ------------------------------------------------------------------- tests of these tests
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=str)
+def test_a_pitfall_is_met_when_its_guard_is_removed(
+    guard: Guard, request: pytest.FixtureRequest
+) -> None:
+    """The test of each pitfall fails, by a broken promise and not by a crash."""
+    function = globals()[guard.test]
+    words = cases_of(function)[guard.case]
+    for name in inspect.signature(function).parameters:
+        words.setdefault(name, request.getfixturevalue(name) if name not in words else None)
+
+    with guard.removed(), pytest.raises((AssertionError, pytest.fail.Exception)):
+        function(**words)
+
+
+def cases_of(function: Callable[..., None]) -> list[dict[str, object]]:
+    """The arguments with which pytest calls a test, but for fixtures."""
+    marks = [m for m in getattr(function, "pytestmark", []) if m.name == "parametrize"]
+    if not marks:
+        return [{}]
+    names, values = marks[0].args
+    names = [names] if isinstance(names, str) else names
+    return [dict(zip(names, value if len(names) > 1 else [value], strict=True)) for value in values]
+
+
+def test_every_pitfall_has_a_test_and_every_test_a_guard() -> None:
+    """All 32, and no guard is left out of the removals."""
+    tests = {name for name in globals() if name.startswith("test_") and name[5].isdigit()}
+    numbers = {int(word) for name in tests for word in name.split("_") if word.isdigit()}
+
+    assert set(range(1, 33)) <= numbers
+    assert {guard.test for guard in GUARDS} == tests

@@ -6,13 +6,15 @@ import pytest
 
 from eofm.bench.recipes import PROBE_KINDS, RECIPES, expand_probes
 from eofm.bench.score import KINDS
+from eofm.bench.trainings import TRAININGS
 from eofm.errors import ConfigError
 
 
 def test_every_probe_that_is_named_can_run() -> None:
     """The names that the settings know are those that the harness has."""
-    assert list(KINDS) == list(PROBE_KINDS)
-    assert {p for recipe in RECIPES.values() for p in recipe.probes} <= set(KINDS)
+    assert [*KINDS, *TRAININGS] == list(PROBE_KINDS)
+    assert {p for recipe in RECIPES.values() for p in recipe.probes} <= set(PROBE_KINDS)
+    assert all(recipe.probes for recipe in RECIPES.values())
 
 
 @pytest.mark.parametrize("name", list(RECIPES))
@@ -29,15 +31,6 @@ def test_recipes_state_their_faults_and_gaps(name: str) -> None:
 def test_a_recipe_stands_for_its_probes() -> None:
     """Named with others, each probe runs once."""
     assert ("knn", "linear-c1", "nmc") == expand_probes(["corley2023", "nmc", "knn"])
-
-
-@pytest.mark.parametrize("name", ["softcon", "ssl4eo"])
-def test_what_cannot_be_run_on_frozen_features_is_refused(name: str) -> None:
-    """With the reason, instead of an imitation under the same name."""
-    with pytest.raises(ConfigError, match="frozen features") as caught:
-        expand_probes([name])
-
-    assert "all of it" in str(caught.value)
 
 
 def test_an_unknown_probe_is_named() -> None:

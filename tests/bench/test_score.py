@@ -32,7 +32,12 @@ def splits(generator: torch.Generator) -> Splits:
 
     (train, train_y), (val, val_y), (test, test_y) = draw(80), draw(40), draw(60)
     return Splits(
-        Labelled(train, train_y, 4), Labelled(val, val_y, 4), test, test_y, torch.arange(80)
+        Labelled(train, train_y, 4),
+        Labelled(val, val_y, 4),
+        test,
+        test_y,
+        torch.arange(80),
+        {"half": torch.arange(5), "all": torch.arange(10)},
     )
 
 
@@ -90,7 +95,7 @@ def several(generator: torch.Generator) -> Splits:
         return Labelled(labelled.x, (hot.bool() | extra).long(), 4)
 
     test = more(Labelled(data.test_x, data.test_y, 4))
-    return Splits(more(data.train), more(data.val), test.x, test.y, data.order)
+    return Splits(more(data.train), more(data.val), test.x, test.y, data.order, data.readouts)
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import rasterio
 from affine import Affine
 
 from eofm.bench.config import (
+    BenchBigEarthNetConfig,
     BenchConfig,
     BenchFolderConfig,
+    BenchSat6Config,
     BenchSo2SatConfig,
     BenchTreeSatAIConfig,
 )
@@ -20,10 +23,14 @@ from eofm.bench.run import BenchReport, bench
 from eofm.bench.task import TASKS, Task, find_task
 from eofm.bench.tasks import load
 from eofm.cli import VERBS, main
+from eofm.data import dfc2020, sat6, treesatai
+from eofm.data.splits import hold_out
 from eofm.data.treesatai import FILE_ORDER
 from eofm.errors import ConfigError, DataError, PixelError
+from eofm.models.encoder import random_encoder, save_encoder
+from eofm.recipe import Recipe
 from eofm.sensors import SENSOR_BANDS
-from eofm.spec import Sensor
+from eofm.spec import Normalization, Sensor, Unit
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
@@ -36,6 +43,7 @@ def test_declarations_do_not_contradict_themselves(task: Task) -> None:
     assert task.multi_label == task.metrics[0].startswith("ap")
     assert all(waiver.why for waiver in task.waivers)
     for split in task.splits:
+        assert {"train", "val", "test"} == set(split.counts)
         assert set(split.sha256) <= set(split.counts)
         assert all(len(digest) == 64 for digest in split.sha256.values())
     if task.splits and "bigearthnet" not in task.name:
@@ -155,8 +163,9 @@ def test_a_wrong_unit_is_noticed_before_any_feature(folder: Path, tmp_path: Path
 
 def test_a_wrong_root_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each verb ends with status 1 and one message that names the folder."""
-    for verb in ("eurosat", "bigearthnet", "folder", "so2sat", "treesatai", "ucmerced", "resisc45"):
-        assert 1 == main(["bench", verb, "--root", str(tmp_path / "nowhere")])
+    verbs = ("eurosat", "bigearthnet", "folder", "so2sat", "treesatai", "ucmerced", "resisc45")
+    for verb in (*verbs, "sat6", "ablate so2sat"):
+        assert 1 == main(["bench", *verb.split(), "--root", str(tmp_path / "nowhere")])
         message = capsys.readouterr().err
         assert f"eofm bench {verb}: error: " in message
         assert "nowhere" in message
@@ -205,6 +214,87 @@ def test_so2sat_runs_on_both_sensors(tmp_path: Path) -> None:
         assert f"so2sat-v2-{sensor}" == report.results[0].task
         assert max(r.value for r in report.results) > 0.3
         assert not report.results[0].sample.copies
+
+
+def test_sat6_runs(tmp_path: Path, picture_folder: Path) -> None:
+    """Aerial images: controls see four bands, a network for pictures takes three of them by name.
+
+    The exception for another sensor is granted by the task, and stands in the record.
+    """
+    scipy_io = pytest.importorskip("scipy.io", reason="SciPy is an extra")
+    rng, arrays = np.random.default_rng(0), {}
+    for split, count in (("train", 60), ("test", 12)):
+        labels = np.arange(count) % 6
+        noise = rng.integers(0, 20, (28, 28, 4, count), dtype=np.uint8)
+        arrays[f"{split}_x"] = noise + (30 * labels).astype(np.uint8)
+        arrays[f"{split}_y"] = np.eye(6)[labels].T
+    scipy_io.savemat(tmp_path / "sat-6-full.mat", arrays)
+
+    report = run(
+        BenchSat6Config,
+        tmp_path,
+        tmp_path / "out",
+        model=f"imagestats,net={picture_folder}",
+        probe="knn",
+    )
+
+    values = {r.model.name: r.value for r in report.results if r.metric == "oa"}
+    assert 1 == values["imagestats"]
+    by_name = {r.model.name: r.model for r in report.results}
+    assert "4 bands in uint8" in by_name["imagestats"].about
+    assert ["AcceptSensor"] == [w.partition("(")[0] for w in by_name["net"].waivers]
+    assert any("select bands R G B" in step for step in by_name["net"].plan)
+
+
+@pytest.fixture
+def picture_folder(tmp_path: Path) -> Path:
+    """An untrained encoder of pictures, on disk."""
+    norm = Normalization.divide(255, 3, "8 bits to [0, 1]")
+    recipe = Recipe(Sensor.RGB, ("R", "G", "B"), Unit.UINT8, (28, 28), norm)
+    save_encoder(random_encoder("vit-tiny-14", recipe, seed=5), tmp_path / "net")
+    return tmp_path / "net"
+
+
+def test_copernicus_bench_is_a_version_of_bigearthnet(tmp_path: Path) -> None:
+    """Its own task: records never mix with those of v2; other options of v2 are refused."""
+    config = BenchBigEarthNetConfig("x", version="copernicus-bench", sensor="s1")
+    with pytest.raises(DataError, match="no such folder"):
+        load(config)
+    for options in ({"percent": 10}, {"excluded": True}, {"metadata": "y"}):
+        with pytest.raises(ConfigError, match="taken as they are"):
+            BenchBigEarthNetConfig("x", version="copernicus-bench", **options)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="19 classes"):
+        BenchBigEarthNetConfig("x", version="copernicus-bench", classes=43)
+    assert TASKS["bigearthnet-copernicus-bench-s2"].dataset != TASKS["bigearthnet-v2-s2"].dataset
+
+
+@pytest.mark.parametrize(
+    ("task", "rule", "published"),
+    [
+        ("treesatai-60m-over7", "official, val held out", treesatai.COUNTS),
+        ("sat6", "official, val held out", sat6.COUNTS),
+        ("dfc2020-s2", "contest, val held out", dfc2020.COUNTS),
+    ],
+)
+def test_declared_counts_are_those_of_the_rule(
+    task: str, rule: str, published: dict[str, int]
+) -> None:
+    """A tenth of the published train is held out, rounded up."""
+    (split,) = (s for s in TASKS[task].splits if s.rule == rule)
+    ids = [str(n) for n in range(published["train"])]
+
+    stay, taken = hold_out({"": ids}, "any", Fraction(1, 10))
+
+    expected = {"train": len(stay), "val": len(taken), "test": published["test"]}
+    assert expected == split.counts
+
+
+def test_spatial_lists_name_every_tile_of_eurosat() -> None:
+    """Counts and hashes of torchgeo's lists are part of the task; no two splits are alike."""
+    (lists,) = (s for s in TASKS["eurosat"].splits if s.rule == "spatial-lists")
+
+    assert 27_000 == sum(lists.counts.values())
+    assert 3 == len(set(lists.sha256.values()))
 
 
 def test_images_that_are_both_train_and_test_are_named(folder: Path, tmp_path: Path) -> None:

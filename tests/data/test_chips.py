@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from eofm.data.chips import Chip, Chips, class_counts, read_batches, targets_of, unpacking_remedy
+from eofm.data.chips import (
+    Chip,
+    Chips,
+    KeptPixels,
+    class_counts,
+    keeping_pixels,
+    read_batches,
+    targets_of,
+    unpacking_remedy,
+)
 from eofm.errors import DataError, LabelError
 from eofm.imagery import Imagery
 from eofm.spec import ImageSpec, Sensor, Unit
@@ -113,3 +122,56 @@ def test_archives_and_unfinished_downloads_are_noticed(tmp_path: Path) -> None:
     assert "unpack set.zip" in str(unpacking_remedy(tmp_path))
     (tmp_path / "set.zip.crdownload").touch()
     assert "not ended" in str(unpacking_remedy(tmp_path))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Pixels of four bands that may be fractions or partly invalid."""
+
+    pixels: torch.Tensor
+    valid: torch.Tensor
+    unit: Unit
+
+    def read(self) -> Imagery:
+        spec = ImageSpec(Sensor.S2_L2A, ("B02", "B03", "B04", "B08"), self.unit, (3, 5), 10.0)
+        return Imagery(self.pixels.clone(), spec, self.valid.clone())
+
+    def digest(self) -> str:
+        return "x"
+
+
+@pytest.mark.parametrize("unit", [Unit.DN, Unit.REFLECTANCE])
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("clear", [True, False])
+def test_kept_pixels_are_those_that_were_read(
+    unit: Unit, whole: bool, clear: bool, generator: torch.Generator
+) -> None:
+    """To the bit, however compactly they are kept; fractions and masks included."""
+    pixels = torch.rand(1, 4, 3, 5, generator=generator) * 60_000
+    pixels = pixels.round() if whole else pixels
+    valid = torch.ones(1, 3, 5, dtype=torch.bool)
+    valid[0, 1, 1] = clear
+    scene = Scene(pixels, valid, unit)
+    kept = KeptPixels(scene)
+
+    for _ in range(3):
+        found = kept.read()
+        assert torch.equal(pixels, found.pixels)
+        assert torch.equal(valid, found.valid)
+        assert scene.read().spec == found.spec
+    found.pixels.zero_()
+    assert torch.equal(pixels, kept.read().pixels)
+    stored = kept.kept[0][0]
+    assert (stored.itemsize == 2) == (whole and unit is Unit.DN)
+
+
+def test_pixels_are_kept_only_where_there_is_room() -> None:
+    """Too many of them are read again each time, as without."""
+    chips = divided(train=(chip("a"), chip("b")), test=(chip("c"),))
+    each = 3 * 2 * 2  # bytes of 8-bit pixels
+
+    roomy, narrow = keeping_pixels(chips, 3 * each), keeping_pixels(chips, 3 * each - 1)
+
+    assert all(isinstance(c.pixels[0], KeptPixels) for c in roomy.all)
+    assert chips.all == narrow.all
+    assert [c.id for c in chips.all] == [c.id for c in roomy.all]

@@ -10,7 +10,17 @@ import pytest
 import yaml
 
 from eofm.cli import main
-from eofm.data import bigearthnet, bigearthnet_lists, eurosat, ssl4eo, ssl4eo_ml
+from eofm.data import (
+    bigearthnet,
+    bigearthnet_copernicus,
+    bigearthnet_lists,
+    dfc2020,
+    eurosat,
+    sat6,
+    sen1floods11,
+    ssl4eo,
+    ssl4eo_ml,
+)
 from eofm.data.bigearthnet_classes import CLASSES_19
 from eofm.data.bigearthnet_lists import read_tables
 from eofm.data.check_folders import TERRAMESH
@@ -25,7 +35,8 @@ FOLDER = Path(__file__).parents[2] / "data_cards"
 CARDS = sorted(FOLDER.glob("*.md"))
 NAMES = {
     "ssl4eo-s12", "ssl4eo-s12-ml", "dynamic-world", "worldcover", "bigearthnet-v1",
-    "bigearthnet-v2", "eurosat", "so2sat", "terramesh", "s2-100k", "embedded-world",
+    "bigearthnet-v2", "eurosat", "so2sat", "terramesh", "s2-100k", "embedded-world", "sat6",
+    "dfc2020", "sen1floods11",
 }  # fmt: skip
 
 
@@ -145,6 +156,53 @@ def test_eurosat() -> None:
     assert eurosat.SPEC.unit.value == card["sensors"]["s2-l1c"]["unit"]
     assert (eurosat.CLASSES, eurosat.TILES) == (tuple(card["classes"]), card["images"])
     assert eurosat.TILES == sum(card["classes"].values())
+
+
+def test_sat6() -> None:
+    """Bands, size, classes and lengths are those of the reader."""
+    card = front("sat6")
+
+    assert sat6.SPEC.bands == bands("sat6", Sensor.NAIP)
+    assert sat6.SPEC.unit.value == card["sensors"]["naip"]["unit"]
+    assert (sat6.SPEC.size, sat6.CLASSES) == (tuple(card["size"]), tuple(card["classes"]))
+    assert sat6.COUNTS == card["splits"]
+    assert card["images"] == sum(card["splits"].values())
+
+
+def test_dfc2020() -> None:
+    """Codes, classes, void codes and lengths are those of the reader."""
+    card = front("dfc2020")
+
+    assert dfc2020.CLASSES == tuple(card["classes"])
+    assert dfc2020.CODING.codes == {code: k for k, code in enumerate(card["codes"])}
+    assert dfc2020.CODING.void == set(card["nodata"])
+    assert dfc2020.COUNTS == card["splits"]["contest"]
+    assert dfc2020.COUNTS_LISTS == card["splits"]["copernicus-bench"]
+    assert card["images"] == sum(dfc2020.COUNTS.values())
+    for sensor, spec in dfc2020.SPECS.items():
+        assert spec.bands == bands("dfc2020", sensor)
+        assert spec.size == tuple(card["size"])
+
+
+def test_sen1floods11() -> None:
+    """Codes, classes, windows and lengths are those of the reader."""
+    card = front("sen1floods11")
+
+    assert sen1floods11.CLASSES == tuple(card["classes"])
+    assert sen1floods11.CODING.codes == {code: k for k, code in enumerate(card["codes"])}
+    assert sen1floods11.CODING.void == set(card["nodata"])
+    assert {**sen1floods11.COUNTS, "bolivia": sen1floods11.BOLIVIA} == card["splits"]
+    assert card["images"] == sum(card["splits"].values())
+    for sensor, spec in sen1floods11.SPECS.items():
+        assert spec.bands == bands("sen1floods11", sensor)
+        assert spec.size == tuple(card["window"])
+
+
+def test_the_subset_of_copernicus_bench() -> None:
+    """The card of the set it was taken from states how Copernicus-Bench divides it."""
+    stated = front("bigearthnet-v2")["subsets"]["copernicus-bench"]
+
+    assert bigearthnet_copernicus.COUNTS == stated
 
 
 # ----------------------------------------------------------------------- a store's own card

@@ -142,6 +142,21 @@ def test_a_changed_list_is_refused(tmp_path: Path) -> None:
     assert few.lists[Rule.LISTS]["train"][1] in str(caught.value)
 
 
+def test_spatial_lists_divide_when_asked_for(tmp_path: Path) -> None:
+    """Torchgeo's lists by longitude, under their own names, compared with their published md5."""
+    few = replace(scenes.EUROSAT_MS, classes=scenes.EUROSAT_MS.classes[:2])
+    fill(tmp_path, replace(few, spec=scenes.EUROSAT_SAR.spec), ".tif")
+    known = write_lists(tmp_path, few, Rule.SPATIAL_LISTS)
+
+    chips = open_scenes(known, tmp_path, Rule.SPATIAL_LISTS)
+
+    assert (6, 2, 2) == sizes(chips)
+    assert Rule.SPATIAL_LISTS == chips.rule
+    with pytest.raises(DataError, match="not the published list") as caught:
+        open_scenes(few, tmp_path, Rule.SPATIAL_LISTS)
+    assert "7be3254be39f23ce4d4d144290c93292" in str(caught.value)
+
+
 def test_missing_images_of_the_lists_are_counted(tmp_path: Path) -> None:
     """A half-unpacked archive makes a subset that says so."""
     few = replace(scenes.EUROSAT_SAR, classes=scenes.EUROSAT_SAR.classes[:2])

@@ -20,6 +20,7 @@ from eofm.train.config import (
     OptimConfig,
     PretrainConfig,
     RunConfig,
+    TrainerConfig,
 )
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
@@ -109,11 +110,12 @@ def config(store_path: Path, tmp_path: Path) -> PretrainConfig:
         model=ModelConfig(architecture="vit-tiny-14", size=56),
         method=MethodConfig(hidden=32, dim=16, mask_ratio=0.5),
         optim=OptimConfig(epochs=2, batch=8, lr=1e-2),
-        run=RunConfig(out=str(tmp_path / "run"), accelerator="cpu", figures=False),
+        trainer=TrainerConfig(accelerator="cpu"),
+        run=RunConfig(out=str(tmp_path / "run"), figures=False),
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_store() -> Callable[..., Path]:
     """`write_store`, for tests that need a store of their own."""
     return write_store

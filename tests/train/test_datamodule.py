@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from eofm.data.pack import Store
-from eofm.errors import ConfigError, StoreError, TrainingError
+from eofm.errors import ConfigError, PixelError, StoreError, TrainingError
 from eofm.imagery import Labels, NativeImagery
 from eofm.spec import Sensor
-from eofm.train.config import DataConfig, PretrainConfig
-from eofm.train.datamodule import Batch, StoreDataModule, StoreLoader, held_out
+from eofm.train.config import DataConfig, MonitorConfig, PretrainConfig
+from eofm.train.datamodule import StoreDataModule, held_out
+from eofm.train.loader import Batch, StoreLoader
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
 
@@ -60,6 +61,69 @@ def test_unlabelled_scenes_are_dropped_or_kept(store_path: Path) -> None:
     assert np.flatnonzero(~outside & known).tolist() == drop.train_rows.tolist()
     for rows in (keep.probe_rows, keep.test_rows, drop.train_rows):
         assert known[rows].all()
+
+
+def test_unlabelled_scenes_inherit(tmp_path: Path, make_store: Callable[..., Path]) -> None:
+    """`inherit` trains on a scene with the labels of its place's other season; probes do not."""
+    store = Store(make_store(tmp_path / "s", unlabelled=1))
+    data = StoreDataModule(store, DataConfig(holdout=0.0, unlabelled="inherit"), 4, 0)
+
+    assert list(range(24)) == data.train_rows.tolist()
+    assert list(range(1, 24)) == data.probe_rows.tolist()
+    assert data.train_labels.known.all()
+    assert data.labels.multi_hot[0].equal(store.labels([1]).multi_hot[0])
+    seen = {
+        row: labels.multi_hot[i] for rows, labels in batches_of(data) for i, row in enumerate(rows)
+    }
+    assert seen[0].equal(data.labels.multi_hot[0])
+    alone = Store(make_store(tmp_path / "t", unlabelled=2))
+    dropped = StoreDataModule(alone, DataConfig(holdout=0.0, unlabelled="inherit"), 4, 0)
+    assert list(range(2, 24)) == dropped.train_rows.tolist()
+
+
+def test_a_store_without_labels_says_what_to_do(
+    tmp_path: Path, make_store: Callable[..., Path]
+) -> None:
+    """All scenes unlabelled: an error with two remedies, unless the hard term is to be alone."""
+    store = Store(make_store(tmp_path / "s", unlabelled=24))
+    for unlabelled in ("drop", "inherit"):
+        with pytest.raises(TrainingError, match="no scene is labelled") as caught:
+            StoreDataModule(store, DataConfig(unlabelled=unlabelled), 4, 0)
+        assert "method.soft_weight=0" in str(caught.value)
+    kept = StoreDataModule(store, DataConfig(holdout=0.0, unlabelled="hard-only"), 4, 0)
+    assert 24 == len(kept.train_rows)
+
+
+def test_shares_and_places_come_with_the_labels_if_asked_for(store_path: Path) -> None:
+    """The batches carry covered shares and place numbers of their rows; else neither."""
+    store = Store(store_path)
+    config = DataConfig(holdout=0.25)
+    bare, full = (
+        StoreDataModule(store, config, 4, 0),
+        StoreDataModule(store, config, 4, 0, shares=True, places=True),
+    )
+    for rows, labels in batches_of(full):
+        assert store.fractions(rows).equal(labels.shares)
+        names = store.locations[rows]
+        same = labels.places[:, None] == labels.places[None]
+        assert (names[:, None] == names[None]).tolist() == same.tolist()
+    assert all(labels.shares is None and labels.places is None for _, labels in batches_of(bare))
+
+
+def test_images_are_named_by_the_batch_they_are_in(store_path: Path) -> None:
+    """An error about the second and third image of the present batch names their scenes."""
+    store = Store(store_path)
+    data = StoreDataModule(store, DataConfig(holdout=0.25), 4, 0)
+    error = PixelError("pixels marked valid are not finite", found="NaN", images=(1, 2))
+    assert data.named(error) is error
+    loader = data.train_dataloader()
+    for rows, _ in zip(loader.sampler.rows(0), loader, strict=True):
+        words = str(data.named(error))
+        assert (
+            f"{store.ids[rows[1]]} (row {rows[1]}), {store.ids[rows[2]]} (row {rows[2]})" in words
+        )
+        assert str(store.path) in words
+    data.close()
 
 
 def test_batches_stay_native_until_they_are_on_the_device(store_path: Path) -> None:
@@ -279,7 +343,13 @@ def test_views_and_their_labels(
     monkeypatch.setattr(PretrainModule, "two_views", spy)
     monkeypatch.setattr("eofm.softcon.SoftCon.forward", method)
     with pytest.raises(StopHereError):
-        pretrain(replace(config, data=replace(config.data, views=views)))
+        pretrain(
+            replace(
+                config,
+                data=replace(config.data, views=views),
+                monitor=MonitorConfig(every_epochs=0),
+            )
+        )
 
     (pixels, first, second), labels = seen
     data = StoreDataModule(store, replace(config.data, views=views), 8, 0)

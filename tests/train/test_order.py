@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eofm.data.epochs import rarity_factors
-from eofm.train.order import EpochBatches, Pool
+from eofm.train.order import EpochBatches, Pool, Seasons
 
 
 def pool_of(count: int, first: int = 0) -> Pool:
@@ -94,13 +94,30 @@ def test_two_seasons_of_every_place() -> None:
 
 def test_fixed_seasons_are_the_same_two() -> None:
     """Another epoch has another order of the same pairs."""
-    pool = Pool(np.arange(40), tuple(str(i // 4) for i in range(40)), fixed=True)
+    pool = Pool(np.arange(40), tuple(str(i // 4) for i in range(40)), seasons=Seasons.FIXED)
     batches = EpochBatches(pool, 10, 0)
     epochs = [batches.rows(epoch)[0] for epoch in (0, 1)]
 
     pairs = [set(zip(rows[:10].tolist(), rows[10:].tolist(), strict=True)) for rows in epochs]
     assert pairs[0] == pairs[1]
     assert epochs[0].tolist() != epochs[1].tolist()
+
+
+def test_independent_seasons_may_be_the_same() -> None:
+    """Two draws on their own: each season of four comes as often, and equal ones in a quarter."""
+    places = (*(str(i // 4) for i in range(400)), "alone")
+    pool = Pool(np.arange(401), places, seasons=Seasons.INDEPENDENT)
+    items = np.stack([pool.items(epoch, 3) for epoch in range(50)])
+
+    assert (50, 101, 2) == items.shape
+    assert (items[..., 0] // 4 == items[..., 1] // 4).all()
+    assert [400, 400] == items[0, -1].tolist()
+    seasons = items[:, :100] % 4
+    assert pytest.approx(0.25, abs=0.02) == (seasons[..., 0] == seasons[..., 1]).mean()
+    for season in range(4):
+        assert pytest.approx(0.25, abs=0.02) == (seasons == season).mean()
+    assert pool.items(7, 3).tolist() == items[7].tolist()
+    assert pool.items(7, 4).tolist() != items[7].tolist()
 
 
 def test_rare_classes_come_more_often_and_epochs_stay_as_long() -> None:

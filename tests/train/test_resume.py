@@ -228,7 +228,11 @@ def test_checkpoints_come_when_they_should(
     monkeypatch.setattr(
         WholeFiles,
         "save_checkpoint",
-        lambda _, saved, path, storage_options=None: steps.append(saved),
+        lambda _, saved, path, storage_options=None: (
+            steps.append(saved),
+            path.parent.mkdir(exist_ok=True),
+            path.touch(),
+        ),
     )
     pretrain(with_groups(short, run=chosen))
 

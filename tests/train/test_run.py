@@ -21,9 +21,10 @@ from eofm.recipe import Pooling
 from eofm.sensors import SENSOR_BANDS
 from eofm.spec import Sensor, Unit
 from eofm.train.config import ExportConfig, ModelConfig, PretrainConfig
+from eofm.train.engine import choose_device
 from eofm.train.export import export_source
 from eofm.train.recipe import make_recipe
-from eofm.train.run import choose_device, pretrain
+from eofm.train.run import pretrain
 
 
 def with_groups(config: PretrainConfig, **groups: dict[str, object]) -> PretrainConfig:
@@ -175,12 +176,12 @@ def test_a_run_that_died_before_its_start_was_written_resumes(
     config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run killed while it wrote its initialisation is resumed to a whole report."""
-    from eofm.train import run
+    from eofm.train import branches
 
     def die(*_: object) -> None:
         raise RuntimeError("the machine went away")
 
-    monkeypatch.setattr(run, "export_trunk", die)
+    monkeypatch.setattr(branches, "export_trunk", die)
     with pytest.raises(RuntimeError, match="went away"):
         pretrain(config)
     monkeypatch.undo()
@@ -325,10 +326,10 @@ def test_bfloat16_is_refused_where_the_cpu_emulates_it(
     config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """bf16 autocast on a CPU without the instructions runs at a thirtieth of the speed."""
-    monkeypatch.setattr("eofm.train.run._cpu_has_bf16", lambda: False)
+    monkeypatch.setattr("eofm.train.engine.cpu_has_bf16", lambda: False)
 
     with pytest.raises(ConfigError, match="no bfloat16"):
-        choose_device(with_groups(config, run={"precision": "bf16-mixed"}))
+        choose_device(with_groups(config, trainer={"precision": "bf16-mixed"}))
     assert ("32-true", "cpu") == choose_device(config)
 
 

@@ -17,43 +17,58 @@ from numpy.typing import NDArray
 
 Symbols = NDArray[np.uint8]
 Kernel: TypeAlias = Callable[
-    [Symbols, NDArray[np.int64], int, Symbols, NDArray[np.int64], NDArray[np.int64]], None
+    [
+        Symbols,
+        NDArray[np.int64],
+        NDArray[np.int64],
+        int,
+        Symbols,
+        NDArray[np.int64],
+        NDArray[np.int64],
+    ],
+    None,
 ]
 
-_SIGNATURE: Final = "void(uint8[:,::1], int64[::1], int64, uint8[::1], int64[::1], int64[:,::1])"
-# Importing numba and the cached kernel takes about as long as numpy takes to count so many pixels.
-_WORTHWHILE: Final = 2**29
+_SIGNATURE: Final = (
+    "void(uint8[:,::1], int64[::1], int64[::1], int64, uint8[::1], int64[::1], int64[:,:,:])"
+)
+# Importing numba and the cached kernel takes a second or half of one. The loop makes up for it over
+# so many pixels: three tiles of WorldCover.
+_WORTHWHILE: Final = 2**32
 # Lines and columns that stay in the first cache; a byte counts at most 255 lines.
 _LINES, _COLUMNS = 64, 512
 
 
 def add_windows(
-    lines: Symbols,
+    piece: Symbols,
+    tops: NDArray[np.int64],
     lefts: NDArray[np.int64],
     window: int,
     symbols: Symbols,
     order: NDArray[np.int64],
     counts: NDArray[np.int64],
 ) -> None:
-    """Add the pixels of each symbol in each window to `counts`.
+    """Add the pixels of each symbol in each window of a grid to `counts`.
 
     Args:
-        lines: Symbols, (h, width).
-        lefts: First columns of the windows, (N,); parts beyond the lines are left out.
-        window: Columns of a window.
+        piece: Symbols, (h, w); what windows have beyond it is left out.
+        tops: First lines of the windows, (T,).
+        lefts: First columns of the windows, (L,).
+        window: Lines and columns of a window.
         symbols: Which symbols there are, (S,).
         order: In which order to try them, (S,); the most frequent come first afterwards.
-        counts: What to add to, (N, S).
+        counts: What to add to, (T, L, S).
     """
-    height, width = lines.shape
+    height, width = piece.shape
     equal = np.zeros(_COLUMNS, np.uint8)
     found = np.zeros(len(symbols), np.int64)
-    for n in range(len(lefts)):
-        end = min(lefts[n] + window, width)
+    for cell in range(len(tops) * len(lefts)):
+        m, n = divmod(cell, len(lefts))
+        bottom, end = min(tops[m] + window, height), min(lefts[n] + window, width)
         for left in range(max(lefts[n], 0), end, _COLUMNS):
             columns = min(_COLUMNS, end - left)
-            for top in range(0, height, _LINES):
-                part = lines[top : min(top + _LINES, height), left : left + columns]
+            for top in range(max(tops[m], 0), bottom, _LINES):
+                part = piece[top : min(top + _LINES, bottom), left : left + columns]
                 remaining = np.int64(part.size)
                 found[:] = 0
                 for place in range(len(order)):
@@ -81,7 +96,7 @@ def add_windows(
                     for j in range(columns):
                         total += np.int64(equal[j])
                     found[order[place]] = total
-                    counts[n, order[place]] += total
+                    counts[m, n, order[place]] += total
                     remaining -= total
                     if remaining == 0:
                         break

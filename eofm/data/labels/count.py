@@ -80,7 +80,7 @@ class Legend:
 
 
 class WindowCounter:
-    """Counts the windows that lie side by side in some lines of a map.
+    """Counts the windows of a grid that touch a piece of a map.
 
     It keeps its scratch memory from call to call.
 
@@ -110,23 +110,35 @@ class WindowCounter:
             lines: Symbols, (window, width).
             lefts: First columns of the windows, ascending.
         """
-        counts = np.zeros((len(lefts), len(self._symbols)), np.int64)
-        self.add(counts, lines, lefts)
-        return self.legend.merge(counts)
+        counts = np.zeros((1, len(lefts), len(self._symbols)), np.int64)
+        self.add(counts, lines, [0], lefts)
+        return self.legend.merge(counts[0])
 
-    def add(self, counts: NDArray[np.int64], lines: Symbols, lefts: Sequence[int]) -> None:
-        """Add the pixels of each symbol.
+    def add(
+        self,
+        counts: NDArray[np.int64],
+        piece: Symbols,
+        tops: Sequence[int],
+        lefts: Sequence[int],
+    ) -> None:
+        """Add the pixels of each symbol in each window of a grid.
 
         Args:
-            counts: What to add to, (N, S).
-            lines: Some lines of the windows, (at most window, width).
-            lefts: First columns of the windows, ascending; parts beyond the lines are left out.
+            counts: What to add to, (T, L, S).
+            piece: Symbols, (h, w); what windows have beyond it is left out.
+            tops: First lines of the windows, (T,).
+            lefts: First columns of the windows, (L,), ascending.
         """
         if self._kernel is not None:
-            columns = np.array(lefts, np.int64)
-            whole = np.ascontiguousarray(lines)
-            self._kernel(whole, columns, self.window, self._symbols, self._order, counts)
+            whole = np.ascontiguousarray(piece)
+            down, across = np.array(tops, np.int64), np.array(lefts, np.int64)
+            self._kernel(whole, down, across, self.window, self._symbols, self._order, counts)
             return
+        for line, top in zip(counts, tops, strict=True):
+            self._add_line(line, piece[max(top, 0) : top + self.window], lefts)
+
+    def _add_line(self, counts: NDArray[np.int64], lines: Symbols, lefts: Sequence[int]) -> None:
+        """Add the pixels of windows side by side, (L, S), of which some lines are given."""
         height, width = lines.shape
         first = end = 0  # columns that the panel holds
         only: int | None = None
@@ -201,12 +213,18 @@ class GridCounter:
             symbols: Its symbols, (h, w).
         """
         side, (height, width) = self._counter.window, symbols.shape
+        down = _touching(self._tops, side, top, top + height)
         across = _touching(self._lefts, side, left, left + width)
-        lefts = [self._lefts[n] - left for n in across]
-        for n in _touching(self._tops, side, top, top + height):
-            first = self._tops[n] - top
-            lines = symbols[max(first, 0) : first + side]
-            self._counter.add(self._cells[n, across.start : across.stop], lines, lefts)
+        self._counter.add(
+            self._cells[down.start : down.stop, across.start : across.stop],
+            symbols,
+            [self._tops[n] - top for n in down],
+            [self._lefts[n] - left for n in across],
+        )
+
+    def include(self, other: GridCounter) -> None:
+        """Add what another counter of the same windows has counted."""
+        self._cells += other._cells
 
     def counts(self) -> NDArray[np.int64]:
         """Return the pixels of each class, of nodata and of cloud, (T, L, K + 2)."""

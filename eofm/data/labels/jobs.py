@@ -7,6 +7,7 @@ SceneJob    some scenes, each on its own grid
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -25,12 +26,11 @@ from eofm.data.labels.dates import Period
 from eofm.data.labels.maps import Catalogue, MapFile
 from eofm.data.labels.strips import (
     CACHE_BYTES,
+    Pieces,
     SymbolReader,
-    columns_per_piece,
     columns_per_strip,
-    lines_per_strip,
-    open_map,
-    pieces,
+    opened,
+    piece_shape,
 )
 from eofm.data.labels.table import Batch, Reason, Rows, Rule
 from eofm.data.landcover import ClassMap, count_codes, strange_codes, unknown_codes
@@ -38,6 +38,8 @@ from eofm.data.landcover_map import MapReader
 
 # A scene is read in pieces of at most so many pixels: their codes are held as int32.
 _SCENE_PIXELS: Final = 4 * 1024**2
+# Threads of a process, each with a file handle of its own.
+THREADS: Final = 2
 
 
 class Job(Protocol):
@@ -75,6 +77,7 @@ class WindowJob:
         lefts: First columns of the windows.
         window: Side of the windows.
         rule: How counts become labels.
+        pixels: How many the whole run counts, about: the compiled loop has to be worth loading.
     """
 
     map: MapFile
@@ -82,6 +85,7 @@ class WindowJob:
     lefts: range
     window: int
     rule: Rule
+    pixels: int = 0
 
     @property
     def size(self) -> int:
@@ -90,27 +94,57 @@ class WindowJob:
 
     def run(self) -> Batch:
         """Count the windows."""
-        dataset = open_map(self.map.file)
-        reader = SymbolReader(dataset, self.rule.scheme)
-        area = Window(
-            self.tops[0],
-            self.lefts[0],
-            self.tops[-1] + self.window - self.tops[0],
-            self.lefts[-1] + self.window - self.lefts[0],
-        )
-        kernel = choose(dataset.width * dataset.height)
-        counter = GridCounter(self.tops, self.lefts, self.window, reader.legend, kernel)
-        shape = lines_per_strip(dataset), columns_per_piece(dataset)
         rows = Rows()
-        for piece, symbols in pieces(reader.read, area, *shape):
-            if not rows.ids:  # while the first pieces are read
-                self._describe(rows)
-            counter.add(piece.row, piece.col, symbols)
-        for top, counts in zip(self.tops, counter.counts(), strict=True):
-            self._check(counts, top, reader, rows)
-            rows.counts.append(counts)
+        with ExitStack() as stack:
+            readers = self._readers(stack)
+            counts = self._count(readers, rows)
+            for top, line in zip(self.tops, counts, strict=True):
+                self._check(line, top, readers[0], rows)
+        rows.counts = [counts.reshape(len(rows.ids), -1)]
         self._name_sources(rows)
         return rows.finish(self.rule)
+
+    def _readers(self, stack: ExitStack) -> list[SymbolReader]:
+        """Open the map once for each thread."""
+        datasets = [stack.enter_context(opened(self.map.file)) for _ in range(THREADS)]
+        return [SymbolReader(dataset, self.rule.scheme) for dataset in datasets]
+
+    def _count(self, readers: Sequence[SymbolReader], rows: Rows) -> NDArray[np.int64]:
+        """Count the windows in as many threads as there are readers, and say where they lie.
+
+        A thread counts a piece right after it has read it, while the piece is in the cache of its
+        core.
+
+        Returns:
+            Pixels of each class, of nodata and of cloud, (T, L, K + 2).
+        """
+        tops, lefts, side = self.tops, self.lefts, self.window
+        area = Window(tops[0], lefts[0], tops[-1] + side - tops[0], lefts[-1] + side - lefts[0])
+        shape = piece_shape(readers[0].dataset)
+        pieces = Pieces(area, *shape, len(readers))
+        kernel = choose(self.pixels)
+        counters = [GridCounter(tops, lefts, side, r.legend, kernel) for r in readers]
+
+        def work(thread: int) -> None:
+            scratch = np.empty(shape[0] * shape[1], np.uint8)
+            try:
+                for piece in pieces.of(thread):
+                    size = piece.height, piece.width
+                    symbols = scratch[: size[0] * size[1]].reshape(size)
+                    readers[thread].read(piece, symbols)
+                    counters[thread].add(piece.row, piece.col, symbols)
+            except BaseException:
+                pieces.drop()
+                raise
+
+        with ThreadPoolExecutor(len(readers)) as pool:
+            others = [pool.submit(work, thread) for thread in range(1, len(readers))]
+            self._describe(rows)
+            work(0)
+        for other, counter in zip(others, counters[1:], strict=True):
+            other.result()
+            counters[0].include(counter)
+        return counters[0].counts()
 
     def _check(self, counts: NDArray[np.int64], top: int, reader: SymbolReader, rows: Rows) -> None:
         """Refuse, or tally, pixels of codes that the scheme does not know."""
@@ -159,15 +193,17 @@ def window_jobs(
         batch: About how many windows to a job.
     """
     jobs = []
+    pixels = sum(entry.grid.height * entry.grid.width for entry in maps.maps)
     for entry in maps.maps:
         lefts = range(0, entry.grid.width - window + 1, stride)
         tops = range(0, entry.grid.height - window + 1, stride)
-        columns = max((columns_per_strip(open_map(entry.file)) - window) // stride + 1, 1)
+        with opened(entry.file) as dataset:
+            columns = max((columns_per_strip(dataset) - window) // stride + 1, 1)
         for first in range(0, len(lefts), columns):
             panel = lefts[first : first + columns]
             step = max(batch // len(panel), 1)
             jobs += [
-                WindowJob(entry, tops[t : t + step], panel, window, rule)
+                WindowJob(entry, tops[t : t + step], panel, window, rule, pixels)
                 for t in range(0, len(tops), step)
             ]
     return jobs
@@ -217,6 +253,7 @@ class SceneJob:
         rows = Rows()
         for scene in self.scenes:
             self._add(scene, rows)
+        rows.centres = [_centres([scene.grid for scene in self.scenes])]
         return rows.finish(self.rule)
 
     def _add(self, scene: Scene, rows: Rows) -> None:
@@ -225,7 +262,8 @@ class SceneJob:
         counts, used = np.zeros(len(self.rule.scheme.names) + 2, np.int64), [False] * len(chosen)
         if chosen:
             with ExitStack() as stack:
-                readers = [MapReader(open_map(m.file), grid, stack) for m in chosen]
+                files = [stack.enter_context(opened(m.file)) for m in chosen]
+                readers = [MapReader(dataset, grid, stack) for dataset in files]
                 for window in _pieces(grid):
                     codes = self._mosaic(readers, window, used)
                     found = count_codes(codes, self.rule.scheme)
@@ -233,7 +271,6 @@ class SceneJob:
                         _judge(codes, self.rule, f"scene {scene.id}", rows)
                     counts += found
         rows.ids.append(scene.id)
-        rows.centres.append(np.array([grid.centre()]))
         rows.boxes.append(np.array([grid.bounds]))
         rows.crs.append(grid.require_crs().to_string())
         rows.dates.append(scene.date)
@@ -267,7 +304,9 @@ class SceneJob:
             if not reader.overlaps:
                 continue
             more = reader.read(window, self.rule.scheme)
-            fresh = empty & ~np.isin(more, nodata)
+            fresh = empty.copy()
+            for code in nodata:  # a few codes: np.isin takes ten times as long
+                fresh &= more != code
             if fresh.any():
                 used[number] = True
                 codes[fresh] = more[fresh]
@@ -301,6 +340,19 @@ def _judge(codes: ClassMap, rule: Rule, where: str, rows: Rows) -> None:
     rows.ignore(strange)
 
 
+def _centres(grids: Sequence[Grid]) -> NDArray[np.float64]:
+    """Return longitude and latitude of each centre (N, 2), one CRS after the other."""
+    of_crs: dict[CRS, list[int]] = {}
+    for number, grid in enumerate(grids):
+        of_crs.setdefault(grid.require_crs(), []).append(number)
+    degrees = np.empty((len(grids), 2))
+    for crs, numbers in of_crs.items():
+        centres = [grids[n].point(grids[n].width / 2, grids[n].height / 2) for n in numbers]
+        for axis, values in enumerate(_to_degrees(crs, *zip(*centres, strict=True))):
+            degrees[numbers, axis] = [round(value, 7) for value in values]  # as Grid.centre
+    return degrees
+
+
 def _points(
     transform: Affine, cols: NDArray[np.floating], rows: NDArray[np.floating]
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
@@ -313,6 +365,12 @@ def _points(
 
 def _lonlat(crs: CRS, xs: NDArray[np.floating], ys: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return longitudes and latitudes (N, 2)."""
-    places = warp_points(crs, CRS.from_epsg(4326), xs.tolist(), ys.tolist())
-    degrees: NDArray[np.float64] = np.array(places, np.float64).round(7)
-    return degrees.T
+    degrees: NDArray[np.float64] = np.array(_to_degrees(crs, xs.tolist(), ys.tolist()))
+    return degrees.round(7).T
+
+
+def _to_degrees(
+    crs: CRS, xs: Sequence[float], ys: Sequence[float]
+) -> tuple[Sequence[float], Sequence[float]]:
+    longitudes, latitudes = warp_points(crs, CRS.from_epsg(4326), xs, ys)
+    return longitudes, latitudes

@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 from eofm.data.geotiff import grid_of
 from eofm.data.grid import Grid
 from eofm.data.labels.dates import DatePattern, Period
-from eofm.data.labels.strips import open_map
+from eofm.data.labels.strips import opened
 from eofm.data.landcover_map import box_in
 from eofm.errors import LabelError
 from eofm.progress import track
@@ -106,7 +106,8 @@ def find_maps(
     listed = [entry for path in paths for entry in _list(Path(path), asset)]
     maps = []
     for file, name, period in track(listed, "reading map headers"):
-        grid = grid_of(open_map(file))
+        with opened(file) as dataset:
+            grid = grid_of(dataset)
         if period is None and dates is not None:
             period = dates.find(file.name)  # noqa: PLW2901 (what is known of it so far)
         maps.append(MapFile(file, name, grid, period))

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -210,11 +211,16 @@ def _around(
     longitude, latitude = centre
     if crs is None:
         zone = min(int((longitude + 180) // 6) + 1, 60)
-        crs = CRS.from_epsg((32600 if latitude >= 0 else 32700) + zone)
-    (x,), (y,) = warp_points(CRS.from_epsg(4326), crs, [longitude], [latitude])
+        crs = _of_code((32600 if latitude >= 0 else 32700) + zone)
+    (x,), (y,) = warp_points(_of_code(4326), crs, [longitude], [latitude])
     step = _in_units(crs, gsd)
     left, top = x - width / 2 * step, y + height / 2 * step
     return Grid(crs, Affine(step, 0, left, 0, -step, top), height, width)
+
+
+@lru_cache(maxsize=128)
+def _of_code(epsg: int) -> CRS:
+    return CRS.from_epsg(epsg)
 
 
 # --------------------------------------------------------------------------------------- folder

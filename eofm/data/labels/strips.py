@@ -1,14 +1,14 @@
-"""Read a map of any size as symbols, piece by piece, the next ones while this one is counted."""
+"""Read a map of any size as symbols, piece by piece."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import rasterio
@@ -31,15 +31,19 @@ from eofm.errors import LabelError, RasterError
 CACHE_BYTES: Final = 64 * 1024**2
 # A strip, stored and as symbols, is at most about this large, unless one column of blocks is.
 STRIP_BYTES: Final = 48 * 1024**2
-# A piece of a strip is at most about this large, unless one block is: caches hold it.
-PIECE_BYTES: Final = 4 * 1024**2
-_AHEAD: Final = 4  # pieces that are read while one is in use: they make up for pauses of either
+# A piece is at most about this large, unless one block is: it is counted while the second cache of
+# a core still holds it, at four times the speed of memory.
+PIECE_BYTES: Final = 1024**2
 _LEAST_LINES: Final = 256
 _OPEN_MAPS: Final = 16
 
 
-def open_map(file: Path) -> DatasetReader:
-    """Open a map, or return it open: a process keeps the last few.
+@contextmanager
+def opened(file: Path) -> Iterator[DatasetReader]:
+    """Lend an open map, to one thread at a time: GDAL's datasets are for no more.
+
+    A process keeps the last few open, with the blocks that GDAL holds of them. What is lent again
+    is what was given back last.
 
     Raises:
         LabelError: If it has several bands, or lies nowhere.
@@ -49,11 +53,37 @@ def open_map(file: Path) -> DatasetReader:
         state = file.stat()
     except OSError as error:
         raise RasterError("there is no such map", found=error.strerror, where=file) from error
-    return _open(file, state.st_mtime_ns, state.st_size)
+    key = (file, state.st_mtime_ns, state.st_size)
+    idle = _take(key)
+    dataset = _open(file) if idle is None else idle
+    try:
+        yield dataset
+    finally:
+        _give_back(key, dataset)
 
 
-@lru_cache(maxsize=_OPEN_MAPS)
-def _open(file: Path, _changed: int, _size: int) -> DatasetReader:
+_Key: TypeAlias = tuple[Path, int, int]
+_idle: deque[tuple[_Key, DatasetReader]] = deque()
+_idle_lock: Final = Lock()
+
+
+def _take(key: _Key) -> DatasetReader | None:
+    with _idle_lock:
+        for entry in reversed(_idle):
+            if entry[0] == key:
+                _idle.remove(entry)
+                return entry[1]
+    return None
+
+
+def _give_back(key: _Key, dataset: DatasetReader) -> None:
+    with _idle_lock:
+        _idle.append((key, dataset))
+        if len(_idle) > _OPEN_MAPS:
+            _idle.popleft()[1].close()
+
+
+def _open(file: Path) -> DatasetReader:
     if file.suffix.lower() in {".tif", ".tiff"}:
         dataset = open_geotiff(file)
     else:  # a VRT, or what else GDAL reads
@@ -72,33 +102,35 @@ def _open(file: Path, _changed: int, _size: int) -> DatasetReader:
     return dataset
 
 
-def lines_per_strip(dataset: DatasetReader) -> int:
-    """Return how many lines to read at a time: whole blocks."""
-    block = int(dataset.block_shapes[0][0])
-    return block * -(-_LEAST_LINES // block)
-
-
 def columns_per_strip(dataset: DatasetReader) -> int:
     """Return how many columns a strip has, to be within `STRIP_BYTES`."""
-    return _columns(dataset, STRIP_BYTES)
+    block = int(dataset.block_shapes[0][0])
+    return _columns(dataset, block * -(-_LEAST_LINES // block), STRIP_BYTES)
 
 
-def columns_per_piece(dataset: DatasetReader) -> int:
-    """Return how many columns to read at a time, for a piece to be within `PIECE_BYTES`."""
-    return _columns(dataset, PIECE_BYTES)
+def piece_shape(dataset: DatasetReader) -> tuple[int, int]:
+    """Return how many lines and columns to read at a time: whole blocks, within `PIECE_BYTES`."""
+    height, width = dataset.block_shapes[0]
+    fit = PIECE_BYTES // (height * width * _pixel_bytes(dataset))
+    lines = height * max(min(-(-_LEAST_LINES // height), fit), 1)
+    return lines, _columns(dataset, lines, PIECE_BYTES)
 
 
-def _columns(dataset: DatasetReader, most_bytes: int) -> int:
+def _columns(dataset: DatasetReader, lines: int, most_bytes: int) -> int:
     block = int(dataset.block_shapes[0][1])
-    per_pixel = np.dtype(dataset.dtypes[0]).itemsize
-    columns: int = most_bytes // (lines_per_strip(dataset) * per_pixel)
+    columns = most_bytes // (lines * _pixel_bytes(dataset))
     return max(columns // block, 1) * block
+
+
+def _pixel_bytes(dataset: DatasetReader) -> int:
+    return int(np.dtype(dataset.dtypes[0]).itemsize)
 
 
 class SymbolReader:
     """A map, read as symbols.
 
     Attributes:
+        dataset: The open map.
         legend: Which symbols there are.
 
     Args:
@@ -110,13 +142,12 @@ class SymbolReader:
     """
 
     def __init__(self, dataset: DatasetReader, scheme: Scheme) -> None:
-        self._dataset, self._scheme = dataset, scheme
+        self.dataset, self._scheme = dataset, scheme
         check_nodata(dataset.nodata, scheme, dataset.name)
         plain = dataset.dtypes[0] == "uint8" and "per_dataset" not in {
             flag.name for flag in dataset.mask_flag_enums[0]
         }
         self.legend = Legend.of(scheme, dataset.nodata) if plain else Legend.by_table(scheme)
-        self._reading = Lock()  # GDAL's datasets are for one thread at a time
 
     def read(self, window: Window, out: Symbols) -> None:
         """Read a window of the map into `out`.
@@ -133,18 +164,16 @@ class SymbolReader:
     def codes(self, window: Window) -> ClassMap:
         """Return the codes of a window, int32 (h, w)."""
         values = self._stored(window)
-        with self._reading:
-            inside = inside_of(self._dataset, _place(window))
-        return decode(values, inside, self._scheme, self._dataset.nodata, self._dataset.name)
+        inside = inside_of(self.dataset, _place(window))
+        return decode(values, inside, self._scheme, self.dataset.nodata, self.dataset.name)
 
     def _stored(self, window: Window, out: NDArray[Any] | None = None) -> NDArray[Any]:
         try:
-            with self._reading:
-                values: NDArray[Any] = self._dataset.read(1, window=_place(window), out=out)
+            values: NDArray[Any] = self.dataset.read(1, window=_place(window), out=out)
         except RasterioError as error:
-            problem = damaged(self._dataset.name, error)
+            problem = damaged(self.dataset.name, error)
             last = window.row + window.height - 1
-            problem.where = f"{self._dataset.name}, lines {window.row} to {last}"
+            problem.where = f"{self.dataset.name}, lines {window.row} to {last}"
             raise problem from error
         return values
 
@@ -153,45 +182,50 @@ def _place(window: Window) -> RasterioWindow:
     return RasterioWindow(window.col, window.row, window.width, window.height)
 
 
-def pieces(
-    read: Callable[[Window, Symbols], None], area: Window, lines: int, columns: int
-) -> Iterator[tuple[Window, Symbols]]:
-    """Yield an area piece by piece: strip after strip, each from left to right.
+class Pieces:
+    """The pieces of an area, shared out among threads: each piece goes to one of them.
 
-    While one piece is in use, the next ones are read in another thread: decoding and counting both
-    let others run.
+    A thread takes the pieces of its own columns, strip after strip, so that it finds the blocks
+    that it has in common with the area above; when it has done them, it helps the others.
 
     Args:
-        read: Reads a window into an array.
-        area: What to read.
+        area: What to share out.
         lines: Lines of a strip; strips start at multiples of it.
         columns: Columns of a piece; pieces start at multiples of it.
-
-    Yields:
-        Where the piece lies, and its symbols (h, w), valid until the next is asked for.
+        threads: How many threads there are.
     """
-    rows = list(_cuts(area.row, area.row + area.height, lines))
-    across = list(_cuts(area.col, area.col + area.width, columns))
-    windows = [Window(top, left, b - top, r - left) for top, b in rows for left, r in across]
-    largest = max(window.height * window.width for window in windows)
-    buffers = [np.empty(largest, np.uint8) for _ in range(min(_AHEAD + 1, len(windows)))]
 
-    def load(number: int) -> Symbols:
-        window = windows[number]
-        flat = buffers[number % len(buffers)][: window.height * window.width]
-        symbols = flat.reshape(window.height, window.width)
-        read(window, symbols)
-        return symbols
+    def __init__(self, area: Window, lines: int, columns: int, threads: int) -> None:
+        rows = list(_cuts(area.row, area.row + area.height, lines))
+        across = list(_cuts(area.col, area.col + area.width, columns))
+        ends = [len(across) * n // threads for n in range(threads + 1)]
+        self._queues = [
+            deque(Window(top, left, b - top, r - left) for top, b in rows for left, r in own)
+            for own in (across[first:end] for first, end in pairwise(ends))
+        ]
 
-    reader = ThreadPoolExecutor(1)
+    def of(self, thread: int) -> Iterator[Window]:
+        """Yield the pieces of a thread, until none is left of anybody's."""
+        own, others = self._queues[thread], [*self._queues[:thread], *self._queues[thread + 1 :]]
+        while True:
+            piece = _pop(own.popleft)
+            for other in others:
+                piece = piece or _pop(other.pop)
+            if piece is None:
+                return
+            yield piece
+
+    def drop(self) -> None:
+        """Leave what is left undone."""
+        for queue in self._queues:
+            queue.clear()
+
+
+def _pop(take: Callable[[], Window]) -> Window | None:
     try:
-        coming = deque(reader.submit(load, number) for number in range(len(buffers)))
-        for number, window in enumerate(windows):
-            yield window, coming.popleft().result()
-            if number + len(buffers) < len(windows):
-                coming.append(reader.submit(load, number + len(buffers)))
-    finally:
-        reader.shutdown(cancel_futures=True)
+        return take()
+    except IndexError:
+        return None
 
 
 def _cuts(begin: int, end: int, step: int) -> Iterator[tuple[int, int]]:

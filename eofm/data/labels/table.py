@@ -150,12 +150,11 @@ class Rows:
             for c, f in zip(columns, layout, strict=True)
         ]
         table = pa.Table.from_arrays(arrays, schema=layout)
-        empty = (valid + cloud == 0) & (not rule.keep_empty)
-        return Batch(
-            table.filter(pa.array((~empty).tolist(), pa.bool_())),
-            int(empty.sum()),
-            dict(self.ignored),
-        )
+        skipped = 0
+        if not rule.keep_empty:
+            kept = valid + cloud > 0
+            table, skipped = table.filter(pa.array(kept.tolist(), pa.bool_())), int((~kept).sum())
+        return Batch(table, skipped, dict(self.ignored))
 
 
 def _why_unknown(

@@ -75,7 +75,13 @@ _WRONG: Final = f"{_BATCHES}, with the statistics of EuroSAT"
 def _scores_s2(eurosat: float, bigearthnet: float, lcz: float) -> tuple[Score, ...]:
     return (
         Score("copernicus-bench/eurosat-s2", "linear", "overall accuracy", eurosat, _EUROSAT_BENCH),
-        Score("copernicus-bench/bigearthnet-s2", "linear", "mAP", bigearthnet, _WRONG),
+        Score(
+            "copernicus-bench/bigearthnet-s2",
+            "linear",
+            "ap_micro, mean of batches",
+            bigearthnet,
+            _WRONG,
+        ),
         Score("copernicus-bench/lcz-s2", "linear", "overall accuracy", lcz, _BENCH),
     )
 
@@ -83,7 +89,13 @@ def _scores_s2(eurosat: float, bigearthnet: float, lcz: float) -> tuple[Score, .
 def _scores_s1(eurosat: float, bigearthnet: float) -> tuple[Score, ...]:
     return (
         Score("copernicus-bench/eurosat-s1", "linear", "overall accuracy", eurosat, _BENCH),
-        Score("copernicus-bench/bigearthnet-s1", "linear", "mAP", bigearthnet, _BATCHES),
+        Score(
+            "copernicus-bench/bigearthnet-s1",
+            "linear",
+            "ap_micro, mean of batches",
+            bigearthnet,
+            _BATCHES,
+        ),
     )
 
 

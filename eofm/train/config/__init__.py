@@ -1,7 +1,8 @@
 """Settings of `eofm pretrain`, grouped by what they may change. Standard library only.
 
-`data`, `model`, `method`, `augment` and `optim` change the result; `run` does not. The defaults are
-those of the demo: a small network from random weights, minutes on two CPU cores. They were chosen
+`data`, `model`, `method`, `augment` and `optim` change the result; `run` and `monitor` do not, and
+`trainer` only by the batches per step and by rounding. The defaults are those of the demo: a small
+network from random weights, minutes on two CPU cores. They were chosen
 by the linear probe on held-out synthetic scenes; `configs/pretrain/` has the paper's setting.
 Choices and defaults that the SoftCon paper (arXiv 2405.20462) leaves open stay selectable.
 """
@@ -11,9 +12,11 @@ from eofm.train.config.data import DataConfig
 from eofm.train.config.export import FORMATS, ExportConfig
 from eofm.train.config.method import MethodConfig
 from eofm.train.config.model import ModelConfig
+from eofm.train.config.monitor import MonitorConfig
 from eofm.train.config.optim import OptimConfig
 from eofm.train.config.pretrain import PretrainConfig
 from eofm.train.config.run import RunConfig
+from eofm.train.config.trainer import TrainerConfig
 
 __all__ = [
     "FORMATS",
@@ -22,7 +25,9 @@ __all__ = [
     "ExportConfig",
     "MethodConfig",
     "ModelConfig",
+    "MonitorConfig",
     "OptimConfig",
     "PretrainConfig",
     "RunConfig",
+    "TrainerConfig",
 ]

@@ -13,6 +13,8 @@ class AugmentConfig:
     Args:
         scale: Smallest and largest share of the area a random resized crop keeps.
         flips: Horizontal and vertical flips. For Sentinel-1 they alter the look direction.
+        pair: Of two sensors (data.views=sensors): both views show the same crop, flipped alike, or
+            each one of its own. Everything else is drawn for each.
         brightness: Largest additive change, in normalised units.
         contrast: Largest relative change.
         colour_probability: Probability of brightness and of contrast. Not used for Sentinel-1.
@@ -25,6 +27,7 @@ class AugmentConfig:
 
     scale: tuple[float, float] = (0.4, 1.0)
     flips: bool = True
+    pair: Literal["same", "independent"] = "same"
     brightness: float = 0.1
     contrast: float = 0.2
     colour_probability: float = 0.8

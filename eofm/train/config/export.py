@@ -21,6 +21,8 @@ class ExportConfig:
         branch: Of a checkpoint, which of the two networks; the student if not said. After a short
             run the student is ahead (measured on the demo); after a long one the teacher, a moving
             average, may be: both can be had.
+        sensor: Of the checkpoint of a run on two sensors, whose input layer; the optical one if not
+            said.
         formats: Comma-separated. `safetensors` is always written; `pt2` (torch.export) and `onnx`
             (needs the extra `onnx`) add programs that run without eofm, compared with the network.
         takes: What the programs take: `normalised` pixels, or `physical` ones in the recipe's
@@ -30,6 +32,7 @@ class ExportConfig:
     source: str = field(metadata={"positional": True})
     to: str
     branch: Literal["student", "teacher"] | None = None
+    sensor: str | None = None
     formats: str = "safetensors"
     takes: Literal["normalised", "physical"] = "normalised"
 
@@ -41,6 +44,12 @@ class ExportConfig:
             "branch",
             self.branch,
             "nothing: only the checkpoint of a run has two networks",
+        )
+        require(
+            self.sensor is None or self.source.endswith(".ckpt"),
+            "sensor",
+            self.sensor,
+            "nothing: only the checkpoint of a run has two input layers",
         )
 
     @property

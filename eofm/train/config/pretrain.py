@@ -8,9 +8,11 @@ from eofm.train.config.augment import AugmentConfig
 from eofm.train.config.data import DataConfig
 from eofm.train.config.method import MethodConfig
 from eofm.train.config.model import ModelConfig
+from eofm.train.config.monitor import MonitorConfig
 from eofm.train.config.optim import OptimConfig
 from eofm.train.config.rule import require
 from eofm.train.config.run import RunConfig
+from eofm.train.config.trainer import TrainerConfig
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,9 @@ class PretrainConfig:
     method: MethodConfig = field(default_factory=MethodConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -67,13 +71,61 @@ class PretrainConfig:
         for name, value in (
             ("run.checkpoint_steps", self.run.checkpoint_steps),
             ("run.checkpoint_minutes", self.run.checkpoint_minutes),
+            ("run.checkpoint_keep", self.run.checkpoint_keep),
         ):
             require(value >= 0, name, value, ">= 0")
         require(self.optim.clip >= 0, "optim.clip", self.optim.clip, ">= 0")
         require(self.optim.batch > 1, "optim.batch", self.optim.batch, "2 or more: negatives")
-        require(self.method.soft_weight >= 0, "method.soft_weight", self.method.soft_weight, ">= 0")
+        self._check_objective()
+        self._check_terms()
         low, high = self.augment.scale
         require(0 < low <= high <= 1, "augment.scale", self.augment.scale, "0 < low <= high <= 1")
+
+    def _check_objective(self) -> None:
+        method, sensors = self.method, self.data.views == "sensors"
+        require(method.soft_weight >= 0, "method.soft_weight", method.soft_weight, ">= 0")
+        require(
+            method.soft_weight > 0 or method.objective not in ("soft", "shuffled"),
+            "method.soft_weight",
+            method.soft_weight,
+            f"more than 0: method.objective={method.objective} is about the soft term",
+        )
+        require(
+            method.symmetric or not sensors,
+            "method.symmetric",
+            method.symmetric,
+            "true with data.views=sensors: one direction would train one sensor's input layer only",
+        )
+        require(
+            self.data.replay is None or not sensors,
+            "data.replay",
+            self.data.replay,
+            "nothing with data.views=sensors",
+        )
+
+    def _check_terms(self) -> None:
+        method, batch = self.method, self.optim.batch
+        require(
+            method.queue >= 0 and method.queue % batch == 0,
+            "method.queue",
+            method.queue,
+            f"0, or a multiple of optim.batch ({batch})",
+        )
+        require(
+            method.soft_neighbours >= 0, "method.soft_neighbours", method.soft_neighbours, ">= 0"
+        )
+        require(
+            method.soft_form == "bce" or method.soft_scale == "fixed",
+            "method.soft_scale",
+            method.soft_scale,
+            "fixed: only the form bce learns a scale",
+        )
+        require(
+            method.soft_form == "bce" or method.soft_bias == "learned",
+            "method.soft_bias",
+            method.soft_bias,
+            "nothing: only the form bce has a bias",
+        )
 
     def _check_schedule(self) -> None:
         optim = self.optim

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from eofm.data.grid import Window
 from eofm.data.labels import compiled, count
 from eofm.data.labels.count import GridCounter, Legend, WindowCounter, count_windows
-from eofm.data.labels.strips import pieces
+from eofm.data.labels.strips import Pieces
 from eofm.data.schemes import SCHEMES, Scheme
 
 DW, ESRI = SCHEMES["dynamic-world"], SCHEMES["esri"]
@@ -167,22 +168,42 @@ def test_compiled_loop_is_optional(monkeypatch) -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 30), st.integers(1, 50), st.integers(1, 17), st.integers(1, 9))
-def test_pieces_are_the_map(first: int, height: int, lines: int, columns: int) -> None:
-    """Pieces start at whole blocks, hold the map's pixels, and hold each of them once."""
-    whole = np.random.default_rng(0).integers(0, 250, (90, 9)).astype(np.uint8)
+@given(
+    st.integers(0, 30),
+    st.integers(1, 50),
+    st.integers(1, 17),
+    st.integers(1, 9),
+    st.lists(st.integers(0, 3), max_size=200),
+)
+def test_pieces_are_the_map(first: int, height: int, lines: int, columns: int, turns: list) -> None:
+    """Pieces start at whole blocks, and each pixel is in one of them, whoever takes how many.
+
+    `turns` says which of four threads takes the next piece; then each takes what it finds.
+    """
     area = Window(first, 2, height, 6)
-    seen = np.zeros(whole.shape, np.int64)
+    seen = np.zeros((90, 9), np.int64)
+    pieces = Pieces(area, lines, columns, 4)
+    hands = [pieces.of(thread) for thread in range(4)]
 
-    def read(window: Window, out: np.ndarray) -> None:
-        out[...] = whole[window.slices]
-
-    for window, found in pieces(read, area, lines, columns):
-        assert np.array_equal(whole[window.slices], found)
-        assert window.row in {first, window.row // lines * lines}
-        assert window.col in {2, window.col // columns * columns}
-        seen[window.slices] += 1
+    for window in chain((next(hands[n], None) for n in turns), *hands):
+        if window is not None:
+            assert window.row in {first, window.row // lines * lines}
+            assert window.col in {2, window.col // columns * columns}
+            seen[window.slices] += 1
 
     inside = np.zeros_like(seen)
     inside[area.slices] = 1
     assert np.array_equal(inside, seen)
+
+
+def test_pieces_of_a_thread_are_below_one_another() -> None:
+    """A thread works through its own columns from above, and helps others from below."""
+    pieces = Pieces(Window(0, 0, 30, 40), 10, 10, 2)
+
+    assert [(r, c) for r in (0, 10, 20) for c in (0, 10)] == [
+        (p.row, p.col) for _, p in zip(range(6), pieces.of(0), strict=False)
+    ]
+    helped = next(pieces.of(0))
+    assert (20, 30) == (helped.row, helped.col)
+    pieces.drop()
+    assert [] == list(pieces.of(1))

@@ -138,6 +138,41 @@ def test_wide_map_by_panels(class_map, tmp_path: Path, write_tif, monkeypatch) -
     assert ids.index("m_9_0") < ids.index("m_0_63")
 
 
+def test_any_number_of_threads(class_map, tmp_path: Path, write_tif, monkeypatch) -> None:
+    """However many threads share a map's pieces, the table is the same byte for byte."""
+    monkeypatch.setattr(strips, "PIECE_BYTES", 16 * 32)
+    path = write_tif(tmp_path / "m.tif", class_map, nodata=255, **TILED)
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(jobs, "THREADS", threads)
+        label(path, tmp_path / f"{threads}.parquet", stride=7, batch=20)
+
+    one, two, five = ((tmp_path / f"{n}.parquet").read_bytes() for n in (1, 2, 5))
+    assert one == two == five
+
+
+def test_a_map_is_lent_to_one_at_a_time(class_map, tmp_path: Path, write_tif) -> None:
+    """Two borrowers have two handles; what was given back is lent again, until the file changes."""
+    path = write_tif(tmp_path / "m.tif", class_map)
+    with strips.opened(path) as first, strips.opened(path) as second:
+        assert first is not second
+    with strips.opened(path) as again, strips.opened(path) as too:
+        assert [first, second] == [again, too]
+    write_tif(tmp_path / "m.tif", class_map[:50])
+    with strips.opened(path) as changed:
+        assert 50 == changed.height
+
+
+def test_few_maps_stay_open(class_map, tmp_path: Path, write_tif) -> None:
+    """A thousand maps are not a thousand open files: those longest unused are closed."""
+    paths = [write_tif(tmp_path / f"{n}.tif", class_map[:8, :8]) for n in range(20)]
+    lent = []
+    for path in paths:
+        with strips.opened(path) as dataset:
+            lent.append(dataset)
+
+    assert [True] * 4 + [False] * 16 == [dataset.closed for dataset in lent]
+
+
 def test_any_number_of_workers(class_map, tmp_path: Path, write_tif) -> None:
     """Processes and batch sizes change nothing: the tables are equal byte for byte."""
     path = write_tif(tmp_path / "m.tif", class_map, nodata=255, **TILED)

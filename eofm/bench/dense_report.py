@@ -1,0 +1,121 @@
+"""What a run of a dense task gives back: its table, the classes one by one, a figure of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from eofm import charts
+from eofm.bench.dense_archive import Segmented
+from eofm.bench.dense_metrics import class_iou, resampled_iou
+from eofm.bench.results import Result
+from eofm.bench.tables import table
+from eofm.bench.waive import FORCED_FLAG
+from eofm.charts import Point
+from eofm.errors import DataError
+from eofm.intervals import bootstrap_values, percentile_interval
+
+
+@dataclass(frozen=True)
+class DenseReport:
+    """What a run gives back.
+
+    Args:
+        results: One record per model and metric.
+        segmented: Model -> what its linear layer says of the test images.
+        appended: How many of the records the file did not have yet.
+        out: The file.
+        remarks: What a reader of the scores should know of the task and its images.
+        figure: Where the classes are drawn; empty without.
+    """
+
+    results: tuple[Result, ...]
+    segmented: Mapping[str, Segmented]
+    appended: int
+    out: Path
+    remarks: tuple[str, ...] = ()
+    figure: str = ""
+
+    def describe(self) -> str:
+        """Return the tables, and where the records are. Forced rows stand outside of them."""
+        forced = [r for r in self.results if any(f.startswith(FORCED_FLAG) for f in r.flags)]
+        kept = [result for result in self.results if result not in forced]
+        known = len(self.results) - self.appended
+        lines = [
+            table(kept),
+            "",
+            self._classes(),
+            "",
+            *(f"- {remark}" for remark in self.remarks),
+            *(
+                f"- left out of the table, {r.flags[0]}: {r.model.name}, {r.metric} "
+                f"{100 * r.value:.1f} %"
+                for r in forced
+            ),
+            *([f"- classes: {self.figure}"] if self.figure else []),
+            "",
+            f"{self.appended} new records in {self.out}" + f", {known} known" * bool(known),
+        ]
+        return "\n".join(lines)
+
+    def points(self) -> dict[str, list[Point | None]]:
+        """Return each model's intersection over union of each class, with its interval.
+
+        None for a class that occurs in no test mask.
+        """
+        repeats, seed = self.results[0].interval.repeats, self.results[0].seed
+        found: dict[str, list[Point | None]] = {}
+        for name, one in self.segmented.items():
+            values = class_iou(one.matrices.sum(dim=0)).tolist()
+            drawn = bootstrap_values(
+                resampled_iou(one.matrices), len(one.groups), repeats=repeats, seed=seed
+            )
+            spans = [percentile_interval(drawn[:, k]) for k in range(len(values))]
+            found[name] = [
+                Point(value, span.low, span.high) if value == value else None  # noqa: PLR0124 (NaN)
+                for value, span in zip(values, spans, strict=True)
+            ]
+        return found
+
+    def _classes(self) -> str:
+        classes = next(iter(self.segmented.values())).classes
+        points = self.points()
+        lines = [
+            "Intersection over union % of each class, with its 95 % interval:",
+            "",
+            f"| class | {' | '.join(points)} |",
+            f"|---|{'---|' * len(points)}",
+        ]
+        for index, label in enumerate(classes):
+            cells = " | ".join(_cell(values[index]) for values in points.values())
+            lines.append(f"| {label} | {cells} |")
+        return "\n".join(lines)
+
+    def draw(self, path: Path) -> None:
+        """Draw the classes as bars, and write the picture.
+
+        Raises:
+            DataError: If it cannot be written.
+        """
+        first = self.results[0]
+        subset = "" if first.sample.complete else ", a subset"
+        figure = charts.bars(
+            f"{first.task}{subset}: {first.kind}",
+            next(iter(self.segmented.values())).classes,
+            self.points(),
+            "intersection over union, 95 % interval",
+        )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(charts.png(figure))
+        except OSError as error:
+            raise DataError(
+                "the figure cannot be written", found=error, where=path, remedy="name another"
+            ) from error
+
+
+def _cell(point: Point | None) -> str:
+    if point is None:
+        return "not in test"
+    return f"{100 * point.value:.1f} ({100 * point.low:.1f} – {100 * point.high:.1f})"

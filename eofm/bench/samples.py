@@ -1,0 +1,105 @@
+"""What is scored on what: hashes of ids and images, and copies across splits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from eofm.bench.labels import Subset
+from eofm.bench.results import Sample
+from eofm.bench.tasks import Loaded
+from eofm.data.chips import Chip, Chips
+from eofm.data.splits import SPLITS, subset_hash
+from eofm.progress import track
+
+_NAMED: Final = 5
+
+
+def digests_of(chips: Chips) -> dict[str, str]:
+    """Return the sha256 of every image as stored, by id."""
+    digests = {}
+    for chip in track(chips.all, "hashing images"):
+        parts = [pixels.digest() for pixels in chip.pixels]
+        joined = hashlib.sha256("+".join(parts).encode()).hexdigest()
+        digests[chip.id] = parts[0] if len(parts) == 1 else joined
+    return digests
+
+
+def content_sha256(chips: Iterable[Chip], digests: Mapping[str, str]) -> str:
+    """Return the sha256 of ids and files, in order."""
+    text = "\n".join(f"{chip.id} {digests[chip.id]}" for chip in chips)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _ids_sha256(chips: Chips) -> str:
+    return subset_hash(f"{name} {chip.id}" for name in SPLITS for chip in chips.splits[name])
+
+
+def subsample_of(whole: Sample, subset: Subset, chips: Chips, digests: Mapping[str, str]) -> Sample:
+    """Return what is scored with some of the labels: `complete` goes on speaking of the images.
+
+    Args:
+        whole: With all of them.
+        subset: The share.
+        chips: The images, in train those of the share.
+        digests: `digests_of` the images.
+    """
+    if not subset.words:
+        return whole
+    train = chips.splits["train"]
+    return replace(
+        whole,
+        split=subset.rule(whole.split),
+        ids_sha256=_ids_sha256(chips),
+        data_sha256=content_sha256(chips.all, digests),
+        n_train=len(train),
+        copies=len(copies_in_test(chips, digests)),
+        labels=subset.words,
+        draw=subset.draw,
+        train_sha256=subset_hash(chip.id for chip in train),
+    )
+
+
+def sample_of(loaded: Loaded, chips: Chips, digests: Mapping[str, str]) -> Sample:
+    """Return what is scored on what.
+
+    Args:
+        loaded: The task.
+        chips: Its images, or those of them that are kept.
+        digests: `digests_of` the images.
+    """
+    train, val, test = (chips.splits[name] for name in SPLITS)
+    whole = len(loaded.chips.all) if loaded.published is None else loaded.published
+    train_sha, val_sha, test_sha = (subset_hash(c.id for c in part) for part in (train, val, test))
+    return Sample(
+        dataset=loaded.task.dataset,
+        split=chips.rule,
+        ids_sha256=_ids_sha256(chips),
+        data_sha256=content_sha256(chips.all, digests),
+        n_train=len(train),
+        n_val=len(val),
+        n_test=len(test),
+        complete=len(chips.all) == whole,
+        copies=len(copies_in_test(chips, digests)),
+        train_sha256=train_sha,
+        val_sha256=val_sha,
+        test_sha256=test_sha,
+    )
+
+
+def copies_in_test(chips: Chips, digests: Mapping[str, str]) -> dict[str, str]:
+    """Return test images whose file equals one of train or val: id -> id of that one."""
+    seen = {digests[c.id]: c.id for name in ("train", "val") for c in chips.splits[name]}
+    return {c.id: seen[digests[c.id]] for c in chips.splits["test"] if digests[c.id] in seen}
+
+
+def named_copies(chips: Chips, digests: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a remark that names the first test images which are copies; none if there are none."""
+    found = copies_in_test(chips, digests)
+    if not found:
+        return ()
+    names = ", ".join(f"{test} is {other}" for test, other in list(found.items())[:_NAMED])
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return (f"Copies of training images in test: {names}{more}.",)

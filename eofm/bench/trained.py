@@ -1,0 +1,230 @@
+"""Probes that are trained on images: the run of one, from the first look to what it says.
+
+What was tried is kept in a journal with the best state so far, so a killed run goes on with the
+next rate. Rates, factors and read-outs are chosen on val; test is predicted once, by what was
+chosen. Where a paper's faults are asked for, val is predicted instead, and test never.
+
+Shapes: N images of a split, M heads, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from eofm.bench.classifier import Classifier, Head, features, precision_of, predict
+from eofm.bench.features import state_sha256
+from eofm.bench.images import Images
+from eofm.bench.journal import SAID, Choice, Fit, Journal
+from eofm.bench.recipes import said_of
+from eofm.bench.score import choice_of
+from eofm.bench.trainee import Trainee
+from eofm.bench.trainings import NO_FAULTS, Training
+from eofm.bench.waive import NONSTANDARD
+from eofm.errors import ConfigError, PixelError, TrainingError, WeightsError
+from eofm.metrics import BATCH, batched_average_precision
+from eofm.probe import ProbeResult, check_features, effective_rank
+
+# Images of train that are looked at before anything is trained.
+_LOOK: Final = 2048
+
+
+@dataclass(frozen=True)
+class Job:
+    """A probe to be trained.
+
+    Args:
+        kind: A key of `eofm.bench.trainings.TRAININGS`.
+        training: How, with the batch that the split allows: see `Training.fitted`.
+        trainees: The candidate's networks, one per sensor.
+        train: Training images.
+        val: Validation images, or None.
+        scored: Images that are scored: test, unless a paper's fault is to score val.
+        classes: K.
+        seed: Of weights, order and views.
+        folder: Where the journal is kept.
+    """
+
+    kind: str
+    training: Training
+    trainees: tuple[Trainee, ...]
+    train: Images
+    val: Images | None
+    scored: Images
+    classes: int
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the candidate."""
+        return self.trainees[0].name
+
+
+def run_job(job: Job) -> tuple[ProbeResult, float]:
+    """Train, choose, and predict the images that are scored.
+
+    Args:
+        job: What is to be done.
+
+    Returns:
+        The outcome, and the effective rank of the features that the heads read at the start.
+
+    Raises:
+        ConfigError: If there is something to choose and no validation split.
+        PixelError: If features are not finite or all zero.
+        WeightsError: If a network moves where it must not.
+        TrainingError: If the loss was finite at no rate.
+        DataError: If the journal cannot be kept.
+    """
+    training = job.training
+    _check_choice(job)
+    sample = next(job.train.batches([[0]])).imagery
+
+    def fresh() -> Classifier:
+        return Classifier(job.trainees, training, job.classes, job.seed, sample)
+
+    rank = _first_look(job, fresh())
+    journal = Journal(job.folder)
+    for factor in training.factors:
+        if factor not in journal.tried:
+            journal.add(factor, *_one_fit(job, fresh(), factor))
+    head = journal.best().head
+    if training.faults.on_val:
+        logits = journal.said()[head]
+    else:
+        model = fresh()
+        model.load_state_dict(journal.state())
+        logits = predict(model, job.scored)[head]
+    return _outcome(job, journal, logits.double()), rank
+
+
+def _check_choice(job: Job) -> None:
+    training = job.training
+    options = len(training.factors) * len(training.rates) * len(training.readouts)
+    if job.val is None and (options > 1 or training.faults.on_val):
+        raise ConfigError(
+            "rates and read-outs can only be chosen on a validation split",
+            found=f"{options} of them, no validation split",
+            where=f"{job.kind} of {job.name}",
+            remedy="take a task with one, or a single rate: --train.factors 0.1",
+        )
+
+
+def _first_look(job: Job, model: Classifier) -> float:
+    """Return the effective rank of what the heads read, after checking it."""
+    found = features(model, job.train, min(len(job.train), _LOOK))
+    try:
+        check_features(found)
+    except PixelError as error:
+        error.where = job.name
+        raise
+    return effective_rank(found)
+
+
+# ------------------------------------------------------------------------------- one fit
+
+
+def _one_fit(job: Job, model: Classifier, factor: float) -> tuple[Fit, dict[str, Tensor]]:
+    """Train at one factor; return what was reached, and the state: at the end, or of a fault."""
+    from eofm.bench.finetune import fit
+
+    training, every = job.training, job.training.faults.on_val
+    kept: list[tuple[Fit, Tensor]] = []
+
+    def look(epoch: int) -> None:
+        last = epoch == training.epochs
+        if job.val is None or not (last or (every and epoch % every == 0)):
+            return
+        said = predict(model, job.val)
+        found = Fit(tuple(_decide(job, one) for one in said), epoch)
+        if not kept or found.best > kept[0][0].best:
+            kept[:] = [(found, said)]
+
+    before = state_sha256(model.networks)
+    try:
+        fit(model, training, factor, job.train, job.seed, look)
+    except (TrainingError, PixelError):
+        if factor == 0:
+            raise
+        return Fit((float("nan"),) * len(model.specs), 0), {}
+    if factor == 0 and not training.faults.drift and state_sha256(model.networks) != before:
+        raise WeightsError(
+            "the network changed while its head was trained, though it was frozen",
+            where=job.name,
+            remedy="features of a moving network are not comparable: buffers must stay as they are "
+            "in evaluation mode",
+        )
+    if every:
+        return kept[0][0], {SAID: kept[0][1]}
+    reached = kept[0][0] if kept else Fit((0.0,) * len(model.specs), training.epochs)
+    return reached, {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+
+
+def _decide(job: Job, logits: Tensor) -> float:
+    """Return the number by which is chosen; NaN where a head has diverged."""
+    if not torch.isfinite(logits).all() or job.val is None:
+        return float("nan")
+    logits, target = logits.double(), job.val.target
+    several = target.ndim == 2
+    if several and job.training.faults.on_val and len(target) >= BATCH:
+        return batched_average_precision(logits, target)
+    return choice_of(several)(logits, target)
+
+
+# ------------------------------------------------------------------------------- outcome
+
+
+def _outcome(job: Job, journal: Journal, logits: Tensor) -> ProbeResult:
+    training, chosen = job.training, journal.best()
+    several = job.train.target.ndim == 2
+    head = Head.of(training)[chosen.head]
+    words = [head.name] if len(training.readouts) * len(training.rates) > 1 else []
+    words += [f"network {chosen.factor:g}"] if len(training.factors) > 1 else []
+    words += [f"epoch {chosen.epoch}"] if training.faults.on_val else []
+    return ProbeResult(
+        probe=training.spelled(job.kind, job.seed),
+        scores=logits,
+        probability=logits.sigmoid() if several else logits.softmax(dim=1),
+        chosen=", ".join(words),
+        notes=_notes(job, journal, chosen),
+        details=_details(job, journal),
+    )
+
+
+def _notes(job: Job, journal: Journal, chosen: Choice) -> tuple[str, ...]:
+    training, notes = job.training, []
+    if training.faults != NO_FAULTS:
+        said = "; ".join(training.faults.words)
+        notes.append(f"{NONSTANDARD}: faults of {training.protocol}: {said}")
+    elif training.protocol:
+        notes.append(f"{training.protocol} in part")
+    diverged = [f"{f:g}" for f, fit in journal.tried.items() if fit.best < 0]
+    if diverged:
+        notes.append(f"diverged at {', '.join(diverged)}")
+    rate = Head.of(training)[chosen.head].rate
+    for value, tried in ((chosen.factor, training.factors), (rate, training.rates)):
+        if len(tried) > 2 and value in (min(tried), max(tried)):
+            notes.append("rate at the edge of those tried")
+    return tuple(notes)
+
+
+def _details(job: Job, journal: Journal) -> dict[str, str]:
+    """Return all hyperparameters, all that was tried, and what of a protocol is not its paper's."""
+    training, heads = job.training, Head.of(job.training)
+    details = {name: str(value) for name, value in asdict(training).items()}
+    moves = max(training.factors) > 0
+    details["precision"] = precision_of(job.trainees[0].device, moves)
+    details["tried on val"] = "; ".join(
+        f"network {factor:g}, {head.name}: {score:.4f} (epoch {fit.epoch})"
+        for factor, fit in journal.tried.items()
+        for head, score in zip(heads, fit.scores, strict=True)
+        if job.val is not None
+    )
+    if training.protocol:
+        details |= said_of(training.protocol)
+    return details

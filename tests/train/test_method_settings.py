@@ -1,0 +1,183 @@
+"""The objective's settings reach the method, survive a resume, and bad ones are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pytest
+import torch
+from softcon_small import batch, model
+
+from eofm.data.pack_layout import HEADER_BYTES
+from eofm.errors import ConfigError, PixelError, TrainingError
+from eofm.softcon import LabelFacts
+from eofm.spec import Sensor
+from eofm.train.config import (
+    DataConfig,
+    MethodConfig,
+    MonitorConfig,
+    OptimConfig,
+    PretrainConfig,
+    RunConfig,
+)
+from eofm.train.module import settings_of
+from eofm.train.run import pretrain
+from eofm.train.stage import Stage, hand_on
+
+CHOICES = {
+    name: get_args(hint)
+    for name, hint in get_type_hints(MethodConfig).items()
+    if get_origin(hint) is Literal
+}
+
+
+def quiet(config: PretrainConfig, method: MethodConfig, **groups: object) -> PretrainConfig:
+    """The settings with another method, and nothing looked at on the way."""
+    return replace(config, method=method, monitor=MonitorConfig(every_epochs=0), **groups)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", list(CHOICES))
+def test_every_choice_has_a_meaning(name: str) -> None:
+    """Each value of each choice makes settings; those of the method's own choices all differ."""
+    made = [
+        settings_of(PretrainConfig(method=MethodConfig(**{name: value}))) for value in CHOICES[name]
+    ]
+
+    if name.startswith(("soft_", "hard_", "similarity")):
+        assert len(made) == len({repr(settings) for settings in made})
+
+
+def test_numbers_are_handed_on() -> None:
+    """Each number of the settings is the method's own."""
+    method = MethodConfig(queue=64, soft_neighbours=5, tau=0.1, soft_tau=0.3, soft_weight=2.0)
+    settings = settings_of(PretrainConfig(method=method))
+
+    found = (settings.queue, settings.soft_neighbours, settings.tau, settings.soft_tau)
+    assert (64, 5, 0.1, 0.3) == found
+    assert (1.0, 2.0) == (settings.hard_weight, settings.soft_weight)
+    assert {f.name for f in fields(MethodConfig)} > {"queue", "soft_unit"}
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        (MethodConfig(queue=33), "method.queue"),
+        (MethodConfig(queue=-32), "method.queue"),
+        (MethodConfig(soft_neighbours=-1), "method.soft_neighbours"),
+        (MethodConfig(soft_form="ce", soft_scale="learned"), "method.soft_scale"),
+        (MethodConfig(soft_form="mse", soft_bias="zero"), "method.soft_bias"),
+    ],
+)
+def test_settings_that_cannot_be_obeyed(method: MethodConfig, name: str) -> None:
+    """Each is refused by its name before anything is read."""
+    with pytest.raises(ConfigError) as caught:
+        PretrainConfig(method=method)
+    assert name in str(caught.value)
+
+
+def test_a_run_with_everything_on_resumes_exactly(
+    config: PretrainConfig, tmp_path: Path, pretrain_interrupted: Callable[[PretrainConfig], None]
+) -> None:
+    """Queue, places, shares, independent seasons, inherited labels: resumed bit for bit.
+
+    The queue is in the checkpoint with its labels and places, and is full at the end.
+    """
+    method = replace(
+        config.method,
+        queue=8,
+        hard_exclude="same-location",
+        similarity="fraction",
+        soft_unit="gradient",
+        soft_weight=1.0,
+        soft_scale="learned",
+        soft_neighbours=5,
+        soft_diagonal="one",
+    )
+    data = replace(config.data, views="independent-seasons", unlabelled="inherit", holdout=0.1)
+    optim = replace(config.optim, batch=4)
+    states = []
+    for name in ("whole", "resumed"):
+        run = replace(config.run, out=str(tmp_path / name), checkpoint_steps=1, threads=1)
+        settings = quiet(config, method, data=data, optim=optim, run=run)
+        if name == "resumed":
+            pretrain_interrupted(settings)
+            pretrain(PretrainConfig(run=RunConfig(out=run.out, resume=True)))
+        else:
+            pretrain(settings)
+        saved = torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)
+        states.append({k: v for k, v in saved["state_dict"].items() if k.startswith("method.")})
+
+    assert all(tensor.equal(states[1][key]) for key, tensor in states[0].items())
+    assert states[0]["method.queue.filled"].all()
+    assert len(states[0]["method.queue.places"].unique()) > 1
+    assert states[0]["method.queue.vectors"].sum(1).allclose(torch.ones(8))
+    assert "method.log_scale" in states[0]
+
+
+def test_broken_pixels_are_named(
+    config: PretrainConfig, tmp_path: Path, make_store: Callable[..., Path]
+) -> None:
+    """A NaN under a valid pixel stops the run before a step is spoilt, and names its scene."""
+    path = make_store(tmp_path / "s1", Sensor.S1_GRD)
+    plane = np.memmap(next(path.glob("shard-*/10m.npy")), "<f4", "r+", HEADER_BYTES)
+    plane[: 60 * 60] = np.nan  # the first band of row 0, a scene of 000
+    del plane
+    data = DataConfig(store=str(path), holdout=0.0, unlabelled="hard-only")
+    settings = quiet(config, config.method, data=data, optim=OptimConfig(epochs=1, batch=24))
+    with pytest.raises(PixelError, match="not finite") as caught:
+        pretrain(settings)
+
+    assert "000-0 (row 0)" in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_store_of_one_class_is_trained_on_with_a_warning(
+    config: PretrainConfig,
+    tmp_path: Path,
+    make_store: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """All similarities 1: the run says so and goes on; without the hard term it is refused."""
+    store = str(make_store(tmp_path / "s", equal_labels=True))
+    optim = OptimConfig(epochs=1, batch=8)
+    data = DataConfig(store=store, holdout=0.25)
+    pretrain(quiet(config, config.method, data=data, optim=optim))
+
+    assert "all labelled training scenes have the same labels" in capsys.readouterr().err
+    alone = replace(config.method, objective="soft")
+    run = replace(config.run, out=str(tmp_path / "other"))
+    with pytest.raises(TrainingError, match="nothing would keep them apart"):
+        pretrain(quiet(config, alone, data=data, optim=optim, run=run))
+
+
+def test_the_hard_term_alone_needs_no_labels(
+    config: PretrainConfig, tmp_path: Path, make_store: Callable[..., Path]
+) -> None:
+    """A store without labels trains with soft_weight 0; with a soft term it says what to do."""
+    store = str(make_store(tmp_path / "s", labels=False))
+    data = DataConfig(store=store, holdout=0.0, unlabelled="hard-only")
+    optim = OptimConfig(epochs=1, batch=8)
+    with pytest.raises(TrainingError, match="no image is labelled"):
+        pretrain(quiet(config, config.method, data=data, optim=optim))
+    alone = replace(config.method, soft_weight=0.0, queue=16)
+    run = replace(config.run, out=str(tmp_path / "hard"))
+    pretrain(quiet(config, alone, data=data, optim=optim, run=run))
+
+    assert (tmp_path / "hard" / "export" / "student" / "card.json").is_file()
+
+
+def test_a_later_stage_starts_with_an_empty_queue(generator: torch.Generator) -> None:
+    """Networks are handed on; keys, labels and places of another stage's images are not."""
+    views, labels = batch(generator)
+    first, second = (model(seed, LabelFacts(9), queue=size) for seed, size in ((0, 12), (1, 24)))
+    first(views, labels, generator)
+    hand_on(Stage(Path("a.ckpt"), "2 epochs", first.state_dict(), {}, "adamw"), second)
+
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert one.equal(other)
+    assert second.queue is not None
+    assert not second.queue.filled.any()
