@@ -133,9 +133,10 @@ def batched_average_precision(scores: Tensor, targets: Tensor) -> float:
         raise LabelError(
             "there is no whole batch", found=f"{len(scores)} samples", expected=f"{BATCH} or more"
         )
-    whole = len(scores) // BATCH * BATCH
-    pairs = zip(scores[:whole].split(BATCH), targets[:whole].split(BATCH), strict=True)
-    values = [average_precision(some, target).micro for some, target in pairs]
+    starts = range(0, len(scores) // BATCH * BATCH, BATCH)
+    values = [
+        average_precision(scores[i : i + BATCH], targets[i : i + BATCH]).micro for i in starts
+    ]
     return sum(values) / len(values)
 
 

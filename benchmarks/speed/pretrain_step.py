@@ -34,8 +34,8 @@ from eofm.spec import ImageSpec, Sensor, Unit
 from eofm.train.config import DataConfig, MethodConfig, ModelConfig, OptimConfig, PretrainConfig
 from eofm.train.datamodule import Batch, StoreDataModule
 from eofm.train.module import PretrainModule
-from eofm.train.recipe import make_recipe, training_plan
 from eofm.train.paces import parameter_groups
+from eofm.train.recipe import make_recipe, training_plan
 
 CLASSES = tuple(f"class-{i}" for i in range(9))
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -259,23 +259,27 @@ def draw() -> None:
         points.append((name, label, own, arm, encoder))
     environment = records[-1]["environment"]
     intro = INTRO.format(
-        seeds=len({row["seed"] for row in records}), epochs=EPOCHS, size=SIZE,
-        torch=environment.get("torch", "?"), base=" ".join(command(arms()[0], 0)),
-    )  # fmt: skip
+        seeds=len({row["seed"] for row in records}),
+        epochs=EPOCHS,
+        size=SIZE,
+        where=f"torch {environment['versions']['torch']}, one thread",
+        base=" ".join(command(arms()[0], 0)),
+    )
     (RECORDS.parent / "study.md").write_text(intro + "\n".join(text) + "\n", encoding="utf-8")
     figure(points, base)
 
 
 INTRO: Final = """# What each part of the method is worth: SYNTHETIC scenes
 
-{seeds} seeds, {epochs} epochs at {size} px, vit-tiny-14 on 13 bands, continued from a network
+Up to {seeds} seeds, {epochs} epochs at {size} px, vit-tiny-14 on 13 bands, continued from a network
 pretrained without labels on three bands of other synthetic places. Frozen student, probes on
 held-out places, average precision x 100: mean over seeds, and in brackets the mean difference to
 the base with its 95 % t interval over seeds (paired; three seeds make it wide). **Bold**: the
 interval excludes 0. Which choice is better on made-up scenes with exact labels is no proof for
 real ones.
 
-Base: `{base}`, torch {torch}. Every record in study.jsonl holds its command;
+Base: `{base}`, {where}. Every record in study.jsonl holds its
+command and the seconds of a shared machine, which say nothing (speed_step.md has the times);
 `python benchmarks/study/study.py` makes them, `--draw` this page.
 
 ![Differences to the base](study.png)
@@ -285,8 +289,8 @@ Base: `{base}`, torch {torch}. Every record in study.jsonl holds its command;
 def header() -> list[str]:
     """Return the head of a table."""
     return [
-        "| | " + " | ".join(MEASURES.values()) + " | training, s |",
-        "|---|" + "---:|" * (len(MEASURES) + 1),
+        "| | " + " | ".join(MEASURES.values()) + " |",
+        "|---|" + "---:|" * len(MEASURES),
     ]
 
 
@@ -302,12 +306,14 @@ def line_of(
         common = sorted(set(mine) & set(reference))
         if common and (arm, encoder) != ("softcon", "student"):
             mean, half = interval([mine[s] - reference[s] for s in common])
-            difference = f"{mean:+.1f} ± {half:.1f}"
-            cell += f" (**{difference}**)" if abs(mean) > half else f" ({difference})"
+            if len(common) == 1:
+                cell += f" ({mean:+.1f}, one seed)"
+            elif abs(mean) > half:
+                cell += f" (**{mean:+.1f} ± {half:.1f}**)"
+            else:
+                cell += f" ({mean:+.1f} ± {half:.1f})"
         cells.append(cell)
-    times = sorted(row["train_seconds"] for row in rows if row["arm"] == arm)
-    seconds = "" if encoder == "initialisation" else f"{times[len(times) // 2]:.0f}"
-    return f"| {label} | " + " | ".join(cells) + f" | {seconds} |"
+    return f"| {label} | " + " | ".join(cells) + " |"
 
 
 def figure(

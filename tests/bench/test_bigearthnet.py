@@ -120,6 +120,7 @@ def v2(tables: Listing, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_miniature_joined_with_the_real_tables(
     v2: Path, real_data: Path, encoder_folder: Path, tmp_path: Path
 ) -> None:
@@ -165,6 +166,7 @@ def run_v1(root: Path, folder: Path, **options: object) -> BenchReport:
     return bench(settings(root, folder, version="v1", **options))
 
 
+@pytest.mark.slow
 def test_real_pairs_of_every_sensor(v1: Path, tmp_path: Path) -> None:
     """Sentinel-2, Sentinel-1 and both: four train patches, one test patch, the snow left out."""
     for sensor, bands in (("s2", 12), ("s1", 2), ("both", 14)):
@@ -177,6 +179,7 @@ def test_real_pairs_of_every_sensor(v1: Path, tmp_path: Path) -> None:
         assert sum(int(w) for w in stats.about.split() if w.isdigit()) == bands
 
 
+@pytest.mark.slow
 def test_both_sensors_take_two_encoders(
     v1: Path, encoder_folder: Path, radar_folder: Path, tmp_path: Path
 ) -> None:

@@ -171,6 +171,7 @@ def _committed(path: Path) -> int:
     return sum(f.read_text().count('{"row"') for f in path.glob(f"{PARTS}/*/{JOURNAL}"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_sigkill_of_two_workers(tmp_path: Path, tree) -> None:
     """The run is killed by SIGKILL twice, a worker once; the store has the bytes of one process."""

@@ -229,6 +229,7 @@ def test_statistics_are_of_the_training_split(tmp_path: Path) -> None:
     assert float(expected) == pytest.approx(plain["mean"][plain["bands"].index("B02")])
 
 
+@pytest.mark.slow
 def test_real_pairs(real_data: Path, tmp_path: Path, tree: Callable[[Path], dict]) -> None:
     """The six published pairs stand line by line beside one another; workers change no byte."""
     for workers in (1, 2):

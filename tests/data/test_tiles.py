@@ -492,6 +492,7 @@ for kill in (2, 7, 8):  # lines of this run; the process that forks stays alive
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
 def test_sigkill(config: PackTilesConfig, tree) -> None:
     """Killed three times by SIGKILL and finished, the store has the bytes of an undisturbed one."""

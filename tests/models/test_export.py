@@ -152,6 +152,7 @@ def test_what_the_sidecar_says_can_be_carried_out(exported):
         assert word in said
 
 
+@pytest.mark.slow
 def test_programs_for_physical_pixels(tmp_path):
     """With the normalisation inside, digital numbers go in and the vectors of `embed` come out."""
     encoder = encoder_of()

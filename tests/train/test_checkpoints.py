@@ -146,7 +146,6 @@ def test_a_full_disk_ends_the_run_with_one_message(
 ) -> None:
     """A real limit on the size of files, from the command line: status 1, the last one stays."""
     resource = pytest.importorskip("resource")
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     inner, limits = WholeFiles.save_checkpoint, resource.getrlimit(resource.RLIMIT_FSIZE)
     calls = []
 
@@ -163,7 +162,6 @@ def test_a_full_disk_ends_the_run_with_one_message(
 
     monkeypatch.setattr(WholeFiles, "save_checkpoint", save)
     status = main(options(short))
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 
     assert 1 == status
     said = capsys.readouterr().err

@@ -386,6 +386,7 @@ print(status, next(line.split()[1] for line in lines if line.startswith("VmHWM")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read there")
 def test_real_worldcover(real_data: Path, tmp_path: Path) -> None:
     """A whole tile of 36,000 x 36,000 is labelled right, in less than 600 MB."""
