@@ -431,6 +431,17 @@ VERBS: Final[Mapping[str, Verb]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _main(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # the reader of our output has gone (`| head`): nothing to say, and nobody to say it to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def _main(words: Sequence[str]) -> int:
     if not words or words[0] in {"-h", "--help", "help"}:
         print(_overview())
         return 0
@@ -447,10 +458,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except EofmError as error:
         print(f"eofm {name}: error: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        # the reader of our output has gone (`| head`): nothing to say, and nobody to say it to
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print(f"\neofm {name}: interrupted", file=sys.stderr)

@@ -254,14 +254,16 @@ def _draw(report: BenchReport, settings: Sequence[Setting], path: Path) -> None:
                 point = Point(r.value, r.interval.low, r.interval.high)
                 name = f"{setting.model}, {setting.normalization}"
                 series.setdefault(name, []).append((setting.size, point))
-    own = {s.size for s in settings if s.own}
+    own = {s.model: s.size for s in settings if s.own}
+    shared = set(own.values()) if len(set(own.values())) == 1 else set()
     subset = "" if first.sample.complete else ", a subset"
     figure = charts.curves(
         f"{first.task}{subset}: {first.probe}",
         series,
-        "input size, pixels (dashed: the recipe's)",
+        f"input size, pixels ({'dashed' if shared else 'ringed'}: the recipe's)",
         f"{first.metric}, 95 % interval",
-        mark=own.pop() if len(own) == 1 else None,
+        mark=next(iter(shared), None),
+        own={f"{model}, own": size for model, size in own.items()},
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

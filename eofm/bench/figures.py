@@ -29,10 +29,11 @@ def curve_figures(found: Sequence[Curve]) -> dict[str, bytes]:
     figures = {}
     for curve in found:
         sizes = set(curve.own.values())
+        sign = ("", ", dashed: the model's own", ", ringed: the model's own")[min(len(sizes), 2)]
         figure = charts.curves(
             f"{curve.title}: {curve.probe}",
             curve.series,
-            curve.x_label + (", dashed: the model's own" if len(sizes) == 1 else ""),
+            curve.x_label + sign,
             f"{curve.metric}, {curve.spread}",
             log=curve.log,
             mark=sizes.pop() if len(sizes) == 1 else None,

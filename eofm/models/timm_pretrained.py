@@ -57,16 +57,17 @@ def load_timm(reference: str, recipe: Recipe) -> Encoder:
     for key, value in sorted(trunk.state_dict().items()):
         digest.update(key.encode())
         digest.update(value.detach().contiguous().flatten().view(torch.uint8).numpy())
+    said = "as timm's card of it says" if not file else "not stated by the file"
     card = Card(
         name=reference,
         architecture=architecture,
         recipe=recipe,
-        objective="as timm's card of it says",
+        objective=said,
         source=f"timm {timm.__version__}, {file or config.get('tag') or name}",
-        training_data="as timm's card of it says",
+        training_data=said,
         counts={},
         synthetic=False,
-        licence=str(config.get("license") or "as timm's card of it says"),
+        licence=str((not file and config.get("license")) or said),
         versions=library_versions(),
         sha256=digest.hexdigest(),
     )
