@@ -1,6 +1,9 @@
 """Batch norms that see the batch of all processes.
 
 On GPUs torch's own; on CPUs, for which torch has none, the same in two sums.
+
+timm has norms that also drop and activate (`BatchNormAct2d`), by modules inside the norm, in their
+order. What replaces such a norm takes these over; torch's own conversion would lose the activation.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ class SharedBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised batch; the running statistics follow as in torch."""
         if not (self.training and dist.is_initialized()):
-            return super().forward(input)
+            return _then(self, super().forward(input))
         x = input.float()
         axes = [0, *range(2, x.ndim)]
         count = torch.full((1,), x.numel() / x.shape[1], device=x.device)
@@ -52,7 +55,7 @@ class SharedBatchNorm(_BatchNorm):
         out = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
             out = out * self.weight.view(shape) + self.bias.view(shape)
-        return out.to(input.dtype)
+        return _then(self, out.to(input.dtype))
 
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
         if self.running_mean is None or self.running_var is None:
@@ -61,6 +64,21 @@ class SharedBatchNorm(_BatchNorm):
         step = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)  # type: ignore[arg-type]
         self.running_mean.lerp_(mean, step)
         self.running_var.lerp_(variance, step)
+
+
+class SyncedBatchNorm(nn.SyncBatchNorm):
+    """Torch's, for GPUs."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the normalised batch."""
+        return _then(self, super().forward(input))
+
+
+def _then(norm: nn.Module, normalised: Tensor) -> Tensor:
+    """Return what the modules inside a norm make of its output: of torch's own there are none."""
+    for module in norm.children():
+        normalised = module(normalised)
+    return normalised
 
 
 def _sum(value: Tensor) -> Tensor:
@@ -76,12 +94,12 @@ class SharedNorms(LayerSync):
 
     def apply(self, model: nn.Module) -> nn.Module:
         """Return the model with its batch norms replaced; names and tensors stay."""
-        if self.gpu:
-            converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-            return converted
         for name, child in model.named_children():
-            setattr(model, name, _shared(child) if isinstance(child, _BatchNorm) else child)
-            if not isinstance(child, _BatchNorm):
+            if isinstance(child, _BatchNorm):
+                setattr(
+                    model, name, _shared(child, SyncedBatchNorm if self.gpu else SharedBatchNorm)
+                )
+            else:
                 self.apply(child)
         return model
 
@@ -90,13 +108,13 @@ class SharedNorms(LayerSync):
         return model
 
 
-def _shared(norm: _BatchNorm) -> SharedBatchNorm:
-    made = SharedBatchNorm(
-        norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
-    )
+def _shared(norm: _BatchNorm, kind: type[_BatchNorm]) -> _BatchNorm:
+    made = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     made.train(norm.training)
     for name, parameter in norm.named_parameters(recurse=False):
         setattr(made, name, parameter)
     for name, buffer in norm.named_buffers(recurse=False):
         setattr(made, name, buffer)
+    for name, module in norm.named_children():
+        setattr(made, name, module)
     return made

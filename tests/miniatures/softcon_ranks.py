@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from softcon_small import model, some_labels
+from softcon_small import Patches, model, some_labels
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from eofm.imagery import Labels
+from eofm.multilabel import MultiLabel, MultiLabelSettings
 from eofm.softcon import HeadNorm, LabelFacts, SoftCon, SoftConOutput, update_teacher
 
 Case = Mapping[str, object]
@@ -63,6 +64,26 @@ def run(case: Case, rank: int, world: int) -> dict[str, list[Tensor]]:
     return out
 
 
+def classify(rank: int, world: int) -> dict[str, list[Tensor]]:
+    """The gradients of the control that predicts the labels, and its loss, of each batch."""
+    torch.manual_seed(0)
+    method = MultiLabel(Patches(), MultiLabelSettings(9, mask_ratio=0.0), torch.Generator())
+    step: nn.Module = method
+    if world > 1:
+        step = DistributedDataParallel(method, broadcast_buffers=False)
+    mine = slice(rank * BATCH // world, (rank + 1) * BATCH // world)
+    out: dict[str, list[Tensor]] = {"terms": [], "gradients": []}
+    for views, (first, second) in batches():
+        method.zero_grad()
+        output = step(
+            (views[0, mine], views[1, mine]), (first[mine], second[mine]), torch.Generator()
+        )
+        output.loss.backward()
+        out["terms"].append(mean(output.loss.detach(), world))
+        out["gradients"] += [p.grad.clone() for p in method.parameters() if p.requires_grad]
+    return out
+
+
 def mean(values: Tensor, world: int) -> Tensor:
     """The mean over all processes, as DDP makes it of gradients."""
     if world > 1:
@@ -76,10 +97,10 @@ def queue_of(softcon: SoftCon) -> list[Tensor]:
 
 
 def work(rank: int, world: int, folder: str, cases: Sequence[Case]) -> None:
-    """One process of several: take all cases, and save what came out."""
+    """One process of several: take all cases, then the control, and save what came out."""
     torch.set_num_threads(1)
     with together(rank, world, folder):
-        results = [run(case, rank, world) for case in cases]
+        results = [*(run(case, rank, world) for case in cases), classify(rank, world)]
     torch.save(results, Path(folder) / f"{rank}.pt")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from softcon_ranks import Case, batches, run, work
+from softcon_ranks import Case, batches, classify, run, work
 from torch import multiprocessing
 
 from eofm.softcon import (
@@ -37,6 +37,9 @@ CASES: dict[str, Case] = {
 Results = dict[str, list[torch.Tensor]]
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Results], list[Results]]:
     """What each of two processes made of all cases."""
@@ -57,6 +60,16 @@ def test_two_processes_are_one(name, two):
                 torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-5, msg=f"{name}: {key}")
     assert max(g.abs().max().item() for g in alone["gradients"]) > 1e-2
     assert ("queue" in name) == bool(alone["queue"])
+
+
+def test_two_processes_predict_labels_as_one(two):
+    """The control: loss and gradients, where one process has more labelled images."""
+    alone = classify(0, 1)
+    for rank in two:
+        for key, values in alone.items():
+            for one, other in zip(values, rank[-1][key], strict=True):
+                torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-5, msg=key)
+    assert min(g.abs().max().item() for g in alone["gradients"]) > 1e-2
 
 
 def test_the_unlabelled_images_are_spread_unevenly():

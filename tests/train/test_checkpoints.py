@@ -107,6 +107,7 @@ def test_the_monitor_says_what_is_best(
     assert {"last.ckpt": 12, "best.ckpt": 4} == saved_in(short)
 
 
+@pytest.mark.slow
 def test_gradients_in_between_are_in_no_checkpoint(
     short: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

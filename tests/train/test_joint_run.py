@@ -229,6 +229,7 @@ def test_a_checkpoint_gives_either_sensor(
         export_source(ExportConfig(last, str(tmp_path / "x"), sensor="s2-l2a"))
 
 
+@pytest.mark.slow
 def test_a_joint_run_resumes_to_the_same_end(
     joint: PretrainConfig, tmp_path: Path, pretrain_interrupted: Callable[[PretrainConfig], None]
 ) -> None:
@@ -247,6 +248,7 @@ def test_a_joint_run_resumes_to_the_same_end(
         assert all(torch.equal(value, other[key]) for key, value in one.items()), name
 
 
+@pytest.mark.slow
 def test_a_joint_resnet_has_norms_for_each_sensor(joint: PretrainConfig, tmp_path: Path) -> None:
     """Statistics are taken of each sensor's own images; the checkpoint's mixture is refused."""
     joint = with_groups(
@@ -292,6 +294,7 @@ def test_what_does_not_go_with_two_sensors(
         with_groups(joint, **changed)
 
 
+@pytest.mark.slow
 def test_the_embedded_world_has_both_sensors(joint: PretrainConfig, tmp_path: Path) -> None:
     """Without a store the synthetic world is packed twice and paired, and a run goes through."""
     config = with_groups(
@@ -308,6 +311,7 @@ def test_the_embedded_world_has_both_sensors(joint: PretrainConfig, tmp_path: Pa
     assert all(np.isfinite(json.loads(row)["loss"]) for row in rows)
 
 
+@pytest.mark.slow
 def test_real_scenes_of_two_sensors(real_data: Path, joint: PretrainConfig, tmp_path: Path) -> None:
     """TerraMesh: Sentinel-1 RTC beside Sentinel-2 L2A of the same windows."""
     folder = tmp_path / "real"

@@ -79,6 +79,7 @@ def test_settings_that_cannot_be_obeyed(method: MethodConfig, name: str) -> None
     assert name in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_run_with_everything_on_resumes_exactly(
     config: PretrainConfig, tmp_path: Path, pretrain_interrupted: Callable[[PretrainConfig], None]
 ) -> None:

@@ -95,6 +95,7 @@ def test_a_frozen_backbone_stands_still_and_then_moves(
     assert {n for n in followers if n.endswith("qkv.weight")} <= second
 
 
+@pytest.mark.slow
 def test_a_frozen_resnet_stands_still(config: PretrainConfig, recorder: Recorder) -> None:
     """Its parameters wait but for conv1; running statistics go on: they are no parameters."""
     config = with_groups(

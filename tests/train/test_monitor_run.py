@@ -64,6 +64,7 @@ RESNET = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sensor", "groups"),
     [(Sensor.S2_L1C, {}), (Sensor.S1_GRD, RESNET)],
@@ -242,16 +243,56 @@ def test_a_dip_is_no_collapse(config: PretrainConfig, monkeypatch: pytest.Monkey
     assert (out_of(config) / "DONE").exists()
 
 
+def spreads(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
+    """Let the looks see these spreads, one after the other."""
+    left = iter(values)
+    monkeypatch.setattr("eofm.train.monitoring.measures.spread", lambda _: next(left))
+
+
 def test_a_dead_trunk_is_seen_by_the_looks(
     config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Heads with batch norm hide a collapsed trunk from the loss: held-out scenes do not."""
-    monkeypatch.setattr("eofm.train.monitoring.measures.spread", lambda _: 0.0)
-    config = with_groups(config, optim={"warmup": 0.0}, monitor={"every_steps": 1, "scenes": 8})
+    spreads(monkeypatch, 0.3, 0.3, 0.001, 0.001)
+    config = with_groups(
+        config,
+        optim={"warmup": 0.0},
+        monitor={"every_steps": 1, "scenes": 8, "collapse_steps": 2},
+    )
 
     with pytest.raises(TrainingError, match="collapsed") as caught:
         pretrain(config)
-    assert "held-out scenes at step 2: spread 0, effective rank" in str(caught.value)
+    text = str(caught.value)
+    assert "held-out scenes at step 3: spread 0.001 after 0.3 at the start" in text
+    assert "step 3, since step 2" in text
+    assert "below" not in text.split("expected", maxsplit=1)[0]
+
+
+@pytest.mark.parametrize(
+    ("seen", "monitor"),
+    [
+        # a new network whose vectors are close together, and become somewhat closer
+        ((0.006, 0.002, 0.002, 0.002, 0.002), {"collapse_steps": 2}),
+        # far less than at the start, but for fewer steps than count as staying
+        ((0.3, 0.001, 0.001, 0.001, 0.001), {}),
+        # it comes back
+        ((0.3, 0.001, 0.3, 0.001, 0.3), {"collapse_steps": 2}),
+    ],
+    ids=["close-from-the-start", "the-first-steps", "a-dip"],
+)
+def test_small_spreads_that_are_no_collapse(
+    config: PretrainConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    seen: tuple[float, ...],
+    monitor: dict[str, int],
+) -> None:
+    """The looks stop a run only for a spread that fell far and stayed."""
+    spreads(monkeypatch, *seen)
+    watched = {"every_steps": 1, "scenes": 8, **monitor}
+
+    pretrain(with_groups(config, optim={"warmup": 0.0}, monitor=watched))
+
+    assert (out_of(config) / "DONE").exists()
 
 
 # -------------------------------------------------------------------------------------- NaN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -13,16 +14,19 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from timm.layers import BatchNormAct2d
 from torch import nn
 
 from eofm.errors import ConfigError, TrainingError
 from eofm.models.encoder import load_encoder
 from eofm.train import processes
-from eofm.train.batchnorm import SharedBatchNorm, SharedNorms
+from eofm.train.batchnorm import SharedBatchNorm, SharedNorms, SyncedBatchNorm
 from eofm.train.config import PretrainConfig, TrainerConfig
 from eofm.train.module import PretrainModule
 from eofm.train.processes import Place, average, collect, find_place, largest, share
 from eofm.train.run import pretrain
+
+pytestmark = pytest.mark.slow
 
 TORCHRUN = {
     "RANK": "5",
@@ -140,6 +144,28 @@ def test_the_shared_batch_norm_is_torchs(
     for key, value in theirs.state_dict().items():
         assert torch.allclose(value.float(), ours.state_dict()[key].float(), atol=1e-6), key
     assert torch.allclose(theirs.eval()(x), ours.eval()(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_what_a_norm_does_besides_is_kept(
+    group: None, gpu: bool, generator: torch.Generator
+) -> None:
+    """Timm has norms that activate as well: the shared norm does, and where they do not, neither.
+
+    In training on CPUs; the kind for GPUs in evaluation, where it runs on CPUs too.
+    """
+    plain = nn.Sequential(
+        nn.Conv2d(2, 5, 1), BatchNormAct2d(5, act_layer="silu"), BatchNormAct2d(5, apply_act=False)
+    )
+    shared = SharedNorms(gpu=gpu).apply(copy.deepcopy(plain))
+    x = torch.randn(6, 2, 3, 4, generator=generator)
+
+    assert plain.state_dict().keys() == shared.state_dict().keys()
+    kind = SyncedBatchNorm if gpu else SharedBatchNorm
+    assert [kind, kind] == [type(module) for module in shared.children()][1:]
+    if not gpu:
+        assert torch.allclose(plain(x), shared(x), atol=1e-5)
+    assert torch.allclose(plain.eval()(x), shared.eval()(x), atol=1e-5)
 
 
 def test_what_processes_tell_each_other(group: None) -> None:

@@ -79,6 +79,7 @@ def checked(path: Path) -> tuple[str, Checker]:
     return text, checker
 
 
+@pytest.mark.slow
 def test_a_whole_run_a_running_one_and_a_comparison(
     config: PretrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -113,6 +113,7 @@ def kill_after(config: PretrainConfig, steps: int, seconds: float) -> bool:
     return process.exitcode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(FORK is None, reason="there is no SIGKILL")
 @pytest.mark.parametrize("options", ["plain", "all"])
 def test_killed_at_random_steps(
@@ -149,6 +150,7 @@ def test_killed_at_random_steps(
 # -------------------------------------------------------------------------------- SIGTERM
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGTERM")
 @pytest.mark.parametrize("step", [2, 4, STEPS])
 def test_sigterm_saves_and_says_how_to_go_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,32 +25,57 @@ def with_groups(config: PretrainConfig, **groups: dict[str, object]) -> Pretrain
     )
 
 
-@pytest.fixture
-def first(config: PretrainConfig, tmp_path: Path) -> PretrainConfig:
-    """A finished stage with an open-ended course."""
+@pytest.fixture(scope="module")
+def first(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> PretrainConfig:
+    """A finished stage of four steps with an open-ended course: the last one anneals."""
     config = with_groups(
-        config,
-        optim={"schedule": "infinite", "floor": 0.1, "epochs": 2},
-        run={"out": str(tmp_path / "first"), "figures": False},
+        PretrainConfig(),
+        data={"store": str(store_path), "holdout": 0.25},
+        model={"size": 28},
+        method={"hidden": 32, "dim": 16},
+        optim={"schedule": "infinite", "floor": 0.1, "epochs": 2, "batch": 8, "lr": 1e-2},
+        trainer={"accelerator": "cpu"},
+        run={"out": str(tmp_path_factory.mktemp("stages") / "first"), "figures": False},
+        monitor={"every_epochs": 0},
     )
     pretrain(config)
     return config
 
 
-def later(config: PretrainConfig, name: str, **groups: dict[str, object]) -> PretrainConfig:
-    """Settings of a stage that goes on from the end of `config`."""
-    out = Path(str(config.run.out))
+def later(
+    config: PretrainConfig, out: Path, start: str = "last.ckpt", **groups: dict[str, object]
+) -> PretrainConfig:
+    """Settings of a stage that goes on from a checkpoint of `config`."""
+    checkpoint = Path(str(config.run.out)) / "checkpoints" / start
     return with_groups(
         config,
-        model={"continue_from": str(out / "checkpoints" / "last.ckpt"), **groups.pop("model", {})},
-        run={"out": str(out.parent / name)},
+        model={"continue_from": str(checkpoint), **groups.pop("model", {})},
+        run={"out": str(out)},
         **groups,
     )
 
 
-def test_a_later_stage_goes_on(first: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Student, teacher, heads and moments are the earlier ones bit for bit; steps start anew."""
-    config = later(first, "second")
+def test_the_constant_phase_is_kept_from_before_the_anneal(first: PretrainConfig) -> None:
+    """constant.ckpt has taken every step but those of the anneal, and none of them."""
+    folder = Path(str(first.run.out)) / "checkpoints"
+    constant, last = (
+        torch.load(folder / name, weights_only=True) for name in ("constant.ckpt", "last.ckpt")
+    )
+
+    assert (3, 4) == (constant["global_step"], last["global_step"])
+    name = "method.student.trunk.patch_embed.proj.weight"
+    assert not constant["state_dict"][name].equal(last["state_dict"][name])
+
+
+@pytest.mark.parametrize("start", ["constant.ckpt", "last.ckpt"])
+def test_a_later_stage_goes_on(
+    first: PretrainConfig, start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Student, teacher, heads and moments are the earlier ones bit for bit; steps start anew.
+
+    The rate begins where the constant phase of the earlier stage was, without a warm-up.
+    """
+    config = later(first, tmp_path / "second", start)
     stage = open_stage(Path(str(config.model.continue_from)), CHECKPOINT_KEY)
     seen = {}
     begin = PretrainModule.on_train_start
@@ -76,16 +102,18 @@ def test_a_later_stage_goes_on(first: PretrainConfig, monkeypatch: pytest.Monkey
     for name, moments in stage.moments.items():
         for key, value in moments.items():
             assert torch.as_tensor(value).equal(seen["moments"][name][key]), (name, key)
-    ends, begins = (
-        load_encoder(Path(str(run.run.out)) / "export" / which).trunk.state_dict()
-        for run, which in ((first, "student"), (config, "init"))
-    )
-    assert all(tensor.equal(begins[name]) for name, tensor in ends.items())
+    begins = load_encoder(tmp_path / "second" / "export" / "init").trunk.state_dict()
+    prefix = "student.trunk."
+    assert all(tensor.equal(stage.tensors[prefix + name]) for name, tensor in begins.items())
+    optim = config.optim
+    constant = optim.constant * optim.lr * optim.batch / 256
+    rows = (tmp_path / "second" / "metrics.jsonl").read_text().splitlines()
+    assert constant == pytest.approx(json.loads(rows[0])["lr"])
 
 
-def test_another_network_is_refused(first: PretrainConfig) -> None:
+def test_another_network_is_refused(first: PretrainConfig, tmp_path: Path) -> None:
     """Heads of another width: the tensors that differ are named, and nothing is written."""
-    config = later(first, "second", method={"dim": 24})
+    config = later(first, tmp_path / "second", method={"dim": 24})
 
     with pytest.raises(WeightsError, match="another network"):
         pretrain(config)
@@ -93,10 +121,10 @@ def test_another_network_is_refused(first: PretrainConfig) -> None:
     assert not Path(str(config.run.out)).exists()
 
 
-def test_another_optimizer_is_refused(first: PretrainConfig) -> None:
+def test_another_optimizer_is_refused(first: PretrainConfig, tmp_path: Path) -> None:
     """Moments of AdamW are none for SGD."""
     with pytest.raises(WeightsError, match="another optimizer"):
-        pretrain(later(first, "second", optim={"optimizer": "sgd"}))
+        pretrain(later(first, tmp_path / "second", optim={"optimizer": "sgd"}))
 
 
 @pytest.mark.parametrize("content", [None, b"PK\x03\x04 no checkpoint", b""])

@@ -27,7 +27,8 @@ class MonitorConfig:
         loggers: Comma-separated, besides the files of the run: `tensorboard`, `wandb` (each needs
             the extra of its name).
         collapse_std: Stop if the spread of the embedding (1 fills the sphere, 0 is one point) stays
-            below this; 0 for never.
+            below this; that of held-out scenes also at a tenth or less of what it was before the
+            first step. 0 for never.
         collapse_steps: How many steps in a row, after the warm-up, count as staying.
     """
 

@@ -16,10 +16,17 @@ from eofm.train.monitoring.diagnosis import broken_tensors
 from eofm.train.monitoring.online import OnlineMonitor
 
 KEPT: Final = "before-collapse.ckpt"
+# The vectors of a new network may be close together from the start; a collapse takes far more away.
+_LEFT: Final = 0.1
 
 
 class Guard(L.Callback):
     """Watches the spread of the embedding, and the weights that go into a checkpoint.
+
+    Two spreads count, once the warm-up is over: that of the contrastive embedding, in every step,
+    and that of held-out scenes, at every look, because batch norms in the heads hide a collapsed
+    trunk from the first. A look counts if the spread is also a tenth or less of what it was before
+    the first step. Either has to stay too small for `monitor.collapse_steps` steps.
 
     While the spread is too small, the last checkpoint from before is kept under a name of its own;
     it is removed if the spread recovers.
@@ -38,13 +45,27 @@ class Guard(L.Callback):
         self.monitor = monitor
         self.floor = config.monitor.collapse_std
         self._since: int | None = None  # the step at which the spread fell below the floor
-        self._looks = 0
+        self._seen: int | None = None  # the same, of the spread of held-out scenes
+        self._start = math.inf  # their spread before the first step
         self._step = 0
 
     @property
     def kept(self) -> Path:
         """The checkpoint from before the spread fell."""
         return self.checkpoint.with_name(KEPT)
+
+    def state_dict(self) -> dict[str, float]:
+        """Return what a run that is taken up must know: what there was to lose."""
+        return {"start": self._start}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Take that up again."""
+        self._start = state_dict["start"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note the spread before the first step."""
+        if self.monitor is not None and self.monitor.latest[0] == 0:
+            self._start = self._looked()
 
     def on_train_batch_end(
         self,
@@ -102,12 +123,22 @@ class Guard(L.Callback):
         return trainer.global_step - self._since + 1 >= self.config.monitor.collapse_steps
 
     def _looks_say(self, step: int) -> bool:
-        """Whether two looks in a row at held-out scenes saw one point."""
+        """Whether all looks at held-out scenes, for so many steps, saw one point."""
         if self.monitor is None or self.monitor.latest[0] != step:
             return False
-        value = self.monitor.latest[1].get("monitor/embedding_std", math.inf)
-        self._looks = self._looks + 1 if value < self.floor else 0
-        return self._looks >= 2
+        value = self._looked()
+        if not (value < self.floor and value <= _LEFT * self._start):
+            self._seen = None
+            return False
+        if self._seen is None:
+            self._seen = step
+            return False  # one look alone is not a stay
+        return step - self._seen + 1 >= self.config.monitor.collapse_steps
+
+    def _looked(self) -> float:
+        """Return the spread of held-out scenes at the latest look."""
+        assert self.monitor is not None  # noqa: S101 (asked where there is one)
+        return self.monitor.latest[1].get("monitor/embedding_std", math.inf)
 
     def _keep(self) -> None:
         if self.checkpoint.is_file():
@@ -120,16 +151,18 @@ class Guard(L.Callback):
     def _error(self, step: int, values: Mapping[str, float]) -> TrainingError:
         seen = []
         if "embedding_std" in values:
-            seen.append(f"embedding_std {values['embedding_std']:.4g}, below {self.floor:g}")
+            words = f", below {self.floor:g}" if values["embedding_std"] < self.floor else ""
+            seen.append(f"embedding_std {values['embedding_std']:.4g}{words}")
         seen += self._loss_evidence(values)
         if self.monitor is not None and self.monitor.latest[1]:
             at, looked = self.monitor.latest
             seen.append(
-                f"held-out scenes at step {at}: spread "
-                f"{looked.get('monitor/embedding_std', math.nan):.4g}, effective rank "
+                f"held-out scenes at step {at}: spread {self._looked():.4g} after "
+                f"{self._start:.4g} at the start, effective rank "
                 f"{looked.get('monitor/effective_rank', math.nan):.3g}"
             )
-        since = "" if self._since is None else f", since step {self._since}"
+        first = self._seen if self._since is None else self._since
+        since = "" if first is None else f", since step {first}"
         kept = self.kept if self.kept.is_file() else self.checkpoint
         there = f"; the last checkpoint from before is {kept}" if kept.is_file() else ""
         return TrainingError(
