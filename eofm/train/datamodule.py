@@ -38,6 +38,27 @@ def walk(store: Store, rows: Sequence[int]) -> Iterator[Imagery]:
         yield to_grid(store.images(list(rows[start : start + WALK_BATCH])))
 
 
+def name_scenes(error: PixelError, stores: Sequence[Store], batch: Sequence[int]) -> PixelError:
+    """Return an error about images of a batch with the scenes' names in it.
+
+    Args:
+        error: Says which images of the batch.
+        stores: Whose rows are counted on, one after another.
+        batch: Row of each image.
+    """
+    rows = [batch[image] for image in error.images]
+    words = [f"{_name(stores, row)} (row {row})" for row in rows[:_SHOWN]]
+    more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
+    return PixelError(
+        error.problem,
+        found=error.found,
+        expected=error.expected,
+        where=f"{', '.join(words)}{more} of {stores[0].path}",
+        remedy="look at them and mend or leave them out (eofm data check, eofm data verify)",
+        images=error.images,
+    )
+
+
 class StoreDataModule(L.LightningDataModule):
     """Training scenes and held-out scenes of a store.
 
@@ -262,17 +283,7 @@ class StoreDataModule(L.LightningDataModule):
         """Return an error about images of the present batch with their names in it."""
         if self._loader is None or not len(self._loader.present) or not error.images:
             return error
-        rows = self._loader.present[list(error.images)].tolist()
-        words = [f"{_name(self._stores, row)} (row {row})" for row in rows[:_SHOWN]]
-        more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
-        return PixelError(
-            error.problem,
-            found=error.found,
-            expected=error.expected,
-            where=f"{', '.join(words)}{more} of {self.store.path}",
-            remedy="look at them and mend or leave them out (eofm data check, eofm data verify)",
-            images=error.images,
-        )
+        return name_scenes(error, self._stores, self._loader.present.tolist())
 
     @property
     def waited(self) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from eofm.data.epochs import held_out
 from eofm.data.pack import Store
+from eofm.errors import PixelError
 from eofm.intervals import (
     Interval,
     Resampled,
@@ -27,7 +29,7 @@ from eofm.metrics import Metric, average_precision
 from eofm.models.encoder import Encoder
 from eofm.nearest import Distance, knn_probe
 from eofm.probe import Grid, Labelled, Scaling, linear_probe
-from eofm.train.datamodule import StoreDataModule, walk
+from eofm.train.datamodule import WALK_BATCH, StoreDataModule, name_scenes, walk
 
 NEIGHBOURS: Final = 20
 # With fewer training locations than this, one of them is too much to set aside for validation.
@@ -35,8 +37,18 @@ FEW_PLACES: Final = 5
 
 
 def embed_rows(encoder: Encoder, store: Store, rows: Sequence[int]) -> Tensor:
-    """Return the embeddings of `rows`, float32 (N, D), on the CPU."""
-    return torch.cat([encoder.embed(imagery).cpu() for imagery in walk(store, rows)])
+    """Return the embeddings of `rows`, float32 (N, D), on the CPU.
+
+    Raises:
+        PixelError: If a scene has no valid pixel, or one that is not a number: it is named.
+    """
+    made = []
+    for start, imagery in zip(count(0, WALK_BATCH), walk(store, rows), strict=False):
+        try:
+            made.append(encoder.embed(imagery).cpu())
+        except PixelError as error:
+            raise name_scenes(error, (store,), rows[start:]) from None
+    return torch.cat(made)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ import pytest
 import torch
 from softcon_small import batch, model
 
+from eofm.data.pack import Store
 from eofm.data.pack_layout import HEADER_BYTES
 from eofm.errors import ConfigError, PixelError, TrainingError
+from eofm.imagery import Imagery
 from eofm.softcon import LabelFacts
 from eofm.spec import Sensor
 from eofm.train.config import (
@@ -25,6 +27,7 @@ from eofm.train.config import (
     RunConfig,
 )
 from eofm.train.module import settings_of
+from eofm.train.probes import embed_rows
 from eofm.train.run import pretrain
 from eofm.train.stage import Stage, hand_on
 
@@ -134,6 +137,20 @@ def test_broken_pixels_are_named(
 
     assert "000-0 (row 0)" in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_broken_pixels_of_held_out_scenes_are_named(
+    tmp_path: Path, make_store: Callable[..., Path]
+) -> None:
+    """What is only embedded for the probes is named as well, by its row in the store."""
+    store = Store(make_store(tmp_path / "s1", Sensor.S1_GRD))
+
+    class Strict:
+        def embed(self, imagery: Imagery) -> torch.Tensor:
+            raise PixelError("not finite", images=[1])
+
+    with pytest.raises(PixelError, match=r"\(row 5\)"):
+        embed_rows(Strict(), store, [3, 5, 7])  # type: ignore[arg-type]
 
 
 def test_a_store_of_one_class_is_trained_on_with_a_warning(
