@@ -1,0 +1,119 @@
+"""How much of a first benchmark run is the model, and what a second probe of it costs.
+
+    python benchmarks/speed/extraction.py --root EUROSAT_MS [--model random:vits14] [--rounds 3]
+
+Extraction from files (reading, canaries aside, plan, network; nothing cached) takes turns with the
+same network on the same images already decoded in memory. Then one whole `eofm bench` run with an
+empty cache of features, and one of another probe with that cache: both inside this process, so
+without the start of Python. Medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from eofm.bench.cache import FeatureCache
+from eofm.bench.config import BenchEurosatConfig
+from eofm.bench.features import extract
+from eofm.bench.models import resolve_models
+from eofm.bench.run import bench, limited
+from eofm.bench.tasks import load
+from eofm.data.chips import read_batches
+
+
+def extraction(config: BenchEurosatConfig, rounds: int) -> tuple[float, float, int]:
+    """Return the median seconds from files and from memory, and the number of images."""
+    loaded = load(config)
+    chips, task = limited(loaded, config.limit), loaded.task
+    train = chips.splits["train"]
+    candidates = resolve_models(
+        config, task, lambda sensor, index: train[index].pixels[sensor].read(), len(train)
+    )
+    source = candidates[0].parts[0]
+    held = list(read_batches(train, config.batch, 0))
+    times: dict[str, list[float]] = {"files": [], "memory": []}
+    for turn in range(rounds + 1):
+        began = time.perf_counter()
+        extract(
+            [source],
+            task.spec,
+            f"turn {turn}",
+            len(train),
+            lambda: read_batches(train, config.batch, 0),
+            FeatureCache(None),
+        )
+        files = time.perf_counter() - began
+        began = time.perf_counter()
+        for imagery in held:
+            source.embed(imagery)
+        memory = time.perf_counter() - began
+        if turn:  # the first turn warms up
+            times["files"].append(files)
+            times["memory"].append(memory)
+    return float(np.median(times["files"])), float(np.median(times["memory"])), len(train)
+
+
+def whole(config: BenchEurosatConfig) -> float:
+    """Return the seconds of one benchmark run."""
+    began = time.perf_counter()
+    bench(config)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", required=True)
+    parser.add_argument("--model", default="random:vits14")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="file for the table")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        base = BenchEurosatConfig(
+            root=given.root,
+            model=given.model,
+            controls=False,
+            probe="knn",
+            out=str(Path(folder) / "results.jsonl"),
+            cache=str(Path(folder) / "features"),
+        )
+        files, memory, images = extraction(base, given.rounds)
+        first = whole(base)
+        second = whole(replace(base, probe="nmc"))
+    text = "\n".join(
+        [
+            "# Speed of the benchmark",
+            "",
+            f"{given.model} on {images} EuroSAT tiles (the probes: 270), torch "
+            f"{torch.__version__}, {torch.get_num_threads()} thread(s).",
+            "",
+            "| | seconds |",
+            "|---|---:|",
+            f"| features from files | {files:.2f} |",
+            f"| features from images in memory | {memory:.2f} |",
+            f"| `eofm bench`, empty cache, kNN | {first:.2f} |",
+            f"| `eofm bench`, cached features, nearest mean | {second:.2f} |",
+            "",
+            f"From files at {memory / files:.2f} of the rate from memory. A second probe takes "
+            f"{second / first:.1%} of the first run.",
+            "",
+            f"`{shlex.join(['python', 'benchmarks/speed/extraction.py', *sys.argv[1:]])}`",
+            "",
+        ]
+    )
+    print(text)
+    if given.out:
+        given.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
