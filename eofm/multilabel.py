@@ -25,7 +25,9 @@ from eofm.errors import ConfigError
 from eofm.imagery import Labels
 from eofm.softcon import MaskForm, Trunk, keep_tokens, make_teacher, see_patches
 from eofm.softcon.chunks import in_chunks
+from eofm.softcon.heads import linear_layer
 from eofm.softcon.ranks import mean_over_ranks
+from eofm.softcon.similarity import labelled
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,7 @@ class Classified(nn.Module):
         super().__init__()
         self.trunk, self.settings = trunk, settings
         self.chunk = 0
-        # to_empty: torch would draw its weights from the global state
-        self.classifier = nn.Linear(trunk.dim, settings.classes, device="meta").to_empty(
-            device="cpu"
-        )
-        for parameter in self.classifier.parameters():
-            bound = trunk.dim**-0.5
-            nn.init.uniform_(parameter, -bound, bound, generator=generator)
+        self.classifier = linear_layer(trunk.dim, settings.classes, generator, bias=True)
 
     def forward(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
         """Return logits (B, K), seeing the patches `keep` (B, M) only, or all."""
@@ -99,7 +95,7 @@ def bce_loss(logits: Tensor, labels: Labels) -> Tensor:
         logits: (B, K).
         labels: Of the images.
     """
-    counts = (labels.known & (labels.multi_hot.sum(1) > 0))[:, None]
+    counts = labelled(labels, labels.multi_hot)[:, None]
     target = torch.where(counts, labels.multi_hot.float(), 0)
     with torch.autocast(logits.device.type, enabled=False):
         each = functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")

@@ -9,7 +9,6 @@ Shapes: B images, N images of a split, P patches of an image, Q of them picked, 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from eofm.bench.cache import FeatureCache, Key
 from eofm.bench.dense_probe import class_shares, picked
-from eofm.bench.features import EncoderSource, Identity, ahead, key_of
+from eofm.bench.features import EncoderSource, Identity, ahead, joined, key_of
 from eofm.bench.task import Task
 from eofm.data.dense_chips import VOID, DenseChip
 from eofm.errors import ConfigError, DataError
@@ -108,24 +107,7 @@ class DenseModel:
             SpecMismatch: If it cannot take them.
         """
         found = [p.identity(spec) for p, spec in zip(self.parts, task.specs, strict=True)]
-        if len(found) == 1:
-            return found[0]
-        return Identity(
-            name=self.name,
-            control=all(one.control for one in found),
-            about=" + ".join(one.about for one in found),
-            weights_sha256=_joined([one.weights_sha256 for one in found]),
-            recipe_sha256=_joined([one.recipe_sha256 for one in found]),
-            plan_sha256=_joined([one.plan_sha256 for one in found]),
-            plan=tuple(line for one in found for line in one.plan),
-            waivers=tuple(dict.fromkeys(w for one in found for w in one.waivers)),
-            size=found[0].size,
-            trained_on=" + ".join(dict.fromkeys(one.trained_on for one in found if one.trained_on)),
-        )
-
-
-def _joined(hashes: Sequence[str]) -> str:
-    return hashlib.sha256("+".join(hashes).encode()).hexdigest() if any(hashes) else ""
+        return joined(self.name, found)
 
 
 # --------------------------------------------------------------------------- train patches

@@ -65,6 +65,34 @@ class Identity:
     recipe: str = ""
 
 
+def joined(name: str, parts: Sequence[Identity]) -> Identity:
+    """Return what a model is that has a part for each sensor; of one part, that part.
+
+    Args:
+        name: Of the model in tables.
+        parts: In the order of the task's sensors.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    return Identity(
+        name=name,
+        control=all(part.control for part in parts),
+        about=" + ".join(part.about for part in parts),
+        weights_sha256=_joined([part.weights_sha256 for part in parts]),
+        recipe_sha256=_joined([part.recipe_sha256 for part in parts]),
+        plan_sha256=_joined([part.plan_sha256 for part in parts]),
+        plan=tuple(line for part in parts for line in part.plan),
+        waivers=tuple(dict.fromkeys(w for part in parts for w in part.waivers)),
+        size=parts[0].size,
+        trained_on=" + ".join(dict.fromkeys(p.trained_on for p in parts if p.trained_on)),
+        recipe="\n".join(p.recipe for p in parts) if any(p.recipe for p in parts) else "",
+    )
+
+
+def _joined(hashes: Sequence[str]) -> str:
+    return hashlib.sha256("+".join(hashes).encode()).hexdigest() if any(hashes) else ""
+
+
 class FeatureSource(Protocol):
     """Anything that turns imagery in physical units into feature vectors."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from eofm.bench.controls import (
     untrained_control,
     zca_control,
 )
-from eofm.bench.features import EncoderSource, FeatureSource, Identity
+from eofm.bench.features import EncoderSource, FeatureSource, Identity, joined
 from eofm.bench.network import NetworkSource, is_reference, load_own
 from eofm.bench.task import Task
 from eofm.bench.waive import ABLATION_WHY, waivers_for
@@ -77,25 +76,7 @@ class Candidate:
             SpecMismatch: If it cannot take them.
         """
         found = [p.identity(spec) for p, spec in zip(self.parts, task.specs, strict=True)]
-        if len(found) == 1:
-            return found[0]
-        return Identity(
-            name=self.name,
-            control=all(one.control for one in found),
-            about=" + ".join(one.about for one in found),
-            weights_sha256=_joined([one.weights_sha256 for one in found]),
-            recipe_sha256=_joined([one.recipe_sha256 for one in found]),
-            plan_sha256=_joined([one.plan_sha256 for one in found]),
-            plan=tuple(line for one in found for line in one.plan),
-            waivers=tuple(dict.fromkeys(w for one in found for w in one.waivers)),
-            size=found[0].size,
-            recipe="\n".join(one.recipe for one in found) if any(o.recipe for o in found) else "",
-            trained_on=" + ".join(dict.fromkeys(one.trained_on for one in found if one.trained_on)),
-        )
-
-
-def _joined(hashes: Sequence[str]) -> str:
-    return hashlib.sha256("+".join(hashes).encode()).hexdigest() if any(hashes) else ""
+        return joined(self.name, found)
 
 
 def resolve_models(

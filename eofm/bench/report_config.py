@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 from eofm.errors import ConfigError
 
 
+def _check_bootstrap(resamples: int) -> None:
+    if resamples < 1:
+        raise ConfigError("bootstrap must be positive", found=resamples, where="--bootstrap")
+
+
 @dataclass(frozen=True)
 class TableConfig:
     """Print the records of a file as tables.
@@ -47,10 +52,7 @@ class ExportConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.bootstrap < 1:
-            raise ConfigError(
-                "bootstrap must be positive", found=self.bootstrap, where="--bootstrap"
-            )
+        _check_bootstrap(self.bootstrap)
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,7 @@ class CompareConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.bootstrap < 1:
-            raise ConfigError(
-                "bootstrap must be positive", found=self.bootstrap, where="--bootstrap"
-            )
+        _check_bootstrap(self.bootstrap)
         if self.one == self.other:
             raise ConfigError("a model is compared with another one", found=self.one)
 
@@ -105,10 +104,7 @@ class AggregateConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.bootstrap < 1:
-            raise ConfigError(
-                "bootstrap must be positive", found=self.bootstrap, where="--bootstrap"
-            )
+        _check_bootstrap(self.bootstrap)
 
 
 @dataclass(frozen=True)

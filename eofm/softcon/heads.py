@@ -53,8 +53,8 @@ def projection_head(
         case HeadForm.MOCO3_RESNET:
             return _head((dim, hidden, out), norm, generator)
         case HeadForm.MOCO2:
-            first = _linear(dim, hidden, generator, bias=True)
-            return nn.Sequential(first, nn.ReLU(), _linear(hidden, out, generator, bias=True))
+            first = linear_layer(dim, hidden, generator, bias=True)
+            return nn.Sequential(first, nn.ReLU(), linear_layer(hidden, out, generator, bias=True))
 
 
 def prediction_head(
@@ -85,7 +85,7 @@ def _head(
     layers: list[nn.Module] = []
     for i in range(len(widths) - 1):
         last = i == len(widths) - 2
-        layers.append(_linear(widths[i], widths[i + 1], generator))
+        layers.append(linear_layer(widths[i], widths[i + 1], generator))
         if last_norm or not last:
             layers.append(_norm(norm, widths[i + 1], affine=not last))
         if not last:
@@ -93,7 +93,7 @@ def _head(
     return nn.Sequential(*layers)
 
 
-def _linear(
+def linear_layer(
     inputs: int, outputs: int, generator: torch.Generator, *, bias: bool = False
 ) -> nn.Linear:
     """Torch's default, U(±1/sqrt(inputs)), drawn from `generator` and not from the global state."""

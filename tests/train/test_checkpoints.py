@@ -12,6 +12,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from pretrain_settings import with_groups
 from torch import nn
 
 from eofm.cli import main
@@ -22,14 +23,6 @@ from eofm.train.folder import RunFolder, open_folder
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
 from eofm.train.stopping import Wishes, requeue
-
-
-def with_groups(config: PretrainConfig, **groups: dict[str, object]) -> PretrainConfig:
-    """Return the settings with some keys of some groups changed."""
-    return replace(
-        config,
-        **{name: replace(getattr(config, name), **keys) for name, keys in groups.items()},  # type: ignore[arg-type]
-    )
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pretrain_settings import with_groups
 
 from eofm.data.label_table import exchanged
 from eofm.data.pack import Store
@@ -24,14 +24,6 @@ from eofm.train.report import Report
 from eofm.train.run import pretrain
 
 Finished = tuple[PretrainConfig, Report]
-
-
-def with_groups(config: PretrainConfig, **groups: dict[str, object]) -> PretrainConfig:
-    """Return the settings with some keys of some groups changed."""
-    return replace(
-        config,
-        **{name: replace(getattr(config, name), **keys) for name, keys in groups.items()},  # type: ignore[arg-type]
-    )
 
 
 def metrics(config: PretrainConfig) -> list[dict[str, float]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pretrain_settings import with_groups
 
 from eofm.data.config import PackTilesConfig
 from eofm.data.feed import Feeder
@@ -27,14 +28,6 @@ from eofm.train.datamodule import StoreDataModule
 from eofm.train.export import export_source
 from eofm.train.recipe import make_recipe
 from eofm.train.run import pretrain
-
-
-def with_groups(config: PretrainConfig, **groups: dict[str, object]) -> PretrainConfig:
-    """Return the settings with some keys of some groups changed."""
-    return replace(
-        config,
-        **{name: replace(getattr(config, name), **keys) for name, keys in groups.items()},  # type: ignore[arg-type]
-    )
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from pretrain_settings import with_groups
 from torch import Tensor
 
 from eofm.errors import ConfigError
@@ -20,14 +21,6 @@ from eofm.train.run import pretrain
 from eofm.train.schedule import cosine
 
 INPUT = "patch_embed.proj."
-
-
-def with_groups(config: PretrainConfig, **groups: dict[str, object]) -> PretrainConfig:
-    """Return the settings with some keys of some groups changed."""
-    return replace(
-        config,
-        **{name: replace(getattr(config, name), **keys) for name, keys in groups.items()},  # type: ignore[arg-type]
-    )
 
 
 class Recorder:

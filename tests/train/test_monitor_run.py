@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pretrain_settings import with_groups
 from torch import nn
 
 from eofm.data.pack import Store
@@ -26,14 +27,6 @@ from eofm.train.monitoring.rows import read_rows
 from eofm.train.monitoring.scenes import of_run, of_store, undisturbed
 from eofm.train.recipe import make_recipe
 from eofm.train.run import pretrain
-
-
-def with_groups(config: PretrainConfig, **groups: dict[str, object]) -> PretrainConfig:
-    """Return the settings with some keys of some groups changed."""
-    return replace(
-        config,
-        **{name: replace(getattr(config, name), **keys) for name, keys in groups.items()},  # type: ignore[arg-type]
-    )
 
 
 def out_of(config: PretrainConfig) -> Path:

@@ -8,12 +8,12 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from pretrain_settings import with_groups
 from timm.layers import BatchNormAct2d
 from torch import nn
 
@@ -44,14 +44,6 @@ SLURM = {
     "SLURM_JOB_ID": "1234567",
     "SLURM_JOB_NODELIST": "gpu[03-04]",
 }
-
-
-def with_groups(config: PretrainConfig, **groups: dict[str, object]) -> PretrainConfig:
-    """Return the settings with some keys of some groups changed."""
-    return replace(
-        config,
-        **{name: replace(getattr(config, name), **keys) for name, keys in groups.items()},  # type: ignore[arg-type]
-    )
 
 
 def rows_of(config: PretrainConfig) -> list[dict[str, float]]:

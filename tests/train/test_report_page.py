@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pretrain_settings import with_groups
 
 from eofm.cli import main
 from eofm.data.pack import Store
@@ -29,14 +29,6 @@ from eofm.train.page.record import read_record
 from eofm.train.page.scenes import Scenes, by_labels, nearest, patch_colours
 from eofm.train.recipe import make_recipe
 from eofm.train.run import pretrain
-
-
-def with_groups(config: PretrainConfig, **groups: dict[str, object]) -> PretrainConfig:
-    """Return the settings with some keys of some groups changed."""
-    return replace(
-        config,
-        **{name: replace(getattr(config, name), **keys) for name, keys in groups.items()},  # type: ignore[arg-type]
-    )
 
 
 class Checker(HTMLParser):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pretrain_settings import with_groups
 
 from eofm.durable import unfinished
 from eofm.errors import TrainingError
@@ -27,14 +28,6 @@ from eofm.train.run import pretrain
 
 STEPS = 8
 LONG_S = 120
-
-
-def with_groups(config: PretrainConfig, **groups: dict[str, object]) -> PretrainConfig:
-    """Return the settings with some keys of some groups changed."""
-    return replace(
-        config,
-        **{name: replace(getattr(config, name), **keys) for name, keys in groups.items()},  # type: ignore[arg-type]
-    )
 
 
 def path_of(config: PretrainConfig) -> Path:

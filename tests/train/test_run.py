@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from pretrain_settings import with_groups
 
 from eofm.data.pack import Store
 from eofm.errors import ConfigError, SpecError, TrainingError, WeightsError
@@ -25,14 +26,6 @@ from eofm.train.engine import choose_device
 from eofm.train.export import export_source
 from eofm.train.recipe import make_recipe
 from eofm.train.run import pretrain
-
-
-def with_groups(config: PretrainConfig, **groups: dict[str, object]) -> PretrainConfig:
-    """Return the settings with some keys of some groups changed."""
-    return replace(
-        config,
-        **{name: replace(getattr(config, name), **keys) for name, keys in groups.items()},  # type: ignore[arg-type]
-    )
 
 
 def metrics(config: PretrainConfig) -> list[dict[str, float]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from pretrain_settings import with_groups
 
 from eofm.errors import ConfigError, WeightsError
 from eofm.models.encoder import load_encoder
@@ -15,14 +15,6 @@ from eofm.train.config import PretrainConfig
 from eofm.train.module import CHECKPOINT_KEY, PretrainModule
 from eofm.train.run import pretrain
 from eofm.train.stage import open_stage
-
-
-def with_groups(config: PretrainConfig, **groups: dict[str, object]) -> PretrainConfig:
-    """Return the settings with some keys of some groups changed."""
-    return replace(
-        config,
-        **{name: replace(getattr(config, name), **keys) for name, keys in groups.items()},  # type: ignore[arg-type]
-    )
 
 
 @pytest.fixture(scope="module")
