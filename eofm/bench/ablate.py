@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from eofm import charts
 from eofm.bench.ablate_config import AblateSettings
@@ -69,6 +69,11 @@ class AblatedSource:
             name, encoder.trunk, recipe, about, waivers=waivers, trained_on=trained
         )
         self._changed = tuple(changed)
+
+    @property
+    def network(self) -> nn.Module:
+        """The network."""
+        return self._source.network
 
     def identity(self, spec: ImageSpec) -> Identity:
         """Return what the network is, with the changes as waivers.

@@ -6,7 +6,8 @@ part of it, so a changed network cannot meet another's features.
 
 An entry is a folder: `features.npy`, read by memory map, and `meta.json` with the key's content
 and the sha256 of the features, written last. What does not match both is computed again, and a
-line on stderr says so.
+line on stderr says so. Facts that cost a pass over the same pixels or network (that the canaries
+passed, how many parameters take part) lie beside them as one JSON file each.
 
 Shapes: N images of a split, D features.
 """
@@ -20,7 +21,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,7 +29,7 @@ from typing import Final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from eofm import imagery, preprocess
 from eofm.errors import DataError
@@ -63,6 +64,24 @@ def code_sha256(*files: str) -> str:
     always = (inspect.getfile(part) for part in (preprocess, imagery, encoder))
     parts = [part for file in (*always, *files) for part in _parts(Path(file))]
     return hashlib.sha256("".join(map(_code_sha256, parts)).encode()).hexdigest()
+
+
+def classes_sha256(module: nn.Module) -> str:
+    """Return the sha256 of the files that define a network's parts, torch's own left out.
+
+    Weights do not tell what is done with them: a network of the user's own is often changed while
+    its weights stay. What these files import from elsewhere is not looked at.
+
+    Args:
+        module: The network.
+    """
+    kinds = {type(part) for part in module.modules()}
+    names = {kind.__module__ for kind in kinds} - {"__main__"}
+    digest = hashlib.sha256()
+    for name in sorted(name for name in names if name.partition(".")[0] != "torch"):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        digest.update(f"{name} {file_sha256(Path(file)) if file else ''}".encode())
+    return digest.hexdigest()
 
 
 def _parts(file: Path) -> list[str]:
@@ -127,6 +146,36 @@ class FeatureCache:
             return None
         return torch.from_numpy(features)
 
+    def fact(self, key: Key, find: Callable[[], int]) -> int:
+        """Return a number that takes a pass over pixels or a network, found once per key.
+
+        Args:
+            key: What it depends on.
+            find: Finds it. What it raises is raised, and nothing is kept.
+
+        Raises:
+            DataError: If the folder cannot be written.
+        """
+        if self.root is None:
+            return find()
+        file = self.root / f"{key.sha256}.json"
+        content = dict(key.content)
+        try:
+            known = json.loads(file.read_text(encoding="utf-8"))
+            if known["key"] == content and type(known["value"]) is int:
+                return int(known["value"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # there is none, or it is not whole
+        value = find()
+        temporary = self.root / f".{key.sha256}.{os.getpid()}.tmp"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps({"key": content, "value": value}), encoding="utf-8")
+            temporary.replace(file)
+        except OSError as error:
+            raise _not_kept(error, self.root) from error
+        return value
+
     def store(self, key: Key, features: Tensor, about: Mapping[str, object]) -> None:
         """Write features under a key: whole, or not at all.
 
@@ -154,12 +203,16 @@ class FeatureCache:
             shutil.rmtree(temporary, ignore_errors=True)
             if final.is_dir():  # another process has just written the same
                 return
-            raise DataError(
-                "features cannot be kept",
-                found=error,
-                where=self.root,
-                remedy="name another folder with --cache, or none: --cache ''",
-            ) from error
+            raise _not_kept(error, self.root) from error
+
+
+def _not_kept(error: OSError, root: Path) -> DataError:
+    return DataError(
+        "features cannot be kept",
+        found=error,
+        where=root,
+        remedy="name another folder with --cache, or none: --cache ''",
+    )
 
 
 def file_sha256(path: Path) -> str:

@@ -71,6 +71,7 @@ class ImageStatistics:
     """
 
     scaling = Scaling.STANDARD
+    network = None
 
     def __init__(self, name: str = IMAGESTATS) -> None:
         self.name = name

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from eofm.bench import provenance
+from eofm.bench.cache import FeatureCache
+from eofm.bench.canaries import check_pixels, looked_at
 from eofm.bench.contamination import contamination_flags
 from eofm.bench.dense_archive import Segmented
 from eofm.bench.dense_config import DenseConfig
@@ -28,16 +30,13 @@ from eofm.bench.models import device_of
 from eofm.bench.results import Made, Result, Sample, append_results, read_results
 from eofm.bench.task import Task
 from eofm.bench.waive import forced_flags, nonstandard_flags
-from eofm.canary import check_signature
 from eofm.data.dense_chips import DenseChips
 from eofm.data.splits import SPLITS, hash_order, subset_hash
-from eofm.errors import PixelError
 from eofm.imagery import Imagery, collate
 from eofm.intervals import bootstrap_interval, once, resampled_difference
 from eofm.metrics import Metric
 from eofm.progress import track
 
-_CANARY_IMAGES: Final = 128
 # Of every image so many rows and columns at most take part in the canaries.
 _CANARY_SIDE: Final = 64
 
@@ -63,8 +62,9 @@ def bench_dense(config: DenseConfig) -> DenseReport:
     task, chips = loaded.task, _limited(loaded, config.limit)
     models = resolve_dense(config, task)
     identities = {model.name: model.identity(task) for model in models}
-    _check_pixels(loaded, chips)
     digests = _digests(chips)
+    cache = FeatureCache(Path(config.cache) if config.cache else None)
+    _check_pixels(loaded, chips, digests, cache)
     sample = _sample(loaded, chips, digests)
     segmented = Scorer(config, task, chips, digests).score(models, sample)
     results = _records(config, loaded, sample, identities, segmented)
@@ -95,17 +95,16 @@ def _limited(loaded: DenseLoaded, limit: int | None) -> DenseChips:
     return loaded.chips.keeping(kept)
 
 
-def _check_pixels(loaded: DenseLoaded, chips: DenseChips) -> None:
-    """Look for signs of a wrong declaration, in training images thinned to save memory."""
-    train = chips.splits["train"]
-    some = train[:: -(-len(train) // _CANARY_IMAGES)]
-    for sensor in range(len(loaded.task.specs)):
-        images = [_thinned(chip.pixels[sensor].read()) for chip in some]
-        try:
-            check_signature(collate(images))
-        except PixelError as error:
-            error.where = f"{chips.root}: {error.where}"
-            raise
+def _check_pixels(
+    loaded: DenseLoaded, chips: DenseChips, digests: Mapping[str, str], cache: FeatureCache
+) -> None:
+    """Look at training images, thinned to save memory."""
+    some = looked_at(chips.splits["train"])
+
+    def images(sensor: int) -> Imagery:
+        return collate([_thinned(chip.pixels[sensor].read()) for chip in some])
+
+    check_pixels(loaded.task.specs, images, content_sha256(some, digests), cache, chips.root)
 
 
 def _thinned(imagery: Imagery) -> Imagery:

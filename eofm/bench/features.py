@@ -19,7 +19,7 @@ from typing import Final, Protocol, final
 import torch
 from torch import Tensor, nn
 
-from eofm.bench.cache import FeatureCache, Key, code_sha256
+from eofm.bench.cache import FeatureCache, Key, classes_sha256, code_sha256
 from eofm.bench.trainee import Trainee
 from eofm.errors import DataError, PixelError, WeightsError
 from eofm.imagery import Imagery
@@ -114,6 +114,11 @@ class FeatureSource(Protocol):
         """
         ...
 
+    @property
+    def network(self) -> nn.Module | None:
+        """What computes the features, if it is a network."""
+        ...
+
     def embed(self, imagery: Imagery) -> Tensor:
         """Return features: float32 (B, D), on the CPU."""
         ...
@@ -144,6 +149,11 @@ class EncoderSource:
         self._encoder = encoder.eval()
         self._waivers = tuple(waivers)
         self._state = state_sha256(encoder)
+
+    @property
+    def network(self) -> nn.Module:
+        """The encoder."""
+        return self._encoder
 
     def identity(self, spec: ImageSpec) -> Identity:
         """Return its weights, recipe and plan.
@@ -253,10 +263,11 @@ def key_of(source: FeatureSource, spec: ImageSpec, data_sha256: str) -> Key:
         spec: What the images are.
         data_sha256: Of ids and bytes of the images, in order.
     """
-    identity = source.identity(spec)
+    identity, network = source.identity(spec), source.network
     return Key(
         {
             "code": code_sha256(inspect.getfile(type(source))),
+            "network": classes_sha256(network) if network is not None else "",
             "spec": repr(spec),
             "kind": type(source).__name__,
             # what has no weights is what it says of itself

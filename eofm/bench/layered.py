@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from eofm.bench.features import EncoderSource, FeatureSource, Identity
 from eofm.bench.models import Candidate
@@ -45,6 +45,11 @@ class LayeredSource:
         """The network."""
         assert self.trainee.trunk is not None  # noqa: S101 (an encoder's network is a trunk)
         return self.trainee.trunk
+
+    @property
+    def network(self) -> nn.Module:
+        """The encoder."""
+        return self._source.network
 
     def identity(self, spec: ImageSpec) -> Identity:
         """Return what the encoder is.

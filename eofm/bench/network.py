@@ -91,6 +91,11 @@ class NetworkSource:
             recipe=recipe,
         )
 
+    @property
+    def network(self) -> nn.Module:
+        """The network."""
+        return self._network
+
     @torch.no_grad()
     def embed(self, imagery: Imagery) -> Tensor:
         """Return features: float32 (B, D), on the CPU.

@@ -14,17 +14,16 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Final
 
 import torch
 from torch import Tensor
 
-from eofm.bench import provenance
-from eofm.bench.cache import FeatureCache
+from eofm.bench import cost, provenance
+from eofm.bench.cache import FeatureCache, Key, code_sha256
+from eofm.bench.canaries import check_pixels, looked_at
 from eofm.bench.config import BenchConfig, listed
 from eofm.bench.contamination import contamination_flags
-from eofm.bench.cost import executed_parameters
-from eofm.bench.features import extract
+from eofm.bench.features import extract, key_of
 from eofm.bench.labels import Subset, subsets
 from eofm.bench.layered import layered_candidates, readout_columns
 from eofm.bench.models import Candidate, device_of, resolve_models
@@ -44,16 +43,12 @@ from eofm.bench.tables import table
 from eofm.bench.task import Task
 from eofm.bench.tasks import Loaded, load
 from eofm.bench.waive import FORCED_FLAG, forced_flags, nonstandard_flags
-from eofm.canary import check_signature
 from eofm.data.chips import Chip, Chips, read_batches, targets_of
 from eofm.data.splits import hash_order
-from eofm.errors import PixelError
 from eofm.imagery import Imagery, collate
 from eofm.metrics import Metric
 from eofm.probe import Labelled
 from eofm.progress import track
-
-_CANARY_IMAGES: Final = 128
 
 
 @dataclass(frozen=True)
@@ -140,15 +135,16 @@ def score_candidates(
     models = {candidate.name: candidate for candidate in candidates}
     for candidate in candidates:
         candidate.identity(task)  # a model that cannot take the images says so now
-    _check_pixels(task, chips)
-    # also the first forward pass: what cannot be embedded at this size fails here
-    parameters = {c.name: _parameters(c, chips) for c in candidates}
     digests = digests_of(chips)
+    cache = FeatureCache(Path(config.cache) if config.cache else None)
+    _check_pixels(task, chips, digests, cache)
+    # also the first forward pass: what cannot be embedded at this size fails here
+    parameters = {c.name: _parameters(c, task, chips, cache) for c in candidates}
     start = time.monotonic()
     plain, grids = _kinds(config)
     layered = layered_candidates(candidates) if grids else []
-    features = _features(config, task, candidates if plain else [], chips, digests)
-    layers = _features(config, task, layered, chips, digests)
+    features = _features(config, task, candidates if plain else [], chips, digests, cache)
+    layers = _features(config, task, layered, chips, digests, cache)
     seconds = time.monotonic() - start
     whole = sample_of(loaded, chips, digests)
     results: list[Result] = []
@@ -202,15 +198,15 @@ def limited(loaded: Loaded, limit: int | None) -> Chips:
     return chips.keeping(kept)
 
 
-def _check_pixels(task: Task, chips: Chips) -> None:
-    train = chips.splits["train"]
-    step = -(-len(train) // _CANARY_IMAGES)
-    for sensor in range(len(task.specs)):
-        try:
-            check_signature(collate(list(read_batches(train[::step], 1, sensor))))
-        except PixelError as error:
-            error.where = f"{chips.root}: {error.where}"
-            raise
+def _check_pixels(
+    task: Task, chips: Chips, digests: Mapping[str, str], cache: FeatureCache
+) -> None:
+    some = looked_at(chips.splits["train"])
+
+    def images(sensor: int) -> Imagery:
+        return collate(list(read_batches(some, 1, sensor)))
+
+    check_pixels(task.specs, images, content_sha256(some, digests), cache, chips.root)
 
 
 # -------------------------------------------------------------------- features and probes
@@ -225,8 +221,8 @@ def _features(
     candidates: Sequence[Candidate],
     chips: Chips,
     digests: Mapping[str, str],
+    cache: FeatureCache,
 ) -> _Features:
-    cache = FeatureCache(Path(config.cache) if config.cache else None)
     features: dict[str, dict[str, Tensor]] = {c.name: {} for c in candidates}
     for split, part in chips.splits.items():
         if not part:
@@ -295,13 +291,14 @@ def _kinds(config: BenchConfig) -> tuple[list[str], list[str]]:
     return [k for k in kinds if k not in LAYER_KINDS], [k for k in kinds if k in LAYER_KINDS]
 
 
-def _parameters(candidate: Candidate, chips: Chips) -> int:
+def _parameters(candidate: Candidate, task: Task, chips: Chips, cache: FeatureCache) -> int:
     """Return how many parameters a model uses, both sensors together, by embedding one image."""
     images = chips.splits["train"][0].pixels
-    return sum(
-        executed_parameters(part, image.read())
-        for part, image in zip(candidate.parts, images, strict=True)
-    )
+    total = 0
+    for part, spec, image in zip(candidate.parts, task.specs, images, strict=True):
+        key = Key({**key_of(part, spec, "").content, "parameters": code_sha256(cost.__file__)})
+        total += cache.fact(key, lambda p=part, i=image: cost.executed_parameters(p, i.read()))  # type: ignore[misc]
+    return total
 
 
 # ------------------------------------------------------------------------------- records

@@ -79,6 +79,31 @@ def build(
     return builder(architecture, recipe, generator, positions)
 
 
+def build_blank(
+    architecture: str, recipe: Recipe, positions: PositionRecipe = PositionRecipe.DINOV2
+) -> Trunk:
+    """Return a network of which every weight is still to be loaded; what it holds means nothing.
+
+    Args:
+        architecture: As for `build`.
+        recipe: What it will eat.
+        positions: As for `build`.
+
+    Raises:
+        WeightsError: If no architecture has that name.
+        SpecError: If the recipe's size or pooling does not fit the architecture.
+    """
+    if architecture in vit.ARCHITECTURES:
+        return vit.blank_vit(
+            architecture,
+            len(recipe.bands),
+            recipe.size,
+            pooling=recipe.pooling,
+            positions=positions,
+        )
+    return build(architecture, recipe, torch.Generator().manual_seed(0), positions)
+
+
 def default_pooling(architecture: str) -> Pooling:
     """Return how an architecture is usually pooled: its CLS token, or the mean if it has none.
 

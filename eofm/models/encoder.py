@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from eofm.errors import EofmError, SpecError, WeightsError
 from eofm.imagery import Imagery
-from eofm.models.build import build
+from eofm.models.build import build, build_blank
 from eofm.models.card import Card, library_versions
 from eofm.models.prepare import Pixels, as_imagery, preprocess_for
 from eofm.models.state import load_strict
@@ -219,7 +219,7 @@ def build_trunk(card: Card) -> Trunk:
         WeightsError: If no architecture has that name.
         SpecError: If the recipe's size does not fit the architecture.
     """
-    return build(card.architecture, card.recipe, torch.Generator().manual_seed(0), card.positions)
+    return build_blank(card.architecture, card.recipe, card.positions)
 
 
 def random_encoder(architecture: str, recipe: Recipe, seed: int) -> Encoder:

@@ -11,11 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import torch
-
 from eofm.errors import WeightsError
 from eofm.models.adapt import resize_position_embedding
-from eofm.models.build import build
+from eofm.models.build import build_blank
 from eofm.models.card import Card, library_versions
 from eofm.models.download import fetch, file_name
 from eofm.models.encoder import CARD_FILE, Encoder, load_encoder
@@ -167,8 +165,7 @@ def _load(
         versions=library_versions(),
         sha256=digest,
     )
-    generator = torch.Generator().manual_seed(0)  # every weight it draws is overwritten
-    trunk = build(card.architecture, recipe, generator, card.positions)
+    trunk = build_blank(card.architecture, recipe, card.positions)
     state = KEY_MAPS[described.layout](read_state(path)).state
     load_strict(trunk, _at_size(state, trunk), where=f"{path}, as {name}")
     return Encoder(trunk, card)

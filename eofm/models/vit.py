@@ -306,16 +306,53 @@ def build_vit(
         WeightsError: If no architecture has that name.
         SpecError: If the size is not a multiple of the patch size.
     """
+    _check_name(name)
+    with torch.random.fork_rng(devices=[]):  # layers draw on construction; leave no trace of it
+        vit = ViT(ARCHITECTURES[name], channels, size, pooling, positions)
+    initialise(vit, generator)
+    return vit
+
+
+@torch.no_grad()
+def blank_vit(
+    name: str,
+    channels: int,
+    size: tuple[int, int],
+    *,
+    pooling: Pooling = Pooling.CLS,
+    positions: PositionRecipe = PositionRecipe.DINOV2,
+) -> ViT:
+    """Build a ViT whose weights are still to be loaded: all are NaN, and none has been drawn.
+
+    Drawing those of a ViT-g takes longer than reading them.
+
+    Args:
+        name: A key of `ARCHITECTURES`.
+        channels: Bands, C.
+        size: Native height and width in pixels.
+        pooling: What `forward` returns.
+        positions: How positions are interpolated for another size.
+
+    Raises:
+        WeightsError: If no architecture has that name.
+        SpecError: If the size is not a multiple of the patch size.
+    """
+    _check_name(name)
+    with torch.device("meta"):
+        vit = ViT(ARCHITECTURES[name], channels, size, pooling, positions)
+    vit.to_empty(device="cpu")
+    for parameter in vit.parameters():
+        parameter.fill_(torch.nan)
+    return vit
+
+
+def _check_name(name: str) -> None:
     if name not in ARCHITECTURES:
         raise WeightsError(
             f"no architecture is called {name!r}",
             found=name,
             expected=", ".join(ARCHITECTURES),
         )
-    with torch.random.fork_rng(devices=[]):  # layers draw on construction; leave no trace of it
-        vit = ViT(ARCHITECTURES[name], channels, size, pooling, positions)
-    initialise(vit, generator)
-    return vit
 
 
 @torch.no_grad()

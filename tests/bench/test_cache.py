@@ -143,3 +143,52 @@ def test_a_package_is_all_of_its_files(tmp_path: Path) -> None:
         hashes.append(code_sha256(str(tmp_path / "__init__.py")))
 
     assert hashes[0] != hashes[1]
+
+
+# -------------------------------------------------------------------------------- facts
+
+
+def test_a_fact_is_found_once_per_key(tmp_path: Path) -> None:
+    """The second time it is read; under another key it is found anew; without a folder, always."""
+    cache, found = FeatureCache(tmp_path / "new"), []
+
+    def find() -> int:
+        found.append(1)
+        return 40 + len(found)
+
+    assert [41, 41] == [cache.fact(KEY, find) for _ in range(2)]
+    assert 42 == cache.fact(Key({"weights": "other"}), find)
+    assert [43, 44] == [FeatureCache(None).fact(KEY, find) for _ in range(2)]
+
+
+@pytest.mark.parametrize("text", ["", '{"key": ', "[]", '{"key": {}, "value": 1}', "foreign"])
+def test_a_fact_that_is_not_whole_is_found_again(tmp_path: Path, text: str) -> None:
+    """Cut short, of another key, or no number: it is not believed, and replaced."""
+    cache = FeatureCache(tmp_path)
+    cache.fact(KEY, lambda: 1)
+    (file,) = tmp_path.glob("*.json")
+    whole = file.read_text()
+    file.write_text(whole.replace("1}", '"1"}') if text == "foreign" else text)
+
+    assert 2 == cache.fact(KEY, lambda: 2)
+    assert 2 == cache.fact(KEY, lambda: 3)
+
+
+def test_what_fails_is_no_fact(tmp_path: Path) -> None:
+    """An error is raised again the next time, not remembered as passed."""
+    cache = FeatureCache(tmp_path)
+
+    def fail() -> int:
+        raise DataError("a fault")
+
+    for _ in range(2):
+        with pytest.raises(DataError, match="a fault"):
+            cache.fact(KEY, fail)
+
+
+def test_a_fact_that_cannot_be_kept_says_so(tmp_path: Path) -> None:
+    """A file where the folder should be."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(DataError, match="cannot be kept"):
+        FeatureCache(tmp_path / "file").fact(KEY, lambda: 1)

@@ -56,6 +56,7 @@ class Fake:
 
     name = "fake"
     scaling = Scaling.NONE
+    network = None
 
     def __init__(self, value: float = 1.0, rows: int | None = None) -> None:
         self.value, self.rows = value, rows

@@ -144,6 +144,31 @@ def test_the_readme_example_runs(eurosat: Path, tmp_path: Path) -> None:
     assert {"mine"} == {r.model.name for r in report.results}
 
 
+def test_another_forward_with_the_same_weights_is_another_network(
+    eurosat: Path, tmp_path: Path
+) -> None:
+    """Whoever edits the code between two runs does not meet the features of the old code."""
+    config = BenchEurosatConfig(
+        str(eurosat),
+        model=f"mine={tmp_path}/my_edited.py:encoder",
+        probe="knn",
+        controls=False,
+        bootstrap=20,
+        out=str(tmp_path / "out.jsonl"),
+        cache=str(tmp_path / "cache"),
+    )
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    (code,) = (block for block in blocks if "def encoder" in block)
+    kept = []
+    for text in (code, code, code.replace("self.conv(", "-self.conv(")):
+        (tmp_path / "my_edited.py").write_text(text)
+        torch.manual_seed(0)  # the example draws its weights
+        bench(config)
+        kept.append(len([f for f in (tmp_path / "cache").iterdir() if f.is_dir()]))
+
+    assert [3, 3, 6] == kept  # of three splits
+
+
 @pytest.mark.parametrize(
     "code",
     [

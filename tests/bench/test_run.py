@@ -18,8 +18,10 @@ from eofm.bench.config import BenchEurosatConfig
 from eofm.bench.results import Result, read_results
 from eofm.bench.run import BenchReport, bench
 from eofm.cli import main
+from eofm.data.chips import FilePixels
 from eofm.data.eurosat import CLASSES, open_eurosat
 from eofm.errors import DataError, PixelError, RasterError, SpecMismatch
+from eofm.imagery import Imagery
 
 
 def settings(root: Path, folder: Path, **options: object) -> BenchEurosatConfig:
@@ -208,6 +210,31 @@ def test_pixels_that_contradict_the_data_set_are_refused(
         bench(settings(tmp_path / "set", tmp_path))
 
     assert str(tmp_path / "set") in str(caught.value)
+
+
+def test_pixels_that_passed_are_not_read_again_and_others_are(
+    eurosat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second probe opens no image; a set that changes under the same cache is looked at anew,
+    and what was refused once is refused again.
+    """
+    shutil.copytree(eurosat, tmp_path / "set")
+    config = settings(tmp_path / "set", tmp_path, probe="knn")
+    first = bench(config)
+
+    def read(self: FilePixels) -> Imagery:
+        raise AssertionError("a pixel was read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FilePixels, "read", read)
+        second = bench(replace(config, probe="nmc"))
+    rewrite(tmp_path / "set", lambda x: x + 1000)
+
+    parameters = {r.model.name: r.parameters for r in first.results}
+    assert parameters == {r.model.name: r.parameters for r in second.results}
+    for _ in range(2):
+        with pytest.raises(PixelError, match="B10 says otherwise"):
+            bench(replace(config, probe="nmc"))
 
 
 def test_a_broken_tile_stops_the_run(eurosat: Path, tmp_path: Path) -> None:

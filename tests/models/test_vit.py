@@ -16,7 +16,15 @@ from torch import Tensor
 from eofm.errors import SpecError, SpecMismatch, WeightsError
 from eofm.models.adapt import PositionRecipe, resize_position_embedding
 from eofm.models.state import load_strict
-from eofm.models.vit import ARCHITECTURES, Architecture, FeedForward, SwiGLU, ViT, build_vit
+from eofm.models.vit import (
+    ARCHITECTURES,
+    Architecture,
+    FeedForward,
+    SwiGLU,
+    ViT,
+    blank_vit,
+    build_vit,
+)
 from eofm.recipe import Pooling
 
 TINY = "vit-tiny-14"
@@ -590,3 +598,19 @@ def test_refusals(generator):
         vit()(images(generator, 4))
     with pytest.raises(SpecMismatch, match="whole patches"):
         vit()(images(generator, 3, (56, 60)))
+
+
+def test_a_blank_network_is_loaded_like_any_other() -> None:
+    """Every tensor is there, of the right shape and kind, and NaN until it is filled."""
+    drawn = vit(13, (28, 42))
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    blank = blank_vit(TINY, 13, (28, 42))
+
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(bool(p.isnan().all()) for p in blank.parameters())
+    load_strict(blank, drawn.state_dict(), where="a test")
+    pixels = torch.randn(2, 13, 28, 42)
+    assert torch.equal(drawn(pixels), blank.eval()(pixels))
+    with pytest.raises(WeightsError, match="vith14"):
+        blank_vit("vith14", 3, (56, 56))
