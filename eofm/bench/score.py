@@ -334,4 +334,5 @@ def compare(
     if float(ahead(once(model.samples))) > 0:
         return ()
     interval = bootstrap_interval(ahead, model.samples, repeats=repeats, seed=seed)
-    return (f"below {name}" if interval.high < 0 else f"not above {name}",)
+    certain = interval.high < 0 and model.samples > 1  # one sample has no spread
+    return (f"below {name}" if certain else f"not above {name}",)

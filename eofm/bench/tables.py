@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Final
 
 from eofm.bench.curves import Curve, label_curves, size_curves
 from eofm.bench.results import Result
-from eofm.intervals import Interval
+
+# Test samples below which an interval over them means nothing.
+_FEWEST: Final = 2
 
 
 def table(results: Sequence[Result]) -> str:
@@ -86,7 +89,7 @@ def _row(row: Mapping[str, Result], metrics: Sequence[str], notes: _Footnotes) -
     cells = [f"*{one.model.name}*" if one.model.control else one.model.name, f"`{one.probe}`"]
     for metric in metrics:
         result = row.get(metric)
-        cells += [_percent(result.value), _span(result.interval)] if result else ["", ""]
+        cells += [_percent(result.value), _span(result)] if result else ["", ""]
     cells.append("" if one.strength is None else f"{one.strength:.3g}")
     flags = [f"{flag} ({r.metric.upper()})" for r in row.values() for flag in r.flags]
     waivers = [notes.mark(f"waiver: {waiver}") for waiver in one.model.waivers]
@@ -108,7 +111,10 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def _span(interval: Interval) -> str:
+def _span(result: Result) -> str:
+    if result.sample.n_test < _FEWEST:
+        return "none"
+    interval = result.interval
     return f"{_percent(interval.low)} – {_percent(interval.high)}"
 
 
@@ -136,6 +142,8 @@ def _remarks(results: Sequence[Result]) -> list[str]:
         )
     if sample.copies:
         lines.append(f"- **{sample.copies} test samples are copies** of samples of train or val.")
+    if sample.n_test < _FEWEST:
+        lines.append("- **One test sample**: it has no interval, and tells no model from another.")
     lines.append(
         f"- Intervals: {100 * interval.level:g} % percentile bootstrap over the test samples, "
         f"{interval.repeats} resamples. In italics: controls."

@@ -101,9 +101,17 @@ class Checkpoints(Checkpoint):
         self._sum, self._count = torch.zeros((), dtype=torch.float64), 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock, and listen for signals: Lightning's own handlers are there by now."""
+        """Start the clock, and listen for signals: Lightning's own handlers are there by now.
+
+        A run killed between a checkpoint and its further names gets them when it goes on.
+        """
         self._saved = time.monotonic()
         self.wishes.listen()
+        if trainer.global_step and self.path.is_file():
+            if self._best.get("step") == trainer.global_step:
+                self._name(trainer, BEST)
+            if self._is_constant(trainer):
+                self._name(trainer, CONSTANT)
 
     def on_train_batch_end(
         self,

@@ -217,6 +217,17 @@ def test_a_whole_data_set_is_not_called_a_subset() -> None:
     assert "below" not in text
 
 
+def test_one_test_sample_has_no_interval() -> None:
+    """A point is no interval; the table says why there is none."""
+    lonely = replace(RESULT, sample=replace(RESULT.sample, n_test=1))
+
+    text = table([lonely])
+
+    assert "none" == rows_of(text)[2][3]
+    assert "One test sample" in text
+    assert "One test sample" not in table([RESULT])
+
+
 def test_samples_are_never_mixed_in_one_table() -> None:
     """Another split or another subset gets a table of its own."""
     other = replace(RESULT, sample=replace(RESULT.sample, split="spatial", ids_sha256="more"))

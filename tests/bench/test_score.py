@@ -117,6 +117,13 @@ def test_multi_label_tasks_get_every_average(generator: torch.Generator, kind: s
         assert found[1].low <= found[0] <= found[1].high
 
 
+def test_one_sample_puts_no_model_below_another() -> None:
+    """It has no spread: its interval is a point, which proves nothing."""
+    flags = compare(fixed(0, samples=1), fixed(1, samples=1), "stats", Metric.OA, 50, seed=0)
+
+    assert ("not above stats",) == flags
+
+
 def test_what_does_not_exist_is_refused(generator: torch.Generator) -> None:
     """An unknown probe, and accuracy of several labels."""
     with pytest.raises(ConfigError, match="no such probe"):

@@ -17,7 +17,7 @@ from torch import nn
 
 from eofm.cli import main
 from eofm.errors import ConfigError
-from eofm.train.checkpoints import RandomSources, WholeFiles
+from eofm.train.checkpoints import Checkpoints, RandomSources, WholeFiles
 from eofm.train.config import PretrainConfig
 from eofm.train.folder import RunFolder, open_folder
 from eofm.train.module import PretrainModule
@@ -98,6 +98,37 @@ def test_the_monitor_says_what_is_best(
     pretrain(short)
 
     assert {"last.ckpt": 12, "best.ckpt": 4} == saved_in(short)
+
+
+@pytest.mark.parametrize("name", ["constant.ckpt", "best.ckpt"])
+def test_a_kill_between_a_checkpoint_and_its_name_loses_neither(
+    short: PretrainConfig, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """last.ckpt is written, its further name is not: the run that goes on gives it."""
+    short = with_groups(
+        short, optim={"schedule": "wsd", "anneal": 0.5, "epochs": 2}, run={"checkpoint_steps": 1}
+    )
+    inner = Checkpoints._name
+
+    def die(self: Checkpoints, trainer: L.Trainer, given: str) -> None:
+        if given == name:
+            raise RuntimeError("the machine went away")
+        inner(self, trainer, given)
+
+    def die_again(self: PretrainModule, batch: object, batch_idx: int) -> torch.Tensor:
+        raise RuntimeError("once more")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "_name", die)
+        with pytest.raises(RuntimeError, match="went away"):
+            pretrain(short)
+    assert name not in saved_in(short)
+    monkeypatch.setattr(PretrainModule, "training_step", die_again)
+    with pytest.raises(RuntimeError, match="once more"):
+        pretrain(with_groups(short, run={"resume": True}))
+
+    assert {4} == set(saved_in(short).values())
+    assert name in saved_in(short)
 
 
 @pytest.mark.slow
