@@ -65,7 +65,7 @@ def arms() -> list[Arm]:
         Arm("objective", "softcon from scratch", {"model.weights": "null"}),
     ]
     for form in ("bce", "ce", "mse"):
-        for weight in ("1", "10"):
+        for weight in ("1", "10", "100"):
             if (form, weight) != ("bce", "10"):
                 options = {"method.soft_form": form, "method.soft_weight": weight}
                 out.append(Arm("soft form and weight", f"{form}, λ = {weight}", options))

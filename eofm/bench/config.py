@@ -14,6 +14,7 @@ from eofm.errors import ConfigError
 # the keys of eofm.bench.score.KINDS and eofm.bench.trainings.TRAININGS
 PROBES: Final = tuple(PROBE_KINDS)
 FORCE: Final = ("sensor", "missing-band")
+_LARGEST_SEED: Final = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,16 @@ class BenchConfig:
         for name, value in {**counts, "draws": self.draws}.items():
             if value < 1:
                 raise ConfigError(f"{name} must be positive", found=value, where=f"--{name}")
+        check_seed(self.seed)
         if self.limit is not None and self.limit < 1:
             raise ConfigError("limit must be positive", found=self.limit, where="--limit")
+        if not self.out.strip():
+            raise ConfigError(
+                "the results need a file",
+                found="nothing",
+                remedy="--out FOLDER/results.jsonl",
+                where="--out",
+            )
         if not self.probes:
             raise ConfigError(
                 "there is no such probe",
@@ -333,6 +342,17 @@ class PlanConfig:
 
     def __post_init__(self) -> None:
         check_force(self.force)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what is no seed.
+
+    Raises:
+        ConfigError: If it is below 0 or above 2^32 - 1.
+    """
+    if not 0 <= seed <= _LARGEST_SEED:
+        expected = f"0 to {_LARGEST_SEED}"
+        raise ConfigError("seed is out of range", found=seed, expected=expected, where="--seed")
 
 
 def check_force(text: str) -> None:

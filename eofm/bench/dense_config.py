@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
-from eofm.bench.config import check_force, listed
+from eofm.bench.config import check_force, check_seed, listed
 from eofm.errors import ConfigError
 
 
@@ -63,6 +63,7 @@ class DenseConfig:
         if not self.models:
             raise ConfigError("there is nothing to score", where="--model")
         check_force(self.force)
+        check_seed(self.seed)
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from eofm.bench.config import check_seed
 from eofm.errors import ConfigError
 
 
@@ -53,6 +54,7 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         _check_bootstrap(self.bootstrap)
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         _check_bootstrap(self.bootstrap)
+        check_seed(self.seed)
         if self.one == self.other:
             raise ConfigError("a model is compared with another one", found=self.one)
 
@@ -105,6 +108,7 @@ class AggregateConfig:
 
     def __post_init__(self) -> None:
         _check_bootstrap(self.bootstrap)
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)

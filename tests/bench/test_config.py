@@ -44,6 +44,9 @@ def test_lists_are_comma_separated() -> None:
         ({"bootstrap": 0}, "bootstrap must be positive"),
         ({"batch": 0}, "batch must be positive"),
         ({"limit": 0}, "limit must be positive"),
+        ({"seed": -1}, "seed is out of range"),
+        ({"seed": 2**32}, "seed is out of range"),
+        ({"out": " "}, "need a file"),
     ],
 )
 def test_settings_out_of_range_are_refused(options: dict[str, object], message: str) -> None:

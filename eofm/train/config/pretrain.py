@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from eofm.train.config.augment import AugmentConfig
 from eofm.train.config.data import DataConfig
@@ -13,6 +14,9 @@ from eofm.train.config.optim import OptimConfig
 from eofm.train.config.rule import require
 from eofm.train.config.run import RunConfig
 from eofm.train.config.trainer import TrainerConfig
+
+# What numpy takes.
+_LARGEST_SEED: Final = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class PretrainConfig:
             ("optim.cooldown", self.optim.cooldown, 0.0, 1.0),
             ("optim.anneal", self.optim.anneal, 0.001, 1.0),
             ("optim.layer_decay", self.optim.layer_decay, 0.01, 1.0),
+            ("augment.brightness", self.augment.brightness, 0.0, 1.0),
+            ("augment.contrast", self.augment.contrast, 0.0, 1.0),
             ("augment.colour_probability", self.augment.colour_probability, 0.0, 1.0),
             ("augment.gray_probability", self.augment.gray_probability, 0.0, 1.0),
             ("augment.blur_probability", self.augment.blur_probability, 0.0, 1.0),
@@ -50,7 +56,10 @@ class PretrainConfig:
             ("optim.lr", self.optim.lr),
             ("method.tau", self.method.tau),
             ("method.soft_tau", self.method.soft_tau),
+            ("method.hidden", self.method.hidden),
+            ("method.dim", self.method.dim),
             ("data.scenes", self.data.scenes),
+            ("data.size", self.data.size),
             ("model.size", self.model.size),
             ("run.readers", self.run.readers),
         ):
@@ -72,9 +81,13 @@ class PretrainConfig:
             ("run.checkpoint_steps", self.run.checkpoint_steps),
             ("run.checkpoint_minutes", self.run.checkpoint_minutes),
             ("run.checkpoint_keep", self.run.checkpoint_keep),
+            ("optim.clip", self.optim.clip),
+            ("optim.weight_decay", self.optim.weight_decay),
+            ("run.threads", self.run.threads),
         ):
             require(value >= 0, name, value, ">= 0")
-        require(self.optim.clip >= 0, "optim.clip", self.optim.clip, ">= 0")
+        for name, value in (("data.seed", self.data.seed), ("optim.seed", self.optim.seed)):
+            require(0 <= value <= _LARGEST_SEED, name, value, f"0 to {_LARGEST_SEED}")
         require(self.optim.batch > 1, "optim.batch", self.optim.batch, "2 or more: negatives")
         self._check_objective()
         self._check_terms()
