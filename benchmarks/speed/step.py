@@ -39,7 +39,7 @@ from eofm.models.vit import build_vit
 from eofm.train.paces import parameter_groups
 
 DEVICE: Final = "cuda" if torch.cuda.is_available() else "cpu"
-RATIOS: Final = (0.0, 0.5, 0.75)
+RATIOS: Final = (0.0, 0.25, 0.5, 0.75)
 BANDS: Final = 13
 HIDDEN: Final = 4096
 DIM: Final = 256
