@@ -74,6 +74,7 @@ def arms() -> list[Arm]:
     for rule in ("rgb-matched", "mean", "timm"):
         out.append(Arm("input layer", rule, {"model.input_init": rule}))
     out.append(Arm("views", "two seasons", {"data.views": "seasons"}))
+    out.append(Arm("precision", "bf16-mixed", {"trainer.precision": "bf16-mixed"}))
     return out
 
 

@@ -151,20 +151,33 @@ def translate(parameters: list[ParamItem], device: torch.device) -> ViewParamete
         values = torch.full((len(box),), otherwise)
         if key in data[name]:
             values = torch.where(on[name], data[name][key].float(), values)
-        return values.to(device)
+        return values
 
-    return ViewParameters(
-        top=box[:, 0, 1].to(device),
-        left=box[:, 0, 0].to(device),
-        height=(box[:, 2, 1] - box[:, 0, 1] + 1).to(device),
-        width=(box[:, 1, 0] - box[:, 0, 0] + 1).to(device),
-        flip_x=on["RandomHorizontalFlip"].to(device),
-        flip_y=on["RandomVerticalFlip"].to(device),
-        sigma=where("RandomGaussianBlur", "sigma", 0.0),
-        brightness=where("RandomBrightness", "brightness_factor", 1.0) - 1,
-        contrast=where("RandomContrast", "contrast_factor", 1.0),
-        gray=on["RandomBandMean"].to(device),
+    # one table and one copy: a GPU stops for each copy from ordinary memory
+    table = torch.stack(
+        [
+            box[:, 0, 1].float(),
+            box[:, 0, 0].float(),
+            (box[:, 2, 1] - box[:, 0, 1] + 1).float(),
+            (box[:, 1, 0] - box[:, 0, 0] + 1).float(),
+            on["RandomHorizontalFlip"].float(),
+            on["RandomVerticalFlip"].float(),
+            on["RandomBandMean"].float(),
+            where("RandomGaussianBlur", "sigma", 0.0),
+            where("RandomBrightness", "brightness_factor", 1.0) - 1,
+            where("RandomContrast", "contrast_factor", 1.0),
+        ]
     )
+    if device.type == "cuda":
+        table = table.pin_memory()
+    table = table.to(device, non_blocking=True)
+    top, left, height, width = table[:4].long().unbind()
+    flip_x, flip_y, gray = (table[4:7] > 0).unbind()
+    sigma, brightness, contrast = table[7:].unbind()
+    return ViewParameters(
+        top=top, left=left, height=height, width=width, flip_x=flip_x, flip_y=flip_y,
+        sigma=sigma, brightness=brightness, contrast=contrast, gray=gray,
+    )  # fmt: skip
 
 
 def crop_matrix(start: Tensor, length: Tensor, flip: Tensor, source: int, target: int) -> Tensor:
@@ -228,6 +241,8 @@ def apply_fused(
     out *= view.contrast.view(-1, 1, 1, 1)
     if clip:
         out.clamp_(*clip)
-    if view.gray.any():
+    if out.device.type == "cpu":
         out[view.gray] = out[view.gray].mean(dim=1, keepdim=True)
-    return out
+        return out
+    # to ask a GPU which images these are would stop it
+    return torch.where(view.gray.view(-1, 1, 1, 1), out.mean(dim=1, keepdim=True), out)

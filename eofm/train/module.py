@@ -14,7 +14,7 @@ from typing import Any, Final
 import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -245,6 +245,22 @@ class PretrainModule(L.LightningModule):
         momentum = self._momentum()
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         softcon.update_teacher(self.method.teacher, self.method.student, momentum)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm of the whole gradient.
+
+        Lightning's own way refuses every fused optimizer in mixed precision, for it would undo the
+        scaling of a float16 loss too late. There is no scaling in bfloat16, and in float16 no
+        fused optimizer (`configure_optimizers`).
+        """
+        if gradient_clip_val:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning's own type is a union of nine)
         """Return the optimiser with its schedule per step, and each layer at its own pace."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from pretrain_settings import with_groups
+from safetensors.torch import load_file
 
 from eofm.data.pack import Store
 from eofm.errors import ConfigError, SpecError, TrainingError, WeightsError
@@ -324,6 +325,47 @@ def test_bfloat16_is_refused_where_the_cpu_emulates_it(
     with pytest.raises(ConfigError, match="no bfloat16"):
         choose_device(with_groups(config, trainer={"precision": "bf16-mixed"}))
     assert ("32-true", "cpu") == choose_device(config)
+
+
+@pytest.mark.parametrize(
+    ("group", "options"),
+    [
+        ("method", {}),
+        ("method", {"objective": "multilabel"}),
+        ("method", {"queue": 8}),
+        ("optim", {"optimizer": "sgd"}),
+        ("trainer", {"chunk": 2}),
+    ],
+    ids=["softcon", "multilabel", "queue", "sgd", "chunks"],
+)
+def test_bfloat16_trains_and_clips(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch, group: str, options: dict[str, object]
+) -> None:
+    """What is the default on a GPU: a fused optimizer in mixed precision, with clipping.
+
+    Lightning's own clipping refuses that pair. Weights stay float32. Losses are those of float32
+    to a fifth: batch norms over four images of an untrained network magnify the rounding.
+    """
+    monkeypatch.setattr("eofm.train.engine.cpu_has_bf16", lambda: True)
+    assert config.optim.clip > 0
+    losses = []
+    for precision in ("32-true", "bf16-mixed"):
+        out = f"{config.run.out}-{precision}"
+        one = with_groups(
+            config,
+            optim={"batch": 4, "epochs": 1},
+            trainer={"precision": precision},
+            monitor={"every_epochs": 0},
+            run={"out": out},
+        )
+        pretrain(with_groups(one, **{group: options}))
+        lines = (Path(out) / "metrics.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in lines])
+        weights = load_file(Path(out) / "export" / "student" / "weights.safetensors")
+        assert {torch.float32} == {tensor.dtype for tensor in weights.values()}
+
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=0.2)
+    assert losses[0] != losses[1]
 
 
 # ----------------------------------------------------------------------- where it starts
