@@ -113,6 +113,8 @@ def test_a_whole_run_a_running_one_and_a_comparison(
     text, seen = checked(page.path)
     assert out / "comparison.html" == page.path
     assert "All settings are the defaults" in text  # the two do not differ
+    assert "kNN, average precision, macro" in text
+    assert "monitor/knn" not in text  # numbers have titles, not the names of their columns
     assert 0 == seen.pictures
 
 

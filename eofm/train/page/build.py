@@ -247,10 +247,10 @@ def _looks(record: Record) -> str:
     scores = {n: (x, 100 * y) for n, (x, y) in looks.items() if n.split("/")[-1] in _SCORES}
     if scores:
         made.append(_panel("Average precision x 100, macro", scores, list(scores)))
-    for name, title in _MEASURES.items():
+    for name in _MEASURES:
         same = [n for n in (name, f"before/{name}") if n in looks]
         if same:
-            made.append(_panel(title, looks, same))
+            made.append(_panel(charts.TITLES[name], looks, same))
     branch = record.setting("monitor", "branch", "student")
     words = (
         f"The {branch}'s embeddings of a few scenes of held-out places: of {2 * _scenes(record)} "
@@ -260,13 +260,13 @@ def _looks(record: Record) -> str:
 
 
 _SCORES: Final = frozenset({"knn", "linear"})
-_MEASURES: Final = {
-    "effective_rank": "Effective rank: directions in use (arXiv 2210.02885)",
-    "embedding_std": "Spread (1 fills the sphere, 0 is one point)",
-    "alignment": "Alignment: distance of two views (arXiv 2005.10242)",
-    "uniformity": "Uniformity: lower is more even (arXiv 2005.10242)",
-    "label_correlation": "Rank correlation of cosine and label similarity",
-}
+_MEASURES: Final = (
+    "effective_rank",
+    "embedding_std",
+    "alignment",
+    "uniformity",
+    "label_correlation",
+)
 
 
 def _scenes(record: Record) -> int:

@@ -22,6 +22,20 @@ _INK: Final = "#010203"
 _POINTS: Final = 600
 # Lines with more points than this are drawn faintly, with their moving average on top.
 _NOISY: Final = 80
+# Of what a run logs, as titles; a measure of a look is the same before and after training.
+TITLES: Final[Mapping[str, str]] = {
+    "loss": "Loss",
+    "own_probability": "Probability of the own image",
+    "lr": "Learning rate",
+    "momentum": "Momentum of the teacher",
+    "knn": "kNN, average precision, macro",
+    "linear": "Linear probe, average precision, macro",
+    "effective_rank": "Effective rank: directions in use (arXiv 2210.02885)",
+    "embedding_std": "Spread (1 fills the sphere, 0 is one point)",
+    "alignment": "Alignment: distance of two views (arXiv 2005.10242)",
+    "uniformity": "Uniformity: lower is more even (arXiv 2005.10242)",
+    "label_correlation": "Rank correlation of cosine and label similarity",
+}
 
 
 @contextmanager
@@ -83,6 +97,18 @@ def chart(
     if len(curves) > 1:
         axes.legend(frameon=False, fontsize=8)
     return _to_svg(figure, title)
+
+
+def title_of(name: str) -> str:
+    """Return the title of a logged number; its own name if it has none.
+
+    Args:
+        name: As in metrics.csv or monitor.csv: `loss`, `monitor/knn`, `monitor/before/knn`.
+    """
+    rest = name.removeprefix("monitor/")
+    plain = rest.removeprefix("before/")
+    title = TITLES.get(plain, plain)
+    return title if plain == rest else f"{title}: the data of the stage before"
 
 
 def _line(axes: Axes, name: str, curve: Curve, colour: str) -> None:

@@ -80,7 +80,7 @@ def _overlaid(
     names: Sequence[str], tables: Sequence[Mapping[str, Curve]], columns: Sequence[str]
 ) -> str:
     made = [
-        f"<figure>{charts.chart(column, curves)}</figure>"
+        f"<figure>{charts.chart(charts.title_of(column), curves)}</figure>"
         for column in columns
         if (curves := {n: t[column] for n, t in zip(names, tables, strict=True) if column in t})
     ]
