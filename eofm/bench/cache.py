@@ -173,7 +173,7 @@ class FeatureCache:
             temporary.write_text(json.dumps({"key": content, "value": value}), encoding="utf-8")
             temporary.replace(file)
         except OSError as error:
-            raise _not_kept(error, self.root) from error
+            raise not_kept(error, self.root) from error
         return value
 
     def store(self, key: Key, features: Tensor, about: Mapping[str, object]) -> None:
@@ -203,10 +203,11 @@ class FeatureCache:
             shutil.rmtree(temporary, ignore_errors=True)
             if final.is_dir():  # another process has just written the same
                 return
-            raise _not_kept(error, self.root) from error
+            raise not_kept(error, self.root) from error
 
 
-def _not_kept(error: OSError, root: Path) -> DataError:
+def not_kept(error: OSError, root: Path) -> DataError:
+    """Return what is said where the folder of the cache cannot be written."""
     return DataError(
         "features cannot be kept",
         found=error,

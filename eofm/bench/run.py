@@ -23,6 +23,7 @@ from eofm.bench.cache import FeatureCache, Key, code_sha256
 from eofm.bench.canaries import check_pixels, looked_at
 from eofm.bench.config import BenchConfig, listed
 from eofm.bench.contamination import contamination_flags
+from eofm.bench.digests import digests_of
 from eofm.bench.features import extract, key_of
 from eofm.bench.labels import Subset, subsets
 from eofm.bench.layered import layered_candidates, readout_columns
@@ -33,7 +34,6 @@ from eofm.bench.recipes import stated
 from eofm.bench.results import Made, Result, Sample, append_results, read_results
 from eofm.bench.samples import (
     content_sha256,
-    digests_of,
     named_copies,
     sample_of,
     subsample_of,
@@ -135,8 +135,8 @@ def score_candidates(
     models = {candidate.name: candidate for candidate in candidates}
     for candidate in candidates:
         candidate.identity(task)  # a model that cannot take the images says so now
-    digests = digests_of(chips)
     cache = FeatureCache(Path(config.cache) if config.cache else None)
+    digests = digests_of(chips, cache.root)
     _check_pixels(task, chips, digests, cache)
     # also the first forward pass: what cannot be embedded at this size fails here
     parameters = {c.name: _parameters(c, task, chips, cache) for c in candidates}

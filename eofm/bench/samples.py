@@ -12,19 +12,8 @@ from eofm.bench.results import Sample
 from eofm.bench.tasks import Loaded
 from eofm.data.chips import Chip, Chips
 from eofm.data.splits import SPLITS, subset_hash
-from eofm.progress import track
 
 _NAMED: Final = 5
-
-
-def digests_of(chips: Chips) -> dict[str, str]:
-    """Return the sha256 of every image as stored, by id."""
-    digests = {}
-    for chip in track(chips.all, "hashing images"):
-        parts = [pixels.digest() for pixels in chip.pixels]
-        joined = hashlib.sha256("+".join(parts).encode()).hexdigest()
-        digests[chip.id] = parts[0] if len(parts) == 1 else joined
-    return digests
 
 
 def content_sha256(chips: Iterable[Chip], digests: Mapping[str, str]) -> str:

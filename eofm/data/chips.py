@@ -37,6 +37,11 @@ class Pixels(Protocol):
         """Return the image whole, (1, C, H, W)."""
         ...
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files in which it is stored, alone or among others."""
+        ...
+
     def digest(self) -> str:
         """Return the sha256 of what is stored."""
         ...
@@ -77,6 +82,11 @@ class FilePixels:
                     remedy="use the published files; converted or resized copies are other data",
                 )
             return raster.read(window)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of its bands."""
+        return self.source.files
 
     def digest(self) -> str:
         """Return the sha256 of the files, one after the other.
@@ -124,6 +134,11 @@ class KeptPixels:
         if valid is None:
             valid = torch.ones(1, *values.shape[2:], dtype=torch.bool)
         return Imagery(torch.from_numpy(values.astype(np.float32)), spec, valid)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files in which it is stored."""
+        return self.inner.files
 
     def digest(self) -> str:
         """Return the sha256 of what is stored."""

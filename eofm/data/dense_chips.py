@@ -170,6 +170,11 @@ class WindowPixels:
         """
         return self.whole.read(self.window)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of the whole image."""
+        return self.whole.files
+
     def digest(self) -> str:
         """Return the sha256 of the files, and of which part of them is meant.
 

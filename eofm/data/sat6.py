@@ -56,6 +56,11 @@ class MatPixels:
         pixels = torch.from_numpy(self._stored()).float()[None]
         return Imagery(pixels, SPEC, torch.ones(1, 28, 28, dtype=torch.bool))
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file, with all its images."""
+        return (self.file,)
+
     def digest(self) -> str:
         """Return the sha256 of the values as stored."""
         return hashlib.sha256(self._stored().tobytes()).hexdigest()

@@ -342,6 +342,11 @@ class PicturePixels:
         pixels = resize(pixels, self.spec.size, Kernel.BILINEAR, antialias=True).round()
         return Imagery(pixels, self.spec, torch.ones(1, *self.spec.size, dtype=torch.bool))
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The picture."""
+        return (self.path,)
+
     def digest(self) -> str:
         """Return the sha256 of the file.
 

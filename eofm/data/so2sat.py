@@ -108,6 +108,11 @@ class H5Pixels:
             values = np.where(valid, values, np.float32(1e-6))
         return Imagery(torch.from_numpy(values)[None], spec, torch.from_numpy(valid)[None])
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file, with all its images."""
+        return (self.file,)
+
     def digest(self) -> str:
         """Return the sha256 of the values as stored.
 

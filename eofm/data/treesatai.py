@@ -57,6 +57,11 @@ class ClippedPixels:
         imagery = self.inner.read()
         return replace(imagery, pixels=imagery.pixels.clamp_min(0))
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file."""
+        return self.inner.files
+
     def digest(self) -> str:
         """Return the sha256 of the file."""
         return self.inner.digest()

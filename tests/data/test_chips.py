@@ -31,6 +31,7 @@ class Fixed:
     """Pixels of one value."""
 
     value: float
+    files: tuple[Path, ...] = ()
 
     def read(self) -> Imagery:
         pixels = torch.full((1, 3, 2, 2), self.value)
@@ -131,6 +132,7 @@ class Scene:
     pixels: torch.Tensor
     valid: torch.Tensor
     unit: Unit
+    files: tuple[Path, ...] = ()
 
     def read(self) -> Imagery:
         spec = ImageSpec(Sensor.S2_L2A, ("B02", "B03", "B04", "B08"), self.unit, (3, 5), 10.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import torch
@@ -31,6 +32,7 @@ class Kept:
     """Pixels in memory."""
 
     imagery: Imagery
+    files: tuple[Path, ...] = ()
 
     def read(self) -> Imagery:
         """The image."""

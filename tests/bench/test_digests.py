@@ -1,0 +1,148 @@
+"""Hashes of images: remembered while the files stay, and never longer."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from eofm.bench import digests as module
+from eofm.bench.digests import digests_of
+from eofm.data.chips import Chip, Chips
+from eofm.errors import DataError
+from eofm.imagery import Imagery
+
+HASHED: list[str] = []
+
+
+@dataclass(frozen=True)
+class Noted:
+    """An image in a file; every hash of it is noted."""
+
+    file: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.file,)
+
+    def read(self) -> Imagery:
+        raise NotImplementedError
+
+    def digest(self) -> str:
+        HASHED.append(self.file.name)
+        return hashlib.sha256(self.file.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def chips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chips:
+    """Four images of two files each; they count as settled at once."""
+    monkeypatch.setattr(module, "_SETTLED_NS", 0)
+    HASHED.clear()
+    (tmp_path / "set").mkdir()
+    found = []
+    for name in "abcd":
+        files = [tmp_path / "set" / f"{name}{part}" for part in (1, 2)]
+        for file in files:
+            file.write_text(file.name)
+        found.append(Chip(name, 0, tuple(map(Noted, files))))
+    splits = {"train": tuple(found[:2]), "val": (), "test": tuple(found[2:])}
+    return Chips(tmp_path / "set", "given", ("x",), splits)
+
+
+def hashed() -> list[str]:
+    """What has been hashed since the last call."""
+    out = sorted(HASHED)
+    HASHED.clear()
+    return out
+
+
+def test_nothing_is_hashed_twice(chips: Chips, tmp_path: Path) -> None:
+    """The second time no file is opened, and the hashes are those without a memory."""
+    plain = digests_of(chips)
+    assert 8 == len(hashed())
+    assert plain == digests_of(chips, tmp_path / "cache")
+    assert 8 == len(hashed())
+    assert plain == digests_of(chips, tmp_path / "cache")
+    assert [] == hashed()
+
+
+def rewritten(file: Path) -> None:
+    """Other content."""
+    file.write_text("x1")
+
+
+def rewritten_with_its_old_times(file: Path) -> None:
+    """Other content, which size and time of change do not show."""
+    found = file.stat()
+    file.write_text("xx")  # of the same length
+    os.utime(file, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def replaced(file: Path) -> None:
+    """Another file under the name."""
+    other = file.with_name("other")
+    other.write_text("yy")
+    other.rename(file)
+
+
+@pytest.mark.parametrize("change", [rewritten, rewritten_with_its_old_times, replaced])
+def test_a_changed_file_is_hashed_again(chips: Chips, tmp_path: Path, change) -> None:  # type: ignore[no-untyped-def]
+    """Its image alone, also where someone put the old time and length back."""
+    before = digests_of(chips, tmp_path / "cache")
+    hashed()
+    time.sleep(0.02)  # a tick of the file system's clock
+    change(tmp_path / "set" / "b1")
+
+    after = digests_of(chips, tmp_path / "cache")
+
+    assert ["b1", "b2"] == hashed()
+    assert {"b"} == {name for name in before if before[name] != after[name]}
+    assert after == digests_of(chips)
+
+
+def test_a_file_of_this_moment_is_not_remembered(
+    chips: Chips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could be written again before the clock of the file system ticks."""
+    monkeypatch.setattr(module, "_SETTLED_NS", 2_000_000_000)
+    for _ in range(2):
+        digests_of(chips, tmp_path / "cache")
+        assert 8 == len(hashed())
+
+
+def test_some_of_the_images_leave_the_others_remembered(chips: Chips, tmp_path: Path) -> None:
+    """A run with --limit, then the whole set, then the limit again."""
+    some = chips.keeping({"test": frozenset("c")})
+    digests_of(some, tmp_path / "cache")
+    assert 6 == len(hashed())
+    digests_of(chips, tmp_path / "cache")
+    assert ["d1", "d2"] == hashed()
+    digests_of(some, tmp_path / "cache")
+    digests_of(chips, tmp_path / "cache")
+    assert [] == hashed()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"version": 1}', '{"version": 0, "images": {}}'])
+def test_a_memory_that_is_not_whole_is_made_anew(chips: Chips, tmp_path: Path, text: str) -> None:
+    """Cut short or of another version."""
+    plain = digests_of(chips, tmp_path / "cache")
+    (file,) = (tmp_path / "cache").glob("digests-*.json")
+    file.write_text(text)
+    hashed()
+
+    assert plain == digests_of(chips, tmp_path / "cache")
+    assert 8 == len(hashed())
+    assert plain == digests_of(chips, tmp_path / "cache")
+    assert [] == hashed()
+
+
+def test_a_folder_that_cannot_be_written_says_so(chips: Chips, tmp_path: Path) -> None:
+    """A file where it should be."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(DataError, match="cannot be kept"):
+        digests_of(chips, tmp_path / "file")
