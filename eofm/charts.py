@@ -157,9 +157,9 @@ def curves(
     for number, (name, points) in enumerate(series.items()):
         ordered = sorted(points, key=lambda pair: pair[0])
         x = [place for place, _ in ordered]
-        axes.plot(
-            x, [p.value for _, p in ordered], "o-", ms=3, lw=1.2, color=colour(number), label=name
-        )
+        again = _DASHES[number // len(PALETTE) % len(_DASHES)]  # a colour that comes a second time
+        y = [p.value for _, p in ordered]
+        axes.plot(x, y, f"o{again}", ms=3, lw=1.2, color=colour(number), label=name)
         low, high = [p.low for _, p in ordered], [p.high for _, p in ordered]
         if len(series) <= _BANDS:
             axes.fill_between(x, low, high, color=colour(number), alpha=0.15, lw=0)

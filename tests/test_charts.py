@@ -56,3 +56,11 @@ def test_colours_repeat_only_when_they_must() -> None:
     """The first eight models differ."""
     assert len(PALETTE) == len({colour(number) for number in range(len(PALETTE))})
     assert colour(0) == colour(len(PALETTE))
+
+
+def test_no_two_curves_look_alike() -> None:
+    """A colour that comes again comes with another dash."""
+    figure = curves("t", {str(n): [(1, HALF), (2, HALF)] for n in range(20)}, "x", "y")
+
+    lines = figure.axes[0].lines
+    assert 20 == len({(line.get_color(), line.get_linestyle()) for line in lines})
