@@ -31,6 +31,7 @@ from typing import Final, Generic, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from eofm.data.orphans import end_with_parent
 from eofm.data.pack_entry import Entry
 from eofm.data.pack_journal import BusyError, Journal, check_settings
 from eofm.data.pack_layout import (
@@ -184,16 +185,14 @@ def _on_disk(out: Path) -> Iterator[None]:
 
 
 class _StoppedError(Exception):
-    """Another part has failed, or the process that handed out the work is gone."""
+    """Another part has failed."""
 
 
 class _PartWriter(StoreWriter):
     """Looks before every row whether there is still somebody who wants it."""
 
     def append(self, entry: Entry, imagery: NativeImagery) -> None:
-        parent = multiprocessing.parent_process()
-        orphan = _stop is not None and parent is not None and not parent.is_alive()
-        if orphan or (_stop is not None and _stop.is_set()):
+        if _stop is not None and _stop.is_set():
             raise _StoppedError
         super().append(entry, imagery)
 
@@ -205,6 +204,7 @@ _stop: Event | None = None
 def _begin_worker(stop: Event) -> None:
     global _stop  # noqa: PLW0603 (a pool's initializer has no other place for it)
     _stop = stop
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and sets `stop`
 
 

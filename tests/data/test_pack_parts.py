@@ -171,8 +171,33 @@ def _committed(path: Path) -> int:
     return sum(f.read_text().count('{"row"') for f in path.glob(f"{PARTS}/*/{JOURNAL}"))
 
 
+def _family(parent: int) -> list[int]:
+    """All processes below one; none where there is no /proc."""
+    below: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        below.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found, todo = [], [parent]
+    while todo:
+        children = below.get(todo.pop(), [])
+        found += children
+        todo += children
+    return found
+
+
+def _is_there(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs SIGKILL and /proc")
 def test_sigkill_of_two_workers(tmp_path: Path, tree) -> None:
     """The run is killed by SIGKILL twice, a worker once; the store has the bytes of one process."""
     script = tmp_path / "run.py"
@@ -188,9 +213,15 @@ def test_sigkill_of_two_workers(tmp_path: Path, tree) -> None:
         while _committed(tmp_path / "many") < before + 5:
             assert run.poll() is None
             time.sleep(0.02)
+        workers = _family(run.pid)
         os.kill(run.pid, signal.SIGKILL)  # its workers are left behind, and must notice
         assert -signal.SIGKILL == run.wait()
         run.stderr.close()
+        assert 2 <= len(workers)
+        until = time.monotonic() + 30
+        while any(map(_is_there, workers)):
+            assert time.monotonic() < until, "workers outlive the run that started them"
+            time.sleep(0.05)
         before = _committed(tmp_path / "many")
     last = start("many", 2, 0)
     assert b"" == last.communicate()[1]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
 from typing import Protocol
 
 from eofm.data.labels.jobs import Job, run_job
 from eofm.data.labels.table import Batch
+from eofm.data.orphans import end_with_parent
 from eofm.errors import ConfigError, LabelError
 
 
@@ -57,7 +55,7 @@ def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[Batch]:
     # forked children would share GDAL's open files with us
     context = multiprocessing.get_context("spawn")
     count = min(workers, len(jobs))
-    with ProcessPoolExecutor(count, context, _end_with_parent) as pool:
+    with ProcessPoolExecutor(count, context, end_with_parent) as pool:
         try:
             yield from _in_order(jobs, lambda job: pool.submit(run_job, job), 2 * count)
         except BrokenProcessPool as error:
@@ -68,19 +66,6 @@ def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[Batch]:
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """Let a worker end when its parent is killed; it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        sentinel = parent.sentinel
-
-        def watch() -> None:
-            wait([sentinel])
-            os._exit(1)
-
-        threading.Thread(target=watch, daemon=True).start()
 
 
 def _on_dask(jobs: Sequence[Job], scheduler: str) -> Iterator[Batch]:

@@ -29,6 +29,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 
+from eofm.data.orphans import end_with_parent
 from eofm.data.world.biomes import BIOMES
 from eofm.data.world.landscape import PIXEL, draw_landscape
 from eofm.data.world.places import Place, Visit, draw_place, draw_visit
@@ -203,7 +204,7 @@ def _written(config: WorldConfig, todo: list[int]) -> Iterator[_Classes]:
         return
     # spawned, not forked: the caller may hold threads, and a fork would copy their locks
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(config.workers, len(todo)), context) as pool:
+    with ProcessPoolExecutor(min(config.workers, len(todo)), context, end_with_parent) as pool:
         try:
             yield from pool.map(write_location, [config] * len(todo), todo, chunksize=4)
         except BaseException:
