@@ -118,6 +118,11 @@ class FeatureCache:
 
     root: Path | None
 
+    @classmethod
+    def at(cls, folder: str) -> FeatureCache:
+        """Return the cache of a folder as the settings name it: empty for none."""
+        return cls(Path(folder) if folder else None)
+
     def load(self, key: Key, rows: int) -> Tensor | None:
         """Return the features under a key, memory-mapped; None where there are none, or not whole.
 
@@ -167,13 +172,7 @@ class FeatureCache:
         except (OSError, ValueError, KeyError, TypeError):
             pass  # there is none, or it is not whole
         value = find()
-        temporary = self.root / f".{key.sha256}.{os.getpid()}.tmp"
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({"key": content, "value": value}), encoding="utf-8")
-            temporary.replace(file)
-        except OSError as error:
-            raise not_kept(error, self.root) from error
+        keep_json(file, {"key": content, "value": value})
         return value
 
     def store(self, key: Key, features: Tensor, about: Mapping[str, object]) -> None:
@@ -203,11 +202,29 @@ class FeatureCache:
             shutil.rmtree(temporary, ignore_errors=True)
             if final.is_dir():  # another process has just written the same
                 return
-            raise not_kept(error, self.root) from error
+            raise _not_kept(error, self.root) from error
 
 
-def not_kept(error: OSError, root: Path) -> DataError:
-    """Return what is said where the folder of the cache cannot be written."""
+def keep_json(file: Path, content: object) -> None:
+    """Write a file of the cache: whole, or not at all, whoever else writes it at the time.
+
+    Args:
+        file: In the folder of the cache.
+        content: What JSON can hold.
+
+    Raises:
+        DataError: If the folder cannot be written.
+    """
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+        temporary.replace(file)
+    except OSError as error:
+        raise _not_kept(error, file.parent) from error
+
+
+def _not_kept(error: OSError, root: Path) -> DataError:
     return DataError(
         "features cannot be kept",
         found=error,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -48,15 +49,17 @@ def check_pixels(
     """
     code = code_sha256(canary.__file__)
     for sensor, spec in enumerate(specs):
-
-        def look(sensor: int = sensor) -> int:
-            batch = images(sensor)
-            try:
-                canary.check_signature(batch)
-            except PixelError as error:
-                error.where = f"{root}: {error.where}"
-                raise
-            return len(batch)
-
         what = {"spec": repr(spec), "sensor": str(sensor), "data": content}
-        cache.fact(Key({"kind": "canaries", "code": code, **what}), look)
+        key = Key({"kind": "canaries", "code": code, **what})
+        cache.fact(key, partial(_look, images, sensor, root))
+
+
+def _look(images: Callable[[int], Imagery], sensor: int, root: Path) -> int:
+    """Return how many images have passed."""
+    batch = images(sensor)
+    try:
+        canary.check_signature(batch)
+    except PixelError as error:
+        error.where = f"{root}: {error.where}"
+        raise
+    return len(batch)

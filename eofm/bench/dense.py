@@ -7,7 +7,6 @@ train and chosen on val (`eofm.bench.dense_probe`), every test image leaves a co
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,8 +22,9 @@ from eofm.bench.dense_config import DenseConfig
 from eofm.bench.dense_metrics import SEGMENTATION, resampled_segmentation
 from eofm.bench.dense_models import resolve_dense
 from eofm.bench.dense_report import DenseReport
-from eofm.bench.dense_score import Scorer, content_sha256
+from eofm.bench.dense_score import Scorer
 from eofm.bench.dense_tasks import DenseLoaded, load_dense
+from eofm.bench.digests import content_sha256, digests_of
 from eofm.bench.features import Identity
 from eofm.bench.models import device_of
 from eofm.bench.results import Made, Result, Sample, append_results, read_results
@@ -35,7 +35,6 @@ from eofm.data.splits import SPLITS, hash_order, subset_hash
 from eofm.imagery import Imagery, collate
 from eofm.intervals import bootstrap_interval, once, resampled_difference
 from eofm.metrics import Metric
-from eofm.progress import track
 
 # Of every image so many rows and columns at most take part in the canaries.
 _CANARY_SIDE: Final = 64
@@ -62,8 +61,8 @@ def bench_dense(config: DenseConfig) -> DenseReport:
     task, chips = loaded.task, _limited(loaded, config.limit)
     models = resolve_dense(config, task)
     identities = {model.name: model.identity(task) for model in models}
-    digests = _digests(chips)
-    cache = FeatureCache(Path(config.cache) if config.cache else None)
+    cache = FeatureCache.at(config.cache)
+    digests = digests_of(chips.root, {c.id: (*c.pixels, c.mask) for c in chips.all}, cache.root)
     _check_pixels(loaded, chips, digests, cache)
     sample = _sample(loaded, chips, digests)
     segmented = Scorer(config, task, chips, digests).score(models, sample)
@@ -112,15 +111,6 @@ def _thinned(imagery: Imagery) -> Imagery:
     pixels = imagery.pixels[:, :, ::step, ::step]
     size = (pixels.shape[2], pixels.shape[3])
     return Imagery(pixels, replace(imagery.spec, size=size), imagery.valid[:, ::step, ::step])
-
-
-def _digests(chips: DenseChips) -> dict[str, str]:
-    """Return the sha256 of every image and its mask as stored, by id."""
-    digests = {}
-    for chip in track(chips.all, "hashing images"):
-        parts = [*(pixels.digest() for pixels in chip.pixels), chip.mask.digest()]
-        digests[chip.id] = hashlib.sha256("+".join(parts).encode()).hexdigest()
-    return digests
 
 
 def _sample(loaded: DenseLoaded, chips: DenseChips, digests: Mapping[str, str]) -> Sample:

@@ -5,9 +5,8 @@ Shapes: B images, N images of a split, P patches of an image, Q of them picked, 
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,17 +27,12 @@ from eofm.bench.dense_tokens import (
     pick_patches,
     without_dead,
 )
+from eofm.bench.digests import content_sha256
 from eofm.bench.predictions import FOLDER
 from eofm.bench.results import Sample
 from eofm.bench.task import Task
-from eofm.data.dense_chips import DenseChip, DenseChips
+from eofm.data.dense_chips import DenseChips
 from eofm.progress import track
-
-
-def content_sha256(chips: Iterable[DenseChip], digests: Mapping[str, str]) -> str:
-    """Return the sha256 of ids, images and masks, in order."""
-    text = "\n".join(f"{chip.id} {digests[chip.id]}" for chip in chips)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -106,7 +100,7 @@ class Scorer:
 
     def _embedder(self, split: str) -> Embedder:
         part = self.chips.splits[split]
-        cache = FeatureCache(Path(self.config.cache) if self.config.cache else None)
+        cache = FeatureCache.at(self.config.cache)
         content = content_sha256(part, self.digests)
         return Embedder(self.task, part, content, self.config.batch, cache)
 

@@ -11,59 +11,70 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from eofm.bench.cache import not_kept
-from eofm.data.chips import Chip, Chips
-from eofm.durable import replacing
+from eofm.bench.cache import keep_json
+from eofm.data.chips import Stored
 from eofm.progress import track
 
 _VERSION: Final = 1
 _SETTLED_NS: Final = 2_000_000_000
 
-# id -> (how its files looked, sha256 of the image)
-_Known = Mapping[str, tuple[str, str]]
+
+class _Named(Protocol):
+    @property
+    def id(self) -> str: ...
 
 
-def digests_of(chips: Chips, cache: Path | None = None) -> dict[str, str]:
+def content_sha256(images: Iterable[_Named], digests: Mapping[str, str]) -> str:
+    """Return the sha256 of ids and images as stored, in order.
+
+    Args:
+        images: Of which the ids count.
+        digests: `digests_of` them.
+    """
+    text = "\n".join(f"{image.id} {digests[image.id]}" for image in images)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digests_of(
+    root: Path, images: Mapping[str, Sequence[Stored]], cache: Path | None = None
+) -> dict[str, str]:
     """Return the sha256 of every image as stored, by id.
 
     Args:
-        chips: The images.
+        root: Folder of the data set.
+        images: Id -> what belongs to the image: pixels of one sensor or of two, a mask.
         cache: Folder in which they are remembered; None hashes all of them.
 
     Raises:
         RasterError: If an image cannot be read.
         DataError: If the folder cannot be written.
     """
-    name = hashlib.sha256(str(chips.root.resolve()).encode()).hexdigest()[:16]
+    name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     file = None if cache is None else cache / f"digests-{name}.json"
     known = {} if file is None else _read(file)
     looks: dict[Path, str] = {}
-    seen: dict[str, tuple[str, str]] = {}
-    for chip in track(chips.all, "hashing images"):
-        look = "" if file is None else _look_of(chip, looks)  # before it is read
-        before, digest = known.get(chip.id, ("", ""))
+    digests: dict[str, str] = {}
+    fresh: dict[str, tuple[str, str]] = {}
+    for image, parts in track(images.items(), "hashing images", len(images)):
+        look = "" if file is None else _look_of(parts, looks)  # before it is read
+        before, digest = known.get(image, ("", ""))
         if not look or before != look:
-            digest = _digest(chip)
-        seen[chip.id] = look, digest
-    fresh = {image: pair for image, pair in seen.items() if pair[0] and known.get(image) != pair}
+            digest = _digest(parts)
+            if look:
+                fresh[image] = look, digest
+        digests[image] = digest
     if file is not None and fresh:
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(file) as temporary:
-                content = {"version": _VERSION, "images": {**known, **fresh}}
-                temporary.write_text(json.dumps(content), encoding="utf-8")
-        except OSError as error:
-            raise not_kept(error, file.parent) from error
-    return {image: digest for image, (_, digest) in seen.items()}
+        keep_json(file, {"version": _VERSION, "images": {**known, **fresh}})
+    return digests
 
 
-def _digest(chip: Chip) -> str:
-    parts = [pixels.digest() for pixels in chip.pixels]
-    return parts[0] if len(parts) == 1 else hashlib.sha256("+".join(parts).encode()).hexdigest()
+def _digest(parts: Sequence[Stored]) -> str:
+    found = [part.digest() for part in parts]
+    return found[0] if len(found) == 1 else hashlib.sha256("+".join(found).encode()).hexdigest()
 
 
 def _read(file: Path) -> dict[str, tuple[str, str]]:
@@ -77,16 +88,18 @@ def _read(file: Path) -> dict[str, tuple[str, str]]:
         return {}
 
 
-def _look_of(chip: Chip, looks: dict[Path, str]) -> str:
-    """Return how the files of an image look from outside; empty if that may not be trusted."""
-    parts = []
-    for file in (file for pixels in chip.pixels for file in pixels.files):
+def _look_of(parts: Sequence[Stored], looks: dict[Path, str]) -> str:
+    """Return where an image is and how its files look; empty if that may not be trusted."""
+    places = [part.place for part in parts]
+    files = [file for place in places for file in place.files]
+    for file in files:
         if file not in looks:
             looks[file] = _look(file)
-        if not looks[file]:
-            return ""
-        parts.append(looks[file])
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:32] if parts else ""
+    found = [looks[file] for file in files]
+    if not found or not all(found):
+        return ""
+    said = "|".join([*found, *(place.part for place in places)])
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 
 def _look(file: Path) -> str:

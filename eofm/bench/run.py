@@ -23,8 +23,8 @@ from eofm.bench.cache import FeatureCache, Key, code_sha256
 from eofm.bench.canaries import check_pixels, looked_at
 from eofm.bench.config import BenchConfig, listed
 from eofm.bench.contamination import contamination_flags
-from eofm.bench.digests import digests_of
-from eofm.bench.features import extract, key_of
+from eofm.bench.digests import content_sha256, digests_of
+from eofm.bench.features import FeatureSource, extract, key_of
 from eofm.bench.labels import Subset, subsets
 from eofm.bench.layered import layered_candidates, readout_columns
 from eofm.bench.models import Candidate, device_of, resolve_models
@@ -33,7 +33,6 @@ from eofm.bench.predictions import Archive
 from eofm.bench.recipes import stated
 from eofm.bench.results import Made, Result, Sample, append_results, read_results
 from eofm.bench.samples import (
-    content_sha256,
     named_copies,
     sample_of,
     subsample_of,
@@ -43,7 +42,7 @@ from eofm.bench.tables import table
 from eofm.bench.task import Task
 from eofm.bench.tasks import Loaded, load
 from eofm.bench.waive import FORCED_FLAG, forced_flags, nonstandard_flags
-from eofm.data.chips import Chip, Chips, read_batches, targets_of
+from eofm.data.chips import Chip, Chips, Pixels, read_batches, targets_of
 from eofm.data.splits import hash_order
 from eofm.imagery import Imagery, collate
 from eofm.metrics import Metric
@@ -135,8 +134,8 @@ def score_candidates(
     models = {candidate.name: candidate for candidate in candidates}
     for candidate in candidates:
         candidate.identity(task)  # a model that cannot take the images says so now
-    cache = FeatureCache(Path(config.cache) if config.cache else None)
-    digests = digests_of(chips, cache.root)
+    cache = FeatureCache.at(config.cache)
+    digests = digests_of(chips.root, {c.id: c.pixels for c in chips.all}, cache.root)
     _check_pixels(task, chips, digests, cache)
     # also the first forward pass: what cannot be embedded at this size fails here
     parameters = {c.name: _parameters(c, task, chips, cache) for c in candidates}
@@ -297,8 +296,12 @@ def _parameters(candidate: Candidate, task: Task, chips: Chips, cache: FeatureCa
     total = 0
     for part, spec, image in zip(candidate.parts, task.specs, images, strict=True):
         key = Key({**key_of(part, spec, "").content, "parameters": code_sha256(cost.__file__)})
-        total += cache.fact(key, lambda p=part, i=image: cost.executed_parameters(p, i.read()))  # type: ignore[misc]
+        total += cache.fact(key, partial(_executed, part, image))
     return total
+
+
+def _executed(part: FeatureSource, image: Pixels) -> int:
+    return cost.executed_parameters(part, image.read())
 
 
 # ------------------------------------------------------------------------------- records

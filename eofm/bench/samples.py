@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from eofm.bench.digests import content_sha256
 from eofm.bench.labels import Subset
 from eofm.bench.results import Sample
 from eofm.bench.tasks import Loaded
-from eofm.data.chips import Chip, Chips
+from eofm.data.chips import Chips
 from eofm.data.splits import SPLITS, subset_hash
 
 _NAMED: Final = 5
-
-
-def content_sha256(chips: Iterable[Chip], digests: Mapping[str, str]) -> str:
-    """Return the sha256 of ids and files, in order."""
-    text = "\n".join(f"{chip.id} {digests[chip.id]}" for chip in chips)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _ids_sha256(chips: Chips) -> str:

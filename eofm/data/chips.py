@@ -30,20 +30,37 @@ _UNFINISHED: Final = (".part", ".partial", ".crdownload", ".aria2", ".download",
 _ARCHIVES: Final = (".zip", ".tar", ".gz", ".tgz", ".zst", ".gzst", ".bz2", ".xz", ".7z", ".rar")
 
 
-class Pixels(Protocol):
-    """Where the pixels of one image are."""
+@dataclass(frozen=True)
+class Place:
+    """Where something is stored.
 
-    def read(self) -> Imagery:
-        """Return the image whole, (1, C, H, W)."""
-        ...
+    Args:
+        files: The files, which may hold more than this.
+        part: Which part of them is meant, in words; empty for all.
+    """
+
+    files: tuple[Path, ...]
+    part: str = ""
+
+
+class Stored(Protocol):
+    """Something in files."""
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """The files in which it is stored, alone or among others."""
+    def place(self) -> Place:
+        """Where it is: as long as that and the files stay, so does the digest."""
         ...
 
     def digest(self) -> str:
         """Return the sha256 of what is stored."""
+        ...
+
+
+class Pixels(Stored, Protocol):
+    """Where the pixels of one image are."""
+
+    def read(self) -> Imagery:
+        """Return the image whole, (1, C, H, W)."""
         ...
 
 
@@ -84,9 +101,9 @@ class FilePixels:
             return raster.read(window)
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def place(self) -> Place:
         """The files of its bands."""
-        return self.source.files
+        return Place(self.source.files)
 
     def digest(self) -> str:
         """Return the sha256 of the files, one after the other.
@@ -136,9 +153,9 @@ class KeptPixels:
         return Imagery(torch.from_numpy(values.astype(np.float32)), spec, valid)
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """The files in which it is stored."""
-        return self.inner.files
+    def place(self) -> Place:
+        """Where it is stored."""
+        return self.inner.place
 
     def digest(self) -> str:
         """Return the sha256 of what is stored."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from torch import Tensor
 
-from eofm.data.chips import FilePixels, Pixels, check_unique, unpacking_remedy
+from eofm.data.chips import FilePixels, Pixels, Place, check_unique, unpacking_remedy
 from eofm.data.grid import Window
 from eofm.data.splits import SPLITS
 from eofm.errors import DataError, LabelError, RasterError
@@ -136,6 +136,11 @@ class Mask:
             stored = stored[part.row : part.row + part.height, part.col : part.col + part.width]
         return self.coding.classes_of(stored, self.file)
 
+    @property
+    def place(self) -> Place:
+        """The file; its codes and a window say what is meant."""
+        return Place((self.file,), f"{self.window} {sorted(self.coding.codes.items())}")
+
     def digest(self) -> str:
         """Return the sha256 of the file, and of which part of it is meant.
 
@@ -146,7 +151,7 @@ class Mask:
             digest = hashlib.sha256(self.file.read_bytes())
         except OSError as error:
             raise RasterError("a mask cannot be read", found=error, where=self.file) from error
-        digest.update(f"{self.window} {sorted(self.coding.codes.items())}".encode())
+        digest.update(self.place.part.encode())
         return digest.hexdigest()
 
 
@@ -171,9 +176,9 @@ class WindowPixels:
         return self.whole.read(self.window)
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """The files of the whole image."""
-        return self.whole.files
+    def place(self) -> Place:
+        """A part of the files of the whole image."""
+        return Place(self.whole.place.files, str(self.window))
 
     def digest(self) -> str:
         """Return the sha256 of the files, and of which part of them is meant.

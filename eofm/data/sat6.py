@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eofm.data.chips import Chip, Chips, unpacking_remedy
+from eofm.data.chips import Chip, Chips, Place, unpacking_remedy
 from eofm.data.splits import hold_out
 from eofm.errors import ConfigError, DataError, LabelError
 from eofm.imagery import Imagery
@@ -57,9 +57,9 @@ class MatPixels:
         return Imagery(pixels, SPEC, torch.ones(1, 28, 28, dtype=torch.bool))
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """The file, with all its images."""
-        return (self.file,)
+    def place(self) -> Place:
+        """One image of the file."""
+        return Place((self.file,), f"{self.split} {self.index}")
 
     def digest(self) -> str:
         """Return the sha256 of the values as stored."""

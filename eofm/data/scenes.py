@@ -20,7 +20,7 @@ import torch
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from eofm.data import eurosat
-from eofm.data.chips import Chip, Chips, FilePixels, Pixels, unpacking_remedy
+from eofm.data.chips import Chip, Chips, FilePixels, Pixels, Place, unpacking_remedy
 from eofm.data.raster import RasterSource
 from eofm.data.splits import SPLITS, by_hash
 from eofm.errors import ConfigError, DataError, RasterError
@@ -343,9 +343,9 @@ class PicturePixels:
         return Imagery(pixels, self.spec, torch.ones(1, *self.spec.size, dtype=torch.bool))
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def place(self) -> Place:
         """The picture."""
-        return (self.path,)
+        return Place((self.path,))
 
     def digest(self) -> str:
         """Return the sha256 of the file.

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eofm.data.chips import Chip, Chips, unpacking_remedy
+from eofm.data.chips import Chip, Chips, Place, unpacking_remedy
 from eofm.data.splits import hold_out
 from eofm.errors import ConfigError, DataError, LabelError, RasterError
 from eofm.imagery import Imagery
@@ -109,9 +109,9 @@ class H5Pixels:
         return Imagery(torch.from_numpy(values)[None], spec, torch.from_numpy(valid)[None])
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """The file, with all its images."""
-        return (self.file,)
+    def place(self) -> Place:
+        """One image of the file."""
+        return Place((self.file,), f"{self.row} {self.sensor}")
 
     def digest(self) -> str:
         """Return the sha256 of the values as stored.

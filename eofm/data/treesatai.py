@@ -17,7 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
-from eofm.data.chips import Chip, Chips, FilePixels, unpacking_remedy
+from eofm.data.chips import Chip, Chips, FilePixels, Place, unpacking_remedy
 from eofm.data.raster import RasterSource
 from eofm.data.splits import hold_out
 from eofm.errors import DataError, LabelError
@@ -58,9 +58,9 @@ class ClippedPixels:
         return replace(imagery, pixels=imagery.pixels.clamp_min(0))
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def place(self) -> Place:
         """The file."""
-        return self.inner.files
+        return self.inner.place
 
     def digest(self) -> str:
         """Return the sha256 of the file."""

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from eofm.bench import digests as module
-from eofm.bench.digests import digests_of
-from eofm.data.chips import Chip, Chips
+from eofm.bench.digests import digests_of as digests_in
+from eofm.data.chips import Chip, Chips, Place
 from eofm.errors import DataError
 from eofm.imagery import Imagery
 
@@ -26,8 +26,8 @@ class Noted:
     file: Path
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        return (self.file,)
+    def place(self) -> Place:
+        return Place((self.file,))
 
     def read(self) -> Imagery:
         raise NotImplementedError
@@ -51,6 +51,11 @@ def chips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chips:
         found.append(Chip(name, 0, tuple(map(Noted, files))))
     splits = {"train": tuple(found[:2]), "val": (), "test": tuple(found[2:])}
     return Chips(tmp_path / "set", "given", ("x",), splits)
+
+
+def digests_of(chips: Chips, cache: Path | None = None) -> dict[str, str]:
+    """The hashes of a set, as a run asks for them."""
+    return digests_in(chips.root, {chip.id: chip.pixels for chip in chips.all}, cache)
 
 
 def hashed() -> list[str]:
@@ -146,3 +151,49 @@ def test_a_folder_that_cannot_be_written_says_so(chips: Chips, tmp_path: Path) -
 
     with pytest.raises(DataError, match="cannot be kept"):
         digests_of(chips, tmp_path / "file")
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One letter of a file."""
+
+    file: Path
+    number: int
+
+    @property
+    def place(self) -> Place:
+        return Place((self.file,), str(self.number))
+
+    def digest(self) -> str:
+        return self.file.read_text()[self.number]
+
+
+def test_another_part_of_the_same_file_is_another_image(chips: Chips, tmp_path: Path) -> None:
+    """One sensor of a file, then the other: under one name, of files that look alike."""
+    (tmp_path / "both").write_text("ab")
+
+    found = [
+        digests_in(tmp_path, {"x": [Letter(tmp_path / "both", number)]}, tmp_path / "cache")
+        for number in (0, 1, 0)
+    ]
+
+    assert [{"x": "a"}, {"x": "b"}, {"x": "a"}] == found
+
+
+def test_two_runs_write_the_memory_at_once(
+    chips: Chips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a temporary file of its own: neither takes the other's away."""
+    plain = digests_of(chips)
+    inner = Path.write_text
+
+    def beside(self: Path, *words: object, **options: object) -> int:
+        if self.name.endswith(".tmp"):
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "write_text", inner)
+                patch.setattr("os.getpid", lambda: 1)
+                assert plain == digests_of(chips, tmp_path / "cache")
+        return inner(self, *words, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "write_text", beside)
+    assert plain == digests_of(chips, tmp_path / "cache")

@@ -13,6 +13,7 @@ from eofm.data.chips import (
     Chip,
     Chips,
     KeptPixels,
+    Place,
     class_counts,
     keeping_pixels,
     read_batches,
@@ -31,7 +32,7 @@ class Fixed:
     """Pixels of one value."""
 
     value: float
-    files: tuple[Path, ...] = ()
+    place = Place(())
 
     def read(self) -> Imagery:
         pixels = torch.full((1, 3, 2, 2), self.value)
@@ -132,7 +133,7 @@ class Scene:
     pixels: torch.Tensor
     valid: torch.Tensor
     unit: Unit
-    files: tuple[Path, ...] = ()
+    place = Place(())
 
     def read(self) -> Imagery:
         spec = ImageSpec(Sensor.S2_L2A, ("B02", "B03", "B04", "B08"), self.unit, (3, 5), 10.0)

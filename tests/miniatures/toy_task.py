@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from eofm.bench.trainee import Trainee
-from eofm.data.chips import Chip
+from eofm.data.chips import Chip, Place
 from eofm.imagery import Imagery
 from eofm.recipe import Pooling, Recipe
 from eofm.spec import ImageSpec, Normalization, Sensor, Unit
@@ -32,7 +31,7 @@ class Kept:
     """Pixels in memory."""
 
     imagery: Imagery
-    files: tuple[Path, ...] = ()
+    place = Place(())
 
     def read(self) -> Imagery:
         """The image."""
