@@ -1,6 +1,6 @@
 """Print the numbers of the embedded world that come from real data.
 
-The tables in `eofm/data/world/spectra.py` are this output, rounded to 5 digital numbers. Run
+The tables in `eofm/world/spectra.py` are this output, rounded to 5 digital numbers. Run
 
     EOFM_REAL_DATA=/path/to/data python benchmarks/derive_world_spectra.py
 

@@ -22,8 +22,8 @@ from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from eofm.data.world.spectra import Cover
-from eofm.sensors import STATISTICS
+from eofm.contract.sensors import STATISTICS
+from eofm.world.spectra import Cover
 
 BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
 PUBLISHED = STATISTICS["ssl4eo-s12-l1c"]

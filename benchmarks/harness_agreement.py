@@ -28,9 +28,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from eofm import Normalization, Recipe, Sensor, Unit
-from eofm.data.scenes import EUROSAT_MS, open_scenes
-from eofm.recipe import Pooling
-from eofm.sensors import STATISTICS
+from eofm.contract.recipe import Pooling
+from eofm.contract.sensors import STATISTICS
+from eofm.datasets.scenes import EUROSAT_MS, open_scenes
 
 # the order of the files, and of torchgeo
 BANDS = (*(f"B{i:02d}" for i in range(1, 13)), "B8A")
@@ -192,7 +192,7 @@ def compare(records, root, folder):
 
 def same_precision(rows, folder):
     """Print how far average precision of kept predictions is from scikit-learn's."""
-    from eofm.metrics import average_precision
+    from eofm.probes.metrics import average_precision
 
     worst, count = 0.0, 0
     for row in rows:
@@ -222,8 +222,8 @@ def reben(tables, folder):
     import ben_world
     from test_bigearthnet import V2_COUNTS  # the published class counts
 
-    from eofm.data.bigearthnet_classes import CLASSES_19
-    from eofm.data.bigearthnet_lists import read_tables
+    from eofm.datasets.bigearthnet_classes import CLASSES_19
+    from eofm.datasets.bigearthnet_lists import read_tables
 
     listing = read_tables(tables)
     patches = {split: listing.patches(split, excluded=False) for split in PUBLISHED}

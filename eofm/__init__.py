@@ -17,42 +17,42 @@ from typing import TYPE_CHECKING, Final
 __version__ = "0.1.0"
 
 _HOME: Final = {
-    "AcceptSensor": "eofm.recipe",
-    "AcceptSize": "eofm.recipe",
-    "Encoder": "eofm.models.encoder",
+    "AcceptSensor": "eofm.contract.recipe",
+    "AcceptSize": "eofm.contract.recipe",
+    "Encoder": "eofm.weights.encoder",
     "EofmError": "eofm.errors",
-    "FillBand": "eofm.recipe",
-    "ImageSpec": "eofm.spec",
-    "Imagery": "eofm.imagery",
-    "Labels": "eofm.imagery",
-    "Normalization": "eofm.spec",
+    "FillBand": "eofm.contract.recipe",
+    "ImageSpec": "eofm.contract.spec",
+    "Imagery": "eofm.contract.imagery",
+    "Labels": "eofm.contract.imagery",
+    "Normalization": "eofm.contract.spec",
     "PretrainConfig": "eofm.train.config",
-    "Preprocess": "eofm.preprocess",
-    "Recipe": "eofm.recipe",
-    "Sensor": "eofm.spec",
+    "Preprocess": "eofm.contract.preprocess",
+    "Recipe": "eofm.contract.recipe",
+    "Sensor": "eofm.contract.spec",
     "SpecMismatch": "eofm.errors",
-    "Store": "eofm.data.pack",
-    "Unit": "eofm.spec",
-    "load_encoder": "eofm.models.encoder",
-    "load_weights": "eofm.models.load",
-    "plan": "eofm.preprocess",
+    "Store": "eofm.store.reader",
+    "Unit": "eofm.contract.spec",
+    "load_encoder": "eofm.weights.encoder",
+    "load_weights": "eofm.weights.load",
+    "plan": "eofm.contract.preprocess",
     "pretrain": "eofm.train.run",
-    "read_geotiff": "eofm.data.image",
-    "save_encoder": "eofm.models.encoder",
+    "read_geotiff": "eofm.raster.read",
+    "save_encoder": "eofm.weights.encoder",
 }
 
 if TYPE_CHECKING:
-    from eofm.data.image import read_geotiff
-    from eofm.data.pack import Store
+    from eofm.contract.imagery import Imagery, Labels
+    from eofm.contract.preprocess import Preprocess, plan
+    from eofm.contract.recipe import AcceptSensor, AcceptSize, FillBand, Recipe
+    from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
     from eofm.errors import EofmError, SpecMismatch
-    from eofm.imagery import Imagery, Labels
-    from eofm.models.encoder import Encoder, load_encoder, save_encoder
-    from eofm.models.load import load_weights
-    from eofm.preprocess import Preprocess, plan
-    from eofm.recipe import AcceptSensor, AcceptSize, FillBand, Recipe
-    from eofm.spec import ImageSpec, Normalization, Sensor, Unit
+    from eofm.raster.read import read_geotiff
+    from eofm.store.reader import Store
     from eofm.train.config import PretrainConfig
     from eofm.train.run import pretrain
+    from eofm.weights.encoder import Encoder, load_encoder, save_encoder
+    from eofm.weights.load import load_weights
 
 __all__ = [
     "AcceptSensor",

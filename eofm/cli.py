@@ -92,8 +92,8 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "pack tiles": Verb(
         "cut your own GeoTIFFs into a packed store, with labels from a land-cover map",
-        "eofm.data.config:PackTilesConfig",
-        "eofm.data.tiles:pack_tiles",
+        "eofm.datasets.pack_config:PackTilesConfig",
+        "eofm.datasets.tiles:pack_tiles",
         (
             "eofm pack tiles --images DIR --sensor s2-l1c --unit dn \\",
             "    --landcover DIR_OR_TIF --scheme terramesh --window 112 --stride 56 --out STORE",
@@ -104,8 +104,8 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "pack ssl4eo": Verb(
         "pack a folder in the layout of SSL4EO-S12",
-        "eofm.data.config:PackSsl4eoConfig",
-        "eofm.data.pack_sensors:pack_ssl4eo_sensors",
+        "eofm.datasets.pack_config:PackSsl4eoConfig",
+        "eofm.datasets.pack_sensors:pack_ssl4eo_sensors",
         (
             "eofm pack ssl4eo --root DIR --sensor s2-l1c --landcover DIR/dw \\",
             "    --scheme dynamic-world --out STORE",
@@ -114,8 +114,8 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "pack bigearthnet": Verb(
         "pack BigEarthNet v1 or v2, with official labels and splits",
-        "eofm.data.sets_config:PackBigEarthNetConfig",
-        "eofm.data.pack_sensors:pack_bigearthnet_sensors",
+        "eofm.datasets.sets_config:PackBigEarthNetConfig",
+        "eofm.datasets.pack_sensors:pack_bigearthnet_sensors",
         (
             "eofm pack bigearthnet --root DIR --sensor s2-l2a --split train --out STORE",
             "eofm pack bigearthnet --root DIR --metadata DIR --sensor s1-grd --classes 19 \\",
@@ -125,14 +125,14 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "pack eurosat": Verb(
         "pack the tiles of EuroSAT MS, with class and split",
-        "eofm.data.sets_config:PackEurosatConfig",
-        "eofm.data.eurosat_pack:pack_eurosat",
+        "eofm.datasets.sets_config:PackEurosatConfig",
+        "eofm.datasets.eurosat_pack:pack_eurosat",
         ("eofm pack eurosat --root EuroSAT_MS --out STORE",),
     ),
     "data check": Verb(
         "look at a data set or a store, and say what is wrong with it; status 1 if anything is",
-        "eofm.data.sets_config:CheckConfig",
-        "eofm.data.check:check_data",
+        "eofm.datasets.sets_config:CheckConfig",
+        "eofm.datasets.check:check_data",
         (
             "eofm data check DIR",
             "eofm data check DIR --limit 0 --json",
@@ -141,26 +141,26 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "card": Verb(
         "write a data card of a packed store",
-        "eofm.data.sets_config:CardConfig",
-        "eofm.data.store_card:write_card",
+        "eofm.store.config:CardConfig",
+        "eofm.store.card:write_card",
         ("eofm card STORE --out data_cards/mine.md --licence CC-BY-4.0",),
     ),
     "data show": Verb(
         "draw a packed store: places, label frequencies, co-occurrence, samples",
-        "eofm.data.store_config:ShowConfig",
-        "eofm.data.store_show:show_store",
+        "eofm.store.config:ShowConfig",
+        "eofm.store.show:show_store",
         ("eofm data show stores/mine", "eofm data show stores/mine --out mine.png --samples 21"),
     ),
     "data verify": Verb(
         "read every image of a packed store and compare its checksum",
-        "eofm.data.store_config:VerifyConfig",
-        "eofm.data.store_verify:verify_store",
+        "eofm.store.config:VerifyConfig",
+        "eofm.store.verify:verify_store",
         ("eofm data verify stores/mine", "eofm data verify stores/mine --threads 16"),
     ),
     "data stats": Verb(
         "mean, spread and percentiles of every band of a packed store, in one pass",
-        "eofm.data.store_config:StatsConfig",
-        "eofm.data.store_stats:make_statistics",
+        "eofm.store.config:StatsConfig",
+        "eofm.store.stats:make_statistics",
         (
             "eofm data stats stores/mine",
             "eofm data stats stores/mine --split train --holdout 0.1 --seed 0 --sample 10000",
@@ -169,8 +169,8 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "data relabel": Verb(
         "give a packed store other labels, without touching a pixel",
-        "eofm.data.store_config:RelabelConfig",
-        "eofm.data.store_relabel:relabel_store",
+        "eofm.store.config:RelabelConfig",
+        "eofm.store.relabel:relabel_store",
         (
             "eofm data relabel stores/mine --labels labels.parquet --out stores/relabelled",
             "eofm data relabel stores/mine --labels labels.parquet --in_place true",
@@ -178,8 +178,8 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "data subset": Verb(
         "copy some images of a packed store into a new one",
-        "eofm.data.store_config:SubsetConfig",
-        "eofm.data.store_copy:subset_store",
+        "eofm.store.config:SubsetConfig",
+        "eofm.store.copy:subset_store",
         (
             "eofm data subset stores/mine --sample 1000 --out stores/small",
             "eofm data subset stores/mine --ids ids.txt --out stores/chosen",
@@ -188,14 +188,14 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "data merge": Verb(
         "copy several packed stores of the same kind into one",
-        "eofm.data.store_config:MergeConfig",
-        "eofm.data.store_copy:merge_stores",
+        "eofm.store.config:MergeConfig",
+        "eofm.store.copy:merge_stores",
         ("eofm data merge stores/north stores/south --out stores/both",),
     ),
     "labels": Verb(
         "count land-cover maps of any size: multi-labels for their windows, or for your scenes",
-        "eofm.data.labels.config:LabelsConfig",
-        "eofm.data.labels.run:write_labels",
+        "eofm.landcover.config:LabelsConfig",
+        "eofm.landcover.run:write_labels",
         (
             "eofm labels MAP.tif --scheme worldcover --window 264 --out labels.parquet",
             "eofm labels DIR/maps --scenes STORE --scheme worldcover --out labels.parquet",
@@ -214,8 +214,8 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "world": Verb(
         "write the embedded synthetic world as GeoTIFFs in the layout of SSL4EO-S12",
-        "eofm.data.world_config:WorldConfig",
-        "eofm.data.world:write_world",
+        "eofm.world.config:WorldConfig",
+        "eofm.world.files:write_world",
         ("eofm world --out worlds/mine --scenes 50 --seed 1",),
     ),
     "bench eurosat": Verb(
@@ -384,8 +384,8 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "models list": Verb(
         "list published weights that are known by name",
-        "eofm.models.config:ListConfig",
-        "eofm.models.catalogue:list_models",
+        "eofm.weights.config:ListConfig",
+        "eofm.weights.catalogue:list_models",
         (
             "eofm models list",
             "eofm models list --sensor s2-l1c",
@@ -394,8 +394,8 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "models info": Verb(
         "say what published weights are: recipe, source, licence, published scores",
-        "eofm.models.config:InfoConfig",
-        "eofm.models.catalogue:show_model",
+        "eofm.weights.config:InfoConfig",
+        "eofm.weights.catalogue:show_model",
         (
             "eofm models info softcon_vits14_s2",
             "eofm models info softcon_vits14_s2@torchgeo-zscore",
@@ -403,8 +403,8 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "models download": Verb(
         "fetch published weights, for use here or on a machine without network",
-        "eofm.models.config:DownloadConfig",
-        "eofm.models.manage:download_model",
+        "eofm.weights.config:DownloadConfig",
+        "eofm.weights.manage:download_model",
         (
             "eofm models download softcon_vits14_s2",
             "eofm models download softcon_vits14_s2 --to weights",
@@ -413,8 +413,8 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "models verify": Verb(
         "compare an export, or a folder of downloads, with its hashes",
-        "eofm.models.config:VerifyConfig",
-        "eofm.models.manage:verify",
+        "eofm.weights.config:VerifyConfig",
+        "eofm.weights.manage:verify",
         ("eofm models verify runs/mine/export/student", "eofm models verify weights"),
     ),
     "models export": Verb(

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from eofm.errors import WeightsError
-from eofm.models.weights import WEIGHTS, find
+from eofm.weights.cards import WEIGHTS, find
 
 if TYPE_CHECKING:
-    from eofm.models.encoder import Encoder
+    from eofm.weights.encoder import Encoder
 
 
 class Entry(Protocol):
@@ -137,7 +137,7 @@ def _published(
 
 
 def _load(weights: str, card: str | None, *, check_hash: bool, progress: bool) -> Encoder:
-    from eofm.models.load import load_weights
+    from eofm.weights.load import load_weights
 
     return load_weights(weights, card=card, check_hash=check_hash, progress=progress)
 
@@ -146,7 +146,7 @@ def _random(name: str) -> Encoder:
     """Return the network of a card with random weights, drawn as torch.manual_seed says."""
     import torch
 
-    from eofm.models.encoder import random_encoder
+    from eofm.weights.encoder import random_encoder
 
     card, recipe = find(name)
     return random_encoder(card.architecture, recipe, int(torch.randint(2**31, ())))

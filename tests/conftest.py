@@ -11,6 +11,8 @@ import torch
 
 mpl.use("Agg")
 
+pytest_plugins = ["miniature_files"]
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # there is a process for each core: threads on top of them would wait for one another
     torch.set_num_threads(1)

@@ -15,14 +15,14 @@ import pytest
 import torch
 
 import eofm.hub
+from eofm.contract.imagery import Imagery
+from eofm.contract.recipe import Recipe
+from eofm.contract.sensors import STATISTICS
+from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import WeightsError
-from eofm.imagery import Imagery
-from eofm.models.encoder import random_encoder, save_encoder
-from eofm.models.load import load_weights
-from eofm.models.weights import WEIGHTS
-from eofm.recipe import Recipe
-from eofm.sensors import STATISTICS
-from eofm.spec import ImageSpec, Normalization, Sensor, Unit
+from eofm.weights.cards import WEIGHTS
+from eofm.weights.encoder import random_encoder, save_encoder
+from eofm.weights.load import load_weights
 
 REPOSITORY = Path(__file__).parent.parent
 SIX = [f"softcon_{net}_{s}" for s in ("s2", "s1") for net in ("rn50", "vits14", "vitb14")]
@@ -174,7 +174,7 @@ def test_an_export_loads_through_hub(clone: Path, tmp_path: Path) -> None:
 import torch
 encoder = torch.hub.load("somewhere", "eofm", source="local", weights="mine")
 torch.save(encoder(torch.ones(1, 2, 28, 28)).detach(), {str(tmp_path / "v.pt")!r})
-import os, eofm.models.catalogue  # a module not imported yet is still found
+import os, eofm.weights.catalogue  # a module not imported yet is still found
 os.environ |= {{"EOFM_OFFLINE": "1", "EOFM_WEIGHTS": {str(tmp_path)!r}}}
 try: torch.hub.load("somewhere", "softcon_vits14_s1", source="local", progress=False)
 except Exception as error: print(type(error).__name__, error)

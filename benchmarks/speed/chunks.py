@@ -23,9 +23,9 @@ import time
 import torch
 from torch.optim import AdamW
 
-from eofm import softcon
-from eofm.imagery import Labels
-from eofm.models.vit import build_vit
+from eofm import method as softcon
+from eofm.contract.imagery import Labels
+from eofm.networks.vit import build_vit
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BANDS, CLASSES = 13, 9

@@ -27,7 +27,7 @@ from eofm.bench.features import extract
 from eofm.bench.models import resolve_models
 from eofm.bench.run import bench, limited
 from eofm.bench.tasks import load
-from eofm.data.chips import read_batches
+from eofm.datasets.chips import read_batches
 
 
 def extraction(config: BenchEurosatConfig, rounds: int) -> tuple[float, float, int]:

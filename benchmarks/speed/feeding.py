@@ -27,9 +27,9 @@ import torch
 from pretrain_step import DEVICE, Stepper, now, write_store
 from torch.utils.data import DataLoader, Dataset
 
-from eofm.data.pack import Store
-from eofm.imagery import Labels
-from eofm.preprocess import to_grid
+from eofm.contract.imagery import Labels
+from eofm.contract.preprocess import to_grid
+from eofm.store.reader import Store
 from eofm.train.config import DataConfig, MethodConfig, ModelConfig, OptimConfig, PretrainConfig
 from eofm.train.datamodule import Batch, StoreDataModule
 

@@ -25,9 +25,9 @@ import numpy as np
 import rasterio
 import torch
 
-from eofm.data.bigearthnet import BigEarthNet, Version
-from eofm.preprocess import to_grid
-from eofm.spec import Sensor
+from eofm.contract.preprocess import to_grid
+from eofm.contract.spec import Sensor
+from eofm.datasets.bigearthnet import BigEarthNet, Version
 
 REAL = Path(os.environ.get("EOFM_REAL_DATA", Path(__file__).parents[2].parent / "shared/data"))
 FAST = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}

@@ -33,13 +33,13 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 
-from eofm.data import grid
-from eofm.data.labels import compiled, jobs
-from eofm.data.labels.count import GridCounter, Legend
-from eofm.data.labels.maps import find_maps
-from eofm.data.labels.strips import CACHE_BYTES, Pieces, piece_shape
-from eofm.data.labels.table import Rule
-from eofm.data.schemes import SCHEMES, Scheme
+from eofm.landcover import compiled, jobs
+from eofm.landcover.count import GridCounter, Legend
+from eofm.landcover.maps import find_maps
+from eofm.landcover.schemes import SCHEMES, Scheme
+from eofm.landcover.strips import CACHE_BYTES, Pieces, piece_shape
+from eofm.landcover.table import Rule
+from eofm.raster import grid
 
 WINDOW = 264
 TEXT = """# Speed of `eofm labels`

@@ -24,8 +24,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from torch import Tensor
 
-from eofm.logistic import Eigenbasis, Loss, Solution, fit_logistic
-from eofm.metrics import average_precision
+from eofm.probes.logistic import Eigenbasis, Loss, Solution, fit_logistic
+from eofm.probes.metrics import average_precision
 
 STRENGTHS = tuple(10 ** (-3 + i * 5 / 9) for i in range(10))
 COMPARED = 6  # index of the strength that scikit-learn fits: C = 2.15
@@ -46,7 +46,7 @@ def labels(x: Tensor, classes: int, generator: torch.Generator) -> Tensor:
 
 
 def sweep(x: Tensor, y: Tensor) -> list[Solution]:
-    """Fit all strengths, each started from the last two, as `eofm.probe.linear_probe` does."""
+    """Fit all strengths, each started from the last two, as `linear_probe` does."""
     basis, path = Eigenbasis.of(x), list[Solution]()
     for strength in STRENGTHS:
         start = None if not path else path[-1].theta

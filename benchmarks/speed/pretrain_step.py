@@ -23,14 +23,14 @@ import numpy as np
 import torch
 from torch.optim import AdamW
 
-from eofm import softcon
-from eofm.data.pack import Store
-from eofm.data.pack_layout import LabelRule, StoreCard
-from eofm.data.pack_writer import Entry, StoreWriter
-from eofm.imagery import NativeImagery
-from eofm.models.vit import build_vit
-from eofm.sensors import SENSOR_BANDS, STATISTICS, resolution_groups
-from eofm.spec import ImageSpec, Sensor, Unit
+from eofm import method as softcon
+from eofm.contract.imagery import NativeImagery
+from eofm.contract.sensors import SENSOR_BANDS, STATISTICS, resolution_groups
+from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.networks.vit import build_vit
+from eofm.store.format import LabelRule, StoreCard
+from eofm.store.reader import Store
+from eofm.store.writer import Entry, StoreWriter
 from eofm.train.config import DataConfig, MethodConfig, ModelConfig, OptimConfig, PretrainConfig
 from eofm.train.datamodule import Batch, StoreDataModule
 from eofm.train.module import PretrainModule

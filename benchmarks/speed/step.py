@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW
 
-from eofm import softcon
-from eofm.imagery import Labels
-from eofm.models.vit import build_vit
+from eofm import method as softcon
+from eofm.contract.imagery import Labels
+from eofm.networks.vit import build_vit
 from eofm.train.paces import parameter_groups
 
 DEVICE: Final = "cuda" if torch.cuda.is_available() else "cpu"

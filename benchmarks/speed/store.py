@@ -30,18 +30,18 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from eofm.data.epochs import epoch_rows
-from eofm.data.feed import Feeder
-from eofm.data.pack import Store
-from eofm.data.pack_layout import HEADER_BYTES, LabelRule, StoreCard
-from eofm.data.pack_writer import Entry, StoreWriter
-from eofm.data.store_config import SubsetConfig, VerifyConfig
-from eofm.data.store_copy import subset_store
-from eofm.data.store_verify import verify_store
-from eofm.imagery import NativeImagery
-from eofm.preprocess import to_grid
-from eofm.sensors import SENSOR_BANDS, STATISTICS, resolution_groups
-from eofm.spec import ImageSpec, Sensor, Unit
+from eofm.contract.imagery import NativeImagery
+from eofm.contract.preprocess import to_grid
+from eofm.contract.sensors import SENSOR_BANDS, STATISTICS, resolution_groups
+from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.loading.epochs import epoch_rows
+from eofm.loading.feed import Feeder
+from eofm.store.config import SubsetConfig, VerifyConfig
+from eofm.store.copy import subset_store
+from eofm.store.format import HEADER_BYTES, LabelRule, StoreCard
+from eofm.store.reader import Store
+from eofm.store.verify import verify_store
+from eofm.store.writer import Entry, StoreWriter
 
 BANDS = SENSOR_BANDS[Sensor.S2_L1C]
 GROUPS = resolution_groups(BANDS)

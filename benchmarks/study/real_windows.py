@@ -90,8 +90,8 @@ def accuracy(folder: Path) -> dict[str, float]:
 
     from eofm.bench.config import BenchEurosatConfig
     from eofm.bench.tasks import load
-    from eofm.data.chips import read_batches, targets_of
-    from eofm.models.encoder import load_encoder
+    from eofm.datasets.chips import read_batches, targets_of
+    from eofm.weights.encoder import load_encoder
 
     torch.set_num_threads(1)
     chips = load(BenchEurosatConfig(str(DATA / "eurosat_ms"))).chips.all

@@ -3,7 +3,7 @@
     python benchmarks/study/study.py --jobs 2        # trains what is not recorded yet
     python benchmarks/study/study.py --draw          # tables and figures from the records
 
-All imagery is SYNTHETIC (`eofm/data/world`): it tells what the code does, and which choice is
+All imagery is SYNTHETIC (`eofm/world`): it tells what the code does, and which choice is
 better where labels are exact; it says nothing about the Earth. Training continues from a network
 that has seen other synthetic places, in three bands and without labels: the stand-in for DINOv2,
 whose weights this script does not need. Every run is `eofm pretrain` in a process of its own;
@@ -175,9 +175,9 @@ def colour_store(path: Path) -> None:
     """Write a store of the three colours of a world of other places."""
     from dataclasses import replace
 
-    from eofm.data.pack_entry import Entry
-    from eofm.data.pack_layout import StoreCard
-    from eofm.data.pack_writer import StoreWriter
+    from eofm.store.entry import Entry
+    from eofm.store.format import StoreCard
+    from eofm.store.writer import StoreWriter
     from eofm.train.config import DataConfig
     from eofm.train.demo import demo_store
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from eofm import charts
 from eofm.bench.ablate_config import AblateSettings
 from eofm.bench.ablate_recipes import OF_TRAIN, Setting, recipes, statistics, suitable
 from eofm.bench.config import listed
@@ -28,17 +27,19 @@ from eofm.bench.run import BenchReport, limited, score_candidates
 from eofm.bench.task import Task
 from eofm.bench.tasks import load
 from eofm.bench.waive import ABLATION_WHY, waivers_for
-from eofm.charts import Point
-from eofm.data.chips import keeping_pixels
+from eofm.contract.imagery import Imagery
+from eofm.contract.recipe import Recipe, Waiver
+from eofm.contract.spec import ImageSpec
+from eofm.datasets.chips import keeping_pixels
 from eofm.errors import ConfigError, DataError, MismatchKind, SpecMismatch
-from eofm.imagery import Imagery
-from eofm.models import timm_trunk, torchgeo_names
-from eofm.models.encoder import Encoder
-from eofm.models.load import load_weights
-from eofm.models.timm_pretrained import load_timm
-from eofm.probe import Scaling
-from eofm.recipe import Recipe, Waiver
-from eofm.spec import ImageSpec
+from eofm.networks import timm_trunk
+from eofm.probes.linear import Scaling
+from eofm.report import charts
+from eofm.report.charts import Point
+from eofm.weights import torchgeo_names
+from eofm.weights.encoder import Encoder
+from eofm.weights.load import load_weights
+from eofm.weights.timm_pretrained import load_timm
 
 
 class AblatedSource:

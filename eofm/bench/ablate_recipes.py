@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from eofm.bench.ablate_config import AUTO
-from eofm.data.chips import Chip, read_batches
+from eofm.contract.preprocess import convert_unit
+from eofm.contract.recipe import Recipe
+from eofm.contract.spec import ImageSpec, Normalization, Unit
+from eofm.datasets.chips import Chip, read_batches
 from eofm.errors import ConfigError, SpecMismatch
-from eofm.models.encoder import Encoder
-from eofm.preprocess import convert_unit
 from eofm.progress import track
-from eofm.recipe import Recipe
-from eofm.spec import ImageSpec, Normalization, Unit
+from eofm.weights.encoder import Encoder
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,13 @@ from eofm.bench.predictions import predictions_of
 from eofm.bench.report_config import AggregateConfig
 from eofm.bench.results import Result, read_results
 from eofm.errors import ConfigError, DataError
-from eofm.intervals import Interval, bootstrap_values, interquartile_mean, percentile_interval
-from eofm.metrics import Metric
+from eofm.probes.bootstrap import (
+    Interval,
+    bootstrap_values,
+    interquartile_mean,
+    percentile_interval,
+)
+from eofm.probes.metrics import Metric
 
 Floats = NDArray[np.float64]
 

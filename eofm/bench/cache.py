@@ -31,9 +31,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eofm import imagery, preprocess
+from eofm.contract import imagery, preprocess
 from eofm.errors import DataError
-from eofm.models import encoder
+from eofm.weights import encoder
 
 FEATURES: Final = "features.npy"
 META: Final = "meta.json"

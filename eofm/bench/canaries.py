@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from eofm import canary
 from eofm.bench.cache import FeatureCache, Key, code_sha256
+from eofm.contract import canary
+from eofm.contract.imagery import Imagery
+from eofm.contract.spec import ImageSpec
 from eofm.errors import PixelError
-from eofm.imagery import Imagery
-from eofm.spec import ImageSpec
 
 _IMAGES: Final = 128
 

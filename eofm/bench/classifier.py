@@ -27,9 +27,9 @@ from eofm.bench.trainee import (
 )
 from eofm.bench.trainings import Training
 from eofm.bench.views import Draw, make_views
+from eofm.contract.imagery import Imagery
 from eofm.errors import ConfigError, WeightsError
-from eofm.imagery import Imagery
-from eofm.models.trunk import Trunk
+from eofm.networks.trunk import Trunk
 
 # Images that pass through the networks at once where no gradient does.
 CHUNK: Final = 64

@@ -15,8 +15,8 @@ from eofm.bench.predictions import Predictions, predictions_of
 from eofm.bench.report_config import CompareConfig
 from eofm.bench.results import Result, read_results
 from eofm.errors import ConfigError, DataError
-from eofm.intervals import Interval, bootstrap_interval, resampled_difference
-from eofm.metrics import Metric
+from eofm.probes.bootstrap import Interval, bootstrap_interval, resampled_difference
+from eofm.probes.metrics import Metric
 
 
 @dataclass(frozen=True)

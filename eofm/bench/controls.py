@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from eofm.bench.features import EncoderSource, Identity
 from eofm.bench.network import NetworkSource
+from eofm.contract.imagery import Imagery
+from eofm.contract.prepare import preprocess_for
+from eofm.contract.recipe import Pooling, Recipe, Waiver
+from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS
+from eofm.contract.spec import ImageSpec, Normalization
 from eofm.errors import PixelError
-from eofm.imagery import Imagery
-from eofm.models.encoder import Encoder, random_encoder
-from eofm.models.prepare import preprocess_for
-from eofm.probe import Scaling
-from eofm.recipe import Pooling, Recipe, Waiver
-from eofm.sensors import DEFAULT_STATISTICS, STATISTICS
-from eofm.spec import ImageSpec, Normalization
+from eofm.probes.linear import Scaling
+from eofm.weights.encoder import Encoder, random_encoder
 
 IMAGESTATS: Final = "imagestats"
 RANDOM: Final = "random"
@@ -288,7 +288,7 @@ def untrained_control(
     """Return an untrained encoder of any architecture as a control.
 
     Args:
-        architecture: A name that `eofm.models.build.build` knows.
+        architecture: A name that `eofm.networks.build.build` knows.
         recipe: What it eats.
         seed: Of its weights.
         device: Where it runs.

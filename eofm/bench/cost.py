@@ -18,7 +18,7 @@ from torch.nn.modules.module import (
 from torch.overrides import TorchFunctionMode
 
 from eofm.bench.features import FeatureSource
-from eofm.imagery import Imagery
+from eofm.contract.imagery import Imagery
 
 
 class _Watch(TorchFunctionMode):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from eofm.bench.labels import whole_split
 from eofm.bench.results import Result
-from eofm.charts import Point
+from eofm.report.charts import Point
 
 
 @dataclass(frozen=True)

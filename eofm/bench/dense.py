@@ -30,11 +30,11 @@ from eofm.bench.models import device_of
 from eofm.bench.results import Made, Result, Sample, append_results, read_results
 from eofm.bench.task import Task
 from eofm.bench.waive import forced_flags, nonstandard_flags
-from eofm.data.dense_chips import DenseChips
-from eofm.data.splits import SPLITS, hash_order, subset_hash
-from eofm.imagery import Imagery, collate
-from eofm.intervals import bootstrap_interval, once, resampled_difference
-from eofm.metrics import Metric
+from eofm.contract.imagery import Imagery, collate
+from eofm.datasets.dense_chips import DenseChips
+from eofm.probes.bootstrap import bootstrap_interval, once, resampled_difference
+from eofm.probes.metrics import Metric
+from eofm.store.splits import SPLITS, hash_order, subset_hash
 
 # Of every image so many rows and columns at most take part in the canaries.
 _CANARY_SIDE: Final = 64

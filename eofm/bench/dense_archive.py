@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from eofm import logistic, probe
 from eofm.bench import dense_metrics, dense_probe
 from eofm.bench.cache import code_sha256, file_sha256
 from eofm.bench.dense_metrics import SEGMENTATION
@@ -29,6 +28,8 @@ from eofm.bench.features import Identity
 from eofm.bench.predictions import FOLDER, Predictions, load_predictions
 from eofm.bench.results import Sample
 from eofm.errors import DataError
+from eofm.probes import linear as probe
+from eofm.probes import logistic
 
 
 @dataclass(frozen=True)

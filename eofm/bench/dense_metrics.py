@@ -15,10 +15,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from eofm.data.dense_chips import VOID
+from eofm.datasets.dense_chips import VOID
 from eofm.errors import LabelError
-from eofm.intervals import Resampled
-from eofm.metrics import Metric
+from eofm.probes.bootstrap import Resampled
+from eofm.probes.metrics import Metric
 
 # Key of the probe in records.
 SEGMENTATION: Final = "dense-linear"

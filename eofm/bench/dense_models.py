@@ -11,8 +11,8 @@ from eofm.bench.dense_tokens import PIXELS, DenseModel, Part, PixelValues
 from eofm.bench.features import EncoderSource
 from eofm.bench.models import Candidate, resolve_models
 from eofm.bench.task import Task
+from eofm.contract.imagery import Imagery
 from eofm.errors import ConfigError
-from eofm.imagery import Imagery
 
 _RANDOM: Final = "random"
 

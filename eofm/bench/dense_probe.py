@@ -4,8 +4,8 @@ Fitting: the label of a patch is the share each class has of its labelled pixels
 cross entropy against these shares. That is exactly the mean cross entropy of its pixels when they
 all take the patch's logits, so nothing is lost by fitting patches instead of 196 times as many
 pixels. Patches of which less than half is labelled are left out. The fit is converged L-BFGS over
-a grid of strengths (`eofm.logistic`), like the linear probe of whole images; no learning rate or
-number of epochs is part of the score.
+a grid of strengths (`eofm.probes.logistic`), like the linear probe of whole images; no learning
+rate or number of epochs is part of the score.
 
 Scoring: logits are brought bilinearly to the mask's grid (half-pixel centres), and the largest
 wins. The strength is chosen by the mean IoU of all labelled pixels of the validation split.
@@ -29,8 +29,8 @@ from torch import Tensor, nn
 
 from eofm.bench.dense_metrics import confusions, mean_iou
 from eofm.errors import LabelError
-from eofm.logistic import Eigenbasis, Loss, Solution, fit_logistic
-from eofm.probe import C11, Scaling, check_features, effective_rank, scale
+from eofm.probes.linear import C11, Scaling, check_features, effective_rank, scale
+from eofm.probes.logistic import Eigenbasis, Loss, Solution, fit_logistic
 
 _LABELLED: Final = 0.5
 _GRID_TOLERANCE: Final = 1e-5

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from eofm import charts
 from eofm.bench.dense_archive import Segmented
 from eofm.bench.dense_metrics import class_iou, resampled_iou
 from eofm.bench.results import Result
 from eofm.bench.tables import table
 from eofm.bench.waive import FORCED_FLAG
-from eofm.charts import Point
 from eofm.errors import DataError
-from eofm.intervals import bootstrap_values, percentile_interval
+from eofm.probes.bootstrap import bootstrap_values, percentile_interval
+from eofm.report import charts
+from eofm.report.charts import Point
 
 
 @dataclass(frozen=True)

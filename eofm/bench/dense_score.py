@@ -31,7 +31,7 @@ from eofm.bench.digests import content_sha256
 from eofm.bench.predictions import FOLDER
 from eofm.bench.results import Sample
 from eofm.bench.task import Task
-from eofm.data.dense_chips import DenseChips
+from eofm.datasets.dense_chips import DenseChips
 from eofm.progress import track
 
 

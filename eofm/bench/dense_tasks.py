@@ -14,12 +14,12 @@ from eofm.bench.dense_config import (
     DenseConfig,
 )
 from eofm.bench.task import Task, find_task, mask_task
-from eofm.data.dense_chips import DenseChips
-from eofm.data.dfc2020 import open_dfc2020
-from eofm.data.mask_folder import open_mask_folder
-from eofm.data.sen1floods11 import open_sen1floods11
+from eofm.contract.spec import Sensor, Unit
+from eofm.datasets.dense_chips import DenseChips
+from eofm.datasets.dfc2020 import open_dfc2020
+from eofm.datasets.mask_folder import open_mask_folder
+from eofm.datasets.sen1floods11 import open_sen1floods11
 from eofm.errors import ConfigError
-from eofm.spec import Sensor, Unit
 
 SENSORS: Final[Mapping[str, tuple[Sensor, ...]]] = {
     "s2": (Sensor.S2_L1C,),

@@ -20,12 +20,12 @@ from eofm.bench.cache import FeatureCache, Key
 from eofm.bench.dense_probe import class_shares, picked
 from eofm.bench.features import EncoderSource, Identity, ahead, joined, key_of
 from eofm.bench.task import Task
-from eofm.data.dense_chips import VOID, DenseChip
+from eofm.contract.imagery import Imagery, collate
+from eofm.contract.spec import ImageSpec
+from eofm.datasets.dense_chips import VOID, DenseChip
 from eofm.errors import ConfigError, DataError
-from eofm.imagery import Imagery, collate
-from eofm.probe import Scaling
+from eofm.probes.linear import Scaling
 from eofm.progress import track
-from eofm.spec import ImageSpec
 
 PIXELS: Final = "pixels"
 _EMPTY: Final = 0.0

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from eofm.bench.cache import keep_json
-from eofm.data.chips import Stored
+from eofm.datasets.chips import Stored
 from eofm.progress import track
 
 _VERSION: Final = 1

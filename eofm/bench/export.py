@@ -21,7 +21,7 @@ from eofm.bench.results import Result, read_results
 from eofm.bench.tables import by_sample, table
 from eofm.bench.waive import FORCED_FLAG, NONSTANDARD
 from eofm.errors import ConfigError, DataError
-from eofm.metrics import METRIC_WORDS, Metric
+from eofm.probes.metrics import METRIC_WORDS, Metric
 
 # With one of these begins the flag of a row whose input is not what its model was trained on.
 _MARKS: Final = (FORCED_FLAG, NONSTANDARD)

@@ -21,14 +21,14 @@ from torch import Tensor, nn
 
 from eofm.bench.cache import FeatureCache, Key, classes_sha256, code_sha256
 from eofm.bench.trainee import Trainee
+from eofm.contract.imagery import Imagery
+from eofm.contract.preprocess import Plan
+from eofm.contract.recipe import Waiver
+from eofm.contract.spec import ImageSpec
 from eofm.errors import DataError, PixelError, WeightsError
-from eofm.imagery import Imagery
-from eofm.models.card import Card
-from eofm.models.encoder import Encoder
-from eofm.preprocess import Plan
-from eofm.probe import Scaling, check_features
-from eofm.recipe import Waiver
-from eofm.spec import ImageSpec
+from eofm.probes.linear import Scaling, check_features
+from eofm.weights.encoder import Encoder
+from eofm.weights.encoder_card import Card
 
 # Batches read ahead of the networks.
 _AHEAD: Final = 2

@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eofm import charts
 from eofm.bench.curves import Curve
 from eofm.bench.predictions import Predictions
 from eofm.bench.report_config import ExportConfig
 from eofm.bench.score import class_intervals
-from eofm.charts import Point
-from eofm.intervals import bootstrap_values, once, percentile_interval
-from eofm.metrics import confusion_matrix
+from eofm.probes.bootstrap import bootstrap_values, once, percentile_interval
+from eofm.probes.metrics import confusion_matrix
+from eofm.report import charts
+from eofm.report.charts import Point
 
 
 def curve_figures(found: Sequence[Curve]) -> dict[str, bytes]:

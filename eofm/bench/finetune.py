@@ -25,8 +25,8 @@ from eofm.bench.classifier import CHUNK, Classifier, precision_of
 from eofm.bench.images import Batch, Images, shuffled
 from eofm.bench.trainings import Optimiser, Training
 from eofm.bench.views import Draw, draw_views
+from eofm.contract.imagery import Imagery
 from eofm.errors import TrainingError
-from eofm.imagery import Imagery
 
 # Parameters whose size has a meaning of its own; pulling them to zero is no regularisation.
 _TABLES: Final = ("cls_token", "pos_embed", "reg_token", "register_tokens", "gamma")

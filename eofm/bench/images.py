@@ -13,8 +13,8 @@ from typing import Final, Self
 import torch
 from torch import Tensor
 
-from eofm.data.chips import Chip, targets_of
-from eofm.imagery import Imagery, collate
+from eofm.contract.imagery import Imagery, collate
+from eofm.datasets.chips import Chip, targets_of
 
 # What a split may hold in memory.
 _MEMORY: Final = 2**30

@@ -16,8 +16,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from eofm.durable import replacing
 from eofm.errors import DataError, TrainingError
+from eofm.io import replacing
 
 # In the file of the best state, where not the state but what it said of val is kept.
 SAID: Final = "said of val"

@@ -16,9 +16,9 @@ from typing import Final
 
 from eofm.bench.config import listed
 from eofm.bench.results import Sample
-from eofm.data.chips import Chip, class_counts
-from eofm.data.splits import hash_order
+from eofm.datasets.chips import Chip, class_counts
 from eofm.errors import ConfigError
+from eofm.store.splits import hash_order
 
 _SENSOR: Final = re.compile(r"-(s1|s2|both)(-43)?$")
 _SHOTS: Final = "-shot"

@@ -18,11 +18,11 @@ from eofm.bench.features import EncoderSource, FeatureSource, Identity
 from eofm.bench.models import Candidate
 from eofm.bench.network import NetworkSource
 from eofm.bench.trainee import Trainee, check_evaluating, columns_of, last_layers, readouts_of
+from eofm.contract.imagery import Imagery
+from eofm.contract.spec import ImageSpec
 from eofm.errors import ConfigError
-from eofm.imagery import Imagery
-from eofm.models.trunk import Trunk
-from eofm.probe import Scaling
-from eofm.spec import ImageSpec
+from eofm.networks.trunk import Trunk
+from eofm.probes.linear import Scaling
 
 
 @final

@@ -28,16 +28,17 @@ from eofm.bench.features import EncoderSource, FeatureSource, Identity, joined
 from eofm.bench.network import NetworkSource, is_reference, load_own
 from eofm.bench.task import Task
 from eofm.bench.waive import ABLATION_WHY, waivers_for
+from eofm.contract.imagery import Imagery
+from eofm.contract.recipe import AcceptSize, Recipe, Waiver
 from eofm.errors import ConfigError, MismatchKind, SpecError
-from eofm.imagery import Imagery
-from eofm.models import timm_trunk, torchgeo_names
-from eofm.models.build import BUILDERS, default_pooling
-from eofm.models.encoder import Encoder
-from eofm.models.load import load_weights
-from eofm.models.timm_pretrained import load_timm
-from eofm.models.weights import WEIGHTS
-from eofm.probe import Scaling
-from eofm.recipe import AcceptSize, Recipe, Waiver
+from eofm.networks import timm_trunk
+from eofm.networks.build import BUILDERS, default_pooling
+from eofm.probes.linear import Scaling
+from eofm.weights import torchgeo_names
+from eofm.weights.cards import WEIGHTS
+from eofm.weights.encoder import Encoder
+from eofm.weights.load import load_weights
+from eofm.weights.timm_pretrained import load_timm
 
 _CONTROLS: Final = (IMAGESTATS, RCF, RCF_ZCA)
 _FORMS: Final = (

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from eofm.bench.features import Identity, input_size, state_sha256
 from eofm.bench.trainee import Trainee, check_evaluating, check_vectors
+from eofm.contract.imagery import Imagery
+from eofm.contract.prepare import preprocess_for
+from eofm.contract.recipe import Recipe, Waiver
+from eofm.contract.spec import ImageSpec
 from eofm.errors import ConfigError, WeightsError
-from eofm.imagery import Imagery
-from eofm.models.encoder import Encoder
-from eofm.models.prepare import preprocess_for
-from eofm.probe import Scaling
-from eofm.recipe import Recipe, Waiver
-from eofm.spec import ImageSpec
+from eofm.probes.linear import Scaling
+from eofm.weights.encoder import Encoder
 
 _REFERENCE: Final = re.compile(r"[\w./-]+:[A-Za-z_]\w*")
 

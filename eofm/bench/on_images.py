@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from eofm import probe
 from eofm.bench.cache import code_sha256
 from eofm.bench.config import BenchConfig
 from eofm.bench.features import EncoderSource, Identity
@@ -31,10 +30,11 @@ from eofm.bench.task import Task
 from eofm.bench.trained import Job, run_job
 from eofm.bench.trainee import Trainee
 from eofm.bench.trainings import TRAININGS, Case, Training, training_of
-from eofm.data.chips import Chip, Chips
-from eofm.data.splits import SPLITS, subset_hash
-from eofm.metrics import Metric
+from eofm.datasets.chips import Chip, Chips
+from eofm.probes import linear as probe
+from eofm.probes.metrics import Metric
 from eofm.progress import track
+from eofm.store.splits import SPLITS, subset_hash
 
 # What the predictions of a trained probe depend on, beside the code that treats pixels.
 _CODE: Final = (

@@ -1,6 +1,6 @@
 """Divisions that papers draw by a generator: made again draw for draw, to be compared with them.
 
-The harness itself divides by hashes (`eofm.data.splits`). These depend on the order of the images
+The harness itself divides by hashes (`eofm.store.splits`). These depend on the order of the images
 and on a library's generator; they serve `--train.faults true` only.
 
 Shapes: N images, K classes.

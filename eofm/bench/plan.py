@@ -8,11 +8,12 @@ from eofm.bench.config import PlanConfig, listed
 from eofm.bench.models import plan_source, read_recipe
 from eofm.bench.task import Task, find_task
 from eofm.bench.waive import FORCED_WHY, waivers_for
+from eofm.contract.preprocess import plan
+from eofm.contract.recipe import Recipe
 from eofm.errors import MismatchKind, SpecMismatch
-from eofm.models import timm_trunk, torchgeo_names
-from eofm.models.weights import WEIGHTS, find
-from eofm.preprocess import plan
-from eofm.recipe import Recipe
+from eofm.networks import timm_trunk
+from eofm.weights import torchgeo_names
+from eofm.weights.cards import WEIGHTS, find
 
 
 @dataclass(frozen=True)

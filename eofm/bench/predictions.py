@@ -24,15 +24,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eofm import logistic, nearest, neighbours, probe
 from eofm.bench.cache import code_sha256, file_sha256
 from eofm.bench.dense_metrics import resampled_segmentation
 from eofm.bench.features import Identity
 from eofm.bench.results import Result, Sample
 from eofm.bench.score import Scored, Splits, resampled_metrics, run_probe
 from eofm.errors import DataError
-from eofm.metrics import Metric
-from eofm.probe import ProbeResult, Scaling
+from eofm.probes import knn as nearest
+from eofm.probes import linear as probe
+from eofm.probes import logistic, neighbours
+from eofm.probes.linear import ProbeResult, Scaling
+from eofm.probes.metrics import Metric
 
 FOLDER: Final = "predictions"
 

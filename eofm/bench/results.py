@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from eofm.bench.features import Identity
 from eofm.errors import DataError
-from eofm.intervals import Interval
+from eofm.probes.bootstrap import Interval
 
 if sys.platform == "win32":
     import msvcrt

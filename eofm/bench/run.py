@@ -42,12 +42,12 @@ from eofm.bench.tables import table
 from eofm.bench.task import Task
 from eofm.bench.tasks import Loaded, load
 from eofm.bench.waive import FORCED_FLAG, forced_flags, nonstandard_flags
-from eofm.data.chips import Chip, Chips, Pixels, read_batches, targets_of
-from eofm.data.splits import hash_order
-from eofm.imagery import Imagery, collate
-from eofm.metrics import Metric
-from eofm.probe import Labelled
+from eofm.contract.imagery import Imagery, collate
+from eofm.datasets.chips import Chip, Chips, Pixels, read_batches, targets_of
+from eofm.probes.linear import Labelled
+from eofm.probes.metrics import Metric
 from eofm.progress import track
+from eofm.store.splits import hash_order
 
 
 @dataclass(frozen=True)

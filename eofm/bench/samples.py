@@ -10,8 +10,8 @@ from eofm.bench.digests import content_sha256
 from eofm.bench.labels import Subset
 from eofm.bench.results import Sample
 from eofm.bench.tasks import Loaded
-from eofm.data.chips import Chips
-from eofm.data.splits import SPLITS, subset_hash
+from eofm.datasets.chips import Chips
+from eofm.store.splits import SPLITS, subset_hash
 
 _NAMED: Final = 5
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from eofm.errors import ConfigError
-from eofm.intervals import (
+from eofm.probes.bootstrap import (
     Interval,
     Resampled,
     bootstrap_interval,
@@ -30,9 +30,8 @@ from eofm.intervals import (
     resampled_difference,
     resampled_f1,
 )
-from eofm.metrics import BATCH, Metric, average_precision, overall_accuracy
-from eofm.nearest import Distance, knn_probe, nearest_mean_probe
-from eofm.probe import (
+from eofm.probes.knn import Distance, knn_probe, nearest_mean_probe
+from eofm.probes.linear import (
     C11,
     C40,
     C45,
@@ -44,6 +43,7 @@ from eofm.probe import (
     linear_probe,
     scale,
 )
+from eofm.probes.metrics import BATCH, Metric, average_precision, overall_accuracy
 
 _CONVERGED: Final = 1e-4
 # Features that use fewer directions than this are degenerate, whatever their width.

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from eofm.data import (
+from eofm.contract.recipe import AcceptSensor, FillBand, Waiver
+from eofm.contract.spec import ImageSpec, Sensor
+from eofm.datasets import (
     bigearthnet_copernicus,
     bigearthnet_lists,
     dfc2020,
@@ -21,12 +23,10 @@ from eofm.data import (
     so2sat,
     treesatai,
 )
-from eofm.data.bigearthnet_chips import SPECS as BIGEARTHNET
-from eofm.data.bigearthnet_classes import CLASSES_19, CLASSES_43
+from eofm.datasets.bigearthnet_chips import SPECS as BIGEARTHNET
+from eofm.datasets.bigearthnet_classes import CLASSES_19, CLASSES_43
 from eofm.errors import ConfigError
-from eofm.metrics import Metric
-from eofm.recipe import AcceptSensor, FillBand, Waiver
-from eofm.spec import ImageSpec, Sensor
+from eofm.probes.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class SplitList:
     Args:
         rule: As in `Chips.rule`.
         counts: Split -> number of images.
-        sha256: Split -> hash of its ids (`eofm.data.splits.subset_hash`), where it is known.
+        sha256: Split -> hash of its ids (`eofm.store.splits.subset_hash`), where it is known.
     """
 
     rule: str

@@ -19,17 +19,17 @@ from eofm.bench.config import (
     listed,
 )
 from eofm.bench.task import Task, bigearthnet_name, find_task, folder_task
-from eofm.data import scenes
-from eofm.data.bigearthnet import Version
-from eofm.data.bigearthnet_chips import Choice, open_bigearthnet_chips
-from eofm.data.bigearthnet_copernicus import open_copernicus_bigearthnet
-from eofm.data.chips import Chips
-from eofm.data.labelled_folder import open_labelled_folder
-from eofm.data.sat6 import open_sat6
-from eofm.data.so2sat import So2SatVersion, open_so2sat
-from eofm.data.treesatai import open_treesatai
+from eofm.contract.spec import Sensor, Unit
+from eofm.datasets import scenes
+from eofm.datasets.bigearthnet import Version
+from eofm.datasets.bigearthnet_chips import Choice, open_bigearthnet_chips
+from eofm.datasets.bigearthnet_copernicus import open_copernicus_bigearthnet
+from eofm.datasets.chips import Chips
+from eofm.datasets.labelled_folder import open_labelled_folder
+from eofm.datasets.sat6 import open_sat6
+from eofm.datasets.so2sat import So2SatVersion, open_so2sat
+from eofm.datasets.treesatai import open_treesatai
 from eofm.errors import ConfigError
-from eofm.spec import Sensor, Unit
 
 
 @dataclass(frozen=True)

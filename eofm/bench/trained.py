@@ -26,8 +26,8 @@ from eofm.bench.trainee import Trainee
 from eofm.bench.trainings import NO_FAULTS, Training
 from eofm.bench.waive import NONSTANDARD
 from eofm.errors import ConfigError, PixelError, TrainingError, WeightsError
-from eofm.metrics import BATCH, batched_average_precision
-from eofm.probe import ProbeResult, check_features, effective_rank
+from eofm.probes.linear import ProbeResult, check_features, effective_rank
+from eofm.probes.metrics import BATCH, batched_average_precision
 
 # Images of train that are looked at before anything is trained.
 _LOOK: Final = 2048

@@ -16,11 +16,11 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from eofm.contract.imagery import Imagery
+from eofm.contract.prepare import preprocess_for
+from eofm.contract.recipe import Recipe, Waiver
 from eofm.errors import PixelError, WeightsError
-from eofm.imagery import Imagery
-from eofm.models.prepare import preprocess_for
-from eofm.models.trunk import Trunk
-from eofm.recipe import Recipe, Waiver
+from eofm.networks.trunk import Trunk
 
 # How many of the last layers are looked at: 1 or 4 in DINOv2's grid.
 LAST: Final = 4

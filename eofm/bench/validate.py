@@ -23,12 +23,12 @@ from eofm.bench.report_config import ValidateConfig
 from eofm.bench.results import Result
 from eofm.bench.task import TASKS, Task
 from eofm.bench.waive import ABLATION_WHY, FORCEABLE, FORCED_WHY, waivers_for
-from eofm.data.splits import SPLITS, subset_hash
+from eofm.contract.preprocess import plan
+from eofm.contract.recipe import AcceptSize, Recipe, Waiver
+from eofm.contract.spec import ImageSpec
 from eofm.errors import DataError, EofmError
-from eofm.metrics import Metric
-from eofm.preprocess import plan
-from eofm.recipe import AcceptSize, Recipe, Waiver
-from eofm.spec import ImageSpec
+from eofm.probes.metrics import Metric
+from eofm.store.splits import SPLITS, subset_hash
 
 _SAME_INTERVAL: Final = 1e-6
 

@@ -1,7 +1,8 @@
 """Random views of normalised images for training on them: a crop, resized back, and flips.
 
-Views are made after `eofm.preprocess`, so the pixels a network is trained on come to it exactly as
-those it is scored on. Draws are relative to the image: the two sensors of a pair see one view.
+Views are made after `eofm.contract.preprocess`, so the pixels a network is trained on come to it
+exactly as those it is scored on. Draws are relative to the image: the two sensors of a pair see one
+view.
 
 Shapes: B images, C bands, H by W pixels.
 """

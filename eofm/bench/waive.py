@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from eofm.contract.recipe import AcceptSensor, FillBand, Recipe, Waiver
+from eofm.contract.spec import ImageSpec
 from eofm.errors import MismatchKind
-from eofm.recipe import AcceptSensor, FillBand, Recipe, Waiver
-from eofm.spec import ImageSpec
 
 # What `--force` may turn into a waiver. A wrong unit, size or normalisation cannot be forced:
 # there is no number to be had from them.

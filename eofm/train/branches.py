@@ -12,19 +12,19 @@ from typing import Final
 import numpy as np
 from torch import Tensor
 
-from eofm.data.pack import Store
-from eofm.models.encoder import Encoder, load_encoder
-from eofm.models.joint import JointTrunk
-from eofm.models.norms import has_batch_norm, refresh_batch_norms
-from eofm.models.prepare import preprocess_for
-from eofm.models.trunk import Trunk
-from eofm.recipe import Recipe
+from eofm.contract.prepare import preprocess_for
+from eofm.contract.recipe import Recipe
+from eofm.networks.joint import JointTrunk
+from eofm.networks.norms import has_batch_norm, refresh_batch_norms
+from eofm.networks.trunk import Trunk
+from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import WALK_BATCH, StoreDataModule, walk
 from eofm.train.export import export_trunk, make_card
 from eofm.train.folder import RunFolder
 from eofm.train.module import PretrainModule
 from eofm.train.objectives import BRANCHES, fresh_norms_needed
+from eofm.weights.encoder import Encoder, load_encoder
 
 INIT: Final = "initialisation"
 

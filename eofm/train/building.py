@@ -9,15 +9,14 @@ from typing import Any, Final
 
 import torch
 
-from eofm.data.pack import Store
-from eofm.data.pair_feed import Beside, open_pair
+from eofm.contract.recipe import Recipe
 from eofm.errors import ConfigError
-from eofm.models.adapt import InputInit, PositionRecipe
-from eofm.models.joint import JointTrunk, share_trunk
-from eofm.models.start import Origin, start_from
-from eofm.models.trunk import Trunk
-from eofm.recipe import Recipe
-from eofm.softcon import label_facts
+from eofm.loading.pair_feed import Beside, open_pair
+from eofm.method import label_facts
+from eofm.networks.adapt import InputInit, PositionRecipe
+from eofm.networks.joint import JointTrunk, share_trunk
+from eofm.networks.trunk import Trunk
+from eofm.store.reader import Store
 from eofm.train.config import DataConfig, PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.demo import demo_path, make_demo
@@ -28,6 +27,7 @@ from eofm.train.partner import Partner
 from eofm.train.recipe import make_recipe, training_plan
 from eofm.train.sharding import ShardedModule
 from eofm.train.stage import open_stage
+from eofm.weights.start import Origin, start_from
 
 LICENCE: Final = "Apache-2.0"
 

@@ -19,8 +19,8 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from eofm.durable import replacing, unfinished
 from eofm.errors import TrainingError
+from eofm.io import replacing, unfinished
 from eofm.train.processes import collect, largest
 from eofm.train.stopping import Stopped, Wishes
 

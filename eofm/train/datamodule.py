@@ -1,8 +1,8 @@
 """Batches of packed stores, in an order that is a function of the seed, the epoch and the step.
 
 A batch leaves the store in its native dtype and resolution and is made into float images on the
-device (`eofm.preprocess.to_grid`), which is cheaper than moving float32 cubes. Threads read ahead
-into buffers that are used again (`eofm.data.feed`).
+device (`eofm.contract.preprocess.to_grid`), which is cheaper than moving float32 cubes. Threads
+read ahead into buffers that are used again (`eofm.loading.feed`).
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eofm.data.epochs import held_out, rarity_factors, replay_count
-from eofm.data.feed import Feeder, check_alike
-from eofm.data.label_table import exchanged, label_table
-from eofm.data.pack import Store
-from eofm.data.pair_feed import Beside, PairFeeder
+from eofm.contract.imagery import Imagery, Labels
+from eofm.contract.preprocess import to_grid
+from eofm.contract.spec import Sensor
 from eofm.errors import ConfigError, PixelError, TrainingError
-from eofm.imagery import Imagery, Labels
-from eofm.preprocess import to_grid
-from eofm.spec import Sensor
+from eofm.loading.epochs import rarity_factors, replay_count
+from eofm.loading.feed import Feeder, check_alike
+from eofm.loading.order import EpochBatches, Pool, Seasons
+from eofm.loading.pair_feed import Beside, PairFeeder
+from eofm.store.choice import held_out
+from eofm.store.label_table import exchanged, label_table
+from eofm.store.reader import Store
 from eofm.train.config import DataConfig
 from eofm.train.loader import Batch, Pixels, StoreLoader
-from eofm.train.order import EpochBatches, Pool, Seasons
 
 WALK_BATCH: Final = 64
 _SHOWN: Final = 10

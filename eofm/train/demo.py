@@ -30,10 +30,10 @@ def make_demo(config: DataConfig) -> None:
         ConfigError: If the folder holds another world.
         StoreError: If the store cannot be written or read.
     """
-    from eofm.data.config import PackSsl4eoConfig
-    from eofm.data.pack_sensors import pack_ssl4eo_sensors
-    from eofm.data.world import write_world
-    from eofm.data.world_config import WorldConfig
+    from eofm.datasets.pack_config import PackSsl4eoConfig
+    from eofm.datasets.pack_sensors import pack_ssl4eo_sensors
+    from eofm.world.config import WorldConfig
+    from eofm.world.files import write_world
 
     root = Path(config.world)
     scenes = root / "scenes"

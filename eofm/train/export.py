@@ -9,19 +9,19 @@ from typing import Any
 
 import torch
 
+from eofm.contract.recipe import Recipe
 from eofm.errors import WeightsError
-from eofm.models.adapt import PositionRecipe
-from eofm.models.card import Card, library_versions
-from eofm.models.encoder import Encoder, build_trunk, save_encoder
-from eofm.models.export import Exported, export_encoder
-from eofm.models.load import load_weights
-from eofm.models.program import ProgramFormat, ProgramInput
-from eofm.models.state import load_strict
-from eofm.models.trunk import Trunk
-from eofm.models.weights import WEIGHTS
-from eofm.recipe import Recipe
+from eofm.networks.adapt import PositionRecipe
+from eofm.networks.state import load_strict
+from eofm.networks.trunk import Trunk
 from eofm.train.config import ExportConfig
 from eofm.train.module import CHECKPOINT_KEY
+from eofm.weights.cards import WEIGHTS
+from eofm.weights.encoder import Encoder, build_trunk, save_encoder
+from eofm.weights.encoder_card import Card, library_versions
+from eofm.weights.export import Exported, export_encoder
+from eofm.weights.load import load_weights
+from eofm.weights.program import ProgramFormat, ProgramInput
 
 
 def make_card(facts: Mapping[str, Any], recipe: Recipe, source: str) -> Card:
@@ -65,7 +65,7 @@ def export_source(config: ExportConfig) -> Exported:
 
     Raises:
         WeightsError: If the source cannot be read, or the result not be written: see
-            `eofm.models.export.export_encoder`.
+            `eofm.weights.export.export_encoder`.
     """
     if config.source.endswith(".ckpt"):
         encoder = from_checkpoint(

@@ -18,8 +18,8 @@ from typing import Any, Final, get_type_hints
 import torch
 import yaml
 
-from eofm.durable import replacing, unfinished
 from eofm.errors import ConfigError
+from eofm.io import replacing, unfinished
 from eofm.train.config import MonitorConfig, PretrainConfig
 
 # Groups of settings that change no result: a run may be resumed with others.

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eofm.data.feed import Feeder
-from eofm.data.pair_feed import PairFeeder
-from eofm.imagery import Labels, NativeImagery
-from eofm.train.order import EpochBatches
+from eofm.contract.imagery import Labels, NativeImagery
+from eofm.loading.feed import Feeder
+from eofm.loading.order import EpochBatches
+from eofm.loading.pair_feed import PairFeeder
 
 # Of two sensors a batch holds the images of both, and the labels of the place.
 Pixels = NativeImagery | tuple[NativeImagery, NativeImagery]

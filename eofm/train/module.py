@@ -1,4 +1,4 @@
-"""The training step as a LightningModule; the method itself is `eofm.softcon`.
+"""The training step as a LightningModule; the method itself is `eofm.method`.
 
 On the device: native planes -> one grid -> `Preprocess` -> two views -> student and teacher ->
 loss. The teacher follows once per optimiser step, so gradient accumulation adds no updates.
@@ -18,14 +18,15 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from eofm import softcon
+from eofm import method as softcon
+from eofm.contract.imagery import Imagery, Labels
+from eofm.contract.preprocess import Plan, Preprocess, to_grid
+from eofm.contract.recipe import Recipe
 from eofm.errors import PixelError
-from eofm.imagery import Imagery, Labels
-from eofm.models.joint import JointTrunk
-from eofm.models.trunk import Trunk
-from eofm.multilabel import MultiLabel
-from eofm.preprocess import Plan, Preprocess, to_grid
-from eofm.recipe import Recipe
+from eofm.loading.order import Seasons
+from eofm.method.multilabel import MultiLabel
+from eofm.networks.joint import JointTrunk
+from eofm.networks.trunk import Trunk
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.loader import Batch, Pixels
@@ -38,7 +39,6 @@ from eofm.train.objectives import (
     multi_label,
     weights_of_terms,
 )
-from eofm.train.order import Seasons
 from eofm.train.paces import Pace, paces, parameter_groups
 from eofm.train.partner import PairedViews, Partner, views_for
 from eofm.train.processes import average

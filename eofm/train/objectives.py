@@ -7,10 +7,10 @@ from typing import Final
 
 import torch
 
-from eofm.models.joint import JointTrunk
-from eofm.models.trunk import Trunk
-from eofm.multilabel import MultiLabel, MultiLabelSettings
-from eofm.softcon import HeadForm, MaskForm
+from eofm.method import HeadForm, MaskForm
+from eofm.method.multilabel import MultiLabel, MultiLabelSettings
+from eofm.networks.joint import JointTrunk
+from eofm.networks.trunk import Trunk
 from eofm.train.config import PretrainConfig
 
 # What the card of an export says it was trained for.

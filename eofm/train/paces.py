@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from eofm.models.trunk import Trunk
+from eofm.networks.trunk import Trunk
 
 # Parameters whose size has a meaning of its own; pulling them to zero is no regularisation.
 _TABLES = ("cls_token", "pos_embed", "reg_token", "register_tokens", "gamma")

@@ -10,10 +10,10 @@ from typing import final
 
 from torch import Tensor, nn
 
-from eofm.imagery import NativeImagery
-from eofm.preprocess import Plan, Preprocess, to_grid
-from eofm.recipe import Recipe
-from eofm.train.augment import Views, with_geometry_of
+from eofm.contract.imagery import NativeImagery
+from eofm.contract.preprocess import Plan, Preprocess, to_grid
+from eofm.contract.recipe import Recipe
+from eofm.loading.augment import Views, with_geometry_of
 from eofm.train.config import AugmentConfig
 from eofm.train.recipe import shows_colour
 

@@ -15,21 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eofm.data.epochs import held_out
-from eofm.data.pack import Store
 from eofm.errors import PixelError
-from eofm.intervals import (
+from eofm.probes.bootstrap import (
     Interval,
     Resampled,
     bootstrap_interval,
     resampled_ap,
     resampled_difference,
 )
-from eofm.metrics import Metric, average_precision
-from eofm.models.encoder import Encoder
-from eofm.nearest import Distance, knn_probe
-from eofm.probe import Grid, Labelled, Scaling, linear_probe
+from eofm.probes.knn import Distance, knn_probe
+from eofm.probes.linear import Grid, Labelled, Scaling, linear_probe
+from eofm.probes.metrics import Metric, average_precision
+from eofm.store.choice import held_out
+from eofm.store.reader import Store
 from eofm.train.datamodule import WALK_BATCH, StoreDataModule, name_scenes, walk
+from eofm.weights.encoder import Encoder
 
 NEIGHBOURS: Final = 20
 # With fewer training locations than this, one of them is too much to set aside for validation.

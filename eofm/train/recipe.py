@@ -7,13 +7,13 @@ from typing import Final
 
 import torch
 
-from eofm.data.pack import Store
+from eofm.contract.preprocess import Plan, convert_unit, plan
+from eofm.contract.recipe import AcceptSize, Pooling, Recipe
+from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS, Statistics
+from eofm.contract.spec import ImageSpec, Normalization, Sensor
 from eofm.errors import ConfigError
-from eofm.models.build import default_pooling
-from eofm.preprocess import Plan, convert_unit, plan
-from eofm.recipe import AcceptSize, Pooling, Recipe
-from eofm.sensors import DEFAULT_STATISTICS, STATISTICS, Statistics
-from eofm.spec import ImageSpec, Normalization, Sensor
+from eofm.networks.build import default_pooling
+from eofm.store.reader import Store
 from eofm.train.config import ModelConfig
 from eofm.train.datamodule import walk
 

@@ -12,13 +12,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from eofm.data.pack import Store
+from eofm.contract.imagery import Imagery
+from eofm.contract.spec import ImageSpec, Unit
 from eofm.errors import LabelError
-from eofm.figures import composite_of, to_rgb
-from eofm.imagery import Imagery
-from eofm.models.encoder import Encoder
-from eofm.softcon import keep_tokens
-from eofm.spec import ImageSpec, Unit
+from eofm.method import keep_tokens
+from eofm.report.figures import composite_of, to_rgb
+from eofm.store.reader import Store
 from eofm.train import figures
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
@@ -33,6 +32,7 @@ from eofm.train.probes import (
     probe,
     why_no_probe,
 )
+from eofm.weights.encoder import Encoder
 
 SHEET_ROWS: Final = 5
 # Fewer held-out scenes than this say little; the table admits it.

@@ -14,9 +14,8 @@ import lightning as L
 import torch
 import yaml
 
-from eofm.models.start import Origin
-from eofm.softcon import SoftCon
-from eofm.softcon.chunks import check_chunks
+from eofm.method import SoftCon
+from eofm.method.chunks import check_chunks
 from eofm.train.branches import export_branches, export_init
 from eofm.train.building import build_module, open_data
 from eofm.train.config import PretrainConfig
@@ -37,6 +36,7 @@ from eofm.train.recipe import make_recipe
 from eofm.train.report import Report, write_report
 from eofm.train.sharding import check_sharding
 from eofm.train.stopping import WARNING, Stopped, requeue
+from eofm.weights.start import Origin
 
 
 def pretrain(config: PretrainConfig) -> Report:

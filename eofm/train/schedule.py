@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from eofm import softcon
+from eofm import method as softcon
 
 
 class Kind(StrEnum):

@@ -19,8 +19,8 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from eofm.errors import ConfigError
-from eofm.multilabel import MultiLabel
-from eofm.softcon import SoftCon
+from eofm.method import SoftCon
+from eofm.method.multilabel import MultiLabel
 from eofm.train.batchnorm import SharedNorms
 from eofm.train.config import PretrainConfig
 from eofm.train.module import PretrainModule

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from eofm.errors import WeightsError
-from eofm.models.receipt import hash_file
-from eofm.models.start import Origin
+from eofm.weights.receipt import hash_file
+from eofm.weights.start import Origin
 
 # What a checkpoint calls the names of the optimizer's parameters, in the order it counts them.
 PARAMETERS: Final = "parameters"

@@ -9,11 +9,11 @@ import pytest
 import rasterio
 from affine import Affine
 
-from eofm.data.eurosat import CLASSES, FILE_ORDER
-from eofm.models.encoder import Encoder, random_encoder, save_encoder
-from eofm.recipe import Recipe
-from eofm.sensors import STATISTICS
-from eofm.spec import Normalization, Sensor, Unit
+from eofm.contract.recipe import Recipe
+from eofm.contract.sensors import STATISTICS
+from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.datasets.eurosat import CLASSES, FILE_ORDER
+from eofm.weights.encoder import Encoder, random_encoder, save_encoder
 
 # mean digital numbers of EuroSAT by band, rounded
 LEVELS = {

@@ -21,11 +21,11 @@ from eofm.bench.task import TASKS
 from eofm.bench.tasks import load
 from eofm.bench.waive import waivers_for
 from eofm.cli import VERBS, main
-from eofm.data.so2sat import H5Pixels
+from eofm.contract.imagery import Imagery, collate
+from eofm.contract.preprocess import Preprocess, plan
+from eofm.datasets.so2sat import H5Pixels
 from eofm.errors import ConfigError
-from eofm.imagery import Imagery, collate
-from eofm.models.encoder import Encoder
-from eofm.preprocess import Preprocess, plan
+from eofm.weights.encoder import Encoder
 
 
 def settings(root: Path, folder: Path, model: Path, **options: object) -> AblateConfig:

@@ -21,8 +21,8 @@ from eofm.bench.results import Made, Result, Sample, append_results
 from eofm.bench.score import Scored
 from eofm.cli import main
 from eofm.errors import ConfigError, DataError
-from eofm.intervals import Interval, interquartile_mean
-from eofm.probe import ProbeResult
+from eofm.probes.bootstrap import Interval, interquartile_mean
+from eofm.probes.linear import ProbeResult
 
 MADE = Made("eofm", "2026", {"eofm": "1"}, "", "cpu", 0.0, 0.0, None)
 TEST = 40

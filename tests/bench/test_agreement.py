@@ -13,11 +13,11 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 from eofm.bench.controls import image_statistics
-from eofm.data.chips import read_batches, targets_of
-from eofm.data.scenes import EUROSAT_MS, open_scenes
-from eofm.metrics import average_precision
-from eofm.nearest import knn_probe
-from eofm.probe import Grid, Labelled, Scaling, linear_probe, scale
+from eofm.datasets.chips import read_batches, targets_of
+from eofm.datasets.scenes import EUROSAT_MS, open_scenes
+from eofm.probes.knn import knn_probe
+from eofm.probes.linear import Grid, Labelled, Scaling, linear_probe, scale
+from eofm.probes.metrics import average_precision
 
 # features and labels of train and test
 Tiles = tuple[Tensor, Tensor, Tensor, Tensor]

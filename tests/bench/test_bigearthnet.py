@@ -12,13 +12,13 @@ from eofm.bench.config import BenchBigEarthNetConfig
 from eofm.bench.run import BenchReport, bench
 from eofm.bench.task import TASKS, find_task
 from eofm.bench.tasks import load
-from eofm.data.bigearthnet import Version
-from eofm.data.bigearthnet_chips import GOLDEN, GOLDEN_CLASSES, first_share
-from eofm.data.bigearthnet_classes import CLASSES_19, CLASSES_43
-from eofm.data.bigearthnet_lists import Listing, read_lists, read_tables
-from eofm.data.chips import class_counts
-from eofm.data.splits import subset_hash
+from eofm.datasets.bigearthnet import Version
+from eofm.datasets.bigearthnet_chips import GOLDEN, GOLDEN_CLASSES, first_share
+from eofm.datasets.bigearthnet_classes import CLASSES_19, CLASSES_43
+from eofm.datasets.bigearthnet_lists import Listing, read_lists, read_tables
+from eofm.datasets.chips import class_counts
 from eofm.errors import ConfigError, DataError, LabelError, RasterError, SpecMismatch
+from eofm.store.splits import subset_hash
 
 # arXiv 2407.03653: patches of train, val and test with each class, in the official order
 V2_COUNTS = {

@@ -8,12 +8,12 @@ import torch
 
 from eofm.bench.controls import ImageStatistics, image_statistics, random_control
 from eofm.bench.task import EUROSAT
+from eofm.contract.imagery import Imagery
+from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import PixelError
-from eofm.imagery import Imagery
-from eofm.models.encoder import Encoder
-from eofm.nearest import knn_scores
-from eofm.probe import Scaling, scale
-from eofm.spec import ImageSpec, Sensor, Unit
+from eofm.probes.knn import knn_scores
+from eofm.probes.linear import Scaling, scale
+from eofm.weights.encoder import Encoder
 
 
 def imagery(pixels: torch.Tensor, valid: torch.Tensor | None = None) -> Imagery:

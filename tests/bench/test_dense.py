@@ -26,11 +26,11 @@ from eofm.bench.report_config import CompareConfig, ValidateConfig
 from eofm.bench.results import read_results
 from eofm.bench.validate import validate
 from eofm.cli import main
-from eofm.data.sen1floods11 import SPECS
+from eofm.contract.imagery import Imagery
+from eofm.contract.spec import Sensor
+from eofm.datasets.sen1floods11 import SPECS
 from eofm.errors import ConfigError, LabelError, PixelError
-from eofm.imagery import Imagery
-from eofm.models.encoder import Encoder, random_encoder, save_encoder
-from eofm.spec import Sensor
+from eofm.weights.encoder import Encoder, random_encoder, save_encoder
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

@@ -15,10 +15,10 @@ from eofm.bench.dense_metrics import (
     resampled_iou,
     resampled_segmentation,
 )
-from eofm.data.dense_chips import VOID
+from eofm.datasets.dense_chips import VOID
 from eofm.errors import LabelError
-from eofm.intervals import bootstrap_interval, once
-from eofm.metrics import Metric
+from eofm.probes.bootstrap import bootstrap_interval, once
+from eofm.probes.metrics import Metric
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from eofm.bench.dense_probe import (
     picked,
     segment,
 )
-from eofm.data.dense_chips import VOID
+from eofm.datasets.dense_chips import VOID
 from eofm.errors import LabelError, PixelError
 
 GRID = (4, 4)

@@ -12,9 +12,9 @@ import pytest
 
 from eofm.bench import digests as module
 from eofm.bench.digests import digests_of as digests_in
-from eofm.data.chips import Chip, Chips, Place
+from eofm.contract.imagery import Imagery
+from eofm.datasets.chips import Chip, Chips, Place
 from eofm.errors import DataError
-from eofm.imagery import Imagery
 
 HASHED: list[str] = []
 

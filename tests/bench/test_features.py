@@ -22,12 +22,12 @@ from eofm.bench.features import (
     state_sha256,
 )
 from eofm.bench.task import EUROSAT
+from eofm.contract.imagery import Imagery
+from eofm.contract.recipe import AcceptSize
+from eofm.contract.spec import ImageSpec
 from eofm.errors import DataError, PixelError, WeightsError
-from eofm.imagery import Imagery
-from eofm.models.encoder import Encoder
-from eofm.probe import Scaling
-from eofm.recipe import AcceptSize
-from eofm.spec import ImageSpec
+from eofm.probes.linear import Scaling
+from eofm.weights.encoder import Encoder
 
 SPEC = EUROSAT.spec
 

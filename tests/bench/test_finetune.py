@@ -26,7 +26,7 @@ from eofm.bench.training_config import TrainingConfig
 from eofm.bench.trainings import Case, Faults, Optimiser, Training, training_of
 from eofm.bench.views import Augmentation
 from eofm.errors import ConfigError, EofmError, PixelError, TrainingError, WeightsError
-from eofm.probe import ProbeResult
+from eofm.probes.linear import ProbeResult
 
 TRAIN, VAL, TEST = (Images(toy_chips(n, seed), 3) for seed, n in enumerate((24, 12, 15)))
 FINETUNE = replace(
@@ -130,7 +130,7 @@ def test_rates_rise_and_fall() -> None:
 
 def test_each_layer_learns_at_its_own_rate(encoder: object) -> None:
     """Head at 1, final norm at factor, block i at factor times decay to its depth; no tables."""
-    from eofm.models.encoder import Encoder
+    from eofm.weights.encoder import Encoder
 
     assert isinstance(encoder, Encoder)
     one = Trainee("vit", encoder.trunk, encoder.trunk, encoder.recipe, ())

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from eofm.bench.labels import subsets, whole_split
 from eofm.bench.results import Sample
-from eofm.data.bigearthnet_chips import first_share
-from eofm.data.chips import Chip
+from eofm.datasets.bigearthnet_chips import first_share
+from eofm.datasets.chips import Chip
 from eofm.errors import ConfigError
 
 CLASSES = ("a", "b", "c")

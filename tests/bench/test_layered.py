@@ -19,9 +19,9 @@ from eofm.bench.run import bench
 from eofm.bench.score import KINDS, Splits, choice_of
 from eofm.bench.trainee import columns_of, last_layers, readouts_of
 from eofm.errors import ConfigError
-from eofm.models.encoder import Encoder
-from eofm.models.resnet import build_resnet
-from eofm.probe import C11, Labelled, Scaling, linear_probe
+from eofm.networks.resnet import build_resnet
+from eofm.probes.linear import C11, Labelled, Scaling, linear_probe
+from eofm.weights.encoder import Encoder
 
 
 def test_a_transformer_shows_four_cls_tokens_and_a_mean(encoder: Encoder) -> None:

@@ -13,14 +13,14 @@ import yaml
 from eofm.bench.config import BenchEurosatConfig
 from eofm.bench.models import Candidate, TrainImages, resolve_models
 from eofm.bench.task import EUROSAT, Task
+from eofm.contract.imagery import Imagery
+from eofm.contract.recipe import Pooling, Recipe
+from eofm.contract.spec import Normalization, Sensor, Unit
 from eofm.errors import ConfigError, WeightsError
-from eofm.imagery import Imagery
-from eofm.models import torchgeo_names
-from eofm.models.encoder import load_encoder, random_encoder, save_encoder
-from eofm.models.timm_pretrained import load_timm
-from eofm.models.weights import WEIGHTS
-from eofm.recipe import Pooling, Recipe
-from eofm.spec import Normalization, Sensor, Unit
+from eofm.weights import torchgeo_names
+from eofm.weights.cards import WEIGHTS
+from eofm.weights.encoder import load_encoder, random_encoder, save_encoder
+from eofm.weights.timm_pretrained import load_timm
 
 
 def noise(sensor: int, index: int) -> Imagery:

@@ -15,11 +15,11 @@ from eofm.bench.features import extract
 from eofm.bench.network import NetworkSource, is_reference, load_own
 from eofm.bench.run import bench
 from eofm.bench.task import EUROSAT
+from eofm.contract.imagery import Imagery
+from eofm.contract.recipe import Recipe
+from eofm.contract.sensors import STATISTICS
+from eofm.contract.spec import Normalization, Sensor, Unit
 from eofm.errors import ConfigError, PixelError, WeightsError
-from eofm.imagery import Imagery
-from eofm.recipe import Recipe
-from eofm.sensors import STATISTICS
-from eofm.spec import Normalization, Sensor, Unit
 
 README = Path(__file__).parent.parent.parent / "benchmarks" / "README.md"
 

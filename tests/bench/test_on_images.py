@@ -23,10 +23,10 @@ from eofm.bench.run import BenchReport, bench
 from eofm.bench.task import Task
 from eofm.bench.training_config import TrainingConfig
 from eofm.cli import main
-from eofm.data.chips import Chips, targets_of
-from eofm.data.splits import hash_order, subset_hash
+from eofm.datasets.chips import Chips, targets_of
 from eofm.errors import ConfigError
-from eofm.metrics import Metric, batched_average_precision
+from eofm.probes.metrics import Metric, batched_average_precision
+from eofm.store.splits import hash_order, subset_hash
 
 TASK = Task("toy", "1", "toy", (SPEC,), ("a", "b", "c"), 0, (Metric.AP_MICRO,), multi_label=True)
 

@@ -33,26 +33,26 @@ from eofm.bench.results import Made, Result, Sample
 from eofm.bench.score import Scored, Splits, compare, run_probe
 from eofm.bench.task import EUROSAT, TASKS
 from eofm.bench.waive import FORCEABLE, waivers_for
-from eofm.canary import check_signature
-from eofm.data.bigearthnet import Version
-from eofm.data.bigearthnet_chips import GOLDEN, GOLDEN_CLASSES, Choice, _check_golden
-from eofm.data.bigearthnet_chips import SPECS as BIGEARTHNET
-from eofm.data.bigearthnet_classes import CLASSES_19
-from eofm.data.chips import Chip, Chips
-from eofm.data.scenes import EUROSAT_MS, EUROSAT_RGB, open_scenes
-from eofm.data.splits import by_value, hash_order
+from eofm.contract.canary import check_signature
+from eofm.contract.imagery import Imagery
+from eofm.contract.preprocess import Preprocess, normalize, plan
+from eofm.contract.recipe import AcceptSize, FillBand, Kernel, Pooling, Recipe, ResizeRule
+from eofm.contract.sensors import STATISTICS
+from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.datasets.bigearthnet import Version
+from eofm.datasets.bigearthnet_chips import GOLDEN, GOLDEN_CLASSES, Choice, _check_golden
+from eofm.datasets.bigearthnet_chips import SPECS as BIGEARTHNET
+from eofm.datasets.bigearthnet_classes import CLASSES_19
+from eofm.datasets.chips import Chip, Chips
+from eofm.datasets.scenes import EUROSAT_MS, EUROSAT_RGB, open_scenes
 from eofm.errors import DataError, PixelError, SpecError, SpecMismatch, WeightsError
-from eofm.imagery import Imagery
-from eofm.intervals import Interval, resampled_accuracy
-from eofm.metrics import Metric, average_precision
-from eofm.models.encoder import Encoder, random_encoder
-from eofm.models.foundation import DOFA_MICROMETRES, _of_bands
-from eofm.nearest import knn_scores
-from eofm.preprocess import Preprocess, normalize, plan
-from eofm.probe import Labelled, ProbeResult, Scaling
-from eofm.recipe import AcceptSize, FillBand, Kernel, Pooling, Recipe, ResizeRule
-from eofm.sensors import STATISTICS
-from eofm.spec import Normalization, Sensor, Unit
+from eofm.networks.foundation import DOFA_MICROMETRES, _of_bands
+from eofm.probes.bootstrap import Interval, resampled_accuracy
+from eofm.probes.knn import knn_scores
+from eofm.probes.linear import Labelled, ProbeResult, Scaling
+from eofm.probes.metrics import Metric, average_precision
+from eofm.store.splits import by_value, hash_order
+from eofm.weights.encoder import Encoder, random_encoder
 
 SPEC = EUROSAT.spec
 # mean digital numbers of EuroSAT by band, rounded

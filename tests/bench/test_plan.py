@@ -12,13 +12,13 @@ from eofm.bench.run import bench
 from eofm.bench.task import TASKS
 from eofm.bench.waive import FORCED_WHY, forced_flags, waivers_for
 from eofm.cli import main
+from eofm.contract.preprocess import plan
+from eofm.contract.recipe import AcceptSensor, FillBand, Recipe
+from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
+from eofm.contract.spec import Normalization, Sensor, Unit
 from eofm.errors import ConfigError, MismatchKind
-from eofm.models.encoder import random_encoder, save_encoder
-from eofm.models.weights import WEIGHTS, find
-from eofm.preprocess import plan
-from eofm.recipe import AcceptSensor, FillBand, Recipe
-from eofm.sensors import SENSOR_BANDS, STATISTICS
-from eofm.spec import Normalization, Sensor, Unit
+from eofm.weights.cards import WEIGHTS, find
+from eofm.weights.encoder import random_encoder, save_encoder
 
 
 def test_level_1c_weights_on_bigearthnet() -> None:

@@ -19,9 +19,9 @@ from eofm.bench.predictions import (
 from eofm.bench.results import Made, Result, Sample
 from eofm.bench.score import MULTI_LABEL, Scored, Splits, run_probe
 from eofm.errors import DataError
-from eofm.intervals import Interval
-from eofm.metrics import Metric
-from eofm.probe import Labelled, Scaling
+from eofm.probes.bootstrap import Interval
+from eofm.probes.linear import Labelled, Scaling
+from eofm.probes.metrics import Metric
 
 MODEL = Identity("mine", False, "vit", "a" * 64, "b" * 64, "c" * 64, ("step",), ())
 SAMPLE = Sample("set", "given", "ids", "data", 40, 20, 20, True, 0)

@@ -15,7 +15,7 @@ from eofm.bench.controls import (
     zca_filters,
 )
 from eofm.bench.task import TASKS
-from eofm.imagery import Imagery
+from eofm.contract.imagery import Imagery
 
 rcf = pytest.importorskip("torchgeo.models", reason="torchgeo is an extra")
 

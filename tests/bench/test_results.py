@@ -13,7 +13,7 @@ from eofm.bench.features import Identity
 from eofm.bench.results import Made, Result, Sample, append_results, read_results
 from eofm.bench.tables import table
 from eofm.errors import DataError
-from eofm.intervals import Interval
+from eofm.probes.bootstrap import Interval
 
 MODEL = Identity("mine", False, "vit, epoch 3", "a" * 64, "b" * 64, "c" * 64, ("step",), ())
 RESULT = Result(

@@ -18,10 +18,10 @@ from eofm.bench.config import BenchEurosatConfig
 from eofm.bench.results import Result, read_results
 from eofm.bench.run import BenchReport, bench
 from eofm.cli import main
-from eofm.data.chips import FilePixels
-from eofm.data.eurosat import CLASSES, open_eurosat
+from eofm.contract.imagery import Imagery
+from eofm.datasets.chips import FilePixels
+from eofm.datasets.eurosat import CLASSES, open_eurosat
 from eofm.errors import DataError, PixelError, RasterError, SpecMismatch
-from eofm.imagery import Imagery
 
 
 def settings(root: Path, folder: Path, **options: object) -> BenchEurosatConfig:

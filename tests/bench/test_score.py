@@ -17,9 +17,9 @@ from eofm.bench.score import (
     run_probe,
 )
 from eofm.errors import ConfigError
-from eofm.intervals import resampled_accuracy
-from eofm.metrics import Metric, average_accuracy, average_precision, overall_accuracy
-from eofm.probe import Labelled, ProbeResult, Scaling
+from eofm.probes.bootstrap import resampled_accuracy
+from eofm.probes.linear import Labelled, ProbeResult, Scaling
+from eofm.probes.metrics import Metric, average_accuracy, average_precision, overall_accuracy
 
 
 def splits(generator: torch.Generator) -> Splits:

@@ -23,14 +23,14 @@ from eofm.bench.run import BenchReport, bench
 from eofm.bench.task import TASKS, Task, find_task
 from eofm.bench.tasks import load
 from eofm.cli import VERBS, main
-from eofm.data import dfc2020, sat6, treesatai
-from eofm.data.splits import hold_out
-from eofm.data.treesatai import FILE_ORDER
+from eofm.contract.recipe import Recipe
+from eofm.contract.sensors import SENSOR_BANDS
+from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.datasets import dfc2020, sat6, treesatai
+from eofm.datasets.treesatai import FILE_ORDER
 from eofm.errors import ConfigError, DataError, PixelError
-from eofm.models.encoder import random_encoder, save_encoder
-from eofm.recipe import Recipe
-from eofm.sensors import SENSOR_BANDS
-from eofm.spec import Normalization, Sensor, Unit
+from eofm.store.splits import hold_out
+from eofm.weights.encoder import random_encoder, save_encoder
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import rasterio
 from affine import Affine
 
-from eofm.sensors import SENSOR_BANDS, resolution_groups
-from eofm.spec import Sensor
+from eofm.contract.sensors import SENSOR_BANDS, resolution_groups
+from eofm.contract.spec import Sensor
 
 OPTICAL = SENSOR_BANDS[Sensor.S2_L2A]
 FIRST = {  # name -> Sentinel-1 name, labels; as in the published set

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import CodeType, FunctionType
 
-from eofm.models import prepare
+from eofm.contract import prepare
 
 
 @dataclass(frozen=True)
@@ -119,32 +119,48 @@ def _guard(test: str, *edits: tuple[str, str, str], case: int = 0) -> Guard:
 
 
 _PIXELS = "test_04_05_06_07_pixels_that_contradict_the_declaration"
-_SIGNATURE = "eofm.canary:check_signature"
+_SIGNATURE = "eofm.contract.canary:check_signature"
 
 GUARDS = (
     _guard(
         "test_01_size",
-        ("eofm.preprocess:_match_size", "return size, list(accepted)", "return spec.size, []"),
-        ("eofm.preprocess:plan", "if unused:", "if False:"),
-    ),
-    _guard("test_01_size", ("eofm.preprocess:plan", "tuple(used))", "())")),
-    _guard(
-        "test_02_normalization_is_part_of_the_weights",
-        ("eofm.spec:Normalization.__post_init__", "if not self.source.strip():", "if False:"),
-    ),
-    _guard(
-        "test_02_normalization_is_part_of_the_weights",
-        ("eofm.preprocess:Plan.hash", '"target": asdict(self.target),', ""),
         (
-            "eofm.preprocess:Plan.hash",
+            "eofm.contract.preprocess:_match_size",
+            "return size, list(accepted)",
+            "return spec.size, []",
+        ),
+        ("eofm.contract.preprocess:plan", "if unused:", "if False:"),
+    ),
+    _guard("test_01_size", ("eofm.contract.preprocess:plan", "tuple(used))", "())")),
+    _guard(
+        "test_02_normalization_is_part_of_the_weights",
+        (
+            "eofm.contract.spec:Normalization.__post_init__",
+            "if not self.source.strip():",
+            "if False:",
+        ),
+    ),
+    _guard(
+        "test_02_normalization_is_part_of_the_weights",
+        ("eofm.contract.preprocess:Plan.hash", '"target": asdict(self.target),', ""),
+        (
+            "eofm.contract.preprocess:Plan.hash",
             "[[type(s).__name__, asdict(s)] for s in self.steps]",
             "[type(s).__name__ for s in self.steps]",
         ),
     ),
     _guard(
         "test_03_double_normalization",
-        ("eofm.preprocess:Preprocess.forward", "if imagery.spec.unit is Unit.MODEL:", "if False:"),
-        ("eofm.preprocess:Preprocess.forward", "if imagery.spec != self.plan.source:", "if False:"),
+        (
+            "eofm.contract.preprocess:Preprocess.forward",
+            "if imagery.spec.unit is Unit.MODEL:",
+            "if False:",
+        ),
+        (
+            "eofm.contract.preprocess:Preprocess.forward",
+            "if imagery.spec != self.plan.source:",
+            "if False:",
+        ),
     ),
     _guard(_PIXELS, (_SIGNATURE, "_check_range(imagery)", "pass"), case=0),
     _guard(_PIXELS, (_SIGNATURE, "_check_range(imagery)", "pass"), case=1),
@@ -169,7 +185,7 @@ GUARDS = (
     _guard(
         "test_06_bands_go_by_name",
         (
-            "eofm.preprocess:plan",
+            "eofm.contract.preprocess:plan",
             "tuple(spec.bands.index(b) for b in names)",
             "tuple(range(len(names)))",
         ),
@@ -177,14 +193,14 @@ GUARDS = (
     _guard(
         "test_07_missing_bands_are_an_error_or_a_recorded_policy",
         (
-            "eofm.preprocess:_match_bands",
+            "eofm.contract.preprocess:_match_bands",
             "[w for w in waivers if isinstance(w, FillBand) and w.band in missing]",
             '[FillBand(band, 0.0, "silence") for band in missing]',
         ),
     ),
     _guard(
         "test_08_rgb_weights_are_not_tiled",
-        ("eofm.preprocess:_match_sensor", "if not accepted:", "if False:"),
+        ("eofm.contract.preprocess:_match_sensor", "if not accepted:", "if False:"),
     ),
     _guard(
         "test_08_rgb_weights_are_not_tiled",
@@ -192,22 +208,26 @@ GUARDS = (
     ),
     _guard(
         "test_09_an_unknown_wavelength_is_an_error",
-        ("eofm.models.foundation:_of_bands", "if unknown:", "if False:"),
+        ("eofm.networks.foundation:_of_bands", "if unknown:", "if False:"),
         (
-            "eofm.models.foundation:_of_bands",
+            "eofm.networks.foundation:_of_bands",
             "[table[band] for band in recipe.bands]",
             '[table.get(band, table["B03"]) for band in recipe.bands]',
         ),
     ),
     _guard(
         "test_10_invalid_pixels_and_features",
-        ("eofm.preprocess:Preprocess._take", "_check_finite(pixels, self.plan.source)", "pass"),
+        (
+            "eofm.contract.preprocess:Preprocess._take",
+            "_check_finite(pixels, self.plan.source)",
+            "pass",
+        ),
     ),
     _guard(
         "test_10_invalid_pixels_and_features",
-        ("eofm.preprocess:_fill_invalid", "if (count == 0).any():", "if False:"),
+        ("eofm.contract.preprocess:_fill_invalid", "if (count == 0).any():", "if False:"),
         (
-            "eofm.preprocess:_fill_invalid",
+            "eofm.contract.preprocess:_fill_invalid",
             "mean.to(pixels.dtype)",
             "mean.nan_to_num().to(pixels.dtype)",
         ),
@@ -223,7 +243,7 @@ GUARDS = (
     _guard(
         "test_12_interpolation_is_part_of_the_plan",
         (
-            "eofm.preprocess:plan",
+            "eofm.contract.preprocess:plan",
             "Resize(size, rule.kernel, rule.antialias)",
             "Resize(size, Kernel.BILINEAR, True)",
         ),
@@ -231,28 +251,32 @@ GUARDS = (
     _guard(
         "test_13_nothing_is_cropped",
         (
-            "eofm.preprocess:resize",
+            "eofm.contract.preprocess:resize",
             "if tuple(pixels.shape[2:]) == size:\n        return pixels",
             "if True:\n        return pixels[:, :, 18 : 18 + size[0], 18 : 18 + size[1]]",
         ),
     ),
     _guard(
         "test_14_the_plan_says_how_many_metres_a_pixel_is",
-        ("eofm.preprocess:plan", "spec.gsd * spec.size[0] / size[0]", "spec.gsd"),
+        ("eofm.contract.preprocess:plan", "spec.gsd * spec.size[0] / size[0]", "spec.gsd"),
     ),
     _guard(
         "test_14_the_plan_says_how_many_metres_a_pixel_is",
-        ("eofm.preprocess:Plan.hash", '"source": asdict(self.source),', ""),
-        ("eofm.preprocess:Plan.hash", '"target": asdict(self.target),', ""),
+        ("eofm.contract.preprocess:Plan.hash", '"source": asdict(self.source),', ""),
+        ("eofm.contract.preprocess:Plan.hash", '"target": asdict(self.target),', ""),
     ),
     _guard(
         "test_15_bytes_are_clipped_before_they_are_cast",
-        ("eofm.preprocess:normalize", "out = out.clamp(*normalization.clip)", "out = out % 1"),
+        (
+            "eofm.contract.preprocess:normalize",
+            "out = out.clamp(*normalization.clip)",
+            "out = out % 1",
+        ),
     ),
     _guard(
         "test_16_the_test_split_has_no_say",
         (
-            "eofm.probe:scale",
+            "eofm.probes.linear:scale",
             "mean, std = x.mean(dim=0), x.std(dim=0, correction=0)",
             "both = torch.cat([x, *(other.double() for other in others)])\n"
             "    mean, std = both.mean(dim=0), both.std(dim=0, correction=0)",
@@ -260,9 +284,13 @@ GUARDS = (
     ),
     _guard(
         "test_17_neighbours_are_kept_apart",
-        ("eofm.data.eurosat:open_eurosat", "rule or SplitRule.SPATIAL)", "SplitRule.STRATIFIED)"),
         (
-            "eofm.data.eurosat:open_eurosat",
+            "eofm.datasets.eurosat:open_eurosat",
+            "rule or SplitRule.SPATIAL)",
+            "SplitRule.STRATIFIED)",
+        ),
+        (
+            "eofm.datasets.eurosat:open_eurosat",
             "rule or SplitRule.SPATIAL, splits",
             "SplitRule.STRATIFIED, splits",
         ),
@@ -270,7 +298,7 @@ GUARDS = (
     _guard(
         "test_17_neighbours_are_kept_apart",
         (
-            "eofm.data.splits:by_value",
+            "eofm.store.splits:by_value",
             "sorted(values, key=lambda name: (values[name], name))",
             "sorted(values)",
         ),
@@ -278,7 +306,7 @@ GUARDS = (
     _guard(
         "test_18_metrics_say_which_average",
         (
-            "eofm.metrics:average_precision",
+            "eofm.probes.metrics:average_precision",
             "float((values * positives)[present].sum() / positives.sum())",
             "macro",
         ),
@@ -293,19 +321,23 @@ GUARDS = (
     ),
     _guard(
         "test_20_absent_classes_are_counted",
-        ("eofm.metrics:average_precision", "present = positives > 0", "present = positives >= 0"),
+        (
+            "eofm.probes.metrics:average_precision",
+            "present = positives > 0",
+            "present = positives >= 0",
+        ),
     ),
     _guard(
         "test_21_ties_do_not_depend_on_the_order_of_files",
-        ("eofm.nearest:_Neighbourhood.scores", "if order is not None:", "if False:"),
+        ("eofm.probes.knn:_Neighbourhood.scores", "if order is not None:", "if False:"),
     ),
     _guard(
         "test_21_ties_do_not_depend_on_the_order_of_files",
-        ("eofm.nearest:knn_probe", "knn[k={k},{metric},{weights},{scaling}]", "knn[k={k}]"),
+        ("eofm.probes.knn:knn_probe", "knn[k={k},{metric},{weights},{scaling}]", "knn[k={k}]"),
     ),
     _guard(
         "test_22_subsets_are_without_replacement_and_without_order",
-        ("eofm.data.splits:hash_order", "sorted(ids, key=key)", "list(ids)"),
+        ("eofm.store.splits:hash_order", "sorted(ids, key=key)", "list(ids)"),
     ),
     _guard(
         "test_23_a_frozen_network_stays_frozen",
@@ -322,7 +354,7 @@ GUARDS = (
     _guard(
         "test_24_distances_far_from_the_origin_are_exact",
         (
-            "eofm.neighbours:Neighbours._nearest",
+            "eofm.probes.neighbours:Neighbours._nearest",
             "self._rank(points[unsure], candidates)",
             "candidates, bounds.double() - 1e30",
         ),
@@ -341,16 +373,16 @@ GUARDS = (
     ),
     _guard(
         "test_26_a_refit_stands_in_the_id",
-        ("eofm.probe:linear_probe", "'refit' if refit else 'norefit'", "'norefit'"),
+        ("eofm.probes.linear:linear_probe", "'refit' if refit else 'norefit'", "'norefit'"),
     ),
     _guard(
         "test_27_pooling_is_part_of_the_recipe",
-        ("eofm.models.encoder:Encoder.__init__", "if has != wants:", "if False:"),
+        ("eofm.weights.encoder:Encoder.__init__", "if has != wants:", "if False:"),
     ),
     _guard(
         "test_28_a_patch_of_known_labels_has_them",
         (
-            "eofm.data.bigearthnet_chips:_check_golden",
+            "eofm.datasets.bigearthnet_chips:_check_golden",
             "golden.label != GOLDEN_CLASSES",
             "False",
         ),

@@ -11,9 +11,9 @@ from softcon_small import Patches, model, some_labels
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from eofm.imagery import Labels
-from eofm.multilabel import MultiLabel, MultiLabelSettings
-from eofm.softcon import HeadNorm, LabelFacts, SoftCon, SoftConOutput, update_teacher
+from eofm.contract.imagery import Labels
+from eofm.method import HeadNorm, LabelFacts, SoftCon, SoftConOutput, update_teacher
+from eofm.method.multilabel import MultiLabel, MultiLabelSettings
 
 Case = Mapping[str, object]
 BATCH, STEPS = 8, 3

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from eofm.imagery import Labels
-from eofm.softcon import (
+from eofm.contract.imagery import Labels
+from eofm.method import (
     LabelFacts,
     SoftCon,
     SoftConSettings,

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from eofm.bench.trainee import Trainee
-from eofm.data.chips import Chip, Place
-from eofm.imagery import Imagery
-from eofm.recipe import Pooling, Recipe
-from eofm.spec import ImageSpec, Normalization, Sensor, Unit
+from eofm.contract.imagery import Imagery
+from eofm.contract.recipe import Pooling, Recipe
+from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
+from eofm.datasets.chips import Chip, Place
 
 BANDS: Final = ("B04", "B03", "B02")
 SPEC: Final = ImageSpec(Sensor.S2_L1C, BANDS, Unit.DN, (8, 8), 10.0)

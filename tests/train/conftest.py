@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from eofm.data.pack_layout import LabelRule, StoreCard
-from eofm.data.pack_writer import Entry, StoreWriter
-from eofm.imagery import NativeImagery
-from eofm.sensors import SENSOR_BANDS, STATISTICS, resolution_groups
-from eofm.spec import ImageSpec, Sensor
+from eofm.contract.imagery import NativeImagery
+from eofm.contract.sensors import SENSOR_BANDS, STATISTICS, resolution_groups
+from eofm.contract.spec import ImageSpec, Sensor
+from eofm.store.format import LabelRule, StoreCard
+from eofm.store.writer import Entry, StoreWriter
 from eofm.train.config import (
     DataConfig,
     MethodConfig,

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from eofm.data.pack import Store
+from eofm.contract.imagery import Labels, NativeImagery
+from eofm.contract.spec import Sensor
 from eofm.errors import ConfigError, PixelError, StoreError, TrainingError
-from eofm.imagery import Labels, NativeImagery
-from eofm.spec import Sensor
+from eofm.store.reader import Store
 from eofm.train.config import DataConfig, MonitorConfig, PretrainConfig
 from eofm.train.datamodule import StoreDataModule, held_out
 from eofm.train.loader import Batch, StoreLoader
@@ -325,7 +325,7 @@ def test_views_and_their_labels(
 ) -> None:
     """The first view is of the first half with its labels, the second of the second."""
     store = Store(str(config.data.store))
-    monkeypatch.setattr("eofm.train.augment.Views.forward", lambda self, pixels: pixels)
+    monkeypatch.setattr("eofm.loading.augment.Views.forward", lambda self, pixels: pixels)
     seen = []
 
     def spy(self: PretrainModule, native: NativeImagery, inner=PretrainModule.two_views):
@@ -341,7 +341,7 @@ def test_views_and_their_labels(
         raise StopHereError
 
     monkeypatch.setattr(PretrainModule, "two_views", spy)
-    monkeypatch.setattr("eofm.softcon.SoftCon.forward", method)
+    monkeypatch.setattr("eofm.method.SoftCon.forward", method)
     with pytest.raises(StopHereError):
         pretrain(
             replace(

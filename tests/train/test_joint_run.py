@@ -12,22 +12,22 @@ import pytest
 import torch
 from pretrain_settings import with_groups
 
-from eofm.data.config import PackTilesConfig
-from eofm.data.feed import Feeder
-from eofm.data.pack import Store
-from eofm.data.pair_feed import Beside, PairFeeder, open_pair
-from eofm.data.paired import Pair, match_ids, write_pairs
-from eofm.data.tiles import pack_tiles
+from eofm.contract.preprocess import to_grid
+from eofm.contract.spec import Sensor
+from eofm.datasets.pack_config import PackTilesConfig
+from eofm.datasets.tiles import pack_tiles
 from eofm.errors import ConfigError, StoreError, WeightsError
-from eofm.models.encoder import load_encoder
-from eofm.preprocess import to_grid
-from eofm.spec import Sensor
+from eofm.loading.feed import Feeder
+from eofm.loading.pair_feed import Beside, PairFeeder, open_pair
+from eofm.store.paired import Pair, match_ids, write_pairs
+from eofm.store.reader import Store
 from eofm.train.building import build_module, open_data
 from eofm.train.config import DataConfig, ExportConfig, PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.export import export_source
 from eofm.train.recipe import make_recipe
 from eofm.train.run import pretrain
+from eofm.weights.encoder import load_encoder
 
 
 @pytest.fixture

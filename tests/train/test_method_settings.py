@@ -12,12 +12,12 @@ import pytest
 import torch
 from softcon_small import batch, model
 
-from eofm.data.pack import Store
-from eofm.data.pack_layout import HEADER_BYTES
+from eofm.contract.imagery import Imagery
+from eofm.contract.spec import Sensor
 from eofm.errors import ConfigError, PixelError, TrainingError
-from eofm.imagery import Imagery
-from eofm.softcon import LabelFacts
-from eofm.spec import Sensor
+from eofm.method import LabelFacts
+from eofm.store.format import HEADER_BYTES
+from eofm.store.reader import Store
 from eofm.train.config import (
     DataConfig,
     MethodConfig,

@@ -14,11 +14,11 @@ from pretrain_settings import with_groups
 from torch import Tensor
 
 from eofm.errors import ConfigError
-from eofm.models.encoder import load_encoder
 from eofm.train.config import OptimConfig, PretrainConfig
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
 from eofm.train.schedule import cosine
+from eofm.weights.encoder import load_encoder
 
 INPUT = "patch_embed.proj."
 

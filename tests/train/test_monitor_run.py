@@ -12,11 +12,10 @@ import torch
 from pretrain_settings import with_groups
 from torch import nn
 
-from eofm.data.pack import Store
+from eofm.contract.preprocess import to_grid
+from eofm.contract.spec import Sensor
 from eofm.errors import ConfigError, TrainingError
-from eofm.models.encoder import load_encoder, random_encoder
-from eofm.preprocess import to_grid
-from eofm.spec import Sensor
+from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.module import PretrainModule
@@ -27,6 +26,7 @@ from eofm.train.monitoring.rows import read_rows
 from eofm.train.monitoring.scenes import of_run, of_store, undisturbed
 from eofm.train.recipe import make_recipe
 from eofm.train.run import pretrain
+from eofm.weights.encoder import load_encoder, random_encoder
 
 
 def out_of(config: PretrainConfig) -> Path:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from eofm.models.resnet import build_resnet
-from eofm.models.trunk import Trunk
-from eofm.models.vit import build_vit
+from eofm.networks.resnet import build_resnet
+from eofm.networks.trunk import Trunk
+from eofm.networks.vit import build_vit
 from eofm.train.paces import Pace, paces, parameter_groups
 
 

@@ -14,12 +14,11 @@ import torch
 from pretrain_settings import with_groups
 
 from eofm.cli import main
-from eofm.data.pack import Store
+from eofm.contract.preprocess import to_grid
+from eofm.contract.sensors import SENSOR_BANDS
+from eofm.contract.spec import Sensor
 from eofm.errors import DataError, TrainingError
-from eofm.models.encoder import random_encoder
-from eofm.preprocess import to_grid
-from eofm.sensors import SENSOR_BANDS
-from eofm.spec import Sensor
+from eofm.store.reader import Store
 from eofm.train.config import ModelConfig, PretrainConfig
 from eofm.train.config.report import ReportConfig
 from eofm.train.module import PretrainModule
@@ -29,6 +28,7 @@ from eofm.train.page.record import read_record
 from eofm.train.page.scenes import Scenes, by_labels, nearest, patch_colours
 from eofm.train.recipe import make_recipe
 from eofm.train.run import pretrain
+from eofm.weights.encoder import random_encoder
 
 
 class Checker(HTMLParser):

@@ -17,14 +17,14 @@ import pytest
 import torch
 from pretrain_settings import with_groups
 
-from eofm.durable import unfinished
 from eofm.errors import TrainingError
-from eofm.models.encoder import load_encoder
+from eofm.io import unfinished
 from eofm.train.checkpoints import WholeFiles
 from eofm.train.config import ExportConfig, PretrainConfig
 from eofm.train.export import export_source
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
+from eofm.weights.encoder import load_encoder
 
 STEPS = 8
 LONG_S = 120

@@ -13,20 +13,20 @@ import yaml
 from pretrain_settings import with_groups
 from safetensors.torch import load_file
 
-from eofm.data.pack import Store
+from eofm.contract.preprocess import to_grid
+from eofm.contract.recipe import Pooling
+from eofm.contract.sensors import SENSOR_BANDS
+from eofm.contract.spec import Sensor, Unit
 from eofm.errors import ConfigError, SpecError, TrainingError, WeightsError
-from eofm.models.encoder import load_encoder
-from eofm.models.resnet import build_resnet
-from eofm.models.vit import build_vit
-from eofm.preprocess import to_grid
-from eofm.recipe import Pooling
-from eofm.sensors import SENSOR_BANDS
-from eofm.spec import Sensor, Unit
+from eofm.networks.resnet import build_resnet
+from eofm.networks.vit import build_vit
+from eofm.store.reader import Store
 from eofm.train.config import ExportConfig, ModelConfig, PretrainConfig
 from eofm.train.engine import choose_device
 from eofm.train.export import export_source
 from eofm.train.recipe import make_recipe
 from eofm.train.run import pretrain
+from eofm.weights.encoder import load_encoder
 
 
 def metrics(config: PretrainConfig) -> list[dict[str, float]]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from eofm.softcon import momentum_at
+from eofm.method import momentum_at
 from eofm.train.paces import Pace, parameter_groups
 from eofm.train.schedule import (
     Course,

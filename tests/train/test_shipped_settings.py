@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from eofm.cli import parse
-from eofm.data.paired import match_ids, write_pairs
-from eofm.models.encoder import load_encoder
-from eofm.models.resnet import build_resnet
-from eofm.models.vit import build_vit
-from eofm.spec import Sensor
+from eofm.contract.spec import Sensor
+from eofm.networks.resnet import build_resnet
+from eofm.networks.vit import build_vit
+from eofm.store.paired import match_ids, write_pairs
 from eofm.train.config import PretrainConfig
 from eofm.train.run import pretrain
+from eofm.weights.encoder import load_encoder
 
 FILES = sorted((Path(__file__).parents[2] / "configs" / "pretrain").glob("*.yaml"))
 

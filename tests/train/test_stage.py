@@ -10,11 +10,11 @@ import torch
 from pretrain_settings import with_groups
 
 from eofm.errors import ConfigError, WeightsError
-from eofm.models.encoder import load_encoder
 from eofm.train.config import PretrainConfig
 from eofm.train.module import CHECKPOINT_KEY, PretrainModule
 from eofm.train.run import pretrain
 from eofm.train.stage import open_stage
+from eofm.weights.encoder import load_encoder
 
 
 @pytest.fixture(scope="module")

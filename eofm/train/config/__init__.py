@@ -7,7 +7,7 @@ by the linear probe on held-out synthetic scenes; `configs/pretrain/` has the pa
 Choices and defaults that the SoftCon paper (arXiv 2405.20462) leaves open stay selectable.
 """
 
-from eofm.train.config.augment import AugmentConfig
+from eofm.loading.config import AugmentConfig
 from eofm.train.config.data import DataConfig
 from eofm.train.config.export import FORMATS, ExportConfig
 from eofm.train.config.method import MethodConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from eofm.train.config.augment import AugmentConfig
+from eofm.loading.config import AugmentConfig
 from eofm.train.config.data import DataConfig
 from eofm.train.config.method import MethodConfig
 from eofm.train.config.model import ModelConfig

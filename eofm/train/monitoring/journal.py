@@ -11,8 +11,8 @@ from typing import Final
 
 import lightning as L
 
-from eofm.durable import replacing
 from eofm.errors import EofmError
+from eofm.io import replacing
 from eofm.train.monitoring.loggers import Writer
 from eofm.train.monitoring.rows import Row, RowFile
 from eofm.train.stopping import Stopped

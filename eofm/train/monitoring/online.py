@@ -11,10 +11,9 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from eofm.imagery import Imagery
-from eofm.models.encoder import Encoder
-from eofm.preprocess import Preprocess
-from eofm.softcon import LabelSimilarity
+from eofm.contract.imagery import Imagery
+from eofm.contract.preprocess import Preprocess
+from eofm.method import LabelSimilarity
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.export import make_card
@@ -27,6 +26,7 @@ from eofm.train.monitoring.scenes import Held, of_run, of_store, undisturbed
 from eofm.train.monitoring.stability import dense_steps
 from eofm.train.partner import views_for
 from eofm.train.recipe import training_plan
+from eofm.weights.encoder import Encoder
 
 _VIEWS: Final = 32  # scenes of which two views are compared
 

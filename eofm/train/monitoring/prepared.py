@@ -11,10 +11,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from eofm.data.pack import Store
-from eofm.imagery import Imagery
-from eofm.models.encoder import Encoder
+from eofm.contract.imagery import Imagery
+from eofm.store.reader import Store
 from eofm.train.datamodule import walk
+from eofm.weights.encoder import Encoder
 
 # More than this many bytes of normalised pixels are made anew for every look.
 KEPT_BYTES: Final = 256 * 2**20

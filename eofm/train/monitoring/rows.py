@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from eofm.durable import replacing
+from eofm.io import replacing
 
 Row = Mapping[str, float]
 

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eofm.data.epochs import held_out
-from eofm.data.pack import Store
 from eofm.errors import ConfigError
-from eofm.metrics import average_precision
-from eofm.probe import effective_rank
-from eofm.softcon import LabelSimilarity, label_similarity
+from eofm.method import LabelSimilarity, label_similarity
+from eofm.probes.linear import effective_rank
+from eofm.probes.metrics import average_precision
+from eofm.store.choice import held_out
+from eofm.store.reader import Store
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.monitoring import measures
 from eofm.train.probes import knn_votes, quick_linear, why_no_probe

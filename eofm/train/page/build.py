@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 
-from eofm.durable import replacing
 from eofm.errors import DataError
-from eofm.softcon import LabelSimilarity
+from eofm.io import replacing
+from eofm.method import LabelSimilarity
 from eofm.train.config.report import ReportConfig
 from eofm.train.monitoring.pace import clock
 from eofm.train.monitoring.stability import Gap, stability_gap

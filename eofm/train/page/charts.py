@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from eofm.charts import PALETTE
+from eofm.report.charts import PALETTE
 from eofm.train.figures import smooth
 from eofm.train.page.record import Curve
 

@@ -9,9 +9,8 @@ import matplotlib as mpl
 import torch
 from torch import Tensor
 
-from eofm.figures import composite_of
-from eofm.models.encoder import Encoder
-from eofm.softcon import LabelSimilarity
+from eofm.method import LabelSimilarity
+from eofm.report.figures import composite_of
 from eofm.train.monitoring.measures import label_correlation
 from eofm.train.page import markup
 from eofm.train.page.scenes import (
@@ -21,6 +20,7 @@ from eofm.train.page.scenes import (
     patch_colours,
     similarities,
 )
+from eofm.weights.encoder import Encoder
 
 _ROWS: Final = 6
 _NEIGHBOURS: Final = 6

@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from eofm.data.epochs import held_out
-from eofm.data.pack import Store
-from eofm.data.pair_feed import open_pair
+from eofm.contract.imagery import Imagery
+from eofm.contract.preprocess import to_grid
 from eofm.errors import EofmError, WeightsError
-from eofm.figures import to_rgb
-from eofm.imagery import Imagery
-from eofm.models.encoder import Encoder, load_encoder
-from eofm.preprocess import to_grid
-from eofm.softcon import LabelSimilarity, label_similarity
+from eofm.loading.pair_feed import open_pair
+from eofm.method import LabelSimilarity, label_similarity
+from eofm.report.figures import to_rgb
+from eofm.store.choice import held_out
+from eofm.store.reader import Store
 from eofm.train.export import from_checkpoint
 from eofm.train.page.record import Record
 from eofm.train.probes import embed_rows
+from eofm.weights.encoder import Encoder, load_encoder
 
 _SHORT: Final = {"init": "initialisation"}
 # A grid of fewer cells a side than this shows nothing: then an earlier layer is drawn.

@@ -1,0 +1,488 @@
+"""From what an image is to what a network eats: `plan()` and `Preprocess`.
+
+This is the only code that selects bands, converts units, resizes or normalises. `plan(spec,
+recipe)` is a pure function: it returns the one legal list of steps or raises `SpecMismatch`.
+`Preprocess` carries the steps out on a batch, on whatever device the batch is.
+
+Wrong size, normalisation, band order or unit costs more than papers gain over one another
+(arXiv 2305.13456); each of them is an error here. An exception is a `Waiver`: named, with a
+reason, printed with every result, and an error itself when it turns out not to be needed.
+
+Shapes: B images, C bands, H by W pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from eofm.contract.imagery import Imagery, NativeImagery
+from eofm.contract.recipe import (
+    AcceptSensor,
+    AcceptSize,
+    FillBand,
+    Kernel,
+    Recipe,
+    ResizeOrder,
+    Waiver,
+)
+from eofm.contract.spec import ImageSpec, Normalization, Unit
+from eofm.errors import MismatchKind, PixelError, SpecError, SpecMismatch
+
+# ------------------------------------------------------------------------------ steps
+
+
+@dataclass(frozen=True)
+class SelectBands:
+    """Take bands by name; `indices` are their places in the source."""
+
+    bands: tuple[str, ...]
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FillInvalid:
+    """Replace invalid pixels by the band's mean over the valid pixels of the same image.
+
+    A constant such as DN 0 would be an extreme value after normalisation (0.38 of [0, 1] in
+    B10), and resizing would smear it over its neighbours.
+    """
+
+
+@dataclass(frozen=True)
+class ConvertUnit:
+    """Convert between units of the same sensor."""
+
+    source: Unit
+    target: Unit
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Resample to `size`."""
+
+    size: tuple[int, int]
+    kernel: Kernel
+    antialias: bool
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """Shift, scale, clip and round as the normalization says."""
+
+    normalization: Normalization
+
+
+@dataclass(frozen=True)
+class InsertBands:
+    """Insert constant channels so that all of the recipe's `bands` are there, in its order."""
+
+    bands: tuple[str, ...]
+    fills: tuple[tuple[str, float], ...]
+
+
+Step = SelectBands | FillInvalid | ConvertUnit | Resize | Normalize | InsertBands
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The one legal path from a spec to a recipe.
+
+    Args:
+        source: The kind of pixel it starts from.
+        target: The kind of pixel it ends with (`unit=model`).
+        steps: In order of execution.
+        waivers: The exceptions it makes use of.
+    """
+
+    source: ImageSpec
+    target: ImageSpec
+    steps: tuple[Step, ...]
+    waivers: tuple[Waiver, ...] = ()
+
+    @property
+    def hash(self) -> str:
+        """sha256 over source, target, steps and waivers."""
+        content = {
+            "source": asdict(self.source),
+            "target": asdict(self.target),
+            "steps": [[type(s).__name__, asdict(s)] for s in self.steps],
+            "waivers": [[type(w).__name__, asdict(w)] for w in self.waivers],
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def describe(self) -> str:
+        """Return the steps as numbered lines, with the waivers as footnotes."""
+        lines = [
+            f"from  {_spec_line(self.source)}",
+            *(f"  {i}. {_step_line(step)}" for i, step in enumerate(self.steps, 1)),
+            f"to    {_spec_line(self.target)}",
+            *(f"waiver: {waiver}" for waiver in self.waivers),
+            f"plan  {self.hash[:16]}",
+        ]
+        return "\n".join(lines)
+
+
+def _spec_line(spec: ImageSpec) -> str:
+    size = f"{spec.size[0]} x {spec.size[1]} px" if spec.size else "any size"
+    return f"{spec.sensor}, {len(spec.bands)} bands, {spec.unit}, {size} at {spec.gsd:g} m"
+
+
+def _step_line(step: Step) -> str:
+    match step:
+        case SelectBands(bands, _):
+            return f"select bands {' '.join(bands)}"
+        case FillInvalid():
+            return "fill invalid pixels with the band mean of the valid ones of the same image"
+        case ConvertUnit(source, target):
+            return f"convert {source} -> {target}: {_CONVERSIONS[source, target][0]}"
+        case Resize(size, kernel, antialias):
+            return f"resize to {size[0]} x {size[1]}, {kernel}, antialias={antialias}"
+        case Normalize(n):
+            tail = f", clip to {list(n.clip)}" if n.clip else ""
+            tail += f", truncate to {n.levels} levels" if n.levels else ""
+            return f"normalise (x - shift) / scale{tail}; constants: {n.source}"
+        case InsertBands(_, fills):
+            return "insert " + ", ".join(f"{b} = {v:g} (normalised)" for b, v in fills)
+
+
+# -------------------------------------------------------------------- unit conversions
+
+
+def _power_to_db(power: Tensor) -> Tensor:
+    if (power <= 0).any():
+        raise PixelError(
+            "backscatter power must be positive to be expressed in dB",
+            found=f"minimum {power.min().item():g}",
+            remedy="mark such pixels invalid, or state the unit the pixels are really in",
+        )
+    return 10 * torch.log10(power)
+
+
+# Subtracting the offset can leave small negative numbers (noise over water and shadow): they
+# are clipped at 0, as ESA's own L1C without the offset is.
+_CONVERSIONS: Final[Mapping[tuple[Unit, Unit], tuple[str, Callable[[Tensor], Tensor]]]] = {
+    (Unit.DN, Unit.REFLECTANCE): ("x / 10000", lambda x: x / 10000),
+    (Unit.REFLECTANCE, Unit.DN): ("x * 10000", lambda x: x * 10000),
+    (Unit.DN_OFFSET1000, Unit.DN): ("max(x - 1000, 0)", lambda x: (x - 1000).clamp_min(0)),
+    (Unit.DN_OFFSET1000, Unit.REFLECTANCE): (
+        "max(x - 1000, 0) / 10000",
+        lambda x: (x - 1000).clamp_min(0) / 10000,
+    ),
+    (Unit.POWER, Unit.DB): ("10 log10(x)", _power_to_db),
+    (Unit.DB, Unit.POWER): ("10 ** (x / 10)", lambda x: torch.pow(10.0, x / 10)),
+}
+
+
+def convert_unit(pixels: Tensor, source: Unit, target: Unit) -> Tensor:
+    """Convert values between units; the same unit returns the input unchanged.
+
+    Raises:
+        SpecMismatch: If no exact conversion is known.
+        PixelError: If power that is not positive is to be expressed in dB.
+    """
+    if source is target:
+        return pixels
+    if (source, target) not in _CONVERSIONS:
+        raise SpecMismatch(
+            MismatchKind.UNIT,
+            f"there is no conversion from {source} to {target}",
+            found=source,
+            expected=" | ".join(sorted({a for a, b in _CONVERSIONS if b is target} | {target})),
+            remedy="state the unit the pixels are really in; it is never inferred from values",
+        )
+    return _CONVERSIONS[source, target][1](pixels)
+
+
+# -------------------------------------------------------------------------------- plan
+
+
+def plan(spec: ImageSpec, recipe: Recipe, waivers: Sequence[Waiver] = ()) -> Plan:
+    """Find the one legal path from what an image is to what a network eats.
+
+    Args:
+        spec: What the data set says of its images. The size must be known.
+        recipe: What the network eats.
+        waivers: Named, reasoned exceptions.
+
+    Raises:
+        SpecMismatch: If spec and recipe do not fit (`kind` says in what), or a waiver is not
+            needed.
+        SpecError: If a waiver has no reason.
+    """
+    for waiver in waivers:
+        if not waiver.why.strip():
+            raise SpecError("a waiver needs a reason", found=waiver)
+    used: list[Waiver] = []
+    _check_not_normalised(spec)
+    used += _match_sensor(spec, recipe, waivers)
+    fills = _match_bands(spec, recipe, waivers)
+    used += fills
+    if spec.unit is not recipe.unit and (spec.unit, recipe.unit) not in _CONVERSIONS:
+        convert_unit(torch.empty(0), spec.unit, recipe.unit)  # raises, naming the units
+    size, size_waivers = _match_size(spec, recipe, waivers)
+    used += size_waivers
+    unused = [w for w in waivers if w not in used]
+    if unused:
+        raise SpecMismatch(
+            MismatchKind.UNUSED_WAIVER,
+            "a waiver is not needed here",
+            found="; ".join(map(str, unused)),
+            remedy="remove it: a result must not claim an exception it did not make",
+        )
+
+    filled = {w.band for w in fills}
+    present = [i for i, band in enumerate(recipe.bands) if band not in filled]
+    names = tuple(recipe.bands[i] for i in present)
+    steps: list[Step] = [SelectBands(names, tuple(spec.bands.index(b) for b in names))]
+    steps.append(FillInvalid())
+    if spec.unit is not recipe.unit:
+        steps.append(ConvertUnit(spec.unit, recipe.unit))
+    normalize = Normalize(recipe.normalization.select(present))
+    if spec.size == size:
+        steps.append(normalize)
+    else:
+        rule = recipe.resize
+        resize_step = Resize(size, rule.kernel, rule.antialias)
+        before = rule.order is ResizeOrder.BEFORE_NORMALIZATION
+        steps += [resize_step, normalize] if before else [normalize, resize_step]
+    if fills:
+        steps.append(InsertBands(recipe.bands, tuple((w.band, w.value) for w in fills)))
+    assert spec.size is not None  # noqa: S101 (_match_size has raised otherwise)
+    target = ImageSpec(
+        recipe.sensor,
+        recipe.bands,
+        Unit.MODEL,
+        size,
+        spec.gsd * spec.size[0] / size[0],
+        recipe.normalization,
+    )
+    return Plan(spec, target, tuple(steps), tuple(used))
+
+
+def _check_not_normalised(spec: ImageSpec) -> None:
+    if spec.unit is Unit.MODEL:
+        raise SpecMismatch(
+            MismatchKind.NORMALIZATION,
+            "these pixels are normalised already",
+            found="unit=model",
+            expected="physical units",
+            remedy="apply Preprocess once, to the data set's own pixels",
+        )
+
+
+def _match_sensor(spec: ImageSpec, recipe: Recipe, waivers: Sequence[Waiver]) -> list[Waiver]:
+    if spec.sensor is recipe.sensor:
+        return []
+    accepted: list[Waiver] = [
+        w for w in waivers if isinstance(w, AcceptSensor) and w.sensor is spec.sensor
+    ]
+    if not accepted:
+        raise SpecMismatch(
+            MismatchKind.SENSOR,
+            "the network was trained on another sensor or product level",
+            found=spec.sensor,
+            expected=recipe.sensor,
+            remedy=f"use {recipe.sensor} imagery, or waive it: AcceptSensor({spec.sensor}, why)",
+        )
+    return accepted
+
+
+def _match_bands(spec: ImageSpec, recipe: Recipe, waivers: Sequence[Waiver]) -> list[FillBand]:
+    missing = [b for b in recipe.bands if b not in spec.bands]
+    fills = [w for w in waivers if isinstance(w, FillBand) and w.band in missing]
+    unfilled = [b for b in missing if b not in {w.band for w in fills}]
+    if unfilled or len(missing) == len(recipe.bands):
+        raise SpecMismatch(
+            MismatchKind.BANDS,
+            f"the network needs bands that the imagery lacks: {', '.join(missing)}",
+            found=", ".join(spec.bands),
+            expected=", ".join(recipe.bands),
+            remedy="supply the bands, or waive each one: FillBand(band, value, why)",
+        )
+    return fills
+
+
+def _match_size(
+    spec: ImageSpec, recipe: Recipe, waivers: Sequence[Waiver]
+) -> tuple[tuple[int, int], list[Waiver]]:
+    if spec.size is None:
+        raise SpecMismatch(
+            MismatchKind.SIZE,
+            "the size of the imagery must be known to plan its way",
+            found="size=None",
+            expected="(height, width)",
+            remedy="take the spec of a batch, not of the whole data set",
+        )
+    accepted = [w for w in waivers if isinstance(w, AcceptSize)]
+    if len(accepted) > 1:
+        raise SpecMismatch(MismatchKind.SIZE, "only one size can be accepted", found=accepted)
+    size = accepted[0].size if accepted else recipe.size
+    if size == recipe.size:
+        accepted = []  # the waiver asks for the recipe's own size: unused, hence an error
+    if spec.size[0] * size[1] != spec.size[1] * size[0]:
+        raise SpecMismatch(
+            MismatchKind.SIZE,
+            "resizing would distort the image",
+            found=f"{spec.size[0]} x {spec.size[1]}",
+            expected=f"the aspect ratio of {size[0]} x {size[1]}",
+            remedy="cut windows of that ratio first",
+        )
+    return size, list(accepted)
+
+
+# -------------------------------------------------------------------------- execution
+
+
+def resize(pixels: Tensor, size: tuple[int, int], kernel: Kernel, *, antialias: bool) -> Tensor:
+    """Resample (B, C, H, W) float pixels to `size`. The only resize of eofm.
+
+    Half-pixel centres; borders repeat the edge. Nearest takes the pixel under the centre.
+    """
+    if tuple(pixels.shape[2:]) == size:
+        return pixels
+    if kernel is Kernel.NEAREST:
+        return nn.functional.interpolate(pixels, size=size, mode="nearest-exact")
+    return nn.functional.interpolate(
+        pixels, size=size, mode=kernel.value, align_corners=False, antialias=antialias
+    )
+
+
+def to_grid(native: NativeImagery) -> Imagery:
+    """Bring bands at 10, 20 and 60 m to the one grid of the spec, bilinearly, in float32.
+
+    Bilinear with half-pixel centres is what SSL4EO-S12's own loaders do (OpenCV
+    `INTER_LINEAR_EXACT`).
+    """
+    size = native.spec.size or (int(native.valid.shape[1]), int(native.valid.shape[2]))
+    spec = replace(native.spec, size=size)
+    pixels = native.valid.new_empty((len(native), len(spec.bands), *size), dtype=torch.float32)
+    for gsd, plane in native.planes.items():
+        index = [spec.bands.index(band) for band in native.bands[gsd]]
+        pixels[:, index] = resize(plane.float(), size, Kernel.BILINEAR, antialias=False)
+    return Imagery(pixels, spec, native.valid)
+
+
+def _fill_invalid(pixels: Tensor, valid: Tensor) -> Tensor:
+    mask = valid[:, None]
+    count = mask.sum(dim=(2, 3), keepdim=True)
+    if (count == 0).any():
+        empty = torch.nonzero(count.flatten() == 0).flatten().tolist()
+        raise PixelError(
+            "an image has no valid pixel",
+            where=f"images {empty} of the batch",
+            remedy="leave such windows out",
+            images=empty,
+        )
+    kept = torch.where(mask, pixels, 0)
+    mean = kept.sum(dim=(2, 3), keepdim=True, dtype=torch.float64) / count
+    return torch.where(mask, pixels, mean.to(pixels.dtype))
+
+
+def normalize(pixels: Tensor, normalization: Normalization) -> Tensor:
+    """Shift, scale, clip and round (B, C, H, W) pixels. The only normalisation of eofm."""
+    shape = (1, -1, 1, 1)
+    shift = pixels.new_tensor(normalization.shift).view(shape)
+    scale = pixels.new_tensor(normalization.scale).view(shape)
+    out = (pixels - shift) / scale
+    if normalization.clip:
+        out = out.clamp(*normalization.clip)
+    if normalization.levels:
+        out = torch.floor(out * normalization.levels) / normalization.levels
+    return out
+
+
+class Preprocess(nn.Module):
+    """Carries out a `Plan` on batches, on their device.
+
+    The input is left unchanged. A second application is an error, because the output's unit
+    is `model`.
+
+    Args:
+        plan: What to do.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+
+    def forward(self, imagery: Imagery) -> Imagery:
+        """Return the batch as the network eats it.
+
+        Raises:
+            SpecMismatch: If the batch is not of the kind the plan starts from.
+            PixelError: If a valid pixel is not finite, or an image has no valid pixel.
+        """
+        if imagery.spec.unit is Unit.MODEL:
+            _check_not_normalised(imagery.spec)
+        if imagery.spec != self.plan.source:
+            raise SpecMismatch(
+                _difference(imagery.spec, self.plan.source),
+                "this batch is not the kind of pixel the plan was made for",
+                found=imagery.spec,
+                expected=self.plan.source,
+                remedy="make a plan for it: plan(imagery.spec, recipe)",
+            )
+        pixels, valid = imagery.pixels, imagery.valid
+        for step in self.plan.steps:
+            pixels, valid = self._take(step, pixels, valid)
+        return Imagery(pixels, self.plan.target, valid)
+
+    def _take(self, step: Step, pixels: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        match step:
+            case SelectBands(_, indices):
+                return pixels[:, list(indices)], valid
+            case FillInvalid():
+                if not valid.all():
+                    pixels = _fill_invalid(pixels, valid)
+                _check_finite(pixels, self.plan.source)
+                return pixels, valid
+            case ConvertUnit(source, target):
+                return convert_unit(pixels, source, target), valid
+            case Resize(size, kernel, antialias):
+                mask = resize(valid[:, None].float(), size, Kernel.NEAREST, antialias=False)
+                return resize(pixels, size, kernel, antialias=antialias), mask[:, 0] > 0.5
+            case Normalize(normalization):
+                return normalize(pixels, normalization), valid
+            case InsertBands(bands, fills):
+                return _insert(pixels, bands, dict(fills)), valid
+
+
+def _insert(pixels: Tensor, bands: tuple[str, ...], fills: Mapping[str, float]) -> Tensor:
+    present = iter(pixels.unbind(dim=1))
+    channels = [
+        torch.full_like(pixels[:, 0], fills[band]) if band in fills else next(present)
+        for band in bands
+    ]
+    return torch.stack(channels, dim=1)
+
+
+def _check_finite(pixels: Tensor, spec: ImageSpec) -> None:
+    finite = torch.isfinite(pixels)
+    if finite.all():
+        return
+    bad = torch.nonzero((~finite).any(dim=3).any(dim=2))
+    image, band = int(bad[0, 0]), spec.bands[int(bad[0, 1])] if len(bad) else "?"
+    raise PixelError(
+        "pixels marked valid are not finite",
+        found="NaN or infinity",
+        where=f"image {image} of the batch, band {band}",
+        remedy="mark nodata in the valid mask (eofm.raster.source does it on reading)",
+        images=sorted({int(i) for i in bad[:, 0]}),
+    )
+
+
+def _difference(found: ImageSpec, expected: ImageSpec) -> MismatchKind:
+    if found.sensor is not expected.sensor:
+        return MismatchKind.SENSOR
+    if found.bands != expected.bands:
+        return MismatchKind.BANDS
+    if found.unit is not expected.unit:
+        return MismatchKind.UNIT
+    return MismatchKind.SIZE

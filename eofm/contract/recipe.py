@@ -1,0 +1,174 @@
+"""What a network eats (`Recipe`), and the named exceptions to it (`Waiver`).
+
+Every weight carries a recipe, saved inside every checkpoint and export.
+`eofm.contract.preprocess.plan` finds the way from a data set's `ImageSpec` to a recipe, or raises.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+from eofm.contract.spec import UNITS, Normalization, Sensor, Unit
+from eofm.errors import SpecError
+
+
+class Kernel(StrEnum):
+    """Interpolation kernel, half-pixel centres (`align_corners=False`)."""
+
+    NEAREST = "nearest"
+    BILINEAR = "bilinear"
+    BICUBIC = "bicubic"
+
+
+class ResizeOrder(StrEnum):
+    """Whether pixels are resized before or after normalisation: with clipping they differ."""
+
+    BEFORE_NORMALIZATION = "before-normalization"
+    AFTER_NORMALIZATION = "after-normalization"
+
+
+@dataclass(frozen=True)
+class ResizeRule:
+    """How images come to the recipe's size. The kernel is part of the mathematics.
+
+    Args:
+        kernel: Interpolation kernel.
+        antialias: Widen the kernel when shrinking.
+        order: Before or after normalisation.
+    """
+
+    kernel: Kernel = Kernel.BILINEAR
+    antialias: bool = True
+    order: ResizeOrder = ResizeOrder.BEFORE_NORMALIZATION
+
+    def __post_init__(self) -> None:
+        if self.kernel is Kernel.NEAREST and self.antialias:
+            raise SpecError("nearest neighbour has no antialiased form", remedy="antialias=False")
+
+
+class Pooling(StrEnum):
+    """How tokens become one vector."""
+
+    CLS = "cls"
+    MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a network eats. Every weight carries one; it is saved in every checkpoint.
+
+    Args:
+        sensor: Sensor and product level of the pretraining data.
+        bands: Canonical names in input-channel order.
+        unit: Unit in which the normalisation constants are stated.
+        size: Height and width of the input in pixels.
+        normalization: Constants with their source.
+        resize: Kernel, antialiasing and order of resizing.
+        pooling: How the tokens become the embedding.
+
+    Raises:
+        SpecError: If bands, unit, size or normalization contradict one another.
+    """
+
+    sensor: Sensor
+    bands: tuple[str, ...]
+    unit: Unit
+    size: tuple[int, int]
+    normalization: Normalization
+    resize: ResizeRule = ResizeRule()
+    pooling: Pooling = Pooling.CLS
+
+    def __post_init__(self) -> None:
+        if not self.bands or len(set(self.bands)) != len(self.bands):
+            raise SpecError("a recipe names its bands, each once", found=self.bands)
+        if self.unit not in UNITS[self.sensor]:
+            raise SpecError(
+                f"{self.sensor} is never in unit {self.unit}",
+                found=self.unit,
+                expected=" | ".join(sorted(UNITS[self.sensor])),
+            )
+        if len(self.normalization.shift) != len(self.bands):
+            raise SpecError(
+                "the normalization has another number of bands than the recipe",
+                found=len(self.normalization.shift),
+                expected=len(self.bands),
+            )
+        if min(self.size) < 1:
+            raise SpecError("size must be positive", found=self.size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types for JSON; `from_dict` is the inverse."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            SpecError: If a key is missing, unknown, or a value is not one of its kind.
+        """
+        expected = {f.name for f in fields(cls)}
+        if set(data) != expected:
+            raise SpecError(
+                "this is not a recipe",
+                found=", ".join(sorted(data)),
+                expected=", ".join(sorted(expected)),
+            )
+        try:
+            norm, rule = data["normalization"], data["resize"]
+            clip = norm["clip"]
+            return cls(
+                sensor=Sensor(data["sensor"]),
+                bands=tuple(data["bands"]),
+                unit=Unit(data["unit"]),
+                size=(int(data["size"][0]), int(data["size"][1])),
+                normalization=Normalization(
+                    shift=tuple(norm["shift"]),
+                    scale=tuple(norm["scale"]),
+                    source=norm["source"],
+                    clip=None if clip is None else (float(clip[0]), float(clip[1])),
+                    levels=norm["levels"],
+                ),
+                resize=ResizeRule(
+                    Kernel(rule["kernel"]), bool(rule["antialias"]), ResizeOrder(rule["order"])
+                ),
+                pooling=Pooling(data["pooling"]),
+            )
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise SpecError("a field of the recipe cannot be read", found=repr(error)) from error
+
+
+# ---------------------------------------------------------------------------- waivers
+
+
+@dataclass(frozen=True)
+class FillBand:
+    """Feed a constant for a band the data lack. `value` is in the network's normalised space."""
+
+    band: str
+    value: float
+    why: str
+
+
+@dataclass(frozen=True)
+class AcceptSensor:
+    """Take imagery of another sensor or product level for the recipe's."""
+
+    sensor: Sensor
+    why: str
+
+
+@dataclass(frozen=True)
+class AcceptSize:
+    """Feed the network another size (height and width in pixels) than it was trained with."""
+
+    size: tuple[int, int]
+    why: str
+
+
+Waiver = FillBand | AcceptSensor | AcceptSize

@@ -1,0 +1,193 @@
+"""What is this image? The vocabulary in which data sets and weights describe pixels.
+
+Nothing here touches a pixel. A data set *states* an `ImageSpec`, a weight *states* a
+`Recipe` (`eofm.contract.preprocess`), and `plan()` finds the legal path between the two. A unit is
+stated and never inferred from a maximum; a band is named and never numbered.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Self
+
+from eofm.errors import SpecError
+
+
+class Sensor(StrEnum):
+    """Sensor and product level: L1C is not L2A, GRD is not RTC."""
+
+    S1_GRD = "s1-grd"
+    S1_RTC = "s1-rtc"
+    S2_L1C = "s2-l1c"
+    S2_L2A = "s2-l2a"
+    RGB = "rgb"
+    NAIP = "naip"  # aerial red, green, blue, near infrared at 1 m or less
+
+
+class Unit(StrEnum):
+    """The unit of a pixel value.
+
+    `DN_OFFSET1000` is a unit of its own: Sentinel-2 processing baseline 04.00 (25 January
+    2022) and later, and older scenes reprocessed with it, add 1000 to every digital number.
+    """
+
+    DN = "dn"  # reflectance x 10000
+    DN_OFFSET1000 = "dn-offset1000"  # reflectance x 10000 + 1000
+    REFLECTANCE = "reflectance"
+    UINT8 = "uint8"
+    DB = "db"  # 10 log10 of backscatter power
+    POWER = "power"  # backscatter power, linear
+    MODEL = "model"  # normalised: what a network eats; never an input of plan()
+
+
+UNITS: Final[Mapping[Sensor, frozenset[Unit]]] = {
+    Sensor.S1_GRD: frozenset({Unit.DB, Unit.POWER}),
+    Sensor.S1_RTC: frozenset({Unit.DB, Unit.POWER}),
+    Sensor.S2_L1C: frozenset({Unit.DN, Unit.DN_OFFSET1000, Unit.REFLECTANCE}),
+    Sensor.S2_L2A: frozenset({Unit.DN, Unit.DN_OFFSET1000, Unit.REFLECTANCE}),
+    Sensor.RGB: frozenset({Unit.UINT8, Unit.REFLECTANCE}),
+    Sensor.NAIP: frozenset({Unit.UINT8}),
+}
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """`y = (x - shift) / scale`, then optional clipping, then optional 8-bit rounding.
+
+    Args:
+        shift: Per band, in the unit of the recipe that carries it.
+        scale: Per band, positive.
+        source: Where the constants come from. Mandatory: constants of unknown origin are how
+            published scores became incomparable.
+        clip: Lower and upper bound after scaling.
+        levels: Number of steps of a quantisation of [0, 1] that truncates, as a cast to an
+            integer type does: 255 stands for `uint8(255 y) / 255`. Needs `clip=(0, 1)`.
+
+    Raises:
+        SpecError: If lengths differ, a scale is not positive, the source is empty, or `levels`
+            comes without `clip=(0, 1)`.
+    """
+
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+    source: str
+    clip: tuple[float, float] | None = None
+    levels: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.shift) != len(self.scale) or not self.shift:
+            raise SpecError(
+                "a normalization needs one shift and one scale per band",
+                found=f"{len(self.shift)} shifts, {len(self.scale)} scales",
+            )
+        if not all(math.isfinite(s) and s > 0 for s in self.scale):
+            raise SpecError("scales must be positive", found=self.scale)
+        if not all(math.isfinite(s) for s in self.shift):
+            raise SpecError("shifts must be finite", found=self.shift)
+        if not self.source.strip():
+            raise SpecError(
+                "a normalization must state the source of its constants",
+                remedy="name the paper, repository or data split they were computed on",
+            )
+        if self.levels is not None and (self.clip != (0.0, 1.0) or self.levels < 1):
+            raise SpecError(
+                "8-bit rounding is defined on [0, 1]",
+                found=f"levels={self.levels}, clip={self.clip}",
+                expected="levels >= 1 and clip=(0, 1)",
+            )
+
+    @classmethod
+    def zscore(cls, mean: Sequence[float], std: Sequence[float], source: str) -> Self:
+        """`(x - mean) / std`, unbounded."""
+        return cls(tuple(map(float, mean)), tuple(map(float, std)), source)
+
+    @classmethod
+    def two_sigma(
+        cls, mean: Sequence[float], std: Sequence[float], source: str, *, quantise: bool = True
+    ) -> Self:
+        """Map mean - 2 std .. mean + 2 std to [0, 1], clip, and round to 8 bits.
+
+        This is what the README of the SoftCon weights prescribes (arXiv 2405.20462,
+        zhu-xlab/softcon): scale to 0..255, clip, cast to `uint8`, divide by 255.
+
+        Args:
+            mean: Per band.
+            std: Per band.
+            source: Where the statistics come from.
+            quantise: Keep the 8-bit cast of the original. False leaves it out.
+        """
+        if len(mean) != len(std):
+            raise SpecError(
+                "one mean and one std per band are needed",
+                found=f"{len(mean)} means, {len(std)} stds",
+            )
+        shift = tuple(float(m) - 2 * float(s) for m, s in zip(mean, std, strict=True))
+        scale = tuple(4 * float(s) for s in std)
+        return cls(shift, scale, source, clip=(0.0, 1.0), levels=255 if quantise else None)
+
+    @classmethod
+    def divide(
+        cls, by: float, bands: int, source: str, *, clip: tuple[float, float] | None = None
+    ) -> Self:
+        """`x / by` for every band."""
+        return cls((0.0,) * bands, (float(by),) * bands, source, clip=clip)
+
+    def select(self, indices: Sequence[int]) -> Self:
+        """Return the same rule for the bands at `indices`, in that order."""
+        return type(self)(
+            tuple(self.shift[i] for i in indices),
+            tuple(self.scale[i] for i in indices),
+            self.source,
+            self.clip,
+            self.levels,
+        )
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What a data set says of its images. Equal specs mean: the same kind of pixel.
+
+    Args:
+        sensor: Sensor and product level.
+        bands: Canonical band names in stored order (`eofm.contract.sensors` lists them).
+        unit: Unit of the values.
+        size: Height and width in pixels, or None where images differ.
+        gsd: Ground sample distance of the grid in metres.
+        normalization: The rule already applied to the pixels; only with `unit=model`.
+
+    Raises:
+        SpecError: If the bands are empty or repeated, the unit is not one of the sensor's, a
+            size or GSD is not positive, or a normalization contradicts the unit.
+    """
+
+    sensor: Sensor
+    bands: tuple[str, ...]
+    unit: Unit
+    size: tuple[int, int] | None
+    gsd: float
+    normalization: Normalization | None = None
+
+    def __post_init__(self) -> None:
+        if not self.bands or len(set(self.bands)) != len(self.bands):
+            raise SpecError("bands must be named, each once", found=self.bands)
+        if self.unit is not Unit.MODEL and self.unit not in UNITS[self.sensor]:
+            raise SpecError(
+                f"{self.sensor} is never in unit {self.unit}",
+                found=self.unit,
+                expected=" | ".join(sorted(UNITS[self.sensor])),
+                remedy="state the unit the files are in; convert them if it is another",
+            )
+        if (self.unit is Unit.MODEL) != (self.normalization is not None):
+            raise SpecError(
+                "unit 'model' and a normalization belong together",
+                found=f"unit={self.unit}, normalization={self.normalization}",
+            )
+        if self.normalization and len(self.normalization.shift) != len(self.bands):
+            raise SpecError("the normalization has another number of bands", found=self.bands)
+        if self.size is not None and min(self.size) < 1:
+            raise SpecError("size must be positive", found=self.size)
+        if not self.gsd > 0:
+            raise SpecError("gsd must be positive", found=self.gsd)

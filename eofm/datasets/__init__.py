@@ -1,0 +1,1 @@
+"""Known data sets, one file each, and folders of one's own."""

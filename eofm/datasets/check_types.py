@@ -1,0 +1,176 @@
+"""What `eofm data check` talks about: images to look at, what is wrong, and the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from eofm.contract.canary import ENOUGH_IMAGES
+from eofm.raster.source import RasterSource
+
+CANARIES: Final = 2 * ENOUGH_IMAGES  # images in the batch that the signature is taken of
+_NAMED: Final = 5  # images named per problem
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong.
+
+    Args:
+        problem: In one sentence, the same for every image with this fault.
+        name: Which image, file or row.
+        found: What was found.
+    """
+
+    problem: str
+    name: str
+    found: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An image to look at: its name, and what finds its files."""
+
+    name: str
+    source: Callable[[], RasterSource]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images of one kind.
+
+    Args:
+        name: What they are called.
+        subjects: The images.
+        size: The size they must have; None: that of most of them.
+        any_size: Whether images may differ in size.
+        prefix: Goes before the name of an image.
+    """
+
+    name: str
+    subjects: Sequence[Subject]
+    size: tuple[int, int] | None = None
+    any_size: bool = False
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set as its folders and lists describe it.
+
+    Args:
+        kind: What it is.
+        counts: What was counted -> how many.
+        groups: The images.
+        findings: What is wrong already.
+        labelled: How many images have labels.
+        classes: Class -> images it is present in.
+        notes: What the user should know and is not wrong.
+    """
+
+    kind: str
+    counts: Mapping[str, int]
+    groups: Sequence[Group]
+    findings: Sequence[Finding] = ()
+    labelled: int = 0
+    classes: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """An image whose files are known."""
+
+    image: RasterSource
+
+    def __call__(self) -> RasterSource:
+        """Return where its pixels are."""
+        return self.image
+
+
+def spread(count: int, limit: int) -> list[int]:
+    """Return up to `limit` of the numbers below `count`, spread evenly; all where limit is 0."""
+    if not limit or count <= limit:
+        return list(range(count))
+    return [k * (count - 1) // max(limit - 1, 1) for k in range(limit)]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What was found.
+
+    Args:
+        path: What was looked at.
+        kind: What it is.
+        counts: What was counted -> how many.
+        looked_at: How many images were read whole.
+        findings: What is wrong, image by image.
+        labelled: How many images have labels.
+        classes: Class -> images it is present in.
+        notes: What the user should know and is not wrong.
+        as_json: Whether `describe` returns JSON.
+    """
+
+    path: str
+    kind: str
+    counts: Mapping[str, int]
+    looked_at: int
+    findings: tuple[Finding, ...]
+    labelled: int = 0
+    classes: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    as_json: bool = False
+
+    @property
+    def status(self) -> int:
+        """Exit status: 1 if anything is wrong."""
+        return int(bool(self.findings))
+
+    @property
+    def by_problem(self) -> dict[str, list[Finding]]:
+        """Problem -> findings, the most frequent first."""
+        problems: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            problems.setdefault(finding.problem, []).append(finding)
+        return dict(sorted(problems.items(), key=lambda item: -len(item[1])))
+
+    def describe(self) -> str:
+        """Return the report for the terminal, or as JSON."""
+        return self._json() if self.as_json else "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"{self.path}: {self.kind}"
+        yield from (f"  {count:8d} {what}" for what, count in self.counts.items())
+        yield f"  {self.looked_at:8d} images read whole"
+        yield from (f"  note: {note}" for note in self.notes)
+        if self.classes:
+            yield f"  labels of {self.labelled} images"
+            width = max(map(len, self.classes))
+            for name, count in self.classes.items():
+                share = count / max(self.labelled, 1)
+                yield f"    {name:{width}} {count:8d} {share:6.1%}"
+        if not self.findings:
+            yield "  nothing is wrong"
+        for problem, found in self.by_problem.items():
+            yield f"  WRONG ({len(found)}): {problem}"
+            yield from (f"    {f.name}: {f.found}" for f in found[:_NAMED])
+            if found[_NAMED:]:
+                yield f"    and {len(found) - _NAMED} more"
+
+    def _json(self) -> str:
+        wrong = [
+            {"problem": problem, "images": [{"name": f.name, "found": f.found} for f in found]}
+            for problem, found in self.by_problem.items()
+        ]
+        plain = {
+            "path": self.path,
+            "kind": self.kind,
+            "counts": dict(self.counts),
+            "looked_at": self.looked_at,
+            "labels": {"images": self.labelled, "classes": dict(self.classes)},
+            "notes": list(self.notes),
+            "wrong": wrong,
+        }
+        return json.dumps(plain, indent=2, ensure_ascii=False)

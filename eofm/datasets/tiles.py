@@ -1,0 +1,351 @@
+"""`eofm pack tiles`: a folder of GeoTIFFs, and a land-cover map, into a packed store.
+
+Every image is looked at before anything is written: its bands, its size, and whether its unit can
+be the stated one (`eofm.raster.stated`). Then windows are cut, labelled and committed one by one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Final, Literal
+
+import eofm
+from eofm.contract.imagery import NativeImagery
+from eofm.contract.spec import Sensor, Unit
+from eofm.datasets.pack_config import PackTilesConfig
+from eofm.errors import ConfigError, DataError, PixelError
+from eofm.landcover.classes import SCHEMES
+from eofm.landcover.on_grid import LandCoverMap, MapOnGrid
+from eofm.progress import track
+from eofm.raster.folder import list_sources
+from eofm.raster.grid import Window, windows
+from eofm.raster.source import OpenRaster, RasterSource
+from eofm.raster.stated import Doubt, find_doubt, stored_spec, to_stored
+from eofm.store.entry import Entry
+from eofm.store.format import LabelRule, StoreCard
+from eofm.store.report import PackReport
+from eofm.store.resume import check_sources
+from eofm.store.writer import StoreWriter
+
+_CHUNK_BYTES: Final = 16 * 1024**2  # of pixels that are read at once; threads hold a few of them
+
+_Row = tuple[Entry, NativeImagery] | DataError | Literal[True] | None
+"""A window: what to commit; why it cannot be read; True if it is in the store; None if left out."""
+
+
+def pack_tiles(config: PackTilesConfig) -> PackReport:
+    """Cut, label and pack the images of a folder.
+
+    A run that was interrupted goes on where it stopped when it is called again. Images that are
+    committed must still be there with the same unit; others may have been repaired or removed.
+
+    Args:
+        config: What to pack, and how.
+
+    Returns:
+        What the store holds.
+
+    Raises:
+        ConfigError: If settings do not fit the images.
+        RasterError: If there are no images, or one cannot be read.
+        PixelError: If an image cannot be in the unit stated for it.
+        LabelError: If the map does not overlap an image or holds unknown codes.
+        StoreError: If `out` holds something else, or cannot be written.
+    """
+    sources = _state_units(
+        list_sources(config.images, Sensor(config.sensor), Unit(config.unit), config.bands),
+        {pattern: Unit(unit) for pattern, unit in config.unit_of.items()},
+    )
+    maps = None
+    if config.landcover is not None and config.scheme is not None:
+        maps = LandCoverMap(config.landcover, SCHEMES[config.scheme])
+    with StoreWriter(config.out, _card(config, sources[0], maps)) as writer:
+        check_sources(writer, {source.name: source.unit for source in sources})
+        if writer.complete:
+            return _finished(config, already=True)
+        left = [source for source in sources if source.name not in writer.skipped]
+        total = _survey(left, config, maps)
+        packing = _Packing(config, maps, writer)
+        for _ in track(packing.walk(left), "packing windows", total):
+            pass
+        if not writer.ids:
+            raise PixelError(
+                "no window has enough valid pixels",
+                found=f"{sum(writer.skipped.values())} windows, all below",
+                expected=f"a share of {config.min_pixels:g} valid pixels (min_pixels)",
+                where=config.images,
+                remedy="check the declared nodata of the files, or lower --min_pixels",
+            )
+        writer.finish()
+    return _finished(config, already=False)
+
+
+def _finished(config: PackTilesConfig, *, already: bool) -> PackReport:
+    report = PackReport.of(Path(config.out), already=already)
+    return report.then(verify=config.verify, stats=config.stats, workers=config.workers)
+
+
+# ---------------------------------------------------------------------------- settings
+
+
+def _state_units(
+    sources: Sequence[RasterSource], unit_of: Mapping[str, Unit]
+) -> list[RasterSource]:
+    """Return the sources with the units that patterns of their names state."""
+    unused = set(unit_of)
+    stated = []
+    for source in sources:
+        names = {source.name, PurePosixPath(source.name).name, *(f.name for f in source.files)}
+        units = {}
+        for pattern, unit in unit_of.items():
+            if any(fnmatch(name, pattern) for name in names):
+                unused.discard(pattern)
+                units[pattern] = unit
+        if len(set(units.values())) > 1:
+            raise ConfigError(
+                "an image is stated to be in several units",
+                found=", ".join(f"{pattern}: {unit}" for pattern, unit in units.items()),
+                where=source.name,
+                remedy="make the patterns of unit_of exclude one another",
+            )
+        stated.append(replace(source, unit=next(iter(units.values()), source.unit)))
+    if unused:
+        raise ConfigError(
+            "a pattern of unit_of fits no image",
+            found=", ".join(sorted(unused)),
+            expected=f"names such as {', '.join(source.name for source in sources[:3])}",
+            remedy="correct the pattern, or leave it out",
+        )
+    return stated
+
+
+def _card(config: PackTilesConfig, first: RasterSource, maps: LandCoverMap | None) -> StoreCard:
+    """Return what the store will say of itself, as far as the first image tells."""
+    labels = None
+    if maps is not None:
+        labels = LabelRule(
+            maps.scheme.name, maps.scheme.names, float(config.threshold), float(config.min_valid)
+        )
+    with first.open() as raster:
+        _check_windows(raster, config)
+        window = Window(0, 0, config.window, config.window)
+        spec = stored_spec(raster, (config.window, config.window))
+        sample = to_stored(raster.read_native(window), spec, first.name)
+    return StoreCard(
+        spec=spec,
+        groups=dict(sample.bands),
+        labels=labels,
+        settings={
+            "verb": "pack tiles",
+            "images": Path(config.images).as_posix(),
+            "landcover": config.landcover and Path(config.landcover).as_posix(),
+            "window": config.window,
+            "stride": config.stride or config.window,
+            "min_pixels": float(config.min_pixels),
+        },
+        provenance={
+            "eofm": eofm.__version__,
+            "unit": config.unit,
+            "unit_of": dict(config.unit_of),
+        },
+    )
+
+
+def _check_windows(raster: OpenRaster, config: PackTilesConfig) -> None:
+    step, grid, name = raster.coarsest, raster.grid, raster.source.name
+    stride = config.stride or config.window
+    if config.window % step or stride % step:
+        raise ConfigError(
+            "windows must start and end between pixels of the coarsest band",
+            found=f"window {config.window}, stride {stride}",
+            expected=f"multiples of {step}",
+            where=name,
+            remedy=f"--window {max(config.window // step, 1) * step} "
+            f"--stride {max(stride // step, 1) * step}",
+        )
+    if config.window > min(grid.height, grid.width):
+        raise ConfigError(
+            "an image is smaller than the window",
+            found=f"{grid.height} x {grid.width} pixels",
+            expected=f"at least {config.window} x {config.window} (window)",
+            where=name,
+            remedy=f"--window {min(grid.height, grid.width) // step * step}, or remove the image",
+        )
+
+
+# ------------------------------------------------------------------- before it is written
+
+
+def _survey(
+    sources: Sequence[RasterSource], config: PackTilesConfig, maps: LandCoverMap | None
+) -> int:
+    """Look at every image, and return the number of windows; refuse what cannot be packed."""
+    doubts: dict[str, list[tuple[RasterSource, Doubt]]] = {}
+    total = 0
+    for source in track(sources, "checking images"):
+        with source.open() as raster:
+            _check_windows(raster, config)
+            total += sum(1 for _ in _windows(raster, config))
+            doubt = find_doubt(raster)
+            if doubt is not None:
+                doubts.setdefault(doubt.problem, []).append((source, doubt))
+            if maps is not None:
+                with maps.over(raster.grid, source.name, required=not config.allow_unlabelled):
+                    pass
+    if doubts:
+        raise _refusal(next(iter(doubts.values())), of=len(sources))
+    return total
+
+
+def _windows(raster: OpenRaster, config: PackTilesConfig) -> Iterator[Window]:
+    grid = raster.grid
+    return windows(grid.height, grid.width, config.window, config.stride or config.window)
+
+
+def _refusal(doubted: Sequence[tuple[RasterSource, Doubt]], of: int) -> PixelError:
+    """Return one error that names every image with the same fault, of so many images."""
+    first, doubt = doubted[0]
+    names = [PurePosixPath(source.name).name for source, _ in doubted]
+    shown = [f"{name}: {d.found}" for name, (_, d) in zip(names, doubted[:10], strict=False)]
+    remedy = doubt.remedy
+    if doubt.instead is not None and len(doubted) == of:
+        remedy += f": --unit {doubt.instead}"
+    elif doubt.instead is not None:
+        remedy += f": --unit_of '{json.dumps(dict.fromkeys(names[:10], doubt.instead.value))}'"
+    return PixelError(
+        doubt.problem,
+        found="; ".join(shown) + (f"; and {len(doubted) - 10} more" if doubted[10:] else ""),
+        expected=doubt.expected,
+        where=first.files[0].parent,
+        remedy=remedy,
+    )
+
+
+# ------------------------------------------------------------------------------- writing
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Some windows of an image that are read at once.
+
+    Args:
+        source: The image.
+        windows: Which.
+        last: Whether they are the last of the image.
+    """
+
+    source: RasterSource
+    windows: tuple[Window, ...]
+    last: bool
+
+
+@dataclass(frozen=True)
+class _Packing:
+    """One run: the settings, the maps and the store."""
+
+    config: PackTilesConfig
+    maps: LandCoverMap | None
+    writer: StoreWriter
+
+    def walk(self, sources: Sequence[RasterSource]) -> Iterator[None]:
+        """Pack all windows of all images, yielding after each window."""
+        skipped = 0
+        for chunk, rows in _ahead(self._read, self._chunks(sources), self.config.workers):
+            for row in rows:
+                if isinstance(row, DataError):
+                    raise self._with_remedy(row)
+                if isinstance(row, tuple):
+                    self.writer.append(*row)
+                skipped += row is None
+                yield
+            if chunk.last:
+                self.writer.source_done(chunk.source.name, skipped)
+                skipped = 0
+
+    def _with_remedy(self, error: DataError) -> DataError:
+        error.remedy = (
+            f"{error.remedy or 'repair or remove the image'}; then run the same "
+            f"command again: {len(self.writer)} windows are kept"
+        )
+        return error
+
+    def _chunks(self, sources: Sequence[RasterSource]) -> Iterator[_Chunk]:
+        at_once = max(1, _CHUNK_BYTES // self.writer.card.row_bytes)
+        for source in sources:
+            try:
+                with source.open() as raster:
+                    found = list(_windows(raster, self.config))
+            except DataError as error:
+                raise self._with_remedy(error) from error
+            for start in range(0, len(found), at_once):
+                part = tuple(found[start : start + at_once])
+                yield _Chunk(source, part, start + at_once >= len(found))
+
+    def _read(self, chunk: _Chunk) -> list[_Row]:
+        """Read some windows, up to the first that cannot be read; its error is the last row."""
+        rows: list[_Row] = []
+        try:
+            with ExitStack() as stack:
+                raster = stack.enter_context(chunk.source.open())
+                view = None
+                if self.maps is not None:
+                    required = not self.config.allow_unlabelled
+                    name = chunk.source.name
+                    view = stack.enter_context(self.maps.over(raster.grid, name, required=required))
+                for window in chunk.windows:
+                    rows.append(self._read_window(raster, view, window))
+        except DataError as error:
+            rows.append(error)
+        return rows
+
+    def _read_window(self, raster: OpenRaster, view: MapOnGrid | None, window: Window) -> _Row:
+        source, card = raster.source, self.writer.card
+        identifier = f"{source.name}_{window.row}_{window.col}"
+        if identifier in self.writer.ids:
+            return True
+        imagery = to_stored(raster.read_native(window), card.spec, source.name)
+        if float(imagery.valid.float().mean()) < self.config.min_pixels:
+            return None
+        longitude, latitude = raster.grid.at(window).centre()
+        entry = Entry(
+            id=identifier,
+            location=source.name,
+            season="",
+            longitude=longitude,
+            latitude=latitude,
+            date=raster.date,
+            source=source.name,
+            source_unit=source.unit.value,
+        )
+        if view is not None and card.labels is not None:
+            entry = entry.labelled(view.read(window), card.labels)
+        return entry, imagery
+
+
+def _ahead(
+    read: Callable[[_Chunk], list[_Row]], chunks: Iterator[_Chunk], workers: int
+) -> Iterator[tuple[_Chunk, list[_Row]]]:
+    """Yield chunks and what was read of them, in order; threads read a few ahead."""
+    if workers == 1:
+        yield from ((chunk, read(chunk)) for chunk in chunks)
+        return
+    begun: deque[tuple[_Chunk, Future[list[_Row]]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for chunk in chunks:
+                begun.append((chunk, pool.submit(read, chunk)))
+                if len(begun) > workers:
+                    first, future = begun.popleft()
+                    yield first, future.result()
+            while begun:
+                first, future = begun.popleft()
+                yield first, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)

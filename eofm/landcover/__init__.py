@@ -1,0 +1,1 @@
+"""From land-cover maps to multi-labels: schemes, maps, counting, tables."""

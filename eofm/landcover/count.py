@@ -1,0 +1,259 @@
+"""Count a map in many windows at once.
+
+A map is counted as symbols, one byte per pixel. For each symbol a window is compared with it and
+the equal pixels are counted, both by vector instructions; the window is done as soon as all of its
+pixels are. Symbols are tried in the order of the window before, in which most are the same:
+benchmarks/results/speed_labels.md has it beside `np.unique` per window. Large maps are counted by
+a compiled loop where there is one (compiled.py); counts are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eofm.landcover.compiled import Kernel, Symbols, choose
+from eofm.landcover.schemes import Scheme
+
+_PANEL_BYTES: Final = 1024**2
+# Windows that overlap share cells, as long as a window has at most so many by so many.
+_CELLS: Final = 4
+_UNKNOWN: Final = 255  # the symbol of what a scheme does not know, where symbols are not codes
+
+
+@dataclass(frozen=True)
+class Legend:
+    """Which symbols a map is counted by, and what they mean.
+
+    Args:
+        symbols: Bytes that can occur.
+        columns: For each symbol, the number of its class; K for nodata, K + 1 for cloud.
+        width: K + 2.
+        table: Code -> symbol, for maps whose symbols are not their codes.
+    """
+
+    symbols: tuple[int, ...]
+    columns: NDArray[np.intp]
+    width: int
+    table: Symbols | None = None
+
+    @classmethod
+    def of(cls, scheme: Scheme, nodata: float | None = None) -> Legend:
+        """Return the legend of a map of bytes: its symbols are its codes.
+
+        Args:
+            scheme: What they mean.
+            nodata: The value that the map itself declares nodata.
+        """
+        codes, columns = scheme.codes, scheme.columns
+        width = len(scheme.names) + 2
+        if nodata is not None and nodata == int(nodata) and int(nodata) not in codes:
+            codes, columns = (*codes, int(nodata)), np.append(columns, width - 2)
+        fits = [0 <= code <= 255 for code in codes]
+        symbols = tuple(code for code, fit in zip(codes, fits, strict=True) if fit)
+        return cls(symbols, columns[np.array(fits)], width)
+
+    @classmethod
+    def by_table(cls, scheme: Scheme) -> Legend:
+        """Return the legend of maps of other numbers: codes are looked up in a table."""
+        codes = scheme.codes
+        table = np.full(max(codes) + 2, _UNKNOWN, np.uint8)
+        table[list(codes)] = np.arange(len(codes))
+        return cls(tuple(range(len(codes))), scheme.columns, len(scheme.names) + 2, table)
+
+    def encode(self, codes: NDArray[np.integer[Any]]) -> Symbols:
+        """Return codes as symbols."""
+        if self.table is None:
+            return codes.astype(np.uint8)
+        outside = len(self.table) - 1  # a place beyond the last code: unknown
+        return self.table[np.where((codes < 0) | (codes > outside), outside, codes)]
+
+    def merge(self, per_symbol: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return counts per symbol (..., S) as counts per column (..., K + 2)."""
+        membership = self.columns[:, None] == np.arange(self.width)
+        merged: NDArray[np.int64] = per_symbol @ membership.astype(np.int64)
+        return merged
+
+
+class WindowCounter:
+    """Counts the windows of a grid that touch a piece of a map.
+
+    It keeps its scratch memory from call to call.
+
+    Args:
+        window: Side of the windows.
+        legend: Which symbols there are.
+        kernel: The compiled loop, if it is to be used.
+    """
+
+    def __init__(self, window: int, legend: Legend, kernel: Kernel | None = None) -> None:
+        self.window, self.legend = window, legend
+        self._symbols = np.array(legend.symbols, np.uint8)
+        self._order = np.arange(len(self._symbols))
+        self._kernel = kernel
+        if kernel is None:
+            self._flat = np.empty(window * window, np.uint8)
+            self._equal = np.empty(window * window, np.bool_)
+            # walking down the columns of a large map is slow: a panel of it is copied to the cache
+            self._panel = np.empty((window, max(window, _PANEL_BYTES // window)), np.uint8)
+
+    def count(self, lines: Symbols, lefts: Sequence[int]) -> NDArray[np.int64]:
+        """Return the pixels of each class, of nodata and of cloud, (N, K + 2).
+
+        What is in none of them is of unknown codes.
+
+        Args:
+            lines: Symbols, (window, width).
+            lefts: First columns of the windows, ascending.
+        """
+        counts = np.zeros((1, len(lefts), len(self._symbols)), np.int64)
+        self.add(counts, lines, [0], lefts)
+        return self.legend.merge(counts[0])
+
+    def add(
+        self,
+        counts: NDArray[np.int64],
+        piece: Symbols,
+        tops: Sequence[int],
+        lefts: Sequence[int],
+    ) -> None:
+        """Add the pixels of each symbol in each window of a grid.
+
+        Args:
+            counts: What to add to, (T, L, S).
+            piece: Symbols, (h, w); what windows have beyond it is left out.
+            tops: First lines of the windows, (T,).
+            lefts: First columns of the windows, (L,), ascending.
+        """
+        if self._kernel is not None:
+            whole = np.ascontiguousarray(piece)
+            down, across = np.array(tops, np.int64), np.array(lefts, np.int64)
+            self._kernel(whole, down, across, self.window, self._symbols, self._order, counts)
+            return
+        for line, top in zip(counts, tops, strict=True):
+            self._add_line(line, piece[max(top, 0) : top + self.window], lefts)
+
+    def _add_line(self, counts: NDArray[np.int64], lines: Symbols, lefts: Sequence[int]) -> None:
+        """Add the pixels of windows side by side, (L, S), of which some lines are given."""
+        height, width = lines.shape
+        first = end = 0  # columns that the panel holds
+        only: int | None = None
+        for row, left in zip(counts, lefts, strict=True):
+            begin, stop = max(left, 0), min(left + self.window, width)
+            if stop > end:
+                first, end = begin, min(begin + self._panel.shape[1], width)
+                only = self._only_symbol(lines[:, first:end])
+                if only is None:
+                    np.copyto(self._panel[:height, : end - first], lines[:, first:end])
+            if only is not None:
+                row[only] += height * (stop - begin)
+                continue
+            self._count_part(self._panel[:height, begin - first : stop - first], row)
+
+    def _only_symbol(self, lines: Symbols) -> int | None:
+        """Return the symbol of all pixels, as of open sea, or None; mostly some pixels tell."""
+        likely = int(self._order[0])
+        symbol = self._symbols[likely]
+        some = lines[:: max(self.window // 8, 1), :: max(self.window // 4, 1)]
+        return likely if (some == symbol).all() and (lines == symbol).all() else None
+
+    def _count_part(self, part: Symbols, row: NDArray[np.int64]) -> None:
+        """Add the symbols of a window, or of a part of one."""
+        remaining = part.size
+        flat, equal = self._flat[:remaining], self._equal[:remaining]
+        np.copyto(flat.reshape(part.shape), part)
+        for symbol in self._order.tolist():
+            np.equal(flat, self._symbols[symbol], equal)
+            found = int(np.count_nonzero(equal))
+            if found:
+                row[symbol] += found
+                remaining -= found
+                if not remaining:
+                    break
+        self._order = row.argsort()[::-1]
+
+
+class GridCounter:
+    """Counts the windows of a grid from pieces of the map, which may come in any order.
+
+    Windows that overlap by a whole fraction of their side share cells: each pixel is counted once.
+
+    Args:
+        tops: First lines of the windows, one at least.
+        lefts: First columns of the windows, one at least.
+        window: Side of the windows.
+        legend: Which symbols there are.
+        kernel: The compiled loop, if it is to be used.
+    """
+
+    def __init__(
+        self, tops: range, lefts: range, window: int, legend: Legend, kernel: Kernel | None
+    ) -> None:
+        step = tops.step
+        shared = step == lefts.step and window % step == 0 and window // step <= _CELLS
+        side = step if shared else window
+        self._per_side = window // side
+        self._tops, self._lefts = tops, lefts
+        if side < window:
+            self._tops = range(tops[0], tops[-1] + window, side)
+            self._lefts = range(lefts[0], lefts[-1] + window, side)
+        self._counter = WindowCounter(side, legend, kernel)
+        self._cells = np.zeros((len(self._tops), len(self._lefts), len(legend.symbols)), np.int64)
+
+    def add(self, top: int, left: int, symbols: Symbols) -> None:
+        """Count a piece of the map.
+
+        Args:
+            top: Its first line.
+            left: Its first column.
+            symbols: Its symbols, (h, w).
+        """
+        side, (height, width) = self._counter.window, symbols.shape
+        down = _touching(self._tops, side, top, top + height)
+        across = _touching(self._lefts, side, left, left + width)
+        self._counter.add(
+            self._cells[down.start : down.stop, across.start : across.stop],
+            symbols,
+            [self._tops[n] - top for n in down],
+            [self._lefts[n] - left for n in across],
+        )
+
+    def include(self, other: GridCounter) -> None:
+        """Add what another counter of the same windows has counted."""
+        self._cells += other._cells
+
+    def counts(self) -> NDArray[np.int64]:
+        """Return the pixels of each class, of nodata and of cloud, (T, L, K + 2)."""
+        cells, n = self._cells, self._per_side
+        for axis in (0, 1):
+            length = cells.shape[axis] - n + 1
+            shifted = [np.moveaxis(cells, axis, 0)[i : i + length] for i in range(n)]
+            cells = np.moveaxis(np.sum(shifted, axis=0), 0, axis) if n > 1 else cells
+        return self._counter.legend.merge(cells)
+
+
+def _touching(starts: range, side: int, begin: int, end: int) -> range:
+    """Return the numbers of the windows that have pixels from `begin` to before `end`."""
+    first = max((begin - side - starts.start) // starts.step + 1, 0)
+    return range(first, max(min(-((starts.start - end) // starts.step), len(starts)), first))
+
+
+def count_windows(symbols: Symbols, window: int, stride: int, legend: Legend) -> NDArray[np.int64]:
+    """Count all windows of a map in memory, row by row of windows, (N, K + 2).
+
+    Args:
+        symbols: The map, (H, W).
+        window: Side of the windows.
+        stride: Step from window to window.
+        legend: Which symbols there are.
+    """
+    tops, lefts = (range(0, size - window + 1, stride) for size in symbols.shape)
+    if not (tops and lefts):
+        return np.zeros((0, legend.width), np.int64)
+    counter = GridCounter(tops, lefts, window, legend, choose(symbols.size))
+    counter.add(0, 0, symbols)
+    return counter.counts().reshape(-1, legend.width)

@@ -1,0 +1,245 @@
+"""The table of labels: its columns, its metadata, and how it is read.
+
+One row per window or scene:
+
+    id                      unique in the table
+    longitude, latitude     of the centre, WGS 84
+    minx, miny, maxx, maxy  of the footprint, in `crs`
+    crs, date               of the scene; the date is empty for windows of a map
+    fraction, multi_hot     float32 and uint8 per class, in the order of the metadata
+    known, reason           whether the labels are known, and if not, why (`Reason`)
+    valid_share             share of the map pixels that are neither nodata nor cloud
+    cloud_share             share of the map pixels that are cloud
+    source, map_date        the maps that gave pixels, in order of precedence, and their dates
+
+The schema's metadata holds, under `eofm`, a JSON object: the scheme with all its codes, threshold
+and least valid share, the command that wrote it, and the version of eofm.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from eofm.errors import LabelError
+from eofm.landcover.classes import multi_labels
+from eofm.landcover.schemes import Scheme
+
+FORMAT: Final = "eofm labels"
+VERSION: Final = 1
+KEY: Final = b"eofm"
+
+
+class Reason(StrEnum):
+    """Why labels are unknown."""
+
+    KNOWN = ""
+    NO_MAP = "no map overlaps"
+    NO_DATE = "the scene has no date"
+    NOT_IN_TIME = "no map within the days allowed"
+    TOO_LITTLE = "too few valid map pixels"
+    NO_CLASS = "no class reaches the threshold"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How counts become labels.
+
+    Args:
+        scheme: What the codes of the maps mean.
+        threshold: Share of the valid pixels from which on a class is present.
+        min_valid: Share of valid pixels below which labels are unknown.
+        keep_empty: Whether rows with nothing but nodata are kept.
+    """
+
+    scheme: Scheme
+    threshold: float
+    min_valid: float
+    keep_empty: bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that are finished.
+
+    Args:
+        table: With the columns of `schema`.
+        skipped: How many rows were left out because they held nothing but nodata.
+        ignored: Codes that the scheme says to ignore -> pixels that had them.
+    """
+
+    table: pa.Table
+    skipped: int
+    ignored: Mapping[int, int]
+
+
+@dataclass
+class Rows:
+    """Rows that are being gathered, column by column.
+
+    Args:
+        ids: Unique in the table.
+        centres: Longitude and latitude, of some rows (n, 2), of the next.
+        boxes: Footprint: left, bottom, right, top, of some rows (n, 4), of the next.
+        crs: Of the footprints.
+        dates: Of the scenes; empty where unknown.
+        counts: Pixels of each class, of nodata and of cloud: of some rows (n, K + 2), of the next.
+        sizes: Pixels in all.
+        reasons: Why nothing could be counted; `KNOWN` where it could.
+        sources: Maps that gave pixels.
+        map_dates: Their dates.
+        ignored: See `Batch`.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    centres: list[NDArray[np.float64]] = field(default_factory=list)
+    boxes: list[NDArray[np.float64]] = field(default_factory=list)
+    crs: list[str] = field(default_factory=list)
+    dates: list[str] = field(default_factory=list)
+    counts: list[NDArray[np.int64]] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    reasons: list[Reason] = field(default_factory=list)
+    sources: list[list[str]] = field(default_factory=list)
+    map_dates: list[list[str]] = field(default_factory=list)
+    ignored: dict[int, int] = field(default_factory=dict)
+
+    def ignore(self, strange: Mapping[int, int]) -> None:
+        """Count pixels of codes that the scheme ignores."""
+        for code, pixels in strange.items():
+            self.ignored[code] = self.ignored.get(code, 0) + pixels
+
+    def finish(self, rule: Rule) -> Batch:
+        """Return the rows with their labels."""
+        k = len(rule.scheme.names)
+        counts = np.concatenate([np.zeros((0, k + 2), np.int64), *self.counts])
+        covered, cloud = counts[:, :k], counts[:, k + 1]
+        valid, sizes = covered.sum(axis=1), np.array(self.sizes, np.int64)
+        fractions = (covered / np.maximum(valid, 1)[:, None]).astype(np.float32)
+        shares = valid / sizes
+        present, known = multi_labels(fractions, shares, rule.threshold, rule.min_valid)
+        reasons = _why_unknown(self.reasons, known, shares, rule)
+        centres = np.concatenate([np.zeros((0, 2)), *self.centres])
+        boxes = np.concatenate([np.zeros((0, 4)), *self.boxes])
+        columns = [
+            self.ids,
+            *np.ascontiguousarray(centres.T),
+            *np.ascontiguousarray(boxes.T),
+            self.crs,
+            self.dates,
+            _lists(fractions, pa.float32()),
+            _lists(present, pa.uint8()),
+            known,
+            reasons,
+            shares.astype(np.float32),
+            (cloud / sizes).astype(np.float32),
+            self.sources,
+            self.map_dates,
+        ]
+        layout = schema(k)
+        arrays = [
+            pa.array(c, f.type) if not isinstance(c, pa.Array) else c
+            for c, f in zip(columns, layout, strict=True)
+        ]
+        table = pa.Table.from_arrays(arrays, schema=layout)
+        skipped = 0
+        if not rule.keep_empty:
+            kept = valid + cloud > 0
+            table, skipped = table.filter(pa.array(kept.tolist(), pa.bool_())), int((~kept).sum())
+        return Batch(table, skipped, dict(self.ignored))
+
+
+def _why_unknown(
+    given: Sequence[Reason], known: NDArray[np.bool_], shares: NDArray[np.float64], rule: Rule
+) -> list[str]:
+    """Return the reason of each row: the one given, or else what its count says."""
+    little = (shares < rule.min_valid) | (shares == 0)
+    counted = np.where(little, Reason.TOO_LITTLE.value, Reason.NO_CLASS.value)
+    counted = np.where(known, Reason.KNOWN.value, counted)
+    return [a or b for a, b in zip(given, counted.tolist(), strict=True)]
+
+
+def _lists(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), kind), values.shape[1])
+
+
+def schema(classes: int) -> pa.Schema:
+    """Return the columns of a table of K classes."""
+    numbers = ("longitude", "latitude", "minx", "miny", "maxx", "maxy")
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            *((name, pa.float64()) for name in numbers),
+            ("crs", pa.string()),
+            ("date", pa.string()),
+            ("fraction", pa.list_(pa.float32(), classes)),
+            ("multi_hot", pa.list_(pa.uint8(), classes)),
+            ("known", pa.bool_()),
+            ("reason", pa.string()),
+            ("valid_share", pa.float32()),
+            ("cloud_share", pa.float32()),
+            ("source", pa.list_(pa.string())),
+            ("map_date", pa.list_(pa.string())),
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """A table of labels that `eofm labels` wrote.
+
+    Args:
+        path: Where it is.
+        about: What its metadata says.
+    """
+
+    path: Path
+    about: Mapping[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of `fraction` and `multi_hot`."""
+        return tuple(self.about["classes"])
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows, or some columns of them."""
+        return pq.read_table(self.path, columns=None if columns is None else list(columns))
+
+    def labels(self) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Return multi-labels (N, K), and of which rows (N,) they are known."""
+        table = self.read(["multi_hot", "known"])
+        hot = table["multi_hot"].combine_chunks().flatten().to_numpy()
+        return hot.reshape(-1, len(self.classes)), np.asarray(table["known"].to_numpy())
+
+
+def open_table(path: str | Path) -> LabelTable:
+    """Open a table of labels.
+
+    Raises:
+        LabelError: If it is missing, damaged, or was not written by `eofm labels`.
+    """
+    path = Path(path)
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        about = json.loads(metadata.get(KEY, b"{}"))
+    except FileNotFoundError as error:
+        raise LabelError("there is no such table of labels", where=path) from error
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise LabelError("the table of labels is damaged", found=error, where=path) from error
+    if about.get("format") != FORMAT or about.get("version") != VERSION:
+        raise LabelError(
+            "this is not a table of labels",
+            found=f"{about.get('format')} {about.get('version')}",
+            expected=f"{FORMAT} {VERSION}",
+            where=path,
+            remedy="write one with `eofm labels`",
+        )
+    return LabelTable(path, about)

@@ -1,0 +1,1 @@
+"""From stores to batches: which rows come when, reading ahead, random views."""

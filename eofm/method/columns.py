@@ -1,0 +1,119 @@
+"""The columns of the similarity matrix: the teacher's keys of all ranks, and of earlier steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from eofm.errors import ConfigError
+from eofm.method.ranks import gathered
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is known of some images besides their pixels.
+
+    Args:
+        vectors: Label vectors (n, K): `eofm.method.similarity.label_vectors`.
+        known: bool (n,), whether the image can be compared by its labels.
+        places: int64 (n,), or None where nobody asks.
+    """
+
+    vectors: Tensor
+    known: Tensor
+    places: Tensor | None
+
+    def of_all_ranks(self) -> Self:
+        """Return the targets of the images of all processes, in the order of the ranks."""
+        places = None if self.places is None else gathered(self.places)
+        return type(self)(gathered(self.vectors), gathered(self.known), places)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Teacher keys, and what they are compared by.
+
+    Args:
+        keys: (N, d).
+        targets: Of the same images.
+        missing: bool (N,), places of the queue that no key has come to yet; None if there is no
+            such place.
+    """
+
+    keys: Tensor
+    targets: Targets
+    missing: Tensor | None = None
+
+
+class KeyQueue(nn.Module):
+    """Keys of earlier steps as further columns (MoCo, arXiv 1911.05722), newest over oldest.
+
+    Its tensors are buffers, so that a checkpoint holds them and a run goes on exactly. All ranks
+    hold the same keys, those of all ranks. Nothing here waits for the device.
+
+    Args:
+        size: Number of keys, a multiple of those that come in a step.
+        width: Of a key, d.
+        classes: Of a label vector, K.
+        places: Keep the places of the images too.
+    """
+
+    keys: Tensor
+    vectors: Tensor
+    known: Tensor
+    places: Tensor
+    filled: Tensor
+    next: Tensor
+
+    def __init__(self, size: int, width: int, classes: int, *, places: bool) -> None:
+        super().__init__()
+        self.size, self.has_places = size, places
+        self.register_buffer("keys", torch.zeros(size, width))
+        self.register_buffer("vectors", torch.zeros(size, classes))
+        self.register_buffer("known", torch.zeros(size, dtype=torch.bool))
+        self.register_buffer("places", torch.zeros(size if places else 0, dtype=torch.int64))
+        self.register_buffer("filled", torch.zeros(size, dtype=torch.bool))
+        self.register_buffer("next", torch.zeros((), dtype=torch.int64))
+
+    def behind(self, fresh: Columns) -> Columns:
+        """Return the columns of this step with those of earlier ones behind them.
+
+        Raises:
+            ConfigError: If the queue does not hold a whole number of such steps, or was made for
+                other labels.
+        """
+        new = fresh.targets
+        self._check(*new.vectors.shape)
+        places = None if new.places is None else torch.cat([new.places, self.places])
+        targets = Targets(
+            torch.cat([new.vectors, self.vectors]), torch.cat([new.known, self.known]), places
+        )
+        missing = torch.cat([torch.zeros_like(new.known), ~self.filled])
+        return Columns(torch.cat([fresh.keys.float(), self.keys]), targets, missing)
+
+    @torch.no_grad()
+    def push(self, fresh: Columns) -> None:
+        """Put keys into the places of the oldest."""
+        count = len(fresh.targets.known)
+        at = (self.next + torch.arange(count, device=self.keys.device)) % self.size
+        self.keys[at] = functional.normalize(fresh.keys.float(), dim=1)
+        self.vectors[at] = fresh.targets.vectors.float()
+        self.known[at] = fresh.targets.known
+        if self.has_places and fresh.targets.places is not None:
+            self.places[at] = fresh.targets.places
+        self.filled[at] = True
+        self.next.copy_((self.next + count) % self.size)
+
+    def _check(self, count: int, classes: int) -> None:
+        if self.size % count or classes != self.vectors.shape[1]:
+            raise ConfigError(
+                "the queue does not fit the batch",
+                found=f"a queue of {self.size} keys with {self.vectors.shape[1]} classes for a "
+                f"batch of {count} images with {classes}",
+                expected="a multiple of the batch, and the same classes",
+                where="queue",
+            )

@@ -1,0 +1,157 @@
+"""The hard term, the soft term, and the least value the soft term can take.
+
+Shapes: B student images (rows), N teacher images (columns).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from eofm.method.ranks import mean_over_ranks
+
+
+def hard_loss(cosines: Tensor, own: Tensor, tau: float, excluded: Tensor | None = None) -> Tensor:
+    """InfoNCE: each row's own column against all others, times 2τ as in MoCo-v3.
+
+    H = mean_i 2τ · [logsumexp_j(s_ij / τ) - s_i,own / τ]
+
+    Args:
+        cosines: s, (B, N).
+        own: int64 (B,), the column of each row's own image.
+        tau: Temperature τ.
+        excluded: bool (B, N), columns that are left out of the sum over j; a row's own column
+            stays whatever is said here. None leaves out nothing.
+    """
+    return 2 * tau * functional.cross_entropy(_hard_logits(cosines, own, tau, excluded), own)
+
+
+def own_probability(
+    cosines: Tensor, own: Tensor, tau: float, excluded: Tensor | None = None
+) -> Tensor:
+    """Return the mean softmax probability of each row's own column, arguments as in `hard_loss`."""
+    logits = _hard_logits(cosines.detach(), own, tau, excluded)
+    return functional.softmax(logits, dim=1).gather(1, own[:, None]).mean()
+
+
+def _hard_logits(cosines: Tensor, own: Tensor, tau: float, excluded: Tensor | None) -> Tensor:
+    logits = cosines / tau
+    if excluded is None:
+        return logits
+    return logits.masked_fill(excluded.scatter(1, own[:, None], False), -torch.inf)
+
+
+class SoftForm(StrEnum):
+    """How s is made to follow S.
+
+    Binary cross entropy of each pair, with a bias; cross entropy of each row against S as a
+    distribution; mean squared error of s, or of (s + 1) / 2, which has the range of S.
+    """
+
+    BCE = "bce"
+    CE = "ce"
+    MSE = "mse"
+    MSE_SHIFTED = "mse-shifted"
+
+
+def labelled_pairs(known_rows: Tensor, known_columns: Tensor) -> Tensor:
+    """Return which pairs have two labelled images, bool (B, N), from bool (B,) and (N,)."""
+    return known_rows[:, None] & known_columns[None, :]
+
+
+def nearest_columns(cosines: Tensor, pairs: Tensor, neighbours: int) -> Tensor:
+    """Return which of the pairs are among the most similar of their row (LOOK, arXiv 2110.06014).
+
+    Args:
+        cosines: s, (B, N).
+        pairs: bool (B, N), those to choose from.
+        neighbours: How many to keep in each row.
+
+    Returns:
+        bool (B, N), at most `neighbours` in a row.
+    """
+    near = torch.where(pairs, cosines.detach(), -torch.inf)
+    best = near.topk(min(neighbours, near.shape[1]), dim=1).indices
+    return pairs & torch.zeros_like(pairs).scatter_(1, best, True)
+
+
+def soft_loss(
+    cosines: Tensor,
+    similarity: Tensor,
+    pairs: Tensor,
+    form: SoftForm,
+    *,
+    tau: Tensor | float,
+    bias: Tensor | float = 0.0,
+) -> Tensor:
+    """Distance of embedding similarity s from label similarity S, over some pairs.
+
+    bce: mean over pairs of softplus(l) - S·l, with l = s/τ + bias
+    ce:  mean over rows of -Σ_j T_ij · log softmax_j(s_ij / τ), with T_i = S_i / Σ_j S_ij
+    mse: mean over pairs of (s - S)², or ((s + 1) / 2 - S)²
+
+    Under ce other columns leave the softmax, and so does a row that shares no class with any
+    column: it has no target. Where nothing counts the loss is 0, still connected to s, so that
+    every parameter gets a gradient. Means are over the pairs or rows of all ranks
+    (`eofm.method.ranks.mean_over_ranks`).
+
+    Args:
+        cosines: s, (B, N).
+        similarity: S, (B, N); its values are not looked at where a pair does not count.
+        pairs: bool (B, N), which pairs count: `labelled_pairs`.
+        form: Which distance.
+        tau: Temperature of the soft term; not used by mse.
+        bias: Added to the logits of bce; the other forms do not see it.
+    """
+    similarity = torch.where(pairs, similarity, 0)
+    match form:
+        case SoftForm.CE:
+            return _row_cross_entropy(cosines / tau, similarity, pairs)
+        case SoftForm.BCE:
+            logits = cosines / tau + bias
+            distance = functional.softplus(logits) - similarity * logits
+        case SoftForm.MSE:
+            distance = (cosines - similarity) ** 2
+        case SoftForm.MSE_SHIFTED:
+            distance = ((cosines + 1) / 2 - similarity) ** 2
+    return mean_over_ranks((distance * pairs).sum(), pairs.sum())
+
+
+def _row_cross_entropy(logits: Tensor, similarity: Tensor, pairs: Tensor) -> Tensor:
+    target, rows = _row_targets(similarity)
+    # the lowest finite number, not -inf: a row without any valid column must not become NaN
+    logits = torch.where(pairs, logits, torch.finfo(logits.dtype).min)
+    per_row = -(target * functional.log_softmax(logits, dim=1)).sum(1)
+    return mean_over_ranks((per_row * rows).sum(), rows.sum())
+
+
+def _row_targets(similarity: Tensor) -> tuple[Tensor, Tensor]:
+    """Return T (B, N) and which rows have one, bool (B,)."""
+    mass = similarity.sum(1)
+    return similarity / torch.where(mass > 0, mass, 1)[:, None], mass > 0
+
+
+def soft_floor(similarity: Tensor, pairs: Tensor, form: SoftForm) -> Tensor:
+    """Return the least value `soft_loss` can take for these labels: the entropy of its target.
+
+    Args:
+        similarity: S, (B, N).
+        pairs: As given to `soft_loss`.
+        form: As given to `soft_loss`.
+    """
+    similarity = torch.where(pairs, similarity, 0)
+    if form in (SoftForm.MSE, SoftForm.MSE_SHIFTED):
+        return similarity.new_zeros(())
+    if form is SoftForm.CE:
+        target, rows = _row_targets(similarity)
+        return mean_over_ranks(_entropy(target).sum(), rows.sum())
+    entropy = _entropy(similarity) + _entropy(1 - similarity)
+    return mean_over_ranks(entropy.sum(), pairs.sum())
+
+
+def _entropy(share: Tensor) -> Tensor:
+    """Return -p ln p, 0 at p = 0."""
+    return -torch.xlogy(share, share)

@@ -1,1 +1,0 @@
-"""Plain networks, the adaptation of foreign weights to them, and encoders with their recipe."""

@@ -1,0 +1,1 @@
+"""Plain networks, and the adaptation of foreign weights to them: state dict in, state dict out."""

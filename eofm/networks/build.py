@@ -1,0 +1,115 @@
+"""From the name of an architecture to a network with weights drawn afresh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import torch
+
+from eofm.contract.recipe import Pooling, Recipe
+from eofm.errors import WeightsError
+from eofm.networks import foundation, resnet, timm_trunk, vit
+from eofm.networks.adapt import PositionRecipe
+from eofm.networks.trunk import Trunk
+
+Builder = Callable[[str, Recipe, torch.Generator, PositionRecipe], Trunk]
+
+
+def _vit(name: str, recipe: Recipe, generator: torch.Generator, positions: PositionRecipe) -> Trunk:
+    return vit.build_vit(
+        name,
+        len(recipe.bands),
+        recipe.size,
+        generator,
+        pooling=recipe.pooling,
+        positions=positions,
+    )
+
+
+def _resnet(name: str, recipe: Recipe, generator: torch.Generator, _: PositionRecipe) -> Trunk:
+    return resnet.build_resnet(
+        name, len(recipe.bands), recipe.size, generator, pooling=recipe.pooling
+    )
+
+
+def _timm(name: str, recipe: Recipe, generator: torch.Generator, _: PositionRecipe) -> Trunk:
+    return timm_trunk.build_timm(
+        name, len(recipe.bands), recipe.size, generator, pooling=recipe.pooling
+    )
+
+
+def _foundation(name: str, recipe: Recipe, generator: torch.Generator, _: PositionRecipe) -> Trunk:
+    return foundation.build_foundation(name, recipe, generator)
+
+
+BUILDERS: Final[Mapping[str, Builder]] = {
+    **dict.fromkeys(vit.ARCHITECTURES, _vit),
+    **dict.fromkeys(resnet.RESNETS, _resnet),
+    **dict.fromkeys(foundation.FOUNDATION, _foundation),
+}
+
+
+def build(
+    architecture: str,
+    recipe: Recipe,
+    generator: torch.Generator,
+    positions: PositionRecipe = PositionRecipe.DINOV2,
+) -> Trunk:
+    """Return an untrained network for a recipe's bands, size and pooling.
+
+    Args:
+        architecture: A key of `BUILDERS`, or `timm:` and the name of a network of timm.
+        recipe: What it will eat.
+        generator: Source of the weights, on the CPU.
+        positions: How a `ViT` interpolates its position table for images of another size; other
+            networks have a way of their own.
+
+    Raises:
+        WeightsError: If no architecture has that name.
+        SpecError: If the recipe's size or pooling does not fit the architecture.
+    """
+    builder = _timm if architecture.startswith(timm_trunk.PREFIX) else BUILDERS.get(architecture)
+    if builder is None:
+        raise WeightsError(
+            f"no architecture is called {architecture!r}",
+            found=architecture,
+            expected=f"{', '.join(BUILDERS)}, or {timm_trunk.PREFIX} and a network of timm",
+        )
+    return builder(architecture, recipe, generator, positions)
+
+
+def build_blank(
+    architecture: str, recipe: Recipe, positions: PositionRecipe = PositionRecipe.DINOV2
+) -> Trunk:
+    """Return a network of which every weight is still to be loaded; what it holds means nothing.
+
+    Args:
+        architecture: As for `build`.
+        recipe: What it will eat.
+        positions: As for `build`.
+
+    Raises:
+        WeightsError: If no architecture has that name.
+        SpecError: If the recipe's size or pooling does not fit the architecture.
+    """
+    if architecture in vit.ARCHITECTURES:
+        return vit.blank_vit(
+            architecture,
+            len(recipe.bands),
+            recipe.size,
+            pooling=recipe.pooling,
+            positions=positions,
+        )
+    return build(architecture, recipe, torch.Generator().manual_seed(0), positions)
+
+
+def default_pooling(architecture: str) -> Pooling:
+    """Return how an architecture is usually pooled: its CLS token, or the mean if it has none.
+
+    Raises:
+        WeightsError: If no architecture has that name.
+    """
+    if architecture.startswith(timm_trunk.PREFIX):
+        return timm_trunk.default_pooling(architecture)
+    return Pooling.CLS if architecture in vit.ARCHITECTURES else Pooling.MEAN

@@ -1,0 +1,146 @@
+"""One trunk for several sensors: an input layer each, and everything behind it shared.
+
+    both = share_trunk({"s2-l1c": optical, "s1-grd": radar})
+    both(pixels)                        # 13 bands go through one input layer, 2 through the other
+    both.trunks["s1-grd"]               # a trunk like any other, to be exported by itself
+
+Every trunk is whole: the blocks, positions and CLS token of one are those of the other, the same
+tensors in memory. So each is exported with its own recipe, and a copy of all stays shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import final
+
+from torch import Tensor, nn
+
+from eofm.errors import ConfigError, MismatchKind, SpecMismatch
+from eofm.networks.trunk import Trunk
+
+
+@final
+class JointTrunk(nn.Module):
+    """Trunks that share all but their input layers; pixels find theirs by their number of bands.
+
+    Batch norms are shared as well: before a sensor's trunk is used on its own, their statistics
+    are taken of its images (`eofm.networks.norms.refresh_batch_norms`).
+
+    Args:
+        trunks: Name of a sensor -> its trunk; `share_trunk` makes them share.
+
+    Raises:
+        ConfigError: If there are fewer than two, they have the same number of bands, or differ in
+            width, patches or pooling.
+    """
+
+    def __init__(self, trunks: Mapping[str, Trunk]) -> None:
+        super().__init__()
+        _check(trunks)
+        self.trunks = nn.ModuleDict(trunks)
+        self._of_bands = {trunk.channels: name for name, trunk in trunks.items()}
+        first = next(iter(trunks.values()))
+        self._dim, self._tokens, self._block = first.dim, first.tokens, first.block
+        self._drops_tokens = first.drops_tokens
+
+    @property
+    def dim(self) -> int:
+        """Width of the embedding, D."""
+        return self._dim
+
+    @property
+    def tokens(self) -> int:
+        """Number of patches, P."""
+        return self._tokens
+
+    @property
+    def block(self) -> int:
+        """Side of a patch in pixels."""
+        return self._block
+
+    @property
+    def drops_tokens(self) -> bool:
+        """Whether `keep` is understood."""
+        return self._drops_tokens
+
+    def of(self, name: str) -> Trunk:
+        """Return the trunk of a sensor.
+
+        Raises:
+            ConfigError: If there is none of that name.
+        """
+        if name not in self.trunks:
+            raise ConfigError(
+                "the network has no input layer for this sensor",
+                found=name,
+                expected=", ".join(self.trunks),
+            )
+        trunk: Trunk = self.trunks[name]  # type: ignore[assignment]
+        return trunk
+
+    def forward(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return one vector per image, (B, D).
+
+        Args:
+            pixels: (B, C, H, W), normalised as the trunk of a sensor of C bands takes them.
+            keep: int64 (B, K), the patches to see; all of them if None.
+
+        Raises:
+            SpecMismatch: If no sensor has that number of bands, or the trunk refuses the size.
+        """
+        if pixels.ndim != 4 or pixels.shape[1] not in self._of_bands:
+            raise SpecMismatch(
+                MismatchKind.BANDS,
+                "no input layer takes this number of bands",
+                found=f"pixels of shape {tuple(pixels.shape)}",
+                expected=", ".join(f"{c} ({name})" for c, name in self._of_bands.items()),
+            )
+        vectors: Tensor = self.trunks[self._of_bands[pixels.shape[1]]](pixels, keep)
+        return vectors
+
+
+def _check(trunks: Mapping[str, Trunk]) -> None:
+    bands = [trunk.channels for trunk in trunks.values()]
+    if len(set(bands)) < max(len(bands), 2):
+        raise ConfigError(
+            "a joint network tells its sensors apart by their number of bands",
+            found=", ".join(f"{name}: {trunk.channels}" for name, trunk in trunks.items()),
+            expected="two sensors or more, each with another number",
+        )
+    kinds = {(trunk.dim, trunk.grid, trunk.pooling) for trunk in trunks.values()}
+    if len(kinds) > 1:
+        raise ConfigError(
+            "the trunks of a joint network are of one kind",
+            found="; ".join(sorted(map(str, kinds))),
+            expected="equal width, patches and pooling",
+        )
+
+
+def share_trunk(trunks: Mapping[str, Trunk]) -> JointTrunk:
+    """Make all trunks use the first one's tensors, but for their input layers, and join them.
+
+    Args:
+        trunks: Name of a sensor -> its trunk, of one architecture; they are changed.
+
+    Raises:
+        ConfigError: If they cannot be joined: see `JointTrunk`.
+    """
+    _check(trunks)
+    first, *others = trunks.values()
+    for other in others:
+        _share(first, other, other.input_layer)
+    return JointTrunk(trunks)
+
+
+def _share(first: nn.Module, other: nn.Module, own: str) -> None:
+    """Put the parts of `first` into `other`, down to the layer that stays its own."""
+    head, _, rest = own.partition(".")
+    for name, parameter in list(first.named_parameters(recurse=False)):
+        other.register_parameter(name, parameter)
+    for name, buffer in list(first.named_buffers(recurse=False)):
+        other.register_buffer(name, buffer)
+    for name, child in first.named_children():
+        if name != head:
+            other.add_module(name, child)
+        elif rest:
+            _share(child, other.get_submodule(name), rest)

@@ -1,0 +1,372 @@
+"""The DINOv2 vision transformer on timm's blocks, which embeds only the patches it is to see.
+
+State-dict names are those of DINOv2 (arXiv 2304.07193, registers 2309.16588), so that published
+weights load by name. `forward(pixels, keep)` drops tokens instead of replacing them: that is what
+saves the student's time and memory (arXiv 2405.20462).
+
+Shapes: B images, C bands, H by W pixels, P patches of which K are kept, R registers, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, final
+
+import torch
+from timm.layers.norm import LayerNorm
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from eofm.contract.recipe import Pooling
+from eofm.errors import SpecError, WeightsError
+from eofm.networks.adapt import PositionRecipe, resample_positions
+from eofm.networks.trunk import Trunk
+
+
+class FeedForward(StrEnum):
+    """The second half of a block: two layers with GELU, or DINOv2's gated layers of its giant."""
+
+    MLP = "mlp"
+    SWIGLU = "swiglu"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A ViT.
+
+    Args:
+        width: D.
+        depth: Number of blocks.
+        heads: Attention heads.
+        patch: Side of a patch in pixels.
+        registers: Tokens beside CLS that stand for no patch, R.
+        feed_forward: Second half of a block.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    patch: int
+    registers: int = 0
+    feed_forward: FeedForward = FeedForward.MLP
+
+
+ARCHITECTURES: Final[Mapping[str, Architecture]] = {
+    # Half of ViT-Ti/16's depth: it pretrains on two CPU cores in minutes. Nobody publishes
+    # weights for it; it serves the demo and the tests.
+    "vit-tiny-14": Architecture(192, 6, 3, 14),
+    "vits14": Architecture(384, 12, 6, 14),
+    "vitb14": Architecture(768, 12, 12, 14),
+    "vitl14": Architecture(1024, 24, 16, 14),
+    "vitg14": Architecture(1536, 40, 24, 14, feed_forward=FeedForward.SWIGLU),
+    "vits14_reg4": Architecture(384, 12, 6, 14, registers=4),
+    "vitb14_reg4": Architecture(768, 12, 12, 14, registers=4),
+    "vitl14_reg4": Architecture(1024, 24, 16, 14, registers=4),
+    "vitg14_reg4": Architecture(1536, 40, 24, 14, registers=4, feed_forward=FeedForward.SWIGLU),
+}
+
+# DINOv2 and timm build LayerScale at 1e-5. A network at random with that value is nearly the
+# identity: its CLS output does not depend on the image, so it is a worthless control, and a
+# short run from scratch spends itself on growing the scales. At 1 the layer does nothing until
+# it is trained, which is the ordinary pre-norm ViT. Published weights overwrite it.
+LAYER_SCALE_INIT: Final = 1.0
+
+
+class PatchEmbed(nn.Module):
+    """A linear map of each patch, computed only where asked for.
+
+    Args:
+        channels: Bands, C.
+        width: D.
+        patch: Side of a patch in pixels.
+    """
+
+    def __init__(self, channels: int, width: int, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.proj = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
+
+    def forward(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return tokens, (B, P, D), or (B, K, D) for the patches that `keep` (B, K) names."""
+        if keep is None:
+            tokens: Tensor = self.proj(pixels)
+            return tokens.flatten(2).transpose(1, 2)
+        batch, channels, height, width = pixels.shape
+        rows, columns = height // self.patch, width // self.patch
+        # a view by patch: indexing it copies the pixels of the kept patches and no others
+        patches = pixels.reshape(batch, channels, rows, self.patch, columns, self.patch)
+        patches = patches.permute(0, 2, 4, 1, 3, 5)
+        image = torch.arange(batch, device=pixels.device)[:, None]
+        kept = patches[image, keep // columns, keep % columns]
+        return nn.functional.linear(kept.flatten(2), self.proj.weight.flatten(1), self.proj.bias)
+
+
+class SwiGLU(nn.Module):
+    """A feed-forward net with gate, silu(a) * b, under DINOv2's names (arXiv 2002.05202).
+
+    The hidden layer has 2/3 of the ordinary 4 D units, to the next multiple of 8, so that the
+    number of weights stays that of an MLP.
+
+    Args:
+        width: D.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        hidden = (int(4 * width * 2 / 3) + 7) // 8 * 8
+        self.w12 = nn.Linear(width, 2 * hidden)
+        self.w3 = nn.Linear(hidden, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map each token by itself, (B, N, D) to (B, N, D)."""
+        gate, value = self.w12(tokens).chunk(2, dim=-1)
+        out: Tensor = self.w3(nn.functional.silu(gate) * value)
+        return out
+
+
+@final
+class ViT(Trunk):
+    """A vision transformer with CLS token, registers, LayerScale and learned positions.
+
+    Args:
+        architecture: A row of `ARCHITECTURES`.
+        channels: Bands, C.
+        size: Native height and width in pixels, multiples of the patch size.
+        pooling: What `forward` returns: the CLS token or the mean of the patch tokens.
+        positions: How the position table is interpolated for images of another size.
+
+    Raises:
+        SpecError: If the size is not a multiple of the patch size.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        channels: int,
+        size: tuple[int, int],
+        pooling: Pooling = Pooling.CLS,
+        positions: PositionRecipe = PositionRecipe.DINOV2,
+    ) -> None:
+        prefix = 1 + architecture.registers
+        super().__init__(channels, size, pooling, multiple=architecture.patch, prefix=prefix)
+        if min(size) < architecture.patch or any(s % architecture.patch for s in size):
+            raise SpecError(
+                "the input size must be a multiple of the patch size",
+                found=f"{size[0]} x {size[1]} pixels",
+                expected=f"multiples of {architecture.patch}",
+                remedy=f"for example {architecture.patch * 8} or {architecture.patch * 16}",
+            )
+        self.architecture, self.positions = architecture, positions
+        width = architecture.width
+        self.patch_embed = PatchEmbed(channels, width, architecture.patch)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.tokens, width))
+        if architecture.registers:
+            self.register_tokens = nn.Parameter(torch.zeros(1, architecture.registers, width))
+        self.blocks = nn.Sequential(*(_block(architecture) for _ in range(architecture.depth)))
+        self.norm = LayerNorm(width)
+
+    @property
+    def dim(self) -> int:
+        """Width of the embedding, D."""
+        return self.architecture.width
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches at the native size."""
+        return self.size[0] // self.architecture.patch, self.size[1] // self.architecture.patch
+
+    @property
+    def input_layer(self) -> str:
+        """The patch embedding."""
+        return "patch_embed.proj"
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return self.architecture.depth
+
+    def layer_of(self, parameter: str) -> int:
+        """Return 0 for what makes the tokens, k + 1 for block k, depth + 1 for the final norm."""
+        module, _, rest = parameter.partition(".")
+        if module == "blocks":
+            return int(rest.partition(".")[0]) + 1
+        return self.depth + 1 if module == "norm" else 0
+
+    def forward(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return one vector per image, (B, D).
+
+        Args:
+            pixels: (B, C, H, W), normalised.
+            keep: int64 (B, K), the patches to see; all of them if None.
+
+        Raises:
+            SpecMismatch: If the channels are not C, or the size is no multiple of the patch's.
+        """
+        tokens = self.forward_features(pixels, keep)
+        return tokens[:, 0] if self.pooling is Pooling.CLS else tokens[:, self.prefix :].mean(dim=1)
+
+    def forward_features(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return tokens after the final norm: CLS, registers, patches.
+
+        Args:
+            pixels: (B, C, H, W), normalised.
+            keep: int64 (B, K), the patches to see; all of them if None.
+
+        Returns:
+            (B, 1 + R + P, D), or (B, 1 + R + K, D).
+
+        Raises:
+            SpecMismatch: If the channels are not C, or the size is no multiple of the patch's.
+        """
+        normed: Tensor = self.norm(self.blocks(self._embed(pixels, keep)))
+        return normed
+
+    def _embed(self, pixels: Tensor, keep: Tensor | None) -> Tensor:
+        """Return the tokens that enter the first block; registers have no position."""
+        self.check_pixels(pixels)
+        tokens = self.patch_embed(pixels, keep)
+        position = self._position((pixels.shape[2], pixels.shape[3]))
+        tokens = tokens + (position[:, 1:] if keep is None else position[0, 1:][keep])
+        prefix = self.cls_token + position[:, :1]
+        if self.architecture.registers:
+            prefix = torch.cat([prefix, self.register_tokens], dim=1)
+        return torch.cat([prefix.expand(pixels.shape[0], -1, -1), tokens], dim=1)
+
+    def _position(self, size: tuple[int, int]) -> Tensor:
+        """Return the position table for images of `size`, (1, 1 + P, D)."""
+        patch = self.architecture.patch
+        grid = size[0] // patch, size[1] // patch
+        registers = self.architecture.registers > 0
+        return resample_positions(
+            self.pos_embed, self.grid, grid, self.positions, registers=registers
+        )
+
+    def get_intermediate_layers(
+        self,
+        x: Tensor,
+        n: int | Sequence[int] = 1,
+        reshape: bool = False,
+        return_class_token: bool = False,
+        norm: bool = True,
+    ) -> tuple[Tensor, ...] | tuple[tuple[Tensor, Tensor], ...]:
+        """Return patch tokens of several blocks: see `Trunk.get_intermediate_layers`."""
+        wanted = self.check_layers(n, self.architecture.depth)
+        tokens = self._embed(x, None)
+        outputs: list[Tensor] = []
+        for index, block in enumerate(self.blocks[: wanted[-1] + 1]):
+            tokens = block(tokens)
+            if index in wanted:
+                outputs.append(self.norm(tokens) if norm else tokens)
+        patches = [out[:, self.prefix :] for out in outputs]
+        if reshape:
+            rows, columns = x.shape[2] // self.multiple, x.shape[3] // self.multiple
+            maps = [p.reshape(len(x), rows, columns, self.dim) for p in patches]
+            patches = [m.permute(0, 3, 1, 2).contiguous() for m in maps]
+        if return_class_token:
+            return tuple((p, out[:, 0]) for p, out in zip(patches, outputs, strict=True))
+        return tuple(patches)
+
+
+def _block(architecture: Architecture) -> Block:
+    block = Block(
+        architecture.width,
+        architecture.heads,
+        qkv_bias=True,
+        init_values=LAYER_SCALE_INIT,
+        norm_layer=LayerNorm,  # timm's: epsilon 1e-6
+    )
+    if architecture.feed_forward is FeedForward.SWIGLU:
+        block.mlp = SwiGLU(architecture.width)
+    return block
+
+
+def build_vit(
+    name: str,
+    channels: int,
+    size: tuple[int, int],
+    generator: torch.Generator,
+    *,
+    pooling: Pooling = Pooling.CLS,
+    positions: PositionRecipe = PositionRecipe.DINOV2,
+) -> ViT:
+    """Build a ViT by name, with weights drawn from `generator`.
+
+    Args:
+        name: A key of `ARCHITECTURES`.
+        channels: Bands, C.
+        size: Native height and width in pixels.
+        generator: Source of the initial weights, on the CPU.
+        pooling: What `forward` returns.
+        positions: How positions are interpolated for another size.
+
+    Raises:
+        WeightsError: If no architecture has that name.
+        SpecError: If the size is not a multiple of the patch size.
+    """
+    _check_name(name)
+    with torch.random.fork_rng(devices=[]):  # layers draw on construction; leave no trace of it
+        vit = ViT(ARCHITECTURES[name], channels, size, pooling, positions)
+    initialise(vit, generator)
+    return vit
+
+
+@torch.no_grad()
+def blank_vit(
+    name: str,
+    channels: int,
+    size: tuple[int, int],
+    *,
+    pooling: Pooling = Pooling.CLS,
+    positions: PositionRecipe = PositionRecipe.DINOV2,
+) -> ViT:
+    """Build a ViT whose weights are still to be loaded: all are NaN, and none has been drawn.
+
+    Drawing those of a ViT-g takes longer than reading them.
+
+    Args:
+        name: A key of `ARCHITECTURES`.
+        channels: Bands, C.
+        size: Native height and width in pixels.
+        pooling: What `forward` returns.
+        positions: How positions are interpolated for another size.
+
+    Raises:
+        WeightsError: If no architecture has that name.
+        SpecError: If the size is not a multiple of the patch size.
+    """
+    _check_name(name)
+    with torch.device("meta"):
+        vit = ViT(ARCHITECTURES[name], channels, size, pooling, positions)
+    vit.to_empty(device="cpu")
+    for parameter in vit.parameters():
+        parameter.fill_(torch.nan)
+    return vit
+
+
+def _check_name(name: str) -> None:
+    if name not in ARCHITECTURES:
+        raise WeightsError(
+            f"no architecture is called {name!r}",
+            found=name,
+            expected=", ".join(ARCHITECTURES),
+        )
+
+
+@torch.no_grad()
+def initialise(vit: ViT, generator: torch.Generator) -> None:
+    """Draw all weights afresh, as DINOv2 does: normal (σ 0.02) linear maps, uniform input layer."""
+    for module in vit.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)
+            nn.init.zeros_(module.bias)
+    conv = vit.patch_embed.proj
+    bound = conv.weight[0].numel() ** -0.5  # torch's default for a convolution
+    for parameter in conv.parameters():
+        parameter.uniform_(-bound, bound, generator=generator)
+    nn.init.trunc_normal_(vit.pos_embed, std=0.02, generator=generator)
+    nn.init.normal_(vit.cls_token, std=1e-6, generator=generator)
+    if vit.architecture.registers:
+        nn.init.normal_(vit.register_tokens, std=1e-6, generator=generator)

@@ -1,0 +1,355 @@
+"""Read-outs of frozen features: what all probes share, and a converged linear layer.
+
+Pure functions of feature tensors. Every choice that moves a score is spelled in the probe's id:
+`knn[k=5,l2,uniform,none]`, `linear[lbfgs,C40,val,norefit,standard]`, where the last word is the
+scaling of the features. Nothing is drawn at random and nothing depends on the order of files.
+kNN and nearest mean are in `eofm.probes.knn`.
+
+Shapes: N training samples, M test samples, D features, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from eofm.errors import ConfigError, LabelError, PixelError
+from eofm.probes.logistic import Eigenbasis, Loss, Solution, fit_logistic
+
+
+class Scaling(StrEnum):
+    """What is done to features before a probe; the constants come from the training split."""
+
+    NONE = "none"
+    STANDARD = "standard"  # (x - mean) / standard deviation, per feature
+    UNIT = "unit"  # each sample's vector to length 1
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Features of one split with their labels.
+
+    Args:
+        x: (N, D), float.
+        y: (N,) int64 class indices, or (N, K) with 1 where a class is present.
+        classes: K; classes that no sample has count too.
+
+    Raises:
+        LabelError: If the labels do not fit the features or the classes.
+        PixelError: If a feature is not finite or a sample's features are all zero.
+    """
+
+    x: Tensor
+    y: Tensor
+    classes: int
+
+    def __post_init__(self) -> None:
+        check_features(self.x)
+        wanted = self.x.shape[:1] if self.y.ndim == 1 else (len(self.x), self.classes)
+        if tuple(self.y.shape) != tuple(wanted) or self.y.ndim > 2:
+            raise LabelError(
+                "labels do not fit the features",
+                found=f"features {tuple(self.x.shape)}, labels {tuple(self.y.shape)}",
+                expected=f"({len(self.x)},) or ({len(self.x)}, {self.classes})",
+            )
+        top = self.classes - 1 if self.y.ndim == 1 else 1
+        if int(self.y.min()) < 0 or int(self.y.max()) > top:
+            raise LabelError(
+                "a label is out of range",
+                found=f"{int(self.y.min())}..{int(self.y.max())}",
+                expected=f"0..{top}",
+            )
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a sample may have several classes."""
+        return self.y.ndim == 2
+
+    def multi_hot(self) -> Tensor:
+        """Return the labels as (N, K), float64."""
+        if self.multi_label:
+            return self.y.double()
+        return nn.functional.one_hot(self.y, self.classes).double()
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What a probe says of the test samples, and how it was chosen.
+
+    Args:
+        probe: Id of the probe, with all its choices.
+        scores: float64, (M, K): shares of votes, similarities or logits.
+        probability: float64, (M, K), within [0, 1]; None where the probe has none to offer.
+        strength: Chosen C of a linear probe.
+        on_edge: The chosen C is the end of the grid, also after extending it.
+        gradient_norm: Of the final fit; well below 1e-4 means converged.
+        validation: Each C tried with its score on the validation split.
+        chosen: What else was chosen on the validation split, in words.
+        notes: What a reader of the score must be told.
+        details: Settings and sources, by name.
+    """
+
+    probe: str
+    scores: Tensor
+    probability: Tensor | None = None
+    strength: float | None = None
+    on_edge: bool = False
+    gradient_norm: float | None = None
+    validation: tuple[tuple[float, float], ...] = ()
+    chosen: str = ""
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_features(x: Tensor) -> None:
+    """Refuse features that cannot be probed.
+
+    Raises:
+        PixelError: If the shape is not (N, D), a value is NaN or infinite, or a row is all zero.
+    """
+    if x.ndim != 2 or not x.is_floating_point() or 0 in x.shape:
+        raise PixelError(
+            "features must be (samples, dimensions) of float, neither zero",
+            found=f"{tuple(x.shape)} {x.dtype}",
+        )
+    broken = ~torch.isfinite(x).all(dim=1)
+    dead = (x == 0).all(dim=1)
+    for rows, problem in ((broken, "not finite"), (dead, "all zero")):
+        if rows.any():
+            raise PixelError(
+                f"features of {int(rows.sum())} samples are {problem}",
+                found=f"rows {torch.nonzero(rows).flatten()[:5].tolist()} of {len(x)}",
+                remedy="look at the images of these samples and at the encoder that made them",
+            )
+
+
+def scale(train: Tensor, scaling: Scaling, *others: Tensor) -> tuple[Tensor, ...]:
+    """Scale features by constants of the training split, in float64.
+
+    Returns:
+        The training features and the others, scaled alike. A feature that is constant in
+        training is centred only.
+    """
+    if scaling is Scaling.NONE:
+        return tuple(x.double() for x in (train, *others))
+    if scaling is Scaling.UNIT:
+        return tuple(unit_length(x) for x in (train, *others))
+    x = train.double()
+    mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
+    constant = (x == x[0]).all(dim=0)  # rounding leaves such a feature a tiny deviation
+    std = torch.where(constant, 1, std)
+    return tuple((part.double() - mean) / std for part in (train, *others))
+
+
+def unit_length(x: Tensor) -> Tensor:
+    """Return each row over its Euclidean length, float64."""
+    return nn.functional.normalize(x.double(), eps=1e-300)
+
+
+def effective_rank(x: Tensor) -> float:
+    """Return exp(entropy) of the centred features' singular values: how many directions they use.
+
+    Degenerate features (RankMe, arXiv 2210.02885) have a handful, whatever their width.
+
+    Args:
+        x: (N, D).
+    """
+    centred = x.double() - x.double().mean(dim=0)
+    small = centred.T @ centred if len(x) >= x.shape[1] else centred @ centred.T
+    singular = torch.linalg.eigvalsh(small).clamp_min(0).sqrt()
+    if float(singular.sum()) == 0:
+        return 0.0
+    share = singular / singular.sum()
+    return float(torch.special.entr(share).sum().exp())
+
+
+# ------------------------------------------------------------------------------ linear
+
+# (scores (N, K), labels as in `Labelled.y`) -> the number by which C is chosen, larger is better
+Choice = Callable[[Tensor, Tensor], float]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Strengths C to choose from, strong penalty to weak, evenly spaced in log10.
+
+    Args:
+        name: As in the probe's id.
+        values: Ascending.
+    """
+
+    name: str
+    values: tuple[float, ...]
+
+    @classmethod
+    def log10(cls, low: float, high: float, count: int) -> Grid:
+        """Return 10 ** linspace(low, high, count), called C<count>."""
+        step = (high - low) / (count - 1)
+        return cls(f"C{count}", tuple(10 ** (low + i * step) for i in range(count)))
+
+    @classmethod
+    def single(cls, strength: float) -> Grid:
+        """Return one fixed strength: nothing to choose."""
+        return cls(f"C={strength:g}", (strength,))
+
+    def extended(self, *, upwards: bool) -> tuple[float, ...]:
+        """Return two more decades beyond one end, at the grid's own spacing, going outwards."""
+        ratio = self.values[1] / self.values[0]
+        count = round(2 / math.log10(ratio))
+        if upwards:
+            return tuple(self.values[-1] * ratio**i for i in range(1, count + 1))
+        return tuple(self.values[0] / ratio**i for i in range(1, count + 1))
+
+
+C11: Final = Grid.log10(-6, 4, 11)
+C40: Final = Grid.log10(-6, 4, 40)  # the grid of torchgeo-bench
+C45: Final = Grid.log10(-6, 5, 45)  # the grid of DINOv2
+
+_GRID_TOLERANCE: Final = 1e-5
+_FINAL_TOLERANCE: Final = 1e-8
+_FINAL_STEPS: Final = 4000
+
+
+def linear_probe(
+    train: Labelled,
+    val: Labelled | None,
+    test_x: Tensor,
+    *,
+    choice: Choice,
+    grid: Grid = C11,
+    scaling: Scaling = Scaling.NONE,
+    refit: bool = False,
+) -> ProbeResult:
+    """Fit a linear layer by L-BFGS, choose C on the validation split, score the test samples.
+
+    Multi-label: independent binary cross entropies. One class per sample: softmax cross entropy.
+    See `eofm.probes.logistic` for the objective. The fits go from strong to weak penalty, each
+    started from the last ones; of equal validation scores the smaller C wins; if the best lies at
+    an end of the grid, the grid grows there once by two decades.
+
+    A class that no or every training sample has cannot be fitted. Multi-label: its logit is the
+    constant (smoothed) log-odds. One class per sample: its logit is -inf.
+
+    Args:
+        train: Training split.
+        val: Validation split; None only with `Grid.single`.
+        test_x: (M, D).
+        choice: Score by which C is chosen: the metric of the task.
+        grid: Strengths to try.
+        scaling: What is done to the features first; its constants are always those of train.
+        refit: Fit once more on train + validation with the chosen C, as torchgeo-bench and DINOv2
+            do; it is worth half a point to a point, and the id says so.
+
+    Raises:
+        ConfigError: If there is a grid but no validation split.
+        LabelError: If training has one class only, or the splits do not fit one another.
+        PixelError: If a test feature is not finite or a row is all zero.
+    """
+    check_features(test_x)
+    _check_splits(train, val, grid)
+    x, test, *rest = scale(train.x, scaling, test_x, *([val.x] if val else []))
+    problem = _Problem.of(x, train.multi_hot(), train.multi_label)
+    tried: dict[float, tuple[Solution, float]] = {}
+
+    def attempt(strengths: tuple[float, ...], path: list[Tensor]) -> None:
+        for strength in strengths:
+            solution = problem.fit(strength, _ahead(path), _GRID_TOLERANCE)
+            score = choice(problem.scores(solution, rest[0]), val.y) if val else 0.0
+            tried[strength] = solution, score
+            path.append(solution.theta)
+
+    def best() -> float:
+        return max(sorted(tried), key=lambda c: tried[c][1])  # max keeps the first of equals
+
+    attempt(grid.values, [])
+    at_end = len(grid.values) > 1 and best() in (grid.values[0], grid.values[-1])
+    if at_end:
+        upwards = best() == grid.values[-1]
+        nearest = grid.values[-2:] if upwards else grid.values[1::-1]
+        attempt(grid.extended(upwards=upwards), [tried[c][0].theta for c in nearest])
+    strength = best()
+    start: Tensor | None = tried[strength][0].theta
+    if refit and val:
+        hot = torch.cat([train.multi_hot(), val.multi_hot()])
+        problem, start = _Problem.of(torch.cat([x, rest[0]]), hot, train.multi_label), None
+    final = problem.fit(strength, start, _FINAL_TOLERANCE, _FINAL_STEPS)
+    logits = problem.scores(final, test)
+    chosen = f"val,{'refit' if refit else 'norefit'}" if val else "fixed"
+    return ProbeResult(
+        probe=f"linear[lbfgs,{grid.name},{chosen},{scaling}]",
+        scores=logits,
+        probability=logits.sigmoid() if train.multi_label else logits.softmax(dim=1),
+        strength=strength,
+        on_edge=at_end and strength in (min(tried), max(tried)),
+        gradient_norm=final.gradient_norm,
+        validation=tuple((c, tried[c][1]) for c in sorted(tried)) if val else (),
+    )
+
+
+def _ahead(path: list[Tensor]) -> Tensor | None:
+    """Guess the next minimiser: along the grid they move nearly evenly, so steps are halved."""
+    return 2 * path[-1] - path[-2] if len(path) > 1 else path[-1] if path else None
+
+
+def _check_splits(train: Labelled, val: Labelled | None, grid: Grid) -> None:
+    if val is None and len(grid.values) > 1:
+        raise ConfigError(
+            "a strength can only be chosen on a validation split",
+            found=f"grid {grid.name}, no validation split",
+            remedy="give one, or fix the strength: Grid.single(1.0)",
+        )
+    if val is not None and (val.classes, val.multi_label) != (train.classes, train.multi_label):
+        raise LabelError(
+            "training and validation have other labels",
+            found=f"{train.classes} and {val.classes} classes",
+        )
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """The training split in its eigenbasis, without the classes that cannot be fitted."""
+
+    basis: Eigenbasis
+    targets: Tensor  # (N, fitted classes)
+    loss: Loss
+    fitted: Tensor  # bool, (K,)
+    constant: Tensor  # (K,): logit of a class that is not fitted
+
+    @classmethod
+    def of(cls, x: Tensor, targets: Tensor, multi_label: bool) -> _Problem:
+        count, n = targets.sum(dim=0), len(targets)
+        fitted = (count > 0) & (count < n)
+        if int(fitted.sum()) < (1 if multi_label else 2):
+            raise LabelError(
+                "no class can be learnt: each is in all training samples or in none",
+                found=f"{n} training samples of {len(count)} classes",
+                remedy="use more training samples",
+            )
+        loss = Loss.BINARY if multi_label else Loss.SOFTMAX
+        odds = torch.log((count + 0.5) / (n - count + 0.5))
+        constant = odds if multi_label else torch.full_like(odds, -torch.inf)
+        return cls(Eigenbasis.of(x), targets[:, fitted], loss, fitted, constant)
+
+    def fit(
+        self, strength: float, start: Tensor | None, tolerance: float, steps: int = 2000
+    ) -> Solution:
+        return fit_logistic(
+            self.basis,
+            self.targets,
+            self.loss,
+            strength,
+            start=start,
+            tolerance=tolerance,
+            steps=steps,
+        )
+
+    def scores(self, solution: Solution, x: Tensor) -> Tensor:
+        scores = self.constant.repeat(len(x), 1)
+        scores[:, self.fitted] = solution.scores(x)
+        return scores

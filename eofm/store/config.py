@@ -1,0 +1,176 @@
+"""Settings of `eofm data`: the tools for packed stores. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from eofm.errors import ConfigError
+
+POSITIONAL: Final = {"positional": True}
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """Read every image of a store and compare its checksum.
+
+    Args:
+        store: Folder of the packed store.
+        threads: How many threads read.
+    """
+
+    store: str = field(metadata=POSITIONAL)
+    threads: int = 4
+
+    def __post_init__(self) -> None:
+        _check_positive("threads", self.threads)
+
+
+@dataclass(frozen=True)
+class StatsConfig:
+    """Count mean, spread and percentiles of every band over the valid pixels of a store.
+
+    Args:
+        store: Folder of the packed store.
+        split: Which images: all, or the training or held-out ones of a run of `eofm pretrain`
+            with the same holdout and seed.
+        holdout: Share of the places held out, as in data.holdout.
+        seed: Which places, as in data.seed.
+        where: Conditions on the columns of the index, as in `eofm data subset`: ["split=train"] is
+            the training split of the data set itself.
+        ids: File with one image identifier per line: only these, of the split.
+        sample: At most so many images, chosen by a hash of their identifiers.
+        out: File to write; without it, stats.json in the store.
+    """
+
+    store: str = field(metadata=POSITIONAL)
+    split: Literal["all", "train", "held-out"] = "all"
+    holdout: float = 0.1
+    seed: int = 0
+    where: list[str] = field(default_factory=list)
+    ids: str | None = None
+    sample: int | None = None
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.holdout < 1:
+            raise ConfigError("holdout is a share", found=self.holdout, expected="0 to below 1")
+        if self.sample is not None:
+            _check_positive("sample", self.sample)
+
+
+@dataclass(frozen=True)
+class RelabelConfig:
+    """Give the images of a store other labels, without touching a pixel.
+
+    Args:
+        store: Folder of the packed store.
+        labels: Table of labels, as `eofm labels` writes it: one line per image identifier.
+        out: Folder of a new store, which shares the pixel files (hard links, or copies where the
+            file system has none).
+        in_place: Change the store itself. An interrupted run leaves the old or the new labels.
+        missing: What to do with images that the table does not know: refuse, or make them
+            unlabelled.
+    """
+
+    store: str = field(metadata=POSITIONAL)
+    labels: str
+    out: str | None = None
+    in_place: bool = False
+    missing: Literal["refuse", "unlabelled"] = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.in_place == (self.out is not None):
+            raise ConfigError(
+                "it must be said where the new labels go, once",
+                found=f"out={self.out}, in_place={self.in_place}",
+                remedy="give --out FOLDER, or --in_place true",
+            )
+
+
+@dataclass(frozen=True)
+class SubsetConfig:
+    """Copy some images of a store into a new one.
+
+    All conditions must hold; the order of the rows stays.
+
+    Args:
+        store: Folder of the packed store.
+        out: Folder of the new store. An interrupted run goes on where it stopped.
+        where: Conditions on the columns of the index, as in ["latitude>=40", "season=s1",
+            "known=true"]; a class must be present or absent in ["class=water", "class!=crops"].
+        ids: File with one image identifier per line. An unknown one is an error.
+        sample: At most so many images, chosen by a hash of seed and identifier, so that a smaller
+            sample lies in a larger one.
+        seed: Of the sample.
+    """
+
+    store: str = field(metadata=POSITIONAL)
+    out: str
+    where: list[str] = field(default_factory=list)
+    ids: str | None = None
+    sample: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.sample is not None:
+            _check_positive("sample", self.sample)
+
+
+@dataclass(frozen=True)
+class MergeConfig:
+    """Copy several stores of the same kind of pixel and label into one.
+
+    Args:
+        stores: Folders of the packed stores, in the order of the rows.
+        out: Folder of the new store. An interrupted run goes on where it stopped.
+    """
+
+    stores: list[str] = field(metadata={"positional": "+"})
+    out: str
+
+    def __post_init__(self) -> None:
+        if len(self.stores) < 2:
+            raise ConfigError("merging takes two stores or more", found=", ".join(self.stores))
+
+
+@dataclass(frozen=True)
+class ShowConfig:
+    """Draw what a store holds: places, label frequencies, co-occurrence and a sheet of samples.
+
+    Args:
+        store: Folder of the packed store.
+        out: PNG file to write; without it, store.png beside the index.
+        samples: How many images the sheet shows.
+        seed: Which images the sheet shows.
+    """
+
+    store: str = field(metadata=POSITIONAL)
+    out: str | None = None
+    samples: int = 12
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_positive("samples", self.samples)
+
+
+def _check_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ConfigError(f"{name} must be positive", found=value)
+
+
+@dataclass(frozen=True)
+class CardConfig:
+    """Write a data card of a packed store.
+
+    Args:
+        path: The store.
+        out: The file to write; without it, the card is printed.
+        name: What the data set is called; without it, the name of the folder.
+        licence: Licence of the images, for the card.
+    """
+
+    path: str = field(metadata={"positional": True})
+    out: str | None = None
+    name: str | None = None
+    licence: str | None = None

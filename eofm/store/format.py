@@ -1,0 +1,309 @@
+"""The packed store on disk: plain files that numpy and any Parquet reader open without eofm.
+
+    STORE/
+      spec.json           what the pixels are, the label rule, how the store was made
+      index.parquet       one line per image: where it is, where it was, its labels, a checksum
+      shard-00000/        at most 2 GiB
+        10m.npy           (N, bands, h, w), little-endian uint16 (Sentinel-2) or float32 dB
+        20m.npy 60m.npy   the same for coarser bands, where they are kept apart
+        valid.npy         (N, bytes): the valid mask, row by row, eight pixels to a byte
+
+While a store is being written there is also `journal.jsonl`, and pieces end in `.tmp`; several
+processes at once write small stores in the folder `parts`, which become its shards. While it
+is given other labels, the folder `relabelled` holds those of its two small files that have not yet
+replaced the old ones.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.errors import EofmError, StoreError
+
+# 2: the index says in which split of its data set an image is
+VERSION: Final = 2
+SPEC: Final = "spec.json"
+INDEX: Final = "index.parquet"
+JOURNAL: Final = "journal.jsonl"
+VALID: Final = "valid"
+PARTS: Final = "parts"
+PAIRS: Final = "rows.parquet"  # beside the folders of several stores: `eofm.store.paired`
+RELABELLED: Final = "relabelled"
+SHARD_BYTES: Final = 2 * 1024**3
+HEADER_BYTES: Final = 128
+
+# What is stored for each unit: digital numbers as they are delivered, all else in float32.
+DTYPES: Final[Mapping[Unit, str]] = {
+    Unit.DN: "<u2",
+    Unit.UINT8: "<u2",
+    Unit.REFLECTANCE: "<f4",
+    Unit.DB: "<f4",
+}
+
+Plain = str | int | float | bool | None | Sequence["Plain"] | Mapping[str, "Plain"]
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """How class maps became labels.
+
+    Args:
+        scheme: Name of the land-cover scheme (`eofm.landcover.classes.SCHEMES`).
+        classes: Class names, in the order of the label vector.
+        threshold: Share of the valid pixels from which on a class is present; 0: any pixel.
+        min_valid: Share of valid map pixels below which an image is unlabelled.
+    """
+
+    scheme: str
+    classes: tuple[str, ...]
+    threshold: float
+    min_valid: float
+
+
+@dataclass(frozen=True)
+class StoreCard:
+    """What `spec.json` says.
+
+    Args:
+        spec: What `to_grid` makes of the images: unit and size are known.
+        groups: Native GSD in metres -> the bands stored at it.
+        labels: The label rule; None for an unlabelled store.
+        settings: What decides which rows there are and what is in them. A run may only go on
+            with a store of equal settings.
+        provenance: Who made it, for the reader; not compared.
+        rows_per_shard: How many rows a full shard holds.
+        rows: How many rows there are; 0 until the store is finished.
+        sources: How many images were cut into them.
+        skipped: How many windows were left out for want of valid pixels.
+        quarantined: Name -> problem, of the images that could not be read and were passed over.
+    """
+
+    spec: ImageSpec
+    groups: Mapping[int, tuple[str, ...]]
+    labels: LabelRule | None
+    settings: Mapping[str, Plain]
+    provenance: Mapping[str, Plain] = field(default_factory=dict)
+    rows_per_shard: int = 1
+    rows: int = 0
+    sources: int = 0
+    skipped: int = 0
+    quarantined: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.spec.unit not in DTYPES or self.spec.size is None:
+            raise StoreError(
+                "images of this kind cannot be packed",
+                found=f"unit {self.spec.unit}, size {self.spec.size}",
+                expected=f"one size, unit {' | '.join(DTYPES)}",
+            )
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The number type of the planes."""
+        return np.dtype(DTYPES[self.spec.unit])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width on the grid of the spec."""
+        assert self.spec.size is not None  # noqa: S101 (__post_init__ has checked it)
+        return self.spec.size
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; empty for an unlabelled store."""
+        return () if self.labels is None else self.labels.classes
+
+    def pieces(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Return the files of a shard: name -> shape and dtype of one row, in checksum order."""
+        height, width = self.size
+        finest = min(self.groups)
+        shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
+            f"{gsd}m": (
+                (len(self.groups[gsd]), height * finest // gsd, width * finest // gsd),
+                self.dtype,
+            )
+            for gsd in sorted(self.groups)
+        }
+        shapes[VALID] = ((-(-height * width // 8),), np.dtype("u1"))
+        return shapes
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one image over all files."""
+        return sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in self.pieces().values())
+
+    def differences(self, other: StoreCard) -> list[str]:
+        """Name what a run with this card would do otherwise than one with the other."""
+        mine, theirs = _flat(self._plain()), _flat(other._plain())
+        keys = [
+            key
+            for key in {**mine, **theirs}
+            if mine.get(key) != theirs.get(key)
+            and key not in {"rows", "sources", "skipped"}
+            and not key.startswith(("provenance", "quarantined"))
+        ]
+        if len(keys) > 1 and "rows_per_shard" in keys:
+            keys.remove("rows_per_shard")  # follows from the others
+        return [f"{key} {mine.get(key)} instead of {theirs.get(key)}" for key in keys]
+
+    def to_json(self) -> str:
+        """Return the text of `spec.json`."""
+        return json.dumps(self._plain(), indent=2, ensure_ascii=False) + "\n"
+
+    def _plain(self) -> dict[str, Any]:
+        spec, labels = self.spec, self.labels
+        return {
+            "format": "eofm packed store",
+            "version": VERSION,
+            "image": {
+                "sensor": spec.sensor.value,
+                "bands": list(spec.bands),
+                "unit": spec.unit.value,
+                "size": list(self.size),
+                "gsd": spec.gsd,
+            },
+            "groups": {str(gsd): list(bands) for gsd, bands in sorted(self.groups.items())},
+            "dtype": self.dtype.str,
+            "labels": None if labels is None else {**vars(labels), "classes": list(labels.classes)},
+            "rows": self.rows,
+            "rows_per_shard": self.rows_per_shard,
+            "sources": self.sources,
+            "skipped": self.skipped,
+            "quarantined": dict(self.quarantined),
+            "settings": dict(self.settings),
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_json(cls, text: str, where: Path) -> StoreCard:
+        """Read what `to_json` wrote.
+
+        Raises:
+            StoreError: If it is of another version, or not a store's card.
+        """
+        try:
+            plain: dict[str, Any] = json.loads(text)
+            _check_version(plain["version"], where)
+            image, labels = plain["image"], plain["labels"]
+            return cls(
+                spec=ImageSpec(
+                    Sensor(image["sensor"]),
+                    tuple(image["bands"]),
+                    Unit(image["unit"]),
+                    (int(image["size"][0]), int(image["size"][1])),
+                    float(image["gsd"]),
+                ),
+                groups={int(gsd): tuple(bands) for gsd, bands in plain["groups"].items()},
+                labels=labels and LabelRule(**{**labels, "classes": tuple(labels["classes"])}),
+                settings=plain["settings"],
+                provenance=plain["provenance"],
+                rows_per_shard=int(plain["rows_per_shard"]),
+                rows=int(plain["rows"]),
+                sources=int(plain["sources"]),
+                skipped=int(plain["skipped"]),
+                quarantined=plain.get("quarantined", {}),
+            )
+        except StoreError:
+            raise
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, EofmError) as error:
+            raise StoreError(
+                "this is not the card of a packed store",
+                found=repr(error),
+                where=where,
+                remedy="point to a folder written by `eofm pack`, or pack again",
+            ) from error
+
+
+def _flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings under dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _check_version(version: object, where: Path) -> None:
+    if version != VERSION:
+        raise StoreError(
+            "this store was written by another version of eofm",
+            found=f"store version {version}",
+            expected=f"store version {VERSION}",
+            where=where,
+            remedy="pack it again into a new folder, or read it with the eofm that wrote it",
+        )
+
+
+def index_schema(classes: int) -> pa.Schema:
+    """Return the columns of `index.parquet` for K classes."""
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            ("location", pa.string()),
+            ("season", pa.string()),
+            ("longitude", pa.float64()),
+            ("latitude", pa.float64()),
+            ("date", pa.string()),
+            ("shard", pa.int32()),
+            ("row", pa.int32()),
+            # lists of a fixed length cannot be empty in every Parquet reader
+            ("fraction", pa.list_(pa.float32(), classes) if classes else pa.list_(pa.float32())),
+            ("multi_hot", pa.list_(pa.uint8(), classes) if classes else pa.list_(pa.uint8())),
+            ("known", pa.bool_()),
+            ("valid_share", pa.float32()),
+            ("crc32", pa.uint32()),
+            ("source", pa.string()),
+            ("source_unit", pa.string()),
+            ("split", pa.string()),
+        ]
+    )
+
+
+def byte_words(count: float) -> str:
+    """Return an amount of bytes in words.
+
+    >>> byte_words(3_900_000_000), byte_words(720_000)
+    ('3.90 GB', '0.7 MB')
+    """
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def current(folder: Path, name: str) -> Path:
+    """Return where a small file of a store is: see `eofm.store.relabel`."""
+    newer = folder / RELABELLED / name
+    return newer if newer.exists() else folder / name
+
+
+def shard_name(shard: int) -> str:
+    """Return the folder of a shard."""
+    return f"shard-{shard:05d}"
+
+
+def npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    """Return a header of `HEADER_BYTES`, whatever the shape: rows can be appended after it.
+
+    The format (version 1.0) is numpy's own; only the padding is longer than numpy would choose.
+    """
+    text = repr({"descr": dtype.str, "fortran_order": False, "shape": shape})
+    room = HEADER_BYTES - 10  # after the magic, the version and the length
+    return b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little") + text.ljust(room - 1).encode() + b"\n"
+
+
+def checksum(pieces: Iterable[NDArray[Any]]) -> int:
+    """Return the crc32 over the bytes of one row, file after file."""
+    crc = 0
+    for piece in pieces:
+        crc = zlib.crc32(np.ascontiguousarray(piece).data, crc)
+    return crc

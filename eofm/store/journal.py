@@ -1,0 +1,198 @@
+"""The journal of a store that is being written: what is not in it does not exist.
+
+Its first line holds the store's card, then comes one line per committed image and one per source
+that was walked through to its end. A line counts when its line end is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from eofm.errors import StoreError
+from eofm.io import BINARY, replacing, write_all
+from eofm.store.format import JOURNAL, StoreCard, index_schema
+
+if sys.platform != "win32":
+    import fcntl
+
+Line = dict[str, Any]
+_INDEX_CHUNK: Final = 10_000  # rows of the index held in memory at a time
+
+
+class BusyError(StoreError):
+    """Another process is writing the store."""
+
+
+class Journal:
+    """An open journal, locked against other processes.
+
+    Attributes:
+        file: Where it is.
+        lines: What it held when it was opened, each line with its offset in the file.
+
+    Args:
+        folder: The store.
+        card: What the store will be.
+
+    Raises:
+        StoreError: If the folder holds something else, another process has the journal open, or it
+            is damaged.
+        OSError: If it cannot be written.
+    """
+
+    def __init__(self, folder: Path, card: StoreCard) -> None:
+        self.file = folder / JOURNAL
+        if not self.file.exists():
+            check_empty(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self.file) as file:
+                file.write_text(_text({"card": card.to_json()}), "utf-8")
+        self._handle = os.open(self.file, os.O_RDWR | os.O_APPEND | BINARY)
+        try:
+            _lock(self._handle, folder)
+            self.lines, whole = _read_whole(self.file)
+            os.ftruncate(self._handle, whole)
+        except BaseException:
+            os.close(self._handle)
+            raise
+
+    @property
+    def card(self) -> StoreCard:
+        """The card that the journal was begun with."""
+        return StoreCard.from_json(self.lines[0][1]["card"], self.file)
+
+    def cut(self, offset: int) -> None:
+        """Forget the lines from `offset` on."""
+        os.ftruncate(self._handle, offset)
+        self.lines = [(start, line) for start, line in self.lines if start < offset]
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Write one line."""
+        write_all(self._handle, memoryview(_text(line).encode()))
+
+    def sync(self) -> None:
+        """Make what was written survive a loss of power."""
+        os.fsync(self._handle)
+
+    def close(self) -> None:
+        """Close the file and release the lock."""
+        os.close(self._handle)
+
+
+def _text(line: Mapping[str, Any]) -> str:
+    return json.dumps(line) + "\n"
+
+
+def _read(file: Path) -> Iterator[tuple[int, Line]]:
+    """Yield each whole line and where it ends. A cut-off line is of an uncommitted row."""
+    end = 0
+    with file.open("rb") as stream:
+        for number, text in enumerate(stream, 1):
+            if not text.endswith(b"\n"):
+                return
+            end += len(text)
+            try:
+                yield end, json.loads(text)
+            except ValueError as error:
+                raise _damaged(file, f"line {number}: {error}") from error
+
+
+def _read_whole(file: Path) -> tuple[list[tuple[int, Line]], int]:
+    """Return every whole line with its offset, and the length of all of them."""
+    ends, lines = [0], []
+    for end, line in _read(file):
+        ends.append(end)
+        lines.append(line)
+    if not lines or "card" not in lines[0]:
+        raise _damaged(file, "no card in its first line")
+    return list(zip(ends, lines, strict=False)), ends[-1]
+
+
+def check_empty(folder: Path) -> None:
+    """Check that a store can be begun in a folder.
+
+    Raises:
+        StoreError: If there is something in it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise StoreError("the path for the store is a file", where=folder)
+    files = folder.iterdir() if folder.exists() else ()
+    foreign = sorted(f.name for f in files if not f.name.startswith(JOURNAL))
+    if foreign:
+        raise StoreError(
+            "the folder for the store is not empty",
+            found=", ".join(foreign[:5]),
+            expected="an empty or a new folder",
+            where=folder,
+            remedy="choose another --out, or clear the folder",
+        )
+
+
+def check_settings(card: StoreCard, there: StoreCard, folder: Path) -> None:
+    """Check that a store is what a run would write.
+
+    Raises:
+        StoreError: If it was begun or written with other settings; they are named.
+    """
+    different = card.differences(there)
+    if different:
+        raise StoreError(
+            "the folder holds a store of other settings",
+            found="; ".join(different),
+            where=folder,
+            remedy="choose another --out, or delete that store",
+        )
+
+
+def _lock(handle: int, where: Path) -> None:
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BusyError(
+                "another process is writing this store",
+                where=where,
+                remedy="wait for it, or stop it",
+            ) from error
+
+
+def _damaged(file: Path, found: str) -> StoreError:
+    return StoreError(
+        "the journal of a half-written store is damaged",
+        found=found,
+        where=file,
+        remedy="delete the folder and pack again",
+    )
+
+
+def write_index(file: Path, journal: Path, card: StoreCard) -> None:
+    """Write `index.parquet` from the journal, a chunk of rows at a time.
+
+    Args:
+        file: What to write.
+        journal: What to read.
+        card: Tells classes and rows per shard.
+    """
+    schema = index_schema(len(card.classes))
+    rows: list[Line] = []
+    number = 0
+    with pq.ParquetWriter(file, schema) as writer:
+        for _, line in _read(journal):
+            if "row" not in line:
+                continue
+            shard, within = divmod(number, card.rows_per_shard)
+            rows.append({**line["row"], "shard": shard, "row": within})
+            number += 1
+            if len(rows) == _INDEX_CHUNK:
+                writer.write_table(pa.Table.from_pylist(rows, schema))
+                rows.clear()
+        if rows:
+            writer.write_table(pa.Table.from_pylist(rows, schema))

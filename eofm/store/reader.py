@@ -1,0 +1,334 @@
+"""Read a packed store: memory-mapped images in their native dtype, and their labels.
+
+    store = Store("stores/mine")
+    imagery = store.images([0, 5, 9])       # NativeImagery; `to_grid` makes it float
+    imagery = store.images([0, 5, 9], bands=("B04", "B03", "B02"))      # reads these planes alone
+    labels = store.labels([0, 5, 9])
+
+`eofm.store.format` says what the files are; `eofm.store.writer` writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from eofm.contract.imagery import Labels, NativeImagery
+from eofm.contract.spec import ImageSpec
+from eofm.errors import StoreError
+from eofm.open_files import allow_open_files
+from eofm.store.bands import select_bands
+from eofm.store.format import (
+    HEADER_BYTES,
+    INDEX,
+    JOURNAL,
+    PAIRS,
+    PARTS,
+    SPEC,
+    VALID,
+    StoreCard,
+    checksum,
+    current,
+    index_schema,
+    shard_name,
+)
+from eofm.store.remote import Mirror, is_remote
+
+Rows = Sequence[int] | NDArray[np.integer[Any]]
+
+
+class Store:
+    """A finished packed store.
+
+    It may be pickled into worker processes and read from threads.
+
+    Attributes:
+        path: The folder; of a remote store, its cache.
+        card: All that `spec.json` says.
+        table: The index, one line per image.
+
+    Args:
+        path: The folder, or the URL of a remote store (`eofm.store.remote`).
+        cache: Where the shards of a remote store are kept; without it, the user's cache folder.
+
+    Raises:
+        StoreError: If it is no store, is half written, or a piece is missing or of a wrong size.
+    """
+
+    def __init__(self, path: str | Path, cache: str | Path | None = None) -> None:
+        self._made_from = (path, cache)
+        self._mirror = Mirror(str(path), cache) if is_remote(path) else None
+        self.path = Path(path) if self._mirror is None else self._mirror.folder
+        self.card = _read_card(self.path)
+        self.table = _read_index(current(self.path, INDEX), self.card)
+        self._shards = self._column("shard", np.int64)
+        self._rows = self._column("row", np.int64)
+        self._crc32 = self._column("crc32", np.uint32)
+        self._maps: dict[tuple[int, str], NDArray[Any]] = {}
+        self._counts: list[int] = np.bincount(self._shards).tolist() if len(self) else []
+        if self._mirror is None:  # which looks at sizes itself
+            self._check_files()
+        allow_open_files(self.shards * len(self.card.pieces()))
+        shape = (len(self), len(self.classes))
+        self._multi_hot = self._flat("multi_hot").astype(np.float32).reshape(shape)
+        self._fraction = self._flat("fraction").astype(np.float32).reshape(shape)
+        self._known = self._column("known", np.bool_)
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str | Path, str | Path | None]]:
+        # a pickled memory map would be a copy of the shard
+        return Store, self._made_from
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def spec(self) -> ImageSpec:
+        """What `to_grid` makes of the images."""
+        return self.card.spec
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the label vector; empty for an unlabelled store."""
+        return self.card.classes
+
+    @property
+    def scheme(self) -> str | None:
+        """Name of the land-cover scheme; None for an unlabelled store."""
+        return None if self.card.labels is None else self.card.labels.scheme
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the images were made up, not observed: stated by whoever packed them."""
+        return self.card.provenance.get("synthetic") is True
+
+    @property
+    def ids(self) -> NDArray[np.str_]:
+        """One identifier per image."""
+        return self._column("id", np.str_)
+
+    @property
+    def locations(self) -> NDArray[np.str_]:
+        """The place of each image: images of one place overlap or repeat one another."""
+        return self._column("location", np.str_)
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are."""
+        return len(self._counts)
+
+    def piece(self, shard: int, name: str) -> Path:
+        """Return a file of a shard, `10m`, `20m`, `60m` or `valid`; fetch it if it is remote.
+
+        Raises:
+            StoreError: If it cannot be fetched.
+        """
+        file = f"{shard_name(shard)}/{name}.npy"
+        if self._mirror is None:
+            return self.path / file
+        return self._mirror.fetch(file, self._piece_bytes(shard, name))
+
+    def _piece_bytes(self, shard: int, name: str) -> int:
+        """Return how long a file must be."""
+        shape, dtype = self.card.pieces()[name]
+        return HEADER_BYTES + self._counts[shard] * int(np.prod(shape)) * dtype.itemsize
+
+    def places(self, rows: Rows) -> list[tuple[int, int]]:
+        """Return the shard of each image, and its row there.
+
+        Raises:
+            IndexError: If there is no such row.
+        """
+        index = np.asarray(rows, dtype=np.int64).reshape(-1)
+        return list(zip(self._shards[index].tolist(), self._rows[index].tolist(), strict=True))
+
+    def images(self, rows: Rows, bands: Sequence[str] | None = None) -> NativeImagery:
+        """Return images as stored, each band at its own resolution.
+
+        Args:
+            rows: Which, in the order wanted.
+            bands: Names of the bands to read, in the order of the spec that is wanted; None means
+                all. Planes that are not asked for are not read. The grid stays the store's.
+
+        Raises:
+            IndexError: If there is no such row.
+            SpecError: If a band is not in the store.
+            StoreError: If a file has changed since the store was opened.
+        """
+        places = self.places(rows)
+        chosen = select_bands(self.card, bands)
+        planes = {
+            gsd: torch.from_numpy(self._gather(f"{gsd}m", places, runs))
+            for gsd, runs in chosen.runs.items()
+        }
+        height, width = self.card.size
+        packed = self._gather(VALID, places, (slice(None),))
+        bits = np.unpackbits(packed, axis=1, count=height * width)
+        valid = torch.from_numpy(bits.view(np.bool_).reshape(-1, height, width))
+        return NativeImagery(planes, dict(chosen.groups), chosen.spec, valid)
+
+    def _gather(
+        self, name: str, places: Sequence[tuple[int, int]], runs: Sequence[slice]
+    ) -> NDArray[Any]:
+        """Return some planes of some images, of one file per shard."""
+        shape, dtype = self.card.pieces()[name]
+        ends = np.cumsum([0, *(len(range(*run.indices(shape[0]))) for run in runs)]).tolist()
+        out = np.empty((len(places), ends[-1], *shape[1:]), dtype.newbyteorder("="))
+        for i, (shard, row) in enumerate(places):
+            image = self._map(shard, name)[row]
+            for run, start, end in zip(runs, ends, ends[1:], strict=False):
+                out[i, start:end] = image[run]
+        return out
+
+    def labels(self, rows: Rows) -> Labels:
+        """Return multi-labels (B, K) and which of them are known.
+
+        Args:
+            rows: Which, in the order wanted.
+        """
+        index = np.asarray(rows, dtype=np.int64).reshape(-1)
+        return Labels(
+            torch.from_numpy(self._multi_hot[index]), torch.from_numpy(self._known[index])
+        )
+
+    def fractions(self, rows: Rows) -> torch.Tensor:
+        """Return the share of each class in the valid map pixels, float32 (B, K).
+
+        Args:
+            rows: Which, in the order wanted.
+        """
+        return torch.from_numpy(self._fraction[np.asarray(rows, dtype=np.int64).reshape(-1)])
+
+    def verify(self, rows: Rows | None = None) -> None:
+        """Read images and compare their checksums.
+
+        Args:
+            rows: Which; None means all.
+
+        Raises:
+            StoreError: If bytes have changed since they were written; it lists the images.
+        """
+        bad = self.changed(range(len(self)) if rows is None else rows)
+        if bad:
+            ids = self._names("id", bad[:10])
+            shown = ", ".join(f"{i} ({name})" for i, name in zip(bad, ids, strict=False))
+            raise StoreError(
+                "images in the store have changed since they were written",
+                found=f"{len(bad)} with a wrong checksum: {shown}{', ...' if bad[10:] else ''}",
+                where=self.path,
+                remedy="copy the store again, or delete it and pack it anew",
+            )
+
+    def changed(self, rows: Rows) -> list[int]:
+        """Return those of some rows whose bytes are not those that were written."""
+        names = list(self.card.pieces())
+        index = np.asarray(rows, dtype=np.int64).reshape(-1)
+        bad = []
+        for i, (shard, row) in zip(index.tolist(), self.places(index), strict=True):
+            if checksum(self._map(shard, name)[row] for name in names) != self._crc32[i]:
+                bad.append(i)
+        return bad
+
+    def _names(self, column: str, rows: Sequence[int]) -> list[str]:
+        names: list[str] = self.table[column].take(pa.array(rows, pa.int64())).to_pylist()
+        return names
+
+    def _column(self, name: str, dtype: type[np.generic]) -> NDArray[Any]:
+        return np.asarray(self.table[name].to_numpy(), dtype=dtype)
+
+    def _flat(self, name: str) -> NDArray[Any]:
+        values: NDArray[Any] = self.table[name].combine_chunks().flatten().to_numpy()
+        return values
+
+    def _map(self, shard: int, name: str) -> NDArray[Any]:
+        """Return the memory map of one file."""
+        key = (shard, name)
+        if key not in self._maps:
+            file = self.piece(shard, name)
+            try:
+                array: NDArray[Any] = np.load(file, mmap_mode="r")
+            except (OSError, ValueError) as error:
+                raise _damaged(file, str(error)) from error
+            shape, dtype = self.card.pieces()[name]
+            if array.shape[1:] != shape or array.dtype != dtype:
+                raise _damaged(file, f"{array.shape} {array.dtype}", f"(N, *{shape}) {dtype}")
+            self._maps[key] = array.view(np.ndarray)  # rows of a plain array come cheaper
+        return self._maps[key]
+
+    def _check_files(self) -> None:
+        """Compare the size of every file with the index: a truncated copy is found at once."""
+        for shard, count in enumerate(self._counts):
+            for name in self.card.pieces():
+                file = self.piece(shard, name)
+                expected = self._piece_bytes(shard, name)
+                found = file.stat().st_size if file.is_file() else None
+                if found != expected:
+                    what = "no such file" if found is None else f"{found} bytes"
+                    raise _damaged(file, what, f"{expected} bytes for {count} images")
+
+
+def _damaged(file: Path, found: str, expected: str | None = None) -> StoreError:
+    return StoreError(
+        "a piece of the store is missing or damaged",
+        found=found,
+        expected=expected,
+        where=file,
+        remedy="copy the store again, or delete it and pack it anew",
+    )
+
+
+def _read_card(path: Path) -> StoreCard:
+    if (path / JOURNAL).is_file():
+        raise StoreError(
+            "the store is half written",
+            found=f"{_committed(path)} images so far, and a journal",
+            where=path,
+            remedy="run the command that packs it again: it goes on where it stopped",
+        )
+    card = current(path, SPEC)
+    if (path / PAIRS).is_file() and not card.is_file():
+        inside = sorted(folder.parent for folder in path.glob(f"*/{SPEC}"))
+        raise StoreError(
+            "this folder holds the stores of several sensors",
+            found=", ".join(folder.name for folder in inside),
+            expected="one store",
+            where=path,
+            remedy=f"name one of them, as in {inside[0] if inside else path / 'SENSOR'}",
+        )
+    if not card.is_file():
+        raise StoreError(
+            "there is no packed store",
+            found="nothing" if not path.exists() else f"no {SPEC}",
+            where=path,
+            remedy="write one with `eofm pack tiles` or `eofm pack ssl4eo`",
+        )
+    return StoreCard.from_json(card.read_text("utf-8"), card)
+
+
+def _committed(path: Path) -> int:
+    """Return how many images a half-written store holds, in its parts too."""
+    rows = 0
+    for journal in [path / JOURNAL, *path.glob(f"{PARTS}/*/{JOURNAL}")]:
+        with journal.open("rb") as lines:
+            rows += sum(line.startswith(b'{"row"') and line.endswith(b"\n") for line in lines)
+    for card in path.glob(f"{PARTS}/*/{SPEC}"):
+        rows += StoreCard.from_json(card.read_text("utf-8"), card).rows
+    return rows
+
+
+def _read_index(file: Path, card: StoreCard) -> pa.Table:
+    try:
+        table = pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(file, str(error)) from error
+    schema = index_schema(len(card.classes))
+    if not table.schema.equals(schema) or table.num_rows != card.rows:
+        found = f"{table.num_rows} rows of {', '.join(table.schema.names)}"
+        raise _damaged(file, found, f"{card.rows} rows of {', '.join(schema.names)}")
+    return table

@@ -1,0 +1,1 @@
+"""Published weights and exports: cards, download, encoders with their recipe, programs."""

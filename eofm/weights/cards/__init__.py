@@ -1,0 +1,77 @@
+"""Published weights: one literal table of cards per family, put together here. No torch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from eofm.contract.recipe import Recipe
+from eofm.errors import WeightsError
+from eofm.weights.cards import foundation, softcon, ssl4eo, vision
+from eofm.weights.cards.card import WeightCard
+from eofm.weights.download import file_name
+
+
+def _by_name(cards: Iterable[WeightCard]) -> Mapping[str, WeightCard]:
+    table: dict[str, WeightCard] = {}
+    for card in cards:
+        if card.name in table:
+            raise WeightsError("two cards have the same name", found=card.name)
+        table[card.name] = card
+    return table
+
+
+WEIGHTS: Final[Mapping[str, WeightCard]] = _by_name(
+    (*softcon.CARDS, *ssl4eo.CARDS, *foundation.CARDS, *vision.CARDS)
+)
+
+
+def find(name: str) -> tuple[WeightCard, Recipe]:
+    """Return the card of published weights, and what they are to be fed.
+
+    Args:
+        name: As in `WEIGHTS`; `name@alternative` for another claim about what they eat.
+
+    Raises:
+        WeightsError: If there is no such name, or no such alternative.
+    """
+    own, _, alternative = name.partition("@")
+    if own not in WEIGHTS:
+        near = difflib.get_close_matches(own, list(WEIGHTS), n=3)
+        raise WeightsError(
+            f"no published weights are called {own!r}",
+            found=own,
+            expected="one of `eofm models list`",
+            remedy=f"did you mean {' or '.join(near)}?" if near else None,
+        )
+    card = WEIGHTS[own]
+    return card, card.recipe_called(alternative)
+
+
+def candidates(filename: str, sha256: str = "") -> list[WeightCard]:
+    """Return the cards a file may belong to: those with its published hash, else with its name.
+
+    One file can have several cards (a network for several sensors). A name that several files
+    share (`model.safetensors`) tells nothing; the one that a download is kept under does.
+
+    Args:
+        filename: Name of the file.
+        sha256: Of its content, if known.
+    """
+    hashed = [c for c in WEIGHTS.values() if c.sha256 and sha256.startswith(c.sha256)]
+    if hashed:
+        return hashed
+    named = [c for c in WEIGHTS.values() if filename in {c.filename, file_name(c.url)}]
+    return named if len({c.url for c in named}) == 1 else []
+
+
+def recognise(filename: str, sha256: str = "") -> WeightCard | None:
+    """Return the one card a file belongs to, None where there is none or more than one.
+
+    Args:
+        filename: Name of the file.
+        sha256: Of its content, if known.
+    """
+    cards = candidates(filename, sha256)
+    return cards[0] if len(cards) == 1 else None

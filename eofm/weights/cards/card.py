@@ -1,0 +1,126 @@
+"""The card of published weights: what they are, where they lie, what they eat. No torch.
+
+A card is written by hand from the sources it names. The cards themselves are literal tables in
+the modules beside this one; `eofm.weights.cards` puts them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from eofm.contract.recipe import Recipe
+from eofm.errors import WeightsError
+
+
+class Layout(StrEnum):
+    """How the tensors of a weights file are named; each has its key map.
+
+    `eofm.weights.keymaps` holds one pure, strict function per layout.
+    """
+
+    DINOV2 = "dinov2"  # Meta's names, with or without registers; also SoftCon's ViT files
+    TIMM_DINOV2 = "timm-dinov2"  # timm's, no mask token; also torchgeo's `_enc` files of SoftCon
+    TRANSFORMERS_DINOV2 = "transformers-dinov2"  # Hugging Face's Dinov2Model
+    RESNET = "resnet"  # torchvision's and timm's, with or without fc
+    TIMM = "timm"  # exactly those of the timm model the architecture names
+    MOCO_V3_VIT = "moco-v3-vit"  # MoCo and DINO of zhu-xlab/SSL4EO-S12: a plain ViT in timm's names
+    MAE_ENCODER = "mae-encoder"  # zhu-xlab/SSL4EO-S12 and FGMAE, encoder only
+    DOFA = "dofa"
+    COPERNICUS_FM = "copernicus-fm"
+    PANOPTICON = "panopticon"
+    CROMA_S2 = "croma-s2"  # one file, two encoders
+    CROMA_S1 = "croma-s1"
+
+    @property
+    def needs_torchgeo(self) -> bool:
+        """Whether the network is built from torchgeo's modules, an extra."""
+        return self in {
+            Layout.DOFA,
+            Layout.COPERNICUS_FM,
+            Layout.PANOPTICON,
+            Layout.CROMA_S2,
+            Layout.CROMA_S1,
+        }
+
+
+@dataclass(frozen=True)
+class Score:
+    """A published number. It was not measured here, and its protocol is not ours.
+
+    Args:
+        task: `bigearthnet-10%`, `eurosat`, ...
+        probe: `linear`, `fine-tune`, `knn`.
+        metric: As the source names it.
+        value: Times 100.
+        source: arXiv id or repository, and what is known about split and metric.
+    """
+
+    task: str
+    probe: str
+    metric: str
+    value: float
+    source: str
+
+
+@dataclass(frozen=True)
+class WeightCard:
+    """Published weights.
+
+    Args:
+        name: What `eofm.load_weights`, `eofm models` and torch.hub call it.
+        architecture: What `eofm.networks.build.build` calls the network.
+        url: Where the file lies, at a pinned revision where the host has one.
+        layout: How its tensors are named.
+        recipe: What the network eats.
+        recipe_source: Who says so: repository and file, paper section.
+        objective: What it was trained for, with the paper.
+        training_data: On what.
+        licence: SPDX identifier, or the licence's name.
+        paper: arXiv id.
+        sha256: Published hash, whole or as the leading digits a file name carries. Empty where
+            none is published: then the first download is recorded and later ones are compared
+            with it.
+        alternatives: Other claims about what the network eats, by name, for comparison: chosen
+            as `name@alternative`.
+        scores: Published scores.
+        note: What a user should know.
+    """
+
+    name: str
+    architecture: str
+    url: str
+    layout: Layout
+    recipe: Recipe
+    recipe_source: str
+    objective: str
+    training_data: str
+    licence: str
+    paper: str
+    sha256: str = ""
+    alternatives: Mapping[str, Recipe] = field(default_factory=dict)
+    scores: tuple[Score, ...] = ()
+    note: str = ""
+
+    @property
+    def filename(self) -> str:
+        """Name of the file as published."""
+        return self.url.rsplit("/", 1)[-1].partition("?")[0]
+
+    def recipe_called(self, alternative: str) -> Recipe:
+        """Return the recipe, or the alternative of that name; "" is the recipe itself.
+
+        Raises:
+            WeightsError: If there is no such alternative.
+        """
+        if not alternative:
+            return self.recipe
+        if alternative not in self.alternatives:
+            raise WeightsError(
+                f"{self.name} has no recipe called {alternative!r}",
+                found=alternative,
+                expected=", ".join(self.alternatives) or "no alternatives",
+                remedy=f"leave out @{alternative} for the recipe it was trained with",
+            )
+        return self.alternatives[alternative]

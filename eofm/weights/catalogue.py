@@ -1,0 +1,226 @@
+"""What is known of published weights, in words: the list, one card, the table of the README.
+
+No torch: `eofm models list` and `info` answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from textwrap import fill
+from typing import Any, Final
+
+from eofm.contract.recipe import Recipe
+from eofm.weights.cards import WEIGHTS, find
+from eofm.weights.cards.card import WeightCard
+from eofm.weights.config import InfoConfig, ListConfig
+from eofm.weights.download import file_name, weights_directory
+from eofm.weights.receipt import read_receipt
+
+_TABLE_TASKS: Final = (("BigEarthNet-10%", "bigearthnet-10%"), ("EuroSAT", "eurosat"))
+
+
+def downloaded(card: WeightCard) -> Path | None:
+    """Return where the file of a card lies, None if it is not in the folder of downloads."""
+    path = weights_directory() / file_name(card.url)
+    return path if path.is_file() else None
+
+
+# --------------------------------------------------------------------------------- list
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Published weights.
+
+    Args:
+        cards: Which.
+        as_json: Describe them as JSON.
+    """
+
+    cards: tuple[WeightCard, ...]
+    as_json: bool = False
+
+    def describe(self) -> str:
+        """Return a table, or JSON."""
+        if self.as_json:
+            return json.dumps([_plain(card) for card in self.cards], indent=2, ensure_ascii=False)
+        rows: list[tuple[str, ...]] = [
+            ("name", "sensor", "bands", "size", "pooling", "licence", "here")
+        ]
+        rows += [_row(card) for card in self.cards]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        here = sum(downloaded(card) is not None for card in self.cards)
+        lines += [
+            "",
+            f"{len(self.cards)} published weights, {here} of them in {weights_directory()}",
+        ]
+        return "\n".join(lines)
+
+
+def list_models(config: ListConfig) -> Listing:
+    """Return the published weights for a sensor, or all."""
+    wanted = (c for c in WEIGHTS.values() if config.sensor in {None, c.recipe.sensor})
+    return Listing(tuple(wanted), config.json)
+
+
+def _row(card: WeightCard) -> tuple[str, ...]:
+    recipe = card.recipe
+    return (
+        card.name,
+        str(recipe.sensor),
+        str(len(recipe.bands)),
+        _size(recipe),
+        str(recipe.pooling),
+        card.licence,
+        "yes" if downloaded(card) else "",
+    )
+
+
+def _plain(card: WeightCard) -> dict[str, Any]:
+    """Return a card as plain types."""
+    path = downloaded(card)
+    return {
+        **asdict(card),
+        "recipe": card.recipe.to_dict(),
+        "alternatives": {name: r.to_dict() for name, r in card.alternatives.items()},
+        "file": None if path is None else str(path),
+    }
+
+
+# --------------------------------------------------------------------------------- info
+
+
+@dataclass(frozen=True)
+class Info:
+    """One card, with one of its recipes.
+
+    Args:
+        card: Of published weights.
+        recipe: The card's own, or an alternative.
+        name: As asked for.
+    """
+
+    card: WeightCard
+    recipe: Recipe
+    name: str
+
+    def describe(self) -> str:
+        """Return the card in words, a paragraph per thing."""
+        card = self.card
+        parts = [
+            self.name,
+            _entry("architecture", f"{card.architecture}, tensors named as {card.layout}"),
+            _entry("objective", card.objective),
+            _entry("trained on", card.training_data),
+            _entry("licence", card.licence),
+            _entry("paper", f"https://arxiv.org/abs/{card.paper}"),
+            _entry("url", card.url),
+            _entry("sha256", card.sha256 or "none published: the first download is recorded"),
+            _entry("file", _whereabouts(card)),
+            "",
+            "what it eats",
+            *(f"  {line}" for line in recipe_in_words(self.recipe)),
+        ]
+        if self.recipe == card.recipe:
+            parts.append(_entry("source", card.recipe_source))
+        if card.alternatives:
+            names = ", ".join(f"{card.name}@{name}" for name in card.alternatives)
+            parts.append(_entry("also", names))
+        if card.scores:
+            parts += ["", "scores as published: not measured here, and each by its own protocol"]
+            parts += [f"  {s.value:5.1f}  {s.task}, {s.probe}, {s.metric}" for s in card.scores]
+            parts += [_entry("source", source) for source in _once(s.source for s in card.scores)]
+        if card.note:
+            parts += ["", fill(card.note, 100)]
+        return "\n".join(parts)
+
+
+def show_model(config: InfoConfig) -> Info:
+    """Return the card of published weights.
+
+    Raises:
+        WeightsError: If there is no such name or alternative.
+    """
+    card, recipe = find(config.name)
+    return Info(card, recipe, config.name)
+
+
+def recipe_in_words(recipe: Recipe) -> list[str]:
+    """Return what a network eats, a line per step and a line per band."""
+    norm, resize = recipe.normalization, recipe.resize
+    steps = [
+        f"{recipe.sensor} in unit {recipe.unit}, bands {' '.join(recipe.bands)}",
+        f"{_size(recipe)} pixels, {resize.kernel}"
+        + (" with antialiasing" if resize.antialias else "")
+        + f", {str(resize.order).replace('-', ' ')}",
+        "(x - shift) / scale"
+        + (f", clipped to {norm.clip[0]:g}..{norm.clip[1]:g}" if norm.clip else "")
+        + (f", truncated to {norm.levels} steps" if norm.levels else ""),
+    ]
+    steps += [
+        f"  {band:4} shift {shift:10.4f}  scale {scale:10.4f}"
+        for band, shift, scale in zip(recipe.bands, norm.shift, norm.scale, strict=True)
+    ]
+    return [*steps, f"constants: {norm.source}", f"embedding: {_POOLED[recipe.pooling]}"]
+
+
+_POOLED: Final = {"cls": "the CLS token", "mean": "the mean over the patches or the last map"}
+
+
+def _entry(name: str, text: str) -> str:
+    indent = " " * 16
+    return fill(
+        text,
+        100,
+        initial_indent=f"  {name:12}  ",
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _whereabouts(card: WeightCard) -> str:
+    path = downloaded(card)
+    if path is None:
+        return f"not here; would be {weights_directory() / file_name(card.url)}"
+    receipt = read_receipt(path)
+    known = "not checked yet" if receipt is None else f"sha256 {receipt.sha256[:16]}..."
+    return f"{path}, {path.stat().st_size / 1e6:.1f} MB, {known}"
+
+
+def _size(recipe: Recipe) -> str:
+    return f"{recipe.size[0]} x {recipe.size[1]}"
+
+
+def _once(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
+
+
+# -------------------------------------------------------------------------------- README
+
+
+def readme_table(cards: Sequence[WeightCard]) -> str:
+    """Return a Markdown table: model, modality, how to load it, scores as published."""
+    head = ["model", "modality", "load", *(f"{title} linear" for title, _ in _TABLE_TASKS)]
+    lines = [_markdown(head), "|---|---|---|" + "---:|" * len(_TABLE_TASKS)]
+    for card in cards:
+        load = f'`eofm.load_weights("{card.name}")`'
+        scores = [_score(card, task) for _, task in _TABLE_TASKS]
+        lines.append(_markdown([card.architecture, str(card.recipe.sensor), load, *scores]))
+    return "\n".join(lines)
+
+
+def _score(card: WeightCard, task: str) -> str:
+    """Return a linear score; a star as in the source: a head on four layers."""
+    for score in card.scores:
+        if score.task in {task, f"{task}-sar"} and score.probe.startswith("linear"):
+            return f"{score.value:.1f}" + ("*" if "4 layers" in score.probe else "")
+    return ""
+
+
+def _markdown(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

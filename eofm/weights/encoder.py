@@ -1,0 +1,367 @@
+"""An encoder: a network with the recipe of what it eats, and the card of where it comes from.
+
+`Encoder.embed` takes imagery in physical units and finds the way to the network's input through
+`eofm.contract.preprocess.plan`; imagery that does not fit the recipe is refused. An encoder on disk
+is a folder of two files, `weights.safetensors` and `card.json`. The recipe stands in both, and the
+card holds the sha256 of the weights, so that neither can be exchanged unnoticed.
+
+Shapes: B images, P patches, D width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from eofm.contract.imagery import Imagery
+from eofm.contract.prepare import Pixels, as_imagery, preprocess_for
+from eofm.contract.preprocess import Plan
+from eofm.contract.recipe import Recipe, Waiver
+from eofm.contract.spec import ImageSpec
+from eofm.errors import EofmError, SpecError, WeightsError
+from eofm.networks.build import build, build_blank
+from eofm.networks.state import load_strict
+from eofm.networks.trunk import Trunk
+from eofm.weights.encoder_card import Card, library_versions
+from eofm.weights.weights_file import identity, read_identity, serialise, sha256, write_whole
+
+WEIGHTS_FILE: Final = "weights.safetensors"
+CARD_FILE: Final = "card.json"
+
+
+@final
+class Encoder(nn.Module):
+    """A network, its recipe and its card: what `load_encoder` and torch.hub return.
+
+    As a module it is the bare network: `encoder(pixels)` takes normalised pixels, gives gradients,
+    and obeys `train()` and `eval()`. `preprocess` makes normalised pixels of imagery in physical
+    units, or refuses it; `embed` and `features` are both steps in one, always in evaluation mode.
+    The network alone, under its published tensor names, is `trunk`.
+
+    Args:
+        trunk: The network; it is put into evaluation mode.
+        card: Describes it.
+
+    Raises:
+        SpecError: If the network and the recipe disagree in bands, size or pooling.
+    """
+
+    def __init__(self, trunk: Trunk, card: Card) -> None:
+        super().__init__()
+        has = (trunk.channels, trunk.size, trunk.pooling)
+        recipe = card.recipe
+        wants = (len(recipe.bands), recipe.size, recipe.pooling)
+        if has != wants:
+            raise SpecError(
+                "the network is not the one the card describes",
+                found="{} bands, size {}, pooling {}".format(*has),
+                expected="{} bands, size {}, pooling {}".format(*wants),
+                where=card.name,
+            )
+        self.trunk = trunk
+        self.card = card
+        self.eval()
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the network eats."""
+        return self.card.recipe
+
+    @property
+    def dim(self) -> int:
+        """Width of an embedding, D."""
+        return self.trunk.dim
+
+    # ------------------------------------------------------- normalised pixels: a plain module
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return one vector per image, (B, D).
+
+        Args:
+            pixels: (B, C, H, W), normalised: see `preprocess`.
+
+        Raises:
+            SpecMismatch: If the channels are not C, or the size cannot be cut into patches.
+        """
+        vectors: Tensor = self.trunk(pixels)
+        return vectors
+
+    def forward_features(self, pixels: Tensor) -> Tensor:
+        """Return all tokens after the final norm: see `Trunk.forward_features`.
+
+        Args:
+            pixels: (B, C, H, W), normalised.
+
+        Raises:
+            SpecMismatch: If the channels are not C, or the size cannot be cut into patches.
+        """
+        return self.trunk.forward_features(pixels)
+
+    def get_intermediate_layers(
+        self,
+        x: Tensor,
+        n: int | Sequence[int] = 1,
+        reshape: bool = False,
+        return_class_token: bool = False,
+        norm: bool = True,
+    ) -> tuple[Tensor, ...] | tuple[tuple[Tensor, Tensor], ...]:
+        """Return patch tokens of several layers: see `Trunk.get_intermediate_layers`.
+
+        Args:
+            x: (B, C, H, W), normalised.
+            n: The last n layers, or the indices of the layers wanted.
+            reshape: As maps, (B, D, rows, columns), instead of tokens, (B, P, D).
+            return_class_token: Pairs (patches, CLS token (B, D)) instead of patches.
+            norm: Apply the network's final norm to each.
+
+        Raises:
+            SpecMismatch: If the channels are not C, or the size cannot be cut into patches.
+        """
+        return self.trunk.get_intermediate_layers(x, n, reshape, return_class_token, norm)
+
+    # --------------------------------------------------------------- pixels in physical units
+
+    def plan_for(self, spec: ImageSpec, waivers: Sequence[Waiver] = ()) -> Plan:
+        """Return the way from `spec` to the network's input.
+
+        Raises:
+            SpecMismatch: If there is none.
+        """
+        return preprocess_for(spec, self.recipe, waivers).plan
+
+    def preprocess(
+        self, pixels: Pixels, spec: ImageSpec | None = None, waivers: Sequence[Waiver] = ()
+    ) -> Tensor:
+        """Return what the network takes: (B, C, H, W), normalised, on its device, in its dtype.
+
+        The arithmetic is float32 whatever the network's dtype: half precision cannot tell apart
+        neighbouring digital numbers.
+
+        Args:
+            pixels: Imagery; or an array of physical values, (C, H, W) or (B, C, H, W), in which
+                `as_imagery` says what counts as missing.
+            spec: What an array is: sensor, bands by name, unit, GSD.
+            waivers: Named exceptions to the recipe.
+
+        Raises:
+            SpecError: If an array comes without a spec, or disagrees with it.
+            SpecMismatch: If the imagery does not fit the recipe, or a waiver is not needed.
+            PixelError: If a valid pixel is not finite, or an image has no valid pixel.
+        """
+        imagery = as_imagery(pixels, spec)
+        weight = next(self.trunk.parameters())
+        step = preprocess_for(imagery.spec, self.recipe, waivers)
+        prepared: Imagery = step(imagery.to(weight.device))
+        return prepared.pixels.to(weight.dtype)
+
+    @torch.no_grad()
+    def embed(self, imagery: Imagery, waivers: Sequence[Waiver] = ()) -> Tensor:
+        """Return one vector per image, float32 (B, D), on the encoder's device.
+
+        The network computes in evaluation mode; a module that was training goes on training.
+
+        Args:
+            imagery: In physical units, of one kind.
+            waivers: Named exceptions to the recipe.
+
+        Raises:
+            SpecMismatch: If the imagery does not fit the recipe, or a waiver is not needed.
+            PixelError: If a valid pixel is not finite, or an image has no valid pixel.
+        """
+        pixels = self.preprocess(imagery, waivers=waivers)
+        with _evaluating(self):
+            embedding: Tensor = self(pixels)
+        return embedding.float()
+
+    @torch.no_grad()
+    def features(self, imagery: Imagery, waivers: Sequence[Waiver] = ()) -> Tensor:
+        """Return one vector per patch, float32 (B, P, D), row by row: else as `embed`.
+
+        Args:
+            imagery: In physical units, of one kind.
+            waivers: Named exceptions to the recipe.
+
+        Raises:
+            SpecMismatch: If the imagery does not fit the recipe, or a waiver is not needed.
+            PixelError: If a valid pixel is not finite, or an image has no valid pixel.
+        """
+        pixels = self.preprocess(imagery, waivers=waivers)
+        with _evaluating(self):
+            tokens = self.forward_features(pixels)
+        return tokens[:, self.trunk.prefix :].float()
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Put `module` into evaluation mode, and every part that was training back afterwards."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+def build_trunk(card: Card) -> Trunk:
+    """Return the network a card describes, with weights that are to be replaced.
+
+    Raises:
+        WeightsError: If no architecture has that name.
+        SpecError: If the recipe's size does not fit the architecture.
+    """
+    return build_blank(card.architecture, card.recipe, card.positions)
+
+
+def random_encoder(architecture: str, recipe: Recipe, seed: int) -> Encoder:
+    """Return an untrained encoder: the control that every trained one must beat.
+
+    Args:
+        architecture: A name that `eofm.networks.build.build` knows.
+        recipe: What it eats.
+        seed: Of its weights.
+    """
+    trunk = build(architecture, recipe, torch.Generator().manual_seed(seed))
+    card = Card(
+        name=f"random-{architecture}",
+        architecture=architecture,
+        recipe=recipe,
+        objective="none",
+        source=f"random weights, seed {seed}",
+        training_data="none",
+        counts={},
+        synthetic=False,
+        licence="Apache-2.0",
+        versions=library_versions(),
+    )
+    return Encoder(trunk, replace(card, sha256=sha256(serialise(trunk, card))))
+
+
+# ---------------------------------------------------------------------------------- disk
+
+
+def save_encoder(encoder: Encoder, directory: Path | str) -> Card:
+    """Write `weights.safetensors` and `card.json`, each whole or not at all.
+
+    The card comes last and names the sha256 of the weights, so a kill between the two leaves a
+    folder that `load_encoder` refuses, never one that it misreads.
+
+    Args:
+        encoder: What to write.
+        directory: Made if needed; an earlier encoder in it is replaced.
+
+    Returns:
+        The card as written, with the sha256.
+
+    Raises:
+        WeightsError: If the folder cannot be written.
+    """
+    directory = Path(directory)
+    data = serialise(encoder.trunk, encoder.card)
+    card = replace(encoder.card, sha256=sha256(data))
+    text = json.dumps(card.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_whole(directory / WEIGHTS_FILE, data)
+        write_whole(directory / CARD_FILE, text.encode())
+    except OSError as error:
+        raise WeightsError(
+            "the encoder cannot be written",
+            found=error,
+            where=directory,
+            remedy="name a folder that can be written to, on a disk with room",
+        ) from error
+    return card
+
+
+def load_encoder(directory: Path | str) -> Encoder:
+    """Return the encoder that `save_encoder` wrote.
+
+    Raises:
+        WeightsError: If a file is missing, damaged or foreign, or the two do not belong together.
+    """
+    directory = Path(directory)
+    card = _load_card(directory / CARD_FILE)
+    data = _load_weights(directory / WEIGHTS_FILE)
+    if sha256(data) != card.sha256:
+        raise WeightsError(
+            "the weights are not those the card describes",
+            found=f"sha256 {sha256(data)}",
+            expected=f"sha256 {card.sha256}",
+            where=directory / WEIGHTS_FILE,
+            remedy="copy both files again, or export the run again",
+        )
+    try:
+        state = load(data)
+    except SafetensorError as error:
+        raise WeightsError(
+            "the weights file cannot be read",
+            found=error,
+            expected="safetensors",
+            where=directory / WEIGHTS_FILE,
+        ) from error
+    found = read_identity(data)
+    if found != identity(card):
+        raise WeightsError(
+            "the card is not that of these weights: recipe or architecture differ",
+            found=identity(card),
+            expected=found,
+            where=directory / CARD_FILE,
+            remedy="a card is not to be edited; export the run again",
+        )
+    return _assemble(card, state, directory)
+
+
+def _assemble(card: Card, state: Mapping[str, Tensor], directory: Path) -> Encoder:
+    try:
+        trunk = build_trunk(card)
+    except EofmError as error:
+        raise WeightsError(
+            "no network can be built from this card", found=error, where=directory / CARD_FILE
+        ) from error
+    load_strict(trunk, state, where=str(directory))
+    return Encoder(trunk, card)
+
+
+def _load_card(path: Path) -> Card:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WeightsError(
+            "there is no encoder here",
+            found=f"no {CARD_FILE}",
+            expected=f"a folder with {WEIGHTS_FILE} and {CARD_FILE}",
+            where=path.parent,
+            remedy="name the folder of an export: runs/<name>/export/student",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise WeightsError("the card cannot be read", found=error, where=path) from error
+    if not isinstance(content, dict):
+        raise WeightsError("this is not the card of an encoder", found=content, where=path)
+    try:
+        return Card.from_dict(content)
+    except WeightsError as error:
+        error.where = path
+        raise
+
+
+def _load_weights(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            "the weights of this encoder cannot be read",
+            found=error,
+            expected=WEIGHTS_FILE,
+            where=path.parent,
+            remedy="copy the whole folder: weights and card belong together",
+        ) from error

@@ -1,0 +1,275 @@
+"""Where training starts: random weights, a vision model's, or those of an earlier pretraining.
+
+Whatever the weights are, the result is the same: a network for the bands and the size of a
+recipe, and an `Origin` that says of every tensor where it came from.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from eofm.contract.preprocess import convert_unit
+from eofm.contract.recipe import Recipe
+from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS
+from eofm.contract.spec import Normalization, Sensor
+from eofm.errors import WeightsError
+from eofm.networks.adapt import (
+    InputInit,
+    PositionRecipe,
+    adapt_input,
+    fold_affine,
+    resize_position_embedding,
+    select_input_bands,
+)
+from eofm.networks.build import build
+from eofm.networks.state import State, load_strict
+from eofm.networks.trunk import Trunk
+from eofm.networks.vit import ViT
+from eofm.weights.source import Source, open_source
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the tensors of a network come from; each is in one of the first three.
+
+    Args:
+        weights: What they were started from, in words.
+        input_layer: What became of the input layer, in words.
+        loaded: Tensors that are as they were in the weights.
+        adapted: Tensors computed from those of the weights.
+        initialised: Tensors drawn afresh.
+        dropped: Tensors of the weights that were deliberately left out.
+        new_input: The input layer is not that of the weights as it stood there.
+        sha256: Of the weights file; empty for random weights.
+    """
+
+    weights: str
+    input_layer: str = "random"
+    loaded: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()
+    initialised: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    new_input: bool = True
+    sha256: str = ""
+
+    @property
+    def line(self) -> str:
+        """One line for people."""
+        if not self.sha256:
+            return self.weights
+        counts = f"{len(self.loaded)} tensors loaded, {len(self.adapted)} adapted"
+        counts += f", {len(self.initialised)} drawn afresh, {len(self.dropped)} left out"
+        return f"{self.weights}: {counts}; input layer {self.input_layer}"
+
+    def describe(self) -> str:
+        """Return the line, the sha256 and every tensor's name."""
+        lines = [self.line, f"sha256: {self.sha256 or 'none'}"]
+        for title, names in (
+            ("loaded", self.loaded),
+            ("adapted", self.adapted),
+            ("drawn afresh", self.initialised),
+            ("left out", self.dropped),
+        ):
+            lines += ["", f"{title} ({len(names)})", *(f"  {name}" for name in names)]
+        return "\n".join(lines)
+
+
+def start_from(
+    weights: Path | str | None,
+    architecture: str,
+    recipe: Recipe,
+    generator: torch.Generator,
+    *,
+    input_init: InputInit,
+    positions: PositionRecipe,
+) -> tuple[Trunk, Origin]:
+    """Return a network ready to be trained, and where each of its tensors is from.
+
+    Weights for RGB get a new input layer by `input_init`. Weights for the recipe's own bands keep
+    theirs; those for a part of them, or for more, as L1C for L2A and back, keep the filter of each
+    band (`eofm.networks.adapt.select_input_bands`). They must have been trained with the
+    normalisation that the recipe has. Positions are interpolated to the recipe's size.
+
+    Args:
+        weights: None for random weights; a file in any layout that `eofm.weights.keymaps` knows;
+            the folder of an eofm export; an address; or a published name.
+        architecture: Name of the network.
+        recipe: What it will eat.
+        generator: Source of whatever is drawn.
+        input_init: How an RGB input layer is adapted.
+        positions: How a `ViT` interpolates positions; timm's networks do it as timm does.
+
+    Raises:
+        WeightsError: If the weights cannot be read or do not fit.
+        SpecError: If the recipe does not fit the architecture.
+    """
+    trunk = build(architecture, recipe, generator, positions)
+    if weights is None:
+        return trunk, Origin("random weights", initialised=tuple(trunk.state_dict()))
+    source = open_source(weights, architecture)
+    if source.architecture not in {"", architecture}:
+        raise _unfit(source, source.architecture, architecture, "state its architecture")
+    state, words = _fit_input(source, trunk.input_layer, recipe, input_init, generator)
+    state = _fit_positions(state, source, trunk, positions)
+    load_strict(trunk, state, where=str(source.where))
+    return trunk, _origin(source, state, trunk.input_layer, words)
+
+
+def _unfit(source: Source, found: object, expected: object, remedy: str) -> WeightsError:
+    return WeightsError(
+        "the weights were made for another network or other input",
+        found=f"{found} ({source.name})",
+        expected=expected,
+        where=source.where,
+        remedy=remedy,
+    )
+
+
+def _origin(source: Source, state: State, input_layer: str, words: str) -> Origin:
+    """Sort the tensors: what the pure functions did not touch is still the same object."""
+    loaded = tuple(key for key in state if state[key] is source.state.get(key))
+    changed = [key for key in state if key not in loaded]
+    drawn = {f"{input_layer}.weight", f"{input_layer}.bias"} if words == InputInit.RANDOM else set()
+    return Origin(
+        source.name,
+        words,
+        loaded,
+        adapted=tuple(key for key in changed if key not in drawn),
+        initialised=tuple(key for key in changed if key in drawn),
+        dropped=source.dropped,
+        new_input=f"{input_layer}.weight" not in loaded,
+        sha256=source.sha256,
+    )
+
+
+# ----------------------------------------------------------------------------- input layer
+
+_RGB: Final = ("R", "G", "B")
+
+
+def _fit_input(
+    source: Source, key: str, recipe: Recipe, rule: InputInit, generator: torch.Generator
+) -> tuple[State, str]:
+    """Return the state with an input layer for the recipe's bands, and what was done to it."""
+    eats = source.recipe
+    if eats is not None and eats.sensor is not Sensor.RGB:
+        return _continue_input(source, eats, key, recipe)
+    weight = source.state.get(f"{key}.weight")
+    channels = 0 if weight is None or weight.ndim != 4 else weight.shape[1]
+    if eats is None and channels == len(recipe.bands) != 3:
+        return dict(source.state), f"kept (the file does not say for which {channels} bands)"
+    if channels != 3:
+        raise _unfit(
+            source,
+            f"{channels} bands",
+            f"3 (red, green, blue) or {len(recipe.bands)}: {' '.join(recipe.bands)}",
+            "take weights for RGB, or continue with the bands the weights are for",
+        )
+    if recipe.bands == _RGB:
+        state, words = dict(source.state), "kept"
+    else:
+        state = adapt_input(source.state, recipe.bands, rule, generator, key)
+        words = str(rule)
+    if words == InputInit.RANDOM:
+        return state, words
+    # vision models are fed z-scores where nothing else is said
+    return _fold(state, key, eats is not None and _from_0_to_1(eats), _from_0_to_1(recipe)), words
+
+
+def _from_0_to_1(recipe: Recipe) -> bool:
+    """Whether pixels lie in [0, 1], mean ± 2 std, and not around 0 with unit variance."""
+    return recipe.normalization.clip == (0.0, 1.0)
+
+
+def _fold(state: State, key: str, source: bool, target: bool) -> State:
+    """Make a layer that took one range of values take the other: u in [0, 1] is (z + 2) / 4."""
+    if source == target:
+        return state
+    scale, offset = (4.0, -2.0) if target else (0.25, 0.5)
+    return fold_affine(state, scale, offset, key, _norm_behind(state, key))
+
+
+def _norm_behind(state: State, key: str) -> str | None:
+    """Return the name of the batch norm that follows the first convolution of a ResNet."""
+    norm = key.removesuffix("conv1") + "bn1"
+    return norm if key.endswith("conv1") and f"{norm}.running_mean" in state else None
+
+
+def _continue_input(source: Source, eats: Recipe, key: str, recipe: Recipe) -> tuple[State, str]:
+    """Go on with an input layer whose bands are known."""
+    remedy = "continue with the same sensor, normalization and statistics"
+    have, want = set(eats.bands), set(recipe.bands)
+    if not (have <= want or want <= have) or not _are_related(eats.sensor, recipe.sensor):
+        raise _unfit(source, _input_of(eats), _input_of(recipe), remedy)
+    if not _same_normalization(eats, recipe):
+        raise _unfit(source, eats.normalization, recipe.normalization, remedy)
+    if eats.bands == recipe.bands:
+        return dict(source.state), "kept"
+    held = {band: _mean_of(eats, band) for band in eats.bands if band not in want}
+    state = dict(source.state)
+    state = select_input_bands(state, eats.bands, recipe.bands, key, _norm_behind(state, key), held)
+    return state, f"brought from {len(eats.bands)} to {len(recipe.bands)} bands by name"
+
+
+def _input_of(recipe: Recipe) -> str:
+    return f"{recipe.sensor}, bands {' '.join(recipe.bands)}"
+
+
+def _are_related(one: Sensor, other: Sensor) -> bool:
+    """Whether an input layer for one sensor means something to the other."""
+    return one is other or {one, other} == {Sensor.S2_L1C, Sensor.S2_L2A}
+
+
+def _same_normalization(have: Recipe, want: Recipe) -> bool:
+    """Whether both do the same to a band. Constants of L1C and L2A differ by nature."""
+    if not _same_kind(have.normalization, want.normalization):
+        return False
+    if have.sensor is not want.sensor:
+        return True
+    common = [band for band in have.bands if band in want.bands]
+    one = have.normalization.select([have.bands.index(band) for band in common])
+    other = want.normalization.select([want.bands.index(band) for band in common])
+    return have.unit is want.unit and all(
+        math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
+        for a, b in zip(one.shift + one.scale, other.shift + other.scale, strict=True)
+    )
+
+
+def _same_kind(one: Normalization, other: Normalization) -> bool:
+    return (one.clip, one.levels, any(one.shift)) == (other.clip, other.levels, any(other.shift))
+
+
+def _mean_of(recipe: Recipe, band: str) -> float:
+    """Return what the mean of a band, by published statistics, is after normalisation."""
+    statistics = STATISTICS[DEFAULT_STATISTICS[recipe.sensor]].select([band])
+    mean = convert_unit(torch.tensor(statistics.mean), statistics.unit, recipe.unit).item()
+    index = recipe.bands.index(band)
+    value = (mean - recipe.normalization.shift[index]) / recipe.normalization.scale[index]
+    clip = recipe.normalization.clip
+    return value if clip is None else min(max(value, clip[0]), clip[1])
+
+
+# ------------------------------------------------------------------------------- positions
+
+_TABLES: Final = ("pos_embed", "model.pos_embed")  # of a ViT, of one of timm's
+
+
+def _fit_positions(state: State, source: Source, trunk: Trunk, positions: PositionRecipe) -> State:
+    """Bring the position table, where there is one, to the network's grid."""
+    own = trunk.state_dict()
+    for key in _TABLES:
+        if key not in own or key not in state or own[key].shape[1] == state[key].shape[1]:
+            continue
+        size = None if source.recipe is None else source.recipe.size
+        if source.architecture and size is not None and size[0] != size[1]:
+            raise _unfit(source, f"size {size}", "a square size", "continue with the same size")
+        prefix = own[key].shape[1] - trunk.tokens
+        how = positions if isinstance(trunk, ViT) else PositionRecipe.TIMM
+        registers = isinstance(trunk, ViT) and trunk.architecture.registers > 0
+        state = resize_position_embedding(state, trunk.grid, how, key, prefix, registers=registers)
+    return state

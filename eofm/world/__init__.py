@@ -1,0 +1,19 @@
+"""The embedded world: synthetic scenes in the file layout of SSL4EO-S12 v1 (arXiv 2211.07044).
+
+Synthetic means: no pixel was ever seen by a satellite. The world exists so that the main job and
+its tests run anywhere, offline, in minutes. Scores on it say nothing about real imagery.
+
+The path of a location, one module each:
+
+    places      where and when: latitude, UTM tile, dates, sun, product names
+    biomes      what such a place looks like: a table of landscapes
+    fields      fractal fields, parcels, winding lines
+    landscape   one location drawn from its biome: which ground lies where, all year
+    season      that ground on one day: two satellites and a Dynamic World map
+    spectra     what each ground reflects and scatters, with the origin of every number
+    files       GeoTIFFs, folders, resuming
+
+Ground, air and radar are simple physics on purpose: surface reflectance is mixed per pixel, then
+darkened by slopes, shadows and clouds, then seen through an atmosphere whose path radiance and
+transmittance change from day to day. So the bright blue of a hazy day is not a class.
+"""

@@ -1,0 +1,235 @@
+"""Specs, sensors, recipes and imagery refuse what contradicts itself."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eofm.contract.imagery import Imagery, Labels, NativeImagery, collate
+from eofm.contract.recipe import Kernel, Pooling, Recipe, ResizeOrder, ResizeRule
+from eofm.contract.sensors import (
+    DEFAULT_STATISTICS,
+    SENSOR_BANDS,
+    STATISTICS,
+    canonical_band,
+    canonical_bands,
+    resolution_groups,
+)
+from eofm.contract.spec import UNITS, ImageSpec, Normalization, Sensor, Unit
+from eofm.errors import EofmError, SpecError
+
+S2 = SENSOR_BANDS[Sensor.S2_L1C]
+
+
+def spec(**changes: object) -> ImageSpec:
+    """A valid spec with some fields changed."""
+    fields = {"sensor": Sensor.S2_L1C, "bands": S2, "unit": Unit.DN, "size": (8, 8), "gsd": 10.0}
+    return ImageSpec(**(fields | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bands": ()},
+        {"bands": ("B02", "B02")},
+        {"unit": Unit.DB},
+        {"unit": Unit.MODEL},
+        {"size": (0, 4)},
+        {"gsd": 0.0},
+        {"gsd": math.nan},
+        {"normalization": Normalization.divide(1e4, 13, "test")},
+    ],
+)
+def test_a_spec_that_contradicts_itself_is_refused(changes: dict[str, object]) -> None:
+    """Empty or repeated bands, foreign units, impossible sizes and half-normalised pixels fail."""
+    with pytest.raises(SpecError):
+        spec(**changes)
+
+
+def test_errors_say_found_expected_and_remedy() -> None:
+    """The message of an error carries all of its parts, on lines of their own."""
+    with pytest.raises(SpecError) as caught:
+        spec(unit=Unit.DB)
+
+    lines = str(caught.value).splitlines()
+    assert "s2-l1c is never in unit db" == lines[0]
+    assert ["found:", "expected:", "remedy:"] == [line.split()[0] for line in lines[1:]]
+    assert isinstance(caught.value, EofmError)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"shift": (1.0,), "scale": (1.0, 2.0), "source": "x"},
+        {"shift": (1.0,), "scale": (0.0,), "source": "x"},
+        {"shift": (math.inf,), "scale": (1.0,), "source": "x"},
+        {"shift": (1.0,), "scale": (1.0,), "source": " "},
+        {"shift": (1.0,), "scale": (1.0,), "source": "x", "levels": 255},
+        {"shift": (), "scale": (), "source": "x"},
+    ],
+)
+def test_a_normalization_without_sense_or_source_is_refused(arguments: dict) -> None:
+    """Lengths, positivity, a stated source and the domain of 8-bit rounding are checked."""
+    with pytest.raises(SpecError):
+        Normalization(**arguments)
+
+
+def test_two_sigma_bounds_are_the_published_ones() -> None:
+    """SoftCon's ranges: VV -23.11..-2.07 dB, VH -32.08..-8.44 dB (full SSL4EO-S12 statistics)."""
+    stats = STATISTICS["ssl4eo-s12-grd"]
+
+    rule = Normalization.two_sigma(stats.mean, stats.std, stats.source)
+
+    low, high = rule.shift, [a + b for a, b in zip(rule.shift, rule.scale, strict=True)]
+    assert pytest.approx([-23.11, -32.08]) == low
+    assert pytest.approx([-2.07, -8.44]) == high
+    assert (0.0, 1.0) == rule.clip
+    assert 255 == rule.levels
+
+
+def test_band_tables_hold_the_sensors_facts() -> None:
+    """13 bands of L1C with B8A at index 8 and B10 at 10; L2A lacks B10; groups are 4, 6 and 3."""
+    assert 13 == len(S2)
+    assert (8, 10) == (S2.index("B8A"), S2.index("B10"))
+    assert {"B10"} == set(S2) - set(SENSOR_BANDS[Sensor.S2_L2A])
+    groups = resolution_groups(S2)
+    assert {10: ("B02", "B03", "B04", "B08"), 60: ("B01", "B09", "B10")} == {
+        g: groups[g] for g in (10, 60)
+    }
+    assert [10, 20, 60] == list(groups)
+
+
+def test_spellings_of_a_band_meet_in_one_name() -> None:
+    """B1 and B01, B8a and B8A are one band; an unknown name gets a suggestion."""
+    assert ("B01", "B8A", "VV") == tuple(map(canonical_band, ("B1", "B8a", "vv")))
+    with pytest.raises(SpecError, match="did you mean"):
+        canonical_band("B013")
+    with pytest.raises(SpecError, match="not bands of s1-grd"):
+        canonical_bands(["VV", "B02"], Sensor.S1_GRD)
+    with pytest.raises(SpecError, match="each once"):
+        canonical_bands(["B1", "B01"], Sensor.S2_L1C)
+
+
+def test_every_sensor_has_statistics_with_a_source() -> None:
+    """Default statistics exist per sensor, cover its bands, and say where they are from."""
+    for sensor, name in DEFAULT_STATISTICS.items():
+        stats = STATISTICS[name]
+        assert (sensor, SENSOR_BANDS[sensor]) == (stats.sensor, stats.bands)
+        assert stats.source
+        assert stats.unit in UNITS[sensor]
+
+
+def test_statistics_are_selected_by_name() -> None:
+    """A reordered selection reorders mean and std; a missing band is an error."""
+    stats = STATISTICS["ssl4eo-s12-l1c"].select(["B12", "B8A"])
+
+    assert ((1537.4, 2581.0), (1142.9, 1345.9)) == (stats.mean, stats.std)
+    with pytest.raises(SpecError, match="leave out B10"):
+        STATISTICS["ssl4eo-s12-l2a"].select(["B02", "B10"])
+
+
+recipes = st.builds(
+    lambda n, size, clip, kernel, order, pooling: Recipe(
+        Sensor.S2_L1C,
+        S2[:n],
+        Unit.DN,
+        (size, size),
+        Normalization((0.5,) * n, (3.0,) * n, "test", (0.0, 1.0) if clip else None),
+        ResizeRule(kernel, kernel is not Kernel.NEAREST, order),
+        pooling,
+    ),
+    st.integers(1, 13),
+    st.integers(1, 512),
+    st.booleans(),
+    st.sampled_from(Kernel),
+    st.sampled_from(ResizeOrder),
+    st.sampled_from(Pooling),
+)
+
+
+@given(recipes)
+def test_a_recipe_survives_json(recipe: Recipe) -> None:
+    """What a card stores is what comes back."""
+    assert recipe == Recipe.from_dict(json.loads(json.dumps(recipe.to_dict())))
+
+
+def test_a_foreign_recipe_is_refused() -> None:
+    """A missing key, an unknown key and a wrong value each raise, none is ignored."""
+    stats = STATISTICS["ssl4eo-s12-grd"]
+    good = Recipe(
+        Sensor.S1_GRD,
+        ("VV", "VH"),
+        Unit.DB,
+        (8, 8),
+        Normalization.zscore(stats.mean, stats.std, stats.source),
+    ).to_dict()
+
+    for bad in (
+        {k: v for k, v in good.items() if k != "unit"},
+        good | {"colour": "blue"},
+        good | {"sensor": "s3"},
+        good | {"normalization": {}},
+        good | {"bands": ["VV"]},
+    ):
+        with pytest.raises(SpecError):
+            Recipe.from_dict(bad)
+
+
+def imagery(**changes: object) -> Imagery:
+    """Two random images."""
+    fields = {
+        "pixels": torch.zeros(2, 13, 8, 8),
+        "spec": spec(),
+        "valid": torch.ones(2, 8, 8, dtype=torch.bool),
+    }
+    return Imagery(**(fields | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pixels": torch.zeros(2, 13, 8, 8, dtype=torch.float64)},
+        {"pixels": torch.zeros(13, 8, 8)},
+        {"pixels": torch.zeros(2, 12, 8, 8)},
+        {"pixels": torch.zeros(2, 13, 9, 9)},
+        {"valid": torch.ones(2, 8, 8)},
+        {"valid": torch.ones(1, 8, 8, dtype=torch.bool)},
+    ],
+)
+def test_imagery_that_contradicts_its_spec_is_refused(changes: dict[str, object]) -> None:
+    """Band count, size, dtype and mask must agree with the spec."""
+    with pytest.raises(SpecError):
+        imagery(**changes)
+
+
+def test_collate_keeps_kinds_of_pixel_apart() -> None:
+    """Equal specs stack; unequal ones are an error, as is nothing at all."""
+    one, other = imagery(), imagery(spec=spec(unit=Unit.DN_OFFSET1000))
+
+    assert 4 == len(collate([one, one]))
+    with pytest.raises(SpecError, match="two kinds of pixel"):
+        collate([one, other])
+    with pytest.raises(SpecError, match="nothing"):
+        collate([])
+
+
+def test_batches_move_between_devices_as_lightning_demands() -> None:
+    """`.to` exists on every batch type and returns an equal batch."""
+    native = NativeImagery(
+        {10: torch.zeros(1, 2, 8, 8)},
+        {10: ("VV", "VH")},
+        ImageSpec(Sensor.S1_GRD, ("VV", "VH"), Unit.DB, (8, 8), 10),
+        torch.ones(1, 8, 8, dtype=torch.bool),
+    )
+    labels = Labels(torch.zeros(3, 9), torch.tensor([True, False, True]))
+
+    assert native.spec == native.to("cpu").spec
+    assert labels.known.equal(labels.to("cpu").known)
+    assert imagery().pixels.equal(imagery().to("cpu").pixels)
+    with pytest.raises(SpecError):
+        Labels(torch.zeros(3, 9), torch.zeros(2, dtype=torch.bool))

@@ -1,0 +1,273 @@
+"""Reading land-cover maps on the grid of an image."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.warp import transform as warp_points
+
+from eofm.errors import LabelError, RasterError
+from eofm.landcover.classes import SCHEMES
+from eofm.landcover.on_grid import LandCoverMap
+from eofm.raster.geotiff import grid_of
+from eofm.raster.grid import Grid, Window
+
+DW = SCHEMES["dynamic-world"]
+UTM = CRS.from_epsg(32632)
+IMAGE = Grid(UTM, Affine(10, 0, 5e5, 0, -10, 5.4e6), 24, 30)
+WHOLE = Window(0, 0, 24, 30)
+
+
+def classes(height: int = 24, width: int = 30) -> np.ndarray:
+    """Make a map in which no two neighbours are equal."""
+    return ((np.add.outer(np.arange(height) * 3, np.arange(width))) % 9).astype(np.uint8)
+
+
+def read(path: Path, grid: Grid = IMAGE, window: Window = WHOLE, name: str | None = None):
+    """Read a map on a grid."""
+    with LandCoverMap(path, DW).over(grid, name) as view:
+        return view.read(window)
+
+
+def test_same_grid_gives_the_same_pixels(tmp_path: Path, write_tif) -> None:
+    """On the image's own grid, up to 1e-9 m, every pixel is the map's own."""
+    path = write_tif(tmp_path / "m.tif", classes(), origin=(5e5 + 1e-9, 5.4e6 - 1e-9))
+
+    assert np.array_equal(classes(), read(path))
+    assert np.array_equal(classes()[5:9, 7:20], read(path, window=Window(5, 7, 4, 13)))
+
+
+def test_outside_is_nodata(tmp_path: Path, write_tif) -> None:
+    """A map that covers a part of the image leaves the rest nodata, on either path."""
+    inside = np.s_[4:24, 0:20]
+    for shift in (0.0, 3.0):  # the same pixels, and pixels three metres aside
+        path = write_tif(
+            tmp_path / "m.tif", classes(40, 20), origin=(5e5 + shift, 5.4e6 - 40 + shift)
+        )
+        found = read(path)
+
+        assert np.array_equal(classes(40, 20)[:20], found[inside])
+        outside = np.ones(found.shape, bool)
+        outside[inside] = False
+        assert {255} == set(found[outside].tolist())
+
+
+def nearest(path: Path, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Look up the centre of every pixel, one by one; and how far it is from a border."""
+    with rasterio.open(path) as dataset:
+        codes, inverse, crs = dataset.read(1), ~dataset.transform, dataset.crs
+    expected = np.full((grid.height, grid.width), 255)
+    margin = np.ones(expected.shape)
+    for row in range(grid.height):
+        for col in range(grid.width):
+            x, y = grid.point(col + 0.5, row + 0.5)
+            (x,), (y,) = warp_points(grid.crs, crs, [x], [y])
+            c = inverse.a * x + inverse.b * y + inverse.c
+            r = inverse.d * x + inverse.e * y + inverse.f
+            margin[row, col] = min(abs(c - round(c)), abs(r - round(r)))
+            if 0 <= r < codes.shape[0] and 0 <= c < codes.shape[1]:
+                expected[row, col] = codes[int(r), int(c)]
+    return expected, margin
+
+
+@pytest.mark.parametrize(
+    ("crs", "origin", "gsd", "nodata"),
+    [
+        ("EPSG:32632", (499_973.0, 5_400_041.0), 7.0, None),
+        ("EPSG:32632", (499_990.0, 5_400_010.0), 30.0, 255),
+        ("EPSG:4326", (8.9995, 48.7530), (1.2e-4, 8e-5), None),
+        ("EPSG:4326", (8.9995, 48.7530), (1.2e-4, 8e-5), 255),
+        ("EPSG:32633", (58_900.0, 5_419_900.0), 10.0, 255),
+        ("EPSG:3035", (4_247_600.0, 2_850_000.0), 10.0, None),
+    ],
+)
+def test_nearest_across_projections(tmp_path, write_tif, crs, origin, gsd, nodata) -> None:
+    """Each pixel has the code of the map pixel under its centre, as point by point with PROJ."""
+    x, y = warp_points(UTM, CRS.from_string(crs), [5e5 + 150], [5.4e6 - 120])
+    step = gsd if isinstance(gsd, tuple) else (gsd, gsd)
+    origin = (x[0] - 31.3 * step[0], y[0] + 28.7 * step[1])
+    path = write_tif(
+        tmp_path / "m.tif", classes(61, 64), crs=crs, origin=origin, gsd=gsd, nodata=nodata
+    )
+    expected, margin = nearest(path, IMAGE)
+
+    found = read(path)
+
+    sure = margin > 2e-3
+    assert sure.mean() > 0.95
+    assert np.array_equal(expected[sure], found[sure])
+    assert len(np.unique(found)) > 3
+
+
+def test_declared_nodata_becomes_the_schemes(tmp_path: Path, write_tif) -> None:
+    """A map's own nodata value is read as the scheme's."""
+    codes = classes()
+    codes[3, 4] = 77
+    path = write_tif(tmp_path / "m.tif", codes, nodata=77)
+
+    assert 255 == read(path)[3, 4]
+
+
+def test_class_declared_nodata(tmp_path: Path, write_tif) -> None:
+    """Nodata 0 in a map where 0 is water is a contradiction, not missing water."""
+    path = write_tif(tmp_path / "m.tif", classes(), nodata=0)
+
+    with pytest.raises(LabelError, match="knows as a class") as caught:
+        read(path)
+
+    assert "nodata 0: water" == caught.value.found
+
+
+def test_map_of_floats(tmp_path: Path, write_tif) -> None:
+    """Whole numbers stored as float are codes, NaN is nodata, and fractions are an error."""
+    codes = classes().astype(np.float32)
+    codes[0, 0] = np.nan
+    found = read(write_tif(tmp_path / "m.tif", codes))
+    assert 255 == found[0, 0]
+    assert 1 == found[0, 1]
+
+    codes[0, 1] = 0.5
+    with pytest.raises(LabelError, match="not class codes"):
+        read(write_tif(tmp_path / "m.tif", codes))
+
+
+def test_no_overlap(tmp_path: Path, write_tif) -> None:
+    """A map of another place is an error that says where the image is, unless none is required."""
+    path = write_tif(tmp_path / "m.tif", classes(), origin=(6e5, 5.4e6))
+
+    with pytest.raises(LabelError, match="no land-cover map overlaps") as caught:
+        read(path, name="scene")
+    assert "longitude 9.002" in str(caught.value.expected)
+    with LandCoverMap(path, DW).over(IMAGE, required=False) as view:
+        assert {255} == set(view.read(WHOLE).ravel().tolist())
+
+
+@pytest.mark.parametrize("bands", [1, 2])
+def test_unusable_map(tmp_path: Path, write_tif, bands: int) -> None:
+    """A map without CRS, and a file of two bands, are refused by name."""
+    pixels = np.stack([classes()] * bands)
+    path = write_tif(tmp_path / "m.tif", pixels, crs="EPSG:32632" if bands == 2 else None)
+
+    with pytest.raises(LabelError, match="georeferenced map of one band") as caught:
+        read(path)
+
+    assert str(path) == str(caught.value.where)
+
+
+def test_image_without_crs(tmp_path: Path, write_tif) -> None:
+    """An image that lies nowhere cannot be looked up on a map."""
+    path = write_tif(tmp_path / "m.tif", classes())
+
+    with pytest.raises(RasterError, match="where it lies"):
+        read(path, Grid(None, IMAGE.transform, 24, 30))
+
+
+def test_folder_prefers_the_images_name(tmp_path: Path, write_tif) -> None:
+    """The map with the image's name is used alone, though others overlap."""
+    write_tif(tmp_path / "maps/a.tif", np.full((24, 30), 1, np.uint8))
+    write_tif(tmp_path / "maps/sub/scene.tif", np.full((24, 30), 2, np.uint8))
+
+    assert {2} == set(read(tmp_path / "maps", name="images/scene").ravel().tolist())
+    assert {1} == set(read(tmp_path / "maps", name="other").ravel().tolist())
+
+
+def test_folder_with_a_name_twice(tmp_path: Path, write_tif) -> None:
+    """Two maps of one name are told apart by their folder, or not at all."""
+    for folder, code in (("x", 1), ("y", 2)):
+        write_tif(tmp_path / folder / "scene.tif", np.full((24, 30), code, np.uint8))
+
+    assert {2} == set(read(tmp_path, name="y/scene").ravel().tolist())
+    with pytest.raises(LabelError, match="several land-cover maps"):
+        read(tmp_path, name="scene")
+
+
+def test_folder_of_tiles(tmp_path: Path, write_tif) -> None:
+    """Without a map of its name, an image takes all tiles under it; the first in order wins."""
+    write_tif(tmp_path / "a.tif", np.full((24, 10), 1, np.uint8))
+    write_tif(tmp_path / "b.tif", np.full((24, 15), 2, np.uint8), origin=(5e5 + 50, 5.4e6))
+    write_tif(tmp_path / "c.tif", np.full((24, 15), 3, np.uint8), origin=(9e5, 5.4e6))
+
+    found = read(tmp_path)
+
+    assert [1] * 10 + [2] * 10 + [255] * 10 == found[11].tolist()
+
+
+@pytest.mark.parametrize("name", ["nowhere", "."])
+def test_no_maps(tmp_path: Path, name: str) -> None:
+    """A missing path and a folder without tifs are errors."""
+    with pytest.raises(LabelError, match="land-cover map"):
+        LandCoverMap(tmp_path / name, DW)
+
+
+def test_damaged_map(tmp_path: Path, write_tif) -> None:
+    """A truncated map is an error that names it."""
+    path = write_tif(tmp_path / "m.tif", classes(400, 400))
+    path.write_bytes(path.read_bytes()[:100_000])
+
+    with pytest.raises(RasterError, match="cannot be read") as caught:
+        read(path, Grid(UTM, IMAGE.transform, 400, 400), Window(300, 0, 100, 400))
+
+    assert str(path) == str(caught.value.where)
+
+
+def test_real_terramesh(real_data: Path) -> None:
+    """Maps whose grids differ by 1e-9 m from the images' give exactly their own pixels."""
+    maps = LandCoverMap(real_data / "terramesh/LULC", SCHEMES["terramesh"])
+    images = sorted((real_data / "terramesh/S2L1C").glob("*.tif"))
+    for path in images:
+        with rasterio.open(path) as dataset:
+            grid = grid_of(dataset)
+        with maps.over(grid, path.stem) as view:
+            found = view.read(Window(0, 0, 224, 224))
+        with rasterio.open(real_data / "terramesh/LULC" / path.name) as dataset:
+            assert np.array_equal(dataset.read(1), found)
+
+    assert 3 == len(images)
+
+
+_WORLDCOVER = """
+import resource, sys
+from affine import Affine
+from rasterio.crs import CRS
+from eofm.raster.grid import Grid, Window
+from eofm.landcover.classes import SCHEMES, class_fractions
+from eofm.landcover.on_grid import LandCoverMap
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+grid = Grid(CRS.from_epsg(32632), Affine(10, 0, 230000, 0, -10, 35000), 2640, 2640)
+scheme = SCHEMES["worldcover"]
+with LandCoverMap(sys.argv[1], scheme).over(grid) as view:
+    for row, col in ((0, 0), (1320, 1320), (2376, 2376)):
+        cover = class_fractions(view.read(Window(row, col, 264, 264)), scheme)
+        print(cover.valid_share, *cover.fractions.round(3).tolist())
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_real_worldcover_by_window(real_data: Path) -> None:
+    """A window in UTM is read from a tile of 36,000 x 36,000 degrees' pixels in bounded memory.
+
+    The place is Sao Tome: forest in the north-west of the scene, open sea in the south-east.
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", _WORLDCOVER, str(real_data / "esa_worldcover")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *covers, megabytes = run.stdout.splitlines()
+    shares = [list(map(float, line.split())) for line in covers]
+
+    assert int(megabytes) < 300  # the whole tile takes 1.3 GB
+    assert [1.0, 1.0, 1.0] == [share[0] for share in shares]
+    tree_cover, water = shares[0][1], shares[2][1 + list(SCHEMES["worldcover"].classes).index(80)]
+    assert tree_cover > 0.9
+    assert 1.0 == water
+    assert all(abs(sum(share[1:]) - 1) < 0.01 for share in shares)

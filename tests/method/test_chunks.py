@@ -1,0 +1,88 @@
+"""A batch in chunks: the step of the whole batch, with less to remember."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from eofm import method as softcon
+from eofm.contract.imagery import Labels
+from eofm.errors import ConfigError
+from eofm.method.chunks import check_chunks
+from eofm.networks.resnet import build_resnet
+from eofm.networks.vit import build_vit
+from eofm.train.config import ModelConfig, PretrainConfig, TrainerConfig
+from eofm.train.run import pretrain
+
+
+def step(chunk: int, mask_ratio: float, batch: int = 7) -> tuple[softcon.SoftCon, Tensor, int]:
+    """One step: the method with its gradients, its loss, and the bytes kept for the way back."""
+    generator = torch.Generator().manual_seed(0)
+    trunk = build_vit("vit-tiny-14", 3, (56, 56), generator)
+    settings = softcon.SoftConSettings(hidden=16, out=8, mask_ratio=mask_ratio)
+    method = softcon.SoftCon(trunk, settings, generator)
+    for branch in (method.student, method.teacher):
+        branch.chunk = chunk
+    views = torch.randn(2, batch, 3, 56, 56, generator=generator).unbind()
+    hot = (torch.rand(batch, 4, generator=generator) < 0.5).to(torch.uint8)
+    labels = Labels(hot, torch.ones(batch, dtype=torch.bool))
+    kept = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = method((views[0], views[1]), labels, torch.Generator().manual_seed(1))
+    weights = {p.untyped_storage().data_ptr() for p in method.parameters()}
+    size = sum(count for address, count in kept.items() if address not in weights)
+    output.loss.backward()
+    return method, output.loss.detach(), size
+
+
+@pytest.mark.parametrize("mask_ratio", [0.0, 0.5])
+@pytest.mark.parametrize("chunk", [1, 3, 7, 50])
+def test_chunks_give_the_gradients_of_the_whole_batch(chunk: int, mask_ratio: float) -> None:
+    """Loss, every gradient, the heads' batch statistics: equal to 1e-6, whatever the chunk."""
+    whole, loss, _ = step(0, mask_ratio)
+    parts, other, _ = step(chunk, mask_ratio)
+
+    assert torch.allclose(loss, other, rtol=1e-6)
+    largest = max(float(p.grad.abs().max()) for p in whole.parameters() if p.grad is not None)
+    for (name, a), b in zip(whole.named_parameters(), parts.parameters(), strict=True):
+        assert (a.grad is None) == (b.grad is None), name
+        if a.grad is not None and b.grad is not None:
+            assert float((a.grad - b.grad).abs().max()) < 1e-6 * largest, name
+    for (name, a), b in zip(whole.named_buffers(), parts.buffers(), strict=True):
+        assert torch.allclose(a.float(), b.float(), atol=1e-6), name
+
+
+def test_chunks_keep_less_for_the_way_back() -> None:
+    """The forward pass of 16 images in chunks of 2 keeps less than a fifth of the whole one's."""
+    whole, parts = step(0, 0.0, batch=16)[2], step(2, 0.0, batch=16)[2]
+
+    assert parts < whole / 5
+
+
+def test_batch_norms_in_the_trunk_are_refused(config: PretrainConfig) -> None:
+    """They would see a chunk instead of the batch: an error before anything is written."""
+    resnet = build_resnet("resnet18", 3, (64, 64), torch.Generator().manual_seed(0))
+    check_chunks(resnet, 0)
+    with pytest.raises(ConfigError, match="batch norms") as caught:
+        check_chunks(resnet, 4)
+    assert "resnet" in str(caught.value).lower()
+
+    config = replace(
+        config,
+        model=ModelConfig(architecture="resnet18", size=64),
+        method=replace(config.method, mask_ratio=0.0),
+        trainer=TrainerConfig(accelerator="cpu", chunk=4),
+    )
+    with pytest.raises(ConfigError, match="batch norms"):
+        pretrain(config)
+    assert not Path(str(config.run.out)).exists()

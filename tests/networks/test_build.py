@@ -1,0 +1,76 @@
+"""From a name to a network: every kind, with the recipe's bands, size and pooling."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from eofm.contract.recipe import Pooling, Recipe
+from eofm.contract.sensors import SENSOR_BANDS
+from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.errors import SpecError, WeightsError
+from eofm.networks.adapt import PositionRecipe
+from eofm.networks.build import BUILDERS, build
+from eofm.networks.resnet import ResNet
+from eofm.networks.timm_trunk import TimmTrunk
+from eofm.networks.vit import ARCHITECTURES, ViT
+
+BANDS = SENSOR_BANDS[Sensor.S1_GRD]
+
+
+def recipe(pooling: Pooling) -> Recipe:
+    """Two bands, off-square."""
+    return Recipe(
+        sensor=Sensor.S1_GRD,
+        bands=BANDS,
+        unit=Unit.DB,
+        size=(56, 112),
+        normalization=Normalization.zscore(mean=(-12.0, -19.0), std=(4.0, 5.0), source="test"),
+        pooling=pooling,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "pooling"),
+    [
+        ("vit-tiny-14", ViT, Pooling.CLS),
+        ("vits14_reg4", ViT, Pooling.MEAN),
+        ("resnet18", ResNet, Pooling.MEAN),
+        ("timm:resnet18", TimmTrunk, Pooling.MEAN),
+        ("timm:eva02_tiny_patch14_224", TimmTrunk, Pooling.CLS),
+    ],
+)
+def test_every_kind_follows_the_recipe(name, kind, pooling):
+    """Bands, pooling and size are the recipe's, and the same seed gives the same network."""
+    wanted = recipe(pooling)
+    one, same = (build(name, wanted, torch.Generator().manual_seed(3)) for _ in range(2))
+
+    assert isinstance(one, kind)
+    assert (2, (56, 112), pooling) == (one.channels, one.size, one.pooling)
+    assert 2 == one.get_parameter(f"{one.input_layer}.weight").shape[1]
+    for key, value in one.state_dict().items():
+        assert torch.equal(value, same.state_dict()[key])
+    with torch.no_grad():
+        assert (1, one.dim) == tuple(one.eval()(torch.zeros(1, 2, 56, 112)).shape)
+
+
+def test_positions_reach_the_vit():
+    """How positions are interpolated is the caller's choice."""
+    vit = build("vit-tiny-14", recipe(Pooling.CLS), torch.Generator(), PositionRecipe.TIMM)
+    assert isinstance(vit, ViT)
+    assert PositionRecipe.TIMM is vit.positions
+
+
+def test_a_size_the_network_does_not_take():
+    """56 x 112 pixels are no whole patches of 16."""
+    with pytest.raises(SpecError, match="images of this size"):
+        build("timm:vit_tiny_patch16_224", recipe(Pooling.CLS), torch.Generator())
+
+
+def test_unknown_names_list_what_there_is():
+    """The error names every architecture, and that timm's go by a prefix."""
+    with pytest.raises(WeightsError) as caught:
+        build("vit-huge", recipe(Pooling.CLS), torch.Generator())
+    assert {*ARCHITECTURES, "resnet18", "resnet50"} <= set(BUILDERS)
+    for name in (*BUILDERS, "timm:"):
+        assert name in str(caught.value)

@@ -1,0 +1,174 @@
+"""Finding images in folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from eofm.contract.sensors import SENSOR_BANDS
+from eofm.contract.spec import Sensor, Unit
+from eofm.errors import RasterError, SpecError
+from eofm.raster.folder import band_of, list_sources
+
+L2A = SENSOR_BANDS[Sensor.S2_L2A]
+
+
+def touch(root: Path, *names: str) -> Path:
+    """Create empty files."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def find(root: Path, bands: list[str] | None = None) -> dict[str, list[str]]:
+    """Return image name -> file names, for Sentinel-2 L1C."""
+    sources = list_sources(root, Sensor.S2_L1C, Unit.DN, bands)
+    return {s.name: [f.name for f in s.files] for s in sources}
+
+
+@pytest.mark.parametrize(
+    ("stem", "expected"),
+    [
+        ("B8A", ("B8A", "")),
+        ("T32UPU_20200101_B02", ("B02", "T32UPU_20200101")),
+        ("S2A_x_B2", ("B02", "S2A_x")),
+        ("S1A_x_VV", ("", "")),  # not a band of Sentinel-2
+        ("tile_17", ("", "")),
+        ("B99", ("", "")),
+    ],
+)
+def test_band_of_a_name(stem: str, expected: tuple[str, str]) -> None:
+    """A band is recognised at the end of a name, in any spelling, if the sensor has it."""
+    assert expected == band_of(stem, Sensor.S2_L1C)
+
+
+def test_multi_band_files(tmp_path: Path) -> None:
+    """Every other tif is an image, in subfolders too, named by its path and in order."""
+    touch(tmp_path, "b.tif", "a.TIF", "sub/c.tiff", "readme.txt", "a.tif.aux.xml")
+
+    assert {"a": ["a.TIF"], "b": ["b.tif"], "sub/c": ["c.tiff"]} == find(tmp_path)
+
+
+def test_one_folder_per_image(tmp_path: Path) -> None:
+    """Band files of a folder are one image; its mask and preview are not images."""
+    for scene in ("x", "y"):
+        touch(tmp_path / scene, "B2.tif", "B11.tif", "B8A.tif", "SCL.tif")
+
+    found = find(tmp_path, ["B8A", "B02"])
+
+    assert {"x": ["B8A.tif", "B2.tif"], "y": ["B8A.tif", "B2.tif"]} == found
+
+
+def test_bigearthnet_names(tmp_path: Path) -> None:
+    """Files that repeat their folder's name are one image of that name."""
+    names = [f"S2A_1_2/S2A_1_2_{band}.tif" for band in L2A]
+    touch(tmp_path, *names)
+    (only,) = list_sources(tmp_path, Sensor.S2_L2A, Unit.DN)
+
+    assert "S2A_1_2" == only.name
+    assert L2A == only.bands
+
+
+def test_sets_in_one_folder(tmp_path: Path) -> None:
+    """Band files with different beginnings are different images; others stay on their own."""
+    touch(
+        tmp_path, *(f"{t}_B0{k}.tif" for t in ("t1", "t2") for k in (2, 3)), "t1_SCL.tif", "z.tif"
+    )
+
+    found = find(tmp_path, ["B02", "B03"])
+
+    assert {
+        "t1": ["t1_B02.tif", "t1_B03.tif"],
+        "t2": ["t2_B02.tif", "t2_B03.tif"],
+        "z": ["z.tif"],
+    } == found
+
+
+def test_the_folder_is_an_image(tmp_path: Path) -> None:
+    """A folder of bare band files is one image with the folder's name."""
+    touch(tmp_path / "scene", "B02.tif", "B03.tif")
+
+    assert {"scene": ["B02.tif", "B03.tif"]} == find(tmp_path / "scene", ["B02", "B03"])
+
+
+def test_missing_band(tmp_path: Path) -> None:
+    """An image without one of the sensor's bands is named, and so is the band."""
+    touch(tmp_path, *(f"x/{b}.tif" for b in L2A if b != "B05"))
+
+    with pytest.raises(RasterError, match="lacks band B05") as caught:
+        list_sources(tmp_path, Sensor.S2_L2A, Unit.DN)
+
+    assert tmp_path / "x" == caught.value.where
+
+
+def test_band_twice(tmp_path: Path) -> None:
+    """B2 and B02 cannot both be the blue band of one image."""
+    touch(tmp_path, "x/B2.tif", "x/B02.tif")
+
+    with pytest.raises(RasterError, match="B02 twice"):
+        find(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_no_images(tmp_path: Path, name: str) -> None:
+    """A missing folder and a folder without tifs are errors that name it."""
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(RasterError, match="folder") as caught:
+        find(tmp_path / name)
+
+    assert tmp_path / name == caught.value.where
+
+
+def test_unknown_band(tmp_path: Path) -> None:
+    """A misspelt band gets a suggestion."""
+    touch(tmp_path, "a.tif")
+
+    with pytest.raises(SpecError, match="did you mean"):
+        find(tmp_path, ["B8B"])
+
+
+def test_found_images_can_be_read(tmp_path: Path, write_bands: Callable[..., Path]) -> None:
+    """What is listed can be opened, in the order wanted, VV being the constant of VV."""
+    write_bands(tmp_path / "pair", {"VH": 12, "VV": 12}, "float32")
+    (source,) = list_sources(tmp_path, Sensor.S1_GRD, Unit.DB)
+
+    image = source.read()
+
+    assert ("VV", "VH") == image.spec.bands
+    assert [-10.0, -5.0] == image.pixels[0, :, 0, 0].tolist()
+
+
+def test_real_bigearthnet(real_data: Path) -> None:
+    """Six pairs in the layout of BigEarthNet: 12 bands at 120, 60 and 20 px, and S1 in dB."""
+    root = real_data / "bigearthnet_v1"
+    optical = list_sources(root / "BigEarthNet-v1.0", Sensor.S2_L2A, Unit.DN)
+    radar = list_sources(root / "BigEarthNet-S1-v1.0", Sensor.S1_GRD, Unit.DB)
+
+    assert (6, 6) == (len(optical), len(radar))
+    for source in optical:
+        with source.open() as raster:
+            shapes = {g: tuple(p.shape) for g, p in raster.read_native().planes.items()}
+            assert {10: (1, 4, 120, 120), 20: (1, 6, 60, 60), 60: (1, 2, 20, 20)} == shapes
+            assert (1, 12, 120, 120) == tuple(raster.read().pixels.shape)
+    for source in radar:
+        image = source.read()
+        assert bool(image.valid.all())
+        assert image.pixels[0, 0].mean() > image.pixels[0, 1].mean()
+        assert bool((image.pixels != image.pixels.round()).float().mean() > 0.9)
+
+
+def test_real_s2_100k(real_data: Path) -> None:
+    """Twelve L2A patches with useless band descriptions are 256 x 256 at 10 m."""
+    sources = list_sources(real_data / "s2_100k/images", Sensor.S2_L2A, Unit.DN)
+    images = [source.read() for source in sources]
+
+    assert 12 == len(images)
+    assert {images[0].spec} == {image.spec for image in images}
+    assert torch.cat([image.pixels for image in images]).amax() < 30_000
+    assert np.isfinite([image.pixels.mean() for image in images]).all()
