@@ -79,7 +79,7 @@ def find_doubt(raster: OpenRaster) -> Doubt | None:
     Raises:
         RasterError: If a file is damaged.
     """
-    unit = raster.source.unit
+    unit = raster.unit
     if unit in {Unit.DN, Unit.DN_OFFSET1000} and set(raster.dtypes) & {"uint8", "int8"}:
         return Doubt(
             "8-bit files cannot hold the digital numbers of Sentinel-2",

@@ -405,7 +405,7 @@ def test_without_georeference(tmp_path: Path, write_tif: Callable[..., Path]) ->
     ("tags", "date"),
     [
         ({"datetime": "2020-01-11T23:27:23.000000000"}, "2020-01-11T23:27:23"),
-        ({"TIFFTAG_DATETIME": "2021:07:03 10:20:30"}, "2021-07-03T10:20:30"),
+        ({"TIFFTAG_DATETIME": "2021:07:03 10:20:30"}, ""),
         ({"datetime": "yesterday"}, ""),
         ({}, ""),
     ],
