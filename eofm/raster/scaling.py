@@ -94,7 +94,7 @@ def read_scaling(
             raise _partly(pairs, stored, where)
         if stated is None and Unit.REFLECTANCE not in UNITS[sensor]:
             raise _unstated(sensor, where)  # a scale alone does not tell decibels from power
-        return Scaling(stated or Unit.REFLECTANCE, stored or stated, tuple(pairs))
+        return Scaling(stated or Unit.REFLECTANCE, stored, tuple(pairs))
     if stored is None or stated not in {None, stored}:
         right = stored or Unit.REFLECTANCE
         raise _contradiction(f"scale and offset {_shown(said)}", stated, right, where)

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
 from eofm.contract.imagery import Imagery, NativeImagery
-from eofm.contract.preprocess import resize, to_grid
-from eofm.contract.recipe import Kernel
+from eofm.contract.preprocess import to_grid
 from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.validity import measured
 from eofm.errors import RasterError
 from eofm.progress import notice
 from eofm.raster.bands import Layout, check_band, described_unit, lay_out
@@ -191,10 +191,10 @@ class OpenRaster:
         """Return one image (B = 1) with every band at its own resolution.
 
         Unsigned integers up to 16 bit stay what they are (uint16), all else becomes float32, and so
-        does what the scale and offset of the file make physical values of. Invalid is what is
-        declared nodata or masked in the file, NaN and infinity (the dB of no backscatter); such
-        values are 0 in the result. Where a coarser band is invalid, so is every fine pixel that its
-        upsampling would draw from it.
+        does what the scale and offset of the file make physical values of. Invalid is what
+        `eofm.contract.validity.measured` calls so; where the file declares nodata, a mask, NaN or
+        infinity in a band, its value is 0 in the result. Where a coarser band is invalid, so is
+        every fine pixel that its upsampling would draw from it.
 
         Args:
             window: On the grid of the finest band. It starts and ends between pixels of the
@@ -210,21 +210,40 @@ class OpenRaster:
             gsd = max(1, round(self._gsd)) * layer.ratio
             groups.setdefault(gsd, []).append(_read_layer(layer, window))
         merged = {gsd: _merged(groups[gsd]) for gsd in sorted(groups)}
-        valid = _measured(merged, (window.height, window.width))
+        valid = self._valid(merged, (window.height, window.width))
         if self._clouds is not None:
             valid &= ~torch.from_numpy(self._clouds.read(window))[None]
-        planes, bands = {}, {}
+        planes = {}
         for gsd, read in merged.items():
-            bands[gsd] = read.bands
-            planes[gsd] = torch.from_numpy(self._physical(read))[None]
+            values = self._physical(read)
+            if read.declared is not None:
+                values[read.declared] = 0
+            planes[gsd] = torch.from_numpy(values)[None]
+        bands = {gsd: read.bands for gsd, read in merged.items()}
         return NativeImagery(planes, bands, self.spec(window), valid)
 
+    def _valid(self, merged: Mapping[int, _Read], size: tuple[int, int]) -> torch.Tensor:
+        """Return which fine pixels (1, H, W) hold a measurement, by the values as stored.
+
+        A margin of 0 is 0 in the file: scale and offset make -0.1 of it. Only backscatter that is
+        stored as integers has no unit of its own, and is looked at in that of its physical values.
+        """
+        unit = self._scaling.stored
+        planes = {
+            gsd: torch.from_numpy(self._physical(read) if unit is None else read.values)[None]
+            for gsd, read in merged.items()
+        }
+        declared = {
+            gsd: torch.from_numpy(read.declared)[None]
+            for gsd, read in merged.items()
+            if read.declared is not None
+        }
+        bands = {gsd: read.bands for gsd, read in merged.items()}
+        return measured(planes, declared, bands, unit or self.unit, size)
+
     def _physical(self, read: _Read) -> NDArray[Any]:
-        """Return what the scale of the file makes of stored values, and 0 where none are."""
-        values = self._scaling.apply(read.values, [self.bands.index(b) for b in read.bands])
-        if read.declared is not None:
-            values[read.declared] = 0
-        return values
+        """Return what scale and offset of the file make of stored values."""
+        return self._scaling.apply(read.values, [self.bands.index(b) for b in read.bands])
 
     def _open_clouds(self) -> Clouds | None:
         """Open the cloud mask that was asked for."""
@@ -424,22 +443,3 @@ def _merged(parts: Sequence[_Read]) -> _Read:
             ]
         )
     return _Read(bands, values, declared)
-
-
-def _measured(planes: Mapping[int, _Read], size: tuple[int, int]) -> torch.Tensor:
-    """Return which fine pixels (1, H, W) hold a measurement."""
-    valid = torch.ones(1, *size, dtype=torch.bool)
-    for read in planes.values():
-        if read.declared is not None:
-            coarse = ~np.logical_or.reduce(read.declared, axis=0)
-            valid &= fine_mask(torch.from_numpy(coarse)[None], size)
-    return valid
-
-
-def fine_mask(valid: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Bring a mask (B, h, w) to the fine grid (B, H, W).
-
-    A fine pixel is valid if bilinear upsampling draws nothing from an invalid coarse one.
-    """
-    weight = resize((~valid).float()[:, None], size, Kernel.BILINEAR, antialias=False)
-    return weight[:, 0] == 0
