@@ -283,7 +283,7 @@ def _miscounted(header: Header, sensor: Sensor, bands: Sequence[str]) -> RasterE
             s for s in Sensor if len(SENSOR_BANDS[s]) == count and every[0] in SENSOR_BANDS[s]
         ]
         if others:
-            remedy = f"state {others[0]}, if that is the product level; or {remedy}"
+            remedy = f"state {others[0]}, if the file is that; or {remedy}"
     else:
         usual = _USUAL.get(count, "") if "B02" in every else ""
         example = usual or ",".join(every[:count])
