@@ -169,13 +169,13 @@ def date_of(dataset: DatasetReader) -> str:
     return ""
 
 
-def read_valid(
+def read_stored(
     dataset: DatasetReader, indexes: Sequence[int], window: Window
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return the values of some bands and which pixels hold a measurement in all of them.
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Return the values of some bands as stored, and where the file declares no measurement.
 
-    Unsigned integers up to 16 bit become uint16, all else float32. Invalid is what is declared
-    nodata or masked in the file, NaN and infinity; such values are 0.
+    Unsigned integers up to 16 bit become uint16, all else float32. Declared is nodata, a mask, NaN
+    and infinity.
 
     Args:
         dataset: The file.
@@ -183,7 +183,7 @@ def read_valid(
         window: Which pixels of the file.
 
     Returns:
-        Values (c, h, w) and mask (h, w).
+        Values (c, h, w), and flags of the same shape, or None where nothing is declared.
 
     Raises:
         RasterError: If the file is damaged, or its values are no real numbers.
@@ -201,19 +201,40 @@ def read_valid(
     values = _as_plane(stored, dataset.name)
     nodata = [dataset.nodatavals[i - 1] for i in indexes]
     if values.dtype == np.uint16 and inside is None and not any(n is not None for n in nodata):
-        return values, np.ones(values.shape[1:], np.bool_)  # most files of Sentinel-2 sets
-    invalid = (
+        return values, None  # most files of Sentinel-2 sets
+    declared = (
         np.zeros(values.shape, np.bool_) if values.dtype == np.uint16 else ~np.isfinite(values)
     )
     for k, value in enumerate(nodata):
         if value is not None and _can_occur(value, stored.dtype):
             with np.errstate(over="ignore"):
-                invalid[k] |= stored[k] == stored.dtype.type(value)
+                declared[k] |= stored[k] == stored.dtype.type(value)
     if inside is not None:
-        invalid |= ~inside
-    if invalid.any():
-        values[invalid] = 0
-    return values, ~np.logical_or.reduce(invalid, axis=0)
+        declared |= ~inside
+    return values, declared if declared.any() else None
+
+
+def read_valid(
+    dataset: DatasetReader, indexes: Sequence[int], window: Window
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return the values of some bands, 0 where the file declares no measurement, and a mask.
+
+    Args:
+        dataset: The file.
+        indexes: Of its bands, counted from 1.
+        window: Which pixels of the file.
+
+    Returns:
+        Values (c, h, w) and mask (h, w), True where all bands hold a measurement.
+
+    Raises:
+        RasterError: If the file is damaged, or its values are no real numbers.
+    """
+    values, declared = read_stored(dataset, indexes, window)
+    if declared is None:
+        return values, np.ones(values.shape[1:], np.bool_)
+    values[declared] = 0
+    return values, ~np.logical_or.reduce(declared, axis=0)
 
 
 def _as_plane(stored: NDArray[Any], where: str) -> NDArray[Any]:

@@ -9,7 +9,7 @@ bands have names: the file's own descriptions, the names of the files, or what t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +25,9 @@ from eofm.contract.imagery import Imagery, NativeImagery
 from eofm.contract.preprocess import to_grid
 from eofm.contract.sensors import SENSOR_BANDS, canonical_band, canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.contract.validity import fine_mask
+from eofm.contract.validity import measured
 from eofm.errors import RasterError, SpecError
-from eofm.raster.geotiff import date_of, open_geotiffs, read_valid
+from eofm.raster.geotiff import date_of, open_geotiffs, read_stored
 from eofm.raster.grid import Grid, Window
 
 
@@ -162,10 +162,10 @@ class OpenRaster:
     def read_native(self, window: Window | None = None) -> NativeImagery:
         """Return one image (B = 1) with every band at its own resolution.
 
-        Unsigned integers up to 16 bit stay what they are (uint16), all else becomes float32.
-        Invalid is what is declared nodata or masked in the file, NaN and infinity (the dB of no
-        backscatter); such values are 0 in the result. Where a coarser band is invalid, so is
-        every fine pixel that its upsampling would draw from it.
+        Unsigned integers up to 16 bit stay what they are (uint16), all else becomes float32. Which
+        pixels are valid is the rule of `eofm.contract.validity.measured`, with what is declared
+        nodata or masked in the file, NaN and infinity (the dB of no backscatter) as declared; such
+        values are 0 in the result.
 
         Args:
             window: On the grid of the finest band. It starts and ends between pixels of the
@@ -176,19 +176,20 @@ class OpenRaster:
         """
         window = window or Window(0, 0, self.grid.height, self.grid.width)
         self._check_window(window)
-        groups: dict[int, list[tuple[tuple[str, ...], NDArray[Any]]]] = {}
-        valid = torch.ones(window.height, window.width, dtype=torch.bool)
+        groups: dict[int, list[_Read]] = {}
         for layer in self._layers:
-            values, mask = _read_layer(layer, window)
-            if not mask.all():
-                size = (window.height, window.width)
-                valid &= fine_mask(torch.from_numpy(mask)[None], size)[0]
-            groups.setdefault(max(1, round(self._gsd)) * layer.ratio, []).append(
-                (layer.bands, values)
-            )
-        planes = {g: _plane([values for _, values in groups[g]]) for g in sorted(groups)}
-        bands = {g: sum((names for names, _ in groups[g]), ()) for g in sorted(groups)}
-        return NativeImagery(planes, bands, self.spec(window), valid[None])
+            gsd = max(1, round(self._gsd)) * layer.ratio
+            groups.setdefault(gsd, []).append(_read_layer(layer, window))
+        merged = {gsd: _merged(groups[gsd]) for gsd in sorted(groups)}
+        planes = {gsd: torch.from_numpy(read.values)[None] for gsd, read in merged.items()}
+        declared = _flags(merged)
+        bands = {gsd: read.bands for gsd, read in merged.items()}
+        size = (window.height, window.width)
+        valid = measured(planes, declared, bands, self.source.unit, size)
+        for read in merged.values():
+            if read.declared is not None:
+                read.values[read.declared] = 0  # of which `planes` are views
+        return NativeImagery(planes, bands, self.spec(window), valid)
 
     def _check_window(self, window: Window) -> None:
         step = self.coarsest
@@ -314,14 +315,42 @@ def _ground(grid: Grid) -> str:
 # ---------------------------------------------------------------------------- reading
 
 
-def _read_layer(layer: _Layer, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+@dataclass(frozen=True)
+class _Read:
+    """Stored values (c, h, w) of some bands, and where the file declares no measurement."""
+
+    bands: tuple[str, ...]
+    values: NDArray[Any]
+    declared: NDArray[np.bool_] | None
+
+
+def _read_layer(layer: _Layer, window: Window) -> _Read:
     r = layer.ratio
     place = Window(window.row // r, window.col // r, window.height // r, window.width // r)
-    return read_valid(layer.dataset, layer.indexes, place)
+    return _Read(layer.bands, *read_stored(layer.dataset, layer.indexes, place))
 
 
-def _plane(layers: Sequence[NDArray[Any]]) -> torch.Tensor:
-    """Return (1, c, h, w): uint16 where the files hold unsigned integers, else float32."""
-    small = all(values.dtype == np.uint16 for values in layers)
-    parts = [values.astype(np.uint16 if small else np.float32, copy=False) for values in layers]
-    return torch.from_numpy(parts[0] if len(parts) == 1 else np.concatenate(parts))[None]
+def _merged(parts: Sequence[_Read]) -> _Read:
+    """Return bands of one resolution together: uint16 where all files are, else float32."""
+    if len(parts) == 1:
+        return parts[0]
+    bands = tuple(band for part in parts for band in part.bands)
+    small = all(part.values.dtype == np.uint16 for part in parts)
+    kind = np.uint16 if small else np.float32
+    values = np.concatenate([part.values.astype(kind, copy=False) for part in parts])
+    if all(part.declared is None for part in parts):
+        return _Read(bands, values, None)
+    flags = [
+        np.zeros(part.values.shape, np.bool_) if part.declared is None else part.declared
+        for part in parts
+    ]
+    return _Read(bands, values, np.concatenate(flags))
+
+
+def _flags(merged: Mapping[int, _Read]) -> dict[int, torch.Tensor]:
+    """Return what is declared, (1, c, h, w), of the resolutions where something is."""
+    return {
+        gsd: torch.from_numpy(read.declared)[None]
+        for gsd, read in merged.items()
+        if read.declared is not None
+    }

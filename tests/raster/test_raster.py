@@ -123,19 +123,22 @@ def test_band_file_with_several_bands(tmp_path: Path, write_bands, write_tif) ->
 def test_declared_nodata_is_invalid(tmp_path: Path, write_tif: Callable[..., Path]) -> None:
     """One nodata band makes the pixel invalid; its neighbour is left alone."""
     pixels = constants(13)
-    pixels[4, 2, 3] = 0
-    image = s2(write_tif(tmp_path / "a.tif", pixels, nodata=0)).read()
+    pixels[4, 2, 3] = 7
+    image = s2(write_tif(tmp_path / "a.tif", pixels, nodata=7)).read()
 
     assert [[0, 2, 3]] == torch.nonzero(~image.valid).tolist()
     assert bool(torch.isfinite(image.pixels).all())
 
 
-def test_undeclared_zero_is_a_value(tmp_path: Path, write_tif: Callable[..., Path]) -> None:
-    """0 is a digital number unless the file says otherwise: nothing is guessed."""
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_zero_in_every_band_is_no_measurement(tmp_path, write_tif, nodata: int | None) -> None:
+    """Declared or not, 0 in all bands was not measured and 0 in one band was."""
     pixels = constants(13)
     pixels[:, 2, 3] = 0
+    pixels[4, 5, 6] = 0
+    image = s2(write_tif(tmp_path / "a.tif", pixels, nodata=nodata)).read()
 
-    assert bool(s2(write_tif(tmp_path / "a.tif", pixels)).read().valid.all())
+    assert [[0, 2, 3]] == torch.nonzero(~image.valid).tolist()
 
 
 @pytest.mark.parametrize(("nodata", "invalid"), [(-9999.0, 0), (65535.0, 1), (100.5, 0)])
@@ -244,7 +247,7 @@ def test_coarse_bands_come_to_the_fine_grid(tmp_path: Path, write_bands) -> None
 def test_invalid_coarse_pixels_reach_nobody(tmp_path: Path, write_bands, write_tif) -> None:
     """What lies under a masked 60 m pixel cannot be seen in any valid fine pixel."""
     images = []
-    for value in (0, 65535):
+    for value in (7, 65535):
         folder = write_bands(tmp_path / str(value), MIXED)
         plane = np.full((6, 6), 900, np.uint16)
         plane[2, 3] = value
