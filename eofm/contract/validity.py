@@ -306,18 +306,22 @@ def check_finite(imagery: Imagery) -> None:
     """Raise if a pixel that is marked valid is NaN or infinite.
 
     Raises:
-        PixelError: With image and band.
+        PixelError: With the first band of the first image, and the numbers of all such images.
     """
-    bad = ~torch.isfinite(imagery.pixels).all(dim=(2, 3))
-    for image, band in torch.nonzero(bad).tolist():
-        if bool((~torch.isfinite(imagery.pixels[image, band]) & imagery.valid[image]).any()):
-            raise PixelError(
-                "pixels marked valid are not finite",
-                found=f"NaN or infinity in band {imagery.spec.bands[band]}",
-                where=f"image {image} of the batch",
-                remedy="mark them in the valid mask",
-                images=[image],
-            )
+    bad = ~torch.isfinite(imagery.pixels)
+    if not bool(bad.any()):
+        return
+    places = torch.nonzero((bad & imagery.valid[:, None]).flatten(2).any(dim=2)).tolist()
+    if not places:
+        return
+    image, band = places[0]
+    raise PixelError(
+        "pixels marked valid are not finite",
+        found=f"NaN or infinity in band {imagery.spec.bands[band]}",
+        where=f"image {image} of the batch",
+        remedy="mark them in the valid mask",
+        images=sorted({number for number, _ in places}),
+    )
 
 
 def _sentinel(values: Tensor, spec: ImageSpec) -> Doubt | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import rasterio
 import torch
+from levels import levels
 
 from eofm.contract.imagery import Imagery
 from eofm.contract.sensors import SENSOR_BANDS
@@ -16,18 +17,11 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import ENOUGH_IMAGES, check_plausible
 from eofm.errors import PixelError
 
-# mean digital numbers of EuroSAT by band, rounded
-LEVELS = {
-    **{"B01": 1361, "B02": 1129, "B03": 1061, "B04": 968, "B05": 1219, "B06": 2010, "B07": 2377},
-    **{"B08": 2302, "B8A": 2596, "B09": 729, "B10": 12, "B11": 1848, "B12": 1152},
-}
-
 
 def images(generator: torch.Generator, count: int = ENOUGH_IMAGES, unit: Unit = Unit.DN) -> Imagery:
     """Level-1C images with the band means of EuroSAT."""
     bands = SENSOR_BANDS[Sensor.S2_L1C]
-    level = torch.tensor([float(LEVELS[band]) for band in bands]).view(1, -1, 1, 1)
-    pixels = level * (0.5 + torch.rand(count, len(bands), 8, 8, generator=generator))
+    pixels = levels(bands) * (0.5 + torch.rand(count, len(bands), 8, 8, generator=generator))
     spec = ImageSpec(Sensor.S2_L1C, bands, unit, (8, 8), 10.0)
     return Imagery(pixels, spec, torch.ones(count, 8, 8, dtype=torch.bool))
 
