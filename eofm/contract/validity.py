@@ -105,7 +105,7 @@ def _measured_plane(plane: Tensor, declared: Tensor | None, unit: Unit) -> tuple
     Returns:
         Where no band is without measurement, and where all bands are empty: bool (B, h, w) both.
     """
-    # torch compares few operators of uint16; as signed numbers 0 stays 0
+    # torch compares few operators of uint16; as signed numbers 0 stays 0, and -1 is not above -1
     values = plane.view(torch.int16) if plane.dtype == torch.uint16 else plane
     counts = values != 0
     empty = ~counts if unit in _ZERO_IS_UNMEASURED else torch.zeros_like(counts)
@@ -117,7 +117,7 @@ def _measured_plane(plane: Tensor, declared: Tensor | None, unit: Unit) -> tuple
         valid = valid & torch.isfinite(plane).all(dim=1)
     if unit is Unit.POWER:
         # what is far below 0 is no power at all, and stays for `find_doubts` to see
-        valid = valid & ~((plane <= 0) & (plane > _NO_POWER)).any(dim=1)
+        valid = valid & ~((values <= 0) & (values > _NO_POWER)).any(dim=1)
     return valid, empty.all(dim=1)
 
 
