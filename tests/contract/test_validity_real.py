@@ -16,6 +16,7 @@ import torch
 from levels import surface
 
 from eofm.contract.imagery import Imagery
+from eofm.contract.prepare import as_imagery
 from eofm.contract.preprocess import to_grid
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import ImageSpec, Sensor, Unit
@@ -130,7 +131,6 @@ def test_no_window_is_doubted(real_data: Path, kind: str, side: int) -> None:
         ]
         pixels = torch.cat(windows)
         valid = torch.ones(len(pixels), side, side, dtype=torch.bool)
-        # the offset shows in a window only if it is not all bright
         assert [] == find_doubts(Imagery(pixels, spec, valid)), source.name
 
 
@@ -183,8 +183,6 @@ def test_declaring_nodata_as_the_remedy_says(tmp_path: Path) -> None:
 
 def test_replacing_nodata_by_nan_as_the_remedy_says() -> None:
     """In an array the value becomes NaN, and is masked."""
-    from eofm.contract.prepare import as_imagery
-
     pixels = surface(L2A, (40, 40))
     pixels[:, :, :10] = -9999
     spec = ImageSpec(Sensor.S2_L2A, L2A, Unit.DN, None, 10.0)
@@ -207,8 +205,5 @@ def test_leaving_out_a_dead_band_as_the_remedy_says() -> None:
         check_plausible(image)
 
     rest = [i for i, band in enumerate(L2A) if band != "B04"]
-    check_plausible(
-        replace(
-            image, pixels=pixels[:, rest], spec=replace(spec, bands=tuple(L2A[i] for i in rest))
-        )
-    )
+    fewer = replace(spec, bands=tuple(L2A[i] for i in rest))
+    check_plausible(replace(image, pixels=pixels[:, rest], spec=fewer))
