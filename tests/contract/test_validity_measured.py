@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -12,15 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from levels import levels
 from torch import Tensor
 
 from eofm.contract.imagery import Imagery
-from eofm.contract.prepare import as_imagery
-from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import check_finite, coarse_mask, fine_mask, measured
-from eofm.errors import PixelError, SpecError
+from eofm.errors import PixelError
 
 Planes = Mapping[int, Tensor]
 UNITS = [unit for unit in Unit if unit is not Unit.MODEL]
@@ -203,54 +199,6 @@ def test_masks_change_their_grid() -> None:
     one[0, 0, 5] = False
     assert [[True, True, False], [True] * 3, [True] * 3] == coarse_mask(one, (3, 3))[0].tolist()
     assert coarse_mask(one, (6, 6)) is one
-
-
-def array(bands: tuple[str, ...] = SENSOR_BANDS[Sensor.S2_L1C]) -> tuple[np.ndarray, ImageSpec]:
-    """A plausible array with its spec, 6 x 5 pixels."""
-    pixels = (levels(bands) * torch.linspace(0.6, 1.4, 30).view(1, 6, 5)).numpy()
-    return pixels, ImageSpec(Sensor.S2_L1C, bands, Unit.DN, None, 10.0)
-
-
-def test_what_a_masked_array_masks_is_no_measurement() -> None:
-    """A pixel masked in one band is invalid; masked 0 in one band is still seen by the others."""
-    pixels, spec = array()
-    mask = np.zeros_like(pixels, bool)
-    mask[3, 1, 1] = mask[4, 2, 2] = True
-    pixels[4, 2, 2] = 0
-
-    found = as_imagery(np.ma.masked_array(pixels, mask), spec)
-    batch = as_imagery(np.ma.masked_array(pixels[None], mask[None]), spec)
-
-    assert [[0, 1, 1]] == torch.nonzero(~found.valid).tolist()
-    assert torch.equal(found.valid, batch.valid)
-    assert (6, 5) == found.spec.size
-    assert bool(as_imagery(np.ma.masked_array(pixels), spec).valid.all())
-
-
-def test_bytes_are_no_digital_numbers() -> None:
-    """An 8-bit array stated to be digital numbers is refused, whatever its values."""
-    pixels, spec = array()
-
-    for small in (pixels.astype(np.uint8), torch.from_numpy(pixels).to(torch.int8)):
-        with pytest.raises(PixelError, match="8-bit files cannot hold") as caught:
-            as_imagery(small, spec)
-        assert "the array: number type" in str(caught.value.found)
-    assert 1 == len(as_imagery(pixels.astype(np.uint16), spec))
-
-
-def test_imagery_passes_and_arrays_need_words() -> None:
-    """Imagery is returned as it is; another spec beside it, or none beside an array, is refused."""
-    pixels, spec = array()
-    made = as_imagery(pixels, spec)
-
-    assert made is as_imagery(made)
-    assert made is as_imagery(made, made.spec)
-    with pytest.raises(SpecError, match="says itself"):
-        as_imagery(made, replace(made.spec, gsd=20.0))
-    with pytest.raises(SpecError, match="does not say"):
-        as_imagery(pixels)
-    pixels[:] = 1
-    assert 1.0 != float(made.pixels[0, 0, 0, 0])  # a copy: the caller's stays alone
 
 
 def test_every_image_with_a_valid_nan_is_named() -> None:
