@@ -171,13 +171,17 @@ def _listening() -> Iterator[list[str]]:
 def damaged(file: str | Path, error: Exception) -> RasterError:
     """Return the error to raise for a file that GDAL cannot read."""
     cause = error.__cause__ or error  # rasterio itself says "see previous exception"
-    kind = _KINDS.get(Path(file).suffix.lower(), "GeoTIFF")
+    path = Path(file)
+    kind = _KINDS.get(path.suffix.lower(), "GeoTIFF")
+    remedy = "copy or download it again"
+    if path.name.startswith("._"):
+        remedy = f"read {path.name[2:]}: a file that begins with ._ is written by macOS beside it"
     return RasterError(
         f"the file cannot be read as a {kind}",
         found=str(cause).strip() or type(cause).__name__,
         expected=f"a complete {kind}",
         where=file,
-        remedy="copy or download it again",
+        remedy=remedy,
     )
 
 

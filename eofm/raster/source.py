@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -149,6 +150,8 @@ class OpenRaster:
             self._stack.close()
             if isinstance(error, RasterError) and error.where is None:
                 error.where = source.files[0]
+                remedy = error.remedy or ""
+                error.remedy = remedy.replace("FILE", quote(str(source.files[0]))) or None
             raise
         self.notes = _notes(source, layouts)
         for note in self.notes:
@@ -349,7 +352,7 @@ def _gsd(dataset: DatasetReader, grid: Grid) -> float:
         "the image lies on ground control points, not on a grid",
         found=f"{len(points)} ground control points",
         expected="a CRS and a transform",
-        remedy=f"bring it to a grid: rio warp {dataset.name} OUT.tif --dst-crs "
+        remedy=f"bring it to a grid: rio warp {quote(dataset.name)} OUT.tif --dst-crs "
         f"{utm_of(longitude, latitude)} --resampling bilinear"
         + (f"; it loses the descriptions, so state --bands [{names}] then" if names else ""),
     )
