@@ -21,12 +21,13 @@ from eofm.train.config import DataConfig, PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.demo import demo_path, make_demo
 from eofm.train.folder import config_hash
-from eofm.train.module import CHECKPOINT_KEY, PretrainModule, settings_of
+from eofm.train.module import PretrainModule, settings_of
 from eofm.train.objectives import OBJECTIVES
 from eofm.train.partner import Partner
 from eofm.train.recipe import make_recipe, training_plan
 from eofm.train.sharding import ShardedModule
 from eofm.train.stage import open_stage
+from eofm.weights.checkpoint import CHECKPOINT_KEY
 from eofm.weights.start import Origin, start_from
 
 LICENCE: Final = "Apache-2.0"

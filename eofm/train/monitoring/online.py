@@ -16,7 +16,6 @@ from eofm.contract.preprocess import Preprocess
 from eofm.method import LabelSimilarity
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.export import make_card
 from eofm.train.module import PretrainModule
 from eofm.train.monitoring import measures
 from eofm.train.monitoring.journal import Journal
@@ -26,6 +25,7 @@ from eofm.train.monitoring.scenes import Held, of_run, of_store, undisturbed
 from eofm.train.monitoring.stability import dense_steps
 from eofm.train.partner import views_for
 from eofm.train.recipe import training_plan
+from eofm.weights.checkpoint import make_card
 from eofm.weights.encoder import Encoder
 
 _VIEWS: Final = 32  # scenes of which two views are compared

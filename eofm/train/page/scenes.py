@@ -21,9 +21,9 @@ from eofm.method import LabelSimilarity, label_similarity
 from eofm.report.figures import to_rgb
 from eofm.store.choice import held_out
 from eofm.store.reader import Store
-from eofm.train.export import from_checkpoint
 from eofm.train.page.record import Record
 from eofm.train.probes import embed_rows
+from eofm.weights.checkpoint import from_checkpoint
 from eofm.weights.encoder import Encoder, load_encoder
 
 _SHORT: Final = {"init": "initialisation"}
