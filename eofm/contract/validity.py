@@ -84,6 +84,9 @@ def measured(
         unit: Unit of the values.
         size: H and W.
     """
+    if not declared and unit is not Unit.POWER and all(map(_is_full, planes.values())):
+        first = next(iter(planes.values()))
+        return torch.ones(len(first), *size, dtype=torch.bool, device=first.device)  # most images
     masks = []
     for gsd, plane in planes.items():
         tells = len(bands[gsd]) > 1 or len(planes) == 1
@@ -113,6 +116,14 @@ def _measured_plane(plane: Tensor, declared: Tensor | None, unit: Unit, *, tells
         # what is far below 0 is no power at all, and stays for `find_doubts` to see
         valid = valid & ~((plane <= 0) & (plane > _NO_POWER)).any(dim=1)
     return valid
+
+
+def _is_full(plane: Tensor) -> bool:
+    """Return whether no value is 0, NaN or infinite; a sum is finite only if all of it is."""
+    values = plane.view(torch.int16) if plane.dtype == torch.uint16 else plane
+    if int(torch.count_nonzero(values)) != values.numel():
+        return False
+    return not values.is_floating_point() or bool(torch.isfinite(values.sum()))
 
 
 def fine_mask(valid: Tensor, size: tuple[int, int]) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from shlex import quote
 from typing import Final
 
@@ -44,7 +43,6 @@ class NamedBand:
     gsd: int
 
 
-@cache
 def named_band(stem: str, sensor: Sensor | None = None) -> NamedBand | None:
     """Return the band that the name of a file ends in, or None.
 
@@ -116,7 +114,10 @@ def check_band(header: Header, sensor: Sensor, band: str) -> None:
     Raises:
         RasterError: If it does.
     """
-    said = [("its description", band_candidates(header.descriptions[0], sensor))]
+    description = header.descriptions[0]
+    if not description and header.file.stem.endswith(band):
+        return  # as in most sets, and found out thirteen times an image
+    said = [("its description", band_candidates(description, sensor))]
     named = named_band(header.file.stem, sensor) or named_band(header.file.stem)
     if named is not None and named.sure:
         said.append(("its name", (named.band,)))
