@@ -84,6 +84,9 @@ def measured(
         unit: Unit of the values.
         size: H and W.
     """
+    if not declared and unit is not Unit.POWER and all(map(_is_full, planes.values())):
+        first = next(iter(planes.values()))
+        return torch.ones(len(first), *size, dtype=torch.bool, device=first.device)  # most images
     valid, empty = {}, {}
     for gsd, plane in planes.items():
         valid[gsd], empty[gsd] = _measured_plane(plane, declared.get(gsd), unit)
@@ -137,6 +140,14 @@ def _empty_together(empty: Mapping[int, Tensor], size: tuple[int, int]) -> dict[
 # Of a neighbour at the same place float32 makes 3e-8 where the ratio is odd; a sixth of 60 m draws
 # at least (1/12)^2 = 7e-3 of it.
 _ROUNDING: Final = 1e-4
+
+
+def _is_full(plane: Tensor) -> bool:
+    """Return whether no value is 0, NaN or infinite; a sum is finite only if all of it is."""
+    values = plane.view(torch.int16) if plane.dtype == torch.uint16 else plane
+    if int(torch.count_nonzero(values)) != values.numel():
+        return False
+    return not values.is_floating_point() or bool(torch.isfinite(values.sum()))
 
 
 def fine_mask(valid: Tensor, size: tuple[int, int]) -> Tensor:

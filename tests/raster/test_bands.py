@@ -198,7 +198,8 @@ def test_another_number_of_bands(tmp_path, write_tif, count: int, first: str) ->
 
 def test_too_many_bands(tmp_path: Path, write_tif: WriteTif) -> None:
     """Thirteen bands are Level-1C, or have to be cut to twelve: both are named, and both help."""
-    path, out = write_tif(tmp_path / "a.tif", constants(13)), tmp_path / "out.tif"
+    path = write_tif(tmp_path / "a (1).tif", constants(13))
+    out = tmp_path / "out.tif"
     with pytest.raises(RasterError, match="state s2-l1c") as caught:
         read(path)
     run_rio(caught.value, {"OUT.tif": out})
@@ -336,6 +337,14 @@ def test_one_band_knows_itself(tmp_path: Path, write_tif: WriteTif, name: str) -
         read(path, bands=["B02"])
     assert ("B04 by its name", "B02") == (caught.value.found, caught.value.expected)
     assert ("B04",) == read(path, bands=named_bands(caught.value)).spec.bands
+
+
+def test_a_band_of_another_sensor(tmp_path: Path, write_tif: WriteTif) -> None:
+    """A file called B04 is not VV."""
+    path = write_tif(tmp_path / "x_B04.tif", constants(1, "float32"))
+
+    with pytest.raises(RasterError, match="B04 by its name"):
+        read(path, "s1-grd", "power", bands=["VV"])
 
 
 def test_name_and_description_of_one_band(tmp_path: Path, write_tif: WriteTif) -> None:

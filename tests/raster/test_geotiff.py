@@ -71,6 +71,17 @@ def test_a_damaged_jpeg_2000(tmp_path: Path) -> None:
         eofm.read_geotiff(tmp_path / "a.jp2", sensor="s2-l2a", unit="dn")
 
 
+def test_what_macos_writes_beside_a_file(tmp_path: Path, write_tif: WriteTif) -> None:
+    """`._a.tif` is not a damaged image to be downloaded again: the file to be read is named."""
+    write_tif(tmp_path / "x_B02.tif", PIXELS)
+    (tmp_path / "._x_B02.tif").write_bytes(b"\0\5\x16\7")
+    with pytest.raises(RasterError, match="macOS") as caught:
+        eofm.read_geotiff(tmp_path / "._x_B02.tif", sensor="s2-l2a", unit="dn")
+    name = str(caught.value.remedy).removeprefix("read ").partition(":")[0]
+
+    assert eofm.read_geotiff(tmp_path / name, sensor="s2-l2a", unit="dn")
+
+
 def test_vrt(tmp_path: Path, write_tif: WriteTif) -> None:
     """A VRT is read by its own path, with a mask for each band."""
     tif = write_tif(tmp_path / "a_B02.tif", PIXELS)

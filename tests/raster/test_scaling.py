@@ -58,6 +58,14 @@ def test_tags_are_applied(tmp_path, write_tif, pair: tuple[float, float], value:
     assert "reflectance" == image.spec.unit
 
 
+def test_an_offset_in_digital_numbers(tmp_path: Path, write_tif: WriteTif) -> None:
+    """1 and -1000 make digital numbers of stored values, and 1e-4 of them reflectance."""
+    path = tagged(write_tif(tmp_path / "a.tif", RAW), [(1.0, -1000.0)] * 12)
+
+    values = {unit: read(path, unit).pixels.unique().item() for unit in ("dn", "reflectance")}
+    assert values == pytest.approx({"dn": 500, "reflectance": 0.05}, abs=1e-6)
+
+
 def test_tags_of_another_kind_lead_to_reflectance(tmp_path: Path, write_tif: WriteTif) -> None:
     """A scale that no Sentinel-2 product has is applied, and cannot be called digital numbers."""
     path = tagged(write_tif(tmp_path / "a.tif", RAW), [(2e-5, 0.0)] * 12)
