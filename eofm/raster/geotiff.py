@@ -38,7 +38,7 @@ _APPENDED: Final = (".aux.xml", ".msk")
 _REPLACED: Final = (".tfw", ".tifw", ".wld")
 
 
-def open_geotiff(file: Path) -> DatasetReader:
+def open_geotiff(file: Path | str) -> DatasetReader:
     """Open a GeoTIFF for reading.
 
     Raises:
@@ -48,7 +48,7 @@ def open_geotiff(file: Path) -> DatasetReader:
     return dataset
 
 
-def open_geotiffs(files: Sequence[Path]) -> list[tuple[DatasetReader, Grid]]:
+def open_geotiffs(files: Sequence[Path | str]) -> list[tuple[DatasetReader, Grid]]:
     """Open the GeoTIFFs of one image for reading, cheaper than one after the other.
 
     Where their tags say that they share a CRS, only one file is asked for it: all but that one say
@@ -61,7 +61,9 @@ def open_geotiffs(files: Sequence[Path]) -> list[tuple[DatasetReader, Grid]]:
         RasterError: If one is missing or no GeoTIFF; the others are closed again.
     """
     fast = not any(_has_companion(str(file)) for file in files)
-    tags = [read_geo_tags(file) for file in files] if fast and len(files) > 1 else []
+    local = [file for file in files if isinstance(file, Path)]
+    plain = fast and len(local) == len(files) > 1
+    tags = [read_geo_tags(file) for file in local] if plain else []
     shared = bool(tags) and all(tag is not None and tag.keys == _keys(tags[0]) for tag in tags)
     with (
         rasterio.Env(**((_FAST if len(files) == 1 else _MANY) if fast else {})),
@@ -76,10 +78,10 @@ def open_geotiffs(files: Sequence[Path]) -> list[tuple[DatasetReader, Grid]]:
             options = {"GEOREF_SOURCES": "NONE"} if shared and datasets else {}
             try:
                 # what rasterio.open ends in; on the way it would make an environment per file
-                datasets.append(DatasetReader(str(file), driver="GTiff", **options))
+                datasets.append(DatasetReader(str(file), driver=_driver(file), **options))
                 opened.callback(datasets[-1].close)  # `with` would make one more environment
             except RasterioError as error:
-                if not file.exists():
+                if isinstance(file, Path) and not file.exists():
                     raise RasterError("there is no such file", where=file) from error
                 raise damaged(file, error) from error
             unread = [text for text in complaints if "IO error" in text]
@@ -95,6 +97,11 @@ def open_geotiffs(files: Sequence[Path]) -> list[tuple[DatasetReader, Grid]]:
             ]
         opened.pop_all()
         return list(zip(datasets, grids, strict=True))
+
+
+def _driver(file: Path | str) -> str | None:
+    """Return the one driver that is asked, for a suffix that says which; else all are."""
+    return "GTiff" if str(file).lower().endswith((".tif", ".tiff")) else None
 
 
 def _keys(tags: GeoTags | None) -> tuple[bytes, ...] | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -44,6 +44,8 @@ class RasterSource:
             say, and where it has none, the order of `eofm.contract.sensors.SENSOR_BANDS`.
         gsd: Metres per pixel of the finest band. None takes it from the georeference.
         slack: By how many of its own pixels a band's corners may lie beside those of the others.
+        names: What GDAL opens in place of `files` where they are not files of this machine, as in
+            `/vsicurl/https://...` and `/vsizip/...`.
 
     Raises:
         SpecError: If a band is not one of the sensor's, or is there twice.
@@ -57,6 +59,7 @@ class RasterSource:
     bands: tuple[str, ...] | None = None
     gsd: float | None = None
     slack: float = 0.01
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.bands is not None:
@@ -109,7 +112,7 @@ class OpenRaster:
         self.source = source
         self._stack = ExitStack()
         try:
-            opened = open_geotiffs(source.files)
+            opened = open_geotiffs(source.names or source.files)
             datasets = [dataset for dataset, _ in opened]
             for dataset in datasets:
                 self._stack.callback(dataset.close)
@@ -157,7 +160,12 @@ class OpenRaster:
         Raises:
             RasterError: If a file is damaged, or the window does not fit the image.
         """
-        return to_grid(self.read_native(window))
+        return self.on_grid(self.read_native(window), window)
+
+    def on_grid(self, native: NativeImagery, window: Window | None = None) -> Imagery:
+        """Bring what `read_native` read of a window to the finest grid, which it then carries."""
+        grid = self.grid if window is None else self.grid.at(window)
+        return replace(to_grid(native), grids=(grid.georeference,))
 
     def read_native(self, window: Window | None = None) -> NativeImagery:
         """Return one image (B = 1) with every band at its own resolution.

@@ -12,7 +12,7 @@ import xarray as xr
 from affine import Affine
 from rasterio.crs import CRS
 
-from eofm.contract.imagery import Imagery
+from eofm.contract.imagery import Imagery, collate
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import RasterError, SpecError
 from eofm.raster.cube import from_xarray, grid_of_array, to_xarray
@@ -31,12 +31,12 @@ def image() -> Imagery:
     pixels = torch.arange(70, dtype=torch.float32).reshape(1, 2, 5, 7)
     valid = torch.ones(1, 5, 7, dtype=torch.bool)
     valid[0, 2, 3] = False
-    return Imagery(pixels, SPEC, valid)
+    return Imagery(pixels, SPEC, valid, (GRID.georeference,))
 
 
 def test_out_and_in_again() -> None:
     """An image survives the way to xarray and back: values, mask, bands, unit, place."""
-    array = to_xarray(image(), GRID)
+    array = to_xarray(image())
     back = from_xarray(array, Sensor.S2_L1C, Unit.DN)
 
     assert image().spec == back.spec
@@ -47,7 +47,7 @@ def test_out_and_in_again() -> None:
 
 def test_array_says_what_it_is() -> None:
     """Bands are labels, coordinates are pixel centres, invalid is NaN, CRS and nodata are set."""
-    array = to_xarray(image(), GRID)
+    array = to_xarray(image())
 
     assert ["B04", "B03"] == array.band.values.tolist()
     assert 5e5 + 15 == array.x.values[1]
@@ -60,7 +60,7 @@ def test_array_says_what_it_is() -> None:
 @rio
 def test_written_by_rioxarray(tmp_path: Path) -> None:
     """A GeoTIFF that rioxarray writes from our array is read by us, names and mask included."""
-    to_xarray(image(), GRID).rio.to_raster(tmp_path / "a.tif")
+    to_xarray(image()).rio.to_raster(tmp_path / "a.tif")
     back = RasterSource("a", (tmp_path / "a.tif",), Sensor.S2_L1C, Unit.DN).read()
 
     assert image().spec == back.spec
@@ -82,14 +82,14 @@ def test_opened_by_rioxarray(tmp_path: Path, write_tif) -> None:
 
 def test_dimensions_in_any_order() -> None:
     """(y, x, band) is the same image as (band, y, x)."""
-    array = to_xarray(image(), GRID).transpose("y", "x", "band")
+    array = to_xarray(image()).transpose("y", "x", "band")
 
     assert torch.equal(image().valid, from_xarray(array, Sensor.S2_L1C, Unit.DN).valid)
 
 
 def test_nameless_bands() -> None:
     """Bands 1 and 2 have no name, and the message shows how to give them one."""
-    array = to_xarray(image(), GRID).assign_coords(band=[1, 2])
+    array = to_xarray(image()).assign_coords(band=[1, 2])
     del array.attrs["long_name"]
 
     with pytest.raises(RasterError, match="assign_coords"):
@@ -98,7 +98,7 @@ def test_nameless_bands() -> None:
 
 def test_south_up_is_refused() -> None:
     """Rows from south to north are an error, not an image upside down."""
-    array = to_xarray(image(), GRID).sortby("y")
+    array = to_xarray(image()).sortby("y")
 
     with pytest.raises(RasterError, match="south to north"):
         from_xarray(array, Sensor.S2_L1C, Unit.DN)
@@ -106,7 +106,7 @@ def test_south_up_is_refused() -> None:
 
 def test_uneven_coordinates() -> None:
     """Coordinates with a gap are no grid."""
-    array = to_xarray(image(), GRID).isel(x=[0, 1, 2, 5, 6])
+    array = to_xarray(image()).isel(x=[0, 1, 2, 5, 6])
 
     with pytest.raises(RasterError, match="not evenly spaced"):
         from_xarray(array, Sensor.S2_L1C, Unit.DN)
@@ -115,7 +115,7 @@ def test_uneven_coordinates() -> None:
 def test_time_dimension() -> None:
     """A time series is not one image."""
     with pytest.raises(RasterError, match="isel"):
-        from_xarray(to_xarray(image(), GRID).expand_dims("time"), Sensor.S2_L1C, Unit.DN)
+        from_xarray(to_xarray(image()).expand_dims(time=2), Sensor.S2_L1C, Unit.DN)
 
 
 def test_without_crs() -> None:
@@ -133,10 +133,10 @@ def test_without_crs() -> None:
 
 def test_batch_is_refused() -> None:
     """Only one image has one place."""
-    two = Imagery(image().pixels.repeat(2, 1, 1, 1), SPEC, image().valid.repeat(2, 1, 1))
+    two = collate([image(), image()])
 
     with pytest.raises(SpecError, match="one image"):
-        to_xarray(two, GRID)
+        to_xarray(two)
 
 
 def test_real_worldcereal(real_data: Path) -> None:
