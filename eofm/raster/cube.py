@@ -7,7 +7,8 @@ the same numbers at the same place, in the same order of rows, rotated or not.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -18,11 +19,12 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from eofm.contract.imagery import Imagery
-from eofm.contract.sensors import SENSOR_BANDS, canonical_band, canonical_bands
+from eofm.contract.sensors import SENSOR_BANDS, band_candidates, canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import RasterError, SpecError
 from eofm.raster.grid import Grid, Window
-from eofm.raster.scaling import agree, unit_of_scaling
+from eofm.raster.scaling import Scaling, read_scaling
+from eofm.raster.settled import settle
 
 Cube = xr.DataArray | xr.Dataset
 
@@ -149,17 +151,17 @@ def from_xarray(
     sensor = _sensor_of(array, sensor)
     layers = [(name, _flat(layer)) for name, layer in band_layers(array, sensor).items()]
     first = layers[0][1]
-    unit = _unit_of(array, [layer for _, layer in layers], sensor, unit)
+    scaling = _scaling_of(array, [layer for _, layer in layers], sensor, unit)
     grid = grid_of_array(first)
     values = np.empty((len(layers), grid.height, grid.width), np.float32)
     invalid = np.zeros(values.shape, np.bool_)
     for k, (_, layer) in enumerate(layers):
-        values[k], invalid[k] = _numbers(layer)
+        values[k], invalid[k] = _numbers(layer, scaling, k)
     if gsd is None:
         stated = array.attrs.get("gsd")
         gsd = float(stated) if grid.crs is None and stated is not None else grid.gsd
     spec = ImageSpec(
-        sensor, tuple(name for name, _ in layers), unit, (grid.height, grid.width), gsd
+        sensor, tuple(name for name, _ in layers), scaling.unit, (grid.height, grid.width), gsd
     )
     valid = torch.from_numpy(~invalid.any(axis=0))
     return Imagery(torch.from_numpy(values)[None], spec, valid[None], (grid.georeference,))
@@ -186,6 +188,11 @@ def imagery_of(array: Cube, spec: ImageSpec | None) -> Imagery:
     return found
 
 
+def with_plain_names(array: Cube) -> Cube:
+    """Return an array whose dimensions are called band, y and x."""
+    return array.rename({old: new for old, new in _NAMES.items() if old in array.dims})
+
+
 def band_layers(array: Cube, sensor: Sensor) -> dict[str, xr.DataArray]:
     """Return the bands of an array by their canonical names.
 
@@ -193,7 +200,7 @@ def band_layers(array: Cube, sensor: Sensor) -> dict[str, xr.DataArray]:
         RasterError: If there is no band, or bands have no names.
         SpecError: If the bands of a DataArray are not the sensor's, each once.
     """
-    renamed = array.rename({old: new for old, new in _NAMES.items() if old in array.dims})
+    renamed = with_plain_names(array)
     if isinstance(renamed, xr.Dataset):
         return _variables(renamed, sensor)
     if "band" not in renamed.dims and renamed.name is not None:
@@ -211,11 +218,11 @@ def band_layers(array: Cube, sensor: Sensor) -> dict[str, xr.DataArray]:
 def _variables(cube: xr.Dataset, sensor: Sensor) -> dict[str, xr.DataArray]:
     found: dict[str, xr.DataArray] = {}
     for name, variable in cube.data_vars.items():
-        band = _band_or_none(name)
-        if band in SENSOR_BANDS[sensor] and {"y", "x"} <= set(variable.dims):
-            if band in found:
-                raise RasterError(f"the Dataset has band {band} twice", found=name)
-            found[band] = variable
+        bands = band_candidates(str(name), sensor)
+        if len(bands) == 1 and {"y", "x"} <= set(variable.dims):
+            if bands[0] in found:
+                raise RasterError(f"the Dataset has band {bands[0]} twice", found=name)
+            found[bands[0]] = variable
     if not found:
         raise RasterError(
             f"no variable of the Dataset is a band of {sensor} with the dimensions y and x",
@@ -224,13 +231,6 @@ def _variables(cube: xr.Dataset, sensor: Sensor) -> dict[str, xr.DataArray]:
             remedy='rename them, as in dataset.rename({"red": "B04"})',
         )
     return found
-
-
-def _band_or_none(name: Hashable) -> str:
-    try:
-        return canonical_band(str(name))
-    except SpecError:
-        return ""
 
 
 def _band_names(array: xr.DataArray) -> list[str]:
@@ -262,14 +262,16 @@ def _flat(layer: xr.DataArray) -> xr.DataArray:
     return layer.isel(dict.fromkeys(others, 0)).transpose("y", "x")
 
 
-def _numbers(layer: xr.DataArray) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _numbers(
+    layer: xr.DataArray, scaling: Scaling, number: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return values and where they are nodata, NaN or infinite; there the values are 0."""
     stored = layer.to_numpy()
     if stored.dtype.kind not in "iuf":
         raise RasterError("pixels must be real numbers", found=stored.dtype)
     nodata = layer.rio.nodata
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and so invalid
-        values = stored.astype(np.float32)
+        values = scaling.apply(stored[None], [number])[0].astype(np.float32)
     invalid = ~np.isfinite(values)
     if nodata is not None:
         invalid |= stored == nodata
@@ -280,40 +282,29 @@ def _numbers(layer: xr.DataArray) -> tuple[NDArray[np.float32], NDArray[np.bool_
 def _sensor_of(array: Cube, stated: Sensor | None) -> Sensor:
     text = array.attrs.get("sensor")
     found = Sensor(text) if text in set(Sensor) else None
-    if stated is None and found is None:
-        raise SpecError(
-            "the array does not say of which sensor it is",
-            found=f"attribute sensor = {text!r}",
-            expected=" | ".join(Sensor),
-            remedy='state it, as in sensor="s2-l2a"',
-        )
-    if stated is not None and found is not None and stated is not found:
-        raise SpecError(
-            "the array says itself of which sensor it is, and it is not the stated one",
-            found=found,
-            expected=stated,
-            remedy='leave the sensor out, or correct it: array.attrs["sensor"]',
-        )
-    sensor = stated or found
-    assert sensor is not None  # noqa: S101 (one of the two is there)
-    return sensor
+    return settle("sensor", stated, found, "its attribute sensor", _name(array))
 
 
-def _unit_of(
+def _scaling_of(
     array: Cube, layers: Sequence[xr.DataArray], sensor: Sensor, stated: Unit | None
-) -> Unit:
+) -> Scaling:
     """Return the unit of an array: that of `to_xarray`, of a scale not applied, or stated."""
     text = array.attrs.get("units")
-    found = Unit(text) if "sensor" in array.attrs and text in set(Unit) else None
-    if found is None:
-        scales = {
+    if "sensor" in array.attrs and text in set(Unit):  # `to_xarray` wrote them
+        stated = settle("unit", stated, Unit(text), "its attribute units", _name(array))
+    try:
+        pairs = [
             (float(x.attrs.get("scale_factor", 1)), float(x.attrs.get("add_offset", 0)))
             for x in layers
-        }
-        if len(scales) > 1:
-            raise SpecError("the bands of the array have different scales", found=sorted(scales))
-        found = unit_of_scaling(sensor, *scales.pop())
-    return agree("its attributes", stated, found, array.attrs.get("name"))
+        ]
+    except (TypeError, ValueError) as error:
+        raise RasterError("a scale or offset is no number", found=error) from error
+    return read_scaling(pairs, sensor, stated, None, Path(_name(array)))
+
+
+def _name(array: Cube) -> str:
+    name = array.name if isinstance(array, xr.DataArray) else array.attrs.get("name")
+    return str(name or type(array).__name__)
 
 
 # ---------------------------------------------------------------------------------- out

@@ -1,7 +1,7 @@
 """How a notebook shows imagery: a picture of one image in fixed colours, and what it is in words.
 
-The colours are those of `eofm.report.figures`: the stretch is the sensor's and never the image's, so
-that two pictures can be compared. Where nothing was measured, the background shows through.
+The colours are those of `eofm.report.figures`: the stretch is the sensor's and never the image's,
+so that two pictures can be compared. Where nothing was measured, the background shows through.
 """
 
 from __future__ import annotations
