@@ -4,7 +4,7 @@
     {out}/s2c/{id:07d}/{season}/{B1..B12}.tif         uint16 digital numbers, native resolution
     {out}/s1/{id:07d}/{season}/{VV,VH}.tif            float32 dB
     {out}/dw/{id:07d}/{season}.tif                    uint8 Dynamic World codes, nodata 255
-    {out}/safe/{id:07d}/{product}.SAFE                with `safe`: the same as s2c, as ESA delivers it
+    {out}/safe/{id:07d}/{product}.SAFE                with `safe`: s2c as ESA delivers it
 
 A location is written under `.partial` and moved into place, `s2c` last: a location whose `s2c`
 folder exists is complete. A folder of `dw` has no file for a season that nobody labelled.
@@ -138,11 +138,12 @@ def _claim(out: Path, config: WorldConfig) -> None:
         there = _read_card(card)
         scenes = there.pop("scenes")
         if there != identity:
-            differing = sorted(k for k in identity if there.get(k) != identity[k])
+            keys = {*identity, *there}
+            differing = sorted(k for k in keys if there.get(k) != identity.get(k))
             raise ConfigError(
                 "another world is in this folder",
-                found=", ".join(f"{k}={there.get(k)}" for k in differing) or "other keys",
-                expected=", ".join(f"{k}={identity[k]}" for k in differing),
+                found=", ".join(f"{k}={there.get(k)}" for k in differing),
+                expected=", ".join(f"{k}={identity.get(k)}" for k in differing),
                 where=card,
                 remedy="choose another --out, or repeat the settings of the world that is there",
             )
