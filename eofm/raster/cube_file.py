@@ -135,7 +135,7 @@ def date_at(cube: Cube, time: str | None) -> str:
         if len(times) != 1:
             return ""
         value = times[0].to_numpy()
-    return str(np.datetime_as_string(value, unit="s"))
+    return _shown(value)
 
 
 def _index(cube: Cube, dim: str, time: str | None) -> int:
@@ -147,7 +147,7 @@ def _index(cube: Cube, dim: str, time: str | None) -> int:
             f"one image is wanted, and the array holds {len(times)} times",
             found=_listed(times),
             expected="one of them",
-            remedy=f'state which, as in time="{_day(times[0])}"',
+            remedy=f'state which, as in time="{_shown(times[0])}"',
         )
     try:
         wanted = np.datetime64(time)
@@ -163,14 +163,14 @@ def _index(cube: Cube, dim: str, time: str | None) -> int:
         f"the array holds {len(places) or 'no'} image{'s' * (len(places) > 1)} of that time",
         found=_listed(np.sort(times[places] if len(places) else near)),
         expected=time,
-        remedy=f'state another, as in time="{np.datetime_as_string(near[0], unit="s")}"',
+        remedy=f'state another, as in time="{_shown(near[0])}"',
     )
 
 
 def _listed(times: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str:
-    texts = [str(np.datetime_as_string(t, unit="s")) for t in times[:_SHOWN]]
+    texts = [_shown(time) for time in times[:_SHOWN]]
     return ", ".join(texts) + (f", ... ({len(times)})" if len(times) > _SHOWN else "")
 
 
-def _day(time: np.generic) -> str:
-    return str(np.datetime_as_string(time, unit="s"))
+def _shown(time: np.generic | np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str:
+    return str(np.asarray(time).astype("datetime64[s]"))

@@ -209,9 +209,9 @@ class Facts:
             RasterError: If it is none of eofm, or the metadata contradict themselves.
         """
         level1 = self.sensor is Sensor.S2_L1C
-        names = ("QUANTIFICATION_VALUE",)
+        names = ["QUANTIFICATION_VALUE"]
         if not level1:
-            names = ("BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE")
+            names = ["BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE"]
         text = first_text(self.root, *names) or ""
         if self._number(names[0], text) != _QUANTIFICATION:
             raise self._wrong("the quantification value", text, f"{_QUANTIFICATION:g}")

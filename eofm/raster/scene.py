@@ -441,8 +441,7 @@ def _read_mask(
         n = int(down)
         place = RasterioWindow(window.col * n, window.row * n, window.width * n, window.height * n)
         fine = layer.mask.clouded(file.read(1, window=place))
-        any_of: NDArray[np.bool_] = fine.reshape(window.height, n, window.width, n).any(axis=(1, 3))
-        return any_of
+        return np.asarray(fine.reshape(window.height, n, window.width, n).any(axis=(1, 3)))
     n = round(1 / down)
     rows = np.arange(window.row, window.row + window.height) // n
     columns = np.arange(window.col, window.col + window.width) // n

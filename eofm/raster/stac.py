@@ -36,6 +36,7 @@ from eofm.raster.source import RasterSource
 
 _MAX_BYTES: Final = 256 * 2**20
 _OFFSET_SINCE: Final = 4.0  # processing baseline 04.00
+_OF_DIGITAL_NUMBERS: Final = frozenset({Unit.DN, Unit.DN_OFFSET1000})
 _NO_BAND: Final = frozenset({"thumbnail", "overview", "visual", "metadata"})  # roles of assets
 _RASTER: Final = (".tif", ".tiff", ".jp2", ".vrt")
 _CLOUDS: Final[Mapping[str, CloudMask]] = {
@@ -208,7 +209,7 @@ def _unit(
     applied = told.get("earthsearch:boa_offset_applied")
     if applied is True:
         return settle("unit", stated, Unit.DN, "earthsearch:boa_offset_applied: true", where)
-    if applied is False and stated in {Unit.DN, Unit.DN_OFFSET1000}:
+    if applied is False and stated is not None and stated in _OF_DIGITAL_NUMBERS:
         return stated
     baseline = _baseline(told)
     by_baseline = None
@@ -219,7 +220,7 @@ def _unit(
         return settle("unit", stated, by_baseline, by, where)
     found = read_scaling(pairs, sensor, None, None, Path(where)).stored
     if by_baseline is not None and by_baseline is not found:
-        if stated in {found, by_baseline}:
+        if stated is not None and stated in {found, by_baseline}:
             return stated
         raise SpecError(
             "the item contradicts itself about the offset of its pixels",
@@ -269,8 +270,8 @@ def _bands(key: str, asset: Json, sensor: Sensor) -> tuple[str, ...]:
     bands = []
     for band in listed:
         told = band if isinstance(band, dict) else {}
-        words = (told.get("name"), key if len(listed) == 1 else None)
-        words += (told.get("common_name"), told.get("eo:common_name"))
+        words = [told.get("name"), key if len(listed) == 1 else None]
+        words += [told.get("common_name"), told.get("eo:common_name")]
         candidates = [band_candidates(str(word), sensor) for word in words if word]
         one = next((c[0] for c in candidates if len(c) == 1), None)
         if one is None:
