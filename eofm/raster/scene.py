@@ -27,13 +27,14 @@ from rasterio.windows import Window as RasterioWindow
 from eofm.contract.imagery import Imagery, NativeImagery
 from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.validity import fine_mask
 from eofm.errors import RasterError, SpecError
 from eofm.raster.cube import Cube, band_layers, from_xarray, grid_of_array
 from eofm.raster.cube_file import CubeFile
 from eofm.raster.geotiff import open_geotiff
 from eofm.raster.grid import Grid, Window
 from eofm.raster.masks import CloudMask
-from eofm.raster.source import OpenRaster, RasterSource, fine_mask
+from eofm.raster.source import OpenRaster, RasterSource
 from eofm.raster.where import LONGITUDE_LATITUDE, Area, cut_out
 
 # A server that does not answer is an error after seconds; one that is busy is asked again.
@@ -257,7 +258,7 @@ def scene_of(
         return Scene(
             source.name,
             source.sensor,
-            source.unit,
+            raster.unit,
             raster.bands,
             raster.grid,
             raster.spec().gsd,

@@ -327,7 +327,8 @@ def test_nodata_and_saturation_of_the_metadata(tmp_path: Path) -> None:
 
     assert np.array_equal(expected, valid)
     edit(product, without("Special_Values"))
-    assert eofm.read_scene(product).valid.all()
+    expected[20, 10] = True  # nothing says so any more; a margin of 0 needs no saying
+    assert np.array_equal(expected, eofm.read_scene(product).valid[0].numpy())
 
 
 def test_nodata_stays_nodata_with_the_offset(tmp_path: Path) -> None:
