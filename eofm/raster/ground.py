@@ -17,7 +17,7 @@ Shapes: N images, P points of an outline, 3 coordinates on the unit sphere.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
@@ -39,6 +39,7 @@ _PER_SIDE: Final = 8
 _RADIUS_M: Final = 6_371_008.8  # mean radius of the Earth (IUGG)
 _WGS84: Final = CRS({"proj": "longlat", "datum": "WGS84"})  # longitude first
 _CHUNK: Final = 1024  # pairs that are compared at once
+_BLOCK: Final = 32 * _CHUNK  # candidates that are held at once
 _AROUND: Final = tuple(product((-1, 0, 1), repeat=3))  # a cell and its neighbours
 
 _Floats = NDArray[np.float64]
@@ -80,16 +81,36 @@ def same_ground(images: Sequence[Grid | Square | None]) -> list[int]:
             groups.join(first.setdefault(image, index), index)
     located = [(i, points) for i, points in _outlines(first) if np.isfinite(points).all()]
     if located:
-        index = [i for i, _ in located]
-        points = np.stack([p for _, p in located])
-        pairs = ((index[a], index[b], a, b) for a, b in _candidates(points))
-        fresh = (pair for pair in pairs if groups.of(pair[0]) != groups.of(pair[1]))
-        while chunk := list(islice(fresh, _CHUNK)):
-            a, b = (np.array([pair[k] for pair in chunk]) for k in (2, 3))
-            for pair, both in zip(chunk, _overlap(points[a], points[b]), strict=True):
-                if both:
-                    groups.join(pair[0], pair[1])
+        index, points = [i for i, _ in located], np.stack([outline for _, outline in located])
+        pairs = _candidates(points)
+        while block := list(islice(pairs, _BLOCK)):
+            _join_block(block, index, points, groups)
     return [groups.of(i) for i in range(len(images))]
+
+
+def _join_block(
+    pairs: list[tuple[int, int]], index: Sequence[int], points: _Floats, groups: _Groups
+) -> None:
+    """Compare candidate pairs of outlines, and join the images of those that overlap.
+
+    Of any two groups few pairs are compared first, then twice as many, and none once they have
+    become one: in a stack of acquisitions nearly all pairs are spared.
+    """
+    at_once = 1
+    while pairs:
+        chosen: list[tuple[int, int]] = []
+        left: list[tuple[int, int]] = []
+        taken: Counter[tuple[int, int]] = Counter()
+        for a, b in pairs:
+            key = groups.of(index[a]), groups.of(index[b])
+            if key[0] != key[1]:
+                taken[key] += 1
+                (chosen if taken[key] <= at_once else left).append((a, b))
+        for start in range(0, len(chosen), _CHUNK):
+            part = np.array(chosen[start : start + _CHUNK])
+            for a, b in part[_overlap(points[part[:, 0]], points[part[:, 1]])].tolist():
+                groups.join(index[a], index[b])
+        pairs, at_once = left, 2 * at_once
 
 
 class _Groups:
