@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 __version__ = "0.1.0"
 
 _HOME: Final = {
+    "AcceptPixels": "eofm.contract.recipe",
+    "AcceptScale": "eofm.contract.recipe",
     "AcceptSensor": "eofm.contract.recipe",
     "AcceptSize": "eofm.contract.recipe",
     "Encoder": "eofm.weights.encoder",
@@ -44,7 +46,14 @@ _HOME: Final = {
 if TYPE_CHECKING:
     from eofm.contract.imagery import Imagery, Labels
     from eofm.contract.preprocess import Preprocess, plan
-    from eofm.contract.recipe import AcceptSensor, AcceptSize, FillBand, Recipe
+    from eofm.contract.recipe import (
+        AcceptPixels,
+        AcceptScale,
+        AcceptSensor,
+        AcceptSize,
+        FillBand,
+        Recipe,
+    )
     from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
     from eofm.errors import EofmError, SpecMismatch
     from eofm.raster.read import read_geotiff
@@ -55,6 +64,8 @@ if TYPE_CHECKING:
     from eofm.weights.load import load_weights
 
 __all__ = [
+    "AcceptPixels",
+    "AcceptScale",
     "AcceptSensor",
     "AcceptSize",
     "Encoder",

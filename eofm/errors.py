@@ -70,6 +70,7 @@ class MismatchKind(StrEnum):
     BANDS = "missing-band"
     UNIT = "unit"
     SIZE = "size"
+    SCALE = "scale"
     NORMALIZATION = "normalization"
     UNUSED_WAIVER = "unused-waiver"
 

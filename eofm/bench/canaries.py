@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from eofm.bench.cache import FeatureCache, Key, code_sha256
-from eofm.contract import canary
+from eofm.contract import validity
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec
 from eofm.errors import PixelError
@@ -47,7 +47,7 @@ def check_pixels(
         PixelError: With what was found.
         RasterError: If an image is damaged.
     """
-    code = code_sha256(canary.__file__)
+    code = code_sha256(validity.__file__)
     for sensor, spec in enumerate(specs):
         what = {"spec": repr(spec), "sensor": str(sensor), "data": content}
         key = Key({"kind": "canaries", "code": code, **what})
@@ -58,8 +58,8 @@ def _look(images: Callable[[int], Imagery], sensor: int, root: Path) -> int:
     """Return how many images have passed."""
     batch = images(sensor)
     try:
-        canary.check_signature(batch)
+        validity.check_plausible(batch)
     except PixelError as error:
-        error.where = f"{root}: {error.where}"
+        error.where = f"{root}" if error.where is None else f"{root}: {error.where}"
         raise
     return len(batch)

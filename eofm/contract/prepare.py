@@ -1,7 +1,7 @@
 """From what a user holds, imagery or a bare array, to what a network takes.
 
 An array does not say what it is; the `ImageSpec` beside it does. What an array without a mask
-says about missing pixels is read as `eofm.datasets` reads it from files.
+says about missing pixels is read as it is from files (`eofm.contract.validity`).
 
 Shapes: B images, C bands, H by W pixels.
 """
@@ -20,7 +20,8 @@ from torch import Tensor
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import Preprocess, plan
 from eofm.contract.recipe import Recipe, Waiver
-from eofm.contract.spec import ImageSpec, Unit
+from eofm.contract.spec import ImageSpec
+from eofm.contract.validity import doubt_of_type, measured, refusal
 from eofm.errors import SpecError
 
 Pixels = Imagery | Tensor | np.ndarray
@@ -46,17 +47,17 @@ def preprocess_for(spec: ImageSpec, recipe: Recipe, waivers: Sequence[Waiver] = 
 def as_imagery(pixels: Pixels, spec: ImageSpec | None = None) -> Imagery:
     """Return imagery as it is, and an array as the imagery its spec says it is.
 
-    A pixel of an array is invalid where a band is NaN or infinite (dB of no backscatter), where
-    backscatter power is not positive, and where every band has the digital number 0, which is the
-    nodata of Sentinel-2 products.
+    Which pixels of an array are measured is the rule of `eofm.contract.validity.measured`; what a
+    masked array masks counts as declared.
 
     Args:
-        pixels: `Imagery`; or numbers, (C, H, W) or (B, C, H, W).
+        pixels: `Imagery`; or numbers, (C, H, W) or (B, C, H, W), masked or not.
         spec: What the numbers are. Its size may be None; imagery brings its own spec.
 
     Raises:
         SpecError: If an array comes without a spec, imagery with another one, the numbers are not
             real, or shape and spec disagree.
+        PixelError: If 8-bit numbers are stated to be digital numbers of Sentinel-2.
     """
     if isinstance(pixels, Imagery):
         if spec is not None and spec != pixels.spec:
@@ -73,12 +74,27 @@ def as_imagery(pixels: Pixels, spec: ImageSpec | None = None) -> Imagery:
             expected="an ImageSpec beside it",
             remedy="ImageSpec(sensor, bands, unit, size=None, gsd=10.0), as for a data set",
         )
-    numbers = _numbers(pixels)
-    batch = numbers[None] if numbers.ndim == 3 else numbers
-    if batch.ndim == 4 and spec.size is None:
-        spec = replace(spec, size=(batch.shape[2], batch.shape[3]))
-    valid = _measured(batch, spec.unit) if batch.ndim == 4 else torch.ones(())
-    return Imagery(batch, spec, valid)
+    numbers, masked = _numbers(pixels), _masked(pixels)
+    doubt = doubt_of_type(str(pixels.dtype).removeprefix("torch."), spec.unit)
+    if doubt is not None:
+        raise refusal([doubt], ["the array"])
+    if numbers.ndim == 3:
+        numbers, masked = numbers[None], None if masked is None else masked[None]
+    if numbers.ndim == 4 and spec.size is None:
+        spec = replace(spec, size=(numbers.shape[2], numbers.shape[3]))
+    valid = torch.ones(())  # of another shape, which `Imagery` refuses
+    if numbers.ndim == 4 and numbers.shape[1] == len(spec.bands):
+        size = (int(numbers.shape[2]), int(numbers.shape[3]))
+        declared = {} if masked is None else {0: masked}
+        valid = measured({0: numbers}, declared, {0: spec.bands}, spec.unit, size)
+    return Imagery(numbers, spec, valid)
+
+
+def _masked(pixels: Tensor | np.ndarray) -> Tensor | None:
+    """Return what a masked array masks, of the shape of its numbers; None for a plain array."""
+    if not isinstance(pixels, np.ma.MaskedArray):
+        return None
+    return torch.from_numpy(np.ma.getmaskarray(pixels))
 
 
 def _numbers(pixels: Tensor | np.ndarray) -> Tensor:
@@ -86,6 +102,7 @@ def _numbers(pixels: Tensor | np.ndarray) -> Tensor:
     if isinstance(tensor, np.ndarray):
         if tensor.dtype.kind not in "uif":
             raise _not_real(tensor.dtype)
+        tensor = np.ma.getdata(tensor)
         tensor = torch.from_numpy(tensor.astype(np.float32))  # a copy: the caller's stays alone
     if tensor.is_complex() or tensor.dtype is torch.bool:
         raise _not_real(tensor.dtype)
@@ -96,12 +113,3 @@ def _not_real(dtype: object) -> SpecError:
     return SpecError(
         "pixels are real numbers", found=dtype, expected="integers or floating-point numbers"
     )
-
-
-def _measured(pixels: Tensor, unit: Unit) -> Tensor:
-    valid = torch.isfinite(pixels).all(dim=1)
-    if unit in {Unit.DN, Unit.DN_OFFSET1000}:
-        return valid & (pixels != 0).any(dim=1)
-    if unit is Unit.POWER:
-        return valid & (pixels > 0).all(dim=1)
-    return valid

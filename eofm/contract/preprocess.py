@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from eofm.contract.imagery import Imagery, NativeImagery
 from eofm.contract.recipe import (
+    AcceptPixels,
+    AcceptScale,
     AcceptSensor,
     AcceptSize,
     FillBand,
@@ -32,7 +34,8 @@ from eofm.contract.recipe import (
     ResizeOrder,
     Waiver,
 )
-from eofm.contract.spec import ImageSpec, Normalization, Unit
+from eofm.contract.sensors import BANDS
+from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import MismatchKind, PixelError, SpecError, SpecMismatch
 
 # ------------------------------------------------------------------------------ steps
@@ -228,7 +231,8 @@ def plan(spec: ImageSpec, recipe: Recipe, waivers: Sequence[Waiver] = ()) -> Pla
         convert_unit(torch.empty(0), spec.unit, recipe.unit)  # raises, naming the units
     size, size_waivers = _match_size(spec, recipe, waivers)
     used += size_waivers
-    unused = [w for w in waivers if w not in used]
+    used += _match_scale(spec, recipe, size, waivers)
+    unused = [w for w in waivers if w not in used and not isinstance(w, AcceptPixels)]
     if unused:
         raise SpecMismatch(
             MismatchKind.UNUSED_WAIVER,
@@ -335,6 +339,49 @@ def _match_size(
             remedy="cut windows of that ratio first",
         )
     return size, list(accepted)
+
+
+# Sentinel-2 and Sentinel-1 have pixels of 10 m (bands of 20 and 60 m theirs); resampled to 20 m, or
+# to 5 m in Web Mercator at 60 degrees north, they are still what a network was trained on.
+_GROUND: Final = (0.2, 2.5)
+# Pretraining shows a network crops of 20 to 100 % of 264 px at 224 px, SSL4EO-S12's scenes at 56 px
+# are shrunk 4.7 times. An image that is shrunk more than that is a scene, not a window.
+_SHRINK: Final = 5.0
+_SCALED: Final = frozenset({Sensor.S1_GRD, Sensor.S1_RTC, Sensor.S2_L1C, Sensor.S2_L2A})
+
+
+def _match_scale(
+    spec: ImageSpec, recipe: Recipe, size: tuple[int, int], waivers: Sequence[Waiver]
+) -> list[AcceptScale]:
+    """Compare the ground size of pixels, before and after resizing, with the sensor's."""
+    if recipe.sensor not in _SCALED or spec.size is None:
+        return []
+    accepted = [w for w in waivers if isinstance(w, AcceptScale)]
+    own = min(BANDS[band].gsd for band in spec.bands)
+    shrink = spec.size[0] / size[0]
+    low, high = _GROUND
+    if low <= spec.gsd / own <= high and shrink <= _SHRINK:
+        return []
+    if accepted:
+        return accepted
+    if shrink > _SHRINK:
+        raise SpecMismatch(
+            MismatchKind.SCALE,
+            "the image would be shrunk to one input of the network, far below its ground detail",
+            found=f"{spec.size[0]} x {spec.size[1]} px at {spec.gsd:g} m, as {size[0]} x {size[1]} "
+            f"px at {spec.gsd * shrink:.4g} m",
+            expected=f"windows of at most {int(size[0] * _SHRINK)} px",
+            remedy="read windows (window=(row, column, height, width) of read_geotiff), or waive "
+            "it: AcceptScale(why)",
+        )
+    raise SpecMismatch(
+        MismatchKind.SCALE,
+        "the pixels have another size on the ground than the sensor's",
+        found=f"{spec.gsd:g} m",
+        expected=f"{own * low:g} to {own * high:g} m, as the bands {' '.join(spec.bands[:3])}"
+        f"{' ...' if spec.bands[3:] else ''} of {spec.sensor} have {own:g} m",
+        remedy="resample to the sensor's own pixels, or waive it: AcceptScale(why)",
+    )
 
 
 # -------------------------------------------------------------------------- execution

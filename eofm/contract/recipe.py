@@ -171,4 +171,21 @@ class AcceptSize:
     why: str
 
 
-Waiver = FillBand | AcceptSensor | AcceptSize
+@dataclass(frozen=True)
+class AcceptScale:
+    """Take pixels of another ground size than the sensor's, or shrink an image beyond the limit."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class AcceptPixels:
+    """Take pixels that contradict what is stated of them: see `eofm.contract.validity`.
+
+    It speaks of values, which a plan does not know: it may be given where nothing is doubtful.
+    """
+
+    why: str
+
+
+Waiver = FillBand | AcceptSensor | AcceptSize | AcceptScale | AcceptPixels

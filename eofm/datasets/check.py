@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eofm.contract.canary import check_signature
 from eofm.contract.imagery import Imagery, NativeImagery
 from eofm.contract.preprocess import to_grid
+from eofm.contract.validity import check_plausible
 from eofm.datasets.check_folders import describe_set
 from eofm.datasets.check_stores import check_pairs, check_store, is_store
 from eofm.datasets.check_types import (
@@ -33,8 +33,8 @@ from eofm.datasets.check_types import (
 from eofm.datasets.sets_config import CheckConfig
 from eofm.errors import EofmError, PixelError
 from eofm.progress import track
+from eofm.raster.quality import find_doubt
 from eofm.raster.source import OpenRaster
-from eofm.raster.stated import find_doubt
 from eofm.store.format import PAIRS
 
 
@@ -174,7 +174,7 @@ class _Look:
             torch.cat([image.valid for image in images]),
         )
         try:
-            check_signature(batch)
+            check_plausible(batch)
         except PixelError as error:
             self._find(f"{self._group.name}, {len(images)} images", error)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from eofm.contract.canary import check_signature
 from eofm.contract.preprocess import to_grid
+from eofm.contract.validity import check_plausible
 from eofm.datasets.check_types import CANARIES, CheckReport, Finding, spread
 from eofm.datasets.sets_config import CheckConfig
 from eofm.errors import PixelError, StoreError
@@ -109,7 +109,7 @@ def check_store(path: Path, config: CheckConfig) -> CheckReport:
 def _store_signature(store: Store) -> list[Finding]:
     rows = spread(len(store), CANARIES)
     try:
-        check_signature(to_grid(store.images(rows)))
+        check_plausible(to_grid(store.images(rows)))
     except PixelError as error:
         return [Finding(error.problem, f"{len(rows)} images", str(error.found))]
     return []

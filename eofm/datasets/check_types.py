@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from eofm.contract.canary import ENOUGH_IMAGES
+from eofm.contract.validity import ENOUGH_IMAGES
 from eofm.raster.source import RasterSource
 
 CANARIES: Final = 2 * ENOUGH_IMAGES  # images in the batch that the signature is taken of

@@ -1,7 +1,8 @@
 """`eofm pack tiles`: a folder of GeoTIFFs, and a land-cover map, into a packed store.
 
 Every image is looked at before anything is written: its bands, its size, and whether its unit can
-be the stated one (`eofm.raster.stated`). Then windows are cut, labelled and committed one by one.
+be the stated one (`eofm.contract.validity`). Then windows are cut, labelled and committed one by
+one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final, Literal
 import eofm
 from eofm.contract.imagery import NativeImagery
 from eofm.contract.spec import Sensor, Unit
+from eofm.contract.validity import Doubt
 from eofm.datasets.pack_config import PackTilesConfig
 from eofm.errors import ConfigError, DataError, PixelError
 from eofm.landcover.classes import SCHEMES
@@ -26,8 +28,9 @@ from eofm.landcover.on_grid import LandCoverMap, MapOnGrid
 from eofm.progress import track
 from eofm.raster.folder import list_sources
 from eofm.raster.grid import Window, windows
+from eofm.raster.quality import find_doubt
 from eofm.raster.source import OpenRaster, RasterSource
-from eofm.raster.stated import Doubt, find_doubt, stored_spec, to_stored
+from eofm.store.convert import stored_spec, to_stored
 from eofm.store.entry import Entry
 from eofm.store.format import LabelRule, StoreCard
 from eofm.store.report import PackReport

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
 from eofm.contract.imagery import Imagery, NativeImagery
-from eofm.contract.preprocess import resize, to_grid
-from eofm.contract.recipe import Kernel
+from eofm.contract.preprocess import to_grid
 from eofm.contract.sensors import SENSOR_BANDS, canonical_band, canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.validity import fine_mask
 from eofm.errors import RasterError, SpecError
 from eofm.raster.geotiff import date_of, open_geotiffs, read_valid
 from eofm.raster.grid import Grid, Window
@@ -318,15 +318,6 @@ def _read_layer(layer: _Layer, window: Window) -> tuple[NDArray[Any], NDArray[np
     r = layer.ratio
     place = Window(window.row // r, window.col // r, window.height // r, window.width // r)
     return read_valid(layer.dataset, layer.indexes, place)
-
-
-def fine_mask(valid: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Bring a mask (B, h, w) to the fine grid (B, H, W).
-
-    A fine pixel is valid if bilinear upsampling draws nothing from an invalid coarse one.
-    """
-    weight = resize((~valid).float()[:, None], size, Kernel.BILINEAR, antialias=False)
-    return weight[:, 0] == 0
 
 
 def _plane(layers: Sequence[NDArray[Any]]) -> torch.Tensor:

@@ -1,10 +1,10 @@
 """From a list of images to a packed store: one image, one row.
 
 This is the walk that `eofm pack ssl4eo`, `bigearthnet` and `eurosat` share. It looks at some images
-before it writes: what the data set states of its pixels must be possible (`eofm.raster.stated`).
-Then every image is read at native resolution and committed. One that cannot be read is passed over
-and listed in the store with the reason, or stops the run where all are required. A run that was
-interrupted goes on where it stopped.
+before it writes: what the data set states of its pixels must be possible
+(`eofm.contract.validity`). Then every image is read at native resolution and committed. One that
+cannot be read is passed over and listed in the store with the reason, or stops the run where all
+are required. A run that was interrupted goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Final
 import eofm
 from eofm.contract.spec import Unit
 from eofm.errors import DataError, PixelError, RasterError
+from eofm.raster.quality import find_doubt
 from eofm.raster.source import OpenRaster, RasterSource
-from eofm.raster.stated import find_doubt, stored_spec, to_stored
+from eofm.store.convert import stored_spec, to_stored
 from eofm.store.entry import Entry
 from eofm.store.format import LabelRule, Plain, StoreCard
 from eofm.store.parts import write_parts

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import Pixels, as_imagery, preprocess_for
 from eofm.contract.preprocess import Plan
-from eofm.contract.recipe import Recipe, Waiver
+from eofm.contract.recipe import AcceptPixels, Recipe, Waiver
 from eofm.contract.spec import ImageSpec
+from eofm.contract.validity import check_plausible
 from eofm.errors import EofmError, SpecError, WeightsError
 from eofm.networks.build import build, build_blank
 from eofm.networks.state import load_strict
@@ -155,48 +156,58 @@ class Encoder(nn.Module):
         Raises:
             SpecError: If an array comes without a spec, or disagrees with it.
             SpecMismatch: If the imagery does not fit the recipe, or a waiver is not needed.
-            PixelError: If a valid pixel is not finite, or an image has no valid pixel.
+            PixelError: If the pixels contradict what is stated of them
+                (`eofm.contract.validity.check_plausible`), a valid one is not finite, or an image
+                has none.
         """
         imagery = as_imagery(pixels, spec)
         weight = next(self.trunk.parameters())
         step = preprocess_for(imagery.spec, self.recipe, waivers)
+        if not any(isinstance(waiver, AcceptPixels) for waiver in waivers):
+            check_plausible(imagery)
         prepared: Imagery = step(imagery.to(weight.device))
         return prepared.pixels.to(weight.dtype)
 
     @torch.no_grad()
-    def embed(self, imagery: Imagery, waivers: Sequence[Waiver] = ()) -> Tensor:
+    def embed(
+        self, pixels: Pixels, waivers: Sequence[Waiver] = (), *, spec: ImageSpec | None = None
+    ) -> Tensor:
         """Return one vector per image, float32 (B, D), on the encoder's device.
 
-        The network computes in evaluation mode; a module that was training goes on training.
+        The network computes in evaluation mode; a module in training mode stays in it.
 
         Args:
-            imagery: In physical units, of one kind.
+            pixels: Imagery in physical units, or an array: see `preprocess`.
             waivers: Named exceptions to the recipe.
+            spec: What an array is.
 
         Raises:
             SpecMismatch: If the imagery does not fit the recipe, or a waiver is not needed.
-            PixelError: If a valid pixel is not finite, or an image has no valid pixel.
+            PixelError: As `preprocess` does.
         """
-        pixels = self.preprocess(imagery, waivers=waivers)
+        prepared = self.preprocess(pixels, spec, waivers)
         with _evaluating(self):
-            embedding: Tensor = self(pixels)
+            embedding: Tensor = self(prepared)
         return embedding.float()
 
     @torch.no_grad()
-    def features(self, imagery: Imagery, waivers: Sequence[Waiver] = ()) -> Tensor:
+    def features(
+        self, pixels: Pixels, waivers: Sequence[Waiver] = (), *, spec: ImageSpec | None = None
+    ) -> Tensor:
         """Return one vector per patch, float32 (B, P, D), row by row: else as `embed`.
 
         Args:
-            imagery: In physical units, of one kind.
+            pixels: Imagery in physical units, or an array: see `preprocess`.
             waivers: Named exceptions to the recipe.
+            spec: What an array is.
 
         Raises:
             SpecMismatch: If the imagery does not fit the recipe, or a waiver is not needed.
-            PixelError: If a valid pixel is not finite, or an image has no valid pixel.
+            PixelError: As `preprocess` does.
         """
-        pixels = self.preprocess(imagery, waivers=waivers)
+        prepared = self.preprocess(pixels, spec, waivers)
         with _evaluating(self):
-            tokens = self.forward_features(pixels)
+            tokens = self.forward_features(prepared)
         return tokens[:, self.trunk.prefix :].float()
 
 

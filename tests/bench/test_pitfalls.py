@@ -33,12 +33,12 @@ from eofm.bench.results import Made, Result, Sample
 from eofm.bench.score import Scored, Splits, compare, run_probe
 from eofm.bench.task import EUROSAT, TASKS
 from eofm.bench.waive import FORCEABLE, waivers_for
-from eofm.contract.canary import check_signature
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import Preprocess, normalize, plan
 from eofm.contract.recipe import AcceptSize, FillBand, Kernel, Pooling, Recipe, ResizeRule
 from eofm.contract.sensors import STATISTICS
 from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.contract.validity import check_plausible
 from eofm.datasets.bigearthnet import Version
 from eofm.datasets.bigearthnet_chips import GOLDEN, GOLDEN_CLASSES, Choice, _check_golden
 from eofm.datasets.bigearthnet_chips import SPECS as BIGEARTHNET
@@ -151,10 +151,10 @@ def test_04_05_06_07_pixels_that_contradict_the_declaration(
     number: int, change: Callable[[Tensor], Tensor]
 ) -> None:
     """Reflectance or bytes as DN, an undeclared offset, B8A last, a padded band: refused."""
-    check_signature(images(64))
+    check_plausible(images(64))
 
     with pytest.raises(PixelError):
-        check_signature(images(64, change))
+        check_plausible(images(64, change))
     assert number in {4, 5, 6, 7}
 
 
@@ -226,10 +226,10 @@ def test_11_radar_in_another_unit_or_order(change: Callable[[Tensor], Tensor]) -
     pixels = torch.tensor([-12.6, -19.3]).view(1, 2, 1, 1) + 2 * noise
     valid = torch.ones(4, 30, 30, dtype=torch.bool)
     spec = BIGEARTHNET[Sensor.S1_GRD]
-    check_signature(Imagery(pixels, replace(spec, size=(30, 30)), valid))
+    check_plausible(Imagery(pixels, replace(spec, size=(30, 30)), valid))
 
     with pytest.raises(PixelError):
-        check_signature(Imagery(change(pixels), replace(spec, size=(30, 30)), valid))
+        check_plausible(Imagery(change(pixels), replace(spec, size=(30, 30)), valid))
 
 
 def test_12_interpolation_is_part_of_the_plan() -> None:

@@ -16,9 +16,10 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.validity import fine_mask
 from eofm.errors import RasterError, SpecError
 from eofm.raster.grid import Window
-from eofm.raster.source import RasterSource, fine_mask
+from eofm.raster.source import RasterSource
 
 L1C = SENSOR_BANDS[Sensor.S2_L1C]
 SIDECAR = """<PAMDataset><PAMRasterBand band="{}"><NoDataValue>{}</NoDataValue></PAMRasterBand>

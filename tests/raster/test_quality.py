@@ -12,9 +12,11 @@ import torch
 from eofm.contract.imagery import NativeImagery
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.validity import Doubt
 from eofm.errors import PixelError, RasterError
+from eofm.raster.quality import find_doubt
 from eofm.raster.source import RasterSource
-from eofm.raster.stated import Doubt, find_doubt, stored_spec, stored_unit, to_stored
+from eofm.store.convert import stored_spec, stored_unit, to_stored
 
 L1C = SENSOR_BANDS[Sensor.S2_L1C]
 S1 = SENSOR_BANDS[Sensor.S1_GRD]

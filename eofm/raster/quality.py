@@ -1,0 +1,50 @@
+"""A look at an image in files: can its pixels be what is stated of them?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from eofm.contract.validity import Doubt, coarse_mask, doubt_of, doubt_of_type
+from eofm.raster.grid import Window
+from eofm.raster.source import OpenRaster
+
+_SAMPLE: Final = 64  # side of the nine windows that are looked at
+
+
+def find_doubt(raster: OpenRaster) -> Doubt | None:
+    """Look at nine small windows of an image, and return why its unit cannot be the stated one.
+
+    Raises:
+        RasterError: If a file is damaged.
+    """
+    unit = raster.source.unit
+    for dtype in raster.dtypes:
+        doubt = doubt_of_type(dtype, unit)
+        if doubt is not None:
+            return doubt
+    return doubt_of(_sample(raster), raster.spec())
+
+
+def _sample(raster: OpenRaster) -> dict[str, Tensor]:
+    """Return measured values of each band at its own resolution."""
+    step, grid = raster.coarsest, raster.grid
+    side = max(step, _SAMPLE // step * step)
+    found: dict[str, list[Tensor]] = {band: [] for band in raster.bands}
+    for row in _starts(grid.height, side, step):
+        for col in _starts(grid.width, side, step):
+            window = Window(row, col, min(side, grid.height), min(side, grid.width))
+            native = raster.read_native(window)
+            for gsd, plane in native.planes.items():
+                mask = coarse_mask(native.valid, (int(plane.shape[2]), int(plane.shape[3])))
+                values = plane[0].float()[:, mask[0]]
+                for band, some in zip(native.bands[gsd], values, strict=True):
+                    found[band].append(some)
+    return {band: torch.cat(parts) for band, parts in found.items()}
+
+
+def _starts(length: int, side: int, step: int) -> list[int]:
+    last = max(length - side, 0)
+    return sorted({start // step * step for start in (0, last // 2, last)})
