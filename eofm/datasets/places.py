@@ -20,6 +20,7 @@ from eofm.errors import ConfigError, RasterError
 from eofm.raster.geotiff import grid_of, open_geotiff
 from eofm.raster.grid import Grid
 from eofm.raster.ground import same_ground
+from eofm.store.splits import SPLITS
 
 _NAMED: Final = 5
 
@@ -57,30 +58,35 @@ class Places:
         place, count = self._counts.most_common(1)[0] if self.of else ("", 0)
         if count > 1 and 2 * count > len(self.of):
             said.append(
-                f"{count} of {len(self.of)} images are one place ({place}), never divided: "
+                f"{count} of {len(self.of)} images are one place ({place}): "
                 "their footprints overlap, directly or through others, or --place says so; "
                 f"{EVERY_IMAGE} makes every image a place of its own"
             )
         return tuple(said)
 
-    def leaks(self, splits: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-        """Return a remark if the test images show ground that train or val show as well.
+    def leaks(self, splits: Mapping[str, str]) -> tuple[str, ...]:
+        """Return remarks that name images of test (of val) on ground that train (or val) shows.
 
         Args:
-            splits: Split -> its images.
+            splits: Image -> `train`, `val` or `test`.
         """
-        seen = {self.of[name]: name for split in ("train", "val") for name in splits.get(split, ())}
-        test = list(splits.get("test", ()))
-        found = [(name, seen[self.of[name]]) for name in test if self.of[name] in seen]
-        if not found:
-            return ()
-        names = ", ".join(f"{one} with {other}" for one, other in found[:_NAMED])
-        more = f" and {len(found) - _NAMED} more" if found[_NAMED:] else ""
-        return (
-            f"Leak: {len(found)} of {len(test)} test images show ground that train or val show, "
-            f"too: {names}{more}. Put all images of a place into one split; where their footprints "
-            f"are wrong, {EVERY_IMAGE} makes every image a place of its own.",
-        )
+        seen: dict[str, str] = {}
+        said = []
+        for number, split in enumerate(SPLITS):
+            own = [name for name, its in splits.items() if its == split]
+            found = [(name, seen[self.of[name]]) for name in own if self.of[name] in seen]
+            if found:
+                names = ", ".join(f"{one} with {other}" for one, other in found[:_NAMED])
+                more = f" and {len(found) - _NAMED} more" if found[_NAMED:] else ""
+                said.append(
+                    f"Leak: {len(found)} of {len(own)} {split} images show ground of "
+                    f"{' or '.join(SPLITS[:number])}: {names}{more}. Put all images of a place "
+                    f"into one split; where footprints are wrong, {EVERY_IMAGE} makes every image "
+                    "a place of its own."
+                )
+            for name in own:
+                seen.setdefault(self.of[name], name)
+        return tuple(said)
 
 
 def find_places(images: Mapping[str, Grid | None], pattern: str | None = None) -> Places:
