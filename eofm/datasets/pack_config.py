@@ -78,7 +78,7 @@ class PackTilesConfig:
 
     def __post_init__(self) -> None:
         for unit in (self.unit, *self.unit_of.values()):
-            _check_unit(self.sensor, unit)
+            check_unit(self.sensor, unit)
         _check_labels(self.landcover, self.scheme, self.threshold, self.min_valid)
         if self.window < 1 or (self.stride is not None and self.stride < 1):
             raise ConfigError(
@@ -195,7 +195,8 @@ def check_sensors(sensor: str | None, sensors: str | None, names: Mapping[str, s
         split_sensors(sensors, names)
 
 
-def _check_unit(sensor: str, unit: str) -> None:
+def check_unit(sensor: str, unit: str) -> None:
+    """Refuse a unit in which images of a sensor never are."""
     possible = UNITS[Sensor(sensor)]
     if Unit(unit) not in possible:
         raise ConfigError(
