@@ -481,6 +481,11 @@ def _offset_traces(values: Values, sensor: Sensor, *, stated: bool) -> tuple[str
     )
 
 
+def _above(one: float, other: float, unit: Unit) -> bool:
+    """Return whether backscatter lies more than 1 dB above another: over noise they are equal."""
+    return one > other + 1.0 if unit is Unit.DB else one > other * 10**0.1
+
+
 def _radar(values: Values, spec: ImageSpec) -> Doubt | None:
     if spec.unit not in {Unit.DB, Unit.POWER}:
         return None
@@ -510,7 +515,7 @@ def _radar(values: Values, spec: ImageSpec) -> Doubt | None:
             "read the files as float32, or state their scale in their scale and offset tags",
         )
     level = {band: float(v.mean()) for band, v in values.items()}
-    if {"VV", "VH"} <= set(level) and level["VV"] < level["VH"]:
+    if {"VV", "VH"} <= set(level) and _above(level["VH"], level["VV"], spec.unit):
         return Doubt(
             "VH is darker than VV on nearly every surface, and here it is brighter",
             f"mean VV {level['VV']:.3g}, mean VH {level['VH']:.3g}",

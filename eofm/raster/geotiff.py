@@ -1,4 +1,8 @@
-"""One GeoTIFF: opening it, reading a window with its mask, and what its header says."""
+"""One raster file: opening it, reading a window with its mask, and what its header says.
+
+GeoTIFF, JPEG 2000 and VRT. `AREA_OR_POINT=Point` is honoured as GDAL does: the coordinates of such
+a file are those of pixel centres, and its transform is moved by half a pixel, to the corner.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +11,23 @@ import math
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
 
 from eofm.errors import RasterError
-from eofm.raster.grid import Grid, Window
+from eofm.raster.dates import acquisition_date
+from eofm.raster.grid import Grid, Window, check_proj
 from eofm.raster.tiff_tags import GeoTags, read_geo_tags
 
 # GDAL looks through the folder of every file it opens and asks for an .aux.xml: over the 13 files
@@ -35,7 +40,29 @@ _FAST: Final = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED":
 # is opened once, and the registry decides where its keys contradict its code.
 _MANY: Final = {**_FAST, "GTIFF_SRS_SOURCE": "GEOKEYS"}
 _APPENDED: Final = (".aux.xml", ".msk")
-_REPLACED: Final = (".tfw", ".tifw", ".wld")
+_REPLACED: Final = (".tfw", ".tifw", ".wld", ".j2w")
+_KINDS: Final = {".jp2": "JPEG 2000 image", ".vrt": "VRT"}
+_DRIVERS: Final = {".jp2": "JP2OpenJPEG", ".vrt": "VRT"}  # of all others: GTiff
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its bands.
+
+    Args:
+        file: Its path.
+        descriptions: Of every band; empty where there is none.
+        alphas: Numbers of the bands that GDAL takes for alpha, counted from 1.
+    """
+
+    file: Path
+    descriptions: tuple[str, ...]
+    alphas: tuple[int, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many bands there are."""
+        return len(self.descriptions)
 
 
 def open_geotiff(file: Path) -> DatasetReader:
@@ -76,15 +103,17 @@ def open_geotiffs(files: Sequence[Path]) -> list[tuple[DatasetReader, Grid]]:
             options = {"GEOREF_SOURCES": "NONE"} if shared and datasets else {}
             try:
                 # what rasterio.open ends in; on the way it would make an environment per file
-                datasets.append(DatasetReader(str(file), driver="GTiff", **options))
+                driver = _DRIVERS.get(file.suffix.lower(), "GTiff")
+                datasets.append(DatasetReader(str(file), driver=driver, **options))
                 opened.callback(datasets[-1].close)  # `with` would make one more environment
             except RasterioError as error:
                 if not file.exists():
                     raise RasterError("there is no such file", where=file) from error
                 raise damaged(file, error) from error
-            unread = [text for text in complaints if "IO error" in text]
-            if unread:
-                raise damaged(file, EOFError(unread[0]))
+            for text in complaints:
+                check_proj(text)
+                if "IO error" in text:
+                    raise damaged(file, EOFError(text))
         grids = [grid_of(dataset) for dataset in datasets]
         if shared:
             crs = datasets[0].crs
@@ -142,10 +171,11 @@ def _listening() -> Iterator[list[str]]:
 def damaged(file: str | Path, error: Exception) -> RasterError:
     """Return the error to raise for a file that GDAL cannot read."""
     cause = error.__cause__ or error  # rasterio itself says "see previous exception"
+    kind = _KINDS.get(Path(file).suffix.lower(), "GeoTIFF")
     return RasterError(
-        "the file cannot be read as a GeoTIFF",
+        f"the file cannot be read as a {kind}",
         found=str(cause).strip() or type(cause).__name__,
-        expected="a complete GeoTIFF",
+        expected=f"a complete {kind}",
         where=file,
         remedy="copy or download it again",
     )
@@ -158,32 +188,35 @@ def grid_of(dataset: DatasetReader) -> Grid:
 
 def date_of(dataset: DatasetReader) -> str:
     """Return when an image was taken as its tags say it, `YYYY-MM-DDTHH:MM:SS`, or nothing."""
-    tags: Mapping[str, str] = dataset.tags()
-    for tag, form in (("datetime", None), ("TIFFTAG_DATETIME", "%Y:%m:%d %H:%M:%S")):
-        text = tags.get(tag, "").strip()
-        try:
-            moment = datetime.strptime(text, form) if form else datetime.fromisoformat(text[:19])
-        except ValueError:
-            continue
-        return moment.isoformat(timespec="seconds")
-    return ""
+    return acquisition_date(dataset.tags())
 
 
-def read_valid(
-    dataset: DatasetReader, indexes: Sequence[int], window: Window
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return the values of some bands and which pixels hold a measurement in all of them.
+def header_of(dataset: DatasetReader) -> Header:
+    """Return what a file says of its bands."""
+    descriptions = tuple((text or "").strip() for text in dataset.descriptions)
+    alphas = [i for i, c in enumerate(dataset.colorinterp, 1) if c is ColorInterp.alpha]
+    return Header(Path(dataset.name), descriptions, tuple(alphas))
 
-    Unsigned integers up to 16 bit become uint16, all else float32. Invalid is what is declared
-    nodata or masked in the file, NaN and infinity; such values are 0.
+
+def read_stored(
+    dataset: DatasetReader,
+    indexes: Sequence[int],
+    window: Window,
+    masks: Sequence[int] = (),
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Return the values of some bands as stored, and where the file declares no measurement.
+
+    Unsigned integers up to 16 bit become uint16, all else float32. Declared is nodata, a mask, NaN
+    and infinity. An alpha band that GDAL takes for a mask is one only if it is among `masks`.
 
     Args:
         dataset: The file.
         indexes: Of its bands, counted from 1.
         window: Which pixels of the file.
+        masks: Of the bands that are 0 where nothing was measured.
 
     Returns:
-        Values (c, h, w) and mask (h, w).
+        Values (c, h, w), and flags of the same shape, or None where nothing is declared.
 
     Raises:
         RasterError: If the file is damaged, or its values are no real numbers.
@@ -193,27 +226,68 @@ def read_valid(
         place = RasterioWindow(window.col, window.row, window.width, window.height)
     try:
         stored = dataset.read(list(indexes), window=place)
-        flags = [dataset.mask_flag_enums[i - 1] for i in indexes]
-        masked = any(MaskFlags.per_dataset in flag for flag in flags)
-        inside = dataset.dataset_mask(window=place) > 0 if masked else None
+        outside = _masked(dataset, indexes, masks, place)
     except RasterioError as error:
         raise damaged(dataset.name, error) from error
     values = _as_plane(stored, dataset.name)
-    nodata = [dataset.nodatavals[i - 1] for i in indexes]
-    if values.dtype == np.uint16 and inside is None and not any(n is not None for n in nodata):
-        return values, np.ones(values.shape[1:], np.bool_)  # most files of Sentinel-2 sets
-    invalid = (
-        np.zeros(values.shape, np.bool_) if values.dtype == np.uint16 else ~np.isfinite(values)
-    )
-    for k, value in enumerate(nodata):
-        if value is not None and _can_occur(value, stored.dtype):
-            with np.errstate(over="ignore"):
-                invalid[k] |= stored[k] == stored.dtype.type(value)
-    if inside is not None:
-        invalid |= ~inside
-    if invalid.any():
-        values[invalid] = 0
-    return values, ~np.logical_or.reduce(invalid, axis=0)
+    nodata = [(k, dataset.nodatavals[i - 1]) for k, i in enumerate(indexes)]
+    nodata = [(k, v) for k, v in nodata if v is not None and _can_occur(v, stored.dtype)]
+    if values.dtype == np.uint16 and outside is None and not nodata:
+        return values, None  # most files of Sentinel-2 sets
+    if values.dtype == np.uint16:
+        declared = np.zeros(values.shape, np.bool_)
+    else:
+        declared = ~np.isfinite(values)
+    for k, value in nodata:
+        with np.errstate(over="ignore"):
+            declared[k] |= stored[k] == stored.dtype.type(value)
+    if outside is not None:
+        declared |= outside
+    return values, declared if declared.any() else None
+
+
+def read_valid(
+    dataset: DatasetReader, indexes: Sequence[int], window: Window
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return the values of some bands, 0 where the file declares no measurement, and a mask.
+
+    Args:
+        dataset: The file.
+        indexes: Of its bands, counted from 1.
+        window: Which pixels of the file.
+
+    Returns:
+        Values (c, h, w) and mask (h, w), True where all bands hold a measurement.
+
+    Raises:
+        RasterError: If the file is damaged, or its values are no real numbers.
+    """
+    alphas = [i for i in header_of(dataset).alphas if i not in indexes]
+    values, declared = read_stored(dataset, indexes, window, alphas)
+    if declared is None:
+        return values, np.ones(values.shape[1:], np.bool_)
+    values[declared] = 0
+    return values, ~np.logical_or.reduce(declared, axis=0)
+
+
+def _masked(
+    dataset: DatasetReader,
+    indexes: Sequence[int],
+    masks: Sequence[int],
+    place: RasterioWindow | None,
+) -> NDArray[np.bool_] | None:
+    """Return where masks of the file say that nothing was measured: (h, w) or (c, h, w)."""
+    every = dataset.mask_flag_enums
+    flags = [every[i - 1] for i in indexes]
+    found: list[NDArray[np.bool_]] = []
+    if any(MaskFlags.per_dataset in f and MaskFlags.alpha not in f for f in flags):
+        found.append(dataset.read_masks(indexes[0], window=place) == 0)
+    elif not all(flags):  # a mask for each band, as a VRT can have
+        own = dataset.read_masks(list(indexes), window=place) == 0
+        own[[bool(f) for f in flags]] = False
+        found.append(own)
+    found += [dataset.read(i, window=place) == 0 for i in masks]
+    return np.logical_or.reduce(np.broadcast_arrays(*found)) if found else None
 
 
 def _as_plane(stored: NDArray[Any], where: str) -> NDArray[Any]:
