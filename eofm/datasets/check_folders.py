@@ -216,7 +216,7 @@ def _tiles(root: Path, config: CheckConfig) -> DataSet:
     places = find_places(
         {s.name: None if stated else grid_of_file(s.files[0]) for s in sources}, config.place
     )
-    units = sorted({source.unit.value for source in sources})
+    units = sorted({str(source.unit) for source in sources})
     return DataSet(
         f"GeoTIFFs of {config.sensor} in {' and '.join(units)}",
         {"images": len(sources), "places": len(set(places.of.values()))},

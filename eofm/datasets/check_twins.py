@@ -56,8 +56,7 @@ def _compare(top: RasterSource, bottom: RasterSource) -> Finding | None:
     misses = _misses(top, bottom)
     if misses is None:
         return None
-    carries = {Unit.DN_OFFSET1000: True, Unit.DN: False}
-    stated = carries[bottom.unit] - carries[top.unit]
+    stated = (bottom.unit is Unit.DN_OFFSET1000) - (top.unit is Unit.DN_OFFSET1000)
     shown = " and ".join(f"{value:.0f}" for value in misses)
     line = f"lines of Level-2A over Level-1C miss the origin by {shown}"
     pair = f"S2L1C/{top.name} and S2L2A/{bottom.name}"

@@ -24,11 +24,11 @@ import pyarrow.parquet as pq
 from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.chips import Chip, Chips, FilePixels, unpacking_remedy
-from eofm.datasets.own_splits import ENDINGS, OwnImage, divide
+from eofm.datasets.own_splits import OwnImage, divide, names_of
 from eofm.datasets.place_pattern import check_place
 from eofm.errors import DataError, LabelError
+from eofm.raster.folder import walk_files
 from eofm.raster.source import RasterSource
-from eofm.raster.walk import names_of, walk_files
 from eofm.store.splits import SPLITS
 
 TABLES: Final = ("labels.parquet", "labels.csv")
@@ -160,7 +160,7 @@ def _from_folders(root: Path) -> list[_Row]:
     for split, top in splits.items():
         for folder in sorted(top.iterdir()):
             if folder.is_dir() and not _hidden(folder):
-                names = names_of(walk_files(folder, ENDINGS), top)
+                names = names_of(walk_files(folder), top)
                 rows += [
                     _Row(f"{top.name}/{name}", split, path, (folder.name,), name)
                     for path, name in names.items()

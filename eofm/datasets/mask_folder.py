@@ -17,11 +17,11 @@ from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.chips import FilePixels, unpacking_remedy
 from eofm.datasets.dense_chips import Coding, DenseChip, DenseChips, Mask
-from eofm.datasets.own_splits import ENDINGS, OwnImage, divide
+from eofm.datasets.own_splits import OwnImage, divide
 from eofm.datasets.place_pattern import check_place
 from eofm.errors import DataError, LabelError
+from eofm.raster.folder import walk_files
 from eofm.raster.source import RasterSource
-from eofm.raster.walk import walk_files
 
 _SPLITS: Final = ("train", "val", "test")
 
@@ -120,7 +120,7 @@ def _pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
 def _rasters(folder: Path) -> dict[str, Path]:
     """Return the rasters of a folder by their paths in it, without the endings."""
     found: dict[str, Path] = {}
-    for path in walk_files(folder, ENDINGS) if folder.is_dir() else []:
+    for path in walk_files(folder) if folder.is_dir() else []:
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
             raise DataError(

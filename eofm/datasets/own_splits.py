@@ -8,7 +8,7 @@ test that show the ground of train or val are reported.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,8 +16,6 @@ from typing import Final
 from eofm.datasets.places import Places, find_places, grid_of_file, units_of
 from eofm.progress import track
 from eofm.store.splits import hold_out
-
-ENDINGS: Final = (".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,21 @@ def divide(images: Sequence[OwnImage], dataset: str, pattern: str | None) -> Div
     first: dict[tuple[str, str], str] = {}
     group = {n: first.setdefault((split[n], places.of[n]), n) for n in split}
     return Divided(rule, split, group, tuple(remarks))
+
+
+def names_of(files: Iterable[Path], folder: Path) -> dict[Path, str]:
+    """Return a name for each file, no two alike: its path in the folder, without its ending.
+
+    Files that differ in their ending only, such as `a.tif` and `a.tiff`, keep it.
+    """
+    by_name: dict[str, list[Path]] = {}
+    for file in files:
+        by_name.setdefault(file.relative_to(folder).with_suffix("").as_posix(), []).append(file)
+    return {
+        file: name if len(same) == 1 else file.relative_to(folder).as_posix()
+        for name, same in by_name.items()
+        for file in same
+    }
 
 
 _NO_PLACE_TO_SPARE: Final = (

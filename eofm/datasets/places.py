@@ -104,8 +104,12 @@ def find_places(images: Mapping[str, Grid | None], pattern: str | None = None) -
         return Places(_stated(images, pattern))
     names = list(images)
     groups = same_ground(list(images.values()))
-    lost = sum(grid is None or grid.crs is None for grid in images.values())
+    lost = sum(not _located(grid) for grid in images.values())
     return Places({n: names[group] for n, group in zip(names, groups, strict=True)}, lost)
+
+
+def _located(grid: Grid | None) -> bool:
+    return grid is not None and grid.crs is not None and not grid.transform.is_identity
 
 
 def _stated(names: Iterable[str], pattern: str) -> dict[str, str]:

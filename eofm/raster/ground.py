@@ -25,19 +25,16 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
-from rasterio.warp import transform as warp_points
 
-from eofm.raster.grid import Grid
+from eofm.errors import RasterError
+from eofm.raster.grid import Grid, to_wgs84
 
 TOLERANCE_PX: Final = 1.5
 # Points per side. Between two of them an edge counts as straight: at 60 degrees north that is off
 # by 7 m for a whole Sentinel-2 tile in degrees, by less than 0.1 m for a chip of 2.56 km.
 _PER_SIDE: Final = 8
 _RADIUS_M: Final = 6_371_008.8  # mean radius of the Earth (IUGG)
-_WGS84: Final = CRS({"proj": "longlat", "datum": "WGS84"})  # longitude first
 _CHUNK: Final = 1024  # pairs that are compared at once
 _BLOCK: Final = 32 * _CHUNK  # candidates that are held at once
 _AROUND: Final = tuple(product((-1, 0, 1), repeat=3))  # a cell and its neighbours
@@ -79,7 +76,7 @@ def same_ground(images: Sequence[Grid | Square | None]) -> list[int]:
     for index, image in enumerate(images):  # repeated acquisitions of one grid cost nothing
         if image is not None:
             groups.join(first.setdefault(image, index), index)
-    located = [(i, points) for i, points in _outlines(first) if np.isfinite(points).all()]
+    located = list(_outlines(first))
     if located:
         index, points = [i for i, _ in located], np.stack([outline for _, outline in located])
         pairs = _candidates(points)
@@ -138,13 +135,13 @@ class _Groups:
 def _outlines(images: dict[Grid | Square, int]) -> Iterator[tuple[int, _Floats]]:
     """Yield the outline of each image, drawn in by half the tolerance, (P, 3).
 
-    The last point is the centre. What cannot be located is left out, or not finite.
+    The last point is the centre. What cannot be located is left out.
     """
     by_crs: dict[CRS, list[tuple[int, _Floats]]] = defaultdict(list)
     for image, index in images.items():
         if isinstance(image, Square):
             yield index, _square(image)
-        elif image.crs is not None:
+        elif image.crs is not None and not image.transform.is_identity:
             by_crs[image.crs].append((index, _ring(image)))
     for crs, rings in by_crs.items():
         together = _locate(crs, np.concatenate([ring for _, ring in rings]))
@@ -161,11 +158,10 @@ def _outlines(images: dict[Grid | Square, int]) -> Iterator[tuple[int, _Floats]]
 def _locate(crs: CRS, points: _Floats) -> _Floats | None:
     """Return points (P, 2) on the unit sphere (P, 3); None where they are nowhere on the Earth."""
     try:
-        found = warp_points(crs, _WGS84, *points.T.tolist())
-    except (RasterioError, CPLE_BaseError, ValueError):
+        longitude, latitude = to_wgs84(crs, *points.T.tolist())
+    except RasterError:
         return None  # a plan of a building site, another planet, a corner outside the projection
-    longitude, latitude = np.array(found)
-    return _on_sphere(longitude, latitude)
+    return _on_sphere(np.array(longitude), np.array(latitude))
 
 
 def _ring(grid: Grid) -> _Floats:
@@ -199,10 +195,8 @@ def _corners(width: float, height: float, inset: float) -> tuple[_Floats, _Float
 
 
 def _on_sphere(longitude: _Floats, latitude: _Floats) -> _Floats:
-    with np.errstate(invalid="ignore"):  # infinity: beyond what the CRS describes
-        lon, lat = np.radians(longitude), np.radians(latitude)
-        parts = [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)]
-    return np.stack(parts, axis=1)
+    lon, lat = np.radians(longitude), np.radians(latitude)
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
 
 
 # --------------------------------------------------------------------------- candidates

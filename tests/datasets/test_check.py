@@ -59,9 +59,7 @@ def test_real_sets(real_data: Path) -> None:
     }
 
     assert {} == found["bigearthnet_v1"]
-    carry = (
-        "images stated to be without the offset of processing baseline 04.00 seem to carry it"
-    )
+    carry = "images stated to be without the offset of processing baseline 04.00 seem to carry it"
     twins = "the offset of processing baseline 04.00 is stated otherwise than twins show it"
     # darkest pixels of all bands above 1126 and 1148: see eofm.contract.validity
     assert {carry: ["patch_252161", "patch_57755"]} == found["s2_100k"]

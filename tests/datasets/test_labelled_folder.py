@@ -338,9 +338,8 @@ def test_hidden_files_links_and_subfolders(
 
     assert 14 == len(ids)
     assert {"train/water/2020/a", "train/water/more/b"} <= ids
-    (disk / "back").symlink_to(folders / "train")
-    with pytest.raises(DataError, match="leads back") as caught:
+    (disk / "back").symlink_to(folders / "train" / "water")
+    with pytest.raises(DataError, match="reached by two paths") as caught:
         opened(folders)
-    assert "remove the link" == caught.value.remedy
-    (disk / "back").unlink()
+    Path(str(caught.value.remedy).removeprefix("remove the link: ")).unlink()
     assert 14 == len(opened(folders).all)
