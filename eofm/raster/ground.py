@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 from typing import Any, Final
@@ -61,25 +61,34 @@ class Square:
     pixel: float
 
 
-def same_ground(images: Sequence[Grid | Square | None]) -> list[int]:
+def same_ground(
+    images: Sequence[Grid | Square | None], kinds: Sequence[int] | None = None
+) -> list[int]:
     """Group images whose footprints overlap, directly or through others.
 
     Args:
         images: Where each lies; None where that is not known. An image that cannot be located (no
             CRS, or one that has no place on the Earth) shares its ground with no other.
+        kinds: Images of one kind are not compared with one another. None compares all.
 
     Returns:
         For each image, the index of the first image of its group.
     """
-    first: dict[Grid | Square, int] = {}
+    kinds = [0] * len(images) if kinds is None else kinds
+    apart = len(set(kinds)) > 1
+    first: dict[tuple[int, Grid | Square], int] = {}
     groups = _Groups(len(images))
     for index, image in enumerate(images):  # repeated acquisitions of one grid cost nothing
-        if image is not None:
-            groups.join(first.setdefault(image, index), index)
-    located = list(_outlines(first))
+        if image is not None and not apart:
+            groups.join(first.setdefault((0, image), index), index)
+        elif image is not None:
+            first[index, image] = index
+    located = list(_outlines([(image, index) for (_, image), index in first.items()]))
     if located:
         index, points = [i for i, _ in located], np.stack([outline for _, outline in located])
         pairs = _candidates(points)
+        if apart:
+            pairs = ((a, b) for a, b in pairs if kinds[index[a]] != kinds[index[b]])
         while block := list(islice(pairs, _BLOCK)):
             _join_block(block, index, points, groups)
     return [groups.of(i) for i in range(len(images))]
@@ -132,13 +141,13 @@ class _Groups:
 # ----------------------------------------------------------------------------- outlines
 
 
-def _outlines(images: dict[Grid | Square, int]) -> Iterator[tuple[int, _Floats]]:
+def _outlines(images: Iterable[tuple[Grid | Square, int]]) -> Iterator[tuple[int, _Floats]]:
     """Yield the outline of each image, drawn in by half the tolerance, (P, 3).
 
     The last point is the centre. What cannot be located is left out.
     """
     by_crs: dict[CRS, list[tuple[int, _Floats]]] = defaultdict(list)
-    for image, index in images.items():
+    for image, index in images:
         if isinstance(image, Square):
             yield index, _square(image)
         elif image.crs is not None and not image.transform.is_identity:
