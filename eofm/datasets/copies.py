@@ -50,9 +50,8 @@ class Content:
 
     @property
     def place(self) -> Place:
-        """The files of the image; values and files are remembered apart."""
-        place = self.pixels.place
-        return Place(place.files, f"{place.part} values")
+        """Where the image is: as long as its files stay, so does the digest."""
+        return self.pixels.place
 
     def digest(self) -> str:
         """Return the sha256 of the values as read, and of which of them are measured.

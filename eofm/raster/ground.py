@@ -85,12 +85,12 @@ def same_ground(
             first[index, image] = index
     located = list(_outlines([(image, index) for (_, image), index in first.items()]))
     if located:
-        index, points = [i for i, _ in located], np.stack([outline for _, outline in located])
+        numbers, points = [i for i, _ in located], np.stack([outline for _, outline in located])
         pairs = _candidates(points)
         if apart:
-            pairs = ((a, b) for a, b in pairs if kinds[index[a]] != kinds[index[b]])
+            pairs = ((a, b) for a, b in pairs if kinds[numbers[a]] != kinds[numbers[b]])
         while block := list(islice(pairs, _BLOCK)):
-            _join_block(block, index, points, groups)
+            _join_block(block, numbers, points, groups)
     return [groups.of(i) for i in range(len(images))]
 
 
