@@ -32,6 +32,7 @@ LINES = (
     {"datasets", "world"},
     {"train", "bench"},
     {"cli", "hub"},
+    {"__main__"},
 )
 ALLOWED = {
     "rasterio": {"raster", "landcover", "datasets", "world"},

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
 from eofm.contract.spec import Sensor, Unit
@@ -90,7 +90,7 @@ _PLATFORM: Final = re.compile(r"\bsentinel[ _-]?([12][abc]?)(?=[^a-z0-9]|$)")
 _SEPARATOR: Final = re.compile(r"[^a-z0-9]+")
 
 
-@cache
+@lru_cache(maxsize=8192)
 def band_candidates(name: str, sensor: Sensor | None = None) -> tuple[str, ...]:
     """Return the bands that a name can mean: none if it is unknown, several if it is ambiguous.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from shlex import quote
 from typing import Final
 
 from eofm.contract.sensors import SENSOR_BANDS, band_candidates
@@ -43,7 +43,6 @@ class NamedBand:
     gsd: int
 
 
-@cache
 def named_band(stem: str, sensor: Sensor | None = None) -> NamedBand | None:
     """Return the band that the name of a file ends in, or None.
 
@@ -115,8 +114,11 @@ def check_band(header: Header, sensor: Sensor, band: str) -> None:
     Raises:
         RasterError: If it does.
     """
-    said = [("its description", band_candidates(header.descriptions[0], sensor))]
-    named = named_band(header.file.stem, sensor)
+    description = header.descriptions[0]
+    if not description and header.file.stem.endswith(band):
+        return  # as in most sets, and found out thirteen times an image
+    said = [("its description", band_candidates(description, sensor))]
+    named = named_band(header.file.stem, sensor) or named_band(header.file.stem)
     if named is not None and named.sure:
         said.append(("its name", (named.band,)))
     for who, found in said:
@@ -221,7 +223,7 @@ def _named_by_file(
             expected=f"bands of {sensor}, each once",
             where=header.file,
             remedy="correct the descriptions, as in: rio edit-info --bidx 1 "
-            f"--description {SENSOR_BANDS[sensor][0]} {header.file}",
+            f"--description {SENSOR_BANDS[sensor][0]} {quote(str(header.file))}",
         )
     return chosen
 
@@ -260,7 +262,7 @@ def _contradicted(header: Header, stated: Sequence[str], found: str) -> RasterEr
         expected=" ".join(stated),
         where=header.file,
         remedy="leave --bands out to trust the file, or correct its band descriptions, as in: "
-        f"rio edit-info --bidx 1 --description {stated[0]} {header.file}",
+        f"rio edit-info --bidx 1 --description {stated[0]} {quote(str(header.file))}",
     )
 
 
@@ -277,13 +279,13 @@ _USUAL: Final[Mapping[int, str]] = {
 def _miscounted(header: Header, sensor: Sensor, bands: Sequence[str]) -> RasterError:
     every, count = SENSOR_BANDS[sensor], header.count
     if count > len(every):
-        remedy = f"keep those of {sensor}, as in: rio stack {header.file} "
+        remedy = f"keep those of {sensor}, as in: rio stack {quote(str(header.file))} "
         remedy += f"--bidx 1..{len(every)} -o OUT.tif"
         others = [
             s for s in Sensor if len(SENSOR_BANDS[s]) == count and every[0] in SENSOR_BANDS[s]
         ]
         if others:
-            remedy = f"state {others[0]}, if that is the product level; or {remedy}"
+            remedy = f"state {others[0]}, if the file is that; or {remedy}"
     else:
         usual = _USUAL.get(count, "") if "B02" in every else ""
         example = usual or ",".join(every[:count])
@@ -312,7 +314,7 @@ def _not_understood(
         expected=" ".join(SENSOR_BANDS[sensor]),
         where=header.file,
         remedy=f"{choice}write into the file what they are, as in: rio edit-info --bidx {first} "
-        f"--description {candidates[0]} {header.file}",
+        f"--description {candidates[0]} {quote(str(header.file))}",
     )
 
 

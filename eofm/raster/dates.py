@@ -37,9 +37,10 @@ def acquisition_date(tags: Mapping[str, str]) -> str:
     """Return the first acquisition date of some tags, `YYYY-MM-DDTHH:MM:SS` in UTC, or nothing."""
     upper = {name.upper(): text for name, text in tags.items()}
     for name in _TAGS:
-        moment = _moment(upper.get(name, "").split(";")[0].strip())
-        if moment is not None:
-            return moment.isoformat(timespec="seconds")
+        if name in upper:
+            moment = _moment(upper[name].split(";")[0].strip())
+            if moment is not None:
+                return moment.isoformat(timespec="seconds")
     return ""
 
 

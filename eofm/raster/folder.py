@@ -106,21 +106,27 @@ def walk_files(root: Path) -> list[Path]:
         RasterError: If a link leads nowhere, in a circle, or to a folder that is listed already.
     """
     files: list[Path] = []
-    _walk(root, files, {})
+    _walk(root, files, {}, None)
     return sorted(files)
 
 
-def _walk(folder: Path, files: list[Path], seen: dict[str, Path]) -> None:
+def _walk(
+    folder: Path, files: list[Path], seen: dict[str, tuple[Path, Path | None]], link: Path | None
+) -> None:
+    """Append the files below a folder that was reached through a link, or through none."""
+    if folder.is_symlink() and seen:
+        link = folder
     real = os.path.realpath(folder)
     if real in seen:
+        other, other_link = seen[real]
         raise RasterError(
             "a folder is reached by two paths, so its images would be listed twice",
-            found=f"{folder} and {seen[real]}",
+            found=f"{folder} and {other}",
             expected="links to other folders",
             where=folder,
-            remedy=f"remove the link: {folder}",
+            remedy=f"remove the link: {link or other_link}",
         )
-    seen[real] = folder
+    seen[real] = folder, link
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: (entry.is_symlink(), entry.name))
@@ -131,7 +137,7 @@ def _walk(folder: Path, files: list[Path], seen: dict[str, Path]) -> None:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            _walk(path, files, seen)
+            _walk(path, files, seen, link)
         elif path.suffix.lower() in SUFFIXES:
             if not entry.is_file():
                 raise RasterError(

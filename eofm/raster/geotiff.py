@@ -40,7 +40,7 @@ _FAST: Final = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED":
 # is opened once, and the registry decides where its keys contradict its code.
 _MANY: Final = {**_FAST, "GTIFF_SRS_SOURCE": "GEOKEYS"}
 _APPENDED: Final = (".aux.xml", ".msk")
-_REPLACED: Final = (".tfw", ".tifw", ".wld", ".j2w")
+_REPLACED: Final = (".tfw", ".tifw", ".wld")
 _KINDS: Final = {".jp2": "JPEG 2000 image", ".vrt": "VRT"}
 _DRIVERS: Final = {".jp2": "JP2OpenJPEG", ".vrt": "VRT"}  # of all others: GTiff
 
@@ -87,7 +87,7 @@ def open_geotiffs(files: Sequence[Path]) -> list[tuple[DatasetReader, Grid]]:
     Raises:
         RasterError: If one is missing or no GeoTIFF; the others are closed again.
     """
-    fast = not any(_has_companion(str(file)) for file in files)
+    fast = all(_is_plain(str(file)) for file in files)
     tags = [read_geo_tags(file) for file in files] if fast and len(files) > 1 else []
     shared = bool(tags) and all(tag is not None and tag.keys == _keys(tags[0]) for tag in tags)
     with (
@@ -114,8 +114,9 @@ def open_geotiffs(files: Sequence[Path]) -> list[tuple[DatasetReader, Grid]]:
                 check_proj(text)
                 if "IO error" in text:
                     raise damaged(file, EOFError(text))
-        grids = [grid_of(dataset) for dataset in datasets]
-        if shared:
+        if not shared:
+            grids = [grid_of(dataset) for dataset in datasets]
+        else:
             crs = datasets[0].crs
             grids = [
                 Grid(crs, tag.transform, dataset.height, dataset.width)
@@ -130,13 +131,17 @@ def _keys(tags: GeoTags | None) -> tuple[bytes, ...] | None:
     return None if tags is None else tags.keys
 
 
-def _has_companion(file: str) -> bool:
-    # os.path and a plain loop: this runs for every file of a data set
-    stem = file.rpartition(".")[0]
+def _is_plain(file: str) -> bool:
+    """Return whether a file is a GeoTIFF with no companion that says more of it."""
+    # a plain loop, and `access`, which raises nothing where there is no file: this runs for every
+    # file of a data set
+    stem, _, suffix = file.rpartition(".")
+    if "." + suffix.lower() in _DRIVERS:
+        return False
     for name in (*(file + end for end in _APPENDED), *(stem + end for end in _REPLACED)):
-        if os.path.exists(name):  # noqa: PTH110
-            return True
-    return False
+        if os.access(name, os.F_OK):
+            return False
+    return True
 
 
 class _Listener(logging.Handler):
@@ -171,13 +176,17 @@ def _listening() -> Iterator[list[str]]:
 def damaged(file: str | Path, error: Exception) -> RasterError:
     """Return the error to raise for a file that GDAL cannot read."""
     cause = error.__cause__ or error  # rasterio itself says "see previous exception"
-    kind = _KINDS.get(Path(file).suffix.lower(), "GeoTIFF")
+    path = Path(file)
+    kind = _KINDS.get(path.suffix.lower(), "GeoTIFF")
+    remedy = "copy or download it again"
+    if path.name.startswith("._"):
+        remedy = f"read {path.name[2:]}: a file that begins with ._ is written by macOS beside it"
     return RasterError(
         f"the file cannot be read as a {kind}",
         found=str(cause).strip() or type(cause).__name__,
         expected=f"a complete {kind}",
         where=file,
-        remedy="copy or download it again",
+        remedy=remedy,
     )
 
 

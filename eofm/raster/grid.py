@@ -197,21 +197,27 @@ def to_wgs84(crs: CRS, xs: Sequence[float], ys: Sequence[float]) -> tuple[list[f
         RasterError: If the CRS is not on the earth, the points are outside of it, or PROJ does not
             find its tables.
     """
+    if not crs.is_geographic and not crs.is_projected:
+        raise _unearthly(crs)  # a plan, heights, or the centre of the earth
     try:
         longitudes, latitudes = warp_points(crs, CRS.from_epsg(4326), list(xs), list(ys))
     except (CRSError, CPLE_BaseError) as error:
         check_proj(str(error))
-        raise RasterError(
-            "the coordinates of the image cannot be placed on the earth",
-            found=str(crs.to_wkt())[:80],
-            expected="a geographic or projected CRS",
-            remedy="if its true CRS is known, write it into the file, as in: "
-            "rio edit-info --crs EPSG:32632 FILE",
-        ) from error
+        raise _unearthly(crs) from error
     outside = [y for x, y in zip(longitudes, latitudes, strict=True) if not math.isfinite(x + y)]
-    if outside or max(map(abs, latitudes)) > 90:
+    if outside or max(map(abs, latitudes)) > 90.0001:
         raise _misplaced(crs, (xs[0], ys[0]), "a place that is none on the earth")
     return longitudes, latitudes
+
+
+def _unearthly(crs: CRS) -> RasterError:
+    return RasterError(
+        "the coordinates of the image cannot be placed on the earth",
+        found=str(crs.to_wkt())[:80],
+        expected="a geographic or projected CRS",
+        remedy="if its true CRS is known, write it into the file, as in: "
+        "rio edit-info --crs EPSG:32632 FILE",
+    )
 
 
 def _misplaced(crs: CRS, place: tuple[float, float], found: str) -> RasterError:

@@ -20,11 +20,12 @@ from eofm.contract.spec import UNITS, Sensor, Unit
 from eofm.errors import RasterError
 
 _SILENT: Final = (1.0, 0.0)
+_TO_DN: Final = (1.0, -1000.0)  # makes digital numbers, not reflectance, of those with the offset
 _TOLERANCE: Final = 1e-3  # of the scale: writers round to float32
 # (scale, offset) -> unit of the stored values
 _STORED: Final[Mapping[Unit, tuple[tuple[float, float], ...]]] = {
     Unit.DN: ((1e-4, 0.0),),
-    Unit.DN_OFFSET1000: ((1e-4, -0.1), (1.0, -1000.0)),
+    Unit.DN_OFFSET1000: ((1e-4, -0.1), _TO_DN),
     Unit.UINT8: ((1 / 255, 0.0),),
 }
 _RADAR: Final = frozenset({Unit.DB, Unit.POWER})
@@ -94,7 +95,10 @@ def read_scaling(
             raise _partly(pairs, stored, where)
         if stated is None and Unit.REFLECTANCE not in UNITS[sensor]:
             raise _unstated(sensor, where)  # a scale alone does not tell decibels from power
-        return Scaling(stated or Unit.REFLECTANCE, stored, tuple(pairs))
+        factors = tuple((1e-4, -0.1) if stored and _near(p, _TO_DN) else p for p in pairs)
+        return Scaling(stated or Unit.REFLECTANCE, stored, factors)
+    if stated is Unit.DN and all(_near(pair, _TO_DN) for pair in pairs):
+        return Scaling(Unit.DN, stored, tuple(pairs))
     if stored is None or stated not in {None, stored}:
         right = stored or Unit.REFLECTANCE
         raise _contradiction(f"scale and offset {_shown(said)}", stated, right, where)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -31,6 +32,7 @@ from eofm.errors import RasterError
 from eofm.progress import notice
 from eofm.raster.bands import Layout, check_band, described_unit, lay_out
 from eofm.raster.geotiff import (
+    Header,
     date_of,
     header_of,
     open_geotiff,
@@ -149,6 +151,8 @@ class OpenRaster:
             self._stack.close()
             if isinstance(error, RasterError) and error.where is None:
                 error.where = source.files[0]
+                remedy = error.remedy or ""
+                error.remedy = remedy.replace("FILE", quote(str(source.files[0]))) or None
             raise
         self.notes = _notes(source, layouts)
         for note in self.notes:
@@ -308,20 +312,19 @@ class OpenRaster:
 
 def _layouts(source: RasterSource, datasets: Sequence[DatasetReader]) -> list[Layout]:
     """Return which bands each file holds, checked against what it says itself."""
-    headers = [header_of(dataset) for dataset in datasets]
-    if len(headers) == 1:
-        return [lay_out(headers[0], source.sensor, source.bands)]
+    if len(datasets) == 1:
+        return [lay_out(header_of(datasets[0]), source.sensor, source.bands)]
     assert source.bands is not None  # noqa: S101 (RasterSource has checked it)
-    for header, band in zip(headers, source.bands, strict=True):
-        if header.count != 1:
+    for file, dataset, band in zip(source.files, datasets, source.bands, strict=True):
+        if dataset.count != 1:
             raise RasterError(
                 "a file named like one band holds several",
-                found=f"{header.count} bands",
+                found=f"{dataset.count} bands",
                 expected="1 band",
-                where=header.file,
+                where=file,
                 remedy="rename multi-band files so that their names do not end in a band",
             )
-        check_band(header, source.sensor, band)
+        check_band(Header(file, (dataset.descriptions[0] or "",)), source.sensor, band)
     return [Layout((band,), (1,)) for band in source.bands]
 
 
@@ -349,7 +352,7 @@ def _gsd(dataset: DatasetReader, grid: Grid) -> float:
         "the image lies on ground control points, not on a grid",
         found=f"{len(points)} ground control points",
         expected="a CRS and a transform",
-        remedy=f"bring it to a grid: rio warp {dataset.name} OUT.tif --dst-crs "
+        remedy=f"bring it to a grid: rio warp {quote(dataset.name)} OUT.tif --dst-crs "
         f"{utm_of(longitude, latitude)} --resampling bilinear"
         + (f"; it loses the descriptions, so state --bands [{names}] then" if names else ""),
     )
@@ -374,7 +377,8 @@ def _notes(source: RasterSource, layouts: Sequence[Layout]) -> tuple[str, ...]:
 def _layer(dataset: DatasetReader, own: Grid, layout: Layout, finest: Grid, slack: float) -> _Layer:
     """Check that a file covers the same ground as the finest band, in whole multiples."""
     ratio, remainder = divmod(finest.height, own.height)
-    fits = not remainder and own.width * ratio == finest.width and own.crs == finest.crs
+    fits = not remainder and own.width * ratio == finest.width
+    fits &= own.crs is finest.crs or own.crs == finest.crs  # of most sets it is one object
     if not fits or _shift(own, finest) > slack:
         raise RasterError(
             "a band covers other ground than its neighbours",
@@ -390,7 +394,8 @@ def _layer(dataset: DatasetReader, own: Grid, layout: Layout, finest: Grid, slac
 def _shift(own: Grid, finest: Grid) -> float:
     """Return how far the corners of two grids lie apart along x or y, in pixels of the first."""
     here, there, ratio = own.transform, finest.transform, finest.width // own.width
-    if here[:6] == (there.a * ratio, 0, there.c, 0, there.e * ratio, there.f):
+    scaled = here.a == there.a * ratio and here.e == there.e * ratio
+    if scaled and here.b == here.d == 0 and here.c == there.c and here.f == there.f:
         return 0.0  # as in most sets, and found out thirteen times an image
     inverse = ~own.transform
     furthest = 0.0
