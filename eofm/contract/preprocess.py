@@ -36,6 +36,7 @@ from eofm.contract.recipe import (
 )
 from eofm.contract.sensors import BANDS
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
+from eofm.contract.validity import check_finite
 from eofm.errors import MismatchKind, PixelError, SpecError, SpecMismatch
 
 # ------------------------------------------------------------------------------ steps
@@ -476,6 +477,7 @@ class Preprocess(nn.Module):
                 expected=self.plan.source,
                 remedy="make a plan for it: plan(imagery.spec, recipe)",
             )
+        check_finite(imagery)
         pixels, valid = imagery.pixels, imagery.valid
         for step in self.plan.steps:
             pixels, valid = self._take(step, pixels, valid)
@@ -488,7 +490,6 @@ class Preprocess(nn.Module):
             case FillInvalid():
                 if not valid.all():
                     pixels = _fill_invalid(pixels, valid)
-                _check_finite(pixels, self.plan.source)
                 return pixels, valid
             case ConvertUnit(source, target):
                 return convert_unit(pixels, source, target), valid
@@ -508,21 +509,6 @@ def _insert(pixels: Tensor, bands: tuple[str, ...], fills: Mapping[str, float]) 
         for band in bands
     ]
     return torch.stack(channels, dim=1)
-
-
-def _check_finite(pixels: Tensor, spec: ImageSpec) -> None:
-    finite = torch.isfinite(pixels)
-    if finite.all():
-        return
-    bad = torch.nonzero((~finite).any(dim=3).any(dim=2))
-    image, band = int(bad[0, 0]), spec.bands[int(bad[0, 1])] if len(bad) else "?"
-    raise PixelError(
-        "pixels marked valid are not finite",
-        found="NaN or infinity",
-        where=f"image {image} of the batch, band {band}",
-        remedy="mark nodata in the valid mask (eofm.raster.source does it on reading)",
-        images=sorted({int(i) for i in bad[:, 0]}),
-    )
 
 
 def _difference(found: ImageSpec, expected: ImageSpec) -> MismatchKind:

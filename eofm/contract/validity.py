@@ -12,7 +12,7 @@ no file is opened here, and no unit is ever inferred. Two questions are answered
 - every band of one native resolution is 0 (dn, dn-offset1000, reflectance, power, db) or declared
   nodata. A single band among others that is 0 is a measurement, as B10 is over dry air: a declared
   nodata value of 0 takes no pixel away that other bands have seen, nor does a resolution with one
-  band beside others.
+  band beside others. Where every resolution has one band, they tell together.
 
 *Plausible* (`find_doubts`). A statement leaves traces in the values that scenery does not, and a
 wrong one leaves others: the tests, in the order in which they are made, are
@@ -87,20 +87,28 @@ def measured(
     if not declared and unit is not Unit.POWER and all(map(_is_full, planes.values())):
         first = next(iter(planes.values()))
         return torch.ones(len(first), *size, dtype=torch.bool, device=first.device)  # most images
-    masks = []
+    valid, empty = {}, {}
     for gsd, plane in planes.items():
-        tells = len(bands[gsd]) > 1 or len(planes) == 1
-        mask = _measured_plane(plane, declared.get(gsd), unit, tells=tells)
-        masks.append(mask if tuple(mask.shape[1:]) == size else fine_mask(mask, size))
-    valid = masks[0]
-    for mask in masks[1:]:
-        valid = valid & mask
-    return valid
+        valid[gsd], empty[gsd] = _measured_plane(plane, declared.get(gsd), unit)
+    telling = [gsd for gsd in planes if len(bands[gsd]) > 1]
+    if telling or len(planes) == 1:
+        empty = {gsd: empty[gsd] for gsd in telling or planes}
+    else:
+        empty = _empty_together(empty, size)
+    masks = []
+    for gsd, mask in valid.items():
+        own = mask & ~empty[gsd] if gsd in empty else mask
+        masks.append(own if tuple(own.shape[1:]) == size else fine_mask(own, size))
+    return torch.stack(masks).all(dim=0)
 
 
-def _measured_plane(plane: Tensor, declared: Tensor | None, unit: Unit, *, tells: bool) -> Tensor:
-    """Return bool (B, h, w): the rule for the bands of one resolution, whose zeros tell or not."""
-    # torch compares few operators of uint16; as signed numbers 0 stays 0
+def _measured_plane(plane: Tensor, declared: Tensor | None, unit: Unit) -> tuple[Tensor, Tensor]:
+    """Look at the bands of one resolution, value by value.
+
+    Returns:
+        Where no band is without measurement, and where all bands are empty: bool (B, h, w) both.
+    """
+    # torch compares few operators of uint16; as signed numbers 0 stays 0, and -1 is not above -1
     values = plane.view(torch.int16) if plane.dtype == torch.uint16 else plane
     counts = values != 0
     empty = ~counts if unit in _ZERO_IS_UNMEASURED else torch.zeros_like(counts)
@@ -108,14 +116,30 @@ def _measured_plane(plane: Tensor, declared: Tensor | None, unit: Unit, *, tells
     if declared is not None:
         valid = ~(declared & counts).any(dim=1)
         empty = empty | declared
-    if tells:
-        valid = valid & ~empty.all(dim=1)
     if plane.is_floating_point():
         valid = valid & torch.isfinite(plane).all(dim=1)
     if unit is Unit.POWER:
         # what is far below 0 is no power at all, and stays for `find_doubts` to see
-        valid = valid & ~((plane <= 0) & (plane > _NO_POWER)).any(dim=1)
-    return valid
+        valid = valid & ~((values <= 0) & (values > _NO_POWER)).any(dim=1)
+    return valid, empty.all(dim=1)
+
+
+def _empty_together(empty: Mapping[int, Tensor], size: tuple[int, int]) -> dict[int, Tensor]:
+    """Return the empty pixels of each resolution on ground where those of all others are empty."""
+    fine = [
+        nn.functional.interpolate(mask.float()[:, None], size=size, mode="nearest-exact")
+        for mask in empty.values()
+    ]
+    share = torch.stack(fine).amin(dim=0)
+    return {
+        gsd: mask & (nn.functional.adaptive_max_pool2d(share, list(mask.shape[1:]))[:, 0] > 0)
+        for gsd, mask in empty.items()
+    }
+
+
+# Of a neighbour at the same place float32 makes 3e-8 where the ratio is odd; a sixth of 60 m draws
+# at least (1/12)^2 = 7e-3 of it.
+_ROUNDING: Final = 1e-4
 
 
 def _is_full(plane: Tensor) -> bool:
@@ -136,7 +160,7 @@ def fine_mask(valid: Tensor, size: tuple[int, int]) -> Tensor:
     weight = nn.functional.interpolate(
         (~valid).float()[:, None], size=size, mode="bilinear", align_corners=False
     )
-    return weight[:, 0] == 0
+    return weight[:, 0] < _ROUNDING
 
 
 def coarse_mask(valid: Tensor, size: tuple[int, int]) -> Tensor:
@@ -317,18 +341,22 @@ def check_finite(imagery: Imagery) -> None:
     """Raise if a pixel that is marked valid is NaN or infinite.
 
     Raises:
-        PixelError: With image and band.
+        PixelError: With the first band of the first image, and the numbers of all such images.
     """
-    bad = ~torch.isfinite(imagery.pixels).all(dim=(2, 3))
-    for image, band in torch.nonzero(bad).tolist():
-        if bool((~torch.isfinite(imagery.pixels[image, band]) & imagery.valid[image]).any()):
-            raise PixelError(
-                "pixels marked valid are not finite",
-                found=f"NaN or infinity in band {imagery.spec.bands[band]}",
-                where=f"image {image} of the batch",
-                remedy="mark them in the valid mask",
-                images=[image],
-            )
+    bad = ~torch.isfinite(imagery.pixels)
+    if not bool(bad.any()):
+        return
+    places = torch.nonzero((bad & imagery.valid[:, None]).flatten(2).any(dim=2)).tolist()
+    if not places:
+        return
+    image, band = places[0]
+    raise PixelError(
+        "pixels marked valid are not finite",
+        found=f"NaN or infinity in band {imagery.spec.bands[band]}",
+        where=f"image {image} of the batch",
+        remedy="mark them in the valid mask",
+        images=sorted({number for number, _ in places}),
+    )
 
 
 def _sentinel(values: Tensor, spec: ImageSpec) -> Doubt | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeVar
 
 from eofm.contract.spec import UNITS, Sensor, Unit
+from eofm.datasets.place_pattern import check_place
 from eofm.errors import ConfigError
 
 SensorName = Literal["s1-grd", "s1-rtc", "s2-l1c", "s2-l2a", "rgb", "naip"]
@@ -40,6 +41,9 @@ class PackTilesConfig:
         bands: Bands of a multi-band file in stored order, as in [B02,B03,B04,B08]; of files per
             band, those to read. Without it, what the files say, else all bands of the sensor.
         unit_of: Unit of single files, by a pattern of their names, where it is not `unit`.
+        place: Which part of an image's name is the place it shows, as in T32_{place}_*, where `*`
+            stands for any text and `?` for one character. Without it, images whose footprints
+            overlap are one place. Training and held-out images are divided by place.
         threshold: Share of the valid map pixels from which on a class counts as present. 0 means
             any pixel.
         min_valid: Share of a window that the map must cover without nodata or cloud; below it the
@@ -63,6 +67,7 @@ class PackTilesConfig:
     stride: int | None = None
     bands: list[str] | None = None
     unit_of: dict[str, UnitName] = field(default_factory=dict)
+    place: str | None = None
     threshold: float = 0.0
     min_valid: float = 0.25
     min_pixels: float = 0.5
@@ -73,7 +78,7 @@ class PackTilesConfig:
 
     def __post_init__(self) -> None:
         for unit in (self.unit, *self.unit_of.values()):
-            _check_unit(self.sensor, unit)
+            check_unit(self.sensor, unit)
         _check_labels(self.landcover, self.scheme, self.threshold, self.min_valid)
         if self.window < 1 or (self.stride is not None and self.stride < 1):
             raise ConfigError(
@@ -81,6 +86,7 @@ class PackTilesConfig:
                 found=f"window={self.window}, stride={self.stride}",
             )
         _check_share("min_pixels", self.min_pixels)
+        check_place(self.place)
         check_workers(self.workers)
 
 
@@ -189,7 +195,8 @@ def check_sensors(sensor: str | None, sensors: str | None, names: Mapping[str, s
         split_sensors(sensors, names)
 
 
-def _check_unit(sensor: str, unit: str) -> None:
+def check_unit(sensor: str, unit: str) -> None:
+    """Refuse a unit in which images of a sensor never are."""
     possible = UNITS[Sensor(sensor)]
     if Unit(unit) not in possible:
         raise ConfigError(

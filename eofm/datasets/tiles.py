@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
@@ -22,12 +21,14 @@ from eofm.contract.imagery import NativeImagery
 from eofm.contract.spec import Sensor, Unit
 from eofm.contract.validity import Doubt
 from eofm.datasets.pack_config import PackTilesConfig
-from eofm.errors import ConfigError, DataError, PixelError
+from eofm.datasets.places import Places, find_places
+from eofm.datasets.stated_units import state_units
+from eofm.errors import ConfigError, DataError, PixelError, StoreError
 from eofm.landcover.classes import SCHEMES
 from eofm.landcover.on_grid import LandCoverMap, MapOnGrid
 from eofm.progress import track
 from eofm.raster.folder import list_sources
-from eofm.raster.grid import Window, windows
+from eofm.raster.grid import Grid, Window, windows
 from eofm.raster.quality import find_doubt
 from eofm.raster.source import OpenRaster, RasterSource
 from eofm.store.convert import stored_spec, to_stored
@@ -49,6 +50,9 @@ def pack_tiles(config: PackTilesConfig) -> PackReport:
     A run that was interrupted goes on where it stopped when it is called again. Images that are
     committed must still be there with the same unit; others may have been repaired or removed.
 
+    Images whose footprints overlap share a `location`, called like the first of them, and each
+    has its own name as `season`; `place` states the locations by a pattern of names instead.
+
     Args:
         config: What to pack, and how.
 
@@ -62,7 +66,7 @@ def pack_tiles(config: PackTilesConfig) -> PackReport:
         LabelError: If the map does not overlap an image or holds unknown codes.
         StoreError: If `out` holds something else, or cannot be written.
     """
-    sources = _state_units(
+    sources = state_units(
         list_sources(config.images, Sensor(config.sensor), Unit(config.unit), config.bands),
         {pattern: Unit(unit) for pattern, unit in config.unit_of.items()},
     )
@@ -74,8 +78,10 @@ def pack_tiles(config: PackTilesConfig) -> PackReport:
         if writer.complete:
             return _finished(config, already=True)
         left = [source for source in sources if source.name not in writer.skipped]
-        total = _survey(left, config, maps)
-        packing = _Packing(config, maps, writer)
+        total, grids = _survey(left, config, maps)
+        grids = {s.name: grids[s.name] if s.name in grids else _grid(s) for s in sources}
+        places = _as_recorded(find_places(grids, config.place), writer)
+        packing = _Packing(config, maps, writer, places)
         for _ in track(packing.walk(left), "packing windows", total):
             pass
         if not writer.ids:
@@ -87,7 +93,8 @@ def pack_tiles(config: PackTilesConfig) -> PackReport:
                 remedy="check the declared nodata of the files, or lower --min_pixels",
             )
         writer.finish()
-    return _finished(config, already=False)
+    report = _finished(config, already=False)
+    return replace(report, after=(*report.after, *places.remarks))
 
 
 def _finished(config: PackTilesConfig, *, already: bool) -> PackReport:
@@ -95,38 +102,35 @@ def _finished(config: PackTilesConfig, *, already: bool) -> PackReport:
     return report.then(verify=config.verify, stats=config.stats, workers=config.workers)
 
 
-# ---------------------------------------------------------------------------- settings
+def _grid(source: RasterSource) -> Grid | None:
+    """Return where an image lies; None where it cannot be read any more."""
+    try:
+        with source.open() as raster:
+            return raster.grid
+    except DataError:
+        return None
 
 
-def _state_units(
-    sources: Sequence[RasterSource], unit_of: Mapping[str, Unit]
-) -> list[RasterSource]:
-    """Return the sources with the units that patterns of their names state."""
-    unused = set(unit_of)
-    stated = []
-    for source in sources:
-        names = {source.name, PurePosixPath(source.name).name, *(f.name for f in source.files)}
-        units = {}
-        for pattern, unit in unit_of.items():
-            if any(fnmatch(name, pattern) for name in names):
-                unused.discard(pattern)
-                units[pattern] = unit
-        if len(set(units.values())) > 1:
-            raise ConfigError(
-                "an image is stated to be in several units",
-                found=", ".join(f"{pattern}: {unit}" for pattern, unit in units.items()),
-                where=source.name,
-                remedy="make the patterns of unit_of exclude one another",
+def _as_recorded(places: Places, writer: StoreWriter) -> Places:
+    """Return the places under the names they have in the rows that are committed.
+
+    Raises:
+        StoreError: If images that were added make one place of two that are in the store.
+    """
+    names: dict[str, str] = {}
+    for source, recorded in writer.source_locations.items():
+        place = places.of.get(source, recorded)
+        if names.setdefault(place, recorded) != recorded:
+            raise StoreError(
+                "two places of this unfinished store are one: images overlap that did not before",
+                found=f"{names[place]} and {recorded}",
+                where=writer.path,
+                remedy="choose another --out, or take out the images that were added",
             )
-        stated.append(replace(source, unit=next(iter(units.values()), source.unit)))
-    if unused:
-        raise ConfigError(
-            "a pattern of unit_of fits no image",
-            found=", ".join(sorted(unused)),
-            expected=f"names such as {', '.join(source.name for source in sources[:3])}",
-            remedy="correct the pattern, or leave it out",
-        )
-    return stated
+    return replace(places, of={n: names.get(place, place) for n, place in places.of.items()})
+
+
+# ---------------------------------------------------------------------------- settings
 
 
 def _card(config: PackTilesConfig, first: RasterSource, maps: LandCoverMap | None) -> StoreCard:
@@ -152,6 +156,8 @@ def _card(config: PackTilesConfig, first: RasterSource, maps: LandCoverMap | Non
             "window": config.window,
             "stride": config.stride or config.window,
             "min_pixels": float(config.min_pixels),
+            # not where it is absent: stores of 0.1 have no such setting
+            **({} if config.place is None else {"place": config.place}),
         },
         provenance={
             "eofm": eofm.__version__,
@@ -188,13 +194,15 @@ def _check_windows(raster: OpenRaster, config: PackTilesConfig) -> None:
 
 def _survey(
     sources: Sequence[RasterSource], config: PackTilesConfig, maps: LandCoverMap | None
-) -> int:
-    """Look at every image, and return the number of windows; refuse what cannot be packed."""
+) -> tuple[int, dict[str, Grid | None]]:
+    """Look at every image; return the number of windows and all grids, or refuse the images."""
     doubts: dict[str, list[tuple[RasterSource, Doubt]]] = {}
+    grids: dict[str, Grid | None] = {}
     total = 0
     for source in track(sources, "checking images"):
         with source.open() as raster:
             _check_windows(raster, config)
+            grids[source.name] = raster.grid
             total += sum(1 for _ in _windows(raster, config))
             doubt = find_doubt(raster)
             if doubt is not None:
@@ -204,7 +212,7 @@ def _survey(
                     pass
     if doubts:
         raise _refusal(next(iter(doubts.values())), of=len(sources))
-    return total
+    return total, grids
 
 
 def _windows(raster: OpenRaster, config: PackTilesConfig) -> Iterator[Window]:
@@ -251,11 +259,12 @@ class _Chunk:
 
 @dataclass(frozen=True)
 class _Packing:
-    """One run: the settings, the maps and the store."""
+    """One run: the settings, the maps, the store and the places of the images."""
 
     config: PackTilesConfig
     maps: LandCoverMap | None
     writer: StoreWriter
+    places: Places
 
     def walk(self, sources: Sequence[RasterSource]) -> Iterator[None]:
         """Pack all windows of all images, yielding after each window."""
@@ -319,8 +328,8 @@ class _Packing:
         longitude, latitude = raster.grid.at(window).centre()
         entry = Entry(
             id=identifier,
-            location=source.name,
-            season="",
+            location=self.places.of[source.name],
+            season=self.places.season_of(source.name),
             longitude=longitude,
             latitude=latitude,
             date=raster.date,

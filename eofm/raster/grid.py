@@ -17,6 +17,7 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import transform as warp_points
 
+from eofm.contract.imagery import Georeference
 from eofm.errors import RasterError
 
 # WGS 84: semi-major axis in metres and squared eccentricity (NIMA TR8350.2, tables 3.1 and 3.3)
@@ -60,6 +61,24 @@ class Grid:
     transform: Affine
     height: int
     width: int
+
+    @classmethod
+    def of(cls, place: Georeference, height: int, width: int) -> Grid:
+        """Return the grid of an image that says itself where it lies.
+
+        Raises:
+            RasterError: If its CRS is none that PROJ knows.
+        """
+        return cls(parse_crs(place.crs), Affine(*place.transform), height, width)
+
+    @property
+    def georeference(self) -> Georeference | None:
+        """What an `Imagery` keeps of the grid; None where the file lies nowhere at all."""
+        if self.crs is None and self.transform == Affine.identity():
+            return None
+        t = self.transform
+        crs = None if self.crs is None else self.crs.to_string()
+        return Georeference(crs, (t.a, t.b, t.c, t.d, t.e, t.f))
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -180,6 +199,24 @@ class Grid:
         if any(abs(dy - row) > 1e-3 or abs(dx - col) > 1e-3 for dy, dx in shifts):
             return None
         return row, col
+
+
+def parse_crs(text: str | None) -> CRS | None:
+    """Return the CRS of an authority's code or WKT.
+
+    Raises:
+        RasterError: If there is no such CRS.
+    """
+    if text is None:
+        return None
+    try:
+        return CRS.from_user_input(text)
+    except CRSError as error:
+        raise RasterError(
+            "there is no such coordinate reference system",
+            found=text,
+            expected="a code or WKT, as in EPSG:32632",
+        ) from error
 
 
 def _apply(transform: Affine, x: float, y: float) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 from types import TracebackType
@@ -62,6 +62,8 @@ class RasterSource:
         slack: By how many of its own pixels a band's corners may lie beside those of the others.
         cloud_mask: The band that says which pixels are clouds, to make them invalid.
         mask_file: The file of that band; None where it is a band of the one file.
+        names: What GDAL opens in place of `files` where they are not files of this machine, as in
+            `/vsicurl/https://...` and `/vsizip/...`.
 
     Raises:
         SpecError: If a band is not one of the sensor's, or is there twice.
@@ -77,6 +79,7 @@ class RasterSource:
     slack: float = 0.01
     cloud_mask: CloudMask | None = None
     mask_file: Path | None = None
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.bands is not None:
@@ -131,7 +134,7 @@ class OpenRaster:
         self.source = source
         self._stack = ExitStack()
         try:
-            opened = open_geotiffs(source.files)
+            opened = open_geotiffs(source.names or source.files)
             datasets = [dataset for dataset, _ in opened]
             for dataset in datasets:
                 self._stack.callback(dataset.close)
@@ -189,7 +192,12 @@ class OpenRaster:
         Raises:
             RasterError: If a file is damaged, or the window does not fit the image.
         """
-        return to_grid(self.read_native(window))
+        return self.on_grid(self.read_native(window), window)
+
+    def on_grid(self, native: NativeImagery, window: Window | None = None) -> Imagery:
+        """Bring what `read_native` read of a window to the finest grid, which it then carries."""
+        grid = self.grid if window is None else self.grid.at(window)
+        return replace(to_grid(native), grids=(grid.georeference,))
 
     def read_native(self, window: Window | None = None) -> NativeImagery:
         """Return one image (B = 1) with every band at its own resolution.

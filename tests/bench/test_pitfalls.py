@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 from guards import GUARDS, Guard
+from levels import levels
 from torch import Tensor, nn
 
 from eofm.bench.compare import _alike
@@ -35,7 +36,15 @@ from eofm.bench.task import EUROSAT, TASKS
 from eofm.bench.waive import FORCEABLE, waivers_for
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import Preprocess, normalize, plan
-from eofm.contract.recipe import AcceptSize, FillBand, Kernel, Pooling, Recipe, ResizeRule
+from eofm.contract.recipe import (
+    AcceptPixels,
+    AcceptSize,
+    FillBand,
+    Kernel,
+    Pooling,
+    Recipe,
+    ResizeRule,
+)
 from eofm.contract.sensors import STATISTICS
 from eofm.contract.spec import Normalization, Sensor, Unit
 from eofm.contract.validity import check_plausible
@@ -55,11 +64,6 @@ from eofm.store.splits import by_value, hash_order
 from eofm.weights.encoder import Encoder, random_encoder
 
 SPEC = EUROSAT.spec
-# mean digital numbers of EuroSAT by band, rounded
-LEVELS = {
-    **{"B01": 1361, "B02": 1129, "B03": 1061, "B04": 968, "B05": 1219, "B06": 2010, "B07": 2377},
-    **{"B08": 2302, "B8A": 2596, "B09": 729, "B10": 12, "B11": 1848, "B12": 1152},
-}
 
 
 def recipe_of(sensor: Sensor) -> Recipe:
@@ -73,8 +77,9 @@ def recipe_of(sensor: Sensor) -> Recipe:
 def images(count: int = 3, change: Callable[[Tensor], Tensor] = lambda x: x) -> Imagery:
     """Noise around the band means of EuroSAT."""
     generator = torch.Generator().manual_seed(1)
-    level = torch.tensor([LEVELS[band] for band in SPEC.bands]).view(1, -1, 1, 1)
-    pixels = level * (0.7 + 0.6 * torch.rand(count, len(SPEC.bands), 64, 64, generator=generator))
+    pixels = levels(SPEC.bands) * (
+        0.7 + 0.6 * torch.rand(count, len(SPEC.bands), 64, 64, generator=generator)
+    )
     return Imagery(change(pixels), SPEC, torch.ones(count, 64, 64, dtype=torch.bool))
 
 
@@ -167,7 +172,10 @@ def test_06_bands_go_by_name(encoder: Encoder) -> None:
 
     assert torch.equal(encoder.embed(plain), encoder.embed(stored))
     swapped = Imagery(plain.pixels[:, order], SPEC, plain.valid)
-    assert not torch.allclose(encoder.embed(plain), encoder.embed(swapped))
+    with pytest.raises(PixelError):
+        encoder.embed(swapped)
+    taken = encoder.embed(swapped, [AcceptPixels("a test")])
+    assert not torch.allclose(encoder.embed(plain), taken)
 
 
 def test_07_missing_bands_are_an_error_or_a_recorded_policy() -> None:
@@ -256,11 +264,13 @@ def test_13_nothing_is_cropped() -> None:
 def test_14_the_plan_says_how_many_metres_a_pixel_is() -> None:
     """An enlarged image is finer than it was: that stands in the record, and another is another."""
     recipe = recipe_of(Sensor.S2_L1C)
-    own, coarse = plan(SPEC, recipe), plan(replace(SPEC, gsd=30.0), recipe)
+    own, coarse = plan(SPEC, recipe), plan(replace(SPEC, gsd=20.0), recipe)
 
     assert 10.0 * 64 / 28 == own.target.gsd
     assert "28 x 28 px at 22.8571 m" in own.describe()
     assert own.hash != coarse.hash
+    with pytest.raises(SpecMismatch, match="another size on the ground"):
+        plan(replace(SPEC, gsd=30.0), recipe)
 
 
 def test_15_bytes_are_clipped_before_they_are_cast() -> None:

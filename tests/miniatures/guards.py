@@ -119,7 +119,9 @@ def _guard(test: str, *edits: tuple[str, str, str], case: int = 0) -> Guard:
 
 
 _PIXELS = "test_04_05_06_07_pixels_that_contradict_the_declaration"
-_SIGNATURE = "eofm.contract.canary:check_signature"
+_SAMPLE = "eofm.contract.validity:doubt_of"
+_MEANS = ("eofm.contract.validity:check_plausible", "_check_means(imagery)", "pass")
+_TESTS = "tests = (_radar, _range, _sky, _order, _offset)"
 
 GUARDS = (
     _guard(
@@ -162,24 +164,21 @@ GUARDS = (
             "if False:",
         ),
     ),
-    _guard(_PIXELS, (_SIGNATURE, "_check_range(imagery)", "pass"), case=0),
-    _guard(_PIXELS, (_SIGNATURE, "_check_range(imagery)", "pass"), case=1),
-    _guard(
-        _PIXELS,
-        (_SIGNATURE, "_check_offset(imagery, means)", "pass"),
-        (_SIGNATURE, "_check_ratios(imagery, means)", "pass"),
-        case=2,
+    *(
+        _guard(_PIXELS, (_SAMPLE, _TESTS, "tests = (_radar, _order, _offset)"), case=case)
+        for case in range(2)
     ),
+    _guard(_PIXELS, (_SAMPLE, _TESTS, "tests = (_radar, _range, _sky, _order)"), _MEANS, case=2),
+    _guard(_PIXELS, (_SAMPLE, _TESTS, "tests = (_radar, _range, _sky, _offset)"), _MEANS, case=3),
     _guard(
         _PIXELS,
-        (_SIGNATURE, "_check_offset(imagery, means)", "pass"),
-        (_SIGNATURE, "_check_ratios(imagery, means)", "pass"),
-        case=3,
-    ),
-    _guard(
-        _PIXELS,
-        (_SIGNATURE, "_check_variation(imagery)", "pass"),
-        (_SIGNATURE, "_check_ratios(imagery, means)", "pass"),
+        (
+            "eofm.contract.validity:find_doubts",
+            "_sentinel(values, spec) or _dead(values, spec)",
+            "_sentinel(values, spec)",
+        ),
+        (_SAMPLE, " or _dead(found[None], alone)", ""),
+        _MEANS,
         case=4,
     ),
     _guard(
@@ -217,14 +216,16 @@ GUARDS = (
     ),
     _guard(
         "test_10_invalid_pixels_and_features",
-        (
-            "eofm.contract.preprocess:Preprocess._take",
-            "_check_finite(pixels, self.plan.source)",
-            "pass",
-        ),
+        ("eofm.contract.preprocess:Preprocess.forward", "check_finite(imagery)", "pass"),
+        ("eofm.contract.validity:find_doubts", "check_finite(imagery)", "pass"),
     ),
     _guard(
         "test_10_invalid_pixels_and_features",
+        (
+            "eofm.contract.validity:check_plausible",
+            "if not bool(imagery.valid.any()):",
+            "if False:",
+        ),
         ("eofm.contract.preprocess:_fill_invalid", "if (count == 0).any():", "if False:"),
         (
             "eofm.contract.preprocess:_fill_invalid",
@@ -235,7 +236,7 @@ GUARDS = (
     *(
         _guard(
             "test_11_radar_in_another_unit_or_order",
-            (_SIGNATURE, "_check_radar(imagery, means)", "pass"),
+            (_SAMPLE, _TESTS, "tests = (_range, _sky, _order, _offset)"),
             case=case,
         )
         for case in range(3)

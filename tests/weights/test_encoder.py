@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from levels import levels
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -21,7 +22,7 @@ from eofm.contract import prepare
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import as_imagery
 from eofm.contract.preprocess import Preprocess, plan
-from eofm.contract.recipe import AcceptSize, FillBand, Pooling, Recipe
+from eofm.contract.recipe import AcceptPixels, AcceptScale, AcceptSize, FillBand, Pooling, Recipe
 from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import PixelError, SpecError, SpecMismatch, WeightsError
@@ -54,10 +55,9 @@ def imagery(
     unit: Unit = Unit.DN,
     sensor: Sensor = Sensor.S2_L1C,
 ) -> Imagery:
-    """Three fractional images, a different level for each band, a few pixels invalid."""
+    """Three plausible images, fractional, a different level for each band, a few pixels invalid."""
     generator = torch.Generator().manual_seed(7)
-    level = torch.tensor([500.0 + 150 * len(b) * (1 + ord(b[-1]) % 7) for b in bands])
-    pixels = level[:, None, None] + 900 * torch.rand(3, len(bands), *size, generator=generator)
+    pixels = levels(bands) * (0.6 + torch.rand(3, len(bands), *size, generator=generator))
     valid = torch.rand(3, *size, generator=generator) > 0.05
     return Imagery(pixels, ImageSpec(sensor, bands, unit, size, 10.0), valid)
 
@@ -115,13 +115,22 @@ def test_imagery_that_does_not_fit_is_refused(encoder):
 
 
 def test_the_offset_of_newer_scenes_is_a_unit(encoder):
-    """Digital numbers + 1000, declared as such, give the same vectors; undeclared, others."""
+    """Digital numbers + 1000, declared as such, give the same vectors; undeclared, a refusal.
+
+    Who takes them all the same says why, and gets others.
+    """
     batch = imagery()
     offset = replace(batch, pixels=batch.pixels + 1000)
     declared = replace(offset, spec=replace(batch.spec, unit=Unit.DN_OFFSET1000))
 
     torch.testing.assert_close(encoder.embed(batch), encoder.embed(declared), atol=0.01, rtol=0)
-    assert (encoder.embed(batch) - encoder.embed(offset)).abs().max() > 0.05
+    for method in (encoder.embed, encoder.features):
+        with pytest.raises(PixelError, match="seem to carry it") as caught:
+            method(offset)
+        assert (0, 1, 2) == caught.value.images
+        assert "unit dn-offset1000" in str(caught.value)
+    taken = encoder.embed(offset, [AcceptPixels("to see what it costs")])
+    assert (encoder.embed(batch) - taken).abs().max() > 0.05
 
 
 def test_waivers_reach_the_plan(encoder):
@@ -137,6 +146,20 @@ def test_waivers_reach_the_plan(encoder):
         encoder.embed(imagery(), [fill])
     with pytest.raises(SpecMismatch, match="B8A"):  # the plan with a waiver is not reused without
         encoder.embed(batch)
+
+
+def test_a_scene_is_no_window(encoder):
+    """More than five times the network's size at once is refused; a reason opens the way."""
+    scene = imagery(BANDS, (284, 284))
+    with pytest.raises(SpecMismatch, match="far below its ground detail") as caught:
+        encoder.embed(scene)
+    waiver = AcceptScale("a quick look")
+
+    assert "scale" == caught.value.kind
+    assert (3, 192) == tuple(encoder.embed(scene, [waiver]).shape)
+    assert (waiver,) == encoder.plan_for(scene.spec, [waiver]).waivers
+    with pytest.raises(SpecMismatch, match="not needed"):
+        encoder.embed(imagery(), [waiver])
 
 
 def test_invalid_pixels_have_no_influence(encoder):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import Preprocess
+from eofm.contract.recipe import CHECKED
 from eofm.method import LabelSimilarity
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
@@ -142,7 +143,8 @@ class Watched:
 
     def _prepare(self, encoder: Encoder, config: PretrainConfig) -> tuple[Prepared, ...]:
         held = self.held
-        parts = [(held.queries, encoder.preprocess), (held.reference, encoder.preprocess)]
+        prepare = partial(encoder.preprocess, waivers=(CHECKED,))
+        parts = [(held.queries, prepare), (held.reference, prepare)]
         if self.paired:  # the same two views every time: only the network changes
             draw = partial(random_view, encoder, config)
             rows = held.queries[:_VIEWS]

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import to_grid
+from eofm.contract.recipe import CHECKED
 from eofm.errors import EofmError, WeightsError
 from eofm.loading.pair_feed import open_pair
 from eofm.method import LabelSimilarity, label_similarity
@@ -168,8 +169,8 @@ def _patches(encoder: Encoder, imagery: Imagery) -> tuple[Tensor, tuple[int, int
     """Return (B, P, D) and the rows and columns of P."""
     trunk = encoder.trunk
     if min(trunk.grid) >= _FEWEST_CELLS or trunk.prefix or trunk.depth < 2:
-        return encoder.features(imagery), trunk.grid
-    pixels = encoder.preprocess(imagery)
+        return encoder.features(imagery, (CHECKED,)), trunk.grid
+    pixels = encoder.preprocess(imagery, waivers=(CHECKED,))
     with torch.no_grad():
         layers = trunk.get_intermediate_layers(pixels, range(trunk.depth), reshape=True)
     maps: list[Tensor] = [layer for layer in layers if isinstance(layer, Tensor)]

@@ -1,0 +1,434 @@
+"""Every threshold of what is plausible, from both sides, and every fault by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+import torch
+from levels import levels
+
+from eofm.contract.sensors import SENSOR_BANDS
+from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.validity import (
+    Doubt,
+    doubt_of,
+    doubt_of_type,
+)
+
+L1C = SENSOR_BANDS[Sensor.S2_L1C]
+L2A = SENSOR_BANDS[Sensor.S2_L2A]
+RADAR = ("VV", "VH")
+
+
+def spec_of(sensor: Sensor, unit: Unit, bands: Sequence[str]) -> ImageSpec:
+    """The spec of images of any size."""
+    return ImageSpec(sensor, tuple(bands), unit, None, 10.0)
+
+
+def ask(
+    values: Mapping[str, float | Sequence[float]], sensor: Sensor, unit: Unit, count: int = 101
+) -> Doubt | None:
+    """What is doubtful of values of each band; a number stands for `count` pixels of it."""
+    tensors = {
+        band: torch.as_tensor([v] * count if isinstance(v, float | int) else v, dtype=torch.float32)
+        for band, v in values.items()
+    }
+    return doubt_of(tensors, spec_of(sensor, unit, tuple(values)))
+
+
+def problem(doubt: Doubt | None) -> str:
+    """The sentence of a doubt, or nothing."""
+    return "" if doubt is None else doubt.problem
+
+
+def scaled(unit: Unit, bands: Sequence[str] = L1C) -> dict[str, list[float]]:
+    """101 plausible pixels of every band in a unit."""
+    light = torch.linspace(0.8, 1.2, 101)
+    values = levels(bands).view(-1, 1) * light
+    if unit is Unit.REFLECTANCE:
+        values = values / 1e4
+    elif unit is Unit.DN_OFFSET1000:
+        values = values + 1000
+    elif unit is Unit.POWER:
+        values = 10 ** (values / 10)
+    return {band: row.tolist() for band, row in zip(bands, values, strict=True)}
+
+
+def plain(sensor: Sensor, unit: Unit) -> dict[str, list[float]]:
+    """101 plausible pixels of every band of a sensor."""
+    if sensor is Sensor.RGB:
+        return {band: list(range(100, 201)) for band in ("R", "G", "B")}
+    return scaled(unit, RADAR if sensor is Sensor.S1_GRD else L1C)
+
+
+# -------------------------------------------------------------------------------- one by one
+
+
+@pytest.mark.parametrize(
+    ("sensor", "unit", "value", "possible"),
+    [
+        (Sensor.S2_L1C, Unit.DN, -1001, True),
+        (Sensor.S2_L1C, Unit.DN, -1002, False),
+        (Sensor.S2_L1C, Unit.DN, 65_535, True),
+        (Sensor.S2_L1C, Unit.DN, 65_536, False),
+        (Sensor.S2_L1C, Unit.DN_OFFSET1000, -1, True),
+        (Sensor.S2_L1C, Unit.DN_OFFSET1000, -2, False),
+        (Sensor.S2_L1C, Unit.DN_OFFSET1000, 65_535, True),
+        (Sensor.S2_L1C, Unit.DN_OFFSET1000, 65_536, False),
+        (Sensor.S2_L1C, Unit.REFLECTANCE, -1, True),
+        (Sensor.S2_L1C, Unit.REFLECTANCE, -1.1, False),
+        (Sensor.S2_L1C, Unit.REFLECTANCE, 100, True),
+        (Sensor.S2_L1C, Unit.REFLECTANCE, 101, False),
+        (Sensor.RGB, Unit.UINT8, 0, True),
+        (Sensor.RGB, Unit.UINT8, -1, False),
+        (Sensor.RGB, Unit.UINT8, 255, True),
+        (Sensor.RGB, Unit.UINT8, 256, False),
+        (Sensor.S1_GRD, Unit.POWER, -1, True),
+        (Sensor.S1_GRD, Unit.POWER, -1.1, False),
+        (Sensor.S1_GRD, Unit.POWER, 1e6, True),
+        (Sensor.S1_GRD, Unit.POWER, 1.1e6, False),
+        (Sensor.S1_GRD, Unit.DB, -100, True),
+        (Sensor.S1_GRD, Unit.DB, -101, False),
+        (Sensor.S1_GRD, Unit.DB, 100, True),
+        (Sensor.S1_GRD, Unit.DB, 101, False),
+        (Sensor.S1_GRD, Unit.DB, 1e20, False),
+        (Sensor.S2_L1C, Unit.DN, -9999, False),
+    ],
+)
+def test_values_that_no_measurement_takes(
+    sensor: Sensor, unit: Unit, value: float, possible: bool
+) -> None:
+    """One pixel of such a value in one band is found, with the value, the band and the remedy."""
+    values = plain(sensor, unit)
+    band = ("VV" if value > 0 else "VH") if sensor is Sensor.S1_GRD else next(iter(values))
+    values[band][50] = value
+
+    doubt = ask(values, sensor, unit)
+
+    assert possible == (doubt is None), doubt
+    if doubt is not None:
+        assert "marks pixels as nodata" in doubt.problem
+        assert f"{value:.7g} in 1% of the pixels, first in band {band}" == doubt.found
+        assert f"rio edit-info --nodata {value:.7g} FILE" in doubt.remedy
+        assert (band, None) == (doubt.band, doubt.instead)
+        assert f"in unit {unit}" in doubt.expected
+
+
+@pytest.mark.parametrize(("same", "others", "found"), [(9, 1, True), (8, 1, False), (1, 0, True)])
+def test_one_value_is_nodata_and_many_are_another_unit(same: int, others: int, found: bool) -> None:
+    """A nodata value makes up nine tenths of what is impossible; many values are another unit."""
+    values = scaled(Unit.DN)
+    values["B04"][20 : 20 + same] = [-9999.0] * same
+    values["B04"][70 : 70 + others] = [-5000.0] * others
+
+    assert found == ("marks pixels as nodata" in problem(ask(values, Sensor.S2_L1C, Unit.DN)))
+
+
+@pytest.mark.parametrize(
+    ("value", "count", "dead"), [(0, 1, True), (700, 9_999, False), (700, 10_000, True)]
+)
+def test_dead_bands(value: float, count: int, dead: bool) -> None:
+    """0 everywhere is dead at any size, another constant from 100 x 100 pixels on."""
+    doubt = ask({"B02": [600.0, 300], "B03": value}, Sensor.S2_L2A, Unit.DN, count)
+
+    assert dead == (doubt is not None)
+    if doubt is not None:
+        assert "a band holds no measurement" == doubt.problem
+        assert f"B03 is {value:g} in every pixel" == doubt.found
+        assert "leave B03 out of the bands, or the image out of the data" == doubt.remedy
+        assert "B03" == doubt.band
+
+
+@pytest.mark.parametrize(
+    ("sensor", "unit", "value", "fits"),
+    [
+        (Sensor.S2_L2A, Unit.DN, 30, True),
+        (Sensor.S2_L2A, Unit.DN, 29, False),
+        (Sensor.S2_L2A, Unit.DN, 30_000, True),
+        (Sensor.S2_L2A, Unit.DN, 30_001, False),
+        (Sensor.S2_L2A, Unit.DN_OFFSET1000, 1_030, True),
+        (Sensor.S2_L2A, Unit.DN_OFFSET1000, 1_029, False),
+        (Sensor.S2_L2A, Unit.DN_OFFSET1000, 31_000, True),
+        (Sensor.S2_L2A, Unit.DN_OFFSET1000, 31_001, False),
+        (Sensor.S2_L2A, Unit.REFLECTANCE, 0.00301, True),
+        (Sensor.S2_L2A, Unit.REFLECTANCE, 0.00299, False),
+        (Sensor.S2_L2A, Unit.REFLECTANCE, 3, True),
+        (Sensor.S2_L2A, Unit.REFLECTANCE, 3.01, False),
+        (Sensor.RGB, Unit.UINT8, 1, True),
+        (Sensor.RGB, Unit.UINT8, 0.9, False),
+        (Sensor.RGB, Unit.UINT8, 255, True),
+        (Sensor.S1_GRD, Unit.POWER, 1.01e-5, True),
+        (Sensor.S1_GRD, Unit.POWER, 0.99e-5, False),
+        (Sensor.S1_GRD, Unit.POWER, 100, True),
+        (Sensor.S1_GRD, Unit.POWER, 101, False),
+        (Sensor.S1_GRD, Unit.DB, -39.9, True),
+        (Sensor.S1_GRD, Unit.DB, -40.1, False),
+    ],
+)
+def test_the_size_of_values(sensor: Sensor, unit: Unit, value: float, fits: bool) -> None:
+    """The 99th percentile of all bands lies within what the unit can hold, bounds included."""
+    band = {Sensor.RGB: "R", Sensor.S1_GRD: "VV"}.get(sensor, "B04")
+    doubt = ask({band: value}, sensor, unit)
+
+    assert fits == (doubt is None), doubt
+    if doubt is not None:
+        assert f"the values are not of the size that unit {unit} has" == doubt.problem
+        assert f"99th percentile of all bands {value:.4g}" == doubt.found
+        assert (None, None) == (doubt.instead, doubt.band)
+
+
+@pytest.mark.parametrize(("bright", "fits"), [(1, True), (2, False)])
+def test_the_size_is_that_of_the_brightest_but_one_percent(bright: int, fits: bool) -> None:
+    """Of 101 pixels one may be anything."""
+    doubt = ask({"B04": [40_000.0] * bright + [900.0] * (101 - bright)}, Sensor.S2_L2A, Unit.DN)
+
+    assert fits == (doubt is None)
+
+
+@pytest.mark.parametrize(("bright", "fits"), [(39.5, True), (40.5, False)])
+def test_the_size_of_decibels_from_above(bright: float, fits: bool) -> None:
+    """Cities reflect 10 dB, nothing 40."""
+    doubt = ask({"VV": [-12.3] * 60 + [bright] * 40}, Sensor.S1_GRD, Unit.DB)
+
+    assert fits == (doubt is None)
+
+
+def test_bytes_are_whole_numbers() -> None:
+    """One fraction among 8-bit values is found."""
+    values = plain(Sensor.RGB, Unit.UINT8)
+    values["G"][7] = 100.5
+
+    doubt = ask(values, Sensor.RGB, Unit.UINT8)
+
+    assert ("8-bit values are whole numbers", "100.5") == (problem(doubt), doubt and doubt.found)
+
+
+@pytest.mark.parametrize(("band", "other"), [("B01", "B02"), ("B02", "B01")])
+@pytest.mark.parametrize(("unit", "level"), [(Unit.DN, 300.0), (Unit.REFLECTANCE, 0.030001)])
+def test_the_sky_is_bright_in_the_blue(band: str, other: str, unit: Unit, level: float) -> None:
+    """Level-1C has at least 300 in B01 and B02; Level-2A and numbers with offset are not asked."""
+    values: dict[str, float] = {band: level, other: 2 * level, "B04": 1.5 * level}
+    assert ask(values, Sensor.S2_L1C, unit) is None
+    values[band] = level * 0.996
+
+    doubt = ask(values, Sensor.S2_L1C, unit)
+
+    assert "never so dark in the blue" in problem(doubt)
+    assert doubt is not None
+    assert (band, f"median of {band} 299, as digital number") == (doubt.band, doubt.found)
+    assert "above 300" == doubt.expected
+    assert ask(values, Sensor.S2_L2A, unit) is None
+
+
+def test_the_sky_is_judged_by_the_median() -> None:
+    """Half of the pixels may be darker."""
+    values = {"B01": [200.0] * 50 + [400.0] * 51, "B04": 500.0}
+    assert ask(values, Sensor.S2_L1C, Unit.DN) is None
+    values["B01"] = [200.0] * 51 + [400.0] * 50
+    assert "blue" in problem(ask(values, Sensor.S2_L1C, Unit.DN))
+
+
+@pytest.mark.parametrize(
+    ("cirrus", "darkest", "ordered"),
+    [(501, 250, False), (501, 251, True), (500, 200, True), (2000, 999, False), (2000, 1000, True)],
+)
+@pytest.mark.parametrize("unit", [Unit.DN, Unit.REFLECTANCE])
+def test_the_darkest_band_is_b10(cirrus: float, darkest: float, ordered: bool, unit: Unit) -> None:
+    """Above 500 and twice as bright as the darkest band, what is called B10 is not."""
+    values: dict[str, float | list[float]] = {"B01": 1500, "B09": darkest, "B10": cirrus}
+    if unit is Unit.REFLECTANCE:
+        values = {band: float(v) * 0.9999e-4 for band, v in values.items()}  # type: ignore[arg-type]
+
+    doubt = ask(values, Sensor.S2_L1C, unit)
+
+    assert ordered == (doubt is None), doubt
+    if doubt is not None:
+        assert "B10 is not the dark one" in doubt.problem
+        assert f"median of B10 {cirrus}, of B09 {darkest}" == doubt.found
+        assert "B10" == doubt.band
+
+
+@pytest.mark.parametrize(
+    ("low", "middle", "lifted"),
+    [
+        (900, 900, True),
+        (899, 899, False),
+        (1300, 1300, True),
+        (1301, 1301, False),
+        (1000, 1150, True),
+        (1000, 1151, False),
+    ],
+)
+def test_an_offset_lifts_b10(low: float, middle: float, lifted: bool) -> None:
+    """A dark end from 900 to 1300 with the median close to it is the offset; cirrus is spread."""
+    cirrus = [float(low)] * 5 + [float(middle)] * 96
+    doubt = ask({"B01": 2400, "B08": 3300, "B10": cirrus}, Sensor.S2_L1C, Unit.DN)
+
+    assert lifted == (doubt is not None), doubt
+    if doubt is not None:
+        assert "without the offset of processing baseline 04.00 seem to carry it" in doubt.problem
+        assert (f"median of B10 {middle}", "below 500") == (doubt.found, doubt.expected)
+        assert (Unit.DN_OFFSET1000, "B10") == (doubt.instead, doubt.band)
+
+
+@pytest.mark.parametrize(("dark", "lifted"), [(1, True), (2, False)])
+def test_the_dark_end_of_b10_is_its_first_percentile(dark: int, lifted: bool) -> None:
+    """Of 101 pixels one may be dark all the same."""
+    values = {"B01": 2400.0, "B10": [500.0] * dark + [1000.0] * (101 - dark)}
+
+    assert lifted == (ask(values, Sensor.S2_L1C, Unit.DN) is not None)
+
+
+def test_reflectance_with_an_offset() -> None:
+    """0.1 in every pixel of B10 is the offset too: no unit holds it, so it is to be subtracted."""
+    values = {"B01": 0.24, "B08": 0.33, "B10": 0.102}
+
+    doubt = ask(values, Sensor.S2_L1C, Unit.REFLECTANCE)
+
+    assert doubt is not None
+    assert "subtract 0.1" in doubt.remedy
+    assert doubt.instead is None
+    assert ask({b: v - 0.1 for b, v in values.items()}, Sensor.S2_L1C, Unit.REFLECTANCE) is None
+
+
+@pytest.mark.parametrize(
+    ("dark", "level", "lacking"), [(2, 899, True), (2, 900, False), (1, 1, False)]
+)
+@pytest.mark.parametrize("sensor", [Sensor.S2_L1C, Sensor.S2_L2A])
+def test_a_stated_offset_that_is_not_there(
+    dark: int, level: float, lacking: bool, sensor: Sensor
+) -> None:
+    """A first percentile below 900 in one band tells that nothing was added."""
+    values: dict[str, float | list[float]] = {"B02": 2400.0, "B03": 1500.0}
+    values["B04"] = [float(level)] * dark + [1400.0] * (101 - dark)
+
+    doubt = ask(values, sensor, Unit.DN_OFFSET1000)
+
+    assert lacking == (doubt is not None), doubt
+    if doubt is not None:
+        assert "with the offset of processing baseline 04.00 seem to lack it" in doubt.problem
+        assert (Unit.DN, "B04") == (doubt.instead, doubt.band)
+        assert f"first percentile of B04 {level}" == doubt.found
+        assert "above 900 in every band" == doubt.expected
+
+
+@pytest.mark.parametrize(
+    ("darkest", "brightest", "lifted"),
+    [
+        (950, 2000, True),
+        (949, 2000, False),
+        (1500, 2000, True),
+        (1501, 2000, False),
+        (1100, 2500, True),
+        (1100, 2501, False),
+    ],
+)
+@pytest.mark.parametrize("unit", [Unit.DN, Unit.REFLECTANCE])
+def test_an_offset_lifts_the_darkest_pixels_of_level_2a(
+    darkest: float, brightest: float, lifted: bool, unit: Unit
+) -> None:
+    """All bands agree: none has a pixel below 950, one near 1000, none starts above 2500."""
+    values = {band: 1800.0 for band in L2A} | {"B11": float(brightest), "B03": float(darkest)}
+    if unit is Unit.REFLECTANCE:
+        # a little towards the inside of the bounds, as float32 rounds
+        inside = {950: 1.00001, 1100: 1.0}
+        values = {b: v / 1e4 * inside.get(int(v), 0.99999) for b, v in values.items()}
+
+    doubt = ask(values, Sensor.S2_L2A, unit)
+
+    assert lifted == (doubt is not None), doubt
+    if doubt is not None:
+        assert "seem to carry it" in doubt.problem
+        assert (Unit.DN_OFFSET1000 if unit is Unit.DN else None, "B03") == (
+            doubt.instead,
+            doubt.band,
+        )
+        assert f"all 12 bands lie between {darkest} and {brightest}" in doubt.found
+        assert "below 950 in one band at least" == doubt.expected
+
+
+@pytest.mark.parametrize(
+    ("bands", "asked"),
+    [
+        ((*L2A[:7], "B11"), True),
+        ((*L2A[:7], "B12"), True),
+        ((*L2A[:6], "B11"), False),
+        (L2A[:10], False),
+    ],
+)
+def test_few_bands_are_never_accused_of_an_offset(bands: tuple[str, ...], asked: bool) -> None:
+    """Eight bands with one of the short-wave infrared at least: bare soil looks like an offset."""
+    doubt = ask({band: 1100.0 for band in bands}, Sensor.S2_L2A, Unit.DN)
+
+    assert asked == (doubt is not None)
+
+
+@pytest.mark.parametrize(("dark", "lifted"), [(1, True), (2, False)])
+def test_the_darkest_pixels_are_one_in_a_thousand(dark: int, lifted: bool) -> None:
+    """Of 1001 pixels one may be dark."""
+    values: dict[str, float | list[float]] = {band: 1100.0 for band in L2A}
+    values["B04"] = [20.0] * dark + [1100.0] * (1001 - dark)
+
+    assert lifted == (ask(values, Sensor.S2_L2A, Unit.DN) is not None)
+
+
+def test_level_1c_without_b10_is_not_accused() -> None:
+    """Nothing in the other bands of Level-1C tells of an offset: the sky is in all of them."""
+    values = {band: 1100.0 for band in L1C if band != "B10"}
+
+    assert ask(values, Sensor.S2_L1C, Unit.DN) is None
+
+
+@pytest.mark.parametrize(
+    ("unit", "values", "words", "instead"),
+    [
+        (Unit.DB, [-12.3] * 50 + [3.3] * 50, "", None),
+        (Unit.DB, [-12.3] * 49 + [3.3] * 51, "dB is mostly negative", Unit.POWER),
+        (Unit.POWER, [-0.5] * 1 + [0.1] * 99, "", None),
+        (Unit.POWER, [-0.5] * 2 + [0.1] * 98, "linear backscatter is positive", Unit.DB),
+        (Unit.DB, [-12.0] * 100, "read through an integer type", None),
+        (Unit.DB, [-12.0] * 99 + [-12.25], "", None),
+        (Unit.POWER, [1.0] * 100, "", None),
+    ],
+)
+def test_radar(unit: Unit, values: list[float], words: str, instead: Unit | None) -> None:
+    """Decibels are negative in half of the pixels, power in one of a hundred at most."""
+    doubt = ask({"VV": values}, Sensor.S1_GRD, unit)
+
+    assert words in problem(doubt)
+    assert (not words) == (doubt is None)
+    assert doubt is None or instead is doubt.instead
+
+
+@pytest.mark.parametrize(("vh", "right"), [(-12.3, True), (-11.35, True), (-11.25, False)])
+@pytest.mark.parametrize("unit", [Unit.DB, Unit.POWER])
+def test_vh_is_darker(vh: float, right: bool, unit: Unit) -> None:
+    """1 dB above VV, which noise over calm water can make, is as far as it goes."""
+    vv = -12.3
+    if unit is Unit.POWER:
+        vh, vv = 10 ** (vh / 10), 10 ** (vv / 10)
+    doubt = ask({"VH": vh, "VV": vv}, Sensor.S1_RTC, unit)
+
+    assert right == (doubt is None)
+    assert right or "VH is darker than VV" in problem(doubt)
+
+
+def test_nothing_to_look_at_is_no_doubt() -> None:
+    """Without a measured value there is nothing to say; an empty band does not hide the others."""
+    spec = spec_of(Sensor.S1_GRD, Unit.DB, RADAR)
+
+    assert doubt_of({"VV": torch.empty(0), "VH": torch.empty(0)}, spec) is None
+    assert doubt_of({"VV": torch.empty(0), "VH": torch.full((9,), 3.3)}, spec) is not None
+
+
+@pytest.mark.parametrize("unit", list(Unit)[:-1])
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "float32"])
+def test_number_types(unit: Unit, dtype: str) -> None:
+    """8 bits cannot hold digital numbers; anything else holds anything."""
+    small = dtype in {"uint8", "int8"} and unit in {Unit.DN, Unit.DN_OFFSET1000}
+
+    doubt = doubt_of_type(dtype, unit)
+
+    assert small == (doubt is not None)
+    assert doubt is None or f"number type {dtype}" == doubt.found
