@@ -316,7 +316,7 @@ def _miscounted(header: Header, sensor: Sensor, bands: Sequence[str]) -> RasterE
             remedy = f"state {others[0]}, if the file is that; or {remedy}"
     else:
         usual = _USUAL.get(count, "") if "B02" in every else ""
-        example = usual or ",".join(every[:count])
+        example = usual or " ".join(every[:count])
         remedy = f"state the bands of the file in stored order, as in --bands {example}"
     return RasterError(
         "the file has another number of bands than stated",
