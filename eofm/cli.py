@@ -14,10 +14,14 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final, Protocol, runtime_checkable
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from eofm import __version__
 from eofm.errors import EofmError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
 
 class Outcome(Protocol):
@@ -45,12 +49,14 @@ class Verb:
         settings: `module:Dataclass` of its options.
         action: `module:function` that takes the dataclass and returns an `Outcome`.
         examples: Lines for the verb's own help.
+        common: Options that `--help` shows, where there are many; `--help-all` shows the rest.
     """
 
     summary: str
     settings: str
     action: str
     examples: tuple[str, ...]
+    common: tuple[str, ...] = ()
 
 
 _ABLATED: Final[Mapping[str, str]] = {
@@ -78,6 +84,38 @@ VERBS: Final[Mapping[str, Verb]] = {
             "eofm pretrain --data.store stores/next --optim.schedule infinite --optim.floor 0.1 \\",
             "    --model.continue_from runs/mine/checkpoints/constant.ckpt",
             "eofm pretrain --run.out runs/mine --run.resume true",
+        ),
+        (
+            "data.store",
+            "data.holdout",
+            "data.views",
+            "data.unlabelled",
+            "model.architecture",
+            "model.weights",
+            "model.continue_from",
+            "model.input_init",
+            "model.size",
+            "model.statistics",
+            "method.objective",
+            "method.similarity",
+            "method.soft_weight",
+            "method.mask_ratio",
+            "augment.scale",
+            "optim.epochs",
+            "optim.batch",
+            "optim.optimizer",
+            "optim.lr",
+            "optim.schedule",
+            "optim.warmup",
+            "optim.layer_decay",
+            "optim.freeze_epochs",
+            "optim.seed",
+            "trainer.devices",
+            "trainer.precision",
+            "run.out",
+            "run.resume",
+            "monitor.every_epochs",
+            "monitor.loggers",
         ),
     ),
     "report": Verb(
@@ -488,17 +526,36 @@ class UsageError(Exception):
         super().__init__(problem)
 
 
+# Titles of `eofm --help`, and the first words of the verbs under each.
+_TITLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "pretraining": ("pretrain", "report"),
+    "data": ("pack", "data", "card", "labels", "world"),
+    "benchmark": ("bench",),
+    "models": ("models",),
+}
+
+
 def _overview() -> str:
     width = max(map(len, VERBS))
     lines = [
         f"eofm {__version__}: pretrain, benchmark and use satellite encoders",
         "",
         "usage: eofm VERB [options]",
-        "",
-        *(f"  {name:{width}}  {verb.summary}" for name, verb in VERBS.items()),
+    ]
+    titled = set(chain.from_iterable(_TITLES.values()))
+    groups = {
+        **_TITLES,
+        "other": tuple(name for name in VERBS if name.split()[0] not in titled),
+    }
+    for title, words in groups.items():
+        verbs = [name for name in VERBS if name in words or name.split()[0] in words]
+        if verbs:
+            lines += ["", title, *(f"  {name:{width}}  {VERBS[name].summary}" for name in verbs)]
+    lines += [
         "",
         "`eofm VERB --help` lists a verb's options with examples. Every option can also stand in a",
         "YAML file: `--config FILE`. Options and files take effect in the order they are given.",
+        "Lists are words: `--bands B02 B03`, or with commas between them: `--bands B02,B03`.",
         "`eofm VERB ... --print_config` prints the settings without running.",
     ]
     return "\n".join(lines)
@@ -563,6 +620,9 @@ def parse(name: str, words: Sequence[str]) -> object:
     parser.add_argument(
         "--config", action="config", help="YAML file of settings; later options override it."
     )
+    parser.add_argument(
+        "--help-all", action="help", help="Show all options, not only the common ones."
+    ) if verb.common else None
     parser.add_class_arguments(settings, skip={*positional, *flags})
     for field_name in positional:
         many = field_name in several
@@ -576,12 +636,63 @@ def parse(name: str, words: Sequence[str]) -> object:
         parser.add_argument(
             f"--{field_name}", action="store_true", help=_help(settings, field_name)
         )
+    if verb.common and "--help-all" not in words:
+        _hide(parser, verb.common)
     try:
-        parsed = parser.instantiate(parser.parse_args(list(words)))
+        parsed = parser.instantiate(parser.parse_args(joined(words, settings)))
     except ArgumentError as error:
         known = [key for key, _ in parser.get_defaults().items()]
         raise UsageError(str(error.message), known) from error
     return settings(**{f.name: parsed[f.name] for f in fields(settings)})
+
+
+def _hide(parser: ArgumentParser, common: Sequence[str]) -> None:
+    """Leave all options out of the help but the common ones and those of the parser itself."""
+    from jsonargparse import SUPPRESS
+
+    shown = {"help", "help_all", "config", "print_config", *common}
+    for action in parser._actions:
+        if action.dest not in shown:
+            action.help = SUPPRESS
+
+
+_LISTS: Final = ("list[str]", "list[str] | None")
+
+
+def joined(words: Sequence[str], settings: type) -> list[str]:
+    """Return the words of a command with those of each list put into one.
+
+    A list may be given as words, `--bands B02 B03`, with commas, `--bands B02,B03`, or as YAML,
+    `--bands [B02,B03]`. Where the verb takes words of its own after its options, as many as it
+    needs are left to it.
+
+    Args:
+        words: After the verb.
+        settings: The verb's settings; fields of `list[str]` are lists, and so are those whose
+            metadata say `list`, which hold words with commas.
+    """
+    lists = {f"--{f.name}" for f in fields(settings) if f.type in _LISTS}
+    texts = {f"--{f.name}" for f in fields(settings) if f.metadata.get("list")}
+    own = sum(1 for f in fields(settings) if f.metadata.get("positional"))
+    out: list[str] = []
+    at = 0
+    while at < len(words):
+        word = words[at]
+        at += 1
+        if word not in lists | texts:
+            out.append(word)
+            own -= not word.startswith("-") and not (at > 1 and words[at - 2].startswith("--"))
+            continue
+        end = next((i for i in range(at, len(words)) if words[i].startswith("--")), len(words))
+        given = list(words[at:end])
+        rest = (
+            given[len(given) - own :] if own > 0 and end == len(words) and own < len(given) else []
+        )
+        given = given[: len(given) - len(rest)]
+        at = end
+        text = ",".join(part.strip("[]") for part in given)
+        out += [word, f"[{text}]" if word in lists else text, *rest]
+    return out
 
 
 def _help(settings: type, name: str) -> str:

@@ -16,11 +16,11 @@ called.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from eofm.errors import WeightsError
 from eofm.weights.cards import WEIGHTS, find
+from eofm.weights.resolve import Kind, resolve
 
 if TYPE_CHECKING:
     from eofm.weights.encoder import Encoder
@@ -119,8 +119,8 @@ def _published(
     if weights is None:
         return _load(name, None, check_hash=check_hash, progress=progress)
     # a name and an export bring a card; a file and an address are described by this one
-    brings_card = weights.partition("@")[0] in WEIGHTS or Path(weights).is_dir()
-    card = None if brings_card else name
+    brings_none = resolve(weights).kind in {Kind.FILE, Kind.ADDRESS}
+    card = name if brings_none else None
     encoder = _load(weights, card, check_hash=check_hash, progress=progress)
     expected = WEIGHTS[name]
     has = encoder.card.architecture, encoder.recipe.sensor, encoder.recipe.bands

@@ -18,6 +18,16 @@ T = TypeVar("T")
 LINE_EVERY_S: Final = 10.0
 
 
+_SAID: Final[set[str]] = set()
+
+
+def notice(text: str) -> None:
+    """Write a line to stderr, each text once in a process. Worker processes are silent."""
+    if text not in _SAID and multiprocessing.parent_process() is None:
+        _SAID.add(text)
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
 def track(iterable: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Yield the items of `iterable`, showing progress, rate and time left on stderr.
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import yaml
 
-from eofm.cli import VERBS, _load, main, parse
+import eofm
+from eofm.cli import VERBS, _load, joined, main, parse
 from eofm.train.config import PretrainConfig
 
 VERB_NAMES = sorted(VERBS)
@@ -133,3 +138,67 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert 0 == code
     assert out.startswith("eofm ")
+
+
+def options_of(text: str) -> list[str]:
+    """The options that a help text lists."""
+    return re.findall(r"^  (?:-\w, )?(--[\w.-]+)", text, re.MULTILINE)
+
+
+def test_the_help_of_pretrain_shows_what_most_runs_need(capsys: pytest.CaptureFixture[str]) -> None:
+    """At most 35 options; all of them with --help-all; each common one exists."""
+    code, few_text, _ = run(capsys, "pretrain", "--help")
+    all_code, every_text, _ = run(capsys, "pretrain", "--help-all")
+    few, every = options_of(few_text), options_of(every_text)
+
+    assert (0, 0) == (code, all_code)
+    assert len(few) <= 35
+    assert {f"--{name}" for name in VERBS["pretrain"].common} <= set(few) <= set(every)
+    assert len(every) > 90
+
+
+def test_the_overview_has_titles(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every verb stands once, under a title."""
+    main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+
+    assert {"pretraining", "data", "benchmark", "models"} <= set(lines)
+    for name in VERBS:
+        assert 1 == sum(line.startswith(f"  {name}  ") for line in lines), name
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Settings with a list, a text of words with commas, and a word of their own."""
+
+    store: str = field(metadata={"positional": True})
+    bands: list[str] | None = None
+    model: str = field(default="", metadata={"list": True})
+    out: str = ""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["S", "--bands", "B02", "B03"], ["S", "--bands", "[B02,B03]"]),
+        (["S", "--bands", "B02,B03", "--out", "x"], ["S", "--bands", "[B02,B03]", "--out", "x"]),
+        (["S", "--bands", "[B02,B03]"], ["S", "--bands", "[B02,B03]"]),
+        (["--model", "a", "b", "S"], ["--model", "a,b", "S"]),
+        (["--out", "x", "--model", "a", "b", "S"], ["--out", "x", "--model", "a,b", "S"]),
+        (["S", "--model", "a", "b"], ["S", "--model", "a,b"]),
+        (["--model", "a,b", "--out", "x", "S"], ["--model", "a,b", "--out", "x", "S"]),
+        (["--bands=B02", "S"], ["--bands=B02", "S"]),
+    ],
+)
+def test_lists_are_words(words: list[str], expected: list[str]) -> None:
+    """Words, commas and YAML are one list, and the verb's own words stay its own."""
+    assert expected == joined(words, Listed)
+
+
+def test_python_m_eofm() -> None:
+    """`python -m eofm` is the program."""
+    done = subprocess.run(
+        [sys.executable, "-m", "eofm", "--version"], capture_output=True, text=True, check=True
+    )
+
+    assert f"eofm {eofm.__version__}" == done.stdout.strip()

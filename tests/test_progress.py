@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from eofm.progress import track
+from eofm.progress import notice, track
 
 
 class Terminal(io.StringIO):
@@ -24,6 +24,14 @@ def test_items_pass_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
     """Items come in order; a loop that is over soon says nothing, and stdout stays free."""
     assert [3, 1, 2] == list(track([3, 1, 2], "counting"))
     assert ("", "") == tuple(capsys.readouterr())
+
+
+def test_a_notice_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """A thousand images with the same band left out are one line, and another text another."""
+    for text in ("once and for all", "something else", "once and for all"):
+        notice(text)
+
+    assert ("", "once and for all\nsomething else\n") == tuple(capsys.readouterr())
 
 
 def test_lines_elsewhere(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:

@@ -23,7 +23,7 @@ from eofm.bench.cache import FeatureCache, Key, classes_sha256, code_sha256
 from eofm.bench.trainee import Trainee
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import Plan
-from eofm.contract.recipe import Waiver
+from eofm.contract.recipe import CHECKED, Waiver
 from eofm.contract.spec import ImageSpec
 from eofm.errors import DataError, PixelError, WeightsError
 from eofm.probes.linear import Scaling, check_features
@@ -180,7 +180,7 @@ class EncoderSource:
 
     def embed(self, imagery: Imagery) -> Tensor:
         """Return the embeddings, through the encoder's own plan."""
-        return self._encoder.embed(imagery, self._waivers).cpu()
+        return self._encoder.embed(imagery, (*self._waivers, CHECKED)).cpu()
 
     @property
     def trainee(self) -> Trainee:
@@ -200,7 +200,7 @@ class EncoderSource:
             WeightsError: If there is not one token per patch.
             PixelError: If a token is not finite.
         """
-        found = self._encoder.features(imagery, self._waivers).cpu()
+        found = self._encoder.features(imagery, (*self._waivers, CHECKED)).cpu()
         rows, columns = self.grid
         if found.shape[1] != rows * columns:
             raise WeightsError(

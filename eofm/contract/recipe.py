@@ -189,3 +189,6 @@ class AcceptPixels:
 
 
 Waiver = FillBand | AcceptSensor | AcceptSize | AcceptScale | AcceptPixels
+
+# Of images that come from a store or a data set: one that is odd does not stop the others.
+CHECKED = AcceptPixels("checked when they were packed, or as a set before they were scored")

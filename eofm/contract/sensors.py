@@ -8,8 +8,11 @@ Sentinel-2 spectral response functions; Sentinel-1 is C band at 5.405 GHz (5.55 
 from __future__ import annotations
 
 import difflib
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from eofm.contract.spec import Sensor, Unit
@@ -18,38 +21,44 @@ from eofm.errors import SpecError
 
 @dataclass(frozen=True)
 class Band:
-    """One band: canonical name, other spellings, centre wavelength in nm, native GSD in m."""
+    """One band: canonical name, the words for it, centre wavelength in nm, native GSD in m.
+
+    The words are the common names of the STAC extension `eo` (2.0), the names of ESA's and USGS's
+    product guides (HLS: `NIR_Narrow`) and of Google Earth Engine (`Red Edge 4`), in lower case
+    without separators. A word may belong to several bands; it then names none of them.
+    """
 
     name: str
-    aliases: tuple[str, ...]
+    words: tuple[str, ...]
     wavelength_nm: float
     gsd: float
 
 
 _C_BAND_NM = 5.55e7  # 5.405 GHz
+_EDGE = ("rededge", "vegetationrededge")
 
 BANDS: Final[Mapping[str, Band]] = {
     band.name: band
     for band in (
-        Band("B01", ("B1",), 442.7, 60),
-        Band("B02", ("B2",), 492.4, 10),
-        Band("B03", ("B3",), 559.8, 10),
-        Band("B04", ("B4",), 664.6, 10),
-        Band("B05", ("B5",), 704.1, 20),
-        Band("B06", ("B6",), 740.5, 20),
-        Band("B07", ("B7",), 782.8, 20),
-        Band("B08", ("B8",), 832.8, 10),
-        Band("B8A", ("B8a", "B08A"), 864.7, 20),
-        Band("B09", ("B9",), 945.1, 60),
-        Band("B10", (), 1373.5, 60),
-        Band("B11", (), 1613.7, 20),
-        Band("B12", (), 2202.4, 20),
-        Band("VV", ("vv",), _C_BAND_NM, 10),
-        Band("VH", ("vh",), _C_BAND_NM, 10),
+        Band("B01", ("coastal", "coastalaerosol", "ultrablue"), 442.7, 60),
+        Band("B02", ("blue",), 492.4, 10),
+        Band("B03", ("green",), 559.8, 10),
+        Band("B04", ("red",), 664.6, 10),
+        Band("B05", (*_EDGE, "rededge1", "rededge071", "re1"), 704.1, 20),
+        Band("B06", (*_EDGE, "rededge2", "rededge075", "re2"), 740.5, 20),
+        Band("B07", (*_EDGE, "rededge3", "rededge078", "re3"), 782.8, 20),
+        Band("B08", ("nir", "nirbroad", "broadnir", "nearinfrared"), 832.8, 10),
+        Band("B8A", ("nir08", "nirnarrow", "narrownir", "rededge4", "re4"), 864.7, 20),
+        Band("B09", ("nir09", "watervapour", "watervapor"), 945.1, 60),
+        Band("B10", ("cirrus", "swircirrus"), 1373.5, 60),
+        Band("B11", ("swir", "swir16", "swir1"), 1613.7, 20),
+        Band("B12", ("swir", "swir22", "swir2"), 2202.4, 20),
+        Band("VV", (), _C_BAND_NM, 10),
+        Band("VH", (), _C_BAND_NM, 10),
         Band("R", ("red",), 664.6, 10),
         Band("G", ("green",), 559.8, 10),
         Band("B", ("blue",), 492.4, 10),
-        Band("N", (), 832.8, 10),
+        Band("N", ("nir", "nearinfrared"), 832.8, 10),
     )
 }
 
@@ -64,36 +73,113 @@ SENSOR_BANDS: Final[Mapping[Sensor, tuple[str, ...]]] = {
     Sensor.NAIP: ("R", "G", "B", "N"),
 }
 
-_CANONICAL: Final[Mapping[str, str]] = {
-    spelling: band.name for band in BANDS.values() for spelling in (band.name, *band.aliases)
-}
+
+# --------------------------------------------------------------------------------- names
+
+_CODE: Final = re.compile(r"(?:b|band)(?:0?([1-9])|(1[0-2])|0?(8a))")
+# What products write around the name of a band: resolution, wavelength, platform and level,
+# calibration, composite, date and tile. Statistics that are no measurement (std, count) are not
+# among it, nor is an index: `B8_B4` stays a name that nobody knows.
+_WAVELENGTH: Final = re.compile(r"(central wavelength)?\s*\d{3,4}(\.\d+)?\s*nm\b")
+_AROUND: Final = re.compile(
+    r"\d{1,3}m|raw|sentinel[12]?[abc]?|s[12][abc]?|msi(l1c|l2a)?|l1c|l2a|grd|rtc|iw|hls|s30|sr|toa|boa"
+    r"|reflectance|backscatter|(sigma|gamma)0?|linear|power|db|median|mean|medoid|mosaic|composite"
+    r"|\d{8}(t\d{6})?|t?\d{2}[a-z]{3}|n\d{4}|r\d{3}"
+)
+_PLATFORM: Final = re.compile(r"\bsentinel[ _-]?([12][abc]?)(?=[^a-z0-9]|$)")
+_SEPARATOR: Final = re.compile(r"[^a-z0-9]+")
 
 
-def canonical_band(name: str) -> str:
-    """Return the canonical spelling of a band: `B1` and `B01` are both `B01`.
+@lru_cache(maxsize=8192)
+def band_candidates(name: str, sensor: Sensor | None = None) -> tuple[str, ...]:
+    """Return the bands that a name can mean: none if it is unknown, several if it is ambiguous.
+
+    Upper and lower case, leading zeros and separators do not count, nor does what products write
+    around a name. Where it holds several words, as in `B04 - Red`, all of them have to agree.
+
+    Args:
+        name: As a file, a product or a user spells it.
+        sensor: Whose bands; None for those of every sensor.
+
+    >>> [band_candidates(n, Sensor.S2_L2A) for n in ("b4", "nir08", "S2_B8a_20m", "Band 4 (665 nm)")]
+    [('B04',), ('B8A',), ('B8A',), ('B04',)]
+    >>> band_candidates("rededge", Sensor.S2_L2A), band_candidates("NDVI")
+    (('B05', 'B06', 'B07'), ())
+    """
+    text = _PLATFORM.sub(r"s\1", _WAVELENGTH.sub(" ", name.casefold().strip()))
+    parts = [part for part in _SEPARATOR.split(text) if part and not _AROUND.fullmatch(part)]
+    if len(parts) > 1 and parts[0].isdecimal():
+        parts = parts[1:]  # Earth Engine's toBands() numbers the images of a collection
+    bands = SENSOR_BANDS[sensor] if sensor else tuple(BANDS)
+    found = _agreeing(tuple(parts[:6]), bands) if len(parts) <= 6 else frozenset()
+    return tuple(band for band in bands if band in found)
+
+
+def _agreeing(parts: tuple[str, ...], bands: tuple[str, ...]) -> frozenset[str]:
+    """Return what all words of a name can mean, a word being one part or several of them."""
+    if not parts:
+        return frozenset()
+    found = _meant("".join(parts), bands)
+    for cut in range(1, len(parts)):
+        first = _meant("".join(parts[:cut]), bands)
+        if first:
+            found |= first & _agreeing(parts[cut:], bands)
+    return found
+
+
+def _meant(word: str, bands: tuple[str, ...]) -> frozenset[str]:
+    code = _CODE.fullmatch(word)
+    if code:
+        number = code[1] or code[2]
+        word = f"B{int(number):02d}" if number else "B8A"
+        return frozenset({word} & set(bands))
+    return frozenset(b for b in bands if word == b.lower() or word in BANDS[b].words)
+
+
+def canonical_band(name: str, sensor: Sensor | None = None) -> str:
+    """Return the canonical name of a band: `B1`, `b01`, `coastal` and `S2_B01_60m` are `B01`.
+
+    Args:
+        name: As a file, a product or a user spells it.
+        sensor: Whose words count: `red` is B04 of Sentinel-2 and R of an aerial image. A name that
+            only bands of other sensors have is theirs.
 
     Raises:
-        SpecError: If no band has that name; the message offers the nearest one.
+        SpecError: If no band has that name, or several have; the message offers what it can mean.
     """
-    try:
-        return _CANONICAL[name]
-    except KeyError:
-        near = difflib.get_close_matches(name, list(_CANONICAL), n=1)
+    found = band_candidates(name, sensor) or band_candidates(name)
+    if len(found) == 1:
+        return found[0]
+    if found:
         raise SpecError(
-            f"no band is called {name!r}",
+            f"{name!r} can mean several bands",
             found=name,
-            expected=", ".join(BANDS),
-            remedy=f"did you mean {near[0]!r}?" if near else None,
-        ) from None
+            expected=", ".join(found),
+            remedy=f"name the one that is meant, as in {found[0]!r}",
+        )
+    bands = SENSOR_BANDS[sensor] if sensor else tuple(BANDS)
+    near = difflib.get_close_matches(name.upper(), bands, n=1)
+    near = near or difflib.get_close_matches(name.lower(), _words(bands), n=1)
+    raise SpecError(
+        f"no band is called {name!r}",
+        found=name,
+        expected=", ".join(bands),
+        remedy=f"did you mean {near[0]!r}?" if near else None,
+    )
+
+
+def _words(bands: Sequence[str]) -> list[str]:
+    words = Counter(word for band in bands for word in BANDS[band].words)
+    return [word for word, count in words.items() if count == 1]
 
 
 def canonical_bands(names: Sequence[str], sensor: Sensor) -> tuple[str, ...]:
     """Return canonical names, checked to be bands of `sensor`, each once.
 
     Raises:
-        SpecError: If a name is unknown, repeated, or not a band of the sensor.
+        SpecError: If a name is unknown, ambiguous, repeated, or not a band of the sensor.
     """
-    bands = tuple(canonical_band(name) for name in names)
+    bands = tuple(canonical_band(name, sensor) for name in names)
     foreign = [b for b in bands if b not in SENSOR_BANDS[sensor]]
     if foreign or len(set(bands)) != len(bands):
         raise SpecError(

@@ -7,6 +7,7 @@ stated and never inferred from a maximum; a band is named and never numbered.
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,35 @@ from typing import Final, Self
 from eofm.errors import SpecError
 
 
-class Sensor(StrEnum):
+class _Stated(StrEnum):
+    """Words that a user states."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the member that a text names.
+
+        Raises:
+            SpecError: If there is none; the message offers the nearest.
+        """
+        try:
+            return cls(text)
+        except ValueError:
+            pass
+        plain = {_letters(member): member for member in cls}
+        near = difflib.get_close_matches(_letters(str(text)), list(plain), n=1)
+        raise SpecError(
+            f"there is no {cls.__name__.lower()} {str(text)!r}",
+            found=text,
+            expected=" | ".join(cls),
+            remedy=f"did you mean {plain[near[0]].value!r}?" if near else None,
+        )
+
+
+def _letters(text: str) -> str:
+    return "".join(letter for letter in text.lower() if letter.isalnum())
+
+
+class Sensor(_Stated):
     """Sensor and product level: L1C is not L2A, GRD is not RTC."""
 
     S1_GRD = "s1-grd"
@@ -27,7 +56,7 @@ class Sensor(StrEnum):
     NAIP = "naip"  # aerial red, green, blue, near infrared at 1 m or less
 
 
-class Unit(StrEnum):
+class Unit(_Stated):
     """The unit of a pixel value.
 
     `DN_OFFSET1000` is a unit of its own: Sentinel-2 processing baseline 04.00 (25 January
@@ -191,3 +220,8 @@ class ImageSpec:
             raise SpecError("size must be positive", found=self.size)
         if not self.gsd > 0:
             raise SpecError("gsd must be positive", found=self.gsd)
+
+    def __str__(self) -> str:
+        # `repr` stays whole: caches are keyed by it
+        size = f"{self.size[0]} x {self.size[1]} px" if self.size else "any size"
+        return f"{self.sensor}, {' '.join(self.bands)}, {self.unit}, {size} at {self.gsd:g} m"

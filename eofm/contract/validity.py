@@ -84,6 +84,9 @@ def measured(
         unit: Unit of the values.
         size: H and W.
     """
+    if not declared and unit is not Unit.POWER and all(map(_is_full, planes.values())):
+        first = next(iter(planes.values()))
+        return torch.ones(len(first), *size, dtype=torch.bool, device=first.device)  # most images
     valid, empty = {}, {}
     for gsd, plane in planes.items():
         valid[gsd], empty[gsd] = _measured_plane(plane, declared.get(gsd), unit)
@@ -137,6 +140,14 @@ def _empty_together(empty: Mapping[int, Tensor], size: tuple[int, int]) -> dict[
 # Of a neighbour at the same place float32 makes 3e-8 where the ratio is odd; a sixth of 60 m draws
 # at least (1/12)^2 = 7e-3 of it.
 _ROUNDING: Final = 1e-4
+
+
+def _is_full(plane: Tensor) -> bool:
+    """Return whether no value is 0, NaN or infinite; a sum is finite only if all of it is."""
+    values = plane.view(torch.int16) if plane.dtype == torch.uint16 else plane
+    if int(torch.count_nonzero(values)) != values.numel():
+        return False
+    return not values.is_floating_point() or bool(torch.isfinite(values.sum()))
 
 
 def fine_mask(valid: Tensor, size: tuple[int, int]) -> Tensor:
@@ -509,6 +520,11 @@ def _offset_traces(values: Values, sensor: Sensor, *, stated: bool) -> tuple[str
     )
 
 
+def _above(one: float, other: float, unit: Unit) -> bool:
+    """Return whether backscatter lies more than 1 dB above another: over noise they are equal."""
+    return one > other + 1.0 if unit is Unit.DB else one > other * 10**0.1
+
+
 def _radar(values: Values, spec: ImageSpec) -> Doubt | None:
     if spec.unit not in {Unit.DB, Unit.POWER}:
         return None
@@ -538,7 +554,7 @@ def _radar(values: Values, spec: ImageSpec) -> Doubt | None:
             "read the files as float32, or state their scale in their scale and offset tags",
         )
     level = {band: float(v.mean()) for band, v in values.items()}
-    if {"VV", "VH"} <= set(level) and level["VV"] < level["VH"]:
+    if {"VV", "VH"} <= set(level) and _above(level["VH"], level["VV"], spec.unit):
         return Doubt(
             "VH is darker than VV on nearly every surface, and here it is brighter",
             f"mean VV {level['VV']:.3g}, mean VH {level['VH']:.3g}",

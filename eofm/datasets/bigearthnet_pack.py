@@ -97,7 +97,7 @@ class _Line:
             latitude=latitude,
             date=sample.date,
             source=sample.id,
-            source_unit=sample.source.unit.value,
+            source_unit=raster.unit.value,
             split=sample.split,
         )
         if self.multi_hot is None:

@@ -70,7 +70,7 @@ def pack_tiles(config: PackTilesConfig) -> PackReport:
     if config.landcover is not None and config.scheme is not None:
         maps = LandCoverMap(config.landcover, SCHEMES[config.scheme])
     with StoreWriter(config.out, _card(config, sources[0], maps)) as writer:
-        check_sources(writer, {source.name: source.unit for source in sources})
+        check_sources(writer, {source.name: source.unit for source in sources if source.unit})
         if writer.complete:
             return _finished(config, already=True)
         left = [source for source in sources if source.name not in writer.skipped]
@@ -325,7 +325,7 @@ class _Packing:
             latitude=latitude,
             date=raster.date,
             source=source.name,
-            source_unit=source.unit.value,
+            source_unit=raster.unit.value,
         )
         if view is not None and card.labels is not None:
             entry = entry.labelled(view.read(window), card.labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import torch
 from safetensors import SafetensorError
@@ -91,7 +92,19 @@ def _only_tensors(content: object, path: Path) -> State:
             where=path,
             remedy="save the inner state dict on its own: torch.save(checkpoint[key], path)",
         )
-    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    return _unwrapped({str(k): v for k, v in content.items() if isinstance(v, Tensor)})
+
+
+# What torch.compile and DataParallel/DistributedDataParallel put before every name.
+_WRAPPERS: Final = ("_orig_mod.", "module.")
+
+
+def _unwrapped(state: State) -> State:
+    """Return tensors without the prefix of a wrapper that all of them carry."""
+    for wrapper in _WRAPPERS * 2:  # each may be around the other
+        if all(key.startswith(wrapper) for key in state):
+            state = {key.removeprefix(wrapper): value for key, value in state.items()}
+    return state
 
 
 def _ungrouped(content: Mapping[object, object]) -> Mapping[object, object]:

@@ -1,22 +1,38 @@
 """Find the images of a folder: multi-band files, and sets of one file per band.
 
-A file belongs to a set if its name is a band or ends in one (`B02.tif`, `T32UPU_B02.tif`); the
-files of a folder with equal beginnings are one image. Every other file is an image of its own.
+A file belongs to a set if its name is a band or ends in one (`B02.tif`, `T32UPU_B02_10m.jp2`,
+`HLS.S30.T32UPU.v2.0.B02.tif`); the files of a folder with equal beginnings are one image, and so
+are those of ESA's folders R10m, R20m and R60m. Every other file is an image of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
-from eofm.contract.sensors import SENSOR_BANDS, canonical_band, canonical_bands
+from eofm.contract.sensors import SENSOR_BANDS, canonical_bands
 from eofm.contract.spec import Sensor, Unit
-from eofm.errors import RasterError, SpecError
+from eofm.errors import RasterError
+from eofm.raster.bands import NamedBand, named_band
+from eofm.raster.masks import CloudMask
 from eofm.raster.source import RasterSource
+
+# A .vrt in a folder is a view of files that are listed themselves; by its own path it can be read.
+SUFFIXES: Final = frozenset({".tif", ".tiff", ".jp2"})
+_RESOLUTIONS: Final = re.compile(r"R(10|20|60)m")
+_SEPARATORS: Final = "_-. "
 
 
 def list_sources(
-    directory: str | Path, sensor: Sensor, unit: Unit, bands: Sequence[str] | None = None
+    directory: str | Path,
+    sensor: Sensor,
+    unit: Unit | None,
+    bands: Sequence[str] | None = None,
+    cloud_mask: CloudMask | None = None,
 ) -> list[RasterSource]:
     """Return the images in a folder and its subfolders, ordered by name.
 
@@ -26,41 +42,155 @@ def list_sources(
     Args:
         directory: The folder.
         sensor: Sensor and product level of the images.
-        unit: Unit of the values.
+        unit: Unit of the values; None takes what the files say.
         bands: Of a multi-band file, its bands in stored order; of files per band, those wanted.
             None takes what a multi-band file says, and all bands of the sensor.
+        cloud_mask: The band that says where clouds are: in the file, or in one beside the bands.
 
     Raises:
-        RasterError: If there is no folder, no GeoTIFF in it, or an image lacks a band.
+        RasterError: If there is no folder, no image in it, two images have one name, a link leads
+            in a circle, or an image lacks a band.
         SpecError: If a band is not one of the sensor's.
     """
     root = Path(directory)
+    wanted = None if bands is None else canonical_bands(bands, sensor)
+    sets, single = group_files(find_files(root), sensor)
+    sources = []
+    for image in sets:
+        chosen = choose_bands(image.files, sensor, wanted, image.folder)
+        name = image_name(root, image.folder, image.beginning)
+        mask = None if cloud_mask is None else _mask_file(image, cloud_mask)
+        files = tuple(chosen.values())
+        sources.append(
+            RasterSource(
+                name, files, sensor, unit, tuple(chosen), cloud_mask=cloud_mask, mask_file=mask
+            )
+        )
+    for file in single:
+        name = file.relative_to(root).with_suffix("").as_posix()
+        sources.append(RasterSource(name, (file,), sensor, unit, wanted, cloud_mask=cloud_mask))
+    _check_names(sources, root)
+    return sorted(sources, key=lambda source: source.name)
+
+
+# ---------------------------------------------------------------------------------- files
+
+
+def find_files(root: Path) -> list[Path]:
+    """Return the raster files of a folder and its subfolders, in order.
+
+    Links to folders are followed. Hidden files and folders are left out, among them the `._a.tif`
+    that macOS writes beside `a.tif`; a folder called `a.tif` is a folder.
+
+    Raises:
+        RasterError: If there is no such folder or no file in it, or a link leads nowhere, in a
+            circle, or to a folder that is listed already.
+    """
     if not root.is_dir():
         raise RasterError("there is no such folder of images", where=root)
-    files = sorted(f for f in root.rglob("*") if f.suffix.lower() in {".tif", ".tiff"})
+    files: list[Path] = []
+    _walk(root, files, {}, None)
     if not files:
         raise RasterError(
             "the folder holds no images",
-            found="no file that ends in .tif or .tiff",
+            found="no file that ends in .tif, .tiff or .jp2",
             where=root,
-            remedy="convert other formats first, as in: rio convert FILE.jp2 FILE.tif",
+            remedy="convert other formats first, as in: rio convert FILE.img FILE.tif",
         )
-    wanted = None if bands is None else canonical_bands(bands, sensor)
-    sets: dict[tuple[Path, str], dict[str, Path]] = {}
+    return sorted(files)
+
+
+def _walk(
+    folder: Path, files: list[Path], seen: dict[str, tuple[Path, Path | None]], link: Path | None
+) -> None:
+    """Append the files below a folder that was reached through a link, or through none."""
+    if folder.is_symlink() and seen:
+        link = folder
+    real = os.path.realpath(folder)
+    if real in seen:
+        other, other_link = seen[real]
+        raise RasterError(
+            "a folder is reached by two paths, so its images would be listed twice",
+            found=f"{folder} and {other}",
+            expected="links to other folders",
+            where=folder,
+            remedy=f"remove the link: {link or other_link}",
+        )
+    seen[real] = folder, link
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: (entry.is_symlink(), entry.name))
+    except OSError as error:
+        raise RasterError("a folder cannot be listed", found=error, where=folder) from error
+    for entry in entries:
+        path = folder / entry.name
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            _walk(path, files, seen, link)
+        elif path.suffix.lower() in SUFFIXES:
+            if not entry.is_file():
+                raise RasterError(
+                    "a link leads to a file that is not there",
+                    found=entry.name,
+                    where=path,
+                    remedy="copy the file, or remove the link",
+                )
+            files.append(path)
+
+
+# --------------------------------------------------------------------------------- images
+
+
+@dataclass(frozen=True)
+class BandFiles:
+    """An image of one file per band.
+
+    Args:
+        folder: The folder of its files.
+        beginning: What the names of the files begin with.
+        files: Band -> file.
+        companions: Files beside those of the bands: cloud masks, previews.
+    """
+
+    folder: Path
+    beginning: str
+    files: dict[str, Path] = field(default_factory=dict)
+    companions: list[Path] = field(default_factory=list)
+
+
+def group_files(
+    files: Iterable[Path], sensor: Sensor | None = None
+) -> tuple[list[BandFiles], list[Path]]:
+    """Return the images of one file per band, and the files that are images of their own.
+
+    Args:
+        files: As `find_files` returns them.
+        sensor: Whose bands count; None for those of any sensor.
+
+    Raises:
+        RasterError: If an image has a band twice.
+    """
+    found: dict[tuple[Path, str], list[tuple[Path, NamedBand]]] = {}
+    others: list[Path] = []
     for file in files:
-        band, beginning = band_of(file.stem, sensor)
-        if band:
-            _add(sets.setdefault((file.parent, beginning), {}), band, file)
-    sources = []
-    for (parent, beginning), found in sets.items():
-        chosen = choose_bands(found, sensor, wanted, parent)
-        name = _name(root, parent, beginning)
-        sources.append(RasterSource(name, tuple(chosen.values()), sensor, unit, tuple(chosen)))
-    for file in files:
-        if not band_of(file.stem, sensor)[0] and not _accompanies(file, sets):
-            name = file.relative_to(root).with_suffix("").as_posix()
-            sources.append(RasterSource(name, (file,), sensor, unit, wanted))
-    return sorted(sources, key=lambda source: source.name)
+        named = named_band(file.stem, sensor)
+        if named is None:
+            others.append(file)
+        else:
+            found.setdefault((_home(file), named.beginning), []).append((file, named))
+    sets: dict[tuple[Path, str], BandFiles] = {}
+    for (folder, beginning), members in found.items():
+        # "danube_blue" alone is a picture of a river; with "danube_red" beside it, it is a band
+        if not any(named.sure for _, named in members) and len({n.band for _, n in members}) == 1:
+            others += [file for file, _ in members]
+        else:
+            sets[folder, beginning] = BandFiles(folder, beginning, _by_band(members))
+    single: list[Path] = []
+    for file in others:
+        owner = _owner(file, sets)
+        (single if owner is None else owner.companions).append(file)
+    return list(sets.values()), single
 
 
 def band_of(stem: str, sensor: Sensor) -> tuple[str, str]:
@@ -69,37 +199,83 @@ def band_of(stem: str, sensor: Sensor) -> tuple[str, str]:
     >>> band_of("T32UPU_B2", Sensor.S2_L1C)
     ('B02', 'T32UPU')
     """
-    beginning, _, end = stem.rpartition("_")
-    try:
-        band = canonical_band(end)
-    except SpecError:
-        return "", ""
-    return (band, beginning) if band in SENSOR_BANDS[sensor] else ("", "")
+    named = named_band(stem, sensor)
+    return ("", "") if named is None else (named.band, named.beginning)
 
 
-def _add(found: dict[str, Path], band: str, file: Path) -> None:
-    if band in found:
-        raise RasterError(
-            f"an image has band {band} twice", found=f"{found[band].name}, {file.name}", where=file
-        )
-    found[band] = file
+def image_name(root: Path, folder: Path, beginning: str) -> str:
+    """Return the name of an image of one file per band: its folder, or what its files begin with.
+
+    Args:
+        root: The folder that is listed.
+        folder: That of the files.
+        beginning: What their names begin with.
+    """
+    inside = folder.relative_to(root).as_posix() if folder != root.parent else "."
+    if inside == ".":
+        return beginning or root.resolve().name
+    return inside if beginning in {"", folder.name} else f"{inside}/{beginning}"
 
 
-def _name(root: Path, parent: Path, beginning: str) -> str:
-    folder = parent.relative_to(root).as_posix()
-    if folder == ".":
-        return beginning or root.name
-    return folder if beginning in {"", parent.name} else f"{folder}/{beginning}"
+def _home(file: Path) -> Path:
+    """Return the folder of an image: ESA puts its bands into one folder per resolution."""
+    folder = file.parent
+    return folder.parent if _RESOLUTIONS.fullmatch(folder.name) else folder
 
 
-def _accompanies(file: Path, sets: dict[tuple[Path, str], dict[str, Path]]) -> bool:
-    """Return whether a file is a cloud mask or preview beside the bands of an image."""
-    stem = file.stem
-    return any(
-        parent == file.parent
-        and (not beginning or stem == beginning or stem.startswith(beginning + "_"))
-        for parent, beginning in sets
+def _by_band(members: Sequence[tuple[Path, NamedBand]]) -> dict[str, Path]:
+    """Return band -> file. Of a band at several stated resolutions, the finest is taken."""
+    chosen: dict[str, tuple[Path, NamedBand]] = {}
+    for file, named in members:
+        other = chosen.get(named.band)
+        if other is not None and (named.gsd == other[1].gsd or not named.gsd or not other[1].gsd):
+            raise RasterError(
+                f"an image has band {named.band} twice",
+                found=f"{other[0].name}, {file.name}",
+                where=file,
+                remedy="remove one of them, or move it to another folder",
+            )
+        if other is None or named.gsd < other[1].gsd:
+            chosen[named.band] = (file, named)
+    return {band: file for band, (file, _) in chosen.items()}
+
+
+def _owner(file: Path, sets: Mapping[tuple[Path, str], BandFiles]) -> BandFiles | None:
+    """Return the image of which a file is a cloud mask or preview."""
+    home, stem = _home(file), file.stem
+    ends = [0, *(i for i, letter in enumerate(stem) if letter in _SEPARATORS), len(stem)]
+    for end in reversed(ends):
+        owner = sets.get((home, stem[:end]))
+        if owner is not None:
+            return owner
+    return None
+
+
+def _mask_file(image: BandFiles, mask: CloudMask) -> Path:
+    for file in image.companions:
+        if mask.is_called(file.stem[len(image.beginning) :].lstrip(_SEPARATORS)):
+            return file
+    raise RasterError(
+        f"an image has no cloud mask {mask}",
+        found=", ".join(file.name for file in image.companions) or "no file beside the bands",
+        expected=f"{image.beginning}_{mask}.tif" if image.beginning else f"{mask}.tif",
+        where=image.folder,
+        remedy="name one that is there, or read the image without a cloud mask",
     )
+
+
+def _check_names(sources: Sequence[RasterSource], root: Path) -> None:
+    named: dict[str, RasterSource] = {}
+    for source in sources:
+        other = named.setdefault(source.name, source)
+        if other is not source:
+            raise RasterError(
+                "two images of the folder have one name",
+                found=f"{other.files[0].relative_to(root)}, {source.files[0].relative_to(root)}",
+                expected="names that differ in more than their suffix",
+                where=root,
+                remedy="rename one of them, or move it out of the folder",
+            )
 
 
 def choose_bands(
@@ -120,11 +296,14 @@ def choose_bands(
     missing = [band for band in bands if band not in found]
     if missing:
         there = [band for band in SENSOR_BANDS[sensor] if band in found]
+        remedy = "copy the image again"
+        if there:
+            remedy += f", or name the bands that are there: --bands [{','.join(there)}]"
         raise RasterError(
             f"an image lacks {'band' if len(missing) == 1 else 'bands'} {', '.join(missing)}",
             found=", ".join(found[band].name for band in there) or "no band",
             expected=", ".join(bands),
             where=where,
-            remedy="copy the image again, or leave those bands out of --bands",
+            remedy=remedy,
         )
     return {band: found[band] for band in bands}

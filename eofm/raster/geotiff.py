@@ -1,4 +1,8 @@
-"""One GeoTIFF: opening it, reading a window with its mask, and what its header says."""
+"""One raster file: opening it, reading a window with its mask, and what its header says.
+
+GeoTIFF, JPEG 2000 and VRT. `AREA_OR_POINT=Point` is honoured as GDAL does: the coordinates of such
+a file are those of pixel centres, and its transform is moved by half a pixel, to the corner.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +11,23 @@ import math
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
 
 from eofm.errors import RasterError
-from eofm.raster.grid import Grid, Window
+from eofm.raster.dates import acquisition_date
+from eofm.raster.grid import Grid, Window, check_proj
 from eofm.raster.tiff_tags import GeoTags, read_geo_tags
 
 # GDAL looks through the folder of every file it opens and asks for an .aux.xml: over the 13 files
@@ -36,9 +41,31 @@ _FAST: Final = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED":
 _MANY: Final = {**_FAST, "GTIFF_SRS_SOURCE": "GEOKEYS"}
 _APPENDED: Final = (".aux.xml", ".msk")
 _REPLACED: Final = (".tfw", ".tifw", ".wld")
+_KINDS: Final = {".jp2": "JPEG 2000 image", ".vrt": "VRT"}
+_DRIVERS: Final = {".jp2": "JP2OpenJPEG", ".vrt": "VRT"}  # of all others: GTiff
 
 
-def open_geotiff(file: Path) -> DatasetReader:
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its bands.
+
+    Args:
+        file: Its path.
+        descriptions: Of every band; empty where there is none.
+        alphas: Numbers of the bands that GDAL takes for alpha, counted from 1.
+    """
+
+    file: Path
+    descriptions: tuple[str, ...]
+    alphas: tuple[int, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many bands there are."""
+        return len(self.descriptions)
+
+
+def open_geotiff(file: Path | str) -> DatasetReader:
     """Open a GeoTIFF for reading.
 
     Raises:
@@ -48,7 +75,7 @@ def open_geotiff(file: Path) -> DatasetReader:
     return dataset
 
 
-def open_geotiffs(files: Sequence[Path]) -> list[tuple[DatasetReader, Grid]]:
+def open_geotiffs(files: Sequence[Path | str]) -> list[tuple[DatasetReader, Grid]]:
     """Open the GeoTIFFs of one image for reading, cheaper than one after the other.
 
     Where their tags say that they share a CRS, only one file is asked for it: all but that one say
@@ -60,8 +87,10 @@ def open_geotiffs(files: Sequence[Path]) -> list[tuple[DatasetReader, Grid]]:
     Raises:
         RasterError: If one is missing or no GeoTIFF; the others are closed again.
     """
-    fast = not any(_has_companion(str(file)) for file in files)
-    tags = [read_geo_tags(file) for file in files] if fast and len(files) > 1 else []
+    fast = all(_is_plain(str(file)) for file in files)
+    local = [file for file in files if isinstance(file, Path)]
+    plain = fast and len(local) == len(files) > 1
+    tags = [read_geo_tags(file) for file in local] if plain else []
     shared = bool(tags) and all(tag is not None and tag.keys == _keys(tags[0]) for tag in tags)
     with (
         rasterio.Env(**((_FAST if len(files) == 1 else _MANY) if fast else {})),
@@ -76,17 +105,19 @@ def open_geotiffs(files: Sequence[Path]) -> list[tuple[DatasetReader, Grid]]:
             options = {"GEOREF_SOURCES": "NONE"} if shared and datasets else {}
             try:
                 # what rasterio.open ends in; on the way it would make an environment per file
-                datasets.append(DatasetReader(str(file), driver="GTiff", **options))
+                datasets.append(DatasetReader(str(file), driver=_driver(file), **options))
                 opened.callback(datasets[-1].close)  # `with` would make one more environment
             except RasterioError as error:
-                if not file.exists():
+                if isinstance(file, Path) and not file.exists():
                     raise RasterError("there is no such file", where=file) from error
                 raise damaged(file, error) from error
-            unread = [text for text in complaints if "IO error" in text]
-            if unread:
-                raise damaged(file, EOFError(unread[0]))
-        grids = [grid_of(dataset) for dataset in datasets]
-        if shared:
+            for text in complaints:
+                check_proj(text)
+                if "IO error" in text:
+                    raise damaged(file, EOFError(text))
+        if not shared:
+            grids = [grid_of(dataset) for dataset in datasets]
+        else:
             crs = datasets[0].crs
             grids = [
                 Grid(crs, tag.transform, dataset.height, dataset.width)
@@ -97,17 +128,29 @@ def open_geotiffs(files: Sequence[Path]) -> list[tuple[DatasetReader, Grid]]:
         return list(zip(datasets, grids, strict=True))
 
 
+def _driver(file: Path | str) -> str | None:
+    """Return the one driver that is asked for a suffix that says which; of an address, all are."""
+    suffix = PurePosixPath(str(file)).suffix.lower()
+    if isinstance(file, Path) or suffix in {".tif", ".tiff"}:
+        return _DRIVERS.get(suffix, "GTiff")
+    return _DRIVERS.get(suffix)
+
+
 def _keys(tags: GeoTags | None) -> tuple[bytes, ...] | None:
     return None if tags is None else tags.keys
 
 
-def _has_companion(file: str) -> bool:
-    # os.path and a plain loop: this runs for every file of a data set
-    stem = file.rpartition(".")[0]
+def _is_plain(file: str) -> bool:
+    """Return whether a file is a GeoTIFF with no companion that says more of it."""
+    # a plain loop, and `access`, which raises nothing where there is no file: this runs for every
+    # file of a data set
+    stem, _, suffix = file.rpartition(".")
+    if "." + suffix.lower() in _DRIVERS:
+        return False
     for name in (*(file + end for end in _APPENDED), *(stem + end for end in _REPLACED)):
-        if os.path.exists(name):  # noqa: PTH110
-            return True
-    return False
+        if os.access(name, os.F_OK):
+            return False
+    return True
 
 
 class _Listener(logging.Handler):
@@ -142,12 +185,17 @@ def _listening() -> Iterator[list[str]]:
 def damaged(file: str | Path, error: Exception) -> RasterError:
     """Return the error to raise for a file that GDAL cannot read."""
     cause = error.__cause__ or error  # rasterio itself says "see previous exception"
+    path = Path(file)
+    kind = _KINDS.get(path.suffix.lower(), "GeoTIFF")
+    remedy = "copy or download it again"
+    if path.name.startswith("._"):
+        remedy = f"read {path.name[2:]}: a file that begins with ._ is written by macOS beside it"
     return RasterError(
-        "the file cannot be read as a GeoTIFF",
+        f"the file cannot be read as a {kind}",
         found=str(cause).strip() or type(cause).__name__,
-        expected="a complete GeoTIFF",
+        expected=f"a complete {kind}",
         where=file,
-        remedy="copy or download it again",
+        remedy=remedy,
     )
 
 
@@ -158,29 +206,32 @@ def grid_of(dataset: DatasetReader) -> Grid:
 
 def date_of(dataset: DatasetReader) -> str:
     """Return when an image was taken as its tags say it, `YYYY-MM-DDTHH:MM:SS`, or nothing."""
-    tags: Mapping[str, str] = dataset.tags()
-    for tag, form in (("datetime", None), ("TIFFTAG_DATETIME", "%Y:%m:%d %H:%M:%S")):
-        text = tags.get(tag, "").strip()
-        try:
-            moment = datetime.strptime(text, form) if form else datetime.fromisoformat(text[:19])
-        except ValueError:
-            continue
-        return moment.isoformat(timespec="seconds")
-    return ""
+    return acquisition_date(dataset.tags())
+
+
+def header_of(dataset: DatasetReader) -> Header:
+    """Return what a file says of its bands."""
+    descriptions = tuple((text or "").strip() for text in dataset.descriptions)
+    alphas = [i for i, c in enumerate(dataset.colorinterp, 1) if c is ColorInterp.alpha]
+    return Header(Path(dataset.name), descriptions, tuple(alphas))
 
 
 def read_stored(
-    dataset: DatasetReader, indexes: Sequence[int], window: Window
+    dataset: DatasetReader,
+    indexes: Sequence[int],
+    window: Window,
+    masks: Sequence[int] = (),
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Return the values of some bands as stored, and where the file declares no measurement.
 
     Unsigned integers up to 16 bit become uint16, all else float32. Declared is nodata, a mask, NaN
-    and infinity.
+    and infinity. An alpha band that GDAL takes for a mask is one only if it is among `masks`.
 
     Args:
         dataset: The file.
         indexes: Of its bands, counted from 1.
         window: Which pixels of the file.
+        masks: Of the bands that are 0 where nothing was measured.
 
     Returns:
         Values (c, h, w), and flags of the same shape, or None where nothing is declared.
@@ -193,24 +244,23 @@ def read_stored(
         place = RasterioWindow(window.col, window.row, window.width, window.height)
     try:
         stored = dataset.read(list(indexes), window=place)
-        flags = [dataset.mask_flag_enums[i - 1] for i in indexes]
-        masked = any(MaskFlags.per_dataset in flag for flag in flags)
-        inside = dataset.dataset_mask(window=place) > 0 if masked else None
+        outside = _masked(dataset, indexes, masks, place)
     except RasterioError as error:
         raise damaged(dataset.name, error) from error
     values = _as_plane(stored, dataset.name)
-    nodata = [dataset.nodatavals[i - 1] for i in indexes]
-    if values.dtype == np.uint16 and inside is None and not any(n is not None for n in nodata):
+    nodata = [(k, dataset.nodatavals[i - 1]) for k, i in enumerate(indexes)]
+    nodata = [(k, v) for k, v in nodata if v is not None and _can_occur(v, stored.dtype)]
+    if values.dtype == np.uint16 and outside is None and not nodata:
         return values, None  # most files of Sentinel-2 sets
-    declared = (
-        np.zeros(values.shape, np.bool_) if values.dtype == np.uint16 else ~np.isfinite(values)
-    )
-    for k, value in enumerate(nodata):
-        if value is not None and _can_occur(value, stored.dtype):
-            with np.errstate(over="ignore"):
-                declared[k] |= stored[k] == stored.dtype.type(value)
-    if inside is not None:
-        declared |= ~inside
+    if values.dtype == np.uint16:
+        declared = np.zeros(values.shape, np.bool_)
+    else:
+        declared = ~np.isfinite(values)
+    for k, value in nodata:
+        with np.errstate(over="ignore"):
+            declared[k] |= stored[k] == stored.dtype.type(value)
+    if outside is not None:
+        declared |= outside
     return values, declared if declared.any() else None
 
 
@@ -230,11 +280,32 @@ def read_valid(
     Raises:
         RasterError: If the file is damaged, or its values are no real numbers.
     """
-    values, declared = read_stored(dataset, indexes, window)
+    alphas = [i for i in header_of(dataset).alphas if i not in indexes]
+    values, declared = read_stored(dataset, indexes, window, alphas)
     if declared is None:
         return values, np.ones(values.shape[1:], np.bool_)
     values[declared] = 0
     return values, ~np.logical_or.reduce(declared, axis=0)
+
+
+def _masked(
+    dataset: DatasetReader,
+    indexes: Sequence[int],
+    masks: Sequence[int],
+    place: RasterioWindow | None,
+) -> NDArray[np.bool_] | None:
+    """Return where masks of the file say that nothing was measured: (h, w) or (c, h, w)."""
+    every = dataset.mask_flag_enums
+    flags = [every[i - 1] for i in indexes]
+    found: list[NDArray[np.bool_]] = []
+    if any(MaskFlags.per_dataset in f and MaskFlags.alpha not in f for f in flags):
+        found.append(dataset.read_masks(indexes[0], window=place) == 0)
+    elif not all(flags):  # a mask for each band, as a VRT can have
+        own = dataset.read_masks(list(indexes), window=place) == 0
+        own[[bool(f) for f in flags]] = False
+        found.append(own)
+    found += [dataset.read(i, window=place) == 0 for i in masks]
+    return np.logical_or.reduce(np.broadcast_arrays(*found)) if found else None
 
 
 def _as_plane(stored: NDArray[Any], where: str) -> NDArray[Any]:

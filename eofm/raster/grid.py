@@ -6,16 +6,26 @@ Rows count from the first line of the file, columns from its first sample.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from affine import Affine
+from rasterio._err import CPLE_BaseError  # what the warper raises is no RasterioError
 from rasterio.crs import CRS
+from rasterio.errors import CRSError
 from rasterio.warp import transform as warp_points
 
+from eofm.contract.imagery import Georeference
 from eofm.errors import RasterError
 
-_METRES_PER_DEGREE = 111_320.0  # of latitude, mean over the ellipsoid
+# WGS 84: semi-major axis in metres and squared eccentricity (NIMA TR8350.2, tables 3.1 and 3.3)
+_AXIS: Final = 6_378_137.0
+_ECCENTRICITY_2: Final = 6.694379990141e-3
+_SMALLEST: Final = 1e-3  # metres: a transform in degrees beside a CRS in metres
+_TRANSFORM: Final = "[10, 0, 500000, 0, -10, 5400000]"  # of the examples in remedies
+_ALIKE: Final = 0.02  # pixel sizes that differ by less are called the same
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,24 @@ class Grid:
     height: int
     width: int
 
+    @classmethod
+    def of(cls, place: Georeference, height: int, width: int) -> Grid:
+        """Return the grid of an image that says itself where it lies.
+
+        Raises:
+            RasterError: If its CRS is none that PROJ knows.
+        """
+        return cls(parse_crs(place.crs), Affine(*place.transform), height, width)
+
+    @property
+    def georeference(self) -> Georeference | None:
+        """What an `Imagery` keeps of the grid; None where the file lies nowhere at all."""
+        if self.crs is None and self.transform == Affine.identity():
+            return None
+        t = self.transform
+        crs = None if self.crs is None else self.crs.to_string()
+        return Georeference(crs, (t.a, t.b, t.c, t.d, t.e, t.f))
+
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """Left, bottom, right and top in the grid's CRS."""
@@ -63,35 +91,70 @@ class Grid:
     def gsd(self) -> float:
         """Ground sample distance in metres, within 2 % of a whole number: that number.
 
-        EuroSAT's pixels of 9.997 by 10.016 m and SSL4EO's of 8.98e-5 degrees are both the 10 m
-        of Sentinel-2, and images of one kind must say the same. In degrees it is the height of
-        a pixel, which does not shrink towards the poles.
+        It is measured on the ground at the centre, on the ellipsoid WGS 84, because units of a map
+        are not metres of ground: 10 of EPSG:3857 are 5 m at 60 degrees north. Where the two differ
+        by less than 2 % the map's own are taken, so that the pixels of a UTM zone are alike from
+        its middle (scale 0.9996) to its edges. EuroSAT's pixels of 9.997 by 10.016 m and SSL4EO's
+        of 8.98e-5 degrees are both the 10 m of Sentinel-2, and images of one kind must say the
+        same. Of oblong pixels it is the longer side: what can be told apart in both directions.
+        In degrees that is the height, which does not shrink towards the poles.
 
         Raises:
-            RasterError: If the grid has no CRS.
+            RasterError: If the grid has no CRS or one that is not on the earth, or rows do not run
+                along a parallel.
         """
-        crs = self.require_crs()
-        if crs.is_geographic:
-            metres = abs(self.transform.e) * _METRES_PER_DEGREE
-        else:
-            metres = math.sqrt(abs(self.transform.determinant)) * crs.linear_units_factor[1]
+        metres = max(self._pixel())
+        if metres < _SMALLEST:
+            raise _misplaced(self.require_crs(), self.point(0, 0), f"pixels of {metres:g} m")
         whole = round(metres)
-        return float(whole) if whole and abs(metres / whole - 1) < 0.02 else round(metres, 3)
+        return float(whole) if whole and abs(metres / whole - 1) < _ALIKE else round(metres, 3)
+
+    def _pixel(self) -> tuple[float, float]:
+        """Return width and height of the pixel at the centre, in metres on the ground."""
+        crs, t = self.require_crs(), self.transform
+        if abs(t.b) > abs(t.e) or abs(t.d) > abs(t.a) or not t.determinant:
+            raise RasterError(
+                "the rows of the image do not run from west to east",
+                found=f"a step along a row goes ({t.a:g}, {t.d:g}), and along a column "
+                f"({t.b:g}, {t.e:g})",
+                expected="rows along the first axis of the coordinates, columns along the second",
+                remedy=f"bring north up: {self._warp()}",
+            )
+        x, y = self.point(self.width / 2, self.height / 2)
+        longitudes, latitudes = to_wgs84(crs, [x, x + t.a, x + t.b], [y, y + t.d, y + t.e])
+        wide = _distance(longitudes[0], latitudes[0], longitudes[1], latitudes[1])
+        high = _distance(longitudes[0], latitudes[0], longitudes[2], latitudes[2])
+        if not crs.is_projected:
+            return wide, high
+        unit = crs.linear_units_factor[1]
+        stated = math.hypot(t.a, t.d) * unit, math.hypot(t.b, t.e) * unit
+        alike = abs(wide / stated[0] - 1) < _ALIKE and abs(high / stated[1] - 1) < _ALIKE
+        return stated if alike else (wide, high)
 
     def require_crs(self) -> CRS:
         """Return the CRS.
 
         Raises:
-            RasterError: If there is none.
+            RasterError: If there is none, or no transform to it.
         """
-        if self.crs is None:
+        if self.crs is None or self.transform.is_identity:
             raise RasterError(
                 "the image says nothing about where it lies",
-                found="no coordinate reference system",
+                found="no coordinate reference system"
+                if self.crs is None
+                else "no transform from pixels to coordinates",
                 expected="a georeferenced file",
-                remedy="write the CRS into it, as in: rio edit-info --crs EPSG:32632 FILE",
+                remedy="write CRS and transform into it, as in: rio edit-info --crs EPSG:32632 "
+                f"--transform '{_TRANSFORM}' FILE",
             )
         return self.crs
+
+    def _warp(self) -> str:
+        try:
+            longitude, latitude = self.centre()
+        except RasterError:
+            return "rio warp FILE OUT.tif --dst-crs EPSG:4326"
+        return f"rio warp FILE OUT.tif --dst-crs {utm_of(longitude, latitude)}"
 
     def at(self, window: Window) -> Grid:
         """Return the grid of a window of this one."""
@@ -105,9 +168,13 @@ class Grid:
         return _apply(self.transform, col, row)
 
     def centre(self) -> tuple[float, float]:
-        """Return longitude and latitude of the centre in WGS 84, to 1e-7 degree (1 cm)."""
+        """Return longitude and latitude of the centre in WGS 84, to 1e-7 degree (1 cm).
+
+        Raises:
+            RasterError: If the grid has no CRS, or one that is not on the earth.
+        """
         x, y = self.point(self.width / 2, self.height / 2)
-        longitude, latitude = warp_points(self.require_crs(), CRS.from_epsg(4326), [x], [y])
+        longitude, latitude = to_wgs84(self.require_crs(), [x], [y])
         return round(longitude[0], 7), round(latitude[0], 7)
 
     def offset_in(self, other: Grid) -> tuple[int, int] | None:
@@ -134,12 +201,115 @@ class Grid:
         return row, col
 
 
+def parse_crs(text: str | None) -> CRS | None:
+    """Return the CRS of an authority's code or WKT.
+
+    Raises:
+        RasterError: If there is no such CRS.
+    """
+    if text is None:
+        return None
+    try:
+        return CRS.from_user_input(text)
+    except CRSError as error:
+        raise RasterError(
+            "there is no such coordinate reference system",
+            found=text,
+            expected="a code or WKT, as in EPSG:32632",
+        ) from error
+
+
 def _apply(transform: Affine, x: float, y: float) -> tuple[float, float]:
     # by hand: affine 2 has no `@`, affine 3 deprecates `*`
     return (
         transform.a * x + transform.b * y + transform.c,
         transform.d * x + transform.e * y + transform.f,
     )
+
+
+def to_wgs84(crs: CRS, xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Return longitudes and latitudes of points.
+
+    Raises:
+        RasterError: If the CRS is not on the earth, the points are outside of it, or PROJ does not
+            find its tables.
+    """
+    if not crs.is_geographic and not crs.is_projected:
+        raise _unearthly(crs)  # a plan, heights, or the centre of the earth
+    try:
+        longitudes, latitudes = warp_points(crs, CRS.from_epsg(4326), list(xs), list(ys))
+    except (CRSError, CPLE_BaseError) as error:
+        check_proj(str(error))
+        raise _unearthly(crs) from error
+    outside = [y for x, y in zip(longitudes, latitudes, strict=True) if not math.isfinite(x + y)]
+    if outside or max(map(abs, latitudes)) > 90.0001:
+        raise _misplaced(crs, (xs[0], ys[0]), "a place that is none on the earth")
+    return longitudes, latitudes
+
+
+def _unearthly(crs: CRS) -> RasterError:
+    return RasterError(
+        "the coordinates of the image cannot be placed on the earth",
+        found=str(crs.to_wkt())[:80],
+        expected="a geographic or projected CRS",
+        remedy="if its true CRS is known, write it into the file, as in: "
+        "rio edit-info --crs EPSG:32632 FILE",
+    )
+
+
+def _misplaced(crs: CRS, place: tuple[float, float], found: str) -> RasterError:
+    return RasterError(
+        "the coordinates of the image do not fit its CRS",
+        found=f"{found}, at ({place[0]:g}, {place[1]:g})",
+        expected=f"longitude or easting first, in the units of {crs.to_string()[:60]}",
+        remedy="write the true CRS and transform into the file, as in: rio edit-info "
+        f"--crs EPSG:32632 --transform '{_TRANSFORM}' FILE",
+    )
+
+
+def check_proj(message: str) -> None:
+    """Say so if a message of PROJ or GDAL means that PROJ's tables were not found.
+
+    Raises:
+        RasterError: If it does.
+    """
+    if "proj.db" not in message:
+        return
+    names = [name for name in ("PROJ_DATA", "PROJ_LIB") if os.environ.get(name)]
+    name = " and ".join(names) or "PROJ_DATA"
+    raise RasterError(
+        "PROJ does not find its table of coordinate reference systems, or finds that of another "
+        "installation",
+        found=", ".join(f"{n}={os.environ[n]}" for n in names) or message,
+        expected="the proj.db that comes with rasterio",
+        remedy=f"unset {name} (another program has set it), as in: env "
+        + " ".join(f"-u {n}" for n in names or ["PROJ_DATA"])
+        + " eofm ...",
+    )
+
+
+def utm_of(longitude: float, latitude: float) -> str:
+    """Return the UTM zone of a place.
+
+    >>> utm_of(9.0, 48.0), utm_of(-179.9, -10.0)
+    ('EPSG:32632', 'EPSG:32701')
+    """
+    zone = int((longitude + 180) % 360 // 6) + 1
+    return f"EPSG:{(32600 if latitude >= 0 else 32700) + zone}"
+
+
+def _distance(lon: float, lat: float, other_lon: float, other_lat: float) -> float:
+    """Return the distance of two points that are near each other, in metres.
+
+    By the radii of curvature of the meridian and of the prime vertical (Snyder 1987, USGS
+    Professional Paper 1395, equations 4-18 and 4-20).
+    """
+    sine = math.sin(math.radians((lat + other_lat) / 2))
+    root = math.sqrt(1 - _ECCENTRICITY_2 * sine * sine)
+    meridian = _AXIS * (1 - _ECCENTRICITY_2) / root**3
+    east = math.radians((other_lon - lon + 180) % 360 - 180) * _AXIS / root
+    north = math.radians(other_lat - lat) * meridian
+    return math.hypot(east * math.sqrt(1 - sine * sine), north)
 
 
 def windows(height: int, width: int, size: int, stride: int) -> Iterator[Window]:

@@ -20,7 +20,7 @@ def find_doubt(raster: OpenRaster) -> Doubt | None:
     Raises:
         RasterError: If a file is damaged.
     """
-    unit = raster.source.unit
+    unit = raster.unit
     for dtype in raster.dtypes:
         doubt = doubt_of_type(dtype, unit)
         if doubt is not None:

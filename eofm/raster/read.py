@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eofm.contract.imagery import Imagery
+from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError
 from eofm.raster.folder import list_sources
 from eofm.raster.grid import Window
+from eofm.raster.masks import CloudMask
 from eofm.raster.source import RasterSource
 
 
@@ -17,26 +19,34 @@ def read_geotiff(
     path: Path | str,
     *,
     sensor: Sensor | str,
-    unit: Unit | str,
+    unit: Unit | str | None,
     bands: Sequence[str] | None = None,
     window: tuple[int, int, int, int] | None = None,
+    cloud_mask: CloudMask | str | None = None,
 ) -> Imagery:
     """Read one image as a batch of one: float32 on the grid of its finest band, with a valid mask.
 
     Args:
-        path: A multi-band GeoTIFF, or the folder of an image with one file per band.
+        path: A multi-band GeoTIFF, JPEG 2000 image or VRT, a file of one band, or the folder of an
+            image with one file per band.
         sensor: Sensor and product level, as in `s2-l1c`.
-        unit: Unit of the values in the files, as in `dn`.
-        bands: Band names in stored order; without them, what the files say, else the sensor's.
+        unit: Unit of the values in the files, as in `dn`, or the physical one that their scale and
+            offset lead to (`reflectance`). None takes what scale and offset say.
+        bands: Band names in stored order, or a choice of those the file describes; without them,
+            what the files say, else the sensor's.
         window: First row, first column, height and width in pixels of the finest band.
+        cloud_mask: The band of the product, as in `SCL`, whose clouds are invalid in the result.
 
     Raises:
-        ValueError: If there is no such sensor or unit.
-        RasterError: If the image cannot be read, or the folder holds several.
+        SpecError: If there is no such sensor, unit or band.
+        RasterError: If the image cannot be read, contradicts what is stated, or the folder holds
+            several.
     """
-    path, sensor, unit = Path(path), Sensor(sensor), Unit(unit)
+    path, sensor = Path(path), Sensor.parse(sensor)
+    unit = None if unit is None else Unit.parse(unit)
+    mask = None if cloud_mask is None else CloudMask.parse(cloud_mask)
     if path.is_dir():
-        sources = list_sources(path, sensor, unit, bands)
+        sources = list_sources(path, sensor, unit, bands, mask)
         if len(sources) != 1:
             raise RasterError(
                 "the folder holds several images",
@@ -47,5 +57,6 @@ def read_geotiff(
             )
         source = sources[0]
     else:
-        source = RasterSource(path.stem, (path,), sensor, unit, tuple(bands) if bands else None)
+        named = None if bands is None else canonical_bands(bands, sensor)
+        source = RasterSource(path.stem, (path,), sensor, unit, named, cloud_mask=mask)
     return source.read(None if window is None else Window(*window))

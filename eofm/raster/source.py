@@ -2,19 +2,21 @@
 
 An image is one multi-band file, or one file per band at 10, 20 and 60 m. Either way it is read
 whole or by window, as `NativeImagery` (as stored) or `Imagery` (float32 on the finest grid), with
-a mask of the pixels that hold a measurement. Nothing is guessed: sensor and unit are stated, and
-bands have names: the file's own descriptions, the names of the files, or what the user states.
-`eofm.raster.folder` finds the images of a folder.
+a mask of the pixels that hold a measurement. Nothing is guessed: the sensor is stated, the unit is
+stated or named by the scale and offset of the file (`eofm.raster.scaling`), and bands have names:
+the file's own descriptions, the names of the files, or what the user states
+(`eofm.raster.bands`). `eofm.raster.folder` finds the images of a folder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
@@ -23,12 +25,25 @@ from rasterio.io import DatasetReader
 
 from eofm.contract.imagery import Imagery, NativeImagery
 from eofm.contract.preprocess import to_grid
-from eofm.contract.sensors import SENSOR_BANDS, canonical_band, canonical_bands
+from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import measured
-from eofm.errors import RasterError, SpecError
-from eofm.raster.geotiff import date_of, open_geotiffs, read_stored
-from eofm.raster.grid import Grid, Window
+from eofm.errors import RasterError
+from eofm.progress import notice
+from eofm.raster.bands import Layout, check_band, described_unit, lay_out
+from eofm.raster.geotiff import (
+    Header,
+    date_of,
+    header_of,
+    open_geotiff,
+    open_geotiffs,
+    read_stored,
+)
+from eofm.raster.grid import Grid, Window, utm_of
+from eofm.raster.masks import CloudMask, Clouds
+from eofm.raster.scaling import Scaling, read_scaling
+
+_RADAR: Final = frozenset({Sensor.S1_GRD, Sensor.S1_RTC})
 
 
 @dataclass(frozen=True)
@@ -39,11 +54,16 @@ class RasterSource:
         name: What the image is called, in identifiers and messages.
         files: One multi-band file, or one file per band in the order of `bands`.
         sensor: Sensor and product level.
-        unit: Unit of the values in the files.
-        bands: Band names in stored order. None, for one multi-band file: as its band descriptions
-            say, and where it has none, the order of `eofm.contract.sensors.SENSOR_BANDS`.
+        unit: Unit of the values. None takes what scale and offset of the files say.
+        bands: Band names in stored order, or a choice of those that one multi-band file describes.
+            None, for one file: as its band descriptions say, a file of one band its name, and where
+            there are none, the order of `eofm.contract.sensors.SENSOR_BANDS`.
         gsd: Metres per pixel of the finest band. None takes it from the georeference.
         slack: By how many of its own pixels a band's corners may lie beside those of the others.
+        cloud_mask: The band that says which pixels are clouds, to make them invalid.
+        mask_file: The file of that band; None where it is a band of the one file.
+        names: What GDAL opens in place of `files` where they are not files of this machine, as in
+            `/vsicurl/https://...` and `/vsizip/...`.
 
     Raises:
         SpecError: If a band is not one of the sensor's, or is there twice.
@@ -53,10 +73,13 @@ class RasterSource:
     name: str
     files: tuple[Path, ...]
     sensor: Sensor
-    unit: Unit
+    unit: Unit | None
     bands: tuple[str, ...] | None = None
     gsd: float | None = None
     slack: float = 0.01
+    cloud_mask: CloudMask | None = None
+    mask_file: Path | None = None
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.bands is not None:
@@ -87,8 +110,7 @@ class _Layer:
     """Bands of one file that are read together. `ratio` finest pixels make one of theirs."""
 
     dataset: DatasetReader
-    indexes: tuple[int, ...]
-    bands: tuple[str, ...]
+    layout: Layout
     ratio: int
 
 
@@ -98,8 +120,11 @@ class OpenRaster:
     Attributes:
         source: Where it was opened from.
         bands: Band names, in stored order.
+        unit: Of the values as they are read: stated, or what the files say of themselves.
         grid: The grid of the finest band.
-        date: When it was taken as the file says it, `YYYY-MM-DDTHH:MM:SS`, or empty.
+        date: When it was taken as the metadata of the product say it, `YYYY-MM-DDTHH:MM:SS`, or
+            empty.
+        notes: What is to be known of the image, such as bands that were left out.
 
     Args:
         source: What to open.
@@ -109,24 +134,32 @@ class OpenRaster:
         self.source = source
         self._stack = ExitStack()
         try:
-            opened = open_geotiffs(source.files)
+            opened = open_geotiffs(source.names or source.files)
             datasets = [dataset for dataset, _ in opened]
             for dataset in datasets:
                 self._stack.callback(dataset.close)
-            self.bands = _band_names(source, datasets)
-            per_file = [self.bands] if len(datasets) == 1 else [(b,) for b in self.bands]
+            layouts = _layouts(source, datasets)
+            self.bands = tuple(band for layout in layouts for band in layout.bands)
             finest, self.grid = max(opened, key=lambda file: file[1].height * file[1].width)
             self._layers = [
-                _layer(dataset, grid, bands, self.grid, source.slack)
-                for (dataset, grid), bands in zip(opened, per_file, strict=True)
+                _layer(dataset, grid, layout, self.grid, source.slack)
+                for (dataset, grid), layout in zip(opened, layouts, strict=True)
             ]
-            self._gsd = self.grid.gsd if source.gsd is None else source.gsd
+            self._scaling = _scaling(source, self._layers)
+            self.unit = self._scaling.unit
+            self._gsd = _gsd(finest, self.grid) if source.gsd is None else source.gsd
             self.date = date_of(finest)
+            self._clouds = self._open_clouds()
         except BaseException as error:
             self._stack.close()
             if isinstance(error, RasterError) and error.where is None:
                 error.where = source.files[0]
+                remedy = error.remedy or ""
+                error.remedy = remedy.replace("FILE", quote(str(source.files[0]))) or None
             raise
+        self.notes = _notes(source, layouts)
+        for note in self.notes:
+            notice(note)
 
     @property
     def coarsest(self) -> int:
@@ -136,14 +169,16 @@ class OpenRaster:
     @property
     def dtypes(self) -> tuple[str, ...]:
         """The number type of every band, as stored."""
-        return tuple(layer.dataset.dtypes[i - 1] for layer in self._layers for i in layer.indexes)
+        return tuple(
+            layer.dataset.dtypes[i - 1] for layer in self._layers for i in layer.layout.indexes
+        )
 
     def spec(self, window: Window | None = None) -> ImageSpec:
         """Return what `read` will say of its pixels."""
         size = (self.grid.height, self.grid.width)
         if window is not None:
             size = (window.height, window.width)
-        return ImageSpec(self.source.sensor, self.bands, self.source.unit, size, self._gsd)
+        return ImageSpec(self.source.sensor, self.bands, self.unit, size, self._gsd)
 
     def read(self, window: Window | None = None) -> Imagery:
         """Return one image (B = 1) in float32 on the grid of the finest band.
@@ -157,15 +192,21 @@ class OpenRaster:
         Raises:
             RasterError: If a file is damaged, or the window does not fit the image.
         """
-        return to_grid(self.read_native(window))
+        return self.on_grid(self.read_native(window), window)
+
+    def on_grid(self, native: NativeImagery, window: Window | None = None) -> Imagery:
+        """Bring what `read_native` read of a window to the finest grid, which it then carries."""
+        grid = self.grid if window is None else self.grid.at(window)
+        return replace(to_grid(native), grids=(grid.georeference,))
 
     def read_native(self, window: Window | None = None) -> NativeImagery:
         """Return one image (B = 1) with every band at its own resolution.
 
-        Unsigned integers up to 16 bit stay what they are (uint16), all else becomes float32. Which
-        pixels are valid is the rule of `eofm.contract.validity.measured`, with what is declared
-        nodata or masked in the file, NaN and infinity (the dB of no backscatter) as declared; such
-        values are 0 in the result.
+        Unsigned integers up to 16 bit stay what they are (uint16), all else becomes float32, and so
+        does what the scale and offset of the file make physical values of. Invalid is what
+        `eofm.contract.validity.measured` calls so; where the file declares nodata, a mask, NaN or
+        infinity in a band, its value is 0 in the result. Where a coarser band is invalid, so is
+        every fine pixel that its upsampling would draw from it.
 
         Args:
             window: On the grid of the finest band. It starts and ends between pixels of the
@@ -181,15 +222,61 @@ class OpenRaster:
             gsd = max(1, round(self._gsd)) * layer.ratio
             groups.setdefault(gsd, []).append(_read_layer(layer, window))
         merged = {gsd: _merged(groups[gsd]) for gsd in sorted(groups)}
-        planes = {gsd: torch.from_numpy(read.values)[None] for gsd, read in merged.items()}
-        declared = _flags(merged)
-        bands = {gsd: read.bands for gsd, read in merged.items()}
-        size = (window.height, window.width)
-        valid = measured(planes, declared, bands, self.source.unit, size)
-        for read in merged.values():
+        valid = self._valid(merged, (window.height, window.width))
+        if self._clouds is not None:
+            valid &= ~torch.from_numpy(self._clouds.read(window))[None]
+        planes = {}
+        for gsd, read in merged.items():
+            values = self._physical(read)
             if read.declared is not None:
-                read.values[read.declared] = 0  # of which `planes` are views
+                values[read.declared] = 0
+            planes[gsd] = torch.from_numpy(values)[None]
+        bands = {gsd: read.bands for gsd, read in merged.items()}
         return NativeImagery(planes, bands, self.spec(window), valid)
+
+    def _valid(self, merged: Mapping[int, _Read], size: tuple[int, int]) -> torch.Tensor:
+        """Return which fine pixels (1, H, W) hold a measurement, by the values as stored.
+
+        A margin of 0 is 0 in the file: scale and offset make -0.1 of it. Only backscatter that is
+        stored as integers has no unit of its own, and is looked at in that of its physical values.
+        """
+        unit = self._scaling.stored
+        planes = {
+            gsd: torch.from_numpy(self._physical(read) if unit is None else read.values)[None]
+            for gsd, read in merged.items()
+        }
+        declared = {
+            gsd: torch.from_numpy(read.declared)[None]
+            for gsd, read in merged.items()
+            if read.declared is not None
+        }
+        bands = {gsd: read.bands for gsd, read in merged.items()}
+        return measured(planes, declared, bands, unit or self.unit, size)
+
+    def _physical(self, read: _Read) -> NDArray[Any]:
+        """Return what scale and offset of the file make of stored values."""
+        return self._scaling.apply(read.values, [self.bands.index(b) for b in read.bands])
+
+    def _open_clouds(self) -> Clouds | None:
+        """Open the cloud mask that was asked for."""
+        mask, file = self.source.cloud_mask, self.source.mask_file
+        if mask is None:
+            return None
+        if file is not None:
+            dataset = open_geotiff(file)
+            self._stack.callback(dataset.close)
+            return Clouds(mask, dataset, 1, self.grid)
+        beside = self._layers[0].layout.beside
+        for name, index in beside.items():
+            if mask.is_called(name):
+                return Clouds(mask, self._layers[0].dataset, index, self.grid)
+        raise RasterError(
+            f"the image has no cloud mask {mask}",
+            found=f"beside the measurement: {', '.join(beside) or 'nothing'}",
+            expected=f"a band described as {mask}, or a file of that name beside the bands",
+            where=self.source.files[0],
+            remedy="name one that is there, or read the image without a cloud mask",
+        )
 
     def _check_window(self, window: Window) -> None:
         step = self.coarsest
@@ -231,54 +318,75 @@ class OpenRaster:
 # ---------------------------------------------------------------------------- opening
 
 
-def _band_names(source: RasterSource, datasets: Sequence[DatasetReader]) -> tuple[str, ...]:
-    if len(datasets) > 1:
-        for file, dataset in zip(source.files, datasets, strict=True):
-            if dataset.count != 1:
-                raise RasterError(
-                    "a file named like one band holds several",
-                    found=f"{dataset.count} bands",
-                    expected="1 band",
-                    where=file,
-                    remedy="rename multi-band files so that their names do not end in a band",
-                )
-        assert source.bands is not None  # noqa: S101 (RasterSource has checked it)
-        return source.bands
-    described = _described(datasets[0].descriptions)
-    bands = source.bands or described or SENSOR_BANDS[source.sensor]
-    if len(bands) != datasets[0].count:
-        raise RasterError(
-            "the file has another number of bands than stated",
-            found=f"{datasets[0].count} bands",
-            expected=f"{len(bands)}: {' '.join(bands)}",
-            where=source.files[0],
-            remedy="state the bands of the file in stored order, as in --bands [B02,B03,B04,B08]",
-        )
-    if described is not None and described != bands:
-        raise RasterError(
-            "the file describes its bands otherwise than stated",
-            found=" ".join(described),
-            expected=" ".join(bands),
-            where=source.files[0],
-            remedy="leave --bands out to trust the file, or correct its band descriptions",
-        )
-    return canonical_bands(bands, source.sensor)
+def _layouts(source: RasterSource, datasets: Sequence[DatasetReader]) -> list[Layout]:
+    """Return which bands each file holds, checked against what it says itself."""
+    if len(datasets) == 1:
+        return [lay_out(header_of(datasets[0]), source.sensor, source.bands)]
+    assert source.bands is not None  # noqa: S101 (RasterSource has checked it)
+    for file, dataset, band in zip(source.files, datasets, source.bands, strict=True):
+        if dataset.count != 1:
+            raise RasterError(
+                "a file named like one band holds several",
+                found=f"{dataset.count} bands",
+                expected="1 band",
+                where=file,
+                remedy="rename multi-band files so that their names do not end in a band",
+            )
+        check_band(Header(file, (dataset.descriptions[0] or "",)), source.sensor, band)
+    return [Layout((band,), (1,)) for band in source.bands]
 
 
-def _described(descriptions: Sequence[str | None]) -> tuple[str, ...] | None:
-    """Return the bands a file names in its descriptions, if every one of them is a band."""
-    try:
-        return tuple(canonical_band(text or "") for text in descriptions)
-    except SpecError:
-        return None
+def _scaling(source: RasterSource, layers: Sequence[_Layer]) -> Scaling:
+    """Return what the tags of the files make of stored values."""
+    pairs, words = [], []
+    for layer in layers:
+        dataset = layer.dataset
+        for i in layer.layout.indexes:
+            pairs.append((dataset.scales[i - 1], dataset.offsets[i - 1]))
+            words.append(f"{dataset.descriptions[i - 1] or ''} {dataset.units[i - 1] or ''}")
+    described = described_unit(words) if source.sensor in _RADAR else None
+    return read_scaling(pairs, source.sensor, source.unit, described, source.files[0])
 
 
-def _layer(
-    dataset: DatasetReader, own: Grid, bands: tuple[str, ...], finest: Grid, slack: float
-) -> _Layer:
+def _gsd(dataset: DatasetReader, grid: Grid) -> float:
+    """Return the ground sample distance; for an image in radar geometry, say what to do first."""
+    points, _ = dataset.gcps if grid.crs is None else ((), None)
+    if not points:
+        return grid.gsd
+    longitude = sum(point.x for point in points) / len(points)
+    latitude = sum(point.y for point in points) / len(points)
+    names = ",".join(text for text in dataset.descriptions if text)
+    raise RasterError(
+        "the image lies on ground control points, not on a grid",
+        found=f"{len(points)} ground control points",
+        expected="a CRS and a transform",
+        remedy=f"bring it to a grid: rio warp {quote(dataset.name)} OUT.tif --dst-crs "
+        f"{utm_of(longitude, latitude)} --resampling bilinear"
+        + (f"; it loses the descriptions, so state --bands [{names}] then" if names else ""),
+    )
+
+
+def _notes(source: RasterSource, layouts: Sequence[Layout]) -> tuple[str, ...]:
+    """Return one line per band that is left out."""
+    clouds = source.cloud_mask
+    notes = []
+    for layout in layouts:
+        for name, index in layout.beside.items():
+            if clouds is not None and clouds.is_called(name):
+                use = "read as the cloud mask"
+            elif index in layout.masks:
+                use = "read as the mask of what was measured"
+            else:
+                use = f"left out, no band of {source.sensor} that was asked for"
+            notes.append(f"{name}: {use}")
+    return tuple(notes)
+
+
+def _layer(dataset: DatasetReader, own: Grid, layout: Layout, finest: Grid, slack: float) -> _Layer:
     """Check that a file covers the same ground as the finest band, in whole multiples."""
     ratio, remainder = divmod(finest.height, own.height)
-    fits = not remainder and own.width * ratio == finest.width and own.crs == finest.crs
+    fits = not remainder and own.width * ratio == finest.width
+    fits &= own.crs is finest.crs or own.crs == finest.crs  # of most sets it is one object
     if not fits or _shift(own, finest) > slack:
         raise RasterError(
             "a band covers other ground than its neighbours",
@@ -288,13 +396,14 @@ def _layer(
             where=dataset.name,
             remedy="cut all bands to the same extent",
         )
-    return _Layer(dataset, tuple(range(1, len(bands) + 1)), bands, ratio)
+    return _Layer(dataset, layout, ratio)
 
 
 def _shift(own: Grid, finest: Grid) -> float:
     """Return how far the corners of two grids lie apart along x or y, in pixels of the first."""
     here, there, ratio = own.transform, finest.transform, finest.width // own.width
-    if here[:6] == (there.a * ratio, 0, there.c, 0, there.e * ratio, there.f):
+    scaled = here.a == there.a * ratio and here.e == there.e * ratio
+    if scaled and here.b == here.d == 0 and here.c == there.c and here.f == there.f:
         return 0.0  # as in most sets, and found out thirteen times an image
     inverse = ~own.transform
     furthest = 0.0
@@ -325,32 +434,25 @@ class _Read:
 
 
 def _read_layer(layer: _Layer, window: Window) -> _Read:
-    r = layer.ratio
+    r, layout = layer.ratio, layer.layout
     place = Window(window.row // r, window.col // r, window.height // r, window.width // r)
-    return _Read(layer.bands, *read_stored(layer.dataset, layer.indexes, place))
+    return _Read(layout.bands, *read_stored(layer.dataset, layout.indexes, place, layout.masks))
 
 
 def _merged(parts: Sequence[_Read]) -> _Read:
     """Return bands of one resolution together: uint16 where all files are, else float32."""
+    bands = tuple(band for part in parts for band in part.bands)
     if len(parts) == 1:
         return parts[0]
-    bands = tuple(band for part in parts for band in part.bands)
     small = all(part.values.dtype == np.uint16 for part in parts)
     kind = np.uint16 if small else np.float32
     values = np.concatenate([part.values.astype(kind, copy=False) for part in parts])
-    if all(part.declared is None for part in parts):
-        return _Read(bands, values, None)
-    flags = [
-        np.zeros(part.values.shape, np.bool_) if part.declared is None else part.declared
-        for part in parts
-    ]
-    return _Read(bands, values, np.concatenate(flags))
-
-
-def _flags(merged: Mapping[int, _Read]) -> dict[int, torch.Tensor]:
-    """Return what is declared, (1, c, h, w), of the resolutions where something is."""
-    return {
-        gsd: torch.from_numpy(read.declared)[None]
-        for gsd, read in merged.items()
-        if read.declared is not None
-    }
+    declared = None
+    if any(part.declared is not None for part in parts):
+        declared = np.concatenate(
+            [
+                np.zeros(part.values.shape, np.bool_) if part.declared is None else part.declared
+                for part in parts
+            ]
+        )
+    return _Read(bands, values, declared)

@@ -20,10 +20,11 @@ from eofm.networks.trunk import Trunk
 from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import WALK_BATCH, StoreDataModule, walk
-from eofm.train.export import export_trunk, make_card
+from eofm.train.export import export_trunk
 from eofm.train.folder import RunFolder
 from eofm.train.module import PretrainModule
 from eofm.train.objectives import BRANCHES, fresh_norms_needed
+from eofm.weights.checkpoint import make_card
 from eofm.weights.encoder import Encoder, load_encoder
 
 INIT: Final = "initialisation"

@@ -10,23 +10,26 @@ from typing import Any, Final
 import torch
 
 from eofm.contract.recipe import Recipe
-from eofm.errors import ConfigError
+from eofm.errors import ConfigError, StoreError
 from eofm.loading.pair_feed import Beside, open_pair
 from eofm.method import label_facts
 from eofm.networks.adapt import InputInit, PositionRecipe
 from eofm.networks.joint import JointTrunk, share_trunk
 from eofm.networks.trunk import Trunk
+from eofm.store.format import PAIRS, SPEC
+from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
 from eofm.train.config import DataConfig, PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.demo import demo_path, make_demo
 from eofm.train.folder import config_hash
-from eofm.train.module import CHECKPOINT_KEY, PretrainModule, settings_of
+from eofm.train.module import PretrainModule, settings_of
 from eofm.train.objectives import OBJECTIVES
 from eofm.train.partner import Partner
 from eofm.train.recipe import make_recipe, training_plan
 from eofm.train.sharding import ShardedModule
 from eofm.train.stage import open_stage
+from eofm.weights.checkpoint import CHECKPOINT_KEY
 from eofm.weights.start import Origin, start_from
 
 LICENCE: Final = "Apache-2.0"
@@ -48,7 +51,24 @@ def open_data(config: DataConfig, *, make: bool = True) -> tuple[Store, Beside |
     path = config.store or demo_path(config)
     if config.views == "sensors":
         return open_pair(path)
-    return Store(path), None
+    return _open_one(Path(path), config.sensor), None
+
+
+def _open_one(path: Path, sensor: str) -> Store:
+    """Return a store; of a folder of several sensors, that of the sensor of the settings."""
+    if (path / SPEC).is_file() or not (path / PAIRS).is_file():
+        return Store(path)
+    stores = PairedStore(path).stores
+    fitting = [store for store in stores.values() if store.spec.sensor == sensor]
+    if len(fitting) == 1:
+        return fitting[0]
+    raise StoreError(
+        "the folder holds the stores of several sensors, and not one of the sensor of the settings",
+        found=", ".join(f"{name} ({store.spec.sensor})" for name, store in stores.items()),
+        expected=sensor,
+        where=path,
+        remedy=f"--data.store {path / next(iter(stores))}",
+    )
 
 
 def build_module(

@@ -2,51 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from eofm.contract.recipe import Recipe
-from eofm.errors import WeightsError
-from eofm.networks.adapt import PositionRecipe
 from eofm.networks.state import load_strict
 from eofm.networks.trunk import Trunk
 from eofm.train.config import ExportConfig
-from eofm.train.module import CHECKPOINT_KEY
 from eofm.weights.cards import WEIGHTS
 from eofm.weights.encoder import Encoder, build_trunk, save_encoder
-from eofm.weights.encoder_card import Card, library_versions
+from eofm.weights.encoder_card import Card
 from eofm.weights.export import Exported, export_encoder
 from eofm.weights.load import load_weights
 from eofm.weights.program import ProgramFormat, ProgramInput
-
-
-def make_card(facts: Mapping[str, Any], recipe: Recipe, source: str) -> Card:
-    """Return the card of one export of a run.
-
-    Args:
-        facts: What the run knows: name, architecture, positions, objective, training_data,
-            counts, synthetic, config_hash.
-        recipe: What the network eats.
-        source: Which weights these are.
-    """
-    return Card(
-        name=facts["name"],
-        architecture=facts["architecture"],
-        recipe=recipe,
-        objective=facts["objective"],
-        source=source,
-        training_data=facts["training_data"],
-        counts=dict(facts["counts"]),
-        synthetic=facts["synthetic"],
-        licence=facts["licence"],
-        positions=PositionRecipe(facts["positions"]),
-        config_hash=facts["config_hash"],
-        versions=library_versions(),
-    )
 
 
 def export_trunk(trunk: Trunk, card: Card, directory: Path) -> Encoder:
@@ -67,12 +33,8 @@ def export_source(config: ExportConfig) -> Exported:
         WeightsError: If the source cannot be read, or the result not be written: see
             `eofm.weights.export.export_encoder`.
     """
-    if config.source.endswith(".ckpt"):
-        encoder = from_checkpoint(
-            Path(config.source), config.branch or "student", sensor=config.sensor
-        )
-    else:
-        encoder = load_weights(config.source)
+    source = config.source if config.branch is None else f"{config.source}@{config.branch}"
+    encoder = load_weights(source, sensor=config.sensor)
     published = WEIGHTS.get(encoder.card.name.partition("@")[0])
     return export_encoder(
         encoder,
@@ -82,81 +44,3 @@ def export_source(config: ExportConfig) -> Exported:
         # a published score belongs to the weights with their own recipe
         scores=published.scores if published and published.recipe == encoder.recipe else (),
     )
-
-
-def from_checkpoint(path: Path, branch: str, *, sensor: str | None = None) -> Encoder:
-    """Return one of the two networks of a run's checkpoint.
-
-    Args:
-        path: The checkpoint.
-        branch: `student` or `teacher`.
-        sensor: Whose input layer, of two; the one that led the run if None.
-
-    Raises:
-        WeightsError: If the file is missing, damaged, or not a checkpoint of a run; it has no such
-            sensor; or its batch norms remember images that no encoder will be given.
-    """
-    checkpoint = _load(path)
-    saved = checkpoint[CHECKPOINT_KEY]
-    recipe, place = _input_of(saved, sensor, path)
-    prefix = f"method.{branch}.trunk.{place}"
-    state = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in checkpoint["state_dict"].items()
-        if name.startswith(prefix)
-    }
-    if branch in saved.get("stale_norms", ()) and any("running_mean" in name for name in state):
-        raise WeightsError(
-            f"the batch norms of the {branch} remember other images than it will be given",
-            found="statistics of masked images, of two sensors, or none",
-            where=path,
-            remedy=f"take export/{branch} of the finished run, where they are taken anew",
-        )
-    card = make_card(saved["card"], recipe, f"{branch} after {saved['progress']}")
-    trunk = build_trunk(card)
-    load_strict(trunk, state, where=str(path))
-    return Encoder(trunk, card)
-
-
-def _input_of(saved: Mapping[str, Any], sensor: str | None, path: Path) -> tuple[Recipe, str]:
-    """Return the recipe of a sensor, and where its trunk lies within that of the branch."""
-    recipes = [Recipe.from_dict(saved["recipe"])]
-    if saved.get("partner") is not None:
-        recipes.append(Recipe.from_dict(saved["partner"]))
-    for recipe in recipes:
-        if sensor in (None, str(recipe.sensor)):
-            return recipe, f"trunks.{recipe.sensor}." if len(recipes) > 1 else ""
-    raise WeightsError(
-        "the run was not trained on this sensor",
-        found=sensor,
-        expected=", ".join(str(recipe.sensor) for recipe in recipes),
-        where=path,
-    )
-
-
-def _load(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise WeightsError(
-            "there is no such checkpoint",
-            found=path,
-            remedy="runs keep theirs in <run>/checkpoints/last.ckpt",
-        )
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise WeightsError(
-            "the checkpoint cannot be read",
-            found=str(error).strip().splitlines()[0],
-            where=path,
-            remedy="it is damaged, or not a checkpoint; code in it is never run",
-        ) from error
-    if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint:
-        raise WeightsError(
-            "this checkpoint was not written by eofm pretrain",
-            found=", ".join(map(str, list(checkpoint)[:8]))
-            if isinstance(checkpoint, dict)
-            else "?",
-            expected=f"a key {CHECKPOINT_KEY!r} with the recipe",
-            where=path,
-        )
-    return checkpoint

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import lightning as L
 import torch
@@ -44,9 +44,7 @@ from eofm.train.partner import PairedViews, Partner, views_for
 from eofm.train.processes import average
 from eofm.train.schedule import Course, Fall, Kind, momentum_over_steps, rate_over_steps
 from eofm.train.stage import PARAMETERS, Stage, hand_on, take_up
-
-# Under this key a checkpoint carries all that is needed to make an encoder of it.
-CHECKPOINT_KEY: Final = "eofm"
+from eofm.weights.checkpoint import CHECKPOINT_KEY
 
 
 def settings_of(config: PretrainConfig, *, tokens: bool = True) -> softcon.SoftConSettings:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eofm.contract.recipe import CHECKED
 from eofm.errors import PixelError
 from eofm.probes.bootstrap import (
     Interval,
@@ -45,7 +46,7 @@ def embed_rows(encoder: Encoder, store: Store, rows: Sequence[int]) -> Tensor:
     made = []
     for start, imagery in zip(count(0, WALK_BATCH), walk(store, rows), strict=False):
         try:
-            made.append(encoder.embed(imagery).cpu())
+            made.append(encoder.embed(imagery, (CHECKED,)).cpu())
         except PixelError as error:
             raise name_scenes(error, (store,), rows[start:]) from None
     return torch.cat(made)

@@ -29,13 +29,14 @@ from eofm.train.folder import (
     open_folder,
     to_yaml,
 )
-from eofm.train.module import CHECKPOINT_KEY, PretrainModule
+from eofm.train.module import PretrainModule
 from eofm.train.monitoring.watch import watch
 from eofm.train.processes import Place, find_place, share, together
 from eofm.train.recipe import make_recipe
 from eofm.train.report import Report, write_report
 from eofm.train.sharding import check_sharding
 from eofm.train.stopping import WARNING, Stopped, requeue
+from eofm.weights.checkpoint import CHECKPOINT_KEY
 from eofm.weights.start import Origin
 
 

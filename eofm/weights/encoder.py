@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, final
+from typing import final
 
 import torch
 from safetensors import SafetensorError
@@ -33,10 +33,8 @@ from eofm.networks.build import build, build_blank
 from eofm.networks.state import load_strict
 from eofm.networks.trunk import Trunk
 from eofm.weights.encoder_card import Card, library_versions
+from eofm.weights.resolve import CARD_FILE, WEIGHTS_FILE
 from eofm.weights.weights_file import identity, read_identity, serialise, sha256, write_whole
-
-WEIGHTS_FILE: Final = "weights.safetensors"
-CARD_FILE: Final = "card.json"
 
 
 @final

@@ -1,13 +1,14 @@
-"""Load published weights by name, address or file, into the network their card describes.
+"""Load weights by any of their names into the network their card describes.
 
-Every tensor of the file is used or named as left out, and the encoder that comes back refuses
-imagery that is not what the weights eat. The position table of a vision transformer is taken as
-published where the recipe's size is the one it was made for (always with SoftCon); else it is
-interpolated once, by its authors' rule.
+Which weights are meant is decided by `eofm.weights.resolve`. Every tensor of a file is used or
+named as left out, and the encoder that comes back refuses imagery that the weights do not expect.
+The position table of a vision transformer is taken as published where the recipe's size is the one
+it was made for (always with SoftCon); else it is interpolated once, by its authors' rule.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,90 +19,133 @@ from eofm.networks.build import build_blank
 from eofm.networks.state import State, load_strict, read_state
 from eofm.networks.trunk import Trunk
 from eofm.networks.vit import ViT
-from eofm.weights.cards import WEIGHTS, candidates, find
+from eofm.weights.cards import candidates, find
 from eofm.weights.cards.card import WeightCard
+from eofm.weights.checkpoint import from_checkpoint
 from eofm.weights.download import fetch, file_name
-from eofm.weights.encoder import CARD_FILE, Encoder, load_encoder
+from eofm.weights.encoder import Encoder, load_encoder, random_encoder
 from eofm.weights.encoder_card import Card, library_versions
 from eofm.weights.keymaps import KEY_MAPS
 from eofm.weights.receipt import FEWEST_DIGITS, compare_sha256, hash_file, known_sha256
+from eofm.weights.resolve import Kind, Reference, resolve
+from eofm.weights.timm_pretrained import load_timm
 
 
 def load_weights(
     weights: str | Path,
     *,
     card: str | None = None,
+    recipe: Recipe | None = None,
+    sensor: str | None = None,
+    seed: int = 0,
     directory: Path | str | None = None,
     check_hash: bool = True,
     progress: bool = True,
 ) -> Encoder:
-    """Return an encoder with published weights, or one that eofm exported.
+    """Return the encoder that words name.
 
     Args:
-        weights: A published name (`softcon_vits14_s2`, `softcon_vits14_s2@torchgeo-zscore`; a
-            file of that name is meant by `./softcon_vits14_s2`), an address, or a path: a file
-            of published weights, or the folder of an export.
+        weights: Any of the forms of `eofm.weights.resolve` but a function of your own: a published
+            name, an export, a run or its checkpoint, a file, an address, `timm:`, `random:`.
         card: Name of the card that describes a file or an address. None: it is recognised by
             its published hash or file name.
+        recipe: What a network of timm or an untrained one expects: they say nothing themselves.
+        sensor: Of the checkpoint of a run on two sensors, whose input layer.
+        seed: Of untrained weights.
         directory: Where downloads are kept; None takes `EOFM_WEIGHTS`, or torch.hub's folder.
         check_hash: Compare the file with its published hash, or with the one first recorded.
         progress: Show how far a download is.
 
     Raises:
         WeightsError: If the weights are unknown, cannot be had, are others than the card says, or
-            do not fit the network.
+            do not fit the network; if a card or recipe is given to weights that bring their own,
+            or is missing where they bring none.
     """
-    text = str(weights)
-    named = isinstance(weights, str) and text.partition("@")[0] in WEIGHTS
-    if not named and (Path(text).is_dir() or Path(text).name == CARD_FILE):
-        _refuse_card(card, text)
-        path = Path(text)
-        return load_encoder(path.parent if path.name == CARD_FILE else path)
-    if named:
-        _refuse_card(card, text)
-        described, recipe = find(text)
-        path = fetch(
-            described.url,
-            sha256=described.sha256,
-            directory=directory,
-            check_hash=check_hash,
-            progress=progress,
+    found = resolve(weights)
+    if found.kind not in {Kind.FILE, Kind.ADDRESS}:
+        _refuse(card, "card", "a file or an address", found)
+    if found.kind not in {Kind.TIMM, Kind.RANDOM}:
+        _refuse(recipe, "recipe", "a network of timm or an untrained one", found)
+    if found.kind is not Kind.CHECKPOINT:
+        _refuse(sensor, "sensor", "the checkpoint of a run", found)
+    match found.kind:
+        case Kind.EXPORT:
+            return load_encoder(_path_of(found))
+        case Kind.CHECKPOINT:
+            return from_checkpoint(_path_of(found), found.branch, sensor=sensor)
+        case Kind.TIMM:
+            return load_timm(found.text, _required(recipe, found))
+        case Kind.RANDOM:
+            architecture = found.name or "vits14"
+            return random_encoder(architecture, _required(recipe, found), seed)
+        case Kind.FUNCTION:
+            raise WeightsError(
+                "a function of your own is called by the benchmark, and yields an encoder here",
+                found=found.text,
+                remedy="import it and call it",
+            )
+        case Kind.FILE:
+            return _from_file(_path_of(found), card, check_hash=check_hash)
+        case Kind.ADDRESS:
+            fetched = _Fetch(directory, check_hash, progress)
+            return _from_url(found.name, card, fetched)
+        case Kind.CARD:
+            fetched = _Fetch(directory, check_hash, progress)
+            described, own = find(found.name)
+            path = fetched.get(described.url, described.sha256)
+            return _load(path, known_sha256(path), described, own, found.name, verified=check_hash)
+
+
+@dataclass(frozen=True)
+class _Fetch:
+    """How files are fetched: see `load_weights`."""
+
+    directory: Path | str | None
+    check_hash: bool
+    progress: bool
+
+    def get(self, url: str, sha256: str) -> Path:
+        """Return where the file is, fetched if it was not here."""
+        return fetch(
+            url,
+            sha256=sha256,
+            directory=self.directory,
+            check_hash=self.check_hash,
+            progress=self.progress,
         )
-        return _load(path, known_sha256(path), described, recipe, text, verified=check_hash)
-    if "://" in text:
-        return _from_url(text, card, directory, check_hash=check_hash, progress=progress)
-    return _from_file(Path(text), card, check_hash=check_hash)
 
 
-def _from_url(
-    url: str,
-    card: str | None,
-    directory: Path | str | None,
-    *,
-    check_hash: bool,
-    progress: bool,
-) -> Encoder:
+def _path_of(found: Reference) -> Path:
+    return Path(found.text) if found.path is None else found.path
+
+
+def _required(recipe: Recipe | None, found: Reference) -> Recipe:
+    if recipe is None:
+        raise WeightsError(
+            "these weights do not say what they expect",
+            found=f"{found.kind} without a recipe",
+            expected="a recipe beside them",
+            where=found.text,
+            remedy="load_weights(..., recipe=eofm.Recipe(...)), such as the recipe of another "
+            "encoder: load_weights(name).recipe",
+        )
+    return recipe
+
+
+def _from_url(url: str, card: str | None, fetched: _Fetch) -> Encoder:
     if urlsplit(url).scheme == "file":
-        return _from_file(fetch(url), card, check_hash=check_hash)
+        return _from_file(fetch(url), card, check_hash=fetched.check_hash)
     name, described, recipe = _describe(card, file_name(url), "")
-    path = fetch(
-        url,
-        sha256=described.sha256,
-        directory=directory,
-        check_hash=check_hash,
-        progress=progress,
-    )
-    return _load(path, known_sha256(path), described, recipe, name, verified=check_hash)
+    path = fetched.get(url, described.sha256)
+    return _load(path, known_sha256(path), described, recipe, name, verified=fetched.check_hash)
 
 
 def _from_file(path: Path, card: str | None, *, check_hash: bool) -> Encoder:
     if not path.is_file():
         raise WeightsError(
-            "there are no such weights",
+            "there is no such weights file",
             found=path,
-            expected="a name of `eofm models list`, an address, a weights file, or the folder of "
-            "an export",
-            remedy=_nearest(str(path)),
+            remedy="download it first, or name published weights (`eofm models list`)",
         )
     digest = hash_file(path)
     name, described, recipe = _describe(card, path.name, digest)
@@ -121,29 +165,22 @@ def _describe(card: str | None, filename: str, digest: str) -> tuple[str, Weight
     raise WeightsError(
         "several cards describe this file"
         if known
-        else "these weights are not known, so what they eat is not either",
+        else "these weights are not known, so what they expect is not either",
         found=filename + (f", sha256 {digest[: 2 * FEWEST_DIGITS]}..." if digest else ""),
         expected="the name or the hash of a published file with one card",
         remedy=f"say which card describes them: load_weights(..., card={example})",
     )
 
 
-def _refuse_card(card: str | None, weights: str) -> None:
-    if card is not None:
+def _refuse(given: object, what: str, whose: str, found: Reference) -> None:
+    if given is not None:
         raise WeightsError(
-            "these weights have a card of their own",
-            found=f"card={card!r}",
-            where=weights,
-            remedy="leave out card=; it describes a file or an address",
+            f"these weights have a {what} of their own",
+            found=f"{what}={given!r}",
+            expected=f"only beside {whose}",
+            where=found.text,
+            remedy=f"leave out {what}=",
         )
-
-
-def _nearest(name: str) -> str | None:
-    try:
-        find(name)
-    except WeightsError as error:
-        return error.remedy
-    return f"a published name is given as text, not as a path: {name!r}"
 
 
 def _load(

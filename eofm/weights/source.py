@@ -1,27 +1,26 @@
-"""What lies behind the word a user gives as weights: tensors under our names, and what is known.
+"""What lies behind the weights a user names: tensors under our names, and what is known of them.
 
-The word is a file, a folder of an eofm export, an address, or a published name. A file does not
-say which bands it is for; an export and a published name do.
+Which weights are meant is decided by `eofm.weights.resolve`. A file does not say which bands it is
+for; an export, a checkpoint and a published name do.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from eofm.contract.recipe import Recipe
+from eofm.errors import WeightsError
 from eofm.networks.state import State, read_state
 from eofm.networks.timm_trunk import PREFIX
-from eofm.weights.cards import WEIGHTS, find, recognise
+from eofm.weights.cards import find, recognise
 from eofm.weights.cards.card import Layout
+from eofm.weights.checkpoint import from_checkpoint
 from eofm.weights.download import fetch
-from eofm.weights.encoder import CARD_FILE, WEIGHTS_FILE, load_encoder
+from eofm.weights.encoder import Encoder, load_encoder
 from eofm.weights.keymaps import KEY_MAPS, detect_layout
 from eofm.weights.receipt import known_sha256
-
-# Of a word that is no file yet: it was meant to be one, and not a published name.
-_SUFFIXES: Final = {".pth", ".pt", ".bin", ".safetensors"}
+from eofm.weights.resolve import Kind, resolve
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Source:
         state: Tensors under the names of our networks.
         dropped: Names of tensors that were deliberately left out.
         sha256: Of the file.
-        recipe: What they eat; None where nothing says so.
+        recipe: What they expect; None where nothing says so.
         architecture: Of the network; empty where only the tensors say so.
     """
 
@@ -48,41 +47,43 @@ class Source:
 
 
 def open_source(weights: Path | str, architecture: str) -> Source:
-    """Return the weights behind a word.
+    """Return the tensors of weights to start from.
 
     Args:
-        weights: A file; a folder of an eofm export, or its card; an address (http, https, file);
-            or a published name, such as `dinov2_vits14`, fetched if it is not here yet. A file
-            or folder of a published name is meant by `./dinov2_vits14`.
+        weights: A form of `eofm.weights.resolve`; published weights are fetched if they are not
+            here yet.
         architecture: Of the network they are for: a file for one of timm's has timm's names.
 
     Raises:
         WeightsError: If there is nothing of that name, or it cannot be read, fetched or mapped.
     """
-    text, path = str(weights), Path(weights)
-    if text.partition("@")[0] in WEIGHTS:
-        return _from_name(text)
-    if path.is_dir():
-        return _from_export(path)
-    if path.name == CARD_FILE or (path.name == WEIGHTS_FILE and _has_card(path)):
-        return _from_export(path.parent)
-    if "://" in text:
-        return _from_file(fetch(text), architecture)
-    if path.is_file() or path.suffix in _SUFFIXES:
-        return _from_file(path, architecture)
-    return _from_name(text)
+    found = resolve(weights)
+    match found.kind:
+        case Kind.CARD:
+            return _from_name(found.name)
+        case Kind.EXPORT if found.path is not None:
+            return _from_encoder(load_encoder(found.path), found.path)
+        case Kind.CHECKPOINT if found.path is not None:
+            return _from_encoder(from_checkpoint(found.path, found.branch), found.path)
+        case Kind.ADDRESS:
+            return _from_file(fetch(found.name), architecture)
+        case Kind.FILE if found.path is not None:
+            return _from_file(found.path, architecture)
+        case _:
+            raise WeightsError(
+                f"training does not start from a {found.kind}",
+                found=found.text,
+                expected="a published name, an export, a run or its checkpoint, a file, or an "
+                "address",
+                remedy="save its state dict to a file and name that",
+            )
 
 
-def _has_card(weights: Path) -> bool:
-    return weights.with_name(CARD_FILE).is_file()
-
-
-def _from_export(folder: Path) -> Source:
-    encoder = load_encoder(folder)
+def _from_encoder(encoder: Encoder, where: Path) -> Source:
     card = encoder.card
     return Source(
         f"export {card.name} ({card.source})",
-        folder,
+        where,
         dict(encoder.trunk.state_dict()),
         (),
         card.sha256,

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from eofm.contract.imagery import Imagery, Labels, NativeImagery, collate
 from eofm.contract.recipe import Kernel, Pooling, Recipe, ResizeOrder, ResizeRule
 from eofm.contract.sensors import (
+    BANDS,
     DEFAULT_STATISTICS,
     SENSOR_BANDS,
     STATISTICS,
+    band_candidates,
     canonical_band,
     canonical_bands,
     resolution_groups,
@@ -113,6 +115,73 @@ def test_spellings_of_a_band_meet_in_one_name() -> None:
         canonical_bands(["VV", "B02"], Sensor.S1_GRD)
     with pytest.raises(SpecError, match="each once"):
         canonical_bands(["B1", "B01"], Sensor.S2_L1C)
+
+
+@pytest.mark.parametrize("sensor", list(Sensor))
+def test_every_spelling_leads_back(sensor: Sensor) -> None:
+    """Whatever products write around the name of a band, it stays that band, in any case."""
+    for band in SENSOR_BANDS[sensor]:
+        words = [w for w in BANDS[band].words if len(band_candidates(w, sensor)) == 1]
+        for name in (band, *words):
+            for spelt in (f"S2_{name}", f"{name}_10m", f"{name} (665 nm)", f"{name}_median"):
+                for case in (str.upper, str.lower, str.title):
+                    assert (band,) == band_candidates(case(spelt), sensor), spelt
+
+
+@given(st.text(max_size=12))
+def test_a_name_is_of_the_sensor_or_of_none(name: str) -> None:
+    """No text breaks the parser, and what it finds are bands of the sensor, each once."""
+    for sensor in Sensor:
+        found = band_candidates(name, sensor)
+        assert list(found) == [b for b in SENSOR_BANDS[sensor] if b in found]
+
+
+def test_a_word_of_several_bands_is_refused() -> None:
+    """`rededge` and `swir` name none of their bands, `red` one of each sensor."""
+    for word, bands in (("rededge", "B05, B06, B07"), ("swir", "B11, B12"), ("red", "B04, R")):
+        with pytest.raises(SpecError, match="several bands") as caught:
+            canonical_band(word)
+        assert bands == caught.value.expected
+        assert canonical_band(str(caught.value.remedy).split("'")[1]) in bands
+    assert "B04" == canonical_band("red", Sensor.S2_L2A)
+    assert "R" == canonical_band("red", Sensor.NAIP)
+
+
+@pytest.mark.parametrize("name", ["B013", "B8B", "nirr", "swir66", "rededg1", "costal", "cirus"])
+def test_what_is_offered_for_a_band_is_one(name: str) -> None:
+    """The nearest name is itself understood."""
+    with pytest.raises(SpecError, match="did you mean") as caught:
+        canonical_band(name, Sensor.S2_L1C)
+
+    assert canonical_band(str(caught.value.remedy).split("'")[1], Sensor.S2_L1C)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "right"),
+    [
+        (Sensor, "s2l1c", Sensor.S2_L1C),
+        (Sensor, "S2-L2A", Sensor.S2_L2A),
+        (Sensor, "S1_GRDH", Sensor.S1_GRD),
+        (Unit, "DN", Unit.DN),
+        (Unit, "dn+1000", Unit.DN_OFFSET1000),
+        (Unit, "reflectances", Unit.REFLECTANCE),
+    ],
+)
+def test_a_misspelt_word_gets_the_nearest(kind, text: str, right: Sensor | Unit) -> None:
+    """What is no sensor or unit is an error of eofm, whose offer is accepted."""
+    with pytest.raises(SpecError, match="there is no") as caught:
+        kind.parse(text)
+    offer = str(caught.value.remedy).split("'")[1]
+
+    assert right is kind.parse(offer)
+
+
+def test_stated_words_are_taken_as_they_are() -> None:
+    """Members and their texts are the same, and what is like nothing gets no offer."""
+    assert Sensor.NAIP is Sensor.parse("naip") is Sensor.parse(Sensor.NAIP)
+    with pytest.raises(SpecError) as caught:
+        Unit.parse("kelvin")
+    assert caught.value.remedy is None
 
 
 def test_every_sensor_has_statistics_with_a_source() -> None:

@@ -401,14 +401,17 @@ def test_radar(unit: Unit, values: list[float], words: str, instead: Unit | None
     assert doubt is None or instead is doubt.instead
 
 
-@pytest.mark.parametrize(("vh", "right"), [(-12.3, True), (-12.2, False)])
-def test_vh_is_darker(vh: float, right: bool) -> None:
-    """Equal is as far as it goes."""
-    doubt = ask({"VH": vh, "VV": -12.3}, Sensor.S1_RTC, Unit.DB)
+@pytest.mark.parametrize(("vh", "right"), [(-12.3, True), (-11.35, True), (-11.25, False)])
+@pytest.mark.parametrize("unit", [Unit.DB, Unit.POWER])
+def test_vh_is_darker(vh: float, right: bool, unit: Unit) -> None:
+    """1 dB above VV, which noise over calm water can make, is as far as it goes."""
+    vv = -12.3
+    if unit is Unit.POWER:
+        vh, vv = 10 ** (vh / 10), 10 ** (vv / 10)
+    doubt = ask({"VH": vh, "VV": vv}, Sensor.S1_RTC, unit)
 
     assert right == (doubt is None)
     assert right or "VH is darker than VV" in problem(doubt)
-    assert doubt is None or "mean VV -12.3, mean VH -12.2" == doubt.found
 
 
 def test_nothing_to_look_at_is_no_doubt() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -189,7 +190,7 @@ def test_bands_at_their_own_resolution(tmp_path: Path, write_bands) -> None:
     pack_tiles(
         PackTilesConfig(
             str(tmp_path / "images"),
-            "s2-l1c",
+            "s2-l2a",
             "dn",
             str(tmp_path / "store"),
             window=12,
@@ -556,7 +557,9 @@ def test_real_optical(real_data: Path, tmp_path: Path) -> None:
 
 
 def test_real_without_labels(real_data: Path, tmp_path: Path) -> None:
-    """The twelve S2-100K patches, which have no map, become an unlabelled store."""
+    """The twelve S2-100K patches, which have no map, become an unlabelled store; the two with the
+    offset of baseline 04.00 are refused by name until it is stated as the message says.
+    """
     config = PackTilesConfig(
         images=str(real_data / "s2_100k/images"),
         sensor="s2-l2a",
@@ -566,9 +569,14 @@ def test_real_without_labels(real_data: Path, tmp_path: Path) -> None:
         workers=2,
         verify=True,
     )
-    report = pack_tiles(config)
+    with pytest.raises(PixelError, match="seem to carry it") as caught:
+        pack_tiles(config)
+    assert caught.value.remedy is not None
+    printed = caught.value.remedy.split("--unit_of ")[1].strip("'")
+    report = pack_tiles(replace(config, unit_of=json.loads(printed)))
     store = Store(config.out)
 
+    assert {"patch_252161", "patch_57755"} == set(json.loads(printed))
     assert (12, 12, 0, {}) == (report.images, report.windows, report.labelled, report.classes)
     assert ((), False) == (store.classes, bool(store.labels(range(12)).known.any()))
     assert SENSOR_BANDS[Sensor.S2_L2A] == store.spec.bands

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -88,3 +90,22 @@ def test_strict_loading_lists_every_fault():
     for words in ("missing bias", "foreign gamma", "(2, 4), not (2, 3)", "somewhere"):
         assert words in text
     assert torch.equal(before, layer.weight)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+)
+def test_the_prefix_of_a_wrapper_goes(tmp_path: Path, prefix: str) -> None:
+    """What torch.compile and DistributedDataParallel put before every name is taken off."""
+    plain = {"a.weight": torch.ones(2), "b.module.bias": torch.zeros(1)}
+    torch.save({prefix + key: value for key, value in plain.items()}, tmp_path / "w.pth")
+
+    assert list(plain) == list(read_state(tmp_path / "w.pth"))
+
+
+def test_a_prefix_that_some_names_carry_stays(tmp_path: Path) -> None:
+    """`module.` before a part of the names is a part of the network."""
+    names = ["module.weight", "head.weight"]
+    torch.save({name: torch.ones(1) for name in names}, tmp_path / "w.pth")
+
+    assert names == list(read_state(tmp_path / "w.pth"))

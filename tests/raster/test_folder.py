@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from remedies import named_bands
 
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError, SpecError
+from eofm.raster import folder
 from eofm.raster.folder import band_of, list_sources
 
 L2A = SENSOR_BANDS[Sensor.S2_L2A]
@@ -131,6 +134,132 @@ def test_unknown_band(tmp_path: Path) -> None:
 
     with pytest.raises(SpecError, match="did you mean"):
         find(tmp_path, ["B8B"])
+
+
+def test_names_of_products(tmp_path: Path) -> None:
+    """ESA's, HLS's and Copernicus Browser's files per band are sets, without companions."""
+    touch(
+        tmp_path,
+        *(f"T36KVU_20210513T073609_{b}_10m.jp2" for b in ("B02", "B03", "SCL", "TCI")),
+        *(f"HLS.S30.T36KVU.2021133T073609.v2.0.{b}.tif" for b in ("B02", "B03", "Fmask")),
+        *(f"2021-05-13_Sentinel-2_L1C_{b}_(Raw).tiff" for b in ("B02", "B03")),
+        *(f"stac/{b}.tif" for b in ("blue", "green", "scl", "visual")),
+    )
+
+    assert {
+        "2021-05-13_Sentinel-2_L1C",
+        "HLS.S30.T36KVU.2021133T073609.v2.0",
+        "T36KVU_20210513T073609",
+        "stac",
+    } == set(find(tmp_path, ["B02", "B03"]))
+
+
+def test_words_are_bands_where_there_are_several(tmp_path: Path) -> None:
+    """`danube_blue` alone is an image; beside `danube_red` it is a band."""
+    touch(tmp_path, "one/danube_blue.tif", "two/danube_blue.tif", "two/danube_red.tif")
+
+    found = find(tmp_path, ["B02", "B04"])
+
+    assert {
+        "one/danube_blue": ["danube_blue.tif"],
+        "two/danube": ["danube_blue.tif", "danube_red.tif"],
+    } == found
+
+
+def test_a_band_at_two_resolutions(tmp_path: Path) -> None:
+    """Of B02 at 10 and 20 m the finer is taken."""
+    touch(tmp_path, *(f"T1_2021_B02_{size}m.tif" for size in (60, 10, 20)))
+
+    assert {"T1_2021": ["T1_2021_B02_10m.tif"]} == find(tmp_path, ["B02"])
+
+
+def test_missing_bands_can_be_left_out(tmp_path: Path, write_bands) -> None:
+    """The remedy for an image of four bands names those four, and they are then read."""
+    write_bands(tmp_path, {"x_B02_10m": 12, "x_B03_10m": 12, "x_B04_10m": 12, "x_B08_10m": 12})
+    with pytest.raises(RasterError, match="lacks bands") as caught:
+        list_sources(tmp_path, Sensor.S2_L2A, Unit.DN)
+    bands = named_bands(caught.value)
+
+    (source,) = list_sources(tmp_path, Sensor.S2_L2A, Unit.DN, bands)
+    assert ("B02", "B03", "B04", "B08") == source.read().spec.bands
+
+
+def test_hidden_files_and_folders(tmp_path: Path) -> None:
+    """What macOS and others hide is no image; a folder called x.tif is a folder."""
+    touch(tmp_path, "a.tif", "._a.tif", ".cache/b.tif", "__MACOSX/._a.tif", "x.tif/c.tif")
+
+    assert {"a": ["a.tif"], "x.tif/c": ["c.tif"]} == find(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a.tif", "a.tiff"),
+        ("a.tif", "a.jp2"),
+        ("a.TIF", "a.tif"),
+        ("x.tif", "x/B02.tif"),
+        ("sub/a.tif", "sub/a.tiff"),
+    ],
+)
+def test_two_images_of_one_name(tmp_path: Path, names: tuple[str, str]) -> None:
+    """Ids are unique, or both files are named."""
+    touch(tmp_path, *names)
+
+    with pytest.raises(RasterError, match="have one name") as caught:
+        find(tmp_path, ["B02"])
+    assert all(name in str(caught.value.found) for name in names)
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    """A folder on another disk belongs to the folder that links to it."""
+    touch(tmp_path / "other_disk", "b.tif", "deep/c.tif")
+    touch(tmp_path / "in", "a.tif")
+    (tmp_path / "in/more").symlink_to(tmp_path / "other_disk")
+
+    assert ["a", "more/b", "more/deep/c"] == list(find(tmp_path / "in"))
+
+
+@pytest.mark.parametrize("target", [".", "..", "sub", "../in/z"])
+def test_circles_are_refused(tmp_path: Path, target: str) -> None:
+    """A link to a folder that is listed anyway would list its images twice, or for ever."""
+    touch(tmp_path / "in", "a.tif", "sub/b.tif", "z/z.tif")
+    (tmp_path / "in/link").symlink_to(tmp_path / "in" / target)
+
+    with pytest.raises(RasterError, match="reached by two paths") as caught:
+        find(tmp_path / "in")
+    Path(str(caught.value.remedy).removeprefix("remove the link: ")).unlink()
+    assert ["a", "sub/b", "z/z"] == list(find(tmp_path / "in"))
+
+
+def test_a_link_to_nothing(tmp_path: Path) -> None:
+    """An image whose disk is not there is named, not left out."""
+    touch(tmp_path, "a.tif")
+    (tmp_path / "b.tif").symlink_to(tmp_path / "gone.tif")
+
+    with pytest.raises(RasterError, match="not there") as caught:
+        find(tmp_path)
+    assert tmp_path / "b.tif" == caught.value.where
+
+
+def test_listing_is_linear(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Twice as many sets with a mask each ask twice as many questions, not four times."""
+    asked = []
+    original = folder._owner
+    names = Counter[int]()
+
+    class Counted(dict):  # type: ignore[type-arg]
+        def get(self, *key):
+            names[len(asked)] += 1
+            return super().get(*key)
+
+    monkeypatch.setattr(folder, "_owner", lambda file, sets: original(file, Counted(sets)))
+    for count in (20, 40):
+        files = [tmp_path / f"t{k}_{end}.tif" for k in range(count) for end in ("B02", "mask")]
+        sets, single = folder.group_files(files, Sensor.S2_L1C)
+        assert (count, []) == (len(sets), single)
+        asked.append(count)
+
+    assert names[1] == 2 * names[0] <= 4 * 20
 
 
 def test_found_images_can_be_read(tmp_path: Path, write_bands: Callable[..., Path]) -> None:

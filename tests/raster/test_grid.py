@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pyproj
 import pytest
+import rasterio
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 from rasterio.warp import transform as warp_points
+from remedies import run_rio
 
+import eofm
 from eofm.errors import RasterError
 from eofm.raster.grid import Grid, Window, windows
 
 UTM = CRS.from_epsg(32632)
+LOCAL = 'LOCAL_CS["plan",UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
 
 
 def grid(a: float = 10.0, e: float = -10.0, x: float = 5e5, y: float = 5.4e6, n: int = 60) -> Grid:
@@ -36,6 +45,84 @@ def test_gsd_is_in_metres(crs: int, a: float, e: float, gsd: float) -> None:
     made = Grid(CRS.from_epsg(crs), Affine(a, 0, 10, 0, e, 60), 10, 10)
 
     assert gsd == made.gsd
+
+
+@pytest.mark.parametrize(
+    ("crs", "x", "y", "step"),
+    [
+        (3857, 1_113_194, 8_399_737, 10),  # 60 degrees north: 5 m
+        (3857, 0, 0, 10),
+        (3857, -5_000_000, -5_012_341, 30),
+        (3035, 4_321_000, 3_210_000, 10),
+        (3995, 0, -1_500_000, 10),
+        (4087, 1_113_194, 6_679_169, 10),  # degrees of longitude stretched to those of latitude
+        (6933, 1_000_000, 6_000_000, 10),  # true to area, so twice as high as wide there
+        (4326, 10, 60, 1e-4),
+        (4326, 179.9999, -45, 1e-4),
+        (2263, 1_000_000, 200_000, 30),
+    ],
+)
+def test_gsd_is_that_of_the_ground(crs: int, x: float, y: float, step: float) -> None:
+    """The longer side of a pixel is what the geodesic of PROJ says, in any projection."""
+    made = Grid(CRS.from_epsg(crs), Affine(step, 0, x, 0, -step, y), 8, 8)
+    geod = pyproj.Geod(ellps="WGS84")
+    centre, east, south = ((x + dx * step, y - dy * step) for dx, dy in ((4, 4), (5, 4), (4, 5)))
+    lon, lat = warp_points(
+        made.crs, CRS.from_epsg(4326), *map(list, zip(centre, east, south, strict=True))
+    )
+    sides = [geod.inv(lon[0], lat[0], lon[k], lat[k])[2] for k in (1, 2)]
+
+    assert made.gsd == pytest.approx(max(sides), rel=0.02)
+
+
+def test_gsd_in_web_mercator() -> None:
+    """10 units of EPSG:3857 at 60 degrees north are 5 m."""
+    at_60 = Affine(10, 0, 1_113_194, 0, -10, 8_399_737)
+
+    assert 5.0 == Grid(CRS.from_epsg(3857), at_60, 64, 64).gsd
+
+
+@pytest.mark.parametrize("east", [166_000, 500_000, 834_000])
+def test_gsd_is_one_in_all_of_a_zone(east: float) -> None:
+    """The scale of UTM, 0.9996 in the middle, changes no digit of a pixel size."""
+    for step in (2.5, 10.0, 13.37):
+        assert step == grid(a=step, e=-step, x=east).gsd
+
+
+@pytest.mark.parametrize("degrees", [0, 10, -30, 44])
+def test_a_rotated_pixel_is_as_long(degrees: float) -> None:
+    """Rotation by less than 45 degrees changes nothing of the size, nor do rows from the south."""
+    turned = Affine.translation(5e5, 5.4e6) @ Affine.rotation(degrees) @ Affine.scale(10, -10)
+
+    assert 10.0 == Grid(UTM, turned, 60, 60).gsd
+    assert 10.0 == Grid(UTM, Affine(10, 0, 5e5, 0, 10, 5.4e6), 60, 60).gsd
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "problem"),
+    [
+        ("EPSG:4326", Affine(0, 9e-5, 10, 9e-5, 0, 50), "from west to east"),
+        ("EPSG:32632", Affine(0, 10, 5e5, 10, 0, 5.4e6), "from west to east"),
+        ("EPSG:32632", Affine(1, 0, 0, 0, 1, 0), "where it lies"),
+        ("EPSG:32632", Affine(9e-5, 0, 10, 0, -9e-5, 50), "do not fit its CRS"),
+        ("EPSG:4326", Affine(10, 0, 5e5, 0, -10, 5.4e6), "do not fit its CRS"),
+        (LOCAL, Affine(10, 0, 5e5, 0, -10, 5.4e6), "cannot be placed on the earth"),
+    ],
+)
+def test_what_lies_nowhere(tmp_path: Path, write_tif, crs: str, transform: Affine, problem) -> None:
+    """Swapped axes, a local CRS, foreign units: refused by name, with a command that helps."""
+    path, out = write_tif(tmp_path / "a.tif", np.ones((12, 8, 8), np.uint16)), tmp_path / "out.tif"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of GDAL, on writing such a thing
+        with rasterio.open(path, "r+") as dataset:
+            dataset.crs, dataset.transform = CRS.from_user_input(crs), transform
+    with pytest.raises(RasterError, match=problem) as caught:
+        eofm.read_geotiff(path, sensor="s2-l2a", unit="dn")
+    assert path == caught.value.where
+    run_rio(caught.value, {"FILE": path, "OUT.tif": out})
+
+    image = eofm.read_geotiff(out if out.exists() else path, sensor="s2-l2a", unit="dn")
+    assert 5 <= image.spec.gsd <= 12
 
 
 def test_no_crs_is_an_error_only_when_asked() -> None:

@@ -53,6 +53,8 @@ def test_a_folder_of_several_images_is_not_one(real_data: Path) -> None:
 
 
 def test_sensor_and_unit_are_checked_before_anything_is_read() -> None:
-    """A misspelt sensor or unit is a ValueError that lists nothing read."""
-    with pytest.raises(ValueError, match="s2"):
-        eofm.read_geotiff("nowhere.tif", sensor="s2", unit="dn")
+    """A misspelt sensor or unit is an error that offers one that is right."""
+    for stated, right in (({"sensor": "s2l1c"}, "s2-l1c"), ({"unit": "D N"}, "dn")):
+        with pytest.raises(eofm.EofmError, match="did you mean") as caught:
+            eofm.read_geotiff("nowhere.tif", **({"sensor": "s2-l1c", "unit": "dn"} | stated))
+        assert f"did you mean {right!r}?" == caught.value.remedy

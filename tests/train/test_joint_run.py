@@ -287,6 +287,26 @@ def test_what_does_not_go_with_two_sensors(
         with_groups(joint, **changed)
 
 
+def test_a_run_on_one_sensor_finds_its_store(both: Path, joint: PretrainConfig) -> None:
+    """What `pack ssl4eo --sensors s2c,s1` wrote is named as a whole: the sensor chooses."""
+    for sensor in ("s2-l1c", "s1-grd"):
+        one = replace(joint.data, views="crops", sensor=sensor)
+        assert sensor == open_data(one)[0].spec.sensor
+
+
+def test_no_store_of_the_sensor(both: Path, joint: PretrainConfig) -> None:
+    """A folder without the sensor of the settings is refused, and the remedy names a store."""
+    (both / "s1-grd").rename(both / "gone")
+    write_pairs(both, match_ids(both, ["s2-l1c"]), ["s2-l1c"])
+    one = replace(joint.data, views="crops", sensor="s1-grd")
+
+    with pytest.raises(StoreError, match="not one of the sensor") as caught:
+        open_data(one)
+
+    store = str(caught.value.remedy).removeprefix("--data.store ")
+    assert "s2-l1c" == open_data(replace(one, store=store))[0].spec.sensor
+
+
 @pytest.mark.slow
 def test_the_embedded_world_has_both_sensors(joint: PretrainConfig, tmp_path: Path) -> None:
     """Without a store the synthetic world is packed twice and paired, and a run goes through."""

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import Preprocess
+from eofm.contract.recipe import CHECKED
 from eofm.method import LabelSimilarity
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.export import make_card
 from eofm.train.module import PretrainModule
 from eofm.train.monitoring import measures
 from eofm.train.monitoring.journal import Journal
@@ -26,6 +26,7 @@ from eofm.train.monitoring.scenes import Held, of_run, of_store, undisturbed
 from eofm.train.monitoring.stability import dense_steps
 from eofm.train.partner import views_for
 from eofm.train.recipe import training_plan
+from eofm.weights.checkpoint import make_card
 from eofm.weights.encoder import Encoder
 
 _VIEWS: Final = 32  # scenes of which two views are compared
@@ -142,7 +143,8 @@ class Watched:
 
     def _prepare(self, encoder: Encoder, config: PretrainConfig) -> tuple[Prepared, ...]:
         held = self.held
-        parts = [(held.queries, encoder.preprocess), (held.reference, encoder.preprocess)]
+        prepare = partial(encoder.preprocess, waivers=(CHECKED,))
+        parts = [(held.queries, prepare), (held.reference, prepare)]
         if self.paired:  # the same two views every time: only the network changes
             draw = partial(random_view, encoder, config)
             rows = held.queries[:_VIEWS]

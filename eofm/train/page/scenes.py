@@ -15,15 +15,16 @@ from torch.nn import functional
 
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import to_grid
+from eofm.contract.recipe import CHECKED
 from eofm.errors import EofmError, WeightsError
 from eofm.loading.pair_feed import open_pair
 from eofm.method import LabelSimilarity, label_similarity
 from eofm.report.figures import to_rgb
 from eofm.store.choice import held_out
 from eofm.store.reader import Store
-from eofm.train.export import from_checkpoint
 from eofm.train.page.record import Record
 from eofm.train.probes import embed_rows
+from eofm.weights.checkpoint import from_checkpoint
 from eofm.weights.encoder import Encoder, load_encoder
 
 _SHORT: Final = {"init": "initialisation"}
@@ -168,8 +169,8 @@ def _patches(encoder: Encoder, imagery: Imagery) -> tuple[Tensor, tuple[int, int
     """Return (B, P, D) and the rows and columns of P."""
     trunk = encoder.trunk
     if min(trunk.grid) >= _FEWEST_CELLS or trunk.prefix or trunk.depth < 2:
-        return encoder.features(imagery), trunk.grid
-    pixels = encoder.preprocess(imagery)
+        return encoder.features(imagery, (CHECKED,)), trunk.grid
+    pixels = encoder.preprocess(imagery, waivers=(CHECKED,))
     with torch.no_grad():
         layers = trunk.get_intermediate_layers(pixels, range(trunk.depth), reshape=True)
     maps: list[Tensor] = [layer for layer in layers if isinstance(layer, Tensor)]

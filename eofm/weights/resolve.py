@@ -1,0 +1,185 @@
+"""Which weights do you mean? One answer for pretraining, benchmark, embedding, hub and export.
+
+    softcon_vits14_s2               a published name of `eofm models list`
+    softcon_vits14_s2@torchgeo      the same weights under another claim about their input
+    torchgeo:ResNet50_Weights.X     torchgeo's name of published weights
+    timm:NAME, timm:NAME@FILE       a network of timm with timm's weights, or with a file of them
+    random:ARCHITECTURE             untrained weights, the control
+    runs/mine                       a run: its exported student
+    runs/mine/export/teacher        an export, or its card.json
+    runs/mine/checkpoints/last.ckpt a checkpoint of a run: its student; `@teacher` for the other
+    weights.pth, ./name             a file; `./` tells it from a published name
+    https://..., file://...         an address
+    hf:OWNER/NAME/FILE@REVISION     a file of a model on the Hugging Face hub
+    module:function, file.py:name   a function of your own that returns an encoder
+
+Nothing is opened or fetched here but the names in a folder are looked at. No torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from eofm.errors import WeightsError
+from eofm.weights import torchgeo_names
+from eofm.weights.cards import WEIGHTS
+
+CARD_FILE: Final = "card.json"
+WEIGHTS_FILE: Final = "weights.safetensors"
+RANDOM: Final = "random"
+TIMM: Final = "timm:"
+HUGGING_FACE: Final = "hf:"
+BRANCHES: Final = ("student", "teacher")
+
+_FUNCTION: Final = re.compile(r"(?:[^:]*\.py|[A-Za-z_][\w.]*):[A-Za-z_]\w*")
+_CHECKPOINT: Final = ".ckpt"
+_SUFFIXES: Final = frozenset({".pth", ".pt", ".bin", ".safetensors", _CHECKPOINT})
+_EXPORTS: Final = "export"
+
+
+class Kind(StrEnum):
+    """What weights are named by."""
+
+    CARD = "published name"
+    TIMM = "network of timm"
+    RANDOM = "untrained network"
+    EXPORT = "export"
+    CHECKPOINT = "checkpoint of a run"
+    FILE = "file"
+    ADDRESS = "address"
+    FUNCTION = "function"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Weights as a user names them.
+
+    Args:
+        text: The words of the user.
+        kind: What they are.
+        name: Of a card with its alternative, a network of timm, an architecture, a function, an
+            address; else empty.
+        path: Of an export, a checkpoint, a file, or a file of timm's weights; else None.
+        branch: Of a checkpoint; else empty.
+    """
+
+    text: str
+    kind: Kind
+    name: str = ""
+    path: Path | None = None
+    branch: str = ""
+
+
+def resolve(weights: str | Path) -> Reference:
+    """Return what weights are meant.
+
+    Args:
+        weights: One of the forms of this module. A `Path` is never a published name.
+
+    Raises:
+        WeightsError: If there are none of that name; the message offers the nearest.
+    """
+    text = str(weights)
+    if isinstance(weights, str):
+        by_prefix = _by_prefix(text)
+        if by_prefix is not None:
+            return by_prefix
+        if text.partition("@")[0] in WEIGHTS:
+            return Reference(text, Kind.CARD, text)
+    path = Path(text)
+    here = _here(text, path)
+    if here is not None:
+        return here
+    if isinstance(weights, str) and _FUNCTION.fullmatch(text):
+        return Reference(text, Kind.FUNCTION, text)
+    if path.suffix in _SUFFIXES:
+        return Reference(text, Kind.FILE, path=path)  # meant to be one: whoever opens it says so
+    raise _unknown(weights)
+
+
+def is_function(text: str) -> bool:
+    """Return whether words look like `module:function` or `file.py:function`, and like no prefix.
+
+    >>> is_function("mine.py:encoder"), is_function("timm:vit_small_patch14_dinov2")
+    (True, False)
+    """
+    return _by_prefix(text) is None and bool(_FUNCTION.fullmatch(text))
+
+
+def _by_prefix(text: str) -> Reference | None:
+    """Return what the beginning of the words tells by itself."""
+    if text.startswith(torchgeo_names.PREFIX):
+        return Reference(text, Kind.CARD, torchgeo_names.card_name(text))
+    if text.startswith(TIMM):
+        name, _, file = text.partition("@")
+        return Reference(text, Kind.TIMM, name, Path(file) if file else None)
+    if text == RANDOM or text.startswith(f"{RANDOM}:"):
+        return Reference(text, Kind.RANDOM, text.removeprefix(RANDOM).removeprefix(":"))
+    if text.startswith(HUGGING_FACE):
+        return Reference(text, Kind.ADDRESS, _hugging_face(text))
+    if "://" in text:
+        return Reference(text, Kind.ADDRESS, text)
+    return None
+
+
+def _hugging_face(text: str) -> str:
+    """Return the address of OWNER/NAME/FILE@REVISION on the Hugging Face hub."""
+    place, _, revision = text.removeprefix(HUGGING_FACE).partition("@")
+    owner, _, rest = place.partition("/")
+    name, _, file = rest.partition("/")
+    if not (owner and name and file):
+        raise WeightsError(
+            "a file on the Hugging Face hub is named by owner, model and file",
+            found=text,
+            expected="hf:OWNER/NAME/FILE, or hf:OWNER/NAME/FILE@REVISION",
+        )
+    return f"https://huggingface.co/{owner}/{name}/resolve/{revision or 'main'}/{file}"
+
+
+def _here(text: str, path: Path) -> Reference | None:
+    """Return what lies in a place on this disk, if something does."""
+    if path.is_dir():
+        return Reference(text, Kind.EXPORT, path=_export_in(path))
+    if path.name == CARD_FILE or (path.name == WEIGHTS_FILE and _has_card(path.parent)):
+        return Reference(text, Kind.EXPORT, path=path.parent)
+    stem, _, branch = text.rpartition("@")
+    if branch in BRANCHES and stem.endswith(_CHECKPOINT):
+        return Reference(text, Kind.CHECKPOINT, path=Path(stem), branch=branch)
+    if path.suffix == _CHECKPOINT:
+        return Reference(text, Kind.CHECKPOINT, path=path, branch=BRANCHES[0])
+    if path.is_file():
+        return Reference(text, Kind.FILE, path=path)
+    return None
+
+
+def _has_card(folder: Path) -> bool:
+    return (folder / CARD_FILE).is_file()
+
+
+def _export_in(folder: Path) -> Path:
+    """Return a folder itself, or the export of the student that a run keeps in it."""
+    students = [folder / _EXPORTS / BRANCHES[0], folder / BRANCHES[0]]
+    if _has_card(folder):
+        return folder
+    return next((place for place in students if _has_card(place)), folder)
+
+
+def _unknown(weights: str | Path) -> WeightsError:
+    text = str(weights)
+    own = text.partition("@")[0]
+    near = difflib.get_close_matches(Path(own).name, list(WEIGHTS), n=3)
+    remedy = f"did you mean {' or '.join(near)}?" if near else "see `eofm models list`"
+    if isinstance(weights, Path) and own in WEIGHTS:
+        remedy = f"a published name is given as text, not as a path: {text!r}"
+    return WeightsError(
+        "there are no such weights",
+        found=text,
+        expected="a name of `eofm models list`, a run, an export, a checkpoint, a weights file, "
+        "an address, torchgeo:..., timm:..., random:..., or module:function",
+        remedy=remedy,
+    )

@@ -1,0 +1,386 @@
+"""Which bands a file holds: descriptions, names of files, statements, and their contradictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from remedies import named_bands, run_rio
+
+import eofm
+from eofm.contract.imagery import Imagery
+from eofm.contract.sensors import SENSOR_BANDS
+from eofm.contract.spec import Sensor, Unit
+from eofm.errors import RasterError
+from eofm.raster.bands import NamedBand, named_band
+from eofm.raster.source import RasterSource
+
+WriteTif = Callable[..., Path]
+L1C = SENSOR_BANDS[Sensor.S2_L1C]
+L2A = SENSOR_BANDS[Sensor.S2_L2A]
+COMMON = ["blue", "coastal", "green", "nir", "nir08", "nir09"]
+COMMON += ["red", "rededge1", "rededge2", "rededge3", "swir16", "swir22"]
+MEANT = ["B02", "B01", "B03", "B08", "B8A", "B09", "B04", "B05", "B06", "B07", "B11", "B12"]
+
+
+def constants(count: int, dtype: str = "uint16") -> np.ndarray:
+    """Return (count, 8, 8): band k holds 10 (k + 1)."""
+    values = 10 * np.arange(1, count + 1, dtype=dtype)
+    return np.broadcast_to(values[:, None, None], (count, 8, 8)).copy()
+
+
+def read(path: Path, sensor: str = "s2-l2a", unit: str | None = "dn", **stated: object) -> Imagery:
+    """Read a file, of Sentinel-2 Level-2A digital numbers if nothing else is stated."""
+    return eofm.read_geotiff(path, sensor=sensor, unit=unit, **stated)  # type: ignore[arg-type]
+
+
+def by_name(image: Imagery) -> dict[str, int]:
+    """Return band -> number of its constant."""
+    return {
+        band: round(float(image.pixels[0, k].mean()) / 10)
+        for k, band in enumerate(image.spec.bands)
+    }
+
+
+# ---------------------------------------------------------------------------- descriptions
+
+
+def test_common_names(tmp_path: Path, write_tif: WriteTif) -> None:
+    """STAC's common names are the bands they name, in whatever order they are stored."""
+    path = write_tif(tmp_path / "a.tif", constants(12), descriptions=COMMON)
+
+    assert {band: k for k, band in enumerate(MEANT, 1)} == by_name(read(path))
+
+
+@pytest.mark.parametrize(
+    ("words", "bands"),
+    [
+        ("b12 b8a B4", "B12 B8A B04"),
+        ("Band 12|Band 8A|Band 4", "B12 B8A B04"),
+        ("B04 (665 nm)|B03 (560 nm)", "B04 B03"),
+        ("B4, central wavelength 665 nm|B8A, central wavelength 865 nm", "B04 B8A"),
+        ("S2_B04 S2A_B8A", "B04 B8A"),
+        ("B4_10m B8A_20m", "B04 B8A"),
+        ("B04_median B8_median", "B04 B08"),
+        ("0_B4 0_B3", "B04 B03"),
+        ("NIR_Narrow NIR_Broad Coastal_Aerosol SWIR1", "B8A B08 B01 B11"),
+        ("Red Edge 4|SWIR 2|Water vapor", "B8A B12 B09"),
+        ("B04 - Red|B03 - Green", "B04 B03"),
+        ("rededge071 rededge075 rededge078", "B05 B06 B07"),
+    ],
+)
+def test_spellings(tmp_path: Path, write_tif: WriteTif, words: str, bands: str) -> None:
+    """What ESA, Earth Engine, Sentinel Hub, HLS, SNAP and GDAL write is understood."""
+    names = words.split("|") if "|" in words else words.split()
+    path = write_tif(tmp_path / "a.tif", constants(len(names)), descriptions=names)
+
+    assert tuple(bands.split()) == read(path).spec.bands
+
+
+@pytest.mark.parametrize(
+    "words", ["Sigma0_VH Sigma0_VV", "vh vv", "Gamma0_VH_db Gamma0_VV_db", "VH_dB VV_dB"]
+)
+def test_radar_spellings(tmp_path: Path, write_tif: WriteTif, words: str) -> None:
+    """Polarisations are found inside SNAP's names, and VH stays VH though it is stored first."""
+    pixels = np.stack([np.full((8, 8), -17.5, "float32"), np.full((8, 8), -10.5, "float32")])
+    path = write_tif(tmp_path / "a.tif", pixels, descriptions=words.split())
+    image = read(path, "s1-grd", "db")
+
+    assert ("VH", "VV") == image.spec.bands
+    assert [-17.5, -10.5] == image.pixels[0, :, 0, 0].tolist()
+
+
+def test_words_belong_to_the_sensor(tmp_path: Path, write_tif: WriteTif) -> None:
+    """Red, green, blue and nir of an aerial image are its own bands, not those of Sentinel-2."""
+    names = ["nir", "red", "green", "blue"]
+    path = write_tif(tmp_path / "a.tif", constants(4, "uint8"), descriptions=names)
+
+    assert {"N": 1, "R": 2, "G": 3, "B": 4} == by_name(read(path, "naip", "uint8"))
+    assert ("B08", "B04", "B03", "B02") == read(path).spec.bands
+
+
+@pytest.mark.parametrize("word", ["aerosol", "foo", "B13", "B8B", "B4_stdDev", "B8_B4"])
+def test_an_unknown_word_is_an_error(tmp_path: Path, write_tif: WriteTif, word: str) -> None:
+    """One word that is not understood is named, and each remedy that is offered helps."""
+    names = [*reversed(L2A[1:]), word]
+    path = write_tif(tmp_path / "a.tif", constants(12), descriptions=names)
+    with pytest.raises(RasterError, match="not understood") as caught:
+        read(path)
+    assert repr(word) == caught.value.found
+
+    chosen = read(path, bands=named_bands(caught.value))
+    assert {band: k for k, band in enumerate(names[:-1], 1)} == by_name(chosen)
+    in_full = read(path, bands=[*names[:-1], "B01"])
+    assert 12 == by_name(in_full)["B01"]
+    run_rio(caught.value)
+    assert 12 == by_name(read(path))["B01"]
+
+
+def test_an_ambiguous_word_is_an_error(tmp_path: Path, write_tif: WriteTif) -> None:
+    """`rededge` can be three bands: they are named, and a statement decides."""
+    path = write_tif(tmp_path / "a.tif", constants(2), descriptions=["rededge", "red"])
+    with pytest.raises(RasterError, match="not understood") as caught:
+        read(path)
+
+    assert "'rededge' (can mean B05, B06, B07)" == caught.value.found
+    assert {"B06": 1, "B04": 2} == by_name(read(path, bands=["B06", "B04"]))
+    with pytest.raises(RasterError, match="otherwise than stated"):
+        read(path, bands=["B08", "B04"])
+    run_rio(caught.value)
+    assert ("B05", "B04") == read(path).spec.bands
+
+
+def test_a_missing_description_is_an_error(tmp_path: Path, write_tif: WriteTif) -> None:
+    """A file that names some bands and not others does not fall back to an order."""
+    path = write_tif(tmp_path / "a.tif", constants(12), descriptions=[*L2A[:-1], ""])
+
+    with pytest.raises(RasterError, match="a band without description"):
+        read(path)
+
+
+def test_numbers_are_no_names(tmp_path: Path, write_tif: WriteTif) -> None:
+    """Bands numbered 1 to 13 are refused, as band 9 of the stored order is not B09."""
+    names = [f"Band {k}" for k in range(1, 14)]
+    path = write_tif(tmp_path / "a.tif", constants(13), descriptions=names)
+
+    with pytest.raises(RasterError, match="'Band 13'"):
+        read(path, "s2-l1c")
+
+
+def test_a_band_of_another_level(tmp_path: Path, write_tif: WriteTif) -> None:
+    """A file with B10 is not Level-2A, unless the bands are chosen."""
+    path = write_tif(tmp_path / "a.tif", constants(13), descriptions=L1C)
+    with pytest.raises(RasterError, match="that s2-l2a does not have") as caught:
+        read(path)
+
+    assert 13 == len(read(path, "s2-l1c").spec.bands)
+    assert 12 == by_name(read(path, bands=named_bands(caught.value)))["B11"]
+
+
+def test_a_band_twice(tmp_path: Path, write_tif: WriteTif) -> None:
+    """Two dates in one file are not one image."""
+    path = write_tif(
+        tmp_path / "a.tif", constants(4), descriptions=["0_B2", "0_B3", "1_B2", "1_B3"]
+    )
+
+    with pytest.raises(RasterError, match="describes a band twice"):
+        read(path)
+
+
+def test_a_choice_by_name(tmp_path: Path, write_tif: WriteTif) -> None:
+    """Fewer bands than described are chosen by their names, in the order that is stated."""
+    path = write_tif(tmp_path / "a.tif", constants(12), descriptions=COMMON)
+
+    assert {"B04": 7, "B8A": 5} == by_name(read(path, bands=["B04", "nir08"]))
+    with pytest.raises(RasterError, match="otherwise than stated"):
+        read(
+            write_tif(tmp_path / "b.tif", constants(3), descriptions=["B02", "B03", "B04"]),
+            bands=["B02", "B08"],
+        )
+
+
+# --------------------------------------------------------------------- nothing is described
+
+
+@pytest.mark.parametrize(("count", "first"), [(12, "B01"), (10, "B02"), (4, "B02"), (3, "B04")])
+def test_another_number_of_bands(tmp_path, write_tif, count: int, first: str) -> None:
+    """Of a file that describes nothing, the bands have to be stated, and the example is right."""
+    path = write_tif(tmp_path / "a.tif", constants(count))
+    with pytest.raises(RasterError, match="another number of bands") as caught:
+        read(path, "s2-l1c")
+    bands = named_bands(caught.value)
+
+    assert (first, count) == (bands[0], len(bands))
+    assert tuple(bands) == read(path, "s2-l1c", bands=bands).spec.bands
+
+
+def test_too_many_bands(tmp_path: Path, write_tif: WriteTif) -> None:
+    """Thirteen bands are Level-1C, or have to be cut to twelve: both are named, and both help."""
+    path = write_tif(tmp_path / "a (1).tif", constants(13))
+    out = tmp_path / "out.tif"
+    with pytest.raises(RasterError, match="state s2-l1c") as caught:
+        read(path)
+    run_rio(caught.value, {"OUT.tif": out})
+
+    assert 13 == len(read(path, "s2-l1c").spec.bands)
+    assert 12 == by_name(read(out))["B12"]
+
+
+# --------------------------------------------------------------------- bands beside the image
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "QA60",
+        "SCL",
+        "MSK_CLDPRB",
+        "cloud_probability",
+        "probability",
+        "AOT",
+        "WVP",
+        "sunAzimuthAngles",
+    ],
+)
+def test_other_bands_are_left_out_and_said(tmp_path, write_tif, capsys, name: str) -> None:
+    """A mask among the bands is passed over by its name, whatever its place, and said once."""
+    names = [*L2A[:5], name, *L2A[5:]]
+    path = write_tif(tmp_path / "a.tif", constants(13), descriptions=names)
+    source = RasterSource("a", (path,), Sensor.S2_L2A, Unit.DN)
+    with source.open() as raster:
+        notes, image = raster.notes, raster.read()
+    with source.open():
+        pass
+
+    assert {b: names.index(b) + 1 for b in L2A} == by_name(image)
+    assert (f"{name}: left out, no band of s2-l2a that was asked for",) == notes
+    assert capsys.readouterr().err.count(f"{name}: left out") <= 1
+    assert image.spec.bands == read(path, bands=L2A).spec.bands
+
+
+def test_a_stack_of_two_sensors(tmp_path: Path, write_tif: WriteTif) -> None:
+    """VV and VH beside optical bands are left out of the optical image."""
+    names = ["B02", "VV", "B03", "VH"]
+    path = write_tif(tmp_path / "a.tif", constants(4), descriptions=names)
+
+    assert {"B02": 1, "B03": 3} == by_name(read(path))
+
+
+def test_only_other_bands(tmp_path: Path, write_tif: WriteTif) -> None:
+    """A file of masks holds no image."""
+    path = write_tif(tmp_path / "a.tif", constants(2), descriptions=["QA60", "SCL"])
+
+    with pytest.raises(RasterError, match="no band of s2-l2a"):
+        read(path)
+
+
+def test_a_band_that_is_read_is_no_mask(tmp_path: Path, write_tif: WriteTif) -> None:
+    """GDAL calls the fourth of four 8-bit bands alpha; near infrared of 0 is a value."""
+    pixels = constants(4, "uint8")
+    pixels[3] = 0
+    path = write_tif(tmp_path / "a.tif", pixels)
+
+    assert bool(read(path, "naip", "uint8").valid.all())
+
+
+def test_alpha_that_is_not_read_is_a_mask(tmp_path: Path, write_tif: WriteTif) -> None:
+    """The same file read as RGB has a mask: alpha is 0 where there is no picture."""
+    pixels = constants(4, "uint8")
+    pixels[3] = 255
+    pixels[3, 2, 3] = 0
+    path = write_tif(tmp_path / "a.tif", pixels)
+    image = read(path, "rgb", "uint8")
+
+    assert ("R", "G", "B") == image.spec.bands
+    assert [[0, 2, 3]] == (~image.valid).nonzero().tolist()
+
+
+def test_data_mask_is_a_mask(tmp_path: Path, write_tif: WriteTif) -> None:
+    """Sentinel Hub's dataMask is 0 where there are no data."""
+    pixels = constants(3)
+    pixels[2, 4, 5] = 0
+    path = write_tif(tmp_path / "a.tif", pixels, descriptions=["B02", "B03", "dataMask"])
+    image = read(path)
+
+    assert ("B02", "B03") == image.spec.bands
+    assert [[0, 4, 5]] == (~image.valid).nonzero().tolist()
+
+
+# -------------------------------------------------------------------------- names of files
+
+
+@pytest.mark.parametrize(
+    ("stem", "expected"),
+    [
+        ("B8A", NamedBand("B8A", "", True, 0)),
+        ("blue", NamedBand("B02", "", True, 0)),
+        ("T36KVU_20210513T073609_B02_10m", NamedBand("B02", "T36KVU_20210513T073609", True, 10)),
+        ("T36KVU_20210513T073609_B8A_20m", NamedBand("B8A", "T36KVU_20210513T073609", True, 20)),
+        (
+            "2024-05-01_Sentinel-2_L2A_B02_(Raw)",
+            NamedBand("B02", "2024-05-01_Sentinel-2_L2A", True, 0),
+        ),
+        (
+            "HLS.S30.T36KVU.2021133T073609.v2.0.B02",
+            NamedBand("B02", "HLS.S30.T36KVU.2021133T073609.v2.0", True, 0),
+        ),
+        (
+            "S2A_36KVU_20210513_0_L2A_rededge1",
+            NamedBand("B05", "S2A_36KVU_20210513_0_L2A", False, 0),
+        ),
+        ("x_red_edge_2", NamedBand("B06", "x", False, 0)),
+        ("x_Band_4", NamedBand("B04", "x", True, 0)),
+        ("x_VV", None),
+        ("x_rededge", None),
+        ("tile_17", None),
+        ("B99", None),
+        ("T36KVU_20210513T073609_TCI_10m", None),
+    ],
+)
+def test_the_band_in_a_name(stem: str, expected: NamedBand | None) -> None:
+    """Names of ESA, HLS, Copernicus Browser, Earth Search and bare ones say their band."""
+    assert expected == named_band(stem, Sensor.S2_L2A)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["T36KVU_20210513T073609_B04_10m.tif", "x_B04_(Raw).tif", "x.B04.tif", "red.tif", "b4.tif"],
+)
+def test_one_band_knows_itself(tmp_path: Path, write_tif: WriteTif, name: str) -> None:
+    """A file of one band is that band, and a statement of another one is refused."""
+    path = write_tif(tmp_path / name, constants(1))
+
+    assert ("B04",) == read(path).spec.bands == read(path, bands=["B4"]).spec.bands
+    with pytest.raises(RasterError, match="another band than stated") as caught:
+        read(path, bands=["B02"])
+    assert ("B04 by its name", "B02") == (caught.value.found, caught.value.expected)
+    assert ("B04",) == read(path, bands=named_bands(caught.value)).spec.bands
+
+
+def test_a_band_of_another_sensor(tmp_path: Path, write_tif: WriteTif) -> None:
+    """A file called B04 is not VV."""
+    path = write_tif(tmp_path / "x_B04.tif", constants(1, "float32"))
+
+    with pytest.raises(RasterError, match="B04 by its name"):
+        read(path, "s1-grd", "power", bands=["VV"])
+
+
+def test_name_and_description_of_one_band(tmp_path: Path, write_tif: WriteTif) -> None:
+    """A description contradicts the name of its file, or says nothing that is understood."""
+    good = write_tif(tmp_path / "x_B08.tif", constants(1), descriptions=["NIR_Broad"])
+    vague = write_tif(tmp_path / "x_B05.tif", constants(1), descriptions=["rededge"])
+    silent = write_tif(tmp_path / "x_B06.tif", constants(1), descriptions=["band_data"])
+    bad = write_tif(tmp_path / "x_B04.tif", constants(1), descriptions=["B03"])
+
+    assert [("B08",), ("B05",), ("B06",)] == [read(f).spec.bands for f in (good, vague, silent)]
+    with pytest.raises(RasterError, match="B04 by its name"):
+        read(bad)
+
+
+def test_one_band_without_a_name(tmp_path: Path, write_tif: WriteTif) -> None:
+    """A file of one band that nobody names is no image of twelve."""
+    path = write_tif(tmp_path / "a.tif", constants(1))
+    with pytest.raises(RasterError, match="another number of bands") as caught:
+        read(path)
+
+    assert named_bands(caught.value) == list(read(path, bands=named_bands(caught.value)).spec.bands)
+
+
+def test_bands_of_several_files_are_checked_too(tmp_path: Path, write_tif: WriteTif) -> None:
+    """Two band files in the wrong order are refused."""
+    files = tuple(write_tif(tmp_path / f"{b}.tif", constants(1)) for b in ("B03", "B02"))
+
+    with pytest.raises(RasterError, match="B03 by its name"):
+        RasterSource("x", files, Sensor.S2_L2A, Unit.DN, ("B02", "B03")).read()
+
+
+def test_real_files_say_nothing_wrong(real_data: Path) -> None:
+    """The names of all published files at hand say the band that they hold."""
+    for path in sorted((real_data / "bigearthnet_v1/BigEarthNet-v1.0").rglob("*.tif")):
+        with RasterSource(path.stem, (path,), Sensor.S2_L2A, Unit.DN).open() as raster:
+            assert path.stem.rpartition("_")[2] == raster.bands[0]
+    for folder in (real_data / "bigearthnet_v1/BigEarthNet-S1-v1.0").iterdir():
+        image = read(folder, "s1-grd", "db")
+        assert ("VV", "VH") == image.spec.bands

@@ -1,0 +1,219 @@
+"""Opening files: other formats, places stated by points, PROJ's tables elsewhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import DatasetReader
+from rasterio.shutil import copy
+from remedies import named_bands, run_rio
+
+import eofm
+from eofm.errors import RasterError
+from eofm.raster.geotiff import open_geotiff, read_stored, read_valid
+from eofm.raster.grid import Window
+
+WriteTif = Callable[..., Path]
+PIXELS = np.random.default_rng(0).integers(200, 3000, (1, 120, 120)).astype(np.uint16)
+
+
+def as_jp2(source: Path, target: Path) -> Path:
+    """Write a file as JPEG 2000 without loss."""
+    copy(source, target, driver="JP2OpenJPEG", QUALITY="100", REVERSIBLE="YES")
+    return target
+
+
+def test_jpeg_2000(tmp_path: Path, write_tif: WriteTif) -> None:
+    """A .jp2 is read like the .tif it was made of: values, place and band of its name."""
+    tif = write_tif(tmp_path / "T32_B02_10m.tif", PIXELS)
+    jp2 = as_jp2(tif, tmp_path / "T32_B02_10m.jp2")
+    first, second = (eofm.read_geotiff(f, sensor="s2-l2a", unit="dn") for f in (tif, jp2))
+
+    assert first.spec == second.spec
+    assert first.pixels.equal(second.pixels)
+    assert ("B02",) == second.spec.bands
+
+
+def test_a_folder_of_jpeg_2000(tmp_path: Path, write_tif: WriteTif) -> None:
+    """ESA's folders R10m and R20m are one image; of a band in both, the finer is taken."""
+    fine = write_tif(tmp_path / "fine.tif", PIXELS)
+    coarse = write_tif(tmp_path / "coarse.tif", PIXELS[:, ::2, ::2], gsd=20.0)
+    root = tmp_path / "IMG_DATA"
+    for name, bands, source in (
+        ("R10m", ("B02", "B03"), fine),
+        ("R20m", ("B02", "B05", "SCL"), coarse),
+    ):
+        (root / name).mkdir(parents=True)
+        for band in bands:
+            as_jp2(source, root / name / f"T32_2020_{band}_{name[1:]}.jp2")
+    image = eofm.read_geotiff(root, sensor="s2-l2a", unit="dn", bands=["B02", "B03", "B05"])
+
+    assert (("B02", "B03", "B05"), (120, 120)) == (image.spec.bands, image.spec.size)
+    assert np.array_equal(PIXELS[0].astype(np.float32), image.pixels[0, 0].numpy())
+
+
+def test_a_damaged_jpeg_2000(tmp_path: Path) -> None:
+    """The message does not call it a GeoTIFF."""
+    (tmp_path / "a.jp2").write_bytes(b"no image")
+
+    with pytest.raises(RasterError, match="cannot be read as a JPEG 2000 image"):
+        eofm.read_geotiff(tmp_path / "a.jp2", sensor="s2-l2a", unit="dn")
+
+
+def test_what_macos_writes_beside_a_file(tmp_path: Path, write_tif: WriteTif) -> None:
+    """`._a.tif` is not a damaged image to be downloaded again: the file to be read is named."""
+    write_tif(tmp_path / "x_B02.tif", PIXELS)
+    (tmp_path / "._x_B02.tif").write_bytes(b"\0\5\x16\7")
+    with pytest.raises(RasterError, match="macOS") as caught:
+        eofm.read_geotiff(tmp_path / "._x_B02.tif", sensor="s2-l2a", unit="dn")
+    name = str(caught.value.remedy).removeprefix("read ").partition(":")[0]
+
+    assert eofm.read_geotiff(tmp_path / name, sensor="s2-l2a", unit="dn")
+
+
+def test_vrt(tmp_path: Path, write_tif: WriteTif) -> None:
+    """A VRT is read by its own path, with a mask for each band."""
+    tif = write_tif(tmp_path / "a_B02.tif", PIXELS)
+    vrt = tmp_path / "b_B02.vrt"
+    copy(tif, vrt, driver="VRT")
+    image = eofm.read_geotiff(vrt, sensor="s2-l2a", unit="dn")
+
+    assert np.array_equal(PIXELS[0].astype(np.float32), image.pixels[0, 0].numpy())
+
+
+def test_pixel_is_point(tmp_path: Path, write_tif: WriteTif) -> None:
+    """Of a file whose coordinates are those of pixel centres, the corner lies half a pixel out."""
+    path = write_tif(tmp_path / "a_B02.tif", PIXELS, tags={"AREA_OR_POINT": "Point"})
+    plain = write_tif(tmp_path / "b_B02.tif", PIXELS)
+    with open_geotiff(path) as dataset, open_geotiff(plain) as other:
+        assert other.transform == dataset.transform
+    with rasterio.Env(GTIFF_POINT_GEO_IGNORE=True), rasterio.open(path) as ignored:
+        assert (ignored.transform.c - other.transform.c, ignored.transform.f) == (
+            5.0,
+            other.transform.f - 5.0,
+        )
+
+
+@pytest.mark.parametrize("names", [("VH", "VV"), None])
+def test_ground_control_points(tmp_path: Path, write_tif: WriteTif, names) -> None:
+    """Sentinel-1 in radar geometry is refused with the command that brings it to a grid."""
+    rng = np.random.default_rng(0)
+    pixels = rng.gamma(4, [[[0.005]], [[0.02]]], (2, 60, 90)).astype(np.float32)
+    metre = 1 / 111_320
+    points = [
+        GroundControlPoint(r, c, 10 + (9.8 * c - 2 * r) * 10 * metre / 6.4, 50 - r * 10 * metre)
+        for r in (0, 30, 60)
+        for c in (0, 45, 90)
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        path = write_tif(tmp_path / "a.tif", pixels, crs=None, bare=True, descriptions=names)
+        with rasterio.open(path, "r+") as dataset:
+            dataset.gcps = (points, CRS.from_epsg(4326))
+    with pytest.raises(RasterError, match="ground control points") as caught:
+        eofm.read_geotiff(path, sensor="s1-grd", unit="power")
+    out = tmp_path / "out.tif"
+    run_rio(caught.value, {"OUT.tif": out})
+
+    bands = named_bands(caught.value) if names else None
+    image = eofm.read_geotiff(out, sensor="s1-grd", unit="power", bands=bands)
+    assert 9 <= image.spec.gsd <= 16
+    assert (names or ("VV", "VH")) == image.spec.bands
+    with rasterio.open(out) as dataset:
+        assert 32632 == dataset.crs.to_epsg()
+        assert 10 < dataset.lnglat()[0] < 10.1
+
+
+ELSEWHERE = """
+import sys, eofm
+try: eofm.read_geotiff(sys.argv[1], sensor="s2-l2a", unit="dn")
+except eofm.EofmError as error: print(error)
+else: print("read")
+"""
+
+
+@pytest.mark.parametrize("name", ["PROJ_DATA", "PROJ_LIB"])
+def test_proj_data_elsewhere(tmp_path: Path, write_tif: WriteTif, name: str) -> None:
+    """A variable that another program has set is named, and without it the file is read."""
+    path = write_tif(tmp_path / "a_B02.tif", PIXELS)
+    command = [sys.executable, "-c", ELSEWHERE, str(path)]
+    bare = {k: v for k, v in os.environ.items() if k not in {"PROJ_DATA", "PROJ_LIB"}}
+    said = subprocess.run(
+        command, env={**bare, name: str(tmp_path)}, capture_output=True, text=True, check=True
+    ).stdout
+
+    assert f"{name}={tmp_path}" in said
+    assert f"env -u {name}" in said
+    helped = subprocess.run(
+        ["env", "-u", name, *command],
+        env={**bare, name: str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "read\n" == helped.stdout
+
+
+# ------------------------------------------------------------------------------- declared
+
+
+def test_what_a_file_declares_band_by_band(tmp_path: Path, write_tif: WriteTif) -> None:
+    """Nodata, NaN and infinity are flagged in the band that has them, and values stay as stored."""
+    pixels = np.full((3, 4, 4), 5.0, np.float32)
+    pixels[0, 0, 0], pixels[1, 1, 1], pixels[2, 2, 2] = -9999, np.nan, np.inf
+    with open_geotiff(write_tif(tmp_path / "a.tif", pixels, nodata=-9999)) as dataset:
+        values, declared = read_stored(dataset, (1, 2, 3), Window(0, 0, 4, 4))
+        zeroed, valid = read_valid(dataset, (1, 2, 3), Window(0, 0, 4, 4))
+
+    assert declared is not None
+    assert [[0, 0, 0], [1, 1, 1], [2, 2, 2]] == np.argwhere(declared).tolist()
+    assert -9999 == values[0, 0, 0]
+    assert [[0, 0], [1, 1], [2, 2]] == np.argwhere(~valid).tolist()
+    assert 0 == zeroed[0, 0, 0] == zeroed[1, 1, 1]
+
+
+def test_nothing_declared(tmp_path: Path, write_tif: WriteTif) -> None:
+    """A plain file of integers has no flags at all, which costs nothing."""
+    with open_geotiff(write_tif(tmp_path / "a.tif", PIXELS)) as dataset:
+        values, declared = read_stored(dataset, (1,), Window(10, 20, 30, 40))
+
+    assert declared is None
+    assert np.array_equal(PIXELS[:, 10:40, 20:60], values)
+
+
+def test_masks_of_each_band(tmp_path: Path, write_tif: WriteTif) -> None:
+    """A VRT can give every band a mask of its own."""
+    write_tif(tmp_path / "a.tif", np.full((2, 4, 4), 5, np.uint16))
+    mask = np.full((4, 4), 255, np.uint8)
+    mask[1, 2] = 0
+    write_tif(tmp_path / "m.tif", mask)
+    band = """<VRTRasterBand dataType="UInt16" band="{0}"><SimpleSource><SourceFilename
+    relativeToVRT="1">a.tif</SourceFilename><SourceBand>{0}</SourceBand></SimpleSource>{1}
+    </VRTRasterBand>"""
+    own = """<MaskBand><VRTRasterBand dataType="Byte"><SimpleSource><SourceFilename
+    relativeToVRT="1">m.tif</SourceFilename><SourceBand>1</SourceBand></SimpleSource>
+    </VRTRasterBand></MaskBand>"""
+    (tmp_path / "a.vrt").write_text(
+        '<VRTDataset rasterXSize="4" rasterYSize="4"><SRS>EPSG:32632</SRS>'
+        "<GeoTransform>500000, 10, 0, 5400000, 0, -10</GeoTransform>"
+        + band.format(1, own)
+        + band.format(2, "")
+        + "</VRTDataset>"
+    )
+    with open_geotiff(tmp_path / "a.vrt") as dataset:
+        assert isinstance(dataset, DatasetReader)
+        _, declared = read_stored(dataset, (1, 2), Window(0, 0, 4, 4))
+
+    assert declared is not None
+    assert [[0, 1, 2]] == np.argwhere(declared).tolist()
