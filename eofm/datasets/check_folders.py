@@ -23,7 +23,8 @@ from eofm.datasets.check_sets import (
 from eofm.datasets.check_types import DataSet, Finding, Fixed, Group, Subject, spread
 from eofm.datasets.sets_config import CheckConfig
 from eofm.errors import ConfigError, DataError, EofmError
-from eofm.landcover.classes import SCHEMES, class_fractions
+from eofm.landcover.multilabel import class_fractions
+from eofm.landcover.schemes import SCHEMES
 from eofm.progress import track
 from eofm.raster.folder import list_sources
 from eofm.raster.geotiff import open_geotiff, read_valid
