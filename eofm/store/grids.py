@@ -23,9 +23,14 @@ def located(entry: Entry, grid: Grid) -> Entry:
         entry: Of an image.
         grid: Its finest grid.
     """
+    crs, numbers = coefficients(grid)
+    return replace(entry, crs=crs, transform=numbers)
+
+
+def coefficients(grid: Grid) -> tuple[str, tuple[float, ...]]:
+    """Return a grid as the index keeps it: its CRS as text, and a, b, c, d, e, f."""
     t = grid.transform
-    numbers = (t.a, t.b, t.c, t.d, t.e, t.f)
-    return replace(entry, crs=crs_text(grid.require_crs()), transform=numbers)
+    return crs_text(grid.require_crs()), (t.a, t.b, t.c, t.d, t.e, t.f)
 
 
 def known_grids(store: Store) -> list[Grid | None]:
