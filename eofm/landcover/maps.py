@@ -369,8 +369,11 @@ def find_maps(
         RasterError: If a map cannot be read.
     """
     listed: list[_Listed] = []
-    left_out: list[Path] = []
+    # a shell may have named what accompanies the maps too: DIR/*.tif
+    _, left_out = _split_companions([Path(path) for path in paths])
     for path in map(Path, paths):
+        if path in left_out:
+            continue
         if path.is_dir():
             files, companions = _split_companions(walk(path, TIFS))
             if not files:
