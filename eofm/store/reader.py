@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,12 @@ class Store:
     def locations(self) -> NDArray[np.str_]:
         """The place of each image: images of one place overlap or repeat one another."""
         return self._column("location", np.str_)
+
+    def crs_words(self) -> str:
+        """Return in which CRS the images lie, in words, with their numbers."""
+        names: list[str] = self.table["crs"].to_pylist()
+        counts = Counter(_crs_word(name) for name in names)
+        return ", ".join(f"{count} in {name}" for name, count in counts.most_common())
 
     @property
     def shards(self) -> int:
@@ -286,6 +293,12 @@ class Store:
                     raise _damaged(file, what, f"{expected} bytes for {count} images")
 
 
+def _crs_word(crs: str) -> str:
+    if not crs:
+        return "an unknown CRS"
+    return crs if len(crs) < 20 else "a CRS without a code"  # WKT is longer
+
+
 def _damaged(file: Path, found: str, expected: str | None = None) -> StoreError:
     return StoreError(
         "a piece of the store is missing or damaged",
@@ -385,12 +398,12 @@ def _check_places(file: Path, table: pa.Table) -> None:
     shards, rows = (np.asarray(table[name].to_numpy(), np.int64) for name in ("shard", "row"))
     order = np.lexsort((rows, shards))
     shard, row = shards[order], rows[order]
-    begins = np.flatnonzero(np.diff(shard, prepend=-1))
-    number = np.arange(len(row)) - np.repeat(begins, np.diff(begins, append=len(row)))
-    wrong = np.flatnonzero(row != number)
     if len(shard) and (shard[0] != 0 or (np.diff(shard) > 1).any()):
         found = f"shards {', '.join(map(str, np.unique(shard)[:5].tolist()))}"
         raise _damaged(file, found, "shards numbered from 0 on")
+    begins = np.flatnonzero(np.diff(shard, prepend=-1))
+    number = np.arange(len(row)) - np.repeat(begins, np.diff(begins, append=len(row)))
+    wrong = np.flatnonzero(row != number)
     if len(wrong):
         at = wrong[0]
         raise _damaged(
