@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from eofm.errors import ConfigError, LabelError
-from eofm.io import walk
 from eofm.landcover.dates import DatePattern, Period
 from eofm.landcover.multilabel import (
     ClassMap,
@@ -35,6 +34,7 @@ from eofm.landcover.polygons import VECTORS, PolygonReader, read_layer
 from eofm.landcover.schemes import Scheme
 from eofm.landcover.warp import Bounds, MapReader, box_in, fill, opened, overlapping
 from eofm.progress import track
+from eofm.raster.folder import walk_files
 from eofm.raster.geotiff import grid_of
 from eofm.raster.grid import Grid, Window
 
@@ -375,7 +375,7 @@ def find_maps(
         if path in left_out:
             continue
         if path.is_dir():
-            files, companions = _split_companions(walk(path, TIFS))
+            files, companions = _split_companions(walk_files(path, TIFS))
             if not files:
                 raise LabelError("the folder holds no land-cover maps", found="no .tif", where=path)
             left_out += companions

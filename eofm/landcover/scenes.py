@@ -1,8 +1,8 @@
 """What is to be labelled: the images of a packed store, GeoTIFFs of a folder, or footprints.
 
 A store keeps the grid and the mask of every image. Of a folder they are read from the files:
-measured is what the files declare so, unless it is 0 in every band of the finest grid. A footprint
-has no image, and all of it is counted.
+measured is what `eofm.contract.validity` calls so. A footprint has no image, and all of it is
+counted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,18 +22,16 @@ import pyarrow.parquet as pq
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.io import DatasetReader
 from rasterio.warp import transform as warp_points
 
-from eofm.contract.sensors import canonical_band
-from eofm.errors import ConfigError, LabelError, RasterError, SpecError
-from eofm.io import walk
+from eofm.contract.spec import Unit
+from eofm.errors import ConfigError, LabelError, RasterError
 from eofm.landcover.dates import DatePattern, Period
 from eofm.landcover.jobs import Scene
-from eofm.landcover.maps import TIFS
 from eofm.landcover.multilabel import Seen
 from eofm.progress import track
-from eofm.raster.geotiff import date_of, grid_of, open_geotiff, read_valid
+from eofm.raster.folder import find_files, group_files, image_name
+from eofm.raster.geotiff import date_of, grid_of, header_of, open_geotiff, read_stored
 from eofm.raster.grid import Grid, Window, read_crs
 from eofm.store.format import PAIRS, SPEC, VALID
 
@@ -287,15 +286,18 @@ def _of_code(epsg: int) -> CRS:
 
 def _of_folder(root: Path, dates: DatePattern | None) -> list[Scene]:
     """Take one scene per multi-band file, and one per set of files named after bands."""
-    sets: dict[str, list[Path]] = {}
-    for file in walk(root, TIFS):
-        sets.setdefault(_scene_name(file, root), []).append(file)
+    sets, single = group_files(find_files(root))
+    named = {
+        image_name(root, image.folder, image.beginning): tuple(image.files.values())
+        for image in sets
+    }
+    named |= {file.relative_to(root).with_suffix("").as_posix(): (file,) for file in single}
     scenes = []
-    for name, members in track(list(sets.items()), "reading footprints"):
+    for name, members in track(sorted(named.items()), "reading footprints"):
         finest, date = _finest(members)
         if dates is not None:
             date = str(dates.find(name)).partition("/")[0]
-        scenes.append(Scene(name, finest, date, name, FileMask(tuple(members), finest)))
+        scenes.append(Scene(name, finest, date, name, FileMask(members, finest)))
     return scenes
 
 
@@ -322,55 +324,48 @@ class FileMask:
     grid: Grid
 
     def read(self, window: Window) -> Seen:
-        """Return which pixels of a window are measured, (h, w).
+        """Return which pixels of a window are measured, (h, w): `eofm.contract.validity.measured`.
+
+        The unit of the files is not stated here. What is 0 in all bands was not measured in any
+        unit but 8-bit colour.
 
         Raises:
             RasterError: If a file is damaged.
         """
-        seen = np.ones((window.height, window.width), np.bool_)
-        some = np.zeros(seen.shape, np.bool_)
-        for file in self.files:
-            with open_geotiff(file) as dataset:
-                ratio = self.grid.height // dataset.height
-                indexes = range(1, dataset.count + 1)
-                if ratio > 1:
-                    seen &= _coarse(dataset, indexes, window, ratio)
-                    continue
-                values, mask = read_valid(dataset, tuple(indexes), window)
-                seen &= mask
-                some |= (values != 0).any(axis=0)
-        return seen & some
+        import torch  # heavy, and a store's masks need none of it
 
+        from eofm.contract.validity import measured
 
-def _coarse(dataset: DatasetReader, indexes: range, window: Window, ratio: int) -> Seen:
-    """Return which fine pixels draw nothing from an invalid coarse one.
+        with ExitStack() as stack:
+            opened = [stack.enter_context(open_geotiff(file)) for file in self.files]
+            ratios = [self.grid.height // dataset.height for dataset in opened]
+            outer = self._around(window, max(ratios))
+            planes: dict[int, list[NDArray[Any]]] = {}
+            declared: dict[int, list[NDArray[np.bool_]]] = {}
+            for dataset, r in zip(opened, ratios, strict=True):
+                place = Window(outer.row // r, outer.col // r, outer.height // r, outer.width // r)
+                alphas = header_of(dataset).alphas
+                indexes = [i for i in range(1, dataset.count + 1) if i not in alphas]
+                values, flags = read_stored(dataset, indexes, place, alphas)
+                planes.setdefault(r, []).append(values)
+                declared.setdefault(r, []).append(
+                    np.zeros(values.shape, np.bool_) if flags is None else flags
+                )
+            colour = all(dtype == "uint8" for dataset in opened for dtype in dataset.dtypes)
+        mask = measured(
+            {r: torch.from_numpy(np.concatenate(p))[None] for r, p in planes.items()},
+            {r: torch.from_numpy(np.concatenate(d))[None] for r, d in declared.items()},
+            {r: ("",) * sum(len(values) for values in p) for r, p in planes.items()},
+            Unit.UINT8 if colour else Unit.DN,
+            (outer.height, outer.width),
+        )
+        row, col = window.row - outer.row, window.col - outer.col
+        return np.asarray(mask[0, row : row + window.height, col : col + window.width].numpy())
 
-    Coarse pixels around the window are read too: upsampling draws from them.
-    """
-    top, left = max(window.row // ratio - 1, 0), max(window.col // ratio - 1, 0)
-    bottom = min(-(-(window.row + window.height) // ratio) + 1, dataset.height)
-    right = min(-(-(window.col + window.width) // ratio) + 1, dataset.width)
-    _, mask = read_valid(dataset, tuple(indexes), Window(top, left, bottom - top, right - left))
-    if mask.all():
-        return np.ones((window.height, window.width), np.bool_)
-    import torch
-
-    from eofm.raster.source import fine_mask
-
-    size = ((bottom - top) * ratio, (right - left) * ratio)
-    fine = fine_mask(torch.from_numpy(mask)[None], size)[0].numpy()
-    row, col = window.row - top * ratio, window.col - left * ratio
-    return np.asarray(fine[row : row + window.height, col : col + window.width])
-
-
-def _scene_name(file: Path, root: Path) -> str:
-    """Return what `eofm pack tiles` calls the image that a file belongs to."""
-    beginning, _, end = file.stem.rpartition("_")
-    try:
-        canonical_band(end)
-    except SpecError:
-        return file.relative_to(root).with_suffix("").as_posix()
-    folder = file.parent.relative_to(root).as_posix()
-    if folder == ".":
-        return beginning or root.name
-    return folder if beginning in {"", file.parent.name} else f"{folder}/{beginning}"
+    def _around(self, window: Window, step: int) -> Window:
+        """Return whole coarse pixels around a window, and one more: upsampling draws from them."""
+        top = max(window.row // step - 1, 0) * step
+        left = max(window.col // step - 1, 0) * step
+        bottom = min((-(-(window.row + window.height) // step) + 1) * step, self.grid.height)
+        right = min((-(-(window.col + window.width) // step) + 1) * step, self.grid.width)
+        return Window(top, left, bottom - top, right - left)

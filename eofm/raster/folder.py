@@ -96,22 +96,30 @@ def find_files(root: Path) -> list[Path]:
     return files
 
 
-def walk_files(root: Path) -> list[Path]:
-    """Return the raster files of a folder and its subfolders, in order; there may be none.
+def walk_files(root: Path, suffixes: frozenset[str] = SUFFIXES) -> list[Path]:
+    """Return the files of a folder and its subfolders, in order; there may be none.
 
     Links to folders are followed. Hidden files and folders are left out, among them the `._a.tif`
     that macOS writes beside `a.tif`; a folder called `a.tif` is a folder.
+
+    Args:
+        root: The folder.
+        suffixes: Of the files, in lower case; rasters if not said.
 
     Raises:
         RasterError: If a link leads nowhere, in a circle, or to a folder that is listed already.
     """
     files: list[Path] = []
-    _walk(root, files, {}, None)
+    _walk(root, suffixes, files, {}, None)
     return sorted(files)
 
 
 def _walk(
-    folder: Path, files: list[Path], seen: dict[str, tuple[Path, Path | None]], link: Path | None
+    folder: Path,
+    suffixes: frozenset[str],
+    files: list[Path],
+    seen: dict[str, tuple[Path, Path | None]],
+    link: Path | None,
 ) -> None:
     """Append the files below a folder that was reached through a link, or through none."""
     if folder.is_symlink() and seen:
@@ -137,8 +145,8 @@ def _walk(
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            _walk(path, files, seen, link)
-        elif path.suffix.lower() in SUFFIXES:
+            _walk(path, suffixes, files, seen, link)
+        elif path.suffix.lower() in suffixes:
             if not entry.is_file():
                 raise RasterError(
                     "a link leads to a file that is not there",

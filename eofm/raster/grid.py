@@ -70,7 +70,8 @@ class Grid:
         Raises:
             RasterError: If its CRS is none that PROJ knows.
         """
-        return cls(parse_crs(place.crs), Affine(*place.transform), height, width)
+        crs = None if place.crs is None else read_crs(place.crs)
+        return cls(crs, Affine(*place.transform), height, width)
 
     @property
     def georeference(self) -> Georeference | None:
@@ -78,7 +79,7 @@ class Grid:
         if self.crs is None and self.transform == Affine.identity():
             return None
         t = self.transform
-        crs = None if self.crs is None else self.crs.to_string()
+        crs = None if self.crs is None else crs_text(self.crs)
         return Georeference(crs, (t.a, t.b, t.c, t.d, t.e, t.f))
 
     @property
@@ -200,24 +201,6 @@ class Grid:
         if any(abs(dy - row) > 1e-3 or abs(dx - col) > 1e-3 for dy, dx in shifts):
             return None
         return row, col
-
-
-def parse_crs(text: str | None) -> CRS | None:
-    """Return the CRS of an authority's code or WKT.
-
-    Raises:
-        RasterError: If there is no such CRS.
-    """
-    if text is None:
-        return None
-    try:
-        return CRS.from_user_input(text)
-    except CRSError as error:
-        raise RasterError(
-            "there is no such coordinate reference system",
-            found=text,
-            expected="a code or WKT, as in EPSG:32632",
-        ) from error
 
 
 def _apply(transform: Affine, x: float, y: float) -> tuple[float, float]:

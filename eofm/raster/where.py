@@ -20,7 +20,7 @@ from rasterio.features import geometry_mask
 from rasterio.warp import transform as warp_points
 
 from eofm.errors import RasterError, SpecError
-from eofm.raster.grid import Grid, Window, parse_crs
+from eofm.raster.grid import Grid, Window, read_crs
 
 LONGITUDE_LATITUDE: Final = "EPSG:4326"
 _EDGE_POINTS: Final = 21  # of each edge: a straight line in one CRS is bent in another
@@ -153,7 +153,7 @@ def _to_grid(ring: Ring, crs: str, grid: Grid) -> Ring:
     """Bring a ring to the CRS of the grid."""
     xs, ys = (list(axis) for axis in zip(*ring, strict=True))
     try:
-        found = warp_points(parse_crs(crs), grid.require_crs(), xs, ys)
+        found = warp_points(read_crs(crs), grid.require_crs(), xs, ys)
     except RasterioError as error:
         raise _elsewhere(grid, str(error)) from error
     if not np.isfinite(found[:2]).all():

@@ -17,9 +17,8 @@ import pyarrow as pa
 
 import eofm
 from eofm.errors import RasterError, StoreError
-from eofm.io import walk
 from eofm.progress import track
-from eofm.raster.folder import band_of
+from eofm.raster.folder import band_of, walk_files
 from eofm.raster.geotiff import grid_of, open_geotiff
 from eofm.raster.grid import Grid, Window
 from eofm.store.config import UpgradeConfig
@@ -109,7 +108,7 @@ def _sources(root: Path, store: Store) -> Mapping[str, list[Path]]:
     if not root.is_dir():
         raise RasterError("there is no such folder of images", where=root)
     by_path: dict[str, list[Path]] = {}
-    for file in walk(root, {".tif", ".tiff"}):
+    for file in walk_files(root):
         for name in _names(file, root, store):
             by_path.setdefault(name, []).append(file)
     by_name: dict[str, list[str]] = {}

@@ -409,7 +409,7 @@ def test_no_scenes(tmp_path: Path, write_tif) -> None:
 
     with pytest.raises(LabelError, match="there are no such scenes"):
         label(path, tmp_path / "nothing", tmp_path / "l.parquet")
-    with pytest.raises(LabelError, match="no scenes to label"):
+    with pytest.raises(RasterError, match="holds no images"):
         label(path, tmp_path / "empty", tmp_path / "l.parquet")
 
 

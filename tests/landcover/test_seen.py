@@ -194,10 +194,10 @@ def test_unknown_codes_under_the_margin(tmp_path: Path) -> None:
 
 def test_bands_of_several_files(tmp_path: Path, write_bands) -> None:
     """A hole in a coarse band hides the fine pixels that draw from it, in folder and store."""
-    folder = write_bands(tmp_path / "images/i", {"B02": SIDE, "B8A": 12, "B09": 4}, nodata=0)
+    folder = write_bands(tmp_path / "images/i", {"B02": SIDE, "B8A": 12, "B09": 4}, nodata=1)
     with rasterio.open(folder / "B8A.tif", "r+") as dataset:
         pixels = dataset.read(1)
-        pixels[:, :5] = 0
+        pixels[:, :5] = 1
         dataset.write(pixels, 1)
         crs, transform = dataset.crs, dataset.transform
     codes = np.full((12, 12), 1, np.uint8)
