@@ -149,6 +149,7 @@ def from_xarray(
         RasterError: If dimensions or band names are missing, or there is no CRS and no `gsd`.
         SpecError: If a band is not one of the sensor's, or the array says otherwise than stated.
     """
+    check_cube(array)
     sensor = _sensor_of(array, sensor)
     layers = [(name, _flat(layer)) for name, layer in band_layers(array, sensor).items()]
     first = layers[0][1]
@@ -193,6 +194,21 @@ def imagery_of(array: Cube, spec: ImageSpec | None) -> Imagery:
             "the array has another size than its spec", found=found.spec.size, expected=spec.size
         )
     return found
+
+
+def check_cube(array: object) -> None:
+    """Check that something is an array of xarray.
+
+    Raises:
+        SpecError: If it is not.
+    """
+    if not isinstance(array, (xr.DataArray, xr.Dataset)):
+        raise SpecError(
+            "this is no image",
+            found=f"an object of type {type(array).__name__}",
+            expected="Imagery, an array of numpy or torch with its spec, or one of xarray; for "
+            "open_scene also a path or an address",
+        )
 
 
 def with_plain_names(array: Cube) -> Cube:

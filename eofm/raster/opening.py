@@ -14,7 +14,7 @@ from eofm.contract.imagery import Imagery
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError
 from eofm.raster.address import gdal_name, local_path
-from eofm.raster.cube import Cube
+from eofm.raster.cube import Cube, check_cube
 from eofm.raster.cube_file import SUFFIXES, CubeFile, date_at
 from eofm.raster.grid import Window
 from eofm.raster.masks import CloudMask
@@ -62,6 +62,7 @@ def open_scene(
     sensor = None if sensor is None else Sensor.parse(sensor)
     unit = None if unit is None else Unit.parse(unit)
     if not isinstance(source, (str, Path)):
+        check_cube(source)
         _only("time", item=item)
         return _open_cube(source, sensor, unit, bands, time, gsd)
     name = str(source)

@@ -13,6 +13,7 @@ import xarray as xr
 from affine import Affine
 from rasterio.crs import CRS
 
+import eofm
 from eofm.contract.imagery import Georeference, Imagery, collate
 from eofm.contract.prepare import as_imagery
 from eofm.contract.sensors import STATISTICS
@@ -332,6 +333,18 @@ def test_a_broken_transform_is_said() -> None:
     array.spatial_ref.attrs["GeoTransform"] = "1 2 3 4 five"
     with pytest.raises(RasterError, match="transform of the array"):
         from_xarray(array)
+
+
+@pytest.mark.parametrize("wrong", [[1, 2], "a.tif", None, 5, {"B04": 1}])
+def test_what_is_no_image(wrong: object) -> None:
+    """Lists, paths and nothing are said by their type, on the way into an encoder too."""
+    for call in (from_xarray, as_imagery):
+        with pytest.raises(SpecError, match="this is no image") as refused:
+            call(wrong)
+        assert type(wrong).__name__ in refused.value.found
+    if not isinstance(wrong, str):
+        with pytest.raises(SpecError, match="this is no image"):
+            eofm.open_scene(wrong)
 
 
 def test_an_array_goes_where_imagery_goes() -> None:
