@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -24,7 +24,10 @@ from eofm.contract.spec import ImageSpec
 from eofm.contract.validity import doubt_of_type, measured, refusal
 from eofm.errors import SpecError
 
-Pixels = Imagery | Tensor | np.ndarray
+if TYPE_CHECKING:
+    from xarray import DataArray, Dataset
+
+Pixels: TypeAlias = "Imagery | Tensor | np.ndarray | DataArray | Dataset"
 
 # A program meets few kinds of imagery; one that walks through scenes of many sizes meets many.
 _KINDS: Final = 64
@@ -51,7 +54,8 @@ def as_imagery(pixels: Pixels, spec: ImageSpec | None = None) -> Imagery:
     masked array masks counts as declared.
 
     Args:
-        pixels: `Imagery`; or numbers, (C, H, W) or (B, C, H, W), masked or not.
+        pixels: `Imagery`; or numbers, (C, H, W) or (B, C, H, W), masked or not; or an image of
+            xarray (`eofm.raster.cube.from_xarray`), whose place, names and nodata are kept.
         spec: What the numbers are. Its size may be None; imagery brings its own spec.
 
     Raises:
@@ -67,6 +71,11 @@ def as_imagery(pixels: Pixels, spec: ImageSpec | None = None) -> Imagery:
                 expected=f"no spec, or {pixels.spec}",
             )
         return pixels
+    if not isinstance(pixels, (np.ndarray, Tensor)):
+        # an array of xarray knows its bands and its place; contract itself needs no raster library
+        from eofm.raster.cube import imagery_of
+
+        return imagery_of(pixels, spec)
     if spec is None:
         raise SpecError(
             "an array does not say what it is",

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from eofm.contract.imagery import Imagery
 from eofm.contract.sensors import SENSOR_BANDS, band_candidates, canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.validity import measured
 from eofm.errors import RasterError, SpecError
 from eofm.raster.grid import Grid, Window
 from eofm.raster.scaling import Scaling, read_scaling
@@ -148,23 +149,30 @@ def from_xarray(
         RasterError: If dimensions or band names are missing, or there is no CRS and no `gsd`.
         SpecError: If a band is not one of the sensor's, or the array says otherwise than stated.
     """
+    check_cube(array)
     sensor = _sensor_of(array, sensor)
     layers = [(name, _flat(layer)) for name, layer in band_layers(array, sensor).items()]
     first = layers[0][1]
     scaling = _scaling_of(array, [layer for _, layer in layers], sensor, unit)
     grid = grid_of_array(first)
-    values = np.empty((len(layers), grid.height, grid.width), np.float32)
-    invalid = np.zeros(values.shape, np.bool_)
-    for k, (_, layer) in enumerate(layers):
-        values[k], invalid[k] = _numbers(layer, scaling, k)
+    names = tuple(name for name, _ in layers)
+    size = (grid.height, grid.width)
+    parts = [_numbers(layer, scaling, k) for k, (_, layer) in enumerate(layers)]
+    values = torch.from_numpy(np.stack([physical for _, physical, _ in parts]))[None]
+    stored = torch.from_numpy(np.stack([numbers for numbers, _, _ in parts]))[None]
+    declared = torch.from_numpy(np.stack([flags for _, _, flags in parts]))[None]
+    valid = measured(
+        {0: values if scaling.stored is None else stored},
+        {0: declared},
+        {0: names},
+        scaling.stored or scaling.unit,
+        size,
+    )
     if gsd is None:
         stated = array.attrs.get("gsd")
         gsd = float(stated) if grid.crs is None and stated is not None else grid.gsd
-    spec = ImageSpec(
-        sensor, tuple(name for name, _ in layers), scaling.unit, (grid.height, grid.width), gsd
-    )
-    valid = torch.from_numpy(~invalid.any(axis=0))
-    return Imagery(torch.from_numpy(values)[None], spec, valid[None], (grid.georeference,))
+    spec = ImageSpec(sensor, names, scaling.unit, size, gsd)
+    return Imagery(torch.where(declared, 0, values), spec, valid, (grid.georeference,))
 
 
 def imagery_of(array: Cube, spec: ImageSpec | None) -> Imagery:
@@ -186,6 +194,21 @@ def imagery_of(array: Cube, spec: ImageSpec | None) -> Imagery:
             "the array has another size than its spec", found=found.spec.size, expected=spec.size
         )
     return found
+
+
+def check_cube(array: object) -> None:
+    """Check that something is an array of xarray.
+
+    Raises:
+        SpecError: If it is not.
+    """
+    if not isinstance(array, (xr.DataArray, xr.Dataset)):
+        raise SpecError(
+            "this is no image",
+            found=f"an object of type {type(array).__name__}",
+            expected="Imagery, an array of numpy or torch with its spec, or one of xarray; for "
+            "open_scene also a path or an address",
+        )
 
 
 def with_plain_names(array: Cube) -> Cube:
@@ -264,19 +287,19 @@ def _flat(layer: xr.DataArray) -> xr.DataArray:
 
 def _numbers(
     layer: xr.DataArray, scaling: Scaling, number: int
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return values and where they are nodata, NaN or infinite; there the values are 0."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    """Return numbers as stored, in the unit of the image, and where they are declared no number."""
     stored = layer.to_numpy()
     if stored.dtype.kind not in "iuf":
         raise RasterError("pixels must be real numbers", found=stored.dtype)
     nodata = layer.rio.nodata
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and so invalid
+        numbers = stored.astype(np.float32)
         values = scaling.apply(stored[None], [number])[0].astype(np.float32)
-    invalid = ~np.isfinite(values)
+    declared = ~np.isfinite(values)
     if nodata is not None:
-        invalid |= stored == nodata
-    values[invalid] = 0
-    return values, invalid
+        declared |= stored == nodata
+    return numbers, values, declared
 
 
 def _sensor_of(array: Cube, stated: Sensor | None) -> Sensor:

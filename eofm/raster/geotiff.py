@@ -130,7 +130,7 @@ def open_geotiffs(files: Sequence[Path | str]) -> list[tuple[DatasetReader, Grid
 
 def _driver(file: Path | str) -> str | None:
     """Return the one driver that is asked for a suffix that says which; of an address, all are."""
-    suffix = PurePosixPath(str(file)).suffix.lower()
+    suffix = PurePosixPath(str(file).partition("?")[0]).suffix.lower()
     if isinstance(file, Path) or suffix in {".tif", ".tiff"}:
         return _DRIVERS.get(suffix, "GTiff")
     return _DRIVERS.get(suffix)
@@ -213,7 +213,7 @@ def header_of(dataset: DatasetReader) -> Header:
     """Return what a file says of its bands."""
     descriptions = tuple((text or "").strip() for text in dataset.descriptions)
     alphas = [i for i, c in enumerate(dataset.colorinterp, 1) if c is ColorInterp.alpha]
-    return Header(Path(dataset.name), descriptions, tuple(alphas))
+    return Header(Path(dataset.name.partition("?")[0]), descriptions, tuple(alphas))
 
 
 def read_stored(

@@ -145,7 +145,8 @@ class Clouds:
         mask: How its values are read.
         dataset: Its file.
         index: Its number in the file, counted from 1.
-        grid: Of the finest band of the image. The mask's pixels are as large, or a whole multiple.
+        grid: Of the finest band of the image. The mask's pixels are as large, or a whole multiple,
+            or a whole fraction.
 
     Raises:
         RasterError: If the mask covers other ground than the image.
@@ -158,27 +159,39 @@ class Clouds:
 
     def __post_init__(self) -> None:
         own, fine = grid_of(self.dataset), self.grid
-        ratio, rest = divmod(fine.height, own.height)
-        fits = ratio and not rest and own.width * ratio == fine.width and own.crs == fine.crs
+        ratio, rest = divmod(max(fine.height, own.height), min(fine.height, own.height))
+        coarse = own.width * ratio == fine.width and own.height * ratio == fine.height
+        finer = fine.width * ratio == own.width and fine.height * ratio == own.height
+        fits = not rest and (coarse or finer) and own.crs == fine.crs
         if not fits or not np.allclose(own.bounds, fine.bounds, rtol=0, atol=abs(fine.transform.a)):
             raise RasterError(
                 "a cloud mask covers other ground than its image",
                 found=f"{own.height} x {own.width} pixels",
-                expected=f"a whole fraction of {fine.height} x {fine.width} pixels on one ground",
+                expected=f"a whole fraction or multiple of {fine.height} x {fine.width} pixels on "
+                "one ground",
                 where=self.dataset.name,
                 remedy="cut both to the same extent",
             )
 
     def read(self, window: Window) -> NDArray[np.bool_]:
         """Return where a window of the image, on its finest grid, is under clouds."""
+        n = self.dataset.height // self.grid.height
+        if n > 1:  # a pixel is clouded where anything below it is
+            finer = Window(window.row * n, window.col * n, window.height * n, window.width * n)
+            below = self.mask.clouded(self._values(finer))
+            return np.asarray(below.reshape(window.height, n, window.width, n).any(axis=(1, 3)))
         r = self.grid.height // self.dataset.height
         top, left = window.row // r, window.col // r
         bottom, right = -(-(window.row + window.height) // r), -(-(window.col + window.width) // r)
-        place = RasterioWindow(left, top, right - left, bottom - top)
-        try:
-            values = self.dataset.read(self.index, window=place)
-        except RasterioError as error:
-            raise damaged(self.dataset.name, error) from error
+        values = self._values(Window(top, left, bottom - top, right - left))
         fine = self.mask.clouded(values).repeat(r, 0).repeat(r, 1)
         row, col = window.row - top * r, window.col - left * r
         return fine[row : row + window.height, col : col + window.width]
+
+    def _values(self, window: Window) -> NDArray[Any]:
+        place = RasterioWindow(window.col, window.row, window.width, window.height)
+        try:
+            values: NDArray[Any] = self.dataset.read(self.index, window=place)
+        except RasterioError as error:
+            raise damaged(self.dataset.name, error) from error
+        return values

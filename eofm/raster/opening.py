@@ -11,19 +11,17 @@ from pathlib import Path
 from typing import Final
 
 from eofm.contract.imagery import Imagery
-from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError
 from eofm.raster.address import gdal_name, local_path
-from eofm.raster.cube import Cube
+from eofm.raster.cube import Cube, check_cube
 from eofm.raster.cube_file import SUFFIXES, CubeFile, date_at
-from eofm.raster.folder import list_sources
 from eofm.raster.grid import Window
 from eofm.raster.masks import CloudMask
+from eofm.raster.read import source_of
 from eofm.raster.safe import is_safe, open_safe
 from eofm.raster.scene import Scene, scene_of, scene_of_cube
 from eofm.raster.settled import settle
-from eofm.raster.source import RasterSource
 from eofm.raster.stac import open_stac, read_items
 from eofm.raster.where import LONGITUDE_LATITUDE, Area
 
@@ -64,6 +62,7 @@ def open_scene(
     sensor = None if sensor is None else Sensor.parse(sensor)
     unit = None if unit is None else Unit.parse(unit)
     if not isinstance(source, (str, Path)):
+        check_cube(source)
         _only("time", item=item)
         return _open_cube(source, sensor, unit, bands, time, gsd)
     name = str(source)
@@ -83,15 +82,8 @@ def open_scene(
         return _open_cube(path, sensor, unit, bands, time, gsd)
     _only("gsd", item=item, time=time)
     sensor = settle("sensor", sensor, None, "", name)
-    unit = settle("unit", unit, None, "", name)
-    if path.is_dir() and not remote:
-        return scene_of(replace(_one_image(path, sensor, unit, bands), gsd=gsd))
-    stated = None if bands is None else canonical_bands(bands, sensor)
-    return scene_of(
-        RasterSource(
-            path.stem, (path,), sensor, unit, stated, gsd, names=(remote,) if remote else ()
-        )
-    )
+    files = source_of(path, sensor, unit, bands)
+    return scene_of(replace(files, gsd=gsd, names=(remote,) if remote else ()))
 
 
 def open_scenes(
@@ -133,7 +125,7 @@ def read_scene(
     window: Window | tuple[int, int, int, int] | None = None,
     where: Area | None = None,
     where_crs: str = LONGITUDE_LATITUDE,
-    clouds: CloudMask | str | None = None,
+    cloud_mask: CloudMask | str | None = None,
 ) -> Imagery:
     """Open a scene and read it, or a part of it: `open_scene(...).read(...)`.
 
@@ -148,14 +140,14 @@ def read_scene(
         window: See `Scene.read`.
         where: See `Scene.read`.
         where_crs: See `Scene.read`.
-        clouds: See `Scene.read`.
+        cloud_mask: See `Scene.read`.
 
     Raises:
         RasterError: If it cannot be opened or read.
         SpecError: If a statement is missing, or contradicts the product.
     """
     scene = open_scene(source, sensor=sensor, unit=unit, bands=bands, item=item, time=time, gsd=gsd)
-    return scene.read(window, where=where, where_crs=where_crs, clouds=clouds)
+    return scene.read(window, where=where, where_crs=where_crs, cloud_mask=cloud_mask)
 
 
 def _only(allowed: str, **others: object) -> None:
@@ -186,16 +178,3 @@ def _open_cube(
     sensor = settle("sensor", sensor, found, "its attribute sensor", name)
     scene = scene_of_cube(cube, name, sensor, unit)
     return scene if bands is None else scene.select(bands)
-
-
-def _one_image(path: Path, sensor: Sensor, unit: Unit, bands: Sequence[str] | None) -> RasterSource:
-    sources = list_sources(path, sensor, unit, bands)
-    if len(sources) != 1:
-        raise RasterError(
-            "the folder holds several images",
-            found=", ".join(source.name for source in sources[:5]),
-            expected="one image",
-            where=path,
-            remedy="name one of them, or pack the folder: eofm pack tiles",
-        )
-    return sources[0]

@@ -45,18 +45,40 @@ def read_geotiff(
     path, sensor = Path(path), Sensor.parse(sensor)
     unit = None if unit is None else Unit.parse(unit)
     mask = None if cloud_mask is None else CloudMask.parse(cloud_mask)
-    if path.is_dir():
-        sources = list_sources(path, sensor, unit, bands, mask)
-        if len(sources) != 1:
-            raise RasterError(
-                "the folder holds several images",
-                found=", ".join(source.name for source in sources[:5]),
-                expected="one image",
-                where=path,
-                remedy="name one of them, or pack the folder: eofm pack tiles",
-            )
-        source = sources[0]
-    else:
-        named = None if bands is None else canonical_bands(bands, sensor)
-        source = RasterSource(path.stem, (path,), sensor, unit, named, cloud_mask=mask)
+    source = source_of(path, sensor, unit, bands, mask)
     return source.read(None if window is None else Window(*window))
+
+
+def source_of(
+    path: Path,
+    sensor: Sensor,
+    unit: Unit | None,
+    bands: Sequence[str] | None,
+    cloud_mask: CloudMask | None = None,
+) -> RasterSource:
+    """Return the one image that is a file, or that fills a folder.
+
+    Args:
+        path: See `read_geotiff`.
+        sensor: Sensor and product level.
+        unit: See `read_geotiff`.
+        bands: See `read_geotiff`.
+        cloud_mask: See `read_geotiff`.
+
+    Raises:
+        SpecError: If there is no such band.
+        RasterError: If the folder holds several images, or none.
+    """
+    if not path.is_dir():
+        named = None if bands is None else canonical_bands(bands, sensor)
+        return RasterSource(path.stem, (path,), sensor, unit, named, cloud_mask=cloud_mask)
+    sources = list_sources(path, sensor, unit, bands, cloud_mask)
+    if len(sources) != 1:
+        raise RasterError(
+            "the folder holds several images",
+            found=", ".join(source.name for source in sources[:5]),
+            expected="one image",
+            where=path,
+            remedy="name one of them, or pack the folder: eofm pack tiles",
+        )
+    return sources[0]

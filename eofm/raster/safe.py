@@ -29,7 +29,7 @@ from eofm.errors import RasterError
 from eofm.raster.grid import Grid
 from eofm.raster.masks import CloudMask
 from eofm.raster.product_xml import MAX_BYTES, first_text, parse_xml, texts, too_large
-from eofm.raster.scene import CloudLayer, Scene, SpecialValues, scene_of
+from eofm.raster.scene import CloudLayer, Scene, scene_of
 from eofm.raster.settled import settle
 from eofm.raster.source import RasterSource
 
@@ -246,14 +246,16 @@ class Facts:
         return found
 
     @cached_property
-    def special(self) -> SpecialValues:
-        """The numbers that are no measurement."""
+    def saturated(self) -> int | None:
+        """The number that stands for no value; 0 stands for nodata, as everywhere in eofm."""
         found: dict[str, int] = {}
         for element in self.root.iter("Special_Values"):
             name = first_text(element, "SPECIAL_VALUE_TEXT") or ""
             text = first_text(element, "SPECIAL_VALUE_INDEX") or ""
             found[name] = int(self._number("SPECIAL_VALUE_INDEX", text))
-        return SpecialValues(found.get("NODATA"), found.get("SATURATED"))
+        if found.get("NODATA", 0) != 0:
+            raise self._wrong("the nodata value", str(found["NODATA"]), "0")
+        return found.get("SATURATED")
 
     @cached_property
     def footprint(self) -> tuple[tuple[float, float], ...]:
@@ -352,7 +354,7 @@ def open_safe(
             footprint=facts.footprint,
             origin=f"{where}: {first_text(facts.root, 'PROCESSING_LEVEL')}, processing baseline "
             f"{facts.baseline}",
-            special=facts.special,
+            saturated=facts.saturated,
             clouds=_clouds(product, files[0]),
         )
         if tile is not None:

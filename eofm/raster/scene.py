@@ -18,11 +18,7 @@ import numpy as np
 import rasterio
 import torch
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 from rasterio.errors import RasterioError
-from rasterio.io import DatasetReader
-from rasterio.warp import transform as warp_points
-from rasterio.windows import Window as RasterioWindow
 
 from eofm.contract.imagery import Imagery, NativeImagery
 from eofm.contract.sensors import canonical_bands
@@ -32,8 +28,8 @@ from eofm.errors import RasterError, SpecError
 from eofm.raster.cube import Cube, band_layers, from_xarray, grid_of_array
 from eofm.raster.cube_file import CubeFile
 from eofm.raster.geotiff import open_geotiff
-from eofm.raster.grid import Grid, Window
-from eofm.raster.masks import CloudMask
+from eofm.raster.grid import Grid, Window, to_wgs84
+from eofm.raster.masks import CloudMask, Clouds
 from eofm.raster.source import OpenRaster, RasterSource
 from eofm.raster.where import LONGITUDE_LATITUDE, Area, cut_out
 
@@ -63,35 +59,6 @@ class CloudLayer:
 
 
 @dataclass(frozen=True)
-class SpecialValues:
-    """Numbers of a product that are no measurement, as its metadata define them.
-
-    Args:
-        nodata: Unmeasured where every band of a resolution has it.
-        saturated: No value, in whichever band has it.
-    """
-
-    nodata: int | None = None
-    saturated: int | None = None
-
-    def hidden(self, native: NativeImagery) -> torch.Tensor:
-        """Return where pixels on the finest grid are no measurement, (B, H, W)."""
-        size = (int(native.valid.shape[1]), int(native.valid.shape[2]))
-        hidden = torch.zeros_like(native.valid)
-        for plane in native.planes.values():
-            # torch compares few operators of uint16
-            stored = plane.to(torch.int32) if plane.dtype == torch.uint16 else plane
-            wrong = torch.zeros_like(stored[:, 0], dtype=torch.bool)
-            if self.nodata is not None:
-                wrong |= (stored == self.nodata).all(dim=1)
-            if self.saturated is not None:
-                wrong |= (stored == self.saturated).any(dim=1)
-            if wrong.any():
-                hidden |= ~fine_mask(~wrong, size)
-        return hidden
-
-
-@dataclass(frozen=True)
 class Scene:
     """One acquisition: what its pixels are, where they lie, when they were taken.
 
@@ -109,7 +76,7 @@ class Scene:
         footprint: What was seen, a ring of longitudes and latitudes; without metadata the corners
             of the grid, and empty where the scene lies nowhere.
         origin: What was opened, and what said unit and sensor.
-        special: Numbers that are no measurement.
+        saturated: A number that is no measurement, in whichever band it stands.
         clouds: Files that say where clouds are.
     """
 
@@ -124,7 +91,7 @@ class Scene:
     date: str = ""
     footprint: tuple[tuple[float, float], ...] = field(default=(), repr=False)
     origin: str = ""
-    special: SpecialValues = field(default=SpecialValues(), repr=False)
+    saturated: int | None = field(default=None, repr=False)
     clouds: tuple[CloudLayer, ...] = field(default=(), repr=False)
 
     @property
@@ -179,7 +146,7 @@ class Scene:
             date=self.date,
             footprint=self.footprint,
             origin=self.origin,
-            special=self.special,
+            saturated=self.saturated,
             clouds=self.clouds,
         )
 
@@ -198,7 +165,7 @@ class Scene:
         bands: Sequence[str] | None = None,
         where: Area | None = None,
         where_crs: str = LONGITUDE_LATITUDE,
-        clouds: CloudMask | str | None = None,
+        cloud_mask: CloudMask | str | None = None,
     ) -> Imagery:
         """Return the scene, or a part of it, as one image (B = 1) on the grid of its finest band.
 
@@ -208,14 +175,16 @@ class Scene:
             where: An area: west, south, east, north; or GeoJSON, of which what lies outside is
                 invalid. Pixels that the area touches at its edge are read whole.
             where_crs: Of the area.
-            clouds: The mask under which pixels become invalid, one of `scene.clouds`.
+            cloud_mask: The mask under which pixels become invalid: one of `scene.clouds`, or a band
+                of the one file, as in `QA60`.
 
         Raises:
             RasterError: If a file is damaged, or window or area do not lie in the scene.
             SpecError: If there is no such band or cloud mask, or both a window and an area.
         """
         if bands is not None:
-            return self.select(bands).read(window, where=where, where_crs=where_crs, clouds=clouds)
+            chosen = self.select(bands)
+            return chosen.read(window, where=where, where_crs=where_crs, cloud_mask=cloud_mask)
         if window is not None and where is not None:
             raise SpecError("either a window or an area is read", found=f"{window} and {where}")
         inside = None
@@ -224,8 +193,13 @@ class Scene:
             window, inside = cut.window, cut.inside
         elif window is not None and not isinstance(window, Window):
             window = Window(*window)
-        mask = None if clouds is None else CloudMask.parse(clouds)
-        with self.open() as opened:
+        mask = None if cloud_mask is None else CloudMask.parse(cloud_mask)
+        scene, source = self, self.pixels
+        within = mask is not None and all(layer.mask is not mask for layer in self.clouds)
+        if within and isinstance(source, RasterSource) and len(source.files) == 1:
+            # a band of the one file itself
+            scene, mask = replace(self, pixels=replace(source, cloud_mask=mask)), None
+        with scene.open() as opened:
             imagery = opened.read(window, mask)
         if inside is None:
             return imagery
@@ -238,7 +212,7 @@ def scene_of(
     date: str = "",
     footprint: tuple[tuple[float, float], ...] = (),
     origin: str = "",
-    special: SpecialValues = SpecialValues(),
+    saturated: int | None = None,
     clouds: tuple[CloudLayer, ...] = (),
 ) -> Scene:
     """Return the scene of raster files, whose headers are read.
@@ -248,7 +222,7 @@ def scene_of(
         date: See `Scene`; without one, what the file says.
         footprint: See `Scene`; without one, the corners of the grid.
         origin: See `Scene`.
-        special: See `Scene`.
+        saturated: See `Scene`.
         clouds: See `Scene`.
 
     Raises:
@@ -267,7 +241,7 @@ def scene_of(
             date or raster.date,
             footprint or corners(raster.grid),
             origin or shown(source.names[0] if source.names else str(source.files[0])),
-            special,
+            saturated,
             clouds,
         )
 
@@ -312,10 +286,9 @@ def corners(grid: Grid) -> tuple[tuple[float, float], ...]:
     places = [(0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height), (0, 0)]
     xs, ys = zip(*(grid.point(*place) for place in places), strict=True)
     try:
-        found = warp_points(grid.crs, CRS.from_epsg(4326), list(xs), list(ys))
-    except RasterioError:
+        return tuple(zip(*to_wgs84(grid.crs, xs, ys), strict=True))
+    except RasterError:
         return ()  # a CRS that is tied to no place on Earth
-    return tuple(zip(found[0], found[1], strict=True))
 
 
 def shown(name: str) -> str:
@@ -336,7 +309,7 @@ class OpenScene:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self._stack = ExitStack()
-        self._masks: dict[CloudMask, DatasetReader] = {}
+        self._masks: dict[CloudMask, Clouds] = {}
         try:
             self._pixels: OpenRaster | Cube = self._stack.enter_context(
                 _opened(scene.pixels)
@@ -360,8 +333,8 @@ class OpenScene:
             with _environment(scene.pixels), _readable(scene.pixels):
                 native = self._pixels.read_native(whole)
             imagery = self._pixels.on_grid(native, whole)
-            hidden = scene.special.hidden(native)
-            if hidden.any():
+            if scene.saturated is not None:
+                hidden = _without_value(native, scene.saturated)
                 imagery = replace(imagery, valid=imagery.valid & ~hidden)
         else:
             imagery = _read_cube(self._pixels, scene, whole)
@@ -384,8 +357,9 @@ class OpenScene:
             if clouds not in self._masks:
                 name = layer.name
                 file = open_geotiff(name if name.startswith("/vsi") else Path(name))
-                self._masks[clouds] = self._stack.enter_context(file)
-            return _read_mask(self._masks[clouds], layer, self.scene.grid, window)
+                self._stack.callback(file.close)
+                self._masks[clouds] = Clouds(clouds, file, 1, self.scene.grid)
+            return self._masks[clouds].read(window)
 
     def close(self) -> None:
         """Close the files."""
@@ -401,6 +375,19 @@ class OpenScene:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _without_value(native: NativeImagery, saturated: int) -> torch.Tensor:
+    """Return where a band holds a number that stands for no value, (B, H, W)."""
+    size = (int(native.valid.shape[1]), int(native.valid.shape[2]))
+    hidden = torch.zeros_like(native.valid)
+    for plane in native.planes.values():
+        # torch compares few operators of uint16
+        stored = plane.to(torch.int32) if plane.dtype == torch.uint16 else plane
+        wrong = (stored == saturated).any(dim=1)
+        if wrong.any():
+            hidden |= ~fine_mask(~wrong, size)
+    return hidden
 
 
 def _read_cube(array: Cube, scene: Scene, window: Window) -> Imagery:
@@ -422,35 +409,6 @@ def _read_cube(array: Cube, scene: Scene, window: Window) -> Imagery:
     part = array.isel(y=rows, x=columns)
     imagery = from_xarray(part, scene.sensor, scene.unit, gsd=scene.gsd)
     return replace(imagery, grids=(grid.at(window).georeference,))
-
-
-def _read_mask(
-    file: DatasetReader, layer: CloudLayer, grid: Grid, window: Window
-) -> NDArray[np.bool_]:
-    """Return where clouds are in a window: the nearest of coarser pixels, any of finer ones."""
-    down, across = file.height / grid.height, file.width / grid.width
-    own = Grid(file.crs, file.transform, file.height, file.width)
-    same = own.crs == grid.crs and np.allclose(own.bounds, grid.bounds, rtol=0, atol=grid.gsd / 10)
-    if not same or down != across or not (float(down).is_integer() or float(1 / down).is_integer()):
-        raise RasterError(
-            "the cloud mask covers other ground than its scene",
-            found=f"{file.height} x {file.width} pixels within {own.bounds}",
-            expected=f"the ground of {grid.height} x {grid.width} pixels within {grid.bounds}",
-            where=layer.name,
-        )
-    if down >= 1:
-        n = int(down)
-        place = RasterioWindow(window.col * n, window.row * n, window.width * n, window.height * n)
-        fine = layer.mask.clouded(file.read(1, window=place))
-        return np.asarray(fine.reshape(window.height, n, window.width, n).any(axis=(1, 3)))
-    n = round(1 / down)
-    rows = np.arange(window.row, window.row + window.height) // n
-    columns = np.arange(window.col, window.col + window.width) // n
-    first, left = int(rows[0]), int(columns[0])
-    place = RasterioWindow(left, first, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - first)
-    coarse = layer.mask.clouded(file.read(1, window=place))
-    nearest: NDArray[np.bool_] = coarse[np.ix_(rows - first, columns - left)]
-    return nearest
 
 
 @contextmanager
@@ -483,13 +441,16 @@ def _readable(source: RasterSource | CubeFile) -> Iterator[None]:
     try:
         yield
     except RasterError as error:
-        if not _remote(source) or not isinstance(error.__cause__, (RasterioError, EOFError)):
+        if not _remote(source):
+            raise
+        error.where = shown(str(error.where))
+        if not isinstance(error.__cause__, (RasterioError, EOFError)):
             raise
         raise RasterError(
             "the address cannot be read",
             found=error.found,
             expected="a raster that a server sends, by parts",
-            where=shown(str(error.where)),
+            where=error.where,
             remedy="look whether it is right, whether the network is there, and whether the "
             "server asks for a key (GDAL takes it from the environment)",
         ) from error

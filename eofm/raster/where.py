@@ -15,7 +15,8 @@ from typing import Final, Protocol, runtime_checkable
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
+from rasterio._err import CPLE_BaseError  # what the warper raises is no RasterioError
+from rasterio.errors import CRSError
 from rasterio.features import geometry_mask
 from rasterio.warp import transform as warp_points
 
@@ -154,7 +155,7 @@ def _to_grid(ring: Ring, crs: str, grid: Grid) -> Ring:
     xs, ys = (list(axis) for axis in zip(*ring, strict=True))
     try:
         found = warp_points(read_crs(crs), grid.require_crs(), xs, ys)
-    except RasterioError as error:
+    except (CRSError, CPLE_BaseError) as error:
         raise _elsewhere(grid, str(error)) from error
     if not np.isfinite(found[:2]).all():
         raise _elsewhere(grid, "an area beyond the projection of the image")

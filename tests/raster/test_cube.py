@@ -13,7 +13,9 @@ import xarray as xr
 from affine import Affine
 from rasterio.crs import CRS
 
+import eofm
 from eofm.contract.imagery import Georeference, Imagery, collate
+from eofm.contract.prepare import as_imagery
 from eofm.contract.sensors import STATISTICS
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import RasterError, SpecError
@@ -73,7 +75,8 @@ def test_written_by_rioxarray(tmp_path: Path) -> None:
 def test_opened_by_rioxarray(tmp_path: Path, write_tif) -> None:
     """The numbered bands of `open_rasterio` are named by `long_name`, and nodata counts."""
     pixels = np.full((2, 5, 7), 300, np.uint16)
-    pixels[1, 0, 0] = 0
+    pixels[:, 0, 0] = 0
+    pixels[1, 0, 1] = 0  # in one band: dark, not unmeasured
     path = write_tif(tmp_path / "a.tif", pixels, nodata=0, descriptions=["B04", "B03"])
     with rioxarray.open_rasterio(path) as array:
         found = from_xarray(array, Sensor.S2_L1C, Unit.DN)
@@ -258,10 +261,12 @@ def test_a_dataset_has_a_variable_for_each_band() -> None:
 
 
 def test_bands_of_a_dataset_have_their_own_nodata() -> None:
-    """-9999 in one band and 0 in the other are both nodata, each where it is declared."""
+    """-9999 in one band and 0 in the other are both nodata; unmeasured is what is so in all."""
     pixels = np.full((5, 7), 300.0, np.float32)
     red, blue = pixels.copy(), pixels.copy()
-    red[0, 0], blue[0, 1], red[0, 1], blue[0, 2] = -9999, 0, 7, -9999
+    red[0, 0], blue[0, 0] = -9999, 0
+    red[0, 1], blue[0, 1] = 7, 0
+    blue[0, 2] = -9999
     dataset = xr.Dataset(
         {"B04": (("y", "x"), red, {"_FillValue": -9999.0}), "B02": (("y", "x"), blue)},
         coords={"y": 5.4e6 - 5 - 10.0 * np.arange(5), "x": 5e5 + 5 + 10.0 * np.arange(7)},
@@ -269,8 +274,8 @@ def test_bands_of_a_dataset_have_their_own_nodata() -> None:
     dataset["B02"].attrs["_FillValue"] = 0.0
     found = from_xarray(dataset, Sensor.S2_L1C, Unit.DN)
 
-    assert [[0, 0, 0], [0, 0, 1]] == torch.nonzero(~found.valid).tolist()
-    assert -9999 == found.pixels[0, 1, 0, 2]  # declared nodata in the other band alone
+    assert [[0, 0, 0]] == torch.nonzero(~found.valid).tolist()
+    assert -9999 == found.pixels[0, 1, 0, 2]  # nodata of the other band alone
 
 
 def test_names_of_dimensions_elsewhere() -> None:
@@ -328,3 +333,27 @@ def test_a_broken_transform_is_said() -> None:
     array.spatial_ref.attrs["GeoTransform"] = "1 2 3 4 five"
     with pytest.raises(RasterError, match="transform of the array"):
         from_xarray(array)
+
+
+@pytest.mark.parametrize("wrong", [[1, 2], "a.tif", None, 5, {"B04": 1}])
+def test_what_is_no_image(wrong: object) -> None:
+    """Lists, paths and nothing are said by their type, on the way into an encoder too."""
+    for call in (from_xarray, as_imagery):
+        with pytest.raises(SpecError, match="this is no image") as refused:
+            call(wrong)
+        assert type(wrong).__name__ in refused.value.found
+    if not isinstance(wrong, str):
+        with pytest.raises(SpecError, match="this is no image"):
+            eofm.open_scene(wrong)
+
+
+def test_an_array_goes_where_imagery_goes() -> None:
+    """What `Encoder.embed` makes of an array is the imagery that it is, with spec and without."""
+    array, expected = to_xarray(image()), image()
+    for found in (as_imagery(array), as_imagery(array, expected.spec)):
+        assert (expected.spec, expected.grids) == (found.spec, found.grids)
+        assert torch.equal(expected.valid, found.valid)
+    dataset = array.to_dataset("band")
+    assert expected.spec == as_imagery(dataset, expected.spec).spec
+    with pytest.raises(SpecError, match="another unit"):
+        as_imagery(array, replace(expected.spec, unit=Unit.REFLECTANCE))

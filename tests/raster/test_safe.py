@@ -187,6 +187,7 @@ def test_an_offset_of_zero_is_plain(tmp_path: Path) -> None:
         (without("Granule_List"), "list of images"),
         (without("IMAGE_FILE"), "lacks bands"),
         (lambda t: t.replace("<SPECIAL_VALUE_INDEX>0<", "<SPECIAL_VALUE_INDEX>-<"), "INDEX"),
+        (lambda t: t.replace("<SPECIAL_VALUE_INDEX>0<", "<SPECIAL_VALUE_INDEX>7<"), "nodata value"),
     ],
 )
 def test_broken_metadata_are_said(tmp_path: Path, change, problem: str) -> None:
@@ -377,12 +378,12 @@ def test_clouds_of_the_product_hide_pixels(tmp_path: Path) -> None:
     by_share[20:, :8] = False
 
     assert scene.read().valid.all()
-    assert np.array_equal(by_class, scene.read(clouds="SCL").valid[0])
-    assert np.array_equal(by_share, scene.read(clouds="MSK_CLDPRB").valid[0])
-    part = scene.read((18, 6, 12, 6), clouds="MSK_CLDPRB").valid[0]
+    assert np.array_equal(by_class, scene.read(cloud_mask="SCL").valid[0])
+    assert np.array_equal(by_share, scene.read(cloud_mask="MSK_CLDPRB").valid[0])
+    part = scene.read((18, 6, 12, 6), cloud_mask="MSK_CLDPRB").valid[0]
     assert np.array_equal(by_share[18:30, 6:12], part)
-    coarse = scene.read(bands=["B01"], clouds="SCL").valid[0]  # 60 m: any cloud below hides it
+    coarse = scene.read(bands=["B01"], cloud_mask="SCL").valid[0]  # 60 m: any cloud below hides it
     assert np.array_equal(by_class.reshape(8, 6, 8, 6).all(axis=(1, 3)), coarse)
-    assert np.array_equal(by_class, eofm.read_scene(zipped(product), clouds="scl").valid[0])
+    assert np.array_equal(by_class, eofm.read_scene(zipped(product), cloud_mask="scl").valid[0])
     with pytest.raises(SpecError, match="no cloud mask QA60"):
-        scene.read(clouds="QA60")
+        scene.read(cloud_mask="QA60")

@@ -324,3 +324,29 @@ def test_repr_of_every_sensor_fits_a_line(tmp_path: Path, write_tif) -> None:
     assert Unit.DN is scene.unit
     assert "RasterSource" not in repr(scene)
     assert "8 x 8 px at 10 m" in scene.describe()
+
+
+def test_a_cloud_band_of_the_file_itself(tmp_path: Path, write_tif) -> None:
+    """QA60 beside the bands is left out, and hides clouds where it is asked for."""
+    pixels = np.full((3, 8, 8), 1500, np.uint16)
+    pixels[2] = 0
+    pixels[2, 2, 3] = 1 << 10
+    path = write_tif(tmp_path / "a.tif", pixels, descriptions=["B4", "B3", "QA60"])
+    scene = eofm.open_scene(path, **L2A)
+
+    assert ("B04", "B03") == scene.bands
+    assert scene.read().valid.all()
+    assert [[0, 2, 3]] == torch.nonzero(~scene.read(cloud_mask="QA60").valid).tolist()
+    with pytest.raises(RasterError, match="no cloud mask SCL"):
+        scene.read(cloud_mask="SCL")
+
+
+def test_tags_state_the_unit_of_a_scene(tmp_path: Path, write_tif) -> None:
+    """Where scale and offset of the file name the unit, it needs no statement."""
+    path = write_tif(tmp_path / "a.tif", np.full((1, 8, 8), 1500, np.uint16), descriptions=["B4"])
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (1e-4,), (-0.1,)
+    scene = eofm.open_scene(path, sensor="s2-l2a")
+
+    assert Unit.DN_OFFSET1000 is scene.unit is scene.read().spec.unit
+    assert 1500 == scene.read().pixels.max()

@@ -84,7 +84,7 @@ def test_an_item_is_a_scene(earth_search) -> None:
     assert "S2A_32UNV_20220301_0_L2A" == scene.name
     assert (9.1, 48.7) == scene.footprint[1]
     assert [1400.0, 1100.0, 1200.0, 1300.0] == image.pixels[0, :, 5, 5].tolist()
-    assert (1, 12, 12) == tuple(scene.read(clouds="SCL").valid.shape)
+    assert (1, 12, 12) == tuple(scene.read(cloud_mask="SCL").valid.shape)
 
 
 def test_bands_are_chosen(earth_search) -> None:
