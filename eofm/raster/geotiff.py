@@ -301,9 +301,7 @@ def _masked(
     if any(MaskFlags.per_dataset in f and MaskFlags.alpha not in f for f in flags):
         found.append(dataset.read_masks(indexes[0], window=place) == 0)
     elif not all(flags):  # a mask for each band, as a VRT can have
-        own = dataset.read_masks(list(indexes), window=place) == 0
-        own[[bool(f) for f in flags]] = False
-        found.append(own)
+        found.append(dataset.read_masks(list(indexes), window=place) == 0)
     found += [dataset.read(i, window=place) == 0 for i in masks]
     return np.logical_or.reduce(np.broadcast_arrays(*found)) if found else None
 

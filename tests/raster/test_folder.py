@@ -110,11 +110,12 @@ def test_missing_band(tmp_path: Path) -> None:
 
 
 def test_band_twice(tmp_path: Path) -> None:
-    """B2 and B02 cannot both be the blue band of one image."""
-    touch(tmp_path, "x/B2.tif", "x/B02.tif")
+    """B2 and B02 cannot both be the blue band of one image, nor can a word beside a code."""
+    touch(tmp_path, "x/B2.tif", "x/B02.tif", "y/t_B02.tif", "y/t_blue.tif")
 
-    with pytest.raises(RasterError, match="B02 twice"):
-        find(tmp_path)
+    for name in ("x", "y"):
+        with pytest.raises(RasterError, match="B02 twice"):
+            find(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
@@ -171,6 +172,8 @@ def test_a_band_at_two_resolutions(tmp_path: Path) -> None:
     touch(tmp_path, *(f"T1_2021_B02_{size}m.tif" for size in (60, 10, 20)))
 
     assert {"T1_2021": ["T1_2021_B02_10m.tif"]} == find(tmp_path, ["B02"])
+    (image,), _ = folder.group_files(sorted(tmp_path.iterdir(), reverse=True), Sensor.S2_L1C)
+    assert {"B02": tmp_path / "T1_2021_B02_10m.tif"} == image.files
 
 
 def test_missing_bands_can_be_left_out(tmp_path: Path, write_bands) -> None:

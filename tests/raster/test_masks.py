@@ -87,14 +87,16 @@ def test_a_file_beside_the_bands(tmp_path: Path, write_tif: WriteTif) -> None:
     for band in ("B02", "B03"):
         write_tif(tmp_path / f"T1_2020_{band}_10m.tif", np.full((8, 8), 700, np.uint16))
     classes = np.full((4, 4), 4, np.uint8)
-    classes[1, 2] = 8
+    classes[1, 2] = classes[3, 1] = 8
     write_tif(tmp_path / "T1_2020_SCL_20m.tif", classes, gsd=20.0)
     stated = {"sensor": "s2-l2a", "unit": "dn", "bands": ["B02", "B03"], "cloud_mask": "SCL"}
 
     whole = eofm.read_geotiff(tmp_path, **stated).valid
-    assert [[2, 4], [2, 5], [3, 4], [3, 5]] == (~whole[0]).nonzero().tolist()
-    part = eofm.read_geotiff(tmp_path, **stated, window=(3, 5, 3, 3)).valid
-    assert torch.equal(whole[:, 3:6, 5:8], part)
+    under = [[2, 4], [2, 5], [3, 4], [3, 5], [6, 2], [6, 3], [7, 2], [7, 3]]
+    assert under == (~whole[0]).nonzero().tolist()
+    for row, col in ((3, 5), (5, 1)):
+        part = eofm.read_geotiff(tmp_path, **stated, window=(row, col, 3, 3)).valid
+        assert torch.equal(whole[:, row : row + 3, col : col + 3], part)
 
 
 def test_no_mask_there(tmp_path: Path, write_tif: WriteTif) -> None:
