@@ -200,9 +200,7 @@ def test_remarks() -> None:
     half = find_places({"a": grid(0), "b": grid(1_000), "c": grid(0), "d": grid(2_000)})
 
     assert ["1 of 3 images do not say where they lie"] == [r.split(":")[0] for r in lone.remarks]
-    assert ["2 of 3 images are one place (a)"] == [
-        r.split(":")[0] for r in most.remarks
-    ]
+    assert ["2 of 3 images are one place (a)"] == [r.split(":")[0] for r in most.remarks]
     assert () == half.remarks
     assert () == find_places({}).remarks
 
