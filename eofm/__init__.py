@@ -37,9 +37,11 @@ _HOME: Final = {
     "Unit": "eofm.contract.spec",
     "load_encoder": "eofm.weights.encoder",
     "load_weights": "eofm.weights.load",
+    "open_scene": "eofm.raster.opening",
     "plan": "eofm.contract.preprocess",
     "pretrain": "eofm.train.run",
     "read_geotiff": "eofm.raster.read",
+    "read_scene": "eofm.raster.opening",
     "save_encoder": "eofm.weights.encoder",
 }
 
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     )
     from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
     from eofm.errors import EofmError, SpecMismatch
+    from eofm.raster.opening import open_scene, read_scene
     from eofm.raster.read import read_geotiff
     from eofm.store.reader import Store
     from eofm.train.config import PretrainConfig
@@ -85,9 +88,11 @@ __all__ = [
     "__version__",
     "load_encoder",
     "load_weights",
+    "open_scene",
     "plan",
     "pretrain",
     "read_geotiff",
+    "read_scene",
     "save_encoder",
 ]
 

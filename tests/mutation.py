@@ -243,6 +243,7 @@ def suite(
         if notes is not None:
             sys.settrace(chosen.trace)  # type: ignore[arg-type]
         options = ["-x", "-q", "-n0", "-p", "no:randomly", "-p", "no:cacheprovider"]
+        options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # imported before the fork
         options += ["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
         return int(pytest.main([*options, *files], [chosen]))
 

@@ -11,7 +11,6 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, Final
 
 import lightning as L
@@ -25,7 +24,6 @@ from eofm.bench.classifier import CHUNK, Classifier, precision_of
 from eofm.bench.images import Batch, Images, shuffled
 from eofm.bench.trainings import Optimiser, Training
 from eofm.bench.views import Draw, draw_views
-from eofm.contract.imagery import Imagery
 from eofm.errors import TrainingError
 
 # Parameters whose size has a meaning of its own; pulling them to zero is no regularisation.
@@ -113,9 +111,7 @@ class FitModule(L.LightningModule):
         with torch.no_grad():
             for start in range(0, len(batch.target), CHUNK):
                 rows = slice(start, start + CHUNK)
-                some = [
-                    replace(i, pixels=i.pixels[rows], valid=i.valid[rows]) for i in batch.imagery
-                ]
+                some = [imagery[rows] for imagery in batch.imagery]
                 parts.append(self.model.vectors(some, draw.of(rows)))
         return [torch.cat(one) for one in zip(*parts, strict=True)]
 
@@ -134,10 +130,6 @@ class FitModule(L.LightningModule):
         total = int(self.trainer.estimated_stepping_batches)
         schedule = LambdaLR(optimizer, lambda step: rate_at(step, total, self.training_))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def _some(imagery: Imagery, rows: slice) -> Imagery:
-    return replace(imagery, pixels=imagery.pixels[rows], valid=imagery.valid[rows])
 
 
 def _loss(logits: Tensor, target: Tensor) -> Tensor:

@@ -5,9 +5,10 @@ Shapes: B images, C bands, H by W pixels, K classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
@@ -15,24 +16,69 @@ from torch import Tensor
 from eofm.contract.spec import ImageSpec
 from eofm.errors import SpecError
 
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+
 
 @dataclass(frozen=True)
+class Georeference:
+    """Where the pixels of one image lie, in plain numbers: no raster library is needed to hold it.
+
+    Args:
+        crs: Coordinate reference system as an authority's code (`EPSG:32632`) or as WKT; None where
+            nothing states one.
+        transform: a, b, c, d, e, f: the outer corner of the pixel in column x and row y lies at
+            (a x + b y + c, d x + e y + f). The order is that of `affine.Affine`.
+
+    Raises:
+        SpecError: If the transform is not six finite numbers that span an area.
+    """
+
+    crs: str | None
+    transform: tuple[float, float, float, float, float, float]
+
+    def __post_init__(self) -> None:
+        numbers = tuple(map(float, self.transform))
+        if len(numbers) != 6 or not all(map(math.isfinite, numbers)):
+            raise SpecError("a transform is six finite numbers", found=self.transform)
+        a, b, _, d, e, _ = numbers
+        if a * e == b * d:
+            raise SpecError("the pixels of a transform must cover an area", found=numbers)
+        object.__setattr__(self, "transform", numbers)
+
+    def point(self, col: float, row: float) -> tuple[float, float]:
+        """Return the coordinates of a place given in pixels, (0, 0) being the outer corner."""
+        a, b, c, d, e, f = self.transform
+        return a * col + b * row + c, d * col + e * row + f
+
+    def at(self, row: int, col: int) -> Georeference:
+        """Return the georeference of a window that begins at a row and column."""
+        a, b, _, d, e, _ = self.transform
+        x, y = self.point(col, row)
+        return Georeference(self.crs, (a, b, x, d, e, y))
+
+
+@dataclass(frozen=True, repr=False)
 class Imagery:
-    """A batch of images on one grid.
+    """A batch of images of one size.
 
     Args:
         pixels: float32, (B, C, H, W), in the spec's unit and band order. Values under an
             invalid pixel mean nothing.
         spec: What the pixels are.
         valid: bool, (B, H, W). False where a band is nodata, NaN or without backscatter.
+        grids: Where each image lies, None for one of which it is not known. None, for a batch of
+            which nobody knows it.
 
     Raises:
-        SpecError: If pixels, spec and mask disagree in shape or type.
+        SpecError: If pixels, spec, mask and grids disagree in shape, type or number.
     """
 
     pixels: Tensor
     spec: ImageSpec
     valid: Tensor
+    grids: tuple[Georeference | None, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 4 or self.pixels.dtype != torch.float32:
@@ -60,9 +106,120 @@ class Imagery:
                 found=f"{tuple(self.valid.shape)} {self.valid.dtype}",
                 expected=f"{expected} torch.bool",
             )
+        if self.grids is not None and len(self.grids) != self.pixels.shape[0]:
+            raise SpecError(
+                "there is one georeference for each image of a batch",
+                found=f"{len(self.grids)} for {self.pixels.shape[0]} images",
+            )
 
     def __len__(self) -> int:
         return self.pixels.shape[0]
+
+    def __getitem__(self, rows: int | slice | Tensor) -> Self:
+        """Return some images: one by its number, several by a slice, an index tensor or a mask.
+
+        Raises:
+            SpecError: If there is no such image.
+        """
+        if isinstance(rows, int):
+            if not -len(self) <= rows < len(self):
+                raise SpecError(
+                    "the batch has no such image", found=rows, expected=f"below {len(self)}"
+                )
+            rows = slice(rows % len(self), rows % len(self) + 1)
+        grids = self.grids
+        if grids is not None:
+            kept = torch.arange(len(self))[rows if isinstance(rows, slice) else rows.cpu()]
+            grids = tuple(grids[i] for i in kept.tolist())
+        return replace(self, pixels=self.pixels[rows], valid=self.valid[rows], grids=grids)
+
+    @property
+    def grid(self) -> Georeference | None:
+        """Where the one image of a batch of one lies.
+
+        Raises:
+            SpecError: If there are several.
+        """
+        if len(self) != 1:
+            raise SpecError(
+                "a batch of several images has several grids",
+                found=f"{len(self)} images",
+                remedy="imagery[0].grid, or imagery.grids for all of them",
+            )
+        return self.grids[0] if self.grids else None
+
+    def select(self, bands: Sequence[str]) -> Self:
+        """Return the images with some of their bands, in the order asked for.
+
+        Args:
+            bands: Canonical names.
+
+        Raises:
+            SpecError: If a band is missing.
+        """
+        missing = [band for band in bands if band not in self.spec.bands]
+        if missing:
+            raise SpecError(
+                f"the imagery lacks {', '.join(missing)}",
+                found=", ".join(self.spec.bands),
+                expected=", ".join(bands),
+            )
+        index = [self.spec.bands.index(band) for band in bands]
+        rule = self.spec.normalization
+        spec = replace(
+            self.spec,
+            bands=tuple(bands),
+            normalization=None if rule is None else rule.select(index),
+        )
+        return replace(self, pixels=self.pixels[:, index], spec=spec)
+
+    def __repr__(self) -> str:
+        return f"Imagery({', '.join(f'{name} {value}' for name, value in self.facts().items())})"
+
+    def facts(self) -> dict[str, str]:
+        """Return what the images are, one short text for each name, as `repr` shows it."""
+        images, _, height, width = self.pixels.shape
+        share = float(self.valid.float().mean()) if self.valid.numel() else 0.0
+        grids = self.grids or ()
+        crs = sorted({grid.crs or "none" for grid in grids if grid is not None})
+        named = [code if len(code) < 20 else code.split('"')[1] for code in crs if code]
+        return {
+            "images": str(images),
+            "sensor": str(self.spec.sensor),
+            "bands": " ".join(self.spec.bands),
+            "unit": str(self.spec.unit),
+            "size": f"{height} x {width}",
+            "gsd": f"{self.spec.gsd:g} m",
+            "valid": f"{share:.1%}" if 0 < share < 1 else f"{share:.0%}",
+            "crs": ", ".join(named) if named else "unknown",
+        }
+
+    # What draws and what knows xarray stands above this folder; a method is where a notebook looks
+    # for it. `tests/test_layers.py` names these two doors.
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw one image in true or false colours, in its coordinates: `eofm.report.display`.
+
+        Args:
+            ax: Where to draw it. None makes a figure.
+
+        Raises:
+            SpecError: If it is not one image.
+        """
+        from eofm.report.display import plot
+
+        return plot(self, ax)
+
+    def to_xarray(self) -> xr.DataArray:
+        """Return one image with named bands and its place: `eofm.raster.cube.to_xarray`."""
+        from eofm.raster.cube import to_xarray
+
+        return to_xarray(self)
+
+    def _repr_html_(self) -> str:
+        from eofm.report.display import to_html
+
+        return to_html(self)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """Return the batch on another device."""
@@ -206,4 +363,7 @@ def collate(images: Sequence[Imagery]) -> Imagery:
                 remedy="batch each data set on its own; plan() makes them equal",
             )
     pixels = torch.cat([image.pixels for image in images])
-    return Imagery(pixels, spec, torch.cat([image.valid for image in images]))
+    grids: tuple[Georeference | None, ...] | None = None
+    if any(image.grids is not None for image in images):
+        grids = tuple(grid for image in images for grid in image.grids or (None,) * len(image))
+    return Imagery(pixels, spec, torch.cat([image.valid for image in images]), grids)

@@ -220,3 +220,8 @@ class ImageSpec:
             raise SpecError("size must be positive", found=self.size)
         if not self.gsd > 0:
             raise SpecError("gsd must be positive", found=self.gsd)
+
+    def __str__(self) -> str:
+        # `repr` stays whole: caches are keyed by it
+        size = f"{self.size[0]} x {self.size[1]} px" if self.size else "any size"
+        return f"{self.sensor}, {' '.join(self.bands)}, {self.unit}, {size} at {self.gsd:g} m"

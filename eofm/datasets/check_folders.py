@@ -26,7 +26,8 @@ from eofm.datasets.places import find_places, grid_of_file
 from eofm.datasets.sets_config import CheckConfig
 from eofm.datasets.stated_units import state_units
 from eofm.errors import ConfigError, DataError, EofmError
-from eofm.landcover.classes import SCHEMES, class_fractions
+from eofm.landcover.multilabel import class_fractions
+from eofm.landcover.schemes import SCHEMES
 from eofm.progress import track
 from eofm.raster.folder import list_sources
 from eofm.raster.geotiff import open_geotiff, read_valid

@@ -23,9 +23,11 @@ from eofm.contract.validity import Doubt
 from eofm.datasets.pack_config import PackTilesConfig
 from eofm.datasets.places import Places, find_places
 from eofm.datasets.stated_units import state_units
-from eofm.errors import ConfigError, DataError, PixelError, StoreError
-from eofm.landcover.classes import SCHEMES
-from eofm.landcover.on_grid import LandCoverMap, MapOnGrid
+from eofm.errors import ConfigError, DataError, LabelError, PixelError, StoreError
+from eofm.landcover.dates import DatePattern
+from eofm.landcover.maps import LandCover, MapsOnGrid, find_maps
+from eofm.landcover.multilabel import Reason
+from eofm.landcover.schemes import SCHEMES, find_scheme
 from eofm.progress import track
 from eofm.raster.folder import list_sources
 from eofm.raster.grid import Grid, Window, windows
@@ -33,7 +35,8 @@ from eofm.raster.quality import find_doubt
 from eofm.raster.source import OpenRaster, RasterSource
 from eofm.store.convert import stored_spec, to_stored
 from eofm.store.entry import Entry
-from eofm.store.format import LabelRule, StoreCard
+from eofm.store.format import LabelRule, Plain, StoreCard
+from eofm.store.grids import located
 from eofm.store.report import PackReport
 from eofm.store.resume import check_sources
 from eofm.store.writer import StoreWriter
@@ -70,13 +73,11 @@ def pack_tiles(config: PackTilesConfig) -> PackReport:
         list_sources(config.images, Sensor(config.sensor), Unit(config.unit), config.bands),
         {pattern: Unit(unit) for pattern, unit in config.unit_of.items()},
     )
-    maps = None
-    if config.landcover is not None and config.scheme is not None:
-        maps = LandCoverMap(config.landcover, SCHEMES[config.scheme])
+    maps = _find_land_cover(config)
     with StoreWriter(config.out, _card(config, sources[0], maps)) as writer:
         check_sources(writer, {source.name: source.unit for source in sources if source.unit})
         if writer.complete:
-            return _finished(config, already=True)
+            return _finished(config, maps, already=True)
         left = [source for source in sources if source.name not in writer.skipped]
         total, grids = _survey(left, config, maps)
         grids = {s.name: grids[s.name] if s.name in grids else _grid(s) for s in sources}
@@ -93,13 +94,15 @@ def pack_tiles(config: PackTilesConfig) -> PackReport:
                 remedy="check the declared nodata of the files, or lower --min_pixels",
             )
         writer.finish()
-    report = _finished(config, already=False)
+    report = _finished(config, maps, already=False)
     return replace(report, after=(*report.after, *places.remarks))
 
 
-def _finished(config: PackTilesConfig, *, already: bool) -> PackReport:
+def _finished(config: PackTilesConfig, maps: LandCover | None, *, already: bool) -> PackReport:
     report = PackReport.of(Path(config.out), already=already)
-    return report.then(verify=config.verify, stats=config.stats, workers=config.workers)
+    report = report.then(verify=config.verify, stats=config.stats, workers=config.workers)
+    said = () if maps is None else maps.maps.said()
+    return replace(report, after=(*said, *report.after))
 
 
 def _grid(source: RasterSource) -> Grid | None:
@@ -133,7 +136,36 @@ def _as_recorded(places: Places, writer: StoreWriter) -> Places:
 # ---------------------------------------------------------------------------- settings
 
 
-def _card(config: PackTilesConfig, first: RasterSource, maps: LandCoverMap | None) -> StoreCard:
+def _find_land_cover(config: PackTilesConfig) -> LandCover | None:
+    """Return the maps that label the images; None for an unlabelled store."""
+    if config.landcover is None or config.scheme is None:
+        return None
+    scheme = find_scheme(config.scheme)
+    dates = None if config.dates is None else DatePattern(config.dates)
+    maps = find_maps([config.landcover], dates, config.asset, config.field)
+    maps.check_dates(config.max_gap_days)
+    return LandCover(maps, scheme, config.max_gap_days)
+
+
+def _date_of(raster: OpenRaster, config: PackTilesConfig) -> str:
+    """Return when an image was taken: as its name or, where that is not asked for, its tags say."""
+    if config.scene_dates is None:
+        return raster.date
+    return str(DatePattern(config.scene_dates).find(raster.source.name)).partition("/")[0]
+
+
+def _map_settings(config: PackTilesConfig, maps: LandCover | None) -> dict[str, Plain]:
+    """Return what else decides labels, where it is stated: stores without it do not mention it."""
+    names = ("dates", "scene_dates", "max_gap_days", "asset", "field")
+    stated: dict[str, Plain] = {
+        name: getattr(config, name) for name in names if getattr(config, name) is not None
+    }
+    if maps is not None and maps.scheme.name not in SCHEMES:
+        stated["scheme_digest"] = maps.scheme.digest
+    return stated
+
+
+def _card(config: PackTilesConfig, first: RasterSource, maps: LandCover | None) -> StoreCard:
     """Return what the store will say of itself, as far as the first image tells."""
     labels = None
     if maps is not None:
@@ -158,6 +190,7 @@ def _card(config: PackTilesConfig, first: RasterSource, maps: LandCoverMap | Non
             "min_pixels": float(config.min_pixels),
             # not where it is absent: stores of 0.1 have no such setting
             **({} if config.place is None else {"place": config.place}),
+            **_map_settings(config, maps),
         },
         provenance={
             "eofm": eofm.__version__,
@@ -193,7 +226,7 @@ def _check_windows(raster: OpenRaster, config: PackTilesConfig) -> None:
 
 
 def _survey(
-    sources: Sequence[RasterSource], config: PackTilesConfig, maps: LandCoverMap | None
+    sources: Sequence[RasterSource], config: PackTilesConfig, maps: LandCover | None
 ) -> tuple[int, dict[str, Grid | None]]:
     """Look at every image; return the number of windows and all grids, or refuse the images."""
     doubts: dict[str, list[tuple[RasterSource, Doubt]]] = {}
@@ -208,11 +241,35 @@ def _survey(
             if doubt is not None:
                 doubts.setdefault(doubt.problem, []).append((source, doubt))
             if maps is not None:
-                with maps.over(raster.grid, source.name, required=not config.allow_unlabelled):
-                    pass
+                with maps.on(raster.grid, source.name, _date_of(raster, config)) as view:
+                    _require_map(view, raster, config)
     if doubts:
         raise _refusal(next(iter(doubts.values())), of=len(sources))
     return total, grids
+
+
+def _require_map(view: MapsOnGrid, raster: OpenRaster, config: PackTilesConfig) -> None:
+    """Refuse an image without a map, unless such images may be unlabelled."""
+    if view.reason is Reason.KNOWN or config.allow_unlabelled:
+        return
+    longitude, latitude = raster.grid.centre()
+    place = f"longitude {longitude:.4f}, latitude {latitude:.4f}"
+    if view.reason is Reason.NO_MAP:
+        raise LabelError(
+            "no land-cover map overlaps the image",
+            expected=f"a map over {place}",
+            where=f"{raster.source.name} and {config.landcover}",
+            remedy="choose maps of the same place; check the CRS of both; or pack such images "
+            "unlabelled: --allow_unlabelled true",
+        )
+    raise LabelError(
+        "no land-cover map of the image's time",
+        found=f"{view.reason}: {_date_of(raster, config) or 'no date'}",
+        expected=f"a map over {place} within {config.max_gap_days:g} days",
+        where=f"{raster.source.name} and {config.landcover}",
+        remedy="raise --max_gap_days, say where names tell the date with --scene_dates, or pack "
+        "such images unlabelled: --allow_unlabelled true",
+    )
 
 
 def _windows(raster: OpenRaster, config: PackTilesConfig) -> Iterator[Window]:
@@ -262,7 +319,7 @@ class _Packing:
     """One run: the settings, the maps, the store and the places of the images."""
 
     config: PackTilesConfig
-    maps: LandCoverMap | None
+    maps: LandCover | None
     writer: StoreWriter
     places: Places
 
@@ -308,16 +365,17 @@ class _Packing:
                 raster = stack.enter_context(chunk.source.open())
                 view = None
                 if self.maps is not None:
-                    required = not self.config.allow_unlabelled
-                    name = chunk.source.name
-                    view = stack.enter_context(self.maps.over(raster.grid, name, required=required))
+                    date = _date_of(raster, self.config)
+                    on = self.maps.on(raster.grid, chunk.source.name, date)
+                    view = stack.enter_context(on)
+                    _require_map(view, raster, self.config)
                 for window in chunk.windows:
                     rows.append(self._read_window(raster, view, window))
         except DataError as error:
             rows.append(error)
         return rows
 
-    def _read_window(self, raster: OpenRaster, view: MapOnGrid | None, window: Window) -> _Row:
+    def _read_window(self, raster: OpenRaster, view: MapsOnGrid | None, window: Window) -> _Row:
         source, card = raster.source, self.writer.card
         identifier = f"{source.name}_{window.row}_{window.col}"
         if identifier in self.writer.ids:
@@ -325,20 +383,22 @@ class _Packing:
         imagery = to_stored(raster.read_native(window), card.spec, source.name)
         if float(imagery.valid.float().mean()) < self.config.min_pixels:
             return None
-        longitude, latitude = raster.grid.at(window).centre()
+        grid = raster.grid.at(window)
+        longitude, latitude = grid.centre()
         entry = Entry(
             id=identifier,
             location=self.places.of[source.name],
             season=self.places.season_of(source.name),
             longitude=longitude,
             latitude=latitude,
-            date=raster.date,
+            date=_date_of(raster, self.config),
             source=source.name,
             source_unit=raster.unit.value,
         )
         if view is not None and card.labels is not None:
-            entry = entry.labelled(view.read(window), card.labels)
-        return entry, imagery
+            cover = view.cover(window, imagery.valid[0].numpy(), identifier)
+            entry = entry.labelled(cover, card.labels)
+        return located(entry, grid), imagery
 
 
 def _ahead(

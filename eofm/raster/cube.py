@@ -1,50 +1,120 @@
-"""xarray in and out: named bands, a CRS, NaN where nothing was measured."""
+"""xarray in and out: named bands, a CRS, NaN where nothing was measured.
+
+An image is a `DataArray` with the dimensions band, y and x, or a `Dataset` with one variable for
+each band. What `to_xarray` writes, `from_xarray` reads without being told sensor or unit, and gives
+the same numbers at the same place, in the same order of rows, rotated or not.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 import rioxarray  # noqa: F401 (gives DataArray its .rio)
 import torch
 import xarray as xr
 from affine import Affine
+from numpy.typing import NDArray
 
 from eofm.contract.imagery import Imagery
-from eofm.contract.sensors import canonical_bands
+from eofm.contract.sensors import SENSOR_BANDS, band_candidates, canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import RasterError, SpecError
-from eofm.raster.grid import Grid
+from eofm.raster.grid import Grid, Window
+from eofm.raster.scaling import Scaling, read_scaling
+from eofm.raster.settled import settle
+
+Cube = xr.DataArray | xr.Dataset
+
+# Other names of the three dimensions: openEO, `Dataset.to_dataarray`, netCDF in degrees.
+_NAMES: Final[Mapping[str, str]] = {
+    "bands": "band",
+    "variable": "band",
+    "lat": "y",
+    "latitude": "y",
+    "lon": "x",
+    "longitude": "x",
+}
+# A rotated grid has no coordinates along its rows. So that a cut-out knows where it lies, rows and
+# columns are numbered as the transform counts them.
+_ROW, _COLUMN = "row", "column"
 
 
-def grid_of_array(array: xr.DataArray) -> Grid:
+# ---------------------------------------------------------------------------------- place
+
+
+def grid_of_array(array: Cube) -> Grid:
     """Return where the pixels of an array with `y` and `x` lie.
 
+    A transform that is written in the array counts, to the last digit, where the coordinates are
+    those of its pixels, as in a cut-out. Where they are not, the coordinates count.
+
     Raises:
-        RasterError: If the coordinates are not evenly spaced, or rows do not run from north to
-            south.
+        RasterError: If the coordinates are not evenly spaced, or rows run from south to north
+            though no transform says so.
     """
-    grid = Grid(array.rio.crs, _transform(array), array.sizes["y"], array.sizes["x"])
-    if grid.transform.e > 0:
+    height, width = array.sizes["y"], array.sizes["x"]
+    crs, written = array.rio.crs, _written(array)
+    whole = Grid(crs, written or Affine.identity(), height, width)
+    if written is not None and {_ROW, _COLUMN} <= set(array.coords):
+        return whole.at(Window(_first(array, _ROW), _first(array, _COLUMN), height, width))
+    if not {"x", "y"} <= set(array.coords):
+        return whole
+    counted = _counted(array, written)
+    begins = None if written is None else Grid(crs, counted, height, width).offset_in(whole)
+    if begins is not None:
+        return whole.at(Window(*begins, height, width))
+    if counted.e > 0:
         raise RasterError(
             "the rows of the array run from south to north",
             expected="y that decreases",
             remedy='array.sortby("y", ascending=False)',
         )
-    return grid
+    return Grid(crs, counted, height, width)
 
 
-def _transform(array: xr.DataArray) -> Affine:
+def _written(array: Cube) -> Affine | None:
+    """Return the transform that stands in the array, as GDAL and rioxarray write it."""
+    name = array.rio.grid_mapping
+    text = array.coords[name].attrs.get("GeoTransform") if name in array.coords else None
+    if text is None:
+        return None
+    try:
+        return Affine.from_gdal(*map(float, str(text).split()))
+    except (ValueError, TypeError) as error:
+        raise RasterError(
+            "the transform of the array cannot be read",
+            found=text,
+            expected="GeoTransform: six numbers",
+            remedy="array.rio.write_transform(transform)",
+        ) from error
+
+
+def _first(array: Cube, axis: str) -> int:
+    numbers = array.coords[axis].to_numpy()
+    if numbers.size > 1 and not (np.diff(numbers) == 1).all():
+        raise RasterError(
+            f"the {axis}s of the array are not neighbours",
+            found="a selection that leaves some out",
+            remedy="bring it to a regular grid first",
+        )
+    return int(numbers.flat[0])
+
+
+def _counted(array: Cube, written: Affine | None) -> Affine:
     """Return the transform the coordinates state: those of the centres of evenly spaced pixels."""
-    if not {"x", "y"} <= set(array.coords) or min(array.sizes["x"], array.sizes["y"]) < 2:
-        stated: Affine = array.rio.transform()
-        return stated
     first, step = [], []
-    for axis in ("x", "y"):
+    for axis, known in (("x", written and written.a), ("y", written and written.e)):
         centres = array.coords[axis].to_numpy().astype(np.float64)
-        gap = (centres[-1] - centres[0]) / (len(centres) - 1)
-        if not np.allclose(np.diff(centres), gap, rtol=1e-3, atol=0):
+        many = len(centres) > 1
+        gap = (centres[-1] - centres[0]) / (len(centres) - 1) if many else known
+        if not gap or (many and not np.allclose(np.diff(centres), gap, rtol=1e-3, atol=0)):
+            steps = np.diff(centres) if many else np.zeros(1)
             raise RasterError(
                 f"the {axis} coordinates of the array are not evenly spaced",
-                found=f"steps from {np.diff(centres).min():g} to {np.diff(centres).max():g}",
+                found=f"steps from {steps.min():g} to {steps.max():g}",
                 remedy="bring it to a regular grid first",
             )
         first.append(centres[0] - gap / 2)
@@ -52,45 +122,115 @@ def _transform(array: xr.DataArray) -> Affine:
     return Affine(step[0], 0.0, first[0], 0.0, step[1], first[1])
 
 
+# ---------------------------------------------------------------------------------- in
+
+
 def from_xarray(
-    array: xr.DataArray, sensor: Sensor, unit: Unit, *, gsd: float | None = None
+    array: Cube,
+    sensor: Sensor | None = None,
+    unit: Unit | None = None,
+    *,
+    gsd: float | None = None,
 ) -> Imagery:
-    """Return an array as one image (B = 1).
+    """Return an array as one image (B = 1) that knows where it lies.
 
     Args:
-        array: Dimensions band, y and x in any order. The coordinate `band` holds band names; where
-            it holds numbers, as from `rioxarray.open_rasterio`, the attribute `long_name` does.
-        sensor: Sensor and product level.
-        unit: Unit of the values.
+        array: Dimensions band, y and x in any order; others, such as time, have the length 1. The
+            coordinate `band` holds band names; where it holds numbers, as from
+            `rioxarray.open_rasterio`, the attribute `long_name` does. Of a Dataset, the variables
+            that are bands of the sensor, the others being left out.
+        sensor: Sensor and product level. None takes what `to_xarray` wrote.
+        unit: Unit of the values. None takes what `to_xarray` wrote, or what `scale_factor` and
+            `add_offset` say that were not applied.
         gsd: Metres per pixel. None takes it from CRS and coordinates.
 
     Raises:
         RasterError: If dimensions or band names are missing, or there is no CRS and no `gsd`.
-        SpecError: If a band is not one of the sensor's.
+        SpecError: If a band is not one of the sensor's, or the array says otherwise than stated.
     """
-    if set(array.dims) != {"band", "y", "x"}:
+    sensor = _sensor_of(array, sensor)
+    layers = [(name, _flat(layer)) for name, layer in band_layers(array, sensor).items()]
+    first = layers[0][1]
+    scaling = _scaling_of(array, [layer for _, layer in layers], sensor, unit)
+    grid = grid_of_array(first)
+    values = np.empty((len(layers), grid.height, grid.width), np.float32)
+    invalid = np.zeros(values.shape, np.bool_)
+    for k, (_, layer) in enumerate(layers):
+        values[k], invalid[k] = _numbers(layer, scaling, k)
+    if gsd is None:
+        stated = array.attrs.get("gsd")
+        gsd = float(stated) if grid.crs is None and stated is not None else grid.gsd
+    spec = ImageSpec(
+        sensor, tuple(name for name, _ in layers), scaling.unit, (grid.height, grid.width), gsd
+    )
+    valid = torch.from_numpy(~invalid.any(axis=0))
+    return Imagery(torch.from_numpy(values)[None], spec, valid[None], (grid.georeference,))
+
+
+def imagery_of(array: Cube, spec: ImageSpec | None) -> Imagery:
+    """Return an array as the imagery a spec says it is: what `Encoder.embed` asks for.
+
+    Args:
+        array: See `from_xarray`.
+        spec: Sensor, unit, GSD and bands, in the order wanted. None takes what the array says.
+
+    Raises:
+        RasterError: See `from_xarray`.
+        SpecError: If the array says otherwise, or lacks a band.
+    """
+    if spec is None:
+        return from_xarray(array)
+    found = from_xarray(array, spec.sensor, spec.unit, gsd=spec.gsd).select(spec.bands)
+    if spec.size is not None and spec.size != found.spec.size:
+        raise SpecError(
+            "the array has another size than its spec", found=found.spec.size, expected=spec.size
+        )
+    return found
+
+
+def with_plain_names(array: Cube) -> Cube:
+    """Return an array whose dimensions are called band, y and x."""
+    return array.rename({old: new for old, new in _NAMES.items() if old in array.dims})
+
+
+def band_layers(array: Cube, sensor: Sensor) -> dict[str, xr.DataArray]:
+    """Return the bands of an array by their canonical names.
+
+    Raises:
+        RasterError: If there is no band, or bands have no names.
+        SpecError: If the bands of a DataArray are not the sensor's, each once.
+    """
+    renamed = with_plain_names(array)
+    if isinstance(renamed, xr.Dataset):
+        return _variables(renamed, sensor)
+    if "band" not in renamed.dims and renamed.name is not None:
+        return _variables(renamed.to_dataset(), sensor)  # one variable of a Dataset
+    if not {"band", "y", "x"} <= set(renamed.dims):
         raise RasterError(
             "an image has the dimensions band, y and x",
             found=", ".join(map(str, array.dims)),
-            remedy="select one time with .isel(time=0); turn a Dataset into one array with "
-            '.to_dataarray("band")',
+            remedy='rename them, as in array.rename({"rows": "y", "columns": "x"})',
         )
-    ordered = array.transpose("band", "y", "x")
-    bands = canonical_bands(_band_names(ordered), sensor)
-    grid = grid_of_array(ordered)
-    stored = ordered.to_numpy()
-    nodata = ordered.rio.nodata
-    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and so invalid
-        values = stored.astype(np.float32)
-    invalid = ~np.isfinite(values)
-    if nodata is not None:
-        invalid |= stored == nodata
-    values[invalid] = 0
-    spec = ImageSpec(
-        sensor, bands, unit, (grid.height, grid.width), grid.gsd if gsd is None else gsd
-    )
-    valid = torch.from_numpy(~invalid.any(axis=0))
-    return Imagery(torch.from_numpy(values)[None], spec, valid[None])
+    names = canonical_bands(_band_names(renamed), sensor)
+    return {name: renamed.isel(band=k) for k, name in enumerate(names)}
+
+
+def _variables(cube: xr.Dataset, sensor: Sensor) -> dict[str, xr.DataArray]:
+    found: dict[str, xr.DataArray] = {}
+    for name, variable in cube.data_vars.items():
+        bands = band_candidates(str(name), sensor)
+        if len(bands) == 1 and {"y", "x"} <= set(variable.dims):
+            if bands[0] in found:
+                raise RasterError(f"the Dataset has band {bands[0]} twice", found=name)
+            found[bands[0]] = variable
+    if not found:
+        raise RasterError(
+            f"no variable of the Dataset is a band of {sensor} with the dimensions y and x",
+            found=", ".join(map(str, cube.data_vars)) or "no variable",
+            expected=", ".join(SENSOR_BANDS[sensor]),
+            remedy='rename them, as in dataset.rename({"red": "B04"})',
+        )
+    return found
 
 
 def _band_names(array: xr.DataArray) -> list[str]:
@@ -98,6 +238,7 @@ def _band_names(array: xr.DataArray) -> list[str]:
     if labels and all(isinstance(label, str) for label in labels):
         return labels
     described = array.attrs.get("long_name")
+    described = (described,) if isinstance(described, str) else described
     if isinstance(described, (tuple, list)) and len(described) == array.sizes["band"]:
         return [str(name) for name in described]
     raise RasterError(
@@ -108,40 +249,108 @@ def _band_names(array: xr.DataArray) -> list[str]:
     )
 
 
-def to_xarray(imagery: Imagery, grid: Grid) -> xr.DataArray:
+def _flat(layer: xr.DataArray) -> xr.DataArray:
+    """Return one band as (y, x): a single time is taken, several are an error."""
+    others = [dim for dim in layer.dims if dim not in {"y", "x"}]
+    for dim in others:
+        if layer.sizes[dim] != 1:
+            raise RasterError(
+                f"one image is wanted, and the array holds {layer.sizes[dim]} along {dim}",
+                found=", ".join(f"{d} {layer.sizes[d]}" for d in layer.dims),
+                remedy=f"select one, as in array.isel({dim}=0)",
+            )
+    return layer.isel(dict.fromkeys(others, 0)).transpose("y", "x")
+
+
+def _numbers(
+    layer: xr.DataArray, scaling: Scaling, number: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return values and where they are nodata, NaN or infinite; there the values are 0."""
+    stored = layer.to_numpy()
+    if stored.dtype.kind not in "iuf":
+        raise RasterError("pixels must be real numbers", found=stored.dtype)
+    nodata = layer.rio.nodata
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and so invalid
+        values = scaling.apply(stored[None], [number])[0].astype(np.float32)
+    invalid = ~np.isfinite(values)
+    if nodata is not None:
+        invalid |= stored == nodata
+    values[invalid] = 0
+    return values, invalid
+
+
+def _sensor_of(array: Cube, stated: Sensor | None) -> Sensor:
+    text = array.attrs.get("sensor")
+    found = Sensor(text) if text in set(Sensor) else None
+    return settle("sensor", stated, found, "its attribute sensor", _name(array))
+
+
+def _scaling_of(
+    array: Cube, layers: Sequence[xr.DataArray], sensor: Sensor, stated: Unit | None
+) -> Scaling:
+    """Return the unit of an array: that of `to_xarray`, of a scale not applied, or stated."""
+    text = array.attrs.get("units")
+    if "sensor" in array.attrs and text in set(Unit):  # `to_xarray` wrote them
+        stated = settle("unit", stated, Unit(text), "its attribute units", _name(array))
+    try:
+        pairs = [
+            (float(x.attrs.get("scale_factor", 1)), float(x.attrs.get("add_offset", 0)))
+            for x in layers
+        ]
+    except (TypeError, ValueError) as error:
+        raise RasterError("a scale or offset is no number", found=error) from error
+    return read_scaling(pairs, sensor, stated, None, Path(_name(array)))
+
+
+def _name(array: Cube) -> str:
+    name = array.name if isinstance(array, xr.DataArray) else array.attrs.get("name")
+    return str(name or type(array).__name__)
+
+
+# ---------------------------------------------------------------------------------- out
+
+
+def to_xarray(imagery: Imagery) -> xr.DataArray:
     """Return one image as an array (band, y, x) with band names, CRS, and NaN where invalid.
 
     Args:
-        imagery: B = 1.
-        grid: Where it lies.
+        imagery: B = 1. Without a grid the array has no coordinates but the bands.
 
     Raises:
-        SpecError: If it is not one image, or the grid has another size.
+        SpecError: If it is not one image, or it is normalised.
     """
-    expected = (1, len(imagery.spec.bands), grid.height, grid.width)
-    if tuple(imagery.pixels.shape) != expected:
+    if len(imagery) != 1 or imagery.spec.unit is Unit.MODEL:
         raise SpecError(
-            "one image and its grid are needed",
-            found=tuple(imagery.pixels.shape),
-            expected=expected,
+            "one image in physical units is needed",
+            found=f"{len(imagery)} images, unit {imagery.spec.unit}",
+            remedy="imagery[0] is the first image of a batch",
         )
     pixels = torch.where(imagery.valid[:, None], imagery.pixels, torch.nan)[0].cpu().numpy()
-    t = grid.transform
+    attrs = {
+        "sensor": imagery.spec.sensor.value,
+        "units": imagery.spec.unit.value,
+        "long_name": imagery.spec.bands,
+        "gsd": imagery.spec.gsd,
+    }
+    height, width = pixels.shape[1:]
     coords: dict[str, object] = {"band": list(imagery.spec.bands)}
-    if t.b == t.d == 0:  # a rotated grid has no one-dimensional coordinates
-        coords["y"] = t.f + t.e * (np.arange(grid.height) + 0.5)
-        coords["x"] = t.c + t.a * (np.arange(grid.width) + 0.5)
-    array = xr.DataArray(
-        pixels,
-        dims=("band", "y", "x"),
-        coords=coords,
-        attrs={
-            "sensor": imagery.spec.sensor.value,
-            "units": imagery.spec.unit.value,
-            "long_name": imagery.spec.bands,
-        },
-    )
-    if grid.crs is not None:
-        array = array.rio.write_crs(grid.crs)
-    georeferenced: xr.DataArray = array.rio.write_transform(t).rio.write_nodata(np.nan)
-    return georeferenced
+    place = imagery.grid
+    if place is None:
+        array = xr.DataArray(pixels, dims=("band", "y", "x"), coords=coords, attrs=attrs)
+        return _georeferenced(array)
+    a, b, c, d, e, f = place.transform
+    if b == d == 0:
+        coords["y"] = f + e * (np.arange(height) + 0.5)
+        coords["x"] = c + a * (np.arange(width) + 0.5)
+    else:
+        coords[_ROW], coords[_COLUMN] = ("y", np.arange(height)), ("x", np.arange(width))
+    array = xr.DataArray(pixels, dims=("band", "y", "x"), coords=coords, attrs=attrs)
+    crs = Grid.of(place, height, width).crs
+    if crs is not None:
+        array = array.rio.write_crs(crs)
+    return _georeferenced(array.rio.write_transform(Affine(a, b, c, d, e, f)))
+
+
+def _georeferenced(array: xr.DataArray) -> xr.DataArray:
+    finished: xr.DataArray = array.rio.write_nodata(np.nan)
+    return finished

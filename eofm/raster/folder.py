@@ -308,7 +308,7 @@ def choose_bands(
         there = [band for band in SENSOR_BANDS[sensor] if band in found]
         remedy = "copy the image again"
         if there:
-            remedy += f", or name the bands that are there: --bands [{','.join(there)}]"
+            remedy += f", or name the bands that are there: --bands {' '.join(there)}"
         raise RasterError(
             f"an image lacks {'band' if len(missing) == 1 else 'bands'} {', '.join(missing)}",
             found=", ".join(found[band].name for band in there) or "no band",

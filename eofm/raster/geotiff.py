@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
@@ -65,7 +65,7 @@ class Header:
         return len(self.descriptions)
 
 
-def open_geotiff(file: Path) -> DatasetReader:
+def open_geotiff(file: Path | str) -> DatasetReader:
     """Open a GeoTIFF for reading.
 
     Raises:
@@ -75,7 +75,7 @@ def open_geotiff(file: Path) -> DatasetReader:
     return dataset
 
 
-def open_geotiffs(files: Sequence[Path]) -> list[tuple[DatasetReader, Grid]]:
+def open_geotiffs(files: Sequence[Path | str]) -> list[tuple[DatasetReader, Grid]]:
     """Open the GeoTIFFs of one image for reading, cheaper than one after the other.
 
     Where their tags say that they share a CRS, only one file is asked for it: all but that one say
@@ -88,7 +88,9 @@ def open_geotiffs(files: Sequence[Path]) -> list[tuple[DatasetReader, Grid]]:
         RasterError: If one is missing or no GeoTIFF; the others are closed again.
     """
     fast = all(_is_plain(str(file)) for file in files)
-    tags = [read_geo_tags(file) for file in files] if fast and len(files) > 1 else []
+    local = [file for file in files if isinstance(file, Path)]
+    plain = fast and len(local) == len(files) > 1
+    tags = [read_geo_tags(file) for file in local] if plain else []
     shared = bool(tags) and all(tag is not None and tag.keys == _keys(tags[0]) for tag in tags)
     with (
         rasterio.Env(**((_FAST if len(files) == 1 else _MANY) if fast else {})),
@@ -103,11 +105,10 @@ def open_geotiffs(files: Sequence[Path]) -> list[tuple[DatasetReader, Grid]]:
             options = {"GEOREF_SOURCES": "NONE"} if shared and datasets else {}
             try:
                 # what rasterio.open ends in; on the way it would make an environment per file
-                driver = _DRIVERS.get(file.suffix.lower(), "GTiff")
-                datasets.append(DatasetReader(str(file), driver=driver, **options))
+                datasets.append(DatasetReader(str(file), driver=_driver(file), **options))
                 opened.callback(datasets[-1].close)  # `with` would make one more environment
             except RasterioError as error:
-                if not file.exists():
+                if isinstance(file, Path) and not file.exists():
                     raise RasterError("there is no such file", where=file) from error
                 raise damaged(file, error) from error
             for text in complaints:
@@ -125,6 +126,14 @@ def open_geotiffs(files: Sequence[Path]) -> list[tuple[DatasetReader, Grid]]:
             ]
         opened.pop_all()
         return list(zip(datasets, grids, strict=True))
+
+
+def _driver(file: Path | str) -> str | None:
+    """Return the one driver that is asked for a suffix that says which; of an address, all are."""
+    suffix = PurePosixPath(str(file)).suffix.lower()
+    if isinstance(file, Path) or suffix in {".tif", ".tiff"}:
+        return _DRIVERS.get(suffix, "GTiff")
+    return _DRIVERS.get(suffix)
 
 
 def _keys(tags: GeoTags | None) -> tuple[bytes, ...] | None:

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from affine import Affine
@@ -17,6 +18,7 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import transform as warp_points
 
+from eofm.contract.imagery import Georeference
 from eofm.errors import RasterError
 
 # WGS 84: semi-major axis in metres and squared eccentricity (NIMA TR8350.2, tables 3.1 and 3.3)
@@ -60,6 +62,24 @@ class Grid:
     transform: Affine
     height: int
     width: int
+
+    @classmethod
+    def of(cls, place: Georeference, height: int, width: int) -> Grid:
+        """Return the grid of an image that says itself where it lies.
+
+        Raises:
+            RasterError: If its CRS is none that PROJ knows.
+        """
+        return cls(parse_crs(place.crs), Affine(*place.transform), height, width)
+
+    @property
+    def georeference(self) -> Georeference | None:
+        """What an `Imagery` keeps of the grid; None where the file lies nowhere at all."""
+        if self.crs is None and self.transform == Affine.identity():
+            return None
+        t = self.transform
+        crs = None if self.crs is None else self.crs.to_string()
+        return Georeference(crs, (t.a, t.b, t.c, t.d, t.e, t.f))
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -182,6 +202,24 @@ class Grid:
         return row, col
 
 
+def parse_crs(text: str | None) -> CRS | None:
+    """Return the CRS of an authority's code or WKT.
+
+    Raises:
+        RasterError: If there is no such CRS.
+    """
+    if text is None:
+        return None
+    try:
+        return CRS.from_user_input(text)
+    except CRSError as error:
+        raise RasterError(
+            "there is no such coordinate reference system",
+            found=text,
+            expected="a code or WKT, as in EPSG:32632",
+        ) from error
+
+
 def _apply(transform: Affine, x: float, y: float) -> tuple[float, float]:
     # by hand: affine 2 has no `@`, affine 3 deprecates `*`
     return (
@@ -280,3 +318,32 @@ def windows(height: int, width: int, size: int, stride: int) -> Iterator[Window]
     for row in range(0, height - size + 1, stride):
         for col in range(0, width - size + 1, stride):
             yield Window(row, col, size, size)
+
+
+@lru_cache(maxsize=64)
+def crs_text(crs: CRS) -> str:
+    """Return a CRS as an authority code where that code means the same CRS, else as WKT."""
+    authority = crs.to_authority(confidence_threshold=100)
+    if authority is not None:
+        code = ":".join(authority)
+        if read_crs(code) == crs:
+            return code
+    wkt: str = crs.to_wkt()
+    return wkt
+
+
+@lru_cache(maxsize=64)
+def read_crs(text: str) -> CRS:
+    """Return the CRS that an authority code or WKT names.
+
+    Raises:
+        RasterError: If it names none.
+    """
+    try:
+        return CRS.from_user_input(text)
+    except CRSError as error:
+        raise RasterError(
+            "this is no coordinate reference system",
+            found=text,
+            expected="a name such as EPSG:32632, or WKT",
+        ) from error

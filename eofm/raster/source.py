@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 from types import TracebackType
@@ -30,7 +30,7 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import measured
 from eofm.errors import RasterError
 from eofm.progress import notice
-from eofm.raster.bands import Layout, check_band, described_unit, lay_out
+from eofm.raster.bands import Layout, check_band, check_product, described_unit, lay_out
 from eofm.raster.geotiff import (
     Header,
     date_of,
@@ -62,6 +62,8 @@ class RasterSource:
         slack: By how many of its own pixels a band's corners may lie beside those of the others.
         cloud_mask: The band that says which pixels are clouds, to make them invalid.
         mask_file: The file of that band; None where it is a band of the one file.
+        names: What GDAL opens in place of `files` where they are not files of this machine, as in
+            `/vsicurl/https://...` and `/vsizip/...`.
 
     Raises:
         SpecError: If a band is not one of the sensor's, or is there twice.
@@ -77,6 +79,7 @@ class RasterSource:
     slack: float = 0.01
     cloud_mask: CloudMask | None = None
     mask_file: Path | None = None
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.bands is not None:
@@ -131,7 +134,7 @@ class OpenRaster:
         self.source = source
         self._stack = ExitStack()
         try:
-            opened = open_geotiffs(source.files)
+            opened = open_geotiffs(source.names or source.files)
             datasets = [dataset for dataset, _ in opened]
             for dataset in datasets:
                 self._stack.callback(dataset.close)
@@ -189,7 +192,12 @@ class OpenRaster:
         Raises:
             RasterError: If a file is damaged, or the window does not fit the image.
         """
-        return to_grid(self.read_native(window))
+        return self.on_grid(self.read_native(window), window)
+
+    def on_grid(self, native: NativeImagery, window: Window | None = None) -> Imagery:
+        """Bring what `read_native` read of a window to the finest grid, which it then carries."""
+        grid = self.grid if window is None else self.grid.at(window)
+        return replace(to_grid(native), grids=(grid.georeference,))
 
     def read_native(self, window: Window | None = None) -> NativeImagery:
         """Return one image (B = 1) with every band at its own resolution.
@@ -312,6 +320,7 @@ class OpenRaster:
 
 def _layouts(source: RasterSource, datasets: Sequence[DatasetReader]) -> list[Layout]:
     """Return which bands each file holds, checked against what it says itself."""
+    check_product(source.files[0], source.sensor)
     if len(datasets) == 1:
         return [lay_out(header_of(datasets[0]), source.sensor, source.bands)]
     assert source.bands is not None  # noqa: S101 (RasterSource has checked it)
@@ -347,14 +356,14 @@ def _gsd(dataset: DatasetReader, grid: Grid) -> float:
         return grid.gsd
     longitude = sum(point.x for point in points) / len(points)
     latitude = sum(point.y for point in points) / len(points)
-    names = ",".join(text for text in dataset.descriptions if text)
+    names = " ".join(text for text in dataset.descriptions if text)
     raise RasterError(
         "the image lies on ground control points, not on a grid",
         found=f"{len(points)} ground control points",
         expected="a CRS and a transform",
         remedy=f"bring it to a grid: rio warp {quote(dataset.name)} OUT.tif --dst-crs "
         f"{utm_of(longitude, latitude)} --resampling bilinear"
-        + (f"; it loses the descriptions, so state --bands [{names}] then" if names else ""),
+        + (f"; it loses the descriptions, so state --bands {names} then" if names else ""),
     )
 
 

@@ -61,18 +61,21 @@ def composite_of(sensor: Sensor) -> Composite:
     return COMPOSITES[sensor]
 
 
-def to_rgb(imagery: Imagery, unit: Unit | None = None) -> Tensor:
+def to_rgb(
+    imagery: Imagery, unit: Unit | None = None, composite: Composite | None = None
+) -> Tensor:
     """Return (B, H, W, 3) in [0, 1]; invalid pixels are mid gray.
 
     Args:
         imagery: In physical units, or normalised: then its normalisation is undone first.
         unit: The physical unit under a normalisation; needed with `unit=model` alone.
+        composite: Other colours than the sensor's.
 
     Raises:
         SpecError: If a band of the composite is missing.
     """
     spec, pixels = imagery.spec, imagery.pixels
-    composite = COMPOSITES[spec.sensor]
+    composite = composite or COMPOSITES[spec.sensor]
     if spec.normalization is not None:
         shape = (1, -1, 1, 1)
         scale = pixels.new_tensor(spec.normalization.scale).view(shape)

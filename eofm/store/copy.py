@@ -154,11 +154,12 @@ def _copy_row(
 
 
 def entry_of(store: Store, row: int) -> Entry:
-    """Return the line of the index for one image, without its place in the store."""
+    """Return the row of the index for one image, without its place in the shards."""
     line = store.table.slice(row, 1).to_pylist()[0]
     values = {field.name: line[field.name] for field in fields(Entry)}
     lists = {name: tuple(values[name]) for name in ("fraction", "multi_hot")}
-    return Entry(**{**values, **lists})
+    transform = None if values["transform"] is None else tuple(values["transform"])
+    return Entry(**{**values, **lists, "transform": transform})
 
 
 def _check_apart(store: Path, out: Path) -> None:

@@ -11,6 +11,7 @@ The path of a location, one module each:
     landscape   one location drawn from its biome: which ground lies where, all year
     season      that ground on one day: two satellites and a Dynamic World map
     spectra     what each ground reflects and scatters, with the origin of every number
+    safe        a scene as a Sentinel-2 product, as ESA delivers it
     files       GeoTIFFs, folders, resuming
 
 Ground, air and radar are simple physics on purpose: surface reflectance is mixed per pixel, then

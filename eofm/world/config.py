@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from eofm.errors import ConfigError
@@ -22,6 +23,9 @@ class WorldConfig:
         size: Width and height at 10 m in pixels, a multiple of 6 (60 m bands); SSL4EO-S12 has 264.
         seasons: Acquisitions per location, 1 to 4.
         workers: Processes that write at the same time; it changes no byte.
+        safe: Processing baseline, as in 05.11, of Sentinel-2 L1C products that are written beside
+            the GeoTIFFs, in the layout of ESA's SAFE. Since 04.00 their digital numbers carry an
+            offset of 1000. None writes none.
 
     Raises:
         ConfigError: If a number is out of range.
@@ -33,6 +37,7 @@ class WorldConfig:
     size: int = 264
     seasons: int = 4
     workers: int = 2
+    safe: str | None = None
 
     def __post_init__(self) -> None:
         if not self.out.strip():
@@ -42,6 +47,13 @@ class WorldConfig:
         _within("seasons", self.seasons, 1, 4)
         _within("workers", self.workers, 1, 1024)
         _within("size", self.size, 48, 2640)
+        if self.safe is not None and not re.fullmatch(r"[0-9]{2}\.[0-9]{2}", self.safe):
+            raise ConfigError(
+                "a processing baseline has two digits, a point, and two digits",
+                found=self.safe,
+                expected="as in 05.11",
+                remedy="--safe 05.11",
+            )
         if self.size % 6:
             raise ConfigError(
                 "size must be a multiple of 6: one 60 m pixel covers six 10 m pixels",

@@ -4,6 +4,7 @@
     {out}/s2c/{id:07d}/{season}/{B1..B12}.tif         uint16 digital numbers, native resolution
     {out}/s1/{id:07d}/{season}/{VV,VH}.tif            float32 dB
     {out}/dw/{id:07d}/{season}.tif                    uint8 Dynamic World codes, nodata 255
+    {out}/safe/{id:07d}/{product}.SAFE                with `safe`: s2c as ESA delivers it
 
 A location is written under `.partial` and moved into place, `s2c` last: a location whose `s2c`
 folder exists is complete. A folder of `dw` has no file for a season that nobody labelled.
@@ -30,6 +31,7 @@ from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 
 from eofm.contract.sensors import BANDS
+from eofm.contract.spec import Sensor
 from eofm.errors import ConfigError, DataError
 from eofm.io import replacing
 from eofm.orphans import end_with_parent
@@ -38,12 +40,13 @@ from eofm.world.biomes import BIOMES
 from eofm.world.config import WorldConfig
 from eofm.world.landscape import PIXEL, draw_landscape
 from eofm.world.places import Place, Visit, draw_place, draw_visit
+from eofm.world.safe import Product, write_safe
 from eofm.world.season import Scene, draw_scene
 from eofm.world.spectra import Cover
 
 VERSION: Final = 1  # of the recipe: the same numbers give the same bytes within a version
 UNLABELLED: Final = 0.1  # share of seasons without a map
-_MODALITIES = ("dw", "s1", "s2c")  # the order in which a location's folders move into place
+_MODALITIES = ("dw", "s1", "safe", "s2c")  # the order in which folders move into place
 _CARD = "world.json"
 _PARTIAL = ".partial"
 
@@ -135,11 +138,12 @@ def _claim(out: Path, config: WorldConfig) -> None:
         there = _read_card(card)
         scenes = there.pop("scenes")
         if there != identity:
-            differing = sorted(k for k in identity if there.get(k) != identity[k])
+            keys = {*identity, *there}
+            differing = sorted(k for k in keys if there.get(k) != identity.get(k))
             raise ConfigError(
                 "another world is in this folder",
-                found=", ".join(f"{k}={there.get(k)}" for k in differing) or "other keys",
-                expected=", ".join(f"{k}={identity[k]}" for k in differing),
+                found=", ".join(f"{k}={there.get(k)}" for k in differing),
+                expected=", ".join(f"{k}={identity.get(k)}" for k in differing),
                 where=card,
                 remedy="choose another --out, or repeat the settings of the world that is there",
             )
@@ -167,7 +171,7 @@ def _claim(out: Path, config: WorldConfig) -> None:
 
 def _identity(config: WorldConfig) -> dict[str, object]:
     """Return what makes two worlds the same, apart from their number of locations."""
-    return {
+    identity: dict[str, object] = {
         "what": "synthetic world of eofm, in the file layout of SSL4EO-S12 v1",
         "synthetic": True,
         "version": VERSION,
@@ -175,6 +179,7 @@ def _identity(config: WorldConfig) -> dict[str, object]:
         "size": config.size,
         "seasons": config.seasons,
     }
+    return identity if config.safe is None else identity | {"safe": config.safe}
 
 
 def _read_card(card: Path) -> dict[str, object]:
@@ -221,15 +226,19 @@ def write_location(config: WorldConfig, location: int) -> _Classes:
     out, folder = Path(config.out), f"{location:07d}"
     partial = out / _PARTIAL / f"{folder}-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
-    for modality in _MODALITIES:
+    modalities = [name for name in _MODALITIES if name != "safe" or config.safe]
+    for modality in modalities:
         (partial / modality).mkdir(parents=True)
     classes = []
     with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO"):
         for visit, place, scene, labelled in draw_location(config, location):
             _write_season(partial, place, visit, scene, labelled=labelled)
+            if config.safe:
+                product = Product(Sensor.S2_L1C, config.safe, place, visit.optical)
+                write_safe(partial / "safe", product, scene.optical)
             if labelled:
                 classes.append([Cover(c).name for c in np.unique(scene.cover) if c < len(Cover)])
-    for modality in _MODALITIES:
+    for modality in modalities:
         target = out / modality / folder
         target.parent.mkdir(exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)  # of an interrupted run: s2c is not there yet

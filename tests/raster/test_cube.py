@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ import xarray as xr
 from affine import Affine
 from rasterio.crs import CRS
 
-from eofm.contract.imagery import Imagery
-from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.imagery import Georeference, Imagery, collate
+from eofm.contract.sensors import STATISTICS
+from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import RasterError, SpecError
-from eofm.raster.cube import from_xarray, grid_of_array, to_xarray
+from eofm.raster.cube import from_xarray, grid_of_array, imagery_of, to_xarray
 from eofm.raster.grid import Grid
 from eofm.raster.source import RasterSource
 
@@ -31,12 +33,12 @@ def image() -> Imagery:
     pixels = torch.arange(70, dtype=torch.float32).reshape(1, 2, 5, 7)
     valid = torch.ones(1, 5, 7, dtype=torch.bool)
     valid[0, 2, 3] = False
-    return Imagery(pixels, SPEC, valid)
+    return Imagery(pixels, SPEC, valid, (GRID.georeference,))
 
 
 def test_out_and_in_again() -> None:
     """An image survives the way to xarray and back: values, mask, bands, unit, place."""
-    array = to_xarray(image(), GRID)
+    array = to_xarray(image())
     back = from_xarray(array, Sensor.S2_L1C, Unit.DN)
 
     assert image().spec == back.spec
@@ -47,7 +49,7 @@ def test_out_and_in_again() -> None:
 
 def test_array_says_what_it_is() -> None:
     """Bands are labels, coordinates are pixel centres, invalid is NaN, CRS and nodata are set."""
-    array = to_xarray(image(), GRID)
+    array = to_xarray(image())
 
     assert ["B04", "B03"] == array.band.values.tolist()
     assert 5e5 + 15 == array.x.values[1]
@@ -60,7 +62,7 @@ def test_array_says_what_it_is() -> None:
 @rio
 def test_written_by_rioxarray(tmp_path: Path) -> None:
     """A GeoTIFF that rioxarray writes from our array is read by us, names and mask included."""
-    to_xarray(image(), GRID).rio.to_raster(tmp_path / "a.tif")
+    to_xarray(image()).rio.to_raster(tmp_path / "a.tif")
     back = RasterSource("a", (tmp_path / "a.tif",), Sensor.S2_L1C, Unit.DN).read()
 
     assert image().spec == back.spec
@@ -82,14 +84,14 @@ def test_opened_by_rioxarray(tmp_path: Path, write_tif) -> None:
 
 def test_dimensions_in_any_order() -> None:
     """(y, x, band) is the same image as (band, y, x)."""
-    array = to_xarray(image(), GRID).transpose("y", "x", "band")
+    array = to_xarray(image()).transpose("y", "x", "band")
 
     assert torch.equal(image().valid, from_xarray(array, Sensor.S2_L1C, Unit.DN).valid)
 
 
 def test_nameless_bands() -> None:
     """Bands 1 and 2 have no name, and the message shows how to give them one."""
-    array = to_xarray(image(), GRID).assign_coords(band=[1, 2])
+    array = to_xarray(image()).assign_coords(band=[1, 2])
     del array.attrs["long_name"]
 
     with pytest.raises(RasterError, match="assign_coords"):
@@ -98,7 +100,7 @@ def test_nameless_bands() -> None:
 
 def test_south_up_is_refused() -> None:
     """Rows from south to north are an error, not an image upside down."""
-    array = to_xarray(image(), GRID).sortby("y")
+    array = to_xarray(image()).sortby("y")
 
     with pytest.raises(RasterError, match="south to north"):
         from_xarray(array, Sensor.S2_L1C, Unit.DN)
@@ -106,7 +108,7 @@ def test_south_up_is_refused() -> None:
 
 def test_uneven_coordinates() -> None:
     """Coordinates with a gap are no grid."""
-    array = to_xarray(image(), GRID).isel(x=[0, 1, 2, 5, 6])
+    array = to_xarray(image()).isel(x=[0, 1, 2, 5, 6])
 
     with pytest.raises(RasterError, match="not evenly spaced"):
         from_xarray(array, Sensor.S2_L1C, Unit.DN)
@@ -115,7 +117,7 @@ def test_uneven_coordinates() -> None:
 def test_time_dimension() -> None:
     """A time series is not one image."""
     with pytest.raises(RasterError, match="isel"):
-        from_xarray(to_xarray(image(), GRID).expand_dims("time"), Sensor.S2_L1C, Unit.DN)
+        from_xarray(to_xarray(image()).expand_dims(time=2), Sensor.S2_L1C, Unit.DN)
 
 
 def test_without_crs() -> None:
@@ -133,10 +135,10 @@ def test_without_crs() -> None:
 
 def test_batch_is_refused() -> None:
     """Only one image has one place."""
-    two = Imagery(image().pixels.repeat(2, 1, 1, 1), SPEC, image().valid.repeat(2, 1, 1))
+    two = collate([image(), image()])
 
     with pytest.raises(SpecError, match="one image"):
-        to_xarray(two, GRID)
+        to_xarray(two)
 
 
 def test_real_worldcereal(real_data: Path) -> None:
@@ -149,3 +151,180 @@ def test_real_worldcereal(real_data: Path) -> None:
     spec = ImageSpec(Sensor.S2_L2A, ("B02", "B03", "B04", "B08"), Unit.REFLECTANCE, (64, 64), 10.0)
     assert spec == found.spec
     assert 0 < found.pixels[0, :, found.valid[0]].median() < 1
+
+
+# --------------------------------------------------------------------- there and back
+
+GRIDS = {
+    "utm": Georeference("EPSG:32632", (10.0, 0.0, 5e5, 0.0, -10.0, 5.4e6)),
+    "thirds": Georeference("EPSG:32632", (10 / 3, 0.0, 1e5 / 3, 0.0, -10 / 3, 1e6 / 7)),
+    "degrees": Georeference("EPSG:4326", (8.98e-5, 0.0, 9.1, 0.0, -8.98e-5, 48.3)),
+    "south-up": Georeference("EPSG:32632", (10.0, 0.0, 5e5, 0.0, 10.0, 5.4e6)),
+    "rotated": Georeference("EPSG:32632", (8.0, 6.0, 5e5, 6.0, -8.0, 5.4e6)),
+}
+
+
+def image_on(grid: Georeference | None) -> Imagery:
+    """Make an image somewhere, with the GSD of its place."""
+    gsd = 10.0 if grid is None else Grid.of(grid, 5, 7).gsd
+    spec = ImageSpec(Sensor.S2_L2A, ("B04", "B08"), Unit.DN_OFFSET1000, (5, 7), gsd)
+    return Imagery(image().pixels, spec, image().valid, None if grid is None else (grid,))
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+def test_round_trip_is_exact(kind: str) -> None:
+    """Nothing is stated, and all comes back: bands, unit, sensor, place, mask, to the bit."""
+    there = image_on(GRIDS[kind])
+    for array in (there.to_xarray(), there.to_xarray().expand_dims("time")):
+        back = from_xarray(array)
+        assert there.spec == back.spec
+        assert there.grids == back.grids
+        assert torch.equal(there.valid, back.valid)
+        assert torch.equal(there.pixels[0][:, there.valid[0]], back.pixels[0][:, there.valid[0]])
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+def test_a_cut_out_knows_where_it_lies(kind: str) -> None:
+    """A selection of rows and columns has the place that the pixels had, to the bit."""
+    there = image_on(GRIDS[kind])
+    part = from_xarray(there.to_xarray().isel(y=slice(1, 4), x=slice(2, 7)))
+
+    assert there.grid.at(1, 2) == part.grid
+    assert torch.equal(there.pixels[:, :, 1, 2:7], part.pixels[:, :, 0])
+
+
+@pytest.mark.parametrize("kind", ["utm", "rotated"])
+def test_a_cut_out_with_holes_is_no_grid(kind: str) -> None:
+    """Every second column would be stretched over the ground of all."""
+    array = image_on(GRIDS[kind]).to_xarray().isel(x=[0, 1, 4])
+    with pytest.raises(RasterError, match=r"evenly spaced|not neighbours"):
+        from_xarray(array)
+
+
+def test_a_coarser_array_has_a_coarser_grid() -> None:
+    """After averaging, the old transform that still stands in the array is not believed."""
+    coarse = image_on(GRIDS["utm"]).to_xarray().isel(x=slice(0, 6), y=slice(0, 4))
+    coarse = coarse.coarsen(x=2, y=2).mean()
+    found = from_xarray(coarse)
+
+    assert (20.0, 0.0, 5e5, 0.0, -20.0, 5.4e6) == found.grid.transform
+    assert 20.0 == found.spec.gsd
+
+
+def test_an_image_without_place_comes_back_without() -> None:
+    """It has no coordinates, and says its GSD itself."""
+    array = image_on(None).to_xarray()
+
+    assert {"band"} == set(array.coords) - {"spatial_ref"}
+    assert (None, 10.0) == (from_xarray(array).grid, from_xarray(array).spec.gsd)
+
+
+def test_what_the_array_says_is_not_overruled() -> None:
+    """Another sensor or unit than `to_xarray` wrote is refused; without, they are asked for."""
+    array = to_xarray(image())
+    with pytest.raises(SpecError, match="another sensor"):
+        from_xarray(array, Sensor.S2_L2A)
+    with pytest.raises(SpecError, match="another unit"):
+        from_xarray(array, None, Unit.REFLECTANCE)
+    array.attrs.clear()
+    with pytest.raises(SpecError, match="states the sensor"):
+        from_xarray(array)
+    with pytest.raises(RasterError, match="unit"):
+        from_xarray(array, Sensor.S2_L1C)
+
+
+def test_a_normalised_image_is_no_array_of_a_unit() -> None:
+    """What a network takes has no physical unit that an array could state."""
+    stats = STATISTICS["imagenet"]
+    rule = Normalization.zscore(stats.mean, stats.std, "x")
+    spec = ImageSpec(Sensor.RGB, stats.bands, Unit.MODEL, (2, 2), 10.0, rule)
+    normal = Imagery(torch.zeros(1, 3, 2, 2), spec, torch.ones(1, 2, 2, dtype=torch.bool))
+    with pytest.raises(SpecError, match="physical units"):
+        to_xarray(normal)
+
+
+# --------------------------------------------------------------------------- datasets
+
+
+def test_a_dataset_has_a_variable_for_each_band() -> None:
+    """Their order is that of the Dataset; what is no band is left out."""
+    array = to_xarray(image())
+    dataset = array.to_dataset("band").assign(SCL=array.isel(band=0, drop=True))
+    found = from_xarray(dataset, Sensor.S2_L1C, Unit.DN)
+
+    assert image().spec == found.spec
+    assert GRID.georeference == found.grid
+    assert ("B04",) == from_xarray(dataset["B04"], Sensor.S2_L1C, Unit.DN).spec.bands
+
+
+def test_bands_of_a_dataset_have_their_own_nodata() -> None:
+    """-9999 in one band and 0 in the other are both nodata, each where it is declared."""
+    pixels = np.full((5, 7), 300.0, np.float32)
+    red, blue = pixels.copy(), pixels.copy()
+    red[0, 0], blue[0, 1], red[0, 1], blue[0, 2] = -9999, 0, 7, -9999
+    dataset = xr.Dataset(
+        {"B04": (("y", "x"), red, {"_FillValue": -9999.0}), "B02": (("y", "x"), blue)},
+        coords={"y": 5.4e6 - 5 - 10.0 * np.arange(5), "x": 5e5 + 5 + 10.0 * np.arange(7)},
+    ).rio.write_crs("EPSG:32632")
+    dataset["B02"].attrs["_FillValue"] = 0.0
+    found = from_xarray(dataset, Sensor.S2_L1C, Unit.DN)
+
+    assert [[0, 0, 0], [0, 0, 1]] == torch.nonzero(~found.valid).tolist()
+    assert -9999 == found.pixels[0, 1, 0, 2]  # declared nodata in the other band alone
+
+
+def test_names_of_dimensions_elsewhere() -> None:
+    """OpenEO's `bands` and netCDF's `lat` and `lon` are understood, others are said."""
+    array = to_xarray(image_on(GRIDS["degrees"]))
+    renamed = array.rename(band="bands", y="lat", x="lon")
+
+    assert GRIDS["degrees"] == from_xarray(renamed).grid
+    with pytest.raises(RasterError, match="dimensions band, y and x") as wrong:
+        from_xarray(array.rename(y="rows", x="columns"))
+    assert wrong.value.remedy.endswith('array.rename({"rows": "y", "columns": "x"})')
+    back = array.rename(y="rows", x="columns").rename({"rows": "y", "columns": "x"})
+    assert GRIDS["degrees"] == from_xarray(back).grid
+
+
+def test_a_scale_that_was_not_applied_says_the_unit() -> None:
+    """Stored numbers with 0.0001 are digital numbers; a statement against it is refused."""
+    array = to_xarray(image())
+    array.attrs = {"long_name": ("B04", "B03"), "scale_factor": 0.0001}
+
+    assert Unit.DN is from_xarray(array, Sensor.S2_L1C).spec.unit
+    array.attrs["add_offset"] = -0.1
+    assert Unit.DN_OFFSET1000 is from_xarray(array, Sensor.S2_L1C).spec.unit
+    scaled = from_xarray(array, Sensor.S2_L1C, Unit.REFLECTANCE)
+    assert float(image().pixels[0, 0, 1, 1]) / 1e4 - 0.1 == pytest.approx(
+        float(scaled.pixels[0, 0, 1, 1]), abs=1e-6
+    )
+    with pytest.raises(RasterError, match="another unit"):
+        from_xarray(array, Sensor.S2_L1C, Unit.DN)
+    array.attrs["scale_factor"] = "small"
+    with pytest.raises(RasterError, match="no number"):
+        from_xarray(array, Sensor.S2_L1C, Unit.DN)
+
+
+def test_an_array_is_the_imagery_a_spec_says() -> None:
+    """In the band order of the spec; another size, a missing band and another unit are refused."""
+    array = to_xarray(image())
+    turned = ImageSpec(Sensor.S2_L1C, ("B03", "B04"), Unit.DN, None, 10.0)
+    found = imagery_of(array, turned)
+
+    assert ("B03", "B04") == found.spec.bands
+    assert torch.equal(image().pixels[:, 1], found.pixels[:, 0].where(found.valid, 17 + 35.0))
+    assert image().spec == imagery_of(array, None).spec
+    with pytest.raises(SpecError, match="another size"):
+        imagery_of(array, replace(turned, size=(7, 5)))
+    with pytest.raises(SpecError, match="lacks B08"):
+        imagery_of(array, replace(turned, bands=("B03", "B08")))
+    with pytest.raises(SpecError, match="another unit"):
+        imagery_of(array, replace(turned, unit=Unit.REFLECTANCE))
+
+
+def test_a_broken_transform_is_said() -> None:
+    """Five numbers are no transform."""
+    array = to_xarray(image())
+    array.spatial_ref.attrs["GeoTransform"] = "1 2 3 4 five"
+    with pytest.raises(RasterError, match="transform of the array"):
+        from_xarray(array)

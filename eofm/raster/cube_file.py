@@ -1,0 +1,176 @@
+"""An array as the pixels of a scene: one that is there already, or one in a netCDF or Zarr file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import xarray as xr
+
+from eofm.errors import RasterError, SpecError
+from eofm.raster.cube import Cube, with_plain_names
+
+SUFFIXES: Final = frozenset({".nc", ".nc4", ".cdf", ".zarr"})
+_SHOWN: Final = 5  # of the times of a series, in a message
+
+
+@dataclass(frozen=True, eq=False)
+class CubeFile:
+    """One time of an array.
+
+    Args:
+        array: The array; or the file it is in, which is opened whenever it is read.
+        time: Which time, as in `2021-07-04`. None where there is one only.
+        gsd: Metres per pixel. None takes it from CRS and coordinates.
+        date: The time that was found, `YYYY-MM-DDTHH:MM:SS`; empty where nothing says it.
+    """
+
+    array: Cube | Path = field(repr=False)
+    time: str | None = None
+    gsd: float | None = None
+    date: str = ""
+
+    @property
+    def origin(self) -> str:
+        """What was opened."""
+        return str(self.array) if isinstance(self.array, Path) else "an xarray object"
+
+    @contextmanager
+    def open_whole(self) -> Iterator[Cube]:
+        """Open the array with all of its times.
+
+        Raises:
+            RasterError: If the file cannot be read.
+        """
+        with ExitStack() as stack:
+            cube: Cube
+            if isinstance(self.array, Path):
+                cube = stack.enter_context(_open_file(self.array))
+            else:
+                cube = self.array
+            yield with_plain_names(cube)
+
+    @contextmanager
+    def open(self) -> Iterator[Cube]:
+        """Open the array: dimensions called band, y and x, at one time.
+
+        Values are as stored: nodata, scale and offset are read by `from_xarray`, by the same rules
+        as everywhere, and digital numbers stay exact.
+
+        Raises:
+            RasterError: If the file cannot be read, or holds several times.
+        """
+        with self.open_whole() as cube:
+            dim = time_dimension(cube)
+            if dim is None and self.time is not None:
+                raise RasterError(
+                    "the array has no times to choose from",
+                    found=", ".join(map(str, cube.dims)),
+                    where=self.origin,
+                    remedy="leave the time out",
+                )
+            yield cube if dim is None else cube.isel({dim: _index(cube, dim, self.time)})
+
+
+def _open_file(path: Path) -> xr.Dataset:
+    if not path.exists():
+        raise RasterError("there is no such file", where=path)
+    zarr = path.suffix == ".zarr"
+    try:
+        if zarr:
+            return _with_crs(xr.open_zarr(path, mask_and_scale=False, chunks=None))
+        return _with_crs(xr.open_dataset(path, mask_and_scale=False))
+    except ImportError as error:
+        raise _no_engine(path, zarr, error) from error
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
+        if isinstance(error, ValueError) and "engine" in str(error):
+            raise _no_engine(path, zarr, error) from error
+        raise RasterError(
+            f"the file cannot be read as {'Zarr' if zarr else 'netCDF'}",
+            found=str(error).strip().partition("\n")[0] or type(error).__name__,
+            where=path,
+            remedy="copy or download it again",
+        ) from error
+
+
+def _with_crs(cube: xr.Dataset) -> xr.Dataset:
+    """Keep the variable that holds the CRS with every band, as CF's `grid_mapping` means it."""
+    # decode_coords="all" does it too, but stumbles over a numeric attribute called `bounds`
+    named = {str(v.attrs.get("grid_mapping")) for v in cube.data_vars.values()}
+    return cube.set_coords([name for name in named | {"spatial_ref"} if name in cube.data_vars])
+
+
+def _no_engine(path: Path, zarr: bool, error: Exception) -> RasterError:
+    return RasterError(
+        f"xarray lacks what reads {'Zarr' if zarr else 'netCDF'}",
+        found=str(error).partition("\n")[0],
+        where=path,
+        remedy=f"pip install {'zarr' if zarr else 'netcdf4'}",
+    )
+
+
+def time_dimension(cube: Cube) -> str | None:
+    """Return the dimension along which an array holds times, if it has one."""
+    for dim in cube.dims:
+        if dim in cube.coords and cube.coords[dim].dtype.kind == "M":
+            return str(dim)
+    return None
+
+
+def date_at(cube: Cube, time: str | None) -> str:
+    """Return when the one time of an array is, `YYYY-MM-DDTHH:MM:SS`; empty if it has none.
+
+    Raises:
+        RasterError: If it holds several times and none is chosen, or not the one that is.
+    """
+    dim = time_dimension(cube)
+    if dim is not None:
+        value = cube.coords[dim].to_numpy()[_index(cube, dim, time)]
+    else:
+        times = [c for c in cube.coords.values() if c.dtype.kind == "M" and c.ndim == 0]
+        if len(times) != 1:
+            return ""
+        value = times[0].to_numpy()
+    return _shown(value)
+
+
+def _index(cube: Cube, dim: str, time: str | None) -> int:
+    times = cube.coords[dim].to_numpy()
+    if time is None:
+        if len(times) == 1:
+            return 0
+        raise RasterError(
+            f"one image is wanted, and the array holds {len(times)} times",
+            found=_listed(times),
+            expected="one of them",
+            remedy=f'state which, as in time="{_shown(times[0])}"',
+        )
+    try:
+        wanted = np.datetime64(time)
+    except ValueError as error:
+        raise SpecError(
+            "a time is a date, or a date and an hour", found=time, remedy='time="2021-07-04"'
+        ) from error
+    (places,) = np.nonzero(times.astype(wanted.dtype) == wanted)
+    if len(places) == 1:
+        return int(places[0])
+    near = times[np.argsort(np.abs(times - wanted.astype(times.dtype)))][:_SHOWN]
+    raise RasterError(
+        f"the array holds {len(places) or 'no'} image{'s' * (len(places) > 1)} of that time",
+        found=_listed(np.sort(times[places] if len(places) else near)),
+        expected=time,
+        remedy=f'state another, as in time="{_shown(near[0])}"',
+    )
+
+
+def _listed(times: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str:
+    texts = [_shown(time) for time in times[:_SHOWN]]
+    return ", ".join(texts) + (f", ... ({len(times)})" if len(times) > _SHOWN else "")
+
+
+def _shown(time: np.generic | np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str:
+    return str(np.asarray(time).astype("datetime64[s]"))

@@ -1,0 +1,495 @@
+"""A scene: one georeferenced acquisition that knows what it is before a pixel is read.
+
+`eofm.raster.opening.open_scene` makes it from whatever a user has. A scene is a description: it
+holds no open file, can be sent to other processes, and is read by window, by area, or whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import numpy as np
+import rasterio
+import torch
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+from rasterio.warp import transform as warp_points
+from rasterio.windows import Window as RasterioWindow
+
+from eofm.contract.imagery import Imagery, NativeImagery
+from eofm.contract.sensors import canonical_bands
+from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.validity import fine_mask
+from eofm.errors import RasterError, SpecError
+from eofm.raster.cube import Cube, band_layers, from_xarray, grid_of_array
+from eofm.raster.cube_file import CubeFile
+from eofm.raster.geotiff import open_geotiff
+from eofm.raster.grid import Grid, Window
+from eofm.raster.masks import CloudMask
+from eofm.raster.source import OpenRaster, RasterSource
+from eofm.raster.where import LONGITUDE_LATITUDE, Area, cut_out
+
+# A server that does not answer is an error after seconds; one that is busy is asked again.
+_REMOTE: Final[Mapping[str, str]] = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",
+    "GDAL_HTTP_TIMEOUT": "60",
+    "GDAL_HTTP_MAX_RETRY": "2",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "VSI_CACHE": "TRUE",
+}
+_ON_THE_NET: Final = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", "/vsiswift")
+
+
+@dataclass(frozen=True)
+class CloudLayer:
+    """A file that says where clouds are, over the ground of its scene.
+
+    Args:
+        mask: How its values are read.
+        name: What GDAL opens.
+    """
+
+    mask: CloudMask
+    name: str
+
+
+@dataclass(frozen=True)
+class SpecialValues:
+    """Numbers of a product that are no measurement, as its metadata define them.
+
+    Args:
+        nodata: Unmeasured where every band of a resolution has it.
+        saturated: No value, in whichever band has it.
+    """
+
+    nodata: int | None = None
+    saturated: int | None = None
+
+    def hidden(self, native: NativeImagery) -> torch.Tensor:
+        """Return where pixels on the finest grid are no measurement, (B, H, W)."""
+        size = (int(native.valid.shape[1]), int(native.valid.shape[2]))
+        hidden = torch.zeros_like(native.valid)
+        for plane in native.planes.values():
+            # torch compares few operators of uint16
+            stored = plane.to(torch.int32) if plane.dtype == torch.uint16 else plane
+            wrong = torch.zeros_like(stored[:, 0], dtype=torch.bool)
+            if self.nodata is not None:
+                wrong |= (stored == self.nodata).all(dim=1)
+            if self.saturated is not None:
+                wrong |= (stored == self.saturated).any(dim=1)
+            if wrong.any():
+                hidden |= ~fine_mask(~wrong, size)
+        return hidden
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One acquisition: what its pixels are, where they lie, when they were taken.
+
+    Args:
+        name: What it is called: of the product, the item or the file.
+        sensor: Sensor and product level.
+        unit: Unit of the values.
+        bands: Canonical names, in the order of the pixels.
+        grid: Of the finest band.
+        gsd: Ground sample distance of the finest band in metres.
+        step: Windows start and end at multiples of it: how many finest pixels, in each direction,
+            make a pixel of the coarsest band.
+        pixels: Where they are read from.
+        date: When it was taken, `YYYY-MM-DDTHH:MM:SS` in UTC; empty where nothing says it.
+        footprint: What was seen, a ring of longitudes and latitudes; without metadata the corners
+            of the grid, and empty where the scene lies nowhere.
+        origin: What was opened, and what said unit and sensor.
+        special: Numbers that are no measurement.
+        clouds: Files that say where clouds are.
+    """
+
+    name: str
+    sensor: Sensor
+    unit: Unit
+    bands: tuple[str, ...]
+    grid: Grid
+    gsd: float
+    step: int
+    pixels: RasterSource | CubeFile = field(repr=False)
+    date: str = ""
+    footprint: tuple[tuple[float, float], ...] = field(default=(), repr=False)
+    origin: str = ""
+    special: SpecialValues = field(default=SpecialValues(), repr=False)
+    clouds: tuple[CloudLayer, ...] = field(default=(), repr=False)
+
+    @property
+    def spec(self) -> ImageSpec:
+        """What `read` will say of the pixels of the whole scene."""
+        size = (self.grid.height, self.grid.width)
+        return ImageSpec(self.sensor, self.bands, self.unit, size, self.gsd)
+
+    def describe(self) -> str:
+        """Return what is known of the scene, one line each."""
+        left, bottom, right, top = self.grid.bounds
+        lines = {
+            "scene": self.name,
+            "pixels": str(self.spec),
+            "taken": self.date or "unknown",
+            "place": f"{left:.10g}, {bottom:.10g}, {right:.10g}, {top:.10g} in "
+            f"{self.grid.crs or 'no CRS'}",
+            "windows": f"multiples of {self.step} pixels",
+            "clouds": ", ".join(layer.mask for layer in self.clouds) or "no mask",
+            "origin": self.origin,
+        }
+        return "\n".join(f"{name:8} {text}" for name, text in lines.items())
+
+    def select(self, bands: Sequence[str]) -> Scene:
+        """Return the scene with some of its bands; its grid is that of the finest of them.
+
+        Args:
+            bands: Names in the order wanted.
+
+        Raises:
+            SpecError: If the scene has no such band.
+            RasterError: If a file cannot be read.
+        """
+        wanted = canonical_bands(bands, self.sensor)
+        missing = [band for band in wanted if band not in self.bands]
+        if missing:
+            raise SpecError(
+                f"the scene has no band {', '.join(missing)}",
+                found=" ".join(self.bands),
+                expected=" ".join(wanted),
+                where=self.name,
+            )
+        source = self.pixels
+        if not isinstance(source, RasterSource) or len(source.files) == 1:
+            return replace(self, bands=wanted)
+        assert source.bands is not None  # noqa: S101 (there is one file for each)
+        index = [source.bands.index(band) for band in wanted]
+        names = tuple(source.names[i] for i in index) if source.names else ()
+        files = tuple(source.files[i] for i in index)
+        return scene_of(
+            replace(source, files=files, names=names, bands=wanted, gsd=None),
+            date=self.date,
+            footprint=self.footprint,
+            origin=self.origin,
+            special=self.special,
+            clouds=self.clouds,
+        )
+
+    def open(self) -> OpenScene:
+        """Open the files, to read many windows. Use it in a `with` statement.
+
+        Raises:
+            RasterError: If a file cannot be read.
+        """
+        return OpenScene(self)
+
+    def read(
+        self,
+        window: Window | tuple[int, int, int, int] | None = None,
+        *,
+        bands: Sequence[str] | None = None,
+        where: Area | None = None,
+        where_crs: str = LONGITUDE_LATITUDE,
+        clouds: CloudMask | str | None = None,
+    ) -> Imagery:
+        """Return the scene, or a part of it, as one image (B = 1) on the grid of its finest band.
+
+        Args:
+            window: First row, first column, height and width on that grid, multiples of `step`.
+            bands: Which bands; the window then counts on the grid of the finest of them.
+            where: An area: west, south, east, north; or GeoJSON, of which what lies outside is
+                invalid. Pixels that the area touches at its edge are read whole.
+            where_crs: Of the area.
+            clouds: The mask under which pixels become invalid, one of `scene.clouds`.
+
+        Raises:
+            RasterError: If a file is damaged, or window or area do not lie in the scene.
+            SpecError: If there is no such band or cloud mask, or both a window and an area.
+        """
+        if bands is not None:
+            return self.select(bands).read(window, where=where, where_crs=where_crs, clouds=clouds)
+        if window is not None and where is not None:
+            raise SpecError("either a window or an area is read", found=f"{window} and {where}")
+        inside = None
+        if where is not None:
+            cut = cut_out(self.grid, self.step, where, where_crs)
+            window, inside = cut.window, cut.inside
+        elif window is not None and not isinstance(window, Window):
+            window = Window(*window)
+        mask = None if clouds is None else CloudMask.parse(clouds)
+        with self.open() as opened:
+            imagery = opened.read(window, mask)
+        if inside is None:
+            return imagery
+        return replace(imagery, valid=imagery.valid & torch.from_numpy(inside)[None])
+
+
+def scene_of(
+    source: RasterSource,
+    *,
+    date: str = "",
+    footprint: tuple[tuple[float, float], ...] = (),
+    origin: str = "",
+    special: SpecialValues = SpecialValues(),
+    clouds: tuple[CloudLayer, ...] = (),
+) -> Scene:
+    """Return the scene of raster files, whose headers are read.
+
+    Args:
+        source: The files.
+        date: See `Scene`; without one, what the file says.
+        footprint: See `Scene`; without one, the corners of the grid.
+        origin: See `Scene`.
+        special: See `Scene`.
+        clouds: See `Scene`.
+
+    Raises:
+        RasterError: If a file cannot be read, or the bands do not fit together.
+    """
+    with _opened(source) as raster:
+        return Scene(
+            source.name,
+            source.sensor,
+            raster.unit,
+            raster.bands,
+            raster.grid,
+            raster.spec().gsd,
+            raster.coarsest,
+            source,
+            date or raster.date,
+            footprint or corners(raster.grid),
+            origin or shown(source.names[0] if source.names else str(source.files[0])),
+            special,
+            clouds,
+        )
+
+
+def scene_of_cube(cube: CubeFile, name: str, sensor: Sensor, unit: Unit | None) -> Scene:
+    """Return the scene of an array.
+
+    Args:
+        cube: Where the array is.
+        name: What the scene is called.
+        sensor: Sensor and product level.
+        unit: Unit of the values; None where scale and offset of the array say it.
+
+    Raises:
+        RasterError: If the array cannot be opened, or is none of an image.
+        SpecError: If it says otherwise than stated.
+    """
+    with cube.open() as array:
+        one = array.isel(y=slice(0, 2), x=slice(0, 2))
+        first = from_xarray(one, sensor, unit, gsd=cube.gsd)
+        grid = grid_of_array(next(iter(band_layers(array, sensor).values())))
+        gsd = first.spec.gsd if cube.gsd is not None or grid.crs is None else grid.gsd
+    return Scene(
+        name,
+        sensor,
+        first.spec.unit,
+        first.spec.bands,
+        grid,
+        gsd,
+        1,
+        cube,
+        cube.date,
+        corners(grid),
+        cube.origin,
+    )
+
+
+def corners(grid: Grid) -> tuple[tuple[float, float], ...]:
+    """Return the corners of a grid as a ring of longitudes and latitudes; empty without CRS."""
+    if grid.crs is None:
+        return ()
+    places = [(0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height), (0, 0)]
+    xs, ys = zip(*(grid.point(*place) for place in places), strict=True)
+    try:
+        found = warp_points(grid.crs, CRS.from_epsg(4326), list(xs), list(ys))
+    except RasterioError:
+        return ()  # a CRS that is tied to no place on Earth
+    return tuple(zip(found[0], found[1], strict=True))
+
+
+def shown(name: str) -> str:
+    """Return a name without what may be a key: signed addresses carry it behind a `?`."""
+    return name.partition("?")[0]
+
+
+# ---------------------------------------------------------------------------- reading
+
+
+class OpenScene:
+    """A scene whose files are open.
+
+    Args:
+        scene: What to open.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self._stack = ExitStack()
+        self._masks: dict[CloudMask, DatasetReader] = {}
+        try:
+            self._pixels: OpenRaster | Cube = self._stack.enter_context(
+                _opened(scene.pixels)
+                if isinstance(scene.pixels, RasterSource)
+                else scene.pixels.open()
+            )
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def read(self, window: Window | None = None, clouds: CloudMask | None = None) -> Imagery:
+        """Return a window as one image (B = 1); see `Scene.read`.
+
+        Raises:
+            RasterError: If a file is damaged, or the window does not lie in the scene.
+            SpecError: If the scene has no such cloud mask.
+        """
+        scene = self.scene
+        whole = window or Window(0, 0, scene.grid.height, scene.grid.width)
+        if isinstance(self._pixels, OpenRaster):
+            with _environment(scene.pixels), _readable(scene.pixels):
+                native = self._pixels.read_native(whole)
+            imagery = self._pixels.on_grid(native, whole)
+            hidden = scene.special.hidden(native)
+            if hidden.any():
+                imagery = replace(imagery, valid=imagery.valid & ~hidden)
+        else:
+            imagery = _read_cube(self._pixels, scene, whole)
+        if imagery.spec.bands != scene.bands:
+            imagery = imagery.select(scene.bands)
+        if clouds is None:
+            return imagery
+        hidden_here = torch.from_numpy(self._clouded(clouds, whole))
+        return replace(imagery, valid=imagery.valid & ~hidden_here[None])
+
+    def _clouded(self, clouds: CloudMask, window: Window) -> NDArray[np.bool_]:
+        layer = next((layer for layer in self.scene.clouds if layer.mask is clouds), None)
+        if layer is None:
+            raise SpecError(
+                f"the scene has no cloud mask {clouds}",
+                found=", ".join(layer.mask for layer in self.scene.clouds) or "none",
+                where=self.scene.name,
+            )
+        with _environment(self.scene.pixels):
+            if clouds not in self._masks:
+                name = layer.name
+                file = open_geotiff(name if name.startswith("/vsi") else Path(name))
+                self._masks[clouds] = self._stack.enter_context(file)
+            return _read_mask(self._masks[clouds], layer, self.scene.grid, window)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _read_cube(array: Cube, scene: Scene, window: Window) -> Imagery:
+    grid = scene.grid
+    if (
+        window.row < 0
+        or window.col < 0
+        or window.row + window.height > grid.height
+        or window.col + window.width > grid.width
+        or min(window.height, window.width) < 1
+    ):
+        raise RasterError(
+            "the window is not inside the image",
+            found=window,
+            expected=f"within {grid.height} rows and {grid.width} columns",
+            where=scene.name,
+        )
+    rows, columns = window.slices
+    part = array.isel(y=rows, x=columns)
+    imagery = from_xarray(part, scene.sensor, scene.unit, gsd=scene.gsd)
+    return replace(imagery, grids=(grid.at(window).georeference,))
+
+
+def _read_mask(
+    file: DatasetReader, layer: CloudLayer, grid: Grid, window: Window
+) -> NDArray[np.bool_]:
+    """Return where clouds are in a window: the nearest of coarser pixels, any of finer ones."""
+    down, across = file.height / grid.height, file.width / grid.width
+    own = Grid(file.crs, file.transform, file.height, file.width)
+    same = own.crs == grid.crs and np.allclose(own.bounds, grid.bounds, rtol=0, atol=grid.gsd / 10)
+    if not same or down != across or not (float(down).is_integer() or float(1 / down).is_integer()):
+        raise RasterError(
+            "the cloud mask covers other ground than its scene",
+            found=f"{file.height} x {file.width} pixels within {own.bounds}",
+            expected=f"the ground of {grid.height} x {grid.width} pixels within {grid.bounds}",
+            where=layer.name,
+        )
+    if down >= 1:
+        n = int(down)
+        place = RasterioWindow(window.col * n, window.row * n, window.width * n, window.height * n)
+        fine = layer.mask.clouded(file.read(1, window=place))
+        return np.asarray(fine.reshape(window.height, n, window.width, n).any(axis=(1, 3)))
+    n = round(1 / down)
+    rows = np.arange(window.row, window.row + window.height) // n
+    columns = np.arange(window.col, window.col + window.width) // n
+    first, left = int(rows[0]), int(columns[0])
+    place = RasterioWindow(left, first, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - first)
+    coarse = layer.mask.clouded(file.read(1, window=place))
+    nearest: NDArray[np.bool_] = coarse[np.ix_(rows - first, columns - left)]
+    return nearest
+
+
+@contextmanager
+def _opened(source: RasterSource) -> Iterator[OpenRaster]:
+    with ExitStack() as stack:
+        with _environment(source), _readable(source):
+            raster = stack.enter_context(source.open())
+        yield raster
+
+
+def _remote(source: RasterSource | CubeFile) -> bool:
+    return isinstance(source, RasterSource) and any(
+        name.startswith(_ON_THE_NET) for name in source.names
+    )
+
+
+@contextmanager
+def _environment(source: RasterSource | CubeFile) -> Iterator[None]:
+    """Set how GDAL speaks with servers, where it has to and the user has not said otherwise."""
+    if not _remote(source):
+        yield
+        return
+    with rasterio.Env(**{key: text for key, text in _REMOTE.items() if key not in os.environ}):
+        yield
+
+
+@contextmanager
+def _readable(source: RasterSource | CubeFile) -> Iterator[None]:
+    """Say of an address that cannot be read what that of a damaged file does not."""
+    try:
+        yield
+    except RasterError as error:
+        if not _remote(source) or not isinstance(error.__cause__, (RasterioError, EOFError)):
+            raise
+        raise RasterError(
+            "the address cannot be read",
+            found=error.found,
+            expected="a raster that a server sends, by parts",
+            where=shown(str(error.where)),
+            remedy="look whether it is right, whether the network is there, and whether the "
+            "server asks for a key (GDAL takes it from the environment)",
+        ) from error

@@ -1,0 +1,147 @@
+"""How a notebook shows imagery: a picture of one image in fixed colours, and what it is in words.
+
+The colours are those of `eofm.report.figures`: the stretch is the sensor's and never the image's,
+so that two pictures can be compared. Where nothing was measured, the background shows through.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eofm.contract.imagery import Imagery
+from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS
+from eofm.contract.spec import Sensor, Unit
+from eofm.errors import SpecError
+from eofm.report.figures import COMPOSITES, Composite, to_rgb
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Red, green and blue of a false colour picture, in the order of preference: vegetation is red in
+# the first two, soil and water part in the others.
+_FALSE: Final = (("B08", "B04", "B03"), ("B8A", "B04", "B03"), ("B12", "B8A", "B04"))
+_SIDE: Final = 256  # pixels of the picture in a notebook
+
+
+def composite_for(imagery: Imagery) -> Composite:
+    """Return true colours where the bands are there, else false ones, else one band as gray.
+
+    Bands without a stretch of their own are shown from mean - 2 std to mean + 2 std of the
+    sensor's statistics (`eofm.contract.sensors.STATISTICS`).
+    """
+    spec = imagery.spec
+    true = COMPOSITES[spec.sensor]
+    if set(true.bands[0:2]) <= set(spec.bands) and _third_is_there(true, spec.bands):
+        if (spec.sensor, spec.unit) == (Sensor.RGB, Unit.REFLECTANCE):
+            return Composite(true.bands, (0, 0, 0), (0.25, 0.25, 0.25), Unit.REFLECTANCE)
+        return true
+    for bands in _FALSE:
+        if set(bands) <= set(spec.bands):
+            return _by_statistics(spec.sensor, bands)
+    return _by_statistics(spec.sensor, (spec.bands[0],) * 3)
+
+
+def _third_is_there(composite: Composite, bands: tuple[str, ...]) -> bool:
+    return set(composite.bands[2].split("-")) <= set(bands)
+
+
+def _by_statistics(sensor: Sensor, bands: tuple[str, str, str]) -> Composite:
+    statistics = STATISTICS[DEFAULT_STATISTICS[sensor]].select(bands)
+    pairs = list(zip(statistics.mean, statistics.std, strict=True))
+    floor = 0.0 if statistics.unit is not Unit.DB else -np.inf
+    low = [max(float(f"{mean - 2 * std:.2g}"), floor) for mean, std in pairs]
+    high = [float(f"{mean + 2 * std:.2g}") for mean, std in pairs]
+    return Composite(bands, (low[0], low[1], low[2]), (high[0], high[1], high[2]), statistics.unit)
+
+
+def to_rgba(imagery: Imagery) -> tuple[NDArray[np.uint8], str]:
+    """Return one image as (H, W, 4), transparent where nothing was measured, and its caption.
+
+    Raises:
+        SpecError: If it is not one image.
+    """
+    if len(imagery) != 1:
+        raise SpecError(
+            "a picture shows one image",
+            found=f"{len(imagery)} images",
+            remedy="imagery[0] is the first image of a batch",
+        )
+    shown, composite = imagery, composite_for(imagery)
+    if imagery.spec.unit is Unit.POWER:  # there is no dB of no power
+        valid = imagery.valid & (imagery.pixels > 0).all(dim=1)
+        pixels = torch.where(valid[:, None], imagery.pixels, 1.0)
+        shown = Imagery(pixels, imagery.spec, valid, imagery.grids)
+    rgb = to_rgb(shown, composite=composite)[0].cpu()
+    alpha = shown.valid[0].cpu()[..., None].to(rgb.dtype)
+    colours = (torch.cat([rgb, alpha], dim=-1) * 255).round().to(torch.uint8).numpy()
+    share = 1 - float(shown.valid.float().mean())
+    return colours, composite.caption + (f"; {share:.1%} not measured" if share else "")
+
+
+def plot(imagery: Imagery, ax: Axes | None = None) -> Axes:
+    """Draw one image in true or false colours; hatched where nothing was measured.
+
+    The axes are the coordinates of its CRS; pixels where it has none, or is rotated.
+
+    Args:
+        imagery: B = 1.
+        ax: Where to draw it. None makes a figure.
+
+    Raises:
+        SpecError: If it is not one image.
+    """
+    colours, caption = to_rgba(imagery)
+    if ax is None:
+        from matplotlib import pyplot as plt
+
+        _, ax = plt.subplots(layout="constrained")
+    height, width = colours.shape[:2]
+    extent, labels = (0.0, float(width), float(height), 0.0), ("column", "row")
+    place = imagery.grid
+    if place is not None and place.transform[1] == place.transform[3] == 0:
+        (left, top), (right, bottom) = place.point(0, 0), place.point(width, height)
+        extent, labels = (left, right, bottom, top), ("x", "y")
+    ax.patch.set(facecolor="0.85", hatch="////", edgecolor="0.6")
+    ax.imshow(colours, extent=extent, interpolation="nearest")
+    ax.set(xlim=extent[:2], ylim=extent[2:], xlabel=labels[0], ylabel=labels[1])
+    ax.set_title(caption, fontsize="small")
+    ax.ticklabel_format(useOffset=False, style="plain")
+    return ax
+
+
+def to_html(imagery: Imagery) -> str:
+    """Return a small picture of the first image and a table of what the batch is, for Jupyter."""
+    rows = "".join(
+        f"<tr><th style='text-align:left'>{name}</th>"
+        f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+        for name, value in imagery.facts().items()
+    )
+    picture = ""
+    if len(imagery):
+        data, caption = _png(imagery[0])
+        picture = f"<img alt='{html.escape(caption)}' title='{html.escape(caption)}' src='{data}'>"
+    return f"<div>{picture}<table>{rows}</table></div>"
+
+
+def _png(imagery: Imagery) -> tuple[str, str]:
+    from matplotlib.image import imsave
+
+    step = max(1, -(-max(imagery.pixels.shape[2:]) // _SIDE))
+    small = imagery
+    if step > 1:
+        pixels = imagery.pixels[:, :, ::step, ::step]
+        size = (int(pixels.shape[2]), int(pixels.shape[3]))
+        spec = replace(imagery.spec, size=size, gsd=imagery.spec.gsd * step)
+        small = Imagery(pixels, spec, imagery.valid[:, ::step, ::step])
+    colours, caption = to_rgba(small)
+    buffer = io.BytesIO()
+    imsave(buffer, colours, format="png")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode(), caption

@@ -1,0 +1,130 @@
+"""Imagery knows where it lies, and says what it is."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+
+from eofm.contract.imagery import Georeference, Imagery, collate
+from eofm.contract.sensors import STATISTICS
+from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
+from eofm.errors import SpecError
+
+SPEC = ImageSpec(Sensor.S2_L2A, ("B04", "B03", "B02"), Unit.DN, (4, 6), 10.0)
+UTM = Georeference("EPSG:32632", (10.0, 0.0, 5e5, 0.0, -10.0, 5.4e6))
+TURNED = Georeference(None, (8.0, 3.0, 100.0, 2.0, -9.0, 200.0))
+
+
+def batch(*grids: Georeference | None) -> Imagery:
+    """Make a batch with a grid for each image; image number i is i everywhere."""
+    count = len(grids)
+    pixels = torch.arange(count, dtype=torch.float32).view(-1, 1, 1, 1).expand(count, 3, 4, 6)
+    return Imagery(pixels.clone(), SPEC, torch.ones(count, 4, 6, dtype=torch.bool), grids)
+
+
+def test_a_georeference_says_where_a_pixel_lies() -> None:
+    """Corners are the six numbers applied, by hand, also where rows are not parallel to an axis."""
+    assert (500_000 + 30, 5_400_000 - 20) == UTM.point(3, 2)
+    assert (100 + 8 * 3 + 3 * 2, 200 + 2 * 3 - 9 * 2) == TURNED.point(3, 2)
+    assert TURNED.point(3, 2) == TURNED.at(2, 3).point(0, 0)
+    assert TURNED.point(5, 7) == TURNED.at(2, 3).point(2, 5)
+
+
+@pytest.mark.parametrize(
+    ("transform", "problem"),
+    [
+        ((1, 2, 3), "six finite"),
+        ((1, 0, 0, 0, float("nan"), 0), "six finite"),
+        ((1, 2, 0, 2, 4, 0), "cover an area"),
+    ],
+)
+def test_a_transform_that_is_none_is_refused(transform: tuple, problem: str) -> None:
+    """Too few numbers, NaN, and pixels without an area are said at once."""
+    with pytest.raises(SpecError, match=problem):
+        Georeference(None, transform)
+
+
+def test_a_batch_carries_a_grid_for_each_image() -> None:
+    """Indexing, collating, moving and pickling keep image and grid together."""
+    whole = collate([batch(UTM, None), batch(TURNED)])
+
+    assert (UTM, None, TURNED) == whole.grids
+    assert (UTM, None, TURNED) == pickle.loads(pickle.dumps(whole)).grids
+    assert (UTM, None, TURNED) == whole.to("cpu").grids
+    assert TURNED == whole[2].grid == whole[-1].grid
+    assert (None, TURNED) == whole[1:].grids
+    assert (TURNED, UTM) == whole[torch.tensor([2, 0])].grids
+    assert (UTM, TURNED) == whole[torch.tensor([True, False, True])].grids
+    assert [0.0, 0.0] == whole[torch.tensor([2, 0])].pixels[:, 0, 0, 0].tolist()
+
+
+def test_batches_without_places_stay_without() -> None:
+    """None is filled in only where another image of the batch has a place."""
+    bare = Imagery(batch(None).pixels, SPEC, batch(None).valid)
+
+    assert collate([bare, bare]).grids is None
+    assert (None, UTM) == collate([bare, batch(UTM)]).grids
+    assert bare.grid is None
+    assert bare[0].grids is None
+
+
+def test_wrong_numbers_of_grids_and_images() -> None:
+    """A grid too many, an image that is not there, and the grid of two images are errors."""
+    one = batch(UTM)
+    with pytest.raises(SpecError, match="one georeference"):
+        Imagery(one.pixels, SPEC, one.valid, (UTM, UTM))
+    with pytest.raises(SpecError, match="no such image"):
+        one[1]
+    two = collate([one, one])
+    with pytest.raises(SpecError, match="several grids"):
+        _ = two.grid
+    assert UTM == two[0].grid  # the remedy it prints
+
+
+def test_bands_are_selected_with_their_normalization() -> None:
+    """Pixels, names and constants are taken in the order asked for."""
+    rule = Normalization((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "made up")
+    spec = ImageSpec(Sensor.S2_L2A, SPEC.bands, Unit.MODEL, SPEC.size, 10.0, rule)
+    pixels = torch.arange(3.0).view(1, 3, 1, 1).expand(1, 3, 4, 6).clone()
+    some = Imagery(pixels, spec, batch(UTM).valid, (UTM,)).select(["B02", "B04"])
+
+    assert [2.0, 0.0] == some.pixels[0, :, 0, 0].tolist()
+    assert ((3.0, 1.0), (6.0, 4.0)) == (
+        some.spec.normalization.shift,
+        some.spec.normalization.scale,
+    )
+    assert UTM == some.grid
+    with pytest.raises(SpecError, match="lacks B08"):
+        some.select(["B08"])
+
+
+def test_imagery_says_what_it_is_in_one_line() -> None:
+    """Sensor, bands, unit, size, GSD, valid share and CRS stand in `repr`, and no pixel."""
+    image = batch(UTM)
+    image.valid[0, 0, :3] = False
+    text = repr(image)
+
+    for part in ("s2-l2a", "B04 B03 B02", "unit dn", "4 x 6", "10 m", "87.5%", "EPSG:32632"):
+        assert part in text
+    assert "\n" not in text
+    assert len(text) < 200
+    assert "crs unknown" in repr(Imagery(image.pixels, SPEC, image.valid))
+    wkt = 'LOCAL_CS["somewhere",UNIT["metre",1]]'
+    assert "crs somewhere" in repr(batch(Georeference(wkt, UTM.transform)))
+    assert "s2-l2a, B04 B03 B02, dn, 4 x 6 px at 10 m" == str(SPEC)
+
+
+def test_repr_of_a_spec_stays_whole() -> None:
+    """Caches are keyed by it: two specs that differ in one constant differ in `repr`."""
+    stats = STATISTICS["imagenet"]
+    one, other = (
+        ImageSpec(Sensor.RGB, stats.bands, Unit.MODEL, None, 10.0, rule)
+        for rule in (
+            Normalization.zscore(stats.mean, stats.std, "a"),
+            Normalization.zscore(stats.mean, (58.0, *stats.std[1:]), "a"),
+        )
+    )
+
+    assert repr(one) != repr(other)

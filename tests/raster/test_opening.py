@@ -1,0 +1,196 @@
+"""`open_scene` takes what users have, and says what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from affine import Affine
+from rasterio.crs import CRS
+
+import eofm
+from eofm.contract.spec import Sensor, Unit
+from eofm.errors import RasterError, SpecError
+from eofm.raster.opening import open_scenes
+
+S2 = "worldcereal/S2_L2A_10m*.nc"
+
+
+@pytest.fixture
+def cube() -> xr.Dataset:
+    """Two times of three bands, one of them no band, and a CRS."""
+    values = np.arange(2 * 4 * 6, dtype=np.float32).reshape(2, 4, 6) / 100
+    dims = ("time", "y", "x")
+    dataset = xr.Dataset(
+        {"B02": (dims, values), "red": (dims, values + 1), "SCL": (dims, values * 0)},
+        coords={
+            "time": np.array(["2021-07-04T10:00:00", "2021-07-14T10:00:00"], "datetime64[ns]"),
+            "y": 5.4e6 - 5 - 10 * np.arange(4),
+            "x": 5e5 + 5 + 10 * np.arange(6),
+        },
+    )
+    return dataset.rio.write_crs("EPSG:32632")
+
+
+def test_sensor_and_unit_are_needed_where_nothing_says_them(tmp_path: Path, write_tif) -> None:
+    """The remedy is printed as code, and a misspelt word gets the nearest one."""
+    path = write_tif(tmp_path / "a.tif", np.ones((12, 6, 6), np.uint16))
+    with pytest.raises(SpecError, match="states the sensor") as sensor:
+        eofm.open_scene(path)
+    with pytest.raises(SpecError, match="states the unit") as unit:
+        eofm.open_scene(path, sensor="s2-l2a")
+    with pytest.raises(SpecError, match="no sensor 's2l2a'") as near:
+        eofm.open_scene(path, sensor="s2l2a", unit="dn")
+    with pytest.raises(SpecError, match="no unit"):
+        eofm.open_scene(path, sensor="s2-l2a", unit="DNs")
+
+    assert ('sensor="s2-l2a"' in sensor.value.remedy, 'unit="dn"' in unit.value.remedy) == (
+        True,
+    ) * 2
+    assert "s2-l2a" in near.value.remedy
+    assert Unit.DN is eofm.open_scene(path, sensor="s2-l2a", unit="dn").unit
+
+
+def test_what_is_not_there() -> None:
+    """A path that does not exist is said as such, whatever its suffix is."""
+    for name in ("a.tif", "a.zip", "a.SAFE", "a.json", "a.nc", "folder", "a.zarr"):
+        with pytest.raises(RasterError, match="no such file or folder"):
+            eofm.open_scene(f"nowhere/{name}", sensor="s2-l2a", unit="dn")
+
+
+def test_a_choice_that_means_nothing_is_refused(tmp_path: Path, write_tif, cube) -> None:
+    """An item of a GeoTIFF and a time of a STAC file would be passed over in silence."""
+    path = write_tif(tmp_path / "a.tif", np.ones((12, 6, 6), np.uint16))
+    with pytest.raises(RasterError, match="nothing to choose by item"):
+        eofm.open_scene(path, sensor="s2-l2a", unit="dn", item="T32UNV")
+    with pytest.raises(RasterError, match="nothing to choose by time"):
+        eofm.open_scene(path, sensor="s2-l2a", unit="dn", time="2021-07-04")
+    with pytest.raises(RasterError, match="nothing to choose by item"):
+        eofm.open_scene(cube, sensor="s2-l2a", unit="reflectance", item="a")
+
+
+def test_a_folder_of_several_images_is_not_one(tmp_path: Path, write_tif) -> None:
+    """The message names them, and each of them opens by its name."""
+    for name in ("a", "b"):
+        write_tif(tmp_path / f"{name}.tif", np.ones((12, 6, 6), np.uint16))
+    with pytest.raises(RasterError, match="several images") as several:
+        eofm.open_scene(tmp_path, sensor="s2-l2a", unit="dn")
+
+    assert "a, b" == several.value.found
+    (one,) = open_scenes(tmp_path / "a.tif", sensor="s2-l2a", unit="dn")
+    assert "a" == one.name
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_images_that_lie_nowhere_need_a_gsd(tmp_path: Path, write_tif) -> None:
+    """With it they are scenes without place, and cannot be cut by one."""
+    path = write_tif(tmp_path / "a.tif", np.ones((12, 6, 6), np.uint16), crs=None, bare=True)
+    with pytest.raises(RasterError, match="where it lies"):
+        eofm.open_scene(path, sensor="s2-l2a", unit="dn")
+    scene = eofm.open_scene(path, sensor="s2-l2a", unit="dn", gsd=10.0)
+
+    assert (None, (), 10.0) == (scene.read().grid, scene.footprint, scene.gsd)
+    with pytest.raises(RasterError, match="where it lies"):
+        scene.read(where=(9.0, 48.0, 9.1, 48.1))
+
+
+# ------------------------------------------------------------------------------ arrays
+
+
+def test_a_dataset_is_a_scene(cube: xr.Dataset) -> None:
+    """Variables that are bands are taken under any of their names, at the time that is chosen."""
+    scene = eofm.open_scene(cube, sensor="s2-l2a", unit="reflectance", time="2021-07-14")
+
+    assert (("B02", "B04"), "2021-07-14T10:00:00") == (scene.bands, scene.date)
+    assert np.array_equal(cube.B02.values[1], scene.read().pixels[0, 0])
+    part = scene.read((1, 2, 3, 4), bands=["B04"])
+    assert np.array_equal(cube.red.values[1, 1:4, 2:6], part.pixels[0, 0])
+    assert (5e5 + 20, 5.4e6 - 10) == part.grid.point(0, 0)
+    with pytest.raises(RasterError, match="not inside"):
+        scene.read((0, 0, 5, 6))
+
+
+def test_several_times_need_a_choice(cube: xr.Dataset) -> None:
+    """The message lists them, and its remedy is one that works; a single time needs none."""
+    with pytest.raises(RasterError, match="holds 2 times") as several:
+        eofm.open_scene(cube, sensor="s2-l2a", unit="reflectance")
+    time = several.value.remedy.partition('time="')[2].rstrip('"')
+    with pytest.raises(RasterError, match="no image of that time") as missing:
+        eofm.open_scene(cube, sensor="s2-l2a", unit="reflectance", time="2021-07-13")
+    near = missing.value.remedy.partition('time="')[2].rstrip('"')
+    with pytest.raises(RasterError, match="2 images of that time"):
+        eofm.open_scene(cube, sensor="s2-l2a", unit="reflectance", time="2021")
+    with pytest.raises(SpecError, match="a time is a date"):
+        eofm.open_scene(cube, sensor="s2-l2a", unit="reflectance", time="in July")
+
+    stated = {"sensor": "s2-l2a", "unit": "reflectance"}
+    assert "2021-07-04T10:00:00" == eofm.open_scene(cube, time=time, **stated).date
+    assert "2021-07-14T10:00:00" == eofm.open_scene(cube, time=near, **stated).date
+    for one in (cube.isel(time=[1]), cube.isel(time=1)):
+        assert "2021-07-14T10:00:00" == eofm.open_scene(one, **stated).date
+
+
+def test_what_we_wrote_needs_no_statement(tmp_path: Path, write_tif) -> None:
+    """`to_xarray` says sensor, unit and place, also through a netCDF file."""
+    pixels = np.arange(2 * 30, dtype=np.uint16).reshape(2, 5, 6) + 1
+    path = write_tif(tmp_path / "a.tif", pixels, descriptions=["B04", "B08"])
+    image = eofm.read_scene(path, sensor="s2-l2a", unit="dn-offset1000")
+    array = image.to_xarray()
+    array.rename("pixels").to_netcdf(tmp_path / "a.nc")
+    for source in (array, array.to_dataset("band").assign_attrs(array.attrs)):
+        back = eofm.read_scene(source)
+        assert (image.spec, image.grid) == (back.spec, back.grid)
+        assert torch.equal(image.pixels, back.pixels)
+    with pytest.raises(SpecError, match="another unit than stated"):
+        eofm.open_scene(array, unit="dn")
+
+
+def test_real_time_series(real_data: Path) -> None:
+    """WorldCereal's netCDF at one date: digital numbers as stored, as netCDF4 reads them."""
+    netcdf4 = pytest.importorskip("netCDF4")
+    (path,) = real_data.glob(S2)
+    scene = eofm.open_scene(path, sensor="s2-l2a", time="2017-08-14")
+    image = scene.read((8, 16, 32, 24))
+    with netcdf4.Dataset(path) as file:
+        file.set_auto_maskandscale(False)
+        stored = np.stack([file[b][1, 8:40, 16:40] for b in ("B02", "B03", "B04", "B08")])
+        assert 0.0001 == file["B02"].scale_factor
+
+    assert (Unit.DN, "2017-08-14T10:55:17") == (scene.unit, scene.date)
+    assert np.array_equal(stored, image.pixels[0].numpy())
+    assert (CRS.from_epsg(32631), Affine(10, 0, 501360, 0, -10, 5629680)) == (
+        scene.grid.crs,
+        scene.grid.transform,
+    )
+    with pytest.raises(RasterError, match="118 times"):
+        eofm.open_scene(path, sensor="s2-l2a")
+    with pytest.raises(RasterError, match="another unit"):
+        eofm.open_scene(path, sensor="s2-l2a", unit="dn-offset1000", time="2017-08-14")
+
+
+def test_real_radar_series_needs_its_unit(real_data: Path) -> None:
+    """Scale and offset give numbers, but dB or power is for the user to say."""
+    (path,) = real_data.glob("worldcereal/S1_GRD*.nc")
+    with pytest.raises(RasterError, match="unit"):
+        eofm.open_scene(path, sensor="s1-grd", time="2017-08-06")
+    image = eofm.read_scene(path, sensor="s1-grd", unit="db", time="2017-08-06")
+    with xr.open_dataset(path) as scaled:
+        expected = scaled.VV.isel(timestamp=1).values
+
+    assert Sensor.S1_GRD is image.spec.sensor
+    assert np.allclose(expected, image.select(["VV"]).pixels[0, 0], atol=1e-5)
+
+
+def test_files_that_are_no_arrays(tmp_path: Path) -> None:
+    """Broken netCDF, Zarr that is none or that nothing reads, and one without bands are said."""
+    (tmp_path / "a.nc").write_bytes(b"CDF but not really")
+    (tmp_path / "a.zarr").mkdir()
+    for name in ("a.nc", "a.zarr"):
+        with pytest.raises(RasterError):
+            eofm.open_scene(tmp_path / name, sensor="s2-l2a", unit="dn")
+    xr.Dataset({"t2m": (("y", "x"), np.ones((3, 3)))}).to_netcdf(tmp_path / "b.nc")
+    with pytest.raises(RasterError, match="no variable of the Dataset is a band"):
+        eofm.open_scene(tmp_path / "b.nc", sensor="s2-l2a", unit="dn")

@@ -1,0 +1,388 @@
+"""Sentinel-2 products: what the metadata say is what the pixels are."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from safe_product import PLACE, SIZE, digital_numbers, edit, metadata, without, write_product
+
+import eofm
+from eofm.contract.sensors import BANDS, SENSOR_BANDS
+from eofm.contract.spec import Sensor, Unit
+from eofm.errors import RasterError, SpecError
+from eofm.raster.safe import _OFFSET_SINCE
+
+LEVELS = (Sensor.S2_L1C, Sensor.S2_L2A)
+
+
+def zipped(product: Path, name: str = "product.zip") -> Path:
+    """Return a zip of a product, its folder within."""
+    base = str(product.parent / name.removesuffix(".zip"))
+    return Path(shutil.make_archive(base, "zip", product.parent, product.name))
+
+
+@pytest.mark.parametrize("sensor", LEVELS)
+@pytest.mark.parametrize(
+    ("baseline", "unit", "offset"),
+    [
+        ("02.09", Unit.DN, 0),
+        ("03.01", Unit.DN, 0),
+        ("04.00", Unit.DN_OFFSET1000, 1000),
+        ("05.11", Unit.DN_OFFSET1000, 1000),
+    ],
+)
+def test_the_baseline_decides_the_unit(
+    tmp_path: Path, sensor: Sensor, baseline: str, unit: Unit, offset: int
+) -> None:
+    """Sensor and unit are read, not stated, and every band arrives at its native resolution."""
+    scene = eofm.open_scene(write_product(tmp_path, sensor, baseline))
+
+    assert (sensor, unit, SENSOR_BANDS[sensor]) == (scene.sensor, scene.unit, scene.bands)
+    assert ((SIZE, SIZE), 10.0, 6) == (scene.spec.size, scene.gsd, scene.step)
+    for band, pixels in digital_numbers(SENSOR_BANDS[sensor]).items():
+        read = scene.read(bands=[band])
+        assert BANDS[band].gsd == read.spec.gsd
+        assert np.array_equal(pixels + np.uint16(offset), read.pixels[0, 0].numpy())
+
+
+@pytest.mark.parametrize("sensor", LEVELS)
+def test_folder_zip_and_metadata_file_are_the_same_scene(tmp_path: Path, sensor: Sensor) -> None:
+    """A zip is read in place; each way gives the same pixels, name, date and place."""
+    product = write_product(tmp_path, sensor)
+    inner = tmp_path / "flat.zip"
+    with zipfile.ZipFile(inner, "w") as archive:  # without the folder that ends in .SAFE
+        for file in product.rglob("*"):
+            archive.write(file, file.relative_to(product))
+    folder = eofm.open_scene(product)
+    pixels = folder.read().pixels
+    for source in (str(product), metadata(product), zipped(product), inner):
+        scene = eofm.open_scene(source)
+        assert (folder.name, folder.date, folder.spec) == (scene.name, scene.date, scene.spec)
+        assert folder.grid == scene.grid
+        assert np.array_equal(pixels, scene.read().pixels)
+
+
+def test_a_relative_zip_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GDAL gets the whole path, also where the user gives a part of it, and spaces in it."""
+    folder = tmp_path / "my products"
+    archive = zipped(write_product(folder))
+    monkeypatch.chdir(tmp_path)
+
+    assert Unit.DN_OFFSET1000 is eofm.open_scene(archive.relative_to(tmp_path)).unit
+
+
+def test_pixels_are_those_of_gdals_own_reader(tmp_path: Path) -> None:
+    """GDAL's SENTINEL2 driver opens the product and gives the same numbers at the same place."""
+    product = write_product(tmp_path)
+    for gsd, bands in (
+        (10, "B02 B03 B04 B08"),
+        (20, "B05 B06 B07 B8A B11 B12"),
+        (60, "B01 B09 B10"),
+    ):
+        name = f"SENTINEL2_L1C:{metadata(product)}:{gsd}m:EPSG_{PLACE.epsg}"
+        read = eofm.read_scene(product, bands=bands.split())
+        with rasterio.open(name) as dataset:
+            order = [
+                f"B{int(t.split(',')[0][1:]):02d}" if t[1:3] != "8A" else "B8A"
+                for t in dataset.descriptions
+            ]
+            assert set(bands.split()) == set(order)
+            for number, band in enumerate(order, 1):
+                place = read.spec.bands.index(band)
+                assert np.array_equal(dataset.read(number), read.pixels[0, place].numpy())
+            assert tuple(dataset.transform)[:6] == read.grid.transform
+
+
+def test_what_the_metadata_say_else(tmp_path: Path) -> None:
+    """Date, footprint, name and provenance come from the product."""
+    product = write_product(tmp_path)
+    scene = eofm.open_scene(product)
+
+    assert "2022-03-01T10:30:21" == scene.date
+    assert product.name == f"{scene.name}.SAFE"
+    longitude, latitude = scene.footprint[0]
+    assert (9.0, 48.75) == (round(longitude, 2), round(latitude, 2))
+    assert longitude < scene.footprint[1][0]
+    assert "baseline 05.11" in scene.origin
+    assert scene == pickle.loads(pickle.dumps(scene))
+    assert "2022-03-01T10:30:21" in scene.describe()
+
+
+def test_a_statement_that_agrees_is_accepted(tmp_path: Path) -> None:
+    """Whoever states what is true is not refused."""
+    product = write_product(tmp_path)
+
+    assert eofm.open_scene(product, sensor="s2-l1c", unit="dn-offset1000") == eofm.open_scene(
+        product
+    )
+
+
+def test_a_statement_that_contradicts_is_refused(tmp_path: Path) -> None:
+    """The message says who says what, and the remedy it prints is right."""
+    product = write_product(tmp_path)
+    with pytest.raises(SpecError, match="another unit than stated") as unit:
+        eofm.open_scene(product, unit="dn")
+    assert "dn-offset1000" in str(unit.value)
+    assert "05.11" in str(unit.value)
+    assert "leave the unit out" in unit.value.remedy
+    with pytest.raises(SpecError, match="another sensor than stated"):
+        eofm.open_scene(product, sensor="s2-l2a")
+
+
+@pytest.mark.parametrize("sensor", LEVELS)
+@pytest.mark.parametrize("offset", ["-500", "1000", "many", "nan"])
+def test_other_offsets_are_an_error(tmp_path: Path, sensor: Sensor, offset: str) -> None:
+    """An offset that no unit has is not rounded to one that has."""
+    product = write_product(tmp_path, sensor)
+    edit(product, lambda text: text.replace(">-1000<", f">{offset}<"))
+    with pytest.raises(RasterError, match=r"OFFSET|offsets"):
+        eofm.open_scene(product)
+
+
+def test_bands_of_different_offsets_are_an_error(tmp_path: Path) -> None:
+    """One band apart from the others would be wrong by 0.1 of reflectance; alone it is right."""
+    product = write_product(tmp_path)
+    edit(product, lambda text: text.replace('band_id="10">-1000<', 'band_id="10">0<'))
+    with pytest.raises(RasterError, match="offsets"):
+        eofm.open_scene(product)
+    assert Unit.DN is eofm.open_scene(product, bands=["B10"]).unit
+    assert Unit.DN_OFFSET1000 is eofm.open_scene(product, bands=["B11"]).unit
+
+
+@pytest.mark.parametrize("sensor", LEVELS)
+def test_a_new_baseline_without_offsets_is_an_error(tmp_path: Path, sensor: Sensor) -> None:
+    """Since 04.00 the offset is stated; where it is not, nobody knows."""
+    product = edit(write_product(tmp_path, sensor), without("(?:RADIO|BOA)_ADD_OFFSET"))
+    with pytest.raises(RasterError, match=r"offsets of baseline 05\.11"):
+        eofm.open_scene(product)
+    assert (4, 0) == _OFFSET_SINCE
+
+
+def test_an_offset_of_zero_is_plain(tmp_path: Path) -> None:
+    """The element decides, whatever the baseline is."""
+    product = edit(write_product(tmp_path), lambda text: text.replace(">-1000<", ">0<"))
+
+    assert Unit.DN is eofm.open_scene(product).unit
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda t: t.replace("</n1:General_Info>", ""), "metadata of the product cannot be read"),
+        (lambda t: t[: len(t) // 2], "metadata of the product cannot be read"),
+        (lambda t: t.replace("?>", "?><!DOCTYPE a [<!ENTITY b 'c'>]>", 1), "cannot be read"),
+        (lambda t: t.replace("Level-1C<", "Level-3<"), "processing level"),
+        (without("PROCESSING_LEVEL"), "processing level"),
+        (without("PROCESSING_BASELINE"), "processing baseline"),
+        (lambda t: t.replace(">05.11<", ">newest<"), "processing baseline"),
+        (lambda t: t.replace(">10000<", ">1000<"), "quantification value"),
+        (without("QUANTIFICATION_VALUE"), "QUANTIFICATION_VALUE"),
+        (lambda t: t.replace('band_id="3"', 'band_id="33"'), "band of RADIO_ADD_OFFSET"),
+        (without("Granule_List"), "list of images"),
+        (without("IMAGE_FILE"), "lacks bands"),
+        (lambda t: t.replace("<SPECIAL_VALUE_INDEX>0<", "<SPECIAL_VALUE_INDEX>-<"), "INDEX"),
+    ],
+)
+def test_broken_metadata_are_said(tmp_path: Path, change, problem: str) -> None:
+    """Each fault is one error that names the file, from a folder and from a zip."""
+    product = edit(write_product(tmp_path), change)
+    for source in (product, zipped(product)):
+        with pytest.raises(RasterError, match=problem) as broken:
+            eofm.open_scene(source)
+        assert product.name in str(broken.value.where) or source == broken.value.where
+
+
+def test_missing_bands_are_named(tmp_path: Path) -> None:
+    """The remedy, to open the others alone, is printed as code and works."""
+    product = write_product(tmp_path)
+    for band in ("B03", "B10"):
+        next(product.rglob(f"*_{band}.jp2")).unlink()
+    with pytest.raises(RasterError, match="lacks bands B03, B10") as missing:
+        eofm.open_scene(product)
+    bands = eval(missing.value.remedy.partition("bands=")[2])
+
+    assert tuple(bands) == eofm.open_scene(product, bands=bands).bands
+    assert 11 == len(bands)
+
+
+def test_bands_are_taken_at_their_native_resolution(tmp_path: Path) -> None:
+    """Level-2A has every band at 20 and 60 m as well, and more beside: none of that is taken."""
+    product = write_product(tmp_path, Sensor.S2_L2A)
+    listed = []
+    for file in sorted(product.rglob("*m.jp2")):
+        for gsd in (20, 60):
+            name = f"{file.stem.rpartition('_')[0]}_{gsd}m"
+            other = file.parent.parent / f"R{gsd}m" / f"{name}.jp2"
+            if not other.exists():
+                other.write_bytes(b"not to be opened")
+                listed.append(other.relative_to(product).with_suffix("").as_posix())
+    listed += [listed[0].replace("_B01_", f"_{word}_") for word in ("AOT", "WVP", "TCI", "SCL")]
+    more = "".join(f"<IMAGE_FILE>{name}</IMAGE_FILE>" for name in listed)
+    edit(product, lambda t: t.replace("</Granule>", f"{more}</Granule>"))
+    scene = eofm.open_scene(product)
+
+    assert 14 < len(listed)
+    for band, pixels in digital_numbers(SENSOR_BANDS[Sensor.S2_L2A]).items():
+        assert np.array_equal(pixels + np.uint16(1000), scene.read(bands=[band]).pixels[0, 0])
+
+
+def test_a_damaged_band_is_said(tmp_path: Path) -> None:
+    """Half of a JPEG 2000 is an error, when opened or when read."""
+    product = write_product(tmp_path)
+    file = next(product.rglob("*_B04.jp2"))
+    file.write_bytes(file.read_bytes()[:400])
+    with pytest.raises(RasterError):
+        eofm.read_scene(product)
+
+
+def test_two_granules(tmp_path: Path) -> None:
+    """Products before December 2016 hold several tiles; one is chosen as the message says."""
+    product = write_product(tmp_path)
+    text = metadata(product).read_text(encoding="utf-8")
+    start, end = text.index("<Granule "), text.index("</Granule>") + len("</Granule>")
+    other = text[start:end].replace("T32UNV", "T32UPV")
+    edit(product, lambda t: t[:end] + other + t[end:])
+    (granule,) = (product / "GRANULE").iterdir()
+    copy = granule.with_name(granule.name.replace("T32UNV", "T32UPV"))
+    shutil.copytree(granule, copy)
+    for file in copy.rglob("T32UNV*"):
+        file.rename(file.with_name(file.name.replace("T32UNV", "T32UPV")))
+    with pytest.raises(RasterError, match="has 2 granules") as several:
+        eofm.open_scene(product)
+
+    assert 'item="T32UNV"' in several.value.remedy
+    first, second = (eofm.open_scene(product, item=tile) for tile in ("T32UNV", "T32UPV"))
+    assert first.pixels.files != second.pixels.files
+    assert "T32UPV" in second.name
+    with pytest.raises(RasterError, match="no such granule"):
+        eofm.open_scene(product, item="T99XXX")
+
+
+def test_old_names(tmp_path: Path) -> None:
+    """Products of 2015 and 2016 name the same files otherwise, and list images by identifier."""
+    new = write_product(tmp_path / "new", baseline="02.01")
+    stem = "S2A_OPER_MSI_L1C_TL_EPA__20150818T101237_A000734_T32UNV"
+    old = tmp_path / "S2A_OPER_PRD_MSIL1C_PDMC_20150818T101237_R022_V20150813T102406.SAFE"
+    folder = old / "GRANULE" / f"{stem}_N02.01"
+    (folder / "IMG_DATA").mkdir(parents=True)
+    for file in new.rglob("*.jp2"):
+        shutil.copy(file, folder / "IMG_DATA" / f"{stem}_{file.stem[-3:]}.jp2")
+    shutil.copy(next(new.rglob("MTD_TL.xml")), folder / "S2A_OPER_MTD_L1C_TL_EPA__2015.xml")
+    text = metadata(new).read_text(encoding="utf-8")
+    start, end = text.index("<Granule "), text.index("</Granule>") + len("</Granule>")
+    images = "".join(f"<IMAGE_ID>{stem}_{b}</IMAGE_ID>" for b in SENSOR_BANDS[Sensor.S2_L1C])
+    listed = f'<Granules granuleIdentifier="{stem}_N02.01">{images}</Granules>'
+    text = text[:start] + listed + text[end:]
+    (old / "S2A_OPER_MTD_SAFL1C_PDMC_20150818T101237.xml").write_text(text, encoding="utf-8")
+    scene = eofm.open_scene(old)
+
+    assert Unit.DN is scene.unit
+    assert "2022-03-01T10:30:21" == scene.date
+    assert np.array_equal(eofm.read_scene(new).pixels, scene.read().pixels)
+
+
+def test_what_is_no_product(tmp_path: Path) -> None:
+    """A zip that is none, one without metadata, and an empty folder are said."""
+    (tmp_path / "a.zip").write_bytes(b"PK no")
+    with pytest.raises(RasterError, match="zip cannot be opened"):
+        eofm.open_scene(tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("readme.txt", "x")
+    with pytest.raises(RasterError, match="metadata are missing"):
+        eofm.open_scene(tmp_path / "b.zip")
+    (tmp_path / "c.SAFE").mkdir()
+    with pytest.raises(RasterError, match="metadata are missing"):
+        eofm.open_scene(tmp_path / "c.SAFE")
+    zip_of_two = tmp_path / "d.zip"
+    one, two = write_product(tmp_path), write_product(tmp_path, Sensor.S2_L2A)
+    with zipfile.ZipFile(zip_of_two, "w") as archive:
+        for product in (one, two):
+            archive.write(metadata(product), f"{product.name}/{metadata(product).name}")
+    with pytest.raises(RasterError, match="several products"):
+        eofm.open_scene(zip_of_two)
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metadata that the zip says are huge are refused before they are read."""
+    monkeypatch.setattr("eofm.raster.safe.MAX_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.SAFE/MTD_MSIL1C.xml", b" " * 100_000)
+    with pytest.raises(RasterError, match="too large"):
+        eofm.open_scene(tmp_path / "a.zip")
+
+
+def test_tile_and_images_at_different_places(tmp_path: Path) -> None:
+    """Files of two products that were mixed are found out by the place."""
+    product = write_product(tmp_path)
+    file = next(product.rglob("MTD_TL.xml"))
+    text = file.read_text(encoding="utf-8")
+    for old, new in (("EPSG:32632", "EPSG:32633"), ("<ULX>500040<", "<ULX>600000<")):
+        file.write_text(text.replace(old, new), encoding="utf-8")
+        with pytest.raises(RasterError, match="lie elsewhere"):
+            eofm.open_scene(product)
+    file.unlink()
+    assert "2022-03-01T10:30:21" == eofm.open_scene(product).date  # of the whole product
+
+
+# ------------------------------------------------------------------------ special values
+
+
+def test_nodata_and_saturation_of_the_metadata(tmp_path: Path) -> None:
+    """0 in every band of a resolution is unmeasured, 65535 in one is no value, 0 in one band is."""
+    pixels = digital_numbers(SENSOR_BANDS[Sensor.S2_L1C])
+    for band in ("B02", "B03", "B04", "B08"):
+        pixels[band][:6, :6] = 0
+    pixels["B02"][30, 40] = 0  # dark in one band
+    pixels["B08"][20, 10] = 65_535
+    product = write_product(tmp_path, baseline="02.09", pixels=pixels)
+    valid = eofm.read_scene(product).valid[0].numpy()
+    expected = np.ones((SIZE, SIZE), bool)
+    expected[:6, :6] = False
+    expected[20, 10] = False
+
+    assert np.array_equal(expected, valid)
+    edit(product, without("Special_Values"))
+    expected[20, 10] = True  # nothing says so any more; a margin of 0 needs no saying
+    assert np.array_equal(expected, eofm.read_scene(product).valid[0].numpy())
+
+
+def test_nodata_stays_nodata_with_the_offset(tmp_path: Path) -> None:
+    """0 is not shifted by 1000, neither in the product nor when it is read."""
+    pixels = digital_numbers(["B02"])
+    pixels["B02"][0, 0] = 0
+    image = eofm.read_scene(write_product(tmp_path, pixels=pixels), bands=["B02"])
+
+    assert (0.0, False) == (image.pixels[0, 0, 0, 0].item(), image.valid[0, 0, 0].item())
+    assert 1200 + 1 == image.pixels[0, 0, 0, 1].item()
+
+
+def test_clouds_of_the_product_hide_pixels(tmp_path: Path) -> None:
+    """SCL and cloud probability at 20 m hide the 10 m pixels below them, where asked for."""
+    half = SIZE // 2
+    classes = np.full((half, half), 4, np.uint8)
+    classes[2, 3], classes[5, 5] = 9, 3
+    cloud = np.zeros((half, half), np.uint8)
+    cloud[10:, :4] = 90
+    product = write_product(tmp_path, Sensor.S2_L2A, classes=classes, cloud=cloud)
+    scene = eofm.open_scene(product)
+    by_class = np.ones((SIZE, SIZE), bool)
+    by_class[4:6, 6:8] = by_class[10:12, 10:12] = False
+    by_share = np.ones((SIZE, SIZE), bool)
+    by_share[20:, :8] = False
+
+    assert scene.read().valid.all()
+    assert np.array_equal(by_class, scene.read(clouds="SCL").valid[0])
+    assert np.array_equal(by_share, scene.read(clouds="MSK_CLDPRB").valid[0])
+    part = scene.read((18, 6, 12, 6), clouds="MSK_CLDPRB").valid[0]
+    assert np.array_equal(by_share[18:30, 6:12], part)
+    coarse = scene.read(bands=["B01"], clouds="SCL").valid[0]  # 60 m: any cloud below hides it
+    assert np.array_equal(by_class.reshape(8, 6, 8, 6).all(axis=(1, 3)), coarse)
+    assert np.array_equal(by_class, eofm.read_scene(zipped(product), clouds="scl").valid[0])
+    with pytest.raises(SpecError, match="no cloud mask QA60"):
+        scene.read(clouds="QA60")

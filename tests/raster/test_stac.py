@@ -1,0 +1,298 @@
+"""STAC items: assets become bands, and properties become sensor, unit, date and place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from affine import Affine
+from rasterio.crs import CRS
+
+import eofm
+from eofm.contract.spec import Sensor, Unit
+from eofm.errors import RasterError, SpecError
+from eofm.raster.opening import open_scenes
+
+Item = dict[str, Any]
+NAMES = {"blue": "B02", "red": "B04", "nir08": "B8A", "coastal": "B01"}
+SIZES = {"blue": 12, "red": 12, "nir08": 6, "coastal": 2}
+SCALED = [{"data_type": "uint16", "scale": 0.0001, "offset": -0.1}]
+
+
+@pytest.fixture
+def earth_search(tmp_path: Path, write_tif) -> Callable[..., Path]:
+    """Write an item as Earth Search v1 has them, with its assets beside it."""
+
+    def write(
+        name: str = "item.json",
+        properties: Item | None = None,
+        change: Callable[[Item], None] = lambda item: None,
+        identifier: str = "S2A_32UNV_20220301_0_L2A",
+    ) -> Path:
+        assets: Item = {}
+        for number, (key, size) in enumerate(SIZES.items(), 1):
+            pixels = np.full((size, size), 1000 + 100 * number, np.uint16)
+            write_tif(tmp_path / "assets" / f"{key}.tif", pixels, gsd=120 / size)
+            assets[key] = {
+                "href": f"assets/{key}.tif",
+                "roles": ["data", "reflectance"],
+                "eo:bands": [{"name": key, "common_name": key}],
+                "raster:bands": SCALED,
+            }
+        write_tif(tmp_path / "assets/scl.tif", np.full((6, 6), 4, np.uint8), gsd=20)
+        assets["scl"] = {"href": "assets/scl.tif", "roles": ["data"]}
+        assets["visual"] = {"href": "assets/TCI.tif", "roles": ["visual"], "eo:bands": [{}] * 3}
+        assets["red-jp2"] = assets["red"] | {"href": "s3://elsewhere/B04.jp2"}
+        assets["thumbnail"] = {"href": "https://example.org/p.jpg", "roles": ["thumbnail"]}
+        told = {
+            "datetime": "2022-03-01T10:30:21.024+01:00",
+            "constellation": "sentinel-2",
+            "s2:product_type": "S2MSI2A",
+            "s2:processing_baseline": "04.00",
+            "earthsearch:boa_offset_applied": True,
+        }
+        ring = [[9.0, 48.7], [9.1, 48.7], [9.1, 48.8], [9.0, 48.7]]
+        item = {
+            "type": "Feature",
+            "stac_version": "1.0.0",
+            "id": identifier,
+            "collection": "sentinel-2-l2a",
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "properties": {k: v for k, v in (told | (properties or {})).items() if v is not None},
+            "assets": assets,
+        }
+        change(item)
+        path = tmp_path / name
+        path.write_text(json.dumps(item), encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_an_item_is_a_scene(earth_search) -> None:
+    """Relative addresses, names, date in UTC and footprint; no statement is needed."""
+    scene = eofm.open_scene(earth_search())
+    image = scene.read()
+
+    assert ("B01", "B02", "B04", "B8A") == scene.bands
+    assert (Sensor.S2_L2A, Unit.DN, 6) == (scene.sensor, scene.unit, scene.step)
+    assert "2022-03-01T09:30:21" == scene.date
+    assert "S2A_32UNV_20220301_0_L2A" == scene.name
+    assert (9.1, 48.7) == scene.footprint[1]
+    assert [1400.0, 1100.0, 1200.0, 1300.0] == image.pixels[0, :, 5, 5].tolist()
+    assert (1, 12, 12) == tuple(scene.read(clouds="SCL").valid.shape)
+
+
+def test_bands_are_chosen(earth_search) -> None:
+    """Common names, other spellings and canonical names name the same assets."""
+    path = earth_search()
+
+    assert ("B8A", "B02") == eofm.open_scene(path, bands=["nir08", "b2"]).bands
+    with pytest.raises(RasterError, match="no assets"):
+        eofm.open_scene(path, bands=["B05"])
+
+
+@pytest.mark.parametrize(
+    ("properties", "scaled", "unit"),
+    [
+        ({"earthsearch:boa_offset_applied": True}, True, Unit.DN),
+        ({"earthsearch:boa_offset_applied": False}, True, Unit.DN_OFFSET1000),
+        ({"earthsearch:boa_offset_applied": None}, True, Unit.DN_OFFSET1000),
+        ({"earthsearch:boa_offset_applied": None}, False, Unit.DN_OFFSET1000),
+        (
+            {"earthsearch:boa_offset_applied": None, "s2:processing_baseline": "02.14"},
+            False,
+            Unit.DN,
+        ),
+        (
+            {
+                "earthsearch:boa_offset_applied": None,
+                "s2:processing_baseline": None,
+                "processing:version": "05.11",
+            },
+            False,
+            Unit.DN_OFFSET1000,
+        ),
+    ],
+)
+def test_what_decides_the_unit(earth_search, properties: Item, scaled: bool, unit: Unit) -> None:
+    """First the flag that the offset was applied, then scale and offset, then the baseline."""
+
+    def change(item: Item) -> None:
+        if not scaled:
+            for asset in item["assets"].values():
+                asset.pop("raster:bands", None)
+
+    path = earth_search(properties=properties, change=change)
+
+    assert unit is eofm.open_scene(path).unit
+    assert unit is eofm.open_scene(path, unit=unit.value).unit
+
+
+def test_a_statement_against_the_item(earth_search) -> None:
+    """It is refused, but where the item is known to be wrong: the flag that says false."""
+    with pytest.raises(SpecError, match="another unit than stated"):
+        eofm.open_scene(earth_search(), unit="dn-offset1000")
+    with pytest.raises(SpecError, match="another sensor than stated"):
+        eofm.open_scene(earth_search(), sensor="s2-l1c")
+    flagged = earth_search(properties={"earthsearch:boa_offset_applied": False})
+    assert Unit.DN is eofm.open_scene(flagged, unit="dn").unit
+
+
+def test_an_item_that_contradicts_itself(earth_search) -> None:
+    """An offset in a baseline that had none is not decided for the user, who decides as printed."""
+    path = earth_search(
+        properties={"earthsearch:boa_offset_applied": None, "s2:processing_baseline": "02.14"}
+    )
+    with pytest.raises(SpecError, match="contradicts itself") as contradiction:
+        eofm.open_scene(path)
+    for unit in ("dn", "dn-offset1000"):
+        assert f'unit="{unit}"' in contradiction.value.remedy
+        assert unit == eofm.open_scene(path, unit=unit).unit
+
+
+def test_unknown_sensor_and_unit_are_asked_for(earth_search) -> None:
+    """Where the item is silent, the statement is needed and taken."""
+
+    def silence(item: Item) -> None:
+        item["collection"] = "mosaics"
+        item["properties"] = {"datetime": None}
+        for asset in item["assets"].values():
+            asset.pop("raster:bands", None)
+
+    path = earth_search(change=silence)
+    with pytest.raises(SpecError, match="states the sensor"):
+        eofm.open_scene(path)
+    with pytest.raises(SpecError, match="states the unit"):
+        eofm.open_scene(path, sensor="s2-l2a")
+    scene = eofm.open_scene(path, sensor="s2-l2a", unit="dn")
+    assert ("", Unit.DN) == (scene.date, scene.unit)
+
+
+def test_stac_1_1_and_the_planetary_computer(earth_search) -> None:
+    """`bands` with `eo:common_name` and scale, and assets named by the band, are understood."""
+
+    def newer(item: Item) -> None:
+        item["stac_version"] = "1.1.0"
+        item["properties"] = {
+            "datetime": "2022-03-01T10:30:21Z",
+            "platform": "Sentinel-2A",
+            "s2:product_type": "S2MSI2A",
+        }
+        assets = {}
+        for key, band in NAMES.items():
+            asset = item["assets"][key]
+            del asset["eo:bands"], asset["raster:bands"]
+            asset["bands"] = [{"name": band, "eo:common_name": "rededge"}]
+            asset |= {"raster:scale": 0.0001, "raster:offset": 0}
+            assets[f"{band}_10m"] = asset
+        item["assets"] = assets
+
+    scene = eofm.open_scene(earth_search(change=newer))
+    assert (("B01", "B02", "B04", "B8A"), Unit.DN) == (scene.bands, scene.unit)
+
+
+def test_one_asset_of_several_bands(earth_search, tmp_path: Path, write_tif) -> None:
+    """A stack of bands is opened by the names that the item gives them."""
+    pixels = np.stack([np.full((8, 8), v, np.uint16) for v in (1500, 1600)])
+    write_tif(tmp_path / "assets/stack.tif", pixels)
+
+    def stack(item: Item) -> None:
+        bands = [{"name": "nir", "common_name": "nir"}, {"name": "red", "common_name": "red"}]
+        item["assets"] = {"data": {"href": "assets/stack.tif", "eo:bands": bands}}
+
+    path = earth_search(change=stack)
+
+    assert [1500.0, 1600.0] == eofm.read_scene(path).pixels[0, :, 0, 0].tolist()
+    assert ("B04",) == eofm.read_scene(path, bands=["B04"]).spec.bands
+
+
+def test_several_items_are_listed_or_chosen(earth_search, tmp_path: Path) -> None:
+    """An ItemCollection opens whole, or by the identifier that the message prints."""
+    items = []
+    for number in (1, 2, 3):
+        path = earth_search(f"{number}.json", identifier=f"item-{number}")
+        items.append(json.loads(path.read_text(encoding="utf-8")))
+    for name, content in (
+        ("all.geojson", {"type": "FeatureCollection", "features": items}),
+        ("list.json", items),
+    ):
+        path = tmp_path / name
+        path.write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(RasterError, match="holds 3 items") as several:
+            eofm.open_scene(path)
+        assert 'item="item-1"' in several.value.remedy
+        assert "item-2" == eofm.open_scene(path, item="item-2").name
+        assert ["item-1", "item-2", "item-3"] == [scene.name for scene in open_scenes(path)]
+        with pytest.raises(RasterError, match="no such item"):
+            eofm.open_scene(path, item="item-9")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("no json", "read as JSON"),
+        ("[" * 100_000, "read as JSON"),
+        ('{"type": "Catalog", "links": []}', "no STAC items"),
+        ('{"type": "FeatureCollection", "features": []}', "no STAC items"),
+        ('{"type": "FeatureCollection", "features": [5]}', "no STAC items"),
+        ('{"type": "FeatureCollection"}', "no STAC items"),
+        ('{"type": "Feature", "properties": {}}', "no STAC items"),
+        ("[]", "no STAC items"),
+        ("7", "no STAC items"),
+        ("null", "no STAC items"),
+    ],
+)
+def test_what_is_no_item(tmp_path: Path, content: str, problem: str) -> None:
+    """Catalogs, plain GeoJSON and broken files are one clear error."""
+    path = tmp_path / "a.json"
+    path.write_text(content, encoding="utf-8")
+    for call in (eofm.open_scene, open_scenes):
+        with pytest.raises(RasterError, match=problem):
+            call(path)
+
+
+def test_odd_items_are_errors_of_ours(earth_search) -> None:
+    """Whatever stands where something else should, no foreign exception comes out."""
+
+    def set_red(**what: object) -> Callable[[Item], None]:
+        return lambda item: item["assets"]["red"].update(what)
+
+    faults: list[Callable[[Item], None]] = [
+        set_red(**{"eo:bands": "B04"}),
+        set_red(**{"eo:bands": [7]}),
+        set_red(**{"raster:bands": [{"scale": "small"}]}),
+        set_red(**{"raster:bands": [{"scale": 0.5}]}),
+        set_red(href=None),
+        set_red(href="assets/missing.tif"),
+        set_red(href="gopher://x/B04.tif"),
+        lambda item: item["assets"].update(red="a.tif"),
+        lambda item: item["assets"].clear(),
+        lambda item: item.update(properties=None, collection=None),
+        lambda item: item.update(geometry=None),
+        lambda item: item.update(geometry={"type": "Polygon", "coordinates": [["x"]]}),
+        lambda item: item["properties"].update(datetime=5),
+    ]
+    refused = 0
+    for number, fault in enumerate(faults):
+        path = earth_search(
+            f"{number}.json", {"earthsearch:boa_offset_applied": None}, change=fault
+        )
+        try:
+            eofm.open_scene(path, bands=["B04"])
+        except eofm.EofmError:
+            refused += 1
+
+    assert 8 <= refused < len(faults)
+
+
+def test_assets_lie_where_their_headers_say(earth_search) -> None:
+    """The grid is that of the finest asset."""
+    grid = eofm.open_scene(earth_search()).grid
+
+    assert CRS.from_epsg(32632) == grid.crs
+    assert Affine(10, 0, 5e5, 0, -10, 5.4e6) == grid.transform
