@@ -28,10 +28,11 @@ from eofm.bench.digests import content_sha256, digests_of
 from eofm.bench.features import Identity
 from eofm.bench.models import device_of
 from eofm.bench.results import Made, Result, Sample, append_results, read_results
+from eofm.bench.samples import values_of
 from eofm.bench.task import Task
 from eofm.bench.waive import forced_flags, nonstandard_flags
 from eofm.contract.imagery import Imagery, collate
-from eofm.datasets.copies import contents, copies_in_test, copy_remarks
+from eofm.datasets.copies import copies_in_test, copy_remarks
 from eofm.datasets.dense_chips import DenseChips
 from eofm.probes.bootstrap import bootstrap_interval, once, resampled_difference
 from eofm.probes.metrics import Metric
@@ -65,7 +66,7 @@ def bench_dense(config: DenseConfig) -> DenseReport:
     cache = FeatureCache.at(config.cache)
     digests = digests_of(chips.root, {c.id: (*c.pixels, c.mask) for c in chips.all}, cache.root)
     _check_pixels(loaded, chips, digests, cache)
-    values = digests_of(chips.root, contents(chips.all), cache.root)
+    values = values_of(chips.all, digests, task.specs, cache.root)
     sample = _sample(loaded, chips, digests, values)
     segmented = Scorer(config, task, chips, digests).score(models, sample)
     results = _records(config, loaded, sample, identities, segmented)

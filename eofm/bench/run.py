@@ -35,6 +35,7 @@ from eofm.bench.results import Made, Result, Sample, append_results, read_result
 from eofm.bench.samples import (
     sample_of,
     subsample_of,
+    values_of,
 )
 from eofm.bench.score import KINDS, LAYER_KINDS, Scored, Splits, compare
 from eofm.bench.tables import table
@@ -43,7 +44,7 @@ from eofm.bench.tasks import Loaded, load
 from eofm.bench.waive import FORCED_FLAG, forced_flags, nonstandard_flags
 from eofm.contract.imagery import Imagery, collate
 from eofm.datasets.chips import Chip, Chips, Pixels, read_batches, targets_of
-from eofm.datasets.copies import contents, copy_remarks
+from eofm.datasets.copies import copy_remarks
 from eofm.probes.linear import Labelled
 from eofm.probes.metrics import Metric
 from eofm.progress import track
@@ -137,7 +138,7 @@ def score_candidates(
     cache = FeatureCache.at(config.cache)
     digests = digests_of(chips.root, {c.id: c.pixels for c in chips.all}, cache.root)
     _check_pixels(task, chips, digests, cache)
-    values = digests_of(chips.root, contents(chips.all), cache.root)
+    values = values_of(chips.all, digests, task.specs, cache.root)
     # also the first forward pass: what cannot be embedded at this size fails here
     parameters = {c.name: _parameters(c, task, chips, cache) for c in candidates}
     start = time.monotonic()

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
 
-from eofm.datasets.chips import Pixels, Place, Stored
+from eofm.datasets.chips import Pixels
 from eofm.store.splits import SPLITS
 
 _NAMED: Final = 5
@@ -38,44 +37,19 @@ class Image(Protocol):
 Splits = Mapping[str, Sequence[Image]]
 
 
-@dataclass(frozen=True)
-class Content:
-    """The pixels of one image, told by their values.
+def values_sha256(image: Image) -> str:
+    """Return the sha256 of the values of an image as read, and of which of them are measured.
 
-    Args:
-        pixels: Where they are.
+    Raises:
+        RasterError: If a file is damaged, or the image is not of the stated kind.
     """
-
-    pixels: Pixels
-
-    @property
-    def place(self) -> Place:
-        """Where the image is: as long as its files stay, so does the digest."""
-        return self.pixels.place
-
-    def digest(self) -> str:
-        """Return the sha256 of the values as read, and of which of them are measured.
-
-        Raises:
-            RasterError: If a file is damaged, or the image is not of the stated kind.
-        """
-        imagery = self.pixels.read()
-        digest = hashlib.sha256(f"{imagery.spec.bands} {tuple(imagery.pixels.shape)}".encode())
+    digest = hashlib.sha256()
+    for pixels in image.pixels:
+        imagery = pixels.read()
+        digest.update(f"{imagery.spec.bands} {tuple(imagery.pixels.shape)}".encode())
         digest.update(np.ascontiguousarray(imagery.pixels.numpy()).data)
         digest.update(np.ascontiguousarray(imagery.valid.numpy()).data)
-        return digest.hexdigest()
-
-
-def contents(images: Sequence[Image]) -> dict[str, tuple[Stored, ...]]:
-    """Return what has to be hashed to compare the contents of images, by name.
-
-    The names differ from those under which the same images are hashed as files.
-    """
-    return {_key(one): tuple(Content(pixels) for pixels in one.pixels) for one in images}
-
-
-def _key(image: Image) -> str:
-    return f"{image.id} values"
+    return digest.hexdigest()
 
 
 def copies_in_test(splits: Splits, digests: Mapping[str, str]) -> dict[str, str]:
@@ -83,10 +57,10 @@ def copies_in_test(splits: Splits, digests: Mapping[str, str]) -> dict[str, str]
 
     Args:
         splits: The images.
-        digests: The hashes of their `contents`.
+        digests: The `values_sha256` of each, by name.
     """
-    seen = {digests[_key(c)]: c.id for name in ("train", "val") for c in splits[name]}
-    test = [(one.id, digests[_key(one)]) for one in splits["test"]]
+    seen = {digests[c.id]: c.id for name in ("train", "val") for c in splits[name]}
+    test = [(one.id, digests[one.id]) for one in splits["test"]]
     return {name: seen[digest] for name, digest in test if digest in seen}
 
 
@@ -95,7 +69,7 @@ def copy_remarks(splits: Splits, digests: Mapping[str, str], root: Path) -> tupl
 
     Args:
         splits: The images.
-        digests: The hashes of their `contents`.
+        digests: The `values_sha256` of each, by name.
         root: The folder that file names are relative to.
     """
     by_id = {one.id: one for name in SPLITS for one in splits[name]}
@@ -104,7 +78,7 @@ def copy_remarks(splits: Splits, digests: Mapping[str, str], root: Path) -> tupl
     for name in SPLITS:
         seen: dict[str, str] = {}
         for one in splits[name]:
-            first = seen.setdefault(digests[_key(one)], one.id)
+            first = seen.setdefault(digests[one.id], one.id)
             if first != one.id:
                 within[one.id] = first
     said = []

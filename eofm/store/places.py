@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from eofm.raster.grid import Grid
 from eofm.raster.ground import Square, same_ground
+from eofm.store.grids import known_grids
 from eofm.store.reader import Store
 
 Place = tuple[int, str]
@@ -15,9 +17,10 @@ Place = tuple[int, str]
 def join_places(stores: Sequence[Store]) -> dict[Place, str]:
     """Find the places of different stores that overlap, or have one name.
 
-    A store keeps the centre of every image; its ground is taken to be a rectangle of the size of
-    the store that faces north. Places within one store are what they were stated to be when it was
-    packed: they become one only where a place of another store overlaps both.
+    The ground of an image is its grid. Of stores of 0.1, which kept only the centre, it is taken to
+    be a rectangle of the size of the store that faces north. Places within one store are what they
+    were stated to be when it was packed: they become one only where a place of another store
+    overlaps both.
 
     Args:
         stores: In the order in which they are merged.
@@ -25,17 +28,19 @@ def join_places(stores: Sequence[Store]) -> dict[Place, str]:
     Returns:
         The name of each such place in the first store that has it; only of places that hold
         several images.
+
+    Raises:
+        StoreError: If a CRS or a transform of an index cannot be read.
     """
-    images: list[Square | None] = []
+    images: list[Grid | Square | None] = []
     keys: list[Place] = []
     sources: dict[Place, set[str]] = {}
     for number, store in enumerate(stores):
-        names = ("location", "source", "longitude", "latitude")
-        columns = (store.table[name].to_pylist() for name in names)
-        for location, source, longitude, latitude in zip(*columns, strict=True):
+        places, names = (store.table[name].to_pylist() for name in ("location", "source"))
+        for location, source in zip(places, names, strict=True):
             keys.append((number, location))
             sources.setdefault((number, location), set()).add(source)
-            images.append(_ground(store, longitude, latitude))
+        images += _grounds(store)
     groups = same_ground(images, [number for number, _ in keys])
     return {
         place: members[0][1]
@@ -46,11 +51,15 @@ def join_places(stores: Sequence[Store]) -> dict[Place, str]:
     }
 
 
-def _ground(store: Store, longitude: float, latitude: float) -> Square | None:
-    if not math.isfinite(longitude + latitude):
-        return None
+def _grounds(store: Store) -> list[Grid | Square | None]:
+    """Return the ground of every image, None where its place is not known."""
     (height, width), gsd = store.card.size, store.spec.gsd
-    return Square(longitude, latitude, height * gsd, width * gsd, gsd)
+    centres = (store.table[name].to_pylist() for name in ("longitude", "latitude"))
+    found: list[Grid | Square | None] = []
+    for grid, east, north in zip(known_grids(store), *centres, strict=True):
+        around = Square(east, north, height * gsd, width * gsd, gsd)
+        found.append(grid or (around if math.isfinite(east + north) else None))
+    return found
 
 
 def _joined(keys: Sequence[Place], groups: Sequence[int]) -> list[list[Place]]:

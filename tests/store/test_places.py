@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 
 from eofm.cli import main
 from eofm.datasets.pack_config import PackTilesConfig
@@ -93,3 +95,36 @@ def test_one_name_in_two_stores_is_one_place(pack: Callable[..., Store]) -> None
     one, two = pack("one", {"a": 0.0}), pack("two", {"a": 90_000.0})
 
     assert {} == join_places([one, two])
+
+
+def test_grids_decide_where_a_store_keeps_them(tmp_path: Path) -> None:
+    """Neighbours in degrees at 60 degrees north: squares as wide as high would overlap."""
+    stores = []
+    for number, east in enumerate((10.0, 10.0032, 10.0016)):
+        folder = tmp_path / f"images{number}"
+        folder.mkdir()
+        values = np.random.default_rng(number).integers(600, 2_400, (12, 32, 32))
+        profile = {"count": 12, "height": 32, "width": 32, "dtype": "uint16", "crs": "EPSG:4326"}
+        at = Affine(1e-4, 0, east, 0, -1e-4, 60)
+        file = folder / f"{number}.tif"
+        with rasterio.open(file, "w", driver="GTiff", transform=at, **profile) as dataset:
+            dataset.write(values.astype(np.uint16))
+        out = str(tmp_path / f"store{number}")
+        pack_tiles(PackTilesConfig(str(folder), "s2-l2a", "dn", out, window=32))
+        stores.append(Store(out))
+
+    assert {} == join_places(stores[:2])
+    assert {(0, "0"): "0", (1, "2"): "0"} == join_places([stores[0], stores[2]])
+
+
+def test_stores_of_0_1_are_joined_by_their_centres(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[..., Store]
+) -> None:
+    """They kept no grids: the ground is a square around the centre."""
+    one, two = pack("one", {"a": 0.0}), pack("two", {"b": 100.0, "c": 320.0})
+    monkeypatch.setattr("eofm.store.places.known_grids", lambda store: [None] * len(store))
+
+    assert {(0, "a"): "a", (1, "b"): "a"} == join_places([one, two])
+    old = Store(Path(__file__).parents[1] / "stores_0_1" / "tiles")
+    assert 2 == old.card.version
+    assert isinstance(join_places([old, one]), dict)
