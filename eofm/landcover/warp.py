@@ -49,10 +49,10 @@ Bounds = tuple[float, float, float, float]
 
 @contextmanager
 def opened(file: Path) -> Iterator[DatasetReader]:
-    """Lend an open map, to one thread at a time: GDAL's datasets are for no more.
+    """Open a map for one thread at a time: GDAL's datasets serve no more.
 
-    A process keeps the last few open, with the blocks that GDAL holds of them. What is lent again
-    is what was given back last.
+    A process keeps the last few open, with the blocks that GDAL holds of them. The one that was
+    released last is taken first.
 
     Raises:
         LabelError: If it has several bands, or no CRS.
