@@ -50,7 +50,7 @@ class LabelsConfig:
         dask: Scheduler of a Dask cluster to work on instead, as in tcp://host:8786. Its workers
             must see the maps under the same paths. Needs the extra: pip install "eofm[dask]".
         batch: About how many windows are finished at a time: what an interrupted run can lose.
-        resume: Go on with an interrupted run of the same settings.
+        resume: Resume an interrupted run of the same settings.
     """
 
     maps: list[str] = dataclasses.field(metadata={"positional": "+"})

@@ -120,7 +120,7 @@ class WindowCounter:
         if kernel is None:
             self._flat = np.empty(window * window, np.uint8)
             self._equal = np.empty(window * window, np.bool_)
-            # walking down the columns of a large map is slow: a panel of it is copied to the cache
+            # reading down the columns of a large map is slow: a panel of it is copied to the cache
             self._panel = np.empty((window, max(window, _PANEL_BYTES // window)), np.uint8)
 
     def count(self, lines: Symbols, lefts: Sequence[int]) -> NDArray[np.int64]:

@@ -17,7 +17,6 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.warp import transform as warp_points
 
 from eofm.landcover.count import GridCounter, choose_kernel
 from eofm.landcover.maps import Catalogue, LandCover, MapFile
@@ -31,7 +30,7 @@ from eofm.landcover.strips import (
     piece_shape,
 )
 from eofm.landcover.table import Batch, Rows, Rule
-from eofm.landcover.warp import opened
+from eofm.landcover.warp import opened, to_degrees
 from eofm.raster.grid import Grid, Window
 
 # A scene is read in pieces of at most so many pixels: their codes are held as int32.
@@ -157,7 +156,9 @@ class WindowJob:
         crs, transform, side = self.map.crs, self.map.require_grid().transform, self.window
         rows.ids = [f"{self.map.name}_{top}_{left}" for top in self.tops for left in self.lefts]
         top, left = (e.ravel() for e in np.meshgrid(self.tops, self.lefts, indexing="ij"))
-        rows.centres = [_lonlat(crs, *_points(transform, left + side / 2, top + side / 2))]
+        xs, ys = (v.tolist() for v in _points(transform, left + side / 2, top + side / 2))
+        centres = np.array(to_degrees(crs, xs, ys, self.map.file))
+        rows.centres = [centres.round(7).T]
         corners = [_points(transform, left + x, top + y) for x in (0, side) for y in (0, side)]
         xs, ys = (np.stack(axis) for axis in zip(*corners, strict=True))
         rows.boxes = [np.stack([xs.min(0), ys.min(0), xs.max(0), ys.max(0)], axis=1)]
@@ -259,9 +260,9 @@ class SceneJob:
     def run(self) -> Batch:
         """Count the scenes."""
         rows = Rows()
+        rows.centres = [_centres(self.scenes)]
         for scene in self.scenes:
             self._add(scene, rows)
-        rows.centres = [_centres([scene.grid for scene in self.scenes])]
         return rows.finish(self.rule)
 
     def _add(self, scene: Scene, rows: Rows) -> None:
@@ -309,15 +310,16 @@ def _judge(codes: ClassMap, rule: Rule, where: str, rows: Rows) -> None:
     rows.ignore(strange)
 
 
-def _centres(grids: Sequence[Grid]) -> NDArray[np.float64]:
+def _centres(scenes: Sequence[Scene]) -> NDArray[np.float64]:
     """Return longitude and latitude of each centre (N, 2), one CRS after the other."""
     of_crs: dict[CRS, list[int]] = {}
-    for number, grid in enumerate(grids):
-        of_crs.setdefault(grid.require_crs(), []).append(number)
-    degrees = np.empty((len(grids), 2))
+    for number, scene in enumerate(scenes):
+        of_crs.setdefault(scene.grid.require_crs(), []).append(number)
+    degrees = np.empty((len(scenes), 2))
     for crs, numbers in of_crs.items():
-        centres = [grids[n].point(grids[n].width / 2, grids[n].height / 2) for n in numbers]
-        for axis, values in enumerate(_to_degrees(crs, *zip(*centres, strict=True))):
+        grids = [scenes[n].grid for n in numbers]
+        xs, ys = zip(*(grid.point(grid.width / 2, grid.height / 2) for grid in grids), strict=True)
+        for axis, values in enumerate(to_degrees(crs, xs, ys, f"scene {scenes[numbers[0]].id}")):
             degrees[numbers, axis] = [round(value, 7) for value in values]  # as Grid.centre
     return degrees
 
@@ -330,16 +332,3 @@ def _points(
         transform.a * cols + transform.b * rows + transform.c,
         transform.d * cols + transform.e * rows + transform.f,
     )
-
-
-def _lonlat(crs: CRS, xs: NDArray[np.floating], ys: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return longitudes and latitudes (N, 2)."""
-    degrees: NDArray[np.float64] = np.array(_to_degrees(crs, xs.tolist(), ys.tolist()))
-    return degrees.round(7).T
-
-
-def _to_degrees(
-    crs: CRS, xs: Sequence[float], ys: Sequence[float]
-) -> tuple[Sequence[float], Sequence[float]]:
-    longitudes, latitudes = warp_points(crs, CRS.from_epsg(4326), xs, ys)
-    return longitudes, latitudes

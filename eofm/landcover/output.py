@@ -41,14 +41,14 @@ class LabelOutput:
 
     Args:
         out: The table to write.
-        run: What decides its rows and its batches. Only a run of the same may go on.
+        run: What decides its rows and its batches. Only a run of the same may resume.
         about: The table's metadata.
         layout: Its columns.
         batches: How many batches there will be.
-        resume: Whether to go on with what is there.
+        resume: Whether to resume what is there.
 
     Raises:
-        ConfigError: If something is there and it is not to be gone on with, or of another run.
+        ConfigError: If something is there and is not to be resumed, or is of another run.
         LabelError: If another process writes it, or it cannot be written.
     """
 
@@ -73,7 +73,7 @@ class LabelOutput:
                 "there is something already",
                 found=", ".join(path.name for path in there),
                 where=out,
-                remedy="--resume goes on with it; or choose another --out, or delete it",
+                remedy="--resume resumes it; or choose another --out, or delete it",
             )
         if out.exists() and not self._folder.exists():
             self._check(open_table(out).about.get("run"), out)

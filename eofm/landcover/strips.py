@@ -112,7 +112,7 @@ def _place(window: Window) -> RasterioWindow:
 
 
 class Pieces:
-    """The pieces of an area, shared out among threads: each piece goes to one of them.
+    """The pieces of an area, distributed among threads: each piece is read by one of them.
 
     A thread takes the pieces of its own columns, strip after strip, so that it finds the blocks
     that it has in common with the area above; when it has done them, it helps the others.

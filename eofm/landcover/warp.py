@@ -20,11 +20,13 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError  # rasterio lets some of PROJ's errors through
 from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform as warp_points
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window as RasterioWindow
 
@@ -47,10 +49,10 @@ Bounds = tuple[float, float, float, float]
 
 @contextmanager
 def opened(file: Path) -> Iterator[DatasetReader]:
-    """Lend an open map, to one thread at a time: GDAL's datasets are for no more.
+    """Open a map for one thread at a time: GDAL's datasets serve no more.
 
-    A process keeps the last few open, with the blocks that GDAL holds of them. What is lent again
-    is what was given back last.
+    A process keeps the last few open, with the blocks that GDAL holds of them. The one that was
+    released last is taken first.
 
     Raises:
         LabelError: If it has several bands, or no CRS.
@@ -290,6 +292,34 @@ class _Side:
 # ------------------------------------------------------------------------------------ boxes
 
 
+def to_degrees(
+    crs: CRS, xs: Sequence[float], ys: Sequence[float], where: object
+) -> tuple[Sequence[float], Sequence[float]]:
+    """Return longitudes and latitudes of some points.
+
+    Args:
+        crs: CRS of the points.
+        xs: Their first coordinates.
+        ys: Their second coordinates.
+        where: What lies there, for the message of an error.
+
+    Raises:
+        RasterError: If the CRS is one of a plan or a building site, without a place on the earth.
+    """
+    try:
+        longitudes, latitudes = warp_points(crs, CRS.from_epsg(4326), xs, ys)
+    except (RasterioError, CPLE_BaseError) as error:
+        raise RasterError(
+            "the coordinate reference system has no place on the earth",
+            found=crs.to_string(),
+            expected="a geographic or projected one",
+            where=where,
+            remedy="write the CRS of the ground into the file, as in: "
+            "rio edit-info --crs EPSG:32632 FILE",
+        ) from error
+    return longitudes, latitudes
+
+
 @lru_cache(maxsize=64)  # maps are chosen by it, and then read
 def box_in(image: Grid, crs: CRS) -> Bounds | None:
     """Return the bounding box of an image in the CRS of a map; None if it is nowhere in it.
@@ -299,7 +329,7 @@ def box_in(image: Grid, crs: CRS) -> Bounds | None:
     """
     try:
         left, bottom, right, top = transform_bounds(image.require_crs(), crs, *image.bounds)
-    except RasterioError:
+    except (RasterioError, CPLE_BaseError):
         return None  # the image lies outside the projection of the map
     if not all(map(math.isfinite, (left, bottom, right, top))):
         return None

@@ -1,7 +1,7 @@
 """`eofm card STORE`: a data card of a packed store, as far as the store can tell.
 
 The front matter has the keys of the cards in `data_cards/`. What no file knows (coverage in words,
-overlap with benchmarks, faults) is left for the owner to write, under its heading.
+overlap with benchmarks, faults) is left to be written by hand, under its heading.
 """
 
 from __future__ import annotations

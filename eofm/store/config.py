@@ -65,7 +65,7 @@ class RelabelConfig:
 
     Args:
         store: Folder of the packed store.
-        labels: Table of labels, as `eofm labels` writes it: one line per image identifier.
+        labels: Table of labels, as `eofm labels` writes it: one row per image identifier.
         out: Folder of a new store, which shares the pixel files (hard links, or copies where the
             file system has none).
         in_place: Change the store itself. An interrupted run leaves the old or the new labels.
@@ -119,7 +119,7 @@ class SubsetConfig:
 
     Args:
         store: Folder of the packed store.
-        out: Folder of the new store. An interrupted run goes on where it stopped.
+        out: Folder of the new store. An interrupted run resumes where it stopped.
         where: Conditions on the columns of the index, as in ["latitude>=40", "season=s1",
             "known=true"]; a class must be present or absent in ["class=water", "class!=crops"].
         ids: File with one image identifier per line. An unknown one is an error.
@@ -146,7 +146,7 @@ class MergeConfig:
 
     Args:
         stores: Folders of the packed stores, in the order of the rows.
-        out: Folder of the new store. An interrupted run goes on where it stopped.
+        out: Folder of the new store. An interrupted run resumes where it stopped.
     """
 
     stores: list[str] = field(metadata={"positional": "+"})

@@ -82,8 +82,8 @@ class StoreCard:
         spec: What `to_grid` makes of the images: unit and size are known.
         groups: Native GSD in metres -> the bands stored at it.
         labels: The label rule; None for an unlabelled store.
-        settings: What decides which rows there are and what is in them. A run may only go on
-            with a store of equal settings.
+        settings: What decides which rows there are and what is in them. A run may only resume
+            a store of equal settings.
         provenance: Who made it, for the reader; not compared.
         rows_per_shard: How many rows a full shard holds.
         rows: How many rows there are; 0 until the store is finished.

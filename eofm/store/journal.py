@@ -1,7 +1,7 @@
 """The journal of a store that is being written: what is not in it does not exist.
 
 Its first line holds the store's card, then comes one line per committed image and one per source
-that was walked through to its end. A line counts when its line end is there.
+that was read to its end. A line counts when its line end is there.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """From a list of images to a packed store: one image, one row.
 
-This is the walk that `eofm pack ssl4eo`, `bigearthnet` and `eurosat` share. It looks at some images
-before it writes: what the data set states of its pixels must be possible
-(`eofm.contract.validity`). Then every image is read at native resolution and committed. One that
-cannot be read is passed over and listed in the store with the reason, or stops the run where all
-are required. A run that was interrupted goes on where it stopped.
+This is what `eofm pack ssl4eo`, `bigearthnet` and `eurosat` share. It looks at some images before it
+writes: what the data set states of its pixels must be possible (`eofm.contract.validity`). Then
+every image is read at native resolution and committed. One that cannot be read is passed over and
+listed in the store with the reason, or stops the run where all are required. A run that was
+interrupted resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def make_card(
     """Look at some images, spread evenly, and return what the store will say of itself.
 
     The size most of them have is the size of the store. Images that cannot be opened are passed
-    over here: the walk will meet them.
+    over here: packing will meet them.
 
     Args:
         items: All images.
@@ -141,7 +141,7 @@ def make_card(
 def pack_items(
     items: Sequence[Item], card: StoreCard, out: str | Path, *, strict: bool, workers: int
 ) -> PackReport:
-    """Write every image into a store, or go on with one.
+    """Write every image into a store, or resume one.
 
     Args:
         items: In the order of the rows.

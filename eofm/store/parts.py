@@ -74,7 +74,7 @@ def write_parts(
     workers: int = 1,
     shard_bytes: int = SHARD_BYTES,
 ) -> bool:
-    """Write a store by shards, or go on with one that was interrupted.
+    """Write a store by shards, or resume one that was interrupted.
 
     Args:
         path: Folder to write.
@@ -177,7 +177,7 @@ def _on_disk(out: Path) -> Iterator[None]:
             "the store cannot be written",
             found=error.strerror or str(error),
             where=error.filename or out,
-            remedy="make room, and run the same command again: it goes on where it stopped",
+            remedy="make room, and run the same command again: it resumes where it stopped",
         ) from error
 
 
@@ -281,7 +281,7 @@ def _first_failure(futures: Sequence[Future[None]]) -> BaseException:
     return StoreError(
         "a process that wrote the store has died",
         found="it was killed, or ran out of memory",
-        remedy="use fewer workers, and run the same command again: it goes on where it stopped",
+        remedy="use fewer workers, and run the same command again: it resumes where it stopped",
     )
 
 

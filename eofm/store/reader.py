@@ -315,7 +315,7 @@ def _read_card(path: Path) -> StoreCard:
             "the store is half written",
             found=f"{_committed(path)} images so far, and a journal",
             where=path,
-            remedy="run the command that packs it again: it goes on where it stopped",
+            remedy="run the command that packs it again: it resumes where it stopped",
         )
     card = current(path, SPEC)
     if (path / PAIRS).is_file() and not card.is_file():

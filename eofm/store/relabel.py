@@ -47,7 +47,7 @@ class RelabelReport:
         if self.unlabelled:
             lines.append(f"  {self.unlabelled} images are not in the table, and are unlabelled")
         if self.spare:
-            lines.append(f"  {self.spare} lines of the table are of other images")
+            lines.append(f"  {self.spare} rows of the table are of other images")
         return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Whether a store may be gone on with: what is in it must still be what it was."""
+"""Whether a store may be resumed: what is in it must still be what it was."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 An image is committed in this order: its pixels are appended to the files of the shard, then one
 line with its index entry and checksum to the journal. A later run cuts the files back to the
-committed rows and goes on. Only a finished store has `index.parquet` and `spec.json`, and no
+committed rows and resumes. Only a finished store has `index.parquet` and `spec.json`, and no
 journal. The bytes of a store that was interrupted are those of one that was not.
 
 A killed process leaves its writes to the system, so it is enough that they were made in order. A
@@ -47,9 +47,9 @@ SYNC_EVERY: Final = 128
 
 
 class StoreWriter:
-    """Appends images to a packed store, or goes on with one that was interrupted.
+    """Appends images to a packed store, or resumes one that was interrupted.
 
-    Use it in a `with` statement; leaving it without `finish()` leaves a store to go on with. A new
+    Use it in a `with` statement; leaving it without `finish()` leaves a store to resume. A new
     store touches the disk with its first row.
 
     Attributes:
@@ -59,9 +59,9 @@ class StoreWriter:
         ids: Identifiers of the committed rows.
         source_units: Name -> stated unit of every image that has a committed row.
         source_locations: Name -> place of every such image.
-        skipped: Name -> windows left out, of every image that was walked through to its end.
+        skipped: Name -> windows left out, of every image that was read to its end.
         quarantined: Name -> problem, of every image that could not be read and was passed over;
-            it counts as walked through, and is in `skipped` too.
+            it counts as read, and is in `skipped` too.
 
     Args:
         path: Folder to write.
@@ -134,7 +134,7 @@ class StoreWriter:
                 self._sync()
 
     def source_done(self, name: str, skipped: int) -> None:
-        """Note that an image has been walked through to its end.
+        """Note that an image has been read to its end.
 
         Args:
             name: Its name.
@@ -239,7 +239,7 @@ class StoreWriter:
             self._seal()
 
     def _learn(self, line: Mapping[str, Any]) -> None:
-        """Take in what a line says of an image that was walked through."""
+        """Take in what a line says of an image that was read to its end."""
         self.skipped[line["done"]] = line["skipped"]
         if "broken" in line:
             self.quarantined[line["done"]] = line["broken"]
@@ -356,7 +356,7 @@ class StoreWriter:
         return self._journal
 
     def _say(self, journal: Journal) -> None:
-        """Note the sources that were walked through."""
+        """Note the sources that were read to their end."""
         while self._unsaid:
             journal.append(self._unsaid.pop(0))
 
@@ -371,7 +371,7 @@ class StoreWriter:
                 "the store cannot be written",
                 found=error.strerror or str(error),
                 where=error.filename or self.path,
-                remedy="make room, and run the same command again: it goes on after "
+                remedy="make room, and run the same command again: it resumes after "
                 f"{len(self)} images",
             ) from error
         except BaseException:

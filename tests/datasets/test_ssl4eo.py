@@ -26,6 +26,7 @@ from eofm.datasets.ssl4eo import (
 )
 from eofm.datasets.ssl4eo_pack import pack_ssl4eo
 from eofm.errors import ConfigError, LabelError, PixelError, RasterError, StoreError
+from eofm.store.grids import known_grids
 from eofm.store.parts import _PartWriter
 from eofm.store.reader import Store
 from eofm.store.writer import StoreWriter
@@ -195,6 +196,66 @@ def test_labels(root: Path) -> None:
     }
     assert 0.0 == labels.multi_hot[1].sum()
     assert 23 / 24 == pytest.approx(float(store.fractions([2])[0, 1]))
+
+
+def test_labels_are_of_seen_ground(root: Path) -> None:
+    """Water under a margin that the scene does not measure is in nobody's label."""
+    for file in (root / "s2c/0000007" / SUMMER).glob("*.tif"):
+        with rasterio.open(file, "r+") as dataset:
+            pixels = dataset.read(1)
+            pixels[:, : len(pixels) // 4] = 0
+            dataset.write(pixels, 1)
+    pack_ssl4eo(settings(root))
+
+    store = Store(root.parent / "s2-l1c")
+    row = store.ids.tolist().index(f"0000007/{SUMMER}")
+    assert [1.0] == [share for share in store.fractions([row])[0].tolist() if share]
+    assert 1.0 == store.fractions([row])[0, 1]
+    assert 1.0 == store.table["valid_share"].to_pylist()[row]
+
+
+def test_scenes_keep_their_grids(root: Path) -> None:
+    """CRS and transform of the index are those of the finest band, and labels use them."""
+    pack_ssl4eo(settings(root))
+    store = Store(root.parent / "s2-l1c")
+
+    for name, grid in zip(store.ids, known_grids(store), strict=True):
+        with rasterio.open(root / "s2c" / name / "B2.tif") as dataset:
+            assert (dataset.crs, dataset.transform) == (grid.crs, grid.transform)
+            assert dataset.shape == (grid.height, grid.width)
+
+
+def test_a_scheme_of_ones_own(root: Path) -> None:
+    """Maps are read by the codes of a YAML file; another file of that name is another store."""
+    file = root / "my.yaml"
+    file.write_text("name: mine\nclasses: {4: wood, 1: wood, 0: sea}\nnodata: [255]\n")
+    pack_ssl4eo(settings(root, scheme=str(file)))
+
+    store = Store(root.parent / "s2-l1c")
+    assert ("mine", ("wood", "sea")) == (store.scheme, store.classes)
+    assert [23 / 24, 1 / 24] == pytest.approx(store.fractions([0])[0].tolist())
+    file.write_text("name: mine\nclasses: {4: wood, 1: field, 0: sea}\nnodata: [255]\n")
+    with pytest.raises(StoreError, match="other settings"):
+        pack_ssl4eo(settings(root, scheme=str(file)))
+
+
+def test_a_map_of_another_place(root: Path) -> None:
+    """A scene's own map that does not overlap it is refused by name."""
+    file = root / "dw/0000007" / f"{SUMMER}.tif"
+    with rasterio.open(file, "r+") as dataset:
+        dataset.transform = Affine(1e-4, 0, 50, 0, -1e-4, 10)
+
+    with pytest.raises(LabelError, match="does not overlap it") as caught:
+        pack_ssl4eo(settings(root))
+    assert str(file) in str(caught.value.where)
+
+    file.unlink()  # as the remedy says: the scene is unlabelled
+    pack_ssl4eo(settings(root))
+    store = Store(root.parent / "s2-l1c")
+    known = dict(zip(store.ids.tolist(), store.labels(range(3)).known.tolist(), strict=True))
+    assert {f"0000000/{SUMMER}": True, f"0000000/{WINTER}": False, f"0000007/{SUMMER}": False} == (
+        known
+    )
 
 
 def test_radar_takes_the_nearest_map(root: Path) -> None:

@@ -20,7 +20,7 @@ from rasterio.crs import CRS
 from eofm.cli import main
 from eofm.datasets.pack_config import PackTilesConfig
 from eofm.datasets.tiles import pack_tiles
-from eofm.errors import ConfigError, DataError, LabelError
+from eofm.errors import ConfigError, DataError, LabelError, RasterError
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.maps import LandCover, find_maps
 from eofm.landcover.run import write_labels
@@ -357,3 +357,25 @@ def test_remedy_of_unknown_codes(tmp_path: Path, write_tif) -> None:
 
     assert {"77": 144} == report.ignored
     assert [0.75] == pq.read_table(out)["valid_share"].to_pylist()
+
+
+PLAN = CRS.from_wkt('LOCAL_CS["plan",UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]')
+
+
+def test_crs_without_a_place(tmp_path: Path, write_tif) -> None:
+    """A plan's CRS, of a scene or of a map, is one error that names it; its remedy works."""
+    plan = write_tif(tmp_path / "plan/i.tif", of(1), crs=PLAN)
+    path = write_tif(tmp_path / "m.tif", of(1))
+    out = str(tmp_path / "l.parquet")
+    for maps, options in (
+        (path, {"scenes": str(tmp_path / "plan")}),
+        (plan, {"window": 12}),
+    ):
+        with pytest.raises(RasterError, match="no place on the earth") as caught:
+            write_labels(LabelsConfig([str(maps)], "dynamic-world", out, **options))
+        assert 'LOCAL_CS["plan"' in str(caught.value.found)
+        assert "i.tif" in str(caught.value.where) or "scene i" in str(caught.value.where)
+    remedy = str(caught.value.remedy)
+    rio(*remedy[remedy.index("edit-info") :].replace("FILE", str(plan)).split())
+    write_labels(LabelsConfig([str(path)], "dynamic-world", out, str(tmp_path / "plan")))
+    assert [True] == pq.read_table(out)["known"].to_pylist()

@@ -82,7 +82,7 @@ def test_labels_for_an_unlabelled_store(tmp_path: Path, radar_miniature) -> None
 
     assert CLASSES == Store(path).classes
     assert (0, 1) == (report.unlabelled, report.spare)
-    assert "1 lines of the table are of other images" in report.describe()
+    assert "1 rows of the table are of other images" in report.describe()
 
 
 def test_images_the_table_does_not_know(tmp_path: Path, miniature, tree) -> None:
