@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import compileall
 import copy
+import importlib
 import json
 import os
 import random
@@ -35,10 +37,17 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).parent.parent
 CONTRACT: Final = Path("eofm/contract")
-TESTS: Final = ("spec", "prepare", "preprocess", "validity_thresholds", "validity_measured")
+TESTS: Final = (
+    "spec",
+    "imagery",
+    "prepare",
+    "preprocess",
+    "validity_thresholds",
+    "validity_measured",
+)
 SLOWER: Final = ("validity_batches", "validity")
 MODULES: Final = {
-    "imagery": ("spec", "preprocess"),
+    "imagery": ("imagery", "spec", "preprocess"),
     "prepare": ("prepare",),
     "preprocess": ("preprocess",),
     "recipe": ("spec", "preprocess"),
@@ -256,15 +265,19 @@ def paths(names: tuple[str, ...]) -> list[str]:
 
 
 def preload() -> None:
-    """Import what the tests import, but for the package itself."""
-    import hypothesis  # noqa: F401
-    import pandas as pd  # noqa: F401
+    """Import what the package and its tests import, and forget the package itself."""
+    sys.dont_write_bytecode = True
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "miniatures")]
     import pytest  # noqa: F401
-    import rasterio  # noqa: F401
     import torch
 
+    importlib.import_module("miniature_files")
     torch.set_num_threads(1)
-    sys.dont_write_bytecode = True
+    own = {file.stem for file in (ROOT / "tests" / "miniatures").glob("*.py")}
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "eofm" or name in own:
+            del sys.modules[name]
+    sys.path.remove(str(ROOT))
 
 
 # -------------------------------------------------------------------------------- report
@@ -361,6 +374,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder)
         shutil.copytree(ROOT / "eofm", package / "eofm", ignore=shutil.ignore_patterns("*.pyc"))
+        compileall.compile_dir(package, quiet=2)
         covering = traced(package)
         for module in arguments.only:
             made = every[module]
@@ -371,6 +385,8 @@ def main() -> None:
             count = counts[module] = Count(len(made))
             file = package / CONTRACT / f"{module}.py"
             original = file.read_text()
+            for compiled in file.parent.glob(f"__pycache__/{module}.*"):
+                compiled.unlink()  # it is as old as the mutant, to the second
             for mutant in chosen:
                 count.run += 1
                 if mutant.key in EQUIVALENT:
