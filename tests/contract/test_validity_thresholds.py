@@ -435,7 +435,7 @@ def test_number_types(unit: Unit, dtype: str) -> None:
 
 
 def test_65535_in_every_band_of_a_pixel_is_nodata() -> None:
-    """Bands with as many values show the same pixels; a band of another resolution tells nothing."""
+    """Bands with as many values show the same pixels; one of another resolution tells nothing."""
     values = {band: [900.0] * 90 + [65_535.0] * 10 for band in ("B02", "B03", "B04")}
 
     doubt = ask(values, Sensor.S2_L2A, Unit.DN)
