@@ -135,6 +135,8 @@ VERBS: Final[Mapping[str, Verb]] = {
         (
             "eofm pack tiles --images DIR --sensor s2-l1c --unit dn \\",
             "    --landcover DIR_OR_TIF --scheme terramesh --window 112 --stride 56 --out STORE",
+            "eofm pack tiles --images DIR --sensor s2-l2a --unit dn \\",
+            "    --landcover fields.gpkg --field crop --scheme my.yaml --out STORE",
             "eofm pack tiles --images DIR --sensor s1-rtc --unit db --out STORE",
             "eofm pack tiles --images DIR --sensor s2-l2a --unit dn --verify --stats --out STORE",
             'eofm pack tiles ... --unit dn --unit_of \'{"609U*": "dn-offset1000"}\'',
@@ -214,6 +216,15 @@ VERBS: Final[Mapping[str, Verb]] = {
             "eofm data relabel stores/mine --labels labels.parquet --in_place true",
         ),
     ),
+    "data upgrade": Verb(
+        "bring a store of eofm 0.1 to the present version: its rows keep CRS and transform",
+        "eofm.store.config:UpgradeConfig",
+        "eofm.store.upgrade:upgrade_store",
+        (
+            "eofm data upgrade stores/old --images DIR --out stores/new",
+            "eofm data upgrade stores/old --images DIR --in_place true",
+        ),
+    ),
     "data subset": Verb(
         "copy some images of a packed store into a new one",
         "eofm.store.config:SubsetConfig",
@@ -239,6 +250,8 @@ VERBS: Final[Mapping[str, Verb]] = {
             "eofm labels DIR/maps --scenes STORE --scheme worldcover --out labels.parquet",
             "eofm labels DIR/dw --scenes DIR/images --scheme dynamic-world --dates %Y%m%d \\",
             "    --scene_dates %Y%m%d --max_gap_days 30 --workers 8 --out labels.parquet",
+            "eofm labels fields.gpkg --field crop --scenes STORE --scheme my.yaml \\",
+            "    --out labels.parquet",
             "eofm labels items.json --scenes footprints.parquet --scheme my.yaml \\",
             "    --dask tcp://host:8786 --out labels.parquet --resume",
             "",

@@ -26,7 +26,6 @@ LINES = (
     # they read maps *and* stores
     {"landcover/jobs"},
     {"landcover/scenes"},
-    {"landcover/workers"},
     {"landcover/run"},
     {"loading"},
     {"datasets", "world"},

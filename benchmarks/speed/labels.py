@@ -33,8 +33,8 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 
-from eofm.landcover import compiled, jobs
-from eofm.landcover.count import GridCounter, Legend
+from eofm.landcover import jobs
+from eofm.landcover.count import GridCounter, Kernel, Legend, load_kernel
 from eofm.landcover.maps import find_maps
 from eofm.landcover.schemes import SCHEMES, Scheme
 from eofm.landcover.strips import CACHE_BYTES, Pieces, piece_shape
@@ -89,7 +89,7 @@ def unique_loop(codes: np.ndarray) -> None:
             np.unique(codes[top : top + WINDOW, left : left + WINDOW], return_counts=True)
 
 
-def count(codes: np.ndarray, legend: Legend, kernel: compiled.Kernel | None) -> None:
+def count(codes: np.ndarray, legend: Legend, kernel: Kernel | None) -> None:
     tops, lefts = (range(0, size - WINDOW + 1, WINDOW) for size in codes.shape)
     counter = GridCounter(tops, lefts, WINDOW, legend, kernel)
     counter.add(0, 0, codes)
@@ -163,7 +163,7 @@ def table(name: str, codes: np.ndarray, path: Path, scheme: Scheme, rounds: int)
         {
             "in memory: np.unique per window": lambda: unique_loop(codes),
             "in memory: eofm, numpy alone": lambda: count(codes, legend, None),
-            "in memory: eofm, compiled": lambda: count(codes, legend, compiled.load()),
+            "in memory: eofm, compiled": lambda: count(codes, legend, load_kernel()),
             DECODED: lambda: decode(path),
             "from file: bare decoding, one thread": lambda: decode_pieces(path, 1),
             "from file: eofm labels, one thread": lambda: label(path, scheme, 1),
@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/speed_labels.md"))
     options = parser.parse_args()
-    if compiled.load() is None:
+    if load_kernel() is None:
         sys.exit("the compiled loop is measured too: pip install eofm[fast]")
     tables = []
     with tempfile.TemporaryDirectory() as folder:

@@ -233,6 +233,8 @@ class BenchFolderConfig(BenchConfig):
         bands: In stored order, comma separated; without it as the files say, else all of the
             sensor.
         labels: A table of labels that lies elsewhere.
+        place: Which part of an image's name is the place it shows, as in T32_{place}_*. Without
+            it, images whose footprints overlap are one place. Val is taken from train by place.
     """
 
     verb: ClassVar[str] = "folder"
@@ -241,6 +243,7 @@ class BenchFolderConfig(BenchConfig):
     unit: Literal["dn", "dn-offset1000", "reflectance", "uint8", "db", "power"] = "dn"
     bands: str | None = None
     labels: str | None = None
+    place: str | None = None
     out: str = "runs/bench/folder.jsonl"
 
 

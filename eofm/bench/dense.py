@@ -31,6 +31,7 @@ from eofm.bench.results import Made, Result, Sample, append_results, read_result
 from eofm.bench.task import Task
 from eofm.bench.waive import forced_flags, nonstandard_flags
 from eofm.contract.imagery import Imagery, collate
+from eofm.datasets.copies import contents, copies_in_test, copy_remarks
 from eofm.datasets.dense_chips import DenseChips
 from eofm.probes.bootstrap import bootstrap_interval, once, resampled_difference
 from eofm.probes.metrics import Metric
@@ -64,7 +65,8 @@ def bench_dense(config: DenseConfig) -> DenseReport:
     cache = FeatureCache.at(config.cache)
     digests = digests_of(chips.root, {c.id: (*c.pixels, c.mask) for c in chips.all}, cache.root)
     _check_pixels(loaded, chips, digests, cache)
-    sample = _sample(loaded, chips, digests)
+    values = digests_of(chips.root, contents(chips.all), cache.root)
+    sample = _sample(loaded, chips, digests, values)
     segmented = Scorer(config, task, chips, digests).score(models, sample)
     results = _records(config, loaded, sample, identities, segmented)
     report = DenseReport(
@@ -72,7 +74,12 @@ def bench_dense(config: DenseConfig) -> DenseReport:
         segmented=segmented,
         appended=append_results(out, results),
         out=out,
-        remarks=(*task.notes, *chips.remarks, *_unlabelled(segmented.values())),
+        remarks=(
+            *task.notes,
+            *chips.remarks,
+            *copy_remarks(chips.splits, values, chips.root),
+            *_unlabelled(segmented.values()),
+        ),
         figure=config.figure,
     )
     if config.figure:
@@ -113,10 +120,12 @@ def _thinned(imagery: Imagery) -> Imagery:
     return Imagery(pixels, replace(imagery.spec, size=size), imagery.valid[:, ::step, ::step])
 
 
-def _sample(loaded: DenseLoaded, chips: DenseChips, digests: Mapping[str, str]) -> Sample:
+def _sample(
+    loaded: DenseLoaded, chips: DenseChips, digests: Mapping[str, str], values: Mapping[str, str]
+) -> Sample:
     """Return what is scored on what; the windows of a scene count as one image."""
-    seen = {digests[chip.id] for name in ("train", "val") for chip in chips.splits[name]}
-    copied = {chip.group for chip in chips.splits["test"] if digests[chip.id] in seen}
+    found = copies_in_test(chips.splits, values)
+    copied = {chip.group for chip in chips.splits["test"] if chip.id in found}
     groups = {name: chips.groups(name) for name in SPLITS}
     whole = len(loaded.chips.groups()) if loaded.published is None else loaded.published
     return Sample(

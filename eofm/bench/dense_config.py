@@ -120,13 +120,15 @@ class BenchMasksConfig(DenseConfig):
 
     Args:
         root: Folder of train/images, train/masks, test/images and test/masks; val is taken from
-            train by hash if there is none.
+            train by place if there is none.
         classes: Code in the masks and its class, comma separated: 1=water,2=forest,3=forest.
         void: Codes that say nothing, comma separated.
         sensor: What the images are.
         unit: Unit of the values in the files.
         bands: In stored order, comma separated; without it as the files say, else all of the
             sensor.
+        place: Which part of an image's name is the place it shows, as in T32_{place}_*. Without
+            it, images whose footprints overlap are one place.
     """
 
     verb: ClassVar[str] = "masks"
@@ -136,6 +138,7 @@ class BenchMasksConfig(DenseConfig):
     sensor: Literal["s2-l1c", "s2-l2a", "s1-grd", "s1-rtc", "rgb", "naip"] = "s2-l1c"
     unit: Literal["dn", "dn-offset1000", "reflectance", "uint8", "db", "power"] = "dn"
     bands: str | None = None
+    place: str | None = None
     out: str = "runs/bench/masks.jsonl"
 
     def __post_init__(self) -> None:

@@ -68,6 +68,7 @@ def load_dense(config: DenseConfig) -> DenseLoaded:
                 config.names,
                 void=config.voids,
                 bands=listed(config.bands) if config.bands else None,
+                place=config.place,
             )
             name = chips.root.resolve().name
             return DenseLoaded(mask_task(name, spec, chips.classes), chips, None)

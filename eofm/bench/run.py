@@ -33,7 +33,6 @@ from eofm.bench.predictions import Archive
 from eofm.bench.recipes import stated
 from eofm.bench.results import Made, Result, Sample, append_results, read_results
 from eofm.bench.samples import (
-    named_copies,
     sample_of,
     subsample_of,
 )
@@ -44,6 +43,7 @@ from eofm.bench.tasks import Loaded, load
 from eofm.bench.waive import FORCED_FLAG, forced_flags, nonstandard_flags
 from eofm.contract.imagery import Imagery, collate
 from eofm.datasets.chips import Chip, Chips, Pixels, read_batches, targets_of
+from eofm.datasets.copies import contents, copy_remarks
 from eofm.probes.linear import Labelled
 from eofm.probes.metrics import Metric
 from eofm.progress import track
@@ -137,6 +137,7 @@ def score_candidates(
     cache = FeatureCache.at(config.cache)
     digests = digests_of(chips.root, {c.id: c.pixels for c in chips.all}, cache.root)
     _check_pixels(task, chips, digests, cache)
+    values = digests_of(chips.root, contents(chips.all), cache.root)
     # also the first forward pass: what cannot be embedded at this size fails here
     parameters = {c.name: _parameters(c, task, chips, cache) for c in candidates}
     start = time.monotonic()
@@ -145,11 +146,11 @@ def score_candidates(
     features = _features(config, task, candidates if plain else [], chips, digests, cache)
     layers = _features(config, task, layered, chips, digests, cache)
     seconds = time.monotonic() - start
-    whole = sample_of(loaded, chips, digests)
+    whole = sample_of(loaded, chips, digests, values)
     results: list[Result] = []
     for subset in parts:
         part = chips.keeping({"train": frozenset(chip.id for chip in subset.chips)})
-        sample = subsample_of(whole, subset, part, digests)
+        sample = subsample_of(whole, subset, part, digests, values)
         archive = _archive(out, task, part, sample)
         scored = {
             (candidate.name, kind): archive.score(
@@ -178,7 +179,8 @@ def score_candidates(
         for result in chain.from_iterable(found):
             of, name = models[result.model.name].of, result.model.name
             results.append(replace(result, of=of, parameters=parameters[name]))
-    remarks = (*task.notes, *chips.remarks, *named_copies(chips, digests))
+    copied = copy_remarks(chips.splits, values, chips.root)
+    remarks = (*task.notes, *chips.remarks, *copied)
     return BenchReport(tuple(results), append_results(out, results), out, remarks)
 
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
 
 from eofm.bench.digests import content_sha256
 from eofm.bench.labels import Subset
 from eofm.bench.results import Sample
 from eofm.bench.tasks import Loaded
 from eofm.datasets.chips import Chips
+from eofm.datasets.copies import copies_in_test
 from eofm.store.splits import SPLITS, subset_hash
-
-_NAMED: Final = 5
 
 
 def _ids_sha256(chips: Chips) -> str:
     return subset_hash(f"{name} {chip.id}" for name in SPLITS for chip in chips.splits[name])
 
 
-def subsample_of(whole: Sample, subset: Subset, chips: Chips, digests: Mapping[str, str]) -> Sample:
+def subsample_of(
+    whole: Sample,
+    subset: Subset,
+    chips: Chips,
+    digests: Mapping[str, str],
+    contents: Mapping[str, str],
+) -> Sample:
     """Return what is scored with some of the labels: `complete` goes on speaking of the images.
 
     Args:
@@ -28,6 +32,7 @@ def subsample_of(whole: Sample, subset: Subset, chips: Chips, digests: Mapping[s
         subset: The share.
         chips: The images, in train those of the share.
         digests: `digests_of` the images.
+        contents: `digests_of` their `eofm.datasets.copies.contents`.
     """
     if not subset.words:
         return whole
@@ -38,20 +43,23 @@ def subsample_of(whole: Sample, subset: Subset, chips: Chips, digests: Mapping[s
         ids_sha256=_ids_sha256(chips),
         data_sha256=content_sha256(chips.all, digests),
         n_train=len(train),
-        copies=len(copies_in_test(chips, digests)),
+        copies=len(copies_in_test(chips.splits, contents)),
         labels=subset.words,
         draw=subset.draw,
         train_sha256=subset_hash(chip.id for chip in train),
     )
 
 
-def sample_of(loaded: Loaded, chips: Chips, digests: Mapping[str, str]) -> Sample:
+def sample_of(
+    loaded: Loaded, chips: Chips, digests: Mapping[str, str], contents: Mapping[str, str]
+) -> Sample:
     """Return what is scored on what.
 
     Args:
         loaded: The task.
         chips: Its images, or those of them that are kept.
         digests: `digests_of` the images.
+        contents: `digests_of` their `eofm.datasets.copies.contents`.
     """
     train, val, test = (chips.splits[name] for name in SPLITS)
     whole = len(loaded.chips.all) if loaded.published is None else loaded.published
@@ -65,24 +73,8 @@ def sample_of(loaded: Loaded, chips: Chips, digests: Mapping[str, str]) -> Sampl
         n_val=len(val),
         n_test=len(test),
         complete=len(chips.all) == whole,
-        copies=len(copies_in_test(chips, digests)),
+        copies=len(copies_in_test(chips.splits, contents)),
         train_sha256=train_sha,
         val_sha256=val_sha,
         test_sha256=test_sha,
     )
-
-
-def copies_in_test(chips: Chips, digests: Mapping[str, str]) -> dict[str, str]:
-    """Return test images whose file equals one of train or val: id -> id of that one."""
-    seen = {digests[c.id]: c.id for name in ("train", "val") for c in chips.splits[name]}
-    return {c.id: seen[digests[c.id]] for c in chips.splits["test"] if digests[c.id] in seen}
-
-
-def named_copies(chips: Chips, digests: Mapping[str, str]) -> tuple[str, ...]:
-    """Return a remark that names the first test images which are copies; none if there are none."""
-    found = copies_in_test(chips, digests)
-    if not found:
-        return ()
-    names = ", ".join(f"{test} is {other}" for test, other in list(found.items())[:_NAMED])
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return (f"Copies of training images in test: {names}{more}.",)

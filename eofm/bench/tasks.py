@@ -123,6 +123,7 @@ def _folder(config: BenchFolderConfig) -> Loaded:
         Unit(config.unit),
         bands=listed(config.bands) if config.bands else None,
         table=config.labels,
+        place=config.place,
     )
     name = chips.root.resolve().name
     return Loaded(folder_task(name, spec, chips.classes, several=chips.multi_label), chips, None)

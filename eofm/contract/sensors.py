@@ -176,9 +176,14 @@ def _words(bands: Sequence[str]) -> list[str]:
 def canonical_bands(names: Sequence[str], sensor: Sensor) -> tuple[str, ...]:
     """Return canonical names, checked to be bands of `sensor`, each once.
 
+    Args:
+        names: As a user states them. One text is taken for one name, not for its letters.
+        sensor: Whose bands.
+
     Raises:
         SpecError: If a name is unknown, ambiguous, repeated, or not a band of the sensor.
     """
+    names = [names] if isinstance(names, str) else names
     bands = tuple(canonical_band(name, sensor) for name in names)
     foreign = [b for b in bands if b not in SENSOR_BANDS[sensor]]
     if foreign or len(set(bands)) != len(bands):

@@ -20,14 +20,19 @@ from eofm.datasets.check_sets import (
     is_ssl4eo,
     ssl4eo_set,
 )
+from eofm.datasets.check_twins import compare_twins
 from eofm.datasets.check_types import DataSet, Finding, Fixed, Group, Subject, spread
+from eofm.datasets.places import find_places, grid_of_file
 from eofm.datasets.sets_config import CheckConfig
+from eofm.datasets.stated_units import state_units
 from eofm.errors import ConfigError, DataError, EofmError
-from eofm.landcover.classes import SCHEMES, class_fractions
+from eofm.landcover.multilabel import class_fractions
+from eofm.landcover.schemes import SCHEMES
 from eofm.progress import track
 from eofm.raster.folder import list_sources
 from eofm.raster.geotiff import open_geotiff, read_valid
 from eofm.raster.grid import Window
+from eofm.raster.source import RasterSource
 
 
 def describe_set(config: CheckConfig) -> DataSet:
@@ -72,6 +77,7 @@ def _is_terramesh(root: Path) -> bool:
 
 def _terramesh(root: Path, config: CheckConfig) -> DataSet:
     groups = []
+    listed: dict[str, list[RasterSource]] = {}
     keys = {
         folder.name: {file.stem for file in folder.glob("*.tif")}
         for folder in sorted(root.iterdir())
@@ -79,8 +85,8 @@ def _terramesh(root: Path, config: CheckConfig) -> DataSet:
     }
     for name, (sensor, unit) in TERRAMESH.items():
         if keys.get(name):
-            sources = list_sources(root / name, sensor, unit)
-            subjects = [Subject(source.name, Fixed(source)) for source in sources]
+            listed[name] = list_sources(root / name, sensor, unit)
+            subjects = [Subject(source.name, Fixed(source)) for source in listed[name]]
             groups.append(Group(name, subjects, prefix=f"{name}/"))
     every = set().union(*keys.values())
     findings = [
@@ -88,6 +94,7 @@ def _terramesh(root: Path, config: CheckConfig) -> DataSet:
         for name, there in keys.items()
         for key in sorted(every - there)
     ]
+    findings += compare_twins(listed.get("S2L1C", ()), listed.get("S2L2A", ()), config.limit)
     counts = {f"{name} files": len(there) for name, there in keys.items()}
     if "LULC" not in keys:
         return DataSet("TerraMesh", counts, groups, findings)
@@ -204,12 +211,18 @@ def _tiles(root: Path, config: CheckConfig) -> DataSet:
     """Describe a folder of GeoTIFFs as the user states it."""
     assert config.sensor is not None  # noqa: S101 (the caller has checked it)
     assert config.unit is not None  # noqa: S101 (the settings have checked it)
-    sources = list_sources(root, Sensor(config.sensor), Unit(config.unit))
-    subjects = [Subject(source.name, Fixed(source)) for source in sources]
+    listed = list_sources(root, Sensor(config.sensor), Unit(config.unit), config.bands)
+    sources = state_units(listed, {p: Unit(unit) for p, unit in config.unit_of.items()})
+    stated = config.place is not None
+    places = find_places(
+        {s.name: None if stated else grid_of_file(s.files[0]) for s in sources}, config.place
+    )
+    units = sorted({str(source.unit) for source in sources})
     return DataSet(
-        f"GeoTIFFs of {config.sensor} in {config.unit}",
-        {"images": len(sources)},
-        [Group("images", subjects, any_size=True)],
+        f"GeoTIFFs of {config.sensor} in {' and '.join(units)}",
+        {"images": len(sources), "places": len(set(places.of.values()))},
+        [Group("images", [Subject(s.name, Fixed(s)) for s in sources], any_size=True)],
+        notes=places.remarks,
     )
 
 

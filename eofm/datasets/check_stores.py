@@ -1,13 +1,14 @@
-"""What `eofm data check` says of packed stores."""
+"""Packed stores in `eofm data check`."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from eofm.contract.preprocess import to_grid
-from eofm.contract.validity import check_plausible
-from eofm.datasets.check_types import CANARIES, CheckReport, Finding, spread
+from eofm.contract.validity import check_plausible, find_doubts
+from eofm.datasets.check_types import COMPARED, CheckReport, Finding, counted_only, spread
 from eofm.datasets.sets_config import CheckConfig
 from eofm.errors import PixelError, StoreError
 from eofm.store.format import JOURNAL, PAIRS, SPEC
@@ -25,7 +26,7 @@ def check_pairs(path: Path, config: CheckConfig) -> CheckReport:
 
     Args:
         path: The folder of the stores.
-        config: How much of each to look into.
+        config: How much of each to read.
     """
     names = sorted(folder.name for folder in path.iterdir() if is_store(folder))
     reports = {name: check_store(path / name, config) for name in names}
@@ -62,11 +63,11 @@ def check_pairs(path: Path, config: CheckConfig) -> CheckReport:
 
 
 def check_store(path: Path, config: CheckConfig) -> CheckReport:
-    """Check files, checksums, identifiers, signature and labels of a packed store.
+    """Check files, checksums, identifiers, pixels and labels of a packed store.
 
     Args:
         path: The store, finished or not.
-        config: How much of it to look into.
+        config: How much of it to read.
     """
     kind = "packed store"
     try:
@@ -84,15 +85,14 @@ def check_store(path: Path, config: CheckConfig) -> CheckReport:
         Finding("an image has changed since it was written", str(store.ids[i]), f"row {i}")
         for i in store.changed(rows)
     ]
-    findings += _store_signature(store)
+    findings += _implausible(store, rows)
     labels = store.labels(range(len(store)))
     counts = labels.multi_hot.sum(dim=0).int().tolist()
     card = store.card
     notes = [f"{card.spec.sensor}, {' '.join(card.spec.bands)}, unit {card.spec.unit}"]
     if card.quarantined:
         notes.append(f"{len(card.quarantined)} images could not be read when it was packed")
-    if len(rows) < len(store):
-        notes.append(f"{len(store) - len(rows)} images were counted only; --limit 0 reads all")
+    notes += counted_only(len(store), len(rows))
     return CheckReport(
         path.as_posix(),
         kind,
@@ -106,10 +106,18 @@ def check_store(path: Path, config: CheckConfig) -> CheckReport:
     )
 
 
-def _store_signature(store: Store) -> list[Finding]:
-    rows = spread(len(store), CANARIES)
-    try:
-        check_plausible(to_grid(store.images(rows)))
-    except PixelError as error:
-        return [Finding(error.problem, f"{len(rows)} images", str(error.found))]
-    return []
+def _implausible(store: Store, rows: Sequence[int]) -> list[Finding]:
+    """Return what contradicts the card: image by image, and over many images."""
+    findings = []
+    for start in range(0, len(rows), COMPARED):
+        part = rows[start : start + COMPARED]
+        for doubt in find_doubts(to_grid(store.images(part))):
+            name = str(store.ids[part[doubt.image]])
+            findings.append(Finding(doubt.problem, name, doubt.found, doubt.band or ""))
+    some = [rows[i] for i in spread(len(rows), COMPARED)]
+    if not findings and some:
+        try:
+            check_plausible(to_grid(store.images(some)))
+        except PixelError as error:
+            findings.append(Finding(error.problem, f"{len(some)} images", str(error.found)))
+    return findings

@@ -1,4 +1,4 @@
-"""What `eofm data check` talks about: images to look at, what is wrong, and the report."""
+"""The terms of `eofm data check`: images to read, what is wrong with them, and the report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from eofm.contract.validity import ENOUGH_IMAGES
 from eofm.raster.source import RasterSource
 
-CANARIES: Final = 2 * ENOUGH_IMAGES  # images in the batch that the signature is taken of
+COMPARED: Final = 2 * ENOUGH_IMAGES  # images whose band means are compared with one another
 _NAMED: Final = 5  # images named per problem
 
 
@@ -19,14 +19,20 @@ class Finding:
     """Something that is wrong.
 
     Args:
-        problem: In one sentence, the same for every image with this fault.
+        problem: One sentence, the same for every image with this fault.
         name: Which image, file or row.
         found: What was found.
+        band: Which band, where it is one.
     """
 
     problem: str
     name: str
     found: str
+    band: str = ""
+
+    def describe(self) -> str:
+        """Return image, band and what was found, in one line."""
+        return f"{self.name}{self.band and f', {self.band}'}: {self.found}"
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,12 @@ class Fixed:
     def __call__(self) -> RasterSource:
         """Return where its pixels are."""
         return self.image
+
+
+def counted_only(total: int, looked_at: int) -> list[str]:
+    """Return a note if not all images were read."""
+    left = total - looked_at
+    return [f"{left} images were counted only; --limit 0 reads all"] if left else []
 
 
 def spread(count: int, limit: int) -> list[int]:
@@ -155,13 +167,19 @@ class CheckReport:
             yield "  nothing is wrong"
         for problem, found in self.by_problem.items():
             yield f"  WRONG ({len(found)}): {problem}"
-            yield from (f"    {f.name}: {f.found}" for f in found[:_NAMED])
+            yield from (f"    {f.describe()}" for f in found[:_NAMED])
             if found[_NAMED:]:
                 yield f"    and {len(found) - _NAMED} more"
 
     def _json(self) -> str:
         wrong = [
-            {"problem": problem, "images": [{"name": f.name, "found": f.found} for f in found]}
+            {
+                "problem": problem,
+                "images": [
+                    {"name": f.name, "found": f.found} | ({"band": f.band} if f.band else {})
+                    for f in found
+                ],
+            }
             for problem, found in self.by_problem.items()
         ]
         plain = {

@@ -319,7 +319,7 @@ def check_unique(splits: Mapping[str, Sequence[Named]], root: Path) -> None:
                     found=f"{chip.id} in {seen[chip.id]} and in {name}",
                     expected="every name once in all splits together",
                     where=root,
-                    remedy="remove the copy: a training image in the test split is a leak",
+                    remedy="rename one of them, or remove it if it is a copy",
                 )
             seen[chip.id] = name
 

@@ -13,8 +13,9 @@ places for years (torchgeo#2458). The digital numbers precede processing baselin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -72,7 +73,8 @@ class Tile:
     """One image file.
 
     Args:
-        id: File name without its ending; unique in the data set.
+        id: File name without its ending. Where the folders were divided and numbered by somebody
+            else, so that names repeat, the path below the root; unique in either case.
         path: The file.
         label: Index into `CLASSES`.
     """
@@ -126,7 +128,7 @@ def open_eurosat(root: Path | str, rule: SplitRule | None = None) -> EuroSat:
             found=f"split={rule}, folders train and test {'' if given else 'not '}there",
             expected="given" if given else "spatial or stratified",
             where=root,
-            remedy="leave --split out",
+            remedy="leave --rule (of eofm pack) or --split (of eofm bench) out",
         )
     divided = _as_given(root) if given else _divide(_class_root(root), rule or SplitRule.SPATIAL)
     splits = {name: tuple(sorted(divided[name], key=lambda tile: tile.id)) for name in SPLITS}
@@ -226,13 +228,13 @@ def _tiles_in(folder: Path) -> list[Tile]:
             )
         tiles += [Tile(path.stem, path, label) for path in files]
     _check_names(tiles)
-    _check_unique(tiles)
     return tiles
 
 
 def _is_tile(path: Path) -> bool:
     # unpacking on a Mac leaves ._Forest_1.tif beside Forest_1.tif
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    named = path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    return named and path.is_file()
 
 
 def _check_names(tiles: Sequence[Tile]) -> None:
@@ -250,33 +252,56 @@ def _check_names(tiles: Sequence[Tile]) -> None:
 
 
 def _check_unique(tiles: Sequence[Tile]) -> None:
+    """Refuse a published name that is there twice: it is one tile, whatever its folder."""
     seen: dict[str, Tile] = {}
     for tile in tiles:
         if tile.id in seen:
             raise DataError(
-                "two tiles have the same name",
+                "two tiles have the same published name",
                 found=f"{seen[tile.id].path} and {tile.path}",
                 expected="every name once in all splits together",
-                remedy="keep the published names and remove copies: a copy of a training tile "
-                "in the test split is a leak",
+                remedy="remove one of them: a copy of a training tile in the test split is a leak",
             )
         seen[tile.id] = tile
+
+
+def _with_own_names(splits: Mapping[str, Sequence[Tile]], root: Path) -> dict[str, list[Tile]]:
+    """Return tiles of unique ids: paths below the root where names repeat."""
+    count = Counter(tile.id for part in splits.values() for tile in part)
+    twice = {i for i, n in count.items() if n > 1 and i.rsplit("_", 1)[0] not in CLASSES}
+    if not twice:
+        return {name: list(part) for name, part in splits.items()}
+    named = {tile.path for part in splits.values() for tile in part if tile.id not in twice}
+    return {
+        name: [
+            tile if tile.path in named else replace(tile, id=_below(tile.path, root))
+            for tile in part
+        ]
+        for name, part in splits.items()
+    }
+
+
+def _below(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
 
 
 # ---------------------------------------------------------------------------- dividing
 
 
 def _as_given(root: Path) -> dict[str, list[Tile]]:
-    train, test = _tiles_in(root / "train"), _tiles_in(root / "test")
-    if (root / "val").is_dir():
-        return {"train": train, "val": _tiles_in(root / "val"), "test": test}
+    found = {n: _tiles_in(root / n) for n in SPLITS if (root / n).is_dir()}
+    found = _with_own_names(found, root)
+    if "val" in found:
+        return found
+    train, test = found["train"], found["test"]
     stay, taken = hold_out(_by_class(train), "eurosat")
     by_id = {tile.id: tile for tile in train}
     return {"train": [by_id[i] for i in stay], "val": [by_id[i] for i in taken], "test": test}
 
 
 def _divide(folder: Path, rule: SplitRule) -> dict[str, list[Tile]]:
-    tiles = _tiles_in(folder)
+    tiles = _with_own_names({"": _tiles_in(folder)}, folder)[""]
+    _check_unique(tiles)
     by_id = {tile.id: tile for tile in tiles}
     if rule is SplitRule.SPATIAL:
         parts = by_value({t.id: _longitude(t) for t in track(tiles, "locating tiles")})
@@ -294,11 +319,13 @@ def _by_class(tiles: Sequence[Tile]) -> dict[str, list[str]]:
 
 def _longitude(tile: Tile) -> float:
     with source_of(tile).open() as raster:
-        if raster.grid.crs is None:
-            raise RasterError(
-                "a tile has no georeference, so it cannot be divided by longitude",
-                found="no coordinate reference system",
-                where=tile.path,
-                remedy="use the published files, or --split stratified",
+        try:
+            return raster.grid.centre()[0]
+        except RasterError as error:
+            error.problem = "a tile cannot be divided by longitude: it does not say where it lies"
+            error.where = tile.path
+            error.remedy = (
+                f"use the published files, or {error.remedy}; a benchmark can do without: eofm "
+                "bench eurosat --split stratified"
             )
-        return raster.grid.centre()[0]
+            raise

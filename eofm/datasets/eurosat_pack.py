@@ -6,16 +6,21 @@ sensor.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from eofm.datasets.eurosat import CLASSES, SPEC, SplitRule, Tile, open_eurosat, source_of
 from eofm.datasets.sets_config import PackEurosatConfig
+from eofm.errors import RasterError
 from eofm.raster.source import OpenRaster, RasterSource
 from eofm.store.entry import Entry
 from eofm.store.format import LabelRule
 from eofm.store.packing import Item, ItemsReport, listed, make_card, pack_items
 from eofm.store.splits import SPLITS
+
+_LOOKED_AT: Final = 32  # tiles, before packing begins
 
 
 def pack_eurosat(config: PackEurosatConfig) -> ItemsReport:
@@ -32,6 +37,7 @@ def pack_eurosat(config: PackEurosatConfig) -> ItemsReport:
     Raises:
         DataError: If the folder is not that of EuroSAT MS, or a tile cannot be read where all are
             required.
+        RasterError: If no tile says where it lies: a store keeps the place of every image.
         ConfigError: If the rule does not suit the layout.
         PixelError: If the pixels cannot be those of EuroSAT.
         StoreError: If `out` holds something else, or cannot be written.
@@ -40,6 +46,7 @@ def pack_eurosat(config: PackEurosatConfig) -> ItemsReport:
     wanted = SPLITS if config.split == "all" else (config.split,)
     lines = [_Line(tile, split) for split in wanted for tile in data.splits[split]]
     lines.sort(key=lambda line: line.tile.id)
+    _check_located([line.tile for line in lines])
     items = [Item(line.tile.id, SPEC.unit, line.source, line.entry) for line in lines]
     card = make_card(
         items,
@@ -57,6 +64,22 @@ def pack_eurosat(config: PackEurosatConfig) -> ItemsReport:
     counts = ", ".join(f"{sum(line.split == s for line in lines)} {s}" for s in wanted)
     packed = packed.then(verify=config.verify, stats=config.stats, workers=config.workers)
     return ItemsReport(packed, (f"EuroSAT MS, divided {data.rule}: {counts}",))
+
+
+def _check_located(tiles: Sequence[Tile]) -> None:
+    """Refuse a data set of which no tile can be located; single ones are passed over later."""
+    first: RasterError | None = None
+    for tile in tiles[:: max(1, len(tiles) // _LOOKED_AT)]:
+        try:
+            with source_of(tile).open() as raster:
+                raster.grid.centre()
+        except RasterError as error:
+            error.where = tile.path
+            first = first or error
+        else:
+            return
+    if first is not None:
+        raise first
 
 
 @dataclass(frozen=True)

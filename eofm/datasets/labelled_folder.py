@@ -1,18 +1,20 @@
 """A user's own labelled images: class folders below split folders, or a table of labels.
 
-    <root>/<split>/<class>/<anything>.tif            one class per image
+    <root>/<split>/<class>/<anything>.tif            one class per image, subfolders included
     <root>/labels.csv or labels.parquet              columns file, split, and label or labels
 
 In a table, `label` is one class per image and `labels` several: a list in Parquet, names with `;`
-between them in CSV. Files are named relative to the root. Splits are train, val and test; without
-a val, 20 % of train are held out by hash.
+between them in CSV. Files are named relative to the root, and an image is called like its path in
+it: numbers that begin anew in each split and class are different images. Splits are train, val and
+test; without a val, 20 % of the places of train are held out by hash (`eofm.datasets.own_splits`).
 """
 
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,23 +24,34 @@ import pyarrow.parquet as pq
 from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.chips import Chip, Chips, FilePixels, unpacking_remedy
+from eofm.datasets.own_splits import OwnImage, divide, names_of
+from eofm.datasets.place_pattern import check_place
 from eofm.errors import DataError, LabelError
+from eofm.raster.folder import walk_files
 from eofm.raster.source import RasterSource
-from eofm.store.splits import SPLITS, hold_out
+from eofm.store.splits import SPLITS
 
 TABLES: Final = ("labels.parquet", "labels.csv")
-_SUFFIXES: Final = (".tif", ".tiff")
 _SPLIT_NAMES: Final = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One image before its pixels are described: `labels` of one class or several."""
+    """One image before its pixels are described.
+
+    Args:
+        id: Its name, unique.
+        split: `train`, `val` or `test`, as given.
+        path: The file.
+        labels: One class or several.
+        key: What val is drawn by: its name, below its split where that is a folder.
+    """
 
     id: str
     split: str
     path: Path
     labels: tuple[str, ...]
+    key: str
 
 
 def open_labelled_folder(
@@ -48,8 +61,9 @@ def open_labelled_folder(
     *,
     bands: Sequence[str] | None = None,
     table: Path | str | None = None,
+    place: str | None = None,
 ) -> tuple[Chips, ImageSpec]:
-    """Find the labelled images of a folder. Of the pixels, only the first image is opened.
+    """Find the labelled images of a folder. Pixels are not read yet.
 
     Args:
         root: The folder.
@@ -58,17 +72,22 @@ def open_labelled_folder(
         bands: In stored order; None takes what the files say, else the order of the sensor.
         table: A table of labels. None takes `labels.parquet` or `labels.csv` of the folder, else
             its class folders.
+        place: Pattern of the names that states the places (`eofm.datasets.place_pattern`). None
+            takes images whose footprints overlap as one place.
 
     Returns:
-        The images, and what they are.
+        The images, and what they are. `remarks` of the images names test images that show the
+        ground of training images.
 
     Raises:
         DataError: If the layout is another, or a file is named that is not there.
         LabelError: If a table lacks a column or an image its label, or a class is in no training
             image.
+        ConfigError: If the pattern of places fits not every image.
         RasterError: If the first image cannot be read.
         SpecError: If a band is not one of the sensor's.
     """
+    check_place(place)
     root = Path(root)
     if not root.is_dir():
         raise DataError("there is no such folder", where=root, remedy="name it with --root")
@@ -77,14 +96,19 @@ def open_labelled_folder(
     named = None if bands is None else canonical_bands(bands, sensor)
     spec = _spec_of(rows[0].path, sensor, unit, named)
     classes = _classes(rows, file or root)
-    rows, rule = _with_val(rows, several=several)
+    divided = divide([_own(row, several=several) for row in rows], "folder", place)
     splits: dict[str, list[Chip]] = {name: [] for name in SPLITS}
     for row in rows:
         source = RasterSource(row.id, (row.path,), sensor, unit, named, spec.gsd)
         indices = tuple(sorted(classes.index(label) for label in row.labels))
         label = indices if several else indices[0]
-        splits[row.split].append(Chip(row.id, label, (FilePixels(source, spec),)))
-    return Chips(root, rule, classes, {n: tuple(c) for n, c in splits.items()}), spec
+        splits[divided.split[row.id]].append(Chip(row.id, label, (FilePixels(source, spec),)))
+    parts = {n: tuple(c) for n, c in splits.items()}
+    return Chips(root, divided.rule, classes, parts, divided.remarks), spec
+
+
+def _own(row: _Row, *, several: bool) -> OwnImage:
+    return OwnImage(row.id, row.path, row.split, row.key, row.labels, by_class=not several)
 
 
 def _spec_of(path: Path, sensor: Sensor, unit: Unit, bands: tuple[str, ...] | None) -> ImageSpec:
@@ -109,29 +133,20 @@ def _classes(rows: Sequence[_Row], where: Path) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _with_val(rows: Sequence[_Row], *, several: bool) -> tuple[list[_Row], str]:
-    if any(row.split == "val" for row in rows):
-        return list(rows), "given"
-    groups: dict[str, list[str]] = {}
-    for row in rows:
-        if row.split == "train":
-            groups.setdefault("" if several else row.labels[0], []).append(row.id)
-    _, taken = hold_out(groups, "folder")
-    kept = set(taken)
-    return [
-        _Row(r.id, "val" if r.id in kept else r.split, r.path, r.labels) for r in rows
-    ], "given, val held out"
-
-
 # -------------------------------------------------------------------------- class folders
 
 
 def _from_folders(root: Path) -> list[_Row]:
-    splits = {
-        _SPLIT_NAMES[path.name]: path
-        for path in sorted(root.iterdir())
-        if path.is_dir() and path.name in _SPLIT_NAMES
-    }
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not _hidden(path)]
+    splits: dict[str, Path] = {}
+    for path in (folder for folder in folders if folder.name in _SPLIT_NAMES):
+        if splits.setdefault(_SPLIT_NAMES[path.name], path) != path:
+            raise DataError(
+                "two folders are the same split",
+                found=f"{splits[_SPLIT_NAMES[path.name]].name} and {path.name}",
+                where=root,
+                remedy=f"move the class folders of {path.name} into one of them",
+            )
     if not {"train", "test"} <= splits.keys():
         found = sorted(path.name for path in root.iterdir())[:8]
         raise DataError(
@@ -141,14 +156,15 @@ def _from_folders(root: Path) -> list[_Row]:
             where=root,
             remedy=unpacking_remedy(root),
         )
-    rows = [
-        _Row(f"{folder.name}/{path.stem}", split, path, (folder.name,))
-        for split, top in splits.items()
-        for folder in sorted(top.iterdir())
-        if folder.is_dir() and not folder.name.startswith(".")
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-    ]
+    rows = []
+    for split, top in splits.items():
+        for folder in sorted(top.iterdir()):
+            if folder.is_dir() and not _hidden(folder):
+                names = names_of(walk_files(folder), top)
+                rows += [
+                    _Row(f"{top.name}/{name}", split, path, (folder.name,), name)
+                    for path, name in names.items()
+                ]
     if not rows:
         raise DataError(
             "there is no GeoTIFF in the class folders",
@@ -156,6 +172,10 @@ def _from_folders(root: Path) -> list[_Row]:
             where=root,
         )
     return rows
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".")
 
 
 # -------------------------------------------------------------------------------- tables
@@ -179,7 +199,17 @@ def _from_table(root: Path, file: Path) -> tuple[list[_Row], bool]:
         rows.append(_row(root, file, str(name), str(split), _names(label, several=several)))
     if not rows:
         raise LabelError("a table of labels is empty", where=file)
-    return rows, several
+    twice = [path for path, count in Counter(row.path for row in rows).items() if count > 1]
+    if twice:
+        raise LabelError(
+            "a table of labels names an image more than once",
+            found=", ".join(str(path.relative_to(root)) for path in twice[:5]),
+            expected="one row per image" + ("" if several else "; several classes in `labels`"),
+            where=file,
+            remedy="keep one of its rows",
+        )
+    names = names_of([row.path for row in rows], root)
+    return [replace(row, id=names[row.path], key=names[row.path]) for row in rows], several
 
 
 def _names(label: object, *, several: bool) -> tuple[str, ...]:
@@ -206,7 +236,7 @@ def _row(root: Path, file: Path, name: str, split: str, labels: tuple[str, ...])
         )
     if not path.is_file():
         raise DataError("the table names a file that is not there", found=path, where=file)
-    return _Row(Path(name).with_suffix("").as_posix(), _SPLIT_NAMES[split], path, labels)
+    return _Row(name, _SPLIT_NAMES[split], path, labels, name)
 
 
 def _read_parquet(file: Path) -> Mapping[str, list[object]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
 from eofm.contract.spec import UNITS, Sensor, Unit
+from eofm.datasets.place_pattern import check_place
 from eofm.errors import ConfigError
 
 SensorName = Literal["s1-grd", "s1-rtc", "s2-l1c", "s2-l2a", "rgb", "naip"]
@@ -16,7 +18,6 @@ SSL4EO_SENSORS: Final[Mapping[str, Ssl4eoSensor]] = {
     **{"s2c": "s2-l1c", "s2a": "s2-l2a", "s1": "s1-grd"},  # as the folders are called
     **{"s2-l1c": "s2-l1c", "s2-l2a": "s2-l2a", "s1-grd": "s1-grd"},
 }
-SchemeName = Literal["dynamic-world", "worldcover", "esri", "terramesh", "corine", "corine-grid"]
 
 Name = TypeVar("Name", bound=str)
 
@@ -32,18 +33,29 @@ class PackTilesConfig:
         unit: Unit of the values in the files: dn is reflectance x 10000; dn-offset1000 is the
             same + 1000 (processing baseline 04.00 and later); Sentinel-1 is db or power.
         out: Folder of the packed store. An interrupted run goes on where it stopped.
-        landcover: Land-cover map, or a folder of maps: the map with an image's own name, else
-            all that overlap it. Without one the store is unlabelled.
-        scheme: Class codes of the map. Needed with a map.
+        landcover: Land-cover map: a GeoTIFF, a folder of them (the map with an image's own name,
+            else all that overlap it), a STAC item list (.json), or polygons (.gpkg, .geojson,
+            .shp). Without one the store is unlabelled.
+        scheme: Class codes of the map: dynamic-world, worldcover, esri, terramesh, corine,
+            corine-grid, or a .yaml file of your own. Needed with a map.
         window: Side of the windows, in pixels of the finest band.
         stride: Step from window to window; without it, the side of a window.
         bands: Bands of a multi-band file in stored order, as in [B02,B03,B04,B08]; of files per
             band, those to read. Without it, what the files say, else all bands of the sensor.
         unit_of: Unit of single files, by a pattern of their names, where it is not `unit`.
+        place: Which part of an image's name is the place it shows, as in T32_{place}_*, where `*`
+            stands for any text and `?` for one character. Without it, images whose footprints
+            overlap are one place. Training and held-out images are divided by place.
         threshold: Share of the valid map pixels from which on a class counts as present. 0 means
             any pixel.
-        min_valid: Share of a window that the map must cover without nodata or cloud; below it the
-            window is unlabelled.
+        min_valid: Share of the window's measured pixels for which the map must name a class; below
+            it the window is unlabelled.
+        dates: Where the maps' file names tell the date, as in _%Y%m%d. STAC items state it.
+        scene_dates: The same for the names of the images; without it, their tags.
+        max_gap_days: Take maps at most so many days from the image, the nearest first.
+        asset: Which asset of a STAC item is the map; without it, the only GeoTIFF.
+        field: Field of the polygons that holds their class: codes of the scheme, or names of its
+            classes. Needs the extra: pip install "eofm[geo]".
         min_pixels: Share of a window's image pixels that must be valid; below it the window is
             left out.
         allow_unlabelled: Pack images that no map covers, unlabelled, rather than refuse them.
@@ -58,22 +70,28 @@ class PackTilesConfig:
     unit: UnitName
     out: str
     landcover: str | None = None
-    scheme: SchemeName | None = None
+    scheme: str | None = None
     window: int = 264
     stride: int | None = None
     bands: list[str] | None = None
-    unit_of: dict[str, UnitName] = field(default_factory=dict)
+    unit_of: dict[str, UnitName] = dataclasses.field(default_factory=dict)
+    place: str | None = None
     threshold: float = 0.0
     min_valid: float = 0.25
+    dates: str | None = None
+    scene_dates: str | None = None
+    max_gap_days: float | None = None
+    asset: str | None = None
+    field: str | None = None
     min_pixels: float = 0.5
     allow_unlabelled: bool = False
     workers: int = 1
-    verify: bool = field(default=False, metadata={"flag": True})
-    stats: bool = field(default=False, metadata={"flag": True})
+    verify: bool = dataclasses.field(default=False, metadata={"flag": True})
+    stats: bool = dataclasses.field(default=False, metadata={"flag": True})
 
     def __post_init__(self) -> None:
         for unit in (self.unit, *self.unit_of.values()):
-            _check_unit(self.sensor, unit)
+            check_unit(self.sensor, unit)
         _check_labels(self.landcover, self.scheme, self.threshold, self.min_valid)
         if self.window < 1 or (self.stride is not None and self.stride < 1):
             raise ConfigError(
@@ -81,6 +99,8 @@ class PackTilesConfig:
                 found=f"window={self.window}, stride={self.stride}",
             )
         _check_share("min_pixels", self.min_pixels)
+        check_place(self.place)
+        _check_map_options(self)
         check_workers(self.workers)
 
 
@@ -106,11 +126,11 @@ class PackSsl4eoConfig:
             whole. With `readable`, what is missing is counted, and scenes that cannot be read are
             passed over and listed in the store with the reason.
         workers: How many processes read and write. Their number changes no byte of the store.
-        scheme: Class codes of the maps. Needed with maps.
+        scheme: Class codes of the maps, as in `eofm labels`. Needed with maps.
         threshold: Share of the valid map pixels from which on a class counts as present. 0 means
             any pixel.
-        min_valid: Share of a scene that the map must cover without nodata or cloud; below it the
-            scene is unlabelled.
+        min_valid: Share of the scene's measured pixels for which the map must name a class; below
+            it the scene is unlabelled.
         max_gap_days: Sentinel-1 scenes farther than this from every Sentinel-2 season are
             unlabelled.
         verify: Read every image of the finished store again, and compare its crc32.
@@ -123,7 +143,7 @@ class PackSsl4eoConfig:
     sensor: Ssl4eoSensor | None = None
     sensors: str | None = None
     landcover: str | None = None
-    scheme: SchemeName | None = None
+    scheme: str | None = None
     labels: str | None = None
     labels_partial: bool = False
     ids: str | None = None
@@ -132,8 +152,8 @@ class PackSsl4eoConfig:
     min_valid: float = 0.25
     max_gap_days: float = 30.0
     workers: int = 1
-    verify: bool = field(default=False, metadata={"flag": True})
-    stats: bool = field(default=False, metadata={"flag": True})
+    verify: bool = dataclasses.field(default=False, metadata={"flag": True})
+    stats: bool = dataclasses.field(default=False, metadata={"flag": True})
 
     def __post_init__(self) -> None:
         check_sensors(self.sensor, self.sensors, SSL4EO_SENSORS)
@@ -189,7 +209,8 @@ def check_sensors(sensor: str | None, sensors: str | None, names: Mapping[str, s
         split_sensors(sensors, names)
 
 
-def _check_unit(sensor: str, unit: str) -> None:
+def check_unit(sensor: str, unit: str) -> None:
+    """Refuse a unit in which images of a sensor never are."""
     possible = UNITS[Sensor(sensor)]
     if Unit(unit) not in possible:
         raise ConfigError(
@@ -211,6 +232,19 @@ def _check_labels(
         )
     _check_share("threshold", threshold)
     _check_share("min_valid", min_valid)
+
+
+def _check_map_options(config: PackTilesConfig) -> None:
+    names = ("dates", "scene_dates", "max_gap_days", "asset", "field")
+    given = [name for name in names if getattr(config, name) is not None]
+    if given and config.landcover is None:
+        raise ConfigError(
+            "settings that mean nothing without a land-cover map",
+            found=", ".join(f"{name}={getattr(config, name)}" for name in given),
+            remedy="state --landcover and --scheme, or leave them out",
+        )
+    if config.max_gap_days is not None and not config.max_gap_days >= 0:
+        raise ConfigError("max_gap_days must not be negative", found=config.max_gap_days)
 
 
 def _check_share(name: str, value: float) -> None:

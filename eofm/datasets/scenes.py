@@ -272,7 +272,9 @@ def _find(scenes: SceneSet, root: Path) -> list[Chip]:
         files = sorted(
             path
             for path in (folder / name).iterdir()
-            if path.suffix.lower() in scenes.endings and not path.name.startswith(".")
+            if path.suffix.lower() in scenes.endings
+            and not path.name.startswith(".")
+            and path.is_file()
         )
         if not files:
             raise DataError(

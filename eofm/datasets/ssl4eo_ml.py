@@ -21,7 +21,7 @@ from typing import Final
 
 from eofm.contract.spec import Sensor
 from eofm.errors import LabelError
-from eofm.landcover.classes import SCHEMES
+from eofm.landcover.schemes import SCHEMES
 
 CLASSES: Final = SCHEMES["dynamic-world"].names
 IMAGES: Final = 780_371  # with labels, in the full file (zhu-xlab/softcon, README)

@@ -29,12 +29,13 @@ from eofm.datasets.ssl4eo import (
 )
 from eofm.datasets.ssl4eo_ml import CLASSES, MultiLabels, read_multilabels
 from eofm.errors import ConfigError, LabelError, RasterError
-from eofm.landcover.classes import SCHEMES
-from eofm.landcover.on_grid import LandCoverMap
+from eofm.landcover.maps import LandCover, find_maps
+from eofm.landcover.multilabel import Reason, Seen
+from eofm.landcover.schemes import SCHEMES, Scheme, find_scheme
 from eofm.raster.grid import Window
 from eofm.raster.source import OpenRaster
 from eofm.store.entry import Entry
-from eofm.store.format import LabelRule
+from eofm.store.format import LabelRule, Plain
 from eofm.store.packing import Item, ItemsReport, listed, make_card, pack_items
 
 VOID_IDS = "void_ids.csv"
@@ -83,7 +84,8 @@ def pack_ssl4eo(config: PackSsl4eoConfig) -> ItemsReport:
             scene.name,
             UNITS[sensor],
             scene.source,
-            _Line(scene, None if labels is None else labels.of(scene)).entry,
+            _Line(scene).entry,
+            None if labels is None else labels.of(scene).put,
         )
         for scene in scenes
     ]
@@ -96,6 +98,7 @@ def pack_ssl4eo(config: PackSsl4eoConfig) -> ItemsReport:
             "landcover": config.landcover and Path(config.landcover).as_posix(),
             **({"labels": Path(config.labels).as_posix()} if config.labels else {}),
             **({"ids": Path(config.ids).as_posix()} if config.ids else {}),
+            **({} if labels is None else labels.settings()),
             "max_gap_days": float(config.max_gap_days),
         },
         {"synthetic": _is_synthetic(Path(config.root))},
@@ -164,21 +167,29 @@ class _Label:
     Args:
         rule: How the store is labelled.
         file: The class map.
+        scheme: Meaning of its codes.
         multi_hot: The labels; with neither, the scene is unlabelled.
     """
 
     rule: LabelRule
     file: Path | None = None
+    scheme: Scheme | None = None
     multi_hot: tuple[int, ...] | None = None
 
-    def put(self, entry: Entry, raster: OpenRaster) -> Entry:
-        """Return the line of the index with the labels."""
-        if self.file is not None:
-            with LandCoverMap(self.file, SCHEMES[self.rule.scheme]).over(
-                raster.grid, entry.id
-            ) as view:
-                codes = view.read(Window(0, 0, raster.grid.height, raster.grid.width))
-            return entry.labelled(codes, self.rule)
+    def put(self, entry: Entry, raster: OpenRaster, seen: Seen) -> Entry:
+        """Return the row of the index with the labels."""
+        if self.file is not None and self.scheme is not None:
+            grid = raster.grid
+            with LandCover(find_maps([str(self.file)]), self.scheme).on(grid, entry.id) as view:
+                if view.reason is not Reason.KNOWN:
+                    raise LabelError(
+                        "the land-cover map of a scene does not overlap it",
+                        expected="a map of the same place",
+                        where=f"{entry.id} and {self.file}",
+                        remedy="check the CRS of both, or remove the map: the scene is unlabelled",
+                    )
+                cover = view.cover(Window(0, 0, grid.height, grid.width), seen, entry.id)
+            return entry.labelled(cover, self.rule)
         return (
             entry.unlabelled(self.rule) if self.multi_hot is None else listed(entry, self.multi_hot)
         )
@@ -189,12 +200,11 @@ class _Line:
     """Makes the line of a scene in the index."""
 
     scene: Scene
-    label: _Label | None
 
     def entry(self, raster: OpenRaster) -> Entry:
         scene = self.scene
         longitude, latitude = raster.grid.centre()
-        entry = Entry(
+        return Entry(
             id=scene.name,
             location=scene.location,
             season=scene.season,
@@ -204,7 +214,6 @@ class _Line:
             source=scene.name,
             source_unit=UNITS[scene.sensor].value,
         )
-        return entry if self.label is None else self.label.put(entry, raster)
 
 
 class _Labels(Protocol):
@@ -216,6 +225,9 @@ class _Labels(Protocol):
 
     def of(self, scene: Scene) -> _Label:
         """Return where those of a scene are."""
+
+    def settings(self) -> dict[str, Plain]:
+        """Return what else decides labels, for the settings of the store."""
 
     def said(self, scenes: Sequence[Scene]) -> list[str]:
         """Return what the user should know of the labels."""
@@ -250,7 +262,7 @@ class _Mapped:
     def __init__(self, config: PackSsl4eoConfig, scenes: Sequence[Scene]) -> None:
         assert config.landcover is not None  # noqa: S101 (the caller has checked both)
         assert config.scheme is not None  # noqa: S101
-        scheme = SCHEMES[config.scheme]
+        self._scheme = scheme = find_scheme(config.scheme)
         self.rule = LabelRule(
             scheme.name, scheme.names, float(config.threshold), float(config.min_valid)
         )
@@ -277,7 +289,12 @@ class _Mapped:
 
     def of(self, scene: Scene) -> _Label:
         """Return the map of the scene."""
-        return _Label(self.rule, file=self._maps.get(scene.name))
+        return _Label(self.rule, file=self._maps.get(scene.name), scheme=self._scheme)
+
+    def settings(self) -> dict[str, Plain]:
+        """Tell a scheme of the user's own by its codes: published ones have their name."""
+        own = self._scheme.name not in SCHEMES
+        return {"scheme_digest": self._scheme.digest} if own else {}
 
     def said(self, scenes: Sequence[Scene]) -> list[str]:
         """Nothing: the report counts the labels."""
@@ -323,6 +340,10 @@ class _Listed:
         """Look the scene up."""
         found = self._labels.multi_hot(scene.location, self._seasons[scene.name])
         return _Label(self.rule, multi_hot=found)
+
+    def settings(self) -> dict[str, Plain]:
+        """Nothing: the name of the file is there."""
+        return {}
 
     def said(self, scenes: Sequence[Scene]) -> list[str]:
         """Count what was joined and what was not."""

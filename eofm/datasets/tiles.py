@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
@@ -22,17 +21,22 @@ from eofm.contract.imagery import NativeImagery
 from eofm.contract.spec import Sensor, Unit
 from eofm.contract.validity import Doubt
 from eofm.datasets.pack_config import PackTilesConfig
-from eofm.errors import ConfigError, DataError, PixelError
-from eofm.landcover.classes import SCHEMES
-from eofm.landcover.on_grid import LandCoverMap, MapOnGrid
+from eofm.datasets.places import Places, find_places
+from eofm.datasets.stated_units import state_units
+from eofm.errors import ConfigError, DataError, LabelError, PixelError, StoreError
+from eofm.landcover.dates import DatePattern
+from eofm.landcover.maps import LandCover, MapsOnGrid, find_maps
+from eofm.landcover.multilabel import Reason
+from eofm.landcover.schemes import SCHEMES, find_scheme
 from eofm.progress import track
 from eofm.raster.folder import list_sources
-from eofm.raster.grid import Window, windows
+from eofm.raster.grid import Grid, Window, windows
 from eofm.raster.quality import find_doubt
 from eofm.raster.source import OpenRaster, RasterSource
 from eofm.store.convert import stored_spec, to_stored
 from eofm.store.entry import Entry
-from eofm.store.format import LabelRule, StoreCard
+from eofm.store.format import LabelRule, Plain, StoreCard
+from eofm.store.grids import located
 from eofm.store.report import PackReport
 from eofm.store.resume import check_sources
 from eofm.store.writer import StoreWriter
@@ -49,6 +53,9 @@ def pack_tiles(config: PackTilesConfig) -> PackReport:
     A run that was interrupted goes on where it stopped when it is called again. Images that are
     committed must still be there with the same unit; others may have been repaired or removed.
 
+    Images whose footprints overlap share a `location`, called like the first of them, and each
+    has its own name as `season`; `place` states the locations by a pattern of names instead.
+
     Args:
         config: What to pack, and how.
 
@@ -62,20 +69,20 @@ def pack_tiles(config: PackTilesConfig) -> PackReport:
         LabelError: If the map does not overlap an image or holds unknown codes.
         StoreError: If `out` holds something else, or cannot be written.
     """
-    sources = _state_units(
+    sources = state_units(
         list_sources(config.images, Sensor(config.sensor), Unit(config.unit), config.bands),
         {pattern: Unit(unit) for pattern, unit in config.unit_of.items()},
     )
-    maps = None
-    if config.landcover is not None and config.scheme is not None:
-        maps = LandCoverMap(config.landcover, SCHEMES[config.scheme])
+    maps = _find_land_cover(config)
     with StoreWriter(config.out, _card(config, sources[0], maps)) as writer:
         check_sources(writer, {source.name: source.unit for source in sources if source.unit})
         if writer.complete:
-            return _finished(config, already=True)
+            return _finished(config, maps, already=True)
         left = [source for source in sources if source.name not in writer.skipped]
-        total = _survey(left, config, maps)
-        packing = _Packing(config, maps, writer)
+        total, grids = _survey(left, config, maps)
+        grids = {s.name: grids[s.name] if s.name in grids else _grid(s) for s in sources}
+        places = _as_recorded(find_places(grids, config.place), writer)
+        packing = _Packing(config, maps, writer, places)
         for _ in track(packing.walk(left), "packing windows", total):
             pass
         if not writer.ids:
@@ -87,49 +94,78 @@ def pack_tiles(config: PackTilesConfig) -> PackReport:
                 remedy="check the declared nodata of the files, or lower --min_pixels",
             )
         writer.finish()
-    return _finished(config, already=False)
+    report = _finished(config, maps, already=False)
+    return replace(report, after=(*report.after, *places.remarks))
 
 
-def _finished(config: PackTilesConfig, *, already: bool) -> PackReport:
+def _finished(config: PackTilesConfig, maps: LandCover | None, *, already: bool) -> PackReport:
     report = PackReport.of(Path(config.out), already=already)
-    return report.then(verify=config.verify, stats=config.stats, workers=config.workers)
+    report = report.then(verify=config.verify, stats=config.stats, workers=config.workers)
+    said = () if maps is None else maps.maps.said()
+    return replace(report, after=(*said, *report.after))
+
+
+def _grid(source: RasterSource) -> Grid | None:
+    """Return where an image lies; None where it cannot be read any more."""
+    try:
+        with source.open() as raster:
+            return raster.grid
+    except DataError:
+        return None
+
+
+def _as_recorded(places: Places, writer: StoreWriter) -> Places:
+    """Return the places under the names they have in the rows that are committed.
+
+    Raises:
+        StoreError: If images that were added make one place of two that are in the store.
+    """
+    names: dict[str, str] = {}
+    for source, recorded in writer.source_locations.items():
+        place = places.of.get(source, recorded)
+        if names.setdefault(place, recorded) != recorded:
+            raise StoreError(
+                "two places of this unfinished store are one: images overlap that did not before",
+                found=f"{names[place]} and {recorded}",
+                where=writer.path,
+                remedy="choose another --out, or take out the images that were added",
+            )
+    return replace(places, of={n: names.get(place, place) for n, place in places.of.items()})
 
 
 # ---------------------------------------------------------------------------- settings
 
 
-def _state_units(
-    sources: Sequence[RasterSource], unit_of: Mapping[str, Unit]
-) -> list[RasterSource]:
-    """Return the sources with the units that patterns of their names state."""
-    unused = set(unit_of)
-    stated = []
-    for source in sources:
-        names = {source.name, PurePosixPath(source.name).name, *(f.name for f in source.files)}
-        units = {}
-        for pattern, unit in unit_of.items():
-            if any(fnmatch(name, pattern) for name in names):
-                unused.discard(pattern)
-                units[pattern] = unit
-        if len(set(units.values())) > 1:
-            raise ConfigError(
-                "an image is stated to be in several units",
-                found=", ".join(f"{pattern}: {unit}" for pattern, unit in units.items()),
-                where=source.name,
-                remedy="make the patterns of unit_of exclude one another",
-            )
-        stated.append(replace(source, unit=next(iter(units.values()), source.unit)))
-    if unused:
-        raise ConfigError(
-            "a pattern of unit_of fits no image",
-            found=", ".join(sorted(unused)),
-            expected=f"names such as {', '.join(source.name for source in sources[:3])}",
-            remedy="correct the pattern, or leave it out",
-        )
+def _find_land_cover(config: PackTilesConfig) -> LandCover | None:
+    """Return the maps that label the images; None for an unlabelled store."""
+    if config.landcover is None or config.scheme is None:
+        return None
+    scheme = find_scheme(config.scheme)
+    dates = None if config.dates is None else DatePattern(config.dates)
+    maps = find_maps([config.landcover], dates, config.asset, config.field)
+    maps.check_dates(config.max_gap_days)
+    return LandCover(maps, scheme, config.max_gap_days)
+
+
+def _date_of(raster: OpenRaster, config: PackTilesConfig) -> str:
+    """Return when an image was taken: as its name or, where that is not asked for, its tags say."""
+    if config.scene_dates is None:
+        return raster.date
+    return str(DatePattern(config.scene_dates).find(raster.source.name)).partition("/")[0]
+
+
+def _map_settings(config: PackTilesConfig, maps: LandCover | None) -> dict[str, Plain]:
+    """Return what else decides labels, where it is stated: stores without it do not mention it."""
+    names = ("dates", "scene_dates", "max_gap_days", "asset", "field")
+    stated: dict[str, Plain] = {
+        name: getattr(config, name) for name in names if getattr(config, name) is not None
+    }
+    if maps is not None and maps.scheme.name not in SCHEMES:
+        stated["scheme_digest"] = maps.scheme.digest
     return stated
 
 
-def _card(config: PackTilesConfig, first: RasterSource, maps: LandCoverMap | None) -> StoreCard:
+def _card(config: PackTilesConfig, first: RasterSource, maps: LandCover | None) -> StoreCard:
     """Return what the store will say of itself, as far as the first image tells."""
     labels = None
     if maps is not None:
@@ -152,6 +188,9 @@ def _card(config: PackTilesConfig, first: RasterSource, maps: LandCoverMap | Non
             "window": config.window,
             "stride": config.stride or config.window,
             "min_pixels": float(config.min_pixels),
+            # not where it is absent: stores of 0.1 have no such setting
+            **({} if config.place is None else {"place": config.place}),
+            **_map_settings(config, maps),
         },
         provenance={
             "eofm": eofm.__version__,
@@ -187,24 +226,50 @@ def _check_windows(raster: OpenRaster, config: PackTilesConfig) -> None:
 
 
 def _survey(
-    sources: Sequence[RasterSource], config: PackTilesConfig, maps: LandCoverMap | None
-) -> int:
-    """Look at every image, and return the number of windows; refuse what cannot be packed."""
+    sources: Sequence[RasterSource], config: PackTilesConfig, maps: LandCover | None
+) -> tuple[int, dict[str, Grid | None]]:
+    """Look at every image; return the number of windows and all grids, or refuse the images."""
     doubts: dict[str, list[tuple[RasterSource, Doubt]]] = {}
+    grids: dict[str, Grid | None] = {}
     total = 0
     for source in track(sources, "checking images"):
         with source.open() as raster:
             _check_windows(raster, config)
+            grids[source.name] = raster.grid
             total += sum(1 for _ in _windows(raster, config))
             doubt = find_doubt(raster)
             if doubt is not None:
                 doubts.setdefault(doubt.problem, []).append((source, doubt))
             if maps is not None:
-                with maps.over(raster.grid, source.name, required=not config.allow_unlabelled):
-                    pass
+                with maps.on(raster.grid, source.name, _date_of(raster, config)) as view:
+                    _require_map(view, raster, config)
     if doubts:
         raise _refusal(next(iter(doubts.values())), of=len(sources))
-    return total
+    return total, grids
+
+
+def _require_map(view: MapsOnGrid, raster: OpenRaster, config: PackTilesConfig) -> None:
+    """Refuse an image without a map, unless such images may be unlabelled."""
+    if view.reason is Reason.KNOWN or config.allow_unlabelled:
+        return
+    longitude, latitude = raster.grid.centre()
+    place = f"longitude {longitude:.4f}, latitude {latitude:.4f}"
+    if view.reason is Reason.NO_MAP:
+        raise LabelError(
+            "no land-cover map overlaps the image",
+            expected=f"a map over {place}",
+            where=f"{raster.source.name} and {config.landcover}",
+            remedy="choose maps of the same place; check the CRS of both; or pack such images "
+            "unlabelled: --allow_unlabelled true",
+        )
+    raise LabelError(
+        "no land-cover map of the image's time",
+        found=f"{view.reason}: {_date_of(raster, config) or 'no date'}",
+        expected=f"a map over {place} within {config.max_gap_days:g} days",
+        where=f"{raster.source.name} and {config.landcover}",
+        remedy="raise --max_gap_days, say where names tell the date with --scene_dates, or pack "
+        "such images unlabelled: --allow_unlabelled true",
+    )
 
 
 def _windows(raster: OpenRaster, config: PackTilesConfig) -> Iterator[Window]:
@@ -251,11 +316,12 @@ class _Chunk:
 
 @dataclass(frozen=True)
 class _Packing:
-    """One run: the settings, the maps and the store."""
+    """One run: the settings, the maps, the store and the places of the images."""
 
     config: PackTilesConfig
-    maps: LandCoverMap | None
+    maps: LandCover | None
     writer: StoreWriter
+    places: Places
 
     def walk(self, sources: Sequence[RasterSource]) -> Iterator[None]:
         """Pack all windows of all images, yielding after each window."""
@@ -299,16 +365,17 @@ class _Packing:
                 raster = stack.enter_context(chunk.source.open())
                 view = None
                 if self.maps is not None:
-                    required = not self.config.allow_unlabelled
-                    name = chunk.source.name
-                    view = stack.enter_context(self.maps.over(raster.grid, name, required=required))
+                    date = _date_of(raster, self.config)
+                    on = self.maps.on(raster.grid, chunk.source.name, date)
+                    view = stack.enter_context(on)
+                    _require_map(view, raster, self.config)
                 for window in chunk.windows:
                     rows.append(self._read_window(raster, view, window))
         except DataError as error:
             rows.append(error)
         return rows
 
-    def _read_window(self, raster: OpenRaster, view: MapOnGrid | None, window: Window) -> _Row:
+    def _read_window(self, raster: OpenRaster, view: MapsOnGrid | None, window: Window) -> _Row:
         source, card = raster.source, self.writer.card
         identifier = f"{source.name}_{window.row}_{window.col}"
         if identifier in self.writer.ids:
@@ -316,20 +383,22 @@ class _Packing:
         imagery = to_stored(raster.read_native(window), card.spec, source.name)
         if float(imagery.valid.float().mean()) < self.config.min_pixels:
             return None
-        longitude, latitude = raster.grid.at(window).centre()
+        grid = raster.grid.at(window)
+        longitude, latitude = grid.centre()
         entry = Entry(
             id=identifier,
-            location=source.name,
-            season="",
+            location=self.places.of[source.name],
+            season=self.places.season_of(source.name),
             longitude=longitude,
             latitude=latitude,
-            date=raster.date,
+            date=_date_of(raster, self.config),
             source=source.name,
             source_unit=raster.unit.value,
         )
         if view is not None and card.labels is not None:
-            entry = entry.labelled(view.read(window), card.labels)
-        return entry, imagery
+            cover = view.cover(window, imagery.valid[0].numpy(), identifier)
+            entry = entry.labelled(cover, card.labels)
+        return located(entry, grid), imagery
 
 
 def _ahead(

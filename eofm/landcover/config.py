@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from typing import Literal
 
 from eofm.errors import ConfigError
@@ -16,9 +17,10 @@ class LabelsConfig:
     labelled from the maps that lie over it, brought to its grid by nearest neighbour.
 
     Args:
-        maps: GeoTIFFs, folders of them, VRTs, or STAC item lists (.json), in any CRS. Over a
-            scene, an earlier map has precedence and a later one fills its nodata; a folder is
-            ordered by path.
+        maps: GeoTIFFs, folders of them, VRTs, STAC item lists (.json), or polygons (.gpkg,
+            .geojson, .shp), in any CRS. Over a scene, an earlier map has precedence and a later
+            one fills its nodata; a folder is ordered by path, and a map in it that has the
+            scene's own name stands for the folder.
         scheme: Class codes of the maps: dynamic-world, worldcover, esri, terramesh, corine,
             corine-grid, or a .yaml file of your own.
         out: Parquet file to write. A picture of the classes is put beside it, as .png.
@@ -27,12 +29,14 @@ class LabelsConfig:
         window: Side of the windows in pixels of the map. Without scenes.
         stride: Step from window to window; without it, the side of a window.
         gsd: Metres per pixel of the grid laid over a footprint of a .parquet.
-        scene_crs: CRS of a packed store's images, as in EPSG:4326 for SSL4EO-S12; without it, the
-            UTM zone of each image's centre.
+        scene_crs: CRS of images of a packed store that keeps only their centres, as in EPSG:4326
+            for SSL4EO-S12: they are taken as squares with north up. `utm` is the UTM zone of each
+            centre.
         threshold: Share of the valid map pixels from which on a class counts as present. 0 means
             any pixel.
-        min_valid: Share of a window that the map must cover without nodata or cloud; below it the
-            window's labels are unknown.
+        min_valid: Share of the counted pixels for which the map must name a class; below it labels
+            are unknown. Of a store and of a folder of images, only pixels that the image measures
+            are counted.
         empty: What becomes of windows with nothing but nodata: keep writes them as unknown, skip
             leaves them out and counts them.
         dates: Where the maps' file names tell the date, as in _%Y%m%d, or _%Y_ for a year's map.
@@ -40,6 +44,8 @@ class LabelsConfig:
         scene_dates: The same for the files of a folder of scenes; without it, their tags.
         max_gap_days: Take maps at most so many days from the scene, the nearest first.
         asset: Which asset of a STAC item is the map; without it, the only GeoTIFF.
+        field: Field of the polygons that holds their class: codes of the scheme, or names of its
+            classes. Needs the extra: pip install "eofm[geo]".
         workers: Processes on this machine.
         dask: Scheduler of a Dask cluster to work on instead, as in tcp://host:8786. Its workers
             must see the maps under the same paths. Needs the extra: pip install "eofm[dask]".
@@ -47,7 +53,7 @@ class LabelsConfig:
         resume: Go on with an interrupted run of the same settings.
     """
 
-    maps: list[str] = field(metadata={"positional": "+"})
+    maps: list[str] = dataclasses.field(metadata={"positional": "+"})
     scheme: str
     out: str
     scenes: str | None = None
@@ -62,10 +68,11 @@ class LabelsConfig:
     scene_dates: str | None = None
     max_gap_days: float | None = None
     asset: str | None = None
+    field: str | None = None
     workers: int = 1
     dask: str | None = None
     batch: int = 2048
-    resume: bool = field(default=False, metadata={"flag": True})
+    resume: bool = dataclasses.field(default=False, metadata={"flag": True})
 
     def __post_init__(self) -> None:
         if (self.scenes is None) == (self.window is None):

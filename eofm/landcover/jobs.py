@@ -19,21 +19,19 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.warp import transform as warp_points
 
-from eofm.landcover.classes import ClassMap, count_codes, strange_codes, unknown_codes
-from eofm.landcover.compiled import choose
-from eofm.landcover.count import GridCounter
-from eofm.landcover.dates import Period
-from eofm.landcover.maps import Catalogue, MapFile
-from eofm.landcover.on_grid import MapReader
+from eofm.landcover.count import GridCounter, choose_kernel
+from eofm.landcover.maps import Catalogue, LandCover, MapFile
+from eofm.landcover.multilabel import ClassMap, Reason, strange_codes, unknown_codes
+from eofm.landcover.multilabel import Seen as Mask
 from eofm.landcover.strips import (
     CACHE_BYTES,
     Pieces,
     SymbolReader,
     columns_per_strip,
-    opened,
     piece_shape,
 )
-from eofm.landcover.table import Batch, Reason, Rows, Rule
+from eofm.landcover.table import Batch, Rows, Rule
+from eofm.landcover.warp import opened
 from eofm.raster.grid import Grid, Window
 
 # A scene is read in pieces of at most so many pixels: their codes are held as int32.
@@ -77,7 +75,7 @@ class WindowJob:
         lefts: First columns of the windows.
         window: Side of the windows.
         rule: How counts become labels.
-        pixels: How many the whole run counts, about: the compiled loop has to be worth loading.
+        pixels: About how many the whole run counts: the compiled loop has to be worth loading.
     """
 
     map: MapFile
@@ -122,7 +120,7 @@ class WindowJob:
         area = Window(tops[0], lefts[0], tops[-1] + side - tops[0], lefts[-1] + side - lefts[0])
         shape = piece_shape(readers[0].dataset)
         pieces = Pieces(area, *shape, len(readers))
-        kernel = choose(self.pixels)
+        kernel = choose_kernel(self.pixels)
         counters = [GridCounter(tops, lefts, side, r.legend, kernel) for r in readers]
 
         def work(thread: int) -> None:
@@ -156,7 +154,7 @@ class WindowJob:
 
     def _describe(self, rows: Rows) -> None:
         """Fill in where the windows lie."""
-        crs, transform, side = self.map.grid.require_crs(), self.map.grid.transform, self.window
+        crs, transform, side = self.map.crs, self.map.require_grid().transform, self.window
         rows.ids = [f"{self.map.name}_{top}_{left}" for top in self.tops for left in self.lefts]
         top, left = (e.ravel() for e in np.meshgrid(self.tops, self.lefts, indexing="ij"))
         rows.centres = [_lonlat(crs, *_points(transform, left + side / 2, top + side / 2))]
@@ -193,10 +191,11 @@ def window_jobs(
         batch: About how many windows to a job.
     """
     jobs = []
-    pixels = sum(entry.grid.height * entry.grid.width for entry in maps.maps)
-    for entry in maps.maps:
-        lefts = range(0, entry.grid.width - window + 1, stride)
-        tops = range(0, entry.grid.height - window + 1, stride)
+    grids = [entry.require_grid() for entry in maps.maps]
+    pixels = sum(grid.height * grid.width for grid in grids)
+    for entry, grid in zip(maps.maps, grids, strict=True):
+        lefts = range(0, grid.width - window + 1, stride)
+        tops = range(0, grid.height - window + 1, stride)
         with opened(entry.file) as dataset:
             columns = max((columns_per_strip(dataset) - window) // stride + 1, 1)
         for first in range(0, len(lefts), columns):
@@ -212,19 +211,30 @@ def window_jobs(
 # ------------------------------------------------------------------------------------ scenes
 
 
+class Seen(Protocol):
+    """Which pixels of a scene its image measures. It is sent to other processes."""
+
+    def read(self, window: Window) -> Mask:
+        """Return the mask of a window of the scene, (h, w)."""
+
+
 @dataclass(frozen=True)
 class Scene:
-    """A place to be labelled.
+    """An image to be labelled.
 
     Args:
         id: Unique in the table.
         grid: Its pixels.
         date: When it was taken, in ISO 8601; empty where unknown.
+        name: Name of the image it was cut from: a map in a folder may have it.
+        seen: Which of its pixels are measured; None counts all of them.
     """
 
     id: str
     grid: Grid
     date: str = ""
+    name: str = ""
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True)
@@ -232,16 +242,14 @@ class SceneJob:
     """Some scenes.
 
     Args:
-        scenes: Which.
-        maps: All maps.
+        scenes: The scenes.
+        cover: All maps.
         rule: How counts become labels.
-        max_gap_days: How far a map may be from a scene in time; None if dates do not matter.
     """
 
     scenes: Sequence[Scene]
-    maps: Catalogue
+    cover: LandCover
     rule: Rule
-    max_gap_days: float | None = None
 
     @property
     def size(self) -> int:
@@ -258,69 +266,30 @@ class SceneJob:
 
     def _add(self, scene: Scene, rows: Rows) -> None:
         grid = scene.grid
-        chosen, reason = self._choose(scene)
-        counts, used = np.zeros(len(self.rule.scheme.names) + 2, np.int64), [False] * len(chosen)
-        if chosen:
-            with ExitStack() as stack:
-                files = [stack.enter_context(opened(m.file)) for m in chosen]
-                readers = [MapReader(dataset, grid, stack) for dataset in files]
-                for window in _pieces(grid):
-                    codes = self._mosaic(readers, window, used)
-                    found = count_codes(codes, self.rule.scheme)
-                    if found.sum() != codes.size:
-                        _judge(codes, self.rule, f"scene {scene.id}", rows)
-                    counts += found
+        counts, size = np.zeros(len(self.rule.scheme.names) + 2, np.int64), 0
+        with self.cover.on(grid, scene.name, scene.date) as view:
+            for window in _pieces(grid):
+                seen = None if scene.seen is None else scene.seen.read(window)
+                size += window.height * window.width if seen is None else int(seen.sum())
+                if view.readers:
+                    counts += view.count(window, seen, f"scene {scene.id}")
+            rows.ignore(view.ignored)
+            taken = view.used
+            reason = view.reason if size or view.reason else Reason.UNSEEN
         rows.ids.append(scene.id)
         rows.boxes.append(np.array([grid.bounds]))
         rows.crs.append(grid.require_crs().to_string())
         rows.dates.append(scene.date)
         rows.counts.append(counts[None])
-        rows.sizes.append(grid.height * grid.width)
+        rows.sizes.append(size)
         rows.reasons.append(reason)
-        taken = [entry for entry, gave in zip(chosen, used, strict=True) if gave]
         rows.sources.append([entry.file.as_posix() for entry in taken])
         rows.map_dates.append([entry.date for entry in taken])
 
-    def _choose(self, scene: Scene) -> tuple[list[MapFile], Reason]:
-        """Return the maps of a scene in order of precedence, or why there are none."""
-        over = self.maps.over(scene.grid)
-        if not over:
-            return [], Reason.NO_MAP
-        if self.max_gap_days is None:
-            return over, Reason.KNOWN
-        if not scene.date:
-            return [], Reason.NO_DATE
-        taken = Period.parse(scene.date)
-        gaps = [(entry.period.gap_days(taken), n) for n, entry in enumerate(over) if entry.period]
-        near = [over[n] for gap, n in sorted(gaps) if gap <= self.max_gap_days]
-        return near, Reason.KNOWN if near else Reason.NOT_IN_TIME
 
-    def _mosaic(self, readers: Sequence[MapReader], window: Window, used: list[bool]) -> ClassMap:
-        """Return the codes of the first map that has any, pixel by pixel; note whose they are."""
-        nodata = self.rule.scheme.nodata
-        codes = np.full((window.height, window.width), nodata[0], np.int32)
-        empty = np.ones(codes.shape, np.bool_)
-        for number, reader in enumerate(readers):
-            if not reader.overlaps:
-                continue
-            more = reader.read(window, self.rule.scheme)
-            fresh = empty.copy()
-            for code in nodata:  # a few codes: np.isin takes ten times as long
-                fresh &= more != code
-            if fresh.any():
-                used[number] = True
-                codes[fresh] = more[fresh]
-                empty &= ~fresh
-                if not empty.any():
-                    break
-        return codes
-
-
-def scene_jobs(
-    scenes: Sequence[Scene], maps: Catalogue, rule: Rule, gap: float | None, batch: int
-) -> list[SceneJob]:
+def scene_jobs(scenes: Sequence[Scene], cover: LandCover, rule: Rule, batch: int) -> list[SceneJob]:
     """Cut scenes into jobs, in the order of the table."""
-    return [SceneJob(scenes[i : i + batch], maps, rule, gap) for i in range(0, len(scenes), batch)]
+    return [SceneJob(scenes[i : i + batch], cover, rule) for i in range(0, len(scenes), batch)]
 
 
 def _pieces(grid: Grid) -> Iterator[Window]:

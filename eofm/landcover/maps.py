@@ -1,28 +1,54 @@
-"""Which maps there are, where they lie, and when they are of."""
+"""Which maps there are, and which of them label an image: by place, by name and by date.
+
+`find_maps` lists them, `LandCover` chooses. Over an image, an earlier map has precedence and a
+later one fills its nodata. Of a folder, the map with an image's own name stands for the folder.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Final
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, Protocol
 from urllib.parse import unquote, urlparse
 
 import numpy as np
+from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from eofm.errors import LabelError
+from eofm.errors import ConfigError, LabelError
+from eofm.io import walk
 from eofm.landcover.dates import DatePattern, Period
-from eofm.landcover.on_grid import box_in
-from eofm.landcover.strips import opened
+from eofm.landcover.multilabel import (
+    ClassMap,
+    Cover,
+    Reason,
+    Seen,
+    count_codes,
+    strange_codes,
+    unknown_codes,
+)
+from eofm.landcover.polygons import VECTORS, PolygonReader, read_layer
+from eofm.landcover.schemes import Scheme
+from eofm.landcover.warp import Bounds, MapReader, box_in, fill, opened, overlapping
 from eofm.progress import track
 from eofm.raster.geotiff import grid_of
-from eofm.raster.grid import Grid
+from eofm.raster.grid import Grid, Window
 
-_TIFS: Final = {".tif", ".tiff"}
-_LISTS: Final = {".json", ".geojson"}
+TIFS: Final = frozenset({".tif", ".tiff"})
+_LISTS: Final = frozenset({".json", ".geojson"})
+# What products put beside a map, as the last word of a file's name.
+_COMPANIONS: Final = frozenset(
+    {
+        *("inputquality", "quality", "qa", "mask", "msk", "cloudmask", "datamask", "nodata"),
+        *("preview", "thumbnail", "thumb", "quicklook", "browse", "overview"),
+        *("proba", "probability", "probabilities", "confidence", "uncertainty"),
+    }
+)
+_SHOWN: Final = 5
 
 
 @dataclass(frozen=True)
@@ -31,51 +57,83 @@ class MapFile:
 
     Args:
         file: Where it is.
-        name: What it is called in the ids of its windows.
-        grid: Where its pixels lie.
+        name: Name in the ids of its windows.
+        crs: CRS of its pixels or polygons.
+        bounds: Left, bottom, right, top of them all.
+        grid: Pixels of a raster; None for polygons.
         period: When it is of; None where nothing says so.
+        folder: The folder it was found in; None where it was named itself.
+        field: Field of the polygons that holds their class.
     """
 
     file: Path
     name: str
-    grid: Grid
+    crs: CRS
+    bounds: Bounds
+    grid: Grid | None = None
     period: Period | None = None
+    folder: Path | None = None
+    field: str | None = None
 
     @property
     def date(self) -> str:
         """When it is of, as text; empty where nothing says so."""
         return "" if self.period is None else str(self.period)
 
+    def require_grid(self) -> Grid:
+        """Return the pixels of a raster.
+
+        Raises:
+            ConfigError: If the map is polygons.
+        """
+        if self.grid is None:
+            raise ConfigError(
+                "polygons have no pixels of their own that could be labelled in windows",
+                found=f"--window, and {self.file.name}",
+                where=self.file,
+                remedy="label images from them: --scenes STORE|FOLDER|FOOTPRINTS.parquet",
+            )
+        return self.grid
+
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Maps in order of precedence."""
+    """Maps in order of precedence.
+
+    Args:
+        maps: The maps.
+        left_out: Files of the folders that accompany maps and are none.
+    """
 
     maps: tuple[MapFile, ...]
+    left_out: tuple[Path, ...] = ()
 
-    def over(self, grid: Grid) -> list[MapFile]:
-        """Return the maps whose bounding boxes share an area with an image's."""
+    def over(self, grid: Grid, name: str = "") -> list[MapFile]:
+        """Return the maps whose bounding boxes share an area with an image's.
+
+        Args:
+            grid: The image.
+            name: Its name: of a folder that holds a map of this name, the others are left out.
+
+        Raises:
+            LabelError: If a folder holds several maps of the image's name over it.
+        """
         found: list[int] = []
         for crs, (numbers, boxes) in self._extents.items():
             box = box_in(grid, crs)
-            if box is None:
-                continue
-            left, bottom, right, top = box
-            # a box over the 180th meridian has its left edge right of its right one
-            spans = [(left, right)] if left <= right else [(left, np.inf), (-np.inf, right)]
-            for first, last in spans:
-                hit = (first < boxes[:, 2]) & (boxes[:, 0] < last)
-                hit &= (bottom < boxes[:, 3]) & (boxes[:, 1] < top)
-                found += numbers[hit].tolist()
-        return [self.maps[number] for number in sorted(set(found))]
+            if box is not None:
+                found += numbers[overlapping(box, crs, boxes)].tolist()
+        maps = [self.maps[number] for number in sorted(found)]
+        own = {entry.folder: entry for entry in _named(maps, name)}
+        return [entry for entry in maps if own.get(entry.folder, entry) is entry]
 
     @cached_property
-    def _extents(self) -> Mapping[CRS, tuple[np.ndarray, np.ndarray]]:
+    def _extents(self) -> Mapping[CRS, tuple[NDArray[np.int64], NDArray[np.float64]]]:
         numbers: dict[CRS, list[int]] = {}
         for number, entry in enumerate(self.maps):
-            numbers.setdefault(entry.grid.require_crs(), []).append(number)
+            numbers.setdefault(entry.crs, []).append(number)
         return {
-            crs: (np.array(own), np.array([self.maps[i].grid.bounds for i in own]))
+            crs: (np.array(own), np.array([self.maps[i].bounds for i in own]))
             for crs, own in numbers.items()
         }
 
@@ -88,30 +146,264 @@ class Catalogue:
             stamps.append([entry.file.as_posix(), state.st_size, state.st_mtime_ns, entry.date])
         return stamps
 
+    def said(self) -> tuple[str, ...]:
+        """Return what the user should know of the listing, in lines for the terminal."""
+        if not self.left_out:
+            return ()
+        names = ", ".join(file.name for file in self.left_out[:_SHOWN])
+        more = f", and {len(self.left_out) - _SHOWN} more" * (len(self.left_out) > _SHOWN)
+        return (f"left out beside the maps: {names}{more}",)
+
+    def check_dates(self, max_gap_days: float | None) -> None:
+        """Refuse dates that are needed and not there, or there and not heeded.
+
+        Args:
+            max_gap_days: How far a map may be from an image in time; None if dates do not matter.
+
+        Raises:
+            ConfigError: If the maps are of several dates and none is to be preferred.
+            LabelError: If a map has no date and needs one.
+        """
+        if max_gap_days is None:
+            dated = {entry.date for entry in self.maps if entry.period is not None}
+            if len(dated) > 1:
+                raise ConfigError(
+                    "the maps are of several dates; which one shall label a scene?",
+                    found=", ".join(sorted(dated)[:_SHOWN]),
+                    remedy="--max_gap_days 30 takes the nearest; or give maps of one date",
+                )
+            return
+        undated = [entry.file.name for entry in self.maps if entry.period is None]
+        if undated:
+            raise LabelError(
+                "a map has no date, and --max_gap_days needs one",
+                found=f"{len(undated)} of {len(self.maps)} without: {', '.join(undated[:_SHOWN])}",
+                remedy="--dates says where file names tell it, as in --dates _%Y%m%d; or give a "
+                "list of STAC items",
+            )
+
+
+def _named(maps: Sequence[MapFile], name: str) -> list[MapFile]:
+    """Return the map of an image's own name in each folder that has one."""
+    stem = PurePosixPath(name).name
+    same: dict[Path, list[MapFile]] = {}
+    for entry in maps:
+        if entry.folder is not None and PurePosixPath(entry.name).name == stem:
+            same.setdefault(entry.folder, []).append(entry)
+    chosen = []
+    for folder, entries in same.items():
+        exact = [entry for entry in entries if entry.name == name]
+        if len(exact or entries) > 1:
+            raise LabelError(
+                "several land-cover maps have the image's name",
+                found=", ".join(str(entry.file.relative_to(folder)) for entry in entries),
+                where=name,
+                remedy="give maps and images the same folders and names",
+            )
+        chosen += exact or entries
+    return chosen
+
+
+# ---------------------------------------------------------------------------------- choosing
+
+
+class _Reader(Protocol):
+    """A map on the grid of an image."""
+
+    def read(self, window: Window, scheme: Scheme) -> ClassMap:
+        """Return the class codes of a window of the image."""
+
+
+@dataclass(frozen=True)
+class LandCover:
+    """Maps, what their codes mean, and how an image is labelled from them.
+
+    Args:
+        maps: The maps.
+        scheme: Meaning of their codes.
+        max_gap_days: How far a map may be from an image in time; None if dates do not matter.
+    """
+
+    maps: Catalogue
+    scheme: Scheme
+    max_gap_days: float | None = None
+
+    @contextmanager
+    def on(self, grid: Grid, name: str = "", date: str = "") -> Iterator[MapsOnGrid]:
+        """Open the maps of an image.
+
+        Args:
+            grid: The image.
+            name: Its name.
+            date: When it was taken, in ISO 8601; empty where unknown.
+
+        Raises:
+            LabelError: If a map cannot be used.
+            RasterError: If the image has no CRS, or a map cannot be read.
+        """
+        chosen, reason = self._choose(grid, name, date)
+        with ExitStack() as stack:
+            readers: list[_Reader] = []
+            for entry in chosen:
+                if entry.grid is None:
+                    readers.append(PolygonReader(read_layer(entry.file, entry.field), grid))
+                else:
+                    dataset = stack.enter_context(opened(entry.file))
+                    readers.append(MapReader(dataset, grid, stack))
+            yield MapsOnGrid(chosen, readers, self.scheme, reason)
+
+    def _choose(self, grid: Grid, name: str, date: str) -> tuple[list[MapFile], Reason]:
+        """Return the maps of an image in order of precedence, or why there are none."""
+        grid.require_crs()
+        over = self.maps.over(grid, name)
+        if not over:
+            return [], Reason.NO_MAP
+        if self.max_gap_days is None:
+            return over, Reason.KNOWN
+        if not date:
+            return [], Reason.NO_DATE
+        taken = Period.parse(date)
+        gaps = [(entry.period.gap_days(taken), n) for n, entry in enumerate(over) if entry.period]
+        near = [over[n] for gap, n in sorted(gaps) if gap <= self.max_gap_days]
+        return near, Reason.KNOWN if near else Reason.NOT_IN_TIME
+
+
+@dataclass
+class MapsOnGrid:
+    """Open maps on the grid of an image.
+
+    Args:
+        maps: The maps, in order of precedence.
+        readers: A reader for each.
+        scheme: Meaning of their codes.
+        reason: Why there are none; `KNOWN` where there are.
+        ignored: Codes that the scheme ignores -> counted pixels that had them.
+    """
+
+    maps: Sequence[MapFile]
+    readers: Sequence[_Reader]
+    scheme: Scheme
+    reason: Reason
+    ignored: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._gave = [False] * len(self.maps)
+
+    @property
+    def used(self) -> list[MapFile]:
+        """The maps that gave a code to a pixel that was read."""
+        return [entry for entry, gave in zip(self.maps, self._gave, strict=True) if gave]
+
+    def read(self, window: Window) -> ClassMap:
+        """Return the code of the first map that has one, pixel by pixel, int32 (h, w).
+
+        What no map covers, or maps declare nodata, has the scheme's first nodata code.
+
+        Raises:
+            LabelError: If a map declares a class nodata, or its values are not whole numbers.
+            RasterError: If a map is damaged.
+        """
+        codes = np.full((window.height, window.width), self.scheme.nodata[0], np.int32)
+        for number, reader in enumerate(self.readers):
+            if number and not np.isin(codes, self.scheme.nodata).any():
+                break
+            self._gave[number] |= fill(codes, reader.read(window, self.scheme), self.scheme)
+        return codes
+
+    def count(self, window: Window, seen: Seen | None, where: object) -> NDArray[np.int64]:
+        """Return the seen pixels of each class, of nodata and of cloud, (K + 2,).
+
+        Args:
+            window: Of the image.
+            seen: Pixels of it that are measured, (h, w); None counts all.
+            where: Image and window, for the message of an error.
+
+        Raises:
+            LabelError: If seen pixels have codes that the scheme does not know; as `read`.
+        """
+        codes = self.read(window)
+        counts = count_codes(codes, self.scheme, seen)
+        if counts.sum() != (codes.size if seen is None else np.count_nonzero(seen)):
+            strange = strange_codes(codes, self.scheme, seen)
+            if not self.scheme.ignore_unknown:
+                raise unknown_codes(strange, self.scheme, where)
+            for code, pixels in strange.items():
+                self.ignored[code] = self.ignored.get(code, 0) + pixels
+        return counts
+
+    def cover(self, window: Window, seen: Seen, where: object) -> Cover:
+        """Return how much of the seen ground of a window each class covers: see `count`."""
+        return Cover.of(self.count(window, seen, where), int(np.count_nonzero(seen)))
+
+
+# ------------------------------------------------------------------------------------ listing
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """A map whose header has not been read."""
+
+    file: Path
+    name: str
+    period: Period | None = None
+    folder: Path | None = None
+
 
 def find_maps(
-    paths: Sequence[str], dates: DatePattern | None = None, asset: str | None = None
+    paths: Sequence[str],
+    dates: DatePattern | None = None,
+    asset: str | None = None,
+    field: str | None = None,
 ) -> Catalogue:
     """Find maps and read their headers.
 
     Args:
-        paths: Rasters, folders of GeoTIFFs, or STAC item lists.
+        paths: Rasters, folders of GeoTIFFs, STAC item lists, or files of polygons.
         dates: Where file names tell the date; None where they do not.
         asset: Which asset of a STAC item is the map.
+        field: Field of the polygons that holds their class.
 
     Raises:
+        ConfigError: If there are polygons and no field.
         LabelError: If there is no map, one lies nowhere, or its name does not tell its date.
         RasterError: If a map cannot be read.
     """
-    listed = [entry for path in paths for entry in _list(Path(path), asset)]
-    maps = []
-    for file, name, period in track(listed, "reading map headers"):
-        with opened(file) as dataset:
-            grid = grid_of(dataset)
-        if period is None and dates is not None:
-            period = dates.find(file.name)  # noqa: PLW2901 (what is known of it so far)
-        maps.append(MapFile(file, name, grid, period))
-    return Catalogue(tuple(_distinct(maps)))
+    listed: list[_Listed] = []
+    # a shell may have named what accompanies the maps too: DIR/*.tif
+    _, left_out = _split_companions([Path(path) for path in paths])
+    for path in map(Path, paths):
+        if path in left_out:
+            continue
+        if path.is_dir():
+            files, companions = _split_companions(walk(path, TIFS))
+            if not files:
+                raise LabelError("the folder holds no land-cover maps", found="no .tif", where=path)
+            left_out += companions
+            listed += [
+                _Listed(f, f.relative_to(path).with_suffix("").as_posix(), folder=path)
+                for f in files
+            ]
+        elif not path.exists():
+            raise LabelError("there is no such land-cover map", where=path)
+        elif path.suffix.lower() in _LISTS and not (path.suffix == ".geojson" and field):
+            listed += _stac_maps(path, asset)
+        else:
+            listed.append(_Listed(path, path.stem))
+    maps = [_described(entry, dates, field) for entry in track(listed, "reading map headers")]
+    return Catalogue(tuple(_distinct(maps)), tuple(left_out))
+
+
+def _described(listed: _Listed, dates: DatePattern | None, field: str | None) -> MapFile:
+    """Read the header of a map."""
+    file, period = listed.file, listed.period
+    if period is None and dates is not None:
+        period = dates.find(file.name)
+    if file.suffix.lower() in VECTORS:
+        layer = read_layer(file, field)
+        return MapFile(file, listed.name, layer.crs, layer.bounds, None, period, None, field)
+    with opened(file) as dataset:
+        grid = grid_of(dataset)
+    return MapFile(file, listed.name, grid.require_crs(), grid.bounds, grid, period, listed.folder)
 
 
 def _distinct(maps: Sequence[MapFile]) -> list[MapFile]:
@@ -125,43 +417,57 @@ def _distinct(maps: Sequence[MapFile]) -> list[MapFile]:
     return out
 
 
-def _list(path: Path, asset: str | None) -> list[tuple[Path, str, Period | None]]:
-    if not path.exists():
-        raise LabelError("there is no such land-cover map", where=path)
-    if path.is_file():
-        if path.suffix.lower() in _LISTS:
-            return _stac_maps(path, asset)
-        return [(path, path.stem, None)]
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in _TIFS)
-    if not files:
-        raise LabelError("the folder holds no land-cover maps", found="no .tif", where=path)
-    return [(f, f.relative_to(path).with_suffix("").as_posix(), None) for f in files]
+def _split_companions(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Part maps from what accompanies them: the last word of its name says what it is.
+
+    A companion has the rest of its name in common with a map beside it: `A_InputQuality.tif` with
+    `A_Map.tif` or `A.tif`. One that stands alone is taken as a map.
+    """
+    parts = {file: _parts(file.stem) for file in files}
+    mains = {
+        (file.parent, text)
+        for file, (beginning, last) in parts.items()
+        if last.lower() not in _COMPANIONS
+        for text in (beginning, file.stem)
+    }
+    beside = {
+        file
+        for file, (beginning, last) in parts.items()
+        if last.lower() in _COMPANIONS and (file.parent, beginning) in mains
+    }
+    return [f for f in files if f not in beside], [f for f in files if f in beside]
+
+
+def _parts(stem: str) -> tuple[str, str]:
+    """Return a file's name without its last word, and that word."""
+    at = max(stem.rfind(sign) for sign in "_-.")
+    return (stem[:at], stem[at + 1 :]) if at > 0 else ("", stem)
 
 
 # ------------------------------------------------------------------------------------- STAC
 
 
-def _stac_maps(file: Path, asset: str | None) -> list[tuple[Path, str, Period | None]]:
+def _stac_maps(file: Path, asset: str | None) -> list[_Listed]:
     """Read an ItemCollection, a list of items, or one item."""
     try:
         plain = json.loads(file.read_text("utf-8"))
         items = plain.get("features", [plain]) if isinstance(plain, dict) else plain
         found = [_stac_map(item, asset, file) for item in items]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        remedy = "of polygons, name the field that holds their class: --field NAME"
         raise LabelError(
             "this is no list of STAC items",
             found=repr(error),
             expected="an ItemCollection, or a list of items with assets",
             where=file,
+            remedy=remedy if file.suffix.lower() == ".geojson" else None,
         ) from error
     if not found:
         raise LabelError("the list holds no STAC items", where=file)
     return found
 
 
-def _stac_map(
-    item: Mapping[str, Any], asset: str | None, file: Path
-) -> tuple[Path, str, Period | None]:
+def _stac_map(item: Mapping[str, Any], asset: str | None, file: Path) -> _Listed:
     assets: Mapping[str, Mapping[str, Any]] = item["assets"]
     where = f"{file}, item {item['id']}"
     rasters = [key for key, value in assets.items() if _is_raster(value)]
@@ -179,14 +485,14 @@ def _stac_map(
     if moment is None and properties.get("start_datetime"):
         moment = f"{properties['start_datetime']}/{properties['end_datetime']}"
     period = None if moment is None else Period.parse(moment)
-    return _local(assets[chosen[0]]["href"], file, where), str(item["id"]), period
+    return _Listed(_local(assets[chosen[0]]["href"], file, where), str(item["id"]), period)
 
 
 def _is_raster(asset: Mapping[str, Any]) -> bool:
     kind = str(asset.get("type", ""))
     suffix = Path(urlparse(asset["href"]).path).suffix.lower()
     roles = asset.get("roles", [])
-    raster = kind.startswith("image/tiff") if kind else suffix in {*_TIFS, ".vrt"}
+    raster = kind.startswith("image/tiff") if kind else suffix in {*TIFS, ".vrt"}
     return raster and not {"thumbnail", "overview"} & set(roles)
 
 

@@ -1,15 +1,22 @@
-"""`eofm labels`: find maps and scenes, count them in batches, put the batches together."""
+"""`eofm labels`: find maps and scenes, count them in batches, put the batches together.
+
+Batches are counted here, in other processes, or on a Dask cluster: the same rows in the same order.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import shlex
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -17,15 +24,15 @@ import eofm
 from eofm.errors import ConfigError, LabelError
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.dates import DatePattern
-from eofm.landcover.figure import save_figure
-from eofm.landcover.jobs import Job, Scene, scene_jobs, window_jobs
-from eofm.landcover.maps import Catalogue, find_maps
+from eofm.landcover.jobs import Job, Scene, run_job, scene_jobs, window_jobs
+from eofm.landcover.maps import Catalogue, LandCover, find_maps
+from eofm.landcover.multilabel import Reason
 from eofm.landcover.output import LabelOutput
-from eofm.landcover.report import LabelReport, summarise
+from eofm.landcover.report import LabelReport, save_figure, summarise
 from eofm.landcover.scenes import SceneOptions, find_scenes
-from eofm.landcover.scheme_file import find_scheme
-from eofm.landcover.table import FORMAT, VERSION, Reason, Rule, schema
-from eofm.landcover.workers import run_jobs
+from eofm.landcover.schemes import find_scheme
+from eofm.landcover.table import FORMAT, VERSION, Batch, Ground, Rule, schema
+from eofm.orphans import end_with_parent
 from eofm.progress import track
 
 # Settings that change how the work is done, not what comes of it.
@@ -52,13 +59,13 @@ def write_labels(config: LabelsConfig) -> LabelReport:
     scheme = find_scheme(config.scheme)
     rule = Rule(scheme, config.threshold, config.min_valid, config.empty == "keep")
     dates = DatePattern(config.dates) if config.dates else None
-    maps = find_maps(config.maps, dates, config.asset)
+    maps = find_maps(config.maps, dates, config.asset, config.field)
     scenes = _scenes(config)
     jobs = _jobs(config, maps, scenes, rule)
     run = {
         "settings": _settings(config),
         "scheme": scheme.digest,
-        "scenes": _digest([[s.id, s.grid.bounds, s.date] for s in scenes]),
+        "scenes": _digest([_identity(scene) for scene in scenes]),
     }
     about = {
         "format": FORMAT,
@@ -67,6 +74,7 @@ def write_labels(config: LabelsConfig) -> LabelReport:
         "scheme": {**scheme.plain(), "digest": scheme.digest},
         "threshold": config.threshold,
         "min_valid": config.min_valid,
+        "ground": _ground(scenes),
         "command": _command(config),
         "eofm": eofm.__version__,
         "run": run,
@@ -81,7 +89,8 @@ def write_labels(config: LabelsConfig) -> LabelReport:
             if scenes:
                 _require_overlap(output, maps, config)
             output.finish()
-    report = summarise(config.out, done, time.monotonic() - began, _uncovered(config, maps))
+    notes = (*maps.said(), *_uncovered(config, maps))
+    report = summarise(config.out, done, time.monotonic() - began, notes)
     save_figure(report)
     return report
 
@@ -98,12 +107,14 @@ def _jobs(
 ) -> Sequence[Job]:
     if config.window is None:
         _check_dates(config, maps, scenes)
-        return scene_jobs(scenes, maps, rule, config.max_gap_days, config.batch)
+        cover = LandCover(maps, rule.scheme, config.max_gap_days)
+        return scene_jobs(scenes, cover, rule, config.batch)
     for entry in maps.maps:
-        if config.window > min(entry.grid.height, entry.grid.width):
+        grid = entry.require_grid()
+        if config.window > min(grid.height, grid.width):
             raise ConfigError(
                 "a map is smaller than the window",
-                found=f"{entry.grid.height} x {entry.grid.width} pixels",
+                found=f"{grid.height} x {grid.width} pixels",
                 expected=f"at least {config.window} x {config.window} (window)",
                 where=entry.file,
                 remedy="choose a smaller --window, or --scenes",
@@ -113,24 +124,8 @@ def _jobs(
 
 def _check_dates(config: LabelsConfig, maps: Catalogue, scenes: Sequence[Scene]) -> None:
     """Refuse dates that are needed and not there, or there and not heeded."""
-    dated = {entry.date for entry in maps.maps if entry.period is not None}
-    if config.max_gap_days is None:
-        if len(dated) > 1:
-            raise ConfigError(
-                "the maps are of several dates; which one shall label a scene?",
-                found=", ".join(sorted(dated)[:5]),
-                remedy="--max_gap_days 30 takes the nearest; or give maps of one date",
-            )
-        return
-    undated = [entry.file.name for entry in maps.maps if entry.period is None]
-    if undated:
-        raise LabelError(
-            "a map has no date, and --max_gap_days needs one",
-            found=f"{len(undated)} of {len(maps.maps)} without: {', '.join(undated[:5])}",
-            remedy="--dates says where file names tell it, as in --dates _%Y%m%d; or give a list "
-            "of STAC items",
-        )
-    if not any(scene.date for scene in scenes):
+    maps.check_dates(config.max_gap_days)
+    if config.max_gap_days is not None and not any(scene.date for scene in scenes):
         raise LabelError(
             "no scene has a date, and --max_gap_days needs one",
             found=f"{len(scenes)} scenes, none with a date",
@@ -160,26 +155,110 @@ def _require_overlap(output: LabelOutput, maps: Catalogue, config: LabelsConfig)
     raise LabelError(
         "no land-cover map overlaps any scene",
         found=f"{len(maps.maps)} map(s); the first covers "
-        f"({', '.join(f'{edge:.6g}' for edge in first.grid.bounds)}) {first.grid.crs}",
+        f"({', '.join(f'{edge:.6g}' for edge in first.bounds)}) {first.crs}",
         expected="maps of the same place",
         where=config.scenes,
         remedy="check the CRS of maps and scenes, and the place of both",
     )
 
 
-def _uncovered(config: LabelsConfig, maps: Catalogue) -> str:
+def _ground(scenes: Sequence[Scene]) -> Ground:
+    """Return what was counted: what the images measure, or all of the map."""
+    return Ground.SEEN if scenes and all(scene.seen is not None for scene in scenes) else Ground.ALL
+
+
+def _uncovered(config: LabelsConfig, maps: Catalogue) -> list[str]:
     """Say what lies beyond the last whole windows of the maps."""
     if config.window is None:
-        return ""
-    stride = config.stride or config.window
-    rests = [
-        ((entry.grid.height - config.window) % stride, (entry.grid.width - config.window) % stride)
-        for entry in maps.maps
-    ]
+        return []
+    window, stride = config.window, config.stride or config.window
+    grids = [entry.require_grid() for entry in maps.maps]
+    rests = [((g.height - window) % stride, (g.width - window) % stride) for g in grids]
     lines, columns = (max(edge) for edge in zip(*rests, strict=True))
     if not lines and not columns:
-        return ""
-    return f"the last {lines} lines and {columns} columns of a map hold no whole window"
+        return []
+    return [f"the last {lines} lines and {columns} columns of a map hold no whole window"]
+
+
+# ----------------------------------------------------------------------------------- processes
+
+
+class _Future(Protocol):
+    def result(self) -> Batch: ...
+
+
+def run_jobs(jobs: Sequence[Job], workers: int = 1, dask: str | None = None) -> Iterator[Batch]:
+    """Run jobs and yield their results in order.
+
+    Args:
+        jobs: What to do.
+        workers: Processes on this machine; 1 runs them in this one.
+        dask: Scheduler of a Dask cluster to run them on instead.
+
+    Raises:
+        ConfigError: If Dask is not installed, or its scheduler does not answer.
+        LabelError: If a process was killed, or as `run_job`.
+        RasterError: As `run_job`.
+    """
+    if dask is not None:
+        yield from _on_dask(jobs, dask)
+    elif workers > 1 and len(jobs) > 1:
+        yield from _in_processes(jobs, workers)
+    else:
+        yield from map(run_job, jobs)
+
+
+def _in_order(jobs: Sequence[Job], submit: Callable[[Job], _Future], ahead: int) -> Iterator[Batch]:
+    """Keep so many jobs under way, so that neither jobs nor results pile up."""
+    waiting: deque[_Future] = deque()
+    for job in jobs:
+        waiting.append(submit(job))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[Batch]:
+    # forked children would share GDAL's open files with us
+    context = multiprocessing.get_context("spawn")
+    count = min(workers, len(jobs))
+    with ProcessPoolExecutor(count, context, end_with_parent) as pool:
+        try:
+            yield from _in_order(jobs, lambda job: pool.submit(run_job, job), 2 * count)
+        except BrokenProcessPool as error:
+            raise LabelError(
+                "a worker process was killed",
+                found="perhaps the machine is out of memory",
+                remedy="run again with fewer --workers and --resume: finished batches stay",
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _on_dask(jobs: Sequence[Job], scheduler: str) -> Iterator[Batch]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ConfigError(
+            "Dask is not installed",
+            found=error,
+            remedy='pip install "eofm[dask]", or use --workers on this machine',
+        ) from error
+    try:
+        client = Client(scheduler, timeout="10s", set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            "the Dask scheduler does not answer",
+            found=str(error) or type(error).__name__,
+            expected="an address such as tcp://host:8786",
+            where=scheduler,
+        ) from error
+    with client:
+        threads = sum(client.nthreads().values())  # type: ignore[no-untyped-call]
+        yield from _in_order(
+            jobs, lambda job: client.submit(run_job, job, pure=False), 2 * max(threads, 1)
+        )
 
 
 # ------------------------------------------------------------------------------- what run it is
@@ -198,6 +277,11 @@ def _command(config: LabelsConfig) -> str:
         if f.name not in _HOW | {"maps"} and value != default:
             words += [f"--{f.name}", str(value)]
     return shlex.join(words)
+
+
+def _identity(scene: Scene) -> list[object]:
+    grid = scene.grid
+    return [scene.id, grid.crs, grid.transform[:6], grid.height, grid.width, scene.date]
 
 
 def _digest(plain: object) -> str:

@@ -1,4 +1,9 @@
-"""What is to be labelled: the images of a packed store, GeoTIFFs of a folder, or footprints."""
+"""What is to be labelled: the images of a packed store, GeoTIFFs of a folder, or footprints.
+
+A store keeps the grid and the mask of every image. Of a folder they are read from the files:
+measured is what the files declare so, unless it is 0 in every band of the finest grid. A footprint
+has no image, and all of it is counted.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +13,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
+from rasterio.io import DatasetReader
 from rasterio.warp import transform as warp_points
 
 from eofm.contract.sensors import canonical_band
-from eofm.errors import LabelError, SpecError
+from eofm.errors import ConfigError, LabelError, RasterError, SpecError
+from eofm.io import walk
 from eofm.landcover.dates import DatePattern, Period
 from eofm.landcover.jobs import Scene
+from eofm.landcover.maps import TIFS
+from eofm.landcover.multilabel import Seen
 from eofm.progress import track
-from eofm.raster.geotiff import date_of, grid_of, open_geotiff
-from eofm.raster.grid import Grid
-from eofm.store.format import PAIRS, SPEC
+from eofm.raster.geotiff import date_of, grid_of, open_geotiff, read_valid
+from eofm.raster.grid import Grid, Window, read_crs
+from eofm.store.format import PAIRS, SPEC, VALID
 
+if TYPE_CHECKING:
+    from eofm.store.reader import Store
+
+UTM: Final = "utm"
 _METRES_PER_DEGREE: Final = 111_320.0
 _FOOTPRINT: Final = ("id", "minx", "miny", "maxx", "maxy", "crs")
 _SHOWN: Final = 5
@@ -37,7 +51,8 @@ class SceneOptions:
 
     Args:
         gsd: Metres per pixel of the grid laid over a footprint.
-        crs: Of a packed store's images; None takes the UTM zone of each centre.
+        crs: CRS of images of a packed store that keeps only their centres; `utm` is the UTM zone of
+            each centre.
         dates: Where the names of files tell the date; None reads their tags.
     """
 
@@ -56,7 +71,8 @@ def find_scenes(path: str | Path, options: SceneOptions) -> list[Scene]:
     Raises:
         LabelError: If there are none, two have one id, or a footprint or date is none.
         RasterError: If a GeoTIFF cannot be read or lies nowhere.
-        StoreError: If the store is damaged.
+        ConfigError: If a CRS is stated for a store that keeps the grids.
+        StoreError: If the store is damaged, or does not know where its images lie.
     """
     path = Path(path)
     if path.suffix == ".parquet":
@@ -167,13 +183,10 @@ def _in_units(crs: CRS, metres: float) -> float:
 
 def _crs(text: str, where: str) -> CRS:
     try:
-        return CRS.from_user_input(text)
-    except CRSError as error:
+        return read_crs(text)
+    except RasterError as error:
         raise LabelError(
-            "this is no coordinate reference system",
-            found=text,
-            expected="a name such as EPSG:32632, or WKT",
-            where=where,
+            error.problem, found=error.found, expected=error.expected, where=where
         ) from error
 
 
@@ -187,22 +200,68 @@ def _text(date: Any) -> str:  # noqa: ANN401 (text, a date, a moment or nothing)
 
 
 def _of_store(path: Path, crs: str | None) -> list[Scene]:
-    """Lay a square over each centre: a store keeps neither corners nor CRS of its images."""
+    """Return the images of a store on the grids that it keeps, or on those that are stated."""
+    from eofm.store.grids import known_grids, unknown_grid
     from eofm.store.reader import Store  # brings torch, which nothing else here needs
 
     store = Store(path)
-    height, width = store.card.size
-    gsd = store.spec.gsd
-    own = None if crs is None else _crs(crs, "scene_crs")
-    columns = store.table.select(["id", "longitude", "latitude", "date"]).to_pylist()
-    return [
-        Scene(
-            row["id"],
-            _around((row["longitude"], row["latitude"]), own, gsd, height, width),
-            row["date"],
+    grids = known_grids(store)
+    ids: list[str] = store.table["id"].to_pylist()
+    unknown = [name for name, grid in zip(ids, grids, strict=True) if grid is None]
+    if crs is None and unknown:
+        error = unknown_grid(store, unknown)
+        error.remedy = f"{error.remedy}; or state their CRS, as in --scene_crs EPSG:4326 or utm"
+        raise error
+    if crs is not None and not unknown:
+        raise ConfigError(
+            "the store keeps where its images lie",
+            found=f"--scene_crs {crs}",
+            where=path,
+            remedy="leave --scene_crs out",
         )
-        for row in columns
-    ]
+    own = None if crs in {None, UTM} else _crs(str(crs), "scene_crs")
+    height, width = store.card.size
+    columns = [store.table[key].to_pylist() for key in ("longitude", "latitude", "date", "source")]
+    masks = _stored_masks(store)
+    scenes = []
+    for name, known, mask, x, y, date, source in zip(ids, grids, masks, *columns, strict=True):
+        grid = known or _around((x, y), own, store.spec.gsd, height, width)
+        scenes.append(Scene(name, grid, date, source, mask))
+    return scenes
+
+
+@dataclass(frozen=True)
+class StoredMask:
+    """The mask of one image of a store.
+
+    Args:
+        file: The masks of its shard.
+        row: Which of them.
+        size: Height and width of the image.
+    """
+
+    file: Path
+    row: int
+    size: tuple[int, int]
+
+    def read(self, window: Window) -> Seen:
+        """Return which pixels of a window are measured, (h, w)."""
+        height, width = self.size
+        packed = _masks(self.file, self.file.stat().st_mtime_ns)[self.row]
+        bits = np.unpackbits(packed, count=height * width).view(np.bool_)
+        return bits.reshape(height, width)[window.slices]
+
+
+@lru_cache(maxsize=64)
+def _masks(file: Path, changed: int) -> NDArray[np.uint8]:  # a store may be packed anew
+    masks: NDArray[np.uint8] = np.load(file, mmap_mode="r")
+    return masks
+
+
+def _stored_masks(store: Store) -> list[StoredMask]:
+    files = [store.piece(shard, VALID).resolve() for shard in range(store.shards)]
+    places = store.places(range(len(store)))
+    return [StoredMask(files[shard], row, store.card.size) for shard, row in places]
 
 
 def _around(
@@ -228,16 +287,15 @@ def _of_code(epsg: int) -> CRS:
 
 def _of_folder(root: Path, dates: DatePattern | None) -> list[Scene]:
     """Take one scene per multi-band file, and one per set of files named after bands."""
-    files = sorted(f for f in root.rglob("*") if f.suffix.lower() in {".tif", ".tiff"})
     sets: dict[str, list[Path]] = {}
-    for file in files:
+    for file in walk(root, TIFS):
         sets.setdefault(_scene_name(file, root), []).append(file)
     scenes = []
     for name, members in track(list(sets.items()), "reading footprints"):
         finest, date = _finest(members)
         if dates is not None:
             date = str(dates.find(name)).partition("/")[0]
-        scenes.append(Scene(name, finest, date))
+        scenes.append(Scene(name, finest, date, name, FileMask(tuple(members), finest)))
     return scenes
 
 
@@ -249,6 +307,60 @@ def _finest(files: Sequence[Path]) -> tuple[Grid, str]:
             grid.require_crs()
             grids.append((grid, date_of(dataset)))
     return max(grids, key=lambda found: found[0].height * found[0].width)
+
+
+@dataclass(frozen=True)
+class FileMask:
+    """The mask of an image whose bands are in one file or in several.
+
+    Args:
+        files: The bands.
+        grid: Grid of the finest.
+    """
+
+    files: tuple[Path, ...]
+    grid: Grid
+
+    def read(self, window: Window) -> Seen:
+        """Return which pixels of a window are measured, (h, w).
+
+        Raises:
+            RasterError: If a file is damaged.
+        """
+        seen = np.ones((window.height, window.width), np.bool_)
+        some = np.zeros(seen.shape, np.bool_)
+        for file in self.files:
+            with open_geotiff(file) as dataset:
+                ratio = self.grid.height // dataset.height
+                indexes = range(1, dataset.count + 1)
+                if ratio > 1:
+                    seen &= _coarse(dataset, indexes, window, ratio)
+                    continue
+                values, mask = read_valid(dataset, tuple(indexes), window)
+                seen &= mask
+                some |= (values != 0).any(axis=0)
+        return seen & some
+
+
+def _coarse(dataset: DatasetReader, indexes: range, window: Window, ratio: int) -> Seen:
+    """Return which fine pixels draw nothing from an invalid coarse one.
+
+    Coarse pixels around the window are read too: upsampling draws from them.
+    """
+    top, left = max(window.row // ratio - 1, 0), max(window.col // ratio - 1, 0)
+    bottom = min(-(-(window.row + window.height) // ratio) + 1, dataset.height)
+    right = min(-(-(window.col + window.width) // ratio) + 1, dataset.width)
+    _, mask = read_valid(dataset, tuple(indexes), Window(top, left, bottom - top, right - left))
+    if mask.all():
+        return np.ones((window.height, window.width), np.bool_)
+    import torch
+
+    from eofm.raster.source import fine_mask
+
+    size = ((bottom - top) * ratio, (right - left) * ratio)
+    fine = fine_mask(torch.from_numpy(mask)[None], size)[0].numpy()
+    row, col = window.row - top * ratio, window.col - left * ratio
+    return np.asarray(fine[row : row + window.height, col : col + window.width])
 
 
 def _scene_name(file: Path, root: Path) -> str:

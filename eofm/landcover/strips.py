@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
-from threading import Lock
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
 
-from eofm.errors import LabelError, RasterError
-from eofm.landcover.classes import ClassMap
-from eofm.landcover.compiled import Symbols
-from eofm.landcover.count import Legend
-from eofm.landcover.on_grid import check_nodata, decode, inside_of
+from eofm.landcover.count import Legend, Symbols
+from eofm.landcover.multilabel import ClassMap
 from eofm.landcover.schemes import Scheme
-from eofm.raster.geotiff import damaged, open_geotiff
+from eofm.landcover.warp import check_nodata, decode, inside_of
+from eofm.raster.geotiff import damaged
 from eofm.raster.grid import Window
 
 # GDAL keeps decoded blocks, by default in a twentieth of the machine's memory: for one map of
@@ -35,71 +29,6 @@ STRIP_BYTES: Final = 48 * 1024**2
 # a core still holds it, at four times the speed of memory.
 PIECE_BYTES: Final = 1024**2
 _LEAST_LINES: Final = 256
-_OPEN_MAPS: Final = 16
-
-
-@contextmanager
-def opened(file: Path) -> Iterator[DatasetReader]:
-    """Lend an open map, to one thread at a time: GDAL's datasets are for no more.
-
-    A process keeps the last few open, with the blocks that GDAL holds of them. What is lent again
-    is what was given back last.
-
-    Raises:
-        LabelError: If it has several bands, or lies nowhere.
-        RasterError: If it is missing or cannot be read.
-    """
-    try:
-        state = file.stat()
-    except OSError as error:
-        raise RasterError("there is no such map", found=error.strerror, where=file) from error
-    key = (file, state.st_mtime_ns, state.st_size)
-    idle = _take(key)
-    dataset = _open(file) if idle is None else idle
-    try:
-        yield dataset
-    finally:
-        _give_back(key, dataset)
-
-
-_Key: TypeAlias = tuple[Path, int, int]
-_idle: deque[tuple[_Key, DatasetReader]] = deque()
-_idle_lock: Final = Lock()
-
-
-def _take(key: _Key) -> DatasetReader | None:
-    with _idle_lock:
-        for entry in reversed(_idle):
-            if entry[0] == key:
-                _idle.remove(entry)
-                return entry[1]
-    return None
-
-
-def _give_back(key: _Key, dataset: DatasetReader) -> None:
-    with _idle_lock:
-        _idle.append((key, dataset))
-        if len(_idle) > _OPEN_MAPS:
-            _idle.popleft()[1].close()
-
-
-def _open(file: Path) -> DatasetReader:
-    if file.suffix.lower() in {".tif", ".tiff"}:
-        dataset = open_geotiff(file)
-    else:  # a VRT, or what else GDAL reads
-        try:
-            dataset = rasterio.open(file)
-        except RasterioError as error:
-            raise damaged(file, error) from error
-    if dataset.crs is None or dataset.count != 1:
-        raise LabelError(
-            "this is not a georeferenced map of one band",
-            found=f"{dataset.count} band(s), {dataset.crs or 'no CRS'}",
-            where=file,
-            remedy="write the CRS into it, as in: rio edit-info --crs EPSG:32632 FILE; or choose "
-            "the band that holds the classes",
-        )
-    return dataset
 
 
 def columns_per_strip(dataset: DatasetReader) -> int:

@@ -8,12 +8,15 @@ One row per window or scene:
     crs, date               of the scene; the date is empty for windows of a map
     fraction, multi_hot     float32 and uint8 per class, in the order of the metadata
     known, reason           whether the labels are known, and if not, why (`Reason`)
-    valid_share             share of the map pixels that are neither nodata nor cloud
-    cloud_share             share of the map pixels that are cloud
+    valid_share             share of the counted pixels for which the map names a class
+    cloud_share             share of the counted pixels that the map calls cloud
     source, map_date        the maps that gave pixels, in order of precedence, and their dates
 
+Counted are the pixels that the image measures, of a packed store and of a folder of images; all
+pixels of a footprint, and of a window of a map.
+
 The schema's metadata holds, under `eofm`, a JSON object: the scheme with all its codes, threshold
-and least valid share, the command that wrote it, and the version of eofm.
+and least valid share, `ground` (`Ground`), the command that wrote it, and the version of eofm.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from eofm.errors import LabelError
-from eofm.landcover.classes import multi_labels
+from eofm.landcover.multilabel import Reason, multi_labels, shares
 from eofm.landcover.schemes import Scheme
 
 FORMAT: Final = "eofm labels"
@@ -39,15 +42,11 @@ VERSION: Final = 1
 KEY: Final = b"eofm"
 
 
-class Reason(StrEnum):
-    """Why labels are unknown."""
+class Ground(StrEnum):
+    """Which pixels of a scene were counted."""
 
-    KNOWN = ""
-    NO_MAP = "no map overlaps"
-    NO_DATE = "the scene has no date"
-    NOT_IN_TIME = "no map within the days allowed"
-    TOO_LITTLE = "too few valid map pixels"
-    NO_CLASS = "no class reaches the threshold"
+    SEEN = "seen"  # those that its image measures
+    ALL = "all"  # all of its footprint; tables of eofm 0.1, which do not say it, are of this kind
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Rule:
     """How counts become labels.
 
     Args:
-        scheme: What the codes of the maps mean.
+        scheme: Meaning of the codes of the maps.
         threshold: Share of the valid pixels from which on a class is present.
         min_valid: Share of valid pixels below which labels are unknown.
         keep_empty: Whether rows with nothing but nodata are kept.
@@ -92,8 +91,9 @@ class Rows:
         boxes: Footprint: left, bottom, right, top, of some rows (n, 4), of the next.
         crs: Of the footprints.
         dates: Of the scenes; empty where unknown.
-        counts: Pixels of each class, of nodata and of cloud: of some rows (n, K + 2), of the next.
-        sizes: Pixels in all.
+        counts: Seen pixels of each class, of nodata and of cloud: of some rows (n, K + 2), of the
+            next.
+        sizes: Seen pixels in all.
         reasons: Why nothing could be counted; `KNOWN` where it could.
         sources: Maps that gave pixels.
         map_dates: Their dates.
@@ -121,12 +121,10 @@ class Rows:
         """Return the rows with their labels."""
         k = len(rule.scheme.names)
         counts = np.concatenate([np.zeros((0, k + 2), np.int64), *self.counts])
-        covered, cloud = counts[:, :k], counts[:, k + 1]
-        valid, sizes = covered.sum(axis=1), np.array(self.sizes, np.int64)
-        fractions = (covered / np.maximum(valid, 1)[:, None]).astype(np.float32)
-        shares = valid / sizes
-        present, known = multi_labels(fractions, shares, rule.threshold, rule.min_valid)
-        reasons = _why_unknown(self.reasons, known, shares, rule)
+        seen = np.array(self.sizes, np.int64)
+        fractions, valid, cloud = shares(counts, seen)
+        present, known = multi_labels(fractions, valid, rule.threshold, rule.min_valid)
+        reasons = _why_unknown(self.reasons, known, valid, rule)
         centres = np.concatenate([np.zeros((0, 2)), *self.centres])
         boxes = np.concatenate([np.zeros((0, 4)), *self.boxes])
         columns = [
@@ -139,8 +137,8 @@ class Rows:
             _lists(present, pa.uint8()),
             known,
             reasons,
-            shares.astype(np.float32),
-            (cloud / sizes).astype(np.float32),
+            valid.astype(np.float32),
+            cloud.astype(np.float32),
             self.sources,
             self.map_dates,
         ]
@@ -152,16 +150,16 @@ class Rows:
         table = pa.Table.from_arrays(arrays, schema=layout)
         skipped = 0
         if not rule.keep_empty:
-            kept = valid + cloud > 0
+            kept = counts[:, :k].any(axis=1) | (counts[:, k + 1] > 0)
             table, skipped = table.filter(pa.array(kept.tolist(), pa.bool_())), int((~kept).sum())
         return Batch(table, skipped, dict(self.ignored))
 
 
 def _why_unknown(
-    given: Sequence[Reason], known: NDArray[np.bool_], shares: NDArray[np.float64], rule: Rule
+    given: Sequence[Reason], known: NDArray[np.bool_], valid: NDArray[np.float64], rule: Rule
 ) -> list[str]:
     """Return the reason of each row: the one given, or else what its count says."""
-    little = (shares < rule.min_valid) | (shares == 0)
+    little = (valid < rule.min_valid) | (valid == 0)
     counted = np.where(little, Reason.TOO_LITTLE.value, Reason.NO_CLASS.value)
     counted = np.where(known, Reason.KNOWN.value, counted)
     return [a or b for a, b in zip(given, counted.tolist(), strict=True)]
@@ -208,6 +206,11 @@ class LabelTable:
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of `fraction` and `multi_hot`."""
         return tuple(self.about["classes"])
+
+    @property
+    def ground(self) -> Ground:
+        """Which pixels of a scene were counted."""
+        return Ground.SEEN if self.about.get("ground") == Ground.SEEN else Ground.ALL
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows, or some columns of them."""

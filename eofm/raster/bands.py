@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from shlex import quote
 from typing import Final
 
@@ -22,6 +23,15 @@ _BEHIND: Final = re.compile(r"(?:[_\-. ]+(?:\d{1,3}m|\(?raw\)?|db|sr|toa|boa))+$
 _RESOLUTION: Final = re.compile(r"[_\-. ](\d{1,3})m(?=[_\-. (]|$)", re.IGNORECASE)
 _PART: Final = re.compile(r"[^_\-. ]+")
 _CODE: Final = re.compile(r"b(and)?[_ ]?\d{1,2}a?|v[vh]", re.IGNORECASE)
+# What the names of products say of their sensor: S2A_MSIL1C_..., HLS.S30, S1A_IW_GRDH_... of which
+# RTC products are made and named after; Landsat numbers its bands otherwise than Sentinel-2.
+_PRODUCTS: Final = (
+    (re.compile(r"S2[ABC]_MSIL1C_"), "Sentinel-2 Level-1C", frozenset({Sensor.S2_L1C})),
+    (re.compile(r"S2[ABC]_MSIL2A_"), "Sentinel-2 Level-2A", frozenset({Sensor.S2_L2A})),
+    (re.compile(r"HLS\.S30\."), "HLS S30, surface reflectance", frozenset({Sensor.S2_L2A})),
+    (re.compile(r"HLS\.L30\.|L[COET]0[4-9]_L[12]"), "Landsat", frozenset[Sensor]()),
+    (re.compile(r"S1[ABC]_(IW|EW|SM)_"), "Sentinel-1", frozenset({Sensor.S1_GRD, Sensor.S1_RTC})),
+)
 _DECIBEL: Final = re.compile(r"(?:^|[^a-z0-9])(db|decibels?)(?:[^a-z0-9]|$)", re.IGNORECASE)
 
 
@@ -108,6 +118,24 @@ def lay_out(header: Header, sensor: Sensor, stated: tuple[str, ...] | None) -> L
     return _of_descriptions(header, sensor, stated)
 
 
+def check_product(file: Path, sensor: Sensor) -> None:
+    """Check that a file is not named after a product of another sensor or level.
+
+    Raises:
+        RasterError: If it is.
+    """
+    for pattern, product, sensors in _PRODUCTS:
+        if pattern.match(file.name) and sensor not in sensors:
+            right = f"state {' or '.join(sorted(sensors))}, or " if sensors else ""
+            raise RasterError(
+                "a file is named after a product of another sensor or level",
+                found=product,
+                expected=sensor,
+                where=file,
+                remedy=f"{right}rename the file, if it was made into what is stated",
+            )
+
+
 def check_band(header: Header, sensor: Sensor, band: str) -> None:
     """Check that a file of one band does not say that it is another.
 
@@ -128,7 +156,7 @@ def check_band(header: Header, sensor: Sensor, band: str) -> None:
                 found=f"{' or '.join(found)} by {who}",
                 expected=band,
                 where=header.file,
-                remedy=f"state {found[0]}, as in --bands [{found[0]}], or correct {who}",
+                remedy=f"state {found[0]}, as in --bands {found[0]}, or correct {who}",
             )
 
 
@@ -268,11 +296,11 @@ def _contradicted(header: Header, stated: Sequence[str], found: str) -> RasterEr
 
 # What stacks of so many Sentinel-2 bands mostly hold, for the examples in remedies.
 _USUAL: Final[Mapping[int, str]] = {
-    3: "B04,B03,B02",
-    4: "B02,B03,B04,B08",
-    6: "B02,B03,B04,B8A,B11,B12",
-    10: "B02,B03,B04,B05,B06,B07,B08,B8A,B11,B12",
-    12: "B01,B02,B03,B04,B05,B06,B07,B08,B8A,B09,B11,B12",
+    3: "B04 B03 B02",
+    4: "B02 B03 B04 B08",
+    6: "B02 B03 B04 B8A B11 B12",
+    10: "B02 B03 B04 B05 B06 B07 B08 B8A B11 B12",
+    12: "B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12",
 }
 
 
@@ -288,8 +316,8 @@ def _miscounted(header: Header, sensor: Sensor, bands: Sequence[str]) -> RasterE
             remedy = f"state {others[0]}, if the file is that; or {remedy}"
     else:
         usual = _USUAL.get(count, "") if "B02" in every else ""
-        example = usual or ",".join(every[:count])
-        remedy = f"state the bands of the file in stored order, as in --bands [{example}]"
+        example = usual or " ".join(every[:count])
+        remedy = f"state the bands of the file in stored order, as in --bands {example}"
     return RasterError(
         "the file has another number of bands than stated",
         found=f"{count} band{'s' if count > 1 else ''}",
@@ -326,4 +354,4 @@ def _quoted(text: str, found: Sequence[str]) -> str:
 
 def _choose(meant: dict[int, tuple[str, ...]]) -> str:
     known = dict.fromkeys(found[0] for found in meant.values() if len(found) == 1)
-    return f"choose the bands that are wanted: --bands [{','.join(known)}]"
+    return f"choose the bands that are wanted: --bands {' '.join(known)}"

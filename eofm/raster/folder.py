@@ -77,10 +77,7 @@ def list_sources(
 
 
 def find_files(root: Path) -> list[Path]:
-    """Return the raster files of a folder and its subfolders, in order.
-
-    Links to folders are followed. Hidden files and folders are left out, among them the `._a.tif`
-    that macOS writes beside `a.tif`; a folder called `a.tif` is a folder.
+    """Return the raster files of a folder and its subfolders, in order: see `walk_files`.
 
     Raises:
         RasterError: If there is no such folder or no file in it, or a link leads nowhere, in a
@@ -88,8 +85,7 @@ def find_files(root: Path) -> list[Path]:
     """
     if not root.is_dir():
         raise RasterError("there is no such folder of images", where=root)
-    files: list[Path] = []
-    _walk(root, files, {}, None)
+    files = walk_files(root)
     if not files:
         raise RasterError(
             "the folder holds no images",
@@ -97,6 +93,20 @@ def find_files(root: Path) -> list[Path]:
             where=root,
             remedy="convert other formats first, as in: rio convert FILE.img FILE.tif",
         )
+    return files
+
+
+def walk_files(root: Path) -> list[Path]:
+    """Return the raster files of a folder and its subfolders, in order; there may be none.
+
+    Links to folders are followed. Hidden files and folders are left out, among them the `._a.tif`
+    that macOS writes beside `a.tif`; a folder called `a.tif` is a folder.
+
+    Raises:
+        RasterError: If a link leads nowhere, in a circle, or to a folder that is listed already.
+    """
+    files: list[Path] = []
+    _walk(root, files, {}, None)
     return sorted(files)
 
 
@@ -298,7 +308,7 @@ def choose_bands(
         there = [band for band in SENSOR_BANDS[sensor] if band in found]
         remedy = "copy the image again"
         if there:
-            remedy += f", or name the bands that are there: --bands [{','.join(there)}]"
+            remedy += f", or name the bands that are there: --bands {' '.join(there)}"
         raise RasterError(
             f"an image lacks {'band' if len(missing) == 1 else 'bands'} {', '.join(missing)}",
             found=", ".join(found[band].name for band in there) or "no band",

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from affine import Affine
@@ -317,3 +318,32 @@ def windows(height: int, width: int, size: int, stride: int) -> Iterator[Window]
     for row in range(0, height - size + 1, stride):
         for col in range(0, width - size + 1, stride):
             yield Window(row, col, size, size)
+
+
+@lru_cache(maxsize=64)
+def crs_text(crs: CRS) -> str:
+    """Return a CRS as an authority code where that code means the same CRS, else as WKT."""
+    authority = crs.to_authority(confidence_threshold=100)
+    if authority is not None:
+        code = ":".join(authority)
+        if read_crs(code) == crs:
+            return code
+    wkt: str = crs.to_wkt()
+    return wkt
+
+
+@lru_cache(maxsize=64)
+def read_crs(text: str) -> CRS:
+    """Return the CRS that an authority code or WKT names.
+
+    Raises:
+        RasterError: If it names none.
+    """
+    try:
+        return CRS.from_user_input(text)
+    except CRSError as error:
+        raise RasterError(
+            "this is no coordinate reference system",
+            found=text,
+            expected="a name such as EPSG:32632, or WKT",
+        ) from error

@@ -30,7 +30,7 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import doubt_of_type, measured, refusal
 from eofm.errors import RasterError
 from eofm.progress import notice
-from eofm.raster.bands import Layout, check_band, described_unit, lay_out
+from eofm.raster.bands import Layout, check_band, check_product, described_unit, lay_out
 from eofm.raster.geotiff import (
     Header,
     date_of,
@@ -325,6 +325,7 @@ class OpenRaster:
 
 def _layouts(source: RasterSource, datasets: Sequence[DatasetReader]) -> list[Layout]:
     """Return which bands each file holds, checked against what it says itself."""
+    check_product(source.files[0], source.sensor)
     if len(datasets) == 1:
         return [lay_out(header_of(datasets[0]), source.sensor, source.bands)]
     assert source.bands is not None  # noqa: S101 (RasterSource has checked it)
@@ -360,14 +361,14 @@ def _gsd(dataset: DatasetReader, grid: Grid) -> float:
         return grid.gsd
     longitude = sum(point.x for point in points) / len(points)
     latitude = sum(point.y for point in points) / len(points)
-    names = ",".join(text for text in dataset.descriptions if text)
+    names = " ".join(text for text in dataset.descriptions if text)
     raise RasterError(
         "the image lies on ground control points, not on a grid",
         found=f"{len(points)} ground control points",
         expected="a CRS and a transform",
         remedy=f"bring it to a grid: rio warp {quote(dataset.name)} OUT.tif --dst-crs "
         f"{utm_of(longitude, latitude)} --resampling bilinear"
-        + (f"; it loses the descriptions, so state --bands [{names}] then" if names else ""),
+        + (f"; it loses the descriptions, so state --bands {names} then" if names else ""),
     )
 
 

@@ -132,7 +132,8 @@ def _coverage(store: Store) -> str:
     when = f"{dates[0]} to {dates[-1]}" if dates else "at unknown times"
     return (
         f"{len(store)} images between {longitude.min():.2f} and {longitude.max():.2f} degrees "
-        f"east, {latitude.min():.2f} and {latitude.max():.2f} degrees north, {when}."
+        f"east, {latitude.min():.2f} and {latitude.max():.2f} degrees north, {when}; "
+        f"{store.crs_words()}."
     )
 
 
@@ -144,7 +145,7 @@ def _labels(store: Store) -> str:
     return (
         f"{known} of {len(store)} images are labelled by scheme {rule.scheme}: a class is present "
         f"from a share of {rule.threshold:g} of the valid pixels on (0: any pixel), and an image "
-        f"of which less than {rule.min_valid:g} is mapped is unlabelled."
+        f"is unlabelled of whose measured pixels less than {rule.min_valid:g} is mapped."
     )
 
 

@@ -26,7 +26,7 @@ _COMPARE: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     ">=": operator.ge,
 }
 _CONDITION: Final = re.compile(r"\s*(\w+)\s*(<=|>=|==|!=|=|<|>)\s*(.*?)\s*")
-_LISTS: Final = frozenset({"fraction", "multi_hot"})
+_LISTS: Final = frozenset({"fraction", "multi_hot", "transform"})
 
 Mask = NDArray[np.bool_]
 

@@ -71,6 +71,8 @@ class RelabelConfig:
         in_place: Change the store itself. An interrupted run leaves the old or the new labels.
         missing: What to do with images that the table does not know: refuse, or make them
             unlabelled.
+        ground: Which ground labels may have been counted on: seen, what the image measures, as
+            `eofm labels --scenes STORE` counts; all takes a table of whole footprints too.
     """
 
     store: str = field(metadata=POSITIONAL)
@@ -78,14 +80,35 @@ class RelabelConfig:
     out: str | None = None
     in_place: bool = False
     missing: Literal["refuse", "unlabelled"] = "refuse"
+    ground: Literal["seen", "all"] = "seen"
 
     def __post_init__(self) -> None:
-        if self.in_place == (self.out is not None):
-            raise ConfigError(
-                "it must be said where the new labels go, once",
-                found=f"out={self.out}, in_place={self.in_place}",
-                remedy="give --out FOLDER, or --in_place true",
-            )
+        _check_where("the new labels go", self.out, in_place=self.in_place)
+
+
+@dataclass(frozen=True)
+class UpgradeConfig:
+    """Bring a store of eofm 0.1 to the present version: every row keeps its CRS and transform.
+
+    Pixels, labels and identifiers stay as they are.
+
+    Args:
+        store: Folder of the packed store.
+        images: Folder of the images that were packed: the grids are recovered from their headers,
+            and compared with the centres that the store keeps. Without it, or of images that are
+            gone, the grid stays unknown.
+        out: Folder of a new store, which shares the pixel files (hard links, or copies where the
+            file system has none).
+        in_place: Change the store itself. An interrupted run leaves the old or the new index.
+    """
+
+    store: str = field(metadata=POSITIONAL)
+    images: str | None = None
+    out: str | None = None
+    in_place: bool = False
+
+    def __post_init__(self) -> None:
+        _check_where("the new index goes", self.out, in_place=self.in_place)
 
 
 @dataclass(frozen=True)
@@ -152,6 +175,15 @@ class ShowConfig:
 
     def __post_init__(self) -> None:
         _check_positive("samples", self.samples)
+
+
+def _check_where(what: str, out: str | None, *, in_place: bool) -> None:
+    if in_place == (out is not None):
+        raise ConfigError(
+            f"it must be said where {what}, once",
+            found=f"out={out}, in_place={in_place}",
+            remedy="give --out FOLDER, or --in_place true",
+        )
 
 
 def _check_positive(name: str, value: int) -> None:

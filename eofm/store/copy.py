@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from eofm.store.choice import matching, read_ids, sampled, with_ids
 from eofm.store.config import MergeConfig, SubsetConfig
 from eofm.store.entry import Entry
 from eofm.store.format import Plain, StoreCard
+from eofm.store.places import join_places
 from eofm.store.reader import Store
 from eofm.store.report import PackReport
 from eofm.store.splits import subset_hash
@@ -54,6 +55,9 @@ def subset_store(config: SubsetConfig) -> PackReport:
 def merge_stores(config: MergeConfig) -> PackReport:
     """Copy the rows of several stores into a new one, store after store.
 
+    Places of different stores that overlap become one: they take the name that the first store
+    gives, so that what is held out of training is held out with all of its images.
+
     Raises:
         StoreError: If pixels or labels are of different kinds, an identifier occurs twice, an
             image is damaged, or the new store cannot be written.
@@ -71,7 +75,8 @@ def merge_stores(config: MergeConfig) -> PackReport:
             remedy="leave them out of one store: eofm data subset STORE --ids FILE --out OTHER",
         )
     settings = {"verb": "data merge", "ids_sha256": subset_hash(ids)}
-    return _copy([(store, np.arange(len(store))) for store in stores], config.out, settings)
+    parts = [(store, np.arange(len(store))) for store in stores]
+    return _copy(parts, config.out, settings, join_places(stores))
 
 
 def _check_alike(first: Store, other: Store) -> None:
@@ -104,9 +109,12 @@ class _Sources:
 
 
 def _copy(
-    parts: Sequence[tuple[Store, NDArray[np.int64]]], out: str, settings: Mapping[str, Plain]
+    parts: Sequence[tuple[Store, NDArray[np.int64]]],
+    out: str,
+    settings: Mapping[str, Plain],
+    joined: Mapping[tuple[int, str], str] | None = None,
 ) -> PackReport:
-    """Copy rows of stores that are alike."""
+    """Copy rows of stores that are alike; `joined` names places anew, as `join_places` says."""
     first = parts[0][0].card
     provenance: dict[str, Plain] = {
         "eofm": eofm.__version__,
@@ -124,7 +132,7 @@ def _copy(
             sources = _Sources(Counter(names))
             label = f"copying {store.path.name}"
             for row, name in zip(track(rows.tolist(), label), names, strict=True):
-                _copy_row(writer, store, row)
+                _copy_row(writer, store, row, number, joined or {})
                 key = f"{number}/{name}"  # two stores may have cut images of the same name
                 if sources.last_of(name) and key not in writer.skipped:
                     writer.source_done(key, 0)
@@ -132,20 +140,26 @@ def _copy(
     return PackReport.of(Path(out), already=False)
 
 
-def _copy_row(writer: StoreWriter, store: Store, row: int) -> None:
+def _copy_row(
+    writer: StoreWriter, store: Store, row: int, number: int, joined: Mapping[tuple[int, str], str]
+) -> None:
     entry = entry_of(store, row)
     if entry.id in writer.ids:
         return
+    place = joined.get((number, entry.location))
+    if place is not None:  # images of it lie in several stores: what tells them apart is a name
+        entry = replace(entry, location=place, season=entry.season or entry.source)
     store.verify([row])
     writer.append(entry, store.images([row]))
 
 
 def entry_of(store: Store, row: int) -> Entry:
-    """Return the line of the index for one image, without its place in the store."""
+    """Return the row of the index for one image, without its place in the shards."""
     line = store.table.slice(row, 1).to_pylist()[0]
     values = {field.name: line[field.name] for field in fields(Entry)}
     lists = {name: tuple(values[name]) for name in ("fraction", "multi_hot")}
-    return Entry(**{**values, **lists})
+    transform = None if values["transform"] is None else tuple(values["transform"])
+    return Entry(**{**values, **lists, "transform": transform})
 
 
 def _check_apart(store: Path, out: Path) -> None:

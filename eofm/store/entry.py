@@ -1,10 +1,10 @@
-"""One line of a store's index, and how a class map labels it."""
+"""One row of a store's index, and how counted land cover labels it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from eofm.landcover.classes import SCHEMES, ClassMap, class_fractions, multi_label
+from eofm.landcover.multilabel import Cover, multi_label
 from eofm.store.format import LabelRule
 
 
@@ -24,8 +24,11 @@ class Entry:
         fraction: Share of each class in the valid map pixels.
         multi_hot: 1 where a class is present; zeros where the labels are unknown.
         known: Whether the labels are known.
-        valid_share: Share of the map pixels that are neither nodata nor cloud.
+        valid_share: Share of the measured pixels of the image for which the map names a class.
         split: `train`, `val` or `test`, where the data set has an official division; else empty.
+        crs: CRS of the image, an authority code or WKT; empty where unknown.
+        transform: Coefficients a, b, c, d, e, f from (column, row) of a pixel corner on the finest
+            grid to coordinates in that CRS; None where unknown.
     """
 
     id: str
@@ -41,18 +44,16 @@ class Entry:
     known: bool = False
     valid_share: float = 0.0
     split: str = ""
+    crs: str = ""
+    transform: tuple[float, ...] | None = None
 
-    def labelled(self, class_map: ClassMap, rule: LabelRule) -> Entry:
-        """Return the entry with the labels of a class map of the same window.
+    def labelled(self, cover: Cover, rule: LabelRule) -> Entry:
+        """Return the entry with the labels that the land cover of its measured pixels gives it.
 
         Args:
-            class_map: Codes of the rule's scheme, (h, w).
-            rule: Scheme, threshold and least share of valid pixels.
-
-        Raises:
-            LabelError: If the map holds unknown codes.
+            cover: Share of each class of the rule.
+            rule: Threshold and least share of valid pixels.
         """
-        cover = class_fractions(class_map, SCHEMES[rule.scheme], where=self.id)
         present, known = multi_label(cover, rule.threshold, rule.min_valid)
         return replace(
             self,

@@ -2,7 +2,8 @@
 
     STORE/
       spec.json           what the pixels are, the label rule, how the store was made
-      index.parquet       one line per image: where it is, where it was, its labels, a checksum
+      index.parquet       one row per image: its place in the shards and on the ground, its date,
+                          its labels, a checksum (columns: `index_schema`)
       shard-00000/        at most 2 GiB
         10m.npy           (N, bands, h, w), little-endian uint16 (Sentinel-2) or float32 dB
         20m.npy 60m.npy   the same for coarser bands, where they are kept apart
@@ -31,7 +32,10 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import EofmError, StoreError
 
 # 2: the index says in which split of its data set an image is
-VERSION: Final = 2
+# 3: the index keeps CRS and transform of every image
+VERSION: Final = 3
+READABLE: Final = frozenset({2, 3})
+_SINCE_3: Final = ("crs", "transform")
 SPEC: Final = "spec.json"
 INDEX: Final = "index.parquet"
 JOURNAL: Final = "journal.jsonl"
@@ -86,6 +90,7 @@ class StoreCard:
         sources: How many images were cut into them.
         skipped: How many windows were left out for want of valid pixels.
         quarantined: Name -> problem, of the images that could not be read and were passed over.
+        version: Version of the files that were read. Whatever is written has `VERSION`.
     """
 
     spec: ImageSpec
@@ -98,6 +103,7 @@ class StoreCard:
     sources: int = 0
     skipped: int = 0
     quarantined: Mapping[str, str] = field(default_factory=dict)
+    version: int = VERSION
 
     def __post_init__(self) -> None:
         if self.spec.unit not in DTYPES or self.spec.size is None:
@@ -193,7 +199,7 @@ class StoreCard:
         """
         try:
             plain: dict[str, Any] = json.loads(text)
-            _check_version(plain["version"], where)
+            version = _checked_version(plain["version"], where)
             image, labels = plain["image"], plain["labels"]
             return cls(
                 spec=ImageSpec(
@@ -212,6 +218,7 @@ class StoreCard:
                 sources=int(plain["sources"]),
                 skipped=int(plain["skipped"]),
                 quarantined=plain.get("quarantined", {}),
+                version=version,
             )
         except StoreError:
             raise
@@ -235,20 +242,30 @@ def _flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _check_version(version: object, where: Path) -> None:
-    if version != VERSION:
+def _checked_version(version: object, where: Path) -> int:
+    if version not in READABLE or not isinstance(version, int):
         raise StoreError(
             "this store was written by another version of eofm",
             found=f"store version {version}",
-            expected=f"store version {VERSION}",
+            expected=f"store version {' or '.join(map(str, sorted(READABLE)))}",
             where=where,
             remedy="pack it again into a new folder, or read it with the eofm that wrote it",
         )
+    return version
 
 
-def index_schema(classes: int) -> pa.Schema:
-    """Return the columns of `index.parquet` for K classes."""
-    return pa.schema(
+def index_schema(classes: int, version: int = VERSION) -> pa.Schema:
+    """Return the columns of `index.parquet`.
+
+    `crs` is an authority code or WKT, empty where unknown. `transform` holds a, b, c, d, e, f of
+    x = a col + b row + c, y = d col + e row + f, from pixel corners of the image's finest grid to
+    coordinates in that CRS; it is null where unknown. All other columns are without nulls.
+
+    Args:
+        classes: Number of classes, K.
+        version: Version of the store.
+    """
+    columns = pa.schema(
         [
             ("id", pa.string()),
             ("location", pa.string()),
@@ -267,8 +284,14 @@ def index_schema(classes: int) -> pa.Schema:
             ("source", pa.string()),
             ("source_unit", pa.string()),
             ("split", pa.string()),
+            ("crs", pa.string()),
+            ("transform", pa.list_(pa.float64(), 6)),
         ]
     )
+    if version < 3:
+        for name in _SINCE_3:
+            columns = columns.remove(columns.get_field_index(name))
+    return columns
 
 
 def byte_words(count: float) -> str:

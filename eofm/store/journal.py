@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from eofm.errors import StoreError
 from eofm.io import BINARY, replacing, write_all
-from eofm.store.format import JOURNAL, StoreCard, index_schema
+from eofm.store.format import JOURNAL, VERSION, StoreCard, index_schema
 
 if sys.platform != "win32":
     import fcntl
@@ -59,6 +59,7 @@ class Journal:
         try:
             _lock(self._handle, folder)
             self.lines, whole = _read_whole(self.file)
+            _check_version(self.card, folder)
             os.ftruncate(self._handle, whole)
         except BaseException:
             os.close(self._handle)
@@ -162,6 +163,18 @@ def _lock(handle: int, where: Path) -> None:
                 where=where,
                 remedy="wait for it, or stop it",
             ) from error
+
+
+def _check_version(card: StoreCard, folder: Path) -> None:
+    """Refuse to mix rows of two versions: the earlier ones lack columns, and counted otherwise."""
+    if card.version != VERSION:
+        raise StoreError(
+            "a half-written store was begun by another version of eofm",
+            found=f"store version {card.version}",
+            expected=f"store version {VERSION}",
+            where=folder,
+            remedy="delete the folder and pack again, or finish it with the version that began it",
+        )
 
 
 def _damaged(file: Path, found: str) -> StoreError:

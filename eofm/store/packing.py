@@ -15,6 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 import eofm
 from eofm.contract.spec import Unit
 from eofm.errors import DataError, PixelError, RasterError
@@ -23,6 +26,7 @@ from eofm.raster.source import OpenRaster, RasterSource
 from eofm.store.convert import stored_spec, to_stored
 from eofm.store.entry import Entry
 from eofm.store.format import LabelRule, Plain, StoreCard
+from eofm.store.grids import located
 from eofm.store.parts import write_parts
 from eofm.store.report import PackReport
 from eofm.store.writer import StoreWriter
@@ -38,13 +42,16 @@ class Item:
         name: Of the image and its row, unique.
         unit: Of the values in its files.
         source: Finds its files; an image that lacks some raises a `RasterError` here.
-        entry: Makes its line of the index, from the open image.
+        entry: Makes its row of the index, from the open image.
+        label: Gives that row the labels of a map, counted where the mask (H, W) says that the image
+            is measured; None where `entry` knows them.
     """
 
     name: str
     unit: Unit
     source: Callable[[], RasterSource]
     entry: Callable[[OpenRaster], Entry]
+    label: Callable[[Entry, OpenRaster, NDArray[np.bool_]], Entry] | None = None
 
 
 def listed(entry: Entry, multi_hot: tuple[int, ...]) -> Entry:
@@ -194,7 +201,9 @@ def _commit(writer: StoreWriter, item: Item) -> bool:
         imagery = to_stored(raster.read_native(), card.spec, item.name)
         if not bool(imagery.valid.any()):
             return False
-        entry = item.entry(raster)
+        entry = located(item.entry(raster), raster.grid)
+        if item.label is not None:
+            entry = item.label(entry, raster, imagery.valid[0].numpy())
     writer.append(entry, imagery)
     return True
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ class Store:
     Attributes:
         path: The folder; of a remote store, its cache.
         card: All that `spec.json` says.
-        table: The index, one line per image.
+        table: The index, one row per image, with the columns of `index_schema`; of a store of
+            version 2, `crs` is empty and `transform` null.
 
     Args:
         path: The folder, or the URL of a remote store (`eofm.store.remote`).
@@ -118,6 +120,12 @@ class Store:
         """The place of each image: images of one place overlap or repeat one another."""
         return self._column("location", np.str_)
 
+    def crs_words(self) -> str:
+        """Return in which CRS the images lie, in words, with their numbers."""
+        names: list[str] = self.table["crs"].to_pylist()
+        counts = Counter(_crs_word(name) for name in names)
+        return ", ".join(f"{count} in {name}" for name, count in counts.most_common())
+
     @property
     def shards(self) -> int:
         """How many shards there are."""
@@ -167,11 +175,23 @@ class Store:
             gsd: torch.from_numpy(self._gather(f"{gsd}m", places, runs))
             for gsd, runs in chosen.runs.items()
         }
-        height, width = self.card.size
-        packed = self._gather(VALID, places, (slice(None),))
-        bits = np.unpackbits(packed, axis=1, count=height * width)
-        valid = torch.from_numpy(bits.view(np.bool_).reshape(-1, height, width))
+        valid = torch.from_numpy(self.valid(rows))
         return NativeImagery(planes, dict(chosen.groups), chosen.spec, valid)
+
+    def valid(self, rows: Rows) -> NDArray[np.bool_]:
+        """Return which pixels of some images hold a measurement, (B, H, W) on the finest grid.
+
+        Args:
+            rows: Which, in the order wanted.
+
+        Raises:
+            IndexError: If there is no such row.
+            StoreError: If a file has changed since the store was opened.
+        """
+        height, width = self.card.size
+        packed = self._gather(VALID, self.places(rows), (slice(None),))
+        bits = np.unpackbits(packed, axis=1, count=height * width)
+        return bits.view(np.bool_).reshape(-1, height, width)
 
     def _gather(
         self, name: str, places: Sequence[tuple[int, int]], runs: Sequence[slice]
@@ -273,6 +293,12 @@ class Store:
                     raise _damaged(file, what, f"{expected} bytes for {count} images")
 
 
+def _crs_word(crs: str) -> str:
+    if not crs:
+        return "an unknown CRS"
+    return crs if len(crs) < 20 else "a CRS without a code"  # WKT is longer
+
+
 def _damaged(file: Path, found: str, expected: str | None = None) -> StoreError:
     return StoreError(
         "a piece of the store is missing or damaged",
@@ -323,12 +349,63 @@ def _committed(path: Path) -> int:
 
 
 def _read_index(file: Path, card: StoreCard) -> pa.Table:
+    """Read an index and return it with the columns of the present version.
+
+    Raises:
+        StoreError: If its columns, its number of rows or its places in the shards cannot be right.
+    """
     try:
         table = pq.read_table(file)
     except (OSError, pa.ArrowException) as error:
         raise _damaged(file, str(error)) from error
-    schema = index_schema(len(card.classes))
-    if not table.schema.equals(schema) or table.num_rows != card.rows:
-        found = f"{table.num_rows} rows of {', '.join(table.schema.names)}"
-        raise _damaged(file, found, f"{card.rows} rows of {', '.join(schema.names)}")
+    schema = index_schema(len(card.classes), card.version)
+    if not table.schema.equals(schema):
+        found = _columns_apart(table.schema, schema)
+        raise _damaged(file, found, _columns_apart(schema, table.schema))
+    if table.num_rows != card.rows:
+        raise _damaged(file, f"{table.num_rows} rows", f"{card.rows} rows, as {SPEC} says")
+    holes = [name for name in schema.names if name != "transform" and _nulls(table[name])]
+    if holes:
+        raise _damaged(file, f"nulls in {', '.join(holes)}", "a value in every row")
+    _check_places(file, table)
+    for column in index_schema(len(card.classes)):
+        if column.name not in table.schema.names:  # unknown in a store of version 2
+            absent = pa.array([""] * len(table)) if column.name == "crs" else pa.nulls(len(table))
+            table = table.append_column(column, absent.cast(column.type))
     return table
+
+
+def _columns_apart(some: pa.Schema, others: pa.Schema) -> str:
+    """Name the columns that the other schema does not have, or has in another type."""
+    apart = [
+        f"{field.name} ({field.type})"
+        for field in some
+        if field.name not in others.names or others.field(field.name).type != field.type
+    ]
+    return ", ".join(apart) or "the same columns in another order, or none more"
+
+
+def _nulls(column: pa.ChunkedArray) -> int:
+    """Count the rows without a value, and the lists with a gap."""
+    gaps: int = column.null_count
+    if pa.types.is_fixed_size_list(column.type) or pa.types.is_list(column.type):
+        gaps += sum(chunk.flatten().null_count for chunk in column.chunks)
+    return gaps
+
+
+def _check_places(file: Path, table: pa.Table) -> None:
+    """Check that the rows of every shard are numbered from 0 on, each number once."""
+    shards, rows = (np.asarray(table[name].to_numpy(), np.int64) for name in ("shard", "row"))
+    order = np.lexsort((rows, shards))
+    shard, row = shards[order], rows[order]
+    if len(shard) and (shard[0] != 0 or (np.diff(shard) > 1).any()):
+        found = f"shards {', '.join(map(str, np.unique(shard)[:5].tolist()))}"
+        raise _damaged(file, found, "shards numbered from 0 on")
+    begins = np.flatnonzero(np.diff(shard, prepend=-1))
+    number = np.arange(len(row)) - np.repeat(begins, np.diff(begins, append=len(row)))
+    wrong = np.flatnonzero(row != number)
+    if len(wrong):
+        at = wrong[0]
+        raise _damaged(
+            file, f"row {row[at]} in shard {shard[at]}", "every row of a shard once, from 0 on"
+        )

@@ -1,47 +1,29 @@
-"""`eofm data relabel`: other labels for the same pixels.
+"""`eofm data relabel`: other labels for the same pixels, from a table that `eofm labels` wrote.
 
-The labels of a store are in its two small files, `index.parquet` and `spec.json`. To replace both
-at once, they are written into a folder, which is then named `relabelled`: from this moment on the
-new labels hold, and readers find them there (`eofm.store.format.current`). Then each file
-moves to its place. Whenever this is interrupted, the store has the old labels or the new ones, and
-the next call clears up.
+Labels hold for ground that the image shows. A table that counted whole footprints is refused for
+images that are not measured in full, unless that is asked for. An interrupted call leaves the old
+labels or the new ones (`eofm.store.rewrite`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from eofm.errors import LabelError, StoreError
-from eofm.io import replacing, sync_folder
-from eofm.landcover.table import LabelTable, open_table
+from eofm.errors import LabelError
+from eofm.landcover.table import Ground, LabelTable, open_table
 from eofm.store.config import RelabelConfig
-from eofm.store.format import (
-    INDEX,
-    JOURNAL,
-    RELABELLED,
-    SPEC,
-    LabelRule,
-    Plain,
-    StoreCard,
-    index_schema,
-    shard_name,
-)
-from eofm.store.journal import check_empty
+from eofm.store.format import LabelRule, Plain, StoreCard, index_schema
 from eofm.store.reader import Store
 from eofm.store.report import PackReport
+from eofm.store.rewrite import open_to_rewrite, rewrite
 
-_STAGED: Final = RELABELLED + ".tmp"
+_AT_ONCE: Final = 256  # masks in memory
 _COLUMNS: Final = ("fraction", "multi_hot", "known", "valid_share")
 
 
@@ -52,7 +34,7 @@ class RelabelReport:
     Args:
         store: The store with its new labels.
         unlabelled: Images of it that the table does not know.
-        spare: Lines of the table that no image has asked for.
+        spare: Rows of the table that no image has asked for.
     """
 
     store: PackReport
@@ -73,23 +55,41 @@ def relabel_store(config: RelabelConfig) -> RelabelReport:
     """Join a table of labels to a store by identifier.
 
     Raises:
-        LabelError: If the table is damaged, repeats an identifier, or does not know an image of the
-            store.
+        LabelError: If the table is damaged, repeats an identifier, does not know an image of the
+            store, or counted ground that an image does not show.
         StoreError: If the store is damaged, or the new one cannot be written.
     """
-    path = Path(config.store)
-    if config.in_place:
-        with _on_disk(path):
-            clear_up(path)
-    store, labels = Store(path), open_table(config.labels)
+    store = open_to_rewrite(config.store, in_place=config.in_place)
+    labels = open_table(config.labels)
     card, index, counts = _join(store, labels, unknown_too=config.missing == "unlabelled")
-    with _on_disk(Path(config.out or path)):
-        if config.out is None:
-            _replace(path, card, index)
-        else:
-            _link(store, Path(config.out), card, index)
-    report = PackReport.of(Path(config.out or path), already=False)
-    return RelabelReport(report, *counts)
+    if config.ground == "seen" and labels.ground is Ground.ALL:
+        _check_seen(store, index, labels)
+    path = rewrite(store, config.out, card, index)
+    return RelabelReport(PackReport.of(path, already=False), *counts)
+
+
+def _not_in_full(store: Store, rows: NDArray[np.int64]) -> list[int]:
+    """Return those of some rows whose image has pixels that are not measured."""
+    found: list[int] = []
+    for start in range(0, len(rows), _AT_ONCE):
+        part = rows[start : start + _AT_ONCE]
+        found += part[~store.valid(part).all(axis=(1, 2))].tolist()
+    return found
+
+
+def _check_seen(store: Store, index: pa.Table, labels: LabelTable) -> None:
+    """Refuse labels of ground that an image does not show."""
+    blind = _not_in_full(store, np.flatnonzero(np.asarray(index["known"].to_numpy())))
+    if blind:
+        names = store.table["id"].take(pa.array(blind[:3])).to_pylist()
+        raise LabelError(
+            "the labels were counted on ground that some images do not show",
+            found=f"{len(blind)} of {len(store)} images are not measured in full: "
+            f"{', '.join(names)}{', ...' if blind[3:] else ''}; the table counted whole footprints",
+            where=labels.path,
+            remedy="count them for this store: eofm labels MAPS --scheme SCHEME "
+            f"--scenes {store.path} --out OTHER.parquet; or take them as they are: --ground all",
+        )
 
 
 def _join(
@@ -165,85 +165,3 @@ def _with_labels(
             column = pa.array(flat.astype(field.type.to_pandas_dtype()), field.type)
         index = index.set_column(schema.get_field_index(name), field, column)
     return index.cast(schema)
-
-
-# ------------------------------------------------------------------------------- writing
-
-
-def _write(folder: Path, card: StoreCard, index: pa.Table) -> None:
-    with replacing(folder / INDEX) as file:
-        pq.write_table(index, file)
-    with replacing(folder / SPEC) as file:
-        file.write_text(card.to_json(), "utf-8")
-
-
-def _replace(path: Path, card: StoreCard, index: pa.Table) -> None:
-    """Give a store other small files, both at once."""
-    staged = path / _STAGED
-    staged.mkdir()
-    _write(staged, card, index)
-    staged.rename(path / RELABELLED)
-    sync_folder(path)
-    clear_up(path)
-
-
-def clear_up(path: Path) -> None:
-    """Finish what was begun when the labels of a store were replaced, or forget it.
-
-    Args:
-        path: The store.
-
-    Raises:
-        OSError: If the disk does not allow it.
-    """
-    shutil.rmtree(path / _STAGED, ignore_errors=True)
-    newer = path / RELABELLED
-    if not newer.exists():
-        return
-    for name in (INDEX, SPEC):
-        if (newer / name).exists():
-            (newer / name).replace(path / name)
-    sync_folder(path)
-    newer.rmdir()
-
-
-def _link(store: Store, out: Path, card: StoreCard, index: pa.Table) -> None:
-    """Make a store of other small files and the same pixels; it has its card last."""
-    journal = out / JOURNAL
-    if not journal.exists() or journal.stat().st_size:  # that of a run that packs
-        check_empty(out)
-    out.mkdir(parents=True, exist_ok=True)
-    journal.touch()  # the store counts as half written
-    for shard in range(store.shards):
-        (out / shard_name(shard)).mkdir(exist_ok=True)
-        for name in store.card.pieces():
-            _link_file(store.piece(shard, name), out / shard_name(shard) / f"{name}.npy")
-        sync_folder(out / shard_name(shard))
-    _write(out, card, index)
-    journal.unlink()
-    sync_folder(out)
-
-
-def _link_file(source: Path, target: Path) -> None:
-    """Let two names share the bytes of a file, which is never written again; else copy it."""
-    if target.exists() and target.samefile(source):
-        return
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        with replacing(target) as file:
-            shutil.copyfile(source, file)
-
-
-@contextlib.contextmanager
-def _on_disk(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            "the labels cannot be written",
-            found=error.strerror or str(error),
-            where=error.filename or out,
-            remedy="make room, and run the same command again",
-        ) from error

@@ -25,7 +25,7 @@ class PackReport:
         classes: Class name -> rows in which it is present; empty for an unlabelled store.
         already: Whether the store was complete before, and nothing was done.
         quarantined: Name -> problem, of the images that could not be read and were passed over.
-        after: What was done with the finished store, in words.
+        after: What was done with the finished store and what a user should know, in words.
     """
 
     out: Path

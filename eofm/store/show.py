@@ -268,6 +268,7 @@ def _describe(store: Store) -> str:
         f"  {len(set(store.table['location'].to_pylist()))} places, {shards}, "
         f"{byte_words(len(store) * store.card.row_bytes)}"
         + (f", {dates[0][:10]} to {dates[-1][:10]}" if dates else ""),
+        f"  {store.crs_words()}",
     ]
     if store.classes:
         lines.append(f"  {known} of {len(store)} labelled, scheme {store.scheme}")

@@ -58,6 +58,7 @@ class StoreWriter:
         complete: Whether the folder holds a finished store of equal settings: nothing to do.
         ids: Identifiers of the committed rows.
         source_units: Name -> stated unit of every image that has a committed row.
+        source_locations: Name -> place of every such image.
         skipped: Name -> windows left out, of every image that was walked through to its end.
         quarantined: Name -> problem, of every image that could not be read and was passed over;
             it counts as walked through, and is in `skipped` too.
@@ -79,6 +80,7 @@ class StoreWriter:
         self.card = replace(card, rows_per_shard=max(1, shard_bytes // card.row_bytes))
         self.ids: set[str] = set()
         self.source_units: dict[str, str] = {}
+        self.source_locations: dict[str, str] = {}
         self.skipped: dict[str, int] = {}
         self.quarantined: dict[str, str] = {}
         self._pieces = self.card.pieces()
@@ -124,6 +126,7 @@ class StoreWriter:
             journal.append({"row": {**vars(entry), "crc32": checksum(pieces.values())}})
             self.ids.add(entry.id)
             self.source_units[entry.source] = entry.source_unit
+            self.source_locations[entry.source] = entry.location
             self._unsynced += 1
             if len(self) % self.card.rows_per_shard == 0:
                 self._seal()
@@ -218,6 +221,7 @@ class StoreWriter:
             if "row" in line:
                 self.ids.add(line["row"]["id"])
                 self.source_units[line["row"]["source"]] = line["row"]["source_unit"]
+                self.source_locations[line["row"]["source"]] = line["row"]["location"]
             elif "done" in line:
                 self._learn(line)
         journal.lines = []

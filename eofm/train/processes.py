@@ -71,7 +71,7 @@ def find_place(config: TrainerConfig, environ: Mapping[str, str] = os.environ) -
     Raises:
         ConfigError: If the settings ask for other processes than have been started.
     """
-    place = _of_torchrun(environ) or _of_slurm(environ)
+    place = _of_torchrun(environ) or _of_slurm(environ, config.devices)
     if place is None:
         if config.num_nodes > 1:
             raise ConfigError(
@@ -100,19 +100,38 @@ def _of_torchrun(environ: Mapping[str, str]) -> Place | None:
     return Place(int(rank), int(world), int(local), int(per_node), address, int(port), True)
 
 
-def _of_slurm(environ: Mapping[str, str]) -> Place | None:
-    """Return the place of a task of srun; a job of one task starts its own processes."""
-    world = int(environ.get("SLURM_NTASKS", "1"))
+def _of_slurm(environ: Mapping[str, str], devices: int) -> Place | None:
+    """Return the place of a task of srun; a job of one task starts its own processes.
+
+    srun alone sets the variables of a step. A batch script and a shell of salloc see those of the
+    job, whose other tasks nobody has started.
+
+    Raises:
+        ConfigError: If the job has several tasks and this process was not started by srun, unless
+            the settings say how many processes are to be started.
+    """
+    world = int(environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    tasks = environ.get("SLURM_NTASKS", "1")
+    if "SLURM_STEP_NUM_TASKS" not in environ and int(tasks) > 1 and not devices:
+        raise ConfigError(
+            "this job of SLURM has several tasks, but srun has not started this process: the "
+            "others do not exist",
+            found=f"SLURM_NTASKS={tasks}, and no SLURM_STEP_NUM_TASKS",
+            expected="one process per task, started by srun",
+            remedy="srun eofm pretrain ...; or --trainer.devices 1, or as many as this machine "
+            "has GPUs, to start the processes from this one",
+        )
     if world == 1 or "SLURM_PROCID" not in environ:
         return None
-    nodes = int(environ.get("SLURM_NNODES", "1"))
+    nodes = int(environ.get("SLURM_STEP_NUM_NODES", environ.get("SLURM_NNODES", "1")))
     if world % nodes:
         raise ConfigError(
             "the tasks are not spread evenly over the machines",
             found=f"{world} tasks on {nodes} machines",
             remedy="#SBATCH --ntasks-per-node=<GPUs per machine>",
         )
-    listed = environ.get("SLURM_JOB_NODELIST", environ.get("SLURM_NODELIST", _LOCALHOST))
+    names = ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST")
+    listed = next((environ[name] for name in names if name in environ), _LOCALHOST)
     return Place(
         rank=int(environ["SLURM_PROCID"]),
         world=world,

@@ -91,7 +91,8 @@ def test_the_same_image_under_another_name(
     assert 0 == run("eurosat", copy, tmp_path)
     text = capsys.readouterr().out
     assert "1 test samples are copies" in text
-    assert "Copies of training images in test: River_99 is River_0" in text
+    copies = "copies of training images in test: test/River/River_99.tif is train/River/River_0"
+    assert copies in text
 
 
 def test_labels_that_do_not_match(

@@ -6,13 +6,17 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ben_world
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 
 from eofm.cli import main
+from eofm.contract.sensors import SENSOR_BANDS
+from eofm.contract.spec import Sensor
 from eofm.datasets.check import check_data
 from eofm.datasets.check_types import CheckReport, spread
 from eofm.datasets.eurosat import CLASSES
@@ -24,7 +28,7 @@ from eofm.world.config import WorldConfig
 from eofm.world.files import write_world
 
 
-def check(path: Path, **more: object) -> CheckReport:
+def check(path: Path, **more: Any) -> CheckReport:
     """Check a folder."""
     return check_data(CheckConfig(path=str(path), **more))
 
@@ -52,16 +56,21 @@ def world(made: Path, tmp_path: Path) -> Path:
 
 
 def test_real_sets(real_data: Path) -> None:
-    """What is published is in order, but for the TerraMesh site that carries the offset."""
+    """What is published is in order, but for images that carry the offset without saying so."""
     found = {
         name: problems(check(real_data / name))
         for name in ("bigearthnet_v1", "s2_100k", "terramesh")
     }
 
-    assert [{}, {}] == [found["bigearthnet_v1"], found["s2_100k"]]
-    (problem,) = found["terramesh"]
-    assert "offset of processing baseline 04.00" in problem
-    assert ["S2L1C/609U_541L_3_0"] == found["terramesh"][problem]
+    assert {} == found["bigearthnet_v1"]
+    carry = "images stated to be without the offset of processing baseline 04.00 seem to carry it"
+    twins = "the offset of processing baseline 04.00 is stated otherwise than twins show it"
+    # darkest pixels of all bands above 1126 and 1148: see eofm.contract.validity
+    assert {carry: ["patch_252161", "patch_57755"]} == found["s2_100k"]
+    assert {
+        carry: ["S2L1C/609U_541L_3_0"],
+        twins: ["S2L1C/609U_541L_3_0 and S2L2A/609U_541L_3_0"],
+    } == found["terramesh"]
 
 
 def test_real_eurosat(real_data: Path) -> None:
@@ -296,6 +305,140 @@ def test_tiles_need_sensor_and_unit(real_data: Path) -> None:
         check(folder)
     assert 1 == len(check(folder, sensor="s2-l1c", unit="dn").findings)
     assert 2 == len(check(folder, sensor="s2-l1c", unit="dn-offset1000").findings)
+
+
+# -------------------------------------------------------------------------- own GeoTIFFs
+
+L2A = SENSOR_BANDS[Sensor.S2_L2A]
+OWN = {"sensor": "s2-l2a", "unit": "dn"}
+
+
+def own(folder: Path, name: str, seed: int = 0, side: int = 64, **options: Any) -> Path:
+    """Write an image of twelve bands on ground of its own."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(500, 3_000, (12, side, side)) + options.pop("offset", 0)
+    values = np.array(options.pop("values", drawn[: options.get("count", 12)]))
+    for band, value in options.pop("constant", {}).items():
+        values[L2A.index(band)] = value
+    profile = {"crs": "EPSG:32632", "height": side, "width": side, "dtype": "uint16"}
+    at = Affine(10, 0, 400_000 + 10_000 * seed, 0, -10, 5_500_000)
+    profile = {**profile, "driver": "GTiff", "transform": at, "count": len(values), **options}
+    folder.mkdir(parents=True, exist_ok=True)
+    with rasterio.open(folder / f"{name}.tif", "w", **profile) as file:
+        file.write(values.astype("uint16"))
+    return folder / f"{name}.tif"
+
+
+def test_a_dead_band_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In one image among good ones: every band with its image, 0 or another value."""
+    own(tmp_path, "a", 1, constant={"B08": 0, "B11": 0, "B04": 731})
+    own(tmp_path, "b", 2)
+    report = check(tmp_path, **OWN)
+
+    found = {(f.name, f.band, f.found) for f in report.findings}
+    assert {
+        ("a", "B08", "0 in every pixel"),
+        ("a", "B11", "0 in every pixel"),
+        ("a", "B04", "731 in every pixel"),
+    } == found
+    arguments = ["data", "check", str(tmp_path), "--sensor", "s2-l2a", "--unit", "dn"]
+    assert 1 == main(arguments)
+    assert "    a, B08: 0 in every pixel" in capsys.readouterr().out.splitlines()
+    assert 1 == main([*arguments, "--json"])
+    ((wrong,),) = [json.loads(capsys.readouterr().out)["wrong"]]
+    assert {"B04", "B08", "B11"} == {image["band"] for image in wrong["images"]}
+
+
+def test_a_band_of_one_value_in_every_image_is_the_sea(tmp_path: Path) -> None:
+    """A single value other than 0 is a fault where other images vary, and in few pixels never."""
+    own(tmp_path, "a", 1, constant={"B05": 20})
+    own(tmp_path, "b", 2, constant={"B05": 21})
+    assert {} == problems(check(tmp_path, **OWN))
+    for k in range(2):
+        own(tmp_path / "small", f"{k}", k, side=48, constant={"B09": 20} if k else {})
+    assert {} == problems(check(tmp_path / "small", **OWN))
+
+
+def test_units_bands_and_places_are_stated_as_for_pack(tmp_path: Path) -> None:
+    """A set of two units is sound when both are stated, and only then; places are counted."""
+    for k in range(3):
+        own(tmp_path, f"T32_{k}_1", k)
+        own(tmp_path, f"T32_{k}_2", k, offset=1_000)
+    (problem,) = problems(check(tmp_path, sensor="s2-l2a", unit="dn-offset1000"))
+    assert "seem to lack it" in problem
+    mixed = {**OWN, "unit_of": {"*_2": "dn-offset1000"}}
+    report = check(tmp_path, **mixed)
+    assert {} == problems(report)
+    assert "GeoTIFFs of s2-l2a in dn and dn-offset1000" == report.kind
+    assert 3 == report.counts["places"]
+    assert 2 == check(tmp_path, **mixed, place="T32_?_{place}").counts["places"]
+    with pytest.raises(ConfigError, match="fits no image"):
+        check(tmp_path, **OWN, unit_of={"x*": "dn-offset1000"})
+
+    (tmp_path / "four").mkdir()
+    own(tmp_path / "four", "a", count=4)
+    with pytest.raises(ConfigError, match="sensor and unit"):
+        check(tmp_path / "four", bands=["B02"])
+    assert problems(check(tmp_path / "four", **OWN))
+    assert {} == problems(check(tmp_path / "four", **OWN, bands=["B02", "B03", "B04", "B08"]))
+
+
+def test_sizes_bands_copies_and_ground(tmp_path: Path) -> None:
+    """Mixed sizes are a note; other bands, equal pixels and no CRS are faults with names."""
+    own(tmp_path, "a", 1)
+    own(tmp_path, "b", 2, side=80)
+    own(tmp_path, "c", 1, compress="deflate")
+    own(tmp_path, "d", 4, crs=None)
+    with rasterio.open(own(tmp_path, "e", 5, count=4), "r+") as file:
+        file.descriptions = ("B02", "B03", "B04", "B08")
+    report = check(tmp_path, **OWN)
+    found = problems(report)
+
+    assert ["c"] == found.pop("two images hold the same pixels")
+    assert ["e"] == found.pop("an image has other bands or pixels than the others")
+    assert [["d"]] == list(found.values())
+    assert "images of 2 sizes: 3 of 64 x 64, 1 of 80 x 80 pixels, as b" in report.notes
+    assert any("1 of 5 images do not say where they lie" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    ("top", "bottom", "said"),
+    [
+        (0, 0, None),
+        (1_000, 0, "Level-1C alone seems to carry it"),
+        (0, 1_000, "Level-2A alone seems to carry it"),
+        (1_000, 1_000, "in Level-1C, stated to be in dn"),
+    ],
+)
+def test_level_2a_against_its_level_1c_twin(
+    tmp_path: Path, top: int, bottom: int, said: str | None
+) -> None:
+    """The line of the short-wave infrared tells who carries the offset."""
+    rng = np.random.default_rng(3)
+    ground = rng.uniform(200, 3_500, (1, 64, 64)) * np.ones((13, 1, 1))
+    l1c = ground + rng.normal(0, 20, ground.shape) + 600
+    l1c[10] = rng.uniform(10, 30, (64, 64))
+    l1c[11:] = ground[11:]
+    l2a = np.delete(1.15 * ground - 60 + rng.normal(0, 20, ground.shape), 10, axis=0).clip(1)
+    own(tmp_path / "S2L1C", "site", 1, values=l1c + top)
+    own(tmp_path / "S2L2A", "site", 1, values=l2a + bottom)
+    report = check(tmp_path)
+    twins = [f for f in report.findings if " and S2L2A/" in f.name]
+
+    assert ([] if said is None else ["B11, B12"]) == [f.band for f in twins]
+    assert all(said is not None and said in f.found for f in twins)
+    assert (0 if said is None else 1) == report.status
+
+
+def test_twins_of_different_days_say_nothing(tmp_path: Path) -> None:
+    """Where the two do not lie on a line, nothing is said of the offset."""
+    rng = np.random.default_rng(2)
+    l1c = rng.integers(400, 3_000, (13, 64, 64))
+    l1c[10] //= 100
+    own(tmp_path / "S2L1C", "site", 1, values=l1c)
+    own(tmp_path / "S2L2A", "site", 1, values=rng.integers(1_400, 3_000, (12, 64, 64)) - 1_200)
+
+    assert {} == problems(check(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["worldcereal", "nowhere"])

@@ -27,7 +27,7 @@ from eofm.datasets.bigearthnet_classes import CLASSES_19
 from eofm.datasets.bigearthnet_lists import read_tables
 from eofm.datasets.check_folders import TERRAMESH
 from eofm.errors import DataError
-from eofm.landcover.classes import SCHEMES
+from eofm.landcover.schemes import SCHEMES
 from eofm.store.card import write_card
 from eofm.store.config import CardConfig
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from affine import Affine
 from dense_world import RADAR, write, write_contest, write_copernicus, write_floods
@@ -17,6 +18,7 @@ from eofm.datasets.dfc2020 import open_dfc2020
 from eofm.datasets.mask_folder import open_mask_folder
 from eofm.datasets.sen1floods11 import open_sen1floods11
 from eofm.errors import DataError, LabelError, RasterError
+from eofm.store.splits import hold_out
 
 PLACE = {"crs": "EPSG:25832", "transform": Affine(10, 0, 5e5, 0, -10, 5.8e6)}
 BOTH = (Sensor.S2_L1C, Sensor.S1_GRD)
@@ -270,3 +272,86 @@ def test_a_changed_mask_changes_the_hash(tmp_path: Path) -> None:
     assert 4 == len({chip.pixels[0].digest() for chip in chips.splits["test"]})
     write(chips.splits["test"][0].mask.file, np.zeros((1, 512, 512)), "int16")
     assert chips.splits["test"][0].mask.digest() not in digests
+
+
+OWN_BANDS = ["B02", "B03", "B04", "B08"]
+
+
+def own(root: Path, **options: object) -> DenseChips:
+    """The images with masks of a folder."""
+    arguments = {"void": [9], "bands": OWN_BANDS, **options}
+    chips, _ = open_mask_folder(
+        root,
+        Sensor.S2_L2A,
+        Unit.DN,
+        {1: "field", 2: "water"},
+        **arguments,  # type: ignore[arg-type]
+    )
+    return chips
+
+
+def move(root: Path, names: dict[str, float]) -> None:
+    """Give images other ground: name -> metres to the east."""
+    for name, east in names.items():
+        split, stem = name.split("/")
+        with rasterio.open(root / split / "images" / f"{stem}.tif", "r+") as file:
+            t = file.transform
+            file.transform = Affine(t.a, 0, t.c + east, 0, t.e, t.f)
+
+
+def test_own_windows_of_one_scene_stay_together(tmp_path: Path) -> None:
+    """In val or in train, one group for the bootstrap; lone images are drawn as in 0.1."""
+    write_own(tmp_path, "train", 20)
+    write_own(tmp_path, "test", 2)
+    move(tmp_path, {f"train/{n}": 10_000 * (n // 4) + 80 * (n % 4) for n in range(20)})
+    move(tmp_path, {f"test/{n}": -1_000 * (1 + n) for n in range(2)})
+    chips = own(tmp_path)
+
+    scenes = [{int(c.id[6:]) // 4 for c in chips.splits[s]} for s in ("train", "val")]
+    assert not scenes[0] & scenes[1]
+    assert (16, 4) == (len(chips.splits["train"]), len(chips.splits["val"]))
+    assert 4 == len(chips.groups("train"))
+    assert () == chips.remarks
+    alone = own(tmp_path, place="{place}")
+    _, taken = hold_out({"": [f"train/{n}" for n in range(20)]}, "masks")
+    assert set(taken) == {c.id for c in alone.splits["val"]}
+    assert [c.id for c in alone.all] == [c.group for c in alone.all]
+
+
+def test_own_test_images_on_training_ground_are_said(tmp_path: Path) -> None:
+    """With names, and a remedy that was run: both images in one split."""
+    write_own(tmp_path, "train", 5)
+    write_own(tmp_path, "test", 2)
+    move(tmp_path, {f"train/{n}": 1_000 * n for n in range(5)})
+    move(tmp_path, {"test/0": 4_080, "test/1": -1_000})
+    (remark,) = own(tmp_path).remarks
+
+    assert remark.startswith("Leak: 1 of 2 test images show ground of train or val: test/0 with ")
+    for kind in ("images", "masks"):
+        (tmp_path / "test" / kind / "0.tif").rename(tmp_path / "train" / kind / "x.tif")
+    assert () == own(tmp_path).remarks
+
+
+def test_own_folders_with_links_hidden_files_and_two_endings(tmp_path: Path) -> None:
+    """Links are followed, what a Mac leaves is left out, `a.tif` beside `a.tiff` is refused."""
+    write_own(tmp_path, "train", 5)
+    write_own(tmp_path, "test", 2)
+    for kind in ("images", "masks"):
+        folder = tmp_path / "train" / kind
+        (folder / "._0.tif").write_bytes(b"resource fork")
+        (tmp_path / "disk" / kind).mkdir(parents=True)
+        (folder / "4.tif").rename(tmp_path / "disk" / kind / "4.tif")
+        (folder / "more").symlink_to(tmp_path / "disk" / kind)
+    ids = {chip.id for chip in own(tmp_path).all}
+    assert 7 == len(ids)
+    assert "train/more/4" in ids
+
+    twin = tmp_path / "train" / "images" / "0.tiff"
+    twin.write_bytes((tmp_path / "train" / "images" / "0.tif").read_bytes())
+    with pytest.raises(DataError, match="ending only") as caught:
+        own(tmp_path)
+    assert "0.tif and 0.tiff" in str(caught.value.found)
+    twin.rename(twin.with_name("x.tif"))  # its remedy
+    mask = tmp_path / "train" / "masks" / "0.tif"
+    (mask.parent / "x.tif").write_bytes(mask.read_bytes())
+    assert "train/x" in {chip.id for chip in own(tmp_path).all}

@@ -242,11 +242,26 @@ def test_the_same_tile_in_two_splits_is_a_leak(tmp_path: Path) -> None:
     root = write_given(tmp_path)
     shutil.copy(root / "train/River/River_0.tif", root / "test/River/River_0.tif")
 
-    with pytest.raises(DataError, match="same name") as caught:
+    with pytest.raises(DataError, match="same published name") as caught:
         open_eurosat(root)
 
     assert "train" in str(caught.value)
     assert "test" in str(caught.value)
+
+
+def test_numbers_of_ones_own_may_begin_anew(tmp_path: Path) -> None:
+    """Folders divided by somebody else: names that repeat become paths, others stay."""
+    root = write_given(tmp_path)
+    for split in ("train", "test"):
+        for name in ("River", "Forest"):
+            write_tile(root / split / name / "0.tif")
+    data = open_eurosat(root)
+    ids = [tile.id for part in data.splits.values() for tile in part]
+
+    assert 74 == len(ids) == len(set(ids))
+    own = {"train/River/0.tif", "train/Forest/0.tif", "test/River/0.tif", "test/Forest/0.tif"}
+    assert own == {i for i in ids if "/" in i}
+    assert {"test/River/0.tif", "test/Forest/0.tif"} <= {t.id for t in data.splits["test"]}
 
 
 def test_a_tile_in_the_wrong_class_is_refused(tmp_path: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 import rasterio
+from click.testing import CliRunner
+from rasterio.rio.main import main_group
 
+from eofm.cli import main
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor
 from eofm.datasets.eurosat import CLASSES, FILE_ORDER
@@ -74,3 +78,35 @@ def test_no_workers() -> None:
     """Settings out of range are refused when they are made."""
     with pytest.raises(ConfigError, match="one worker"):
         PackEurosatConfig(root="r", out="o", workers=0)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("rule", [[], ["--rule", "stratified"]])
+def test_tiles_that_do_not_say_where_they_lie(
+    real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], rule: list[str]
+) -> None:
+    """A store needs their place, a benchmark does not: both remedies that are printed are run."""
+    for name in CLASSES:
+        (tmp_path / "root" / name).mkdir(parents=True)
+        for file in sorted((real_data / "eurosat_ms" / "train" / name).iterdir())[:5]:
+            with rasterio.open(file) as dataset:
+                profile, values = dataset.profile, dataset.read()
+            profile = {key: v for key, v in profile.items() if key not in {"crs", "transform"}}
+            with rasterio.open(tmp_path / "root" / name / file.name, "w", **profile) as out:
+                out.write(values)
+    command = ["eurosat", "--root", str(tmp_path / "root")]
+    pack = ["pack", *command, *rule, "--out", str(tmp_path / "store")]
+    assert 1 == main(pack)
+    remedy = capsys.readouterr().err.split("remedy:")[1]
+
+    if not rule:
+        words = shlex.split(remedy[remedy.index("--split") :])
+        run = ["--model", "imagestats", "--controls", "false", "--probe", "nmc", "--bootstrap", "9"]
+        run += ["--cache", str(tmp_path / "c"), "--out", str(tmp_path / "r.jsonl")]
+        assert 0 == main(["bench", *command, *words, *run])
+    edit = shlex.split(remedy[remedy.index("rio edit-info") : remedy.index(" FILE")])
+    for file in sorted((tmp_path / "root").rglob("*.tif")):
+        done = CliRunner().invoke(main_group, [*edit[1:], str(file)])
+        assert 0 == done.exit_code, done.output
+    assert 0 == main(pack)
+    assert 50 == len(Store(tmp_path / "store"))

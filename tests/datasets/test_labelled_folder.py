@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,21 @@ from eofm.contract.spec import Sensor, Unit
 from eofm.datasets.chips import Chips, read_batches
 from eofm.datasets.labelled_folder import open_labelled_folder
 from eofm.errors import DataError, LabelError, RasterError, SpecError
+from eofm.store.splits import hold_out
 
 BANDS = ("B02", "B03", "B04", "B08")
 
 
-def write(path: Path, level: int = 500, side: int = 12, bands: int = 4) -> None:
-    """Write an image whose bands are constants of their own."""
+_GROUND = count()
+
+
+def write(
+    path: Path, level: int = 500, side: int = 12, bands: int = 4, east: float | None = None
+) -> None:
+    """Write an image whose bands are constants of their own, on ground of its own or `east`."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    north = 5_000_000 if east is not None else 5_500_000
+    east = 1_000.0 * next(_GROUND) if east is None else east
     values = level + 100 * np.arange(bands)[:, None, None] + np.zeros((bands, side, side))
     with rasterio.open(
         path,
@@ -32,7 +41,7 @@ def write(path: Path, level: int = 500, side: int = 12, bands: int = 4) -> None:
         height=side,
         width=side,
         crs="EPSG:32631",
-        transform=Affine(10, 0, 400_000, 0, -10, 5_000_000),
+        transform=Affine(10, 0, 400_000 + east, 0, -10, north),
     ) as file:
         file.write(values.astype(np.uint16))
 
@@ -157,7 +166,8 @@ def test_an_image_of_another_size_or_number_of_bands_is_refused(folders: Path) -
     write(folders / "train" / "water" / "odd.tif", side=16)
     write(folders / "train" / "forest" / "odd.tif", bands=3)
     chips = opened(folders)
-    for name, message in (("water/odd", "not of the kind"), ("forest/odd", "number of bands")):
+    water, forest = "train/water/odd", "train/forest/odd"
+    for name, message in ((water, "not of the kind"), (forest, "number of bands")):
         odd = [chip for chip in chips.all if chip.id == name]
 
         with pytest.raises(RasterError, match=message):
@@ -179,3 +189,157 @@ def test_folders_that_hold_nothing_are_named(tmp_path: Path) -> None:
     write(tmp_path / "train" / "a" / "1.tif")
     with pytest.raises(SpecError, match="no band is called"):
         opened(tmp_path, bands=("B02", "B99"))
+
+
+# ------------------------------------------------------------------------------ identity
+
+
+def test_numbers_may_begin_anew_in_every_folder(tmp_path: Path) -> None:
+    """An image is called like its path: equal numbers in each split and class are no leak."""
+    for split in ("train", "test"):
+        for name in ("crop", "forest"):
+            for number in range(6):
+                write(tmp_path / split / name / f"{number}.tif")
+    chips = opened(tmp_path)
+
+    assert 24 == len({chip.id for chip in chips.all})
+    assert {"test/crop/0", "test/forest/0"} <= {chip.id for chip in chips.splits["test"]}
+    assert {"train/crop/0", "train/forest/0"} <= {
+        chip.id for name in ("train", "val") for chip in chips.splits[name]
+    }
+    assert () == chips.remarks
+
+
+def test_endings_that_differ_are_two_images(tmp_path: Path) -> None:
+    """`a.tif` and `a.tiff` keep their endings as names, in folders and in tables."""
+    for split in ("train", "test"):
+        write(tmp_path / split / "x" / "a.tif")
+        write(tmp_path / split / "x" / "a.tiff")
+    ids = ["test/x/a.tif", "test/x/a.tiff"]
+    assert ids == [chip.id for chip in opened(tmp_path).splits["test"]]
+
+    lines = [f"{s}/x/a.{end},{s},x" for s in ("train", "test") for end in ("tif", "tiff")]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,split,label", *lines]))
+    assert ids == [chip.id for chip in opened(tmp_path).splits["test"]]
+
+
+def test_a_table_that_names_an_image_twice_is_refused(tmp_path: Path) -> None:
+    """In one split or in two; keeping one of its rows helps."""
+    root = table(tmp_path, "a.tif,train,x", "b.tif,test,x", "./b.tif,train,x")
+    with pytest.raises(LabelError, match="more than once") as caught:
+        opened(root)
+    assert "b.tif" in str(caught.value.found)
+
+    assert 2 == len(opened(table(tmp_path, "a.tif,train,x", "b.tif,test,x")).all)
+
+
+def test_two_folders_of_one_split_are_refused(folders: Path) -> None:
+    """`val` and `validation`: one of them had been read, and the other not."""
+    write(folders / "val" / "water" / "1.tif")
+    write(folders / "validation" / "water" / "2.tif")
+
+    with pytest.raises(DataError, match="the same split") as caught:
+        opened(folders)
+
+    assert "class folders of validation" in str(caught.value.remedy)
+    (folders / "validation" / "water" / "2.tif").rename(folders / "val" / "water" / "2.tif")
+    (folders / "validation" / "water").rmdir()
+    (folders / "validation").rmdir()
+    assert 2 == len(opened(folders).splits["val"])
+
+
+def test_val_is_drawn_by_place(tmp_path: Path) -> None:
+    """Windows of one scene are in train or in val, whatever they are called."""
+    for name, start in (("water", 0), ("forest", 100_000)):
+        for number in range(20):
+            scene, part = divmod(number, 4)
+            east = start + 10_000.0 * scene + 60 * part  # half of each overlaps the next
+            write(tmp_path / "train" / name / f"{number}.tif", east=east)
+        write(tmp_path / "test" / name / "0.tif")
+    chips = opened(tmp_path)
+    scenes = {
+        split: {(c.label, int(c.id.rsplit("/", 1)[1]) // 4) for c in chips.splits[split]}
+        for split in ("train", "val")
+    }
+
+    assert not scenes["train"] & scenes["val"]
+    assert (32, 8) == (len(chips.splits["train"]), len(chips.splits["val"]))
+    assert () == chips.remarks
+
+
+def test_the_draw_of_lone_images_is_that_of_version_0_1(tmp_path: Path) -> None:
+    """Where every image is a place, val holds the images it held before there were places."""
+    for name in ("water", "forest"):
+        for number in range(20):
+            write(tmp_path / "train" / name / f"{number}.tif")
+        write(tmp_path / "test" / name / "0.tif")
+    groups = {n: [f"{n}/{k}" for k in range(20)] for n in ("water", "forest")}
+    _, taken = hold_out(groups, "folder")
+
+    assert {f"train/{name}" for name in taken} == {c.id for c in opened(tmp_path).splits["val"]}
+
+
+def test_train_of_one_place_is_said(folders: Path) -> None:
+    """Val cannot be drawn by place then; it is drawn by image, with a remark and its remedy."""
+    for number, path in enumerate(sorted(folders.rglob("*.tif"))):
+        write(path, east=0.0 if "train" in path.parts else 5_000.0 * (1 + number))
+    chips = opened(folders)
+
+    assert 2 == len(chips.splits["val"])
+    assert ["10 of 12 images are one place", "Val shows ground that train shows, too"] == [
+        remark.split(" (")[0].split(", and")[0] for remark in chips.remarks
+    ]
+    assert () == opened(folders, place="{place}").remarks
+    for name in ("water", "forest"):
+        write(folders / "val" / name / "7.tif")
+    assert ["10 of 14 images are one place"] == [r.split(" (")[0] for r in opened(folders).remarks]
+
+
+def test_ground_of_training_images_in_test_is_said(folders: Path) -> None:
+    """Given splits stay as they are; the images are named, and both remedies were run here."""
+    write(folders / "train" / "water" / "0.tif", east=-9_000.0)
+    write(folders / "test" / "water" / "9.tif", east=-9_060.0)
+    (remark,) = opened(folders).remarks
+
+    assert remark.startswith("Leak: 1 of 2 test images show ground of train or val: test/water/9 ")
+    assert "with train/water/0" in remark
+    assert () == opened(folders, place="{place}").remarks
+    write(folders / "test" / "water" / "10.tif")
+    (folders / "test" / "water" / "9.tif").rename(folders / "train" / "water" / "9.tif")
+    assert () == opened(folders).remarks
+
+
+def test_a_place_that_holds_a_whole_class_stays_in_train(tmp_path: Path) -> None:
+    """Else val would take the last training image of a class."""
+    for number in range(30):
+        write(tmp_path / "train" / "common" / f"{number}.tif")
+        if number < 3:
+            write(tmp_path / "train" / "common" / f"{number}.tif", east=1_000.0 * number)
+            write(tmp_path / "train" / "rare" / f"{number}.tif", east=1_000.0 * number)
+    write(tmp_path / "test" / "common" / "0.tif")
+    write(tmp_path / "test" / "rare" / "0.tif")
+
+    chips = opened(tmp_path)
+    assert {0, 1} == {chip.label for chip in chips.splits["train"]}
+
+
+def test_hidden_files_links_and_subfolders(
+    folders: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What a Mac leaves is left out, links to folders and subfolders are read, loops refused."""
+    disk = tmp_path_factory.mktemp("disk")
+    write(disk / "b.tif")
+    write(folders / "train" / "water" / "2020" / "a.tif")
+    (folders / "train" / "water" / "more").symlink_to(disk)
+    (folders / "train" / "water" / "._0.tif").write_bytes(b"resource fork")
+    (folders / "train" / "water" / "folder.tif").mkdir()
+    (folders / "train" / ".hidden").mkdir()
+    ids = {chip.id for chip in opened(folders).all}
+
+    assert 14 == len(ids)
+    assert {"train/water/2020/a", "train/water/more/b"} <= ids
+    (disk / "back").symlink_to(folders / "train" / "water")
+    with pytest.raises(DataError, match="reached by two paths") as caught:
+        opened(folders)
+    Path(str(caught.value.remedy).removeprefix("remove the link: ")).unlink()
+    assert 14 == len(opened(folders).all)

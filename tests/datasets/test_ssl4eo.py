@@ -63,7 +63,7 @@ def optical(root: Path, place: str, season: str, folder: str = "s2c", offset: in
     """Write a scene of Sentinel-2: each band its own constant, with a gradient."""
     for k, band in enumerate(L1C if folder == "s2c" else SENSOR_BANDS[Sensor.S2_L2A]):
         side = SIZE * 10 // {10: 10, 20: 20, 60: 60}[next(iter(resolution_groups([band])))]
-        base = 12 if band == "B10" else 1000 + 100 * k
+        base = 12 if band == "B10" else 700 + 100 * k
         values = base + np.add.outer(np.arange(side), np.arange(side)) + offset
         write(
             root / folder / place / season / f"{NAMES.get(band, band)}.tif", values.astype("uint16")

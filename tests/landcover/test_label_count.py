@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eofm.landcover import compiled, count
+from eofm.landcover import count
 from eofm.landcover.count import GridCounter, Legend, WindowCounter, count_windows
 from eofm.landcover.schemes import SCHEMES, Scheme
 from eofm.landcover.strips import Pieces
@@ -106,12 +106,12 @@ def test_nodata_that_the_map_declares() -> None:
 
 
 @pytest.fixture(params=["numpy", "compiled"])
-def kernel(request) -> compiled.Kernel | None:
+def kernel(request) -> count.Kernel | None:
     """Each of the loops that count."""
     if request.param == "numpy":
         return None
     pytest.importorskip("numba")
-    return compiled.load()
+    return count.load_kernel()
 
 
 @settings(
@@ -159,12 +159,12 @@ def test_large_windows(kernel) -> None:
 def test_compiled_loop_is_optional(monkeypatch) -> None:
     """Without numba there is no compiled loop, and small maps do not ask for it."""
     monkeypatch.setitem(sys.modules, "numba", None)
-    fresh = lru_cache(maxsize=1)(compiled.load.__wrapped__)
-    monkeypatch.setattr(compiled, "load", fresh)
+    fresh = lru_cache(maxsize=1)(count.load_kernel.__wrapped__)
+    monkeypatch.setattr(count, "load_kernel", fresh)
 
-    assert compiled.choose(1000) is None
+    assert count.choose_kernel(1000) is None
     assert 0 == fresh.cache_info().currsize
-    assert compiled.choose(2**40) is None
+    assert count.choose_kernel(2**40) is None
 
 
 @settings(deadline=None, max_examples=60)

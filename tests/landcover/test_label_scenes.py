@@ -335,7 +335,7 @@ def test_bad_stac(text: str, asset, said: str, tmp_path: Path) -> None:
 def test_folder_of_images(tmp_path: Path, write_tif, write_bands) -> None:
     """A multi-band file is a scene, and so is a set of files per band, on its finest grid."""
     path = write_tif(tmp_path / "m.tif", classes())
-    write_tif(tmp_path / "images/x_20210601.tif", np.zeros((3, 12, 12), np.uint16))
+    write_tif(tmp_path / "images/x_20210601.tif", np.ones((3, 12, 12), np.uint16))
     write_bands(tmp_path / "images/y_20210701", {"B02": 12, "B8A": 6, "B09": 2})
 
     label(path, tmp_path / "images", tmp_path / "l.parquet", scene_dates="_%Y%m%d")
@@ -349,14 +349,13 @@ def test_folder_of_images(tmp_path: Path, write_tif, write_bands) -> None:
 
 
 def test_packed_store(tmp_path: Path, write_tif, miniature) -> None:
-    """A store's images are squares around their centres: in the UTM zone, or in the CRS stated."""
+    """Images whose centres alone a store keeps are squares in the CRS that is stated."""
     store = miniature.store(tmp_path / "store", 2)
     grid = {"crs": "EPSG:4326", "gsd": 1e-4, "origin": (7.2, -3.45)}
     path = write_tif(tmp_path / "m.tif", classes(1000, 1000), **grid)
-    extra = {"scene_crs": "EPSG:4326"}
 
-    label(path, store, tmp_path / "utm.parquet")
-    label(path, store, tmp_path / "degrees.parquet", **extra)
+    label(path, store, tmp_path / "utm.parquet", scene_crs="utm")
+    label(path, store, tmp_path / "degrees.parquet", scene_crs="EPSG:4326")
 
     assert Store(store).ids.tolist() == [row["id"] for row in rows_of(tmp_path / "utm.parquet")]
     for name, crs, step in (("utm", "EPSG:32732", 10.0), ("degrees", "EPSG:4326", 10 / 111_320)):

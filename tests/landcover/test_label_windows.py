@@ -14,7 +14,7 @@ import rasterio
 from rasterio.windows import Window as RasterioWindow
 
 from eofm.errors import ConfigError, EofmError, LabelError, RasterError
-from eofm.landcover import compiled, jobs, strips
+from eofm.landcover import count, jobs, strips, warp
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.report import LabelReport
 from eofm.landcover.run import write_labels
@@ -153,12 +153,12 @@ def test_any_number_of_threads(class_map, tmp_path: Path, write_tif, monkeypatch
 def test_a_map_is_lent_to_one_at_a_time(class_map, tmp_path: Path, write_tif) -> None:
     """Two borrowers have two handles; what was given back is lent again, until the file changes."""
     path = write_tif(tmp_path / "m.tif", class_map)
-    with strips.opened(path) as first, strips.opened(path) as second:
+    with warp.opened(path) as first, warp.opened(path) as second:
         assert first is not second
-    with strips.opened(path) as again, strips.opened(path) as too:
+    with warp.opened(path) as again, warp.opened(path) as too:
         assert [first, second] == [again, too]
     write_tif(tmp_path / "m.tif", class_map[:50])
-    with strips.opened(path) as changed:
+    with warp.opened(path) as changed:
         assert 50 == changed.height
 
 
@@ -167,7 +167,7 @@ def test_few_maps_stay_open(class_map, tmp_path: Path, write_tif) -> None:
     paths = [write_tif(tmp_path / f"{n}.tif", class_map[:8, :8]) for n in range(20)]
     lent = []
     for path in paths:
-        with strips.opened(path) as dataset:
+        with warp.opened(path) as dataset:
             lent.append(dataset)
 
     assert [True] * 4 + [False] * 16 == [dataset.closed for dataset in lent]
@@ -187,8 +187,8 @@ def test_compiled_or_not(stride, class_map, tmp_path: Path, write_tif, monkeypat
     """The table is the same byte for byte, whether numba is installed or not."""
     pytest.importorskip("numba")
     path = write_tif(tmp_path / "m.tif", class_map, nodata=255, **TILED)
-    for name, kernel in (("numpy", None), ("numba", compiled.load())):
-        monkeypatch.setattr(jobs, "choose", lambda _, kernel=kernel: kernel)
+    for name, kernel in (("numpy", None), ("numba", count.load_kernel())):
+        monkeypatch.setattr(jobs, "choose_kernel", lambda _, kernel=kernel: kernel)
         label(path, tmp_path / f"{name}.parquet", stride=stride)
 
     assert (tmp_path / "numpy.parquet").read_bytes() == (tmp_path / "numba.parquet").read_bytes()

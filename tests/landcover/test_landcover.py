@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from eofm.datasets.pack_config import SchemeName
 from eofm.errors import LabelError
-from eofm.landcover.classes import SCHEMES, Cover, Scheme, class_fractions, multi_label
+from eofm.landcover.multilabel import Cover, class_fractions, multi_label
+from eofm.landcover.schemes import SCHEMES, Scheme
 
 TERRAMESH = SCHEMES["terramesh"]
 
@@ -61,11 +59,6 @@ def test_corine_twice() -> None:
     assert list(range(1, 45)) == list(grid.classes)
     for value, code in ((1, 111), (12, 211), (23, 311), (40, 511), (44, 523)):
         assert grid.classes[value] == level3.classes[code]
-
-
-def test_settings_offer_every_scheme() -> None:
-    """The choices of `eofm pack` are exactly the schemes there are."""
-    assert set(SCHEMES) == set(get_args(SchemeName))
 
 
 # ----------------------------------------------------------------------------- fractions

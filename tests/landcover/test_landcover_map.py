@@ -14,8 +14,9 @@ from rasterio.crs import CRS
 from rasterio.warp import transform as warp_points
 
 from eofm.errors import LabelError, RasterError
-from eofm.landcover.classes import SCHEMES
-from eofm.landcover.on_grid import LandCoverMap
+from eofm.landcover.maps import LandCover, find_maps
+from eofm.landcover.multilabel import Reason
+from eofm.landcover.schemes import SCHEMES
 from eofm.raster.geotiff import grid_of
 from eofm.raster.grid import Grid, Window
 
@@ -30,9 +31,9 @@ def classes(height: int = 24, width: int = 30) -> np.ndarray:
     return ((np.add.outer(np.arange(height) * 3, np.arange(width))) % 9).astype(np.uint8)
 
 
-def read(path: Path, grid: Grid = IMAGE, window: Window = WHOLE, name: str | None = None):
+def read(path: Path, grid: Grid = IMAGE, window: Window = WHOLE, name: str = ""):
     """Read a map on a grid."""
-    with LandCoverMap(path, DW).over(grid, name) as view:
+    with LandCover(find_maps([str(path)]), DW).on(grid, name) as view:
         return view.read(window)
 
 
@@ -139,13 +140,11 @@ def test_map_of_floats(tmp_path: Path, write_tif) -> None:
 
 
 def test_no_overlap(tmp_path: Path, write_tif) -> None:
-    """A map of another place is an error that says where the image is, unless none is required."""
+    """Of a map of another place there is nothing to read, and the reason is told."""
     path = write_tif(tmp_path / "m.tif", classes(), origin=(6e5, 5.4e6))
 
-    with pytest.raises(LabelError, match="no land-cover map overlaps") as caught:
-        read(path, name="scene")
-    assert "longitude 9.002" in str(caught.value.expected)
-    with LandCoverMap(path, DW).over(IMAGE, required=False) as view:
+    with LandCover(find_maps([str(path)]), DW).on(IMAGE) as view:
+        assert Reason.NO_MAP == view.reason
         assert {255} == set(view.read(WHOLE).ravel().tolist())
 
 
@@ -203,7 +202,7 @@ def test_folder_of_tiles(tmp_path: Path, write_tif) -> None:
 def test_no_maps(tmp_path: Path, name: str) -> None:
     """A missing path and a folder without tifs are errors."""
     with pytest.raises(LabelError, match="land-cover map"):
-        LandCoverMap(tmp_path / name, DW)
+        find_maps([str(tmp_path / name)])
 
 
 def test_damaged_map(tmp_path: Path, write_tif) -> None:
@@ -219,12 +218,12 @@ def test_damaged_map(tmp_path: Path, write_tif) -> None:
 
 def test_real_terramesh(real_data: Path) -> None:
     """Maps whose grids differ by 1e-9 m from the images' give exactly their own pixels."""
-    maps = LandCoverMap(real_data / "terramesh/LULC", SCHEMES["terramesh"])
+    maps = LandCover(find_maps([str(real_data / "terramesh/LULC")]), SCHEMES["terramesh"])
     images = sorted((real_data / "terramesh/S2L1C").glob("*.tif"))
     for path in images:
         with rasterio.open(path) as dataset:
             grid = grid_of(dataset)
-        with maps.over(grid, path.stem) as view:
+        with maps.on(grid, path.stem) as view:
             found = view.read(Window(0, 0, 224, 224))
         with rasterio.open(real_data / "terramesh/LULC" / path.name) as dataset:
             assert np.array_equal(dataset.read(1), found)
@@ -237,13 +236,14 @@ import resource, sys
 from affine import Affine
 from rasterio.crs import CRS
 from eofm.raster.grid import Grid, Window
-from eofm.landcover.classes import SCHEMES, class_fractions
-from eofm.landcover.on_grid import LandCoverMap
+from eofm.landcover.maps import LandCover, find_maps
+from eofm.landcover.multilabel import class_fractions
+from eofm.landcover.schemes import SCHEMES
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 grid = Grid(CRS.from_epsg(32632), Affine(10, 0, 230000, 0, -10, 35000), 2640, 2640)
 scheme = SCHEMES["worldcover"]
-with LandCoverMap(sys.argv[1], scheme).over(grid) as view:
+with LandCover(find_maps([sys.argv[1]]), scheme).on(grid) as view:
     for row, col in ((0, 0), (1320, 1320), (2376, 2376)):
         cover = class_fractions(view.read(Window(row, col, 264, 264)), scheme)
         print(cover.valid_share, *cover.fractions.round(3).tolist())

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from eofm.errors import LabelError
-from eofm.landcover.scheme_file import find_scheme
-from eofm.landcover.schemes import SCHEMES
+from eofm.landcover.schemes import SCHEMES, find_scheme
 
 GOOD = """
 name: my-map

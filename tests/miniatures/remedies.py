@@ -13,7 +13,7 @@ from rasterio.rio.main import main_group
 from eofm.errors import EofmError
 
 _RIO = re.compile(r"\brio [^;]+")
-_BANDS = re.compile(r"--bands \[([^\]]+)\]")
+_BANDS = re.compile(r"--bands ((?:[A-Z0-9]+ ?\b)+)")
 _UNIT = re.compile(r"--unit ([a-z0-9-]+)|unit='([a-z0-9-]+)'")
 
 
@@ -38,7 +38,7 @@ def named_bands(error: EofmError) -> list[str]:
     """Return the bands that a remedy says to state."""
     found = _BANDS.search(error.remedy or "")
     assert found, error.remedy
-    return found[1].split(",")
+    return found[1].split()
 
 
 def named_unit(error: EofmError) -> str:

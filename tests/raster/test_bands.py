@@ -10,11 +10,13 @@ import pytest
 from remedies import named_bands, run_rio
 
 import eofm
+from eofm.cli import main
 from eofm.contract.imagery import Imagery
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError
 from eofm.raster.bands import NamedBand, named_band
+from eofm.raster.folder import list_sources
 from eofm.raster.source import RasterSource
 
 WriteTif = Callable[..., Path]
@@ -374,6 +376,57 @@ def test_bands_of_several_files_are_checked_too(tmp_path: Path, write_tif: Write
 
     with pytest.raises(RasterError, match="B03 by its name"):
         RasterSource("x", files, Sensor.S2_L2A, Unit.DN, ("B02", "B03")).read()
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("S2A_MSIL1C_20210513T073611_T36KVU_B04.tif", "s2-l2a", "s2-l1c"),
+        ("S2B_MSIL2A_20210513T073611_T36KVU_B04.tif", "s2-l1c", "s2-l2a"),
+        ("HLS.S30.T36KVU.2021133T073609.v2.0.B04.tif", "s2-l1c", "s2-l2a"),
+    ],
+)
+def test_the_product_in_a_name(tmp_path, write_tif, name: str, wrong: str, right: str) -> None:
+    """A file named after a Level-1C product is not Level-2A, nor the other way round."""
+    path = write_tif(tmp_path / name, constants(1))
+    with pytest.raises(RasterError, match="another sensor or level") as caught:
+        read(path, wrong)
+
+    assert str(caught.value.remedy).startswith(f"state {right}, or rename the file")
+    assert ("B04",) == read(path, right).spec.bands
+    assert ("B04",) == read(path.rename(tmp_path / "x_B04.tif"), wrong).spec.bands
+
+
+@pytest.mark.parametrize(
+    "name", ["HLS.L30.T36KVU.2021133T073609.v2.0.B05.tif", "LC08_L2SP_170072_20210513_SR_B5.TIF"]
+)
+def test_landsat_is_not_sentinel_2(tmp_path: Path, write_tif: WriteTif, name: str) -> None:
+    """Landsat's B05 is near infrared, Sentinel-2's the first red edge."""
+    with pytest.raises(RasterError, match="another sensor") as caught:
+        read(write_tif(tmp_path / name, constants(1)))
+
+    assert "Landsat" == caught.value.found
+
+
+def test_one_text_is_one_band(tmp_path: Path, write_tif: WriteTif) -> None:
+    """`bands="B04"` is not the three bands B, 0 and 4."""
+    path = write_tif(tmp_path / "a.tif", constants(3), descriptions=["B02", "B03", "B04"])
+
+    assert {"B04": 3} == by_name(read(path, bands="B04"))
+
+
+def test_what_a_message_says_to_type(tmp_path: Path, write_tif: WriteTif) -> None:
+    """The option of a remedy is one of the command line, in the words that are printed."""
+    for band in ("B02", "B03", "B04", "B08"):
+        pixels = np.random.default_rng(0).integers(200, 3000, (32, 32)).astype(np.uint16)
+        write_tif(tmp_path / f"in/T36KVU_20210513T073609_{band}_10m.tif", pixels)
+    command = ["pack", "tiles", "--images", str(tmp_path / "in"), "--sensor", "s2-l2a"]
+    command += ["--unit", "dn", "--window", "32", "--out", str(tmp_path / "store")]
+    with pytest.raises(RasterError, match="lacks bands") as caught:
+        list_sources(tmp_path / "in", Sensor.S2_L2A, Unit.DN)
+
+    assert main(command) != 0
+    assert 0 == main([*command, "--bands", *named_bands(caught.value)])
 
 
 def test_real_files_say_nothing_wrong(real_data: Path) -> None:

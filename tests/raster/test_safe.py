@@ -211,6 +211,27 @@ def test_missing_bands_are_named(tmp_path: Path) -> None:
     assert 11 == len(bands)
 
 
+def test_bands_are_taken_at_their_native_resolution(tmp_path: Path) -> None:
+    """Level-2A has every band at 20 and 60 m as well, and more beside: none of that is taken."""
+    product = write_product(tmp_path, Sensor.S2_L2A)
+    listed = []
+    for file in sorted(product.rglob("*m.jp2")):
+        for gsd in (20, 60):
+            name = f"{file.stem.rpartition('_')[0]}_{gsd}m"
+            other = file.parent.parent / f"R{gsd}m" / f"{name}.jp2"
+            if not other.exists():
+                other.write_bytes(b"not to be opened")
+                listed.append(other.relative_to(product).with_suffix("").as_posix())
+    listed += [listed[0].replace("_B01_", f"_{word}_") for word in ("AOT", "WVP", "TCI", "SCL")]
+    more = "".join(f"<IMAGE_FILE>{name}</IMAGE_FILE>" for name in listed)
+    edit(product, lambda t: t.replace("</Granule>", f"{more}</Granule>"))
+    scene = eofm.open_scene(product)
+
+    assert 14 < len(listed)
+    for band, pixels in digital_numbers(SENSOR_BANDS[Sensor.S2_L2A]).items():
+        assert np.array_equal(pixels + np.uint16(1000), scene.read(bands=[band]).pixels[0, 0])
+
+
 def test_a_damaged_band_is_said(tmp_path: Path) -> None:
     """Half of a JPEG 2000 is an error, when opened or when read."""
     product = write_product(tmp_path)

@@ -34,6 +34,7 @@ def write_labels(file: Path, ids: list[str], **about: object) -> Path:
         "classes": list(CLASSES),
         "threshold": 0.05,
         "min_valid": 0.3,
+        "ground": "seen",
         **about,
     }
     metadata = {KEY: json.dumps(said).encode()}

@@ -37,6 +37,8 @@ TORCHRUN = {
     "MASTER_PORT": "29500",
 }
 SLURM = {
+    "SLURM_STEP_NUM_TASKS": "8",
+    "SLURM_STEP_NUM_NODES": "2",
     "SLURM_NTASKS": "8",
     "SLURM_NNODES": "2",
     "SLURM_PROCID": "5",
@@ -74,7 +76,7 @@ def test_the_place_of_a_launcher_is_taken() -> None:
     assert 2 == expected.nodes
     assert Place(5, 8, 1, 4, "gpu03", 19567, launched=True) == find_place(TrainerConfig(), SLURM)
     assert Place(world=2, per_node=2) == find_place(
-        TrainerConfig(devices=2), {**SLURM, "SLURM_NTASKS": "1"}
+        TrainerConfig(devices=2), {**SLURM, "SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "1"}
     )
 
 
@@ -84,7 +86,7 @@ def test_the_place_of_a_launcher_is_taken() -> None:
         (TrainerConfig(devices=2), TORCHRUN, "4 processes on each of 2 machines"),
         (TrainerConfig(num_nodes=3), SLURM, "4 processes on each of 2 machines"),
         (TrainerConfig(num_nodes=2), {}, "neither torchrun nor srun"),
-        (TrainerConfig(), {**SLURM, "SLURM_NTASKS": "7"}, "7 tasks on 2 machines"),
+        (TrainerConfig(), {**SLURM, "SLURM_STEP_NUM_TASKS": "7"}, "7 tasks on 2 machines"),
     ],
 )
 def test_settings_must_agree_with_the_launcher(
@@ -94,6 +96,32 @@ def test_settings_must_agree_with_the_launcher(
     with pytest.raises(ConfigError) as caught:
         find_place(trainer, environ)
     assert words in str(caught.value)
+
+
+BATCH = {name: value for name, value in SLURM.items() if "STEP" not in name}
+
+
+@pytest.mark.parametrize(
+    "environ", [{**BATCH, "SLURM_PROCID": "0"}, {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"}]
+)
+def test_a_job_whose_tasks_srun_has_not_started(environ: dict[str, str]) -> None:
+    """A batch script or a shell of a job: said at once, with remedies that lead to processes."""
+    with pytest.raises(ConfigError, match="srun has not started this process") as caught:
+        find_place(TrainerConfig(), environ)
+
+    assert f"SLURM_NTASKS={environ['SLURM_NTASKS']}" in str(caught.value.found)
+    assert "--trainer.devices 1" in str(caught.value.remedy)
+    assert Place() == find_place(TrainerConfig(devices=1), environ)
+    assert Place(world=4, per_node=4) == find_place(TrainerConfig(devices=4), environ)
+    assert find_place(TrainerConfig(), {**environ, **SLURM}).launched  # srun ...
+
+
+def test_a_step_of_fewer_tasks_than_its_job() -> None:
+    """`srun -n 4 -N 1` within a job of 8 tasks on two machines: the step counts."""
+    step = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "1", "SLURM_PROCID": "3"}
+    found = find_place(TrainerConfig(), {**SLURM, **step, "SLURM_STEP_NODELIST": "gpu04"})
+
+    assert (3, 4, 4, "gpu04") == (found.rank, found.world, found.per_node, found.address)
 
 
 # -------------------------------------------------------------------------------- together

@@ -17,7 +17,7 @@ import yaml
 from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
 from eofm.contract.spec import UNITS, Sensor, Unit
 from eofm.errors import ConfigError, DataError
-from eofm.landcover.classes import SCHEMES
+from eofm.landcover.schemes import SCHEMES
 from eofm.world import files
 from eofm.world.config import WorldConfig
 from eofm.world.files import write_world

@@ -1,0 +1,314 @@
+"""Polygons as a land-cover map: GeoPackage, GeoJSON or Shapefile, a class in one of their fields.
+
+The field holds codes of the scheme or names of its classes. A pixel has the class of the polygon
+over its centre, and nothing is known of it where there is none. Polygons of two classes over one
+pixel contradict each other and are an error: layers are given one by one where the first shall have
+precedence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.features import rasterize
+from rasterio.warp import transform as warp_points
+
+from eofm.errors import ConfigError, LabelError, RasterError
+from eofm.landcover.multilabel import ClassMap, unknown_codes
+from eofm.landcover.schemes import Scheme
+from eofm.landcover.warp import Bounds, box_in, overlapping
+from eofm.raster.grid import Grid, Window, read_crs
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+VECTORS: Final = frozenset({".gpkg", ".geojson", ".shp"})
+# Straight edges in one CRS are curves in another: across a window they are cut into so many parts.
+_PARTS: Final = 128
+_NAMED: Final = 5
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Polygons of one file.
+
+    Args:
+        file: Where they are.
+        crs: Their CRS.
+        bounds: Left, bottom, right, top of them all.
+        shapes: Polygons, (N,) of shapely's geometries.
+        values: Value of the field of each.
+        field: Name of that field.
+    """
+
+    file: Path
+    crs: CRS
+    bounds: Bounds
+    shapes: NDArray[np.object_]
+    values: tuple[object, ...]
+    field: str
+
+    def codes(self, scheme: Scheme) -> NDArray[np.int64]:
+        """Return the code of each polygon, (N,).
+
+        Raises:
+            LabelError: If a value is neither a code of the scheme nor the name of a class.
+        """
+        by_name = {name: code for code, name in reversed(list(scheme.classes.items()))}
+        codes = [_code(value, by_name) for value in self.values]
+        strange = sorted({str(v) for v, c in zip(self.values, codes, strict=True) if c is None})
+        if strange:
+            raise LabelError(
+                f"the field {self.field} holds values that the scheme {scheme.name} does not know",
+                found=", ".join(strange[:_NAMED]) + (", ..." if strange[_NAMED:] else ""),
+                expected=f"codes, or names of classes: {', '.join(scheme.names)}",
+                where=self.file,
+                remedy="describe them in a YAML file, and give it as --scheme: "
+                f"name: mine, classes: {{{_listing(strange)}}}, nodata: [0]",
+            )
+        found = np.array(codes, np.int64)
+        other = {int(c): int((found == c).sum()) for c in set(codes) - set(scheme.codes) if c}
+        if other and not scheme.ignore_unknown:
+            raise unknown_codes(other, scheme, f"{self.file}, field {self.field} (polygons)")
+        return np.where(np.isin(found, list(other)), scheme.nodata[0], found)
+
+
+def _code(value: object, by_name: dict[str, int]) -> int | None:
+    if isinstance(value, str):
+        return by_name.get(value)
+    if isinstance(value, int | float) and float(value).is_integer():
+        return int(value)
+    return None
+
+
+def _listing(names: Sequence[str]) -> str:
+    return ", ".join(f"{code}: {name}" for code, name in enumerate(names, 1))
+
+
+def read_layer(file: Path, field: str | None) -> Layer:
+    """Read the polygons of a file.
+
+    Args:
+        file: GeoPackage, GeoJSON or Shapefile.
+        field: The field that holds their class.
+
+    Raises:
+        ConfigError: If the libraries that read polygons are not installed, or no field is stated.
+        LabelError: If the file cannot be read, is empty, lies nowhere, has several layers or no
+            such field, or holds something else than valid polygons.
+    """
+    try:
+        state = file.stat()
+    except OSError as error:
+        raise LabelError("there is no such land-cover map", where=file) from error
+    return _read(file, field, state.st_mtime_ns, state.st_size)
+
+
+def _libraries(file: Path) -> tuple[ModuleType, ModuleType]:
+    try:
+        import pyogrio
+        import shapely
+    except ImportError as error:
+        raise ConfigError(
+            "polygons need libraries that are not installed",
+            found=error,
+            where=file,
+            remedy='pip install "eofm[geo]"',
+        ) from error
+    return pyogrio, shapely
+
+
+@lru_cache(maxsize=8)
+def _read(file: Path, field: str | None, changed: int, size: int) -> Layer:
+    pyogrio, shapely = _libraries(file)
+    try:
+        layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
+        if len(layers) != 1:
+            raise LabelError(
+                "a file of polygons must hold one layer",
+                found=f"{len(layers)} layers: {', '.join(layers)}",
+                where=file,
+                remedy="write the layer with the classes into a file of its own",
+            )
+        meta, _, shapes, columns = pyogrio.raw.read(file)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
+        raise LabelError("the polygons cannot be read", found=error, where=file) from error
+    names = [str(name) for name in meta["fields"]]
+    _check_field(file, field, names)
+    assert field is not None  # noqa: S101 (checked on the line before)
+    geometries = shapely.from_wkb(shapes)
+    values = [v.item() if isinstance(v, np.generic) else v for v in columns[names.index(field)]]
+    _check_shapes(file, geometries, values, field, shapely)
+    left, bottom, right, top = map(float, shapely.total_bounds(geometries))
+    bounds = (left, bottom, right, top)
+    return Layer(file, _crs(file, meta["crs"]), bounds, geometries, tuple(values), field)
+
+
+def _check_field(file: Path, field: str | None, names: Sequence[str]) -> None:
+    if field is None:
+        raise ConfigError(
+            "which field of the polygons holds their class?",
+            found="no --field",
+            expected=", ".join(names) or "a layer with fields",
+            where=file,
+            remedy=f"name it: --field {(names or ['NAME'])[0]}",
+        )
+    if field not in names:
+        raise LabelError(
+            "the polygons have no such field",
+            found=", ".join(names) or "no field at all",
+            expected=field,
+            where=file,
+            remedy=f"name one of them: --field {(names or ['NAME'])[0]}",
+        )
+
+
+def _check_shapes(
+    file: Path,
+    shapes: NDArray[np.object_],
+    values: Sequence[object],
+    field: str,
+    shapely: ModuleType,
+) -> None:
+    if not len(shapes):
+        raise LabelError("the layer holds no polygons", found="0 features", where=file)
+    kinds = {None if s is None else str(s.geom_type) for s in shapes}
+    if not kinds <= {"Polygon", "MultiPolygon"}:
+        found = ", ".join(sorted(str(kind or "no geometry") for kind in kinds))
+        raise LabelError(
+            "a layer of classes holds polygons alone",
+            found=found,
+            expected="Polygon, MultiPolygon",
+            where=file,
+            remedy="leave the other features out, or give points and lines an area (buffer)",
+        )
+    bad = np.flatnonzero(~shapely.is_valid(shapes))
+    if len(bad):
+        why = "; ".join(f"{i}: {shapely.is_valid_reason(shapes[i])}" for i in bad[:3])
+        raise LabelError(
+            "polygons of the layer are not valid",
+            found=f"{len(bad)} of {len(shapes)}, feature {why}",
+            where=file,
+            remedy="repair them, as in geopandas: layer.geometry = layer.geometry.make_valid()",
+        )
+    empty = [n for n, value in enumerate(values) if value is None or value != value]  # noqa: PLR0124
+    if empty:
+        raise LabelError(
+            f"polygons have nothing in the field {field}",
+            found=f"{len(empty)} of {len(values)}, feature {', '.join(map(str, empty[:_NAMED]))}",
+            where=file,
+            remedy="fill it, or leave those polygons out",
+        )
+
+
+def _crs(file: Path, text: str | None) -> CRS:
+    try:
+        return read_crs(text or "")
+    except RasterError as error:
+        raise LabelError(
+            "the polygons say nothing about where they lie",
+            found=text or "no coordinate reference system",
+            where=file,
+            remedy="write their CRS into the file, as in geopandas: layer.set_crs('EPSG:4326')",
+        ) from error
+
+
+class PolygonReader:
+    """Polygons on the grid of an image.
+
+    Args:
+        layer: The polygons.
+        grid: The image.
+    """
+
+    def __init__(self, layer: Layer, grid: Grid) -> None:
+        self._layer, self._grid = layer, grid
+
+    def read(self, window: Window, scheme: Scheme) -> ClassMap:
+        """Return the class codes of a window of the image, int32 (h, w).
+
+        Raises:
+            LabelError: If polygons of two classes lie over one pixel, or a value means nothing.
+        """
+        codes = np.full((window.height, window.width), scheme.nodata[0], np.int32)
+        grid, all_codes = self._grid.at(window), self._layer.codes(scheme)
+        box = box_in(grid, self._layer.crs)
+        if box is None:
+            return codes
+        taken = np.zeros(codes.shape, np.bool_)
+        shapes, own = self._near(grid, box)
+        for code in dict.fromkeys(all_codes[own].tolist()):
+            mine = [s for s, n in zip(shapes, own, strict=True) if all_codes[n] == code]
+            inside = rasterize(mine, codes.shape, dtype=np.uint8) > 0
+            if (inside & taken).any():
+                raise self._contradiction(codes, inside & taken, code, scheme)
+            codes[inside] = code
+            taken |= inside
+        return codes
+
+    def _near(self, grid: Grid, box: Bounds) -> tuple[list[Any], NDArray[np.int64]]:
+        """Return the polygons near a window, in its pixels, and their numbers."""
+        _, shapely = _libraries(self._layer.file)
+        layer, shapes, own = self._layer, [], []
+        edges = np.asarray(shapely.bounds(layer.shapes))
+        left, bottom, right, top = box
+        margin = max(right - left, top - bottom) / 8
+        for number in np.flatnonzero(overlapping(box, layer.crs, edges)).tolist():
+            # moved by a whole turn where polygon and window meet at the 180th meridian
+            centre = (edges[number, 0] + edges[number, 2]) / 2
+            turn = 0
+            if layer.crs.is_geographic:
+                turn = 360 * round(((left + right) / 2 - centre) / 360)
+            frame = shapely.box(left - margin, bottom - margin, right + margin, top + margin)
+            move = np.array([turn, 0.0])
+            shape = shapely.transform(layer.shapes[number], lambda xy, by=move: xy + by)
+            part = shapely.intersection(shape, frame)
+            part = shapely.segmentize(part, max(right - left, top - bottom) / _PARTS)
+            polygons = [p for p in shapely.get_parts(part) if p.geom_type == "Polygon"]
+            shapes += [
+                shapely.transform(p, lambda xy: _pixels(xy, layer.crs, grid)) for p in polygons
+            ]
+            own += [number] * len(polygons)
+        return shapes, np.array(own, np.int64)
+
+    def _contradiction(
+        self, codes: ClassMap, where: NDArray[np.bool_], code: int, scheme: Scheme
+    ) -> LabelError:
+        other = int(codes[where][0])
+        known = {**{c: "nodata" for c in scheme.nodata}, **{c: "cloud" for c in scheme.cloud}}
+        known |= scheme.classes
+        x, y = self._grid.centre()
+        return LabelError(
+            "polygons of two classes lie over the same pixels",
+            found=f"{known[other]} and {known[code]} over {int(where.sum())} pixels",
+            expected="one class at a place",
+            where=f"{self._layer.file}, image at longitude {x:.4f}, latitude {y:.4f}",
+            remedy="cut them so that they do not overlap; or write each class into a file of its "
+            "own and give the files in order of precedence: eofm labels FIRST.gpkg SECOND.gpkg ...",
+        )
+
+
+def _pixels(xy: NDArray[np.float64], crs: CRS, grid: Grid) -> NDArray[np.float64]:
+    """Return places as (column, row) of a grid, (N, 2)."""
+    own = grid.require_crs()
+    xs, ys = xy[:, 0], xy[:, 1]
+    if own != crs:
+        xs, ys = (np.asarray(v) for v in warp_points(crs, own, xs.tolist(), ys.tolist()))
+    if own.is_geographic:
+        middle = grid.point(grid.width / 2, grid.height / 2)[0]
+        xs = xs + 360 * np.round((middle - xs) / 360)
+    inverse = ~grid.transform
+    return np.stack(
+        [
+            inverse.a * xs + inverse.b * ys + inverse.c,
+            inverse.d * xs + inverse.e * ys + inverse.f,
+        ],
+        axis=1,
+    )

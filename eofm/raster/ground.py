@@ -1,0 +1,305 @@
+"""Which images show the same ground: footprints that overlap, in any mixture of CRSs.
+
+The outline of every image is brought to the unit sphere, so that neither UTM zones nor the
+antimeridian nor a pole divide anything. Candidates are found in a hash grid of cells as large as
+the images (one grid per power of two of their size): the time grows with the number of images and
+of neighbours, not with all pairs. A candidate pair is compared in the equal-area projection
+centred between the two.
+
+What counts as overlap: more than `TOLERANCE_PX` pixels in both directions. Neighbours whose edges
+touch do not overlap, nor do neighbours that share a row of pixels because their corners were
+rounded to a grid: rounding each of two corners to whole pixels moves them by up to half a pixel
+each, one pixel together, and bilinear resampling reaches half a pixel further.
+
+Shapes: N images, P points of an outline, 3 coordinates on the unit sphere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from eofm.errors import RasterError
+from eofm.raster.grid import Grid, to_wgs84
+
+TOLERANCE_PX: Final = 1.5
+# Points per side. Between two of them an edge counts as straight: at 60 degrees north that is off
+# by 7 m for a whole Sentinel-2 tile in degrees, by less than 0.1 m for a chip of 2.56 km.
+_PER_SIDE: Final = 8
+_RADIUS_M: Final = 6_371_008.8  # mean radius of the Earth (IUGG)
+_CHUNK: Final = 1024  # pairs that are compared at once
+_BLOCK: Final = 32 * _CHUNK  # candidates that are held at once
+_AROUND: Final = tuple(product((-1, 0, 1), repeat=3))  # a cell and its neighbours
+
+_Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Square:
+    """The ground of an image of which only the centre is known; it faces north.
+
+    Args:
+        longitude: Of the centre, degrees east.
+        latitude: Of the centre, degrees north.
+        height: From north to south, metres.
+        width: From west to east, metres.
+        pixel: Side of a pixel, metres.
+    """
+
+    longitude: float
+    latitude: float
+    height: float
+    width: float
+    pixel: float
+
+
+def same_ground(
+    images: Sequence[Grid | Square | None], kinds: Sequence[int] | None = None
+) -> list[int]:
+    """Group images whose footprints overlap, directly or through others.
+
+    Args:
+        images: Where each lies; None where that is not known. An image that cannot be located (no
+            CRS, or one that has no place on the Earth) shares its ground with no other.
+        kinds: Images of one kind are not compared with one another. None compares all.
+
+    Returns:
+        For each image, the index of the first image of its group.
+    """
+    kinds = [0] * len(images) if kinds is None else kinds
+    apart = len(set(kinds)) > 1
+    first: dict[tuple[int, Grid | Square], int] = {}
+    groups = _Groups(len(images))
+    for index, image in enumerate(images):  # repeated acquisitions of one grid cost nothing
+        if image is not None and not apart:
+            groups.join(first.setdefault((0, image), index), index)
+        elif image is not None:
+            first[index, image] = index
+    located = list(_outlines([(image, index) for (_, image), index in first.items()]))
+    if located:
+        numbers, points = [i for i, _ in located], np.stack([outline for _, outline in located])
+        pairs = _candidates(points)
+        if apart:
+            pairs = ((a, b) for a, b in pairs if kinds[numbers[a]] != kinds[numbers[b]])
+        while block := list(islice(pairs, _BLOCK)):
+            _join_block(block, numbers, points, groups)
+    return [groups.of(i) for i in range(len(images))]
+
+
+def _join_block(
+    pairs: list[tuple[int, int]], index: Sequence[int], points: _Floats, groups: _Groups
+) -> None:
+    """Compare candidate pairs of outlines, and join the images of those that overlap.
+
+    Of any two groups few pairs are compared first, then twice as many, and none once they have
+    become one: in a stack of acquisitions nearly all pairs are spared.
+    """
+    at_once = 1
+    while pairs:
+        chosen: list[tuple[int, int]] = []
+        left: list[tuple[int, int]] = []
+        taken: Counter[tuple[int, int]] = Counter()
+        for a, b in pairs:
+            key = groups.of(index[a]), groups.of(index[b])
+            if key[0] != key[1]:
+                taken[key] += 1
+                (chosen if taken[key] <= at_once else left).append((a, b))
+        for start in range(0, len(chosen), _CHUNK):
+            part = np.array(chosen[start : start + _CHUNK])
+            for a, b in part[_overlap(points[part[:, 0]], points[part[:, 1]])].tolist():
+                groups.join(index[a], index[b])
+        pairs, at_once = left, 2 * at_once
+
+
+class _Groups:
+    """Disjoint sets of indices; the smallest index stands for its set."""
+
+    def __init__(self, count: int) -> None:
+        self._parent = list(range(count))
+
+    def of(self, index: int) -> int:
+        """Return the smallest index of a set."""
+        while self._parent[index] != index:
+            self._parent[index] = self._parent[self._parent[index]]
+            index = self._parent[index]
+        return index
+
+    def join(self, a: int, b: int) -> None:
+        """Make two sets one."""
+        low, high = sorted((self.of(a), self.of(b)))
+        self._parent[high] = low
+
+
+# ----------------------------------------------------------------------------- outlines
+
+
+def _outlines(images: Iterable[tuple[Grid | Square, int]]) -> Iterator[tuple[int, _Floats]]:
+    """Yield the outline of each image, drawn in by half the tolerance, (P, 3).
+
+    The last point is the centre. What cannot be located is left out.
+    """
+    by_crs: dict[CRS, list[tuple[int, _Floats]]] = defaultdict(list)
+    for image, index in images:
+        if isinstance(image, Square):
+            yield index, _square(image)
+        elif image.crs is not None and not image.transform.is_identity:
+            by_crs[image.crs].append((index, _ring(image)))
+    for crs, rings in by_crs.items():
+        together = _locate(crs, np.concatenate([ring for _, ring in rings]))
+        if together is not None:
+            numbers = [index for index, _ in rings]
+            yield from zip(numbers, np.split(together, len(rings)), strict=True)
+            continue
+        for index, ring in rings:  # one of them lies beyond what its CRS describes
+            points = _locate(crs, ring)
+            if points is not None:
+                yield index, points
+
+
+def _locate(crs: CRS, points: _Floats) -> _Floats | None:
+    """Return points (P, 2) on the unit sphere (P, 3); None where they are nowhere on the Earth."""
+    try:
+        longitude, latitude = to_wgs84(crs, *points.T.tolist())
+    except RasterError:
+        return None  # a plan of a building site, another planet, a corner outside the projection
+    return _on_sphere(np.array(longitude), np.array(latitude))
+
+
+def _ring(grid: Grid) -> _Floats:
+    """Return the outline in the coordinates of the grid, and its centre: (P, 2)."""
+    t = grid.transform
+    cols, rows = _corners(grid.width, grid.height, TOLERANCE_PX / 2)
+    return np.stack([t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f], axis=1)
+
+
+def _square(image: Square) -> _Floats:
+    inset = TOLERANCE_PX / 2 * image.pixel
+    east, south = _corners(image.width, image.height, inset)
+    latitude = math.radians(image.latitude)
+    x = (east - image.width / 2) / _RADIUS_M
+    y = (image.height / 2 - south) / _RADIUS_M
+    lon, lat = math.radians(image.longitude), latitude
+    centre = np.array([math.cos(lat) * math.cos(lon), math.cos(lat) * math.sin(lon), math.sin(lat)])
+    eastward = np.array([-math.sin(lon), math.cos(lon), 0.0])
+    northward = np.cross(centre, eastward)
+    points = centre + x[:, None] * eastward + y[:, None] * northward
+    return np.asarray(points / np.linalg.norm(points, axis=1, keepdims=True), np.float64)
+
+
+def _corners(width: float, height: float, inset: float) -> tuple[_Floats, _Floats]:
+    """Return points along the sides of a rectangle, drawn in, and its middle."""
+    dx, dy = min(inset, width / 4), min(inset, height / 4)
+    along = np.arange(_PER_SIDE) / _PER_SIDE
+    x = dx + (width - 2 * dx) * np.concatenate([along, np.ones(_PER_SIDE), 1 - along, 0 * along])
+    y = dy + (height - 2 * dy) * np.concatenate([0 * along, along, np.ones(_PER_SIDE), 1 - along])
+    return np.append(x, width / 2), np.append(y, height / 2)
+
+
+def _on_sphere(longitude: _Floats, latitude: _Floats) -> _Floats:
+    lon, lat = np.radians(longitude), np.radians(latitude)
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+
+
+# --------------------------------------------------------------------------- candidates
+
+
+def _candidates(points: _Floats) -> Iterator[tuple[int, int]]:
+    """Yield pairs of images whose bounding spheres meet, each pair once.
+
+    Every image lies in the cell of its centre, in the grid of its own size. The smaller of two
+    images finds the larger: it looks into 27 cells of every grid that is as coarse as its own.
+    """
+    centres = points[:, -1]
+    radii = np.linalg.norm(points - centres[:, None], axis=2).max(axis=1)
+    levels = np.ceil(np.log2(np.maximum(radii, 1e-9))).astype(int)
+    where, reach = centres.tolist(), radii.tolist()
+    grids: dict[int, dict[tuple[int, ...], list[int]]] = {}
+    for level in sorted(set(levels.tolist()), reverse=True):
+        grids[level] = defaultdict(list)
+        own = np.flatnonzero(levels == level)
+        # a side is at least the sum of two radii of this level or below
+        bases = {lv: np.floor(centres[own] / 2.0 ** (lv + 1)).astype(int).tolist() for lv in grids}
+        for k, index in enumerate(own.tolist()):
+            for coarser, grid in grids.items():
+                i, j, n = bases[coarser][k]
+                for di, dj, dn in _AROUND:
+                    for other in grid.get((i + di, j + dj, n + dn), ()):
+                        if math.dist(where[index], where[other]) <= reach[index] + reach[other]:
+                            yield other, index
+            grids[level][tuple(bases[level][k])].append(index)
+
+
+def _overlap(first: _Floats, second: _Floats) -> NDArray[np.bool_]:
+    """Return which pairs of outlines (N, P, 3) share ground."""
+    a, b = _project(first, second)
+    meet = np.flatnonzero(~(_apart(a, b) | _apart(b, a)))
+    inside = _inside(b[meet], a[meet, :-1]) | _inside(a[meet], b[meet, :-1])
+    open_ = meet[~inside]
+    found = np.zeros(len(a), np.bool_)
+    found[meet[inside]] = True
+    found[open_] = _cross(a[open_, :-1], b[open_, :-1])
+    return found
+
+
+def _apart(a: _Floats, b: _Floats) -> NDArray[np.bool_]:
+    """Return whether a line along a side of the first outline separates the two (N, P, 2).
+
+    It is the case of neighbours whose edges touch, and far cheaper to see than an overlap.
+    """
+    separate = np.zeros(len(a), np.bool_)
+    for corner in (_PER_SIDE, 3 * _PER_SIDE):  # the ends of the two sides at the first point
+        side = a[:, corner] - a[:, 0]
+        here, there = (np.einsum("npk,nk->np", points, side) for points in (a, b))
+        separate |= here.max(axis=1) <= there.min(axis=1)
+        separate |= there.max(axis=1) <= here.min(axis=1)
+    return separate
+
+
+def _project(*outlines: _Floats) -> list[_Floats]:
+    """Bring outlines to the Lambert azimuthal equal-area plane between their centres: (N, P, 2)."""
+    middle = sum(points[:, -1] for points in outlines)
+    middle = middle / np.linalg.norm(middle, axis=1, keepdims=True)
+    away = np.eye(3)[np.abs(middle).argmin(axis=1)]  # the axis that is least along the middle
+    east = np.cross(away, middle)
+    east /= np.linalg.norm(east, axis=1, keepdims=True)
+    north = np.cross(middle, east)
+    planes = []
+    for points in outlines:
+        up, x, y = (np.einsum("npk,nk->np", points, axis) for axis in (middle, east, north))
+        scale = np.sqrt(2 / np.maximum(1 + up, 1e-9))
+        planes.append(np.stack([scale * x, scale * y], axis=2))
+    return planes
+
+
+def _inside(points: _Floats, ring: _Floats) -> NDArray[np.bool_]:
+    """Return whether any of some points (N, P, 2) lies inside a ring (N, R, 2)."""
+    x, y = points[:, :, None, 0], points[:, :, None, 1]
+    x0, y0 = ring[:, None, :, 0], ring[:, None, :, 1]
+    x1, y1 = (np.roll(part, -1, axis=2) for part in (x0, y0))
+    spans = (y0 > y) != (y1 > y)
+    with np.errstate(divide="ignore", invalid="ignore"):  # level edges, which span nothing
+        right = x < x0 + (y - y0) * (x1 - x0) / (y1 - y0)
+    return np.asarray(((spans & right).sum(axis=2) % 2 == 1).any(axis=1))
+
+
+def _cross(a: _Floats, b: _Floats) -> NDArray[np.bool_]:
+    """Return whether any edge of a ring (N, R, 2) crosses one of another."""
+    a1, b1 = np.roll(a, -1, axis=1), np.roll(b, -1, axis=1)
+
+    def side(start: _Floats, end: _Floats, point: _Floats) -> NDArray[Any]:
+        s, e = start[:, :, None], end[:, :, None]
+        p = point[:, None]
+        along, to = e - s, p - s
+        return np.sign(along[..., 0] * to[..., 1] - along[..., 1] * to[..., 0])
+
+    apart = side(a, a1, b) * side(a, a1, b1) < 0
+    across = (side(b, b1, a) * side(b, b1, a1) < 0).transpose(0, 2, 1)
+    return np.asarray((apart & across).any(axis=(1, 2)))
