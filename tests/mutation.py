@@ -5,7 +5,7 @@
     python tests/mutation.py --only validity --table benchmarks/results/mutation_contract.md
 
 Each mutant is one change of one module, written into a temporary copy of the package. The tests of
-`tests/contract` that execute the changed function (found by tracing them once) run against the
+`tests/contract` that call the changed function (found by one run that notes it) run against the
 copy, with `-x`, in the order of the files, and with hypothesis derandomised. A mutant is noticed if
 a test fails or its time is up. Real imagery is left out: the miniatures have to notice. Mutants
 that change nothing anybody can see are listed in `EQUIVALENT`, each with its reason; an entry that
@@ -18,7 +18,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import builtins
+import compileall
 import copy
+import importlib
 import json
 import os
 import random
@@ -27,18 +30,24 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).parent.parent
 CONTRACT: Final = Path("eofm/contract")
-TESTS: Final = ("spec", "prepare", "preprocess", "validity_thresholds", "validity_measured")
+TESTS: Final = (
+    "spec",
+    "imagery",
+    "prepare",
+    "preprocess",
+    "validity_thresholds",
+    "validity_measured",
+)
 SLOWER: Final = ("validity_batches", "validity")
 MODULES: Final = {
-    "imagery": ("spec", "preprocess"),
+    "imagery": ("imagery", "spec", "preprocess"),
     "prepare": ("prepare",),
     "preprocess": ("preprocess",),
     "recipe": ("spec", "preprocess"),
@@ -174,11 +183,29 @@ def _words(before: ast.AST, after: ast.AST) -> tuple[str, str]:
 # ------------------------------------------------------------------------------- running
 
 
-class _Chosen:
-    """Lets pytest run some tests only, or notes which functions each of them executes."""
+def watched(module: str, source: str) -> str:
+    """Return a module whose functions say that they are called."""
+    tree = ast.parse(source)
 
-    def __init__(self, package: Path, names: frozenset[str] | None, notes: Path | None) -> None:
-        self.package, self.names, self.notes = str(package / CONTRACT), names, notes
+    def visit(node: ast.AST, function: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            inner = function
+            if isinstance(child, ast.FunctionDef | ast.ClassDef):
+                inner = f"{function}.{child.name}".lstrip(".")
+            if isinstance(child, ast.FunctionDef):
+                call = ast.parse(f"_called({f'{module}: {inner}'!r})").body
+                child.body[1:1] = call  # after the documentation, or the first statement
+            visit(child, inner)
+
+    visit(tree, "")
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+class _Chosen:
+    """Lets pytest run some tests only, and notes which functions each of them calls."""
+
+    def __init__(self, names: frozenset[str] | None) -> None:
+        self.names = names
         self.seen: dict[str, set[str]] = {}
         self.test = ""
 
@@ -189,18 +216,9 @@ class _Chosen:
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.test = nodeid
 
-    def trace(self, frame: FrameType, event: str, _: object) -> None:
-        """Note the function that is called, if it is one of the contract's."""
-        code = frame.f_code
-        if event == "call" and self.test and code.co_filename.startswith(self.package):
-            function = code.co_qualname.partition(".<locals>")[0].removesuffix(".<lambda>")
-            name = f"{Path(code.co_filename).stem}: {function}"
-            self.seen.setdefault(name, set()).add(self.test)
-
-    def pytest_sessionfinish(self) -> None:
-        if self.notes is not None:
-            sys.settrace(None)
-            self.notes.write_text(json.dumps({k: sorted(v) for k, v in self.seen.items()}))
+    def called(self, function: str) -> None:
+        """Note the function that is called."""
+        self.seen.setdefault(function, set()).add(self.test)
 
 
 def forked(run: Callable[[], int], seconds: float) -> int:
@@ -228,43 +246,51 @@ def forked(run: Callable[[], int], seconds: float) -> int:
 
 
 def suite(
-    package: Path, files: list[str], names: frozenset[str] | None, notes: Path | None
+    copied: Path, files: Sequence[str], names: frozenset[str] | None, notes: Path | None
 ) -> Callable[[], int]:
-    """Return what runs tests against the copy of the package."""
+    """Return what runs tests against the copy of package and tests."""
 
     def run() -> int:
         import hypothesis
         import pytest
 
-        sys.path.insert(0, str(package))
+        os.chdir(copied)
+        os.environ["EOFM_REAL_DATA"] = str(copied / "none")
+        sys.path.insert(0, str(copied))
         hypothesis.settings.register_profile("mutation", derandomize=True, database=None)
         hypothesis.settings.load_profile("mutation")
-        chosen = _Chosen(package, names, notes)
+        chosen = _Chosen(names)
         if notes is not None:
-            sys.settrace(chosen.trace)  # type: ignore[arg-type]
+            vars(builtins)["_called"] = chosen.called
         options = ["-x", "-q", "-n0", "-p", "no:randomly", "-p", "no:cacheprovider"]
         options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # imported before the fork
-        options += ["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
-        return int(pytest.main([*options, *files], [chosen]))
+        status = int(pytest.main([*options, *files], [chosen]))
+        if notes is not None:
+            notes.write_text(json.dumps({k: sorted(v) for k, v in chosen.seen.items()}))
+        return status
 
     return run
 
 
-def paths(names: tuple[str, ...]) -> list[str]:
+def paths(names: Sequence[str]) -> list[str]:
     """Return the files of tests of those names."""
-    return [str(ROOT / f"tests/contract/test_{name}.py") for name in names]
+    return [f"tests/contract/test_{name}.py" for name in names]
 
 
 def preload() -> None:
-    """Import what the tests import, but for the package itself."""
-    import hypothesis  # noqa: F401
-    import pandas as pd  # noqa: F401
+    """Import what the package and its tests import, and forget the package itself."""
+    sys.dont_write_bytecode = True
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "miniatures")]
     import pytest  # noqa: F401
-    import rasterio  # noqa: F401
     import torch
 
+    importlib.import_module("miniature_files")
     torch.set_num_threads(1)
-    sys.dont_write_bytecode = True
+    own = {file.stem for file in (ROOT / "tests" / "miniatures").glob("*.py")}
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "eofm" or name in own:
+            del sys.modules[name]
+    sys.path.remove(str(ROOT))
 
 
 # -------------------------------------------------------------------------------- report
@@ -340,10 +366,17 @@ def arguments_of() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def traced(package: Path) -> dict[str, frozenset[str]]:
-    """Run all tests once against the unchanged copy; return function -> tests."""
-    notes = package / "notes.json"
-    if forked(suite(package, paths((*TESTS, *SLOWER)), None, notes), 900) != 0:
+def traced(copied: Path) -> dict[str, frozenset[str]]:
+    """Run all tests once; return function -> the tests that call it."""
+    notes, sources = copied / "notes.json", {}
+    for module in MODULES:
+        file = copied / CONTRACT / f"{module}.py"
+        sources[file] = file.read_text()
+        file.write_text(watched(module, sources[file]))
+    status = forked(suite(copied, paths((*TESTS, *SLOWER)), None, notes), 900)
+    for file, source in sources.items():
+        file.write_text(source)
+    if status != 0:
         raise SystemExit("the tests fail without a mutant")
     return {name: frozenset(tests) for name, tests in json.loads(notes.read_text()).items()}
 
@@ -359,9 +392,13 @@ def main() -> None:
     counts: dict[str, Count] = {}
     survivors: list[Mutant] = []
     with tempfile.TemporaryDirectory() as folder:
-        package = Path(folder)
-        shutil.copytree(ROOT / "eofm", package / "eofm", ignore=shutil.ignore_patterns("*.pyc"))
-        covering = traced(package)
+        copied = Path(folder)
+        for part in ("eofm", "tests/contract", "tests/miniatures"):
+            shutil.copytree(ROOT / part, copied / part, ignore=shutil.ignore_patterns("*.pyc"))
+        for part in ("pyproject.toml", "tests/conftest.py"):
+            shutil.copy(ROOT / part, copied / part)
+        covering = traced(copied)
+        compileall.compile_dir(copied / "eofm", quiet=2)
         for module in arguments.only:
             made = every[module]
             chosen = made
@@ -369,15 +406,17 @@ def main() -> None:
                 chosen = random.Random(arguments.seed).sample(made, arguments.sample)
                 chosen.sort(key=lambda mutant: mutant.line)
             count = counts[module] = Count(len(made))
-            file = package / CONTRACT / f"{module}.py"
+            file = copied / CONTRACT / f"{module}.py"
             original = file.read_text()
+            for compiled in file.parent.glob(f"__pycache__/{module}.*"):
+                compiled.unlink()  # it is as old as the mutant, to the second
             for mutant in chosen:
                 count.run += 1
                 if mutant.key in EQUIVALENT:
                     count.equivalent += 1
                     continue
                 file.write_text(mutant.source)
-                status = run_one(package, mutant, covering, arguments.seconds)
+                status = run_one(copied, mutant, covering, arguments.seconds)
                 count.noticed += status != 0
                 count.late += status == 124
                 if status == 0:
@@ -393,15 +432,15 @@ def main() -> None:
 
 
 def run_one(
-    package: Path, mutant: Mutant, covering: dict[str, frozenset[str]], seconds: float
+    copied: Path, mutant: Mutant, covering: dict[str, frozenset[str]], seconds: float
 ) -> int:
     """Return the status of the tests that can notice a mutant."""
     names = covering.get(f"{mutant.module}: {mutant.function}")
-    if names is None:  # runs on import, or is not called by any test
-        return forked(suite(package, paths(MODULES[mutant.module]), None, None), seconds)
-    files = list(dict.fromkeys(str(ROOT / name.partition("::")[0]) for name in names))
-    files.sort(key=paths((*TESTS, *SLOWER)).index)
-    return forked(suite(package, files, names, None), seconds)
+    if names is None or "" in names:  # runs on import, or is not called by any test
+        return forked(suite(copied, paths(MODULES[mutant.module]), None, None), seconds)
+    order = paths((*TESTS, *SLOWER))
+    files = sorted({name.partition("::")[0] for name in names}, key=order.index)
+    return forked(suite(copied, files, names, None), seconds)
 
 
 if __name__ == "__main__":

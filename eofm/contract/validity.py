@@ -321,18 +321,22 @@ def doubt_of(values: Values, spec: ImageSpec) -> Doubt | None:
     """Return why a sample of the measured values of one image cannot be what is stated, if so.
 
     Args:
-        values: Of every band, from everywhere in the image; bands of several resolutions differ
-            in their number.
+        values: Of every band, from everywhere in the image. As many values are of the same pixels;
+            bands of several resolutions differ in their number.
         spec: What they are stated to be; the size does not count.
     """
-    ordered = {b: v.flatten().float().sort().values for b, v in values.items() if v.numel()}
-    if not ordered:
+    groups: dict[int, dict[str, Tensor]] = {}
+    for band, some in values.items():
+        if some.numel():
+            groups.setdefault(some.numel(), {})[band] = some.flatten().float()
+    if not groups:
         return None
-    for band, found in ordered.items():
-        alone = replace(spec, bands=(band,))
-        doubt = _sentinel(found[None], alone) or _dead(found[None], alone)
+    for group in groups.values():
+        pixels, own = torch.stack(list(group.values())), replace(spec, bands=tuple(group))
+        doubt = _sentinel(pixels, own) or _dead(pixels, own)
         if doubt is not None:
             return doubt
+    ordered = {b: v.sort().values for group in groups.values() for b, v in group.items()}
     tests = (_radar, _range, _sky, _order, _offset)
     return next((doubt for test in tests if (doubt := test(ordered, spec)) is not None), None)
 

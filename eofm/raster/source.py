@@ -27,7 +27,7 @@ from eofm.contract.imagery import Imagery, NativeImagery
 from eofm.contract.preprocess import to_grid
 from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.contract.validity import measured
+from eofm.contract.validity import doubt_of_type, measured, refusal
 from eofm.errors import RasterError
 from eofm.progress import notice
 from eofm.raster.bands import Layout, check_band, check_product, described_unit, lay_out
@@ -214,9 +214,14 @@ class OpenRaster:
 
         Raises:
             RasterError: If a file is damaged, or the window does not fit the image.
+            PixelError: If the files cannot hold the unit: digital numbers do not fit into 8 bits.
         """
         window = window or Window(0, 0, self.grid.height, self.grid.width)
         self._check_window(window)
+        for dtype in self.dtypes:
+            doubt = doubt_of_type(dtype, self.unit)
+            if doubt is not None:
+                raise refusal([doubt], [self.source.name])
         groups: dict[int, list[_Read]] = {}
         for layer in self._layers:
             gsd = max(1, round(self._gsd)) * layer.ratio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 
@@ -182,6 +183,18 @@ def test_stated_words_are_taken_as_they_are() -> None:
     with pytest.raises(SpecError) as caught:
         Unit.parse("kelvin")
     assert caught.value.remedy is None
+
+
+def test_published_constants_stay_what_they_are() -> None:
+    """Wavelengths, resolutions, means and deviations change on purpose or not at all: a digest."""
+    facts = (
+        [[band.name, band.wavelength_nm, band.gsd] for band in BANDS.values()],
+        [[table.name, table.mean, table.std] for table in STATISTICS.values()],
+    )
+
+    assert "84ed2715f65a812c" == hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    assert 5.55e7 == BANDS["VV"].wavelength_nm
+    assert (60, 10, 20) == tuple(BANDS[band].gsd for band in ("B10", "B08", "B8A"))
 
 
 def test_every_sensor_has_statistics_with_a_source() -> None:

@@ -432,3 +432,19 @@ def test_number_types(unit: Unit, dtype: str) -> None:
 
     assert small == (doubt is not None)
     assert doubt is None or f"number type {dtype}" == doubt.found
+
+
+def test_65535_in_every_band_of_a_pixel_is_nodata() -> None:
+    """Bands with as many values show the same pixels; one of another resolution tells nothing."""
+    values = {band: [900.0] * 90 + [65_535.0] * 10 for band in ("B02", "B03", "B04")}
+
+    doubt = ask(values, Sensor.S2_L2A, Unit.DN)
+
+    assert doubt is not None
+    assert "65535 in 10% of the pixels, first in band B02" == doubt.found
+    values["B03"] = [65_535.0] * 10 + [900.0] * 90
+    assert "marks pixels" not in problem(ask(values, Sensor.S2_L2A, Unit.DN))
+    coarse = {"B02": [900.0] * 399 + [65_535.0], "B11": [900.0] * 99 + [65_535.0]}
+    assert ask(coarse, Sensor.S2_L2A, Unit.DN) is None
+    coarse["B11"] = 0.0
+    assert "B11 is 0 in every pixel" == getattr(ask(coarse, Sensor.S2_L2A, Unit.DN), "found", "")

@@ -177,7 +177,7 @@ GUARDS = (
             "_sentinel(values, spec) or _dead(values, spec)",
             "_sentinel(values, spec)",
         ),
-        (_SAMPLE, " or _dead(found[None], alone)", ""),
+        (_SAMPLE, " or _dead(pixels, own)", ""),
         _MEANS,
         case=4,
     ),
