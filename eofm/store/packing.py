@@ -1,7 +1,7 @@
 """From a list of images to a packed store: one image, one row.
 
-This is what `eofm pack ssl4eo`, `bigearthnet` and `eurosat` share. It looks at some images before it
-writes: what the data set states of its pixels must be possible (`eofm.contract.validity`). Then
+This is what `eofm pack ssl4eo`, `bigearthnet` and `eurosat` share. It looks at some images before
+it writes: what the data set states of its pixels must be possible (`eofm.contract.validity`). Then
 every image is read at native resolution and committed. One that cannot be read is passed over and
 listed in the store with the reason, or stops the run where all are required. A run that was
 interrupted resumes where it stopped.
