@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
@@ -16,8 +13,6 @@ from eofm.errors import ConfigError
 from eofm.method.chunks import check_chunks
 from eofm.networks.resnet import build_resnet
 from eofm.networks.vit import build_vit
-from eofm.train.config import ModelConfig, PretrainConfig, TrainerConfig
-from eofm.train.run import pretrain
 
 
 def step(chunk: int, mask_ratio: float, batch: int = 7) -> tuple[softcon.SoftCon, Tensor, int]:
@@ -25,10 +20,10 @@ def step(chunk: int, mask_ratio: float, batch: int = 7) -> tuple[softcon.SoftCon
     generator = torch.Generator().manual_seed(0)
     trunk = build_vit("vit-tiny-14", 3, (56, 56), generator)
     settings = softcon.SoftConSettings(hidden=16, out=8, mask_ratio=mask_ratio)
-    method = softcon.SoftCon(trunk, settings, generator)
+    method = softcon.SoftCon(trunk, settings, generator).double()
     for branch in (method.student, method.teacher):
         branch.chunk = chunk
-    views = torch.randn(2, batch, 3, 56, 56, generator=generator).unbind()
+    views = torch.randn(2, batch, 3, 56, 56, generator=generator).double().unbind()
     hot = (torch.rand(batch, 4, generator=generator) < 0.5).to(torch.uint8)
     labels = Labels(hot, torch.ones(batch, dtype=torch.bool))
     kept = {}
@@ -48,18 +43,23 @@ def step(chunk: int, mask_ratio: float, batch: int = 7) -> tuple[softcon.SoftCon
 @pytest.mark.parametrize("mask_ratio", [0.0, 0.5])
 @pytest.mark.parametrize("chunk", [1, 3, 7, 50])
 def test_chunks_give_the_gradients_of_the_whole_batch(chunk: int, mask_ratio: float) -> None:
-    """Loss, every gradient, the heads' batch statistics: equal to 1e-6, whatever the chunk."""
+    """Loss, every gradient, the heads' batch statistics: equal in float64, whatever the chunk.
+
+    Sums run in another order, which in float32 costs 1e-6 on one processor and 4e-6 on the next;
+    in float64 rounding is below 1e-12 everywhere, and a gradient that is wrong is not.
+    """
     whole, loss, _ = step(0, mask_ratio)
     parts, other, _ = step(chunk, mask_ratio)
 
-    assert torch.allclose(loss, other, rtol=1e-6)
+    assert loss.dtype is torch.float64
+    assert torch.allclose(loss, other, rtol=1e-12)
     largest = max(float(p.grad.abs().max()) for p in whole.parameters() if p.grad is not None)
     for (name, a), b in zip(whole.named_parameters(), parts.parameters(), strict=True):
         assert (a.grad is None) == (b.grad is None), name
         if a.grad is not None and b.grad is not None:
-            assert float((a.grad - b.grad).abs().max()) < 1e-6 * largest, name
+            assert float((a.grad - b.grad).abs().max()) < 1e-12 * largest, name
     for (name, a), b in zip(whole.named_buffers(), parts.buffers(), strict=True):
-        assert torch.allclose(a.float(), b.float(), atol=1e-6), name
+        assert torch.allclose(a.double(), b.double(), rtol=1e-12, atol=1e-12), name
 
 
 def test_chunks_keep_less_for_the_way_back() -> None:
@@ -69,20 +69,10 @@ def test_chunks_keep_less_for_the_way_back() -> None:
     assert parts < whole / 5
 
 
-def test_batch_norms_in_the_trunk_are_refused(config: PretrainConfig) -> None:
-    """They would see a chunk instead of the batch: an error before anything is written."""
+def test_batch_norms_in_the_trunk_are_refused() -> None:
+    """They would see a chunk instead of the batch; without chunks they are welcome."""
     resnet = build_resnet("resnet18", 3, (64, 64), torch.Generator().manual_seed(0))
     check_chunks(resnet, 0)
     with pytest.raises(ConfigError, match="batch norms") as caught:
         check_chunks(resnet, 4)
     assert "resnet" in str(caught.value).lower()
-
-    config = replace(
-        config,
-        model=ModelConfig(architecture="resnet18", size=64),
-        method=replace(config.method, mask_ratio=0.0),
-        trainer=TrainerConfig(accelerator="cpu", chunk=4),
-    )
-    with pytest.raises(ConfigError, match="batch norms"):
-        pretrain(config)
-    assert not Path(str(config.run.out)).exists()

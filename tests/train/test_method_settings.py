@@ -21,10 +21,12 @@ from eofm.store.reader import Store
 from eofm.train.config import (
     DataConfig,
     MethodConfig,
+    ModelConfig,
     MonitorConfig,
     OptimConfig,
     PretrainConfig,
     RunConfig,
+    TrainerConfig,
 )
 from eofm.train.module import settings_of
 from eofm.train.probes import embed_rows
@@ -186,6 +188,22 @@ def test_the_hard_term_alone_needs_no_labels(
     pretrain(quiet(config, alone, data=data, optim=optim, run=run))
 
     assert (tmp_path / "hard" / "export" / "student" / "card.json").is_file()
+
+
+def test_chunks_are_refused_for_batch_norms_before_anything_is_written(
+    config: PretrainConfig,
+) -> None:
+    """A ResNet in chunks is an error, and the run's folder is not made."""
+    config = replace(
+        config,
+        model=ModelConfig(architecture="resnet18", size=64),
+        method=replace(config.method, mask_ratio=0.0),
+        trainer=TrainerConfig(accelerator="cpu", chunk=4),
+    )
+    with pytest.raises(ConfigError, match="batch norms"):
+        pretrain(config)
+
+    assert not Path(str(config.run.out)).exists()
 
 
 def test_a_later_stage_starts_with_an_empty_queue(generator: torch.Generator) -> None:
