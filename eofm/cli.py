@@ -13,8 +13,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Final, Protocol, runtime_checkable
+from dataclasses import dataclass, fields, is_dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Any, Final, Protocol, get_type_hints, runtime_checkable
 
 from eofm import __version__
 from eofm.errors import EofmError
@@ -45,12 +47,15 @@ class Verb:
         settings: `module:Dataclass` of its options.
         action: `module:function` that takes the dataclass and returns an `Outcome`.
         examples: Lines for the verb's own help.
+        defaults: `module:function` that takes the words of the command line and returns defaults,
+            by option, other than those of the dataclass.
     """
 
     summary: str
     settings: str
     action: str
     examples: tuple[str, ...]
+    defaults: str | None = None
 
 
 _ABLATED: Final[Mapping[str, str]] = {
@@ -79,6 +84,7 @@ VERBS: Final[Mapping[str, Verb]] = {
             "    --model.continue_from runs/mine/checkpoints/constant.ckpt",
             "eofm pretrain --run.out runs/mine --run.resume true",
         ),
+        "eofm.train.config.demo:demo_defaults",
     ),
     "report": Verb(
         "write one HTML page about a run (finished, going on, or dead), or to compare several",
@@ -563,7 +569,11 @@ def parse(name: str, words: Sequence[str]) -> object:
     parser.add_argument(
         "--config", action="config", help="YAML file of settings; later options override it."
     )
+    _register_enums(settings)
     parser.add_class_arguments(settings, skip={*positional, *flags})
+    _show_values(parser)
+    if verb.defaults is not None:
+        parser.set_defaults(dict(_load(verb.defaults)(words)))
     for field_name in positional:
         many = field_name in several
         parser.add_argument(
@@ -582,6 +592,33 @@ def parse(name: str, words: Sequence[str]) -> object:
         known = [key for key, _ in parser.get_defaults().items()]
         raise UsageError(str(error.message), known) from error
     return settings(**{f.name: parsed[f.name] for f in fields(settings)})
+
+
+def _register_enums(settings: type) -> None:
+    """Let members of enumerations be named by their value, as YAML and Python have them."""
+    from jsonargparse.typing import register_type
+
+    for kind in get_type_hints(settings).values():
+        if is_dataclass(kind):
+            _register_enums(kind)
+        elif isinstance(kind, type) and issubclass(kind, StrEnum):
+            register_type(kind, str, partial(_choose, kind), fail_already_registered=False)
+
+
+def _choose(kind: type[StrEnum], value: object) -> StrEnum:
+    known = {member.value: member for member in kind}
+    if value not in known:
+        raise ValueError(f"{value!r} is none of {', '.join(known)}")
+    return known[str(value)]
+
+
+def _show_values(parser: Any) -> None:  # noqa: ANN401 (jsonargparse is loaded when it is used)
+    """Put the values of enumerations where jsonargparse has the names of their members."""
+    for action in parser._actions:
+        kind = getattr(action, "_typehint", None)
+        if isinstance(kind, type) and issubclass(kind, StrEnum):
+            action.metavar = "{" + ",".join(kind) + "}"
+            action.default = kind[action.default].value
 
 
 def _help(settings: type, name: str) -> str:

@@ -2,31 +2,10 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import torch
 from torch import nn
 
-
-class HeadNorm(StrEnum):
-    """Normalisation inside the heads: batch, layer, or none."""
-
-    BN = "bn"
-    LN = "ln"
-    NONE = "none"
-
-
-class HeadForm(StrEnum):
-    """Whose heads; D is the trunk's width, h the hidden and d the embedding's.
-
-    MOCO3: for transformers. Projector D-h-h-d, predictor d-h-d, both with a last norm.
-    MOCO3_RESNET: for ResNets. Projector D-h-d with a last norm, predictor d-h-d without.
-    MOCO2: projector D-h-d with biases, neither norms nor a predictor.
-    """
-
-    MOCO3 = "moco3"
-    MOCO3_RESNET = "moco3-resnet"
-    MOCO2 = "moco2"
+from eofm.method.config import HeadForm, HeadNorm
 
 
 def projection_head(
@@ -48,7 +27,7 @@ def projection_head(
         form: Whose head.
     """
     match form:
-        case HeadForm.MOCO3:
+        case HeadForm.MOCO3 | HeadForm.AUTO:  # without a trunk that decides, a transformer's
             return _head((dim, hidden, hidden, out), norm, generator)
         case HeadForm.MOCO3_RESNET:
             return _head((dim, hidden, out), norm, generator)

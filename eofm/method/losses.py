@@ -5,13 +5,12 @@ Shapes: B student images (rows), N teacher images (columns).
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from eofm.method.ranks import mean_over_ranks
+from eofm.method.config import SoftForm
+from eofm.method.distributed import mean_over_ranks
 
 
 def hard_loss(cosines: Tensor, own: Tensor, tau: float, excluded: Tensor | None = None) -> Tensor:
@@ -42,19 +41,6 @@ def _hard_logits(cosines: Tensor, own: Tensor, tau: float, excluded: Tensor | No
     if excluded is None:
         return logits
     return logits.masked_fill(excluded.scatter(1, own[:, None], False), -torch.inf)
-
-
-class SoftForm(StrEnum):
-    """How s is made to follow S.
-
-    Binary cross entropy of each pair, with a bias; cross entropy of each row against S as a
-    distribution; mean squared error of s, or of (s + 1) / 2, which has the range of S.
-    """
-
-    BCE = "bce"
-    CE = "ce"
-    MSE = "mse"
-    MSE_SHIFTED = "mse-shifted"
 
 
 def labelled_pairs(known_rows: Tensor, known_columns: Tensor) -> Tensor:
@@ -96,7 +82,7 @@ def soft_loss(
     Under ce other columns leave the softmax, and so does a row that shares no class with any
     column: it has no target. Where nothing counts the loss is 0, still connected to s, so that
     every parameter gets a gradient. Means are over the pairs or rows of all ranks
-    (`eofm.method.ranks.mean_over_ranks`).
+    (`eofm.method.distributed.mean_over_ranks`).
 
     Args:
         cosines: s, (B, N).

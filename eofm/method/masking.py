@@ -10,23 +10,36 @@ Shapes: B images, C bands, H by W pixels, P patches or blocks of which K are kep
 from __future__ import annotations
 
 import math
-from enum import StrEnum
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from eofm.errors import ConfigError, SpecError
+from eofm.method.config import MaskFill, MaskForm, SoftConConfig
 
 
-class MaskForm(StrEnum):
-    """How patches are hidden from the student.
+class Trunk(Protocol):
+    """What the method asks of an encoder, besides being an `nn.Module`."""
 
-    Their tokens are dropped (notes on the paper's code say so; only dropping saves memory), or
-    their pixels are filled.
-    """
+    @property
+    def dim(self) -> int:
+        """Width of its output, D."""
 
-    TOKENS = "tokens"
-    PIXELS = "pixels"
+    @property
+    def tokens(self) -> int:
+        """Number of patches of an image, P."""
+
+    @property
+    def block(self) -> int:
+        """Side of a patch in pixels: what is filled where pixels are hidden."""
+
+    @property
+    def drops_tokens(self) -> bool:
+        """Whether it computes on the kept patches alone, as a vision transformer does."""
+
+    def __call__(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return (B, D) for pixels (B, C, H, W), seeing the patches `keep` (B, K) only."""
 
 
 def keep_tokens(batch: int, tokens: int, ratio: float, generator: torch.Generator) -> Tensor | None:
@@ -88,3 +101,30 @@ def hide_blocks(pixels: Tensor, keep: Tensor, block: int, fill: float) -> Tensor
     seen = seen.scatter_(1, keep, True).view(batch, 1, rows, columns)
     seen = seen.repeat_interleave(block, dim=2).repeat_interleave(block, dim=3)
     return torch.where(seen[..., :height, :width], pixels, fill)
+
+
+def see_patches(
+    trunk: Trunk, pixels: Tensor, keep: Tensor | None, mask: MaskForm, fill: float
+) -> Tensor:
+    """Return what a trunk makes of some patches of the images, (B, D).
+
+    Args:
+        trunk: The encoder.
+        pixels: (B, C, H, W), normalised.
+        keep: int64 (B, K), the patches to see; all of them if None.
+        mask: What becomes of the others.
+        fill: Of their pixels, where these are filled.
+    """
+    if keep is not None and mask is MaskForm.PIXELS:
+        return trunk(hide_blocks(pixels, keep, trunk.block, fill))
+    return trunk(pixels, keep)
+
+
+def fill_of(config: SoftConConfig, band_mean: float) -> float:
+    """Return the value of hidden pixels in normalised units.
+
+    Args:
+        config: The objective.
+        band_mean: Value of a band's mean in normalised units.
+    """
+    return band_mean if config.mask_fill is MaskFill.MEAN else 0.0

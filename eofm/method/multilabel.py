@@ -23,63 +23,45 @@ from torch.nn import functional
 
 from eofm.contract.imagery import Labels
 from eofm.errors import ConfigError
-from eofm.method import MaskForm, Trunk, keep_tokens, make_teacher, see_patches
-from eofm.method.chunks import in_chunks
+from eofm.method.config import SoftConConfig
+from eofm.method.distributed import mean_over_ranks
 from eofm.method.heads import linear_layer
-from eofm.method.ranks import mean_over_ranks
+from eofm.method.masking import Trunk, fill_of, keep_tokens, see_patches
 from eofm.method.similarity import labelled
-
-
-@dataclass(frozen=True)
-class MultiLabelSettings:
-    """Everything that changes the objective.
-
-    Args:
-        classes: K.
-        mask_ratio: Share of each image's patches that are hidden.
-        mask: How they are hidden.
-        mask_fill: What hidden pixels become, in normalised units; without a use for tokens.
-        symmetric: Both views are classified, as SoftCon's student sees both; else the first.
-
-    Raises:
-        ConfigError: If there is nothing to predict.
-    """
-
-    classes: int
-    mask_ratio: float = 0.7
-    mask: MaskForm = MaskForm.TOKENS
-    mask_fill: float = 0.0
-    symmetric: bool = True
-
-    def __post_init__(self) -> None:
-        if self.classes < 1:
-            raise ConfigError(
-                "there are no classes to predict",
-                found=f"{self.classes} classes",
-                expected="a store with labels",
-                remedy="pack with a land-cover map, or choose method.objective=moco",
-            )
+from eofm.method.teacher import in_chunks, make_teacher
 
 
 class Classified(nn.Module):
     """A trunk and a linear layer: what is trained, and what is averaged.
 
+    Args:
+        trunk: The encoder.
+        config: Mask.
+        classes: Number of classes, K.
+        generator: Source of the classifier's initial weights, on the CPU.
+        fill: Value of hidden pixels in normalised units, where the mask fills pixels.
+
     Attributes:
-        chunk: Images that run through the trunk at a time; 0 for all (`eofm.method.chunks`).
+        chunk: Number of images that run through the trunk at a time; 0 for all (`in_chunks`).
     """
 
     def __init__(
-        self, trunk: Trunk, settings: MultiLabelSettings, generator: torch.Generator
+        self,
+        trunk: Trunk,
+        config: SoftConConfig,
+        classes: int,
+        generator: torch.Generator,
+        *,
+        fill: float = 0.0,
     ) -> None:
         super().__init__()
-        self.trunk, self.settings = trunk, settings
+        self.trunk, self.mask, self.fill = trunk, config.mask, fill
         self.chunk = 0
-        self.classifier = linear_layer(trunk.dim, settings.classes, generator, bias=True)
+        self.classifier = linear_layer(trunk.dim, classes, generator, bias=True)
 
     def forward(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
         """Return logits (B, K), seeing the patches `keep` (B, M) only, or all."""
-        settings = self.settings
-        look = partial(see_patches, self.trunk, mask=settings.mask, fill=settings.mask_fill)
+        look = partial(see_patches, self.trunk, mask=self.mask, fill=self.fill)
         vectors = in_chunks(look, pixels, keep, self.chunk)
         logits: Tensor = self.classifier(vectors)
         return logits
@@ -141,22 +123,43 @@ class MultiLabel(nn.Module):
 
     Args:
         trunk: The encoder to pretrain: an `nn.Module` that is a `Trunk`.
-        settings: The objective.
+        config: Mask, and whether both views are classified (`symmetric`); the terms of SoftCon are
+            not read.
+        classes: Number of classes, K.
         generator: Source of the classifier's initial weights, on the CPU.
+        band_mean: Value of a band's mean in normalised units, with which hidden pixels are filled
+            if `config.mask_fill` says so.
+
+    Raises:
+        ConfigError: If there is no class to predict.
     """
 
     def __init__(
-        self, trunk: Trunk, settings: MultiLabelSettings, generator: torch.Generator
+        self,
+        trunk: Trunk,
+        config: SoftConConfig,
+        classes: int,
+        generator: torch.Generator,
+        *,
+        band_mean: float = 0.0,
     ) -> None:
         super().__init__()
-        self.settings = settings
-        self.student = Classified(trunk, settings, generator)
+        if classes < 1:
+            raise ConfigError(
+                "there are no classes to predict",
+                found=f"{classes} classes",
+                expected="a store with labels",
+                remedy="pack with a land-cover map, or choose method.objective=moco",
+            )
+        self.config = config
+        fill = fill_of(config, band_mean)
+        self.student = Classified(trunk, config, classes, generator, fill=fill)
         self.teacher = make_teacher(self.student)
 
     @property
     def directions(self) -> tuple[tuple[int, int], ...]:
         """Which view is classified; the second number, SoftCon's teacher, has no use."""
-        return ((0, 1), (1, 0)) if self.settings.symmetric else ((0, 1),)
+        return ((0, 1), (1, 0)) if self.config.symmetric else ((0, 1),)
 
     def forward(
         self,
@@ -184,7 +187,7 @@ class MultiLabel(nn.Module):
             view: (B, C, H, W), normalised.
             generator: Source of the mask.
         """
-        ratio = self.settings.mask_ratio
+        ratio = self.config.mask_ratio
         keep = keep_tokens(len(view), self.student.trunk.tokens, ratio, generator)
         keep = None if keep is None else keep.to(view.device)
         logits: Tensor = self.student(view, keep)

@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Str
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from eofm.errors import ConfigError
-from eofm.method.chunks import check_chunks
+from eofm.method.teacher import check_chunks
 from eofm.train.batchnorm import SharedNorms
 from eofm.train.checkpoints import Checkpoints, RandomSources, WholeFiles
 from eofm.train.config import PretrainConfig

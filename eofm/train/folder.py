@@ -21,6 +21,7 @@ import yaml
 from eofm.errors import ConfigError
 from eofm.io import replacing, unfinished
 from eofm.train.config import MonitorConfig, PretrainConfig
+from eofm.train.config.demo import DEMO_METHOD
 
 # Groups of settings that change no result: a run may be resumed with others.
 FREE: Final = frozenset({"run", "monitor"})
@@ -123,7 +124,12 @@ def _resumed(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig:
         )
     saved = from_dict(yaml.safe_load(folder.config.read_text(encoding="utf-8")), folder.config)
     usual = asdict(PretrainConfig())
-    differ = [key for key in differing(asked, saved) if _value(asked, key) != _in(usual, key)]
+    unsaid = (PretrainConfig(), PretrainConfig(method=DEMO_METHOD))
+    differ = [
+        key
+        for key in differing(asked, saved)
+        if all(_value(asked, key) != _value(each, key) for each in unsaid)
+    ]
     if differ:
         raise ConfigError(
             "a run is resumed with its own settings",

@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from eofm import method as softcon
 from eofm.contract.imagery import Labels
 from eofm.errors import ConfigError
-from eofm.method.chunks import check_chunks
+from eofm.method.teacher import check_chunks
 from eofm.networks.resnet import build_resnet
 from eofm.networks.vit import build_vit
 
@@ -19,8 +19,8 @@ def step(chunk: int, mask_ratio: float, batch: int = 7) -> tuple[softcon.SoftCon
     """One step: the method with its gradients, its loss, and the bytes kept for the way back."""
     generator = torch.Generator().manual_seed(0)
     trunk = build_vit("vit-tiny-14", 3, (56, 56), generator)
-    settings = softcon.SoftConSettings(hidden=16, out=8, mask_ratio=mask_ratio)
-    method = softcon.SoftCon(trunk, settings, generator).double()
+    config = softcon.SoftConConfig(hidden=16, dim=8, mask_ratio=mask_ratio)
+    method = softcon.SoftCon(trunk, config, generator).double()
     for branch in (method.student, method.teacher):
         branch.chunk = chunk
     views = torch.randn(2, batch, 3, 56, 56, generator=generator).double().unbind()

@@ -11,13 +11,15 @@ from eofm.method import (
     Diagonal,
     Exclude,
     LabelSimilarity,
+    Objective,
     SoftBias,
     SoftForm,
+    SoftScale,
 )
 
 CASES: dict[str, Case] = {
     **{form.value: {"soft_form": form} for form in SoftForm},
-    "one direction": {"symmetric": False, "hard_weight": 0.0},
+    "one direction": {"symmetric": False, "objective": Objective.SOFT},
     "queue": {"queue": 16, "hard_exclude": Exclude.SAME_LOCATION},
     "queue of ce": {
         "queue": 8,
@@ -29,7 +31,7 @@ CASES: dict[str, Case] = {
         "similarity": LabelSimilarity.IDF,
         "soft_neighbours": 3,
         "hard_exclude": Exclude.SAME_LABELS,
-        "soft_scale_learned": True,
+        "soft_scale": SoftScale.LEARNED,
         "soft_bias": SoftBias.FIXED,
     },
 }

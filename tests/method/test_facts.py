@@ -13,8 +13,9 @@ from eofm.errors import ConfigError, TrainingError
 from eofm.method import (
     LabelFacts,
     LabelSimilarity,
+    Objective,
     SoftBias,
-    SoftConSettings,
+    SoftConConfig,
     SoftForm,
     SoftUnit,
     hard_loss,
@@ -44,8 +45,8 @@ def test_the_bias_starts_at_the_logit_of_the_mean_similarity():
 def test_facts_of_a_label_table(generator):
     """Classes, mean similarity and idf weights are those of the labels; plain λ is not changed."""
     labels = Labels(some_labels(40, generator), torch.arange(40) != 3)
-    facts = label_facts(labels, SoftConSettings(), 8)
-    idf = label_facts(labels, SoftConSettings(similarity=LabelSimilarity.IDF), 8)
+    facts = label_facts(labels, SoftConConfig(), 8)
+    idf = label_facts(labels, SoftConConfig(similarity=LabelSimilarity.IDF), 8)
     used = labels.multi_hot[labels.known]
 
     assert (9, ()) == (facts.classes, facts.class_weights)
@@ -59,23 +60,23 @@ def test_a_run_without_a_soft_term_needs_no_label():
     """The hard term alone asks nothing of the labels; with a soft term that is an error."""
     nothing = Labels(torch.zeros(5, 9), torch.zeros(5, dtype=torch.bool))
 
-    assert LabelFacts(9) == label_facts(nothing, SoftConSettings(soft_weight=0.0), 4)
+    assert LabelFacts(9) == label_facts(nothing, SoftConConfig(soft_weight=0.0), 4)
     with pytest.raises(TrainingError, match="no image is labelled") as caught:
-        label_facts(nothing, SoftConSettings(), 4)
+        label_facts(nothing, SoftConConfig(), 4)
     assert "soft_weight" in str(caught.value)
 
 
 def test_one_class_everywhere():
     """All similarities 1: said so, allowed beside the hard term, and refused without it."""
     labels = labels_of(multi_hot(*[{2, 3}] * 6))
-    facts = label_facts(labels, SoftConSettings(), 4)
+    facts = label_facts(labels, SoftConConfig(), 4)
 
     assert facts.all_alike
     assert 5.0 == facts.bias
-    assert not label_facts(labels_of(multi_hot({1}, {2})), SoftConSettings(), 4).all_alike
+    assert not label_facts(labels_of(multi_hot({1}, {2})), SoftConConfig(), 4).all_alike
     with pytest.raises(TrainingError, match="nothing would keep them apart"):
-        label_facts(labels, SoftConSettings(hard_weight=0.0), 4)
-    matched = SoftConSettings(soft_unit=SoftUnit.GRADIENT, soft_form=SoftForm.CE)
+        label_facts(labels, SoftConConfig(objective=Objective.SOFT), 4)
+    matched = SoftConConfig(soft_unit=SoftUnit.GRADIENT, soft_form=SoftForm.CE)
     with pytest.raises(TrainingError, match="no gradient"):
         label_facts(labels, matched, 4)
 
@@ -87,7 +88,7 @@ def test_one_class_everywhere():
 def test_the_unit_makes_the_gradients_of_both_terms_equal(form, bias, generator):
     """λ = 1 in units of gradients: mean row sums of |dL/ds| agree by autograd at constant s."""
     hot = some_labels(64, generator)
-    settings = SoftConSettings(soft_unit=SoftUnit.GRADIENT, soft_form=form, soft_bias=bias)
+    settings = SoftConConfig(soft_unit=SoftUnit.GRADIENT, soft_form=form, soft_bias=bias)
     facts = label_facts(labels_of(hot), settings, len(hot))
     s = torch.zeros(64, 64, requires_grad=True)
     similarity = label_similarity(hot, hot, COSINE)

@@ -71,7 +71,7 @@ def test_no_predictor_is_the_identity(generator: torch.Generator) -> None:
     assert x is prediction_head(8, 16, BN, generator, HeadForm.MOCO2)(x)
 
 
-@pytest.mark.parametrize("form", list(HeadForm))
+@pytest.mark.parametrize("form", [form for form in HeadForm if form is not HeadForm.AUTO])
 def test_weights_are_drawn_from_the_generator(form: HeadForm) -> None:
     """Two heads of one seed are equal, and the global random state is not touched."""
     state = torch.get_rng_state()

@@ -15,6 +15,7 @@ from eofm.method import (
     Exclude,
     HeadNorm,
     LabelFacts,
+    LabelSimilarity,
     SoftForm,
     cosine_matrix,
     hard_loss,
@@ -22,7 +23,6 @@ from eofm.method import (
     labelled_pairs,
     soft_loss,
 )
-from eofm.method.similarity import LabelSimilarity
 
 FACTS = LabelFacts(9)
 
@@ -57,16 +57,17 @@ def test_keys_of_both_directions_enter_in_order_and_the_oldest_leave(generator):
 def test_earlier_keys_are_further_columns(form, generator):
     """Both terms over batch and queue, rebuilt from the functions; places not yet filled are not.
 
-    The first step is that of a method without a queue, bit for bit but for rounding.
+    The first step is that of a method without a queue, but for rounding: sums over 18 columns
+    instead of 6 in float32, below 18 · 1.2e-7 = 2e-6.
     """
     softcon = with_queue(12, soft_form=form, symmetric=False)
     plain = model(mask_ratio=0.0, head_norm=HeadNorm.LN, soft_form=form, symmetric=False)
     views, labels = batch(generator)
     first, same = softcon(views, labels, generator), plain(views, labels, generator)
 
-    assert same.hard.item() == pytest.approx(first.hard.item(), rel=1e-6)
-    assert same.soft.item() == pytest.approx(first.soft.item(), rel=1e-6)
-    assert same.own_probability.item() == pytest.approx(first.own_probability.item(), rel=1e-6)
+    assert same.hard.item() == pytest.approx(first.hard.item(), rel=1e-5)
+    assert same.soft.item() == pytest.approx(first.soft.item(), rel=1e-5)
+    assert same.own_probability.item() == pytest.approx(first.own_probability.item(), rel=1e-5)
     assert same.labelled_pairs.equal(first.labelled_pairs)
     views2, labels2 = batch(generator)
     out = softcon(views2, labels2, generator)

@@ -8,9 +8,9 @@ Choices and defaults that the SoftCon paper (arXiv 2405.20462) leaves open stay 
 """
 
 from eofm.loading.config import AugmentConfig
+from eofm.method.config import SoftConConfig
 from eofm.train.config.data import DataConfig
 from eofm.train.config.export import FORMATS, ExportConfig
-from eofm.train.config.method import MethodConfig
 from eofm.train.config.model import ModelConfig
 from eofm.train.config.monitor import MonitorConfig
 from eofm.train.config.optim import OptimConfig
@@ -23,11 +23,11 @@ __all__ = [
     "AugmentConfig",
     "DataConfig",
     "ExportConfig",
-    "MethodConfig",
     "ModelConfig",
     "MonitorConfig",
     "OptimConfig",
     "PretrainConfig",
     "RunConfig",
+    "SoftConConfig",
     "TrainerConfig",
 ]
