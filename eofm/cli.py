@@ -599,9 +599,11 @@ def _register_enums(settings: type) -> None:
     from jsonargparse.typing import register_type
 
     for kind in get_type_hints(settings).values():
+        if not isinstance(kind, type):
+            continue
         if is_dataclass(kind):
             _register_enums(kind)
-        elif isinstance(kind, type) and issubclass(kind, StrEnum):
+        elif issubclass(kind, StrEnum):
             register_type(kind, str, partial(_choose, kind), fail_already_registered=False)
 
 
