@@ -74,8 +74,8 @@ class PretrainModule(L.LightningModule):
         facts: What the objective takes from the labels of the training scenes.
         card: Fields of the export's card that the checkpoint must carry.
         generator: Source of the heads' initial weights.
-        new_input: The input layer was not loaded as it stands in the weights: it learns at full
-            pace, whatever `optim.layer_decay`.
+        new_input: The input layer was drawn afresh: it learns at full pace, whatever
+            `optim.layer_decay`.
         partner: The second sensor, where the views are of two.
     """
 
@@ -286,7 +286,11 @@ class PretrainModule(L.LightningModule):
             f"student.trunk.{prefix}{name}": pace
             for prefix, trunk, new in parts
             for name, pace in paces(
-                trunk, optim.layer_decay, freeze=optim.freeze_epochs > 0, new_input=new
+                trunk,
+                optim.layer_decay,
+                freeze=optim.freeze_epochs > 0,
+                new_input=new,
+                input_rate=optim.input_lr,
             ).items()
         }
 

@@ -60,6 +60,12 @@ class PretrainConfig:
             require(value > 0, name, value, "a positive number")
         self._check_schedule()
         require(
+            self.optim.input_lr is None or self.optim.input_lr > 0,
+            "optim.input_lr",
+            self.optim.input_lr,
+            "more than 0, or nothing",
+        )
+        require(
             0 <= self.optim.freeze_epochs < self.optim.epochs,
             "optim.freeze_epochs",
             self.optim.freeze_epochs,
