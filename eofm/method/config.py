@@ -164,9 +164,9 @@ class SoftConConfig:
             1911.05722); a multiple of the batch, 0 for none.
         soft_tau: Temperature of the soft term (bce, ce).
         soft_weight: Weight λ of the soft term; 0 leaves MoCo-v3.
-        soft_unit: Unit of λ: the soft term itself (`plain`), or `gradient`, in which both terms
-            have gradients of the same size before the first step, so that one λ is the same weight
-            for all forms; with nine classes that unit is 3 to 5 (mse-shifted: 20).
+        soft_unit: Unit of λ: `gradient`, in which both terms have gradients of the same size before
+            the first step, so that one λ is the same weight for all forms; or the soft term itself
+            (`plain`). With nine classes the first unit is 3 to 5 of the second (mse-shifted: 20).
         soft_form: Binary cross entropy (`bce`), cross entropy (`ce`), or mean squared error of the
             cosine (`mse`) or of (cosine + 1) / 2 (`mse-shifted`).
         soft_bias: Bias of bce: `learned` or `fixed` from the logit of the mean similarity, or
@@ -205,7 +205,7 @@ class SoftConConfig:
     queue: int = 0
     soft_tau: float = 0.2
     soft_weight: float = 1.0
-    soft_unit: SoftUnit = SoftUnit.PLAIN
+    soft_unit: SoftUnit = SoftUnit.GRADIENT
     soft_form: SoftForm = SoftForm.BCE
     soft_bias: SoftBias = SoftBias.LEARNED
     soft_scale: SoftScale = SoftScale.FIXED

@@ -251,7 +251,7 @@ def label_facts(labels: Labels, config: SoftConConfig, columns: int) -> LabelFac
             found=f"{int(labels.known.sum())} labelled images, every similarity 1, hard_weight 0",
             remedy="give the hard term a weight, or use data with different labels",
         )
-    if config.soft_unit is SoftUnit.PLAIN:
+    if config.soft_unit is SoftUnit.PLAIN or facts.all_alike:  # there is nothing to learn then
         return facts
     unit = _equal_gradients(similarity, share, config, columns, facts)
     return replace(facts, soft_unit=unit)
@@ -266,10 +266,8 @@ def _equal_gradients(
 ) -> float:
     """Return the gradient of the hard term over that of the soft term, before anything is learned.
 
-    Sizes are mean absolute row sums of the gradient by s, where all s are equal (0).
-
-    Raises:
-        TrainingError: If the soft term has no gradient there.
+    Sizes are mean absolute row sums of the gradient by s, where all s are equal (0). That of the
+    soft term is 0 only where all labels are alike.
     """
     hard = 4 * (columns - 1) / columns
     match config.soft_form:
@@ -283,11 +281,4 @@ def _equal_gradients(
             size = 2 * similarity
         case SoftForm.MSE_SHIFTED:
             size = (0.5 - similarity).abs()
-    soft = float(share @ size @ share)
-    if soft < 1e-6:
-        raise TrainingError(
-            "the soft term has no gradient to match with that of the hard term",
-            found=f"a mean label similarity of {facts.mean_similarity:.6g}",
-            remedy="count its weight plainly, or use data with different labels",
-        )
-    return hard / soft
+    return hard / float(share @ size @ share)
