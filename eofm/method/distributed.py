@@ -11,9 +11,9 @@ Shapes: B rows, N columns, R ranks, Q keys of the queue, d embedding width, K cl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
 
 import torch
+from jaxtyping import Bool, Float, Int64, Real, Shaped
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
@@ -30,14 +30,14 @@ class Targets:
         places: int64 (n,), or None where nobody asks.
     """
 
-    vectors: Tensor
-    known: Tensor
-    places: Tensor | None
+    vectors: Real[Tensor, "n k"]
+    known: Bool[Tensor, " n"]
+    places: Int64[Tensor, " n"] | None
 
-    def of_all_ranks(self) -> Self:
+    def of_all_ranks(self) -> Targets:
         """Return the targets of the images of all processes, in the order of the ranks."""
         places = None if self.places is None else gathered(self.places)
-        return type(self)(gathered(self.vectors), gathered(self.known), places)
+        return Targets(gathered(self.vectors), gathered(self.known), places)
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Columns:
             such place.
     """
 
-    keys: Tensor
+    keys: Float[Tensor, "n d"]
     targets: Targets
-    missing: Tensor | None = None
+    missing: Bool[Tensor, " n"] | None = None
 
 
 class KeyQueue(nn.Module):
@@ -136,7 +136,7 @@ def first_column(batch: int) -> int:
     return distributed.get_rank() * batch if _together() else 0
 
 
-def gathered(rows: Tensor) -> Tensor:
+def gathered(rows: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "rb ..."]:
     """Return the rows of all ranks in the order of the ranks, (R B, ...), without a gradient.
 
     Teacher keys and labels carry none, so that a plain gather is exact. All ranks must bring
@@ -152,7 +152,7 @@ def gathered(rows: Tensor) -> Tensor:
     return everyone.bool() if flags else everyone
 
 
-def mean_over_ranks(total: Tensor, count: Tensor) -> Tensor:
+def mean_over_ranks(total: Float[Tensor, ""], count: Int64[Tensor, ""]) -> Float[Tensor, ""]:
     """Return R · total / (counts of all ranks), whose mean over the ranks is the global mean.
 
     Unlabelled images are spread unevenly over the ranks: a mean of their means would be another

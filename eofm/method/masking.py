@@ -10,15 +10,17 @@ Shapes: B images, C bands, H by W pixels, P patches or blocks of which K are kep
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from eofm.errors import ConfigError, SpecError
 from eofm.method.config import MaskFill, MaskForm, SoftConConfig
 
 
+@runtime_checkable
 class Trunk(Protocol):
     """What the method asks of an encoder, besides being an `nn.Module`."""
 
@@ -38,11 +40,15 @@ class Trunk(Protocol):
     def drops_tokens(self) -> bool:
         """Whether it computes on the kept patches alone, as a vision transformer does."""
 
-    def __call__(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, pixels: Float[Tensor, "b c h w"], keep: Int64[Tensor, "b k"] | None = None
+    ) -> Float[Tensor, "b d"]:
         """Return (B, D) for pixels (B, C, H, W), seeing the patches `keep` (B, K) only."""
 
 
-def keep_tokens(batch: int, tokens: int, ratio: float, generator: torch.Generator) -> Tensor | None:
+def keep_tokens(
+    batch: int, tokens: int, ratio: float, generator: torch.Generator
+) -> Int64[Tensor, "b k"] | None:
     """Draw which patches the student sees, uniformly and for each image on its own.
 
     The same number K for the whole batch (as in MAE, arXiv 2111.06377).
@@ -73,7 +79,9 @@ def keep_tokens(batch: int, tokens: int, ratio: float, generator: torch.Generato
     return noise.argsort(dim=1)[:, :kept]
 
 
-def hide_blocks(pixels: Tensor, keep: Tensor, block: int, fill: float) -> Tensor:
+def hide_blocks(
+    pixels: Float[Tensor, "b c h w"], keep: Int64[Tensor, ...], block: int, fill: float
+) -> Float[Tensor, "b c h w"]:
     """Return the images with all blocks filled but those that `keep` names.
 
     Args:
@@ -104,8 +112,12 @@ def hide_blocks(pixels: Tensor, keep: Tensor, block: int, fill: float) -> Tensor
 
 
 def see_patches(
-    trunk: Trunk, pixels: Tensor, keep: Tensor | None, mask: MaskForm, fill: float
-) -> Tensor:
+    trunk: Trunk,
+    pixels: Float[Tensor, "b c h w"],
+    keep: Int64[Tensor, "b k"] | None,
+    mask: MaskForm,
+    fill: float,
+) -> Float[Tensor, "b d"]:
     """Return what a trunk makes of some patches of the images, (B, D).
 
     Args:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import final
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -59,7 +60,9 @@ class Classified(nn.Module):
         self.chunk = 0
         self.classifier = linear_layer(trunk.dim, classes, generator, bias=True)
 
-    def forward(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
+    def forward(
+        self, pixels: Float[Tensor, "b c h w"], keep: Int64[Tensor, "b m"] | None = None
+    ) -> Float[Tensor, "b k"]:
         """Return logits (B, K), seeing the patches `keep` (B, M) only, or all."""
         look = partial(see_patches, self.trunk, mask=self.mask, fill=self.fill)
         vectors = in_chunks(look, pixels, keep, self.chunk)
@@ -67,7 +70,7 @@ class Classified(nn.Module):
         return logits
 
 
-def bce_loss(logits: Tensor, labels: Labels) -> Tensor:
+def bce_loss(logits: Float[Tensor, "b k"], labels: Labels) -> Float[Tensor, ""]:
     """Return the mean binary cross entropy over the classes of the labelled images.
 
     An image without labels, or with an empty set, does not count: nothing is known of it. Where
@@ -97,10 +100,10 @@ class MultiLabelOutput:
             `MultiLabel.loss` returns it.
     """
 
-    loss: Tensor
-    accuracy: Tensor
-    spread: Tensor
-    labelled: Tensor
+    loss: Float[Tensor, ""]
+    accuracy: Float[Tensor, ""]
+    spread: Float[Tensor, ""]
+    labelled: Float[Tensor, ""]
     keep: tuple[Tensor | None, ...]
 
     def logged(self) -> dict[str, Tensor]:
@@ -163,7 +166,7 @@ class MultiLabel(nn.Module):
 
     def forward(
         self,
-        views: tuple[Tensor, Tensor],
+        views: tuple[Float[Tensor, "b c h w"], Float[Tensor, "b other h w"]],
         labels: Labels | tuple[Labels, Labels],
         generator: torch.Generator,
     ) -> MultiLabelOutput:
@@ -179,8 +182,8 @@ class MultiLabel(nn.Module):
         return replace(output, keep=tuple(keep for _, keep in seen))
 
     def student_embeddings(
-        self, view: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
+        self, view: Float[Tensor, "b c h w"], generator: torch.Generator
+    ) -> tuple[Float[Tensor, "b k"], Int64[Tensor, "b m"] | None]:
         """Return the logits (B, K) of part of a view, with a gradient, and which part (B, M).
 
         Args:
@@ -193,14 +196,14 @@ class MultiLabel(nn.Module):
         logits: Tensor = self.student(view, keep)
         return logits, keep
 
-    def teacher_embeddings(self, view: Tensor) -> Tensor:
+    def teacher_embeddings(self, view: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 0"]:
         """Return (B, 0): there is nobody to learn from, and nothing is computed."""
         return view.new_zeros(len(view), 0)
 
     def loss(
         self,
-        queries: Sequence[Tensor],
-        keys: Sequence[Tensor],
+        queries: Sequence[Float[Tensor, "b k"]],
+        keys: Sequence[Float[Tensor, "b 0"]],
         labels: Labels | tuple[Labels, Labels],
     ) -> MultiLabelOutput:
         """Return the loss of logits.
@@ -224,7 +227,7 @@ class MultiLabel(nn.Module):
         )
 
 
-def _judge(logits: Tensor, labels: Labels) -> MultiLabelOutput:
+def _judge(logits: Float[Tensor, "b k"], labels: Labels) -> MultiLabelOutput:
     counts = labels.known & (labels.multi_hot.sum(1) > 0)
     right = ((logits.detach() > 0) == (labels.multi_hot > 0))[counts].float()
     return MultiLabelOutput(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
+from jaxtyping import Bool, Float, Float32, Float64, Real
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,7 +21,9 @@ from eofm.errors import ConfigError, TrainingError
 from eofm.method.config import LabelSimilarity, SoftBias, SoftConConfig, SoftForm, SoftUnit
 
 
-def cosine_matrix(student: Tensor, teacher: Tensor) -> Tensor:
+def cosine_matrix(
+    student: Float[Tensor, "b d"], teacher: Float[Tensor, "n d"]
+) -> Float[Tensor, "b n"]:
     """Return the cosines s of student (B, d) and teacher (N, d) embeddings, (B, N).
 
     In float32, or in float64 where that is what comes in; never in half precision: bfloat16 steps
@@ -37,8 +40,8 @@ def _at_least_single(values: Tensor) -> Tensor:
 
 
 def label_vectors(
-    labels: Labels, kind: LabelSimilarity, class_weights: Tensor | None = None
-) -> Tensor:
+    labels: Labels, kind: LabelSimilarity, class_weights: Float[Tensor, " k"] | None = None
+) -> Real[Tensor, "b k"]:
     """Return what `label_similarity` compares, (B, K), without a negative value.
 
     Args:
@@ -62,12 +65,12 @@ def label_vectors(
     return labels.multi_hot
 
 
-def labelled(labels: Labels, vectors: Tensor) -> Tensor:
+def labelled(labels: Labels, vectors: Real[Tensor, "b k"]) -> Bool[Tensor, " b"]:
     """Return which images can be compared: known labels, and not of no class at all; bool (B,)."""
     return labels.known & (vectors.sum(1) > 0)
 
 
-def inverse_frequencies(labels: Labels) -> Tensor:
+def inverse_frequencies(labels: Labels) -> Float32[Tensor, " k"]:
     """Return ln(1 / f) of each class, float32 (K,), f being the share of labelled images with it.
 
     A class that all images have weighs nothing, and images that have no other class then have no
@@ -81,7 +84,9 @@ def inverse_frequencies(labels: Labels) -> Tensor:
     return (len(hot) / counts).log().float()
 
 
-def label_similarity(rows: Tensor, columns: Tensor, kind: LabelSimilarity) -> Tensor:
+def label_similarity(
+    rows: Real[Tensor, "b k"], columns: Real[Tensor, "n k"], kind: LabelSimilarity
+) -> Float32[Tensor, "b n"]:
     """Return the similarity S of label sets, float32 (B, N).
 
     Args:
@@ -106,7 +111,7 @@ def label_similarity(rows: Tensor, columns: Tensor, kind: LabelSimilarity) -> Te
 
 
 def mean_label_similarity(
-    labels: Labels, kind: LabelSimilarity, class_weights: Tensor | None = None
+    labels: Labels, kind: LabelSimilarity, class_weights: Float[Tensor, " k"] | None = None
 ) -> float:
     """Return the mean of S over all pairs of labelled images: what the soft term's bias starts at.
 
@@ -128,8 +133,8 @@ MOST_VECTORS = 2048
 
 
 def label_population(
-    labels: Labels, kind: LabelSimilarity, class_weights: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+    labels: Labels, kind: LabelSimilarity, class_weights: Float[Tensor, " k"] | None = None
+) -> tuple[Real[Tensor, "n k"], Float64[Tensor, " n"]]:
     """Return the distinct label vectors of the labelled images, and the share of each.
 
     Nine classes have at most 511 sets. Covered shares are nearly all distinct: of more than 2048
@@ -154,7 +159,7 @@ def label_population(
     return sets, counts.double() / counts.sum()
 
 
-def require_labelled(labels: Labels, vectors: Tensor) -> Tensor:
+def require_labelled(labels: Labels, vectors: Real[Tensor, "b k"]) -> Bool[Tensor, " b"]:
     """Return `labelled`, of which at least one must be true.
 
     Raises:
@@ -258,8 +263,8 @@ def label_facts(labels: Labels, config: SoftConConfig, columns: int) -> LabelFac
 
 
 def _equal_gradients(
-    similarity: torch.Tensor,
-    share: torch.Tensor,
+    similarity: Float[Tensor, "n n"],
+    share: Float64[Tensor, " n"],
     config: SoftConConfig,
     columns: int,
     facts: LabelFacts,

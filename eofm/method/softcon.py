@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final, final
 
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -67,13 +68,13 @@ class SoftConOutput:
             Empty as `SoftCon.loss` returns it, which has seen no images.
     """
 
-    loss: Tensor
-    hard: Tensor
-    soft: Tensor
-    soft_excess: Tensor
-    own_probability: Tensor
-    spread: Tensor
-    labelled_pairs: Tensor
+    loss: Float[Tensor, ""]
+    hard: Float[Tensor, ""]
+    soft: Float[Tensor, ""]
+    soft_excess: Float[Tensor, ""]
+    own_probability: Float[Tensor, ""]
+    spread: Float[Tensor, ""]
+    labelled_pairs: Float[Tensor, ""]
     keep: tuple[Tensor | None, ...]
 
     def logged(self) -> dict[str, Tensor]:
@@ -164,7 +165,7 @@ class SoftCon(nn.Module):
 
     def forward(
         self,
-        views: tuple[Tensor, Tensor],
+        views: tuple[Float[Tensor, "b c h w"], Float[Tensor, "b other h w"]],
         labels: Labels | tuple[Labels, Labels],
         generator: torch.Generator,
     ) -> SoftConOutput:
@@ -199,8 +200,8 @@ class SoftCon(nn.Module):
         return ((0, 1), (1, 0)) if self.config.symmetric else ((0, 1),)
 
     def student_embeddings(
-        self, view: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
+        self, view: Float[Tensor, "b c h w"], generator: torch.Generator
+    ) -> tuple[Float[Tensor, "b d"], Int64[Tensor, "b k"] | None]:
         """Return what the student makes of part of a view, and which part.
 
         Args:
@@ -217,15 +218,15 @@ class SoftCon(nn.Module):
         return queries, keep
 
     @torch.no_grad()
-    def teacher_embeddings(self, view: Tensor) -> Tensor:
+    def teacher_embeddings(self, view: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """Return what the teacher makes of a whole view: keys (B, d), without a gradient."""
         keys: Tensor = self.teacher(view)
         return keys
 
     def loss(
         self,
-        queries: Sequence[Tensor],
-        keys: Sequence[Tensor],
+        queries: Sequence[Float[Tensor, "b d"]],
+        keys: Sequence[Float[Tensor, "b d"]],
         labels: Labels | tuple[Labels, Labels],
     ) -> SoftConOutput:
         """Return the loss of embeddings, wherever they come from; then the queue takes the keys.
@@ -281,7 +282,9 @@ class SoftCon(nn.Module):
         vectors = label_vectors(labels, self.config.similarity, self.class_weights)
         return Targets(vectors, labelled(labels, vectors), labels.places if asked else None)
 
-    def _direction(self, queries: Tensor, rows: Targets, fresh: Columns) -> SoftConOutput:
+    def _direction(
+        self, queries: Float[Tensor, "b d"], rows: Targets, fresh: Columns
+    ) -> SoftConOutput:
         """Both terms of one student view against one teacher view."""
         config = self.config
         columns = fresh if self.queue is None else self.queue.behind(fresh)
@@ -309,7 +312,12 @@ class SoftCon(nn.Module):
             keep=(),
         )
 
-    def _soft(self, cosines: Tensor, similarity: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+    def _soft(
+        self,
+        cosines: Float[Tensor, "b n"],
+        similarity: Float[Tensor, "b n"],
+        pairs: Bool[Tensor, "b n"],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Return the soft term, and by how much it is above its floor."""
         config = self.config
         if config.soft_neighbours:
@@ -325,8 +333,12 @@ class SoftCon(nn.Module):
         return soft, soft.detach() - soft_floor(similarity, pairs, config.soft_form)
 
     def _excluded(
-        self, rows: Targets, columns: Columns, similarity: Tensor, pairs: Tensor
-    ) -> Tensor | None:
+        self,
+        rows: Targets,
+        columns: Columns,
+        similarity: Float[Tensor, "b n"],
+        pairs: Bool[Tensor, "b n"],
+    ) -> Bool[Tensor, "b n"] | None:
         """Return which columns are no negatives of a row, bool (B, N); None where all are."""
         excluded = None
         if self.config.hard_exclude is Exclude.SAME_LABELS:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TypeVar
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
@@ -58,7 +59,9 @@ class Branch(nn.Module):
             head_of(config, trunk),
         )
 
-    def forward(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
+    def forward(
+        self, pixels: Float[Tensor, "b c h w"], keep: Int64[Tensor, "b k"] | None = None
+    ) -> Float[Tensor, "b d"]:
         """Return (B, d), seeing the patches `keep` (B, K) only, or all."""
         look = partial(see_patches, self.trunk, mask=self.mask, fill=self.fill)
         vectors = in_chunks(look, pixels, keep, self.chunk)
@@ -74,8 +77,11 @@ def head_of(config: SoftConConfig, trunk: Trunk) -> HeadForm:
 
 
 def in_chunks(
-    look: Callable[[Tensor, Tensor | None], Tensor], pixels: Tensor, keep: Tensor | None, size: int
-) -> Tensor:
+    look: Callable[[Tensor, Tensor | None], Tensor],
+    pixels: Float[Tensor, "b c h w"],
+    keep: Int64[Tensor, "b k"] | None,
+    size: int,
+) -> Float[Tensor, "b d"]:
     """Return what a trunk makes of a batch, (B, D), run `size` images at a time.
 
     Args:

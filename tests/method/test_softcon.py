@@ -215,13 +215,22 @@ def test_settings_out_of_range():
             SoftConConfig(**{name: value})
 
 
+class NoModule:
+    """Looks like a trunk, and has no parameters to train."""
+
+    dim, tokens, block, drops_tokens = 3, 4, 2, True
+
+    def __call__(self, pixels, keep=None):
+        return pixels.mean(dim=(2, 3))
+
+
 def test_what_cannot_be_trained_is_refused(generator):
     """A batch of one, a trunk that is no module, and a mean similarity above 1 each raise."""
     views, labels = batch(generator, n=2)
     with pytest.raises(TrainingError, match="no negatives"):
         model()((views[0][:1], views[1][:1]), labels, generator)
     with pytest.raises(ConfigError, match=r"nn\.Module"):
-        SoftCon(lambda pixels, keep=None: pixels, small(), generator)
+        SoftCon(NoModule(), small(), generator)
     with pytest.raises(ConfigError, match="from 0 to 1"):
         LabelFacts(mean_similarity=1.2)
 
