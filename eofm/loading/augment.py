@@ -75,13 +75,13 @@ class RandomColour(K.IntensityAugmentationBase2D):
         transform: Tensor | None = None,
     ) -> Tensor:
         """Return the images with another brightness and contrast."""
-        return recolour(input, params["brightness"], params["contrast"], self.clip)
+        return recolour_(input.clone(), params["brightness"], params["contrast"], self.clip)
 
 
-def recolour(
+def recolour_(
     pixels: Tensor, brightness: Tensor, contrast: Tensor, clip: tuple[float, float] | None
 ) -> Tensor:
-    """Return the images with another brightness and contrast, (B, C, H, W).
+    """Give images another brightness and contrast in place, and return them, (B, C, H, W).
 
     Args:
         pixels: (B, C, H, W).
@@ -90,12 +90,12 @@ def recolour(
         clip: Bounds of the normalised space, or None where it is unbounded.
     """
     brightness, contrast = (each.to(pixels).view(-1, 1, 1, 1) for each in (brightness, contrast))
-    out = pixels * brightness
+    pixels.mul_(brightness)
     if clip:
-        out.clamp_(*clip)
-    mean = out.mean(dim=(2, 3), keepdim=True)
-    out.mul_(contrast).add_(mean * (1 - contrast))  # exactly itself at a factor of 1
-    return out.clamp_(*clip) if clip else out
+        pixels.clamp_(*clip)
+    mean = pixels.mean(dim=(2, 3), keepdim=True)
+    pixels.mul_(contrast).add_(mean * (1 - contrast))  # exactly itself at a factor of 1
+    return pixels.clamp_(*clip) if clip else pixels
 
 
 @dataclass(frozen=True)
@@ -288,7 +288,7 @@ def apply_fused(
         out = pixels.float().permute(0, 2, 1, 3).reshape(batch, height, bands * width)
         out = (rows @ out).view(batch, size * bands, width) @ columns.mT
         out = out.view(batch, size, bands, size).permute(0, 2, 1, 3).contiguous()
-    out = recolour(out, view.brightness, view.contrast, clip)
+    recolour_(out, view.brightness, view.contrast, clip)
     if out.device.type == "cpu":
         out[view.gray] = out[view.gray].mean(dim=1, keepdim=True)
         return out

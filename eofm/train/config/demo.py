@@ -25,9 +25,9 @@ def demo_defaults(words: Sequence[str]) -> Mapping[str, object]:
     """Return by option what the demo has instead of the defaults; nothing where a store is named.
 
     Args:
-        words: Of the command line, after the verb.
+        words: Words of the command line after the verb.
     """
-    if any(word.startswith("--data.store") for word in words):
+    if any(word.startswith(("--data.store", "--data=")) or word == "--data" for word in words):
         return {}
     if any(_names_a_store(Path(file)) for file in _files(words)):
         return {}
