@@ -22,12 +22,12 @@ from eofm.errors import ConfigError
 
 @dataclass(frozen=True)
 class Targets:
-    """What is known of some images besides their pixels.
+    """Labels and places of some images.
 
     Args:
         vectors: Label vectors (n, K): `eofm.method.similarity.label_vectors`.
         known: bool (n,), whether the image can be compared by its labels.
-        places: int64 (n,), or None where nobody asks.
+        places: int64 (n,), or None where they are not needed.
     """
 
     vectors: Real[Tensor, "n k"]
@@ -42,13 +42,12 @@ class Targets:
 
 @dataclass(frozen=True)
 class Columns:
-    """Teacher keys, and what they are compared by.
+    """Teacher keys with the targets of their images.
 
     Args:
         keys: (N, d).
-        targets: Of the same images.
-        missing: bool (N,), places of the queue that no key has come to yet; None if there is no
-            such place.
+        targets: Targets of the same images.
+        missing: bool (N,), slots of the queue that hold no key yet; None without a queue.
     """
 
     keys: Float[Tensor, "n d"]
@@ -59,14 +58,14 @@ class Columns:
 class KeyQueue(nn.Module):
     """Keys of earlier steps as further columns (MoCo, arXiv 1911.05722), newest over oldest.
 
-    Its tensors are buffers, so that a checkpoint holds them and a run goes on exactly. All ranks
-    hold the same keys, those of all ranks. Nothing here waits for the device.
+    Its tensors are buffers, so that a checkpoint holds them and a resumed run continues exactly.
+    All ranks hold the same keys, those of all ranks. Nothing here waits for the device.
 
     Args:
-        size: Number of keys, a multiple of those that come in a step.
-        width: Of a key, d.
-        classes: Of a label vector, K.
-        places: Keep the places of the images too.
+        size: Number of keys, Q; a multiple of the number added in a step.
+        width: Width of a key, d.
+        classes: Width of a label vector, K.
+        places: Whether the places of the images are kept too.
     """
 
     keys: Tensor
@@ -87,7 +86,7 @@ class KeyQueue(nn.Module):
         self.register_buffer("next", torch.zeros((), dtype=torch.int64))
 
     def behind(self, fresh: Columns) -> Columns:
-        """Return the columns of this step with those of earlier ones behind them.
+        """Return the columns of this step, followed by those of earlier steps.
 
         Raises:
             ConfigError: If the queue does not hold a whole number of such steps, or was made for
@@ -104,7 +103,7 @@ class KeyQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, fresh: Columns) -> None:
-        """Put keys into the places of the oldest."""
+        """Replace the oldest keys by those of this step."""
         count = len(fresh.targets.known)
         at = (self.next + torch.arange(count, device=self.keys.device)) % self.size
         self.keys[at] = functional.normalize(fresh.keys.float(), dim=1)

@@ -24,7 +24,7 @@ def projection_head(
         out: Width of the embedding, d.
         norm: Between the layers and after the last; MoCo-v2 has none whatever is said here.
         generator: Source of the weights, on the CPU.
-        form: Whose head.
+        form: Form of the heads.
     """
     match form:
         case HeadForm.MOCO3 | HeadForm.AUTO:  # without a trunk that decides, a transformer's
@@ -50,7 +50,7 @@ def prediction_head(
         hidden: Width between the layers, h.
         norm: Between the layers, and after the last if the form has one there.
         generator: Source of the weights, on the CPU.
-        form: Whose head.
+        form: Form of the heads.
     """
     if form is HeadForm.MOCO2:
         return nn.Sequential()

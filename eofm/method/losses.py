@@ -104,7 +104,7 @@ def soft_loss(
 
     Args:
         cosines: s, (B, N).
-        similarity: S, (B, N); its values are not looked at where a pair does not count.
+        similarity: S, (B, N); values are ignored where a pair does not count.
         pairs: bool (B, N), which pairs count: `labelled_pairs`.
         form: Which distance.
         tau: Temperature of the soft term; not used by mse.

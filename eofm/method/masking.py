@@ -56,7 +56,7 @@ def keep_tokens(
     Args:
         batch: Number of images, B.
         tokens: Number of patches, P.
-        ratio: Share to hide, 0 to below 1.
+        ratio: Share of hidden patches, 0 to below 1.
         generator: Source of randomness; the result is on its device.
 
     Returns:
@@ -86,11 +86,11 @@ def hide_blocks(
 
     Args:
         pixels: (B, C, H, W), normalised.
-        keep: int64 (B, K), the blocks to leave as they are, counted row by row; at a border that
-            cuts through blocks their remainder counts as one.
+        keep: int64 (B, K), the visible blocks, counted row by row; at a border that cuts through
+            blocks their remainder counts as one.
         block: Side of a block in pixels: of a patch, or the final stride of a convolutional
             network.
-        fill: What hidden pixels become in every band, in normalised units.
+        fill: Value of hidden pixels in every band, in normalised units.
 
     Raises:
         SpecError: If there is no such block, or not one line of blocks for each image.
@@ -118,14 +118,14 @@ def see_patches(
     mask: MaskForm,
     fill: float,
 ) -> Float[Tensor, "b d"]:
-    """Return what a trunk makes of some patches of the images, (B, D).
+    """Return the trunk's output for images of which only some patches are visible, (B, D).
 
     Args:
         trunk: The encoder.
         pixels: (B, C, H, W), normalised.
-        keep: int64 (B, K), the patches to see; all of them if None.
-        mask: What becomes of the others.
-        fill: Of their pixels, where these are filled.
+        keep: int64 (B, K), the visible patches; all of them if None.
+        mask: Form in which the others are hidden.
+        fill: Value of their pixels in normalised units, where these are filled.
     """
     if keep is not None and mask is MaskForm.PIXELS:
         return trunk(hide_blocks(pixels, keep, trunk.block, fill))

@@ -64,8 +64,8 @@ class Classified(nn.Module):
         self, pixels: Float[Tensor, "b c h w"], keep: Int64[Tensor, "b m"] | None = None
     ) -> Float[Tensor, "b k"]:
         """Return logits (B, K), seeing the patches `keep` (B, M) only, or all."""
-        look = partial(see_patches, self.trunk, mask=self.mask, fill=self.fill)
-        vectors = in_chunks(look, pixels, keep, self.chunk)
+        encode = partial(see_patches, self.trunk, mask=self.mask, fill=self.fill)
+        vectors = in_chunks(encode, pixels, keep, self.chunk)
         logits: Tensor = self.classifier(vectors)
         return logits
 
@@ -118,7 +118,7 @@ class MultiLabelOutput:
 
 @final
 class MultiLabel(nn.Module):
-    """A network that predicts labels, and its average over time, with the seams of `SoftCon`.
+    """A network that predicts labels, and its average over time, with the interface of `SoftCon`.
 
     The average is not updated here: call `update_teacher(self.teacher, self.student, m)`. It never
     sees an image, so the statistics of its batch norms have to be taken before it is used
@@ -197,7 +197,7 @@ class MultiLabel(nn.Module):
         return logits, keep
 
     def teacher_embeddings(self, view: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 0"]:
-        """Return (B, 0): there is nobody to learn from, and nothing is computed."""
+        """Return (B, 0): this control has no teacher, and nothing is computed."""
         return view.new_zeros(len(view), 0)
 
     def loss(
@@ -210,7 +210,7 @@ class MultiLabel(nn.Module):
 
         Args:
             queries: The logits, (B, K), one for each of `directions`.
-            keys: Not looked at.
+            keys: Not used.
             labels: Of the images, or of each view where the two are of different seasons.
         """
         per_view = (labels, labels) if isinstance(labels, Labels) else labels

@@ -63,8 +63,8 @@ class Branch(nn.Module):
         self, pixels: Float[Tensor, "b c h w"], keep: Int64[Tensor, "b k"] | None = None
     ) -> Float[Tensor, "b d"]:
         """Return (B, d), seeing the patches `keep` (B, K) only, or all."""
-        look = partial(see_patches, self.trunk, mask=self.mask, fill=self.fill)
-        vectors = in_chunks(look, pixels, keep, self.chunk)
+        encode = partial(see_patches, self.trunk, mask=self.mask, fill=self.fill)
+        vectors = in_chunks(encode, pixels, keep, self.chunk)
         projection: Tensor = self.projector(vectors)
         return projection
 
@@ -77,32 +77,32 @@ def head_of(config: SoftConConfig, trunk: Trunk) -> HeadForm:
 
 
 def in_chunks(
-    look: Callable[[Tensor, Tensor | None], Tensor],
+    encode: Callable[[Tensor, Tensor | None], Tensor],
     pixels: Float[Tensor, "b c h w"],
     keep: Int64[Tensor, "b k"] | None,
     size: int,
 ) -> Float[Tensor, "b d"]:
-    """Return what a trunk makes of a batch, (B, D), run `size` images at a time.
+    """Return the trunk's output for a batch, (B, D), computed `size` images at a time.
 
     Args:
-        look: The trunk; it treats every image on its own (`check_chunks`).
+        encode: The trunk, which treats every image on its own (`check_chunks`).
         pixels: (B, C, H, W).
-        keep: The patches it sees, (B, K), or None.
-        size: Images at a time; 0 for all at once.
+        keep: Visible patches, (B, K), or None for all.
+        size: Number of images at a time; 0 for all at once.
     """
     if size == 0 or size >= len(pixels):
-        return look(pixels, keep)
+        return encode(pixels, keep)
     parts = torch.split(pixels, size)
     keeps = [None] * len(parts) if keep is None else torch.split(keep, size)
-    return torch.cat([_run(look, *each) for each in zip(parts, keeps, strict=True)])
+    return torch.cat([_run(encode, *each) for each in zip(parts, keeps, strict=True)])
 
 
 def _run(
-    look: Callable[[Tensor, Tensor | None], Tensor], pixels: Tensor, keep: Tensor | None
+    encode: Callable[[Tensor, Tensor | None], Tensor], pixels: Tensor, keep: Tensor | None
 ) -> Tensor:
     if not torch.is_grad_enabled():
-        return look(pixels, keep)
-    made: Tensor = checkpoint(look, pixels, keep, use_reentrant=False)
+        return encode(pixels, keep)
+    made: Tensor = checkpoint(encode, pixels, keep, use_reentrant=False)
     return made
 
 
