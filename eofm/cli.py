@@ -13,9 +13,11 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
+from enum import StrEnum
+from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, get_type_hints, runtime_checkable
 
 from eofm import __version__
 from eofm.errors import EofmError
@@ -50,6 +52,8 @@ class Verb:
         action: `module:function` that takes the dataclass and returns an `Outcome`.
         examples: Lines for the verb's own help.
         common: Options that `--help` shows, where there are many; `--help-all` shows the rest.
+        defaults: `module:function` that takes the words of the command line and returns defaults,
+            by option, other than those of the dataclass.
     """
 
     summary: str
@@ -57,6 +61,7 @@ class Verb:
     action: str
     examples: tuple[str, ...]
     common: tuple[str, ...] = ()
+    defaults: str | None = None
 
 
 _ABLATED: Final[Mapping[str, str]] = {
@@ -117,6 +122,7 @@ VERBS: Final[Mapping[str, Verb]] = {
             "monitor.every_epochs",
             "monitor.loggers",
         ),
+        "eofm.train.config.demo:demo_defaults",
     ),
     "report": Verb(
         "write one HTML page about a run (finished, going on, or dead), or to compare several",
@@ -636,7 +642,11 @@ def parse(name: str, words: Sequence[str]) -> object:
     parser.add_argument(
         "--help-all", action="help", help="Show all options, not only the common ones."
     ) if verb.common else None
+    _register_enums(settings)
     parser.add_class_arguments(settings, skip={*positional, *flags})
+    _show_values(parser)
+    if verb.defaults is not None:
+        parser.set_defaults(dict(_load(verb.defaults)(words)))
     for field_name in positional:
         many = field_name in several
         parser.add_argument(
@@ -706,6 +716,35 @@ def joined(words: Sequence[str], settings: type) -> list[str]:
         text = ",".join(part.strip("[]") for part in given)
         out += [word, f"[{text}]" if word in lists else text, *rest]
     return out
+
+
+def _register_enums(settings: type) -> None:
+    """Let members of enumerations be named by their value, as YAML and Python have them."""
+    from jsonargparse.typing import register_type
+
+    for kind in get_type_hints(settings).values():
+        if not isinstance(kind, type):
+            continue
+        if is_dataclass(kind):
+            _register_enums(kind)
+        elif issubclass(kind, StrEnum):
+            register_type(kind, str, partial(_choose, kind), fail_already_registered=False)
+
+
+def _choose(kind: type[StrEnum], value: object) -> StrEnum:
+    known = {member.value: member for member in kind}
+    if value not in known:
+        raise ValueError(f"{value!r} is none of {', '.join(known)}")
+    return known[str(value)]
+
+
+def _show_values(parser: Any) -> None:  # noqa: ANN401 (jsonargparse is loaded when it is used)
+    """Put the values of enumerations where jsonargparse has the names of their members."""
+    for action in parser._actions:
+        kind = getattr(action, "_typehint", None)
+        if isinstance(kind, type) and issubclass(kind, StrEnum):
+            action.metavar = "{" + ",".join(kind) + "}"
+            action.default = kind[action.default].value
 
 
 def _help(settings: type, name: str) -> str:

@@ -66,7 +66,7 @@ def test_a_wrong_verb_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> N
     [
         (("--optim.epoch", "3"), "--optim.epochs"),  # an abbreviation is not taken silently
         (("--optim.epochs", "three"), "optim.epochs"),
-        (("--method.soft_form", "triplet"), "'bce', 'ce', 'mse'"),
+        (("--method.soft_form", "triplet"), "'triplet' is none of bce, ce, mse"),
         (("--config", "nowhere.yaml"), "nowhere.yaml"),
         (("--optim.epochs",), "expected one argument"),
     ],

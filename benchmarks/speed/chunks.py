@@ -42,7 +42,7 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     """Take some steps of one variant."""
     generator = torch.Generator().manual_seed(0)
     trunk = build_vit(args.architecture, BANDS, (args.size, args.size), generator)
-    settings = softcon.SoftConSettings(hidden=512, out=128, mask_ratio=args.mask_ratio)
+    settings = softcon.SoftConConfig(hidden=512, dim=128, mask_ratio=args.mask_ratio)
     method = softcon.SoftCon(trunk, settings, generator).to(DEVICE)
     chunk = args.chunk if args.variant == "chunks" else 0
     for branch in (method.student, method.teacher):

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from eofm.contract.imagery import Labels
 from eofm.contract.preprocess import to_grid
 from eofm.store.reader import Store
-from eofm.train.config import DataConfig, MethodConfig, ModelConfig, OptimConfig, PretrainConfig
+from eofm.train.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, SoftConConfig
 from eofm.train.datamodule import Batch, StoreDataModule
 
 BATCH = 64
@@ -135,7 +135,7 @@ def waiting(store: Store, base: PretrainConfig, rounds: int) -> list[str]:
         config = replace(
             base,
             model=ModelConfig(architecture=name, size=size),
-            method=MethodConfig(hidden=512, dim=128, mask_ratio=ratio),
+            method=SoftConConfig(hidden=512, dim=128, mask_ratio=ratio),
             optim=OptimConfig(batch=batch),
         )
         stepper = Stepper(store, config)

@@ -31,7 +31,7 @@ from eofm.networks.vit import build_vit
 from eofm.store.format import LabelRule, StoreCard
 from eofm.store.reader import Store
 from eofm.store.writer import Entry, StoreWriter
-from eofm.train.config import DataConfig, MethodConfig, ModelConfig, OptimConfig, PretrainConfig
+from eofm.train.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, SoftConConfig
 from eofm.train.datamodule import Batch, StoreDataModule
 from eofm.train.module import PretrainModule
 from eofm.train.paces import parameter_groups
@@ -204,7 +204,7 @@ def main() -> None:
         base = PretrainConfig(
             data=DataConfig(store=str(store.path), holdout=0.0),
             model=ModelConfig(architecture=given.architecture, size=given.size),
-            method=MethodConfig(hidden=4096, dim=256),
+            method=SoftConConfig(hidden=4096, dim=256),
             optim=OptimConfig(batch=given.batch),
         )
         if DEVICE == "cuda":

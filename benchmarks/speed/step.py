@@ -62,7 +62,7 @@ class SoftConStep:
     def __init__(self, architecture: str, size: int, ratio: float) -> None:
         generator = torch.Generator().manual_seed(0)
         trunk = build_vit(architecture, BANDS, (size, size), generator)
-        settings = softcon.SoftConSettings(mask_ratio=ratio, hidden=HIDDEN, out=DIM, tau=TAU)
+        settings = softcon.SoftConConfig(mask_ratio=ratio, hidden=HIDDEN, dim=DIM, tau=TAU)
         self.method = softcon.SoftCon(trunk, settings, generator).to(DEVICE).train()
         groups = parameter_groups(self.method.named_parameters(), 0.1)
         self.optimizer = AdamW(groups, 1e-4, fused=True)

@@ -19,6 +19,7 @@ from typing import Final
 import kornia.augmentation as K
 import torch
 from kornia.augmentation.container.params import ParamItem
+from kornia.augmentation.random_generator import PlainUniformGenerator
 from torch import Tensor, nn
 
 from eofm.loading.config import AugmentConfig
@@ -38,6 +39,65 @@ class RandomBandMean(K.IntensityAugmentationBase2D):
         return input.mean(dim=1, keepdim=True).expand_as(input)
 
 
+class RandomColour(K.IntensityAugmentationBase2D):
+    """Brightness x · s, then contrast about the mean of each band; one draw decides on both.
+
+    As in the transforms of zhu-xlab/SSL4EO-S12, but for its uint8 arithmetic, which wraps around:
+    values that leave the bounds of the normalised space are clamped. An additive change, which
+    kornia's RandomBrightness is, would move every band alike, by more than tiles differ.
+
+    Args:
+        brightness: Largest relative change b: s is drawn from 1 - b to 1 + b.
+        contrast: Largest relative change of the distance from the mean.
+        probability: Of a change of both.
+        clip: Bounds of the normalised space, or None where it is unbounded.
+    """
+
+    def __init__(
+        self,
+        brightness: float,
+        contrast: float,
+        probability: float,
+        clip: tuple[float, float] | None,
+    ) -> None:
+        super().__init__(p=probability)
+        self.clip = clip
+        self._param_generator = PlainUniformGenerator(
+            (torch.tensor((1 - brightness, 1 + brightness)), "brightness", None, None),
+            (torch.tensor((1 - contrast, 1 + contrast)), "contrast", None, None),
+        )
+
+    def apply_transform(
+        self,
+        input: Tensor,
+        params: dict[str, Tensor],
+        flags: dict[str, object],
+        transform: Tensor | None = None,
+    ) -> Tensor:
+        """Return the images with another brightness and contrast."""
+        return recolour_(input.clone(), params["brightness"], params["contrast"], self.clip)
+
+
+def recolour_(
+    pixels: Tensor, brightness: Tensor, contrast: Tensor, clip: tuple[float, float] | None
+) -> Tensor:
+    """Give images another brightness and contrast in place, and return them, (B, C, H, W).
+
+    Args:
+        pixels: (B, C, H, W).
+        brightness: Factor s on every value, (B,).
+        contrast: Factor on the distance from the mean of the band, (B,).
+        clip: Bounds of the normalised space, or None where it is unbounded.
+    """
+    brightness, contrast = (each.to(pixels).view(-1, 1, 1, 1) for each in (brightness, contrast))
+    pixels.mul_(brightness)
+    if clip:
+        pixels.clamp_(*clip)
+    mean = pixels.mean(dim=(2, 3), keepdim=True)
+    pixels.mul_(contrast).add_(mean * (1 - contrast))  # exactly itself at a factor of 1
+    return pixels.clamp_(*clip) if clip else pixels
+
+
 @dataclass(frozen=True)
 class ViewParameters:
     """One draw for a batch, in the terms of the fused engine.
@@ -46,8 +106,8 @@ class ViewParameters:
         top, left, height, width: int64 (B,), the crop box in pixels.
         flip_x, flip_y: bool (B,).
         sigma: float (B,), standard deviation of the blur in output pixels; 0 means none.
-        brightness: float (B,), added.
-        contrast: float (B,), multiplied after brightness.
+        brightness: float (B,), factor on every value.
+        contrast: float (B,), factor on the distance from the mean of a band, after brightness.
         gray: bool (B,).
     """
 
@@ -92,14 +152,7 @@ class Views(nn.Module):
             K.RandomGaussianBlur(
                 (self.kernel_size, self.kernel_size), config.blur_sigma, p=config.blur_probability
             ),
-            K.RandomBrightness(
-                (1 - config.brightness, 1 + config.brightness),
-                p=jitter,
-                clip_output=clip is not None,
-            ),
-            K.RandomContrast(
-                (1 - config.contrast, 1 + config.contrast), p=jitter, clip_output=clip is not None
-            ),
+            RandomColour(config.brightness, config.contrast, jitter, clip),
             RandomBandMean(p=config.gray_probability if colour else 0.0),
             same_on_batch=False,
             data_keys=["input"],
@@ -164,8 +217,8 @@ def translate(parameters: list[ParamItem], device: torch.device) -> ViewParamete
             on["RandomVerticalFlip"].float(),
             on["RandomBandMean"].float(),
             where("RandomGaussianBlur", "sigma", 0.0),
-            where("RandomBrightness", "brightness_factor", 1.0) - 1,
-            where("RandomContrast", "contrast_factor", 1.0),
+            where("RandomColour", "brightness", 1.0),
+            where("RandomColour", "contrast", 1.0),
         ]
     )
     if device.type == "cuda":
@@ -235,12 +288,7 @@ def apply_fused(
         out = pixels.float().permute(0, 2, 1, 3).reshape(batch, height, bands * width)
         out = (rows @ out).view(batch, size * bands, width) @ columns.mT
         out = out.view(batch, size, bands, size).permute(0, 2, 1, 3).contiguous()
-    out += view.brightness.view(-1, 1, 1, 1)
-    if clip:
-        out.clamp_(*clip)
-    out *= view.contrast.view(-1, 1, 1, 1)
-    if clip:
-        out.clamp_(*clip)
+    recolour_(out, view.brightness, view.contrast, clip)
     if out.device.type == "cpu":
         out[view.gray] = out[view.gray].mean(dim=1, keepdim=True)
         return out

@@ -15,9 +15,10 @@ class AugmentConfig:
         flips: Horizontal and vertical flips. For Sentinel-1 they alter the look direction.
         pair: Of two sensors (data.views=sensors): both views show the same crop, flipped alike, or
             each one of its own. Everything else is drawn for each.
-        brightness: Largest additive change, in normalised units.
-        contrast: Largest relative change.
-        colour_probability: Probability of brightness and of contrast. Not used for Sentinel-1.
+        brightness: Largest relative change of all values: x · s with s from 1 - b to 1 + b.
+        contrast: Largest relative change of the distance from the mean of each band.
+        colour_probability: Probability of a change of brightness and contrast, one draw for both.
+            Not used for Sentinel-1.
         gray_probability: Probability that all bands become their mean. Not used for Sentinel-1.
         blur_probability: Probability of a Gaussian blur.
         blur_sigma: Smallest and largest standard deviation of the blur in pixels.

@@ -5,43 +5,104 @@ the other. Their cosines s, one row per student image and one column per teacher
 terms. The hard term pulls each image to itself among all others. The soft term makes s follow
 the similarity S of the images' land-cover labels. The loss is hard + λ · soft.
 
-What the paper's public material leaves open (the form of the soft term, temperatures, λ) is a
-setting; the defaults follow the same authors' MoCo-v3 (arXiv 2211.07044, zhu-xlab/SSL4EO-S12).
-
-To read in this order: `method` (one step), `losses` and `similarity` (the formulas), `branch`,
-`heads`, `masking` and `teacher` (the networks), `columns` (the queue), `ranks` (several processes),
-`facts` (what is taken from the labels beforehand), `settings` (all that can be chosen).
+To read in this order: `config` (all that can be chosen), `softcon` (one step), `losses` and
+`similarity` (the formulas), `masking`, `heads` and `teacher` (the networks), `distributed` (the
+columns of all processes, and the queue), `multilabel` (the control without contrast).
 
 Shapes: B student images (rows), N teacher images (columns: those of all processes, and the queue),
 d embedding width, K classes, P patch tokens.
+
+Every name is loaded when it is first used: the settings are read without torch.
 """
 
-from eofm.method.branch import Branch, Trunk, see_patches
-from eofm.method.facts import LabelFacts, label_facts
-from eofm.method.heads import HeadForm, HeadNorm, prediction_head, projection_head
-from eofm.method.losses import (
-    SoftForm,
-    hard_loss,
-    labelled_pairs,
-    nearest_columns,
-    own_probability,
-    soft_floor,
-    soft_loss,
-)
-from eofm.method.masking import MaskForm, hide_blocks, keep_tokens
-from eofm.method.settings import Diagonal, Exclude, SoftBias, SoftConSettings, SoftUnit
-from eofm.method.similarity import (
-    LabelSimilarity,
-    cosine_matrix,
-    inverse_frequencies,
-    label_population,
-    label_similarity,
-    label_vectors,
-    labelled,
-    mean_label_similarity,
-)
-from eofm.method.softcon import SoftCon, SoftConOutput
-from eofm.method.teacher import make_teacher, momentum_at, update_teacher
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from eofm.method.config import (
+        Diagonal,
+        Exclude,
+        HeadForm,
+        HeadNorm,
+        LabelSimilarity,
+        MaskFill,
+        MaskForm,
+        Objective,
+        SoftBias,
+        SoftConConfig,
+        SoftForm,
+        SoftScale,
+        SoftUnit,
+    )
+    from eofm.method.heads import prediction_head, projection_head
+    from eofm.method.losses import (
+        hard_loss,
+        labelled_pairs,
+        nearest_columns,
+        own_probability,
+        soft_floor,
+        soft_loss,
+    )
+    from eofm.method.masking import Trunk, hide_blocks, keep_tokens, see_patches
+    from eofm.method.multilabel import MultiLabel, MultiLabelOutput
+    from eofm.method.similarity import (
+        LabelFacts,
+        cosine_matrix,
+        inverse_frequencies,
+        label_facts,
+        label_population,
+        label_similarity,
+        label_vectors,
+        labelled,
+        mean_label_similarity,
+    )
+    from eofm.method.softcon import SoftCon, SoftConOutput
+    from eofm.method.teacher import Branch, make_teacher, momentum_at, update_teacher
+
+_HOME: Final = {
+    "config": (
+        "Diagonal",
+        "Exclude",
+        "HeadForm",
+        "HeadNorm",
+        "LabelSimilarity",
+        "MaskFill",
+        "MaskForm",
+        "Objective",
+        "SoftBias",
+        "SoftConConfig",
+        "SoftForm",
+        "SoftScale",
+        "SoftUnit",
+    ),
+    "heads": ("prediction_head", "projection_head"),
+    "losses": (
+        "hard_loss",
+        "labelled_pairs",
+        "nearest_columns",
+        "own_probability",
+        "soft_floor",
+        "soft_loss",
+    ),
+    "masking": ("Trunk", "hide_blocks", "keep_tokens", "see_patches"),
+    "multilabel": ("MultiLabel", "MultiLabelOutput"),
+    "similarity": (
+        "LabelFacts",
+        "cosine_matrix",
+        "inverse_frequencies",
+        "label_facts",
+        "label_population",
+        "label_similarity",
+        "label_vectors",
+        "labelled",
+        "mean_label_similarity",
+    ),
+    "softcon": ("SoftCon", "SoftConOutput"),
+    "teacher": ("Branch", "make_teacher", "momentum_at", "update_teacher"),
+}
+_MODULE: Final = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "Branch",
@@ -51,12 +112,17 @@ __all__ = [
     "HeadNorm",
     "LabelFacts",
     "LabelSimilarity",
+    "MaskFill",
     "MaskForm",
+    "MultiLabel",
+    "MultiLabelOutput",
+    "Objective",
     "SoftBias",
     "SoftCon",
+    "SoftConConfig",
     "SoftConOutput",
-    "SoftConSettings",
     "SoftForm",
+    "SoftScale",
     "SoftUnit",
     "Trunk",
     "cosine_matrix",
@@ -82,3 +148,17 @@ __all__ = [
     "soft_loss",
     "update_teacher",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its home on first use (PEP 562)."""
+    if name not in _MODULE:
+        raise AttributeError(f"module 'eofm.method' has no attribute {name!r}")
+    value: object = vars(importlib.import_module(f"eofm.method.{_MODULE[name]}"))[name]
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted({*globals(), *__all__})

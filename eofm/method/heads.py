@@ -2,31 +2,10 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import torch
 from torch import nn
 
-
-class HeadNorm(StrEnum):
-    """Normalisation inside the heads: batch, layer, or none."""
-
-    BN = "bn"
-    LN = "ln"
-    NONE = "none"
-
-
-class HeadForm(StrEnum):
-    """Whose heads; D is the trunk's width, h the hidden and d the embedding's.
-
-    MOCO3: for transformers. Projector D-h-h-d, predictor d-h-d, both with a last norm.
-    MOCO3_RESNET: for ResNets. Projector D-h-d with a last norm, predictor d-h-d without.
-    MOCO2: projector D-h-d with biases, neither norms nor a predictor.
-    """
-
-    MOCO3 = "moco3"
-    MOCO3_RESNET = "moco3-resnet"
-    MOCO2 = "moco2"
+from eofm.method.config import HeadForm, HeadNorm
 
 
 def projection_head(
@@ -45,10 +24,10 @@ def projection_head(
         out: Width of the embedding, d.
         norm: Between the layers and after the last; MoCo-v2 has none whatever is said here.
         generator: Source of the weights, on the CPU.
-        form: Whose head.
+        form: Form of the heads.
     """
     match form:
-        case HeadForm.MOCO3:
+        case HeadForm.MOCO3 | HeadForm.AUTO:  # without a trunk that decides, a transformer's
             return _head((dim, hidden, hidden, out), norm, generator)
         case HeadForm.MOCO3_RESNET:
             return _head((dim, hidden, out), norm, generator)
@@ -71,7 +50,7 @@ def prediction_head(
         hidden: Width between the layers, h.
         norm: Between the layers, and after the last if the form has one there.
         generator: Source of the weights, on the CPU.
-        form: Whose head.
+        form: Form of the heads.
     """
     if form is HeadForm.MOCO2:
         return nn.Sequential()

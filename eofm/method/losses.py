@@ -5,16 +5,21 @@ Shapes: B student images (rows), N teacher images (columns).
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from eofm.method.ranks import mean_over_ranks
+from eofm.method.config import SoftForm
+from eofm.method.distributed import mean_over_ranks
 
 
-def hard_loss(cosines: Tensor, own: Tensor, tau: float, excluded: Tensor | None = None) -> Tensor:
+def hard_loss(
+    cosines: Float[Tensor, "b n"],
+    own: Int64[Tensor, " b"],
+    tau: float,
+    excluded: Bool[Tensor, "b n"] | None = None,
+) -> Float[Tensor, ""]:
     """InfoNCE: each row's own column against all others, times 2τ as in MoCo-v3.
 
     H = mean_i 2τ · [logsumexp_j(s_ij / τ) - s_i,own / τ]
@@ -30,39 +35,38 @@ def hard_loss(cosines: Tensor, own: Tensor, tau: float, excluded: Tensor | None 
 
 
 def own_probability(
-    cosines: Tensor, own: Tensor, tau: float, excluded: Tensor | None = None
-) -> Tensor:
+    cosines: Float[Tensor, "b n"],
+    own: Int64[Tensor, " b"],
+    tau: float,
+    excluded: Bool[Tensor, "b n"] | None = None,
+) -> Float[Tensor, ""]:
     """Return the mean softmax probability of each row's own column, arguments as in `hard_loss`."""
     logits = _hard_logits(cosines.detach(), own, tau, excluded)
     return functional.softmax(logits, dim=1).gather(1, own[:, None]).mean()
 
 
-def _hard_logits(cosines: Tensor, own: Tensor, tau: float, excluded: Tensor | None) -> Tensor:
+def _hard_logits(
+    cosines: Float[Tensor, "b n"],
+    own: Int64[Tensor, " b"],
+    tau: float,
+    excluded: Bool[Tensor, "b n"] | None,
+) -> Float[Tensor, "b n"]:
     logits = cosines / tau
     if excluded is None:
         return logits
     return logits.masked_fill(excluded.scatter(1, own[:, None], False), -torch.inf)
 
 
-class SoftForm(StrEnum):
-    """How s is made to follow S.
-
-    Binary cross entropy of each pair, with a bias; cross entropy of each row against S as a
-    distribution; mean squared error of s, or of (s + 1) / 2, which has the range of S.
-    """
-
-    BCE = "bce"
-    CE = "ce"
-    MSE = "mse"
-    MSE_SHIFTED = "mse-shifted"
-
-
-def labelled_pairs(known_rows: Tensor, known_columns: Tensor) -> Tensor:
+def labelled_pairs(
+    known_rows: Bool[Tensor, " b"], known_columns: Bool[Tensor, " n"]
+) -> Bool[Tensor, "b n"]:
     """Return which pairs have two labelled images, bool (B, N), from bool (B,) and (N,)."""
     return known_rows[:, None] & known_columns[None, :]
 
 
-def nearest_columns(cosines: Tensor, pairs: Tensor, neighbours: int) -> Tensor:
+def nearest_columns(
+    cosines: Float[Tensor, "b n"], pairs: Bool[Tensor, "b n"], neighbours: int
+) -> Bool[Tensor, "b n"]:
     """Return which of the pairs are among the most similar of their row (LOOK, arXiv 2110.06014).
 
     Args:
@@ -79,14 +83,14 @@ def nearest_columns(cosines: Tensor, pairs: Tensor, neighbours: int) -> Tensor:
 
 
 def soft_loss(
-    cosines: Tensor,
-    similarity: Tensor,
-    pairs: Tensor,
+    cosines: Float[Tensor, "b n"],
+    similarity: Float[Tensor, "b n"],
+    pairs: Bool[Tensor, "b n"],
     form: SoftForm,
     *,
-    tau: Tensor | float,
-    bias: Tensor | float = 0.0,
-) -> Tensor:
+    tau: Float[Tensor, ""] | float,
+    bias: Float[Tensor, ""] | float = 0.0,
+) -> Float[Tensor, ""]:
     """Distance of embedding similarity s from label similarity S, over some pairs.
 
     bce: mean over pairs of softplus(l) - S·l, with l = s/τ + bias
@@ -96,11 +100,11 @@ def soft_loss(
     Under ce other columns leave the softmax, and so does a row that shares no class with any
     column: it has no target. Where nothing counts the loss is 0, still connected to s, so that
     every parameter gets a gradient. Means are over the pairs or rows of all ranks
-    (`eofm.method.ranks.mean_over_ranks`).
+    (`eofm.method.distributed.mean_over_ranks`).
 
     Args:
         cosines: s, (B, N).
-        similarity: S, (B, N); its values are not looked at where a pair does not count.
+        similarity: S, (B, N); values are ignored where a pair does not count.
         pairs: bool (B, N), which pairs count: `labelled_pairs`.
         form: Which distance.
         tau: Temperature of the soft term; not used by mse.
@@ -120,7 +124,9 @@ def soft_loss(
     return mean_over_ranks((distance * pairs).sum(), pairs.sum())
 
 
-def _row_cross_entropy(logits: Tensor, similarity: Tensor, pairs: Tensor) -> Tensor:
+def _row_cross_entropy(
+    logits: Float[Tensor, "b n"], similarity: Float[Tensor, "b n"], pairs: Bool[Tensor, "b n"]
+) -> Float[Tensor, ""]:
     target, rows = _row_targets(similarity)
     # the lowest finite number, not -inf: a row without any valid column must not become NaN
     logits = torch.where(pairs, logits, torch.finfo(logits.dtype).min)
@@ -128,13 +134,17 @@ def _row_cross_entropy(logits: Tensor, similarity: Tensor, pairs: Tensor) -> Ten
     return mean_over_ranks((per_row * rows).sum(), rows.sum())
 
 
-def _row_targets(similarity: Tensor) -> tuple[Tensor, Tensor]:
+def _row_targets(
+    similarity: Float[Tensor, "b n"],
+) -> tuple[Float[Tensor, "b n"], Bool[Tensor, " b"]]:
     """Return T (B, N) and which rows have one, bool (B,)."""
     mass = similarity.sum(1)
     return similarity / torch.where(mass > 0, mass, 1)[:, None], mass > 0
 
 
-def soft_floor(similarity: Tensor, pairs: Tensor, form: SoftForm) -> Tensor:
+def soft_floor(
+    similarity: Float[Tensor, "b n"], pairs: Bool[Tensor, "b n"], form: SoftForm
+) -> Float[Tensor, ""]:
     """Return the least value `soft_loss` can take for these labels: the entropy of its target.
 
     Args:
@@ -152,6 +162,6 @@ def soft_floor(similarity: Tensor, pairs: Tensor, form: SoftForm) -> Tensor:
     return mean_over_ranks(entropy.sum(), pairs.sum())
 
 
-def _entropy(share: Tensor) -> Tensor:
+def _entropy(share: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
     """Return -p ln p, 0 at p = 0."""
     return -torch.xlogy(share, share)

@@ -10,26 +10,45 @@ Shapes: B images, C bands, H by W pixels, P patches or blocks of which K are kep
 from __future__ import annotations
 
 import math
-from enum import StrEnum
+from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from eofm.errors import ConfigError, SpecError
+from eofm.method.config import MaskFill, MaskForm, SoftConConfig
 
 
-class MaskForm(StrEnum):
-    """How patches are hidden from the student.
+@runtime_checkable
+class Trunk(Protocol):
+    """What the method asks of an encoder, besides being an `nn.Module`."""
 
-    Their tokens are dropped (notes on the paper's code say so; only dropping saves memory), or
-    their pixels are filled.
-    """
+    @property
+    def dim(self) -> int:
+        """Width of its output, D."""
 
-    TOKENS = "tokens"
-    PIXELS = "pixels"
+    @property
+    def tokens(self) -> int:
+        """Number of patches of an image, P."""
+
+    @property
+    def block(self) -> int:
+        """Side of a patch in pixels: what is filled where pixels are hidden."""
+
+    @property
+    def drops_tokens(self) -> bool:
+        """Whether it computes on the kept patches alone, as a vision transformer does."""
+
+    def __call__(
+        self, pixels: Float[Tensor, "b c h w"], keep: Int64[Tensor, "b k"] | None = None
+    ) -> Float[Tensor, "b d"]:
+        """Return (B, D) for pixels (B, C, H, W), seeing the patches `keep` (B, K) only."""
 
 
-def keep_tokens(batch: int, tokens: int, ratio: float, generator: torch.Generator) -> Tensor | None:
+def keep_tokens(
+    batch: int, tokens: int, ratio: float, generator: torch.Generator
+) -> Int64[Tensor, "b k"] | None:
     """Draw which patches the student sees, uniformly and for each image on its own.
 
     The same number K for the whole batch (as in MAE, arXiv 2111.06377).
@@ -37,7 +56,7 @@ def keep_tokens(batch: int, tokens: int, ratio: float, generator: torch.Generato
     Args:
         batch: Number of images, B.
         tokens: Number of patches, P.
-        ratio: Share to hide, 0 to below 1.
+        ratio: Share of hidden patches, 0 to below 1.
         generator: Source of randomness; the result is on its device.
 
     Returns:
@@ -60,16 +79,18 @@ def keep_tokens(batch: int, tokens: int, ratio: float, generator: torch.Generato
     return noise.argsort(dim=1)[:, :kept]
 
 
-def hide_blocks(pixels: Tensor, keep: Tensor, block: int, fill: float) -> Tensor:
+def hide_blocks(
+    pixels: Float[Tensor, "b c h w"], keep: Int64[Tensor, ...], block: int, fill: float
+) -> Float[Tensor, "b c h w"]:
     """Return the images with all blocks filled but those that `keep` names.
 
     Args:
         pixels: (B, C, H, W), normalised.
-        keep: int64 (B, K), the blocks to leave as they are, counted row by row; at a border that
-            cuts through blocks their remainder counts as one.
+        keep: int64 (B, K), the visible blocks, counted row by row; at a border that cuts through
+            blocks their remainder counts as one.
         block: Side of a block in pixels: of a patch, or the final stride of a convolutional
             network.
-        fill: What hidden pixels become in every band, in normalised units.
+        fill: Value of hidden pixels in every band, in normalised units.
 
     Raises:
         SpecError: If there is no such block, or not one line of blocks for each image.
@@ -88,3 +109,34 @@ def hide_blocks(pixels: Tensor, keep: Tensor, block: int, fill: float) -> Tensor
     seen = seen.scatter_(1, keep, True).view(batch, 1, rows, columns)
     seen = seen.repeat_interleave(block, dim=2).repeat_interleave(block, dim=3)
     return torch.where(seen[..., :height, :width], pixels, fill)
+
+
+def see_patches(
+    trunk: Trunk,
+    pixels: Float[Tensor, "b c h w"],
+    keep: Int64[Tensor, "b k"] | None,
+    mask: MaskForm,
+    fill: float,
+) -> Float[Tensor, "b d"]:
+    """Return the trunk's output for images of which only some patches are visible, (B, D).
+
+    Args:
+        trunk: The encoder.
+        pixels: (B, C, H, W), normalised.
+        keep: int64 (B, K), the visible patches; all of them if None.
+        mask: Form in which the others are hidden.
+        fill: Value of their pixels in normalised units, where these are filled.
+    """
+    if keep is not None and mask is MaskForm.PIXELS:
+        return trunk(hide_blocks(pixels, keep, trunk.block, fill))
+    return trunk(pixels, keep)
+
+
+def fill_of(config: SoftConConfig, band_mean: float) -> float:
+    """Return the value of hidden pixels in normalised units.
+
+    Args:
+        config: The objective.
+        band_mean: Value of a band's mean in normalised units.
+    """
+    return band_mean if config.mask_fill is MaskFill.MEAN else 0.0

@@ -18,74 +18,59 @@ from functools import partial
 from typing import final
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
 from eofm.contract.imagery import Labels
 from eofm.errors import ConfigError
-from eofm.method import MaskForm, Trunk, keep_tokens, make_teacher, see_patches
-from eofm.method.chunks import in_chunks
+from eofm.method.config import SoftConConfig
+from eofm.method.distributed import mean_over_ranks
 from eofm.method.heads import linear_layer
-from eofm.method.ranks import mean_over_ranks
+from eofm.method.masking import Trunk, fill_of, keep_tokens, see_patches
 from eofm.method.similarity import labelled
-
-
-@dataclass(frozen=True)
-class MultiLabelSettings:
-    """Everything that changes the objective.
-
-    Args:
-        classes: K.
-        mask_ratio: Share of each image's patches that are hidden.
-        mask: How they are hidden.
-        mask_fill: What hidden pixels become, in normalised units; without a use for tokens.
-        symmetric: Both views are classified, as SoftCon's student sees both; else the first.
-
-    Raises:
-        ConfigError: If there is nothing to predict.
-    """
-
-    classes: int
-    mask_ratio: float = 0.7
-    mask: MaskForm = MaskForm.TOKENS
-    mask_fill: float = 0.0
-    symmetric: bool = True
-
-    def __post_init__(self) -> None:
-        if self.classes < 1:
-            raise ConfigError(
-                "there are no classes to predict",
-                found=f"{self.classes} classes",
-                expected="a store with labels",
-                remedy="pack with a land-cover map, or choose method.objective=moco",
-            )
+from eofm.method.teacher import in_chunks, make_teacher
 
 
 class Classified(nn.Module):
     """A trunk and a linear layer: what is trained, and what is averaged.
 
+    Args:
+        trunk: The encoder.
+        config: Mask.
+        classes: Number of classes, K.
+        generator: Source of the classifier's initial weights, on the CPU.
+        fill: Value of hidden pixels in normalised units, where the mask fills pixels.
+
     Attributes:
-        chunk: Images that run through the trunk at a time; 0 for all (`eofm.method.chunks`).
+        chunk: Number of images that run through the trunk at a time; 0 for all (`in_chunks`).
     """
 
     def __init__(
-        self, trunk: Trunk, settings: MultiLabelSettings, generator: torch.Generator
+        self,
+        trunk: Trunk,
+        config: SoftConConfig,
+        classes: int,
+        generator: torch.Generator,
+        *,
+        fill: float = 0.0,
     ) -> None:
         super().__init__()
-        self.trunk, self.settings = trunk, settings
+        self.trunk, self.mask, self.fill = trunk, config.mask, fill
         self.chunk = 0
-        self.classifier = linear_layer(trunk.dim, settings.classes, generator, bias=True)
+        self.classifier = linear_layer(trunk.dim, classes, generator, bias=True)
 
-    def forward(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
+    def forward(
+        self, pixels: Float[Tensor, "b c h w"], keep: Int64[Tensor, "b m"] | None = None
+    ) -> Float[Tensor, "b k"]:
         """Return logits (B, K), seeing the patches `keep` (B, M) only, or all."""
-        settings = self.settings
-        look = partial(see_patches, self.trunk, mask=settings.mask, fill=settings.mask_fill)
-        vectors = in_chunks(look, pixels, keep, self.chunk)
+        encode = partial(see_patches, self.trunk, mask=self.mask, fill=self.fill)
+        vectors = in_chunks(encode, pixels, keep, self.chunk)
         logits: Tensor = self.classifier(vectors)
         return logits
 
 
-def bce_loss(logits: Tensor, labels: Labels) -> Tensor:
+def bce_loss(logits: Float[Tensor, "b k"], labels: Labels) -> Float[Tensor, ""]:
     """Return the mean binary cross entropy over the classes of the labelled images.
 
     An image without labels, or with an empty set, does not count: nothing is known of it. Where
@@ -115,10 +100,10 @@ class MultiLabelOutput:
             `MultiLabel.loss` returns it.
     """
 
-    loss: Tensor
-    accuracy: Tensor
-    spread: Tensor
-    labelled: Tensor
+    loss: Float[Tensor, ""]
+    accuracy: Float[Tensor, ""]
+    spread: Float[Tensor, ""]
+    labelled: Float[Tensor, ""]
     keep: tuple[Tensor | None, ...]
 
     def logged(self) -> dict[str, Tensor]:
@@ -133,7 +118,7 @@ class MultiLabelOutput:
 
 @final
 class MultiLabel(nn.Module):
-    """A network that predicts labels, and its average over time, with the seams of `SoftCon`.
+    """A network that predicts labels, and its average over time, with the interface of `SoftCon`.
 
     The average is not updated here: call `update_teacher(self.teacher, self.student, m)`. It never
     sees an image, so the statistics of its batch norms have to be taken before it is used
@@ -141,26 +126,47 @@ class MultiLabel(nn.Module):
 
     Args:
         trunk: The encoder to pretrain: an `nn.Module` that is a `Trunk`.
-        settings: The objective.
+        config: Mask, and whether both views are classified (`symmetric`); the terms of SoftCon are
+            not read.
+        classes: Number of classes, K.
         generator: Source of the classifier's initial weights, on the CPU.
+        band_mean: Value of a band's mean in normalised units, with which hidden pixels are filled
+            if `config.mask_fill` says so.
+
+    Raises:
+        ConfigError: If there is no class to predict.
     """
 
     def __init__(
-        self, trunk: Trunk, settings: MultiLabelSettings, generator: torch.Generator
+        self,
+        trunk: Trunk,
+        config: SoftConConfig,
+        classes: int,
+        generator: torch.Generator,
+        *,
+        band_mean: float = 0.0,
     ) -> None:
         super().__init__()
-        self.settings = settings
-        self.student = Classified(trunk, settings, generator)
+        if classes < 1:
+            raise ConfigError(
+                "there are no classes to predict",
+                found=f"{classes} classes",
+                expected="a store with labels",
+                remedy="pack with a land-cover map, or choose method.objective=moco",
+            )
+        self.config = config
+        fill = fill_of(config, band_mean)
+        self.student = Classified(trunk, config, classes, generator, fill=fill)
         self.teacher = make_teacher(self.student)
 
     @property
     def directions(self) -> tuple[tuple[int, int], ...]:
         """Which view is classified; the second number, SoftCon's teacher, has no use."""
-        return ((0, 1), (1, 0)) if self.settings.symmetric else ((0, 1),)
+        return ((0, 1), (1, 0)) if self.config.symmetric else ((0, 1),)
 
     def forward(
         self,
-        views: tuple[Tensor, Tensor],
+        views: tuple[Float[Tensor, "b c h w"], Float[Tensor, "b other h w"]],
         labels: Labels | tuple[Labels, Labels],
         generator: torch.Generator,
     ) -> MultiLabelOutput:
@@ -176,35 +182,35 @@ class MultiLabel(nn.Module):
         return replace(output, keep=tuple(keep for _, keep in seen))
 
     def student_embeddings(
-        self, view: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
+        self, view: Float[Tensor, "b c h w"], generator: torch.Generator
+    ) -> tuple[Float[Tensor, "b k"], Int64[Tensor, "b m"] | None]:
         """Return the logits (B, K) of part of a view, with a gradient, and which part (B, M).
 
         Args:
             view: (B, C, H, W), normalised.
             generator: Source of the mask.
         """
-        ratio = self.settings.mask_ratio
+        ratio = self.config.mask_ratio
         keep = keep_tokens(len(view), self.student.trunk.tokens, ratio, generator)
         keep = None if keep is None else keep.to(view.device)
         logits: Tensor = self.student(view, keep)
         return logits, keep
 
-    def teacher_embeddings(self, view: Tensor) -> Tensor:
-        """Return (B, 0): there is nobody to learn from, and nothing is computed."""
+    def teacher_embeddings(self, view: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 0"]:
+        """Return (B, 0): this control has no teacher, and nothing is computed."""
         return view.new_zeros(len(view), 0)
 
     def loss(
         self,
-        queries: Sequence[Tensor],
-        keys: Sequence[Tensor],
+        queries: Sequence[Float[Tensor, "b k"]],
+        keys: Sequence[Float[Tensor, "b 0"]],
         labels: Labels | tuple[Labels, Labels],
     ) -> MultiLabelOutput:
         """Return the loss of logits.
 
         Args:
             queries: The logits, (B, K), one for each of `directions`.
-            keys: Not looked at.
+            keys: Not used.
             labels: Of the images, or of each view where the two are of different seasons.
         """
         per_view = (labels, labels) if isinstance(labels, Labels) else labels
@@ -221,7 +227,7 @@ class MultiLabel(nn.Module):
         )
 
 
-def _judge(logits: Tensor, labels: Labels) -> MultiLabelOutput:
+def _judge(logits: Float[Tensor, "b k"], labels: Labels) -> MultiLabelOutput:
     counts = labels.known & (labels.multi_hot.sum(1) > 0)
     right = ((logits.detach() > 0) == (labels.multi_hot > 0))[counts].float()
     return MultiLabelOutput(

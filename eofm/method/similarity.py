@@ -1,45 +1,47 @@
-"""How alike two embeddings are, and two label sets (arXiv 2405.20462)."""
+"""How alike two embeddings are, and two label sets (arXiv 2405.20462).
+
+And what the objective takes from the labels of all training images before its first step.
+
+Shapes: B student images (rows), N teacher images (columns), d embedding width, K classes.
+"""
 
 from __future__ import annotations
 
-from enum import StrEnum
+import math
+from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
+from jaxtyping import Bool, Float, Float32, Float64, Real
 from torch import Tensor
 from torch.nn import functional
 
 from eofm.contract.imagery import Labels
-from eofm.errors import TrainingError
+from eofm.errors import ConfigError, TrainingError
+from eofm.method.config import LabelSimilarity, SoftBias, SoftConConfig, SoftForm, SoftUnit
 
 
-def cosine_matrix(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the cosines s of student (B, d) and teacher (N, d) embeddings, float32 (B, N).
+def cosine_matrix(
+    student: Float[Tensor, "b d"], teacher: Float[Tensor, "n d"]
+) -> Float[Tensor, "b n"]:
+    """Return the cosines s of student (B, d) and teacher (N, d) embeddings, (B, N).
 
-    Never in half precision: bfloat16 steps by 0.03 at a logit of 5.
+    In float32, or in float64 where that is what comes in; never in half precision: bfloat16 steps
+    by 0.03 at a logit of 5.
     """
     with torch.autocast(student.device.type, enabled=False):
-        rows = functional.normalize(student.float(), dim=1)
-        columns = functional.normalize(teacher.float(), dim=1)
+        rows = functional.normalize(_at_least_single(student), dim=1)
+        columns = functional.normalize(_at_least_single(teacher), dim=1)
         return rows @ columns.T
 
 
-class LabelSimilarity(StrEnum):
-    """Similarity of the labels A and B of two images.
-
-    Cosine of the multi-hot vectors, |A∩B| / sqrt(|A||B|); Jaccard, |A∩B| / |A∪B|; cosine with
-    rare classes weighing more, by ln(1 / frequency); cosine of the shares of the two images that
-    each class covers.
-    """
-
-    COSINE = "cosine"
-    JACCARD = "jaccard"
-    IDF = "idf"
-    FRACTION = "fraction"
+def _at_least_single(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def label_vectors(
-    labels: Labels, kind: LabelSimilarity, class_weights: Tensor | None = None
-) -> Tensor:
+    labels: Labels, kind: LabelSimilarity, class_weights: Float[Tensor, " k"] | None = None
+) -> Real[Tensor, "b k"]:
     """Return what `label_similarity` compares, (B, K), without a negative value.
 
     Args:
@@ -63,12 +65,12 @@ def label_vectors(
     return labels.multi_hot
 
 
-def labelled(labels: Labels, vectors: Tensor) -> Tensor:
+def labelled(labels: Labels, vectors: Real[Tensor, "b k"]) -> Bool[Tensor, " b"]:
     """Return which images can be compared: known labels, and not of no class at all; bool (B,)."""
     return labels.known & (vectors.sum(1) > 0)
 
 
-def inverse_frequencies(labels: Labels) -> Tensor:
+def inverse_frequencies(labels: Labels) -> Float32[Tensor, " k"]:
     """Return ln(1 / f) of each class, float32 (K,), f being the share of labelled images with it.
 
     A class that all images have weighs nothing, and images that have no other class then have no
@@ -82,7 +84,9 @@ def inverse_frequencies(labels: Labels) -> Tensor:
     return (len(hot) / counts).log().float()
 
 
-def label_similarity(rows: Tensor, columns: Tensor, kind: LabelSimilarity) -> Tensor:
+def label_similarity(
+    rows: Real[Tensor, "b k"], columns: Real[Tensor, "n k"], kind: LabelSimilarity
+) -> Float32[Tensor, "b n"]:
     """Return the similarity S of label sets, float32 (B, N).
 
     Args:
@@ -107,7 +111,7 @@ def label_similarity(rows: Tensor, columns: Tensor, kind: LabelSimilarity) -> Te
 
 
 def mean_label_similarity(
-    labels: Labels, kind: LabelSimilarity, class_weights: Tensor | None = None
+    labels: Labels, kind: LabelSimilarity, class_weights: Float[Tensor, " k"] | None = None
 ) -> float:
     """Return the mean of S over all pairs of labelled images: what the soft term's bias starts at.
 
@@ -129,8 +133,8 @@ MOST_VECTORS = 2048
 
 
 def label_population(
-    labels: Labels, kind: LabelSimilarity, class_weights: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+    labels: Labels, kind: LabelSimilarity, class_weights: Float[Tensor, " k"] | None = None
+) -> tuple[Real[Tensor, "n k"], Float64[Tensor, " n"]]:
     """Return the distinct label vectors of the labelled images, and the share of each.
 
     Nine classes have at most 511 sets. Covered shares are nearly all distinct: of more than 2048
@@ -155,7 +159,7 @@ def label_population(
     return sets, counts.double() / counts.sum()
 
 
-def require_labelled(labels: Labels, vectors: Tensor) -> Tensor:
+def require_labelled(labels: Labels, vectors: Real[Tensor, "b k"]) -> Bool[Tensor, " b"]:
     """Return `labelled`, of which at least one must be true.
 
     Raises:
@@ -170,3 +174,116 @@ def require_labelled(labels: Labels, vectors: Tensor) -> Tensor:
             "term alone (soft_weight 0)",
         )
     return which
+
+
+# A mean similarity of exactly 0 or 1 has no finite logit.
+_LARGEST_BIAS: Final = 5.0
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """What the objective takes from the training labels.
+
+    Args:
+        classes: Number of classes, K.
+        mean_similarity: Mean of S, at whose logit the bias of bce starts: nine frequent classes
+            make it far from 0, and without the bias all of the first steps go into that offset.
+            The default 0.5 is a bias of 0.
+        class_weights: Of the idf similarity, one per class; empty without it.
+        soft_unit: By what the soft term is multiplied before λ is.
+
+    Raises:
+        ConfigError: If the mean is not within 0 and 1.
+    """
+
+    classes: int = 0
+    mean_similarity: float = 0.5
+    class_weights: tuple[float, ...] = ()
+    soft_unit: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mean_similarity <= 1:
+            raise ConfigError(
+                "a mean label similarity is out of range",
+                found=self.mean_similarity,
+                expected="a number from 0 to 1",
+            )
+
+    @property
+    def bias(self) -> float:
+        """The logit of the mean similarity, within -5 and 5."""
+        logit = torch.logit(torch.tensor(self.mean_similarity))
+        return float(logit.clamp(-_LARGEST_BIAS, _LARGEST_BIAS))
+
+    @property
+    def all_alike(self) -> bool:
+        """Whether all labelled images have the same labels, so that only the hard term separates.
+
+        All similarities are 1 then: the soft term says that all images are one.
+        """
+        return self.mean_similarity > 1 - 1e-9
+
+
+def label_facts(labels: Labels, config: SoftConConfig, columns: int) -> LabelFacts:
+    """Return what the objective takes from the labels of the training images.
+
+    Args:
+        labels: Of all training images.
+        config: The objective; labels are not read if the soft term has no weight.
+        columns: Of the matrix, N: the batch of all ranks, and the queue.
+
+    Raises:
+        TrainingError: If there is a soft term, and no image is labelled; or if all are labelled
+            alike, and nothing but the soft term has a weight: its optimum is one single point.
+    """
+    classes = labels.multi_hot.shape[1]
+    hard_weight, soft_weight = config.weights
+    if soft_weight == 0:
+        return LabelFacts(classes)
+    idf = config.similarity is LabelSimilarity.IDF
+    weights = inverse_frequencies(labels) if idf else None
+    vectors, share = label_population(labels, config.similarity, weights)
+    similarity = label_similarity(vectors, vectors, config.similarity).double()
+    facts = LabelFacts(
+        classes,
+        # a mean of ones may come out as 1.0000000000000002
+        min(float(share @ similarity @ share), 1.0),
+        () if weights is None else tuple(weights.tolist()),
+    )
+    if facts.all_alike and hard_weight == 0:
+        raise TrainingError(
+            "all training images have the same labels, and nothing would keep them apart",
+            found=f"{int(labels.known.sum())} labelled images, every similarity 1, hard_weight 0",
+            remedy="give the hard term a weight, or use data with different labels",
+        )
+    if config.soft_unit is SoftUnit.PLAIN or facts.all_alike:  # there is nothing to learn then
+        return facts
+    unit = _equal_gradients(similarity, share, config, columns, facts)
+    return replace(facts, soft_unit=unit)
+
+
+def _equal_gradients(
+    similarity: Float[Tensor, "n n"],
+    share: Float64[Tensor, " n"],
+    config: SoftConConfig,
+    columns: int,
+    facts: LabelFacts,
+) -> float:
+    """Return the gradient of the hard term over that of the soft term, before anything is learned.
+
+    Sizes are mean absolute row sums of the gradient by s, where all s are equal (0). That of the
+    soft term is 0 only where all labels are alike.
+    """
+    hard = 4 * (columns - 1) / columns
+    match config.soft_form:
+        case SoftForm.BCE:
+            bias = 0.0 if config.soft_bias is SoftBias.ZERO else facts.bias
+            size = (1 / (1 + math.exp(-bias)) - similarity).abs() / config.soft_tau
+        case SoftForm.CE:
+            mass = (similarity @ share)[:, None]
+            size = (1 - similarity / mass).abs() / config.soft_tau
+        case SoftForm.MSE:
+            size = 2 * similarity
+        case SoftForm.MSE_SHIFTED:
+            size = (0.5 - similarity).abs()
+    return hard / float(share @ size @ share)

@@ -1,4 +1,8 @@
-"""One step of the method: student, predictor, teacher, and the sum of both terms."""
+"""One step of SoftCon in the order of the paper: student, predictor, teacher, hard and soft term.
+
+Shapes: B student images (rows), N teacher images (columns), C bands, H by W pixels, d embedding
+width, K kept patches.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,24 @@ from dataclasses import dataclass, replace
 from typing import Final, final
 
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
 from eofm.contract.imagery import Labels
 from eofm.errors import ConfigError, TrainingError
-from eofm.method.branch import Branch, Trunk
-from eofm.method.columns import Columns, KeyQueue, Targets
-from eofm.method.facts import LabelFacts
+from eofm.method.config import (
+    Diagonal,
+    Exclude,
+    Objective,
+    SoftBias,
+    SoftConConfig,
+    SoftForm,
+    SoftScale,
+)
+from eofm.method.distributed import Columns, KeyQueue, Targets, first_column, gathered
 from eofm.method.heads import prediction_head
 from eofm.method.losses import (
-    SoftForm,
     hard_loss,
     labelled_pairs,
     nearest_columns,
@@ -26,11 +37,15 @@ from eofm.method.losses import (
     soft_floor,
     soft_loss,
 )
-from eofm.method.masking import keep_tokens
-from eofm.method.ranks import first_column, gathered
-from eofm.method.settings import Diagonal, Exclude, SoftBias, SoftConSettings
-from eofm.method.similarity import cosine_matrix, label_similarity, label_vectors, labelled
-from eofm.method.teacher import make_teacher
+from eofm.method.masking import Trunk, fill_of, keep_tokens
+from eofm.method.similarity import (
+    LabelFacts,
+    cosine_matrix,
+    label_similarity,
+    label_vectors,
+    labelled,
+)
+from eofm.method.teacher import Branch, head_of, make_teacher
 
 _LARGEST_SCALE: Final = 100.0
 _SAME: Final = 1 - 1e-6  # a cosine of equal vectors, but for rounding
@@ -53,13 +68,13 @@ class SoftConOutput:
             Empty as `SoftCon.loss` returns it, which has seen no images.
     """
 
-    loss: Tensor
-    hard: Tensor
-    soft: Tensor
-    soft_excess: Tensor
-    own_probability: Tensor
-    spread: Tensor
-    labelled_pairs: Tensor
+    loss: Float[Tensor, ""]
+    hard: Float[Tensor, ""]
+    soft: Float[Tensor, ""]
+    soft_excess: Float[Tensor, ""]
+    own_probability: Float[Tensor, ""]
+    spread: Float[Tensor, ""]
+    labelled_pairs: Float[Tensor, ""]
     keep: tuple[Tensor | None, ...]
 
     def logged(self) -> dict[str, Tensor]:
@@ -88,20 +103,24 @@ class SoftCon(nn.Module):
 
     Args:
         trunk: The encoder to pretrain: an `nn.Module` that is a `Trunk`.
-        settings: The objective.
+        config: The objective.
         generator: Source of the heads' initial weights, on the CPU.
-        facts: What it takes from the labels of the training images: `label_facts`.
+        facts: Properties of the training labels: `label_facts`.
+        band_mean: Value of a band's mean in normalised units, with which hidden pixels are filled
+            if `config.mask_fill` says so.
 
     Raises:
-        ConfigError: If the trunk is no `nn.Module`, or class weights do not fit the classes.
+        ConfigError: If the trunk is no `nn.Module`, or the objective is that of `MultiLabel`.
     """
 
     def __init__(
         self,
         trunk: Trunk,
-        settings: SoftConSettings,
+        config: SoftConConfig,
         generator: torch.Generator,
         facts: LabelFacts = LabelFacts(),  # noqa: B008 (frozen)
+        *,
+        band_mean: float = 0.0,
     ) -> None:
         super().__init__()
         if not isinstance(trunk, nn.Module):
@@ -110,37 +129,43 @@ class SoftCon(nn.Module):
                 found=type(trunk).__name__,
                 expected="an nn.Module",
             )
-        self.settings, self.facts = settings, facts
-        self.student = Branch(trunk, settings, generator)
+        if config.objective is Objective.MULTILABEL:
+            raise ConfigError(
+                "SoftCon does not predict labels",
+                found=f"objective {config.objective}",
+                remedy="use eofm.method.multilabel.MultiLabel for this control",
+            )
+        self.config, self.facts = config, facts
+        self.student = Branch(trunk, config, generator, fill=fill_of(config, band_mean))
         self.predictor = prediction_head(
-            settings.out, settings.hidden, settings.head_norm, generator, settings.head
+            config.dim, config.hidden, config.head_norm, generator, head_of(config, trunk)
         )
         self.teacher = make_teacher(self.student)
         self.bias: Tensor | None
-        self._make_logits(settings)
+        self._make_logits(config)
         self.class_weights: Tensor | None
         weights = torch.tensor(facts.class_weights) if facts.class_weights else None
         self.register_buffer("class_weights", weights, persistent=False)
         self.queue: KeyQueue | None = None
-        if settings.queue:
-            places = settings.hard_exclude is Exclude.SAME_LOCATION
-            self.queue = KeyQueue(settings.queue, settings.out, facts.classes, places=places)
+        if config.queue:
+            places = config.hard_exclude is Exclude.SAME_LOCATION
+            self.queue = KeyQueue(config.queue, config.dim, facts.classes, places=places)
 
-    def _make_logits(self, settings: SoftConSettings) -> None:
+    def _make_logits(self, config: SoftConConfig) -> None:
         """Make bias and scale of the bce form; parameters without a use would stop DDP."""
-        bce = settings.soft_form is SoftForm.BCE
-        if bce and settings.soft_bias is SoftBias.LEARNED:
+        bce = config.soft_form is SoftForm.BCE
+        if bce and config.soft_bias is SoftBias.LEARNED:
             self.bias = nn.Parameter(torch.tensor(self.facts.bias))
         else:
-            fixed = bce and settings.soft_bias is SoftBias.FIXED
+            fixed = bce and config.soft_bias is SoftBias.FIXED
             self.register_buffer("bias", torch.tensor(self.facts.bias) if fixed else None)
         self.log_scale: nn.Parameter | None = None
-        if settings.soft_scale_learned:
-            self.log_scale = nn.Parameter(torch.tensor(-math.log(settings.soft_tau)))
+        if config.soft_scale is SoftScale.LEARNED:
+            self.log_scale = nn.Parameter(torch.tensor(-math.log(config.soft_tau)))
 
     def forward(
         self,
-        views: tuple[Tensor, Tensor],
+        views: tuple[Float[Tensor, "b c h w"], Float[Tensor, "b other h w"]],
         labels: Labels | tuple[Labels, Labels],
         generator: torch.Generator,
     ) -> SoftConOutput:
@@ -172,11 +197,11 @@ class SoftCon(nn.Module):
     @property
     def directions(self) -> tuple[tuple[int, int], ...]:
         """Which view the student sees and which the teacher, once or twice."""
-        return ((0, 1), (1, 0)) if self.settings.symmetric else ((0, 1),)
+        return ((0, 1), (1, 0)) if self.config.symmetric else ((0, 1),)
 
     def student_embeddings(
-        self, view: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
+        self, view: Float[Tensor, "b c h w"], generator: torch.Generator
+    ) -> tuple[Float[Tensor, "b d"], Int64[Tensor, "b k"] | None]:
         """Return what the student makes of part of a view, and which part.
 
         Args:
@@ -186,22 +211,22 @@ class SoftCon(nn.Module):
         Returns:
             Queries (B, d), with a gradient, and the kept patches (B, K); None where all are.
         """
-        settings = self.settings
-        keep = keep_tokens(len(view), self.student.trunk.tokens, settings.mask_ratio, generator)
+        config = self.config
+        keep = keep_tokens(len(view), self.student.trunk.tokens, config.mask_ratio, generator)
         keep = None if keep is None else keep.to(view.device)
         queries: Tensor = self.predictor(self.student(view, keep))
         return queries, keep
 
     @torch.no_grad()
-    def teacher_embeddings(self, view: Tensor) -> Tensor:
+    def teacher_embeddings(self, view: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """Return what the teacher makes of a whole view: keys (B, d), without a gradient."""
         keys: Tensor = self.teacher(view)
         return keys
 
     def loss(
         self,
-        queries: Sequence[Tensor],
-        keys: Sequence[Tensor],
+        queries: Sequence[Float[Tensor, "b d"]],
+        keys: Sequence[Float[Tensor, "b d"]],
         labels: Labels | tuple[Labels, Labels],
     ) -> SoftConOutput:
         """Return the loss of embeddings, wherever they come from; then the queue takes the keys.
@@ -247,64 +272,76 @@ class SoftCon(nn.Module):
         Raises:
             TrainingError: If they lack shares or places.
         """
-        asked = self.settings.hard_exclude is Exclude.SAME_LOCATION
+        asked = self.config.hard_exclude is Exclude.SAME_LOCATION
         if asked and labels.places is None:
             raise TrainingError(
                 "the labels do not say which images are of one place",
                 expected="labels with places",
                 where=f"hard_exclude {Exclude.SAME_LOCATION}",
             )
-        vectors = label_vectors(labels, self.settings.similarity, self.class_weights)
+        vectors = label_vectors(labels, self.config.similarity, self.class_weights)
         return Targets(vectors, labelled(labels, vectors), labels.places if asked else None)
 
-    def _direction(self, queries: Tensor, rows: Targets, fresh: Columns) -> SoftConOutput:
+    def _direction(
+        self, queries: Float[Tensor, "b d"], rows: Targets, fresh: Columns
+    ) -> SoftConOutput:
         """Both terms of one student view against one teacher view."""
-        settings = self.settings
+        config = self.config
         columns = fresh if self.queue is None else self.queue.behind(fresh)
         cosines = cosine_matrix(queries, columns.keys)
         batch = len(queries)
         own = first_column(batch) + torch.arange(batch, device=queries.device)
-        similarity = label_similarity(rows.vectors, columns.targets.vectors, settings.similarity)
-        if settings.soft_diagonal is Diagonal.ONE:
+        similarity = label_similarity(rows.vectors, columns.targets.vectors, config.similarity)
+        if config.soft_diagonal is Diagonal.ONE:
             similarity = similarity.scatter(1, own[:, None], 1.0)
         pairs = labelled_pairs(rows.known, columns.targets.known)
         excluded = self._excluded(rows, columns, similarity, pairs)
 
-        hard = hard_loss(cosines, own, settings.tau, excluded)
+        hard = hard_loss(cosines, own, config.tau, excluded)
         soft, excess = self._soft(cosines, similarity, pairs)
         normed = functional.normalize(fresh.keys.float(), dim=1)
+        hard_weight, soft_weight = config.weights
         return SoftConOutput(
-            loss=settings.hard_weight * hard + settings.soft_weight * self.facts.soft_unit * soft,
+            loss=hard_weight * hard + soft_weight * self.facts.soft_unit * soft,
             hard=hard.detach(),
             soft=soft.detach(),
             soft_excess=excess,
-            own_probability=own_probability(cosines, own, settings.tau, excluded),
+            own_probability=own_probability(cosines, own, config.tau, excluded),
             spread=normed.std(dim=0).mean() * math.sqrt(normed.shape[1]),
             labelled_pairs=pairs[:, : len(fresh.keys)].float().mean(),
             keep=(),
         )
 
-    def _soft(self, cosines: Tensor, similarity: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+    def _soft(
+        self,
+        cosines: Float[Tensor, "b n"],
+        similarity: Float[Tensor, "b n"],
+        pairs: Bool[Tensor, "b n"],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Return the soft term, and by how much it is above its floor."""
-        settings = self.settings
-        if settings.soft_neighbours:
-            pairs = nearest_columns(cosines, pairs, settings.soft_neighbours)
+        config = self.config
+        if config.soft_neighbours:
+            pairs = nearest_columns(cosines, pairs, config.soft_neighbours)
         soft = soft_loss(
             cosines,
             similarity,
             pairs,
-            settings.soft_form,
-            tau=settings.soft_tau if self.log_scale is None else (-self.log_scale).exp(),
+            config.soft_form,
+            tau=config.soft_tau if self.log_scale is None else (-self.log_scale).exp(),
             bias=0.0 if self.bias is None else self.bias,
         )
-        return soft, soft.detach() - soft_floor(similarity, pairs, settings.soft_form)
+        return soft, soft.detach() - soft_floor(similarity, pairs, config.soft_form)
 
     def _excluded(
-        self, rows: Targets, columns: Columns, similarity: Tensor, pairs: Tensor
-    ) -> Tensor | None:
+        self,
+        rows: Targets,
+        columns: Columns,
+        similarity: Float[Tensor, "b n"],
+        pairs: Bool[Tensor, "b n"],
+    ) -> Bool[Tensor, "b n"] | None:
         """Return which columns are no negatives of a row, bool (B, N); None where all are."""
         excluded = None
-        if self.settings.hard_exclude is Exclude.SAME_LABELS:
+        if self.config.hard_exclude is Exclude.SAME_LABELS:
             excluded = pairs & (similarity > _SAME)
         elif rows.places is not None and columns.targets.places is not None:
             excluded = rows.places[:, None] == columns.targets.places[None, :]

@@ -1,15 +1,126 @@
-"""The teacher: a moving average of the student."""
+"""The networks of both sides, and how the teacher follows the student.
+
+A large batch fits the memory of a small one: the loss needs the embeddings of the whole batch at
+once, but not the activations behind them. The trunk can run on one chunk of images at a time, whose
+activations are discarded and computed again when its gradient is due (GradCache, arXiv 2101.06983,
+in one backward pass): exact, for one more forward pass through the trunk.
+
+Shapes: B images, C bands, H by W pixels, K kept patches, D trunk width, d embedding width.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import torch
-from torch import nn
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from eofm.errors import ConfigError
+from eofm.method.config import HeadForm, SoftConConfig
+from eofm.method.heads import projection_head
+from eofm.method.masking import Trunk, see_patches
 
 M = TypeVar("M", bound=nn.Module)
+
+
+class Branch(nn.Module):
+    """Trunk and projector: the part that the student and the teacher have in common.
+
+    Args:
+        trunk: The encoder.
+        config: Head and mask.
+        generator: Source of the projector's initial weights, on the CPU.
+        fill: Value of hidden pixels in normalised units, where the mask fills pixels.
+
+    Attributes:
+        chunk: Number of images that run through the trunk at a time; 0 for all (`in_chunks`).
+    """
+
+    def __init__(
+        self, trunk: Trunk, config: SoftConConfig, generator: torch.Generator, *, fill: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.mask, self.fill = config.mask, fill
+        self.chunk = 0
+        self.projector = projection_head(
+            trunk.dim,
+            config.hidden,
+            config.dim,
+            config.head_norm,
+            generator,
+            head_of(config, trunk),
+        )
+
+    def forward(
+        self, pixels: Float[Tensor, "b c h w"], keep: Int64[Tensor, "b k"] | None = None
+    ) -> Float[Tensor, "b d"]:
+        """Return (B, d), seeing the patches `keep` (B, K) only, or all."""
+        encode = partial(see_patches, self.trunk, mask=self.mask, fill=self.fill)
+        vectors = in_chunks(encode, pixels, keep, self.chunk)
+        projection: Tensor = self.projector(vectors)
+        return projection
+
+
+def head_of(config: SoftConConfig, trunk: Trunk) -> HeadForm:
+    """Return the form of the heads: `auto` follows the trunk."""
+    if config.head is not HeadForm.AUTO:
+        return config.head
+    return HeadForm.MOCO3 if trunk.drops_tokens else HeadForm.MOCO3_RESNET
+
+
+def in_chunks(
+    encode: Callable[[Tensor, Tensor | None], Tensor],
+    pixels: Float[Tensor, "b c h w"],
+    keep: Int64[Tensor, "b k"] | None,
+    size: int,
+) -> Float[Tensor, "b d"]:
+    """Return the trunk's output for a batch, (B, D), computed `size` images at a time.
+
+    Args:
+        encode: The trunk, which treats every image on its own (`check_chunks`).
+        pixels: (B, C, H, W).
+        keep: Visible patches, (B, K), or None for all.
+        size: Number of images at a time; 0 for all at once.
+    """
+    if size == 0 or size >= len(pixels):
+        return encode(pixels, keep)
+    parts = torch.split(pixels, size)
+    keeps = [None] * len(parts) if keep is None else torch.split(keep, size)
+    return torch.cat([_run(encode, *each) for each in zip(parts, keeps, strict=True)])
+
+
+def _run(
+    encode: Callable[[Tensor, Tensor | None], Tensor], pixels: Tensor, keep: Tensor | None
+) -> Tensor:
+    if not torch.is_grad_enabled():
+        return encode(pixels, keep)
+    made: Tensor = checkpoint(encode, pixels, keep, use_reentrant=False)
+    return made
+
+
+def check_chunks(trunk: nn.Module, size: int) -> None:
+    """Refuse chunks where they would change the result.
+
+    Raises:
+        ConfigError: If the trunk has batch norms: they would see one chunk instead of the batch,
+            and count it twice.
+    """
+    if size and any(isinstance(module, _BatchNorm) for module in trunk.modules()):
+        raise ConfigError(
+            "a network with batch norms cannot see a batch in chunks",
+            found=f"trainer.chunk={size} and {type(trunk).__name__}",
+            expected="trainer.chunk=0, or a vision transformer",
+            where="trainer.chunk",
+            remedy="use more devices, a smaller optim.batch, or trainer.accumulate",
+        )
 
 
 def make_teacher(student: M) -> M:

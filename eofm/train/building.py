@@ -12,7 +12,7 @@ import torch
 from eofm.contract.recipe import Recipe
 from eofm.errors import ConfigError, StoreError
 from eofm.loading.pair_feed import Beside, open_pair
-from eofm.method import label_facts
+from eofm.method import MaskForm, label_facts
 from eofm.networks.adapt import InputInit, PositionRecipe
 from eofm.networks.joint import JointTrunk, share_trunk
 from eofm.networks.trunk import Trunk
@@ -23,7 +23,7 @@ from eofm.train.config import DataConfig, PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.demo import demo_path, make_demo
 from eofm.train.folder import config_hash
-from eofm.train.module import PretrainModule, settings_of
+from eofm.train.module import PretrainModule
 from eofm.train.objectives import OBJECTIVES
 from eofm.train.partner import Partner
 from eofm.train.recipe import make_recipe, training_plan
@@ -88,9 +88,8 @@ def build_module(
     generator = torch.Generator().manual_seed(config.optim.seed)
     trunk, origin = _start(config, recipe, generator)
     _check_mask(config, trunk)
-    settings = settings_of(config, tokens=trunk.drops_tokens)
-    columns = config.optim.batch + settings.queue
-    facts = label_facts(data.train_labels, settings, columns)
+    columns = config.optim.batch + config.method.queue
+    facts = label_facts(data.train_labels, config.method, columns)
     whole: Trunk | JointTrunk = trunk
     partner = None
     if data.beside is not None:
@@ -148,7 +147,7 @@ def _join(
 
 def _check_mask(config: PretrainConfig, trunk: Trunk) -> None:
     method = config.method
-    if method.mask_ratio > 0 and method.mask == "tokens" and not trunk.drops_tokens:
+    if method.mask_ratio > 0 and method.mask is MaskForm.TOKENS and not trunk.drops_tokens:
         raise ConfigError(
             f"{config.model.architecture} has no tokens to drop",
             found=f"mask ratio {method.mask_ratio:g} of tokens",

@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Str
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from eofm.errors import ConfigError
-from eofm.method.chunks import check_chunks
+from eofm.method.teacher import check_chunks
 from eofm.train.batchnorm import SharedNorms
 from eofm.train.checkpoints import Checkpoints, RandomSources, WholeFiles
 from eofm.train.config import PretrainConfig
@@ -25,7 +25,7 @@ from eofm.train.folder import RunFolder
 from eofm.train.module import PretrainModule
 from eofm.train.processes import Group, Placed
 from eofm.train.sharding import gather
-from eofm.train.stopping import Stopped
+from eofm.train.stopping import Stopped, handlers_kept
 
 _AUTO_GPU: Final = "bf16-mixed"
 
@@ -107,7 +107,7 @@ def fit(
     trainer = make_trainer(config, folder, group, module, [*callbacks, random])
     last = str(folder.checkpoint) if config.run.resume and folder.checkpoint.is_file() else None
     began = time.monotonic()
-    with warnings.catch_warnings():
+    with handlers_kept(), warnings.catch_warnings():
         # lightning 2.6 asks torch 2.15 for a leaf the old way
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
         # torch 2.15 has a new name for it, which earlier ones do not know

@@ -21,6 +21,7 @@ import yaml
 from eofm.errors import ConfigError
 from eofm.io import replacing, unfinished
 from eofm.train.config import MonitorConfig, PretrainConfig
+from eofm.train.config.demo import DEMO_METHOD
 
 # Groups of settings that change no result: a run may be resumed with others.
 FREE: Final = frozenset({"run", "monitor"})
@@ -121,9 +122,14 @@ def _resumed(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig:
             found=f"no config.yaml in {folder.path}",
             remedy="name the run's folder: --run.out runs/<name>",
         )
-    saved = from_dict(yaml.safe_load(folder.config.read_text(encoding="utf-8")), folder.config)
+    saved = from_dict(_read_yaml(folder.config), folder.config)
     usual = asdict(PretrainConfig())
-    differ = [key for key in differing(asked, saved) if _value(asked, key) != _in(usual, key)]
+    unsaid = (PretrainConfig(), PretrainConfig(method=DEMO_METHOD))
+    differ = [
+        key
+        for key in differing(asked, saved)
+        if all(_value(asked, key) != _value(each, key) for each in unsaid)
+    ]
     if differ:
         raise ConfigError(
             "a run is resumed with its own settings",
@@ -206,28 +212,65 @@ def to_yaml(config: PretrainConfig) -> str:
     return text
 
 
-def from_dict(data: Any, where: object) -> PretrainConfig:  # noqa: ANN401 (whatever YAML holds)
+def from_dict(data: Any, where: Path | str) -> PretrainConfig:  # noqa: ANN401 (whatever YAML holds)
     """Read what `to_yaml` wrote.
 
+    Args:
+        data: Settings by group and key.
+        where: File they come from: config.yaml or a checkpoint of a run.
+
     Raises:
-        ConfigError: If a group or key is missing or unknown.
+        ConfigError: If these are no settings, or those of another version of eofm.
     """
     groups = get_type_hints(PretrainConfig)
-    if not isinstance(data, dict) or set(data) != set(groups):
-        raise ConfigError("these are not the settings of a run", found=data, where=where)
-    made = {}
-    for name, kind in groups.items():
-        if set(data[name]) != {f.name for f in fields(kind)}:
-            raise ConfigError(
-                f"the group {name!r} has other keys than this version of eofm knows",
-                found=", ".join(data[name]),
-                expected=", ".join(f.name for f in fields(kind)),
-                where=where,
-            )
-        made[name] = kind(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in data[name].items()}
+    if not isinstance(data, dict) or not all(isinstance(data.get(n), dict) for n in groups):
+        raise ConfigError(
+            "these are not the settings of a run",
+            found=repr(data)[:200],
+            expected=f"the groups {', '.join(groups)}",
+            where=where,
         )
-    return PretrainConfig(**made)
+    other = [*sorted(set(data) - set(groups))]
+    for name, kind in groups.items():
+        known, found = {f.name for f in fields(kind)}, set(data[name])
+        other += [f"{name}.{key} (unknown here)" for key in sorted(found - known)]
+        other += [f"no {name}.{key}" for key in sorted(known - found)]
+    if other:
+        raise _other_version(where, other)
+    return PretrainConfig(
+        **{
+            name: kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in data[name].items()})
+            for name, kind in groups.items()
+        }
+    )
+
+
+def _other_version(where: Path | str, differing: list[str]) -> ConfigError:
+    """Say how the networks of a run that another version began can be trained on."""
+    file = Path(where)
+    run = file.parent if file.name == "config.yaml" else file.parent.parent
+    return ConfigError(
+        "the run was begun by another version of eofm, and would not go on as it began",
+        found=", ".join(differing),
+        expected="the settings of this version",
+        where=where,
+        remedy="finish it with that version, or continue its networks in a new run: eofm pretrain "
+        f"--config {run / 'config.yaml'} --run.out {run}-continued --model.weights null "
+        f"--model.continue_from {run / 'checkpoints' / 'last.ckpt'}",
+    )
+
+
+def _read_yaml(file: Path) -> object:
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            "the settings of the run cannot be read",
+            found=str(error).strip().splitlines()[0],
+            expected="YAML",
+            where=file,
+            remedy="restore the file from a copy, or start a new run",
+        ) from error
 
 
 def config_hash(config: PretrainConfig) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from enum import StrEnum
 from functools import partial
 from typing import Any
 
@@ -31,54 +32,13 @@ from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.loader import Batch, Pixels
 from eofm.train.monitoring.diagnosis import not_finite
-from eofm.train.objectives import (
-    BRANCHES,
-    fresh_norms_needed,
-    head_of,
-    mask_fill,
-    multi_label,
-    weights_of_terms,
-)
+from eofm.train.objectives import BRANCHES, band_mean, fresh_norms_needed
 from eofm.train.paces import Pace, paces, parameter_groups
 from eofm.train.partner import PairedViews, Partner, views_for
 from eofm.train.processes import average
 from eofm.train.schedule import Course, Fall, Kind, momentum_over_steps, rate_over_steps
 from eofm.train.stage import PARAMETERS, Stage, hand_on, take_up
 from eofm.weights.checkpoint import CHECKPOINT_KEY
-
-
-def settings_of(config: PretrainConfig, *, tokens: bool = True) -> softcon.SoftConSettings:
-    """Return the method's settings in its own terms.
-
-    Args:
-        config: All settings.
-        tokens: The network is a transformer, which decides on the heads where nothing is said.
-    """
-    method = config.method
-    hard_weight, soft_weight = weights_of_terms(config)
-    return softcon.SoftConSettings(
-        tau=method.tau,
-        hard_weight=hard_weight,
-        hard_exclude=softcon.Exclude(method.hard_exclude),
-        queue=method.queue,
-        soft_tau=method.soft_tau,
-        soft_weight=soft_weight,
-        soft_unit=softcon.SoftUnit(method.soft_unit),
-        soft_form=softcon.SoftForm(method.soft_form),
-        soft_bias=softcon.SoftBias(method.soft_bias),
-        soft_scale_learned=method.soft_scale == "learned",
-        soft_neighbours=method.soft_neighbours,
-        soft_diagonal=softcon.Diagonal(method.soft_diagonal),
-        similarity=softcon.LabelSimilarity(method.similarity),
-        mask_ratio=method.mask_ratio,
-        mask=softcon.MaskForm(method.mask),
-        mask_fill=mask_fill(config),
-        head=head_of(config, tokens=tokens),
-        symmetric=method.symmetric,
-        hidden=method.hidden,
-        out=method.dim,
-        head_norm=softcon.HeadNorm(method.head_norm),
-    )
 
 
 def course_of(config: PretrainConfig) -> Course:
@@ -112,8 +72,8 @@ class PretrainModule(L.LightningModule):
         facts: What the objective takes from the labels of the training scenes.
         card: Fields of the export's card that the checkpoint must carry.
         generator: Source of the heads' initial weights.
-        new_input: The input layer was not loaded as it stands in the weights: it learns at full
-            pace, whatever `optim.layer_decay`.
+        new_input: The input layer was drawn afresh: it learns at full pace, whatever
+            `optim.layer_decay`.
         partner: The second sensor, where the views are of two.
     """
 
@@ -140,11 +100,11 @@ class PretrainModule(L.LightningModule):
         self.recipe = recipe
         self.card = dict(card)
         self.method: softcon.SoftCon | MultiLabel
-        if config.method.objective == "multilabel":
-            self.method = multi_label(trunk, config, facts.classes, generator)
+        mean, classes = band_mean(config), facts.classes
+        if config.method.objective is softcon.Objective.MULTILABEL:
+            self.method = MultiLabel(trunk, config.method, classes, generator, band_mean=mean)
         else:
-            settings = settings_of(config, tokens=trunk.drops_tokens)
-            self.method = softcon.SoftCon(trunk, settings, generator, facts)
+            self.method = softcon.SoftCon(trunk, config.method, generator, facts, band_mean=mean)
         self.preprocess = Preprocess(plan)
         self.views = views_for(recipe, config.augment)
         self.paired_views: PairedViews | None = None
@@ -324,7 +284,11 @@ class PretrainModule(L.LightningModule):
             f"student.trunk.{prefix}{name}": pace
             for prefix, trunk, new in parts
             for name, pace in paces(
-                trunk, optim.layer_decay, freeze=optim.freeze_epochs > 0, new_input=new
+                trunk,
+                optim.layer_decay,
+                freeze=optim.freeze_epochs > 0,
+                new_input=new,
+                input_rate=optim.input_lr,
             ).items()
         }
 
@@ -352,7 +316,9 @@ class PretrainModule(L.LightningModule):
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Return the value with tuples as lists: what a weights_only load accepts and YAML prints."""
+    """Return the value with plain text and lists: what a weights_only load accepts."""
+    if isinstance(value, StrEnum):
+        return value.value
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

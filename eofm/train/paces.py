@@ -32,18 +32,28 @@ class Pace:
     waits: bool = False
 
 
-def paces(trunk: Trunk, layer_decay: float, *, freeze: bool, new_input: bool) -> dict[str, Pace]:
+def paces(
+    trunk: Trunk,
+    layer_decay: float,
+    *,
+    freeze: bool,
+    new_input: bool,
+    input_rate: float | None = None,
+) -> dict[str, Pace]:
     """Return the pace of each parameter of a trunk, by name.
 
     A parameter of layer i of d blocks gets layer_decay^(d + 1 - i): the earlier, the slower
-    (arXiv 2106.08254). That would starve an input layer that is new, of all layers the one with
-    most to learn: it gets 1. It also never waits.
+    (arXiv 2106.08254). That would starve an input layer that was drawn at random, of all layers the
+    one with most to learn: it gets 1. Filters copied from RGB weights follow the decay: they carry
+    the start, and at full pace the features of a pretrained transformer collapsed within ten steps
+    (effective rank 94 to 25). The input layer never waits.
 
     Args:
         trunk: Says which layer a parameter is of.
         layer_decay: Factor from one layer to the one before it; 1 for none.
         freeze: All but the input layer wait.
-        new_input: The input layer was not loaded as it stands in the weights.
+        new_input: The input layer was drawn at random.
+        input_rate: Factor for the input layer that replaces both rules.
     """
     own = f"{trunk.input_layer}."
     made = {}
@@ -52,7 +62,11 @@ def paces(trunk: Trunk, layer_decay: float, *, freeze: bool, new_input: bool) ->
         # not every network of timm says how deep its layers lie
         depth = 0 if layer_decay == 1 else trunk.depth + 1 - trunk.layer_of(name)
         factor = layer_decay**depth
-        made[name] = Pace(1.0 if is_input and new_input else factor, freeze and not is_input)
+        if is_input and input_rate is not None:
+            factor = input_rate
+        elif is_input and new_input:
+            factor = 1.0
+        made[name] = Pace(factor, freeze and not is_input)
     return made
 
 

@@ -26,7 +26,7 @@ class Partner:
         name: Of its store and of its trunk.
         plan: From its imagery to normalised pixels.
         recipe: What its input layer eats.
-        new_input: Its input layer was not loaded as it stands in the weights.
+        new_input: Its input layer was drawn afresh.
     """
 
     name: str

@@ -14,8 +14,8 @@ import lightning as L
 import torch
 import yaml
 
-from eofm.method import SoftCon
-from eofm.method.chunks import check_chunks
+from eofm.method import Exclude, LabelSimilarity, Objective, SoftCon
+from eofm.method.teacher import check_chunks
 from eofm.train.branches import export_branches, export_init
 from eofm.train.building import build_module, open_data
 from eofm.train.config import PretrainConfig
@@ -133,9 +133,9 @@ def _prepare(
         readers=config.run.readers,
         accumulate=config.trainer.accumulate,
         beside=beside,
-        exchange=config.method.objective == "shuffled",
-        shares=config.method.similarity == "fraction",
-        places=config.method.hard_exclude == "same-location",
+        exchange=config.method.objective is Objective.SHUFFLED,
+        shares=config.method.similarity is LabelSimilarity.FRACTION,
+        places=config.method.hard_exclude is Exclude.SAME_LOCATION,
     )
     data.batches(place.rank, place.world)  # refuses what cannot be shared out
     recipe = make_recipe(store, data.train_rows.tolist(), config.model)

@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
@@ -61,6 +62,26 @@ class Wishes:
         while self._before:
             signum, before = self._before.popitem()
             signal.signal(signum, before)  # type: ignore[arg-type]
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Put back what this process did on each signal, however training ends.
+
+    Lightning and `Wishes` replace handlers one after the other and do not put them back in the
+    reverse order: SIGTERM would be noted, and ignored, by a Python process that has trained.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.getsignal(signum) for signum in signal.valid_signals()}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            # None is a handler that was not installed from Python
+            if handler is not None and signal.getsignal(signum) is not handler:
+                signal.signal(signum, handler)
 
 
 def requeue(environ: Mapping[str, str] = os.environ) -> str:

@@ -44,7 +44,7 @@ class Origin:
         adapted: Tensors computed from those of the weights.
         initialised: Tensors drawn afresh.
         dropped: Tensors of the weights that were deliberately left out.
-        new_input: The input layer is not that of the weights as it stood there.
+        new_input: The input layer was drawn afresh: nothing of it comes from the weights.
         sha256: Of the weights file; empty for random weights.
     """
 
@@ -142,7 +142,7 @@ def _origin(source: Source, state: State, input_layer: str, words: str) -> Origi
         adapted=tuple(key for key in changed if key not in drawn),
         initialised=tuple(key for key in changed if key in drawn),
         dropped=source.dropped,
-        new_input=f"{input_layer}.weight" not in loaded,
+        new_input=bool(drawn),
         sha256=source.sha256,
     )
 

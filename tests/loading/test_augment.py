@@ -38,6 +38,61 @@ def test_fused_agrees_with_kornia(
     assert torch.allclose(kornia.make(pixels, draw), fused.make(pixels, draw), atol=1e-4)
 
 
+@pytest.mark.parametrize("engine", ["fused", "kornia"])
+@pytest.mark.parametrize("clip", [UNIT, None])
+def test_colour_changes_are_those_of_a_loop(engine: str, clip: tuple[float, float] | None) -> None:
+    """Per image one s and one c: x · s, then (x - mean of the band) · c + mean, clamped to bounds.
+
+    Both change or neither does, about as often as asked, and all bands of an image alike.
+    """
+    torch.manual_seed(0)
+    settings = AugmentConfig(
+        scale=(1.0, 1.0), flips=False, gray_probability=0, blur_probability=0, brightness=0.4,
+        contrast=0.4, colour_probability=0.8, engine=engine,  # type: ignore[arg-type]
+    )  # fmt: skip
+    views = Views(16, settings, clip=clip, colour=True)
+    pixels = torch.rand(200, 3, 16, 16) if clip else torch.randn(200, 3, 16, 16)
+    draw = views.draw(pixels.shape)
+    found, seen = views.make(pixels, draw), translate(draw, pixels.device)
+
+    for i in range(200):
+        s, c = float(seen.brightness[i]), float(seen.contrast[i])
+        for band in range(3):
+            expected = pixels[i, band] * s
+            expected = expected.clamp(*clip) if clip else expected
+            expected = (expected - expected.mean()) * c + expected.mean()
+            expected = expected.clamp(*clip) if clip else expected
+            assert torch.allclose(expected, found[i, band], atol=1e-5)
+    changed = seen.brightness != 1
+    assert changed.equal(seen.contrast != 1)
+    assert 0.7 < changed.float().mean() < 0.9
+    assert 0.6 <= seen.brightness.min() < 0.65
+    assert 1.35 < seen.brightness.max() <= 1.4
+    assert 0.6 <= seen.contrast.min() < 0.65
+    assert 1.35 < seen.contrast.max() <= 1.4
+
+
+def test_colour_changes_leave_bands_alive_and_tiles_apart() -> None:
+    """At the lab's strength, dark bands stay textured and images keep their order of brightness.
+
+    Version 0.1 added up to ±0.4 in [0, 1]: bands of dark water became 0 throughout, and the mean
+    moved by twice the spread between tiles.
+    """
+    torch.manual_seed(0)
+    level = torch.linspace(0.05, 0.6, 100).view(-1, 1, 1, 1)
+    pixels = (level + 0.02 * torch.randn(100, 13, 24, 24)).clamp(0, 1)
+    lab = AugmentConfig(
+        scale=(1.0, 1.0), blur_probability=0, brightness=0.4, contrast=0.4, colour_probability=1.0
+    )
+    views = Views(24, lab, clip=UNIT, colour=True)(pixels)
+    means = views.mean(dim=(1, 2, 3))
+
+    assert (views.std(dim=(2, 3)) > 0).all()
+    assert ((views == 0) | (views == 1)).float().mean() < 0.02
+    assert (means - level.flatten()).abs().mean() < level.std()
+    assert torch.corrcoef(torch.stack([means, level.flatten()]))[0, 1] > 0.8
+
+
 def test_equal_images_become_distinct_views() -> None:
     """Eight equal images give eight different views: nothing is drawn once per batch."""
     torch.manual_seed(0)

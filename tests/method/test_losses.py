@@ -78,7 +78,7 @@ def test_bce_bias_values(p, entropy):
 
     bias = math.log(p / (1 - p))
     assert entropy == pytest.approx(soft(torch.zeros(4, 4), constant, BCE, bias=bias), abs=1e-6)
-    assert entropy == pytest.approx(soft_floor(constant, everyone, BCE).item(), abs=1e-6)
+    assert entropy == pytest.approx(soft_floor(constant.double(), everyone, BCE).item(), abs=1e-6)
 
 
 @pytest.mark.parametrize("n", [2, 4, 9])
@@ -108,7 +108,7 @@ def test_images_of_one_class_share_the_row_target():
     """Two images of one class among three: under ce each is half of the other's target."""
     labels = multi_hot({1}, {1}, {2})
     similarity = label_similarity(labels, labels, COSINE)
-    s = torch.tensor([[0.9, 0.1, -0.3], [0.0, 0.5, 0.2], [0.3, 0.3, 0.3]])
+    s = torch.tensor([[0.9, 0.1, -0.3], [0.0, 0.5, 0.2], [0.3, 0.3, 0.3]]).double()
     log_p = functional.log_softmax(s / TAU, dim=1)
     expected = -(log_p[0, :2].mean() + log_p[1, :2].mean() + log_p[2, 2]) / 3
 
@@ -147,7 +147,7 @@ def test_the_floors_of_the_worked_batch():
     """The entropy of the targets, below which no embedding can go."""
     labels = multi_hot(*SETS)
     similarity, everyone = label_similarity(labels, labels, COSINE), everything(4, 4)
-    floors = [soft_floor(similarity, everyone, f).item() for f in (BCE, CE, MSE)]
+    floors = [soft_floor(similarity.double(), everyone, f).item() for f in (BCE, CE, MSE)]
 
     assert [0.173287, 0.787390, 0.0] == pytest.approx(floors, abs=1e-6)
 

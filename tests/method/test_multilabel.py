@@ -10,8 +10,8 @@ from torch import Tensor
 
 from eofm.contract.imagery import Labels
 from eofm.errors import ConfigError
-from eofm.method import MaskForm, update_teacher
-from eofm.method.multilabel import MultiLabel, MultiLabelSettings, bce_loss
+from eofm.method import MaskForm, MultiLabel, SoftConConfig, update_teacher
+from eofm.method.multilabel import bce_loss
 from eofm.networks.vit import build_vit
 
 
@@ -37,10 +37,11 @@ def some_labels(generator: torch.Generator, count: int = 6, classes: int = 3) ->
     return Labels(hot, known)
 
 
-def make(generator: torch.Generator, **settings: object) -> MultiLabel:
+def make(generator: torch.Generator, band_mean: float = 0.0, **changes: object) -> MultiLabel:
     """A small network for images of 3 bands and 56 pixels."""
     vit = build_vit("vit-tiny-14", 3, (56, 56), generator)
-    return MultiLabel(vit, MultiLabelSettings(3, **settings), generator)  # type: ignore[arg-type]
+    config = SoftConConfig(**changes)  # type: ignore[arg-type]
+    return MultiLabel(vit, config, 3, generator, band_mean=band_mean)
 
 
 def test_the_loss_is_that_of_a_loop(generator: torch.Generator) -> None:
@@ -100,7 +101,7 @@ def test_views_are_masked_as_softcon_masks_them(generator: torch.Generator) -> N
 @pytest.mark.parametrize("mask", list(MaskForm))
 def test_hidden_patches_do_not_matter(generator: torch.Generator, mask: MaskForm) -> None:
     """What stands where the student does not look leaves the logits as they are."""
-    method = make(generator, mask_ratio=0.5, mask=mask, mask_fill=0.5).eval()
+    method = make(generator, band_mean=0.5, mask_ratio=0.5, mask=mask).eval()
     images = torch.rand(1, 3, 56, 56, generator=generator)
     logits, keep = method.student_embeddings(images, torch.Generator().manual_seed(1))
     assert keep is not None
@@ -159,7 +160,8 @@ def test_the_average_follows_and_looks_at_nothing(generator: torch.Generator) ->
     assert (5, 0) == tuple(method.teacher_embeddings(torch.zeros(5, 3, 56, 56)).shape)
 
 
-def test_nothing_to_predict_is_refused() -> None:
+def test_nothing_to_predict_is_refused(generator: torch.Generator) -> None:
     """A store without classes has no control of this kind."""
+    vit = build_vit("vit-tiny-14", 3, (56, 56), generator)
     with pytest.raises(ConfigError, match="no classes to predict"):
-        MultiLabelSettings(0)
+        MultiLabel(vit, SoftConConfig(), 0, generator)

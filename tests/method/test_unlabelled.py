@@ -27,18 +27,18 @@ FORMS = pytest.mark.parametrize("form", list(SoftForm))
 @pytest.mark.parametrize("kind", list(LabelSimilarity))
 def test_unlabelled_images_change_nothing(form, kind, generator):
     """Appending unlabelled images to a batch leaves soft term, floor and gradients as they were."""
-    s = (torch.rand(7, 7, generator=generator) * 2 - 1).requires_grad_()
+    s = (torch.rand(7, 7, generator=generator) * 2 - 1).double().requires_grad_()
     labels = some_labels(7, generator)
     labels[4:] = 0
     known = torch.arange(7) < 4
-    similarity = label_similarity(labels, labels, kind)
+    similarity = label_similarity(labels, labels, kind).double()
     loss = soft_loss(s, similarity, labelled_pairs(known, known), form, tau=TAU)
     gradient = torch.autograd.grad(loss, s)[0]
     floor = soft_floor(similarity, labelled_pairs(known, known), form)
 
     small, everyone = similarity[:4, :4], everything(4, 4)
-    assert soft(s[:4, :4], small, form) == pytest.approx(loss.item(), abs=1e-6)
-    assert soft_floor(small, everyone, form).item() == pytest.approx(floor.item(), abs=1e-6)
+    assert soft(s[:4, :4], small, form) == pytest.approx(loss.item(), abs=1e-12)
+    assert soft_floor(small, everyone, form).item() == pytest.approx(floor.item(), abs=1e-12)
     assert gradient[4:].abs().max() == 0
     assert gradient[:, 4:].abs().max() == 0
     assert gradient[:4, :4].abs().max() > 0
@@ -80,8 +80,8 @@ def test_a_batch_without_labels_costs_nothing_and_still_reaches_every_parameter(
 def test_a_row_that_shares_no_class_with_any_column_has_no_ce_target(generator):
     """Two seasons may share no class: such a row leaves the mean of ce, without a NaN."""
     rows, columns = multi_hot({0}, {1}), multi_hot({0}, {2})
-    s = torch.rand(2, 2, generator=generator)
-    similarity = label_similarity(rows, columns, COSINE)
+    s = torch.rand(2, 2, generator=generator).double()
+    similarity = label_similarity(rows, columns, COSINE).double()
     alone = soft_loss(s[:1], similarity[:1], everything(1, 2), CE, tau=TAU).item()
 
-    assert alone == pytest.approx(soft(s, similarity, CE), rel=1e-6)
+    assert alone == pytest.approx(soft(s, similarity, CE), rel=1e-12)

@@ -12,8 +12,15 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from eofm.contract.imagery import Labels
-from eofm.method import HeadNorm, LabelFacts, SoftCon, SoftConOutput, update_teacher
-from eofm.method.multilabel import MultiLabel, MultiLabelSettings
+from eofm.method import (
+    HeadNorm,
+    LabelFacts,
+    MultiLabel,
+    SoftCon,
+    SoftConConfig,
+    SoftConOutput,
+    update_teacher,
+)
 
 Case = Mapping[str, object]
 BATCH, STEPS = 8, 3
@@ -67,7 +74,7 @@ def run(case: Case, rank: int, world: int) -> dict[str, list[Tensor]]:
 def classify(rank: int, world: int) -> dict[str, list[Tensor]]:
     """The gradients of the control that predicts the labels, and its loss, of each batch."""
     torch.manual_seed(0)
-    method = MultiLabel(Patches(), MultiLabelSettings(9, mask_ratio=0.0), torch.Generator())
+    method = MultiLabel(Patches(), SoftConConfig(mask_ratio=0.0), 9, torch.Generator())
     step: nn.Module = method
     if world > 1:
         step = DistributedDataParallel(method, broadcast_buffers=False)

@@ -9,7 +9,7 @@ from eofm.contract.imagery import Labels
 from eofm.method import (
     LabelFacts,
     SoftCon,
-    SoftConSettings,
+    SoftConConfig,
     SoftForm,
     hard_loss,
     soft_loss,
@@ -41,13 +41,14 @@ def everything(*shape: int) -> Tensor:
 def soft(
     s: Tensor, similarity: Tensor, form: SoftForm, tau: float = TAU, bias: float = 0.0
 ) -> float:
-    """The soft term where every image is labelled."""
-    return soft_loss(s, similarity, everything(*s.shape), form, tau=tau, bias=bias).item()
+    """The soft term where every image is labelled, in float64: exact on every processor."""
+    pairs = everything(*s.shape)
+    return soft_loss(s.double(), similarity.double(), pairs, form, tau=tau, bias=bias).item()
 
 
 def hard(s: Tensor, tau: float = TAU) -> float:
-    """The hard term of a square matrix whose diagonal is each row's own image."""
-    return hard_loss(s, torch.arange(len(s)), tau).item()
+    """The hard term of a square matrix whose diagonal is each row's own image, in float64."""
+    return hard_loss(s.double(), torch.arange(len(s)), tau).item()
 
 
 class Patches(nn.Module):
@@ -55,7 +56,7 @@ class Patches(nn.Module):
 
     def __init__(self, dim: int = 12, grid: int = 4, side: int = 2, channels: int = 3) -> None:
         super().__init__()
-        self.dim, self.tokens, self.side = dim, grid * grid, side
+        self.dim, self.tokens, self.block, self.drops_tokens = dim, grid * grid, side, True
         self.proj = nn.Conv2d(channels, dim, side, side)
 
     def forward(self, pixels, keep=None):
@@ -65,9 +66,9 @@ class Patches(nn.Module):
         return tokens.mean(1)
 
 
-def small(**changes: object) -> SoftConSettings:
-    """Settings with heads of a size for tests."""
-    return SoftConSettings(**{"hidden": 16, "out": 8, **changes})
+def small(**changes: object) -> SoftConConfig:
+    """A configuration with heads of a size for tests."""
+    return SoftConConfig(**{"hidden": 16, "dim": 8, **changes})
 
 
 def model(seed: int = 0, facts: LabelFacts | None = None, **changes: object) -> SoftCon:

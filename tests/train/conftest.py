@@ -11,15 +11,16 @@ import torch
 from eofm.contract.imagery import NativeImagery
 from eofm.contract.sensors import SENSOR_BANDS, STATISTICS, resolution_groups
 from eofm.contract.spec import ImageSpec, Sensor
+from eofm.method import SoftUnit
 from eofm.store.format import LabelRule, StoreCard
 from eofm.store.writer import Entry, StoreWriter
 from eofm.train.config import (
     DataConfig,
-    MethodConfig,
     ModelConfig,
     OptimConfig,
     PretrainConfig,
     RunConfig,
+    SoftConConfig,
     TrainerConfig,
 )
 from eofm.train.module import PretrainModule
@@ -108,7 +109,7 @@ def config(store_path: Path, tmp_path: Path) -> PretrainConfig:
     return PretrainConfig(
         data=DataConfig(store=str(store_path), holdout=0.25),
         model=ModelConfig(architecture="vit-tiny-14", size=56),
-        method=MethodConfig(hidden=32, dim=16, mask_ratio=0.5),
+        method=SoftConConfig(hidden=32, dim=16, mask_ratio=0.5, soft_unit=SoftUnit.PLAIN),
         optim=OptimConfig(epochs=2, batch=8, lr=1e-2),
         trainer=TrainerConfig(accelerator="cpu"),
         run=RunConfig(out=str(tmp_path / "run"), figures=False),

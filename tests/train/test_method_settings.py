@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 from softcon_small import batch, model
 
+from eofm.cli import UsageError, parse
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import Sensor
 from eofm.errors import ConfigError, PixelError, TrainingError
@@ -20,66 +24,106 @@ from eofm.store.format import HEADER_BYTES
 from eofm.store.reader import Store
 from eofm.train.config import (
     DataConfig,
-    MethodConfig,
+    ModelConfig,
     MonitorConfig,
     OptimConfig,
     PretrainConfig,
     RunConfig,
+    SoftConConfig,
+    TrainerConfig,
 )
-from eofm.train.module import settings_of
+from eofm.train.config.demo import DEMO_METHOD
 from eofm.train.probes import embed_rows
 from eofm.train.run import pretrain
 from eofm.train.stage import Stage, hand_on
 
 CHOICES = {
-    name: get_args(hint)
-    for name, hint in get_type_hints(MethodConfig).items()
-    if get_origin(hint) is Literal
+    name: list(kind)
+    for name, kind in get_type_hints(SoftConConfig).items()
+    if issubclass(kind, StrEnum)
 }
 
 
-def quiet(config: PretrainConfig, method: MethodConfig, **groups: object) -> PretrainConfig:
+def quiet(config: PretrainConfig, method: SoftConConfig, **groups: object) -> PretrainConfig:
     """The settings with another method, and nothing looked at on the way."""
     return replace(config, method=method, monitor=MonitorConfig(every_epochs=0), **groups)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", list(CHOICES))
-def test_every_choice_has_a_meaning(name: str) -> None:
-    """Each value of each choice makes settings; those of the method's own choices all differ."""
-    made = [
-        settings_of(PretrainConfig(method=MethodConfig(**{name: value}))) for value in CHOICES[name]
-    ]
+def test_every_choice_is_named_by_its_value(name: str) -> None:
+    """From the command line, YAML and Python the same member comes out; another word is refused."""
+    for member in CHOICES[name]:
+        form = {"soft_form": "bce"} if name in ("soft_bias", "soft_scale") else {}
+        words = [f"--method.{name}", member.value]
+        parsed = parse("pretrain", words)
+        assert isinstance(parsed, PretrainConfig)
 
-    if name.startswith(("soft_", "hard_", "similarity")):
-        assert len(made) == len({repr(settings) for settings in made})
+        assert member is vars(SoftConConfig(**{**form, name: member.value}))[name]
+        assert member is vars(parsed.method)[name]
+    with pytest.raises(ConfigError, match=f"method.{name} has no such choice") as caught:
+        SoftConConfig(**{name: "nonsense"})
+    assert ", ".join(CHOICES[name]) in str(caught.value)
+    with pytest.raises(UsageError, match=", ".join(CHOICES[name])):
+        parse("pretrain", [f"--method.{name}", "nonsense"])
 
 
-def test_numbers_are_handed_on() -> None:
-    """Each number of the settings is the method's own."""
-    method = MethodConfig(queue=64, soft_neighbours=5, tau=0.1, soft_tau=0.3, soft_weight=2.0)
-    settings = settings_of(PretrainConfig(method=method))
+def test_the_help_shows_values() -> None:
+    """What stands in the help can be typed: values of enumerations, not the names of members."""
+    stdout = io.StringIO()
+    with contextlib.redirect_stdout(stdout), pytest.raises(SystemExit):
+        parse("pretrain", ["--help"])
 
-    found = (settings.queue, settings.soft_neighbours, settings.tau, settings.soft_tau)
-    assert (64, 5, 0.1, 0.3) == found
-    assert (1.0, 2.0) == (settings.hard_weight, settings.soft_weight)
-    assert {f.name for f in fields(MethodConfig)} > {"queue", "soft_unit"}
+    assert "{none,same-location,same-labels}" in stdout.getvalue()
+    assert "SAME_LOCATION" not in stdout.getvalue()
+
+
+def test_one_set_of_defaults_and_the_demo_apart(store_path: Path, tmp_path: Path) -> None:
+    """With a store, named by option or in a file, the command line has the defaults of Python.
+
+    Without one it is the demo with its small heads, and an option still overrides it.
+    """
+    usual, demo = SoftConConfig(), DEMO_METHOD
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"data:\n  store: {store_path}\n")
+    bare = tmp_path / "bare.yaml"
+    bare.write_text("optim:\n  epochs: 3\n")
+
+    def method(*words: str) -> SoftConConfig:
+        parsed = parse("pretrain", list(words))
+        assert isinstance(parsed, PretrainConfig)
+        return parsed.method
+
+    assert (4096, 256, 0.7, 1.0) == (usual.hidden, usual.dim, usual.mask_ratio, usual.soft_weight)
+    assert usual == method("--data.store", str(store_path)) == PretrainConfig().method
+    assert usual == method(f"--data.store={store_path}")
+    assert usual == method("--config", str(file)) == method(f"--config={file}")
+    assert demo == method() == method("--config", str(bare)) != usual
+    assert replace(demo, hidden=64) == method("--method.hidden", "64")
 
 
 @pytest.mark.parametrize(
     ("method", "name"),
     [
-        (MethodConfig(queue=33), "method.queue"),
-        (MethodConfig(queue=-32), "method.queue"),
-        (MethodConfig(soft_neighbours=-1), "method.soft_neighbours"),
-        (MethodConfig(soft_form="ce", soft_scale="learned"), "method.soft_scale"),
-        (MethodConfig(soft_form="mse", soft_bias="zero"), "method.soft_bias"),
+        ({"queue": -32}, "method.queue"),
+        ({"soft_neighbours": -1}, "method.soft_neighbours"),
+        ({"soft_form": "ce", "soft_scale": "learned"}, "method.soft_scale"),
+        ({"soft_form": "mse", "soft_bias": "zero"}, "method.soft_bias"),
+        ({"objective": "shuffled", "soft_weight": 0.0}, "method.soft_weight"),
+        ({"momentum": 1.5}, "method.momentum"),
+        ({"mask_ratio": 1.0}, "method.mask_ratio"),
     ],
 )
-def test_settings_that_cannot_be_obeyed(method: MethodConfig, name: str) -> None:
-    """Each is refused by its name before anything is read."""
+def test_settings_that_cannot_be_obeyed(method: dict[str, Any], name: str) -> None:
+    """Each is refused by its name when the configuration is made."""
     with pytest.raises(ConfigError) as caught:
-        PretrainConfig(method=method)
+        SoftConConfig(**method)
     assert name in str(caught.value)
+
+
+def test_a_queue_that_does_not_fit_the_batch() -> None:
+    """Refused before anything is read: it depends on another group of settings."""
+    with pytest.raises(ConfigError, match=r"method\.queue"):
+        PretrainConfig(method=SoftConConfig(queue=33))
 
 
 @pytest.mark.slow
@@ -186,6 +230,22 @@ def test_the_hard_term_alone_needs_no_labels(
     pretrain(quiet(config, alone, data=data, optim=optim, run=run))
 
     assert (tmp_path / "hard" / "export" / "student" / "card.json").is_file()
+
+
+def test_chunks_are_refused_for_batch_norms_before_anything_is_written(
+    config: PretrainConfig,
+) -> None:
+    """A ResNet in chunks is an error, and the run's folder is not made."""
+    config = replace(
+        config,
+        model=ModelConfig(architecture="resnet18", size=64),
+        method=replace(config.method, mask_ratio=0.0),
+        trainer=TrainerConfig(accelerator="cpu", chunk=4),
+    )
+    with pytest.raises(ConfigError, match="batch norms"):
+        pretrain(config)
+
+    assert not Path(str(config.run.out)).exists()
 
 
 def test_a_later_stage_starts_with_an_empty_queue(generator: torch.Generator) -> None:

@@ -100,6 +100,15 @@ def test_a_new_input_layer_is_not_starved(make: Callable[[], Trunk]) -> None:
     assert {name for name, _ in trunk.named_parameters()} == set(new)
 
 
+@pytest.mark.parametrize("new", [False, True])
+def test_a_stated_rate_of_the_input_layer_replaces_the_rule(new: bool) -> None:
+    """`optim.input_lr` holds for that layer whatever its filters come from, and for no other."""
+    made = paces(vits14(), 0.65, freeze=False, new_input=new, input_rate=0.3)
+
+    assert 0.3 == made["patch_embed.proj.weight"].factor == made["patch_embed.proj.bias"].factor
+    assert [0.3, 0.3] == [pace.factor for pace in made.values() if pace.factor == 0.3]
+
+
 @pytest.mark.parametrize("make", [vits14, resnet])
 @pytest.mark.parametrize("new_input", [False, True])
 def test_all_but_the_input_layer_waits(make: Callable[[], Trunk], new_input: bool) -> None:

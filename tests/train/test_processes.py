@@ -155,14 +155,16 @@ def test_the_shared_batch_norm_is_torchs(
     for net, each in zip((theirs, ours), inputs, strict=True):
         (net(each) * weight).sum().backward()
 
-    assert torch.allclose(theirs(x), ours(x), atol=1e-6)
+    # float32 rounding (6e-8) of values up to 7, whose mean of 3 is taken off again: a few 1e-7 by
+    # either order of summing, and another variance would be 1e-2
+    assert torch.allclose(theirs(x), ours(x), atol=5e-6)
     assert inputs[0].grad is not None
     assert inputs[1].grad is not None
     assert torch.allclose(inputs[0].grad, inputs[1].grad, atol=1e-5)
     for a, b in zip(theirs.parameters(), ours.parameters(), strict=True):
         assert torch.allclose(a.grad, b.grad, atol=1e-4)  # type: ignore[arg-type]
     for key, value in theirs.state_dict().items():
-        assert torch.allclose(value.float(), ours.state_dict()[key].float(), atol=1e-6), key
+        assert torch.allclose(value.float(), ours.state_dict()[key].float(), atol=5e-6), key
     assert torch.allclose(theirs.eval()(x), ours.eval()(x), atol=1e-5)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from eofm.store.reader import Store
 from eofm.train.config import ExportConfig, ModelConfig, PretrainConfig
 from eofm.train.engine import choose_device
 from eofm.train.export import export_source
+from eofm.train.module import PretrainModule
 from eofm.train.recipe import make_recipe
 from eofm.train.run import pretrain
 from eofm.weights.encoder import load_encoder
@@ -484,3 +486,32 @@ def test_a_network_of_timm_is_pretrained(config: PretrainConfig) -> None:
     assert (2, 192) == tuple(
         encoder.embed(to_grid(Store(str(config.data.store)).images([0, 5]))).shape
     )
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_signals_are_given_back(
+    config: PretrainConfig, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After `pretrain` in Python SIGTERM does what it did before, also where training failed.
+
+    Version 0.1 left a handler behind that noted the signal and did nothing: the process could not
+    be ended but by SIGKILL.
+    """
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("the machine went away")
+
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        if fails:
+            monkeypatch.setattr(PretrainModule, "training_step", broken)
+            with pytest.raises(RuntimeError, match="went away"):
+                pretrain(config)
+        else:
+            pretrain(config)
+
+        assert signal.SIG_DFL is signal.getsignal(signal.SIGTERM)
+        assert before[signal.SIGINT] is signal.getsignal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before[signal.SIGTERM])

@@ -184,7 +184,8 @@ def test_half_precision_and_training_mode_do_not_leak():
     pixels = torch.rand(3, 13, 56, 56)
 
     assert torch.float32 is graph(pixels).dtype
-    torch.testing.assert_close(graph(pixels)[:1], graph(pixels[:1]))
+    # a batch of three may run through other kernels than one image: as with the programs above
+    torch.testing.assert_close(graph(pixels)[:1], graph(pixels[:1]), atol=1e-4, rtol=1e-4)
     assert not graph(pixels).requires_grad
     assert all(module.training for module in encoder.modules())
     assert torch.bfloat16 is next(encoder.parameters()).dtype

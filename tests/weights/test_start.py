@@ -154,7 +154,7 @@ def test_gray_gives_the_features_of_the_vision_model(
         expected, found = model(z.expand(-1, 3, -1, -1)), trunk(pixels.expand(-1, 13, -1, -1))
     torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-3)
     assert rule == origin.input_layer
-    assert origin.new_input
+    assert not origin.new_input  # copied filters carry the start
     assert "patch_embed.proj.weight" in origin.adapted
     assert ("patch_embed.proj.bias" in origin.adapted) == (normalization == "two-sigma")
 
@@ -314,7 +314,7 @@ def test_l1c_goes_on_with_l2a(
     pixels[:, 10] = 0.5
     without = torch.cat([pixels[:, :10], pixels[:, 11:]], dim=1)
 
-    assert origin.new_input
+    assert not origin.new_input
     assert "brought from 13 to 12 bands by name" == origin.input_layer
     with torch.no_grad():
         expected, found = whole(pixels), part(without)
@@ -443,7 +443,7 @@ def test_a_published_pretraining_is_held_to_its_recipe(
     for weights in (card.name, path, path.as_uri()):
         with pytest.raises(WeightsError, match="other input"):
             start(weights, recipe_for(rule="zscore"))
-        assert start(weights, recipe_for(Sensor.S2_L2A))[1].new_input
+        assert not start(weights, recipe_for(Sensor.S2_L2A))[1].new_input
     with pytest.raises(WeightsError, match="vit-tiny-14"):
         start(card.name, recipe_for(), "vits14")
 

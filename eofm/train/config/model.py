@@ -1,4 +1,4 @@
-"""Settings of `eofm pretrain`: what to train, and what it eats. Standard library only."""
+"""Settings of `eofm pretrain`: what to train, and what it expects. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What to train, and what it eats.
+    """What to train, and what it expects.
 
     Args:
         architecture: `vits14`, `vitb14`, `resnet50`, ..., or `timm:` and the name of one of timm's
@@ -17,8 +17,8 @@ class ModelConfig:
             .safetensors), the folder of an earlier export, an address, or a name of `eofm models
             list`, such as dinov2_vits14. Without it, from random weights.
         continue_from: Checkpoint of an earlier stage, such as runs/first/checkpoints/constant.ckpt:
-            student, teacher, heads and the optimizer's moments go on from there, with new data and
-            a new schedule. The networks must be alike, and so must the bands.
+            student, teacher, heads and the optimizer's moments continue from there, with new data
+            and a new schedule. The networks must be alike, and so must the bands.
         input_init: How the input layer is made from RGB weights. `random` is the paper's choice;
             `rgb-matched` copies the colours to their bands and `rgb-nearest` also to the bands next
             to them; `mean` copies gray to all; `timm` cycles the colours.

@@ -36,7 +36,10 @@ class OptimConfig:
         clip: Largest gradient norm; 0 for any.
         freeze_epochs: Train only the input layer and the heads for so many epochs first.
         layer_decay: Factor on the learning rate from a layer to the one before it: 1 for none, 0.65
-            to 0.9 to protect the early layers. An input layer that is new is not slowed down.
+            to 0.9 to protect the early layers. An input layer that is drawn at random (input_init
+            `random`, or no weights) is not slowed down; one with copied filters is.
+        input_lr: Factor on the learning rate of the input layer, in place of that rule: 1 for full
+            pace. Without it, the rule.
         seed: Of weights, order, views and masks.
     """
 
@@ -57,4 +60,5 @@ class OptimConfig:
     clip: float = 3.0
     freeze_epochs: int = 0
     layer_decay: float = 1.0
+    input_lr: float | None = None
     seed: int = 0

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from eofm.loading.config import AugmentConfig
+from eofm.method.config import SoftConConfig
 from eofm.train.config.data import DataConfig
-from eofm.train.config.method import MethodConfig
 from eofm.train.config.model import ModelConfig
 from eofm.train.config.monitor import MonitorConfig
 from eofm.train.config.optim import OptimConfig
@@ -25,7 +25,7 @@ class PretrainConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    method: MethodConfig = field(default_factory=MethodConfig)
+    method: SoftConConfig = field(default_factory=SoftConConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -36,8 +36,6 @@ class PretrainConfig:
         for name, value, low, high in (
             ("data.holdout", self.data.holdout, 0.0, 0.9),
             ("data.replay_share", self.data.replay_share, 0.0, 0.99),
-            ("method.mask_ratio", self.method.mask_ratio, 0.0, 0.99),
-            ("method.momentum", self.method.momentum, 0.0, 1.0),
             ("optim.warmup", self.optim.warmup, 0.0, 1.0),
             ("optim.floor", self.optim.floor, 0.0, 1.0),
             ("optim.constant", self.optim.constant, 0.0, 1.0),
@@ -54,10 +52,6 @@ class PretrainConfig:
         for name, value in (
             ("optim.epochs", self.optim.epochs),
             ("optim.lr", self.optim.lr),
-            ("method.tau", self.method.tau),
-            ("method.soft_tau", self.method.soft_tau),
-            ("method.hidden", self.method.hidden),
-            ("method.dim", self.method.dim),
             ("data.scenes", self.data.scenes),
             ("data.size", self.data.size),
             ("model.size", self.model.size),
@@ -65,6 +59,12 @@ class PretrainConfig:
         ):
             require(value > 0, name, value, "a positive number")
         self._check_schedule()
+        require(
+            self.optim.input_lr is None or self.optim.input_lr > 0,
+            "optim.input_lr",
+            self.optim.input_lr,
+            "more than 0, or nothing",
+        )
         require(
             0 <= self.optim.freeze_epochs < self.optim.epochs,
             "optim.freeze_epochs",
@@ -90,18 +90,16 @@ class PretrainConfig:
             require(0 <= value <= _LARGEST_SEED, name, value, f"0 to {_LARGEST_SEED}")
         require(self.optim.batch > 1, "optim.batch", self.optim.batch, "2 or more: negatives")
         self._check_objective()
-        self._check_terms()
         low, high = self.augment.scale
         require(0 < low <= high <= 1, "augment.scale", self.augment.scale, "0 < low <= high <= 1")
 
     def _check_objective(self) -> None:
-        method, sensors = self.method, self.data.views == "sensors"
-        require(method.soft_weight >= 0, "method.soft_weight", method.soft_weight, ">= 0")
+        method, sensors, batch = self.method, self.data.views == "sensors", self.optim.batch
         require(
-            method.soft_weight > 0 or method.objective not in ("soft", "shuffled"),
-            "method.soft_weight",
-            method.soft_weight,
-            f"more than 0: method.objective={method.objective} is about the soft term",
+            method.queue % batch == 0,
+            "method.queue",
+            method.queue,
+            f"0, or a multiple of optim.batch ({batch})",
         )
         require(
             method.symmetric or not sensors,
@@ -114,30 +112,6 @@ class PretrainConfig:
             "data.replay",
             self.data.replay,
             "nothing with data.views=sensors",
-        )
-
-    def _check_terms(self) -> None:
-        method, batch = self.method, self.optim.batch
-        require(
-            method.queue >= 0 and method.queue % batch == 0,
-            "method.queue",
-            method.queue,
-            f"0, or a multiple of optim.batch ({batch})",
-        )
-        require(
-            method.soft_neighbours >= 0, "method.soft_neighbours", method.soft_neighbours, ">= 0"
-        )
-        require(
-            method.soft_form == "bce" or method.soft_scale == "fixed",
-            "method.soft_scale",
-            method.soft_scale,
-            "fixed: only the form bce learns a scale",
-        )
-        require(
-            method.soft_form == "bce" or method.soft_bias == "learned",
-            "method.soft_bias",
-            method.soft_bias,
-            "nothing: only the form bce has a bias",
         )
 
     def _check_schedule(self) -> None:

@@ -14,7 +14,6 @@ from torch import Tensor
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import Preprocess
 from eofm.contract.recipe import CHECKED
-from eofm.method import LabelSimilarity
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.module import PretrainModule
@@ -135,8 +134,7 @@ class Watched:
         if not self._prepared:
             self._prepared = self._prepare(encoder, config)
         queries, reference, *views = (each.embed(encoder) for each in self._prepared)
-        kind = LabelSimilarity(config.method.similarity)
-        values = self.held.measure(queries, reference, kind)
+        values = self.held.measure(queries, reference, config.method.similarity)
         if self.paired:
             values[f"{self.held.prefix}/alignment"] = measures.alignment(views[0], views[1])
         return values

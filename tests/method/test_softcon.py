@@ -16,10 +16,12 @@ from eofm.method import (
     HeadNorm,
     LabelFacts,
     LabelSimilarity,
+    Objective,
     SoftBias,
     SoftCon,
-    SoftConSettings,
+    SoftConConfig,
     SoftForm,
+    SoftScale,
     cosine_matrix,
     hard_loss,
     label_similarity,
@@ -131,7 +133,7 @@ def test_known_but_empty_counts_as_unlabelled(generator):
     right = softcon(views, labels, generator)
     careless = softcon(views, Labels(labels.multi_hot, everything(6)), generator)
 
-    assert right.soft.item() == pytest.approx(careless.soft.item(), rel=1e-6)
+    assert right.soft.item() == careless.soft.item()  # the same numbers enter the same sums
 
 
 def test_no_soft_weight_leaves_the_hard_term_and_its_gradients(generator):
@@ -207,10 +209,19 @@ def test_settings_out_of_range():
         ("soft_weight", -0.1),
         ("mask_ratio", 1.0),
         ("hidden", 0),
-        ("out", 0),
+        ("dim", 0),
     ):
-        with pytest.raises(ConfigError, match=f"SoftConSettings.{name}"):
-            SoftConSettings(**{name: value})
+        with pytest.raises(ConfigError, match=f"method.{name}"):
+            SoftConConfig(**{name: value})
+
+
+class NoModule:
+    """Looks like a trunk, and has no parameters to train."""
+
+    dim, tokens, block, drops_tokens = 3, 4, 2, True
+
+    def __call__(self, pixels, keep=None):
+        return pixels.mean(dim=(2, 3))
 
 
 def test_what_cannot_be_trained_is_refused(generator):
@@ -219,7 +230,7 @@ def test_what_cannot_be_trained_is_refused(generator):
     with pytest.raises(TrainingError, match="no negatives"):
         model()((views[0][:1], views[1][:1]), labels, generator)
     with pytest.raises(ConfigError, match=r"nn\.Module"):
-        SoftCon(lambda pixels, keep=None: pixels, small(), generator)
+        SoftCon(NoModule(), small(), generator)
     with pytest.raises(ConfigError, match="from 0 to 1"):
         LabelFacts(mean_similarity=1.2)
 
@@ -230,11 +241,11 @@ def test_what_cannot_be_trained_is_refused(generator):
 def test_the_soft_term_alone(generator):
     """Weight 0 of the hard term leaves λ times the soft term, and a gradient for every weight."""
     views, labels = batch(generator)
-    softcon = model(hard_weight=0.0, soft_weight=2.0, facts=LabelFacts(soft_unit=3.0))
+    softcon = model(objective=Objective.SOFT, soft_weight=2.0, facts=LabelFacts(soft_unit=3.0))
     out = softcon(views, labels, generator)
     out.loss.backward()
 
-    assert 6 * out.soft.item() == pytest.approx(out.loss.item(), rel=1e-6)
+    assert 6 * out.soft.item() == pytest.approx(out.loss.item(), rel=1e-5)
     assert out.hard.item() > 0
     assert all(p.grad is not None for p in softcon.parameters() if p.requires_grad)
 
@@ -268,7 +279,7 @@ def test_places_are_left_out_in_the_hard_term_only(generator):
 
     expected = hard_loss(s, torch.arange(6), TAU, excluded).item()
     assert expected == pytest.approx(out.hard.item(), rel=1e-5)
-    assert plain.soft.item() == pytest.approx(out.soft.item(), rel=1e-6)
+    assert plain.soft.item() == pytest.approx(out.soft.item(), rel=1e-5)
 
 
 def test_an_image_is_one_with_itself_if_it_is_said_so(generator):
@@ -315,7 +326,7 @@ def test_bias_and_scale_of_bce(generator):
     assert not any("bias" == name for name, _ in fixed.named_parameters())
     assert "bias" in fixed.state_dict()
 
-    softcon = model(facts=facts, soft_scale_learned=True, soft_tau=0.25, mask_ratio=0.0)
+    softcon = model(facts=facts, soft_scale=SoftScale.LEARNED, soft_tau=0.25, mask_ratio=0.0)
     plain = model(facts=facts, soft_tau=0.25, mask_ratio=0.0)
     out = softcon(views, labels, generator)
     out.loss.backward()
@@ -349,12 +360,11 @@ def test_every_similarity_takes_a_step(generator):
 def test_settings_that_have_no_use_are_refused():
     """A scale or a bias where the form has none, and two weights of 0."""
     for changes in (
-        {"soft_form": CE, "soft_scale_learned": True},
+        {"soft_form": CE, "soft_scale": SoftScale.LEARNED},
         {"soft_form": MSE, "soft_bias": SoftBias.ZERO},
-        {"hard_weight": 0.0, "soft_weight": 0.0},
+        {"objective": Objective.SOFT, "soft_weight": 0.0},
         {"queue": -1},
         {"soft_neighbours": -1},
-        {"hard_weight": -1.0},
     ):
         with pytest.raises(ConfigError, match="out of range"):
-            SoftConSettings(**changes)
+            SoftConConfig(**changes)

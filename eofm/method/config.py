@@ -1,0 +1,292 @@
+"""Every choice of the method, in one place, with one set of defaults. Standard library only.
+
+Python, the command line (`--method.tau 0.1`) and YAML files read this one class. What the SoftCon
+paper (arXiv 2405.20462) leaves open is a field; the defaults are those of the same authors'
+MoCo-v3 (arXiv 2211.07044, zhu-xlab/SSL4EO-S12). The small heads of the demo are settings of the
+demo (`eofm/train/demo.yaml`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from enum import StrEnum
+
+from eofm.errors import ConfigError
+
+
+class Objective(StrEnum):
+    """What is minimised: SoftCon, or a control that leaves a part of it out.
+
+    SOFTCON: the hard and the soft term.
+    MOCO: the hard term alone, as in MoCo-v3.
+    SOFT: the soft term alone.
+    SHUFFLED: SoftCon with the label sets exchanged between images at random.
+    MULTILABEL: binary cross entropy of the classes, without contrast (`eofm.method.multilabel`).
+    """
+
+    SOFTCON = "softcon"
+    MOCO = "moco"
+    SOFT = "soft"
+    SHUFFLED = "shuffled"
+    MULTILABEL = "multilabel"
+
+
+class Exclude(StrEnum):
+    """Which images the hard term does not push apart.
+
+    None; those of one place (other seasons, overlapping windows); or those with the same classes,
+    which are false negatives by their labels.
+    """
+
+    NONE = "none"
+    SAME_LOCATION = "same-location"
+    SAME_LABELS = "same-labels"
+
+
+class SoftForm(StrEnum):
+    """How the embedding similarity s is made to follow the label similarity S.
+
+    Binary cross entropy of each pair, with a bias; cross entropy of each row against S as a
+    distribution; mean squared error of s, or of (s + 1) / 2, which has the range of S.
+    """
+
+    BCE = "bce"
+    CE = "ce"
+    MSE = "mse"
+    MSE_SHIFTED = "mse-shifted"
+
+
+class SoftUnit(StrEnum):
+    """The unit of λ: the soft term itself, or equal gradients of both terms at the start.
+
+    The forms differ fivefold in the size of their gradients, so that one λ is not the same weight
+    for two of them; in units of equal gradients it is.
+    """
+
+    PLAIN = "plain"
+    GRADIENT = "gradient"
+
+
+class SoftBias(StrEnum):
+    """The bias of the bce form: learned, fixed where it starts (logit of the mean S), or 0."""
+
+    LEARNED = "learned"
+    FIXED = "fixed"
+    ZERO = "zero"
+
+
+class SoftScale(StrEnum):
+    """The scale of the bce form: fixed at 1 / soft_tau, or learned from there (SigLIP)."""
+
+    FIXED = "fixed"
+    LEARNED = "learned"
+
+
+class Diagonal(StrEnum):
+    """Label similarity of an image with itself where its views are of two seasons.
+
+    That of the labels of both seasons, or 1: the same place.
+    """
+
+    LABELS = "labels"
+    ONE = "one"
+
+
+class LabelSimilarity(StrEnum):
+    """Similarity of the label sets A and B of two images.
+
+    Cosine of the multi-hot vectors, |A∩B| / sqrt(|A||B|); Jaccard, |A∩B| / |A∪B|; cosine with
+    rare classes weighing more, by ln(1 / frequency); cosine of the shares of the two images that
+    each class covers.
+    """
+
+    COSINE = "cosine"
+    JACCARD = "jaccard"
+    IDF = "idf"
+    FRACTION = "fraction"
+
+
+class MaskForm(StrEnum):
+    """How patches are hidden from the student.
+
+    Their tokens are dropped (notes on the paper's code say so; only dropping saves memory), or
+    their pixels are filled.
+    """
+
+    TOKENS = "tokens"
+    PIXELS = "pixels"
+
+
+class MaskFill(StrEnum):
+    """What hidden pixels become: the mean of each band, or 0 in normalised units."""
+
+    MEAN = "mean"
+    ZERO = "zero"
+
+
+class HeadForm(StrEnum):
+    """Projector and predictor; D is the trunk's width, h the hidden width, d the embedding's.
+
+    AUTO: MOCO3 for a trunk that drops tokens, else MOCO3_RESNET.
+    MOCO3: for transformers. Projector D-h-h-d, predictor d-h-d, both with a last norm.
+    MOCO3_RESNET: for ResNets. Projector D-h-d with a last norm, predictor d-h-d without.
+    MOCO2: projector D-h-d with biases, neither norms nor a predictor.
+    """
+
+    AUTO = "auto"
+    MOCO3 = "moco3"
+    MOCO3_RESNET = "moco3-resnet"
+    MOCO2 = "moco2"
+
+
+class HeadNorm(StrEnum):
+    """Normalisation inside the heads: batch, layer, or none."""
+
+    BN = "bn"
+    LN = "ln"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class SoftConConfig:
+    """The SoftCon objective, loss = hard + λ · soft, and its controls.
+
+    Args:
+        objective: `softcon`; or a control: `moco`, the hard term alone; `soft`, the soft term
+            alone; `shuffled`, SoftCon with the label sets exchanged between scenes at random, each
+            scene keeping one through the run; `multilabel`, the classes predicted by binary cross
+            entropy from the embedding, with the same views and masks and without contrast.
+        tau: Temperature of the hard term.
+        hard_exclude: Images that the hard term does not push apart: `none`; `same-location`, other
+            seasons and windows of a place; `same-labels`, images with the same classes.
+        queue: Number of keys of earlier steps that are negatives too, as in MoCo-v2 (arXiv
+            1911.05722); a multiple of the batch, 0 for none.
+        soft_tau: Temperature of the soft term (bce, ce).
+        soft_weight: Weight λ of the soft term; 0 leaves MoCo-v3.
+        soft_unit: Unit of λ: `gradient`, in which both terms have gradients of the same size before
+            the first step, so that one λ is the same weight for all forms; or the soft term itself
+            (`plain`). With nine classes the first unit is 3 to 5 of the second (mse-shifted: 20).
+        soft_form: Binary cross entropy (`bce`), cross entropy (`ce`), or mean squared error of the
+            cosine (`mse`) or of (cosine + 1) / 2 (`mse-shifted`).
+        soft_bias: Bias of bce: `learned` or `fixed` from the logit of the mean similarity, or
+            `zero`.
+        soft_scale: Scale of bce, 1 / soft_tau: `fixed`, or `learned` from there, up to 100 (SigLIP,
+            arXiv 2303.15343).
+        soft_neighbours: Number of most similar images of each row that enter the soft term, as in
+            LOOK (arXiv 2110.06014); 0 for all.
+        soft_diagonal: Similarity of an image with itself where its views are of two seasons: that
+            of their labels (`labels`), or `one`.
+        similarity: Similarity of two label sets: `cosine`, `jaccard`, `idf` (cosine in which rare
+            classes weigh more), or `fraction` (cosine of the shares that classes cover, which needs
+            a store packed with maps).
+        mask_ratio: Share of the student's patches that are hidden.
+        mask: `tokens` drops hidden patches, which saves time and memory; networks without tokens
+            cannot. `pixels` fills them: patches of a transformer, blocks of a ResNet's final stride
+            (32 pixels); the batch norms' statistics are then computed anew, of whole images, before
+            the student is exported.
+        mask_fill: Value of hidden pixels: the `mean` of each band, or `zero`.
+        symmetric: Both directions: student of view 1 with teacher of view 2, and the reverse.
+        momentum: Teacher momentum at the start; a cosine takes it to 1.
+        head: Projector and predictor: of MoCo-v3 for transformers (`moco3`: 3 + 2 layers), of
+            MoCo-v3 for ResNets (`moco3-resnet`: 2 + 2), or of MoCo-v2 (`moco2`: 2 layers without
+            norms, no predictor). `auto` is one of the first two.
+        hidden: Hidden width of projector and predictor, h.
+        dim: Width of the contrastive embedding, d.
+        head_norm: Normalisation inside the heads: `bn`, `ln` or `none`.
+
+    Raises:
+        ConfigError: If a value is unknown or out of range.
+    """
+
+    objective: Objective = Objective.SOFTCON
+    tau: float = 0.2
+    hard_exclude: Exclude = Exclude.NONE
+    queue: int = 0
+    soft_tau: float = 0.2
+    soft_weight: float = 1.0
+    soft_unit: SoftUnit = SoftUnit.GRADIENT
+    soft_form: SoftForm = SoftForm.BCE
+    soft_bias: SoftBias = SoftBias.LEARNED
+    soft_scale: SoftScale = SoftScale.FIXED
+    soft_neighbours: int = 0
+    soft_diagonal: Diagonal = Diagonal.LABELS
+    similarity: LabelSimilarity = LabelSimilarity.COSINE
+    mask_ratio: float = 0.7
+    mask: MaskForm = MaskForm.TOKENS
+    mask_fill: MaskFill = MaskFill.MEAN
+    symmetric: bool = True
+    momentum: float = 0.99
+    head: HeadForm = HeadForm.AUTO
+    hidden: int = 4096
+    dim: int = 256
+    head_norm: HeadNorm = HeadNorm.BN
+
+    def __post_init__(self) -> None:
+        for name, kind in _CHOICES.items():
+            object.__setattr__(self, name, _member(kind, name, getattr(self, name)))
+        for name, holds, expected in self._rules():
+            if not holds:
+                raise ConfigError(
+                    f"method.{name} is out of range",
+                    found=getattr(self, name),
+                    expected=expected,
+                    where=f"method.{name}",
+                )
+
+    def _rules(self) -> tuple[tuple[str, bool, str], ...]:
+        bce = self.soft_form is SoftForm.BCE
+        about_labels = self.objective in (Objective.SOFT, Objective.SHUFFLED)
+        return (
+            ("tau", self.tau > 0, "more than 0"),
+            ("queue", self.queue >= 0, "0 or more"),
+            ("soft_tau", self.soft_tau > 0, "more than 0"),
+            ("soft_weight", self.soft_weight >= 0, "0 or more"),
+            (
+                "soft_weight",
+                self.soft_weight > 0 or not about_labels,
+                f"more than 0: objective {self.objective} is about the soft term",
+            ),
+            ("soft_neighbours", self.soft_neighbours >= 0, "0 or more"),
+            (
+                "soft_bias",
+                bce or self.soft_bias is SoftBias.LEARNED,
+                "learned, the default: only the form bce has a bias",
+            ),
+            (
+                "soft_scale",
+                bce or self.soft_scale is SoftScale.FIXED,
+                "fixed: only the form bce learns a scale",
+            ),
+            ("mask_ratio", 0 <= self.mask_ratio < 1, "0 to less than 1"),
+            ("momentum", 0 <= self.momentum <= 1, "0 to 1"),
+            ("hidden", self.hidden > 0, "more than 0"),
+            ("dim", self.dim > 0, "more than 0"),
+        )
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """The weights of the hard and of the soft term: (1, λ) but for the controls."""
+        return {Objective.MOCO: (1.0, 0.0), Objective.SOFT: (0.0, self.soft_weight)}.get(
+            self.objective, (1.0, self.soft_weight)
+        )
+
+
+_CHOICES: dict[str, type[StrEnum]] = {
+    field.name: type(field.default)
+    for field in dataclasses.fields(SoftConConfig)
+    if isinstance(field.default, StrEnum)
+}
+
+
+def _member(kind: type[StrEnum], name: str, value: object) -> StrEnum:
+    """Return the member of an enumeration: settings files and Python may name it by its value."""
+    known = {member.value: member for member in kind}
+    if isinstance(value, str) and value in known:
+        return known[value]
+    raise ConfigError(
+        f"method.{name} has no such choice",
+        found=value,
+        expected=", ".join(known),
+        where=f"method.{name}",
+    )
