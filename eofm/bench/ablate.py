@@ -34,7 +34,7 @@ from eofm.datasets.chips import keeping_pixels
 from eofm.errors import ConfigError, MismatchKind, SpecMismatch
 from eofm.networks import timm_trunk
 from eofm.probes.linear import Scaling
-from eofm.report import plots
+from eofm.report import output, plots
 from eofm.report.plots import Estimate
 from eofm.weights import torchgeo_names
 from eofm.weights.encoder import Encoder
@@ -271,4 +271,4 @@ def _draw(report: BenchReport, settings: Sequence[Setting], path: Path) -> None:
         mark=next(iter(shared), None),
         own={f"{model}, own": size for model, size in own.items()},
     )
-    plots.save(figure, path, "name another --figure")
+    output.save(figure, path, "name another --figure")

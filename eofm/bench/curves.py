@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from eofm.bench.labels import whole_split
 from eofm.bench.results import Result
-from eofm.bench.words import probe_words
 from eofm.report.plots import Estimate
 from eofm.report.tables import Cell
 
@@ -21,7 +20,7 @@ class Curve:
         name: For a file: `labels` or `size`.
         stem: Of the file: task, hash of the sample, probe and metric.
         title: Task, version, split, and whether it is a subset.
-        probe: In plain words.
+        probe: Exact protocol of the first model.
         metric: Id of the metric.
         series: Model -> (place, value with its spread), by rising place.
         heads: Place -> its name in a table.
@@ -137,7 +136,7 @@ def _label_curve(group: Sequence[Result]) -> Curve:
         name="labels",
         stem=_stem(group[0], group[0].sample.test_sha256),
         title=_title(group[0]),
-        probe=probe_words(group[0].probe, scaling=False),
+        probe=group[0].probe,
         metric=group[0].metric,
         series=series,
         heads=heads,
@@ -198,7 +197,7 @@ def _size_curve(group: Sequence[Result]) -> Curve:
         name="size",
         stem=_stem(group[0], group[0].sample.ids_sha256),
         title=_title(group[0]),
-        probe=probe_words(group[0].probe, scaling=False),
+        probe=group[0].probe,
         metric=group[0].metric,
         series=series,
         heads={place: f"{place} px" for place in places},

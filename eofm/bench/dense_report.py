@@ -9,11 +9,10 @@ from pathlib import Path
 from eofm.bench.dense_archive import Segmented
 from eofm.bench.dense_metrics import class_iou, resampled_iou
 from eofm.bench.results import Result
-from eofm.bench.tables import table
+from eofm.bench.tables import probe_words, table
 from eofm.bench.waive import FORCED_FLAG
-from eofm.bench.words import probe_words
 from eofm.probes.bootstrap import bootstrap_values, percentile_interval
-from eofm.report import plots
+from eofm.report import output, plots
 from eofm.report.plots import Estimate
 from eofm.report.tables import Table, TableRow, markdown
 
@@ -104,7 +103,7 @@ class DenseReport:
             self.points(),
             "intersection over union, 95 % interval",
         )
-        plots.save(figure, path, "name another file")
+        output.save(figure, path, "name another file")
 
 
 def _cell(point: Estimate | None) -> str:

@@ -16,15 +16,14 @@ from eofm.bench.figures import class_dots, class_matrix, curve_figures
 from eofm.bench.predictions import Predictions, predictions_of
 from eofm.bench.report_config import ExportConfig, TableConfig
 from eofm.bench.results import Result, read_results
-from eofm.bench.tables import table, tables_of
+from eofm.bench.tables import probe_words, table, tables_of
 from eofm.bench.waive import FORCED_FLAG, NONSTANDARD
-from eofm.bench.words import probe_words
 from eofm.errors import ConfigError, DataError
-from eofm.report import pages, plots
+from eofm.report import output, pages
 from eofm.report.output import write_file
 
 if TYPE_CHECKING:
-    from eofm.report.plots import Figure
+    from eofm.report.output import Figure
 
 # With one of these begins the flag of a row whose input is not what its model was trained on.
 _MARKS: Final = (FORCED_FLAG, NONSTANDARD)
@@ -51,31 +50,24 @@ def is_nonstandard(result: Result) -> bool:
 
 
 def _asked(config: TableConfig | ExportConfig) -> list[Result]:
-    """Return the records of the task and probe that settings name, forced ones only on demand."""
-    forced = config.nonstandard
+    """Return the records of the task and probe that settings name, of whatever input."""
     return [
         r
         for r in read_results(Path(config.results))
-        if config.task in {"", r.task}
-        and config.probe in {"", r.kind}
-        and (forced or not any(flag.startswith(FORCED_FLAG) for flag in r.flags))
+        if config.task in {"", r.task} and config.probe in {"", r.kind}
     ]
+
+
+def _has(result: Result, mark: str) -> bool:
+    return any(flag.startswith(mark) for flag in result.flags)
 
 
 def hidden(config: TableConfig | ExportConfig) -> str:
     """Return a line on the records that are left out, if there are any."""
     if config.nonstandard:
         return ""
-    asked = [
-        r
-        for r in read_results(Path(config.results))
-        if config.task in {"", r.task} and config.probe in {"", r.kind}
-    ]
-    counts = {
-        FORCED_FLAG: sum(any(f.startswith(FORCED_FLAG) for f in r.flags) for r in asked),
-        NONSTANDARD: sum(any(f.startswith(NONSTANDARD) for f in r.flags) for r in asked),
-    }
-    words = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    counts = {mark: sum(_has(r, mark) for r in _asked(config)) for mark in _MARKS}
+    words = ", ".join(f"{count} {mark}" for mark, count in counts.items() if count)
     return f"left out: {words} (--nonstandard true shows them, marked)" if words else ""
 
 
@@ -91,15 +83,9 @@ def chosen(config: TableConfig | ExportConfig) -> list[Result]:
         raise DataError(
             "there is no file of records", where=path, remedy="`eofm bench TASK --out FILE` writes"
         )
-    records = read_results(path)
-    found = [
-        r
-        for r in records
-        if config.task in {"", r.task}
-        and config.probe in {"", r.kind}
-        and (config.nonstandard or not is_nonstandard(r))
-    ]
+    found = [r for r in _asked(config) if config.nonstandard or not is_nonstandard(r)]
     if not found:
+        records = read_results(path)
         raise ConfigError(
             "no record is what was asked for",
             found=f"{len(records)} records, {sum(map(is_nonstandard, records))} of them forced or "
@@ -212,7 +198,8 @@ def draw_figures(config: ExportConfig) -> Drawn:
         figures[f"{stem}-classes"] = class_dots(title, kept, config)
         name, best = _best(rows, kept)
         figures[f"{stem}-matrix"] = class_matrix(f"{title}: {name}", best)
-    figures |= curve_figures(label_curves(found)) | curve_figures(size_curves(_asked(config)))
+    sized = [r for r in _asked(config) if config.nonstandard or not _has(r, FORCED_FLAG)]
+    figures |= curve_figures(label_curves(found)) | curve_figures(size_curves(sized))
     return Drawn(figures, len(missing))
 
 
@@ -242,7 +229,7 @@ def plot(config: ExportConfig) -> Text:
             remedy="run the benchmark again with another --out, which writes them; "
             "`eofm bench table` needs the records alone",
         )
-    files = {f"{name}.png": plots.png(figure) for name, figure in drawn.figures.items()}
+    files = {f"{name}.png": output.png(figure) for name, figure in drawn.figures.items()}
     return _write(config, files, drawn.remark)
 
 

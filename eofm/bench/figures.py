@@ -15,7 +15,7 @@ from eofm.bench.curves import Curve
 from eofm.bench.predictions import Predictions
 from eofm.bench.report_config import ExportConfig
 from eofm.bench.score import class_intervals
-from eofm.bench.words import metric_name
+from eofm.bench.tables import metric_name, probe_words
 from eofm.probes.bootstrap import bootstrap_values, once, percentile_interval
 from eofm.probes.metrics import confusion_matrix
 from eofm.report import plots
@@ -23,7 +23,7 @@ from eofm.report.output import shorten
 from eofm.report.plots import Estimate
 
 if TYPE_CHECKING:
-    from eofm.report.plots import Figure
+    from eofm.report.output import Figure
 
 
 def curve_figures(found: Sequence[Curve]) -> dict[str, Figure]:
@@ -37,7 +37,7 @@ def curve_figures(found: Sequence[Curve]) -> dict[str, Figure]:
         sizes = set(curve.own.values())
         sign = ("", ", dashed: the model's own", ", ringed: the model's own")[min(len(sizes), 2)]
         figures[re.sub(r"[^\w.-]+", "_", f"{curve.stem}-{curve.name}")] = plots.curves(
-            f"{curve.title}: {curve.probe}",
+            f"{curve.title}: {probe_words(curve.probe, scaling=False)}",
             curve.series,
             curve.x_label + sign,
             f"{metric_name(curve.metric)}, {curve.spread}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from eofm.landcover.report import LabelReport
-from eofm.report import plots
+from eofm.report import output, plots
 
 
 def save_figure(report: LabelReport) -> Path:
@@ -32,4 +32,4 @@ def save_figure(report: LabelReport) -> Path:
         f"{report.out.name}: {report.known} of {report.rows} rows labelled, {report.scheme}", counts
     )
     remedy = "check free space and permissions; the table itself is complete"
-    return plots.save(figure, report.out.with_suffix(".png"), remedy)
+    return output.save(figure, report.out.with_suffix(".png"), remedy)

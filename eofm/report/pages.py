@@ -19,7 +19,7 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-from eofm.report import plots
+from eofm.report import output
 from eofm.report.output import printable, write_file
 from eofm.report.tables import Table
 
@@ -119,7 +119,7 @@ class Drawings:
     def inline(self) -> list[tuple[str, Markup, float]]:
         """Words, SVG and width in inches of each figure."""
         return [
-            (words, Markup(plots.svg(figure)), float(figure.get_size_inches()[0]))
+            (words, Markup(output.svg(figure)), float(figure.get_size_inches()[0]))
             for words, figure in self.figures
         ]
 

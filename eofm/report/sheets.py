@@ -21,16 +21,13 @@ from eofm.contract.preprocess import convert_unit
 from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import SpecError
-from eofm.report.output import shorten
+from eofm.report.output import label_of, new_figure, shorten, styled
 from eofm.report.plots import (
     ClassCounts,
     Floats,
     draw_frequencies,
     draw_matrix,
     draw_places,
-    label_of,
-    new_figure,
-    styled,
 )
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from eofm.contract.preprocess import to_grid
-from eofm.report import plots, sheets
+from eofm.report import output, sheets
 from eofm.report.plots import ClassCounts
 from eofm.store.choice import sampled
 from eofm.store.config import ShowConfig
@@ -23,7 +23,7 @@ from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
 
 if TYPE_CHECKING:
-    from eofm.report.plots import Figure
+    from eofm.report.output import Figure
 
 SHEET: Final = "store.png"
 
@@ -73,7 +73,7 @@ def show_store(config: ShowConfig) -> ShowReport | PairsReport:
         return _show_pairs(PairedStore(config.store), config)
     store = Store(config.store)
     file = Path(config.out) if config.out else store.path / SHEET
-    plots.save(draw_store(store, config.samples, config.seed), file)
+    output.save(draw_store(store, config.samples, config.seed), file)
     return ShowReport(file, _describe(store))
 
 

@@ -16,7 +16,7 @@ from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec, Unit
 from eofm.errors import LabelError
 from eofm.method import keep_tokens
-from eofm.report import plots, sheets
+from eofm.report import output, plots, sheets
 from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
@@ -37,7 +37,7 @@ from eofm.train.probes import (
 from eofm.weights.encoder import Encoder
 
 if TYPE_CHECKING:
-    from eofm.report.plots import Figure
+    from eofm.report.output import Figure
 
 SHEET_ROWS: Final = 5
 # Fewer held-out scenes than this say little; the table admits it.
@@ -211,7 +211,7 @@ def _draw(
     )
     panels += collapse_panels(read_curves(folder.path / LOOKS))
     figure = plots.lines(panels, f"SoftCon pretraining, {made_up}{store.spec.sensor}")
-    plots.save(figure, folder.figures / "loss.png", remedy)
+    output.save(figure, folder.figures / "loss.png", remedy)
     if len(data.test_rows) >= 3 and store.classes:
         owner = store.fractions(data.test_rows.tolist()).numpy().argmax(axis=1)
         figure = plots.scatter(
@@ -228,8 +228,8 @@ def _draw(
             legend_title="largest class",
             axis_labels=("first principal component", "second principal component"),
         )
-        plots.save(figure, folder.figures / "embedding.png", remedy)
-    plots.save(_sheet(store, data, module, made_up), folder.figures / "views.png", remedy)
+        output.save(figure, folder.figures / "embedding.png", remedy)
+    output.save(_sheet(store, data, module, made_up), folder.figures / "views.png", remedy)
 
 
 def principal_plane(embedding: Tensor) -> NDArray[np.float64]:

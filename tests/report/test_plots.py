@@ -14,8 +14,9 @@ from matplotlib.image import imread
 from matplotlib.transforms import Bbox
 
 from eofm.errors import DataError
-from eofm.report import plots
-from eofm.report.plots import ClassCounts, Estimate, LinePanel, colour, marker, smooth
+from eofm.report import output, plots
+from eofm.report.output import colour, marker
+from eofm.report.plots import ClassCounts, Estimate, LinePanel, smooth
 
 HALF = Estimate(0.5, 0.4, 0.7)
 HOSTILE = (
@@ -73,7 +74,7 @@ def test_every_class_is_drawn_and_no_two_names_overlap(classes: int) -> None:
     names = [f"class number {i}, with a long name" for i in range(classes)]
     figure = plots.dots("t", names, {str(n): estimates(classes, n) for n in range(4)}, "x")
 
-    plots.png(figure)
+    output.png(figure)
     boxes, drawn = [], 0
     for axes in figure.axes:
         labels = [label for label in axes.get_yticklabels() if label.get_text()]
@@ -91,7 +92,7 @@ def test_the_legend_stands_beside_the_data() -> None:
     series = {f"{'model ' * 9}{n}": estimates(3, n) for n in range(5)}
     figure = plots.dots("t", ["a", "b", "c"], series, "x")
 
-    plots.png(figure)
+    output.png(figure)
 
     assert figure.legends[0].get_window_extent().x0 >= figure.axes[0].get_window_extent().x1
 
@@ -149,13 +150,15 @@ def test_no_two_series_look_alike() -> None:
     looks = {(colour(n), marker(n)) for n in range(64)}
 
     assert 64 == len(looks)
-    assert len(plots.PALETTE) == len({colour(number) for number in range(len(plots.PALETTE))})
-    assert colour(0) == colour(len(plots.PALETTE))
+    assert len(output.PALETTE) == len({colour(number) for number in range(len(output.PALETTE))})
+    assert colour(0) == colour(len(output.PALETTE))
 
 
 def test_colours_differ_for_the_colour_blind() -> None:
     """Also as seen without red or green cones (Viénot 1999), no two of the palette are close."""
-    rgb = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in plots.PALETTE]) ** 2.2
+    rgb = (
+        np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in output.PALETTE]) ** 2.2
+    )
     protan = np.array([[0.1124, 0.8876, 0], [0.1124, 0.8876, 0], [0.0040, -0.0040, 1]])
     deutan = np.array([[0.2928, 0.7072, 0], [0.2928, 0.7072, 0], [-0.0223, 0.0223, 1]])
 
@@ -251,7 +254,7 @@ def test_frequencies_stand_in_falling_order_with_their_cover() -> None:
 
 def test_a_png_is_an_image_and_repeats() -> None:
     """The same figure is the same bytes."""
-    made = [plots.png(plots.curves("t", {"m": [(1, HALF), (10, HALF)]}, "x", "y", log=True))
+    made = [output.png(plots.curves("t", {"m": [(1, HALF), (10, HALF)]}, "x", "y", log=True))
             for _ in "ab"]  # fmt: skip
 
     assert made[0] == made[1]
@@ -263,20 +266,20 @@ def test_an_svg_takes_the_colours_of_the_page() -> None:
     curve = (np.arange(500.0), np.sin(np.arange(500.0)))
     panel = LinePanel("one", {"a": curve, "b": curve}, marks={"chance": 0.5})
 
-    text = plots.svg(plots.lines([panel]))
+    text = output.svg(plots.lines([panel]))
 
     assert text.startswith("<svg")
     assert "currentColor" in text
-    assert plots.INK not in text
+    assert output.INK not in text
     assert ">chance</text>" in text
     assert not re.match(r"<svg[^>]* (width|height)=", text)
-    assert text == plots.svg(plots.lines([panel]))
+    assert text == output.svg(plots.lines([panel]))
 
 
 def test_two_figures_on_one_page_have_no_name_in_common_but_for_equal_things() -> None:
     """A name inside one figure never means something else in another."""
     steps = np.arange(5.0)
-    made = [plots.svg(plots.lines([LinePanel(t, {"a": (steps, steps)}, zero=z)]))
+    made = [output.svg(plots.lines([LinePanel(t, {"a": (steps, steps)}, zero=z)]))
             for t, z in (("one", False), ("two", True))]  # fmt: skip
 
     named = [dict(re.findall(r'<(?:path|clipPath) id="([^"]+)"(.*?)</', text, re.DOTALL))
@@ -296,14 +299,14 @@ def test_any_name_can_be_drawn(name: str) -> None:
     matrix = plots.matrix(name, [name, "b"], np.eye(2), "true", "said")
 
     for figure in (dots, lines, matrix):
-        assert plots.png(figure).startswith(b"\x89PNG")
-        assert "<script" not in plots.svg(figure)
-    assert [plots.label_of(name)] == [text.get_text() for text in dots.legends[0].get_texts()]
+        assert "<script" not in output.svg(figure)
+    assert output.png(dots).startswith(b"\x89PNG")
+    assert [output.label_of(name)] == [text.get_text() for text in dots.legends[0].get_texts()]
 
 
 def test_a_figure_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     """A folder in the place of the file ends in one clear error with a remedy."""
     with pytest.raises(DataError, match="cannot be written") as caught:
-        plots.save(plots.lines([LinePanel("t", {})]), tmp_path)
+        output.save(plots.lines([LinePanel("t", {})]), tmp_path)
 
     assert "name another --out" in str(caught.value)

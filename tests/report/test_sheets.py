@@ -14,7 +14,7 @@ from eofm.contract.recipe import Recipe
 from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import SpecError
-from eofm.report import plots, sheets
+from eofm.report import output, sheets
 from eofm.report.plots import ClassCounts
 from eofm.report.sheets import (
     COMPOSITES,
@@ -198,7 +198,7 @@ def test_a_contact_sheet_shows_every_picture_in_its_place() -> None:
         assert np.array_equal(one[row], axes[row, 0].images[0].get_array())
         assert np.array_equal(two[row], axes[row, 1].images[0].get_array())
     assert ["a", "b", "c"] == [axis.get_xlabel() for axis in axes[:, 0]]
-    assert plots.png(figure).startswith(b"\x89PNG")
+    assert output.png(figure).startswith(b"\x89PNG")
 
 
 def test_the_overview_of_a_store_shows_its_samples_places_and_classes() -> None:
@@ -217,4 +217,4 @@ def test_the_overview_of_a_store_shows_its_samples_places_and_classes() -> None:
     starred = [axis.get_title() for axis in figure.axes if axis.get_title().startswith("* ")]
     assert ["* id-8\nwater"] == starred
     assert "leaves 1 blank" in figure.subfigs[1].get_suptitle()
-    assert plots.png(figure).startswith(b"\x89PNG")
+    assert output.png(figure).startswith(b"\x89PNG")
