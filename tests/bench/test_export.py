@@ -130,6 +130,21 @@ def test_records_without_their_predictions_have_tables_and_a_remark(
     assert 0 == main(["bench", "table", str(alone)])
 
 
+@pytest.mark.parametrize("name", ["<script>x</script>", "_a|b", "$x$ \u2028\u202e", "long " * 90])
+def test_any_name_of_a_model_is_text(records: Path, tmp_path: Path, name: str) -> None:
+    """In table, figures and page: it neither breaks a row nor becomes an element or a formula."""
+    rows = [replace(r, model=replace(r.model, name=name)) for r in read_results(records)[:1]]
+    (tmp_path / "predictions").symlink_to(records.parent / "predictions")
+    append_results(tmp_path / "r.jsonl", rows)
+
+    export(ExportConfig(str(tmp_path / "r.jsonl"), out=str(tmp_path / "out"), bootstrap=5))
+
+    checked((tmp_path / "out" / "index.html").read_text())
+    lines = [x for x in (tmp_path / "out/results.md").read_text().splitlines() if x[:2] == "| "]
+    assert 2 == len(lines)
+    assert 1 == len({line.replace(r"\|", "").count("|") for line in lines})
+
+
 def test_classes_of_a_segmentation_have_their_overlap() -> None:
     """Intersection over union of all pixels, by a plain loop; an absent class has none."""
     generator = torch.Generator().manual_seed(0)

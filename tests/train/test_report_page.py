@@ -127,6 +127,29 @@ def test_a_store_that_has_moved_is_said(config: PretrainConfig, tmp_path: Path) 
     assert 0 == seen.pictures
 
 
+def test_a_hostile_folder_and_records_of_another_version_have_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Any name is text; whatever is missing is left out; what cannot be read is said."""
+    folder = tmp_path / "<img src=x onerror=alert(1)> \u202e\u2028 \udcff"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("method: {similarity: '<b>'}\n")
+    (folder / "metrics.jsonl").write_text('{"step": 1, "own_probability": 0.5, "<b>x</b>": 1}\n')
+    (folder / "results.json").write_text('{"scores": [{"name": "<script>"}], "synthetic": true}')
+    (folder / "failure.json").write_text('{"text": "<script>alert(1)</script>"}')
+
+    assert 0 == main(["report", str(folder)])
+
+    text, seen = read(folder / "report.html")
+    said = capsys.readouterr().out
+    assert said.isprintable() or "\u202e" not in said
+    assert "img" not in seen.seen
+    assert "&lt;img src=x onerror=alert(1)&gt; \\u202e\\u2028 \\udcff" in text
+    assert "cannot be read by this version" in text
+    assert "&lt;b&gt;x&lt;/b&gt; 1" in text
+    assert "the settings do not say where the store is" in text
+
+
 def test_a_record_reads_what_a_killed_run_left(tmp_path: Path) -> None:
     """Half a line is passed over; a metric that is missing in a line leaves a gap."""
     (tmp_path / "config.yaml").write_text("optim: {batch: 8}\n")

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from eofm.method import LabelSimilarity
 from eofm.report import pages, plots
+from eofm.report.output import printable
 from eofm.report.pages import Block, Drawings, Page, Paragraph, Section, TableBlock, Tiles, Tone
 from eofm.report.plots import Estimate, LinePanel
 from eofm.report.tables import Table, TableRow
@@ -34,7 +35,8 @@ class WrittenPage:
 
     def describe(self) -> str:
         """Return the file, and a line for each run."""
-        return "\n".join([*(f"{name}: {state}" for name, state in self.states), str(self.path)])
+        lines = [*(f"{name}: {state}" for name, state in self.states), str(self.path)]
+        return "\n".join(map(printable, lines))
 
 
 def report(config: ReportConfig) -> WrittenPage:
@@ -137,9 +139,17 @@ def _result(record: RunRecord) -> tuple[Block, ...]:
     results = record.results
     if results.get("probe_failed"):
         return (Paragraph(f"No linear probe: {results['probe_failed']}.", quiet=False),)
-    scores, sure = results.get("scores") or [], results.get("intervals") or []
-    if not scores:
+    if not results.get("scores"):
         return ()
+    try:
+        return _scores(results)
+    except (KeyError, TypeError, ValueError, IndexError):  # of another version, or edited
+        words = "The scores in results.json cannot be read by this version of eofm."
+        return (Paragraph(words, quiet=False),)
+
+
+def _scores(results: Mapping[str, Any]) -> tuple[Block, ...]:
+    scores, sure = results["scores"], results.get("intervals") or []
     rows = []
     for i, score in enumerate(scores):
         extra = sure[i] if i < len(sure) else {}
@@ -192,9 +202,10 @@ def _gain(value: float, start: float, interval: Mapping[str, float] | None) -> s
 def _training(record: RunRecord) -> tuple[Block, ...]:
     if not record.steps:
         return ()
+    batch, queue = record.setting("optim", "batch"), record.setting("method", "queue", 0)
     made = panels.training_panels(
         record.steps,
-        columns=int(record.setting("optim", "batch")) + int(record.setting("method", "queue", 0)),
+        columns=None if batch is None else int(batch) + int(queue),
         collapse=float(record.setting("monitor", "collapse_std", 0.0)),
     )
     constant = panels.constants(record.steps)
@@ -243,7 +254,8 @@ def _seen(record: RunRecord, config: ReportConfig) -> tuple[Section, ...]:
     if isinstance(found, str) or not encoders:
         why = found if isinstance(found, str) else "there is no encoder yet"
         return (Section("What it sees", (Paragraph(f"No pictures: {why}."),)),)
-    kind = LabelSimilarity(record.setting("method", "similarity", "cosine"))
+    said = record.setting("method", "similarity", "cosine")
+    kind = LabelSimilarity(said) if said in set(LabelSimilarity) else LabelSimilarity.COSINE
     name = next((n for n in encoders if n.startswith("student")), next(iter(encoders)))
     return (
         Section("What it sees: patches", scenes.patches(encoders, found)),

@@ -48,19 +48,19 @@ def title_of(name: str) -> str:
     return title if plain == rest else f"{title}: the data of the stage before"
 
 
-def training_panels(steps: Curves, *, columns: int, collapse: float) -> list[LinePanel]:
+def training_panels(steps: Curves, *, columns: int | None, collapse: float) -> list[LinePanel]:
     """Return panels of what the method logged at every step.
 
     Args:
         steps: By name.
-        columns: Candidates among which the own image is found: batch and queue.
+        columns: Candidates among which the own image is found: batch and queue; None if unknown.
         collapse: Spread below which the run counts as collapsed.
     """
     made = [LinePanel("Loss", _chosen(steps, ["loss"]))]
     if any(name in steps for name in _TERMS):
         made.append(LinePanel("Terms of the loss", _chosen(steps, _TERMS)))
     if "own_probability" in steps:
-        chance = {f"1 / {columns}, by chance": 1 / columns}
+        chance = {f"1 / {columns}, by chance": 1 / columns} if columns else {}
         own = _chosen(steps, ["own_probability"])
         made.append(LinePanel("Probability of the own image", own, marks=chance))
     if "embedding_std" in steps:

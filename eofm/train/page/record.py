@@ -67,7 +67,7 @@ class RunRecord:
         if self.finished:
             return f"finished, {self.last_step} steps"
         if self.failure:
-            return f"ended at step {self.failure['step']}: {self.failure['problem']}"
+            return f"ended at step {self.failure.get('step')}: {self.failure.get('problem')}"
         if not self.last_step:
             return "has not taken a step yet"
         return f"not finished; step {self.last_step} was written {_ago(self.quiet)} ago"

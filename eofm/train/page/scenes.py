@@ -110,28 +110,33 @@ def find_scenes(record: RunRecord, store: str | None, count: int) -> Scenes | st
         store: Where its store is now, if not where it was.
         count: At most so many of either.
     """
+    share, seed = record.setting("data", "holdout"), record.setting("data", "seed")
     path = Path(store) if store is not None else _store_of(record)
+    if path is None or share is None or seed is None:
+        return "the settings do not say where the store is, or which scenes were held out"
     paired = record.setting("data", "views") == "sensors"
     try:
         found = open_pair(path)[0] if paired else Store(path)
         known = found.labels(range(len(found))).known.numpy()
     except EofmError as error:
         return f"the store is not there: {error.problem} ({path}); --store says where it is"
-    share, seed = float(record.setting("data", "holdout")), int(record.setting("data", "seed"))
-    outside = held_out(found.locations.tolist(), share, seed)
+    outside = held_out(found.locations.tolist(), float(share), int(seed))
     usable = known if found.classes else np.ones_like(known)
-    queries = _some(np.flatnonzero(outside & usable), count, seed)
-    reference = _some(np.flatnonzero(~outside & usable), count, seed + 1)
+    queries = _some(np.flatnonzero(outside & usable), count, int(seed))
+    reference = _some(np.flatnonzero(~outside & usable), count, int(seed) + 1)
     if min(len(queries), len(reference)) < 4:
         return "there are too few held-out scenes to show"
     return Scenes(found, queries, reference)
 
 
-def _store_of(record: RunRecord) -> Path:
-    said = record.setting("data", "store")
+def _store_of(record: RunRecord) -> Path | None:
+    """Return where the settings say the store is; None if they do not."""
+    said, made = record.setting("data", "store"), record.setting("data", "world")
     if said is not None:
         return Path(said)
-    world = Path(record.setting("data", "world"))
+    if made is None:
+        return None
+    world = Path(made)
     if record.setting("data", "views") == "sensors":
         return world / "stores"
     return world / f"store-{record.setting('data', 'sensor')}"
