@@ -72,7 +72,6 @@ class LinePanel:
     Args:
         title: Above the panel.
         curves: Name -> (steps, values).
-        y_label: Of the values.
         marks: Name -> a value at which a dashed line is drawn.
         symlog: Steps on a logarithmic axis that has a 0.
         zero: Whether the value axis begins at 0.
@@ -80,7 +79,6 @@ class LinePanel:
 
     title: str
     curves: Mapping[str, StepCurve]
-    y_label: str = ""
     marks: Mapping[str, float] = field(default_factory=dict)
     symlog: bool = False
     zero: bool = False
@@ -377,7 +375,6 @@ def _draw_lines(axes: Axes, panel: LinePanel) -> None:
         axes.set_ylim(bottom=0)
     axes.set_title(label_of(panel.title, 70))
     axes.set_xlabel("step")
-    axes.set_ylabel(panel.y_label)
     axes.grid()
     if len(handles) > 1:
         columns = 2 if max(map(len, handles)) > 20 else 3

@@ -21,7 +21,7 @@ from eofm.report.plots import ClassCounts, Estimate, LinePanel, smooth
 HALF = Estimate(0.5, 0.4, 0.7)
 HOSTILE = (
     "_hidden",
-    "$\\frac$ 5 $",
+    "$\\frac$ 5",
     "<script>alert(1)</script>",
     "a\u2028b",
     "x" * 300,

@@ -76,7 +76,7 @@ def test_a_whole_run_a_running_one_and_a_comparison(
     page = report(ReportConfig([str(out), str(running)], store="nowhere"))
     text, seen = read(page.path)
     assert out / "comparison.html" == page.path
-    assert "All settings are the defaults" in text  # the two do not differ
+    assert "No setting differs." in text
     assert "kNN, average precision, macro" in text
     assert "monitor/knn" not in text  # numbers have titles, not the names of their columns
     assert 0 == seen.pictures

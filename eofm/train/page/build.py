@@ -296,7 +296,8 @@ def settings_table(records: Sequence[RunRecord]) -> Block:
             last = "" if usual is None else str(usual)
             rows.append(TableRow((f"{group}.{key}", *map(str, values), last)))
     if not rows:
-        return Paragraph("All settings are the defaults.", quiet=False)
+        same = "All settings are the defaults." if len(records) == 1 else "No setting differs."
+        return Paragraph(same, quiet=False)
     heads = ["setting", *(r.name if len(records) > 1 else "this run" for r in records), "default"]
     return TableBlock(Table(tuple(heads), tuple(rows)))
 
