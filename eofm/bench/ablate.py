@@ -31,11 +31,11 @@ from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import Recipe, Waiver
 from eofm.contract.spec import ImageSpec
 from eofm.datasets.chips import keeping_pixels
-from eofm.errors import ConfigError, DataError, MismatchKind, SpecMismatch
+from eofm.errors import ConfigError, MismatchKind, SpecMismatch
 from eofm.networks import timm_trunk
 from eofm.probes.linear import Scaling
-from eofm.report import charts
-from eofm.report.charts import Point
+from eofm.report import output, plots
+from eofm.report.plots import Estimate
 from eofm.weights import torchgeo_names
 from eofm.weights.encoder import Encoder
 from eofm.weights.load import load_weights
@@ -252,18 +252,18 @@ def _source(
 
 def _draw(report: BenchReport, settings: Sequence[Setting], path: Path) -> None:
     first = report.results[0]
-    series: dict[str, list[tuple[float, Point]]] = {}
+    series: dict[str, list[tuple[float, Estimate]]] = {}
     for setting in settings:
         for r in report.results:
             same = (r.model.name, r.probe, r.metric) == (setting.name, first.probe, first.metric)
             if same:
-                point = Point(r.value, r.interval.low, r.interval.high)
+                point = Estimate(r.value, r.interval.low, r.interval.high)
                 name = f"{setting.model}, {setting.normalization}"
                 series.setdefault(name, []).append((setting.size, point))
     own = {s.model: s.size for s in settings if s.own}
     shared = set(own.values()) if len(set(own.values())) == 1 else set()
     subset = "" if first.sample.complete else ", a subset"
-    figure = charts.curves(
+    figure = plots.curves(
         f"{first.task}{subset}: {first.probe}",
         series,
         f"input size, pixels ({'dashed' if shared else 'ringed'}: the recipe's)",
@@ -271,10 +271,4 @@ def _draw(report: BenchReport, settings: Sequence[Setting], path: Path) -> None:
         mark=next(iter(shared), None),
         own={f"{model}, own": size for model, size in own.items()},
     )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(charts.png(figure))
-    except OSError as error:
-        raise DataError(
-            "the figure cannot be written", found=error, where=path, remedy="name another --figure"
-        ) from error
+    output.save(figure, path, "name another --figure")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from eofm.bench.labels import whole_split
 from eofm.bench.results import Result
-from eofm.report.charts import Point
+from eofm.report.plots import Estimate
+from eofm.report.tables import Cell
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Curve:
         name: For a file: `labels` or `size`.
         stem: Of the file: task, hash of the sample, probe and metric.
         title: Task, version, split, and whether it is a subset.
-        probe: Kind of probe.
+        probe: Exact protocol of the first model.
         metric: Id of the metric.
         series: Model -> (place, value with its spread), by rising place.
         heads: Place -> its name in a table.
@@ -37,7 +38,7 @@ class Curve:
     title: str
     probe: str
     metric: str
-    series: Mapping[str, tuple[tuple[float, Point], ...]]
+    series: Mapping[str, tuple[tuple[float, Estimate], ...]]
     heads: Mapping[float, str]
     own: Mapping[str, float]
     levels: Mapping[str, float]
@@ -52,7 +53,7 @@ class Curve:
         """All places, rising."""
         return sorted({place for points in self.series.values() for place, _ in points})
 
-    def cell(self, model: str, place: float) -> str:
+    def cell(self, model: str, place: float) -> str | Cell:
         """Return a value as it stands in a table; in bold if it is the model's own input."""
         point = dict(self.series[model]).get(place)
         if point is None:
@@ -62,8 +63,8 @@ class Curve:
             return f"{value} ± {100 * (point.high - point.value):.1f}"
         if self.log:
             return value
-        value = f"**{value}**" if self.own.get(model) == place else value
-        return f"{value} ({100 * point.low:.1f} – {100 * point.high:.1f})"
+        span = f"({100 * point.low:.1f} – {100 * point.high:.1f})"
+        return Cell(value, span) if self.own.get(model) == place else f"{value} {span}"
 
 
 def _grouped(results: Iterable[tuple[tuple[str, ...], Result]]) -> list[list[Result]]:
@@ -84,11 +85,11 @@ def _stem(result: Result, sha256: str) -> str:
 
 
 def _probes(group: Sequence[Result]) -> tuple[str, ...]:
-    """Return which probe each model had: they may differ in scaling."""
+    """Return the exact protocol of each model: they may differ in scaling."""
     probes: dict[str, dict[str, None]] = {}
     for result in group:
         probes.setdefault(result.probe, {}).setdefault(result.of or result.model.name)
-    return tuple(f"`{probe}`: {', '.join(names)}" for probe, names in probes.items())
+    return tuple(f"exact protocol `{probe}`: {', '.join(names)}" for probe, names in probes.items())
 
 
 def _by_model(group: Sequence[Result]) -> dict[str, list[Result]]:
@@ -135,7 +136,7 @@ def _label_curve(group: Sequence[Result]) -> Curve:
         name="labels",
         stem=_stem(group[0], group[0].sample.test_sha256),
         title=_title(group[0]),
-        probe=group[0].kind,
+        probe=group[0].probe,
         metric=group[0].metric,
         series=series,
         heads=heads,
@@ -154,11 +155,11 @@ def _label_curve(group: Sequence[Result]) -> Curve:
     )
 
 
-def spread(values: Sequence[float]) -> Point:
+def spread(values: Sequence[float]) -> Estimate:
     """Return the mean of values, with one standard deviation (of the sample) to both sides."""
     mean = statistics.fmean(values)
     side = statistics.stdev(values) if len(values) > 1 else 0.0
-    return Point(mean, mean - side, mean + side)
+    return Estimate(mean, mean - side, mean + side)
 
 
 # ---------------------------------------------------------------------------------- size
@@ -184,7 +185,7 @@ def _size_curve(group: Sequence[Result]) -> Curve:
     series = {
         name: tuple(
             sorted(
-                ((r.model.size, Point(r.value, r.interval.low, r.interval.high)) for r in found),
+                ((r.model.size, Estimate(r.value, r.interval.low, r.interval.high)) for r in found),
                 key=lambda pair: pair[0],
             )
         )
@@ -196,7 +197,7 @@ def _size_curve(group: Sequence[Result]) -> Curve:
         name="size",
         stem=_stem(group[0], group[0].sample.ids_sha256),
         title=_title(group[0]),
-        probe=group[0].kind,
+        probe=group[0].probe,
         metric=group[0].metric,
         series=series,
         heads={place: f"{place} px" for place in places},

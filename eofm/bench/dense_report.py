@@ -9,12 +9,12 @@ from pathlib import Path
 from eofm.bench.dense_archive import Segmented
 from eofm.bench.dense_metrics import class_iou, resampled_iou
 from eofm.bench.results import Result
-from eofm.bench.tables import table
+from eofm.bench.tables import probe_words, table
 from eofm.bench.waive import FORCED_FLAG
-from eofm.errors import DataError
 from eofm.probes.bootstrap import bootstrap_values, percentile_interval
-from eofm.report import charts
-from eofm.report.charts import Point
+from eofm.report import output, plots
+from eofm.report.plots import Estimate
+from eofm.report.tables import Table, TableRow, markdown
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ class DenseReport:
         ]
         return "\n".join(lines)
 
-    def points(self) -> dict[str, list[Point | None]]:
+    def points(self) -> dict[str, list[Estimate | None]]:
         """Return each model's intersection over union of each class, with its interval.
 
         None for a class that occurs in no test mask.
         """
         repeats, seed = self.results[0].interval.repeats, self.results[0].seed
-        found: dict[str, list[Point | None]] = {}
+        found: dict[str, list[Estimate | None]] = {}
         for name, one in self.segmented.items():
             values = class_iou(one.matrices.sum(dim=0)).tolist()
             drawn = bootstrap_values(
@@ -73,7 +73,7 @@ class DenseReport:
             )
             spans = [percentile_interval(drawn[:, k]) for k in range(len(values))]
             found[name] = [
-                Point(value, span.low, span.high) if value == value else None  # noqa: PLR0124 (NaN)
+                Estimate(value, span.low, span.high) if value == value else None  # noqa: PLR0124 (NaN)
                 for value, span in zip(values, spans, strict=True)
             ]
         return found
@@ -81,41 +81,32 @@ class DenseReport:
     def _classes(self) -> str:
         classes = next(iter(self.segmented.values())).classes
         points = self.points()
-        lines = [
-            "Intersection over union % of each class, with its 95 % interval:",
-            "",
-            f"| class | {' | '.join(points)} |",
-            f"|---|{'---|' * len(points)}",
-        ]
-        for index, label in enumerate(classes):
-            cells = " | ".join(_cell(values[index]) for values in points.values())
-            lines.append(f"| {label} | {cells} |")
-        return "\n".join(lines)
+        rows = (
+            TableRow((label, *(_cell(values[index]) for values in points.values())))
+            for index, label in enumerate(classes)
+        )
+        made = Table(("class", *points), tuple(rows), words=frozenset(range(1, len(points) + 1)))
+        head = "Intersection over union % of each class, with its 95 % interval:"
+        return f"{head}\n\n{markdown(made)}"
 
     def draw(self, path: Path) -> None:
-        """Draw the classes as bars, and write the picture.
+        """Draw the classes as dots with intervals, and write the figure.
 
         Raises:
             DataError: If it cannot be written.
         """
         first = self.results[0]
         subset = "" if first.sample.complete else ", a subset"
-        figure = charts.bars(
-            f"{first.task}{subset}: {first.kind}",
+        figure = plots.dots(
+            f"{first.task}{subset}: {probe_words(first.probe)}",
             next(iter(self.segmented.values())).classes,
             self.points(),
             "intersection over union, 95 % interval",
         )
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(charts.png(figure))
-        except OSError as error:
-            raise DataError(
-                "the figure cannot be written", found=error, where=path, remedy="name another"
-            ) from error
+        output.save(figure, path, "name another file")
 
 
-def _cell(point: Point | None) -> str:
+def _cell(point: Estimate | None) -> str:
     if point is None:
         return "not in test"
     return f"{100 * point.value:.1f} ({100 * point.low:.1f} – {100 * point.high:.1f})"

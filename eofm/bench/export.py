@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import html
 import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from eofm.bench.curves import label_curves, size_curves
 from eofm.bench.dense_metrics import SEGMENTATION
-from eofm.bench.figures import class_bars, class_matrix, curve_figures
+from eofm.bench.figures import class_dots, class_matrix, curve_figures
 from eofm.bench.predictions import Predictions, predictions_of
 from eofm.bench.report_config import ExportConfig, TableConfig
 from eofm.bench.results import Result, read_results
-from eofm.bench.tables import by_sample, table
+from eofm.bench.tables import probe_words, table, tables_of
 from eofm.bench.waive import FORCED_FLAG, NONSTANDARD
 from eofm.errors import ConfigError, DataError
-from eofm.probes.metrics import METRIC_WORDS, Metric
+from eofm.report import output, pages
+from eofm.report.output import write_file
+
+if TYPE_CHECKING:
+    from eofm.report.output import Figure
 
 # With one of these begins the flag of a row whose input is not what its model was trained on.
 _MARKS: Final = (FORCED_FLAG, NONSTANDARD)
@@ -48,31 +50,24 @@ def is_nonstandard(result: Result) -> bool:
 
 
 def _asked(config: TableConfig | ExportConfig) -> list[Result]:
-    """Return the records of the task and probe that settings name, forced ones only on demand."""
-    forced = config.nonstandard
+    """Return the records of the task and probe that settings name, of whatever input."""
     return [
         r
         for r in read_results(Path(config.results))
-        if config.task in {"", r.task}
-        and config.probe in {"", r.kind}
-        and (forced or not any(flag.startswith(FORCED_FLAG) for flag in r.flags))
+        if config.task in {"", r.task} and config.probe in {"", r.kind}
     ]
+
+
+def _has(result: Result, mark: str) -> bool:
+    return any(flag.startswith(mark) for flag in result.flags)
 
 
 def hidden(config: TableConfig | ExportConfig) -> str:
     """Return a line on the records that are left out, if there are any."""
     if config.nonstandard:
         return ""
-    asked = [
-        r
-        for r in read_results(Path(config.results))
-        if config.task in {"", r.task} and config.probe in {"", r.kind}
-    ]
-    counts = {
-        FORCED_FLAG: sum(any(f.startswith(FORCED_FLAG) for f in r.flags) for r in asked),
-        NONSTANDARD: sum(any(f.startswith(NONSTANDARD) for f in r.flags) for r in asked),
-    }
-    words = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    counts = {mark: sum(_has(r, mark) for r in _asked(config)) for mark in _MARKS}
+    words = ", ".join(f"{count} {mark}" for mark, count in counts.items() if count)
     return f"left out: {words} (--nonstandard true shows them, marked)" if words else ""
 
 
@@ -88,15 +83,9 @@ def chosen(config: TableConfig | ExportConfig) -> list[Result]:
         raise DataError(
             "there is no file of records", where=path, remedy="`eofm bench TASK --out FILE` writes"
         )
-    records = read_results(path)
-    found = [
-        r
-        for r in records
-        if config.task in {"", r.task}
-        and config.probe in {"", r.kind}
-        and (config.nonstandard or not is_nonstandard(r))
-    ]
+    found = [r for r in _asked(config) if config.nonstandard or not is_nonstandard(r)]
     if not found:
+        records = read_results(path)
         raise ConfigError(
             "no record is what was asked for",
             found=f"{len(records)} records, {sum(map(is_nonstandard, records))} of them forced or "
@@ -152,8 +141,31 @@ def to_csv(results: Sequence[Result]) -> str:
 # -------------------------------------------------------------------------------- figures
 
 
-def draw_figures(config: ExportConfig) -> dict[str, bytes]:
-    """Return PNG files by name: per-class bars and a matrix for each task, split and probe; curves.
+@dataclass(frozen=True)
+class Drawn:
+    """Figures of records.
+
+    Args:
+        figures: By the name of their file, without its ending.
+        missing: How many models and probes have no predictions beside the records.
+    """
+
+    figures: Mapping[str, Figure]
+    missing: int
+
+    @property
+    def remark(self) -> str:
+        """What was not drawn and why; nothing if all was."""
+        if not self.missing:
+            return ""
+        return (
+            f"not drawn by class: {self.missing} models and probes, whose predictions are not "
+            "beside the records"
+        )
+
+
+def draw_figures(config: ExportConfig) -> Drawn:
+    """Draw dots per class and a matrix for each task, split and probe; and curves.
 
     Curves over the input size are drawn whether or not nonstandard rows are asked for: they are
     made of little else, and mark the model's own size.
@@ -166,25 +178,29 @@ def draw_figures(config: ExportConfig) -> dict[str, bytes]:
         ConfigError: If no record is what was asked for.
     """
     groups: dict[tuple[str, str, str], dict[str, Result]] = {}
-    found = chosen(config)
+    found, missing = chosen(config), set()
+    records = Path(config.results)
     for result in found:
         plain = result.predictions and not result.sample.labels and not result.of
         if plain and result.kind != SEGMENTATION:
+            if not (records.parent / result.predictions).is_file():
+                missing.add(result.predictions)
+                continue
             place = result.task, result.sample.ids_sha256, result.kind
             groups.setdefault(place, {}).setdefault(result.model.name, result)
     figures = {}
     for (task, ids, kind), rows in groups.items():
         stem = re.sub(r"[^\w.-]+", "_", f"{task}-{ids[:8]}-{kind}")
-        kept = {n: predictions_of(r, Path(config.results)) for n, r in rows.items()}
-        title = f"{task}, split {next(iter(rows.values())).sample.split}, {kind}"
-        figures[f"{stem}-classes"] = class_bars(title, kept, config)
+        kept = {n: predictions_of(r, records) for n, r in rows.items()}
+        first = next(iter(rows.values()))
+        words = probe_words(first.probe, scaling=False)
+        title = f"{task}, split {first.sample.split}: {words}"
+        figures[f"{stem}-classes"] = class_dots(title, kept, config)
         name, best = _best(rows, kept)
         figures[f"{stem}-matrix"] = class_matrix(f"{title}: {name}", best)
-    return {
-        **figures,
-        **curve_figures(label_curves(found)),
-        **curve_figures(size_curves(_asked(config))),
-    }
+    sized = [r for r in _asked(config) if config.nonstandard or not _has(r, FORCED_FLAG)]
+    figures |= curve_figures(label_curves(found)) | curve_figures(size_curves(sized))
+    return Drawn(figures, len(missing))
 
 
 def _best(rows: Mapping[str, Result], kept: Mapping[str, Predictions]) -> tuple[str, Predictions]:
@@ -200,12 +216,21 @@ def plot(config: ExportConfig) -> Text:
         config: The settings, as on the command line.
 
     Raises:
-        DataError: If records or predictions cannot be read, or figures cannot be written.
+        DataError: If there is nothing to draw, or predictions cannot be read, or figures cannot be
+            written.
         ConfigError: If no record is what was asked for.
     """
-    figures = draw_figures(config)
-    files = {f"{name}.png": content for name, content in figures.items()}
-    return _write(config, files)
+    drawn = draw_figures(config)
+    if not drawn.figures:
+        raise DataError(
+            "nothing can be drawn of these records",
+            found=drawn.remark or "records without predictions, and no curve",
+            where=config.results,
+            remedy="run the benchmark again with another --out, which writes them; "
+            "`eofm bench table` needs the records alone",
+        )
+    files = {f"{name}.png": output.png(figure) for name, figure in drawn.figures.items()}
+    return _write(config, files, drawn.remark)
 
 
 # --------------------------------------------------------------------------------- export
@@ -222,73 +247,37 @@ def export(config: ExportConfig) -> Text:
         ConfigError: If no record is what was asked for.
     """
     found = chosen(config)
-    figures = draw_figures(config)
+    drawn = draw_figures(config)
     files = {
         "results.md": print_table(config).text.encode() + b"\n",
         "results.csv": to_csv(found).encode(),
-        "index.html": _page(found, figures, hidden(config)).encode(),
+        "index.html": pages.render(page_of(found, drawn, hidden(config))).encode(),
     }
-    return _write(config, files)
+    return _write(config, files, drawn.remark)
 
 
-def _write(config: ExportConfig, files: Mapping[str, bytes]) -> Text:
+def _write(config: ExportConfig, files: Mapping[str, bytes], remark: str) -> Text:
     folder = Path(config.out) if config.out else Path(config.results).with_suffix("")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-    except OSError as error:
-        raise DataError(
-            "these files cannot be written", found=error, where=folder, remedy="name another --out"
-        ) from error
-    lines = [str(folder / name) for name in files]
-    return Text("\n".join([*lines, *([hidden(config)] if hidden(config) else [])]))
+    lines = [str(write_file(folder / name, content)) for name, content in files.items()]
+    return Text("\n".join(line for line in [*lines, hidden(config), remark] if line))
 
 
-_STYLE: Final = (
-    "body{font:14px/1.45 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}"
-    "table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .6rem;border-bottom:"
-    "1px solid #ddd;text-align:left}tr.control{color:#777}.flag{color:#b00}img{max-width:100%}"
-)
+def page_of(results: Sequence[Result], drawn: Drawn, left_out: str) -> pages.Page:
+    """Return the page of records: tables, their notes, and figures.
 
-
-def _page(results: Sequence[Result], figures: Mapping[str, bytes], left_out: str) -> str:
-    metrics = dict.fromkeys(result.metric for result in results)
-    words = "".join(
-        f"<li><code>{m}</code>: {html.escape(METRIC_WORDS[Metric(m)])}</li>" for m in metrics
-    )
-    pictures = "".join(
-        f'<h3>{html.escape(name)}</h3><img alt="{html.escape(name)}" '
-        f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
-        for name, content in figures.items()
-    )
-    plain = [r for r in results if not r.sample.labels and not r.of]
-    note = f"<p>{html.escape(left_out)}</p>" if left_out else ""
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>eofm bench</title>'
-        f"<style>{_STYLE}</style><h1>Benchmark</h1>"
-        f"{''.join(map(_html_table, by_sample(plain)))}{note}<h2>Metrics</h2><ul>{words}</ul>"
-        f"{pictures}"
-        "</html>\n"
-    )
-
-
-def _html_table(results: Sequence[Result]) -> str:
-    sample = results[0].sample
-    title = (
-        f"{results[0].task} version {results[0].version}, split {sample.split}: {sample.n_train} "
-        f"train, {sample.n_val} val, {sample.n_test} test"
-    )
-    remark = "" if sample.complete else "<p><b>A subset:</b> not comparable with published scores."
-    rows = "".join(
-        f"<tr{' class=control' if r.model.control else ''}><td>{html.escape(r.model.name)}</td>"
-        f"<td><code>{html.escape(r.probe)}</code></td><td>{r.metric}</td>"
-        f"<td>{100 * r.value:.1f}</td>"
-        f"<td>{100 * r.interval.low:.1f} – {100 * r.interval.high:.1f}</td>"
-        f'<td class="flag">{html.escape("; ".join([*r.flags, *r.model.waivers]))}</td></tr>'
-        for r in results
-    )
-    return (
-        f"<h2>{html.escape(title)}</h2>{remark}<table><tr><th>model<th>probe<th>metric<th>%"
-        f"<th>95 % interval<th>flags and waivers</tr>{rows}</table>"
+    Args:
+        results: That it shows.
+        drawn: Their figures.
+        left_out: What it does not show, in words.
+    """
+    made = tables_of(results)
+    remarks = tuple(pages.Paragraph(words) for words in (left_out, drawn.remark) if words)
+    figures = tuple(drawn.figures.items())
+    return pages.Page(
+        "Benchmark",
+        (
+            pages.Section("Scores", (*map(pages.TableBlock, made.tables), *remarks)),
+            pages.Section("Notes", (pages.Notes(made.notes),) if made.notes else ()),
+            pages.Section("Figures", (pages.Drawings(figures, wide=True),) if figures else ()),
+        ),
     )

@@ -193,7 +193,10 @@ def read_results(path: Path) -> list[Result]:
     if not path.is_file():
         return []
     results = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    # not `splitlines`: a name may hold U+2028, which ends no line of JSON
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line:
+            continue
         try:
             results.append(Result.from_line(line))
         except DataError as error:

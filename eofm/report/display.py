@@ -1,6 +1,6 @@
 """How a notebook shows imagery: a picture of one image in fixed colours, and what it is in words.
 
-The colours are those of `eofm.report.figures`: the stretch is the sensor's and never the image's,
+The colours are those of `eofm.report.sheets`: the stretch is the sensor's and never the image's,
 so that two pictures can be compared. Where nothing was measured, the background shows through.
 """
 
@@ -17,49 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 from eofm.contract.imagery import Imagery
-from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS
-from eofm.contract.spec import Sensor, Unit
+from eofm.contract.spec import Unit
 from eofm.errors import SpecError
-from eofm.report.figures import COMPOSITES, Composite, to_rgb
+from eofm.report.sheets import composite_for, to_rgb
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Red, green and blue of a false colour picture, in the order of preference: vegetation is red in
-# the first two, soil and water part in the others.
-_FALSE: Final = (("B08", "B04", "B03"), ("B8A", "B04", "B03"), ("B12", "B8A", "B04"))
 _SIDE: Final = 256  # pixels of the picture in a notebook
-
-
-def composite_for(imagery: Imagery) -> Composite:
-    """Return true colours where the bands are there, else false ones, else one band as gray.
-
-    Bands without a stretch of their own are shown from mean - 2 std to mean + 2 std of the
-    sensor's statistics (`eofm.contract.sensors.STATISTICS`).
-    """
-    spec = imagery.spec
-    true = COMPOSITES[spec.sensor]
-    if set(true.bands[0:2]) <= set(spec.bands) and _third_is_there(true, spec.bands):
-        if (spec.sensor, spec.unit) == (Sensor.RGB, Unit.REFLECTANCE):
-            return Composite(true.bands, (0, 0, 0), (0.25, 0.25, 0.25), Unit.REFLECTANCE)
-        return true
-    for bands in _FALSE:
-        if set(bands) <= set(spec.bands):
-            return _by_statistics(spec.sensor, bands)
-    return _by_statistics(spec.sensor, (spec.bands[0],) * 3)
-
-
-def _third_is_there(composite: Composite, bands: tuple[str, ...]) -> bool:
-    return set(composite.bands[2].split("-")) <= set(bands)
-
-
-def _by_statistics(sensor: Sensor, bands: tuple[str, str, str]) -> Composite:
-    statistics = STATISTICS[DEFAULT_STATISTICS[sensor]].select(bands)
-    pairs = list(zip(statistics.mean, statistics.std, strict=True))
-    floor = 0.0 if statistics.unit is not Unit.DB else -np.inf
-    low = [max(float(f"{mean - 2 * std:.2g}"), floor) for mean, std in pairs]
-    high = [float(f"{mean + 2 * std:.2g}") for mean, std in pairs]
-    return Composite(bands, (low[0], low[1], low[2]), (high[0], high[1], high[2]), statistics.unit)
 
 
 def to_rgba(imagery: Imagery) -> tuple[NDArray[np.uint8], str]:
@@ -74,7 +39,7 @@ def to_rgba(imagery: Imagery) -> tuple[NDArray[np.uint8], str]:
             found=f"{len(imagery)} images",
             remedy="imagery[0] is the first image of a batch",
         )
-    shown, composite = imagery, composite_for(imagery)
+    shown, composite = imagery, composite_for(imagery.spec)
     if imagery.spec.unit is Unit.POWER:  # there is no dB of no power
         valid = imagery.valid & (imagery.pixels > 0).all(dim=1)
         pixels = torch.where(valid[:, None], imagery.pixels, 1.0)

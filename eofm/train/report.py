@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec, Unit
 from eofm.errors import LabelError
 from eofm.method import keep_tokens
-from eofm.report.figures import composite_of, to_rgb
+from eofm.report import output, plots, sheets
 from eofm.store.reader import Store
-from eofm.train import figures
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.folder import RunFolder
 from eofm.train.module import PretrainModule
+from eofm.train.monitoring.journal import LOOKS
+from eofm.train.page.panels import collapse_panels, training_panels
+from eofm.train.page.record import read_curves
 from eofm.train.probes import (
     NEIGHBOURS,
     ProbeScore,
@@ -33,6 +35,9 @@ from eofm.train.probes import (
     why_no_probe,
 )
 from eofm.weights.encoder import Encoder
+
+if TYPE_CHECKING:
+    from eofm.report.output import Figure
 
 SHEET_ROWS: Final = 5
 # Fewer held-out scenes than this say little; the table admits it.
@@ -109,7 +114,7 @@ def write_report(
     }
     folder.write("results.json", json.dumps(record, indent=2) + "\n")
     if config.run.figures:
-        _draw(folder, store, data, module, features)
+        _draw(folder, store, data, module, features, config)
     return Report(text, scores, seconds)
 
 
@@ -173,6 +178,20 @@ def _percent(value: float | None) -> str:
 
 # -------------------------------------------------------------------------------- figures
 
+# The published palette of Dynamic World (doi 10.1038/s41597-022-01307-4), so that a class has the
+# colour a user knows.
+CLASS_COLOURS: Final[Mapping[str, str]] = {
+    "water": "#419BDF",
+    "trees": "#397D49",
+    "grass": "#88B053",
+    "flooded vegetation": "#7A87C6",
+    "crops": "#E49635",
+    "shrub and scrub": "#DFC35A",
+    "built": "#C4281B",
+    "bare": "#A59B8F",
+    "snow and ice": "#B39FE1",
+}
+
 
 def _draw(
     folder: RunFolder,
@@ -180,23 +199,58 @@ def _draw(
     data: StoreDataModule,
     module: PretrainModule,
     features: Mapping[str, tuple[Tensor, Tensor]],
+    config: PretrainConfig,
 ) -> None:
     made_up = "synthetic scenes, " if store.synthetic else ""
-    curves = figures.loss_curves(
-        figures.read_metrics(folder.metrics), f"SoftCon pretraining, {made_up}{store.spec.sensor}"
+    remedy = "check free space and permissions; the run itself is complete"
+    steps = read_curves(folder.metrics)
+    panels = training_panels(
+        steps,
+        columns=config.optim.batch + config.method.queue,
+        collapse=config.monitor.collapse_std,
     )
-    figures.save(curves, folder.figures / "loss.png")
+    panels += collapse_panels(read_curves(folder.path / LOOKS))
+    figure = plots.lines(panels, f"SoftCon pretraining, {made_up}{store.spec.sensor}")
+    output.save(figure, folder.figures / "loss.png", remedy)
     if len(data.test_rows) >= 3 and store.classes:
         owner = store.fractions(data.test_rows.tolist()).numpy().argmax(axis=1)
-        figure = figures.embedding_map(
-            {name: test for name, (_, test) in features.items() if "teacher" not in name},
+        figure = plots.scatter(
+            {
+                name: principal_plane(test)
+                for name, (_, test) in features.items()
+                if "teacher" not in name
+            },
             owner.tolist(),
             store.classes,
-            f"Embeddings of {len(owner)} held-out {made_up or 'scenes, '}first two principal "
+            CLASS_COLOURS,
+            title=f"Embeddings of {len(owner)} held-out {made_up or 'scenes, '}first two principal "
             "components",
+            legend_title="largest class",
+            axis_labels=("first principal component", "second principal component"),
         )
-        figures.save(figure, folder.figures / "embedding.png")
-    figures.save(_sheet(store, data, module, made_up), folder.figures / "views.png")
+        output.save(figure, folder.figures / "embedding.png", remedy)
+    output.save(_sheet(store, data, module, made_up), folder.figures / "views.png", remedy)
+
+
+def principal_plane(embedding: Tensor) -> NDArray[np.float64]:
+    """Return (N, 2): L2-normalised embeddings on their first two principal components.
+
+    Signs are fixed (the largest coordinate of each axis is positive), so a figure is repeatable.
+
+    Args:
+        embedding: (N, D).
+    """
+    x = torch.nn.functional.normalize(embedding.double(), dim=1)
+    x = x - x.mean(dim=0)
+    left, values, _ = torch.linalg.svd(x, full_matrices=False)
+    plane = (left * values)[:, :2]
+    if plane.shape[1] < 2:
+        plane = torch.nn.functional.pad(plane, (0, 2 - plane.shape[1]))
+    sign = torch.sign(plane.gather(0, plane.abs().argmax(dim=0, keepdim=True)))
+    signed: NDArray[np.float64] = (
+        plane * torch.where(sign == 0, torch.ones_like(sign), sign)
+    ).numpy()
+    return signed
 
 
 def _sheet(store: Store, data: StoreDataModule, module: PretrainModule, made_up: str) -> Figure:
@@ -212,29 +266,43 @@ def _sheet(store: Store, data: StoreDataModule, module: PretrainModule, made_up:
     keep = keep_tokens(len(rows), trunk.tokens, ratio, masks)
     mine = module.preprocess.plan.target, module.recipe.unit
     theirs = mine if partner is None else (partner.plan.target, partner.recipe.unit)
+    composite = sheets.composite_for(mine[0])
 
-    def pictures(pixels: Tensor, valid: Tensor, what: tuple[ImageSpec, Unit]) -> list[Tensor]:
+    def view_of(pixels: Tensor, valid: Tensor, target: ImageSpec) -> Imagery:
         size = (int(pixels.shape[2]), int(pixels.shape[3]))
-        view = Imagery(pixels, replace(what[0], size=size), valid)
-        return list(to_rgb(view, what[1]))
+        return Imagery(pixels, replace(target, size=size), valid)
+
+    scenes = view_of(imagery.pixels, imagery.valid, mine[0])
+    stretch = sheets.stretches(scenes, mine[1], composite)
+
+    def pictures(
+        view: Imagery, what: tuple[ImageSpec, Unit], like: Sequence[sheets.Stretch]
+    ) -> list[Tensor]:
+        # views of a scene are stretched as the scene is, so that their colours can be compared
+        own = like if what == mine else None
+        return list(sheets.to_rgb(view, what[1], sheets.composite_for(what[0]), own))
 
     full = torch.ones(len(rows), *first.shape[2:], dtype=torch.bool)
-    one, two = pictures(first, full, mine), pictures(second, full, theirs)
-    scenes = pictures(imagery.pixels, imagery.valid, mine)
-    columns = {"scene, normalised": scenes[: len(rows)]}
+    one = pictures(view_of(first, full, mine[0]), mine, stretch[: len(rows)])
+    two = pictures(view_of(second, full, theirs[0]), theirs, stretch[-len(rows) :])
+    shown = pictures(scenes, mine, stretch)
+    columns = {"scene, normalised": shown[: len(rows)]}
     if len(seasons) > len(rows):
-        columns["another season of the place"] = scenes[len(rows) :]
+        columns["another season of the place"] = shown[len(rows) :]
     columns["view 1"] = one
     if keep is not None:
         columns[f"view 1 as the student sees it ({ratio:.0%} hidden)"] = [
-            figures.draw_mask(image, kept, trunk.block)
+            sheets.draw_mask(image, kept, trunk.block)
             for image, kept in zip(one, keep, strict=True)
         ]
-    composite = composite_of(store.spec.sensor)
-    by = "" if partner is None else f", {composite_of(partner.recipe.sensor).caption}"
-    return figures.view_sheet(
+    by = "" if partner is None else f", {sheets.composite_of(partner.recipe.sensor).caption}"
+    own_words = [each.words(composite) for each in stretch[: len(rows)]]
+    return sheets.contact_sheet(
         {**columns, f"view 2, whole, for the teacher{by}": two},
-        [_caption(store, int(row)) for row in rows],
+        [
+            _caption(store, int(row)) + (f" ({words})" if words else "")
+            for row, words in zip(rows, own_words, strict=True)
+        ],
         f"{made_up.capitalize()}{store.spec.sensor}: {composite.caption}",
     )
 

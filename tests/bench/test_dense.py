@@ -114,7 +114,7 @@ def test_an_encoder_runs_beside_its_controls(
     assert "dense-linear[lbfgs,C11,val,norefit,none," in mine.probe
     text = report.describe()
     assert "| Water | " in text
-    assert "MIOU %" in text
+    assert "mean IoU, %" in text
     assert "**subset**" in text
     assert (tmp_path / "classes.png").read_bytes().startswith(b"\x89PNG")
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from html_checker import checked
 
 from eofm.bench.compare import compare_models
 from eofm.bench.config import BenchEurosatConfig
 from eofm.bench.export import export, plot, print_table
-from eofm.bench.figures import _class_iou
+from eofm.bench.figures import class_iou
 from eofm.bench.predictions import load_predictions
 from eofm.bench.report_config import CompareConfig, ExportConfig, TableConfig
 from eofm.bench.results import append_results, read_results
@@ -54,8 +55,9 @@ def test_a_table_of_what_is_asked_for(records: Path) -> None:
     """One probe alone; unknown tasks are an error, and a file that is not there too."""
     text = print_table(TableConfig(str(records), probe="nmc")).describe()
 
-    assert "`nmc[none]`" in text
-    assert "knn[" not in text
+    assert "| nearest class mean [1] |" in text
+    assert "[1] exact protocol: `nmc[none]`" in text
+    assert "kNN" not in text
     with pytest.raises(ConfigError, match="no record is what was asked"):
         print_table(TableConfig(str(records), task="moon"))
     with pytest.raises(DataError, match="no file of records"):
@@ -77,7 +79,7 @@ def test_nonstandard_rows_are_left_out_and_counted(records: Path, tmp_path: Path
 
 
 def test_figures_and_page_are_written(records: Path, tmp_path: Path) -> None:
-    """A PNG per figure; a page that holds them and names each metric; a CSV line per record."""
+    """A PNG per figure; a page that shows them and names each metric; a CSV line per record."""
     config = ExportConfig(str(records), out=str(tmp_path / "deep" / "out"), bootstrap=20)
 
     drawn = [Path(line) for line in plot(config).describe().splitlines()]
@@ -87,11 +89,60 @@ def test_figures_and_page_are_written(records: Path, tmp_path: Path) -> None:
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
     assert ["results.md", "results.csv", "index.html"] == [path.name for path in written]
     page = written[2].read_text()
-    assert 4 == page.count("data:image/png")
+    assert 4 == page.count("<svg")
+    checked(page)
     assert "overall accuracy" in page
-    assert "A subset" in page
+    assert "A <strong>subset</strong>" in page
     rows = list(csv.DictReader(written[1].read_text().splitlines()))
     assert [r.value for r in read_results(records)] == [float(row["value"]) for row in rows]
+
+
+def test_the_page_shows_what_the_table_says(records: Path, tmp_path: Path) -> None:
+    """Every cell of the Markdown stands on the page, controls marked; each note stands once."""
+    export(ExportConfig(str(records), out=str(tmp_path), bootstrap=20))
+
+    text = (tmp_path / "results.md").read_text()
+    shown = " ".join("".join(checked((tmp_path / "index.html").read_text()).text).split())
+    for line in text.splitlines():
+        if line.startswith("| ") and not line.startswith("| model"):
+            for cell in line.strip("|").split("|"):
+                assert cell.strip(" *") in shown
+    assert 1 == shown.count("percentile bootstrap over the test samples")
+    assert 1 == shown.count("knn[k=5,l2,uniform,none]")
+
+
+def test_records_without_their_predictions_have_tables_and_a_remark(
+    records: Path, tmp_path: Path
+) -> None:
+    """A file copied alone is exported; where there is nothing to draw, `plot` says what helps."""
+    alone = tmp_path / "alone.jsonl"
+    alone.write_bytes(records.read_bytes())
+
+    said = export(ExportConfig(str(alone), out=str(tmp_path / "out"))).describe()
+
+    assert "not drawn by class: 4 models and probes" in said
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "not drawn by class: 4" in page
+    assert "<svg" not in page
+    with pytest.raises(DataError, match="nothing can be drawn") as caught:
+        plot(ExportConfig(str(alone), out=str(tmp_path)))
+    assert "`eofm bench table` needs the records alone" in str(caught.value)
+    assert 0 == main(["bench", "table", str(alone)])
+
+
+@pytest.mark.parametrize("name", ["<script>x</script>", "_a|b", "$x$ \u2028\u202e", "long " * 90])
+def test_any_name_of_a_model_is_text(records: Path, tmp_path: Path, name: str) -> None:
+    """In table, figures and page: it neither breaks a row nor becomes an element or a formula."""
+    rows = [replace(r, model=replace(r.model, name=name)) for r in read_results(records)[:1]]
+    (tmp_path / "predictions").symlink_to(records.parent / "predictions")
+    append_results(tmp_path / "r.jsonl", rows)
+
+    export(ExportConfig(str(tmp_path / "r.jsonl"), out=str(tmp_path / "out"), bootstrap=5))
+
+    checked((tmp_path / "out" / "index.html").read_text())
+    lines = [x for x in (tmp_path / "out/results.md").read_text().splitlines() if x[:2] == "| "]
+    assert 2 == len(lines)
+    assert 1 == len({line.replace(r"\|", "").count("|") for line in lines})
 
 
 def test_classes_of_a_segmentation_have_their_overlap() -> None:
@@ -101,7 +152,7 @@ def test_classes_of_a_segmentation_have_their_overlap() -> None:
     matrices[:, 2] = 0
     config = ExportConfig("x", bootstrap=50)
 
-    first, second, absent = _class_iou(matrices, config)
+    first, second, absent = class_iou(matrices, config)
 
     total = matrices.sum(dim=0).tolist()
     for k, point in enumerate((first, second)):

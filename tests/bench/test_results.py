@@ -171,16 +171,16 @@ def test_the_table_has_a_row_per_model_and_probe() -> None:
     assert [
         "model",
         "probe",
-        "OA %",
+        "overall accuracy, %",
         "95 % interval",
-        "AA %",
+        "average accuracy, %",
         "95 % interval",
-        "C",
+        "strength C",
         "notes",
     ] == rows[0]
-    assert ["mine", "`knn[k=5,l2,uniform,none]`", "81.2", "70.0 – 90.0"] == rows[2][:4]
+    assert ["mine", "kNN (k = 5, Euclidean) [1]", "81.2", "70.0 – 90.0"] == rows[2][:4]
     assert ["50.0", "40.0 – 60.0", "", ""] == rows[2][4:]
-    assert ["mine", "`linear[...]`", "81.2", "70.0 – 90.0", "", "", "0.01", ""] == rows[3]
+    assert ["mine", "linear probe [2]", "81.2", "70.0 – 90.0", "", "", "0.01", ""] == rows[3]
     assert "*imagestats*" == rows[4][0]
     assert 5 == len(rows)
     assert {8} == {len(row) for row in rows}
@@ -201,8 +201,10 @@ def test_the_table_says_what_a_reader_must_know() -> None:
     assert "2 test samples are copies" in text
     assert "`eofm bench eurosat`" in text
     assert "mine: vit, epoch 3; weights sha256 aaaaaaaaaaaa" in text
-    assert "below imagestats (OA), [1]" in text
-    assert "[1] waiver: AcceptSize: native size" in text
+    assert "below imagestats (overall accuracy); [2]" in text
+    assert "[2] waiver: AcceptSize: native size" in text
+    assert "[1] exact protocol: `knn[k=5,l2,uniform,none]`" in text
+    assert "**overall accuracy** (`oa`): share of samples whose class is right" in text
     assert "interval of the difference" in text
 
 

@@ -32,7 +32,7 @@ from eofm.store.histogram import (
     IntegerHistogram,
 )
 from eofm.store.reader import Store
-from eofm.store.show import cooccurrence, show_store
+from eofm.store.show import class_counts, show_store
 from eofm.store.stats import make_statistics, read_statistics
 from eofm.store.verify import verify_store
 from eofm.store.writer import StoreWriter
@@ -366,11 +366,18 @@ def test_merge_from_the_command_line(tmp_path: Path, miniature, radar_miniature,
 # --------------------------------------------------------------------------------- show
 
 
-def test_cooccurrence() -> None:
-    """Row: of the images with that class; a class that never occurs has no row."""
-    found = cooccurrence(np.array([[1, 1, 0], [1, 0, 0]], np.float32))
+def test_class_counts(tmp_path: Path, miniature) -> None:
+    """Of the labelled images alone, by a plain loop over them."""
+    store = Store(miniature.store(tmp_path / "s", 9))
+    labels = store.labels(range(9))
 
-    np.testing.assert_array_equal([[1, 0.5, 0], [1, 1, 0], [np.nan] * 3], found)
+    counts = class_counts(store)
+
+    expected = np.zeros((len(store.classes),) * 2, int)
+    for hot, known in zip(labels.multi_hot.numpy(), labels.known.tolist(), strict=True):
+        expected += np.outer(hot, hot).astype(int) * known
+    np.testing.assert_array_equal(expected, counts.together)
+    assert (6, 3) == (counts.known, counts.unknown)
 
 
 @pytest.mark.parametrize("kind", ["optical", "radar"])

@@ -1,6 +1,5 @@
-"""`eofm report`: one self-contained HTML page about a run, or about several.
+"""`eofm report`: the page about a run, or about several.
 
-`record` reads what a run wrote down, `charts` draws its curves, `scenes` and `pictures` show what
-its encoders make of imagery, `markup` is the HTML; `build` puts one run in order, and `comparison`
-several.
+`record` reads what a run wrote down, `panels` turns its numbers into panels of curves, `scenes`
+shows what its encoders make of imagery, and `build` puts the page together.
 """

@@ -1,4 +1,4 @@
-"""What a run wrote down, read back: also of a run that goes on, or died, or is of another version.
+"""What a run wrote down, read back: also while it trains, after it died, or of another version.
 
 Nothing is demanded but the settings: whatever else is missing is left out of the page.
 """
@@ -13,19 +13,18 @@ from typing import Any, Final
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from eofm.errors import DataError
+from eofm.report.plots import StepCurve
 from eofm.train.folder import RunFolder
 from eofm.train.monitoring.journal import FAILURE, LOOKS, PACE
 from eofm.train.monitoring.rows import read_rows
 
-Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 _NO_VALUE: Final = frozenset({"step", "epoch"})
 
 
 @dataclass(frozen=True)
-class Record:
+class RunRecord:
     """A run as it is written down.
 
     Args:
@@ -33,7 +32,7 @@ class Record:
         config: Settings by group and key.
         environment: Versions, command, machine; empty if it did not get so far.
         steps: What the method logged, by name: steps and values.
-        looks: What was seen of held-out scenes, likewise.
+        looks: What was measured on held-out scenes, likewise.
         pace: What the time was spent on, likewise.
         results: Of the end; empty before it.
         failure: Why it ended too soon; empty if it did not.
@@ -44,9 +43,9 @@ class Record:
     folder: RunFolder
     config: dict[str, dict[str, Any]]
     environment: dict[str, Any]
-    steps: dict[str, Curve]
-    looks: dict[str, Curve]
-    pace: dict[str, Curve]
+    steps: dict[str, StepCurve]
+    looks: dict[str, StepCurve]
+    pace: dict[str, StepCurve]
     results: dict[str, Any]
     failure: dict[str, Any]
     finished: bool
@@ -68,7 +67,7 @@ class Record:
         if self.finished:
             return f"finished, {self.last_step} steps"
         if self.failure:
-            return f"ended at step {self.failure['step']}: {self.failure['problem']}"
+            return f"ended at step {self.failure.get('step')}: {self.failure.get('problem')}"
         if not self.last_step:
             return "has not taken a step yet"
         return f"not finished; step {self.last_step} was written {_ago(self.quiet)} ago"
@@ -83,7 +82,7 @@ class Record:
         return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
-def read_record(path: Path) -> Record:
+def read_record(path: Path) -> RunRecord:
     """Read the folder of a run.
 
     Raises:
@@ -103,13 +102,13 @@ def read_record(path: Path) -> Record:
     quiet = 0.0
     if folder.metrics.is_file():
         quiet = max(time.time() - folder.metrics.stat().st_mtime, 0.0)
-    return Record(
+    return RunRecord(
         folder=folder,
         config=config,
         environment=_json(path / "environment.json"),
-        steps=_columns(folder.metrics),
-        looks=_columns(path / LOOKS),
-        pace=_columns(path / PACE),
+        steps=read_curves(folder.metrics),
+        looks=read_curves(path / LOOKS),
+        pace=read_curves(path / PACE),
         results=_json(path / "results.json"),
         failure=_json(path / FAILURE),
         finished=folder.done.is_file(),
@@ -125,7 +124,12 @@ def _json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _columns(path: Path) -> dict[str, Curve]:
+def read_curves(path: Path) -> dict[str, StepCurve]:
+    """Return each logged number of a file as steps and values; none if there is no such file.
+
+    Args:
+        path: metrics.jsonl, monitor.jsonl or pace.jsonl.
+    """
     columns: dict[str, list[tuple[float, float]]] = {}
     for row in read_rows(path):
         for name, value in row.items():
@@ -134,7 +138,7 @@ def _columns(path: Path) -> dict[str, Curve]:
     return {name: _curve(points) for name, points in columns.items()}
 
 
-def _curve(points: list[tuple[float, float]]) -> Curve:
+def _curve(points: list[tuple[float, float]]) -> StepCurve:
     steps, values = np.array(points, dtype=np.float64).T
     return steps, values
 

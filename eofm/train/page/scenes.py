@@ -1,8 +1,8 @@
-"""Held-out scenes and the encoders of a run, brought together for pictures."""
+"""Held-out scenes as the encoders of a run embed them: patches, neighbours, similarities."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,15 +19,20 @@ from eofm.contract.recipe import CHECKED
 from eofm.errors import EofmError, WeightsError
 from eofm.loading.pair_feed import open_pair
 from eofm.method import LabelSimilarity, label_similarity
-from eofm.report.figures import to_rgb
+from eofm.report.pages import Block, Gallery, Paragraph, Picture, Sheet
+from eofm.report.sheets import FIXED, composite_for, heat, stretches, to_rgb
 from eofm.store.choice import held_out
 from eofm.store.reader import Store
-from eofm.train.page.record import Record
+from eofm.train.monitoring.measures import label_correlation
+from eofm.train.page.record import RunRecord
 from eofm.train.probes import embed_rows
 from eofm.weights.checkpoint import from_checkpoint
 from eofm.weights.encoder import Encoder, load_encoder
 
 _SHORT: Final = {"init": "initialisation"}
+_ROWS: Final = 6
+_NEIGHBOURS: Final = 6
+_MATRIX: Final = 96
 # A grid of fewer cells a side than this shows nothing: then an earlier layer is drawn.
 _FEWEST_CELLS: Final = 6
 
@@ -46,13 +51,29 @@ class Scenes:
     queries: NDArray[np.int64]
     reference: NDArray[np.int64]
 
-    def rgb(self, rows: NDArray[np.int64]) -> list[Tensor]:
-        """Return (H, W, 3) pictures of rows."""
-        return list(to_rgb(self.imagery(rows)))
+    def pictures(self, rows: Sequence[int], words: str, like: str = "") -> list[Picture]:
+        """Return pictures of rows, with their labels below; one with its own stretch says so.
 
-    def imagery(self, rows: NDArray[np.int64]) -> Imagery:
+        Args:
+            rows: Of the store.
+            words: What they are.
+            like: Labels that give a picture a frame, if they are exactly its own.
+        """
+        imagery = self.imagery(rows)
+        composite = composite_for(imagery.spec)
+        stretch = stretches(imagery, composite=composite)
+        rgb = to_rgb(imagery, composite=composite, stretch=stretch)
+        made = []
+        for row, pixels, one in zip(rows, rgb, stretch, strict=True):
+            labels = self.words(row)
+            own = "" if one == FIXED else f" ({one.words(composite)})"
+            framed = labels == like and labels != "unlabelled"
+            made.append(Picture(pixels.numpy(), words, labels + own, framed))
+        return made
+
+    def imagery(self, rows: Sequence[int]) -> Imagery:
         """Return rows on one grid, in physical units."""
-        return to_grid(self.store.images(rows.tolist()))
+        return to_grid(self.store.images(list(rows)))
 
     def words(self, row: int) -> str:
         """Return the labels of a row."""
@@ -82,7 +103,7 @@ class Scenes:
         return np.asarray(rows[chosen])
 
 
-def find_scenes(record: Record, store: str | None, count: int) -> Scenes | str:
+def find_scenes(record: RunRecord, store: str | None, count: int) -> Scenes | str:
     """Return held-out and training scenes of a run, or why there are none.
 
     Args:
@@ -90,28 +111,33 @@ def find_scenes(record: Record, store: str | None, count: int) -> Scenes | str:
         store: Where its store is now, if not where it was.
         count: At most so many of either.
     """
+    share, seed = record.setting("data", "holdout"), record.setting("data", "seed")
     path = Path(store) if store is not None else _store_of(record)
+    if path is None or share is None or seed is None:
+        return "the settings do not say where the store is, or which scenes were held out"
     paired = record.setting("data", "views") == "sensors"
     try:
         found = open_pair(path)[0] if paired else Store(path)
         known = found.labels(range(len(found))).known.numpy()
     except EofmError as error:
         return f"the store is not there: {error.problem} ({path}); --store says where it is"
-    share, seed = float(record.setting("data", "holdout")), int(record.setting("data", "seed"))
-    outside = held_out(found.locations.tolist(), share, seed)
+    outside = held_out(found.locations.tolist(), float(share), int(seed))
     usable = known if found.classes else np.ones_like(known)
-    queries = _some(np.flatnonzero(outside & usable), count, seed)
-    reference = _some(np.flatnonzero(~outside & usable), count, seed + 1)
+    queries = _some(np.flatnonzero(outside & usable), count, int(seed))
+    reference = _some(np.flatnonzero(~outside & usable), count, int(seed) + 1)
     if min(len(queries), len(reference)) < 4:
         return "there are too few held-out scenes to show"
     return Scenes(found, queries, reference)
 
 
-def _store_of(record: Record) -> Path:
-    said = record.setting("data", "store")
+def _store_of(record: RunRecord) -> Path | None:
+    """Return where the settings say the store is; None if they do not."""
+    said, made = record.setting("data", "store"), record.setting("data", "world")
     if said is not None:
         return Path(said)
-    world = Path(record.setting("data", "world"))
+    if made is None:
+        return None
+    world = Path(made)
     if record.setting("data", "views") == "sensors":
         return world / "stores"
     return world / f"store-{record.setting('data', 'sensor')}"
@@ -123,7 +149,7 @@ def _some(rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
 
 
-def find_encoders(record: Record) -> dict[str, Encoder]:
+def find_encoders(record: RunRecord) -> dict[str, Encoder]:
     """Return the encoders a run has so far: of its exports, or of its last checkpoint."""
     made: dict[str, Encoder] = {}
     for name in ("init", "student", "teacher"):
@@ -225,3 +251,97 @@ def similarities(
         unit = functional.normalize(embed_rows(encoder, scenes.store, rows.tolist()), dim=1)
         made[name] = unit @ unit.T
     return truth, made
+
+
+# ----------------------------------------------------------------------------------- as blocks
+
+
+def patches(encoders: Mapping[str, Encoder], scenes: Scenes) -> tuple[Block, ...]:
+    """Return pixels beside the patch tokens of each encoder.
+
+    Args:
+        encoders: By name.
+        scenes: To show.
+    """
+    rows = scenes.varied(_ROWS).tolist()
+    imagery = scenes.imagery(rows)
+    colours = {name: patch_colours(encoder, imagery) for name, encoder in encoders.items()}
+    lines = tuple(
+        (pixels, *(Picture(c[i].numpy(), f"patches, {name}") for name, c in colours.items()))
+        for i, pixels in enumerate(scenes.pictures(rows, "pixels"))
+    )
+    sizes = ", ".join(f"{name} {c.shape[1]} x {c.shape[2]}" for name, c in colours.items())
+    text = (
+        f"Pixels: {composite_for(imagery.spec).caption}. Beside them the patch tokens ({sizes}): "
+        "their first three principal components, of all scenes shown together, as red, green and "
+        "blue. Patches of one colour are alike to the encoder; colours of two encoders cannot be "
+        "compared."
+    )
+    return Paragraph(text), Sheet(("pixels", *colours), lines)
+
+
+def neighbours(name: str, encoder: Encoder, scenes: Scenes) -> tuple[Block, ...]:
+    """Return held-out scenes, and the training scenes that are nearest to them.
+
+    Args:
+        name: Of the encoder.
+        encoder: Embeds.
+        scenes: To show.
+    """
+    rows = scenes.varied(_ROWS)
+    lines = tuple(
+        (
+            *scenes.pictures([row], "query"),
+            *scenes.pictures(near, "neighbour", like=scenes.words(row)),
+        )
+        for row, near in zip(
+            rows.tolist(), nearest(encoder, scenes, rows, _NEIGHBOURS), strict=True
+        )
+    )
+    text = (
+        f"Left: held-out scenes. Beside each the nearest of {len(scenes.reference)} training "
+        f"scenes, by the cosine of the {name}'s embeddings, nearest first; all of other places. "
+    )
+    if scenes.store.classes:
+        text += "A green frame: exactly the same classes."
+    heads = ("held-out scene", *(f"nearest {i + 1}" for i in range(_NEIGHBOURS)))
+    return Paragraph(text), Sheet(heads, lines)
+
+
+def matrices(
+    encoders: Mapping[str, Encoder], scenes: Scenes, kind: LabelSimilarity
+) -> tuple[Block, ...]:
+    """Return the similarity of labels beside that of embeddings; nothing without labels.
+
+    Args:
+        encoders: By name.
+        scenes: To show.
+        kind: Similarity of label sets.
+    """
+    if not scenes.store.classes:
+        return ()
+    rows = by_labels(scenes, _MATRIX)
+    truth, cosines = similarities(encoders, scenes, rows, kind)
+    made = [_matrix(f"labels ({kind})", truth, "0 dark, 1 light")]
+    for name, cosine in cosines.items():
+        off = cosine[~torch.eye(len(cosine), dtype=torch.bool)]
+        low, high = (float(v) for v in torch.quantile(off, off.new_tensor([0.02, 0.98])))
+        shown = (cosine - low) / max(high - low, 1e-9)
+        order = _correlation(cosine, truth)
+        made.append(_matrix(name, shown, f"cosine {low:.2f} to {high:.2f}; {order}"))
+    text = (
+        f"{len(rows)} held-out scenes in rows and columns, ordered by their classes. Where the "
+        "embedding follows the labels, its pattern is that of the first square."
+    )
+    return Paragraph(text), Gallery(tuple(made))
+
+
+def _matrix(name: str, values: Tensor, words: str) -> Picture:
+    return Picture(heat(values), f"similarity, {name}", f"{name}: {words}")
+
+
+def _correlation(cosine: Tensor, truth: Tensor) -> str:
+    # unit vectors with these cosines: the measure takes embeddings
+    values, vectors = torch.linalg.eigh(cosine.double())
+    embedding = vectors * values.clamp_min(0).sqrt()
+    return f"Spearman {label_correlation(embedding, truth):.2f}"

@@ -1,0 +1,211 @@
+"""What every figure and page has in common: names, the style of figures, and files.
+
+The palette is told apart with any colour vision (Okabe and Ito, with gray for black and a darker
+yellow, so that it stands on light and dark paper). matplotlib is imported when something is drawn.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+from eofm.errors import DataError
+from eofm.io import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+
+    # the folders above have the type from here
+    from matplotlib.figure import Figure as Figure  # noqa: PLC0414
+    from matplotlib.figure import SubFigure
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+PALETTE: Final = (
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#606060", "#A8A03C"),
+)
+# Near black, and in no palette: in an SVG it becomes the colour of the page's text.
+INK: Final = "#1d1e21"
+_GRID: Final = "#8080805a"
+_MARKERS: Final = ("o", "s", "^", "D", "v", "p", "X", "*")
+_DPI: Final = 130
+
+# Direction overrides and isolates: they would turn round the text that follows a name.
+_TURNING: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
+# Control characters, halves of surrogate pairs (from file names), line and paragraph separators.
+_UNSEEN: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def printable(text: object) -> str:
+    r"""Return a text of which every character can be shown; others stand as their escapes.
+
+    Line ends and tabs stay.
+
+    >>> printable("a\x00b\udcffc"), printable("one\ntwo")
+    ('a\\x00b\\udcffc', 'one\ntwo')
+    """
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if character in _TURNING
+        or (unicodedata.category(character) in _UNSEEN and character not in "\n\t")
+        else character
+        for character in str(text)
+    )
+
+
+def shorten(name: str, length: int = 36, *, keep_end: bool = False) -> str:
+    """Return a name on one line that leaves room for the figure: long ones are cut, and say so.
+
+    Args:
+        name: Of a class, a model or an image.
+        length: Largest number of characters.
+        keep_end: Whether the end is what tells the name from others, as in an identifier.
+
+    >>> shorten("land principally occupied by agriculture", 20)
+    'land principally oc…'
+    """
+    line = " ".join(printable(name).split())
+    if len(line) <= length:
+        return line
+    return f"…{line[1 - length :]}" if keep_end else f"{line[: length - 1].rstrip(' ,')}…"
+
+
+def write_file(path: Path, content: bytes, remedy: str = "name another --out") -> Path:
+    """Write a file, with the folders above it, so that a crash leaves the old one or the new one.
+
+    Args:
+        path: The file.
+        content: All of it.
+        remedy: What helps where it cannot be written.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise DataError(
+            "the file cannot be written",
+            found=error.strerror or error,
+            where=path,
+            remedy=remedy,
+        ) from error
+    return path
+
+
+# ----------------------------------------------------------------------------------- style
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Draw in ink, keep letters as text, and let fonts lack a script without a warning."""
+    import matplotlib as mpl
+
+    colours = ("text.color", "xtick.color", "ytick.color", "axes.labelcolor", "axes.edgecolor")
+    settings: dict[str, Any] = {
+        **dict.fromkeys((*colours, "legend.labelcolor"), INK),
+        **{"svg.fonttype": "none", "svg.hashsalt": "eofm", "font.family": "sans-serif"},
+        **{"font.size": 8, "axes.titlesize": 9.5, "axes.titlelocation": "left"},
+        **{"axes.grid": False, "axes.axisbelow": True, "grid.color": _GRID, "grid.linewidth": 0.5},
+        **{"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False},
+    }
+    # mypy has the type of its keys spelled out one by one
+    with mpl.rc_context(settings), warnings.catch_warnings():  # type: ignore[arg-type]
+        # a browser has the letters that matplotlib's font lacks; a PNG shows boxes
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        yield
+
+
+def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a function draw in the style of all figures."""
+
+    @functools.wraps(draw)
+    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with _style():
+            return draw(*args, **kwargs)
+
+    return wrapped
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure, sides in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+
+
+def colour(number: int) -> str:
+    """Return the colour of the n-th series."""
+    return PALETTE[number % len(PALETTE)]
+
+
+def marker(number: int) -> str:
+    """Return the marker of the n-th series: the first 64 differ in colour or marker."""
+    return _MARKERS[(number + number // len(PALETTE)) % len(_MARKERS)]
+
+
+def label_of(name: str, length: int = 36) -> str:
+    """Return a name as matplotlib shows it letter by letter: `$` begins no formula."""
+    return shorten(name, length).replace("$", r"\$")
+
+
+def legend(figure: Figure | SubFigure, handles: Mapping[str, Artist], title: str = "") -> None:
+    """Draw a legend to the right of the data, also of names that begin with an underscore."""
+    drawn = figure.legend(
+        list(handles.values()),
+        ["name"] * len(handles),
+        loc="outside right upper",
+        title=title or None,
+        fontsize=8,
+        title_fontsize=8,
+    )
+    for text, name in zip(drawn.get_texts(), handles, strict=True):
+        text.set_text(label_of(name))
+
+
+@styled
+def png(figure: Figure) -> bytes:
+    """Return a figure as PNG on white, without the time of its making."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: Path, remedy: str = "name another --out") -> Path:
+    """Write a figure as PNG and return its path.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    return write_file(path, png(figure), remedy)
+
+
+@styled
+def svg(figure: Figure) -> str:
+    """Return a figure as an SVG element of a page: no background, ink in the page's colour.
+
+    Letters stay text. Names inside it come from its content, so that several figures on one page
+    do not disturb one another; it has no size of its own and fills the width it is given.
+    """
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' id="[A-Za-z]+[A-Za-z0-9]*_[0-9]+"', "", text)  # `axes_1`: nothing refers to it
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    return re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)

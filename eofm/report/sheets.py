@@ -1,0 +1,393 @@
+"""Images as pictures that can be compared: one fixed stretch per sensor, and sheets of them.
+
+The stretch is the sensor's, never the image's, so that sheets of two data sets can be compared.
+The exception is said wherever it is made: where the fixed stretch leaves an image blank (snow,
+glare), the image is stretched between its own percentiles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eofm.contract.imagery import Imagery
+from eofm.contract.preprocess import convert_unit
+from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS
+from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.errors import SpecError
+from eofm.report.output import label_of, new_figure, shorten, styled
+from eofm.report.plots import (
+    ClassCounts,
+    Floats,
+    draw_frequencies,
+    draw_matrix,
+    draw_places,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
+
+
+@dataclass(frozen=True)
+class Composite:
+    """Three bands as red, green and blue, each stretched between two fixed values.
+
+    Args:
+        bands: Red, green, blue. For SAR the third may be `VV-VH`, the ratio in dB.
+        low: Values shown as black, in `unit`.
+        high: Values shown as white, in `unit`.
+        unit: Of the bounds.
+    """
+
+    bands: tuple[str, str, str]
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+    unit: Unit
+
+    @property
+    def caption(self) -> str:
+        """Bands and stretch in one line."""
+        if len(set(self.high)) == 1:
+            stretch = f"{self.low[0]:g}..{self.high[0]:g}"
+        else:
+            stretch = ", ".join(f"{a:g}..{b:g}" for a, b in zip(self.low, self.high, strict=True))
+        return f"{' '.join(dict.fromkeys(self.bands))}, {stretch} {self.unit}"
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Part of a composite's range that is shown from black to white.
+
+    Args:
+        low: Shown as black, as a share of the fixed range: 0 is its lower end.
+        high: Shown as white, likewise: 1 is its upper end.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def words(self, composite: Composite) -> str:
+        """Return the bounds of the first band in the composite's unit; nothing if it is fixed."""
+        if self == FIXED:
+            return ""
+        first, span = composite.low[0], composite.high[0] - composite.low[0]
+        low, high = (first + span * share for share in (self.low, self.high))
+        return f"own stretch: {composite.bands[0]} {low:.4g}..{high:.4g} {composite.unit}"
+
+
+FIXED: Final = Stretch()
+# An image of which more than this share is clipped at one end is blank under the fixed stretch.
+_BLANK: Final = 0.5
+# Contrast, as a share of the fixed range, below which an image is one tone.
+_FLAT: Final = 1e-6
+# Side in inches of the matrix on a store's sheet, about.
+_MATRIX: Final = 3.1
+_SAR: Final = Composite(("VV", "VH", "VV-VH"), (-22.0, -28.0, 0.0), (0.0, -6.0, 16.0), Unit.DB)
+_EIGHT_BIT: Final = Composite(("R", "G", "B"), (0, 0, 0), (255, 255, 255), Unit.UINT8)
+
+COMPOSITES: Final[Mapping[Sensor, Composite]] = {
+    Sensor.S2_L1C: Composite(("B04", "B03", "B02"), (300, 300, 700), (2800, 2300, 2300), Unit.DN),
+    Sensor.S2_L2A: Composite(("B04", "B03", "B02"), (0, 0, 0), (2500, 2500, 2500), Unit.DN),
+    Sensor.S1_GRD: _SAR,
+    Sensor.S1_RTC: _SAR,
+    Sensor.RGB: _EIGHT_BIT,
+    Sensor.NAIP: _EIGHT_BIT,
+}
+
+
+def composite_of(sensor: Sensor) -> Composite:
+    """Return the sensor's composite."""
+    return COMPOSITES[sensor]
+
+
+# Red, green and blue of a false colour picture, in the order of preference: vegetation is red in
+# the first two, soil and water part in the others.
+_FALSE: Final = (("B08", "B04", "B03"), ("B8A", "B04", "B03"), ("B12", "B8A", "B04"))
+
+
+def composite_for(spec: ImageSpec) -> Composite:
+    """Return true colours where the bands are there, else false ones, else one band as gray.
+
+    Bands without a stretch of their own are shown from mean - 2 std to mean + 2 std of the
+    sensor's statistics (`eofm.contract.sensors.STATISTICS`).
+
+    Args:
+        spec: Of the image.
+    """
+    true = COMPOSITES[spec.sensor]
+    if set(true.bands[0:2]) <= set(spec.bands) and _third_is_there(true, spec.bands):
+        if (spec.sensor, spec.unit) == (Sensor.RGB, Unit.REFLECTANCE):
+            return Composite(true.bands, (0, 0, 0), (0.25, 0.25, 0.25), Unit.REFLECTANCE)
+        return true
+    for bands in _FALSE:
+        if set(bands) <= set(spec.bands):
+            return _by_statistics(spec.sensor, bands)
+    return _by_statistics(spec.sensor, (spec.bands[0],) * 3)
+
+
+def _third_is_there(composite: Composite, bands: tuple[str, ...]) -> bool:
+    return set(composite.bands[2].split("-")) <= set(bands)
+
+
+def _by_statistics(sensor: Sensor, bands: tuple[str, str, str]) -> Composite:
+    statistics = STATISTICS[DEFAULT_STATISTICS[sensor]].select(bands)
+    pairs = list(zip(statistics.mean, statistics.std, strict=True))
+    floor = 0.0 if statistics.unit is not Unit.DB else -np.inf
+    low = [max(float(f"{mean - 2 * std:.2g}"), floor) for mean, std in pairs]
+    high = [float(f"{mean + 2 * std:.2g}") for mean, std in pairs]
+    return Composite(bands, (low[0], low[1], low[2]), (high[0], high[1], high[2]), statistics.unit)
+
+
+# --------------------------------------------------------------------------- pixels as colours
+
+
+def to_rgb(
+    imagery: Imagery,
+    unit: Unit | None = None,
+    composite: Composite | None = None,
+    stretch: Sequence[Stretch] | None = None,
+) -> Tensor:
+    """Return (B, H, W, 3) in [0, 1]; invalid pixels are mid gray.
+
+    Args:
+        imagery: In physical units, or normalised: then its normalisation is undone first.
+        unit: The physical unit under a normalisation; needed with `unit=model` alone.
+        composite: Other colours than the sensor's.
+        stretch: One per image, of `stretches`; the fixed one of the composite without.
+
+    Raises:
+        SpecError: If a band of the composite is missing.
+    """
+    shares = _shares(imagery, unit, composite or COMPOSITES[imagery.spec.sensor])
+    if stretch is not None:
+        low = shares.new_tensor([one.low for one in stretch]).view(-1, 1, 1, 1)
+        high = shares.new_tensor([one.high for one in stretch]).view(-1, 1, 1, 1)
+        shares = (shares - low) / (high - low)
+    rgb = shares.clamp(0, 1)
+    return torch.where(imagery.valid[..., None], rgb, torch.full_like(rgb, 0.5))
+
+
+def stretches(
+    imagery: Imagery, unit: Unit | None = None, composite: Composite | None = None
+) -> tuple[Stretch, ...]:
+    """Return the stretch of each image: the fixed one, or its own where that leaves it blank.
+
+    An image is blank where more than half of its valid pixels are clipped to white in all three
+    channels, or to black. Its own stretch runs from its 2nd to its 98th percentile, of all channels
+    together, so that colours stay in their order.
+
+    Args:
+        imagery: As for `to_rgb`.
+        unit: As for `to_rgb`.
+        composite: As for `to_rgb`.
+
+    Raises:
+        SpecError: If a band of the composite is missing.
+    """
+    shares = _shares(imagery, unit, composite or COMPOSITES[imagery.spec.sensor])
+    return tuple(
+        _stretch_of(image[valid]) for image, valid in zip(shares, imagery.valid, strict=True)
+    )
+
+
+def _stretch_of(pixels: Tensor) -> Stretch:
+    """Return the stretch of valid pixels, (N, 3) in shares of the fixed range."""
+    if not len(pixels):
+        return FIXED
+    white, black = (pixels >= 1).all(dim=1), (pixels <= 0).all(dim=1)
+    if max(float(white.double().mean()), float(black.double().mean())) <= _BLANK:
+        return FIXED
+    values = pixels.numpy()
+    if float(np.ptp(np.percentile(values, [2, 98], axis=0), axis=0).max()) < _FLAT:
+        return FIXED  # one tone: no stretch would show more
+    low, high = np.percentile(values, [2, 98])
+    return Stretch(float(low), float(high))
+
+
+def _shares(imagery: Imagery, unit: Unit | None, composite: Composite) -> Tensor:
+    """Return (B, H, W, 3): the composite's bands as shares of its range, not clipped."""
+    spec, pixels = imagery.spec, imagery.pixels
+    if spec.normalization is not None:
+        shape = (1, -1, 1, 1)
+        scale = pixels.new_tensor(spec.normalization.scale).view(shape)
+        pixels = pixels * scale + pixels.new_tensor(spec.normalization.shift).view(shape)
+        pixels = convert_unit(pixels, unit or composite.unit, composite.unit)
+    else:
+        pixels = convert_unit(pixels, spec.unit, composite.unit)
+    planes = [_plane(pixels, spec.bands, band) for band in composite.bands]
+    low, high = pixels.new_tensor(composite.low), pixels.new_tensor(composite.high)
+    return (torch.stack(planes, dim=-1) - low) / (high - low)
+
+
+def _plane(pixels: Tensor, bands: tuple[str, ...], name: str) -> Tensor:
+    parts = name.split("-")
+    missing = [part for part in parts if part not in bands]
+    if missing:
+        raise SpecError(
+            "a band of the composite is missing",
+            found=", ".join(bands),
+            expected=name,
+            remedy="`composite_for` names a composite that these bands can show",
+        )
+    first = pixels[:, bands.index(parts[0])]
+    return first - pixels[:, bands.index(parts[1])] if len(parts) == 2 else first
+
+
+def heat(values: Tensor) -> Floats:
+    """Return (H, W, 3): values in [0, 1] as colours from dark to light, for any colour vision.
+
+    Args:
+        values: (H, W); values that are not finite are dark.
+    """
+    import matplotlib as mpl
+
+    colours = mpl.colormaps["magma"](values.clamp(0, 1).nan_to_num().numpy())
+    return np.asarray(colours[..., :3], np.float64)
+
+
+def draw_mask(rgb: Tensor, kept: Tensor | None, patch: int) -> Tensor:
+    """Return (H, W, 3) with the patches that the student is not given faded to a dark gray.
+
+    Args:
+        rgb: (H, W, 3).
+        kept: Indices of the kept patches, row by row, or None where all are.
+        patch: Side of a patch in pixels; at a border that cuts through some, their rest is one.
+    """
+    if kept is None:
+        return rgb
+    height, width = rgb.shape[:2]
+    rows, columns = -(-height // patch), -(-width // patch)
+    seen = torch.zeros(rows * columns, dtype=torch.bool)
+    seen[kept] = True
+    cells = seen.view(rows, columns).repeat_interleave(patch, 0).repeat_interleave(patch, 1)
+    return torch.where(cells[:height, :width, None], rgb, 0.12 * rgb + 0.05)
+
+
+# ------------------------------------------------------------------------------------- sheets
+
+
+@dataclass(frozen=True)
+class Thumb:
+    """A small picture with two lines above it.
+
+    Args:
+        pixels: (H, W, 3), 0 to 1.
+        name: Of the image; of a long one the end is shown.
+        caption: Its labels, say.
+        stretch: Its own stretch in words; empty under the fixed one.
+    """
+
+    pixels: Floats
+    name: str
+    caption: str
+    stretch: str = ""
+
+
+@styled
+def contact_sheet(
+    columns: Mapping[str, Sequence[Tensor]], captions: Sequence[str], title: str
+) -> Figure:
+    """Draw one row per image: itself, its views, and what a network is given of them.
+
+    Args:
+        columns: Heading -> one (H, W, 3) picture per row.
+        captions: One line per row.
+        title: Above the figure.
+    """
+    width = 2.3
+    figure = new_figure(width * len(columns) + 0.4, 2.45 * len(captions) + 0.9)
+    axes = figure.subplots(len(captions), len(columns), squeeze=False)
+    for column, (heading, images) in enumerate(columns.items()):
+        for row, image in enumerate(images):
+            axis = axes[row, column]
+            axis.imshow(image.numpy(), interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            if row == 0:
+                axis.set_title(_wrapped(heading, int(13 * width)), fontsize=8.5)
+            if column == 0:
+                caption = shorten(captions[row], int(16 * width * len(columns)))
+                axis.set_xlabel(caption.replace("$", r"\$"), fontsize=7, loc="left")
+    figure.suptitle(label_of(title, int(11 * width * len(columns))), fontsize=9.5)
+    return figure
+
+
+def _wrapped(text: str, length: int) -> str:
+    """Break a heading into lines of at most so many characters."""
+    lines: list[str] = []
+    for word in label_of(text, 4 * length).split():
+        if lines and len(lines[-1]) + len(word) < length:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return "\n".join(lines)
+
+
+@styled
+def overview(
+    title: str,
+    places: tuple[Floats, Floats, str],
+    counts: ClassCounts | None,
+    thumbs: Sequence[Thumb],
+    caption: str,
+) -> Figure:
+    """Draw what a store holds: where its images are, their classes, and some of them.
+
+    Args:
+        title: Above the figure.
+        places: Longitudes, latitudes, and a title.
+        counts: Of the classes; None without labels.
+        thumbs: Some images.
+        caption: Above them: bands and stretch.
+    """
+    per_line = 7
+    lines = max(math.ceil(len(thumbs) / per_line), 1)
+    classes = 0 if counts is None else len(counts.classes)
+    heights = [max(4.4, 2.4 + 0.2 * classes), 0.35 + 2.15 * lines]
+    figure = new_figure(13.5, 0.4 + sum(heights))
+    upper, lower = np.asarray(figure.subfigures(2, 1, height_ratios=heights)).tolist()
+    _draw_upper(upper, places, counts)
+    _draw_thumbs(lower, thumbs, lines, per_line)
+    own = sum(bool(thumb.stretch) for thumb in thumbs)
+    if own:
+        caption += (
+            f"; * the fixed stretch leaves {own} blank: shown from their own 2nd to 98th percentile"
+        )
+    lower.suptitle(label_of(caption, 170), fontsize=9, x=0.01, ha="left")
+    figure.suptitle(label_of(title, 120), fontsize=12)
+    return figure
+
+
+def _draw_upper(
+    part: SubFigure, places: tuple[Floats, Floats, str], counts: ClassCounts | None
+) -> None:
+    if counts is None or not counts.known:
+        draw_places(part.subplots(1, 1), *places)
+        return
+    where, often, beside = part.subplots(1, 3, width_ratios=[1.2, 1.0, 1.2])
+    draw_places(where, *places)
+    draw_frequencies(often, counts)
+    draw_matrix(beside, counts.classes, counts.beside, _MATRIX / len(counts.classes))
+    beside.set_title(
+        f"of the {counts.samples} with the row's class,\n% with the column's (gray: none)"
+    )
+
+
+def _draw_thumbs(part: SubFigure, thumbs: Sequence[Thumb], lines: int, per_line: int) -> None:
+    axes = list(part.subplots(lines, per_line, squeeze=False).flat)
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, thumb in zip(axes, thumbs, strict=False):
+        axis.set_axis_on()
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set(visible=True, color="#bbbbbb", linewidth=0.5)
+        axis.imshow(thumb.pixels)
+        star = "* " if thumb.stretch else ""
+        name = shorten(thumb.name, 24, keep_end=True).replace("$", r"\$")
+        axis.set_title(f"{star}{name}\n{label_of(thumb.caption)}", fontsize=6.5, loc="center")

@@ -1,0 +1,112 @@
+"""Tables whose columns say what they hold, for a terminal (Markdown) and for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eofm.report.output import printable
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of which the beginning is stressed.
+
+    Args:
+        strong: Shown in bold.
+        text: Behind it.
+    """
+
+    strong: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row of a table.
+
+    Args:
+        cells: One per column.
+        faint: Whether it is there for comparison only: a control, say. Its name is in italics.
+    """
+
+    cells: tuple[str | Cell, ...]
+    faint: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; its first column names the rows.
+
+    Args:
+        heads: Of the columns.
+        rows: With one cell per head.
+        name: What it is about; empty without.
+        about: Behind the name.
+        notes: Below it; words between backticks are code, between double asterisks bold.
+        words: Columns that hold words, beside the first: all others are numbers.
+    """
+
+    heads: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+    name: str = ""
+    about: str = ""
+    notes: tuple[str, ...] = ()
+    words: frozenset[int] = frozenset()
+
+    def is_number(self, column: int) -> bool:
+        """Whether a column is set to the right."""
+        return column > 0 and column not in self.words
+
+
+class Footnotes:
+    """Numbers footnotes in the order of their first use, so that each is said once."""
+
+    def __init__(self) -> None:
+        self._notes: dict[str, int] = {}
+
+    def mark(self, text: str) -> str:
+        """Return the mark of a note, as in `[1]`."""
+        return f"[{self._notes.setdefault(text, len(self._notes) + 1)}]"
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the notes that were marked, with their marks."""
+        return tuple(f"[{number}] {text}" for text, number in self._notes.items())
+
+
+def markdown(table: Table) -> str:
+    """Return a table as Markdown: its name, the cells, and the notes as a list.
+
+    Args:
+        table: The table.
+    """
+    head = [f"**{_inline(table.name)}**{table.about and ' ' + table.about}", ""]
+    rule = "|".join("---:" if table.is_number(i) else "---" for i in range(len(table.heads)))
+    lines = [
+        *(head if table.name else []),
+        f"| {' | '.join(map(_inline, table.heads))} |",
+        f"|{rule}|",
+        *(_markdown_row(row) for row in table.rows),
+    ]
+    return "\n".join([*lines, *([""] if table.notes else []), *bullets(table.notes)])
+
+
+def bullets(notes: Sequence[str]) -> list[str]:
+    """Return notes as the lines of a Markdown list."""
+    return [f"- {' '.join(printable(note).split())}" for note in notes]
+
+
+def _markdown_row(row: TableRow) -> str:
+    cells = [_inline(c) if isinstance(c, str) else _stressed(c) for c in row.cells]
+    if row.faint:
+        cells[0] = f"*{cells[0]}*"
+    return f"| {' | '.join(cells)} |"
+
+
+def _stressed(cell: Cell) -> str:
+    return f"**{_inline(cell.strong)}** {_inline(cell.text)}".rstrip()
+
+
+def _inline(text: str) -> str:
+    """Return a text that stays in its cell."""
+    return " ".join(printable(text).split()).replace("|", r"\|")
