@@ -50,9 +50,9 @@ ALLOWED = {
 # Methods that a notebook calls on an object of a lower folder: each is one line, imports when it is
 # called, and nothing of the lower folder needs it.
 DOORS = {
-    # xarray: the type of what a door returns, for the type checker alone
+    # xarray, matplotlib: the types of what a door returns, for the type checker alone
     "eofm.contract.prepare": {"eofm.raster.cube", "xarray"},
-    "eofm.contract.imagery": {"eofm.report.display", "eofm.raster.cube", "xarray"},
+    "eofm.contract.imagery": {"eofm.report.display", "eofm.raster.cube", "xarray", "matplotlib"},
 }
 LEVEL = {name: number for number, line in enumerate(LINES) for name in line}
 HEAVY = ("torch", "lightning", "torchgeo", "rasterio", "timm", "kornia")

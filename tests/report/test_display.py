@@ -16,7 +16,8 @@ from eofm.contract.imagery import Georeference, Imagery
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import UNITS, ImageSpec, Sensor, Unit
 from eofm.errors import SpecError
-from eofm.report.display import composite_for, to_rgba
+from eofm.report.display import to_rgba
+from eofm.report.sheets import composite_for
 
 UTM = Georeference("EPSG:32632", (10.0, 0.0, 5e5, 0.0, -10.0, 5.4e6))
 
@@ -61,7 +62,7 @@ def test_colours_follow_the_bands_that_are_there() -> None:
     """True colours where they can be, else near infrared as red, else one band as gray."""
 
     def shown(*bands: str) -> tuple[str, str, str]:
-        return composite_for(image(Sensor.S2_L2A, bands, Unit.DN, 1000)).bands
+        return composite_for(image(Sensor.S2_L2A, bands, Unit.DN, 1000).spec).bands
 
     assert ("B04", "B03", "B02") == shown("B02", "B03", "B04", "B08")
     assert ("B08", "B04", "B03") == shown("B03", "B04", "B08")
