@@ -145,9 +145,11 @@ def gathered(rows: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "rb ..."]:
         return rows
     flags = rows.dtype is torch.bool
     mine = (rows.to(torch.uint8) if flags else rows.detach()).contiguous()
-    everyone = mine.new_empty((ranks() * len(mine), *mine.shape[1:]))
+    # torch 2.14 has another name for the form that fills one tensor, which earlier ones lack
+    parts = [torch.empty_like(mine) for _ in range(ranks())]
     if mine.numel():
-        distributed.all_gather_into_tensor(everyone, mine)
+        distributed.all_gather(parts, mine)
+    everyone = torch.cat(parts)
     return everyone.bool() if flags else everyone
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from softcon_small import TAU, batch, everything, hard, model, multi_hot, small
+from softcon_small import TAU, Patches, batch, everything, hard, model, multi_hot, small
 
 from eofm.contract.imagery import Labels
 from eofm.errors import ConfigError, TrainingError
@@ -16,6 +16,7 @@ from eofm.method import (
     HeadNorm,
     LabelFacts,
     LabelSimilarity,
+    MultiLabel,
     Objective,
     SoftBias,
     SoftCon,
@@ -225,12 +226,16 @@ class NoModule:
 
 
 def test_what_cannot_be_trained_is_refused(generator):
-    """A batch of one, a trunk that is no module, and a mean similarity above 1 each raise."""
+    """A batch of one, a trunk that is no module, another control, a mean above 1 each raise."""
     views, labels = batch(generator, n=2)
     with pytest.raises(TrainingError, match="no negatives"):
         model()((views[0][:1], views[1][:1]), labels, generator)
     with pytest.raises(ConfigError, match=r"nn\.Module"):
         SoftCon(NoModule(), small(), generator)
+    labels_alone = small(objective=Objective.MULTILABEL)
+    with pytest.raises(ConfigError, match="MultiLabel for this control"):
+        SoftCon(Patches(), labels_alone, generator)
+    assert MultiLabel(Patches(), labels_alone, 9, generator).directions  # what the error names
     with pytest.raises(ConfigError, match="from 0 to 1"):
         LabelFacts(mean_similarity=1.2)
 
