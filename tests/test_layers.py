@@ -52,7 +52,12 @@ ALLOWED = {
 DOORS = {
     # xarray, matplotlib: the types of what a door returns, for the type checker alone
     "eofm.contract.prepare": {"eofm.raster.cube", "xarray"},
-    "eofm.contract.imagery": {"eofm.report.display", "eofm.raster.cube", "xarray", "matplotlib"},
+    "eofm.contract.imagery": {
+        "eofm.report.display",
+        "eofm.raster.cube",
+        "xarray",
+        "matplotlib.axes",
+    },
 }
 LEVEL = {name: number for number, line in enumerate(LINES) for name in line}
 HEAVY = ("torch", "lightning", "torchgeo", "rasterio", "timm", "kornia")
