@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from eofm.bench.config import listed
 from eofm.bench.export import is_nonstandard
 from eofm.bench.predictions import predictions_of
+from eofm.bench.records import Result, read_results
 from eofm.bench.report_config import AggregateConfig
-from eofm.bench.results import Result, read_results
 from eofm.errors import ConfigError, DataError
 from eofm.probes.bootstrap import (
     Interval,

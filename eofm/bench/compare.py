@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eofm.bench.predictions import Predictions, predictions_of
+from eofm.bench.records import Result, read_results
 from eofm.bench.report_config import CompareConfig
-from eofm.bench.results import Result, read_results
 from eofm.errors import ConfigError, DataError
 from eofm.probes.bootstrap import Interval, bootstrap_interval, resampled_difference
 from eofm.probes.metrics import Metric

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from eofm.bench.curves import label_curves, size_curves
-from eofm.bench.dense_metrics import SEGMENTATION
 from eofm.bench.figures import class_bars, class_matrix, curve_figures
 from eofm.bench.predictions import Predictions, predictions_of
+from eofm.bench.records import Result, read_results
 from eofm.bench.report_config import ExportConfig, TableConfig
-from eofm.bench.results import Result, read_results
+from eofm.bench.segmentation import SEGMENTATION
 from eofm.bench.tables import by_sample, table
 from eofm.bench.waive import FORCED_FLAG, NONSTANDARD
 from eofm.errors import ConfigError, DataError

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eofm.bench.config import PlanConfig, listed
-from eofm.bench.models import plan_source, read_recipe
-from eofm.bench.task import Task, find_task
+from eofm.bench.candidates import plan_source, read_recipe
+from eofm.bench.config import listed
+from eofm.bench.report_config import PlanConfig
+from eofm.bench.tasks import Task, find_task
 from eofm.bench.waive import FORCED_WHY, waivers_for
 from eofm.contract.preprocess import plan
 from eofm.contract.recipe import Recipe

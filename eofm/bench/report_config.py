@@ -1,10 +1,10 @@
-"""Settings of `eofm bench table|plot|compare|export|aggregate|validate`. Standard library only."""
+"""Settings of the verbs of `eofm bench` that read records or plans. Standard library only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from eofm.bench.config import check_seed
+from eofm.bench.config import check_force, check_seed
 from eofm.errors import ConfigError
 
 
@@ -120,3 +120,23 @@ class ValidateConfig:
     """
 
     results: str = field(metadata={"positional": True})
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """Show the steps from a task's images to a model's input, or why there are none.
+
+    Args:
+        task: Name of a task: eurosat, bigearthnet-v2-s2, so2sat-v3-culture-10-s2, ...
+        model: One encoder, as in `eofm bench eurosat --model`.
+        recipe: YAML file that says what a timm: network eats.
+        force: Mismatches to accept, comma separated: sensor, missing-band.
+    """
+
+    task: str = field(metadata={"positional": True})
+    model: str = field(metadata={"positional": True})
+    recipe: str | None = None
+    force: str = ""
+
+    def __post_init__(self) -> None:
+        check_force(self.force)

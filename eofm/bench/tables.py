@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Final
 
 from eofm.bench.curves import Curve, label_curves, size_curves
-from eofm.bench.results import Result
+from eofm.bench.records import Result
 
 # Test samples below which an interval over them means nothing.
 _FEWEST: Final = 2

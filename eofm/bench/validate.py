@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Final
 
 import eofm
-from eofm.bench.labels import whole_split
 from eofm.bench.predictions import Predictions, predictions_of
+from eofm.bench.records import Result
 from eofm.bench.report_config import ValidateConfig
-from eofm.bench.results import Result
-from eofm.bench.task import TASKS, Task
-from eofm.bench.waive import ABLATION_WHY, FORCEABLE, FORCED_WHY, waivers_for
+from eofm.bench.samples import whole_split
+from eofm.bench.tasks import TASKS, Task
+from eofm.bench.waive import CHANGED_WHY, FORCEABLE, FORCED_WHY, waivers_for
 from eofm.contract.preprocess import plan
 from eofm.contract.recipe import AcceptSize, Recipe, Waiver
 from eofm.contract.spec import ImageSpec
@@ -224,7 +224,7 @@ def _replanned(result: Result, task: Task, spec: ImageSpec, recipe: Recipe) -> s
     forced = FORCEABLE if any(FORCED_WHY in text for text in stated) else ()
     waivers: list[Waiver] = list(waivers_for(spec, recipe, task.waivers, forced))
     if result.of and any(text.startswith("AcceptSize(") for text in stated):
-        waivers.append(AcceptSize((result.model.size, result.model.size), ABLATION_WHY))
+        waivers.append(AcceptSize((result.model.size, result.model.size), CHANGED_WHY))
     unstated = [str(waiver) for waiver in waivers if str(waiver) not in stated]
     if unstated:
         raise DataError(f"it needs a waiver the record does not state: {unstated[0]}")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from eofm.bench.config import BenchEurosatConfig
 from eofm.bench.curves import label_curves, size_curves, spread
 from eofm.bench.export import plot, print_table
+from eofm.bench.records import Result, append_results, read_results
 from eofm.bench.report_config import ExportConfig, TableConfig
-from eofm.bench.results import Result, append_results, read_results
 from eofm.bench.run import BenchReport, bench
+from eofm.bench.task_config import BenchEurosatConfig
 from eofm.errors import ConfigError
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from eofm.bench import digests as module
-from eofm.bench.digests import digests_of as digests_in
+from eofm.bench import cache as module
+from eofm.bench.cache import digests_of as digests_in
 from eofm.contract.imagery import Imagery
 from eofm.datasets.chips import Chip, Chips, Place
 from eofm.errors import DataError

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from eofm.bench.compare import compare_models
-from eofm.bench.config import BenchEurosatConfig
 from eofm.bench.export import export, plot, print_table
 from eofm.bench.figures import _class_iou
 from eofm.bench.predictions import load_predictions
+from eofm.bench.records import append_results, read_results
 from eofm.bench.report_config import CompareConfig, ExportConfig, TableConfig
-from eofm.bench.results import append_results, read_results
 from eofm.bench.run import bench
+from eofm.bench.task_config import BenchEurosatConfig
 from eofm.cli import main
 from eofm.errors import ConfigError, DataError
 

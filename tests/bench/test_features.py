@@ -12,16 +12,9 @@ from torch import Tensor, nn
 
 from eofm.bench.cache import FeatureCache
 from eofm.bench.controls import ImageStatistics, random_control
-from eofm.bench.features import (
-    EncoderSource,
-    FeatureSource,
-    Identity,
-    ahead,
-    extract,
-    key_of,
-    state_sha256,
-)
-from eofm.bench.task import EUROSAT
+from eofm.bench.features import ahead, extract, key_of
+from eofm.bench.sources import EncoderSource, FeatureSource, Identity, state_sha256
+from eofm.bench.tasks import EUROSAT
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import AcceptSize
 from eofm.contract.spec import ImageSpec

@@ -10,9 +10,10 @@ import timm
 import torch
 import yaml
 
-from eofm.bench.config import BenchEurosatConfig
-from eofm.bench.models import Candidate, TrainImages, resolve_models
-from eofm.bench.task import EUROSAT, Task
+from eofm.bench.candidates import TrainImages, resolve_models
+from eofm.bench.sources import Candidate
+from eofm.bench.task_config import BenchEurosatConfig
+from eofm.bench.tasks import EUROSAT, Task
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import Pooling, Recipe
 from eofm.contract.spec import Normalization, Sensor, Unit

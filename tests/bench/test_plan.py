@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from eofm.bench.config import BenchEurosatConfig, PlanConfig
 from eofm.bench.plan import bench_plan
+from eofm.bench.report_config import PlanConfig
 from eofm.bench.run import bench
-from eofm.bench.task import TASKS
+from eofm.bench.task_config import BenchEurosatConfig
+from eofm.bench.tasks import TASKS
 from eofm.bench.waive import FORCED_WHY, forced_flags, waivers_for
 from eofm.cli import main
 from eofm.contract.preprocess import plan

@@ -14,9 +14,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from eofm.bench.config import BenchEurosatConfig
-from eofm.bench.results import Result, read_results
+from eofm.bench.records import Result, read_results
 from eofm.bench.run import BenchReport, bench
+from eofm.bench.task_config import BenchEurosatConfig
 from eofm.cli import main
 from eofm.contract.imagery import Imagery
 from eofm.datasets.chips import FilePixels

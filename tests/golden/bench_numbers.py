@@ -1,14 +1,14 @@
 """The numbers of `eofm bench`, frozen: run it before a change and after, and compare.
 
     python tests/golden/bench_numbers.py WORK >before.json
-    python tests/golden/bench_numbers.py WORK >after.json       # of the changed code, WORK empty again
+    python tests/golden/bench_numbers.py OTHER >after.json  # of the changed code
     python tests/golden/bench_numbers.py --compare before.json after.json
 
-Real tiles (EOFM_REAL_DATA: EuroSAT, BigEarthNet, TerraMesh) and the miniature floods of the tests, small
-untrained encoders, all kinds of probes; about two minutes of one core. A case holds the records, what the
-predictions say, and the printed table. Left out is what tells of the run and not of the result: time, commit,
-paths, and hashes that contain those of the code. `eofm bench ablate` of 0.1 and `--normalization` of its
-successors are the same case.
+Real tiles (EOFM_REAL_DATA: EuroSAT, BigEarthNet, TerraMesh) and the miniature floods of the tests,
+small untrained encoders, all kinds of probes; about two minutes of one core. A case holds the
+records, what the predictions say, and the printed table. Left out is what tells of the run and not
+of the result: time, commit, paths, and hashes that contain those of the code. `eofm bench ablate`
+of 0.1 and `--normalization` of its successors are the same case, with other names of rows.
 """
 
 from __future__ import annotations
@@ -87,10 +87,11 @@ def cases(work: Path) -> dict[str, list[str]]:
     floods = work / "floods"
     write_floods(floods, {"train": ["A_1", "A_2"], "valid": ["B_1"], "test": ["C_1", "C_2"]})
     tiles = ["--root", str(DATA / "eurosat_ms"), "--limit", "80", "--batch", "32"]
-    tiles += ["--bootstrap", "100", "--model", f"mine={s2}"]
+    tiles += ["--draws", "2", "--bootstrap", "100", "--model", f"mine={s2}"]
     ben = ["--root", str(DATA / "bigearthnet_v1"), "--version", "v1", "--bootstrap", "100"]
     ben += ["--probe", "knn,nmc", "--k", "3"]
     dense = ["--bootstrap", "50", "--patches", "2000", "--batch", "4"]
+    water = ["sen1floods11", "--root", str(floods), *dense]
     ablation = ["--normalization", "own,zscore,minmax,divide10000", "--size", "42,own"]
     ablation += ["--probe", "knn", "--controls", "false"]
     old = "bench ablate" in VERBS
@@ -116,13 +117,13 @@ def cases(work: Path) -> dict[str, list[str]]:
         "ben-s2": ["bigearthnet", *ben, "--model", f"mine={s2}"],
         "ben-both": ["bigearthnet", *ben, "--sensor", "both", "--model", f"two={s2}+{s1}"],
         "ben-43": ["bigearthnet", *ben, "--sensor", "s1", "--classes", "43", "--model", s1],
-        "floods-s2": ["sen1floods11", "--root", str(floods), "--sensor", "s2", *dense]
-        + ["--model", f"mine={wide}"],
-        "floods-both": ["sen1floods11", "--root", str(floods), "--sensor", "both", *dense]
-        + ["--model", f"pixels,two={s2}+{s1}"],
-        "masks": ["masks", "--root", masks(work / "terramesh"), "--sensor", "s1-rtc", *dense]
-        + ["--unit", "db", "--classes", codes, "--void", "0,3,7,8"]
-        + ["--model", "mine=random:vit-tiny-14"],
+        "floods-s2": [*water, "--sensor", "s2", "--model", f"mine={wide}"],
+        "floods-both": [*water, "--sensor", "both", "--model", f"pixels,two={s2}+{s1}"],
+        "masks": [
+            *("masks", "--root", masks(work / "terramesh"), "--sensor", "s1-rtc", *dense),
+            *("--unit", "db", "--classes", codes, "--void", "0,3,7,8"),
+            *("--model", "mine=random:vit-tiny-14"),
+        ],
     }
 
 
@@ -160,14 +161,15 @@ def run(words: list[str], folder: Path, work: Path) -> dict[str, Any]:
 
 
 def differences(one: Any, other: Any, place: str = "") -> list[str]:
-    """Where two outcomes differ."""
+    """Where two outcomes differ; a field that is new and empty is no difference."""
     if isinstance(one, dict) and isinstance(other, dict):
         found = []
         for name in dict.fromkeys([*one, *other]):
+            if name not in one and other[name] == "":
+                continue
             if name not in one or name not in other:
-                found.append(
-                    f"{place}/{name}: only in {'the second' if name in other else 'the first'}"
-                )
+                which = "second" if name in other else "first"
+                found.append(f"{place}/{name}: only in the {which}")
             else:
                 found += differences(one[name], other[name], f"{place}/{name}")
         return found

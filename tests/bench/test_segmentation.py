@@ -8,12 +8,12 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from eofm.bench.dense_metrics import mean_iou
-from eofm.bench.dense_probe import (
+from eofm.bench.segmentation import (
     Head,
     class_shares,
     evaluate,
     fit_head,
+    mean_iou,
     picked,
     segment,
 )
@@ -85,7 +85,7 @@ def test_shares_fit_what_single_pixels_would() -> None:
     assert np.allclose(difference.numpy(), expected.T, atol=2e-3)
     assert fit.gradient_norm < 1e-6
     assert "dense-linear[lbfgs,C11,val,norefit,none,192 patches]" == fit.probe
-    assert not fit.faults()
+    assert not fit.on_edge
 
 
 def test_the_strength_is_chosen_by_pixels_of_val() -> None:

@@ -1,4 +1,11 @@
-"""Results are records, appended and never edited; every table is made from them."""
+"""Records: one score each, with how it was made; appended and never edited.
+
+Every table is made from them. Beside the value a record holds the libraries and the commit it was
+made with, and what an embedding costs: the parameters that take part in it. A network often carries
+parts that are not used (the tower of the other sensor, a head, a decoder), and published counts
+include them (CROMA: twice as many). Here a parameter counts if it reaches an operation on the way
+from pixels to the vector, whatever module it lies in.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from eofm.bench.features import Identity
+from eofm.bench.sources import Identity
 from eofm.errors import DataError
 from eofm.probes.bootstrap import Interval
 
@@ -21,6 +28,27 @@ if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+import eofm
+
+if sys.platform != "win32":
+    import resource
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+
+from torch import nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.overrides import TorchFunctionMode
+
+from eofm.bench.sources import FeatureSource
+from eofm.contract.imagery import Imagery
 
 
 @dataclass(frozen=True)
@@ -103,14 +131,15 @@ class Result:
         seed: Of the resampling and of untrained networks.
         flags: What a reader must be told.
         made: How.
-        kind: Key of the probe in `eofm.bench.score.KINDS`.
+        kind: Key of the probe in `eofm.bench.probes.KINDS`.
         rank: Effective rank of the training features.
         predictions: File of the scores of every test sample, beside the records; empty if none.
         predictions_sha256: Of that file.
-        of: Name of the model of which this is one with another input size; else empty.
+        of: Name of the model of which this is one with another input; else empty.
         parameters: Number of parameters that took part in an embedding; None if not counted.
         chosen: What a probe that is no plain linear one has chosen on val, in words.
         details: Settings and sources of a probe, by name.
+        normalization: Of the input, as on the command line; empty for the recipe's own.
     """
 
     task: str
@@ -134,6 +163,7 @@ class Result:
     parameters: int | None = None
     chosen: str = ""
     details: Mapping[str, str] = field(default_factory=dict)
+    normalization: str = ""
 
     @property
     def key(self) -> str:
@@ -257,3 +287,115 @@ def _locked(path: Path) -> Iterator[None]:
         else:
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+_LIBRARIES: Final = ("torch", "torchmetrics", "timm", "rasterio", "numpy")
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of eofm and of what computes features and scores."""
+    found = {"eofm": eofm.__version__, "python": sys.version.split()[0]}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def commit() -> str:
+    """Return the commit eofm runs from, `-dirty` if it has changes; empty outside a checkout.
+
+    A package installed into the tree of some other repository does not report that one's commit.
+    """
+    package = Path(eofm.__file__).parent
+    try:
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        return _git(package, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
+
+
+def peak_memory_mb() -> float | None:
+    """Return the largest resident memory of the process so far, where the system tells."""
+    if sys.platform == "win32":
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)  # bytes there, kB elsewhere
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a device is called."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+class _Watch(TorchFunctionMode):
+    """Notes every parameter that is an argument of an operation while a module computes.
+
+    Outside of modules parameters are looked at for other reasons: where is it, is it unchanged?
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[int, int] = {}
+        self._depth = 0
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Watch as long as the context is open."""
+
+        def enter(module: nn.Module, inputs: object) -> None:
+            self._depth += 1
+
+        def leave(module: nn.Module, inputs: object, outputs: object) -> None:
+            self._depth -= 1
+
+        before = register_module_forward_pre_hook(enter)
+        after = register_module_forward_hook(leave, always_call=True)
+        try:
+            with self:
+                yield
+        finally:
+            before.remove()
+            after.remove()
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Iterable[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        if self._depth:
+            self._note(args)
+            self._note((kwargs or {}).values())
+        return func(*args, **(kwargs or {}))
+
+    def _note(self, values: Iterable[object]) -> None:
+        for value in values:
+            if isinstance(value, nn.Parameter):
+                self.seen[id(value)] = value.numel()
+            elif isinstance(value, list | tuple):
+                self._note(value)
+
+
+def executed_parameters(source: FeatureSource, imagery: Imagery) -> int:
+    """Return how many parameters take part when a model embeds an image; 0 without a network.
+
+    Args:
+        source: The model.
+        imagery: One image is enough.
+    """
+    watch = _Watch()
+    with watch.on():
+        source.embed(imagery)
+    return sum(watch.seen.values())

@@ -1,47 +1,28 @@
-"""The cells of an ablation: sizes and normalisations an encoder is fed instead of its own.
+"""Inputs other than a network's own: the normalisations of arXiv 2305.13456, by name.
+
+The same weights, images, splits and probe, and only the input changed: what that costs is what
+`--size` and `--normalization` show. Rows of such inputs are marked, and stay out of tables of
+results.
 
 Shapes: C bands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from eofm.bench.ablate_config import AUTO
+from eofm.bench.config import AUTO, OWN
+from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import convert_unit
 from eofm.contract.recipe import Recipe
 from eofm.contract.spec import ImageSpec, Normalization, Unit
-from eofm.datasets.chips import Chip, read_batches
 from eofm.errors import ConfigError, SpecMismatch
 from eofm.progress import track
-from eofm.weights.encoder import Encoder
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One input of one model.
-
-    Args:
-        model: Name of the model.
-        size: Pixels at a side.
-        normalization: As on the command line.
-        own: Whether both are the recipe's.
-    """
-
-    model: str
-    size: int
-    normalization: str
-    own: bool
-
-    @property
-    def name(self) -> str:
-        """Name of the row."""
-        return f"{self.model} {self.size} px {self.normalization}"
 
 
 @dataclass(frozen=True)
@@ -81,7 +62,7 @@ def suitable(words: Sequence[str], spec: ImageSpec) -> tuple[str, ...]:
         ConfigError: If a division does not suit the unit of the images.
     """
     divisions = [n for n, (_, unit, _) in _DIVISIONS.items() if _reaches(spec.unit, unit)]
-    every = ("own", *OF_TRAIN, *divisions)
+    every = (OWN, *OF_TRAIN, *divisions)
     rules = tuple(dict.fromkeys(r for word in words for r in (every if word == AUTO else (word,))))
     wrong = [rule for rule in rules if rule not in every]
     if wrong:
@@ -102,49 +83,29 @@ def _reaches(source: Unit, target: Unit) -> bool:
     return True
 
 
-def recipes(
-    sizes: Sequence[str],
-    rules: Sequence[str],
-    model: str,
-    encoder: Encoder,
-    spec: ImageSpec,
-    constants: BandStatistics | None,
-) -> list[tuple[Setting, Recipe]]:
-    """Return every cell of the table with what the encoder eats in it.
+def normalized(
+    recipe: Recipe, rule: str, spec: ImageSpec, constants: Callable[[], BandStatistics]
+) -> Recipe:
+    """Return a recipe with another normalisation.
 
     Args:
-        sizes: In pixels, or `own`; rounded to whole patches.
-        rules: Normalisations.
-        model: Name of the model.
-        encoder: It.
+        recipe: The network's own.
+        rule: Name of the normalisation; the recipe's own changes nothing.
         spec: What the images are.
-        constants: Of the training split; None if no rule needs them.
+        constants: Finds the statistics of the training split, where the rule needs them.
     """
-    own, found = encoder.recipe, []
-    for word in sizes:
-        step = encoder.trunk.multiple
-        size = own.size[0] if word == "own" else max(1, round(int(word) / step)) * step
-        for rule in rules:
-            recipe = own if rule == "own" else _normalized(own, rule, spec, constants)
-            standard = rule == "own" and (size, size) == own.size
-            recipe = recipe if standard else replace(recipe, size=(size, size))
-            found.append((Setting(model, size, rule, standard), recipe))
-    return found
-
-
-def _normalized(
-    recipe: Recipe, rule: str, spec: ImageSpec, constants: BandStatistics | None
-) -> Recipe:
-    count = len(recipe.bands)
+    if rule == OWN:
+        return recipe
     if rule in _DIVISIONS:
         by, unit, why = _DIVISIONS[rule]
-        return replace(recipe, unit=unit, normalization=Normalization.divide(by, count, why))
-    assert constants is not None  # noqa: S101 (computed for every other rule)
-    source = constants.source
+        normalization = Normalization.divide(by, len(recipe.bands), why)
+        return replace(recipe, unit=unit, normalization=normalization)
+    found = constants()
+    source = found.source
     first, second = {
-        "zscore": (constants.mean, constants.std),
-        "two-sigma": (constants.mean, constants.std),
-        "minmax": (constants.low, constants.high - constants.low),
+        "zscore": (found.mean, found.std),
+        "two-sigma": (found.mean, found.std),
+        "minmax": (found.low, found.high - found.low),
     }[rule]
     # a band that the images lack is filled after the normalisation: its constants mean nothing
     places = [spec.bands.index(b) if b in spec.bands else None for b in recipe.bands]
@@ -157,13 +118,16 @@ def _normalized(
     return replace(recipe, unit=spec.unit, normalization=made)
 
 
-def statistics(train: Sequence[Chip]) -> BandStatistics:
-    """Return the statistics of each band over the training split."""
+def statistics(batches: Iterable[Imagery], count: int) -> BandStatistics:
+    """Return the statistics of each band over the training split, in one pass.
+
+    Args:
+        batches: The images, at least one.
+        count: Number of images.
+    """
     total = square = low = high = torch.zeros(0)
-    count = torch.zeros(1)
-    step = 64
-    batches = track(read_batches(train, step), "statistics of train", -(-len(train) // step))
-    for imagery in batches:
+    seen = 0
+    for imagery in track(batches, "statistics of train"):
         valid = imagery.valid[:, None]
         pixels = imagery.pixels.double()
         kept = torch.where(valid, pixels, 0)
@@ -174,7 +138,7 @@ def statistics(train: Sequence[Chip]) -> BandStatistics:
         total = total + kept.sum(dim=(0, 2, 3))
         square = square + kept.square().sum(dim=(0, 2, 3))
         low, high = torch.minimum(low, least), torch.maximum(high, most)
-        count = count + valid.sum()
-    mean = total / count
-    std = (square / count - mean.square()).clamp_min(0).sqrt()
-    return BandStatistics(mean, std, low, high, f"the training split, {len(train)} images")
+        seen += int(valid.sum())
+    mean = total / seen
+    std = (square / seen - mean.square()).clamp_min(0).sqrt()
+    return BandStatistics(mean, std, low, high, f"the training split, {count} images")

@@ -1,4 +1,4 @@
-"""Runs of dense tasks from folder to table: on miniatures in the true formats."""
+"""Runs of segmentation tasks from folder to table: on miniatures in the true formats."""
 
 from __future__ import annotations
 
@@ -13,17 +13,14 @@ import torch
 from dense_world import write_copernicus, write_floods
 
 from eofm.bench.compare import compare_models
-from eofm.bench.dense import bench_dense
-from eofm.bench.dense_config import (
-    BenchMasksConfig,
-    BenchSen1Floods11Config,
-    DenseConfig,
-)
-from eofm.bench.dense_report import DenseReport
-from eofm.bench.dense_tasks import load_dense
-from eofm.bench.features import EncoderSource
+from eofm.bench.config import SegmentationConfig
+from eofm.bench.load import load
+from eofm.bench.predictions import Predictions, predictions_of
+from eofm.bench.records import read_results
 from eofm.bench.report_config import CompareConfig, ValidateConfig
-from eofm.bench.results import read_results
+from eofm.bench.run import BenchReport, bench
+from eofm.bench.sources import EncoderSource
+from eofm.bench.task_config import BenchMasksConfig, BenchSen1Floods11Config
 from eofm.bench.validate import validate
 from eofm.cli import main
 from eofm.contract.imagery import Imagery
@@ -53,7 +50,7 @@ def large_folder(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-def run(kind: type[DenseConfig], root: Path, out: Path, **options: object) -> DenseReport:
+def run(kind: type[SegmentationConfig], root: Path, out: Path, **options: object) -> BenchReport:
     """One run with few resamples."""
     settings = {
         "out": str(out / "results.jsonl"),
@@ -63,10 +60,15 @@ def run(kind: type[DenseConfig], root: Path, out: Path, **options: object) -> De
         "batch": 4,
         **options,
     }
-    return bench_dense(kind(str(root), **settings))  # type: ignore[arg-type]
+    return bench(kind(str(root), **settings))  # type: ignore[arg-type]
 
 
-def value(report: DenseReport, model: str, metric: str = "miou") -> float:
+def said(report: BenchReport) -> Predictions:
+    """What is kept of the first model."""
+    return predictions_of(report.results[0], report.out)
+
+
+def value(report: BenchReport, model: str, metric: str = "miou") -> float:
     """A score."""
     (found,) = (r.value for r in report.results if (r.model.name, r.metric) == (model, metric))
     return found
@@ -83,14 +85,15 @@ def test_water_is_found_by_its_pixels(floods: Path, tmp_path: Path, sensor: str)
     assert (f"sen1floods11-{sensor}", "official") == (first.task, first.sample.split)
     assert (2, 1, 2) == (first.sample.n_train, first.sample.n_val, first.sample.n_test)
     assert not first.sample.complete
-    (one,) = report.segmented.values()
-    assert ("C_1", "C_2") == one.groups
+    one = said(report)
+    assert ("C_1", "C_2") == one.ids
+    assert one.matrices is not None
     labelled = sum(int((c.mask.read() >= 0).sum()) for c in _test_chips(floods))
     assert labelled == int(one.matrices.sum()) == 2 * 505 * 512
 
 
 def _test_chips(root: Path) -> tuple:
-    return load_dense(BenchSen1Floods11Config(str(root))).chips.splits["test"]
+    return load(BenchSen1Floods11Config(str(root))).chips.splits["test"]
 
 
 def test_an_encoder_runs_beside_its_controls(
@@ -117,6 +120,21 @@ def test_an_encoder_runs_beside_its_controls(
     assert "MIOU %" in text
     assert "**subset**" in text
     assert (tmp_path / "classes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_one_group_of_test_images_tells_no_model_from_another(
+    floods: Path, large_folder: Path, tmp_path: Path
+) -> None:
+    """One chip has no spread: a model that scores lower is not above a control, never below it."""
+    options = {"sensor": "s2", "model": f"mine={large_folder}", "limit": 1}
+
+    report = run(BenchSen1Floods11Config, floods, tmp_path, **options)
+
+    assert 1 == report.results[0].sample.n_test
+    assert value(report, "mine") < value(report, "pixels")
+    flags = {flag for r in report.results if r.model.name == "mine" for flag in r.flags}
+    assert "not above pixels" in flags
+    assert not [flag for flag in flags if flag.startswith("below")]
 
 
 def test_a_second_run_embeds_and_fits_nothing(
@@ -196,7 +214,8 @@ def test_images_without_a_measurement_count_nowhere(floods: Path, tmp_path: Path
 
     report = run(BenchSen1Floods11Config, tmp_path, tmp_path / "out", sensor="s1")
 
-    (one,) = report.segmented.values()
+    one = said(report)
+    assert one.matrices is not None
     assert [0, 0, 505 * 512] == one.matrices.sum(dim=(1, 2)).tolist()
     assert "2 test images have no labelled pixel" in report.describe()
     assert value(report, "pixels") > 0.99
@@ -295,7 +314,7 @@ def test_nonsense_is_refused(options: dict[str, str], message: str) -> None:
 def test_settings_without_a_data_set_are_refused() -> None:
     """The base of all dense settings names none."""
     with pytest.raises(ConfigError, match="no data set"):
-        load_dense(DenseConfig("x"))
+        load(SegmentationConfig("x"))
 
 
 def test_a_wrong_root_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,10 +21,9 @@ from torch.nn import functional
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from eofm.bench.classifier import CHUNK, Classifier, precision_of
-from eofm.bench.images import Batch, Images, shuffled
-from eofm.bench.trainings import Optimiser, Training
-from eofm.bench.views import Draw, draw_views
+from eofm.bench.finetune.classifier import CHUNK, Classifier, precision_of
+from eofm.bench.finetune.trainings import Optimiser, Training
+from eofm.bench.finetune.views import Batch, Draw, Images, draw_views, shuffled
 from eofm.contract.imagery import Imagery
 from eofm.errors import TrainingError
 

@@ -13,20 +13,10 @@ from typing import Final, cast
 import torch
 from torch import Tensor, nn
 
-from eofm.bench.features import state_sha256
-from eofm.bench.images import Images, in_order
-from eofm.bench.trainee import (
-    EMBEDDING,
-    Readout,
-    Trainee,
-    check_evaluating,
-    check_vectors,
-    columns_of,
-    last_layers,
-    take,
-)
-from eofm.bench.trainings import Training
-from eofm.bench.views import Draw, make_views
+from eofm.bench.features import EMBEDDING, Readout, columns_of, last_layers, take
+from eofm.bench.finetune.trainings import Training
+from eofm.bench.finetune.views import Draw, Images, in_order, make_views
+from eofm.bench.sources import Trainee, check_evaluating, check_vectors, state_sha256
 from eofm.contract.imagery import Imagery
 from eofm.errors import ConfigError, WeightsError
 from eofm.networks.trunk import Trunk

@@ -1,4 +1,4 @@
-"""A linear layer from patch tokens to classes: fitted on shares of classes, scored on pixels.
+"""Segmentation: a linear layer from patch tokens to classes, and its scores of every pixel.
 
 Fitting: the label of a patch is the share each class has of its labelled pixels, and the loss the
 cross entropy against these shares. That is exactly the mean cross entropy of its pixels when they
@@ -8,13 +8,17 @@ a grid of strengths (`eofm.probes.logistic`), like the linear probe of whole ima
 rate or number of epochs is part of the score.
 
 Scoring: logits are brought bilinearly to the mask's grid (half-pixel centres), and the largest
-wins. The strength is chosen by the mean IoU of all labelled pixels of the validation split.
+wins. The strength is chosen by the mean IoU of all labelled pixels of the validation split. Every
+test image leaves a confusion matrix; they are summed before anything is divided. The mean of
+per-image or per-batch scores is another number: an image without a class has no intersection over
+union of it. Intervals resample images (or what belongs together: the windows of one scene), since
+the pixels of one image are not independent of one another.
 
 Training patches are a sample, spread evenly over images and places and the same for every model
 with the same grid of patches: a hundred patches per weight are more than the fit can use.
 
-Shapes: B images, N patches or images, P patches of an image, D features, K classes, F of them
-fitted, H by W pixels.
+Shapes: B images, N patches or images, G groups, P patches of an image, D features, K classes, F of
+them fitted, R resamples, H by W pixels.
 """
 
 from __future__ import annotations
@@ -27,17 +31,127 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from eofm.bench.dense_metrics import confusions, mean_iou
+from eofm.datasets.dense_chips import VOID
 from eofm.errors import LabelError
-from eofm.probes.linear import C11, Scaling, check_features, effective_rank, scale
+from eofm.probes.bootstrap import Resampled
+from eofm.probes.linear import C11, ProbeResult, Scaling, check_features, effective_rank, scale
 from eofm.probes.logistic import Eigenbasis, Loss, Solution, fit_logistic
+from eofm.probes.metrics import Metric
+
+# Key of the probe in records.
+SEGMENTATION: Final = "dense-linear"
+
+
+def confusions(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
+    """Return how many pixels of each true class were called what: int64 (N, K, K).
+
+    Args:
+        predicted: Class indices, (N, H, W).
+        target: Class indices, (N, H, W); `VOID` pixels count nowhere.
+        classes: K.
+
+    Raises:
+        LabelError: If the shapes differ, or a class is out of range.
+    """
+    if predicted.shape != target.shape:
+        raise LabelError(
+            "a segmentation has not the size of its mask",
+            found=tuple(predicted.shape),
+            expected=tuple(target.shape),
+        )
+    true, said = target.long(), predicted.long()
+    known, cells = true != VOID, classes**2
+    strange = (true < VOID) | (true >= classes) | (said < 0) | (said >= classes)
+    if bool((strange & known).any()):
+        raise LabelError("a class is out of range", expected=f"0..{classes - 1}")
+    image = torch.arange(len(target)).view(-1, 1, 1)
+    # void pixels go to a bin behind all others: cheaper than to pick the rest out
+    index = torch.where(known, (image * classes + true) * classes + said, len(target) * cells)
+    count = torch.bincount(index.flatten(), minlength=len(target) * cells + 1)
+    return count[:-1].view(-1, classes, classes)
+
+
+def grouped(matrices: Tensor, groups: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
+    """Sum the matrices of each group: int64 (G, K, K), and the groups in order.
+
+    Args:
+        matrices: (N, K, K).
+        groups: Of each image, N.
+    """
+    names = tuple(dict.fromkeys(groups))
+    place = {name: index for index, name in enumerate(names)}
+    out = matrices.new_zeros(len(names), *matrices.shape[1:])
+    return out.index_add(0, torch.tensor([place[g] for g in groups]), matrices), names
+
+
+def class_iou(matrices: Tensor) -> Tensor:
+    """Return the intersection over union of each class, float64 (..., K).
+
+    NaN for a class that occurs in no target, whether or not it was predicted: it stays out of the
+    mean.
+
+    Args:
+        matrices: (..., K, K), true classes in rows.
+    """
+    counts = matrices.double()
+    right = counts.diagonal(dim1=-2, dim2=-1)
+    true, said = counts.sum(dim=-1), counts.sum(dim=-2)
+    return torch.where(true > 0, right / (true + said - right), torch.nan)
+
+
+def mean_iou(matrices: Tensor) -> Tensor:
+    """Return the mean over the classes that occur in the targets, float64 (...)."""
+    return class_iou(matrices).nanmean(dim=-1)
+
+
+def pixel_accuracy(matrices: Tensor) -> Tensor:
+    """Return the share of labelled pixels whose class is right, float64 (...)."""
+    counts = matrices.double()
+    return counts.diagonal(dim1=-2, dim2=-1).sum(dim=-1) / counts.sum(dim=(-2, -1))
+
+
+def resampled_segmentation(matrices: Tensor, metric: Metric) -> Resampled:
+    """Return a score as a function of how often each group was drawn.
+
+    Args:
+        matrices: (G, K, K).
+        metric: `Metric.MIOU` or `Metric.PIXEL_OA`.
+
+    Raises:
+        LabelError: If no pixel is labelled.
+    """
+    _check(matrices)
+    score = mean_iou if metric is Metric.MIOU else pixel_accuracy
+    return lambda counts: score(_drawn(matrices, counts))
+
+
+def resampled_iou(matrices: Tensor) -> Resampled:
+    """Return each class's intersection over union as a function of counts: (R, G) -> (R, K).
+
+    Raises:
+        LabelError: If no pixel is labelled.
+    """
+    _check(matrices)
+    return lambda counts: class_iou(_drawn(matrices, counts))
+
+
+def _check(matrices: Tensor) -> None:
+    if int(matrices.sum()) == 0:
+        raise LabelError("no pixel of the test images is labelled")
+
+
+def _drawn(matrices: Tensor, counts: Tensor) -> Tensor:
+    """Return the sum over the groups drawn, (R, K, K)."""
+    k = matrices.shape[-1]
+    return (counts @ matrices.flatten(1).double()).view(-1, k, k)
+
+
+# --------------------------------------------------------------------- training patches
 
 _LABELLED: Final = 0.5
 _GRID_TOLERANCE: Final = 1e-5
 _FINAL_TOLERANCE: Final = 1e-8
 _FINAL_STEPS: Final = 4000
-_CONVERGED: Final = 1e-4
-_LEAST_RANK: Final = 5.0
 _WIDE: Final = 32  # bands of a pixel are few by nature
 # Fibonacci hashing: multiples of it modulo 2^32 spread evenly whatever their number.
 _SPREAD: Final = 2_654_435_769
@@ -126,15 +240,26 @@ class Fit:
     validation: tuple[tuple[float, float], ...]
     rank: float
 
-    def faults(self) -> tuple[str, ...]:
-        """Return what is to be said against it."""
-        width = self.head.weight.shape[0]
-        faults = {
-            "C at the edge of the grid": self.on_edge,
-            "not converged": self.gradient_norm > _CONVERGED,
-            f"effective rank {self.rank:.1f}": self.rank < _LEAST_RANK and width >= _WIDE,
-        }
-        return tuple(text for text, holds in faults.items() if holds)
+    @property
+    def narrow(self) -> bool:
+        """Whether features are so few that their effective rank says nothing."""
+        return self.head.weight.shape[0] < _WIDE
+
+    def outcome(self, matrices: Tensor) -> ProbeResult:
+        """Return what the head says of the test images, as pixels of each class.
+
+        Args:
+            matrices: (G, K, K), of its confusion.
+        """
+        return ProbeResult(
+            probe=self.probe,
+            scores=matrices.sum(dim=1).double(),
+            probability=None,
+            strength=self.strength,
+            on_edge=self.on_edge,
+            gradient_norm=self.gradient_norm,
+            validation=self.validation,
+        )
 
 
 def fit_head(

@@ -9,27 +9,30 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from eofm.bench.cache import code_sha256
 from eofm.bench.config import BenchConfig
-from eofm.bench.features import EncoderSource, Identity
-from eofm.bench.images import Images
-from eofm.bench.labels import subsets
-from eofm.bench.layered import check_layers, nothing_to_read
-from eofm.bench.models import Candidate
+from eofm.bench.features import check_layers, nothing_to_read
+from eofm.bench.finetune.job import Job, run_job
+from eofm.bench.finetune.trainings import (
+    TRAININGS,
+    Case,
+    Training,
+    stratified,
+    training_of,
+    with_replacement,
+)
+from eofm.bench.finetune.views import Images
 from eofm.bench.network import NetworkSource
-from eofm.bench.paper_splits import stratified, with_replacement
-from eofm.bench.predictions import Archive
-from eofm.bench.results import Sample
-from eofm.bench.score import Scored, resampled_metrics
-from eofm.bench.task import Task
-from eofm.bench.trained import Job, run_job
-from eofm.bench.trainee import Trainee
-from eofm.bench.trainings import TRAININGS, Case, Training, training_of
+from eofm.bench.predictions import Archive, Group
+from eofm.bench.probes import Scored, resampled_metrics
+from eofm.bench.samples import subsets
+from eofm.bench.sources import Candidate, EncoderSource, Identity, Trainee
+from eofm.bench.tasks import Task
 from eofm.datasets.chips import Chip, Chips
 from eofm.probes import linear as probe
 from eofm.probes.metrics import Metric
@@ -37,25 +40,10 @@ from eofm.progress import track
 from eofm.store.splits import SPLITS, subset_hash
 
 # What the predictions of a trained probe depend on, beside the code that treats pixels.
-_CODE: Final = (
-    *("classifier.py", "finetune.py", "images.py", "journal.py", "on_images.py", "trained.py"),
-    *("paper_splits.py", "trainee.py", "trainings.py", "views.py"),
-)
+_CODE: Final = ("classifier.py", "fit.py", "job.py", "runs.py", "trainings.py", "views.py")
+
 # Percent of BigEarthNet that the papers take.
 _SHARE: Final = 10
-
-
-@dataclass(frozen=True)
-class Group:
-    """Scores on the same images.
-
-    Args:
-        sample: Which.
-        scored: (name of the candidate, kind of the probe) -> its score.
-    """
-
-    sample: Sample
-    scored: Mapping[tuple[str, str], Scored]
 
 
 def trained_kinds(config: BenchConfig) -> tuple[str, ...]:

@@ -46,10 +46,12 @@ from eofm.probes.linear import (
 from eofm.probes.metrics import BATCH, Metric, average_precision, overall_accuracy
 
 _CONVERGED: Final = 1e-4
+
 # Features that use fewer directions than this are degenerate, whatever their width.
 _LEAST_RANK: Final = 5.0
 
 SINGLE_LABEL: Final = (Metric.OA, Metric.AA, Metric.ECE)
+
 MULTI_LABEL: Final = (
     Metric.AP_MICRO,
     Metric.AP_MACRO,
@@ -86,12 +88,14 @@ class Scored:
     """What a probe of one model reaches on the test split.
 
     Args:
-        kind: A key of `KINDS`.
+        kind: A key of `KINDS`, of trainings, or `eofm.bench.segmentation.SEGMENTATION`.
         probe: Its outcome.
         metrics: Each metric as a function of resampled test samples.
         samples: Number of test samples, M.
-        seconds: Spent.
+        seconds: Time spent.
         rank: Effective rank of the training features, as the probe saw them.
+        narrow: Whether features are so few by nature that their rank says nothing.
+        matrices: int64 (M, K, K), what pixels of each true class were called; None of whole images.
         predictions: File in which they are kept, relative to the records; empty if none.
         predictions_sha256: Of that file.
     """
@@ -102,6 +106,8 @@ class Scored:
     samples: int
     seconds: float
     rank: float | None = None
+    narrow: bool = False
+    matrices: Tensor | None = None
     predictions: str = ""
     predictions_sha256: str = ""
 
@@ -120,6 +126,7 @@ class Scored:
             "C at the edge of the grid": self.probe.on_edge,
             "not converged": norm is not None and norm > _CONVERGED,
             f"effective rank {self.rank or 0:.1f}": self.rank is not None
+            and not self.narrow
             and self.rank < _LEAST_RANK,
         }
         return (*self.probe.notes, *(text for text, holds in faults.items() if holds))

@@ -1,7 +1,7 @@
 """Probes that are trained on images: the run of one, from the first look to what it says.
 
-What was tried is kept in a journal with the best state so far, so a killed run goes on with the
-next rate. Rates, factors and read-outs are chosen on val; test is predicted once, by what was
+What was tried is kept in a journal on disk with the best state so far, so a killed run resumes with
+the next rate. Rates, factors and read-outs are chosen on val; test is predicted once, by what was
 chosen. Where a paper's faults are asked for, val is predicted instead, and test never.
 
 Shapes: N images of a split, M heads, K classes.
@@ -9,6 +9,10 @@ Shapes: N images of a split, M heads, K classes.
 
 from __future__ import annotations
 
+import json
+import math
+import pickle
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -16,18 +20,153 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from eofm.bench.classifier import Classifier, Head, features, precision_of, predict
-from eofm.bench.features import state_sha256
-from eofm.bench.images import Images
-from eofm.bench.journal import SAID, Choice, Fit, Journal
-from eofm.bench.recipes import said_of
-from eofm.bench.score import choice_of
-from eofm.bench.trainee import Trainee
-from eofm.bench.trainings import NO_FAULTS, Training
+from eofm.bench.finetune.classifier import Classifier, Head, features, precision_of, predict
+from eofm.bench.finetune.trainings import NO_FAULTS, Training
+from eofm.bench.finetune.views import Images
+from eofm.bench.probes import choice_of
+from eofm.bench.protocols import said_of
+from eofm.bench.sources import Trainee, state_sha256
 from eofm.bench.waive import NONSTANDARD
-from eofm.errors import ConfigError, PixelError, TrainingError, WeightsError
+from eofm.errors import ConfigError, DataError, PixelError, TrainingError, WeightsError
+from eofm.io import replacing
 from eofm.probes.linear import ProbeResult, check_features, effective_rank
 from eofm.probes.metrics import BATCH, batched_average_precision
+
+# In the file of the best state, where not the state but what it said of val is kept.
+SAID: Final = "said of val"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What one run has reached.
+
+    Args:
+        scores: Of each head on val, by the number that decides; NaN where it diverged.
+        epoch: At whose end.
+    """
+
+    scores: tuple[float, ...]
+    epoch: int
+
+    @property
+    def ranked(self) -> list[float]:
+        """The scores, a diverged head below all others."""
+        return [-1.0 if math.isnan(score) else score for score in self.scores]
+
+    @property
+    def best(self) -> float:
+        """The best of them; -1 if all heads have diverged."""
+        return max(self.ranked)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best of all that was tried.
+
+    Args:
+        factor: Rate of the networks over that of the head.
+        head: Which head of that fit.
+        epoch: At whose end.
+    """
+
+    factor: float
+    head: int
+    epoch: int
+
+
+class Journal:
+    """What has been tried, on disk: scores of every fit, and state and words of the best one.
+
+    Args:
+        folder: Its own; made if needed.
+
+    Raises:
+        DataError: If the folder cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tried: dict[float, Fit] = {}
+        file = folder / "tried.json"
+        try:
+            for factor, fit in json.loads(file.read_text("utf-8")) if file.is_file() else []:
+                self.tried[factor] = Fit(tuple(fit["scores"]), fit["epoch"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _broken(file, error) from error
+
+    def add(self, factor: float, fit: Fit, state: dict[str, Tensor]) -> None:
+        """Write a fit down, and its state if it is the best: the state first.
+
+        A kill between the two repeats the fit, with the same result.
+        """
+        best = max((known.best for known in self.tried.values()), default=-1.0)
+        self.tried[factor] = fit
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if fit.best > best:
+                with replacing(self.folder / "best.pt") as temporary:
+                    torch.save(state, temporary)
+            text = json.dumps([[f, asdict(known)] for f, known in self.tried.items()])
+            with replacing(self.folder / "tried.json") as temporary:
+                temporary.write_text(text, "utf-8")
+        except (OSError, RuntimeError) as error:  # torch's writer has no error of its own
+            raise DataError(
+                "what was trained cannot be kept",
+                found=error,
+                where=self.folder,
+                remedy="make room, and run the same command again",
+            ) from error
+
+    def best(self) -> Choice:
+        """Return the best head of all fits; of equals the first.
+
+        Raises:
+            TrainingError: If all have diverged.
+        """
+        ranked = [
+            (score, Choice(factor, head, fit.epoch))
+            for factor, fit in self.tried.items()
+            for head, score in enumerate(fit.ranked)
+        ]
+        score, choice = max(ranked, key=lambda one: one[0])
+        if score < 0:
+            raise TrainingError(
+                "the loss was finite at no rate",
+                found=f"factors {', '.join(f'{factor:g}' for factor in self.tried)}",
+                where=self.folder,
+                remedy="try smaller --train.factors, or a smaller --train.rate",
+            )
+        return choice
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the state of the best fit."""
+        return _read(self.folder / "best.pt")
+
+    def said(self) -> Tensor:
+        """Return what the heads of the best fit say of val, (M, N, K)."""
+        return _read(self.folder / "best.pt")[SAID]
+
+    def forget(self) -> None:
+        """Remove what has served its purpose."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        content: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise _broken(path, error) from error
+    return content
+
+
+def _broken(path: Path, error: Exception) -> DataError:
+    return DataError(
+        "the journal of a training cannot be read",
+        found=error,
+        where=path,
+        remedy="remove its folder, and run the same command again: it starts anew",
+    )
+
 
 # Images of train that are looked at before anything is trained.
 _LOOK: Final = 2048
@@ -38,7 +177,7 @@ class Job:
     """A probe to be trained.
 
     Args:
-        kind: A key of `eofm.bench.trainings.TRAININGS`.
+        kind: A key of `eofm.bench.finetune.trainings.TRAININGS`.
         training: How, with the batch that the split allows: see `Training.fitted`.
         trainees: The candidate's networks, one per sensor.
         train: Training images.
@@ -131,7 +270,7 @@ def _first_look(job: Job, model: Classifier) -> float:
 
 def _one_fit(job: Job, model: Classifier, factor: float) -> tuple[Fit, dict[str, Tensor]]:
     """Train at one factor; return what was reached, and the state: at the end, or of a fault."""
-    from eofm.bench.finetune import fit
+    from eofm.bench.finetune.fit import fit
 
     training, every = job.training, job.training.faults.on_val
     kept: list[tuple[Fit, Tensor]] = []

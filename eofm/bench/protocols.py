@@ -17,7 +17,7 @@ from typing import Final
 
 from eofm.errors import ConfigError
 
-# What `eofm.bench.score.KINDS` and `eofm.bench.trainings.TRAININGS` can run.
+# What `eofm.bench.probes.KINDS` and `eofm.bench.finetune.trainings.TRAININGS` can run.
 PROBE_KINDS: Final[Mapping[str, str]] = {
     "knn": "k nearest neighbours, Euclidean, majority",
     "knn20": "20 nearest neighbours by cosine, weight exp(cosine / 0.07)",

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 
-from eofm.bench.dense_metrics import (
+from eofm.bench.segmentation import (
     class_iou,
     confusions,
     grouped,
