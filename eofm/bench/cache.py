@@ -39,7 +39,6 @@ from torch import Tensor, nn
 
 from eofm.contract import imagery, preprocess
 from eofm.datasets.chips import Stored
-from eofm.errors import DataError
 from eofm.progress import track
 from eofm.weights import encoder
 
@@ -166,9 +165,6 @@ class FeatureCache:
         Args:
             key: What it depends on.
             find: Finds it. What it raises is raised, and nothing is kept.
-
-        Raises:
-            DataError: If the folder cannot be written.
         """
         if self.root is None:
             return find()
@@ -187,13 +183,13 @@ class FeatureCache:
     def store(self, key: Key, features: Tensor, about: Mapping[str, object]) -> None:
         """Write features under a key: whole, or not at all.
 
+        A folder that cannot be written costs the next run its time, not this run its result: a
+        line on stderr says so once.
+
         Args:
             key: What they depend on.
             features: float32 (N, D).
             about: Notes for whoever looks into the folder.
-
-        Raises:
-            DataError: If the folder cannot be written.
         """
         if self.root is None:
             return
@@ -209,9 +205,8 @@ class FeatureCache:
             temporary.rename(final)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            if final.is_dir():  # another process has just written the same
-                return
-            raise _not_kept(error, self.root) from error
+            if not final.is_dir():  # else another process has just written the same
+                _say_not_kept(self.root, str(error))
 
 
 def keep_json(file: Path, content: object) -> None:
@@ -220,9 +215,6 @@ def keep_json(file: Path, content: object) -> None:
     Args:
         file: In the folder of the cache.
         content: What JSON can hold.
-
-    Raises:
-        DataError: If the folder cannot be written.
     """
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
@@ -230,15 +222,23 @@ def keep_json(file: Path, content: object) -> None:
         temporary.write_text(json.dumps(content), encoding="utf-8")
         temporary.replace(file)
     except OSError as error:
-        raise _not_kept(error, file.parent) from error
+        _say_not_kept(file.parent, str(error))
 
 
-def _not_kept(error: OSError, root: Path) -> DataError:
-    return DataError(
-        "features cannot be kept",
-        found=error,
-        where=root,
-        remedy="name another folder with --cache, or none: --cache ''",
+# Folders of which it was said that nothing can be kept there.
+_SAID: Final[set[Path]] = set()
+
+
+def _say_not_kept(root: Path, error: str) -> None:
+    """Say once per folder that nothing is kept there."""
+    if root in _SAID:
+        return
+    _SAID.add(root)
+    print(  # noqa: T201
+        f"the cache of features cannot be kept, and the run goes on without it: {error}\n"
+        f"  where:    {root}\n"
+        "  remedy:   name another folder with --cache, or none: --cache ''",
+        file=sys.stderr,
     )
 
 
@@ -294,7 +294,6 @@ def digests_of(
 
     Raises:
         RasterError: If an image cannot be read.
-        DataError: If the folder cannot be written.
     """
     name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     file = None if cache is None else cache / f"digests-{name}.json"

@@ -14,6 +14,7 @@ from pathlib import Path
 from eofm.bench.predictions import Predictions, predictions_of
 from eofm.bench.records import Result, read_results
 from eofm.bench.report_config import CompareConfig
+from eofm.bench.tasks import task_filter
 from eofm.errors import ConfigError, DataError
 from eofm.probes.bootstrap import Interval, bootstrap_interval, resampled_difference
 from eofm.probes.metrics import Metric
@@ -90,12 +91,8 @@ def compare_models(config: CompareConfig) -> Comparison:
         ConfigError: If a model has no records, or the two share none.
         DataError: If records or predictions cannot be read, or do not fit one another.
     """
-    path = Path(config.results)
-    records = [
-        r
-        for r in read_results(path)
-        if config.task in {"", r.task} and config.probe in {"", r.kind}
-    ]
+    path, asked = Path(config.results), task_filter(config.task)
+    records = [r for r in read_results(path) if asked(r.task) and config.probe in {"", r.kind}]
     first, second = (_of(records, name, path) for name in (config.one, config.other))
     pairs = [(one, other) for one in first for other in second if _alike(one, other)]
     if not pairs:

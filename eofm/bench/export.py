@@ -19,6 +19,7 @@ from eofm.bench.records import Result, read_results
 from eofm.bench.report_config import ExportConfig, TableConfig
 from eofm.bench.segmentation import SEGMENTATION
 from eofm.bench.tables import by_sample, table
+from eofm.bench.tasks import task_filter
 from eofm.bench.waive import FORCED_FLAG, NONSTANDARD
 from eofm.errors import ConfigError, DataError
 from eofm.probes.metrics import METRIC_WORDS, Metric
@@ -49,11 +50,11 @@ def is_nonstandard(result: Result) -> bool:
 
 def _asked(config: TableConfig | ExportConfig) -> list[Result]:
     """Return the records of the task and probe that settings name, forced ones only on demand."""
-    forced = config.nonstandard
+    forced, asked = config.nonstandard, task_filter(config.task)
     return [
         r
         for r in read_results(Path(config.results))
-        if config.task in {"", r.task}
+        if asked(r.task)
         and config.probe in {"", r.kind}
         and (forced or not any(flag.startswith(FORCED_FLAG) for flag in r.flags))
     ]
@@ -63,10 +64,11 @@ def hidden(config: TableConfig | ExportConfig) -> str:
     """Return a line on the records that are left out, if there are any."""
     if config.nonstandard:
         return ""
+    wanted = task_filter(config.task)
     asked = [
         r
         for r in read_results(Path(config.results))
-        if config.task in {"", r.task} and config.probe in {"", r.kind}
+        if wanted(r.task) and config.probe in {"", r.kind}
     ]
     counts = {
         FORCED_FLAG: sum(any(f.startswith(FORCED_FLAG) for f in r.flags) for r in asked),
@@ -88,11 +90,11 @@ def chosen(config: TableConfig | ExportConfig) -> list[Result]:
         raise DataError(
             "there is no file of records", where=path, remedy="`eofm bench TASK --out FILE` writes"
         )
-    records = read_results(path)
+    records, asked = read_results(path), task_filter(config.task)
     found = [
         r
         for r in records
-        if config.task in {"", r.task}
+        if asked(r.task)
         and config.probe in {"", r.kind}
         and (config.nonstandard or not is_nonstandard(r))
     ]

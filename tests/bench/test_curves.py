@@ -162,5 +162,5 @@ def forcibly(result: Result) -> Result:
 
 def test_two_curves_at_once_are_refused() -> None:
     """A grid of both would be drawn by neither."""
-    with pytest.raises(ConfigError, match="two curves"):
+    with pytest.raises(ConfigError, match="the labels or the input"):
         BenchEurosatConfig("x", shares="10", size="32")

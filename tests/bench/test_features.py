@@ -185,15 +185,14 @@ def test_lost_samples_are_noticed() -> None:
         run([Fake(rows=2)], FeatureCache(None), Shop())
 
 
-def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
-    """A file where the folder should be: the error names it and the way out."""
+def test_a_cache_that_cannot_be_kept_fails_no_run(tmp_path: Path) -> None:
+    """A file where the folder should be: the features are those of a run without a cache."""
     blocked = tmp_path / "file"
     blocked.touch()
 
-    with pytest.raises(DataError, match="cannot be kept") as caught:
-        run([Fake()], FeatureCache(blocked), Shop())
+    found = run([Fake()], FeatureCache(blocked), Shop())
 
-    assert "--cache" in str(caught.value)
+    assert torch.equal(found, run([Fake()], FeatureCache(None), Shop()))
 
 
 def test_reading_ahead_keeps_the_order() -> None:

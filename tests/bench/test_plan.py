@@ -133,7 +133,7 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "select bands" in capsys.readouterr().out
     assert 1 == main(["bench", "plan", "bigearthnet-v2-s2", "softcon_vits14_s1"])
     assert "refused" in capsys.readouterr().out
-    assert 1 == main(["bench", "plan", "bigearthnet", "softcon_vits14_s2"])
+    assert 1 == main(["bench", "plan", "bigearthnett", "softcon_vits14_s2"])
     assert "did you mean bigearthnet-v" in capsys.readouterr().err
 
 
