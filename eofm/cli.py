@@ -511,7 +511,9 @@ def _bench_words(words: Sequence[str]) -> Sequence[str]:
         print(
             "eofm: error: `eofm bench ablate` is now two options of every task of whole images\n"
             f"  remedy:   eofm bench {family} --root DIR --model MODEL --probe knn "
-            "--size 32,64,128 --normalization auto",
+            "--size 32,64,128 --normalization auto\n"
+            f"  remedy:   of its YAML file without `figure`: eofm bench {family} --config FILE; "
+            "the figure: eofm bench plot RESULTS --nonstandard true",
             file=sys.stderr,
         )
         return []

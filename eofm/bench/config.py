@@ -176,7 +176,8 @@ def _options(settings: ScoringConfig | TrainingConfig) -> Iterator[tuple[str, ob
     for one in fields(settings):
         value = vars(settings)[one.name]
         if isinstance(value, TrainingConfig):
-            yield from ((f"{one.name}.{name}", *pair) for name, *pair in _options(value))
+            for name, inner, default in _options(value):
+                yield f"{one.name}.{name}", inner, default
         else:
             yield one.name, value, one.default
 

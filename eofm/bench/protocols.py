@@ -6,7 +6,7 @@ frozen features or on augmented images (`eofm.bench.trainings`); what nobody pub
 missing, in the record too, instead of being imitated. `--train.faults true` repeats those faults
 that are part of a paper's numbers.
 
-`--recipe` is something else: the file that says what a network of timm eats.
+`--recipe` is something else: the file that says what a network of timm expects.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ RECIPES: Final[Mapping[str, PaperRecipe]] = {
             "155 of 1,222 configurations had bands of zeros; 12 rows contradict themselves",
         ),
         probes=("knn", "linear-refit"),
-        missing=("its normalisation: run it as an explicit waiver, `bench ablate`",),
+        missing=("its normalisation: run it as an explicit waiver, `--normalization zscore`",),
     ),
     "dinov2": PaperRecipe(
         source="github.com/facebookresearch/dinov2 (arXiv 2304.07193)",

@@ -57,7 +57,7 @@ def test_a_table_of_what_is_asked_for(records: Path) -> None:
     assert "`nmc[none]`" in text
     assert "knn[" not in text
     with pytest.raises(ConfigError, match="no record is what was asked"):
-        print_table(TableConfig(str(records), task="moon"))
+        print_table(TableConfig(str(records), task="sat6"))
     with pytest.raises(DataError, match="no file of records"):
         print_table(TableConfig(str(records) + "x"))
 

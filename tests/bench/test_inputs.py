@@ -148,13 +148,23 @@ def test_the_verb_of_old_names_the_new_options(
     assert 2 == main(["bench", "ablate", "so2sat", "--root", "x"])
     assert "eofm bench so2sat --root DIR" in capsys.readouterr().err
     assert 2 == main(["bench", "ablate"])
-    remedy = capsys.readouterr().err.partition("remedy:")[2].strip()
+    remedy, of_a_file = capsys.readouterr().err.split("remedy:")[1:]
     filled = {"DIR": str(eurosat), "MODEL": f"mine={encoder_folder}", "32,64,128": "own"}
     words = [filled.get(word, word) for word in remedy.split()[1:]]
     files = ["--out", str(tmp_path / "x.jsonl"), "--cache", "", "--bootstrap", "9"]
 
     assert 0 == main([*words, *files, "--controls", "false"])
     assert "| mine, zscore | " in capsys.readouterr().out
+    (tmp_path / "old.yaml").write_text(
+        f"root: {eurosat}\nmodel: mine={encoder_folder}\nsize: own\nnormalization: auto\n"
+        "probe: knn\ncontrols: false\n"
+    )
+    assert "eofm bench eurosat --config FILE" in of_a_file
+    assert 0 == main(["bench", "eurosat", "--config", str(tmp_path / "old.yaml"), *files])
+    assert "0 new records" in capsys.readouterr().out
+    shown = ["bench", "plot", str(tmp_path / "x.jsonl"), "--nonstandard", "true"]
+    assert " ".join(["eofm", *shown]).replace(shown[2], "RESULTS") in of_a_file
+    assert 0 == main(shown)
 
 
 # --------------------------------------------------------------------------- other tasks

@@ -147,7 +147,7 @@ class _Run:
             folder=folder,
         )
         found, rank = run_job(job)
-        target, metrics = place.archive.target, place.archive.metrics
+        target, metrics = place.scored.target, place.archive.metrics
         return Scored(
             self.kind,
             found,
