@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from eofm.bench.config import listed
 from eofm.bench.export import is_nonstandard
-from eofm.bench.predictions import predictions_of
+from eofm.bench.predictions import groups_of, predictions_of
 from eofm.bench.records import Result, read_results
 from eofm.bench.report_config import AggregateConfig
 from eofm.bench.tasks import task_filter
@@ -282,6 +282,7 @@ def _scores(rows: Sequence[tuple[Result, Path]], config: AggregateConfig, seed: 
             len(kept.ids),
             repeats=config.bootstrap,
             seed=seed,
+            groups=groups_of(result, kept.ids),
         )
         resampled.append(values.numpy())
     return _Scores(np.array([result.value for result, _ in rows]), np.stack(resampled))

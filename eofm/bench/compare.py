@@ -8,11 +8,11 @@ waivers, C) stands beside it, for it may be the whole reason.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from eofm.bench.predictions import Predictions, predictions_of
-from eofm.bench.records import Result, read_results
+from eofm.bench.predictions import Predictions, groups_of, predictions_of
+from eofm.bench.records import Result, Sample, read_results
 from eofm.bench.report_config import CompareConfig
 from eofm.bench.tasks import task_filter
 from eofm.errors import ConfigError, DataError
@@ -119,9 +119,14 @@ def _of(records: Sequence[Result], name: str, path: Path) -> list[Result]:
 
 
 def _alike(one: Result, other: Result) -> bool:
-    return (one.task, one.version, one.metric, one.kind or one.probe, one.sample) == (
-        *(other.task, other.version, other.metric, other.kind or other.probe, other.sample),
+    return (one.task, one.version, one.metric, one.kind or one.probe, _images(one)) == (
+        *(other.task, other.version, other.metric, other.kind or other.probe, _images(other)),
     )
+
+
+def _images(result: Result) -> Sample:
+    """Return the sample whatever its intervals resample: records of 0.1 know no clusters."""
+    return replace(result.sample, clusters=0, cluster="")
 
 
 def _short(records: Sequence[Result]) -> str:
@@ -136,7 +141,11 @@ def _interval(one: Result, other: Result, path: Path, config: CompareConfig) -> 
         first.scored([metric]).metrics[metric], second.scored([metric]).metrics[metric]
     )
     return bootstrap_interval(
-        difference, len(first.ids), repeats=config.bootstrap, seed=config.seed
+        difference,
+        len(first.ids),
+        repeats=config.bootstrap,
+        seed=config.seed,
+        groups=groups_of(one if one.sample.clusters else other, first.ids),
     )
 
 
@@ -152,6 +161,10 @@ def _check_same_samples(one: Predictions, other: Predictions, path: Path) -> Non
 def _notes(pairs: Sequence[tuple[Result, Result]]) -> tuple[str, ...]:
     notes: dict[str, None] = {}
     for one, other in pairs:
+        sample = one.sample if one.sample.clusters else other.sample
+        if sample.clusters:
+            words = f"{sample.clusters} clusters of test samples ({sample.cluster})"
+            notes[f"{one.task}: resampled by {words}"] = None
         for mine, yours in ((one, other), (other, one)):
             for waiver in mine.model.waivers:
                 if waiver not in yours.model.waivers:

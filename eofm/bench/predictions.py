@@ -30,6 +30,7 @@ from eofm.bench.probes import Scored, Splits, resampled_metrics, run_probe
 from eofm.bench.records import Result, Sample
 from eofm.bench.segmentation import resampled_segmentation
 from eofm.bench.sources import Identity
+from eofm.bench.tasks import TASKS, Cluster
 from eofm.errors import DataError
 from eofm.probes import knn as nearest
 from eofm.probes import linear as probe
@@ -235,6 +236,7 @@ class Archive:
         classes: Names, K.
         target: (M,) or (M, K); None for a segmentation, whose masks the predictions count.
         metrics: Of the task.
+        cluster: What of the test samples is resampled together.
     """
 
     records: Path
@@ -244,6 +246,7 @@ class Archive:
     classes: tuple[str, ...]
     target: Tensor | None
     metrics: tuple[Metric, ...]
+    cluster: Cluster | None = None
 
     def score(
         self, model: Identity, kind: str, scaling: Scaling, k: int, splits: Callable[[], Splits]
@@ -303,7 +306,12 @@ class Archive:
             target = _pixels(scored.matrices) if scored.matrices is not None else self.target
             assert target is not None  # noqa: S101 (whole images have labels)
             sha256 = write_predictions(path.parent, request, scored, target, self.ids, self.classes)
-        return replace(scored, predictions=f"{FOLDER}/{path.name}", predictions_sha256=sha256)
+        return replace(
+            scored,
+            groups=None if self.cluster is None else torch.tensor(self.cluster.of(self.ids)),
+            predictions=f"{FOLDER}/{path.name}",
+            predictions_sha256=sha256,
+        )
 
     def _path(self, request: str) -> Path:
         return self.records.parent / FOLDER / f"{request}.npz"
@@ -325,6 +333,30 @@ class Group:
 
     sample: Sample
     scored: Mapping[tuple[str, str], Scored]
+
+
+def groups_of(result: Result, ids: Sequence[str]) -> Tensor | None:
+    """Return the cluster of each test sample, as the intervals of a record resample them.
+
+    Args:
+        result: The record; one of 0.1 resampled single samples.
+        ids: Of the test samples.
+
+    Raises:
+        DataError: If the record speaks of clusters that the task does not have.
+    """
+    if not result.sample.clusters:
+        return None
+    task = TASKS.get(result.task)
+    found = None if task is None or task.cluster is None else task.cluster.of(ids)
+    if found is None or len(set(found)) != result.sample.clusters:
+        raise DataError(
+            "the clusters of the record are not those of its task",
+            found=f"{result.sample.clusters} of {result.sample.cluster}",
+            expected="none" if found is None else f"{len(set(found))}",
+            where=result.task,
+        )
+    return torch.tensor(found)
 
 
 _SAME: Final = 1e-9

@@ -94,6 +94,7 @@ class Scored:
         samples: Number of test samples, M.
         seconds: Time spent.
         rank: Effective rank of the training features, as the probe saw them.
+        groups: Number of each test sample's cluster, int64 (M,); None resamples single samples.
         narrow: Whether features are so few by nature that their rank says nothing.
         matrices: int64 (M, K, K), what pixels of each true class were called; None of whole images.
         predictions: File in which they are kept, relative to the records; empty if none.
@@ -106,6 +107,7 @@ class Scored:
     samples: int
     seconds: float
     rank: float | None = None
+    groups: Tensor | None = None
     narrow: bool = False
     matrices: Tensor | None = None
     predictions: str = ""
@@ -117,7 +119,18 @@ class Scored:
 
     def interval(self, metric: Metric, repeats: int, seed: int) -> Interval:
         """Return the bootstrap interval of the score."""
-        return bootstrap_interval(self.metrics[metric], self.samples, repeats=repeats, seed=seed)
+        return self.spread(self.metrics[metric], repeats, seed)
+
+    def spread(self, metric: Resampled, repeats: int, seed: int) -> Interval:
+        """Return the bootstrap interval of anything about the same test samples."""
+        return bootstrap_interval(
+            metric, self.samples, repeats=repeats, seed=seed, groups=self.groups
+        )
+
+    @property
+    def units(self) -> int:
+        """Number of test samples, or of clusters of them, that a resample draws."""
+        return self.samples if self.groups is None else int(self.groups.max()) + 1
 
     def faults(self) -> tuple[str, ...]:
         """Return what is to be said against the fit."""
@@ -340,6 +353,6 @@ def compare(
         ahead = resampled_difference(other, one)
     if float(ahead(once(model.samples))) > 0:
         return ()
-    interval = bootstrap_interval(ahead, model.samples, repeats=repeats, seed=seed)
-    certain = interval.high < 0 and model.samples > 1  # one sample has no spread
+    interval = model.spread(ahead, repeats, seed)
+    certain = interval.high < 0 and model.units > 1  # one sample has no spread
     return (f"below {name}" if certain else f"not above {name}",)

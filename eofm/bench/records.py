@@ -70,6 +70,8 @@ class Sample:
         train_sha256: Of the ids in train.
         val_sha256: Of the ids in val.
         test_sha256: Of the ids in test.
+        clusters: Number of clusters of test samples that intervals resample; 0: single samples.
+        cluster: What they are, in words.
     """
 
     dataset: str
@@ -86,6 +88,8 @@ class Sample:
     train_sha256: str = ""
     val_sha256: str = ""
     test_sha256: str = ""
+    clusters: int = 0
+    cluster: str = ""
 
 
 @dataclass(frozen=True)

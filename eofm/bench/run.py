@@ -194,6 +194,7 @@ class _Run:
             if isinstance(chips, Chips)
             else None,
             metrics=task.metrics,
+            cluster=task.cluster,
         )
         return cls(config, task, chips, tuple(candidates), digests, cache, parameters, archive)
 

@@ -13,18 +13,26 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Final
+from typing import Final, TypedDict
 
 from eofm.bench.cache import content_sha256
 from eofm.bench.config import listed
 from eofm.bench.load import AnyChips, Loaded
 from eofm.bench.records import Sample
+from eofm.bench.tasks import Cluster
 from eofm.datasets.chips import Chip, Chips, class_counts
 from eofm.datasets.dense_chips import DenseChip
 from eofm.errors import ConfigError
 from eofm.store.splits import SPLITS, hash_order, subset_hash
 
 _NAMED: Final = 5
+
+
+class ClusterFields(TypedDict):
+    """The fields of a `Sample` on clusters."""
+
+    clusters: int
+    cluster: str
 
 
 def unit_of(chip: Chip | DenseChip) -> str:
@@ -101,7 +109,20 @@ def sample_of(loaded: Loaded, chips: AnyChips, digests: Mapping[str, str]) -> Sa
         train_sha256=subset_hash(train),
         val_sha256=subset_hash(val),
         test_sha256=subset_hash(test),
+        **clusters_of(loaded.task.cluster, test),
     )
+
+
+def clusters_of(cluster: Cluster | None, ids: Sequence[str]) -> ClusterFields:
+    """Return what a sample says of the clusters of its test split.
+
+    Args:
+        cluster: Of the task.
+        ids: Of the test samples.
+    """
+    if cluster is None:
+        return {"clusters": 0, "cluster": ""}
+    return {"clusters": len(set(cluster.of(ids))), "cluster": cluster.name}
 
 
 def copies_in_test(chips: AnyChips, digests: Mapping[str, str]) -> dict[str, str]:

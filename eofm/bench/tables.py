@@ -112,7 +112,7 @@ def _percent(value: float) -> str:
 
 
 def _span(result: Result) -> str:
-    if result.sample.n_test < _FEWEST:
+    if (result.sample.clusters or result.sample.n_test) < _FEWEST:
         return "none"
     interval = result.interval
     return f"{_percent(interval.low)} – {_percent(interval.high)}"
@@ -144,8 +144,10 @@ def _remarks(results: Sequence[Result]) -> list[str]:
         lines.append(f"- **{sample.copies} test samples are copies** of samples of train or val.")
     if sample.n_test < _FEWEST:
         lines.append("- **One test sample**: it has no interval, and tells no model from another.")
+    units = f"{sample.clusters} clusters of test samples ({sample.cluster})"
+    units = units if sample.clusters else "the test samples"
     lines.append(
-        f"- Intervals: {100 * interval.level:g} % percentile bootstrap over the test samples, "
+        f"- Intervals: {100 * interval.level:g} % percentile bootstrap over {units}, "
         f"{interval.repeats} resamples. In italics: controls."
     )
     flags = {flag.split()[0] for result in results for flag in result.flags}

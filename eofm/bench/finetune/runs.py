@@ -30,7 +30,7 @@ from eofm.bench.finetune.views import Images
 from eofm.bench.network import NetworkSource
 from eofm.bench.predictions import Archive, Group
 from eofm.bench.probes import Scored, resampled_metrics
-from eofm.bench.samples import subsets
+from eofm.bench.samples import clusters_of, subsets
 from eofm.bench.sources import Candidate, EncoderSource, Identity, Trainee
 from eofm.bench.tasks import Task
 from eofm.datasets.chips import Chip, Chips
@@ -222,6 +222,7 @@ def _placed(training: Training, task: Task, chips: Chips, archive: Archive) -> _
         train_sha256=subset_hash(chip.id for chip in train),
         val_sha256="" if faults.on_val else subset_hash(chip.id for chip in val),
         test_sha256=subset_hash(chip.id for chip in test),
+        **clusters_of(task.cluster, [chip.id for chip in test]),
     )
     several = chips.multi_label and training.protocol in {"ssl4eo", "softcon"}
     images = [Images(part, len(task.classes)) for part in (train, val, test)]
