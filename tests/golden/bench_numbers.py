@@ -165,7 +165,7 @@ def differences(one: Any, other: Any, place: str = "") -> list[str]:
     if isinstance(one, dict) and isinstance(other, dict):
         found = []
         for name in dict.fromkeys([*one, *other]):
-            if name not in one and other[name] == "":
+            if name not in one and not other[name]:
                 continue
             if name not in one or name not in other:
                 which = "second" if name in other else "first"

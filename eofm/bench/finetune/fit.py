@@ -24,7 +24,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from eofm.bench.finetune.classifier import CHUNK, Classifier, precision_of
 from eofm.bench.finetune.trainings import Optimiser, Training
 from eofm.bench.finetune.views import Batch, Draw, Images, draw_views, shuffled
-from eofm.contract.imagery import Imagery
 from eofm.errors import TrainingError
 
 # Parameters whose size has a meaning of its own; pulling them to zero is no regularisation.
@@ -133,10 +132,6 @@ class FitModule(L.LightningModule):
         total = int(self.trainer.estimated_stepping_batches)
         schedule = LambdaLR(optimizer, lambda step: rate_at(step, total, self.training_))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def _some(imagery: Imagery, rows: slice) -> Imagery:
-    return replace(imagery, pixels=imagery.pixels[rows], valid=imagery.valid[rows])
 
 
 def _loss(logits: Tensor, target: Tensor) -> Tensor:
