@@ -128,9 +128,11 @@ MD
         read -r name model sizes <<<"$pair"
         echo "![$name](harness/ablation-$name.png)"
         echo
-        part eofm bench ablate "${base[@]}" --recipe "$work/rgb.yaml" --model "$model" --size "$sizes" \
-            --bootstrap 500 --out "$work/ablation-$name.jsonl" \
-            --figure "$results/harness/ablation-$name.png"
+        part eofm bench eurosat "${base[@]}" --recipe "$work/rgb.yaml" --model "$model" --probe knn \
+            --controls false --size "$sizes" --normalization auto --bootstrap 500 \
+            --out "$work/ablation-$name.jsonl"
+        quiet eofm bench plot "$work/ablation-$name.jsonl" --out "$work/figures-$name" --nonstandard true
+        cp "$work/figures-$name"/*-oa-size.png "$results/harness/ablation-$name.png"
     done
 }
 

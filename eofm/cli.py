@@ -64,16 +64,6 @@ class Verb:
     defaults: str | None = None
 
 
-_ABLATED: Final[Mapping[str, str]] = {
-    "eurosat": "AblateEurosatConfig",
-    "bigearthnet": "AblateBigEarthNetConfig",
-    "folder": "AblateFolderConfig",
-    "so2sat": "AblateSo2SatConfig",
-    "treesatai": "AblateTreeSatAIConfig",
-    "sat6": "AblateSat6Config",
-    "ucmerced": "AblateUCMercedConfig",
-    "resisc45": "AblateResisc45Config",
-}
 VERBS: Final[Mapping[str, Verb]] = {
     "pretrain": Verb(
         "pretrain an encoder by soft contrastive learning; with no option, a demo in minutes",
@@ -277,7 +267,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "bench eurosat": Verb(
         "score encoders and controls on EuroSAT: MS, RGB or SAR",
-        "eofm.bench.config:BenchEurosatConfig",
+        "eofm.bench.task_config:BenchEurosatConfig",
         "eofm.bench.run:bench",
         (
             "eofm bench eurosat --root EuroSAT_MS --model runs/mine/export/student \\",
@@ -285,11 +275,13 @@ VERBS: Final[Mapping[str, Verb]] = {
             "eofm bench eurosat --root DIR --model softcon_vits14_s2,random:resnet50",
             "eofm bench eurosat --root DIR --model softcon_vits14_s2 --probe finetune \\",
             "    --train.epochs 30 --train.factors 0.01,0.1",
+            "eofm bench eurosat --root DIR --model softcon_vits14_s2 --size 32,64,96,128 \\",
+            "    --normalization own,zscore,divide10000",
         ),
     ),
     "bench bigearthnet": Verb(
         "score encoders and controls on BigEarthNet v1 or v2: Sentinel-2, Sentinel-1 or both",
-        "eofm.bench.config:BenchBigEarthNetConfig",
+        "eofm.bench.task_config:BenchBigEarthNetConfig",
         "eofm.bench.run:bench",
         (
             "eofm bench bigearthnet --root DIR --model softcon_vits14_s2 --probe knn,linear",
@@ -297,11 +289,12 @@ VERBS: Final[Mapping[str, Verb]] = {
             "    --model softcon_vits14_s2+softcon_vits14_s1",
             "eofm bench bigearthnet --root DIR --version v1 --model softcon_vits14_s2 \\",
             "    --probe softcon --train.faults true",
+            "eofm bench bigearthnet-v1-s1-43 --root DIR --model softcon_vits14_s1",
         ),
     ),
     "bench folder": Verb(
         "score encoders and controls on your own labelled images",
-        "eofm.bench.config:BenchFolderConfig",
+        "eofm.bench.task_config:BenchFolderConfig",
         "eofm.bench.run:bench",
         (
             "eofm bench folder --root DIR --sensor s2-l2a --unit dn --model my_models:encoder",
@@ -313,38 +306,38 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "bench so2sat": Verb(
         "score encoders and controls on So2Sat LCZ42",
-        "eofm.bench.config:BenchSo2SatConfig",
+        "eofm.bench.task_config:BenchSo2SatConfig",
         "eofm.bench.run:bench",
         ("eofm bench so2sat --root DIR --version v3-culture-10 --model softcon_vits14_s2",),
     ),
     "bench treesatai": Verb(
         "score encoders and controls on TreeSatAI",
-        "eofm.bench.config:BenchTreeSatAIConfig",
+        "eofm.bench.task_config:BenchTreeSatAIConfig",
         "eofm.bench.run:bench",
         ("eofm bench treesatai --root DIR --metres 60 --model softcon_vits14_s2",),
     ),
     "bench ucmerced": Verb(
         "score encoders and controls on UC Merced Land Use",
-        "eofm.bench.config:BenchUCMercedConfig",
+        "eofm.bench.task_config:BenchUCMercedConfig",
         "eofm.bench.run:bench",
         ("eofm bench ucmerced --root DIR --model dinov2_vits14",),
     ),
     "bench resisc45": Verb(
         "score encoders and controls on NWPU-RESISC45",
-        "eofm.bench.config:BenchResisc45Config",
+        "eofm.bench.task_config:BenchResisc45Config",
         "eofm.bench.run:bench",
         ("eofm bench resisc45 --root DIR --model dinov2_vits14",),
     ),
     "bench sat6": Verb(
         "score encoders and controls on SAT-6, aerial images",
-        "eofm.bench.config:BenchSat6Config",
+        "eofm.bench.task_config:BenchSat6Config",
         "eofm.bench.run:bench",
         ("eofm bench sat6 --root DIR --model dinov2_vits14",),
     ),
     "bench dfc2020": Verb(
         "segment land cover on DFC2020 by a linear layer on patch tokens",
-        "eofm.bench.dense_config:BenchDfc2020Config",
-        "eofm.bench.dense:bench_dense",
+        "eofm.bench.task_config:BenchDfc2020Config",
+        "eofm.bench.run:bench",
         (
             "eofm bench dfc2020 --root DIR --model softcon_vits14_s2 --figure classes.png",
             "eofm bench dfc2020 --root DIR --sensor both --model A_OF_S2+B_OF_S1",
@@ -352,8 +345,8 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "bench sen1floods11": Verb(
         "segment floods on Sen1Floods11 by a linear layer on patch tokens",
-        "eofm.bench.dense_config:BenchSen1Floods11Config",
-        "eofm.bench.dense:bench_dense",
+        "eofm.bench.task_config:BenchSen1Floods11Config",
+        "eofm.bench.run:bench",
         (
             "eofm bench sen1floods11 --root DIR --sensor s1 --model softcon_vits14_s1",
             "eofm bench sen1floods11 --root DIR --sensor s2 --test bolivia --model MODEL",
@@ -361,8 +354,8 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "bench masks": Verb(
         "segment your own images with masks by a linear layer on patch tokens",
-        "eofm.bench.dense_config:BenchMasksConfig",
-        "eofm.bench.dense:bench_dense",
+        "eofm.bench.task_config:BenchMasksConfig",
+        "eofm.bench.run:bench",
         (
             "eofm bench masks --root DIR --sensor s2-l2a --unit dn --classes 1=water,2=forest \\",
             "    --void 0,255 --model my_models:encoder",
@@ -370,27 +363,6 @@ VERBS: Final[Mapping[str, Verb]] = {
             "DIR holds train/images/*.tif and train/masks/*.tif of the same names, test likewise.",
         ),
     ),
-    "bench ablate": Verb(
-        "score encoders with other sizes and normalisations than their own: on EuroSAT, or a TASK",
-        "eofm.bench.ablate_config:AblateConfig",
-        "eofm.bench.ablate:bench_ablate",
-        (
-            "eofm bench ablate --root EuroSAT_MS --model softcon_vits14_s2 \\",
-            "    --size 32,64,96,128,224 --normalization own,zscore,divide10000",
-            "eofm bench ablate so2sat --root DIR --version v2 --model softcon_vits14_s2",
-            "",
-            f"tasks: {', '.join(_ABLATED)}",
-        ),
-    ),
-    **{
-        f"bench ablate {task}": Verb(
-            f"the same on the images of `bench {task}`",
-            f"eofm.bench.ablate_config:{settings}",
-            "eofm.bench.ablate:bench_ablate",
-            (f"eofm bench ablate {task} --root DIR --model MODEL --size 32..256:32",),
-        )
-        for task, settings in _ABLATED.items()
-    },
     "bench table": Verb(
         "print the records of benchmark runs as tables",
         "eofm.bench.report_config:TableConfig",
@@ -432,10 +404,11 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "bench plan": Verb(
         "show the steps from a task's images to a model's input, or why there are none",
-        "eofm.bench.config:PlanConfig",
+        "eofm.bench.report_config:PlanConfig",
         "eofm.bench.plan:bench_plan",
         (
-            "eofm bench plan bigearthnet-v2-s2 softcon_vits14_s2",
+            "eofm bench plan bigearthnet softcon_vits14_s2",
+            "eofm bench plan bigearthnet-v1-s1-43 softcon_vits14_s1",
             "eofm bench plan eurosat croma_base_s2 --force sensor",
         ),
     ),
@@ -581,7 +554,11 @@ def _overview() -> str:
 
 
 def _find_verb(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    for length in (3, 2, 1):
+    if len(words) > 1 and words[0] == "bench":
+        words = _bench_words(words)
+        if not words:
+            return None, []
+    for length in (2, 1):
         name = " ".join(words[:length])
         if name in VERBS:
             return name, list(words[length:])
@@ -598,6 +575,29 @@ def _find_verb(words: Sequence[str]) -> tuple[str | None, list[str]]:
         file=sys.stderr,
     )
     return None, []
+
+
+def _bench_words(words: Sequence[str]) -> Sequence[str]:
+    """Return the words, the full name of a task as family and options; none if it is an error."""
+    from eofm.bench.task_config import FAMILIES, family_of, options_of
+
+    task, rest = words[1], words[2:]
+    if task == "ablate":
+        family = rest[0] if rest and rest[0] in FAMILIES else "eurosat"
+        print(
+            "eofm: error: `eofm bench ablate` is now two options of every task of whole images\n"
+            f"  remedy:   eofm bench {family} --root DIR --model MODEL --probe knn "
+            "--size 32,64,128 --normalization auto\n"
+            f"  remedy:   of its YAML file without `figure`: eofm bench {family} --config FILE; "
+            "the figure: eofm bench plot RESULTS --nonstandard true",
+            file=sys.stderr,
+        )
+        return []
+    options = None if task in FAMILIES else options_of(task)
+    if options is None:
+        return words
+    named = [word for name, value in options.items() for word in (f"--{name}", value)]
+    return ["bench", family_of(task), *named, *rest]
 
 
 def _load(reference: str) -> Any:  # noqa: ANN401 (a class or a function, by name)

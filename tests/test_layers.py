@@ -139,7 +139,7 @@ def test_the_layer_check_can_fail() -> None:
         "eofm.contract.spec", {"eofm.report.display"}
     )
     assert [] == complaints("eofm.train.module", {"eofm.store.reader", "lightning"})
-    assert [] == complaints("eofm.bench.finetune", {"lightning"})
+    assert [] == complaints("eofm.bench.finetune.fit", {"lightning"})
     assert ["bench imports lightning"] == complaints("eofm.bench.run", {"lightning"})
 
 

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 
 from eofm.bench.cache import FeatureCache
-from eofm.bench.config import BenchEurosatConfig
+from eofm.bench.candidates import resolve_models
 from eofm.bench.features import extract
-from eofm.bench.models import resolve_models
+from eofm.bench.load import load
 from eofm.bench.run import bench, limited
-from eofm.bench.tasks import load
+from eofm.bench.task_config import BenchEurosatConfig
 from eofm.datasets.chips import read_batches
 
 

@@ -88,8 +88,8 @@ def accuracy(folder: Path) -> dict[str, float]:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from eofm.bench.config import BenchEurosatConfig
-    from eofm.bench.tasks import load
+    from eofm.bench.load import load
+    from eofm.bench.task_config import BenchEurosatConfig
     from eofm.datasets.chips import read_batches, targets_of
     from eofm.weights.encoder import load_encoder
 

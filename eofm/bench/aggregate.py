@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from eofm.bench.config import listed
 from eofm.bench.export import is_nonstandard
-from eofm.bench.predictions import predictions_of
+from eofm.bench.predictions import groups_of, predictions_of
+from eofm.bench.records import Result, read_results
 from eofm.bench.report_config import AggregateConfig
-from eofm.bench.results import Result, read_results
+from eofm.bench.tasks import task_filter
 from eofm.errors import ConfigError, DataError
 from eofm.probes.bootstrap import (
     Interval,
@@ -186,6 +187,8 @@ def _notes(config: AggregateConfig, runs: int, left: Sequence[str]) -> tuple[str
 
 def _records(config: AggregateConfig) -> list[tuple[Result, Path]]:
     found = []
+    words = listed(config.tasks) or ("",)
+    filters = [task_filter(word) for word in words]
     for word in listed(config.results):
         path = Path(word)
         if not path.is_file():
@@ -194,6 +197,7 @@ def _records(config: AggregateConfig) -> list[tuple[Result, Path]]:
             (r, path)
             for r in read_results(path)
             if (r.kind or r.probe) == config.probe
+            and any(asked(r.task) for asked in filters)
             and not is_nonstandard(r)
             and not r.sample.labels
             and not r.of
@@ -278,6 +282,7 @@ def _scores(rows: Sequence[tuple[Result, Path]], config: AggregateConfig, seed: 
             len(kept.ids),
             repeats=config.bootstrap,
             seed=seed,
+            groups=groups_of(result, kept.ids),
         )
         resampled.append(values.numpy())
     return _Scores(np.array([result.value for result, _ in rows]), np.stack(resampled))

@@ -6,8 +6,13 @@ part of it, so a changed network cannot meet another's features.
 
 An entry is a folder: `features.npy`, read by memory map, and `meta.json` with the key's content
 and the sha256 of the features, written last. What does not match both is computed again, and a
-line on stderr says so. Facts that cost a pass over the same pixels or network (that the canaries
+line on stderr says so. Facts that cost a pass over the same pixels or network (that quality checks
 passed, how many parameters take part) lie beside them as one JSON file each.
+
+The sha256 of every image is remembered with the size, inode and times of its files, as version
+control does: hashing a whole data set again takes longer than a probe on cached features. A file
+that was written moments ago is hashed every time: it could change once more within the tick of the
+file system's clock.
 
 Shapes: N images of a split, D features.
 """
@@ -21,21 +26,24 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from eofm.contract import imagery, preprocess
-from eofm.errors import DataError
+from eofm.datasets.chips import Stored
+from eofm.progress import track
 from eofm.weights import encoder
 
 FEATURES: Final = "features.npy"
+
 META: Final = "meta.json"
 
 
@@ -157,9 +165,6 @@ class FeatureCache:
         Args:
             key: What it depends on.
             find: Finds it. What it raises is raised, and nothing is kept.
-
-        Raises:
-            DataError: If the folder cannot be written.
         """
         if self.root is None:
             return find()
@@ -178,13 +183,13 @@ class FeatureCache:
     def store(self, key: Key, features: Tensor, about: Mapping[str, object]) -> None:
         """Write features under a key: whole, or not at all.
 
+        A folder that cannot be written costs the next run its time, not this run its result: a
+        line on stderr says so once.
+
         Args:
             key: What they depend on.
             features: float32 (N, D).
             about: Notes for whoever looks into the folder.
-
-        Raises:
-            DataError: If the folder cannot be written.
         """
         if self.root is None:
             return
@@ -200,9 +205,8 @@ class FeatureCache:
             temporary.rename(final)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            if final.is_dir():  # another process has just written the same
-                return
-            raise _not_kept(error, self.root) from error
+            if not final.is_dir():  # else another process has just written the same
+                _say_not_kept(self.root, str(error))
 
 
 def keep_json(file: Path, content: object) -> None:
@@ -211,9 +215,6 @@ def keep_json(file: Path, content: object) -> None:
     Args:
         file: In the folder of the cache.
         content: What JSON can hold.
-
-    Raises:
-        DataError: If the folder cannot be written.
     """
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
@@ -221,15 +222,23 @@ def keep_json(file: Path, content: object) -> None:
         temporary.write_text(json.dumps(content), encoding="utf-8")
         temporary.replace(file)
     except OSError as error:
-        raise _not_kept(error, file.parent) from error
+        _say_not_kept(file.parent, str(error))
 
 
-def _not_kept(error: OSError, root: Path) -> DataError:
-    return DataError(
-        "features cannot be kept",
-        found=error,
-        where=root,
-        remedy="name another folder with --cache, or none: --cache ''",
+# Folders of which it was said that nothing can be kept there.
+_SAID: Final[set[Path]] = set()
+
+
+def _say_not_kept(root: Path, error: str) -> None:
+    """Say once per folder that nothing is kept there."""
+    if root in _SAID:
+        return
+    _SAID.add(root)
+    print(  # noqa: T201
+        f"the cache of features cannot be kept, and the run goes on without it: {error}\n"
+        f"  where:    {root}\n"
+        "  remedy:   name another folder with --cache, or none: --cache ''",
+        file=sys.stderr,
     )
 
 
@@ -250,3 +259,96 @@ def _fault(
     if features.ndim != 2 or len(features) != rows or features.dtype != np.float32:
         return f"{features.shape} {features.dtype} instead of {rows} rows of float32"
     return ""
+
+
+_VERSION: Final = 1
+
+_SETTLED_NS: Final = 2_000_000_000
+
+
+class _Named(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+def content_sha256(images: Iterable[_Named], digests: Mapping[str, str]) -> str:
+    """Return the sha256 of ids and images as stored, in order.
+
+    Args:
+        images: Of which the ids count.
+        digests: `digests_of` them.
+    """
+    text = "\n".join(f"{image.id} {digests[image.id]}" for image in images)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digests_of(
+    root: Path, images: Mapping[str, Sequence[Stored]], cache: Path | None = None
+) -> dict[str, str]:
+    """Return the sha256 of every image as stored, by id.
+
+    Args:
+        root: Folder of the data set.
+        images: Id -> what belongs to the image: pixels of one sensor or of two, a mask.
+        cache: Folder in which they are remembered; None hashes all of them.
+
+    Raises:
+        RasterError: If an image cannot be read.
+    """
+    name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    file = None if cache is None else cache / f"digests-{name}.json"
+    known = {} if file is None else _read(file)
+    looks: dict[Path, str] = {}
+    digests: dict[str, str] = {}
+    fresh: dict[str, tuple[str, str]] = {}
+    for image, parts in track(images.items(), "hashing images", len(images)):
+        look = "" if file is None else _look_of(parts, looks)  # before it is read
+        before, digest = known.get(image, ("", ""))
+        if not look or before != look:
+            digest = _digest(parts)
+            if look:
+                fresh[image] = look, digest
+        digests[image] = digest
+    if file is not None and fresh:
+        keep_json(file, {"version": _VERSION, "images": {**known, **fresh}})
+    return digests
+
+
+def _digest(parts: Sequence[Stored]) -> str:
+    found = [part.digest() for part in parts]
+    return found[0] if len(found) == 1 else hashlib.sha256("+".join(found).encode()).hexdigest()
+
+
+def _read(file: Path) -> dict[str, tuple[str, str]]:
+    """Return what is remembered; nothing where the file is not whole."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["version"] != _VERSION:
+            return {}
+        return {str(image): (str(a), str(b)) for image, (a, b) in content["images"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _look_of(parts: Sequence[Stored], looks: dict[Path, str]) -> str:
+    """Return where an image is and how its files look; empty if that may not be trusted."""
+    places = [part.place for part in parts]
+    files = [file for place in places for file in place.files]
+    for file in files:
+        if file not in looks:
+            looks[file] = _look(file)
+    found = [looks[file] for file in files]
+    if not found or not all(found):
+        return ""
+    said = "|".join([*found, *(place.part for place in places)])
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+def _look(file: Path) -> str:
+    try:
+        found = file.stat()
+    except OSError:
+        return ""  # reading it will say what is wrong
+    if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) < _SETTLED_NS:
+        return ""
+    return f"{file} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"

@@ -8,12 +8,13 @@ waivers, C) stands beside it, for it may be the whole reason.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from eofm.bench.predictions import Predictions, predictions_of
+from eofm.bench.predictions import Predictions, groups_of, predictions_of
+from eofm.bench.records import Result, Sample, read_results
 from eofm.bench.report_config import CompareConfig
-from eofm.bench.results import Result, read_results
+from eofm.bench.tasks import task_filter
 from eofm.errors import ConfigError, DataError
 from eofm.probes.bootstrap import Interval, bootstrap_interval, resampled_difference
 from eofm.probes.metrics import Metric
@@ -90,12 +91,8 @@ def compare_models(config: CompareConfig) -> Comparison:
         ConfigError: If a model has no records, or the two share none.
         DataError: If records or predictions cannot be read, or do not fit one another.
     """
-    path = Path(config.results)
-    records = [
-        r
-        for r in read_results(path)
-        if config.task in {"", r.task} and config.probe in {"", r.kind}
-    ]
+    path, asked = Path(config.results), task_filter(config.task)
+    records = [r for r in read_results(path) if asked(r.task) and config.probe in {"", r.kind}]
     first, second = (_of(records, name, path) for name in (config.one, config.other))
     pairs = [(one, other) for one in first for other in second if _alike(one, other)]
     if not pairs:
@@ -122,9 +119,14 @@ def _of(records: Sequence[Result], name: str, path: Path) -> list[Result]:
 
 
 def _alike(one: Result, other: Result) -> bool:
-    return (one.task, one.version, one.metric, one.kind or one.probe, one.sample) == (
-        *(other.task, other.version, other.metric, other.kind or other.probe, other.sample),
+    return (one.task, one.version, one.metric, one.kind or one.probe, _images(one)) == (
+        *(other.task, other.version, other.metric, other.kind or other.probe, _images(other)),
     )
+
+
+def _images(result: Result) -> Sample:
+    """Return the sample whatever its intervals resample: records of 0.1 know no clusters."""
+    return replace(result.sample, clusters=0, cluster="")
 
 
 def _short(records: Sequence[Result]) -> str:
@@ -139,7 +141,11 @@ def _interval(one: Result, other: Result, path: Path, config: CompareConfig) -> 
         first.scored([metric]).metrics[metric], second.scored([metric]).metrics[metric]
     )
     return bootstrap_interval(
-        difference, len(first.ids), repeats=config.bootstrap, seed=config.seed
+        difference,
+        len(first.ids),
+        repeats=config.bootstrap,
+        seed=config.seed,
+        groups=groups_of(one if one.sample.clusters else other, first.ids),
     )
 
 
@@ -155,6 +161,10 @@ def _check_same_samples(one: Predictions, other: Predictions, path: Path) -> Non
 def _notes(pairs: Sequence[tuple[Result, Result]]) -> tuple[str, ...]:
     notes: dict[str, None] = {}
     for one, other in pairs:
+        sample = one.sample if one.sample.clusters else other.sample
+        if sample.clusters:
+            words = f"{sample.clusters} clusters of test samples ({sample.cluster})"
+            notes[f"{one.task}: resampled by {words}"] = None
         for mine, yours in ((one, other), (other, one)):
             for waiver in mine.model.waivers:
                 if waiver not in yours.model.waivers:

@@ -15,8 +15,8 @@ from typing import Final, final
 import torch
 from torch import Tensor, nn
 
-from eofm.bench.features import EncoderSource, Identity
 from eofm.bench.network import NetworkSource
+from eofm.bench.sources import EncoderSource, Identity
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import preprocess_for
 from eofm.contract.recipe import Pooling, Recipe, Waiver
@@ -27,6 +27,7 @@ from eofm.probes.linear import Scaling
 from eofm.weights.encoder import Encoder, random_encoder
 
 IMAGESTATS: Final = "imagestats"
+PIXELS: Final = "pixels"
 RANDOM: Final = "random"
 RCF: Final = "rcf"
 RCF_ZCA: Final = "rcf-zca"
@@ -84,6 +85,42 @@ class ImageStatistics:
     def embed(self, imagery: Imagery) -> Tensor:
         """Return `image_statistics`."""
         return image_statistics(imagery)
+
+    def check_frozen(self) -> None:
+        """Have nothing to check: there is no state."""
+
+
+@final
+class PixelValues:
+    """The control `pixels`: a token per pixel, its bands in the declared unit.
+
+    Args:
+        name: Name in tables.
+        size: Height and width of the images.
+    """
+
+    scaling = Scaling.STANDARD
+    network = None
+
+    def __init__(self, name: str, size: tuple[int, int]) -> None:
+        self.name, self.grid = name, size
+
+    def identity(self, spec: ImageSpec) -> Identity:
+        """Return that it has neither weights nor a plan: it takes images as they are."""
+        about = f"the {len(spec.bands)} bands of each pixel in {spec.unit}"
+        return Identity(self.name, True, about, "", "", "", (), ())
+
+    def tokens(self, imagery: Imagery) -> Tensor:
+        """Return float32 (B, H W, C); invalid pixels take the band mean of the valid ones."""
+        valid = imagery.valid.flatten(1)[:, None]
+        pixels = imagery.pixels.flatten(2)
+        kept = torch.where(valid, pixels, 0).double()
+        mean = kept.sum(dim=2, keepdim=True) / valid.sum(dim=2, keepdim=True).clamp_min(1)
+        return torch.where(valid, pixels, mean.float()).movedim(1, 2)
+
+    def embed(self, imagery: Imagery) -> Tensor:
+        """Return the mean of the tokens, (B, C)."""
+        return self.tokens(imagery).mean(dim=1)
 
     def check_frozen(self) -> None:
         """Have nothing to check: there is no state."""
@@ -289,7 +326,7 @@ def untrained_control(
 
     Args:
         architecture: A name that `eofm.networks.build.build` knows.
-        recipe: What it eats.
+        recipe: What it expects.
         seed: Of its weights.
         device: Where it runs.
         name: Name in tables.

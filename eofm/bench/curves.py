@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from eofm.bench.labels import whole_split
-from eofm.bench.results import Result
+from eofm.bench.records import Result
+from eofm.bench.samples import whole_split
 from eofm.report.plots import Estimate
 from eofm.report.tables import Cell
 
@@ -92,10 +92,16 @@ def _probes(group: Sequence[Result]) -> tuple[str, ...]:
     return tuple(f"exact protocol `{probe}`: {', '.join(names)}" for probe, names in probes.items())
 
 
+def _series_of(result: Result) -> str:
+    """Return which line of a curve a record belongs to: its model, and what it is fed."""
+    name = result.of or result.model.name
+    return f"{name}, {result.normalization}" if result.normalization else name
+
+
 def _by_model(group: Sequence[Result]) -> dict[str, list[Result]]:
     rows: dict[str, list[Result]] = {}
     for result in group:
-        rows.setdefault(result.of or result.model.name, []).append(result)
+        rows.setdefault(_series_of(result), []).append(result)
     return rows
 
 
@@ -180,7 +186,7 @@ def size_curves(results: Sequence[Result]) -> list[Curve]:
 
 
 def _size_curve(group: Sequence[Result]) -> Curve:
-    sized = {r.of for r in group if r.of}
+    sized = {name for r in group if r.of for name in (r.of, _series_of(r))}
     rows = {name: rows for name, rows in _by_model(group).items() if name in sized}
     series = {
         name: tuple(
@@ -209,7 +215,7 @@ def _size_curve(group: Sequence[Result]) -> Curve:
         drawn=frozenset(),
         notes=(
             *_probes([r for r in group if (r.of or r.model.name) in sized]),
-            "In bold: the model's own size. All others are nonstandard. In brackets: "
+            "In bold: the model's own input. All others are nonstandard. In brackets: "
             f"{100 * level:g} % interval over test samples.",
         ),
     )

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from eofm.bench.curves import label_curves, size_curves
-from eofm.bench.dense_metrics import SEGMENTATION
 from eofm.bench.figures import class_dots, class_matrix, curve_figures
 from eofm.bench.predictions import Predictions, predictions_of
+from eofm.bench.records import Result, read_results
 from eofm.bench.report_config import ExportConfig, TableConfig
-from eofm.bench.results import Result, read_results
+from eofm.bench.segmentation import SEGMENTATION
 from eofm.bench.tables import probe_words, table, tables_of
+from eofm.bench.tasks import task_filter
 from eofm.bench.waive import FORCED_FLAG, NONSTANDARD
 from eofm.errors import ConfigError, DataError
 from eofm.report import output, pages
@@ -51,10 +52,11 @@ def is_nonstandard(result: Result) -> bool:
 
 def _asked(config: TableConfig | ExportConfig) -> list[Result]:
     """Return the records of the task and probe that settings name, of whatever input."""
+    asked = task_filter(config.task)
     return [
         r
         for r in read_results(Path(config.results))
-        if config.task in {"", r.task} and config.probe in {"", r.kind}
+        if asked(r.task) and config.probe in {"", r.kind}
     ]
 
 

@@ -1,258 +1,92 @@
-"""Frozen features: of every model of a task, with the pixels read once for all of them.
+"""Frozen features of every model of a task, with the pixels read once for all of them.
 
-They are kept in `eofm.bench.cache`.
+They are kept in `eofm.bench.cache`. Features of several layers are computed and kept in one pass
+for a grid of linear read-outs: DINOv2's linear evaluation (arXiv 2304.07193, appendix B.3) tries 1
+or 4 layers, with the CLS token alone or with the mean of the patch tokens beside it. All four are
+columns of one matrix.
 
-Shapes: B images of a batch, N of a split, D features.
+Shapes: B images of a batch, N of a split, D features, L layers, W columns.
 """
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, final
 
 import torch
 from torch import Tensor, nn
 
 from eofm.bench.cache import FeatureCache, Key, classes_sha256, code_sha256
-from eofm.bench.trainee import Trainee
+from eofm.bench.network import NetworkSource
+from eofm.bench.sources import (
+    Candidate,
+    EncoderSource,
+    FeatureSource,
+    Identity,
+    Trainee,
+    check_evaluating,
+)
 from eofm.contract.imagery import Imagery
-from eofm.contract.preprocess import Plan
-from eofm.contract.recipe import CHECKED, Waiver
 from eofm.contract.spec import ImageSpec
-from eofm.errors import DataError, PixelError, WeightsError
+from eofm.errors import ConfigError, DataError, PixelError
+from eofm.networks.trunk import Trunk
 from eofm.probes.linear import Scaling, check_features
-from eofm.weights.encoder import Encoder
-from eofm.weights.encoder_card import Card
 
 # Batches read ahead of the networks.
 _AHEAD: Final = 2
 
 
-@dataclass(frozen=True)
-class Identity:
-    """What a model is, as far as its features depend on it. Goes into every record.
-
-    Args:
-        name: Name in tables.
-        control: Whether it is a yardstick rather than a candidate.
-        about: Where the weights come from, in words.
-        weights_sha256: Of the weights file; empty for a control without weights.
-        recipe_sha256: Of what the network eats; empty for a control.
-        plan_sha256: Of the way from the task's images to the network; empty for a control.
-        plan: The same in words.
-        waivers: Exceptions it makes, with reasons.
-        size: Pixels at a side of what the network is fed; 0 for a control without a plan.
-        trained_on: What its weights saw before, in words; empty if that is not declared.
-        recipe: What the network eats, as the JSON of which `recipe_sha256` is; a line per sensor.
-    """
-
-    name: str
-    control: bool
-    about: str
-    weights_sha256: str
-    recipe_sha256: str
-    plan_sha256: str
-    plan: tuple[str, ...]
-    waivers: tuple[str, ...]
-    size: int = 0
-    trained_on: str = ""
-    recipe: str = ""
+# ---------------------------------------------------------------------------- extraction
 
 
-def joined(name: str, parts: Sequence[Identity]) -> Identity:
-    """Return what a model is that has a part for each sensor; of one part, that part.
+class Reading(Protocol):
+    """What is read of a model for every image."""
 
-    Args:
-        name: Of the model in tables.
-        parts: In the order of the task's sensors.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    return Identity(
-        name=name,
-        control=all(part.control for part in parts),
-        about=" + ".join(part.about for part in parts),
-        weights_sha256=_joined([part.weights_sha256 for part in parts]),
-        recipe_sha256=_joined([part.recipe_sha256 for part in parts]),
-        plan_sha256=_joined([part.plan_sha256 for part in parts]),
-        plan=tuple(line for part in parts for line in part.plan),
-        waivers=tuple(dict.fromkeys(w for part in parts for w in part.waivers)),
-        size=parts[0].size,
-        trained_on=" + ".join(dict.fromkeys(p.trained_on for p in parts if p.trained_on)),
-        recipe="\n".join(p.recipe for p in parts) if any(p.recipe for p in parts) else "",
-    )
-
-
-def _joined(hashes: Sequence[str]) -> str:
-    return hashlib.sha256("+".join(hashes).encode()).hexdigest() if any(hashes) else ""
-
-
-class FeatureSource(Protocol):
-    """Anything that turns imagery in physical units into feature vectors."""
-
-    @property
-    def name(self) -> str:
-        """Name in tables."""
+    def key(self, name: str) -> Mapping[str, str]:
+        """Return what the features of a model depend on beside model and images."""
         ...
 
-    @property
-    def scaling(self) -> Scaling:
-        """What a probe does to its features first."""
+    def read(self, name: str, source: FeatureSource, imagery: Imagery, first: int) -> Tensor:
+        """Return float32 (B, ...) of images of which the first is number `first` of the split."""
         ...
 
-    def identity(self, spec: ImageSpec) -> Identity:
-        """Return what it is, for images of this kind.
-
-        Raises:
-            SpecMismatch: If it cannot take such images.
-        """
-        ...
-
-    @property
-    def network(self) -> nn.Module | None:
-        """What computes the features, if it is a network."""
-        ...
-
-    def embed(self, imagery: Imagery) -> Tensor:
-        """Return features: float32 (B, D), on the CPU."""
-        ...
-
-    def check_frozen(self) -> None:
-        """Raise if embedding has changed it."""
+    def check(self, name: str, features: Tensor) -> None:
+        """Raise if the features of a split, (N, D), are not in order."""
         ...
 
 
 @final
-class EncoderSource:
-    """An encoder, frozen.
+class Vectors:
+    """One vector per image: the embedding."""
 
-    Args:
-        name: Name in tables.
-        encoder: The network with its recipe.
-        control: Whether it is a yardstick.
-        waivers: Exceptions it is granted.
-    """
+    def key(self, name: str) -> Mapping[str, str]:
+        """Return nothing: an embedding is what features are."""
+        del name
+        return {}
 
-    scaling = Scaling.NONE
+    def read(self, name: str, source: FeatureSource, imagery: Imagery, first: int) -> Tensor:
+        """Return the embeddings, (B, D)."""
+        del name, first
+        return source.embed(imagery)
 
-    def __init__(
-        self, name: str, encoder: Encoder, *, control: bool = False, waivers: Sequence[Waiver] = ()
-    ) -> None:
-        self.name = name
-        self._control = control
-        self._encoder = encoder.eval()
-        self._waivers = tuple(waivers)
-        self._state = state_sha256(encoder)
-
-    @property
-    def network(self) -> nn.Module:
-        """The encoder."""
-        return self._encoder
-
-    def identity(self, spec: ImageSpec) -> Identity:
-        """Return its weights, recipe and plan.
+    def check(self, name: str, features: Tensor) -> None:
+        """Raise if a feature is not finite, or an image has none.
 
         Raises:
-            SpecMismatch: If the encoder cannot take such images.
+            PixelError: If so.
         """
-        plan = self._encoder.plan_for(spec, self._waivers)
-        card = self._encoder.card
-        recipe = json.dumps(self._encoder.recipe.to_dict(), sort_keys=True)
-        return Identity(
-            name=self.name,
-            control=self._control,
-            about=_about(card),
-            weights_sha256=card.sha256 or self._state,
-            recipe_sha256=hashlib.sha256(recipe.encode()).hexdigest(),
-            plan_sha256=plan.hash,
-            plan=tuple(plan.describe().splitlines()),
-            waivers=tuple(str(waiver) for waiver in plan.waivers),
-            size=input_size(plan),
-            trained_on=card.training_data,
-            recipe=recipe,
-        )
-
-    def embed(self, imagery: Imagery) -> Tensor:
-        """Return the embeddings, through the encoder's own plan."""
-        return self._encoder.embed(imagery, (*self._waivers, CHECKED)).cpu()
-
-    @property
-    def trainee(self) -> Trainee:
-        """The network, to be trained with a head or read layer by layer."""
-        encoder = self._encoder
-        return Trainee(self.name, encoder.trunk, encoder.trunk, encoder.recipe, self._waivers)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches of an image of the recipe's size."""
-        return self._encoder.trunk.grid
-
-    def tokens(self, imagery: Imagery) -> Tensor:
-        """Return the patch tokens, float32 (B, P, D) on the CPU, through the encoder's own plan.
-
-        Raises:
-            WeightsError: If there is not one token per patch.
-            PixelError: If a token is not finite.
-        """
-        found = self._encoder.features(imagery, (*self._waivers, CHECKED)).cpu()
-        rows, columns = self.grid
-        if found.shape[1] != rows * columns:
-            raise WeightsError(
-                "a network returned another number of patches than it has",
-                found=found.shape[1],
-                expected=f"{rows} x {columns}",
-                where=self.name,
-            )
-        if not torch.isfinite(found).all():
-            raise PixelError("an encoder returned tokens that are not finite", where=self.name)
-        return found
-
-    def check_frozen(self) -> None:
-        """Raise if a parameter or buffer has changed since the start.
-
-        A network left in train mode moves its batch-norm statistics while it is "frozen".
-
-        Raises:
-            WeightsError: If one has.
-        """
-        if state_sha256(self._encoder) != self._state:
-            raise WeightsError(
-                "the network changed while its features were computed",
-                where=self.name,
-                remedy="features of a moving network are not comparable: keep it in eval mode",
-            )
+        try:
+            check_features(features)
+        except PixelError as error:
+            error.where = name
+            raise
 
 
-def input_size(plan: Plan) -> int:
-    """Return the height in pixels of what a plan feeds a network."""
-    return plan.target.size[0] if plan.target.size else 0
-
-
-def _about(card: Card) -> str:
-    text = f"{card.architecture}, {card.source}"
-    if card.objective != "none":
-        text += f", trained on {card.training_data}"
-    if card.synthetic and "synthetic" not in text.lower():
-        text += " (synthetic)"
-    return text
-
-
-def state_sha256(module: nn.Module) -> str:
-    """Return the sha256 of all parameters and buffers, with names, types and shapes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-# ---------------------------------------------------------------------------- extraction
+VECTORS: Final = Vectors()
 
 
 def key_of(source: FeatureSource, spec: ImageSpec, data_sha256: str) -> Key:
@@ -288,6 +122,7 @@ def extract(
     rows: int,
     batches: Callable[[], Iterable[Imagery]],
     cache: FeatureCache,
+    reading: Reading = VECTORS,
 ) -> dict[str, Tensor]:
     """Return the features of one split for every model; pixels are read once for all.
 
@@ -300,40 +135,41 @@ def extract(
         rows: Number of images, N.
         batches: Opens the images, in order. Not called when all features are in the cache.
         cache: Where features are kept.
+        reading: What is read of a model.
 
     Returns:
-        Name of the model -> float32 (N, D).
+        Name of the model -> float32 (N, D), also where an image has several vectors: side by side.
 
     Raises:
         WeightsError: If a network changed while it embedded.
         PixelError: If features are not finite or all zero.
         DataError: If the images yield another number of features than expected.
     """
-    keys = {source.name: key_of(source, spec, data_sha256) for source in sources}
-    features: dict[str, Tensor] = {}
-    for name, key in keys.items():
-        known = cache.load(key, rows)
-        if known is not None:
-            features[name] = known
-    missing = [source for source in sources if source.name not in features]
+    named = {source.name: source for source in sources}
+    keys = {
+        name: Key({**key_of(source, spec, data_sha256).content, **reading.key(name)})
+        for name, source in named.items()
+    }
+    found = {name: cache.load(key, rows) for name, key in keys.items()}
+    features = {name: known for name, known in found.items() if known is not None}
+    missing = {name: source for name, source in named.items() if name not in features}
     if not missing:
         return features
-    parts: dict[str, list[Tensor]] = {source.name: [] for source in missing}
+    parts: dict[str, list[Tensor]] = {name: [] for name in missing}
+    first = 0
     for imagery in ahead(batches()):
-        for source in missing:
-            parts[source.name].append(source.embed(imagery))
-    for source in missing:
+        for name, source in missing.items():
+            parts[name].append(reading.read(name, source, imagery, first).flatten(1))
+        first += len(imagery)
+    for name, source in missing.items():
         source.check_frozen()
-        fresh = torch.cat(parts.pop(source.name))
-        _check_rows(fresh, rows, source.name)
-        try:
-            check_features(fresh)
-        except PixelError as error:
-            error.where = source.name
-            raise
-        about = {"model": source.name, "about": source.identity(spec).about, "rows": rows}
-        cache.store(keys[source.name], fresh, about)
-        features[source.name] = fresh
+        fresh = torch.cat(parts.pop(name))
+        _check_rows(fresh, rows, name)
+        reading.check(name, fresh)
+        about = {"model": name, "about": source.identity(spec).about, "rows": rows}
+        cache.store(keys[name], fresh, about)
+        kept = cache.load(keys[name], rows)  # the file takes the place of what fills the memory
+        features[name] = fresh if kept is None else kept
     return features
 
 
@@ -370,3 +206,210 @@ def _check_rows(features: Tensor, rows: int, name: str) -> None:
             expected=f"{rows} images",
             where=name,
         )
+
+
+# How many of the last layers are looked at: 1 or 4 in DINOv2's grid.
+LAST: Final = 4
+
+
+# ---------------------------------------------------------------------------- read-outs
+
+
+@dataclass(frozen=True)
+class Readout:
+    """What a linear layer reads.
+
+    Args:
+        layers: The vectors of so many last layers, side by side; 0 is the model's own embedding.
+        patch_mean: The mean of the last layer's patch tokens beside them.
+    """
+
+    layers: int = 0
+    patch_mean: bool = False
+
+    @property
+    def name(self) -> str:
+        """As in records: `embedding`, `1 layer`, `4 layers + patch mean`."""
+        if not self.layers:
+            return "embedding"
+        words = f"{self.layers} layer" + ("s" if self.layers > 1 else "")
+        return words + (" + patch mean" if self.patch_mean else "")
+
+
+EMBEDDING: Final = Readout()
+
+
+def last_layers(trunk: Trunk, pixels: Tensor) -> Tensor:
+    """Return the vectors of the last four layers and the mean of the last one's patches.
+
+    Of a transformer each layer's vector is its CLS token after the final norm, and the mean comes
+    last. A network without a CLS token has the means of its layers, and no further one.
+
+    Args:
+        trunk: The network; with fewer than four layers, all of them are read.
+        pixels: (B, C, H, W), normalised.
+
+    Returns:
+        (B, (L + 1) D), or (B, sum of the widths of L layers).
+    """
+    count = min(LAST, trunk.depth)
+    if not trunk.prefix:
+        maps = trunk.get_intermediate_layers(pixels, count)
+        return torch.cat([m.mean(dim=1) for m in maps if isinstance(m, Tensor)], dim=1)
+    pairs = trunk.get_intermediate_layers(pixels, count, return_class_token=True)
+    both = [pair for pair in pairs if isinstance(pair, tuple)]
+    return torch.cat([*(cls for _, cls in both), both[-1][0].mean(dim=1)], dim=1)
+
+
+def readouts_of(trunk: Trunk) -> tuple[Readout, ...]:
+    """Return what `last_layers` holds of a network: 1 or 4 layers, without or with the mean."""
+    counts = dict.fromkeys((1, min(LAST, trunk.depth)))
+    means = (False, True) if trunk.prefix else (False,)
+    return tuple(Readout(layers, mean) for layers in counts for mean in means)
+
+
+def columns_of(trunk: Trunk, width: int) -> Mapping[Readout, slice]:
+    """Return which columns of `last_layers` each read-out takes.
+
+    Args:
+        trunk: The network.
+        width: Number of columns.
+    """
+    end = width - trunk.dim if trunk.prefix else width
+    return {
+        readout: slice(
+            end - trunk.dim if readout.layers == 1 else 0, width if readout.patch_mean else end
+        )
+        for readout in readouts_of(trunk)
+    }
+
+
+def take(vectors: Sequence[Tensor], columns: Sequence[slice]) -> Tensor:
+    """Return the columns of one read-out, of all sensors side by side."""
+    return torch.cat([v[:, c] for v, c in zip(vectors, columns, strict=True)], dim=1)
+
+
+@final
+class LayeredSource:
+    """The last layers of an encoder, frozen.
+
+    Args:
+        source: The encoder.
+    """
+
+    scaling = Scaling.NONE
+
+    def __init__(self, source: EncoderSource) -> None:
+        self.name = source.name
+        self._source = source
+        self.trainee: Trainee = source.trainee
+
+    @property
+    def trunk(self) -> Trunk:
+        """The network."""
+        assert self.trainee.trunk is not None  # noqa: S101 (an encoder's network is a trunk)
+        return self.trainee.trunk
+
+    @property
+    def network(self) -> nn.Module:
+        """The encoder."""
+        return self._source.network
+
+    def identity(self, spec: ImageSpec) -> Identity:
+        """Return what the encoder is.
+
+        Raises:
+            SpecMismatch: If it cannot take such images.
+        """
+        return self._source.identity(spec)
+
+    @torch.no_grad()
+    def embed(self, imagery: Imagery) -> Tensor:
+        """Return `eofm.bench.features.last_layers`: float32 (B, W), on the CPU.
+
+        Raises:
+            WeightsError: If a part of the network is in training mode.
+        """
+        trunk, device = self.trunk, self.trainee.device
+        check_evaluating(trunk, self.name, "call .eval() before you hand it over")
+        weight = next(trunk.parameters())
+        pixels = self.trainee.pixels(imagery.to(device)).to(weight.dtype)
+        return last_layers(trunk, pixels).float().cpu()
+
+    def check_frozen(self) -> None:
+        """Raise if the encoder has changed.
+
+        Raises:
+            WeightsError: If so.
+        """
+        self._source.check_frozen()
+
+
+def layered_candidates(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates to be read by layer; controls without a network are left out.
+
+    Raises:
+        ConfigError: If a network of the user's own is among them, which shows no layers, or if
+            nothing is left.
+    """
+    found = []
+    for candidate in candidates:
+        check_layers(candidate)
+        parts = [part for part in candidate.parts if isinstance(part, EncoderSource)]
+        if len(parts) == len(candidate.parts):
+            layered: tuple[FeatureSource, ...] = tuple(map(LayeredSource, parts))
+            found.append(replace(candidate, parts=layered))
+    if not found:
+        raise nothing_to_read(candidates)
+    return found
+
+
+def nothing_to_read(candidates: Sequence[Candidate]) -> ConfigError:
+    """Return what is said where a probe needs a network and no candidate has one."""
+    return ConfigError(
+        "this probe needs a network, and no model here has one",
+        found=", ".join(candidate.name for candidate in candidates),
+        where="--probe",
+        remedy="name an encoder with --model",
+    )
+
+
+def check_layers(candidate: Candidate) -> None:
+    """Refuse a network of which only the embedding can be read.
+
+    Raises:
+        ConfigError: If one of the candidate's is of that kind.
+    """
+    for part in candidate.parts:
+        if isinstance(part, NetworkSource) and part.trainee is not None:
+            raise ConfigError(
+                "this probe reads layers, and a network of your own shows its embedding only",
+                found=candidate.name,
+                where="--probe",
+                remedy="leave it out of --model, or return an eofm.Encoder from your function",
+            )
+
+
+def readout_columns(candidate: Candidate) -> Mapping[str, Tensor]:
+    """Return which columns of a candidate's features each read-out takes, by its name.
+
+    Args:
+        candidate: One of `layered_candidates`. The read-outs are those that all its networks have.
+    """
+    trunks = [part.trunk for part in candidate.parts if isinstance(part, LayeredSource)]
+    shared = [r for r in readouts_of(trunks[0]) if all(r in readouts_of(t) for t in trunks)]
+    found: dict[str, Tensor] = {}
+    for readout in shared:
+        places, start = [], 0
+        for trunk in trunks:
+            width = _width(trunk)
+            places += list(range(start, start + width)[columns_of(trunk, width)[readout]])
+            start += width
+        found[readout.name] = torch.tensor(places)
+    return found
+
+
+@torch.no_grad()
+def _width(trunk: Trunk) -> int:
+    weight = next(trunk.parameters())
+    return last_layers(trunk, weight.new_zeros(1, trunk.channels, *trunk.size)).shape[1]

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from eofm.bench.curves import Curve
 from eofm.bench.predictions import Predictions
+from eofm.bench.probes import class_intervals
 from eofm.bench.report_config import ExportConfig
-from eofm.bench.score import class_intervals
 from eofm.bench.tables import metric_name, probe_words
 from eofm.probes.bootstrap import bootstrap_values, once, percentile_interval
 from eofm.probes.metrics import confusion_matrix

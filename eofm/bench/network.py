@@ -20,8 +20,15 @@ from typing import Final, final
 import torch
 from torch import Tensor, nn
 
-from eofm.bench.features import Identity, input_size, state_sha256
-from eofm.bench.trainee import Trainee, check_evaluating, check_vectors
+from eofm.bench.sources import (
+    Identity,
+    Trainee,
+    check_evaluating,
+    check_vectors,
+    input_size,
+    state_sha256,
+)
+from eofm.bench.waive import CHANGED_WHY
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import preprocess_for
 from eofm.contract.recipe import Recipe, Waiver
@@ -40,12 +47,12 @@ class NetworkSource:
     Args:
         name: Name in tables.
         network: In evaluation mode.
-        recipe: What it eats.
+        recipe: What it expects.
         about: Where it comes from, in words.
         control: Whether it is a yardstick.
         waivers: Exceptions it is granted.
         scaling: What a probe does to its features first.
-        trained_on: What its weights saw before, in words; empty if that is not declared.
+        changed: What of its recipe was changed on purpose, in words.
 
     Raises:
         WeightsError: If a part of the network is in training mode.
@@ -61,9 +68,10 @@ class NetworkSource:
         control: bool = False,
         waivers: Sequence[Waiver] = (),
         scaling: Scaling = Scaling.NONE,
-        trained_on: str = "",
+        changed: Sequence[str] = (),
     ) -> None:
-        self.name, self.scaling, self._trained_on = name, scaling, trained_on
+        self.name, self.scaling = name, scaling
+        self._marks = tuple(f"{text}: {CHANGED_WHY}" for text in changed)
         self._network, self._recipe = network, recipe
         self._about, self._control, self._waivers = about, control, tuple(waivers)
         self._check_mode()
@@ -85,9 +93,8 @@ class NetworkSource:
             recipe_sha256=hashlib.sha256(recipe.encode()).hexdigest(),
             plan_sha256=plan.hash,
             plan=tuple(plan.describe().splitlines()),
-            waivers=tuple(str(waiver) for waiver in plan.waivers),
+            waivers=(*(str(waiver) for waiver in plan.waivers), *self._marks),
             size=input_size(plan),
-            trained_on=self._trained_on,
             recipe=recipe,
         )
 
@@ -151,7 +158,7 @@ def load_own(reference: str) -> Encoder | tuple[nn.Module, Recipe]:
             is looked in first.
 
     Returns:
-        An `eofm.Encoder`, or a network with the recipe of what it eats.
+        An `eofm.Encoder`, or a network with the recipe of what it expects.
 
     Raises:
         ConfigError: If there is no such function, it fails, or returns something else.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eofm.bench.config import PlanConfig, listed
-from eofm.bench.models import plan_source, read_recipe
-from eofm.bench.task import Task, find_task
+from eofm.bench.candidates import plan_source, read_recipe
+from eofm.bench.config import listed
+from eofm.bench.report_config import PlanConfig
+from eofm.bench.task_config import family_of
+from eofm.bench.tasks import TASKS, Task, find_task
 from eofm.bench.waive import FORCED_WHY, waivers_for
 from eofm.contract.preprocess import plan
 from eofm.contract.recipe import Recipe
@@ -46,14 +48,16 @@ def bench_plan(config: PlanConfig) -> PlanReport:
     task = find_task(config.task)
     forced = [MismatchKind(word) for word in listed(config.force)]
     head = f"{config.model} on {task.name}, version {task.version}"
+    others = [name for name in TASKS if family_of(name) == config.task and name != task.name]
+    tail = [f"other tasks of {config.task}: {', '.join(others)}"] if others else []
     recipe = _recipe(config)
     try:
         lines = (
             _source_lines(task, config, forced) if recipe is None else _lines(task, recipe, forced)
         )
     except SpecMismatch as error:
-        return PlanReport(f"{head}: refused\n{error}", 1)
-    return PlanReport("\n".join([head, *lines]), 0)
+        return PlanReport("\n".join([f"{head}: refused\n{error}", *tail]), 1)
+    return PlanReport("\n".join([head, *lines, *tail]), 0)
 
 
 def _recipe(config: PlanConfig) -> Recipe | None:

@@ -15,9 +15,10 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 import numpy as np
@@ -25,10 +26,11 @@ import torch
 from torch import Tensor
 
 from eofm.bench.cache import code_sha256, file_sha256
-from eofm.bench.dense_metrics import resampled_segmentation
-from eofm.bench.features import Identity
-from eofm.bench.results import Result, Sample
-from eofm.bench.score import Scored, Splits, resampled_metrics, run_probe
+from eofm.bench.probes import Scored, Splits, resampled_metrics, run_probe
+from eofm.bench.records import Result, Sample
+from eofm.bench.segmentation import resampled_segmentation
+from eofm.bench.sources import Identity
+from eofm.bench.tasks import TASKS, Cluster
 from eofm.errors import DataError
 from eofm.probes import knn as nearest
 from eofm.probes import linear as probe
@@ -92,11 +94,17 @@ class Predictions:
             samples=len(self.target),
             seconds=0.0,
             rank=rank if isinstance(rank, float) else None,
+            narrow=bool(self.fit.get("narrow")),
+            matrices=matrices,
         )
 
 
 def request_sha256(
-    task: str, sample: Sample, model: Identity, kind: str, scaling: Scaling, k: int
+    task: str,
+    sample: Sample,
+    model: Identity,
+    choices: Sequence[object],
+    code: Iterable[ModuleType],
 ) -> str:
     """Return the name of the predictions: the sha256 of all they depend on.
 
@@ -104,16 +112,15 @@ def request_sha256(
         task: Name and version of the task.
         sample: What is scored on what.
         model: What is scored; its name in tables has no say.
-        kind: A key of `eofm.bench.score.KINDS`.
-        scaling: What is done to the features first.
-        k: Number of neighbours.
+        choices: Settings of the probe: its kind first.
+        code: Modules that say what the probe does.
     """
-    probes = (str(module.__file__) for module in (probe, nearest, neighbours, logistic))
+    files = (str(module.__file__) for module in code)
     content = [
         *(task, sample.dataset, sample.split, sample.ids_sha256, sample.data_sha256),
         *(model.about if not model.weights_sha256 else "", model.weights_sha256),
         *(model.recipe_sha256, model.plan_sha256, *model.waivers),
-        *(kind, scaling.value, k, code_sha256(*probes)),
+        *(*choices, code_sha256(*files)),
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -147,27 +154,16 @@ def write_predictions(
             expected=f"{len(outcome.scores)}",
             where=scored.kind,
         )
-    fit = {
-        "kind": scored.kind,
-        "probe": outcome.probe,
-        "strength": outcome.strength,
-        "on_edge": outcome.on_edge,
-        "gradient_norm": outcome.gradient_norm,
-        "validation": [list(pair) for pair in outcome.validation],
-        "rank": scored.rank,
-        "chosen": outcome.chosen,
-        "notes": list(outcome.notes),
-        "details": dict(outcome.details),
-    }
     arrays = {
         "ids": np.array(list(ids)),
         "classes": np.array(list(classes)),
         "scores": outcome.scores.numpy(),
         "target": target.numpy(),
-        "fit": np.array(json.dumps(fit)),
+        "fit": np.array(json.dumps(_fit_of(scored))),
     }
-    if outcome.probability is not None:
-        arrays["probability"] = outcome.probability.numpy()
+    for name, tensor in (("probability", outcome.probability), ("matrices", scored.matrices)):
+        if tensor is not None:
+            arrays[name] = tensor.numpy()
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     path = folder / f"{request}.npz"
@@ -181,6 +177,24 @@ def write_predictions(
             "predictions cannot be kept", found=error, where=folder, remedy="name another --out"
         ) from error
     return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def _fit_of(scored: Scored) -> dict[str, object]:
+    """Return what a probe says of itself, as JSON holds it."""
+    outcome = scored.probe
+    return {
+        "kind": scored.kind,
+        "probe": outcome.probe,
+        "strength": outcome.strength,
+        "on_edge": outcome.on_edge,
+        "gradient_norm": outcome.gradient_norm,
+        "validation": [list(pair) for pair in outcome.validation],
+        "rank": scored.rank,
+        "narrow": scored.narrow,
+        "chosen": outcome.chosen,
+        "notes": list(outcome.notes),
+        "details": dict(outcome.details),
+    }
 
 
 def load_predictions(path: Path) -> Predictions:
@@ -220,8 +234,9 @@ class Archive:
         sample: What is scored on what.
         ids: Of the test samples, M.
         classes: Names, K.
-        target: (M,) or (M, K).
+        target: (M,) or (M, K); None for a segmentation, whose masks the predictions count.
         metrics: Of the task.
+        cluster: What of the test samples is resampled together.
     """
 
     records: Path
@@ -229,17 +244,18 @@ class Archive:
     sample: Sample
     ids: tuple[str, ...]
     classes: tuple[str, ...]
-    target: Tensor
+    target: Tensor | None
     metrics: tuple[Metric, ...]
+    cluster: Cluster | None = None
 
     def score(
         self, model: Identity, kind: str, scaling: Scaling, k: int, splits: Callable[[], Splits]
     ) -> Scored:
-        """Return what a probe says: from the archive, else fitted now and kept.
+        """Return what a probe of features says: from the archive, else fitted now and kept.
 
         Args:
             model: What is scored.
-            kind: A key of `eofm.bench.score.KINDS`.
+            kind: A key of `eofm.bench.probes.KINDS`.
             scaling: What is done to the features first.
             k: Number of neighbours.
             splits: Opens the features; not called when the probe is in the archive.
@@ -248,8 +264,28 @@ class Archive:
             DataError: If predictions cannot be kept.
             ConfigError: If a metric does not fit the labels.
         """
-        request = request_sha256(self.task, self.sample, model, kind, scaling, k)
+        choices, code = (kind, scaling.value, k), (probe, nearest, neighbours, logistic)
+        request = request_sha256(self.task, self.sample, model, choices, code)
         return self.kept(request, lambda: run_probe(kind, splits(), scaling, k, self.metrics))
+
+    def known(self, request: str) -> Predictions | None:
+        """Return what lies in the archive under a request; None if nothing whole does.
+
+        Args:
+            request: sha256 of all that the predictions depend on.
+        """
+        path = self._path(request)
+        if not path.is_file():
+            return None
+        try:
+            found = load_predictions(path)
+        except DataError as error:
+            print(f"kept predictions are not whole, fitted again: {error}", file=sys.stderr)  # noqa: T201
+            return None
+        same = found.ids == self.ids and found.classes == self.classes
+        if self.target is None:
+            return found if same and found.matrices is not None else None
+        return found if same and torch.equal(found.target, self.target) else None
 
     def kept(self, request: str, fit: Callable[[], Scored]) -> Scored:
         """Return what lies in the archive under a request, else what is fitted now and kept.
@@ -261,28 +297,66 @@ class Archive:
         Raises:
             DataError: If predictions cannot be kept.
         """
-        path = self.records.parent / FOLDER / f"{request}.npz"
-        name = f"{FOLDER}/{path.name}"
-        known = self._known(path)
+        path = self._path(request)
+        known = self.known(request)
         if known is not None:
             scored, sha256 = known.scored(self.metrics), file_sha256(path)
         else:
             scored = fit()
-            sha256 = write_predictions(
-                path.parent, request, scored, self.target, self.ids, self.classes
-            )
-        return replace(scored, predictions=name, predictions_sha256=sha256)
+            target = _pixels(scored.matrices) if scored.matrices is not None else self.target
+            assert target is not None  # noqa: S101 (whole images have labels)
+            sha256 = write_predictions(path.parent, request, scored, target, self.ids, self.classes)
+        return replace(
+            scored,
+            groups=None if self.cluster is None else torch.tensor(self.cluster.of(self.ids)),
+            predictions=f"{FOLDER}/{path.name}",
+            predictions_sha256=sha256,
+        )
 
-    def _known(self, path: Path) -> Predictions | None:
-        if not path.is_file():
-            return None
-        try:
-            found = load_predictions(path)
-        except DataError as error:
-            print(f"kept predictions are not whole, fitted again: {error}", file=sys.stderr)  # noqa: T201
-            return None
-        same = found.ids == self.ids and found.classes == self.classes
-        return found if same and torch.equal(found.target, self.target) else None
+    def _path(self, request: str) -> Path:
+        return self.records.parent / FOLDER / f"{request}.npz"
+
+
+def _pixels(matrices: Tensor) -> Tensor:
+    """Return the labelled pixels of each class, (M, K), of confusions (M, K, K)."""
+    return matrices.sum(dim=2)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Scores on the same images.
+
+    Args:
+        sample: Which.
+        scored: (name of the candidate, kind of the probe) -> its score.
+    """
+
+    sample: Sample
+    scored: Mapping[tuple[str, str], Scored]
+
+
+def groups_of(result: Result, ids: Sequence[str]) -> Tensor | None:
+    """Return the cluster of each test sample, as the intervals of a record resample them.
+
+    Args:
+        result: The record; one of 0.1 resampled single samples.
+        ids: Of the test samples.
+
+    Raises:
+        DataError: If the record speaks of clusters that the task does not have.
+    """
+    if not result.sample.clusters:
+        return None
+    task = TASKS.get(result.task)
+    found = None if task is None or task.cluster is None else task.cluster.of(ids)
+    if found is None or len(set(found)) != result.sample.clusters:
+        raise DataError(
+            "the clusters of the record are not those of its task",
+            found=f"{result.sample.clusters} of {result.sample.cluster}",
+            expected="none" if found is None else f"{len(set(found))}",
+            where=result.task,
+        )
+    return torch.tensor(found)
 
 
 _SAME: Final = 1e-9

@@ -1,10 +1,10 @@
-"""Settings of `eofm bench table|plot|compare|export|aggregate|validate`. Standard library only."""
+"""Settings of the verbs of `eofm bench` that read records or plans. Standard library only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from eofm.bench.config import check_seed
+from eofm.bench.config import check_force, check_seed
 from eofm.errors import ConfigError
 
 
@@ -19,9 +19,10 @@ class TableConfig:
 
     Args:
         results: File of records, as `--out` of a benchmark run names it.
-        task: Only this task.
-        probe: Only this probe: knn, linear, ...
-        nonstandard: Also rows of which the input was forced or changed on purpose, marked.
+        task: The only task that is looked at: a family (bigearthnet) or a full name
+            (bigearthnet-v1-s1-43).
+        probe: The only probe that is looked at: knn, linear, ...
+        nonstandard: Show also rows of which the input was forced or changed on purpose, marked.
     """
 
     results: str = field(metadata={"positional": True})
@@ -37,11 +38,12 @@ class ExportConfig:
     Args:
         results: File of records.
         out: Folder; made if needed. Empty: the name of the file without its ending.
-        task: Only this task.
-        probe: Only this probe: knn, linear, ...
-        nonstandard: Also rows of which the input was forced or changed on purpose, marked.
-        bootstrap: Resamples behind the intervals of the classes.
-        seed: Of the resampling.
+        task: The only task that is looked at: a family (bigearthnet) or a full name
+            (bigearthnet-v1-s1-43).
+        probe: The only probe that is looked at: knn, linear, ...
+        nonstandard: Show also rows of which the input was forced or changed on purpose, marked.
+        bootstrap: Number of resamples behind the intervals of the classes.
+        seed: Seed of the resampling.
     """
 
     results: str = field(metadata={"positional": True})
@@ -65,10 +67,11 @@ class CompareConfig:
         one: Name of a model in the records.
         other: Name of the model it is compared with.
         results: File of records.
-        task: Only this task.
-        probe: Only this probe: knn, linear, ...
-        bootstrap: Resamples.
-        seed: Of the resampling.
+        task: The only task that is looked at: a family (bigearthnet) or a full name
+            (bigearthnet-v1-s1-43).
+        probe: The only probe that is looked at: knn, linear, ...
+        bootstrap: Number of resamples.
+        seed: Seed of the resampling.
     """
 
     one: str = field(metadata={"positional": True})
@@ -92,14 +95,16 @@ class AggregateConfig:
 
     Args:
         results: Files of records, comma separated, of two tasks or more.
+        tasks: The only tasks that take part, comma separated: families or full names.
         probe: Which probe: knn, linear, ...
         low: What becomes 0 on each task: the name of a model in the records, or the number 0.
         high: What becomes 1: a name, or the number 1.
-        bootstrap: Resamples.
-        seed: Of the resampling.
+        bootstrap: Number of resamples.
+        seed: Seed of the resampling.
     """
 
     results: str = field(metadata={"positional": True})
+    tasks: str = ""
     probe: str = "knn"
     low: str = "imagestats"
     high: str = "1"
@@ -117,6 +122,29 @@ class ValidateConfig:
 
     Args:
         results: File of records; predictions lie in a folder beside it.
+        task: The only task whose records are checked: a family or a full name.
     """
 
     results: str = field(metadata={"positional": True})
+    task: str = ""
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """Show the steps from a task's images to a model's input, or why there are none.
+
+    Args:
+        task: Name of a task: a family (bigearthnet: what `eofm bench bigearthnet` runs) or a full
+            name (bigearthnet-v1-s1-43).
+        model: One encoder, as in `eofm bench eurosat --model`.
+        recipe: YAML file that says what a timm: network expects.
+        force: Mismatches to accept, comma separated: sensor, missing-band.
+    """
+
+    task: str = field(metadata={"positional": True})
+    model: str = field(metadata={"positional": True})
+    recipe: str | None = None
+    force: str = ""
+
+    def __post_init__(self) -> None:
+        check_force(self.force)

@@ -1,14 +1,15 @@
-"""`eofm bench TASK`: models and controls in, records and one table out.
+"""`eofm bench TASK`: models and controls in, records and tables out.
 
 The way of a pixel: images are checked for signs of a wrong declaration, each model takes them
 through its own plan, features go to the cache, probes read them, scores become records. The test
-split is scored once, after every choice has been made on train and val.
+split is scored once, after every choice has been made on train and val. A segmentation goes the
+same way: its features are patch tokens, its probe a linear layer on them (`eofm.bench.patches`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -18,33 +19,46 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from eofm.bench import cost, provenance
-from eofm.bench.cache import FeatureCache, Key, code_sha256
-from eofm.bench.canaries import check_pixels, looked_at
-from eofm.bench.config import BenchConfig, listed
+from eofm.bench import records
+from eofm.bench.cache import FeatureCache, Key, code_sha256, content_sha256, digests_of
+from eofm.bench.candidates import device_of, resolve_models
+from eofm.bench.classes import ClassScores
+from eofm.bench.config import AUTO, BenchConfig, ScoringConfig, SegmentationConfig, listed
 from eofm.bench.contamination import contamination_flags
-from eofm.bench.digests import content_sha256, digests_of
-from eofm.bench.features import FeatureSource, extract, key_of
-from eofm.bench.labels import Subset, subsets
-from eofm.bench.layered import layered_candidates, readout_columns
-from eofm.bench.models import Candidate, device_of, resolve_models
-from eofm.bench.on_images import Group, score_on_images
-from eofm.bench.predictions import Archive
-from eofm.bench.recipes import stated
-from eofm.bench.results import Made, Result, Sample, append_results, read_results
+from eofm.bench.features import extract, key_of, layered_candidates, readout_columns
+from eofm.bench.finetune.runs import score_on_images
+from eofm.bench.inputs import OF_TRAIN
+from eofm.bench.load import AnyChips, Loaded, check_pixels, load
+from eofm.bench.patches import Segmenter
+from eofm.bench.predictions import Archive, Group
+from eofm.bench.probes import KINDS, LAYER_KINDS, Scored, Splits, compare
+from eofm.bench.protocols import stated
+from eofm.bench.records import Made, Result, append_results, read_results
 from eofm.bench.samples import (
+    Subset,
+    limited,
     sample_of,
     subsample_of,
+    subsets,
+    units_of,
     values_of,
 )
-from eofm.bench.score import KINDS, LAYER_KINDS, Scored, Splits, compare
+from eofm.bench.sources import Candidate, FeatureSource
 from eofm.bench.tables import table
-from eofm.bench.task import Task
-from eofm.bench.tasks import Loaded, load
+from eofm.bench.tasks import Task
 from eofm.bench.waive import FORCED_FLAG, forced_flags, nonstandard_flags
-from eofm.contract.imagery import Imagery, collate
-from eofm.datasets.chips import Chip, Chips, Pixels, read_batches, targets_of
+from eofm.contract.imagery import Imagery
+from eofm.datasets.chips import (
+    Chip,
+    Chips,
+    Pixels,
+    Stored,
+    keeping_pixels,
+    read_batches,
+    targets_of,
+)
 from eofm.datasets.copies import copy_remarks
+from eofm.datasets.dense_chips import DenseChip
 from eofm.probes.linear import Labelled
 from eofm.probes.metrics import Metric
 from eofm.progress import track
@@ -57,18 +71,20 @@ class BenchReport:
 
     Args:
         results: One record per model, probe and metric.
-        appended: How many of them the file did not have yet.
+        appended: Number of them that the file did not have yet.
         out: The file.
         remarks: What a reader of the scores should know of the task and its images.
+        classes: The classes of a segmentation one by one; None of whole images.
     """
 
     results: tuple[Result, ...]
     appended: int
     out: Path
     remarks: tuple[str, ...] = ()
+    classes: ClassScores | None = None
 
     def describe(self) -> str:
-        """Return the table, and where the records are. Forced rows stand outside of it."""
+        """Return the tables, and where the records are. Forced rows stand outside of them."""
         known = len(self.results) - self.appended
         tail = f"{self.appended} new records in {self.out}" + f", {known} known" * bool(known)
         kept = [result for result in self.results if not _is_forced(result)]
@@ -78,15 +94,17 @@ class BenchReport:
             for result in self.results
             if _is_forced(result)
         ]
-        lines = [table(kept), *(f"- {remark}" for remark in self.remarks), *forced, "", tail]
-        return "\n".join(line for line in lines if line or line is not lines[0])
+        classes = ["", self.classes.describe(), ""] if self.classes else []
+        remarks = [f"- {remark}" for remark in self.remarks]
+        lines = [*([table(kept)] if kept else []), *classes, *remarks, *forced, "", tail]
+        return "\n".join(lines)
 
 
 def _is_forced(result: Result) -> bool:
     return any(flag.startswith(FORCED_FLAG) for flag in result.flags)
 
 
-def bench(config: BenchConfig) -> BenchReport:
+def bench(config: ScoringConfig) -> BenchReport:
     """Score models and controls on the task that the settings name.
 
     Args:
@@ -94,170 +112,240 @@ def bench(config: BenchConfig) -> BenchReport:
 
     Raises:
         DataError: If the folder is not the data set, or results cannot be read or written.
-        RasterError: If an image is damaged.
+        RasterError: If an image or a mask is damaged.
+        LabelError: If a mask does not fit its image or holds an unknown code.
         PixelError: If the pixels contradict what the data set is, or features are no numbers.
         SpecMismatch: If a model cannot take its images.
         WeightsError: If a folder holds no encoder, or a network moves.
-        ConfigError: If the settings contradict one another.
+        ConfigError: If the settings contradict one another, or so few labels leave a class without
+            a training image.
     """
     out = Path(config.out)
     read_results(out)  # a torn file is noticed before the work, not after
     loaded = load(config)
-    task, chips = loaded.task, limited(loaded, config.limit)
-    train = chips.splits["train"]
-    candidates = resolve_models(
-        config, task, lambda sensor, index: train[index].pixels[sensor].read(), len(train)
+    run = _Run.of(config, loaded)
+    groups, seconds = run.score()
+    made = _made(config, seconds)
+    results = tuple(chain.from_iterable(run.records(group, made) for group in groups))
+    classes = None
+    if isinstance(config, SegmentationConfig):
+        scored = {name: one for (name, _), one in groups[0].scored.items()}
+        classes = ClassScores.of(scored, results[0], loaded.task.classes, config.figure)
+    unseen = classes.unlabelled() if classes else ()
+    return BenchReport(
+        results=results,
+        appended=append_results(out, results),
+        out=out,
+        remarks=(*loaded.task.notes, *run.chips.remarks, *run.copies(), *unseen),
+        classes=classes,
     )
-    return score_candidates(config, loaded, chips, candidates)
 
 
-def score_candidates(
-    config: BenchConfig, loaded: Loaded, chips: Chips, candidates: Sequence[Candidate]
-) -> BenchReport:
-    """Score candidates on the images of a task, and append the records.
+def _made(config: ScoringConfig, feature_seconds: float) -> Made:
+    return Made(
+        command=config.command(),
+        utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=records.library_versions(),
+        git=records.commit(),
+        device=records.device_name(device_of(config.device)),
+        feature_seconds=round(feature_seconds, 2),
+        probe_seconds=0.0,
+        peak_memory_mb=records.peak_memory_mb(),
+    )
 
-    Args:
-        config: The settings of a task, as on the command line.
-        loaded: The task.
-        chips: Its images, or those of them that the settings keep.
-        candidates: What is scored.
 
-    Raises:
-        DataError: If results cannot be read or written.
-        RasterError: If an image is damaged.
-        PixelError: If the pixels contradict what the data set is, or features are no numbers.
-        SpecMismatch: If a model cannot take the images.
-        WeightsError: If a network moves.
-        ConfigError: If so few labels leave a class without a training image.
-    """
-    out, task = Path(config.out), loaded.task
-    parts = subsets(config.shares, config.draws, chips.splits["train"], task.name, task.classes)
-    models = {candidate.name: candidate for candidate in candidates}
-    for candidate in candidates:
-        candidate.identity(task)  # a model that cannot take the images says so now
-    cache = FeatureCache.at(config.cache)
-    digests = digests_of(chips.root, {c.id: c.pixels for c in chips.all}, cache.root)
-    _check_pixels(task, chips, digests, cache)
-    values = values_of(chips.all, digests, task.specs, cache.root)
-    # also the first forward pass: what cannot be embedded at this size fails here
-    parameters = {c.name: _parameters(c, task, chips, cache) for c in candidates}
-    start = time.monotonic()
-    plain, grids = _kinds(config)
-    layered = layered_candidates(candidates) if grids else []
-    features = _features(config, task, candidates if plain else [], chips, digests, cache)
-    layers = _features(config, task, layered, chips, digests, cache)
-    seconds = time.monotonic() - start
-    whole = sample_of(loaded, chips, digests, values)
-    results: list[Result] = []
-    for subset in parts:
-        part = chips.keeping({"train": frozenset(chip.id for chip in subset.chips)})
-        sample = subsample_of(whole, subset, part, digests, values)
-        archive = _archive(out, task, part, sample)
-        scored = {
-            (candidate.name, kind): archive.score(
-                candidate.identity(task),
-                kind,
-                candidate.scaling,
-                config.k,
-                partial(_splits, features[candidate.name], part, task, subset),
-            )
-            for candidate in track(candidates, f"probing models {subset.words}".strip())
-            for kind in plain
-        }
-        scored |= {
-            (candidate.name, kind): archive.score(
-                candidate.identity(task),
-                kind,
-                candidate.scaling,
-                config.k,
-                partial(_layer_splits, layers[candidate.name], part, task, subset, candidate),
-            )
-            for candidate in layered
-            for kind in grids
-        }
-        groups = [Group(sample, scored), *score_on_images(config, task, candidates, part, archive)]
-        found = (_records(config, task, candidates, g.scored, g.sample, seconds) for g in groups)
-        for result in chain.from_iterable(found):
-            of, name = models[result.model.name].of, result.model.name
-            results.append(replace(result, of=of, parameters=parameters[name]))
-    copied = copy_remarks(chips.splits, values, chips.root)
-    remarks = (*task.notes, *chips.remarks, *copied)
-    return BenchReport(tuple(results), append_results(out, results), out, remarks)
+@dataclass(frozen=True)
+class _Run:
+    """One run: what is scored on what."""
+
+    config: ScoringConfig
+    task: Task
+    chips: AnyChips
+    candidates: tuple[Candidate, ...]
+    digests: Mapping[str, str]
+    values: Mapping[str, str]
+    cache: FeatureCache
+    parameters: Mapping[str, int]
+    archive: Archive
+
+    @classmethod
+    def of(cls, config: ScoringConfig, loaded: Loaded) -> _Run:
+        """Resolve the models, and look at images and models before anything is computed."""
+        task, chips = loaded.task, _kept(config, limited(loaded, config.limit))
+        train = chips.splits["train"]
+        candidates = resolve_models(
+            config, task, lambda sensor, index: train[index].pixels[sensor].read(), len(train)
+        )
+        for candidate in candidates:
+            candidate.identity(task)  # a model that cannot take the images says so now
+        if isinstance(config, BenchConfig) and isinstance(chips, Chips):
+            _subsets(config, task, chips)  # so do too few labels
+        cache = FeatureCache.at(config.cache)
+        digests = digests_of(chips.root, {c.id: _stored(c) for c in chips.all}, cache.root)
+        check_pixels(task, chips, digests, cache)
+        values = values_of(chips.all, digests, task.specs, cache.root)
+        # also the first forward pass: what cannot be embedded at this size fails here
+        parameters = {c.name: _parameters(c, task, train[0].pixels, cache) for c in candidates}
+        test = chips.splits["test"]
+        archive = Archive(
+            records=Path(config.out),
+            task=f"{task.name} {task.version}",
+            sample=sample_of(loaded, chips, digests, values),
+            ids=units_of(test),
+            classes=task.classes,
+            target=targets_of(chips.splits["test"], len(task.classes))
+            if isinstance(chips, Chips)
+            else None,
+            metrics=task.metrics,
+            cluster=task.cluster,
+        )
+        return cls(
+            config, task, chips, tuple(candidates), digests, values, cache, parameters, archive
+        )
+
+    def copies(self) -> tuple[str, ...]:
+        """Return a remark on test images that are copies of training images, if there are any."""
+        return copy_remarks(self.chips.splits, self.values, self.chips.root)
+
+    # --------------------------------------------------------------- features and probes
+
+    def score(self) -> tuple[list[Group], float]:
+        """Return the scores of all candidates, and the seconds spent on features."""
+        if isinstance(self.chips, Chips):
+            assert isinstance(self.config, BenchConfig)  # noqa: S101 (as its images are)
+            return self._of_whole_images(self.config, self.chips)
+        assert isinstance(self.config, SegmentationConfig)  # noqa: S101 (as its images are)
+        segmenter = Segmenter(self.config, self.task, self.chips, self.digests, self.cache)
+        scored, seconds = segmenter.score(self.candidates, self.archive)
+        return [Group(self.archive.sample, scored)], seconds
+
+    def _of_whole_images(self, config: BenchConfig, chips: Chips) -> tuple[list[Group], float]:
+        start = time.monotonic()
+        plain, grids = _kinds(config)
+        layered = layered_candidates(self.candidates) if grids else []
+        features = self._features(chips, self.candidates if plain else [])
+        layers = self._features(chips, layered)
+        seconds = time.monotonic() - start
+        groups: list[Group] = []
+        for subset in _subsets(config, self.task, chips):
+            part = chips.keeping({"train": frozenset(chip.id for chip in subset.chips)})
+            sample = subsample_of(self.archive.sample, subset, part, self.digests, self.values)
+            archive = replace(self.archive, sample=sample)
+            scored: dict[tuple[str, str], Scored] = {}
+            for candidate in track(self.candidates, f"probing models {subset.words}".strip()):
+                opened = partial(_splits, features.get(candidate.name, {}), part, self.task, subset)
+                for kind in plain:
+                    scored[candidate.name, kind] = self._probe(archive, candidate, kind, opened)
+            for candidate in layered:
+                opened = partial(
+                    _layer_splits, layers[candidate.name], part, self.task, subset, candidate
+                )
+                for kind in grids:
+                    scored[candidate.name, kind] = self._probe(archive, candidate, kind, opened)
+            trained = score_on_images(config, self.task, self.candidates, part, archive)
+            groups += [Group(sample, scored), *trained]
+        return groups, seconds
+
+    def _probe(
+        self, archive: Archive, candidate: Candidate, kind: str, splits: Callable[[], Splits]
+    ) -> Scored:
+        assert isinstance(self.config, BenchConfig)  # noqa: S101 (as its images are)
+        model = candidate.identity(self.task)
+        return archive.score(model, kind, candidate.scaling, self.config.k, splits)
+
+    def _features(self, chips: Chips, candidates: Sequence[Candidate]) -> _Features:
+        features: dict[str, dict[str, Tensor]] = {c.name: {} for c in candidates}
+        size = self.config.batch
+        for split, part in chips.splits.items():
+            if not part:
+                continue
+            content = content_sha256(part, self.digests)
+            per_sensor = []
+            for sensor, spec in enumerate(self.task.specs):
+
+                def batches(
+                    part: Sequence[Chip] = part, split: str = split, sensor: int = sensor
+                ) -> Iterable[Imagery]:
+                    read = read_batches(part, size, sensor)
+                    return track(
+                        read, f"embedding batches of {split} images", -(-len(part) // size)
+                    )
+
+                sources = [candidate.parts[sensor] for candidate in candidates]
+                per_sensor.append(extract(sources, spec, content, len(part), batches, self.cache))
+            for name, found in features.items():
+                found[split] = torch.cat([part[name] for part in per_sensor], dim=1)
+        return features
+
+    # --------------------------------------------------------------------------- records
+
+    def records(self, group: Group, made: Made) -> Iterator[Result]:
+        """Yield a record per model, probe and metric."""
+        models = {candidate.name: candidate for candidate in self.candidates}
+        words = listed(self.config.probe) if isinstance(self.config, BenchConfig) else ()
+        for (name, kind), one in group.scored.items():
+            for metric in one.metrics:
+                yield Result(
+                    task=self.task.name,
+                    version=self.task.version,
+                    sample=group.sample,
+                    model=models[name].identity(self.task),
+                    probe=one.probe.probe,
+                    strength=one.probe.strength,
+                    gradient_norm=one.probe.gradient_norm,
+                    metric=metric,
+                    value=one.value(metric),
+                    interval=one.interval(metric, self.config.bootstrap, self.config.seed),
+                    seed=self.config.seed,
+                    flags=self._flags(group, name, kind, metric),
+                    made=replace(made, probe_seconds=round(one.seconds, 2)),
+                    kind=kind,
+                    rank=one.rank,
+                    predictions=one.predictions,
+                    predictions_sha256=one.predictions_sha256,
+                    of=models[name].of,
+                    normalization=models[name].normalization,
+                    parameters=self.parameters[name],
+                    chosen=one.probe.chosen,
+                    details={**one.probe.details, **stated(words, kind)},
+                )
+
+    def _flags(self, group: Group, name: str, kind: str, metric: Metric) -> tuple[str, ...]:
+        models = {candidate.name: candidate.identity(self.task) for candidate in self.candidates}
+        one, model = group.scored[name, kind], models[name]
+        found = (*forced_flags(model.waivers), *nonstandard_flags(model.waivers), *one.faults())
+        found += contamination_flags(model, self.task.name)
+        for other, identity in models.items():
+            control = group.scored.get((other, kind))  # one without a network is not trained
+            if identity.control and not model.control and control is not None:
+                repeats, seed = self.config.bootstrap, self.config.seed
+                found += compare(one, control, other, metric, repeats, seed)
+        return found
 
 
 # ------------------------------------------------------------------------------ the data
 
 
-def limited(loaded: Loaded, limit: int | None) -> Chips:
-    """Return the images of a task, of each split at most `limit`, chosen by hash."""
-    chips = loaded.chips
-    if limit is None:
-        return chips
-    kept = {
-        name: frozenset(hash_order((chip.id for chip in part), loaded.task.name)[:limit])
-        for name, part in chips.splits.items()
-    }
-    return chips.keeping(kept)
+def _kept(config: ScoringConfig, chips: AnyChips) -> AnyChips:
+    """Return the images; each decoded once, if they are read for a normalisation as well."""
+    rules = config.normalizations if isinstance(config, BenchConfig) else ()
+    several = isinstance(chips, Chips) and set(rules) & {AUTO, *OF_TRAIN}
+    return keeping_pixels(chips) if isinstance(chips, Chips) and several else chips
 
 
-def _check_pixels(
-    task: Task, chips: Chips, digests: Mapping[str, str], cache: FeatureCache
-) -> None:
-    some = looked_at(chips.splits["train"])
+def _stored(chip: Chip | DenseChip) -> tuple[Stored, ...]:
+    return (*chip.pixels, chip.mask) if isinstance(chip, DenseChip) else chip.pixels
 
-    def images(sensor: int) -> Imagery:
-        return collate(list(read_batches(some, 1, sensor)))
 
-    check_pixels(task.specs, images, content_sha256(some, digests), cache, chips.root)
+def _subsets(config: BenchConfig, task: Task, chips: Chips) -> list[Subset]:
+    train = chips.splits["train"]
+    return subsets(config.shares, config.draws, train, task.name, task.classes)
 
 
 # -------------------------------------------------------------------- features and probes
 
 # name of the model -> split -> (N, D)
 _Features = Mapping[str, Mapping[str, Tensor]]
-
-
-def _features(
-    config: BenchConfig,
-    task: Task,
-    candidates: Sequence[Candidate],
-    chips: Chips,
-    digests: Mapping[str, str],
-    cache: FeatureCache,
-) -> _Features:
-    features: dict[str, dict[str, Tensor]] = {c.name: {} for c in candidates}
-    for split, part in chips.splits.items():
-        if not part:
-            continue
-        content = content_sha256(part, digests)
-        per_sensor = []
-        for sensor, spec in enumerate(task.specs):
-
-            def batches(
-                part: Sequence[Chip] = part, split: str = split, sensor: int = sensor
-            ) -> Iterable[Imagery]:
-                total = -(-len(part) // config.batch)
-                read = read_batches(part, config.batch, sensor)
-                return track(read, f"embedding batches of {split} images", total)
-
-            sources = [candidate.parts[sensor] for candidate in candidates]
-            per_sensor.append(extract(sources, spec, content, len(part), batches, cache))
-        for name, found in features.items():
-            found[split] = torch.cat([part[name] for part in per_sensor], dim=1)
-    return features
-
-
-def _archive(out: Path, task: Task, chips: Chips, sample: Sample) -> Archive:
-    test = chips.splits["test"]
-    return Archive(
-        records=out,
-        task=f"{task.name} {task.version}",
-        sample=sample,
-        ids=tuple(chip.id for chip in test),
-        classes=task.classes,
-        target=targets_of(test, len(task.classes)),
-        metrics=task.metrics,
-    )
 
 
 def _splits(features: Mapping[str, Tensor], chips: Chips, task: Task, subset: Subset) -> Splits:
@@ -293,76 +381,16 @@ def _kinds(config: BenchConfig) -> tuple[list[str], list[str]]:
     return [k for k in kinds if k not in LAYER_KINDS], [k for k in kinds if k in LAYER_KINDS]
 
 
-def _parameters(candidate: Candidate, task: Task, chips: Chips, cache: FeatureCache) -> int:
+def _parameters(
+    candidate: Candidate, task: Task, images: Sequence[Pixels], cache: FeatureCache
+) -> int:
     """Return how many parameters a model uses, both sensors together, by embedding one image."""
-    images = chips.splits["train"][0].pixels
     total = 0
     for part, spec, image in zip(candidate.parts, task.specs, images, strict=True):
-        key = Key({**key_of(part, spec, "").content, "parameters": code_sha256(cost.__file__)})
+        key = Key({**key_of(part, spec, "").content, "parameters": code_sha256(records.__file__)})
         total += cache.fact(key, partial(_executed, part, image))
     return total
 
 
 def _executed(part: FeatureSource, image: Pixels) -> int:
-    return cost.executed_parameters(part, image.read())
-
-
-# ------------------------------------------------------------------------------- records
-
-
-def _records(
-    config: BenchConfig,
-    task: Task,
-    candidates: Sequence[Candidate],
-    scored: Mapping[tuple[str, str], Scored],
-    sample: Sample,
-    feature_seconds: float,
-) -> tuple[Result, ...]:
-    models = {candidate.name: candidate.identity(task) for candidate in candidates}
-    made = Made(
-        command=config.command(),
-        utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=provenance.library_versions(),
-        git=provenance.commit(),
-        device=provenance.device_name(device_of(config.device)),
-        feature_seconds=round(feature_seconds, 2),
-        probe_seconds=0.0,
-        peak_memory_mb=provenance.peak_memory_mb(),
-    )
-
-    def flags(name: str, kind: str, metric: Metric) -> tuple[str, ...]:
-        one = scored[name, kind]
-        waivers = models[name].waivers
-        found = (*forced_flags(waivers), *nonstandard_flags(waivers), *one.faults())
-        found += contamination_flags(models[name], task.name)
-        for other, identity in models.items():
-            control = scored.get((other, kind))  # a control without a network is not trained
-            if identity.control and not models[name].control and control is not None:
-                found += compare(one, control, other, metric, config.bootstrap, config.seed)
-        return found
-
-    return tuple(
-        Result(
-            task=task.name,
-            version=task.version,
-            sample=sample,
-            model=models[name],
-            probe=one.probe.probe,
-            strength=one.probe.strength,
-            gradient_norm=one.probe.gradient_norm,
-            metric=metric,
-            value=one.value(metric),
-            interval=one.interval(metric, config.bootstrap, config.seed),
-            seed=config.seed,
-            flags=flags(name, kind, metric),
-            made=replace(made, probe_seconds=round(one.seconds, 2)),
-            kind=kind,
-            rank=one.rank,
-            predictions=one.predictions,
-            predictions_sha256=one.predictions_sha256,
-            chosen=one.probe.chosen,
-            details={**one.probe.details, **stated(listed(config.probe), kind)},
-        )
-        for (name, kind), one in scored.items()
-        for metric in one.metrics
-    )
+    return records.executed_parameters(part, image.read())

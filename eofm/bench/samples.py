@@ -1,27 +1,66 @@
-"""What is scored on what: hashes of ids and images, and copies across splits."""
+"""What is scored on what: ids and images by hash, copies across splits, fewer training labels.
+
+Fewer labels follow a stated rule that gives the same subsets on every machine: the training images
+are put in the order of sha256("{data set}|{draw}|{id}"), and the first are taken. So the first 1 %
+lie within the first 10 %, whatever the order of files. `N-shot` takes the first N of each class.
+Draw 0 of a BigEarthNet task is the list that `--percent` takes.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
-from eofm.bench.cache import keep_json
-from eofm.bench.digests import content_sha256
-from eofm.bench.labels import Subset
-from eofm.bench.results import Sample
-from eofm.bench.tasks import Loaded
+from eofm.bench.cache import content_sha256, keep_json
+from eofm.bench.config import listed
+from eofm.bench.load import AnyChips, Loaded
+from eofm.bench.records import Sample
+from eofm.bench.tasks import Cluster
 from eofm.contract.spec import ImageSpec
-from eofm.datasets.chips import Chips
+from eofm.datasets.chips import Chip, Chips, class_counts
 from eofm.datasets.copies import Image, copies_in_test, values_sha256
+from eofm.datasets.dense_chips import DenseChip
+from eofm.errors import ConfigError
 from eofm.progress import track
-from eofm.store.splits import SPLITS, subset_hash
+from eofm.store.splits import SPLITS, hash_order, subset_hash
 
 
-def _ids_sha256(chips: Chips) -> str:
-    return subset_hash(f"{name} {chip.id}" for name in SPLITS for chip in chips.splits[name])
+class ClusterFields(TypedDict):
+    """The fields of a `Sample` on clusters."""
+
+    clusters: int
+    cluster: str
+
+
+def unit_of(chip: Chip | DenseChip) -> str:
+    """Return what counts as one sample: the image, or the scene of which it is a window."""
+    return chip.group if isinstance(chip, DenseChip) else chip.id
+
+
+def units_of(part: Iterable[Chip | DenseChip]) -> tuple[str, ...]:
+    """Return the samples of a split, each once and in order."""
+    return tuple(dict.fromkeys(unit_of(chip) for chip in part))
+
+
+def limited(loaded: Loaded, limit: int | None) -> AnyChips:
+    """Return the images of a task, of each split at most `limit` samples, chosen by hash."""
+    if limit is None:
+        return loaded.chips
+    kept = {}
+    for name, part in loaded.chips.splits.items():
+        units = set(hash_order(units_of(part), loaded.task.name)[:limit])
+        kept[name] = frozenset(chip.id for chip in part if unit_of(chip) in units)
+    return loaded.chips.keeping(kept)
+
+
+def _ids_sha256(chips: AnyChips) -> str:
+    return subset_hash(f"{name} {unit}" for name in SPLITS for unit in units_of(chips.splits[name]))
 
 
 def subsample_of(
@@ -49,7 +88,7 @@ def subsample_of(
         ids_sha256=_ids_sha256(chips),
         data_sha256=content_sha256(chips.all, digests),
         n_train=len(train),
-        copies=len(copies_in_test(chips.splits, values)),
+        copies=_copies(chips, values),
         labels=subset.words,
         draw=subset.draw,
         train_sha256=subset_hash(chip.id for chip in train),
@@ -57,7 +96,7 @@ def subsample_of(
 
 
 def sample_of(
-    loaded: Loaded, chips: Chips, digests: Mapping[str, str], values: Mapping[str, str]
+    loaded: Loaded, chips: AnyChips, digests: Mapping[str, str], values: Mapping[str, str]
 ) -> Sample:
     """Return what is scored on what.
 
@@ -67,9 +106,8 @@ def sample_of(
         digests: `digests_of` the images.
         values: `values_of` the images.
     """
-    train, val, test = (chips.splits[name] for name in SPLITS)
-    whole = len(loaded.chips.all) if loaded.published is None else loaded.published
-    train_sha, val_sha, test_sha = (subset_hash(c.id for c in part) for part in (train, val, test))
+    train, val, test = (units_of(chips.splits[name]) for name in SPLITS)
+    published = loaded.published
     return Sample(
         dataset=loaded.task.dataset,
         split=chips.rule,
@@ -78,12 +116,32 @@ def sample_of(
         n_train=len(train),
         n_val=len(val),
         n_test=len(test),
-        complete=len(chips.all) == whole,
-        copies=len(copies_in_test(chips.splits, values)),
-        train_sha256=train_sha,
-        val_sha256=val_sha,
-        test_sha256=test_sha,
+        complete=len(units_of(chips.all))
+        == (len(units_of(loaded.chips.all)) if published is None else published),
+        copies=_copies(chips, values),
+        train_sha256=subset_hash(train),
+        val_sha256=subset_hash(val),
+        test_sha256=subset_hash(test),
+        **clusters_of(loaded.task.cluster, test),
     )
+
+
+def _copies(chips: AnyChips, values: Mapping[str, str]) -> int:
+    """Return how many test samples hold an image whose pixels are those of one of train or val."""
+    found = copies_in_test(chips.splits, values)
+    return len({unit_of(chip) for chip in chips.splits["test"] if chip.id in found})
+
+
+def clusters_of(cluster: Cluster | None, ids: Sequence[str]) -> ClusterFields:
+    """Return what a sample says of the clusters of its test split.
+
+    Args:
+        cluster: Of the task.
+        ids: Of the test samples.
+    """
+    if cluster is None:
+        return {"clusters": 0, "cluster": ""}
+    return {"clusters": len(set(cluster.of(ids))), "cluster": cluster.name}
 
 
 _VALUES: Final = "values.json"
@@ -128,3 +186,109 @@ def _remembered(file: Path) -> dict[str, str]:
         return {str(a): str(b) for a, b in json.loads(file.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, AttributeError):
         return {}
+
+
+_SENSOR: Final = re.compile(r"-(s1|s2|both)(-43)?$")
+
+_SHOTS: Final = "-shot"
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some of the training images.
+
+    Args:
+        words: `10 %` or `5-shot`; empty for all of them.
+        draw: Number of the draw.
+        chips: The images, in the order of the whole split.
+        index: Their places in it.
+    """
+
+    words: str
+    draw: int
+    chips: tuple[Chip, ...]
+    index: tuple[int, ...]
+
+    def rule(self, split: str) -> str:
+        """Return how the images are divided, in words, given how the whole set is."""
+        if not self.words:
+            return split
+        draw = f", draw {self.draw}" if self.draw else ""
+        return f"{split}, {self.words} of train{draw}"
+
+
+def whole_split(sample: Sample) -> str:
+    """Return how the images of a sample are divided, in words, whatever share of labels it has."""
+    tail = Subset(sample.labels, sample.draw, (), ()).rule("")
+    return sample.split.removesuffix(tail)
+
+
+def subsets(
+    text: str, draws: int, train: Sequence[Chip], task: str, classes: Sequence[str]
+) -> list[Subset]:
+    """Return the subsets of the training images that settings name; all of them without settings.
+
+    Args:
+        text: As `BenchConfig.shares`.
+        draws: Of each kind; all images are drawn once.
+        train: The training images.
+        task: Name of the task. Its sensor has no say: Sentinel-1 and -2 get the same places.
+        classes: Names of the classes.
+
+    Raises:
+        ConfigError: If a class of single-label images would have no training image.
+    """
+    found: dict[tuple[int, ...], Subset] = {}
+    for draw in range(draws):
+        order = hash_order((chip.id for chip in train), _SENSOR.sub("", task), draw)
+        for word in listed(text) or ("100",):
+            subset = _subset(word, draw, order, train)
+            _check_classes(subset, train, classes)
+            found.setdefault(subset.index, subset)
+    return list(found.values())
+
+
+def _subset(word: str, draw: int, order: Sequence[str], train: Sequence[Chip]) -> Subset:
+    if word.endswith(_SHOTS):
+        kept = _first_of_each(order, train, int(word.removesuffix(_SHOTS)))
+        words = word
+    else:
+        share = Fraction(word.rstrip("%"))
+        kept = set(order[: math.ceil(share / 100 * len(order))])
+        words = f"{float(share):g} %"
+    index = tuple(place for place, chip in enumerate(train) if chip.id in kept)
+    whole = len(index) == len(train)
+    return Subset("" if whole else words, 0 if whole else draw, _at(train, index), index)
+
+
+def _at(train: Sequence[Chip], index: Sequence[int]) -> tuple[Chip, ...]:
+    return tuple(train[place] for place in index)
+
+
+def _first_of_each(order: Sequence[str], train: Sequence[Chip], count: int) -> set[str]:
+    """Return the first images of each class; an image of several classes counts for each."""
+    labels = {chip.id: chip.label for chip in train}
+    seen: dict[int, int] = {}
+    kept = set()
+    for name in order:
+        label = labels[name]
+        for one in (label,) if isinstance(label, int) else label:
+            seen[one] = seen.get(one, 0) + 1
+            if seen[one] <= count:
+                kept.add(name)
+    return kept
+
+
+def _check_classes(subset: Subset, train: Sequence[Chip], classes: Sequence[str]) -> None:
+    if any(isinstance(chip.label, tuple) for chip in train):
+        return
+    before, after = class_counts(train, classes), class_counts(subset.chips, classes)
+    empty = [name for name in classes if before[name] and not after[name]]
+    if empty:
+        raise ConfigError(
+            "so few labels leave a class without a training image",
+            found=f"{subset.words}, draw {subset.draw}: {len(subset.chips)} images, none of "
+            + ", ".join(empty),
+            where="--shares",
+            remedy="take a larger share, or so many of each class: --shares 5-shot",
+        )

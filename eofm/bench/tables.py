@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Final
 
 from eofm.bench.curves import Curve, label_curves, size_curves
-from eofm.bench.results import Result
+from eofm.bench.records import Result, Sample
 from eofm.probes.metrics import METRIC_WORDS, Metric
 from eofm.report.tables import Footnotes, Table, TableRow, bullets, markdown
 
@@ -140,7 +140,7 @@ def _percent(value: float) -> str:
 
 
 def _span(result: Result) -> str:
-    if result.sample.n_test < _FEWEST:
+    if (result.sample.clusters or result.sample.n_test) < _FEWEST:
         return "none"
     interval = result.interval
     return f"{_percent(interval.low)} – {_percent(interval.high)}"
@@ -163,13 +163,22 @@ def _remarks_on(results: Sequence[Result]) -> list[str]:
     return lines
 
 
+def _units(sample: Sample) -> str:
+    """Return what is resampled for the intervals of records."""
+    if sample.clusters:
+        return f"{sample.clusters} clusters of test samples ({sample.cluster})"
+    return "the test samples"
+
+
 def _remarks(results: Sequence[Result]) -> list[str]:
     """Return what holds for all tables, once."""
-    intervals = dict.fromkeys((r.interval.level, r.interval.repeats) for r in results)
+    intervals = dict.fromkeys(
+        (r.interval.level, r.interval.repeats, _units(r.sample)) for r in results
+    )
     lines = [
-        f"Intervals: {100 * level:g} % percentile bootstrap over the test samples, "
+        f"Intervals: {100 * level:g} % percentile bootstrap over {units}, "
         f"{repeats} resamples. In italics: controls."
-        for level, repeats in intervals
+        for level, repeats, units in intervals
     ]
     if any(flag.startswith(_COMPARED) for result in results for flag in result.flags):
         lines.append(

@@ -12,21 +12,21 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import eofm
-from eofm.bench.labels import whole_split
-from eofm.bench.predictions import Predictions, predictions_of
+from eofm.bench.predictions import Predictions, groups_of, predictions_of
+from eofm.bench.records import Result
 from eofm.bench.report_config import ValidateConfig
-from eofm.bench.results import Result
-from eofm.bench.task import TASKS, Task
-from eofm.bench.waive import ABLATION_WHY, FORCEABLE, FORCED_WHY, waivers_for
+from eofm.bench.samples import whole_split
+from eofm.bench.tasks import TASKS, Task, task_filter
+from eofm.bench.waive import CHANGED_WHY, FORCEABLE, FORCED_WHY, waivers_for
 from eofm.contract.preprocess import plan
 from eofm.contract.recipe import AcceptSize, Recipe, Waiver
 from eofm.contract.spec import ImageSpec
-from eofm.errors import DataError, EofmError
+from eofm.errors import ConfigError, DataError, EofmError
 from eofm.probes.metrics import Metric
 from eofm.store.splits import SPLITS, subset_hash
 
@@ -96,6 +96,7 @@ def validate(config: ValidateConfig) -> Validation:
 
     Raises:
         DataError: If there is no such file, or it holds no record.
+        ConfigError: If there is no such task, or no record is of it.
     """
     path = Path(config.results)
     try:
@@ -105,17 +106,25 @@ def validate(config: ValidateConfig) -> Validation:
     if not text.strip():
         raise DataError("this file holds no record", where=path)
     seen: dict[str, int] = {}
-    return Validation(
-        path,
-        tuple(_line(number, line, path, seen) for number, line in enumerate(text.splitlines(), 1)),
-    )
+    asked = task_filter(config.task)
+    lines = enumerate(text.splitlines(), 1)
+    checked = [_line(number, line, path, seen, asked) for number, line in lines]
+    kept = tuple(one for one in checked if one is not None)
+    if not kept:
+        raise ConfigError("no record is of this task", found=config.task, where=path)
+    return Validation(path, kept)
 
 
-def _line(number: int, line: str, path: Path, seen: dict[str, int]) -> Checked:
+def _line(
+    number: int, line: str, path: Path, seen: dict[str, int], asked: Callable[[str], bool]
+) -> Checked | None:
+    """Return what a line is worth; None if it is of a task that was not asked for."""
     try:
         result = Result.from_line(line)
     except DataError as error:
         return Checked(number, "unreadable", (_first(error),), ())
+    if not asked(result.task):
+        return None
     faults, remarks = check_record(result, path)
     first = seen.setdefault(result.key, number)
     if first != number:
@@ -224,7 +233,7 @@ def _replanned(result: Result, task: Task, spec: ImageSpec, recipe: Recipe) -> s
     forced = FORCEABLE if any(FORCED_WHY in text for text in stated) else ()
     waivers: list[Waiver] = list(waivers_for(spec, recipe, task.waivers, forced))
     if result.of and any(text.startswith("AcceptSize(") for text in stated):
-        waivers.append(AcceptSize((result.model.size, result.model.size), ABLATION_WHY))
+        waivers.append(AcceptSize((result.model.size, result.model.size), CHANGED_WHY))
     unstated = [str(waiver) for waiver in waivers if str(waiver) not in stated]
     if unstated:
         raise DataError(f"it needs a waiver the record does not state: {unstated[0]}")
@@ -266,7 +275,12 @@ def _check_ids(result: Result, kept: Predictions, remarks: list[str]) -> list[st
 
 def _check_interval(result: Result, kept: Predictions) -> list[str]:
     metric, stated = Metric(result.metric), result.interval
-    found = kept.scored([metric]).interval(metric, stated.repeats, result.seed)
+    try:
+        groups = groups_of(result, kept.ids)
+    except DataError as error:
+        return [_first(error)]
+    scored = replace(kept.scored([metric]), groups=groups)
+    found = scored.interval(metric, stated.repeats, result.seed)
     same: Callable[[float, float], bool] = lambda a, b: math.isclose(  # noqa: E731
         a, b, rel_tol=0, abs_tol=_SAME_INTERVAL
     )

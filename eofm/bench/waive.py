@@ -14,8 +14,8 @@ from eofm.errors import MismatchKind
 FORCEABLE: Final = (MismatchKind.SENSOR, MismatchKind.BANDS)
 FORCED_WHY: Final = "forced on the command line"
 FORCED_FLAG: Final = "forced"
-# Inputs changed on purpose, to see what it costs: `eofm bench ablate`, and `--size`.
-ABLATION_WHY: Final = "changed to see what it costs"
+# Inputs changed on purpose, to see what it costs: `--size` and `--normalization`.
+CHANGED_WHY: Final = "changed to see what it costs"
 NONSTANDARD: Final = "nonstandard"
 
 
@@ -32,7 +32,7 @@ def waivers_for(
 
     Args:
         spec: What the images are.
-        recipe: What the network eats.
+        recipe: What the network expects.
         granted: By the task.
         forced: By the user.
     """
@@ -61,7 +61,7 @@ def nonstandard_flags(waivers: Sequence[str]) -> tuple[str, ...]:
     changed = []
     for text in waivers:
         head, reason, _ = text.partition(", why=")
-        if ABLATION_WHY in text:
+        if CHANGED_WHY in text:
             changed.append(f"{head})" if reason else text.partition(":")[0])
     return (f"{NONSTANDARD}: {', '.join(changed)}",) if changed else ()
 

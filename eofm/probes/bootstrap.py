@@ -54,12 +54,20 @@ class Interval:
 
 
 def bootstrap_interval(
-    metric: Resampled, samples: int, *, repeats: int = 1000, seed: int = 0, level: float = 0.95
+    metric: Resampled,
+    samples: int,
+    *,
+    repeats: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    groups: Tensor | None = None,
 ) -> Interval:
     """Return the percentile bootstrap interval of a metric over test samples.
 
-    It says how much the score would move with another draw of as many test samples. It knows
-    nothing of training seeds, and is too narrow where neighbouring samples resemble each other.
+    It says how much the score would move with another draw of as many test samples, or of as many
+    groups of them. It knows nothing of training seeds. Where neighbouring samples resemble each
+    other, as patches of one satellite product do, it is far too narrow unless whole groups are
+    drawn (cluster bootstrap, Davison and Hinkley 1997, section 3.8).
 
     Args:
         metric: Maps (R, N) counts to (R,) values: `resampled_accuracy(...)` and its siblings.
@@ -67,16 +75,22 @@ def bootstrap_interval(
         repeats: Number of resamples.
         seed: Of the resampling.
         level: Share of the resamples inside the interval.
+        groups: Number of each sample's group, int64 (N,), from 0 on; None draws single samples.
 
     Raises:
         ConfigError: If there is no sample, no repeat, or the level is not inside (0, 1).
     """
-    values = bootstrap_values(metric, samples, repeats=repeats, seed=seed)
+    values = bootstrap_values(metric, samples, repeats=repeats, seed=seed, groups=groups)
     return percentile_interval(values, level)
 
 
 def bootstrap_values(
-    metric: Resampled, samples: int, *, repeats: int = 1000, seed: int = 0
+    metric: Resampled,
+    samples: int,
+    *,
+    repeats: int = 1000,
+    seed: int = 0,
+    groups: Tensor | None = None,
 ) -> Tensor:
     """Return the metric of each resample, float64 (R,) or what `metric` makes of (R, N).
 
@@ -84,10 +98,12 @@ def bootstrap_values(
         metric: Maps (R, N) counts to values.
         samples: Number of test samples, N.
         repeats: Number of resamples, R.
-        seed: Of the resampling: two models with the same seed see the same resamples.
+        seed: Seed of the resampling: two models with the same seed see the same resamples.
+        groups: Number of each sample's group, int64 (N,), from 0 on: all samples of a group are
+            drawn together. None draws single samples.
 
     Raises:
-        ConfigError: If there is no sample or no repeat.
+        ConfigError: If there is no sample or no repeat, or not a group for every sample.
     """
     if samples < 1 or repeats < 1:
         raise ConfigError(
@@ -95,7 +111,16 @@ def bootstrap_values(
             found=f"samples={samples}, repeats={repeats}",
             expected="samples >= 1, repeats >= 1",
         )
-    return torch.cat([metric(counts) for counts in _draw(samples, repeats, seed)]).double()
+    chunk = max(1, _BOOTSTRAP_CELLS // samples)
+    if groups is None:
+        drawn = _draw(samples, repeats, seed, chunk)
+        return torch.cat([metric(counts) for counts in drawn]).double()
+    if groups.shape != (samples,):
+        raise ConfigError(
+            "every test sample needs a group", found=tuple(groups.shape), expected=f"({samples},)"
+        )
+    drawn = _draw(int(groups.max()) + 1, repeats, seed, chunk)
+    return torch.cat([metric(counts[:, groups]) for counts in drawn]).double()
 
 
 def percentile_interval(values: Tensor, level: float = 0.95) -> Interval:
@@ -134,9 +159,9 @@ def interquartile_mean(values: NDArray[np.float64]) -> float:
     return float(ordered[cut : len(ordered) - cut].mean())
 
 
-def _draw(samples: int, repeats: int, seed: int) -> Iterator[Tensor]:
+def _draw(samples: int, repeats: int, seed: int, chunk: int) -> Iterator[Tensor]:
+    """Yield counts of at most `chunk` resamples at once."""
     generator = torch.Generator().manual_seed(seed)
-    chunk = max(1, _BOOTSTRAP_CELLS // samples)
     for done in range(0, repeats, chunk):
         rows = min(chunk, repeats - done)
         index = torch.randint(samples, (rows, samples), generator=generator)

@@ -14,11 +14,11 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import trim_mean
 
 from eofm.bench.aggregate import Aggregate, _Scores, aggregate, resampled_iqm
-from eofm.bench.features import Identity
 from eofm.bench.predictions import write_predictions
+from eofm.bench.probes import Scored
+from eofm.bench.records import Made, Result, Sample, append_results
 from eofm.bench.report_config import AggregateConfig
-from eofm.bench.results import Made, Result, Sample, append_results
-from eofm.bench.score import Scored
+from eofm.bench.sources import Identity
 from eofm.cli import main
 from eofm.errors import ConfigError, DataError
 from eofm.probes.bootstrap import Interval, interquartile_mean
@@ -162,7 +162,7 @@ def test_only_models_with_a_score_everywhere_take_part(files: str, tmp_path: Pat
 def test_marked_rows_and_shares_do_not_count(tmp_path: Path, files: str) -> None:
     """A forced record of a sixth task does not make it a task."""
     path = write(tmp_path, "six", {"imagestats": [4], "good": [9]})
-    from eofm.bench.results import read_results
+    from eofm.bench.records import read_results
 
     rows = read_results(path)
     path.unlink()

@@ -8,10 +8,10 @@ from pathlib import Path
 import ben_world
 import pytest
 
-from eofm.bench.config import BenchBigEarthNetConfig
+from eofm.bench.load import load
 from eofm.bench.run import BenchReport, bench
-from eofm.bench.task import TASKS, find_task
-from eofm.bench.tasks import load
+from eofm.bench.task_config import BenchBigEarthNetConfig
+from eofm.bench.tasks import TASKS, find_task
 from eofm.datasets.bigearthnet import Version
 from eofm.datasets.bigearthnet_chips import GOLDEN, GOLDEN_CLASSES, first_share
 from eofm.datasets.bigearthnet_classes import CLASSES_19, CLASSES_43

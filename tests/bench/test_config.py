@@ -8,10 +8,11 @@ import sys
 
 import pytest
 
-from eofm.bench.config import (
-    PROBES,
+from eofm.bench.config import PROBES, BenchConfig, TrainingConfig
+from eofm.bench.finetune.trainings import TRAININGS
+from eofm.bench.probes import KINDS
+from eofm.bench.task_config import (
     BenchBigEarthNetConfig,
-    BenchConfig,
     BenchEurosatConfig,
     BenchFolderConfig,
     BenchResisc45Config,
@@ -19,9 +20,6 @@ from eofm.bench.config import (
     BenchTreeSatAIConfig,
     BenchUCMercedConfig,
 )
-from eofm.bench.score import KINDS
-from eofm.bench.training_config import TrainingConfig
-from eofm.bench.trainings import TRAININGS
 from eofm.cli import parse
 from eofm.errors import ConfigError
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from eofm.bench.controls import ImageStatistics, image_statistics, random_control
-from eofm.bench.task import EUROSAT
+from eofm.bench.tasks import EUROSAT
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import PixelError

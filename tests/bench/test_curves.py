@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from eofm.bench.config import BenchEurosatConfig
 from eofm.bench.curves import label_curves, size_curves, spread
 from eofm.bench.export import plot, print_table
+from eofm.bench.records import Result, append_results, read_results
 from eofm.bench.report_config import ExportConfig, TableConfig
-from eofm.bench.results import Result, append_results, read_results
 from eofm.bench.run import BenchReport, bench
+from eofm.bench.task_config import BenchEurosatConfig
 from eofm.errors import ConfigError
 
 
@@ -162,5 +162,5 @@ def forcibly(result: Result) -> Result:
 
 def test_two_curves_at_once_are_refused() -> None:
     """A grid of both would be drawn by neither."""
-    with pytest.raises(ConfigError, match="two curves"):
+    with pytest.raises(ConfigError, match="the labels or the input"):
         BenchEurosatConfig("x", shares="10", size="32")

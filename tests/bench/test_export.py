@@ -11,13 +11,13 @@ import torch
 from html_checker import checked
 
 from eofm.bench.compare import compare_models
-from eofm.bench.config import BenchEurosatConfig
 from eofm.bench.export import export, plot, print_table
 from eofm.bench.figures import class_iou
 from eofm.bench.predictions import load_predictions
+from eofm.bench.records import append_results, read_results
 from eofm.bench.report_config import CompareConfig, ExportConfig, TableConfig
-from eofm.bench.results import append_results, read_results
 from eofm.bench.run import bench
+from eofm.bench.task_config import BenchEurosatConfig
 from eofm.cli import main
 from eofm.errors import ConfigError, DataError
 
@@ -59,7 +59,7 @@ def test_a_table_of_what_is_asked_for(records: Path) -> None:
     assert "[1] exact protocol: `nmc[none]`" in text
     assert "kNN" not in text
     with pytest.raises(ConfigError, match="no record is what was asked"):
-        print_table(TableConfig(str(records), task="moon"))
+        print_table(TableConfig(str(records), task="sat6"))
     with pytest.raises(DataError, match="no file of records"):
         print_table(TableConfig(str(records) + "x"))
 

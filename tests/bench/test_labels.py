@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eofm.bench.labels import subsets, whole_split
-from eofm.bench.results import Sample
+from eofm.bench.records import Sample
+from eofm.bench.samples import subsets, whole_split
 from eofm.datasets.bigearthnet_chips import first_share
 from eofm.datasets.chips import Chip
 from eofm.errors import ConfigError

@@ -9,15 +9,19 @@ import torch
 from torch import Tensor
 from toy_task import RECIPE, Small
 
-from eofm.bench.config import BenchEurosatConfig
 from eofm.bench.controls import ImageStatistics
-from eofm.bench.features import EncoderSource
-from eofm.bench.layered import layered_candidates, readout_columns
-from eofm.bench.models import Candidate
+from eofm.bench.features import (
+    columns_of,
+    last_layers,
+    layered_candidates,
+    readout_columns,
+    readouts_of,
+)
 from eofm.bench.network import NetworkSource
+from eofm.bench.probes import KINDS, Splits, choice_of
 from eofm.bench.run import bench
-from eofm.bench.score import KINDS, Splits, choice_of
-from eofm.bench.trainee import columns_of, last_layers, readouts_of
+from eofm.bench.sources import Candidate, EncoderSource
+from eofm.bench.task_config import BenchEurosatConfig
 from eofm.errors import ConfigError
 from eofm.networks.resnet import build_resnet
 from eofm.probes.linear import C11, Labelled, Scaling, linear_probe

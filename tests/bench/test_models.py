@@ -10,9 +10,10 @@ import timm
 import torch
 import yaml
 
-from eofm.bench.config import BenchEurosatConfig
-from eofm.bench.models import Candidate, TrainImages, resolve_models
-from eofm.bench.task import EUROSAT, Task
+from eofm.bench.candidates import TrainImages, resolve_models
+from eofm.bench.sources import Candidate
+from eofm.bench.task_config import BenchEurosatConfig
+from eofm.bench.tasks import EUROSAT, Task
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import Pooling, Recipe
 from eofm.contract.spec import Normalization, Sensor, Unit
@@ -175,7 +176,7 @@ def test_networks_of_timm_eat_what_the_recipe_says(timm_file: Path, tmp_path: Pa
     """Without a recipe they are refused; with one, features are timm's on prepared pixels."""
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     word = f"timm:resnet10t@{timm_file}"
-    with pytest.raises(ConfigError, match="does not say what it eats"):
+    with pytest.raises(ConfigError, match="does not say what it expects"):
         names(word, controls=False)
 
     (candidate,) = resolve(word, controls=False, recipe=str(tmp_path / "recipe.yaml"))

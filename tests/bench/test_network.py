@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from eofm.bench.cache import FeatureCache
-from eofm.bench.config import BenchEurosatConfig
 from eofm.bench.features import extract
 from eofm.bench.network import NetworkSource, is_reference, load_own
 from eofm.bench.run import bench
-from eofm.bench.task import EUROSAT
+from eofm.bench.task_config import BenchEurosatConfig
+from eofm.bench.tasks import EUROSAT
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import Recipe
 from eofm.contract.sensors import STATISTICS

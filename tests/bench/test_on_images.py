@@ -11,24 +11,26 @@ import pytest
 import torch
 from toy_task import BANDS, RECIPE, SPEC, Small, toy_chips
 
-from eofm.bench import on_images
-from eofm.bench.config import BenchConfig, BenchEurosatConfig
+from eofm.bench.config import BenchConfig, TrainingConfig
 from eofm.bench.controls import ImageStatistics
-from eofm.bench.models import Candidate
+from eofm.bench.finetune import runs as on_images
+from eofm.bench.finetune.runs import score_on_images, trainees_of
 from eofm.bench.network import NetworkSource
-from eofm.bench.on_images import Group, score_on_images, trainees_of
-from eofm.bench.predictions import Archive
-from eofm.bench.results import Sample
+from eofm.bench.predictions import Archive, Group
+from eofm.bench.records import Sample
 from eofm.bench.run import BenchReport, bench
-from eofm.bench.task import Task
-from eofm.bench.training_config import TrainingConfig
+from eofm.bench.sources import Candidate
+from eofm.bench.task_config import BenchEurosatConfig
+from eofm.bench.tasks import Task, TaskKind
 from eofm.cli import main
 from eofm.datasets.chips import Chips, targets_of
 from eofm.errors import ConfigError
 from eofm.probes.metrics import Metric, batched_average_precision
 from eofm.store.splits import hash_order, subset_hash
 
-TASK = Task("toy", "1", "toy", (SPEC,), ("a", "b", "c"), 0, (Metric.AP_MICRO,), multi_label=True)
+TASK = Task(
+    "toy", "1", "toy", (SPEC,), ("a", "b", "c"), 0, (Metric.AP_MICRO,), TaskKind.SEVERAL_CLASSES
+)
 
 
 def settings(root: Path, folder: Path, **options: object) -> BenchEurosatConfig:
@@ -162,7 +164,7 @@ def world(*, several: bool = True) -> Chips:
 
 def groups(folder: Path, kind: str, task: Task = TASK, **train: object) -> list[Group]:
     """Scores of one protocol on the toy task."""
-    chips = world(several=task.multi_label)
+    chips = world(several=task.kind is TaskKind.SEVERAL_CLASSES)
     sample = Sample("toy", "given", "", "", 100, 70, 66, complete=True, copies=0)
     test = chips.splits["test"]
     archive = Archive(
@@ -214,7 +216,7 @@ def test_faults_are_repeated_and_marked(tmp_path: Path) -> None:
 
 def test_eurosat_is_divided_again_where_that_is_the_fault(tmp_path: Path) -> None:
     """80/20 of all images, the fifth both watched and reported."""
-    task = replace(TASK, name="eurosat-toy", metrics=(Metric.OA,), multi_label=False)
+    task = replace(TASK, name="eurosat-toy", metrics=(Metric.OA,), kind=TaskKind.ONE_CLASS)
 
     (group,) = groups(tmp_path, "ssl4eo-moco", task, faults=True)
 

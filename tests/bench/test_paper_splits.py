@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from eofm.bench.paper_splits import stratified, with_replacement
+from eofm.bench.finetune.trainings import stratified, with_replacement
 
 
 @pytest.mark.parametrize("classes", [2, 7, 10])

@@ -23,16 +23,16 @@ from levels import levels
 from torch import Tensor, nn
 
 from eofm.bench.compare import _alike
-from eofm.bench.config import BenchSo2SatConfig
 from eofm.bench.contamination import contamination_flags
 from eofm.bench.controls import ImageStatistics, default_recipe
-from eofm.bench.cost import executed_parameters
-from eofm.bench.features import EncoderSource, Identity, key_of
+from eofm.bench.features import key_of
 from eofm.bench.network import NetworkSource
 from eofm.bench.predictions import write_predictions
-from eofm.bench.results import Made, Result, Sample
-from eofm.bench.score import Scored, Splits, compare, run_probe
-from eofm.bench.task import EUROSAT, TASKS
+from eofm.bench.probes import Scored, Splits, compare, run_probe
+from eofm.bench.records import Made, Result, Sample, executed_parameters
+from eofm.bench.sources import EncoderSource, Identity
+from eofm.bench.task_config import BenchSo2SatConfig
+from eofm.bench.tasks import EUROSAT, TASKS
 from eofm.bench.waive import FORCEABLE, waivers_for
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import Preprocess, normalize, plan

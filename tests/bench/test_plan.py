@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from eofm.bench.config import BenchEurosatConfig, PlanConfig
 from eofm.bench.plan import bench_plan
+from eofm.bench.report_config import PlanConfig
 from eofm.bench.run import bench
-from eofm.bench.task import TASKS
+from eofm.bench.task_config import BenchEurosatConfig
+from eofm.bench.tasks import TASKS
 from eofm.bench.waive import FORCED_WHY, forced_flags, waivers_for
 from eofm.cli import main
 from eofm.contract.preprocess import plan
@@ -132,8 +133,8 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "select bands" in capsys.readouterr().out
     assert 1 == main(["bench", "plan", "bigearthnet-v2-s2", "softcon_vits14_s1"])
     assert "refused" in capsys.readouterr().out
-    assert 1 == main(["bench", "plan", "bigearthnet", "softcon_vits14_s2"])
-    assert "did you mean bigearthnet-v" in capsys.readouterr().err
+    assert 1 == main(["bench", "plan", "bigearthnett", "softcon_vits14_s2"])
+    assert "did you mean bigearthnet" in capsys.readouterr().err
 
 
 def test_controls_and_untrained_networks_have_plans() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from eofm.bench.features import Identity
 from eofm.bench.predictions import (
     Archive,
     load_predictions,
@@ -16,9 +15,11 @@ from eofm.bench.predictions import (
     request_sha256,
     write_predictions,
 )
-from eofm.bench.results import Made, Result, Sample
-from eofm.bench.score import MULTI_LABEL, Scored, Splits, run_probe
+from eofm.bench.probes import MULTI_LABEL, Scored, Splits, run_probe
+from eofm.bench.records import Made, Result, Sample
+from eofm.bench.sources import Identity
 from eofm.errors import DataError
+from eofm.probes import linear, logistic
 from eofm.probes.bootstrap import Interval
 from eofm.probes.linear import Labelled, Scaling
 from eofm.probes.metrics import Metric
@@ -94,10 +95,10 @@ def test_the_same_predictions_are_the_same_bytes(splits: Splits, tmp_path: Path)
 
 
 def test_whatever_changes_predictions_changes_the_request() -> None:
-    """Model, sample, probe, scaling, k: each has a say; the name in tables has not."""
+    """Model, sample, probe, scaling, k, code: each has a say; the name in tables has not."""
 
     def of(model: Identity = MODEL, sample: Sample = SAMPLE, kind: str = "knn", k: int = 5) -> str:
-        return request_sha256("set 1", sample, model, kind, Scaling.NONE, k)
+        return request_sha256("set 1", sample, model, (kind, "none", k), [linear])
 
     others = {
         of(replace(MODEL, weights_sha256="d")),
@@ -106,11 +107,12 @@ def test_whatever_changes_predictions_changes_the_request() -> None:
         of(sample=replace(SAMPLE, data_sha256="d")),
         of(kind="linear"),
         of(k=6),
-        request_sha256("set 2", SAMPLE, MODEL, "knn", Scaling.NONE, 5),
-        request_sha256("set 1", SAMPLE, MODEL, "knn", Scaling.STANDARD, 5),
+        request_sha256("set 2", SAMPLE, MODEL, ("knn", "none", 5), [linear]),
+        request_sha256("set 1", SAMPLE, MODEL, ("knn", "standard", 5), [linear]),
+        request_sha256("set 1", SAMPLE, MODEL, ("knn", "none", 5), [logistic]),
     }
 
-    assert 8 == len(others - {of()})
+    assert 9 == len(others - {of()})
     assert of() == of(replace(MODEL, name="other"))
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import eofm
-from eofm.bench import provenance
+from eofm.bench import records as provenance
 
 
 def test_versions_name_what_computes_scores() -> None:

@@ -14,7 +14,7 @@ from eofm.bench.controls import (
     gaussian_filters,
     zca_filters,
 )
-from eofm.bench.task import TASKS
+from eofm.bench.tasks import TASKS
 from eofm.contract.imagery import Imagery
 
 rcf = pytest.importorskip("torchgeo.models", reason="torchgeo is an extra")

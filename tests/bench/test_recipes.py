@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from eofm.bench.recipes import PROBE_KINDS, RECIPES, expand_probes
-from eofm.bench.score import KINDS
-from eofm.bench.trainings import TRAININGS
+from eofm.bench.finetune.trainings import TRAININGS
+from eofm.bench.probes import KINDS
+from eofm.bench.protocols import PROBE_KINDS, RECIPES, expand_probes
 from eofm.errors import ConfigError
 
 

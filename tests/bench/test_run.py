@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +16,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from eofm.bench.config import BenchEurosatConfig
-from eofm.bench.results import Result, read_results
+from eofm.bench.records import Result, read_results
 from eofm.bench.run import BenchReport, bench
+from eofm.bench.task_config import BenchEurosatConfig
 from eofm.cli import main
 from eofm.contract.imagery import Imagery
 from eofm.datasets.chips import FilePixels
@@ -334,3 +336,20 @@ def test_a_real_run_compares_an_encoder_with_its_controls(
     flagged = any("imagestats" in flag for flag in mine.flags)
     assert flagged == (mine.value <= stats.value)
     assert torch.get_num_threads() >= 1
+
+
+def test_runs_side_by_side_share_a_cold_cache(
+    eurosat: Path, encoder_folder: Path, tmp_path: Path
+) -> None:
+    """Six at once, of one cache and one file of records: none fails, and all agree."""
+    words = [sys.executable, "-m", "eofm.cli", "bench", "eurosat", "--root", str(eurosat)]
+    words += ["--model", f"mine={encoder_folder}", "--probe", "knn", "--bootstrap", "9"]
+    words += ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "r.jsonl")]
+
+    runs = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(6)]
+    said = [run.communicate()[1] for run in runs]
+
+    assert [0] * 6 == [run.returncode for run in runs], said
+    assert 10 == len(read_results(tmp_path / "r.jsonl"))
+    left = [*tmp_path.glob("cache/.*.tmp"), *tmp_path.glob("predictions/.*.tmp")]
+    assert [] == left

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from eofm.bench.score import (
+from eofm.bench.probes import (
     KINDS,
     MULTI_LABEL,
     Scored,

@@ -6,11 +6,11 @@ import math
 
 import pytest
 
-from eofm.bench.recipes import PROBE_KINDS, RECIPES
-from eofm.bench.score import KINDS
-from eofm.bench.trainee import Readout
-from eofm.bench.training_config import TrainingConfig
-from eofm.bench.trainings import NO_FAULTS, TRAININGS, Case, Training, training_of
+from eofm.bench.config import TrainingConfig
+from eofm.bench.features import Readout
+from eofm.bench.finetune.trainings import NO_FAULTS, TRAININGS, Case, Training, training_of
+from eofm.bench.probes import KINDS
+from eofm.bench.protocols import PROBE_KINDS, RECIPES
 from eofm.errors import ConfigError
 
 CASES = [

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eofm.bench.config import BenchEurosatConfig
+from eofm.bench.records import Result
 from eofm.bench.report_config import ValidateConfig
-from eofm.bench.results import Result
 from eofm.bench.run import bench
+from eofm.bench.task_config import BenchEurosatConfig
 from eofm.bench.validate import Validation, validate
 from eofm.cli import main
 from eofm.errors import DataError

@@ -342,12 +342,12 @@ GUARDS = (
     ),
     _guard(
         "test_23_a_frozen_network_stays_frozen",
-        ("eofm.bench.features:EncoderSource.__init__", "encoder.eval()", "encoder"),
+        ("eofm.bench.sources:EncoderSource.__init__", "encoder.eval()", "encoder"),
     ),
     _guard(
         "test_23_a_frozen_network_stays_frozen",
         (
-            "eofm.bench.features:EncoderSource.check_frozen",
+            "eofm.bench.sources:EncoderSource.check_frozen",
             "if state_sha256(self._encoder) != self._state:",
             "if False:",
         ),
@@ -366,11 +366,11 @@ GUARDS = (
     ),
     _guard(
         "test_25_fits_that_cannot_be_trusted_are_flagged",
-        ("eofm.bench.score:Scored.faults", "self.probe.on_edge", "False"),
+        ("eofm.bench.probes:Scored.faults", "self.probe.on_edge", "False"),
     ),
     _guard(
         "test_25_fits_that_cannot_be_trusted_are_flagged",
-        ("eofm.bench.score:Scored.faults", "norm > _CONVERGED", "False"),
+        ("eofm.bench.probes:Scored.faults", "norm > _CONVERGED", "False"),
     ),
     _guard(
         "test_26_a_refit_stands_in_the_id",
@@ -390,7 +390,7 @@ GUARDS = (
     ),
     _guard(
         "test_29_versions_of_a_data_set_are_tasks_of_their_own",
-        ("eofm.bench.results:Result.key", "(self.task, self.version, ", "("),
+        ("eofm.bench.records:Result.key", "(self.task, self.version, ", "("),
     ),
     _guard(
         "test_29_versions_of_a_data_set_are_tasks_of_their_own",
@@ -415,16 +415,16 @@ GUARDS = (
     ),
     _guard(
         "test_31_degenerate_features_and_models_below_a_control_are_flagged",
-        ("eofm.bench.score:Scored.faults", "self.rank < _LEAST_RANK", "False"),
+        ("eofm.bench.probes:Scored.faults", "self.rank < _LEAST_RANK", "False"),
     ),
     _guard(
         "test_31_degenerate_features_and_models_below_a_control_are_flagged",
-        ("eofm.bench.score:compare", "interval.high < 0", "False"),
+        ("eofm.bench.probes:compare", "interval.high < 0", "False"),
     ),
     _guard(
         "test_32_only_parameters_that_take_part_are_counted",
         (
-            "eofm.bench.cost:executed_parameters",
+            "eofm.bench.records:executed_parameters",
             "sum(watch.seen.values())",
             "sum(p.numel() for p in source._network.parameters())",
         ),

@@ -1,0 +1,369 @@
+"""Probes that are trained on images: the run of one, from the first look to what it says.
+
+What was tried is kept in a journal on disk with the best state so far, so a killed run resumes with
+the next rate. Rates, factors and read-outs are chosen on val; test is predicted once, by what was
+chosen. Where a paper's faults are asked for, val is predicted instead, and test never.
+
+Shapes: N images of a split, M heads, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from eofm.bench.finetune.classifier import Classifier, Head, features, precision_of, predict
+from eofm.bench.finetune.trainings import NO_FAULTS, Training
+from eofm.bench.finetune.views import Images
+from eofm.bench.probes import choice_of
+from eofm.bench.protocols import said_of
+from eofm.bench.sources import Trainee, state_sha256
+from eofm.bench.waive import NONSTANDARD
+from eofm.errors import ConfigError, DataError, PixelError, TrainingError, WeightsError
+from eofm.io import replacing
+from eofm.probes.linear import ProbeResult, check_features, effective_rank
+from eofm.probes.metrics import BATCH, batched_average_precision
+
+# In the file of the best state, where not the state but what it said of val is kept.
+SAID: Final = "said of val"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What one run has reached.
+
+    Args:
+        scores: Of each head on val, by the number that decides; NaN where it diverged.
+        epoch: At whose end.
+    """
+
+    scores: tuple[float, ...]
+    epoch: int
+
+    @property
+    def ranked(self) -> list[float]:
+        """The scores, a diverged head below all others."""
+        return [-1.0 if math.isnan(score) else score for score in self.scores]
+
+    @property
+    def best(self) -> float:
+        """The best of them; -1 if all heads have diverged."""
+        return max(self.ranked)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best of all that was tried.
+
+    Args:
+        factor: Rate of the networks over that of the head.
+        head: Which head of that fit.
+        epoch: At whose end.
+    """
+
+    factor: float
+    head: int
+    epoch: int
+
+
+class Journal:
+    """What has been tried, on disk: scores of every fit, and state and words of the best one.
+
+    Args:
+        folder: Its own; made if needed.
+
+    Raises:
+        DataError: If the folder cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tried: dict[float, Fit] = {}
+        file = folder / "tried.json"
+        try:
+            for factor, fit in json.loads(file.read_text("utf-8")) if file.is_file() else []:
+                self.tried[factor] = Fit(tuple(fit["scores"]), fit["epoch"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _broken(file, error) from error
+
+    def add(self, factor: float, fit: Fit, state: dict[str, Tensor]) -> None:
+        """Write a fit down, and its state if it is the best: the state first.
+
+        A kill between the two repeats the fit, with the same result.
+        """
+        best = max((known.best for known in self.tried.values()), default=-1.0)
+        self.tried[factor] = fit
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if fit.best > best:
+                with replacing(self.folder / "best.pt") as temporary:
+                    torch.save(state, temporary)
+            text = json.dumps([[f, asdict(known)] for f, known in self.tried.items()])
+            with replacing(self.folder / "tried.json") as temporary:
+                temporary.write_text(text, "utf-8")
+        except (OSError, RuntimeError) as error:  # torch's writer has no error of its own
+            raise DataError(
+                "what was trained cannot be kept",
+                found=error,
+                where=self.folder,
+                remedy="make room, and run the same command again",
+            ) from error
+
+    def best(self) -> Choice:
+        """Return the best head of all fits; of equals the first.
+
+        Raises:
+            TrainingError: If all have diverged.
+        """
+        ranked = [
+            (score, Choice(factor, head, fit.epoch))
+            for factor, fit in self.tried.items()
+            for head, score in enumerate(fit.ranked)
+        ]
+        score, choice = max(ranked, key=lambda one: one[0])
+        if score < 0:
+            raise TrainingError(
+                "the loss was finite at no rate",
+                found=f"factors {', '.join(f'{factor:g}' for factor in self.tried)}",
+                where=self.folder,
+                remedy="try smaller --train.factors, or a smaller --train.rate",
+            )
+        return choice
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the state of the best fit."""
+        return _read(self.folder / "best.pt")
+
+    def said(self) -> Tensor:
+        """Return what the heads of the best fit say of val, (M, N, K)."""
+        return _read(self.folder / "best.pt")[SAID]
+
+    def forget(self) -> None:
+        """Remove what has served its purpose."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        content: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise _broken(path, error) from error
+    return content
+
+
+def _broken(path: Path, error: Exception) -> DataError:
+    return DataError(
+        "the journal of a training cannot be read",
+        found=error,
+        where=path,
+        remedy="remove its folder, and run the same command again: it starts anew",
+    )
+
+
+# Images of train that are looked at before anything is trained.
+_LOOK: Final = 2048
+
+
+@dataclass(frozen=True)
+class Job:
+    """A probe to be trained.
+
+    Args:
+        kind: A key of `eofm.bench.finetune.trainings.TRAININGS`.
+        training: How, with the batch that the split allows: see `Training.fitted`.
+        trainees: The candidate's networks, one per sensor.
+        train: Training images.
+        val: Validation images, or None.
+        scored: Images that are scored: test, unless a paper's fault is to score val.
+        classes: K.
+        seed: Of weights, order and views.
+        folder: Where the journal is kept.
+    """
+
+    kind: str
+    training: Training
+    trainees: tuple[Trainee, ...]
+    train: Images
+    val: Images | None
+    scored: Images
+    classes: int
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the candidate."""
+        return self.trainees[0].name
+
+
+def run_job(job: Job) -> tuple[ProbeResult, float]:
+    """Train, choose, and predict the images that are scored.
+
+    Args:
+        job: What is to be done.
+
+    Returns:
+        The outcome, and the effective rank of the features that the heads read at the start.
+
+    Raises:
+        ConfigError: If there is something to choose and no validation split.
+        PixelError: If features are not finite or all zero.
+        WeightsError: If a network moves where it must not.
+        TrainingError: If the loss was finite at no rate.
+        DataError: If the journal cannot be kept.
+    """
+    training = job.training
+    _check_choice(job)
+    sample = next(job.train.batches([[0]])).imagery
+
+    def fresh() -> Classifier:
+        return Classifier(job.trainees, training, job.classes, job.seed, sample)
+
+    rank = _first_look(job, fresh())
+    journal = Journal(job.folder)
+    for factor in training.factors:
+        if factor not in journal.tried:
+            journal.add(factor, *_one_fit(job, fresh(), factor))
+    head = journal.best().head
+    if training.faults.on_val:
+        logits = journal.said()[head]
+    else:
+        model = fresh()
+        model.load_state_dict(journal.state())
+        logits = predict(model, job.scored)[head]
+    return _outcome(job, journal, logits.double()), rank
+
+
+def _check_choice(job: Job) -> None:
+    training = job.training
+    options = len(training.factors) * len(training.rates) * len(training.readouts)
+    if job.val is None and (options > 1 or training.faults.on_val):
+        raise ConfigError(
+            "rates and read-outs can only be chosen on a validation split",
+            found=f"{options} of them, no validation split",
+            where=f"{job.kind} of {job.name}",
+            remedy="take a task with one, or a single rate: --train.factors 0.1",
+        )
+
+
+def _first_look(job: Job, model: Classifier) -> float:
+    """Return the effective rank of what the heads read, after checking it."""
+    found = features(model, job.train, min(len(job.train), _LOOK))
+    try:
+        check_features(found)
+    except PixelError as error:
+        error.where = job.name
+        raise
+    return effective_rank(found)
+
+
+# ------------------------------------------------------------------------------- one fit
+
+
+def _one_fit(job: Job, model: Classifier, factor: float) -> tuple[Fit, dict[str, Tensor]]:
+    """Train at one factor; return what was reached, and the state: at the end, or of a fault."""
+    from eofm.bench.finetune.fit import fit
+
+    training, every = job.training, job.training.faults.on_val
+    kept: list[tuple[Fit, Tensor]] = []
+
+    def look(epoch: int) -> None:
+        last = epoch == training.epochs
+        if job.val is None or not (last or (every and epoch % every == 0)):
+            return
+        said = predict(model, job.val)
+        found = Fit(tuple(_decide(job, one) for one in said), epoch)
+        if not kept or found.best > kept[0][0].best:
+            kept[:] = [(found, said)]
+
+    before = state_sha256(model.networks)
+    try:
+        fit(model, training, factor, job.train, job.seed, look)
+    except (TrainingError, PixelError):
+        if factor == 0:
+            raise
+        return Fit((float("nan"),) * len(model.specs), 0), {}
+    if factor == 0 and not training.faults.drift and state_sha256(model.networks) != before:
+        raise WeightsError(
+            "the network changed while its head was trained, though it was frozen",
+            where=job.name,
+            remedy="features of a moving network are not comparable: buffers must stay as they are "
+            "in evaluation mode",
+        )
+    if every:
+        return kept[0][0], {SAID: kept[0][1]}
+    reached = kept[0][0] if kept else Fit((0.0,) * len(model.specs), training.epochs)
+    return reached, {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+
+
+def _decide(job: Job, logits: Tensor) -> float:
+    """Return the number by which is chosen; NaN where a head has diverged."""
+    if not torch.isfinite(logits).all() or job.val is None:
+        return float("nan")
+    logits, target = logits.double(), job.val.target
+    several = target.ndim == 2
+    if several and job.training.faults.on_val and len(target) >= BATCH:
+        return batched_average_precision(logits, target)
+    return choice_of(several)(logits, target)
+
+
+# ------------------------------------------------------------------------------- outcome
+
+
+def _outcome(job: Job, journal: Journal, logits: Tensor) -> ProbeResult:
+    training, chosen = job.training, journal.best()
+    several = job.train.target.ndim == 2
+    head = Head.of(training)[chosen.head]
+    words = [head.name] if len(training.readouts) * len(training.rates) > 1 else []
+    words += [f"network {chosen.factor:g}"] if len(training.factors) > 1 else []
+    words += [f"epoch {chosen.epoch}"] if training.faults.on_val else []
+    return ProbeResult(
+        probe=training.spelled(job.kind, job.seed),
+        scores=logits,
+        probability=logits.sigmoid() if several else logits.softmax(dim=1),
+        chosen=", ".join(words),
+        notes=_notes(job, journal, chosen),
+        details=_details(job, journal),
+    )
+
+
+def _notes(job: Job, journal: Journal, chosen: Choice) -> tuple[str, ...]:
+    training, notes = job.training, []
+    if training.faults != NO_FAULTS:
+        said = "; ".join(training.faults.words)
+        notes.append(f"{NONSTANDARD}: faults of {training.protocol}: {said}")
+    elif training.protocol:
+        notes.append(f"{training.protocol} in part")
+    diverged = [f"{f:g}" for f, fit in journal.tried.items() if fit.best < 0]
+    if diverged:
+        notes.append(f"diverged at {', '.join(diverged)}")
+    rate = Head.of(training)[chosen.head].rate
+    for value, tried in ((chosen.factor, training.factors), (rate, training.rates)):
+        if len(tried) > 2 and value in (min(tried), max(tried)):
+            notes.append("rate at the edge of those tried")
+    return tuple(notes)
+
+
+def _details(job: Job, journal: Journal) -> dict[str, str]:
+    """Return all hyperparameters, all that was tried, and what of a protocol is not its paper's."""
+    training, heads = job.training, Head.of(job.training)
+    details = {name: str(value) for name, value in asdict(training).items()}
+    moves = max(training.factors) > 0
+    details["precision"] = precision_of(job.trainees[0].device, moves)
+    details["tried on val"] = "; ".join(
+        f"network {factor:g}, {head.name}: {score:.4f} (epoch {fit.epoch})"
+        for factor, fit in journal.tried.items()
+        for head, score in zip(heads, fit.scores, strict=True)
+        if job.val is not None
+    )
+    if training.protocol:
+        details |= said_of(training.protocol)
+    return details

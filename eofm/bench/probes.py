@@ -1,0 +1,358 @@
+"""Probes on one model's features, scored with intervals.
+
+Shapes: N training samples, M test samples, D features, K classes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from eofm.errors import ConfigError
+from eofm.probes.bootstrap import (
+    Interval,
+    Resampled,
+    bootstrap_interval,
+    bootstrap_values,
+    once,
+    percentile_interval,
+    resampled_accuracy,
+    resampled_ap,
+    resampled_average_accuracy,
+    resampled_batched_ap,
+    resampled_calibration_error,
+    resampled_class_ap,
+    resampled_difference,
+    resampled_f1,
+)
+from eofm.probes.knn import Distance, knn_probe, nearest_mean_probe
+from eofm.probes.linear import (
+    C11,
+    C40,
+    C45,
+    Grid,
+    Labelled,
+    ProbeResult,
+    Scaling,
+    effective_rank,
+    linear_probe,
+    scale,
+)
+from eofm.probes.metrics import BATCH, Metric, average_precision, overall_accuracy
+
+_CONVERGED: Final = 1e-4
+
+# Features that use fewer directions than this are degenerate, whatever their width.
+_LEAST_RANK: Final = 5.0
+
+SINGLE_LABEL: Final = (Metric.OA, Metric.AA, Metric.ECE)
+
+MULTI_LABEL: Final = (
+    Metric.AP_MICRO,
+    Metric.AP_MACRO,
+    Metric.AP_WEIGHTED,
+    Metric.F1_MICRO,
+    Metric.F1_MACRO,
+    Metric.ECE,
+)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """One model's features of a task.
+
+    Args:
+        train: Training split.
+        val: Validation split; None where there is none, and no linear probe can choose its C.
+        test_x: (M, D).
+        test_y: (M,) class indices, or (M, K) with 1 where a class is present.
+        order: (N,) ranks of the training samples; they settle equal distances.
+        readouts: Columns of the features that a grid of read-outs takes, by name.
+    """
+
+    train: Labelled
+    val: Labelled | None
+    test_x: Tensor
+    test_y: Tensor
+    order: Tensor
+    readouts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a probe of one model reaches on the test split.
+
+    Args:
+        kind: A key of `KINDS`, of trainings, or `eofm.bench.segmentation.SEGMENTATION`.
+        probe: Its outcome.
+        metrics: Each metric as a function of resampled test samples.
+        samples: Number of test samples, M.
+        seconds: Time spent.
+        rank: Effective rank of the training features, as the probe saw them.
+        groups: Number of each test sample's cluster, int64 (M,); None resamples single samples.
+        narrow: Whether features are so few by nature that their rank says nothing.
+        matrices: int64 (M, K, K), what pixels of each true class were called; None of whole images.
+        predictions: File in which they are kept, relative to the records; empty if none.
+        predictions_sha256: Of that file.
+    """
+
+    kind: str
+    probe: ProbeResult
+    metrics: Mapping[Metric, Resampled]
+    samples: int
+    seconds: float
+    rank: float | None = None
+    groups: Tensor | None = None
+    narrow: bool = False
+    matrices: Tensor | None = None
+    predictions: str = ""
+    predictions_sha256: str = ""
+
+    def value(self, metric: Metric) -> float:
+        """Return the score on the test split."""
+        return float(self.metrics[metric](once(self.samples)))
+
+    def interval(self, metric: Metric, repeats: int, seed: int) -> Interval:
+        """Return the bootstrap interval of the score."""
+        return self.spread(self.metrics[metric], repeats, seed)
+
+    def spread(self, metric: Resampled, repeats: int, seed: int) -> Interval:
+        """Return the bootstrap interval of anything about the same test samples."""
+        return bootstrap_interval(
+            metric, self.samples, repeats=repeats, seed=seed, groups=self.groups
+        )
+
+    @property
+    def units(self) -> int:
+        """Number of test samples, or of clusters of them, that a resample draws."""
+        return self.samples if self.groups is None else int(self.groups.max()) + 1
+
+    def faults(self) -> tuple[str, ...]:
+        """Return what is to be said against the fit."""
+        norm = self.probe.gradient_norm
+        faults = {
+            "C at the edge of the grid": self.probe.on_edge,
+            "not converged": norm is not None and norm > _CONVERGED,
+            f"effective rank {self.rank or 0:.1f}": self.rank is not None
+            and not self.narrow
+            and self.rank < _LEAST_RANK,
+        }
+        return (*self.probe.notes, *(text for text, holds in faults.items() if holds))
+
+
+# ------------------------------------------------------------------------------ probes
+
+Kind = Callable[[Splits, Scaling, int], ProbeResult]
+
+
+def _knn(splits: Splits, scaling: Scaling, k: int) -> ProbeResult:
+    return knn_probe(splits.train, splits.test_x, k=k, scaling=scaling, order=splits.order)
+
+
+def _knn_cosine(splits: Splits, scaling: Scaling, k: int) -> ProbeResult:
+    del k  # part of the protocol (DINO), cut to what a small split has
+    return knn_probe(
+        splits.train,
+        splits.test_x,
+        k=min(20, len(splits.train.x)),
+        metric=Distance.COSINE,
+        temperature=0.07,
+        scaling=scaling,
+        order=splits.order,
+    )
+
+
+def _nmc(splits: Splits, scaling: Scaling, k: int) -> ProbeResult:
+    del k
+    return nearest_mean_probe(splits.train, splits.test_x, scaling=scaling)
+
+
+def _linear(grid: Grid, *, refit: bool, scaled: bool = True) -> Kind:
+    def probe(splits: Splits, scaling: Scaling, k: int) -> ProbeResult:
+        del k
+        return linear_probe(
+            splits.train,
+            splits.val if len(grid.values) > 1 else None,
+            splits.test_x,
+            choice=choice_of(splits.train.multi_label),
+            grid=grid,
+            scaling=scaling if scaled else Scaling.NONE,
+            refit=refit,
+        )
+
+    return probe
+
+
+def _linear_grid(splits: Splits, scaling: Scaling, k: int) -> ProbeResult:
+    """Fit every read-out, and take the best on val; of equals the one with fewest columns."""
+    del k
+    if splits.val is None or not splits.readouts:
+        raise ConfigError(
+            "a grid of read-outs needs features of several layers and a validation split",
+            found=f"{len(splits.readouts)} read-outs, "
+            + ("no validation split" if splits.val is None else "a validation split"),
+        )
+    found: dict[str, ProbeResult] = {}
+    for name, columns in sorted(splits.readouts.items(), key=lambda one: len(one[1])):
+        train, val = (replace(part, x=part.x[:, columns]) for part in (splits.train, splits.val))
+        choice = choice_of(splits.train.multi_label)
+        test_x = splits.test_x[:, columns]
+        found[name] = linear_probe(
+            train, val, test_x, choice=choice, grid=C11, scaling=scaling, refit=False
+        )
+    reached = {name: max(score for _, score in one.validation) for name, one in found.items()}
+    best = max(reached, key=lambda name: reached[name])
+    return replace(
+        found[best],
+        probe=f"linear-grid[lbfgs,{'/'.join(found)},C11,val,norefit,{scaling}]",
+        chosen=best,
+        details={f"val, {name}": f"{score:.4f}" for name, score in reached.items()},
+    )
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "knn": _knn,
+    "knn20": _knn_cosine,
+    "nmc": _nmc,
+    "linear": _linear(C40, refit=False),
+    "linear-refit": _linear(C40, refit=True),
+    "linear-c45-refit": _linear(C45, refit=True),
+    "linear-c1": _linear(Grid.single(1.0), refit=False),
+    "linear-grid": _linear_grid,
+}
+
+
+# Those that read several layers of a network: see `eofm.bench.layered`.
+LAYER_KINDS: Final = ("linear-grid",)
+
+
+def choice_of(multi_label: bool) -> Callable[[Tensor, Tensor], float]:
+    """Return by what a linear probe chooses C on val: micro AP, or overall accuracy."""
+
+    def accuracy(scores: Tensor, target: Tensor) -> float:
+        return overall_accuracy(scores.argmax(dim=1), target)
+
+    def micro(scores: Tensor, target: Tensor) -> float:
+        return average_precision(scores, target).micro
+
+    return micro if multi_label else accuracy
+
+
+def run_probe(
+    kind: str, splits: Splits, scaling: Scaling, k: int, metrics: Sequence[Metric] | None = None
+) -> Scored:
+    """Fit a probe on train, choose on val, score test.
+
+    Args:
+        kind: A key of `KINDS`.
+        splits: Features with labels.
+        scaling: What is done to the features first.
+        k: Number of neighbours of `knn`.
+        metrics: Which; all that the labels and the probe allow without it. ECE and F1 need
+            probabilities, which nearest mean has not: they are left out there.
+
+    Raises:
+        ConfigError: If there is no such probe, or a metric does not fit the labels.
+    """
+    if kind not in KINDS:
+        raise ConfigError("there is no such probe", found=kind, expected=", ".join(KINDS))
+    start = time.monotonic()
+    probe = KINDS[kind](splits, scaling, k)
+    seconds = time.monotonic() - start
+    possible = MULTI_LABEL if splits.test_y.ndim == 2 else SINGLE_LABEL
+    wanted = possible if metrics is None else tuple(metrics)
+    strange = [metric for metric in wanted if metric not in possible]
+    if strange:
+        raise ConfigError(
+            "these metrics do not fit the labels",
+            found=", ".join(strange),
+            expected=", ".join(possible),
+        )
+    scored = resampled_metrics(probe, splits.test_y, wanted)
+    (train,) = scale(splits.train.x, scaling)
+    return Scored(kind, probe, scored, len(splits.test_y), seconds, effective_rank(train))
+
+
+def resampled_metrics(
+    probe: ProbeResult, target: Tensor, wanted: Sequence[Metric]
+) -> dict[Metric, Resampled]:
+    """Return metrics as functions of resampled test samples.
+
+    Args:
+        probe: What was said of the test samples.
+        target: (M,) or (M, K).
+        wanted: Ids; those that need a probability are left out where the probe has none, and the
+            mean over batches where there is no whole batch.
+    """
+    said = probe.scores.argmax(dim=1)
+    makers: dict[Metric, Callable[[], Resampled]] = {
+        Metric.OA: lambda: resampled_accuracy(said, target),
+        Metric.AA: lambda: resampled_average_accuracy(said, target),
+    }
+    for ap in Metric.AP_MICRO, Metric.AP_MACRO, Metric.AP_WEIGHTED:
+        makers[ap] = lambda ap=ap: resampled_ap(probe.scores, target, ap)  # type: ignore[misc]
+    if len(target) >= BATCH:
+        makers[Metric.AP_MICRO_BATCHES] = lambda: resampled_batched_ap(probe.scores, target)
+    probability = probe.probability
+    if probability is not None:
+        sure = probability
+        makers[Metric.ECE] = lambda: resampled_calibration_error(sure, target)
+        for f1 in Metric.F1_MICRO, Metric.F1_MACRO:
+            makers[f1] = lambda f1=f1: resampled_f1(sure, target, f1)  # type: ignore[misc]
+    return {metric: makers[metric]() for metric in wanted if metric in makers}
+
+
+def class_intervals(
+    scores: Tensor, targets: Tensor, repeats: int, seed: int
+) -> list[tuple[float, Interval] | None]:
+    """Return each class's average precision with its interval; None for a class without positive.
+
+    Args:
+        scores: (M, K).
+        targets: (M, K), or (M,) class indices: one class against all others.
+        repeats: Resamples.
+        seed: Of the resampling.
+    """
+    if targets.ndim == 1:
+        targets = torch.nn.functional.one_hot(targets, scores.shape[1])
+    plain = average_precision(scores, targets).per_class
+    values = bootstrap_values(
+        resampled_class_ap(scores, targets), len(scores), repeats=repeats, seed=seed
+    )
+    return [
+        None if value is None else (value, percentile_interval(values[:, k]))
+        for k, value in enumerate(plain)
+    ]
+
+
+def compare(
+    model: Scored, control: Scored, name: str, metric: Metric, repeats: int, seed: int
+) -> tuple[str, ...]:
+    """Return a flag if a model does not beat a control, on the same test samples.
+
+    Args:
+        model: The candidate.
+        control: The yardstick, by the same kind of probe.
+        name: Of the control.
+        metric: By what.
+        repeats: Resamples of the paired difference.
+        seed: Of the resampling.
+
+    Returns:
+        `below <name>` if the paired interval of the difference lies below 0, `not above <name>`
+        if only the score itself does, or nothing. For a metric that counts errors, the other way.
+    """
+    one, other = model.metrics[metric], control.metrics[metric]
+    ahead = resampled_difference(one, other)
+    if metric.smaller_is_better:
+        ahead = resampled_difference(other, one)
+    if float(ahead(once(model.samples))) > 0:
+        return ()
+    interval = model.spread(ahead, repeats, seed)
+    certain = interval.high < 0 and model.units > 1  # one sample has no spread
+    return (f"below {name}" if certain else f"not above {name}",)

@@ -1,0 +1,408 @@
+"""Records: one score each, with how it was made; appended and never edited.
+
+Every table is made from them. Beside the value a record holds the libraries and the commit it was
+made with, and what an embedding costs: the parameters that take part in it. A network often carries
+parts that are not used (the tower of the other sensor, a head, a decoder), and published counts
+include them (CROMA: twice as many). Here a parameter counts if it reaches an operation on the way
+from pixels to the vector, whatever module it lies in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from eofm.bench.sources import Identity
+from eofm.errors import DataError
+from eofm.probes.bootstrap import Interval
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+import eofm
+
+if sys.platform != "win32":
+    import resource
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+
+from torch import nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.overrides import TorchFunctionMode
+
+from eofm.bench.sources import FeatureSource
+from eofm.contract.imagery import Imagery
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which samples of a data set were used.
+
+    Args:
+        dataset: Data set and revision.
+        split: How its samples were divided.
+        ids_sha256: Of the ids in train, val and test.
+        data_sha256: Of ids and bytes of all images.
+        n_train: Number of training samples.
+        n_val: Number of validation samples.
+        n_test: Number of test samples scored.
+        complete: Whether these are all samples of the data set.
+        copies: Test samples whose file equals one of train or val.
+        labels: Share of the training labels, in words; empty for all.
+        draw: Which draw of that share.
+        train_sha256: Of the ids in train.
+        val_sha256: Of the ids in val.
+        test_sha256: Of the ids in test.
+        clusters: Number of clusters of test samples that intervals resample; 0: single samples.
+        cluster: What they are, in words.
+    """
+
+    dataset: str
+    split: str
+    ids_sha256: str
+    data_sha256: str
+    n_train: int
+    n_val: int
+    n_test: int
+    complete: bool
+    copies: int
+    labels: str = ""
+    draw: int = 0
+    train_sha256: str = ""
+    val_sha256: str = ""
+    test_sha256: str = ""
+    clusters: int = 0
+    cluster: str = ""
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a record was made. None of this should change its value.
+
+    Args:
+        command: Repeats it.
+        utc: When.
+        versions: Of the libraries.
+        git: Commit of eofm, if it ran from a checkout; `-dirty` if that had changes.
+        device: What the networks ran on.
+        feature_seconds: Spent on reading and embedding, for all models of the run together.
+        probe_seconds: Spent on this probe.
+        peak_memory_mb: Largest memory of the process so far.
+    """
+
+    command: str
+    utc: str
+    versions: Mapping[str, str]
+    git: str
+    device: str
+    feature_seconds: float
+    probe_seconds: float
+    peak_memory_mb: float | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """One score, with all that is needed to judge and to repeat it.
+
+    Args:
+        task: Name of the task.
+        version: Of the task.
+        sample: What it was scored on.
+        model: What was scored.
+        probe: Id of the probe with all choices.
+        strength: Chosen C of a linear probe.
+        gradient_norm: Of the final linear fit.
+        metric: Id of the metric.
+        value: Between 0 and 1.
+        interval: Percentile bootstrap over test samples.
+        seed: Of the resampling and of untrained networks.
+        flags: What a reader must be told.
+        made: How.
+        kind: Key of the probe in `eofm.bench.probes.KINDS`.
+        rank: Effective rank of the training features.
+        predictions: File of the scores of every test sample, beside the records; empty if none.
+        predictions_sha256: Of that file.
+        of: Name of the model of which this is one with another input; else empty.
+        parameters: Number of parameters that took part in an embedding; None if not counted.
+        chosen: What a probe that is no plain linear one has chosen on val, in words.
+        details: Settings and sources of a probe, by name.
+        normalization: Of the input, as on the command line; empty for the recipe's own.
+    """
+
+    task: str
+    version: str
+    sample: Sample
+    model: Identity
+    probe: str
+    strength: float | None
+    gradient_norm: float | None
+    metric: str
+    value: float
+    interval: Interval
+    seed: int
+    flags: tuple[str, ...]
+    made: Made
+    kind: str = ""
+    rank: float | None = None
+    predictions: str = ""
+    predictions_sha256: str = ""
+    of: str = ""
+    parameters: int | None = None
+    chosen: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
+    normalization: str = ""
+
+    @property
+    def key(self) -> str:
+        """sha256 of what was scored and how: of all that determines the value."""
+        sample, model = self.sample, self.model
+        content = [
+            *(self.task, self.version, self.probe, self.metric, self.seed),
+            *(sample.dataset, sample.split, sample.ids_sha256, sample.data_sha256),
+            *(model.name, model.weights_sha256, model.recipe_sha256, model.plan_sha256),
+            *model.waivers,
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def to_line(self) -> str:
+        """Return the record as one line of JSON."""
+        return json.dumps({"key": self.key, **asdict(self)}, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> Result:
+        """Read what `to_line` wrote.
+
+        Raises:
+            DataError: If it is no record, or its key is not that of its content.
+        """
+        try:
+            data = json.loads(line)
+            key = data.pop("key")
+            data["sample"] = Sample(**data["sample"])
+            data["model"] = Identity(**_with_tuples(data["model"], "plan", "waivers"))
+            data["interval"] = Interval(**data["interval"])
+            data["made"] = Made(**data["made"])
+            result = cls(**_with_tuples(data, "flags"))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError("this line is no result", found=error) from error
+        if key != result.key:
+            raise DataError(
+                "this record was edited: its key is not that of its content",
+                found=key,
+                expected=result.key,
+            )
+        return result
+
+
+def _with_tuples(data: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {**data, **{name: tuple(data[name]) for name in names}}
+
+
+_SAME: Final = 1e-9
+
+
+def read_results(path: Path) -> list[Result]:
+    """Return the records of a file; none if there is no such file.
+
+    Raises:
+        DataError: If a line is torn or foreign.
+    """
+    if not path.is_file():
+        return []
+    results = []
+    # not `splitlines`: a name may hold U+2028, which ends no line of JSON
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line:
+            continue
+        try:
+            results.append(Result.from_line(line))
+        except DataError as error:
+            error.where = f"{path}, line {number}"
+            error.remedy = "move that line away, or name another file with --out"
+            raise
+    return results
+
+
+def append_results(path: Path, results: Sequence[Result]) -> int:
+    """Append records that the file does not have; return how many that were.
+
+    Either all of them are written or none. Other processes may append at the same time.
+
+    Raises:
+        DataError: If the file has one of them with another value (`conflicting duplicate`), is
+            torn, or cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path):
+            known = {result.key: result for result in read_results(path)}
+            fresh = []
+            for result in results:
+                if _is_fresh(result, known, path):
+                    fresh.append(result)
+                    known[result.key] = result
+            with path.open("ab") as file:
+                file.write("".join(result.to_line() for result in fresh).encode())
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as error:
+        raise DataError(
+            "results cannot be written", found=error, where=path, remedy="name another --out"
+        ) from error
+    return len(fresh)
+
+
+def _is_fresh(result: Result, known: Mapping[str, Result], path: Path) -> bool:
+    if result.key not in known:
+        return True
+    old = known[result.key]
+    if not math.isclose(old.value, result.value, rel_tol=0, abs_tol=_SAME):
+        raise DataError(
+            "conflicting duplicate: the same thing was scored before, with another value",
+            found=f"{result.model.name}, {result.probe}, {result.metric} = {result.value:.6f}",
+            expected=f"{old.value:.6f}, as on {old.made.utc} with eofm {old.made.versions['eofm']}",
+            where=path,
+            remedy="find out what changed (compare versions and git); "
+            "name another --out to keep both",
+        )
+    return False
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with the process, on a file beside `path`."""
+    with path.with_name(f".{path.name}.lock").open("a+b") as handle:
+        if sys.platform == "win32":
+            msvcrt.locking(handle.fileno(), msvcrt.LK_LOCK, 1)
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+_LIBRARIES: Final = ("torch", "torchmetrics", "timm", "rasterio", "numpy")
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of eofm and of what computes features and scores."""
+    found = {"eofm": eofm.__version__, "python": sys.version.split()[0]}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def commit() -> str:
+    """Return the commit eofm runs from, `-dirty` if it has changes; empty outside a checkout.
+
+    A package installed into the tree of some other repository does not report that one's commit.
+    """
+    package = Path(eofm.__file__).parent
+    try:
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        return _git(package, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
+
+
+def peak_memory_mb() -> float | None:
+    """Return the largest resident memory of the process so far, where the system tells."""
+    if sys.platform == "win32":
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)  # bytes there, kB elsewhere
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a device is called."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+class _Watch(TorchFunctionMode):
+    """Notes every parameter that is an argument of an operation while a module computes.
+
+    Outside of modules parameters are looked at for other reasons: where is it, is it unchanged?
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[int, int] = {}
+        self._depth = 0
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Watch as long as the context is open."""
+
+        def enter(module: nn.Module, inputs: object) -> None:
+            self._depth += 1
+
+        def leave(module: nn.Module, inputs: object, outputs: object) -> None:
+            self._depth -= 1
+
+        before = register_module_forward_pre_hook(enter)
+        after = register_module_forward_hook(leave, always_call=True)
+        try:
+            with self:
+                yield
+        finally:
+            before.remove()
+            after.remove()
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Iterable[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        if self._depth:
+            self._note(args)
+            self._note((kwargs or {}).values())
+        return func(*args, **(kwargs or {}))
+
+    def _note(self, values: Iterable[object]) -> None:
+        for value in values:
+            if isinstance(value, nn.Parameter):
+                self.seen[id(value)] = value.numel()
+            elif isinstance(value, list | tuple):
+                self._note(value)
+
+
+def executed_parameters(source: FeatureSource, imagery: Imagery) -> int:
+    """Return how many parameters take part when a model embeds an image; 0 without a network.
+
+    Args:
+        source: The model.
+        imagery: One image is enough.
+    """
+    watch = _Watch()
+    with watch.on():
+        source.embed(imagery)
+    return sum(watch.seen.values())
