@@ -28,7 +28,7 @@ from eofm.bench.controls import (
     zca_control,
 )
 from eofm.bench.inputs import BandStatistics, normalized, statistics, suitable
-from eofm.bench.network import NetworkSource, is_reference, load_own
+from eofm.bench.network import NetworkSource, load_own
 from eofm.bench.sources import Candidate, EncoderSource, FeatureSource, TokenSource
 from eofm.bench.tasks import Task, TaskKind
 from eofm.bench.waive import CHANGED_WHY, waivers_for
@@ -37,11 +37,10 @@ from eofm.contract.recipe import AcceptSize, Recipe, Waiver
 from eofm.errors import ConfigError, MismatchKind, SpecError
 from eofm.networks import timm_trunk
 from eofm.networks.build import BUILDERS, default_pooling
-from eofm.weights import torchgeo_names
 from eofm.weights.cards import WEIGHTS
 from eofm.weights.encoder import Encoder
 from eofm.weights.load import load_weights
-from eofm.weights.timm_pretrained import load_timm
+from eofm.weights.resolve import Kind, is_function, resolve
 
 _OF_WHOLE_IMAGES: Final = (IMAGESTATS, RCF, RCF_ZCA)
 _CONTROLS: Final = (*_OF_WHOLE_IMAGES, PIXELS)
@@ -176,7 +175,7 @@ class _Shop:
         return Candidate(name, parts, model, "" if rule == OWN else rule)
 
     def _recipe(self, target: str, sensor: int) -> Recipe:
-        made = self._own(target, sensor) if _is_own(target) else self._encoder(target, sensor)
+        made = self._own(target, sensor) if is_function(target) else self._encoder(target, sensor)
         return made.recipe if isinstance(made, Encoder) else made[1]
 
     def _rounded(self, target: str, sensor: int, pixels: int) -> int | None:
@@ -220,7 +219,7 @@ class _Shop:
         if _kind(target) == RANDOM:
             return self._random(name, target, sensor)
         changed = (f"normalization {rule} for the recipe's",) if rule != OWN else ()
-        made = self._own(target, sensor) if _is_own(target) else self._encoder(target, sensor)
+        made = self._own(target, sensor) if is_function(target) else self._encoder(target, sensor)
         own = made.recipe if isinstance(made, Encoder) else made[1]
         recipe = normalized(own, rule, self.task.specs[sensor], lambda: self.constants)
         granted = self._waivers(recipe, sensor, size)
@@ -318,10 +317,8 @@ class _Shop:
         return self.encoders[target, sensor]
 
     def _load(self, target: str) -> Encoder:
-        if target.startswith(torchgeo_names.PREFIX):
-            return load_weights(torchgeo_names.card_name(target))
-        if target.startswith(timm_trunk.PREFIX):
-            return load_timm(target, read_recipe(self.config.recipe))
+        if resolve(target).kind is Kind.TIMM:
+            return load_weights(target, recipe=read_recipe(self.config.recipe))
         return load_weights(target)
 
     def _waivers(self, recipe: Recipe, sensor: int, size: int | None = None) -> tuple[Waiver, ...]:
@@ -382,11 +379,6 @@ def _is_twin(target: str) -> bool:
     like = target.partition(":")[2]
     architecture = like in BUILDERS or like.startswith(timm_trunk.PREFIX)
     return _kind(target) == RANDOM and not architecture
-
-
-def _is_own(target: str) -> bool:
-    known = target.startswith((torchgeo_names.PREFIX, timm_trunk.PREFIX, f"{RANDOM}:"))
-    return not known and is_reference(target)
 
 
 def _named(word: str) -> tuple[str, str]:

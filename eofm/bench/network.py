@@ -11,11 +11,10 @@ import hashlib
 import importlib
 import importlib.util
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +35,6 @@ from eofm.contract.spec import ImageSpec
 from eofm.errors import ConfigError, WeightsError
 from eofm.probes.linear import Scaling
 from eofm.weights.encoder import Encoder
-
-_REFERENCE: Final = re.compile(r"[\w./-]+:[A-Za-z_]\w*")
 
 
 @final
@@ -143,11 +140,6 @@ class NetworkSource:
 
 
 # ------------------------------------------------------------------------- module:function
-
-
-def is_reference(word: str) -> bool:
-    """Return whether a word looks like `module:function` or `file.py:function`."""
-    return bool(_REFERENCE.fullmatch(word))
 
 
 def load_own(reference: str) -> Encoder | tuple[nn.Module, Recipe]:

@@ -12,10 +12,9 @@ from eofm.bench.tasks import TASKS, Task, find_task
 from eofm.bench.waive import FORCED_WHY, waivers_for
 from eofm.contract.preprocess import plan
 from eofm.contract.recipe import Recipe
-from eofm.errors import MismatchKind, SpecMismatch
-from eofm.networks import timm_trunk
-from eofm.weights import torchgeo_names
-from eofm.weights.cards import WEIGHTS, find
+from eofm.errors import MismatchKind, SpecMismatch, WeightsError
+from eofm.weights.cards import find
+from eofm.weights.resolve import Kind, resolve
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,13 @@ def bench_plan(config: PlanConfig) -> PlanReport:
 
 def _recipe(config: PlanConfig) -> Recipe | None:
     """Return the recipe of published weights, which need not be there; None for all else."""
-    name = config.model
-    if name.startswith(torchgeo_names.PREFIX):
-        name = torchgeo_names.card_name(name)
-    if name.startswith(timm_trunk.PREFIX):
+    try:
+        found = resolve(config.model)
+    except WeightsError:
+        return None  # a control, or several encoders: what they are is decided elsewhere
+    if found.kind is Kind.TIMM:
         return read_recipe(config.recipe)
-    return find(name)[1] if name.partition("@")[0] in WEIGHTS else None
+    return find(found.name)[1] if found.kind is Kind.CARD else None
 
 
 def _lines(task: Task, recipe: Recipe, forced: list[MismatchKind]) -> list[str]:

@@ -36,7 +36,7 @@ TIMM: Final = "timm:"
 HUGGING_FACE: Final = "hf:"
 BRANCHES: Final = ("student", "teacher")
 
-_FUNCTION: Final = re.compile(r"(?:[^:]*\.py|[A-Za-z_][\w.]*):[A-Za-z_]\w*")
+_FUNCTION: Final = re.compile(r"[\w./-]+:[A-Za-z_]\w*")
 _CHECKPOINT: Final = ".ckpt"
 _SUFFIXES: Final = frozenset({".pth", ".pt", ".bin", ".safetensors", _CHECKPOINT})
 _EXPORTS: Final = "export"

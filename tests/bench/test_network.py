@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from eofm.bench.cache import FeatureCache
 from eofm.bench.features import extract
-from eofm.bench.network import NetworkSource, is_reference, load_own
+from eofm.bench.network import NetworkSource, load_own
 from eofm.bench.run import bench
 from eofm.bench.task_config import BenchEurosatConfig
 from eofm.bench.tasks import EUROSAT
@@ -20,6 +20,7 @@ from eofm.contract.recipe import Recipe
 from eofm.contract.sensors import STATISTICS
 from eofm.contract.spec import Normalization, Sensor, Unit
 from eofm.errors import ConfigError, PixelError, WeightsError
+from eofm.weights.resolve import is_function
 
 README = Path(__file__).parent.parent.parent / "benchmarks" / "README.md"
 
@@ -119,8 +120,8 @@ def test_a_network_left_in_training_mode_is_refused() -> None:
 @pytest.mark.parametrize("word", ["my.module:function", "folder/file.py:make", "m:f"])
 def test_references(word: str) -> None:
     """module:function and file.py:function are references; paths and names are not."""
-    assert is_reference(word)
-    assert not is_reference(word.replace(":", "/"))
+    assert is_function(word)
+    assert not is_function(word.replace(":", "/"))
 
 
 def test_the_readme_example_runs(eurosat: Path, tmp_path: Path) -> None:
