@@ -600,8 +600,7 @@ def check_plausible(imagery: Imagery, names: Sequence[str] = ()) -> None:
     doubts = find_doubts(imagery)
     if doubts:
         raise refusal(doubts, names or _numbered(len(imagery)))
-    if len(imagery) >= ENOUGH_IMAGES:
-        _check_means(imagery)
+    _check_means(imagery)
 
 
 _NAMED: Final = 5
@@ -634,11 +633,13 @@ def refusal(doubts: Sequence[Doubt], names: Sequence[str]) -> PixelError:
 
 
 def _check_means(imagery: Imagery) -> None:
-    """Compare the mean of each band over all images with that of others."""
-    spec = imagery.spec
-    valid = imagery.valid[:, None]
-    total = torch.where(valid, imagery.pixels, 0).sum(dim=(2, 3), dtype=torch.float64)
-    means = (total / valid.sum(dim=(2, 3)).clamp_min(1)).mean(dim=0)
+    """Compare the mean of each band with that of others, over all images that were measured."""
+    spec, seen = imagery.spec, imagery.valid.flatten(1).any(dim=1)
+    valid = imagery.valid[seen, None]
+    if len(valid) < ENOUGH_IMAGES:
+        return
+    total = torch.where(valid, imagery.pixels[seen], 0).sum(dim=(2, 3), dtype=torch.float64)
+    means = (total / valid.sum(dim=(2, 3))).mean(dim=0)
     shift = 1000.0 if spec.unit is Unit.DN_OFFSET1000 else 0.0
     level = dict(zip(spec.bands, (means - shift).tolist(), strict=True))
     if spec.unit is Unit.DB and {"VV", "VH"} <= set(level):

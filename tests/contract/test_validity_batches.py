@@ -427,6 +427,24 @@ def test_means_are_over_valid_pixels_of_images() -> None:
         check_plausible(many)
 
 
+def test_images_that_were_not_measured_have_no_mean() -> None:
+    """A batch that is half empty has the means of its other half, with offset and in dB."""
+    for many in (flat(Sensor.S2_L1C, Unit.DN_OFFSET1000, 128), flat(Sensor.S1_GRD, Unit.DB, 128)):
+        many.pixels[64:] = 0
+        many.valid[64:] = False
+        check_plausible(many)
+    apart = flat(Sensor.S1_GRD, Unit.DB, 128, VV=-12.3, VH=-14.3)
+    apart.valid[64:] = False
+    with pytest.raises(PixelError, match="VV and VH are not those"):
+        check_plausible(apart)
+    apart.valid[63:] = False
+    check_plausible(apart)  # 63 are too few
+    hidden = flat(Sensor.S1_GRD, Unit.DB, VV=-12.3, VH=-15.4)
+    hidden.pixels[:, 1, :, 1:] = 60.0
+    hidden.valid[:, :, 1:] = False
+    check_plausible(hidden)
+
+
 def test_bands_that_are_not_there_are_not_compared() -> None:
     """Red and blue of 64 images say nothing of a ratio; a dark B8A makes an infinite one."""
     many = flat(Sensor.S2_L1C)

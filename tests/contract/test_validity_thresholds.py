@@ -448,3 +448,17 @@ def test_65535_in_every_band_of_a_pixel_is_nodata() -> None:
     assert ask(coarse, Sensor.S2_L2A, Unit.DN) is None
     coarse["B11"] = 0.0
     assert "B11 is 0 in every pixel" == getattr(ask(coarse, Sensor.S2_L2A, Unit.DN), "found", "")
+
+
+def test_shares_of_dark_pixels_are_exact_over_many() -> None:
+    """The first percentile of 801 pixels is the ninth, as is one in a thousand of 8001."""
+    for dark, lacking in ((9, True), (8, False)):
+        values = {"B02": [500.0] * dark + [1400.0] * (801 - dark)}
+        assert lacking == (ask(values, Sensor.S2_L2A, Unit.DN_OFFSET1000) is not None)
+    for dark, lifted in ((8, True), (9, False)):
+        many: dict[str, float | list[float]] = {band: 1100.0 for band in L2A}
+        many["B04"] = [20.0] * dark + [1100.0] * (8001 - dark)
+        assert lifted == (ask(many, Sensor.S2_L2A, Unit.DN) is not None)
+    for bright, fits in ((8, True), (9, False)):
+        lit = {"B04": [40_000.0] * bright + [900.0] * (801 - bright)}
+        assert fits == (ask(lit, Sensor.S2_L2A, Unit.DN) is None)

@@ -1,0 +1,133 @@
+"""Limits of specs, recipes, imagery and labels, from both sides."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from eofm.contract.imagery import Imagery, Labels, NativeImagery
+from eofm.contract.prepare import as_imagery
+from eofm.contract.preprocess import Preprocess, convert_unit, plan, resize, to_grid
+from eofm.contract.recipe import Kernel, Recipe, ResizeRule
+from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
+from eofm.errors import PixelError, SpecError
+
+BANDS = ("B02", "B03")
+SPEC = ImageSpec(Sensor.S2_L2A, BANDS, Unit.DN, (4, 4), 10.0)
+NORM = Normalization((0.0, 0.0), (1.0, 2.0), "a test")
+RECIPE = Recipe(Sensor.S2_L2A, BANDS, Unit.DN, (4, 4), NORM)
+
+
+def test_smallest_sizes() -> None:
+    """One pixel is an image and an input; none is neither, in either direction."""
+    assert (1, 1) == replace(SPEC, size=(1, 1)).size
+    assert (1, 4) == replace(RECIPE, size=(1, 4)).size
+    for size in ((0, 4), (4, 0)):
+        with pytest.raises(SpecError, match="size must be positive"):
+            replace(SPEC, size=size)
+        with pytest.raises(SpecError, match="size must be positive"):
+            replace(RECIPE, size=size)
+
+
+def test_every_constant_of_a_normalization_counts() -> None:
+    """One scale or shift that is none is refused among right ones; dividing shifts nothing."""
+    for shift, scale in (((0.0, 1.0), (1.0, 0.0)), ((0.0, math.nan), (1.0, 1.0))):
+        with pytest.raises(SpecError):
+            Normalization(shift, scale, "a test")
+    assert ((0.0, 0.0), (5.0, 5.0)) == (
+        Normalization.divide(5, 2, "a test").shift,
+        Normalization.divide(5, 2, "a test").scale,
+    )
+    model = replace(SPEC, unit=Unit.MODEL, normalization=NORM)
+    assert NORM == model.normalization
+    with pytest.raises(SpecError, match="number of bands"):
+        replace(model, bands=("B02",))
+
+
+def test_bands_of_a_recipe() -> None:
+    """None, or one twice, is no recipe; antialiasing is on unless it is switched off."""
+    for bands in ((), ("B02", "B02")):
+        with pytest.raises(SpecError, match="each once"):
+            replace(RECIPE, bands=bands)
+    assert ResizeRule() == ResizeRule(Kernel.BILINEAR, antialias=True)
+    tall = replace(RECIPE, size=(3, 5), normalization=replace(NORM, clip=(-1.0, 2.0)))
+    assert tall == Recipe.from_dict(tall.to_dict())
+
+
+def test_what_imagery_found_stands_in_its_errors() -> None:
+    """Bands, size and mask as they are."""
+    valid = torch.ones(3, 4, 4, dtype=torch.bool)
+    with pytest.raises(SpecError) as caught:
+        Imagery(torch.zeros(3, 1, 4, 4), SPEC, valid)
+    assert "1 bands" == caught.value.found
+    with pytest.raises(SpecError) as caught:
+        Imagery(torch.zeros(3, 2, 4, 5), SPEC, valid)
+    assert (4, 5) == caught.value.found
+    with pytest.raises(SpecError) as caught:
+        Imagery(torch.zeros(3, 2, 4, 4), SPEC, valid[:2])
+    assert "(3, 4, 4) torch.bool" == caught.value.expected
+
+
+def test_planes_hold_the_bands_of_their_spec() -> None:
+    """Other bands, and other resolutions than the bands name, are both refused."""
+    valid, plane = torch.ones(1, 4, 4, dtype=torch.bool), torch.zeros(1, 2, 4, 4)
+    with pytest.raises(SpecError, match="do not hold the bands"):
+        NativeImagery({20: plane}, {10: BANDS}, SPEC, valid)
+    with pytest.raises(SpecError, match="do not hold the bands"):
+        NativeImagery({10: plane}, {10: ("B02", "B04")}, SPEC, valid)
+
+
+def test_shares_and_places_have_the_shape_of_labels() -> None:
+    """Each by itself; the shapes that are there are named."""
+    hot, known = torch.zeros(3, 2), torch.ones(3, dtype=torch.bool)
+    Labels(hot, known, torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(SpecError) as caught:
+        Labels(hot, known, None, torch.zeros(2, dtype=torch.int64))
+    assert "(2,)" == caught.value.found
+    with pytest.raises(SpecError) as caught:
+        Labels(hot, known, torch.zeros(3, 3))
+    assert "(3, 3)" == caught.value.found
+
+
+def test_one_power_below_zero_is_enough() -> None:
+    """Among right values, 0 and negative ones have no dB."""
+    for value in (0.0, -0.1):
+        with pytest.raises(PixelError, match="must be positive"):
+            convert_unit(torch.tensor([0.5, value, 2.0]), Unit.POWER, Unit.DB)
+
+
+def test_arrays_of_another_rank_with_as_many_bands() -> None:
+    """Five axes, of which the second has the bands, are no batch."""
+    with pytest.raises(SpecError, match="batch of float32"):
+        as_imagery(np.ones((1, 2, 4, 4, 1)), replace(SPEC, size=None))
+
+
+def test_the_grid_is_made_without_antialiasing() -> None:
+    """Bands that are finer than the grid are sampled, as OpenCV does, not averaged."""
+    fine = torch.arange(64.0).view(1, 1, 8, 8)
+    native = NativeImagery(
+        {10: torch.zeros(1, 1, 4, 4), 5: fine},
+        {10: ("B02",), 5: ("B03",)},
+        SPEC,
+        torch.ones(1, 4, 4, dtype=torch.bool),
+    )
+    ramp = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = resize(ramp, (4, 4), Kernel.BILINEAR, antialias=False)
+
+    native = replace(native, planes={10: native.planes[10], 5: ramp})
+
+    assert torch.equal(expected[0, 0], to_grid(native).pixels[0, 1])
+    assert not torch.allclose(resize(ramp, (4, 4), Kernel.BILINEAR, antialias=True), expected)
+
+
+def test_images_are_named_where_none_of_their_pixels_is_valid() -> None:
+    """Those that have none, and not the others."""
+    valid = torch.ones(3, 4, 4, dtype=torch.bool)
+    valid[2] = False
+    with pytest.raises(PixelError) as caught:
+        Preprocess(plan(SPEC, RECIPE))(Imagery(torch.ones(3, 2, 4, 4), SPEC, valid))
+    assert (2,) == caught.value.images
