@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from eofm.contract.sensors import STATISTICS
-from eofm.world.spectra import Cover
+from eofm.world.spectra import GroundCover
 
 BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
 PUBLISHED = STATISTICS["ssl4eo-s12-l1c"]
@@ -52,11 +52,11 @@ def shares(world: Path, scene: Path) -> np.ndarray:
     """Return the share of each class in a scene's map, NaN where too little is known, (9,)."""
     path = world / "dw" / scene.parent.name / f"{scene.name}.tif"
     if not path.exists():
-        return np.full(len(Cover), np.nan)
+        return np.full(len(GroundCover), np.nan)
     counts = np.bincount(read(path).astype(np.int64).ravel(), minlength=256)
-    known = counts[: len(Cover)].sum()
+    known = counts[: len(GroundCover)].sum()
     enough = known >= KNOWN * counts.sum()
-    return counts[: len(Cover)] / known if enough else np.full(len(Cover), np.nan)
+    return counts[: len(GroundCover)] / known if enough else np.full(len(GroundCover), np.nan)
 
 
 def probe(features: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -177,7 +177,7 @@ def main() -> None:
     share = np.array([shares(arguments.world, scene) for scene in scenes])
     known = ~np.isnan(share[:, 0])
     share, location = share[known], np.array([int(s.parent.name) for s in scenes])[known]
-    print("\n" + ", ".join(c.name for c in Cover))
+    print("\n" + ", ".join(c.name for c in GroundCover))
     for name, level in (("any pixel", 0.0), ("above 1 %", PRESENT)):
         row(name, (share > level).mean(0), 2)
     row("area", share.mean(0), 3)

@@ -374,7 +374,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "bench plot": Verb(
         "draw the records: classes with intervals, confusion or co-occurrence",
-        "eofm.bench.report_config:ExportConfig",
+        "eofm.bench.report_config:RecordsExportConfig",
         "eofm.bench.export:plot",
         ("eofm bench plot runs/bench/eurosat.jsonl --probe linear --out figures",),
     ),
@@ -386,7 +386,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "bench export": Verb(
         "write records as Markdown, CSV and one HTML page with figures",
-        "eofm.bench.report_config:ExportConfig",
+        "eofm.bench.report_config:RecordsExportConfig",
         "eofm.bench.export:export",
         ("eofm bench export runs/bench/eurosat.jsonl --out reports/eurosat",),
     ),
@@ -443,7 +443,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "models verify": Verb(
         "compare an export, or a folder of downloads, with its hashes",
-        "eofm.weights.config:VerifyConfig",
+        "eofm.weights.config:VerifyWeightsConfig",
         "eofm.weights.manage:verify",
         ("eofm models verify runs/mine/export/student", "eofm models verify weights"),
     ),

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from eofm.errors import WeightsError
 from eofm.weights.cards import WEIGHTS, find
-from eofm.weights.resolve import Kind, resolve
+from eofm.weights.resolve import WeightsKind, resolve
 
 if TYPE_CHECKING:
     from eofm.weights.encoder import Encoder
 
 
-class Entry(Protocol):
+class HubEntry(Protocol):
     """What torch.hub calls by name."""
 
     def __call__(
@@ -49,7 +49,7 @@ _ARGUMENTS: Final = """Args:
 """
 
 
-def _entry(name: str, what: str) -> Entry:
+def _entry(name: str, what: str) -> HubEntry:
     """Return the function of a published network."""
 
     def entry(
@@ -119,7 +119,7 @@ def _published(
     if weights is None:
         return _load(name, None, check_hash=check_hash, progress=progress)
     # a name and an export bring a card; a file and an address are described by this one
-    brings_none = resolve(weights).kind in {Kind.FILE, Kind.ADDRESS}
+    brings_none = resolve(weights).kind in {WeightsKind.FILE, WeightsKind.ADDRESS}
     card = name if brings_none else None
     encoder = _load(weights, card, check_hash=check_hash, progress=progress)
     expected = WEIGHTS[name]
@@ -153,7 +153,7 @@ def _random(name: str) -> Encoder:
 
 
 # Comparison weights that need torchgeo load by `eofm.load_weights` where it is installed.
-ENTRIES: Final[Mapping[str, Entry]] = {
+ENTRIES: Final[Mapping[str, HubEntry]] = {
     name: _entry(
         name,
         f"{card.architecture} for {card.recipe.sensor}: {card.objective}.\n\n"

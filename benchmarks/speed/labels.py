@@ -38,7 +38,7 @@ from eofm.landcover.count import GridCounter, Kernel, Legend, load_kernel
 from eofm.landcover.maps import find_maps
 from eofm.landcover.schemes import SCHEMES, Scheme
 from eofm.landcover.strips import CACHE_BYTES, Pieces, piece_shape
-from eofm.landcover.table import Rule
+from eofm.landcover.table import PresenceRule
 from eofm.raster import grid
 
 WINDOW = 264
@@ -129,7 +129,7 @@ def decode_pieces(path: Path, threads: int) -> None:
 def label(path: Path, scheme: Scheme, threads: int) -> None:
     """Label all windows of a map."""
     usual, jobs.THREADS = jobs.THREADS, threads
-    rule = Rule(scheme, 0, 0.25, True)
+    rule = PresenceRule(scheme, 0, 0.25, True)
     for job in jobs.window_jobs(find_maps([str(path)]), WINDOW, WINDOW, rule, 2048):
         jobs.run_job(job)
     jobs.THREADS = usual

@@ -39,7 +39,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Place:
+class TaskPlace:
     """What scores of one task are compared in.
 
     Args:
@@ -88,7 +88,7 @@ class Aggregate:
 
     probe: str
     rows: tuple[Row, ...]
-    places: tuple[Place, ...]
+    places: tuple[TaskPlace, ...]
     low: str
     high: str
     runs: int
@@ -247,7 +247,7 @@ def _common(tasks: Mapping[str, _Rows]) -> list[str]:
 # -------------------------------------------------------------------------------- scores
 
 
-def _place(task: str, rows: _Rows, config: AggregateConfig) -> Place:
+def _place(task: str, rows: _Rows, config: AggregateConfig) -> TaskPlace:
     low, high = (_reference(task, rows, word) for word in (config.low, config.high))
     if not high > low:
         raise ConfigError(
@@ -256,7 +256,7 @@ def _place(task: str, rows: _Rows, config: AggregateConfig) -> Place:
             where=task,
             remedy="name others with --low and --high",
         )
-    return Place(task, low, high)
+    return TaskPlace(task, low, high)
 
 
 def _reference(task: str, rows: _Rows, word: str) -> float:
@@ -288,7 +288,7 @@ def _scores(rows: Sequence[tuple[Result, Path]], config: AggregateConfig, seed: 
     return _Scores(np.array([result.value for result, _ in rows]), np.stack(resampled))
 
 
-def _normalised(scores: _Scores, place: Place) -> _Scores:
+def _normalised(scores: _Scores, place: TaskPlace) -> _Scores:
     width = place.high - place.low
     return _Scores((scores.points - place.low) / width, (scores.resampled - place.low) / width)
 

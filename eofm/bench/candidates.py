@@ -40,7 +40,7 @@ from eofm.networks.build import BUILDERS, default_pooling
 from eofm.weights.cards import WEIGHTS
 from eofm.weights.encoder import Encoder
 from eofm.weights.load import load_weights
-from eofm.weights.resolve import Kind, is_function, resolve
+from eofm.weights.resolve import WeightsKind, is_function, resolve
 
 _OF_WHOLE_IMAGES: Final = (IMAGESTATS, RCF, RCF_ZCA)
 _CONTROLS: Final = (*_OF_WHOLE_IMAGES, PIXELS)
@@ -317,7 +317,7 @@ class _Shop:
         return self.encoders[target, sensor]
 
     def _load(self, target: str) -> Encoder:
-        if resolve(target).kind is Kind.TIMM:
+        if resolve(target).kind is WeightsKind.TIMM:
             return load_weights(target, recipe=read_recipe(self.config.recipe))
         return load_weights(target)
 

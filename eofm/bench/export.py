@@ -14,7 +14,7 @@ from eofm.bench.curves import label_curves, size_curves
 from eofm.bench.figures import class_dots, class_matrix, curve_figures
 from eofm.bench.predictions import Predictions, predictions_of
 from eofm.bench.records import Result, read_results
-from eofm.bench.report_config import ExportConfig, TableConfig
+from eofm.bench.report_config import RecordsExportConfig, TableConfig
 from eofm.bench.segmentation import SEGMENTATION
 from eofm.bench.tables import probe_words, table, tables_of
 from eofm.bench.tasks import task_filter
@@ -50,7 +50,7 @@ def is_nonstandard(result: Result) -> bool:
     return any(flag.startswith(_MARKS) for flag in result.flags)
 
 
-def _asked(config: TableConfig | ExportConfig) -> list[Result]:
+def _asked(config: TableConfig | RecordsExportConfig) -> list[Result]:
     """Return the records of the task and probe that settings name, of whatever input."""
     asked = task_filter(config.task)
     return [
@@ -64,7 +64,7 @@ def _has(result: Result, mark: str) -> bool:
     return any(flag.startswith(mark) for flag in result.flags)
 
 
-def hidden(config: TableConfig | ExportConfig) -> str:
+def hidden(config: TableConfig | RecordsExportConfig) -> str:
     """Return a line on the records that are left out, if there are any."""
     if config.nonstandard:
         return ""
@@ -73,7 +73,7 @@ def hidden(config: TableConfig | ExportConfig) -> str:
     return f"left out: {words} (--nonstandard true shows them, marked)" if words else ""
 
 
-def chosen(config: TableConfig | ExportConfig) -> list[Result]:
+def chosen(config: TableConfig | RecordsExportConfig) -> list[Result]:
     """Return the records that settings ask for.
 
     Raises:
@@ -98,7 +98,7 @@ def chosen(config: TableConfig | ExportConfig) -> list[Result]:
     return found
 
 
-def print_table(config: TableConfig | ExportConfig) -> Text:
+def print_table(config: TableConfig | RecordsExportConfig) -> Text:
     """Return the tables of a file of records.
 
     Args:
@@ -166,7 +166,7 @@ class Drawn:
         )
 
 
-def draw_figures(config: ExportConfig) -> Drawn:
+def draw_figures(config: RecordsExportConfig) -> Drawn:
     """Draw dots per class and a matrix for each task, split and probe; and curves.
 
     Curves over the input size are drawn whether or not nonstandard rows are asked for: they are
@@ -211,7 +211,7 @@ def _best(rows: Mapping[str, Result], kept: Mapping[str, Predictions]) -> tuple[
     return name, kept[name]
 
 
-def plot(config: ExportConfig) -> Text:
+def plot(config: RecordsExportConfig) -> Text:
     """Write the figures of a file of records.
 
     Args:
@@ -238,7 +238,7 @@ def plot(config: ExportConfig) -> Text:
 # --------------------------------------------------------------------------------- export
 
 
-def export(config: ExportConfig) -> Text:
+def export(config: RecordsExportConfig) -> Text:
     """Write records as `results.md`, `results.csv` and `index.html`, which holds its figures.
 
     Args:
@@ -258,7 +258,7 @@ def export(config: ExportConfig) -> Text:
     return _write(config, files, drawn.remark)
 
 
-def _write(config: ExportConfig, files: Mapping[str, bytes], remark: str) -> Text:
+def _write(config: RecordsExportConfig, files: Mapping[str, bytes], remark: str) -> Text:
     folder = Path(config.out) if config.out else Path(config.results).with_suffix("")
     lines = [str(write_file(folder / name, content)) for name, content in files.items()]
     return Text("\n".join(line for line in [*lines, hidden(config), remark] if line))

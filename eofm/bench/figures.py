@@ -14,7 +14,7 @@ from torch import Tensor
 from eofm.bench.curves import Curve
 from eofm.bench.predictions import Predictions
 from eofm.bench.probes import class_intervals
-from eofm.bench.report_config import ExportConfig
+from eofm.bench.report_config import RecordsExportConfig
 from eofm.bench.tables import metric_name, probe_words
 from eofm.probes.bootstrap import bootstrap_values, once, percentile_interval
 from eofm.probes.metrics import confusion_matrix
@@ -49,7 +49,7 @@ def curve_figures(found: Sequence[Curve]) -> dict[str, Figure]:
     return figures
 
 
-def class_dots(title: str, kept: Mapping[str, Predictions], config: ExportConfig) -> Figure:
+def class_dots(title: str, kept: Mapping[str, Predictions], config: RecordsExportConfig) -> Figure:
     """Return a figure of a score per class with intervals, for several models.
 
     Args:
@@ -74,7 +74,7 @@ def class_dots(title: str, kept: Mapping[str, Predictions], config: ExportConfig
     return plots.dots(title, labels, series, label)
 
 
-def _class_precision(one: Predictions, config: ExportConfig) -> list[Estimate | None]:
+def _class_precision(one: Predictions, config: RecordsExportConfig) -> list[Estimate | None]:
     # of one class per sample, logits of different samples are on no common scale
     comparable = None if one.target.ndim == 2 else one.probability
     scores = one.scores if comparable is None else comparable
@@ -84,7 +84,7 @@ def _class_precision(one: Predictions, config: ExportConfig) -> list[Estimate | 
     ]
 
 
-def class_iou(matrices: Tensor, config: ExportConfig) -> list[Estimate | None]:
+def class_iou(matrices: Tensor, config: RecordsExportConfig) -> list[Estimate | None]:
     """Return each class's intersection over union, resampled over images; None if it is absent.
 
     Args:

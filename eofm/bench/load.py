@@ -29,7 +29,7 @@ from eofm.contract.imagery import Imagery, collate
 from eofm.contract.spec import Sensor, Unit
 from eofm.datasets import scenes
 from eofm.datasets.bigearthnet import Version
-from eofm.datasets.bigearthnet_chips import Choice, open_bigearthnet_chips
+from eofm.datasets.bigearthnet_chips import BigEarthNetChoice, open_bigearthnet_chips
 from eofm.datasets.bigearthnet_copernicus import open_copernicus_bigearthnet
 from eofm.datasets.chips import Chip, Chips
 from eofm.datasets.dense_chips import DenseChip, DenseChips
@@ -112,7 +112,7 @@ _EUROSATS: Final[Mapping[str, scenes.SceneSet]] = {
 
 
 def _scenes(data: scenes.SceneSet, name: str, root: str, split: str) -> Loaded:
-    rule = None if split == "auto" else scenes.Rule(split)
+    rule = None if split == "auto" else scenes.SceneSplit(split)
     task = find_task(name)
     return Loaded(task, scenes.open_scenes(data, root, rule), task.size)
 
@@ -126,7 +126,7 @@ def _bigearthnet(config: BenchBigEarthNetConfig) -> tuple[Chips, int]:
     if config.version == "copernicus-bench":
         return open_copernicus_bigearthnet(config.root, sensors)
     version = Version(config.version)
-    choice = Choice(version, sensors, config.classes, config.excluded, config.percent)
+    choice = BigEarthNetChoice(version, sensors, config.classes, config.excluded, config.percent)
     return open_bigearthnet_chips(config.root, choice, config.metadata)
 
 

@@ -14,7 +14,7 @@ from eofm.contract.preprocess import plan
 from eofm.contract.recipe import Recipe
 from eofm.errors import MismatchKind, SpecMismatch, WeightsError
 from eofm.weights.cards import find
-from eofm.weights.resolve import Kind, resolve
+from eofm.weights.resolve import WeightsKind, resolve
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ def _recipe(config: PlanConfig) -> Recipe | None:
         found = resolve(config.model)
     except WeightsError:
         return None  # a control, or several encoders: what they are is decided elsewhere
-    if found.kind is Kind.TIMM:
+    if found.kind is WeightsKind.TIMM:
         return read_recipe(config.recipe)
-    return find(found.name)[1] if found.kind is Kind.CARD else None
+    return find(found.name)[1] if found.kind is WeightsKind.CARD else None
 
 
 def _lines(task: Task, recipe: Recipe, forced: list[MismatchKind]) -> list[str]:

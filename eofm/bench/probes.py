@@ -35,10 +35,10 @@ from eofm.probes.linear import (
     C11,
     C40,
     C45,
-    Grid,
     Labelled,
     ProbeResult,
     Scaling,
+    StrengthGrid,
     effective_rank,
     linear_probe,
     scale,
@@ -172,7 +172,7 @@ def _nmc(splits: Splits, scaling: Scaling, k: int) -> ProbeResult:
     return nearest_mean_probe(splits.train, splits.test_x, scaling=scaling)
 
 
-def _linear(grid: Grid, *, refit: bool, scaled: bool = True) -> Kind:
+def _linear(grid: StrengthGrid, *, refit: bool, scaled: bool = True) -> Kind:
     def probe(splits: Splits, scaling: Scaling, k: int) -> ProbeResult:
         del k
         return linear_probe(
@@ -222,7 +222,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "linear": _linear(C40, refit=False),
     "linear-refit": _linear(C40, refit=True),
     "linear-c45-refit": _linear(C45, refit=True),
-    "linear-c1": _linear(Grid.single(1.0), refit=False),
+    "linear-c1": _linear(StrengthGrid.single(1.0), refit=False),
     "linear-grid": _linear_grid,
 }
 

@@ -32,7 +32,7 @@ class TableConfig:
 
 
 @dataclass(frozen=True)
-class ExportConfig:
+class RecordsExportConfig:
     """Write the records of a file as Markdown, CSV and one HTML page with figures.
 
     Args:

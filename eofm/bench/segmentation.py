@@ -204,7 +204,7 @@ def picked(name: str, known: Tensor, count: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Head:
+class PatchHead:
     """A linear layer on unscaled tokens.
 
     Args:
@@ -219,7 +219,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Fit:
+class PatchFit:
     """A chosen head.
 
     Args:
@@ -232,7 +232,7 @@ class Fit:
         rank: Effective rank of the training patches.
     """
 
-    head: Head
+    head: PatchHead
     probe: str
     strength: float
     on_edge: bool
@@ -269,7 +269,7 @@ def fit_head(
     grid: tuple[int, int],
     *,
     standard: bool,
-) -> Fit:
+) -> PatchFit:
     """Fit a linear layer for a grid of strengths, and choose one by the validation split.
 
     Args:
@@ -307,7 +307,7 @@ def fit_head(
         attempt(C11.extended(upwards=best() == C11.values[-1]), tried[best()][0].theta)
     strength = best()
     final = problem.fit(strength, tried[strength][0].theta, _FINAL_TOLERANCE, _FINAL_STEPS)
-    return Fit(
+    return PatchFit(
         head=problem.head(final),
         probe=f"dense-linear[lbfgs,{C11.name},val,norefit,{scaling},{len(tokens)} patches]",
         strength=strength,
@@ -358,17 +358,17 @@ class _Problem:
             steps=steps,
         )
 
-    def head(self, solution: Solution) -> Head:
+    def head(self, solution: Solution) -> PatchHead:
         weight = solution.weight * self.factor[:, None]
         bias = solution.bias + self.shift @ solution.weight
-        return Head(weight.float(), bias.float(), self.classes)
+        return PatchHead(weight.float(), bias.float(), self.classes)
 
 
 # ------------------------------------------------------------------------------ scoring
 
 
 def evaluate(
-    heads: Sequence[Head], batches: Batches, grid: tuple[int, int], classes: int
+    heads: Sequence[PatchHead], batches: Batches, grid: tuple[int, int], classes: int
 ) -> list[Tensor]:
     """Return the confusion matrices of every head on the images of a split, in one pass.
 
@@ -392,7 +392,7 @@ def evaluate(
     return [torch.cat(matrices) for matrices in found]
 
 
-def segment(head: Head, tokens: Tensor, grid: tuple[int, int], like: Tensor) -> Tensor:
+def segment(head: PatchHead, tokens: Tensor, grid: tuple[int, int], like: Tensor) -> Tensor:
     """Return the class of every pixel: int64 (B, H, W).
 
     Args:

@@ -70,7 +70,7 @@ _LAYOUTS: Final = {
 
 
 @dataclass(frozen=True)
-class Sample:
+class PatchSample:
     """One patch as one sensor sees it, with its labels.
 
     Args:
@@ -149,7 +149,7 @@ class BigEarthNet:
         sensor: Sensor = Sensor.S2_L2A,
         *,
         excluded: bool = False,
-    ) -> list[Sample]:
+    ) -> list[PatchSample]:
         """Return the patches of a split that are on disk, in the order of their names.
 
         Args:
@@ -181,7 +181,7 @@ class BigEarthNet:
         """Return the class names of a scheme, in the official order."""
         return CLASSES_19 if classes == len(CLASSES_19) else CLASSES_43
 
-    def multi_hot(self, sample: Sample, classes: int) -> tuple[int, ...] | None:
+    def multi_hot(self, sample: PatchSample, classes: int) -> tuple[int, ...] | None:
         """Return the labels of a sample in the official order; None where it has none.
 
         Raises:
@@ -236,7 +236,7 @@ class BigEarthNet:
                 remedy="name the folder that holds them with --metadata",
             )
 
-    def _sample(self, name: str, folder: Path, classes: int, sensor: Sensor) -> Sample:
+    def _sample(self, name: str, folder: Path, classes: int, sensor: Sensor) -> PatchSample:
         labels, place, taken = self._facts(name)
         if classes == 19 and self.version is Version.V1:
             labels = to_19(labels, name)
@@ -244,7 +244,7 @@ class BigEarthNet:
         date = season_date(folder.name)
         if date is not None:
             taken = date.isoformat(timespec="seconds")
-        return Sample(name, place, split, taken, labels or None, _source(name, folder, sensor))
+        return PatchSample(name, place, split, taken, labels or None, _source(name, folder, sensor))
 
     def _facts(self, name: str) -> tuple[frozenset[str], str, str]:
         """Return the labels of a patch as published, its place, and when Sentinel-2 took it."""

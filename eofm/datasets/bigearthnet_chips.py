@@ -31,7 +31,7 @@ GOLDEN_CLASSES: Final = (8, 11, 13)
 
 
 @dataclass(frozen=True)
-class Choice:
+class BigEarthNetChoice:
     """Which BigEarthNet.
 
     Args:
@@ -68,7 +68,7 @@ def first_share(ids: Sequence[str], dataset: str, percent: int, seed: int = 0) -
 
 
 def open_bigearthnet_chips(
-    root: Path | str, choice: Choice, metadata: Path | str | None = None
+    root: Path | str, choice: BigEarthNetChoice, metadata: Path | str | None = None
 ) -> tuple[Chips, int]:
     """Find the patches of the official splits. Pixels are not read yet.
 
@@ -113,7 +113,7 @@ def open_bigearthnet_chips(
     return chips, count
 
 
-def _check(data: BigEarthNet, choice: Choice) -> None:
+def _check(data: BigEarthNet, choice: BigEarthNetChoice) -> None:
     if data.version is not choice.version:
         raise DataError(
             "this is another version of BigEarthNet",
@@ -133,7 +133,7 @@ def _check(data: BigEarthNet, choice: Choice) -> None:
         data.samples("train")  # raises, and says which lists are missing
 
 
-def _split(data: BigEarthNet, choice: Choice, split: str) -> list[Chip]:
+def _split(data: BigEarthNet, choice: BigEarthNetChoice, split: str) -> list[Chip]:
     """Return the patches that every sensor has and that have a label."""
     per_sensor = [
         {s.id: s for s in data.samples(split, choice.classes, sensor, excluded=choice.excluded)}
@@ -152,7 +152,7 @@ def _split(data: BigEarthNet, choice: Choice, split: str) -> list[Chip]:
     return chips
 
 
-def _check_golden(chips: Chips, choice: Choice) -> None:
+def _check_golden(chips: Chips, choice: BigEarthNetChoice) -> None:
     golden = next((c for c in chips.all if c.id == GOLDEN[choice.version]), None)
     if choice.classes == len(CLASSES_19) and golden and golden.label != GOLDEN_CLASSES:
         raise DataError(

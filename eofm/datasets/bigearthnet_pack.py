@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eofm.contract.spec import Sensor
-from eofm.datasets.bigearthnet import UNITS, BigEarthNet, Sample, open_bigearthnet
+from eofm.datasets.bigearthnet import UNITS, BigEarthNet, PatchSample, open_bigearthnet
 from eofm.datasets.sets_config import PackBigEarthNetConfig
 from eofm.errors import DataError
 from eofm.raster.source import OpenRaster, RasterSource
@@ -70,7 +70,9 @@ def pack_bigearthnet(config: PackBigEarthNetConfig) -> ItemsReport:
     return ItemsReport(packed, tuple(_notes(data, samples, missing, sensor)))
 
 
-def _item(data: BigEarthNet, sample: Sample, sensor: Sensor, rule: LabelRule, classes: int) -> Item:
+def _item(
+    data: BigEarthNet, sample: PatchSample, sensor: Sensor, rule: LabelRule, classes: int
+) -> Item:
     line = _Line(sample, rule, data.multi_hot(sample, classes))
     return Item(sample.id, UNITS[sensor], line.source, line.entry)
 
@@ -79,7 +81,7 @@ def _item(data: BigEarthNet, sample: Sample, sensor: Sensor, rule: LabelRule, cl
 class _Line:
     """Makes the line of a patch in the index."""
 
-    sample: Sample
+    sample: PatchSample
     rule: LabelRule
     multi_hot: tuple[int, ...] | None
 
@@ -106,7 +108,7 @@ class _Line:
 
 
 def _notes(
-    data: BigEarthNet, samples: list[Sample], missing: list[str], sensor: Sensor
+    data: BigEarthNet, samples: list[PatchSample], missing: list[str], sensor: Sensor
 ) -> list[str]:
     """Say what the user should know of the patches."""
     counts = {split or "no split": 0 for split in sorted({s.split for s in samples})}

@@ -24,9 +24,9 @@ from eofm.datasets.check_folders import describe_set
 from eofm.datasets.check_stores import check_pairs, check_store, is_store
 from eofm.datasets.check_types import (
     COMPARED,
+    CheckGroup,
     CheckReport,
     Finding,
-    Group,
     Subject,
     counted_only,
     spread,
@@ -84,7 +84,7 @@ def check_data(config: CheckConfig) -> CheckReport:
 # ------------------------------------------------------------------------------- images
 
 
-def _check_group(group: Group, limit: int) -> _Look:
+def _check_group(group: CheckGroup, limit: int) -> _Look:
     """Read images of one kind, and compare them."""
     look = _Look(group)
     chosen = spread(len(group.subjects), limit)
@@ -107,7 +107,7 @@ class _Look:
         group: The images.
     """
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: CheckGroup) -> None:
         self.findings: list[Finding] = []
         self.notes: list[str] = []
         self.count = 0

@@ -21,7 +21,7 @@ from eofm.datasets.check_sets import (
     ssl4eo_set,
 )
 from eofm.datasets.check_twins import compare_twins
-from eofm.datasets.check_types import DataSet, Finding, Fixed, Group, Subject, spread
+from eofm.datasets.check_types import CheckGroup, DataSet, Finding, Fixed, Subject, spread
 from eofm.datasets.places import find_places, grid_of_file
 from eofm.datasets.sets_config import CheckConfig
 from eofm.datasets.stated_units import state_units
@@ -87,7 +87,7 @@ def _terramesh(root: Path, config: CheckConfig) -> DataSet:
         if keys.get(name):
             listed[name] = list_sources(root / name, sensor, unit)
             subjects = [Subject(source.name, Fixed(source)) for source in listed[name]]
-            groups.append(Group(name, subjects, prefix=f"{name}/"))
+            groups.append(CheckGroup(name, subjects, prefix=f"{name}/"))
     every = set().union(*keys.values())
     findings = [
         Finding("a site lacks a modality", key, f"not in {name}")
@@ -126,7 +126,7 @@ def _s2_100k(root: Path, config: CheckConfig) -> DataSet:
             for n in sorted(set(rows) - here)
         ),
     ]
-    groups = [Group("images", [Subject(s.name, Fixed(s)) for s in sources])]
+    groups = [CheckGroup("images", [Subject(s.name, Fixed(s)) for s in sources])]
     counts = {"images": len(here), "rows of the index": sum(rows.values())}
     return DataSet("S2-100K", counts, groups, findings, notes=["without labels"])
 
@@ -221,7 +221,7 @@ def _tiles(root: Path, config: CheckConfig) -> DataSet:
     return DataSet(
         f"GeoTIFFs of {config.sensor} in {' and '.join(units)}",
         {"images": len(sources), "places": len(set(places.of.values()))},
-        [Group("images", [Subject(s.name, Fixed(s)) for s in sources], any_size=True)],
+        [CheckGroup("images", [Subject(s.name, Fixed(s)) for s in sources], any_size=True)],
         notes=places.remarks,
     )
 

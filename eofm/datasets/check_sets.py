@@ -14,7 +14,7 @@ from eofm.contract.spec import Sensor
 from eofm.datasets import bigearthnet, eurosat, ssl4eo
 from eofm.datasets.bigearthnet_classes import CLASSES_19
 from eofm.datasets.bigearthnet_lists import COUNTS_V1, COUNTS_V2, METADATA, Listing, read_tables
-from eofm.datasets.check_types import DataSet, Finding, Group, Subject
+from eofm.datasets.check_types import CheckGroup, DataSet, Finding, Subject
 from eofm.datasets.sets_config import CheckConfig
 from eofm.datasets.ssl4eo_ml import read_multilabels
 from eofm.raster.source import RasterSource
@@ -43,7 +43,7 @@ def ssl4eo_set(root: Path, config: CheckConfig) -> DataSet:
         if other:
             notes.append(f"{folder}: {other} places have not {ssl4eo.SEASONS} seasons")
         subjects = [Subject(scene.name, scene.source) for scene in scenes]
-        groups.append(Group(folder, subjects, prefix=f"{folder}/"))
+        groups.append(CheckGroup(folder, subjects, prefix=f"{folder}/"))
         optical += scenes if sensor is Sensor.S2_L1C else []
     every = set().union(*places.values())
     notes += [
@@ -97,7 +97,7 @@ def bigearthnet_set(root: Path, config: CheckConfig) -> DataSet:
         ("S1", Sensor.S1_GRD, data.radar),
     ):
         subjects = [Subject(patch, _Patch(data, patch, sensor)) for patch in sorted(folders)]
-        groups.append(Group(name, subjects, bigearthnet.SIZE, prefix=f"{name} "))
+        groups.append(CheckGroup(name, subjects, bigearthnet.SIZE, prefix=f"{name} "))
         findings += [
             Finding("a patch is in none of the official lists", f"{name} {patch}", "on disk only")
             for patch in data.unknown(sensor)
@@ -192,7 +192,7 @@ def eurosat_set(root: Path, config: CheckConfig) -> DataSet:
     return DataSet(
         "EuroSAT MS",
         {"tiles": len(tiles)},
-        [Group("tiles", subjects, eurosat.SPEC.size)],
+        [CheckGroup("tiles", subjects, eurosat.SPEC.size)],
         labelled=len(tiles),
         classes={name: classes[name] for name in eurosat.CLASSES},
         notes=notes,

@@ -44,7 +44,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Group:
+class CheckGroup:
     """Images of one kind.
 
     Args:
@@ -78,7 +78,7 @@ class DataSet:
 
     kind: str
     counts: Mapping[str, int]
-    groups: Sequence[Group]
+    groups: Sequence[CheckGroup]
     findings: Sequence[Finding] = ()
     labelled: int = 0
     classes: Mapping[str, int] = field(default_factory=dict)

@@ -31,7 +31,7 @@ _ARCHIVES: Final = (".zip", ".tar", ".gz", ".tgz", ".zst", ".gzst", ".bz2", ".xz
 
 
 @dataclass(frozen=True)
-class Place:
+class StoredAt:
     """Where something is stored.
 
     Args:
@@ -47,7 +47,7 @@ class Stored(Protocol):
     """Something in files."""
 
     @property
-    def place(self) -> Place:
+    def place(self) -> StoredAt:
         """Where it is: as long as that and the files stay, so does the digest."""
         ...
 
@@ -101,9 +101,9 @@ class FilePixels:
             return raster.read(window)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> StoredAt:
         """The files of its bands."""
-        return Place(self.source.files)
+        return StoredAt(self.source.files)
 
     def digest(self) -> str:
         """Return the sha256 of the files, one after the other.
@@ -153,7 +153,7 @@ class KeptPixels:
         return Imagery(torch.from_numpy(values.astype(np.float32)), spec, valid)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> StoredAt:
         """Where it is stored."""
         return self.inner.place
 

@@ -23,7 +23,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from torch import Tensor
 
 from eofm.contract.imagery import Imagery, collate
-from eofm.datasets.chips import FilePixels, Pixels, Place, check_unique, unpacking_remedy
+from eofm.datasets.chips import FilePixels, Pixels, StoredAt, check_unique, unpacking_remedy
 from eofm.errors import DataError, LabelError, RasterError
 from eofm.raster.grid import Window
 from eofm.store.splits import SPLITS
@@ -137,9 +137,9 @@ class Mask:
         return self.coding.classes_of(stored, self.file)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> StoredAt:
         """The file; its codes and a window say what is meant."""
-        return Place((self.file,), f"{self.window} {sorted(self.coding.codes.items())}")
+        return StoredAt((self.file,), f"{self.window} {sorted(self.coding.codes.items())}")
 
     def digest(self) -> str:
         """Return the sha256 of the file, and of which part of it is meant.
@@ -176,9 +176,9 @@ class WindowPixels:
         return self.whole.read(self.window)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> StoredAt:
         """A part of the files of the whole image."""
-        return Place(self.whole.place.files, str(self.window))
+        return StoredAt(self.whole.place.files, str(self.window))
 
     def digest(self) -> str:
         """Return the sha256 of the files, and of which part of them is meant.

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.datasets.chips import Chip, Chips, Place, unpacking_remedy
+from eofm.datasets.chips import Chip, Chips, StoredAt, unpacking_remedy
 from eofm.errors import ConfigError, DataError, LabelError
 from eofm.store.splits import hold_out
 
@@ -57,9 +57,9 @@ class MatPixels:
         return Imagery(pixels, SPEC, torch.ones(1, 28, 28, dtype=torch.bool))
 
     @property
-    def place(self) -> Place:
+    def place(self) -> StoredAt:
         """One image of the file."""
-        return Place((self.file,), f"{self.split} {self.index}")
+        return StoredAt((self.file,), f"{self.split} {self.index}")
 
     def digest(self) -> str:
         """Return the sha256 of the values as stored."""

@@ -24,13 +24,13 @@ from eofm.contract.preprocess import resize
 from eofm.contract.recipe import Kernel
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets import eurosat
-from eofm.datasets.chips import Chip, Chips, FilePixels, Pixels, Place, unpacking_remedy
+from eofm.datasets.chips import Chip, Chips, FilePixels, Pixels, StoredAt, unpacking_remedy
 from eofm.errors import ConfigError, DataError, RasterError
 from eofm.raster.source import RasterSource
 from eofm.store.splits import SPLITS, by_hash
 
 
-class Rule(StrEnum):
+class SceneSplit(StrEnum):
     """How images are divided."""
 
     LISTS = "lists"  # the published random lists, which must lie in the folder
@@ -61,7 +61,7 @@ class SceneSet:
     endings: tuple[str, ...]
     spec: ImageSpec
     size: int
-    lists: Mapping[Rule, Mapping[str, tuple[str, str]]]
+    lists: Mapping[SceneSplit, Mapping[str, tuple[str, str]]]
     varying: bool = False
 
 
@@ -71,13 +71,13 @@ def _lists(pattern: str, train: str, val: str, test: str) -> Mapping[str, tuple[
 
 
 _EUROSAT_LISTS: Final = {
-    Rule.LISTS: _lists(
+    SceneSplit.LISTS: _lists(
         "eurosat-{}.txt",
         "908f142e73d6acdf3f482c5e80d851b1",
         "95de90f2aa998f70a3b2416bfe0687b4",
         "7ae5ab94471417b6e315763121e67c5f",
     ),
-    Rule.SPATIAL_LISTS: _lists(
+    SceneSplit.SPATIAL_LISTS: _lists(
         "eurosat-spatial-{}.txt",
         "7be3254be39f23ce4d4d144290c93292",
         "acf392290050bb3df790dc8fc0ebf193",
@@ -126,7 +126,7 @@ UCMERCED: Final = SceneSet(
     ImageSpec(Sensor.RGB, _RGB, Unit.UINT8, (256, 256), 0.3048),
     2_100,
     {
-        Rule.LISTS: _lists(
+        SceneSplit.LISTS: _lists(
             "uc_merced-{}.txt",
             "f2fb12eb2210cfb53f93f063a35ff374",
             "11ecabfc52782e5ea6a9c7c0d263aca0",
@@ -154,7 +154,7 @@ RESISC45: Final = SceneSet(
     ImageSpec(Sensor.RGB, _RGB, Unit.UINT8, (256, 256), 1.0),
     31_500,
     {
-        Rule.LISTS: _lists(
+        SceneSplit.LISTS: _lists(
             "resisc45-{}.txt",
             "b5a4c05a37de15e4ca886696a85c403e",
             "a0770cee4c5ca20b8c32bbd61e114805",
@@ -164,7 +164,7 @@ RESISC45: Final = SceneSet(
 )
 
 
-def open_scenes(scenes: SceneSet, root: Path | str, rule: Rule | None = None) -> Chips:
+def open_scenes(scenes: SceneSet, root: Path | str, rule: SceneSplit | None = None) -> Chips:
     """Find the images below `root` and divide them. Pixels are not read yet.
 
     Args:
@@ -182,21 +182,21 @@ def open_scenes(scenes: SceneSet, root: Path | str, rule: Rule | None = None) ->
     root = Path(root)
     if not root.is_dir():
         raise DataError("there is no such folder", where=root, remedy="name it with --root")
-    if rule is None and _has_lists(scenes, root, Rule.LISTS):
-        rule = Rule.LISTS
-    if scenes is EUROSAT_MS and rule not in {Rule.LISTS, Rule.SPATIAL_LISTS}:
+    if rule is None and _has_lists(scenes, root, SceneSplit.LISTS):
+        rule = SceneSplit.LISTS
+    if scenes is EUROSAT_MS and rule not in {SceneSplit.LISTS, SceneSplit.SPATIAL_LISTS}:
         return _own_division(root, rule)
     found = _find(scenes, root)
     if rule is None:
         raise ConfigError(
             "these images are not divided into train and test",
             found="no published lists in the folder",
-            expected=", ".join(name for name, _ in scenes.lists[Rule.LISTS].values()),
+            expected=", ".join(name for name, _ in scenes.lists[SceneSplit.LISTS].values()),
             where=root,
             remedy="put the lists there, or say --split stratified (by hash; not comparable with "
             "published scores)",
         )
-    if rule is Rule.STRATIFIED:
+    if rule is SceneSplit.STRATIFIED:
         groups = {
             n: [c.id for c in found if scenes.classes[_index(c)] == n] for n in scenes.classes
         }
@@ -207,12 +207,12 @@ def open_scenes(scenes: SceneSet, root: Path | str, rule: Rule | None = None) ->
         raise ConfigError(
             f"{scenes.name} cannot be divided like this",
             found=rule,
-            expected=" | ".join([*scenes.lists, Rule.STRATIFIED]),
+            expected=" | ".join([*scenes.lists, SceneSplit.STRATIFIED]),
         )
     return _divided(scenes, root, rule, found, parts)
 
 
-def _own_division(root: Path, rule: Rule | None) -> Chips:
+def _own_division(root: Path, rule: SceneSplit | None) -> Chips:
     """EuroSAT MS as `eofm.datasets.eurosat` divides it."""
     try:
         data = eurosat.open_eurosat(root, None if rule is None else eurosat.SplitRule(rule))
@@ -233,7 +233,7 @@ def _eurosat_pixels(tile: eurosat.Tile) -> FilePixels:
 def _divided(
     scenes: SceneSet,
     root: Path,
-    rule: Rule,
+    rule: SceneSplit,
     found: Sequence[Chip],
     parts: Mapping[str, Sequence[str]],
 ) -> Chips:
@@ -345,9 +345,9 @@ class PicturePixels:
         return Imagery(pixels, self.spec, torch.ones(1, *self.spec.size, dtype=torch.bool))
 
     @property
-    def place(self) -> Place:
+    def place(self) -> StoredAt:
         """The picture."""
-        return Place((self.path,))
+        return StoredAt((self.path,))
 
     def digest(self) -> str:
         """Return the sha256 of the file.
@@ -364,11 +364,11 @@ class PicturePixels:
 # ------------------------------------------------------------------------------- lists
 
 
-def _has_lists(scenes: SceneSet, root: Path, rule: Rule) -> bool:
+def _has_lists(scenes: SceneSet, root: Path, rule: SceneSplit) -> bool:
     return all((root / name).is_file() for name, _ in scenes.lists[rule].values())
 
 
-def _read_lists(scenes: SceneSet, root: Path, rule: Rule) -> dict[str, tuple[str, ...]]:
+def _read_lists(scenes: SceneSet, root: Path, rule: SceneSplit) -> dict[str, tuple[str, ...]]:
     """Return the ids of every split; the lists name files of any ending."""
     parts = {}
     for split, (name, md5) in scenes.lists[rule].items():

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.datasets.chips import Chip, Chips, Place, unpacking_remedy
+from eofm.datasets.chips import Chip, Chips, StoredAt, unpacking_remedy
 from eofm.errors import ConfigError, DataError, LabelError, RasterError
 from eofm.store.splits import hold_out
 
@@ -109,9 +109,9 @@ class H5Pixels:
         return Imagery(torch.from_numpy(values)[None], spec, torch.from_numpy(valid)[None])
 
     @property
-    def place(self) -> Place:
+    def place(self) -> StoredAt:
         """One image of the file."""
-        return Place((self.file,), f"{self.row} {self.sensor}")
+        return StoredAt((self.file,), f"{self.row} {self.sensor}")
 
     def digest(self) -> str:
         """Return the sha256 of the values as stored.

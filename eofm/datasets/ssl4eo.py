@@ -39,7 +39,7 @@ _V11: Final = ("S1GRD", "S2L1C", "S2L2A", "S2RGB")
 
 
 @dataclass(frozen=True)
-class Scene:
+class Ssl4eoScene:
     """One season of one place.
 
     Args:
@@ -115,7 +115,7 @@ def season_date(season: str) -> datetime | None:
 
 def list_scenes(
     root: str | Path, sensor: Sensor, ids: Collection[str] | None = None
-) -> list[Scene]:
+) -> list[Ssl4eoScene]:
     """Return all scenes of a sensor, ordered by place and name.
 
     Args:
@@ -133,7 +133,7 @@ def list_scenes(
     else:
         places = [folder / place for place in sorted(set(ids))]
     seasons = [p for place in places if place.is_dir() for p in sorted(place.iterdir())]
-    scenes = [Scene(p.parent.name, p.name, p, sensor) for p in seasons if p.is_dir()]
+    scenes = [Ssl4eoScene(p.parent.name, p.name, p, sensor) for p in seasons if p.is_dir()]
     if scenes:
         return scenes
     if any((Path(root) / name).is_dir() for name in _V11):
@@ -218,8 +218,8 @@ def nearest_season(date: datetime, seasons: Sequence[str], max_gap_days: float) 
 
 
 def pair_scenes(
-    scenes: Sequence[Scene], others: Sequence[Scene], max_gap_days: float = 30.0
-) -> dict[str, Scene | None]:
+    scenes: Sequence[Ssl4eoScene], others: Sequence[Ssl4eoScene], max_gap_days: float = 30.0
+) -> dict[str, Ssl4eoScene | None]:
     """Pair each scene with the one of another sensor at its place that is nearest in time.
 
     Args:
@@ -234,7 +234,7 @@ def pair_scenes(
     Raises:
         LabelError: If the name of one of `scenes` holds no time.
     """
-    there: dict[str, dict[str, Scene]] = {}
+    there: dict[str, dict[str, Ssl4eoScene]] = {}
     for other in others:
         there.setdefault(other.location, {})[other.season] = other
     pairs = {}

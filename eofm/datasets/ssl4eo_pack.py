@@ -20,7 +20,7 @@ from eofm.datasets.ssl4eo import (
     FOLDERS,
     SEASONS,
     UNITS,
-    Scene,
+    Ssl4eoScene,
     list_scenes,
     missing_places,
     nearest_season,
@@ -123,7 +123,7 @@ class _Notes:
         return [*self.incomplete, *(void if self.void else [])]
 
 
-def _choose(config: PackSsl4eoConfig, sensor: Sensor) -> tuple[list[Scene], _Notes]:
+def _choose(config: PackSsl4eoConfig, sensor: Sensor) -> tuple[list[Ssl4eoScene], _Notes]:
     """Return the scenes wanted, without those of void places, and what is missing."""
     void_file = Path(config.root) / VOID_IDS
     void = set(read_ids(void_file)) if void_file.is_file() else set()
@@ -199,7 +199,7 @@ class _Label:
 class _Line:
     """Makes the line of a scene in the index."""
 
-    scene: Scene
+    scene: Ssl4eoScene
 
     def entry(self, raster: OpenRaster) -> Entry:
         scene = self.scene
@@ -223,17 +223,17 @@ class _Labels(Protocol):
     def rule(self) -> LabelRule:
         """What the store says of them."""
 
-    def of(self, scene: Scene) -> _Label:
+    def of(self, scene: Ssl4eoScene) -> _Label:
         """Return where those of a scene are."""
 
     def settings(self) -> dict[str, Plain]:
         """Return what else decides labels, for the settings of the store."""
 
-    def said(self, scenes: Sequence[Scene]) -> list[str]:
+    def said(self, scenes: Sequence[Ssl4eoScene]) -> list[str]:
         """Return what the user should know of the labels."""
 
 
-def _open_labels(config: PackSsl4eoConfig, scenes: Sequence[Scene]) -> _Labels | None:
+def _open_labels(config: PackSsl4eoConfig, scenes: Sequence[Ssl4eoScene]) -> _Labels | None:
     if config.labels is not None:
         labels = read_multilabels(config.labels, partial=config.labels_partial)
         return _Listed(config, labels, scenes)
@@ -242,7 +242,9 @@ def _open_labels(config: PackSsl4eoConfig, scenes: Sequence[Scene]) -> _Labels |
     return None
 
 
-def _season_for(scene: Scene, config: PackSsl4eoConfig, labelled: Sequence[str]) -> str | None:
+def _season_for(
+    scene: Ssl4eoScene, config: PackSsl4eoConfig, labelled: Sequence[str]
+) -> str | None:
     """Return the Sentinel-2 season whose labels a Sentinel-1 scene takes.
 
     It is the nearest of all seasons of the place, be it labelled or not.
@@ -259,7 +261,7 @@ class _Mapped:
         LabelError: If no scene has a map.
     """
 
-    def __init__(self, config: PackSsl4eoConfig, scenes: Sequence[Scene]) -> None:
+    def __init__(self, config: PackSsl4eoConfig, scenes: Sequence[Ssl4eoScene]) -> None:
         assert config.landcover is not None  # noqa: S101 (the caller has checked both)
         assert config.scheme is not None  # noqa: S101
         self._scheme = scheme = find_scheme(config.scheme)
@@ -287,7 +289,7 @@ class _Mapped:
                 remedy="give the folder with one subfolder per place, or leave --landcover out",
             )
 
-    def of(self, scene: Scene) -> _Label:
+    def of(self, scene: Ssl4eoScene) -> _Label:
         """Return the map of the scene."""
         return _Label(self.rule, file=self._maps.get(scene.name), scheme=self._scheme)
 
@@ -296,7 +298,7 @@ class _Mapped:
         own = self._scheme.name not in SCHEMES
         return {"scheme_digest": self._scheme.digest} if own else {}
 
-    def said(self, scenes: Sequence[Scene]) -> list[str]:
+    def said(self, scenes: Sequence[Ssl4eoScene]) -> list[str]:
         """Nothing: the report counts the labels."""
         return []
 
@@ -310,7 +312,7 @@ class _Listed:
     """
 
     def __init__(
-        self, config: PackSsl4eoConfig, labels: MultiLabels, scenes: Sequence[Scene]
+        self, config: PackSsl4eoConfig, labels: MultiLabels, scenes: Sequence[Ssl4eoScene]
     ) -> None:
         # the file says which classes are present, and not how much they cover or of what
         self.rule = LabelRule("ssl4eo-s12-ml", CLASSES, 0.0, 0.0)
@@ -327,7 +329,7 @@ class _Listed:
                 where=labels.path,
             )
 
-    def _season(self, config: PackSsl4eoConfig, scene: Scene) -> str | None:
+    def _season(self, config: PackSsl4eoConfig, scene: Ssl4eoScene) -> str | None:
         labels, place = self._labels, scene.location
         if scene.sensor is Sensor.S1_GRD:
             listed = list(labels.seasons.get(place, ()))
@@ -336,7 +338,7 @@ class _Listed:
             return season and labels.season_of(place, season, Sensor.S2_L2A)
         return labels.season_of(place, scene.season, scene.sensor)
 
-    def of(self, scene: Scene) -> _Label:
+    def of(self, scene: Ssl4eoScene) -> _Label:
         """Look the scene up."""
         found = self._labels.multi_hot(scene.location, self._seasons[scene.name])
         return _Label(self.rule, multi_hot=found)
@@ -345,7 +347,7 @@ class _Listed:
         """Nothing: the name of the file is there."""
         return {}
 
-    def said(self, scenes: Sequence[Scene]) -> list[str]:
+    def said(self, scenes: Sequence[Ssl4eoScene]) -> list[str]:
         """Count what was joined and what was not."""
         without = sum(season is None for season in self._seasons.values())
         here = {scene.location for scene in scenes}

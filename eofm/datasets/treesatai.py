@@ -19,7 +19,7 @@ from typing import Final
 
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.datasets.chips import Chip, Chips, FilePixels, Place, unpacking_remedy
+from eofm.datasets.chips import Chip, Chips, FilePixels, StoredAt, unpacking_remedy
 from eofm.errors import DataError, LabelError
 from eofm.raster.source import RasterSource
 from eofm.store.splits import hold_out
@@ -58,7 +58,7 @@ class ClippedPixels:
         return replace(imagery, pixels=imagery.pixels.clamp_min(0))
 
     @property
-    def place(self) -> Place:
+    def place(self) -> StoredAt:
         """The file."""
         return self.inner.place
 

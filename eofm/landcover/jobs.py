@@ -29,7 +29,7 @@ from eofm.landcover.strips import (
     columns_per_strip,
     piece_shape,
 )
-from eofm.landcover.table import Batch, Rows, Rule
+from eofm.landcover.table import PresenceRule, Rows, TableBatch
 from eofm.landcover.warp import opened, to_degrees
 from eofm.raster.grid import Grid, Window
 
@@ -39,18 +39,18 @@ _SCENE_PIXELS: Final = 4 * 1024**2
 THREADS: Final = 2
 
 
-class Job(Protocol):
+class LabelJob(Protocol):
     """A piece of work."""
 
     @property
     def size(self) -> int:
         """How many windows or scenes."""
 
-    def run(self) -> Batch:
+    def run(self) -> TableBatch:
         """Count them."""
 
 
-def run_job(job: Job) -> Batch:
+def run_job(job: LabelJob) -> TableBatch:
     """Run a job: what is sent to other processes.
 
     Raises:
@@ -81,7 +81,7 @@ class WindowJob:
     tops: range
     lefts: range
     window: int
-    rule: Rule
+    rule: PresenceRule
     pixels: int = 0
 
     @property
@@ -89,7 +89,7 @@ class WindowJob:
         """How many windows."""
         return len(self.tops) * len(self.lefts)
 
-    def run(self) -> Batch:
+    def run(self) -> TableBatch:
         """Count the windows."""
         rows = Rows()
         with ExitStack() as stack:
@@ -178,7 +178,7 @@ class WindowJob:
 
 
 def window_jobs(
-    maps: Catalogue, window: int, stride: int, rule: Rule, batch: int
+    maps: Catalogue, window: int, stride: int, rule: PresenceRule, batch: int
 ) -> list[WindowJob]:
     """Cut all windows of all maps into jobs, in the order of the table.
 
@@ -220,7 +220,7 @@ class Seen(Protocol):
 
 
 @dataclass(frozen=True)
-class Scene:
+class LabelScene:
     """An image to be labelled.
 
     Args:
@@ -248,16 +248,16 @@ class SceneJob:
         rule: How counts become labels.
     """
 
-    scenes: Sequence[Scene]
+    scenes: Sequence[LabelScene]
     cover: LandCover
-    rule: Rule
+    rule: PresenceRule
 
     @property
     def size(self) -> int:
         """How many scenes."""
         return len(self.scenes)
 
-    def run(self) -> Batch:
+    def run(self) -> TableBatch:
         """Count the scenes."""
         rows = Rows()
         rows.centres = [_centres(self.scenes)]
@@ -265,7 +265,7 @@ class SceneJob:
             self._add(scene, rows)
         return rows.finish(self.rule)
 
-    def _add(self, scene: Scene, rows: Rows) -> None:
+    def _add(self, scene: LabelScene, rows: Rows) -> None:
         grid = scene.grid
         counts, size = np.zeros(len(self.rule.scheme.names) + 2, np.int64), 0
         with self.cover.on(grid, scene.name, scene.date) as view:
@@ -288,7 +288,9 @@ class SceneJob:
         rows.map_dates.append([entry.date for entry in taken])
 
 
-def scene_jobs(scenes: Sequence[Scene], cover: LandCover, rule: Rule, batch: int) -> list[SceneJob]:
+def scene_jobs(
+    scenes: Sequence[LabelScene], cover: LandCover, rule: PresenceRule, batch: int
+) -> list[SceneJob]:
     """Cut scenes into jobs, in the order of the table."""
     return [SceneJob(scenes[i : i + batch], cover, rule) for i in range(0, len(scenes), batch)]
 
@@ -303,14 +305,14 @@ def _pieces(grid: Grid) -> Iterator[Window]:
 # ------------------------------------------------------------------------------------- both
 
 
-def _judge(codes: ClassMap, rule: Rule, where: str, rows: Rows) -> None:
+def _judge(codes: ClassMap, rule: PresenceRule, where: str, rows: Rows) -> None:
     strange = strange_codes(codes, rule.scheme)
     if not rule.scheme.ignore_unknown:
         raise unknown_codes(strange, rule.scheme, where)
     rows.ignore(strange)
 
 
-def _centres(scenes: Sequence[Scene]) -> NDArray[np.float64]:
+def _centres(scenes: Sequence[LabelScene]) -> NDArray[np.float64]:
     """Return longitude and latitude of each centre (N, 2), one CRS after the other."""
     of_crs: dict[CRS, list[int]] = {}
     for number, scene in enumerate(scenes):

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from eofm.errors import ConfigError, LabelError
 from eofm.io import BINARY, replacing
-from eofm.landcover.table import KEY, Batch, open_table
+from eofm.landcover.table import KEY, TableBatch, open_table
 
 if sys.platform != "win32":
     import fcntl
@@ -134,7 +134,7 @@ class LabelOutput:
         """Numbers of the batches that are not finished."""
         return [n for n in range(self._batches) if not self._part(n).exists()]
 
-    def add(self, number: int, batch: Batch) -> None:
+    def add(self, number: int, batch: TableBatch) -> None:
         """Keep a finished batch.
 
         Raises:

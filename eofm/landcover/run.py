@@ -24,14 +24,14 @@ import eofm
 from eofm.errors import ConfigError, LabelError
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.dates import DatePattern
-from eofm.landcover.jobs import Job, Scene, run_job, scene_jobs, window_jobs
+from eofm.landcover.jobs import LabelJob, LabelScene, run_job, scene_jobs, window_jobs
 from eofm.landcover.maps import Catalogue, LandCover, find_maps
 from eofm.landcover.multilabel import Reason
 from eofm.landcover.output import LabelOutput
 from eofm.landcover.report import LabelReport, save_figure, summarise
 from eofm.landcover.scenes import SceneOptions, find_scenes
 from eofm.landcover.schemes import find_scheme
-from eofm.landcover.table import FORMAT, VERSION, Batch, Ground, Rule, schema
+from eofm.landcover.table import FORMAT, VERSION, Ground, PresenceRule, TableBatch, schema
 from eofm.orphans import end_with_parent
 from eofm.progress import track
 
@@ -57,7 +57,7 @@ def write_labels(config: LabelsConfig) -> LabelReport:
     """
     began = time.monotonic()
     scheme = find_scheme(config.scheme)
-    rule = Rule(scheme, config.threshold, config.min_valid, config.empty == "keep")
+    rule = PresenceRule(scheme, config.threshold, config.min_valid, config.empty == "keep")
     dates = DatePattern(config.dates) if config.dates else None
     maps = find_maps(config.maps, dates, config.asset, config.field)
     scenes = _scenes(config)
@@ -95,7 +95,7 @@ def write_labels(config: LabelsConfig) -> LabelReport:
     return report
 
 
-def _scenes(config: LabelsConfig) -> list[Scene]:
+def _scenes(config: LabelsConfig) -> list[LabelScene]:
     if config.scenes is None:
         return []
     dates = DatePattern(config.scene_dates) if config.scene_dates else None
@@ -103,8 +103,8 @@ def _scenes(config: LabelsConfig) -> list[Scene]:
 
 
 def _jobs(
-    config: LabelsConfig, maps: Catalogue, scenes: Sequence[Scene], rule: Rule
-) -> Sequence[Job]:
+    config: LabelsConfig, maps: Catalogue, scenes: Sequence[LabelScene], rule: PresenceRule
+) -> Sequence[LabelJob]:
     if config.window is None:
         _check_dates(config, maps, scenes)
         cover = LandCover(maps, rule.scheme, config.max_gap_days)
@@ -122,7 +122,7 @@ def _jobs(
     return window_jobs(maps, config.window, config.stride or config.window, rule, config.batch)
 
 
-def _check_dates(config: LabelsConfig, maps: Catalogue, scenes: Sequence[Scene]) -> None:
+def _check_dates(config: LabelsConfig, maps: Catalogue, scenes: Sequence[LabelScene]) -> None:
     """Refuse dates that are needed and not there, or there and not heeded."""
     maps.check_dates(config.max_gap_days)
     if config.max_gap_days is not None and not any(scene.date for scene in scenes):
@@ -135,7 +135,7 @@ def _check_dates(config: LabelsConfig, maps: Catalogue, scenes: Sequence[Scene])
         )
 
 
-def _work(config: LabelsConfig, jobs: Sequence[Job], output: LabelOutput) -> int:
+def _work(config: LabelsConfig, jobs: Sequence[LabelJob], output: LabelOutput) -> int:
     """Run what is not finished; return how many windows or scenes that were."""
     left = output.left
     todo = [jobs[number] for number in left]
@@ -162,7 +162,7 @@ def _require_overlap(output: LabelOutput, maps: Catalogue, config: LabelsConfig)
     )
 
 
-def _ground(scenes: Sequence[Scene]) -> Ground:
+def _ground(scenes: Sequence[LabelScene]) -> Ground:
     """Return what was counted: what the images measure, or all of the map."""
     return Ground.SEEN if scenes and all(scene.seen is not None for scene in scenes) else Ground.ALL
 
@@ -184,10 +184,12 @@ def _uncovered(config: LabelsConfig, maps: Catalogue) -> list[str]:
 
 
 class _Future(Protocol):
-    def result(self) -> Batch: ...
+    def result(self) -> TableBatch: ...
 
 
-def run_jobs(jobs: Sequence[Job], workers: int = 1, dask: str | None = None) -> Iterator[Batch]:
+def run_jobs(
+    jobs: Sequence[LabelJob], workers: int = 1, dask: str | None = None
+) -> Iterator[TableBatch]:
     """Run jobs and yield their results in order.
 
     Args:
@@ -208,7 +210,9 @@ def run_jobs(jobs: Sequence[Job], workers: int = 1, dask: str | None = None) -> 
         yield from map(run_job, jobs)
 
 
-def _in_order(jobs: Sequence[Job], submit: Callable[[Job], _Future], ahead: int) -> Iterator[Batch]:
+def _in_order(
+    jobs: Sequence[LabelJob], submit: Callable[[LabelJob], _Future], ahead: int
+) -> Iterator[TableBatch]:
     """Keep so many jobs under way, so that neither jobs nor results pile up."""
     waiting: deque[_Future] = deque()
     for job in jobs:
@@ -219,7 +223,7 @@ def _in_order(jobs: Sequence[Job], submit: Callable[[Job], _Future], ahead: int)
         yield waiting.popleft().result()
 
 
-def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[Batch]:
+def _in_processes(jobs: Sequence[LabelJob], workers: int) -> Iterator[TableBatch]:
     # forked children would share GDAL's open files with us
     context = multiprocessing.get_context("spawn")
     count = min(workers, len(jobs))
@@ -236,7 +240,7 @@ def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[Batch]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _on_dask(jobs: Sequence[Job], scheduler: str) -> Iterator[Batch]:
+def _on_dask(jobs: Sequence[LabelJob], scheduler: str) -> Iterator[TableBatch]:
     try:
         from distributed import Client
     except ImportError as error:
@@ -279,7 +283,7 @@ def _command(config: LabelsConfig) -> str:
     return shlex.join(words)
 
 
-def _identity(scene: Scene) -> list[object]:
+def _identity(scene: LabelScene) -> list[object]:
     grid = scene.grid
     return [scene.id, grid.crs, grid.transform[:6], grid.height, grid.width, scene.date]
 

@@ -27,7 +27,7 @@ from rasterio.warp import transform as warp_points
 from eofm.contract.spec import Unit
 from eofm.errors import ConfigError, LabelError, RasterError
 from eofm.landcover.dates import DatePattern, Period
-from eofm.landcover.jobs import Scene
+from eofm.landcover.jobs import LabelScene
 from eofm.landcover.multilabel import Seen
 from eofm.progress import track
 from eofm.raster.folder import find_files, group_files, image_name
@@ -60,7 +60,7 @@ class SceneOptions:
     dates: DatePattern | None = None
 
 
-def find_scenes(path: str | Path, options: SceneOptions) -> list[Scene]:
+def find_scenes(path: str | Path, options: SceneOptions) -> list[LabelScene]:
     """Find scenes.
 
     Args:
@@ -90,7 +90,7 @@ def find_scenes(path: str | Path, options: SceneOptions) -> list[Scene]:
     return scenes
 
 
-def _check(scenes: Sequence[Scene], path: Path) -> None:
+def _check(scenes: Sequence[LabelScene], path: Path) -> None:
     if not scenes:
         raise LabelError("there are no scenes to label", found="none", where=path)
     counted = Counter(scene.id for scene in scenes)
@@ -124,7 +124,7 @@ def _some(names: Sequence[str]) -> str:
 # ------------------------------------------------------------------------------------ footprints
 
 
-def _of_table(file: Path, gsd: float) -> list[Scene]:
+def _of_table(file: Path, gsd: float) -> list[LabelScene]:
     table = _read_footprints(file)
     crs_of: dict[str, CRS] = {}
     scenes, bad = [], []
@@ -137,7 +137,7 @@ def _of_table(file: Path, gsd: float) -> list[Scene]:
         text = str(row["crs"])
         if text not in crs_of:
             crs_of[text] = _crs(text, f"{file}, {name}")
-        scenes.append(Scene(name, _over(box, crs_of[text], gsd), _text(row.get("date"))))
+        scenes.append(LabelScene(name, _over(box, crs_of[text], gsd), _text(row.get("date"))))
     if bad:
         raise LabelError(
             "footprints that are no rectangles",
@@ -198,7 +198,7 @@ def _text(date: Any) -> str:  # noqa: ANN401 (text, a date, a moment or nothing)
 # ---------------------------------------------------------------------------------------- store
 
 
-def _of_store(path: Path, crs: str | None) -> list[Scene]:
+def _of_store(path: Path, crs: str | None) -> list[LabelScene]:
     """Return the images of a store on the grids that it keeps, or on those that are stated."""
     from eofm.store.grids import known_grids, unknown_grid
     from eofm.store.reader import Store  # brings torch, which nothing else here needs
@@ -225,7 +225,7 @@ def _of_store(path: Path, crs: str | None) -> list[Scene]:
     scenes = []
     for name, known, mask, x, y, date, source in zip(ids, grids, masks, *columns, strict=True):
         grid = known or _around((x, y), own, store.spec.gsd, height, width)
-        scenes.append(Scene(name, grid, date, source, mask))
+        scenes.append(LabelScene(name, grid, date, source, mask))
     return scenes
 
 
@@ -284,7 +284,7 @@ def _of_code(epsg: int) -> CRS:
 # --------------------------------------------------------------------------------------- folder
 
 
-def _of_folder(root: Path, dates: DatePattern | None) -> list[Scene]:
+def _of_folder(root: Path, dates: DatePattern | None) -> list[LabelScene]:
     """Take one scene per multi-band file, and one per set of files named after bands."""
     sets, single = group_files(find_files(root))
     named = {
@@ -297,7 +297,7 @@ def _of_folder(root: Path, dates: DatePattern | None) -> list[Scene]:
         finest, date = _finest(members)
         if dates is not None:
             date = str(dates.find(name)).partition("/")[0]
-        scenes.append(Scene(name, finest, date, name, FileMask(members, finest)))
+        scenes.append(LabelScene(name, finest, date, name, FileMask(members, finest)))
     return scenes
 
 

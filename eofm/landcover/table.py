@@ -50,7 +50,7 @@ class Ground(StrEnum):
 
 
 @dataclass(frozen=True)
-class Rule:
+class PresenceRule:
     """How counts become labels.
 
     Args:
@@ -67,7 +67,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TableBatch:
     """Rows that are finished.
 
     Args:
@@ -97,7 +97,7 @@ class Rows:
         reasons: Why nothing could be counted; `KNOWN` where it could.
         sources: Maps that gave pixels.
         map_dates: Their dates.
-        ignored: See `Batch`.
+        ignored: See `TableBatch`.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -117,7 +117,7 @@ class Rows:
         for code, pixels in strange.items():
             self.ignored[code] = self.ignored.get(code, 0) + pixels
 
-    def finish(self, rule: Rule) -> Batch:
+    def finish(self, rule: PresenceRule) -> TableBatch:
         """Return the rows with their labels."""
         k = len(rule.scheme.names)
         counts = np.concatenate([np.zeros((0, k + 2), np.int64), *self.counts])
@@ -152,11 +152,14 @@ class Rows:
         if not rule.keep_empty:
             kept = counts[:, :k].any(axis=1) | (counts[:, k + 1] > 0)
             table, skipped = table.filter(pa.array(kept.tolist(), pa.bool_())), int((~kept).sum())
-        return Batch(table, skipped, dict(self.ignored))
+        return TableBatch(table, skipped, dict(self.ignored))
 
 
 def _why_unknown(
-    given: Sequence[Reason], known: NDArray[np.bool_], valid: NDArray[np.float64], rule: Rule
+    given: Sequence[Reason],
+    known: NDArray[np.bool_],
+    valid: NDArray[np.float64],
+    rule: PresenceRule,
 ) -> list[str]:
     """Return the reason of each row: the one given, or else what its count says."""
     little = (valid < rule.min_valid) | (valid == 0)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         soft_floor,
         soft_loss,
     )
-    from eofm.method.masking import Trunk, hide_blocks, keep_tokens, see_patches
+    from eofm.method.masking import MaskedTrunk, hide_blocks, keep_tokens, see_patches
     from eofm.method.multilabel import MultiLabel, MultiLabelOutput
     from eofm.method.similarity import (
         LabelFacts,
@@ -86,7 +86,7 @@ _HOME: Final = {
         "soft_floor",
         "soft_loss",
     ),
-    "masking": ("Trunk", "hide_blocks", "keep_tokens", "see_patches"),
+    "masking": ("MaskedTrunk", "hide_blocks", "keep_tokens", "see_patches"),
     "multilabel": ("MultiLabel", "MultiLabelOutput"),
     "similarity": (
         "LabelFacts",
@@ -114,6 +114,7 @@ __all__ = [
     "LabelSimilarity",
     "MaskFill",
     "MaskForm",
+    "MaskedTrunk",
     "MultiLabel",
     "MultiLabelOutput",
     "Objective",
@@ -124,7 +125,6 @@ __all__ = [
     "SoftForm",
     "SoftScale",
     "SoftUnit",
-    "Trunk",
     "cosine_matrix",
     "hard_loss",
     "hide_blocks",

@@ -21,7 +21,7 @@ from eofm.method.config import MaskFill, MaskForm, SoftConConfig
 
 
 @runtime_checkable
-class Trunk(Protocol):
+class MaskedTrunk(Protocol):
     """What the method asks of an encoder, besides being an `nn.Module`."""
 
     @property
@@ -112,7 +112,7 @@ def hide_blocks(
 
 
 def see_patches(
-    trunk: Trunk,
+    trunk: MaskedTrunk,
     pixels: Float[Tensor, "b c h w"],
     keep: Int64[Tensor, "b k"] | None,
     mask: MaskForm,

@@ -27,7 +27,7 @@ from eofm.errors import ConfigError
 from eofm.method.config import SoftConConfig
 from eofm.method.distributed import mean_over_ranks
 from eofm.method.heads import linear_layer
-from eofm.method.masking import Trunk, fill_of, keep_tokens, see_patches
+from eofm.method.masking import MaskedTrunk, fill_of, keep_tokens, see_patches
 from eofm.method.similarity import labelled
 from eofm.method.teacher import in_chunks, make_teacher
 
@@ -48,7 +48,7 @@ class Classified(nn.Module):
 
     def __init__(
         self,
-        trunk: Trunk,
+        trunk: MaskedTrunk,
         config: SoftConConfig,
         classes: int,
         generator: torch.Generator,
@@ -125,7 +125,7 @@ class MultiLabel(nn.Module):
     (`eofm.networks.norms.refresh_batch_norms`).
 
     Args:
-        trunk: The encoder to pretrain: an `nn.Module` that is a `Trunk`.
+        trunk: The encoder to pretrain: an `nn.Module` that is a `MaskedTrunk`.
         config: Mask, and whether both views are classified (`symmetric`); the terms of SoftCon are
             not read.
         classes: Number of classes, K.
@@ -139,7 +139,7 @@ class MultiLabel(nn.Module):
 
     def __init__(
         self,
-        trunk: Trunk,
+        trunk: MaskedTrunk,
         config: SoftConConfig,
         classes: int,
         generator: torch.Generator,

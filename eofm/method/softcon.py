@@ -37,7 +37,7 @@ from eofm.method.losses import (
     soft_floor,
     soft_loss,
 )
-from eofm.method.masking import Trunk, fill_of, keep_tokens
+from eofm.method.masking import MaskedTrunk, fill_of, keep_tokens
 from eofm.method.similarity import (
     LabelFacts,
     cosine_matrix,
@@ -102,7 +102,7 @@ class SoftCon(nn.Module):
     each optimiser step, with m from `momentum_at`.
 
     Args:
-        trunk: The encoder to pretrain: an `nn.Module` that is a `Trunk`.
+        trunk: The encoder to pretrain: an `nn.Module` that is a `MaskedTrunk`.
         config: The objective.
         generator: Source of the heads' initial weights, on the CPU.
         facts: Properties of the training labels: `label_facts`.
@@ -115,7 +115,7 @@ class SoftCon(nn.Module):
 
     def __init__(
         self,
-        trunk: Trunk,
+        trunk: MaskedTrunk,
         config: SoftConConfig,
         generator: torch.Generator,
         facts: LabelFacts = LabelFacts(),  # noqa: B008 (frozen)

@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from eofm.errors import ConfigError
 from eofm.method.config import HeadForm, SoftConConfig
 from eofm.method.heads import projection_head
-from eofm.method.masking import Trunk, see_patches
+from eofm.method.masking import MaskedTrunk, see_patches
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -44,7 +44,12 @@ class Branch(nn.Module):
     """
 
     def __init__(
-        self, trunk: Trunk, config: SoftConConfig, generator: torch.Generator, *, fill: float = 0.0
+        self,
+        trunk: MaskedTrunk,
+        config: SoftConConfig,
+        generator: torch.Generator,
+        *,
+        fill: float = 0.0,
     ) -> None:
         super().__init__()
         self.trunk = trunk
@@ -69,7 +74,7 @@ class Branch(nn.Module):
         return projection
 
 
-def head_of(config: SoftConConfig, trunk: Trunk) -> HeadForm:
+def head_of(config: SoftConConfig, trunk: MaskedTrunk) -> HeadForm:
     """Return the form of the heads: `auto` follows the trunk."""
     if config.head is not HeadForm.AUTO:
         return config.head

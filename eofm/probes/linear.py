@@ -176,7 +176,7 @@ Choice = Callable[[Tensor, Tensor], float]
 
 
 @dataclass(frozen=True)
-class Grid:
+class StrengthGrid:
     """Strengths C to choose from, strong penalty to weak, evenly spaced in log10.
 
     Args:
@@ -188,13 +188,13 @@ class Grid:
     values: tuple[float, ...]
 
     @classmethod
-    def log10(cls, low: float, high: float, count: int) -> Grid:
+    def log10(cls, low: float, high: float, count: int) -> StrengthGrid:
         """Return 10 ** linspace(low, high, count), called C<count>."""
         step = (high - low) / (count - 1)
         return cls(f"C{count}", tuple(10 ** (low + i * step) for i in range(count)))
 
     @classmethod
-    def single(cls, strength: float) -> Grid:
+    def single(cls, strength: float) -> StrengthGrid:
         """Return one fixed strength: nothing to choose."""
         return cls(f"C={strength:g}", (strength,))
 
@@ -207,9 +207,9 @@ class Grid:
         return tuple(self.values[0] / ratio**i for i in range(1, count + 1))
 
 
-C11: Final = Grid.log10(-6, 4, 11)
-C40: Final = Grid.log10(-6, 4, 40)  # the grid of torchgeo-bench
-C45: Final = Grid.log10(-6, 5, 45)  # the grid of DINOv2
+C11: Final = StrengthGrid.log10(-6, 4, 11)
+C40: Final = StrengthGrid.log10(-6, 4, 40)  # the grid of torchgeo-bench
+C45: Final = StrengthGrid.log10(-6, 5, 45)  # the grid of DINOv2
 
 _GRID_TOLERANCE: Final = 1e-5
 _FINAL_TOLERANCE: Final = 1e-8
@@ -222,7 +222,7 @@ def linear_probe(
     test_x: Tensor,
     *,
     choice: Choice,
-    grid: Grid = C11,
+    grid: StrengthGrid = C11,
     scaling: Scaling = Scaling.NONE,
     refit: bool = False,
 ) -> ProbeResult:
@@ -238,7 +238,7 @@ def linear_probe(
 
     Args:
         train: Training split.
-        val: Validation split; None only with `Grid.single`.
+        val: Validation split; None only with `StrengthGrid.single`.
         test_x: (M, D).
         choice: Score by which C is chosen: the metric of the task.
         grid: Strengths to try.
@@ -297,7 +297,7 @@ def _ahead(path: list[Tensor]) -> Tensor | None:
     return 2 * path[-1] - path[-2] if len(path) > 1 else path[-1] if path else None
 
 
-def _check_splits(train: Labelled, val: Labelled | None, grid: Grid) -> None:
+def _check_splits(train: Labelled, val: Labelled | None, grid: StrengthGrid) -> None:
     if val is None and len(grid.values) > 1:
         raise ConfigError(
             "a strength can only be chosen on a validation split",

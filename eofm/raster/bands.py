@@ -83,7 +83,7 @@ def named_band(stem: str, sensor: Sensor | None = None) -> NamedBand | None:
 
 
 @dataclass(frozen=True)
-class Layout:
+class BandLayout:
     """Which bands of a file are read as what.
 
     Args:
@@ -99,7 +99,7 @@ class Layout:
     beside: dict[str, int] = field(default_factory=dict)
 
 
-def lay_out(header: Header, sensor: Sensor, stated: tuple[str, ...] | None) -> Layout:
+def lay_out(header: Header, sensor: Sensor, stated: tuple[str, ...] | None) -> BandLayout:
     """Decide which band of a file is which.
 
     Args:
@@ -172,10 +172,10 @@ def _is_silent(descriptions: Sequence[str]) -> bool:
     return len(set(descriptions)) == 1 and not band_candidates(descriptions[0])
 
 
-def _of_one(header: Header, sensor: Sensor, stated: tuple[str, ...] | None) -> Layout:
+def _of_one(header: Header, sensor: Sensor, stated: tuple[str, ...] | None) -> BandLayout:
     if stated is not None and len(stated) == 1:
         check_band(header, sensor, stated[0])
-        return Layout(stated, (1,))
+        return BandLayout(stated, (1,))
     named = named_band(header.file.stem, sensor)
     described = band_candidates(header.descriptions[0], sensor)
     if stated is not None or not (named or described):
@@ -187,22 +187,24 @@ def _of_one(header: Header, sensor: Sensor, stated: tuple[str, ...] | None) -> L
     else:
         raise _not_understood(header, sensor, {1: described})
     check_band(header, sensor, band)
-    return Layout((band,), (1,))
+    return BandLayout((band,), (1,))
 
 
-def _of_order(header: Header, sensor: Sensor, stated: tuple[str, ...] | None) -> Layout:
+def _of_order(header: Header, sensor: Sensor, stated: tuple[str, ...] | None) -> BandLayout:
     """Take the stated order, or the sensor's, for a file that describes no band."""
     bands = stated or SENSOR_BANDS[sensor]
     every = tuple(range(1, header.count + 1))
     if len(bands) == header.count:
-        return Layout(bands, every)  # also where GDAL takes the last for alpha: it is read as data
+        return BandLayout(
+            bands, every
+        )  # also where GDAL takes the last for alpha: it is read as data
     kept = tuple(i for i in every if i not in header.alphas)
     if len(bands) == len(kept):
-        return Layout(bands, kept, header.alphas, {"alpha": header.alphas[0]})
+        return BandLayout(bands, kept, header.alphas, {"alpha": header.alphas[0]})
     raise _miscounted(header, sensor, bands)
 
 
-def _of_descriptions(header: Header, sensor: Sensor, stated: tuple[str, ...] | None) -> Layout:
+def _of_descriptions(header: Header, sensor: Sensor, stated: tuple[str, ...] | None) -> BandLayout:
     beside: dict[str, int] = {}
     meant: dict[int, tuple[str, ...]] = {}
     foreign: dict[str, str] = {}
@@ -223,7 +225,7 @@ def _of_descriptions(header: Header, sensor: Sensor, stated: tuple[str, ...] | N
         chosen = _as_stated(header, sensor, meant, stated)
     names = {text: number for text, number in beside.items() if number not in chosen.values()}
     masks = (number for text, number in names.items() if declares_measured(text))
-    return Layout(tuple(chosen), tuple(chosen.values()), tuple(masks), names)
+    return BandLayout(tuple(chosen), tuple(chosen.values()), tuple(masks), names)
 
 
 def _named_by_file(

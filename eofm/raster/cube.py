@@ -24,7 +24,7 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import measured
 from eofm.errors import RasterError, SpecError
 from eofm.raster.grid import Grid, Window
-from eofm.raster.scaling import Scaling, read_scaling
+from eofm.raster.scaling import TagScaling, read_scaling
 from eofm.raster.settled import settle
 
 Cube = xr.DataArray | xr.Dataset
@@ -286,7 +286,7 @@ def _flat(layer: xr.DataArray) -> xr.DataArray:
 
 
 def _numbers(
-    layer: xr.DataArray, scaling: Scaling, number: int
+    layer: xr.DataArray, scaling: TagScaling, number: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
     """Return numbers as stored, in the unit of the image, and where they are declared no number."""
     stored = layer.to_numpy()
@@ -310,7 +310,7 @@ def _sensor_of(array: Cube, stated: Sensor | None) -> Sensor:
 
 def _scaling_of(
     array: Cube, layers: Sequence[xr.DataArray], sensor: Sensor, stated: Unit | None
-) -> Scaling:
+) -> TagScaling:
     """Return the unit of an array: that of `to_xarray`, of a scale not applied, or stated."""
     text = array.attrs.get("units")
     if "sensor" in array.attrs and text in set(Unit):  # `to_xarray` wrote them

@@ -33,7 +33,7 @@ _PHYSICAL: Final = frozenset({Unit.REFLECTANCE, *_RADAR})
 
 
 @dataclass(frozen=True)
-class Scaling:
+class TagScaling:
     """What becomes of stored values.
 
     Args:
@@ -66,7 +66,7 @@ def read_scaling(
     stated: Unit | None,
     described: Unit | None,
     where: Path,
-) -> Scaling:
+) -> TagScaling:
     """Decide the unit of an image by its tags and the user's statement.
 
     Args:
@@ -86,9 +86,9 @@ def read_scaling(
     if not said:
         if stated is None:
             raise _unstated(sensor, where)
-        return Scaling(stated, stated)
+        return TagScaling(stated, stated)
     if stated is not None and stated not in UNITS[sensor]:
-        return Scaling(stated, stated)  # refused with the other contradictions of a spec
+        return TagScaling(stated, stated)  # refused with the other contradictions of a spec
     stored = _stored_unit(said, sensor)
     if stated in _PHYSICAL or (stated is None and stored is None):
         if len(said) != len(pairs):
@@ -96,13 +96,13 @@ def read_scaling(
         if stated is None and Unit.REFLECTANCE not in UNITS[sensor]:
             raise _unstated(sensor, where)  # a scale alone does not tell decibels from power
         factors = tuple((1e-4, -0.1) if stored and _near(p, _TO_DN) else p for p in pairs)
-        return Scaling(stated or Unit.REFLECTANCE, stored, factors)
+        return TagScaling(stated or Unit.REFLECTANCE, stored, factors)
     if stated is Unit.DN and all(_near(pair, _TO_DN) for pair in pairs):
-        return Scaling(Unit.DN, stored, tuple(pairs))
+        return TagScaling(Unit.DN, stored, tuple(pairs))
     if stored is None or stated not in {None, stored}:
         right = stored or Unit.REFLECTANCE
         raise _contradiction(f"scale and offset {_shown(said)}", stated, right, where)
-    return Scaling(stored, stored)
+    return TagScaling(stored, stored)
 
 
 def _near(pair: tuple[float, float], other: tuple[float, float]) -> bool:

@@ -30,7 +30,7 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import doubt_of_type, measured, refusal
 from eofm.errors import RasterError
 from eofm.progress import notice
-from eofm.raster.bands import Layout, check_band, check_product, described_unit, lay_out
+from eofm.raster.bands import BandLayout, check_band, check_product, described_unit, lay_out
 from eofm.raster.geotiff import (
     Header,
     date_of,
@@ -41,7 +41,7 @@ from eofm.raster.geotiff import (
 )
 from eofm.raster.grid import Grid, Window, utm_of
 from eofm.raster.masks import CloudMask, Clouds
-from eofm.raster.scaling import Scaling, read_scaling
+from eofm.raster.scaling import TagScaling, read_scaling
 
 _RADAR: Final = frozenset({Sensor.S1_GRD, Sensor.S1_RTC})
 
@@ -110,7 +110,7 @@ class _Layer:
     """Bands of one file that are read together. `ratio` finest pixels make one of theirs."""
 
     dataset: DatasetReader
-    layout: Layout
+    layout: BandLayout
     ratio: int
 
 
@@ -323,7 +323,7 @@ class OpenRaster:
 # ---------------------------------------------------------------------------- opening
 
 
-def _layouts(source: RasterSource, datasets: Sequence[DatasetReader]) -> list[Layout]:
+def _layouts(source: RasterSource, datasets: Sequence[DatasetReader]) -> list[BandLayout]:
     """Return which bands each file holds, checked against what it says itself."""
     check_product(source.files[0], source.sensor)
     if len(datasets) == 1:
@@ -339,10 +339,10 @@ def _layouts(source: RasterSource, datasets: Sequence[DatasetReader]) -> list[La
                 remedy="rename multi-band files so that their names do not end in a band",
             )
         check_band(Header(file, (dataset.descriptions[0] or "",)), source.sensor, band)
-    return [Layout((band,), (1,)) for band in source.bands]
+    return [BandLayout((band,), (1,)) for band in source.bands]
 
 
-def _scaling(source: RasterSource, layers: Sequence[_Layer]) -> Scaling:
+def _scaling(source: RasterSource, layers: Sequence[_Layer]) -> TagScaling:
     """Return what the tags of the files make of stored values."""
     pairs, words = [], []
     for layer in layers:
@@ -372,7 +372,7 @@ def _gsd(dataset: DatasetReader, grid: Grid) -> float:
     )
 
 
-def _notes(source: RasterSource, layouts: Sequence[Layout]) -> tuple[str, ...]:
+def _notes(source: RasterSource, layouts: Sequence[BandLayout]) -> tuple[str, ...]:
     """Return one line per band that is left out."""
     clouds = source.cloud_mask
     notes = []
@@ -388,7 +388,9 @@ def _notes(source: RasterSource, layouts: Sequence[Layout]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _layer(dataset: DatasetReader, own: Grid, layout: Layout, finest: Grid, slack: float) -> _Layer:
+def _layer(
+    dataset: DatasetReader, own: Grid, layout: BandLayout, finest: Grid, slack: float
+) -> _Layer:
     """Check that a file covers the same ground as the finest band, in whole multiples."""
     ratio, remainder = divmod(finest.height, own.height)
     fits = not remainder and own.width * ratio == finest.width

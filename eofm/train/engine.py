@@ -23,7 +23,7 @@ from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.folder import RunFolder
 from eofm.train.module import PretrainModule
-from eofm.train.processes import Group, Placed
+from eofm.train.processes import Placed, ProcessGroup
 from eofm.train.sharding import gather
 from eofm.train.stopping import Stopped, handlers_kept
 
@@ -81,7 +81,7 @@ def fit(
     data: StoreDataModule,
     folder: RunFolder,
     config: PretrainConfig,
-    group: Group,
+    group: ProcessGroup,
     callbacks: Sequence[Callback] = (),
 ) -> float:
     """Train, from the last checkpoint if the run goes on; return the seconds it took.
@@ -126,7 +126,7 @@ def fit(
 def make_trainer(
     config: PretrainConfig,
     folder: RunFolder,
-    group: Group,
+    group: ProcessGroup,
     module: PretrainModule,
     callbacks: Sequence[Callback],
 ) -> L.Trainer:
@@ -167,7 +167,7 @@ def make_trainer(
     )
 
 
-def _strategy(config: PretrainConfig, group: Group) -> Strategy:
+def _strategy(config: PretrainConfig, group: ProcessGroup) -> Strategy:
     """Return how the processes share the work."""
     if config.trainer.strategy == "fsdp":
         return ModelParallelStrategy(

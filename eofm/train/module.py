@@ -33,10 +33,10 @@ from eofm.train.datamodule import StoreDataModule
 from eofm.train.loader import Batch, Pixels
 from eofm.train.monitoring.diagnosis import not_finite
 from eofm.train.objectives import BRANCHES, band_mean, fresh_norms_needed
-from eofm.train.paces import Pace, paces, parameter_groups
+from eofm.train.paces import ParameterPace, paces, parameter_groups
 from eofm.train.partner import PairedViews, Partner, views_for
 from eofm.train.processes import average
-from eofm.train.schedule import Course, Fall, Kind, momentum_over_steps, rate_over_steps
+from eofm.train.schedule import Course, Fall, ScheduleKind, momentum_over_steps, rate_over_steps
 from eofm.train.stage import PARAMETERS, Stage, hand_on, take_up
 from eofm.weights.checkpoint import CHECKPOINT_KEY
 
@@ -44,10 +44,10 @@ from eofm.weights.checkpoint import CHECKPOINT_KEY
 def course_of(config: PretrainConfig) -> Course:
     """Return the course of the learning rate in its own terms."""
     optim = config.optim
-    kind = Kind(optim.schedule)
+    kind = ScheduleKind(optim.schedule)
     shape = optim.anneal_shape
     if shape == "auto":
-        shape = "linear" if kind is Kind.WSD else "exponential"
+        shape = "linear" if kind is ScheduleKind.WSD else "exponential"
     return Course(
         kind=kind,
         warmup=optim.warmup,
@@ -271,7 +271,7 @@ class PretrainModule(L.LightningModule):
         names = {id(parameter): name for name, parameter in self.method.named_parameters()}
         return [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
 
-    def _paces(self) -> dict[str, Pace]:
+    def _paces(self) -> dict[str, ParameterPace]:
         """Return the pace of the student's trunk by parameter name; the heads have no other."""
         whole = self.method.student.trunk
         parts = [("", self.trunk(), self.new_input)]

@@ -18,7 +18,7 @@ _TABLES = ("cls_token", "pos_embed", "reg_token", "register_tokens", "gamma")
 
 
 @dataclass(frozen=True)
-class Pace:
+class ParameterPace:
     """How fast a parameter learns.
 
     Args:
@@ -39,7 +39,7 @@ def paces(
     freeze: bool,
     new_input: bool,
     input_rate: float | None = None,
-) -> dict[str, Pace]:
+) -> dict[str, ParameterPace]:
     """Return the pace of each parameter of a trunk, by name.
 
     A parameter of layer i of d blocks gets layer_decay^(d + 1 - i): the earlier, the slower
@@ -66,18 +66,18 @@ def paces(
             factor = input_rate
         elif is_input and new_input:
             factor = 1.0
-        made[name] = Pace(factor, freeze and not is_input)
+        made[name] = ParameterPace(factor, freeze and not is_input)
     return made
 
 
-_AS_USUAL: Final = Pace()
+_AS_USUAL: Final = ParameterPace()
 
 
 def parameter_groups(
     named: Iterable[tuple[str, nn.Parameter]],
     weight_decay: float,
     rate: float = 1.0,
-    pace: Mapping[str, Pace] | None = None,
+    pace: Mapping[str, ParameterPace] | None = None,
     *,
     tables_decay: bool = False,
 ) -> list[dict[str, Any]]:

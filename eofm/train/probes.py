@@ -25,7 +25,7 @@ from eofm.probes.bootstrap import (
     resampled_difference,
 )
 from eofm.probes.knn import Distance, knn_probe
-from eofm.probes.linear import Grid, Labelled, Scaling, linear_probe
+from eofm.probes.linear import Labelled, Scaling, StrengthGrid, linear_probe
 from eofm.probes.metrics import Metric, average_precision
 from eofm.store.choice import held_out
 from eofm.store.reader import Store
@@ -162,7 +162,7 @@ def quick_linear(train: Tensor, labels: Tensor, test: Tensor, strength: float = 
         None,
         test,
         choice=lambda logits, y: 0.0,
-        grid=Grid.single(strength),
+        grid=StrengthGrid.single(strength),
         scaling=Scaling.STANDARD,
     )
     return fitted.scores

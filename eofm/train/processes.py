@@ -38,7 +38,7 @@ _LOCALHOST: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessPlace:
     """Which of the processes of a run this is.
 
     Args:
@@ -65,7 +65,7 @@ class Place:
         return self.world // self.per_node
 
 
-def find_place(config: TrainerConfig, environ: Mapping[str, str] = os.environ) -> Place:
+def find_place(config: TrainerConfig, environ: Mapping[str, str] = os.environ) -> ProcessPlace:
     """Return the place that torchrun, srun or nobody has given to this process.
 
     Raises:
@@ -80,7 +80,7 @@ def find_place(config: TrainerConfig, environ: Mapping[str, str] = os.environ) -
                 remedy="srun eofm pretrain ..., or torchrun --nnodes=... -m eofm.cli pretrain ...",
             )
         count = config.devices or 1
-        return Place(world=count, per_node=count)
+        return ProcessPlace(world=count, per_node=count)
     asked = (config.devices or place.per_node, config.num_nodes or place.nodes)
     if asked != (place.per_node, place.nodes):
         raise ConfigError(
@@ -92,15 +92,15 @@ def find_place(config: TrainerConfig, environ: Mapping[str, str] = os.environ) -
     return place
 
 
-def _of_torchrun(environ: Mapping[str, str]) -> Place | None:
+def _of_torchrun(environ: Mapping[str, str]) -> ProcessPlace | None:
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     if any(name not in environ for name in names):
         return None
     rank, world, local, per_node, address, port = (environ[name] for name in names)
-    return Place(int(rank), int(world), int(local), int(per_node), address, int(port), True)
+    return ProcessPlace(int(rank), int(world), int(local), int(per_node), address, int(port), True)
 
 
-def _of_slurm(environ: Mapping[str, str], devices: int) -> Place | None:
+def _of_slurm(environ: Mapping[str, str], devices: int) -> ProcessPlace | None:
     """Return the place of a task of srun; a job of one task starts its own processes.
 
     srun alone sets the variables of a step. A batch script and a shell of salloc see those of the
@@ -132,7 +132,7 @@ def _of_slurm(environ: Mapping[str, str], devices: int) -> Place | None:
         )
     names = ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST")
     listed = next((environ[name] for name in names if name in environ), _LOCALHOST)
-    return Place(
+    return ProcessPlace(
         rank=int(environ["SLURM_PROCID"]),
         world=world,
         local=int(environ["SLURM_LOCALID"]),
@@ -150,7 +150,7 @@ class Placed(ClusterEnvironment):
     Lightning's own SLURM support would save from within a signal handler, in the middle of a step.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: ProcessPlace) -> None:
         super().__init__()
         self.place = place
 
@@ -201,7 +201,7 @@ class Placed(ClusterEnvironment):
 
 
 @dataclass
-class Group:
+class ProcessGroup:
     """All processes of a run, once they have met. One process alone needs no other.
 
     Args:
@@ -211,7 +211,7 @@ class Group:
         over: They need no longer be watched.
     """
 
-    place: Place = field(default_factory=Place)
+    place: ProcessPlace = field(default_factory=ProcessPlace)
     store: Store | None = None
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
@@ -228,7 +228,7 @@ class Group:
 
 
 @contextmanager
-def together(place: Place, accelerator: str) -> Iterator[Group]:
+def together(place: ProcessPlace, accelerator: str) -> Iterator[ProcessGroup]:
     """Start the other processes where nobody else has, and meet them.
 
     When the body fails, the first process to fail raises the error; the others end with status 1
@@ -239,18 +239,18 @@ def together(place: Place, accelerator: str) -> Iterator[Group]:
         accelerator: `cpu` or `gpu`.
     """
     if place.world == 1:
-        yield Group()
+        yield ProcessGroup()
         return
     if not place.launched:
         keeper = dist.TCPStore(  # type: ignore[attr-defined]
             place.address, 0, is_master=True, timeout=PATIENCE
         )
         place = replace(place, port=keeper.port)
-        group = Group(place, keeper, _start_others(place, accelerator))
+        group = ProcessGroup(place, keeper, _start_others(place, accelerator))
         _watch(group)
     else:
         os.environ.update({"MASTER_ADDR": place.address, "MASTER_PORT": str(place.port)})
-        group = Group(place)
+        group = ProcessGroup(place)
     try:
         with _one_voice(group):
             _meet(group, accelerator)
@@ -263,7 +263,7 @@ def together(place: Place, accelerator: str) -> Iterator[Group]:
             _end(child)
 
 
-def _meet(group: Group, accelerator: str) -> None:
+def _meet(group: ProcessGroup, accelerator: str) -> None:
     gpu = accelerator == "gpu"
     if gpu:
         torch.cuda.set_device(group.place.local)
@@ -284,7 +284,7 @@ def _meet(group: Group, accelerator: str) -> None:
     )
 
 
-def _start_others(place: Place, accelerator: str) -> list[subprocess.Popen[bytes]]:
+def _start_others(place: ProcessPlace, accelerator: str) -> list[subprocess.Popen[bytes]]:
     """Start the other processes of this machine; they wait for the settings."""
     shared = {
         "WORLD_SIZE": str(place.world),
@@ -303,7 +303,7 @@ def _start_others(place: Place, accelerator: str) -> list[subprocess.Popen[bytes
     ]
 
 
-def _watch(group: Group) -> None:
+def _watch(group: ProcessGroup) -> None:
     """End this process when another has died and no exchange has told it so."""
 
     def look() -> None:
@@ -325,7 +325,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def _one_voice(group: Group) -> Iterator[None]:
+def _one_voice(group: ProcessGroup) -> Iterator[None]:
     """Let the first process that fails say why, and the others end without a word."""
     try:
         yield

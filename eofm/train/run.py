@@ -31,7 +31,7 @@ from eofm.train.folder import (
 )
 from eofm.train.module import PretrainModule
 from eofm.train.monitoring.watch import watch
-from eofm.train.processes import Place, find_place, share, together
+from eofm.train.processes import ProcessPlace, find_place, share, together
 from eofm.train.recipe import make_recipe
 from eofm.train.report import Report, write_report
 from eofm.train.sharding import check_sharding
@@ -93,7 +93,7 @@ def pretrain(config: PretrainConfig) -> Report:
     return report
 
 
-def follow(place: Place, accelerator: str) -> NoReturn:
+def follow(place: ProcessPlace, accelerator: str) -> NoReturn:
     """Train along with the first process, which says with what settings.
 
     Raises:
@@ -111,7 +111,7 @@ def follow(place: Place, accelerator: str) -> NoReturn:
     raise SystemExit(0)
 
 
-def _use_threads(config: PretrainConfig, place: Place) -> None:
+def _use_threads(config: PretrainConfig, place: ProcessPlace) -> None:
     threads = config.run.threads
     if not threads and place.per_node > 1:  # or each process would take all cores
         threads = max(1, (os.cpu_count() or 1) // place.per_node)
@@ -120,7 +120,7 @@ def _use_threads(config: PretrainConfig, place: Place) -> None:
 
 
 def _prepare(
-    config: PretrainConfig, place: Place
+    config: PretrainConfig, place: ProcessPlace
 ) -> tuple[StoreDataModule, PretrainModule, Origin]:
     """Make data and network, the same in all processes; the first one makes the demo's world."""
     store, beside = open_data(config.data, make=place.rank == 0)
@@ -144,7 +144,9 @@ def _prepare(
     return data, module, origin
 
 
-def _opening(data: StoreDataModule, module: PretrainModule, origin: Origin, place: Place) -> str:
+def _opening(
+    data: StoreDataModule, module: PretrainModule, origin: Origin, place: ProcessPlace
+) -> str:
     store, partner = data.store, module.partner
     size = sum(p.numel() for p in module.method.student.trunk.parameters())  # type: ignore[attr-defined]
     kind = "SYNTHETIC scenes" if store.synthetic else "scenes"

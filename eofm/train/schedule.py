@@ -14,7 +14,7 @@ from enum import StrEnum
 from eofm import method as softcon
 
 
-class Kind(StrEnum):
+class ScheduleKind(StrEnum):
     """Course of the learning rate η over a stage of T steps.
 
     cosine: warm-up, then half a cosine to the floor.
@@ -107,7 +107,7 @@ class Course:
         continued: This is a later stage.
     """
 
-    kind: Kind = Kind.COSINE
+    kind: ScheduleKind = ScheduleKind.COSINE
     warmup: float = 0.1
     floor: float = 0.0
     cooldown: float = 0.3
@@ -119,11 +119,11 @@ class Course:
 
     def rate(self, step: int, total: int, warmup: int) -> float:
         """Return the rate after `step` of `total` steps, of which `warmup` are the warm-up."""
-        if self.kind in (Kind.COSINE, Kind.REWARM):
-            start = self.floor if self.kind is Kind.REWARM and self.continued else 0.0
+        if self.kind in (ScheduleKind.COSINE, ScheduleKind.REWARM):
+            start = self.floor if self.kind is ScheduleKind.REWARM and self.continued else 0.0
             return cosine(step, total, warmup, 1.0, self.floor, start)
         begin = total * (1 - self.anneal)
-        high = self.constant if self.kind is Kind.INFINITE else 1.0
+        high = self.constant if self.kind is ScheduleKind.INFINITE else 1.0
         if step > begin:
             u = min((step - begin) / (total - begin), 1.0)
             return fall(u, high, self.floor, self.anneal_shape)
@@ -132,7 +132,7 @@ class Course:
         if step < warmup:
             return step / warmup
         cooled = total * self.cooldown
-        if self.kind is Kind.INFINITE and step < cooled:
+        if self.kind is ScheduleKind.INFINITE and step < cooled:
             u = (step - warmup) / (cooled - warmup)
             return fall(u, 1.0, self.constant, self.cooldown_shape)
         return high
@@ -140,7 +140,7 @@ class Course:
     @property
     def open_ended(self) -> bool:
         """Whether a later stage can go on from before the anneal."""
-        return self.kind in (Kind.INFINITE, Kind.WSD)
+        return self.kind in (ScheduleKind.INFINITE, ScheduleKind.WSD)
 
     def anneal_step(self, total: int) -> int:
         """Return the last step before the anneal: from there a later stage goes on."""

@@ -32,7 +32,7 @@ def downloaded(card: WeightCard) -> Path | None:
 
 
 @dataclass(frozen=True)
-class Listing:
+class CatalogueListing:
     """Published weights.
 
     Args:
@@ -61,10 +61,10 @@ class Listing:
         return "\n".join(lines)
 
 
-def list_models(config: ListConfig) -> Listing:
+def list_models(config: ListConfig) -> CatalogueListing:
     """Return the published weights for a sensor, or all."""
     wanted = (c for c in WEIGHTS.values() if config.sensor in {None, c.recipe.sensor})
-    return Listing(tuple(wanted), config.json)
+    return CatalogueListing(tuple(wanted), config.json)
 
 
 def _row(card: WeightCard) -> tuple[str, ...]:

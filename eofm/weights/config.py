@@ -44,7 +44,7 @@ class DownloadConfig:
 
 
 @dataclass(frozen=True)
-class VerifyConfig:
+class VerifyWeightsConfig:
     """Compare files with their published or recorded hashes.
 
     Args:

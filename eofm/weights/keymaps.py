@@ -21,7 +21,7 @@ from torch import Tensor
 from eofm.errors import WeightsError
 from eofm.networks.resnet import ResNet
 from eofm.networks.state import State
-from eofm.weights.cards.card import Layout
+from eofm.weights.cards.card import StateLayout
 from eofm.weights.keymaps_comparison import COMPARISON
 from eofm.weights.mapped import KeyMap, Mapped, check_layer_scale, check_names
 
@@ -299,12 +299,12 @@ def timm(state: Mapping[str, Tensor]) -> Mapped:
     return Mapped(kept, tuple(key for key in state if _TIMM_HEAD.match(key)))
 
 
-KEY_MAPS: Final[Mapping[Layout, KeyMap]] = {
-    Layout.DINOV2: dinov2,
-    Layout.TIMM_DINOV2: timm_dinov2,
-    Layout.TRANSFORMERS_DINOV2: transformers_dinov2,
-    Layout.RESNET: resnet,
-    Layout.TIMM: timm,
+KEY_MAPS: Final[Mapping[StateLayout, KeyMap]] = {
+    StateLayout.DINOV2: dinov2,
+    StateLayout.TIMM_DINOV2: timm_dinov2,
+    StateLayout.TRANSFORMERS_DINOV2: transformers_dinov2,
+    StateLayout.RESNET: resnet,
+    StateLayout.TIMM: timm,
     **COMPARISON,
 }
 
@@ -312,18 +312,21 @@ KEY_MAPS: Final[Mapping[Layout, KeyMap]] = {
 
 # The first row whose names are all there; the order goes from the particular to the general.
 _SIGNS: Final = (
-    (Layout.TRANSFORMERS_DINOV2, ("embeddings.cls_token", "encoder.layer.0.layer_scale1.lambda1")),
-    (Layout.DINOV2, ("blocks.0.ls1.gamma", "pos_embed", MASK_TOKEN)),
-    (Layout.DINOV2, ("blocks.0.ls1.gamma", "pos_embed", "register_tokens")),
-    (Layout.DINOV2, ("blocks.0.ls1.gamma", "pos_embed", "blocks.0.mlp.w12.weight")),
-    (Layout.TIMM_DINOV2, ("blocks.0.ls1.gamma", "pos_embed", "cls_token")),
-    (Layout.RESNET, ("conv1.weight", "layer1.0.conv1.weight", "layer4.0.conv1.weight")),
-    (Layout.TIMM, ("patch_embed.proj.weight", "blocks.0.norm1.weight")),
-    (Layout.TIMM, ("stages.0.blocks.0.conv_dw.weight",)),
+    (
+        StateLayout.TRANSFORMERS_DINOV2,
+        ("embeddings.cls_token", "encoder.layer.0.layer_scale1.lambda1"),
+    ),
+    (StateLayout.DINOV2, ("blocks.0.ls1.gamma", "pos_embed", MASK_TOKEN)),
+    (StateLayout.DINOV2, ("blocks.0.ls1.gamma", "pos_embed", "register_tokens")),
+    (StateLayout.DINOV2, ("blocks.0.ls1.gamma", "pos_embed", "blocks.0.mlp.w12.weight")),
+    (StateLayout.TIMM_DINOV2, ("blocks.0.ls1.gamma", "pos_embed", "cls_token")),
+    (StateLayout.RESNET, ("conv1.weight", "layer1.0.conv1.weight", "layer4.0.conv1.weight")),
+    (StateLayout.TIMM, ("patch_embed.proj.weight", "blocks.0.norm1.weight")),
+    (StateLayout.TIMM, ("stages.0.blocks.0.conv_dw.weight",)),
 )
 
 
-def detect_layout(state: Mapping[str, Tensor]) -> Layout:
+def detect_layout(state: Mapping[str, Tensor]) -> StateLayout:
     """Return how the tensors of a file are named, judged by a few characteristic names.
 
     It only chooses a key map; that map is as strict as when it is chosen by hand.

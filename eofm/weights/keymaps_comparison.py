@@ -15,7 +15,7 @@ from typing import Final
 
 from torch import Tensor
 
-from eofm.weights.cards.card import Layout
+from eofm.weights.cards.card import StateLayout
 from eofm.weights.mapped import KeyMap, Mapped, check_names
 
 _REMEDY: Final = "take the encoder's file that the card's address names"
@@ -201,12 +201,12 @@ def croma_s1(state: Mapping[str, Tensor]) -> Mapped:
     return _croma(state, "s1_encoder")
 
 
-COMPARISON: Final[Mapping[Layout, KeyMap]] = {
-    Layout.MOCO_V3_VIT: vit_encoder,
-    Layout.MAE_ENCODER: vit_encoder,
-    Layout.DOFA: dofa,
-    Layout.COPERNICUS_FM: copernicus_fm,
-    Layout.PANOPTICON: panopticon,
-    Layout.CROMA_S2: croma_s2,
-    Layout.CROMA_S1: croma_s1,
+COMPARISON: Final[Mapping[StateLayout, KeyMap]] = {
+    StateLayout.MOCO_V3_VIT: vit_encoder,
+    StateLayout.MAE_ENCODER: vit_encoder,
+    StateLayout.DOFA: dofa,
+    StateLayout.COPERNICUS_FM: copernicus_fm,
+    StateLayout.PANOPTICON: panopticon,
+    StateLayout.CROMA_S2: croma_s2,
+    StateLayout.CROMA_S1: croma_s1,
 }

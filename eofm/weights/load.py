@@ -27,7 +27,7 @@ from eofm.weights.encoder import Encoder, load_encoder, random_encoder
 from eofm.weights.encoder_card import Card, library_versions
 from eofm.weights.keymaps import KEY_MAPS
 from eofm.weights.receipt import FEWEST_DIGITS, compare_sha256, hash_file, known_sha256
-from eofm.weights.resolve import Kind, Reference, resolve
+from eofm.weights.resolve import Reference, WeightsKind, resolve
 from eofm.weights.timm_pretrained import load_timm
 
 
@@ -62,34 +62,34 @@ def load_weights(
             or is missing where they bring none.
     """
     found = resolve(weights)
-    if found.kind not in {Kind.FILE, Kind.ADDRESS}:
+    if found.kind not in {WeightsKind.FILE, WeightsKind.ADDRESS}:
         _refuse(card, "card", "a file or an address", found)
-    if found.kind not in {Kind.TIMM, Kind.RANDOM}:
+    if found.kind not in {WeightsKind.TIMM, WeightsKind.RANDOM}:
         _refuse(recipe, "recipe", "a network of timm or an untrained one", found)
-    if found.kind is not Kind.CHECKPOINT:
+    if found.kind is not WeightsKind.CHECKPOINT:
         _refuse(sensor, "sensor", "the checkpoint of a run", found)
     match found.kind:
-        case Kind.EXPORT:
+        case WeightsKind.EXPORT:
             return load_encoder(_path_of(found))
-        case Kind.CHECKPOINT:
+        case WeightsKind.CHECKPOINT:
             return from_checkpoint(_path_of(found), found.branch, sensor=sensor)
-        case Kind.TIMM:
+        case WeightsKind.TIMM:
             return load_timm(found.text, _required(recipe, found))
-        case Kind.RANDOM:
+        case WeightsKind.RANDOM:
             architecture = found.name or "vits14"
             return random_encoder(architecture, _required(recipe, found), seed)
-        case Kind.FUNCTION:
+        case WeightsKind.FUNCTION:
             raise WeightsError(
                 "a function of your own is called by the benchmark, and yields an encoder here",
                 found=found.text,
                 remedy="import it and call it",
             )
-        case Kind.FILE:
+        case WeightsKind.FILE:
             return _from_file(_path_of(found), card, check_hash=check_hash)
-        case Kind.ADDRESS:
+        case WeightsKind.ADDRESS:
             fetched = _Fetch(directory, check_hash, progress)
             return _from_url(found.name, card, fetched)
-        case Kind.CARD:
+        case WeightsKind.CARD:
             fetched = _Fetch(directory, check_hash, progress)
             described, own = find(found.name)
             path = fetched.get(described.url, described.sha256)

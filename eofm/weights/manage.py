@@ -10,7 +10,7 @@ from pathlib import Path
 from eofm.errors import WeightsError
 from eofm.weights.cards import WEIGHTS, find
 from eofm.weights.cards.card import WeightCard
-from eofm.weights.config import DownloadConfig, VerifyConfig
+from eofm.weights.config import DownloadConfig, VerifyWeightsConfig
 from eofm.weights.download import fetch, file_name
 from eofm.weights.receipt import SUFFIX, compare_sha256, hash_file, known_sha256, read_receipt
 
@@ -64,7 +64,7 @@ class Verified:
         return "\n".join(self.lines)
 
 
-def verify(config: VerifyConfig) -> Verified:
+def verify(config: VerifyWeightsConfig) -> Verified:
     """Compare every file of a folder with its card, its published hash or its receipt.
 
     Everything is hashed anew, whatever receipts say.

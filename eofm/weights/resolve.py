@@ -42,7 +42,7 @@ _SUFFIXES: Final = frozenset({".pth", ".pt", ".bin", ".safetensors", _CHECKPOINT
 _EXPORTS: Final = "export"
 
 
-class Kind(StrEnum):
+class WeightsKind(StrEnum):
     """What weights are named by."""
 
     CARD = "published name"
@@ -69,7 +69,7 @@ class Reference:
     """
 
     text: str
-    kind: Kind
+    kind: WeightsKind
     name: str = ""
     path: Path | None = None
     branch: str = ""
@@ -90,15 +90,17 @@ def resolve(weights: str | Path) -> Reference:
         if by_prefix is not None:
             return by_prefix
         if text.partition("@")[0] in WEIGHTS:
-            return Reference(text, Kind.CARD, text)
+            return Reference(text, WeightsKind.CARD, text)
     path = Path(text)
     here = _here(text, path)
     if here is not None:
         return here
     if isinstance(weights, str) and _FUNCTION.fullmatch(text):
-        return Reference(text, Kind.FUNCTION, text)
+        return Reference(text, WeightsKind.FUNCTION, text)
     if path.suffix in _SUFFIXES:
-        return Reference(text, Kind.FILE, path=path)  # meant to be one: whoever opens it says so
+        return Reference(
+            text, WeightsKind.FILE, path=path
+        )  # meant to be one: whoever opens it says so
     raise _unknown(weights)
 
 
@@ -114,16 +116,16 @@ def is_function(text: str) -> bool:
 def _by_prefix(text: str) -> Reference | None:
     """Return what the beginning of the words tells by itself."""
     if text.startswith(torchgeo_names.PREFIX):
-        return Reference(text, Kind.CARD, torchgeo_names.card_name(text))
+        return Reference(text, WeightsKind.CARD, torchgeo_names.card_name(text))
     if text.startswith(TIMM):
         name, _, file = text.partition("@")
-        return Reference(text, Kind.TIMM, name, Path(file) if file else None)
+        return Reference(text, WeightsKind.TIMM, name, Path(file) if file else None)
     if text == RANDOM or text.startswith(f"{RANDOM}:"):
-        return Reference(text, Kind.RANDOM, text.removeprefix(RANDOM).removeprefix(":"))
+        return Reference(text, WeightsKind.RANDOM, text.removeprefix(RANDOM).removeprefix(":"))
     if text.startswith(HUGGING_FACE):
-        return Reference(text, Kind.ADDRESS, _hugging_face(text))
+        return Reference(text, WeightsKind.ADDRESS, _hugging_face(text))
     if "://" in text:
-        return Reference(text, Kind.ADDRESS, text)
+        return Reference(text, WeightsKind.ADDRESS, text)
     return None
 
 
@@ -144,16 +146,16 @@ def _hugging_face(text: str) -> str:
 def _here(text: str, path: Path) -> Reference | None:
     """Return what lies in a place on this disk, if something does."""
     if path.is_dir():
-        return Reference(text, Kind.EXPORT, path=_export_in(path))
+        return Reference(text, WeightsKind.EXPORT, path=_export_in(path))
     if path.name == CARD_FILE or (path.name == WEIGHTS_FILE and _has_card(path.parent)):
-        return Reference(text, Kind.EXPORT, path=path.parent)
+        return Reference(text, WeightsKind.EXPORT, path=path.parent)
     stem, _, branch = text.rpartition("@")
     if branch in BRANCHES and stem.endswith(_CHECKPOINT):
-        return Reference(text, Kind.CHECKPOINT, path=Path(stem), branch=branch)
+        return Reference(text, WeightsKind.CHECKPOINT, path=Path(stem), branch=branch)
     if path.suffix == _CHECKPOINT:
-        return Reference(text, Kind.CHECKPOINT, path=path, branch=BRANCHES[0])
+        return Reference(text, WeightsKind.CHECKPOINT, path=path, branch=BRANCHES[0])
     if path.is_file():
-        return Reference(text, Kind.FILE, path=path)
+        return Reference(text, WeightsKind.FILE, path=path)
     return None
 
 

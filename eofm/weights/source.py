@@ -14,13 +14,13 @@ from eofm.errors import WeightsError
 from eofm.networks.state import State, read_state
 from eofm.networks.timm_trunk import PREFIX
 from eofm.weights.cards import find, recognise
-from eofm.weights.cards.card import Layout
+from eofm.weights.cards.card import StateLayout
 from eofm.weights.checkpoint import from_checkpoint
 from eofm.weights.download import fetch
 from eofm.weights.encoder import Encoder, load_encoder
 from eofm.weights.keymaps import KEY_MAPS, detect_layout
 from eofm.weights.receipt import known_sha256
-from eofm.weights.resolve import Kind, resolve
+from eofm.weights.resolve import WeightsKind, resolve
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,15 @@ def open_source(weights: Path | str, architecture: str) -> Source:
     """
     found = resolve(weights)
     match found.kind:
-        case Kind.CARD:
+        case WeightsKind.CARD:
             return _from_name(found.name)
-        case Kind.EXPORT if found.path is not None:
+        case WeightsKind.EXPORT if found.path is not None:
             return _from_encoder(load_encoder(found.path), found.path)
-        case Kind.CHECKPOINT if found.path is not None:
+        case WeightsKind.CHECKPOINT if found.path is not None:
             return _from_encoder(from_checkpoint(found.path, found.branch), found.path)
-        case Kind.ADDRESS:
+        case WeightsKind.ADDRESS:
             return _from_file(fetch(found.name), architecture)
-        case Kind.FILE if found.path is not None:
+        case WeightsKind.FILE if found.path is not None:
             return _from_file(found.path, architecture)
         case _:
             raise WeightsError(
@@ -94,7 +94,7 @@ def _from_encoder(encoder: Encoder, where: Path) -> Source:
 
 def _from_file(path: Path, architecture: str) -> Source:
     state = read_state(path)
-    layout = Layout.TIMM if architecture.startswith(PREFIX) else detect_layout(state)
+    layout = StateLayout.TIMM if architecture.startswith(PREFIX) else detect_layout(state)
     mapped = KEY_MAPS[layout](state)
     sha256 = known_sha256(path)
     card = recognise(path.name, sha256)

@@ -39,10 +39,10 @@ from eofm.progress import track
 from eofm.world.biomes import BIOMES
 from eofm.world.config import WorldConfig
 from eofm.world.landscape import PIXEL, draw_landscape
-from eofm.world.places import Place, Visit, draw_place, draw_visit
+from eofm.world.places import Visit, WorldPlace, draw_place, draw_visit
 from eofm.world.safe import Product, write_safe
-from eofm.world.season import Scene, draw_scene
-from eofm.world.spectra import Cover
+from eofm.world.season import WorldScene, draw_scene
+from eofm.world.spectra import GroundCover
 
 VERSION: Final = 1  # of the recipe: the same numbers give the same bytes within a version
 UNLABELLED: Final = 0.1  # share of seasons without a map
@@ -118,7 +118,9 @@ def _write(config: WorldConfig) -> WorldReport:
         labelled += len(classes)
         presence.update(name for season in classes for name in season)
     shutil.rmtree(out / _PARTIAL, ignore_errors=True)
-    shares = {c.name.lower().replace("_", " "): presence[c.name] / max(labelled, 1) for c in Cover}
+    shares = {
+        c.name.lower().replace("_", " "): presence[c.name] / max(labelled, 1) for c in GroundCover
+    }
     return WorldReport(out, config.scenes, config.seasons, len(todo), labelled, shares)
 
 
@@ -237,7 +239,9 @@ def write_location(config: WorldConfig, location: int) -> _Classes:
                 product = Product(Sensor.S2_L1C, config.safe, place, visit.optical)
                 write_safe(partial / "safe", product, scene.optical)
             if labelled:
-                classes.append([Cover(c).name for c in np.unique(scene.cover) if c < len(Cover)])
+                classes.append(
+                    [GroundCover(c).name for c in np.unique(scene.cover) if c < len(GroundCover)]
+                )
     for modality in modalities:
         target = out / modality / folder
         target.parent.mkdir(exist_ok=True)
@@ -247,7 +251,9 @@ def write_location(config: WorldConfig, location: int) -> _Classes:
     return classes
 
 
-def draw_location(config: WorldConfig, location: int) -> Iterator[tuple[Visit, Place, Scene, bool]]:
+def draw_location(
+    config: WorldConfig, location: int
+) -> Iterator[tuple[Visit, WorldPlace, WorldScene, bool]]:
     """Draw the seasons of a location, without writing.
 
     Yields:
@@ -267,7 +273,9 @@ def draw_location(config: WorldConfig, location: int) -> Iterator[tuple[Visit, P
         yield visit, place, draw_scene(own, land, biome, place, visit), labelled
 
 
-def _write_season(root: Path, place: Place, visit: Visit, scene: Scene, *, labelled: bool) -> None:
+def _write_season(
+    root: Path, place: WorldPlace, visit: Visit, scene: WorldScene, *, labelled: bool
+) -> None:
     optical, radar = root / "s2c" / visit.optical_id, root / "s1" / visit.radar_id
     optical.mkdir()
     radar.mkdir()
@@ -286,7 +294,7 @@ def _write_tif(
     path: Path,
     pixels: np.ndarray[tuple[int, ...], np.dtype[np.generic]],
     crs: CRS,
-    place: Place,
+    place: WorldPlace,
     gsd: float,
     nodata: int | None = None,
 ) -> None:

@@ -14,14 +14,14 @@ import numpy.typing as npt
 from eofm.world.biomes import Biome
 from eofm.world.fields import Floats, smooth
 from eofm.world.landscape import Landscape
-from eofm.world.places import Place
+from eofm.world.places import WorldPlace
 from eofm.world.spectra import (
     CURVES,
     FLOODING,
     RIPENESS,
     SURFACE_INDEX,
     SURFACES,
-    Cover,
+    GroundCover,
 )
 
 Codes = npt.NDArray[np.uint8]
@@ -33,7 +33,7 @@ _HOLDS_SNOW = np.array([s.holds_snow for s in SURFACES.values()], np.float32)
 
 
 @dataclass(frozen=True)
-class Ground:
+class WorldGround:
     """The ground on one day.
 
     Args:
@@ -52,8 +52,8 @@ class Ground:
 
 
 def draw_ground(
-    land: Landscape, biome: Biome, place: Place, day: float, warmth: float, weather: Floats
-) -> Ground:
+    land: Landscape, biome: Biome, place: WorldPlace, day: float, warmth: float, weather: Floats
+) -> WorldGround:
     """Let things grow, ripen and freeze.
 
     Args:
@@ -80,8 +80,8 @@ def draw_ground(
     lying = 1 / (1 + np.exp(np.clip((local + 2.5) / 0.7, -30, 30)))
     frozen = bool(local.mean() < -6)
     holds = _HOLDS_SNOW[land.surface]
-    holds = np.where(_COVER[land.surface] == Cover.WATER, float(frozen), holds)
-    return Ground(green, ripe, flooded, (lying * holds[land.unit]).astype(np.float32), frozen)
+    holds = np.where(_COVER[land.surface] == GroundCover.WATER, float(frozen), holds)
+    return WorldGround(green, ripe, flooded, (lying * holds[land.unit]).astype(np.float32), frozen)
 
 
 def temperature(biome: Biome, latitude: float, northern_day: float) -> float:
@@ -94,16 +94,16 @@ def temperature(biome: Biome, latitude: float, northern_day: float) -> float:
     return float(mean - biome.swing * abs(latitude) * np.cos(2 * np.pi * (northern_day - 18) / 365))
 
 
-def map_cover(land: Landscape, ground: Ground) -> Codes:
+def map_cover(land: Landscape, ground: WorldGround) -> Codes:
     """Return the map a mapper would draw that day: snow where it shows, rice under water as marsh.
 
     A majority of 3 x 3 pixels takes the single pixels out, as the networks that draw such maps do.
     """
     code = _COVER[land.surface].copy()
-    code[ground.flooded > 0.5] = Cover.FLOODED_VEGETATION
+    code[ground.flooded > 0.5] = GroundCover.FLOODED_VEGETATION
     drawn = code[land.unit]
-    drawn[ground.snow > SNOW_SEEN] = Cover.SNOW_AND_ICE
-    votes = np.stack([smooth((drawn == c).astype(np.float32), 1 / 3) for c in Cover])
+    drawn[ground.snow > SNOW_SEEN] = GroundCover.SNOW_AND_ICE
+    votes = np.stack([smooth((drawn == c).astype(np.float32), 1 / 3) for c in GroundCover])
     votes += 1e-3 * (drawn[None] == np.arange(len(votes))[:, None, None])  # ties stay as they are
     majority: Codes = votes.argmax(0).astype(np.uint8)
     return majority

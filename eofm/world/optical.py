@@ -14,7 +14,7 @@ from eofm.contract.sensors import BANDS as BAND_TABLE
 from eofm.contract.sensors import resolution_groups
 from eofm.world.biomes import Biome
 from eofm.world.fields import Bools, Floats, coarsen, fractal, smooth
-from eofm.world.ground import Ground
+from eofm.world.ground import WorldGround
 from eofm.world.landscape import PIXEL, Landscape
 from eofm.world.places import Visit
 from eofm.world.spectra import (
@@ -48,7 +48,7 @@ _CLOUD_SEEN, _SHADOW_SEEN = 0.25, 0.3  # opacity and depth above which a mapper 
 
 
 @dataclass(frozen=True)
-class Clouds:
+class CloudField:
     """What hangs over a scene; all (H, W), 0 to 1.
 
     Args:
@@ -69,14 +69,14 @@ class Clouds:
         return hidden
 
 
-def draw_clouds(rng: np.random.Generator, biome: Biome, visit: Visit, size: int) -> Clouds:
+def draw_clouds(rng: np.random.Generator, biome: Biome, visit: Visit, size: int) -> CloudField:
     """Draw the clouds of a day: none, a veil of cirrus, or low clouds with shadows."""
     clear = np.zeros((size, size), np.float32)
     if rng.random() > biome.cloudy:
-        return Clouds(clear, clear, clear)
+        return CloudField(clear, clear, clear)
     if rng.random() < 0.4:  # cirrus veils much and hides little
         veil = np.clip(fractal(rng, size, (3.2,))[0] * 0.5 + float(rng.uniform(0.2, 1.2)), 0, None)
-        return Clouds(clear, 1 - np.exp(-float(rng.uniform(0.02, 0.15)) * veil), clear)
+        return CloudField(clear, 1 - np.exp(-float(rng.uniform(0.02, 0.15)) * veil), clear)
     margin = min(_LONGEST_SHADOW, size // 2)  # clouds beyond the edge throw shadows into the scene
     field = fractal(rng, size + 2 * margin, (2.9,))[0]
     level = float(np.quantile(field, 1 - rng.uniform(0.01, 0.2)))
@@ -87,15 +87,15 @@ def draw_clouds(rng: np.random.Generator, biome: Biome, visit: Visit, size: int)
     row, column = round(reach * np.cos(azimuth)), round(-reach * np.sin(azimuth))
     shadow = opacity[margin - row :, margin - column :][:size, :size]
     inside = slice(margin, margin + size)
-    return Clouds(opacity[inside, inside], clear, 0.9 * smooth(shadow, 0.25))
+    return CloudField(opacity[inside, inside], clear, 0.9 * smooth(shadow, 0.25))
 
 
 def draw_optical(
     rng: np.random.Generator,
     land: Landscape,
     visit: Visit,
-    ground: Ground,
-    clouds: Clouds,
+    ground: WorldGround,
+    clouds: CloudField,
     haze_field: Floats,
 ) -> dict[str, Digital]:
     """Mix the ground, light it, put air, clouds and noise over it.
@@ -123,7 +123,9 @@ def draw_optical(
     return result
 
 
-def _reflectance(rng: np.random.Generator, land: Landscape, visit: Visit, ground: Ground) -> Floats:
+def _reflectance(
+    rng: np.random.Generator, land: Landscape, visit: Visit, ground: WorldGround
+) -> Floats:
     """Return surface reflectance x 10000 as lit by the sun, (13, H, W)."""
     place_tint = np.exp(land.tint[:, :1] + land.tint[:, 1:] * _TILT)
     growth = (_GREEN - _DORMANT)[land.surface] * ground.green[:, None]

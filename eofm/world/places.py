@@ -33,7 +33,7 @@ _ROWS = "ABCDEFGHJKLMNPQRSTUV"
 
 
 @dataclass(frozen=True)
-class Place:
+class WorldPlace:
     """One location.
 
     Args:
@@ -76,13 +76,13 @@ class Visit:
     radar_id: str
 
 
-def draw_place(rng: np.random.Generator, boxes: tuple[Box, ...]) -> Place:
+def draw_place(rng: np.random.Generator, boxes: tuple[Box, ...]) -> WorldPlace:
     """Draw a place in one of the boxes (west, south, east, north in degrees)."""
     west, south, east, north = boxes[int(rng.integers(len(boxes)))]
     return place_at(float(rng.uniform(west, east)), float(rng.uniform(south, north)))
 
 
-def place_at(longitude: float, latitude: float) -> Place:
+def place_at(longitude: float, latitude: float) -> WorldPlace:
     """Return the place whose upper left corner is the 60 m grid point next to the coordinates.
 
     >>> place_at(2.35, 48.85).tile, place_at(2.35, 48.85).epsg
@@ -94,7 +94,7 @@ def place_at(longitude: float, latitude: float) -> Place:
         CRS.from_epsg(4326), CRS.from_epsg(epsg), [longitude], [latitude]
     )
     left, top = round(east / 60) * 60.0, round(north / 60) * 60.0
-    return Place(longitude, latitude, epsg, left, top, mgrs_tile(zone, latitude, left, top))
+    return WorldPlace(longitude, latitude, epsg, left, top, mgrs_tile(zone, latitude, left, top))
 
 
 def mgrs_tile(zone: int, latitude: float, easting: float, northing: float) -> str:
@@ -106,7 +106,7 @@ def mgrs_tile(zone: int, latitude: float, easting: float, northing: float) -> st
     return f"T{zone:02d}{band}{column}{row}"
 
 
-def draw_visit(rng: np.random.Generator, place: Place, season: int, shift_days: int) -> Visit:
+def draw_visit(rng: np.random.Generator, place: WorldPlace, season: int, shift_days: int) -> Visit:
     """Draw the dates of a season and name the products.
 
     Args:
@@ -136,7 +136,7 @@ def draw_visit(rng: np.random.Generator, place: Place, season: int, shift_days: 
     )
 
 
-def _solar_time(day: datetime, plus_days: float, hour: float, place: Place) -> datetime:
+def _solar_time(day: datetime, plus_days: float, hour: float, place: WorldPlace) -> datetime:
     """Return `hour` of local solar time on the day `plus_days` later, in UTC."""
     midnight = (day + timedelta(days=round(plus_days))).replace(hour=0, minute=0, second=0)
     return midnight + timedelta(hours=hour - place.longitude / 15)

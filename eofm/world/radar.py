@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 
 from eofm.world.fields import Floats, smooth
-from eofm.world.ground import Ground
+from eofm.world.ground import WorldGround
 from eofm.world.landscape import PIXEL, Landscape
 from eofm.world.places import Visit
-from eofm.world.spectra import SURFACE_INDEX, SURFACES, Cover
+from eofm.world.spectra import SURFACE_INDEX, SURFACES, GroundCover
 
 LOOKS: Final = 4.4  # equivalent number of looks of IW GRD at high resolution
 # [1, 2, 1] / 4 along both axes: neighbours correlate 0.67, next ones 0.17. TerraMesh and
@@ -28,7 +28,7 @@ _FACETS = np.array([s.facets for s in SURFACES.values()], np.float32)
 
 
 def draw_radar(
-    rng: np.random.Generator, land: Landscape, visit: Visit, ground: Ground
+    rng: np.random.Generator, land: Landscape, visit: Visit, ground: WorldGround
 ) -> dict[str, Floats]:
     """Return VV and VH in dB: backscatter of the units, slopes, facets, speckle, noise floor."""
     decibel = _DECIBEL[land.surface]  # (U, grown or dormant, polarisation)
@@ -48,20 +48,20 @@ def draw_radar(
     return {"VV": result[0].astype(np.float32), "VH": result[1].astype(np.float32)}
 
 
-def _moods(rng: np.random.Generator, land: Landscape, ground: Ground) -> Floats:
+def _moods(rng: np.random.Generator, land: Landscape, ground: WorldGround) -> Floats:
     """Return what the day changes in each unit, (U, 2) dB: wind, soil moisture, ice, water."""
     wind, rain, calibration = rng.normal(0, (3.0, 1.3, 0.5))
     units = np.zeros((len(land.surface), 2), np.float32)
     cover = _COVER[land.surface]
-    water = cover == Cover.WATER
+    water = cover == GroundCover.WATER
     units[water] += (wind, 0.7 * wind)
     if ground.frozen:
         units[water] += (3.0, 3.5)
-    open_land = (land.surface != SURFACE_INDEX["street"]) & ~water & (cover != Cover.BUILT)
+    open_land = (land.surface != SURFACE_INDEX["street"]) & ~water & (cover != GroundCover.BUILT)
     units[open_land] += (rain * (1 - 0.6 * ground.green[open_land]))[:, None]
     units[:, 0] -= 7.0 * ground.flooded  # standing water mirrors the beam away
     units[:, 1] -= 4.0 * ground.flooded
-    single = 4.34 * np.log(land.tone) * np.where(cover == Cover.BUILT, 2.5, 1.5)
+    single = 4.34 * np.log(land.tone) * np.where(cover == GroundCover.BUILT, 2.5, 1.5)
     units += single[:, None] + calibration
     return units
 

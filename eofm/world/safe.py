@@ -34,7 +34,7 @@ from rasterio.warp import transform as warp_points
 
 from eofm.contract.sensors import BANDS, SENSOR_BANDS
 from eofm.contract.spec import Sensor
-from eofm.world.places import Place
+from eofm.world.places import WorldPlace
 
 Digital = npt.NDArray[np.uint16]
 
@@ -59,7 +59,7 @@ class Product:
 
     sensor: Sensor
     baseline: str
-    place: Place
+    place: WorldPlace
     taken: datetime
 
     @property
@@ -143,7 +143,7 @@ def write_safe(
     return root
 
 
-def _write_jp2(path: Path, pixels: npt.NDArray[np.generic], place: Place, gsd: float) -> None:
+def _write_jp2(path: Path, pixels: npt.NDArray[np.generic], place: WorldPlace, gsd: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with rasterio.open(
         path,
@@ -248,7 +248,7 @@ def _add_characteristics(parent: ET.Element, product: Product) -> None:
         _add(_add(one, "Wavelength"), "CENTRAL", BANDS[band].wavelength_nm, unit="nm")
 
 
-def _ring(place: Place, metres: int) -> str:
+def _ring(place: WorldPlace, metres: int) -> str:
     """Return latitudes and longitudes of the corners, by turns."""
     east = [place.left + dx for dx in (0, metres, metres, 0, 0)]
     north = [place.top - dy for dy in (0, 0, metres, metres, 0)]

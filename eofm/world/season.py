@@ -15,13 +15,13 @@ from eofm.world.fields import Floats, fractal
 from eofm.world.ground import Codes, draw_ground, map_cover
 from eofm.world.landscape import Landscape
 from eofm.world.optical import Digital, draw_clouds, draw_optical
-from eofm.world.places import Place, Visit, day_of_year
+from eofm.world.places import Visit, WorldPlace, day_of_year
 from eofm.world.radar import draw_radar
 from eofm.world.spectra import NO_COVER
 
 
 @dataclass(frozen=True)
-class Scene:
+class WorldScene:
     """One season of a location.
 
     Args:
@@ -38,8 +38,8 @@ class Scene:
 
 
 def draw_scene(
-    rng: np.random.Generator, land: Landscape, biome: Biome, place: Place, visit: Visit
-) -> Scene:
+    rng: np.random.Generator, land: Landscape, biome: Biome, place: WorldPlace, visit: Visit
+) -> WorldScene:
     """Draw the season of a location that belongs to a visit."""
     size = land.height.shape[0]
     weather, haze_field = fractal(rng, size, (2.4, 3.2))
@@ -51,4 +51,4 @@ def draw_scene(
     radar = draw_radar(rng, land, visit, later)
     cover = map_cover(land, ground)
     cover[clouds.hidden] = NO_COVER
-    return Scene(optical, radar, cover, float(clouds.hidden.mean()))
+    return WorldScene(optical, radar, cover, float(clouds.hidden.mean()))

@@ -41,7 +41,7 @@ Floats = npt.NDArray[np.float32]
 BANDS: Final = SENSOR_BANDS[Sensor.S2_L1C]
 
 
-class Cover(IntEnum):
+class GroundCover(IntEnum):
     """Class codes of Dynamic World (doi 10.1038/s41597-022-01307-4)."""
 
     WATER = 0
@@ -125,7 +125,7 @@ def material(name: str) -> Floats:
 
 
 @dataclass(frozen=True)
-class Curve:
+class SpectralCurve:
     """Greenness over the year, from 0 (dormant) to 1 (fully grown).
 
     Args:
@@ -156,23 +156,23 @@ def _step(x: Floats) -> Floats:
 
 
 # fmt: off
-CURVES: Final[Mapping[str, Curve]] = {
-    "constant": Curve(1.0),
-    "pasture": Curve(.55, ((75, 330, 14, .40),), .8),  # Flanders: .9 in winter, dips in summer
-    "maize": Curve(.02, ((156, 255, 9, .85),), 1),  # Flanders: NDVI .23 May, .78 July, .34 Sept.
-    "maize, catch crop": Curve(.02, ((156, 250, 9, .85), (300, 480, 10, .80)), 1),
-    "cereal": Curve(.02, ((70, 178, 10, .95), (305, 440, 12, .28)), 1),  # assumed
-    "leaves": Curve(.04, ((120, 292, 9, .94),), 1.5),  # assumed
-    "rains": Curve(.08, ((185, 310, 16, .80),)),  # assumed, tropics with a summer rain
-    "winter rains": Curve(.15, ((-30, 140, 20, .80),)),  # assumed, Mediterranean
-    "desert rains": Curve(.04, ((-20, 80, 20, .25),)),  # assumed
-    "rice": Curve(.02, ((45, 125, 9, .92), (190, 285, 9, .95))),  # assumed, two crops
-    "irrigated": Curve(.05, ((25, 120, 10, .90), (165, 270, 10, .85))),  # assumed
-    "marsh": Curve(.25, ((115, 285, 14, .65),), 1),  # assumed
+CURVES: Final[Mapping[str, SpectralCurve]] = {
+    "constant": SpectralCurve(1.0),
+    "pasture": SpectralCurve(.55, ((75, 330, 14, .40),), .8),  # Flanders: .9 in winter, dips in summer
+    "maize": SpectralCurve(.02, ((156, 255, 9, .85),), 1),  # Flanders: NDVI .23 May, .78 July, .34 Sept.
+    "maize, catch crop": SpectralCurve(.02, ((156, 250, 9, .85), (300, 480, 10, .80)), 1),
+    "cereal": SpectralCurve(.02, ((70, 178, 10, .95), (305, 440, 12, .28)), 1),  # assumed
+    "leaves": SpectralCurve(.04, ((120, 292, 9, .94),), 1.5),  # assumed
+    "rains": SpectralCurve(.08, ((185, 310, 16, .80),)),  # assumed, tropics with a summer rain
+    "winter rains": SpectralCurve(.15, ((-30, 140, 20, .80),)),  # assumed, Mediterranean
+    "desert rains": SpectralCurve(.04, ((-20, 80, 20, .25),)),  # assumed
+    "rice": SpectralCurve(.02, ((45, 125, 9, .92), (190, 285, 9, .95))),  # assumed, two crops
+    "irrigated": SpectralCurve(.05, ((25, 120, 10, .90), (165, 270, 10, .85))),  # assumed
+    "marsh": SpectralCurve(.25, ((115, 285, 14, .65),), 1),  # assumed
 }
 # When rice fields stand under water, and when cereals are golden (assumed)
-FLOODING: Final = Curve(0, ((18, 52, 5, 1), (163, 197, 5, 1)))
-RIPENESS: Final = Curve(0, ((182, 208, 5, 1),), 1.2)
+FLOODING: Final = SpectralCurve(0, ((18, 52, 5, 1), (163, 197, 5, 1)))
+RIPENESS: Final = SpectralCurve(0, ((182, 208, 5, 1),), 1.2)
 # fmt: on
 
 
@@ -196,7 +196,7 @@ class Surface:
     """
 
     name: str
-    cover: Cover
+    cover: GroundCover
     green: str
     dormant: str
     curve: str
@@ -209,7 +209,7 @@ class Surface:
     facets: float = 0.8
 
 
-_W, _T, _G, _F, _C, _S, _B, _N = (Cover(i) for i in range(8))
+_W, _T, _G, _F, _C, _S, _B, _N = (GroundCover(i) for i in range(8))
 # fmt: off
 _SURFACES = (
     Surface("deep water", _W, "deep water", "deep water", "constant", (-19.5, -25.5), (-19.5, -25.5), .04, 3, 0, 0, .5),
@@ -248,7 +248,7 @@ _SURFACES = (
     Surface("dunes", _N, "dunes", "dunes", "constant", (-16.0, -25.0), (-16.0, -25.0), .08, 3),
     Surface("rock", _N, "rock", "rock", "constant", (-11.8, -19.3), (-11.8, -19.3), .18, 1, .4, .7, 1.5),
     Surface("open soil", _N, "ploughed", "ploughed", "constant", (-11.6, -19.8), (-11.6, -19.8), .12, 2),
-    Surface("ice", Cover.SNOW_AND_ICE, "old snow", "ice sheet", "leaves", (-16.5, -23.5), (-15.3, -22.7), .05, 3),
+    Surface("ice", GroundCover.SNOW_AND_ICE, "old snow", "ice sheet", "leaves", (-16.5, -23.5), (-15.3, -22.7), .05, 3),
 )
 # fmt: on
 SURFACES: Final[Mapping[str, Surface]] = {s.name: s for s in _SURFACES}

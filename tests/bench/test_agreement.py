@@ -16,7 +16,7 @@ from eofm.bench.controls import image_statistics
 from eofm.datasets.chips import read_batches, targets_of
 from eofm.datasets.scenes import EUROSAT_MS, open_scenes
 from eofm.probes.knn import knn_probe
-from eofm.probes.linear import Grid, Labelled, Scaling, linear_probe, scale
+from eofm.probes.linear import Labelled, Scaling, StrengthGrid, linear_probe, scale
 from eofm.probes.metrics import average_precision
 
 # features and labels of train and test
@@ -71,7 +71,7 @@ def test_the_linear_probe_equals_scikit_learns_optimum(tiles: Tiles) -> None:
         None,
         test,
         choice=lambda _scores, _target: 0.0,
-        grid=Grid.single(0.5),
+        grid=StrengthGrid.single(0.5),
     )
 
     assert outcome.probability is not None

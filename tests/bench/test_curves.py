@@ -11,7 +11,7 @@ import pytest
 from eofm.bench.curves import label_curves, size_curves, spread
 from eofm.bench.export import plot, print_table
 from eofm.bench.records import Result, append_results, read_results
-from eofm.bench.report_config import ExportConfig, TableConfig
+from eofm.bench.report_config import RecordsExportConfig, TableConfig
 from eofm.bench.run import BenchReport, bench
 from eofm.bench.task_config import BenchEurosatConfig
 from eofm.errors import ConfigError
@@ -122,7 +122,7 @@ def test_other_sizes_stay_out_of_the_table_but_not_of_the_curve(
     """A line says how many; asked for, they stand beside the own size, which is bold."""
     without = print_table(TableConfig(str(sizes.out))).describe()
     shown = print_table(TableConfig(str(sizes.out), nonstandard=True)).describe()
-    drawn = plot(ExportConfig(str(sizes.out), out=str(tmp_path), bootstrap=5)).describe()
+    drawn = plot(RecordsExportConfig(str(sizes.out), out=str(tmp_path), bootstrap=5)).describe()
 
     assert "left out: 4 nonstandard" in without
     assert "42 px" not in without

@@ -13,7 +13,7 @@ import pytest
 from eofm.bench import cache as module
 from eofm.bench.cache import digests_of as digests_in
 from eofm.contract.imagery import Imagery
-from eofm.datasets.chips import Chip, Chips, Place
+from eofm.datasets.chips import Chip, Chips, StoredAt
 
 HASHED: list[str] = []
 
@@ -25,8 +25,8 @@ class Noted:
     file: Path
 
     @property
-    def place(self) -> Place:
-        return Place((self.file,))
+    def place(self) -> StoredAt:
+        return StoredAt((self.file,))
 
     def read(self) -> Imagery:
         raise NotImplementedError
@@ -162,8 +162,8 @@ class Letter:
     number: int
 
     @property
-    def place(self) -> Place:
-        return Place((self.file,), str(self.number))
+    def place(self) -> StoredAt:
+        return StoredAt((self.file,), str(self.number))
 
     def digest(self) -> str:
         return self.file.read_text()[self.number]

@@ -15,7 +15,7 @@ from eofm.bench.export import export, plot, print_table
 from eofm.bench.figures import class_iou
 from eofm.bench.predictions import load_predictions
 from eofm.bench.records import append_results, read_results
-from eofm.bench.report_config import CompareConfig, ExportConfig, TableConfig
+from eofm.bench.report_config import CompareConfig, RecordsExportConfig, TableConfig
 from eofm.bench.run import bench
 from eofm.bench.task_config import BenchEurosatConfig
 from eofm.cli import main
@@ -80,7 +80,7 @@ def test_nonstandard_rows_are_left_out_and_counted(records: Path, tmp_path: Path
 
 def test_figures_and_page_are_written(records: Path, tmp_path: Path) -> None:
     """A PNG per figure; a page that shows them and names each metric; a CSV line per record."""
-    config = ExportConfig(str(records), out=str(tmp_path / "deep" / "out"), bootstrap=20)
+    config = RecordsExportConfig(str(records), out=str(tmp_path / "deep" / "out"), bootstrap=20)
 
     drawn = [Path(line) for line in plot(config).describe().splitlines()]
     written = [Path(line) for line in export(config).describe().splitlines()]
@@ -99,7 +99,7 @@ def test_figures_and_page_are_written(records: Path, tmp_path: Path) -> None:
 
 def test_the_page_shows_what_the_table_says(records: Path, tmp_path: Path) -> None:
     """Every cell of the Markdown stands on the page, controls marked; each note stands once."""
-    export(ExportConfig(str(records), out=str(tmp_path), bootstrap=20))
+    export(RecordsExportConfig(str(records), out=str(tmp_path), bootstrap=20))
 
     text = (tmp_path / "results.md").read_text()
     shown = " ".join("".join(checked((tmp_path / "index.html").read_text()).text).split())
@@ -118,14 +118,14 @@ def test_records_without_their_predictions_have_tables_and_a_remark(
     alone = tmp_path / "alone.jsonl"
     alone.write_bytes(records.read_bytes())
 
-    said = export(ExportConfig(str(alone), out=str(tmp_path / "out"))).describe()
+    said = export(RecordsExportConfig(str(alone), out=str(tmp_path / "out"))).describe()
 
     assert "not drawn by class: 4 models and probes" in said
     page = (tmp_path / "out" / "index.html").read_text()
     assert "not drawn by class: 4" in page
     assert "<svg" not in page
     with pytest.raises(DataError, match="nothing can be drawn") as caught:
-        plot(ExportConfig(str(alone), out=str(tmp_path)))
+        plot(RecordsExportConfig(str(alone), out=str(tmp_path)))
     assert "`eofm bench table` needs the records alone" in str(caught.value)
     assert 0 == main(["bench", "table", str(alone)])
 
@@ -137,7 +137,7 @@ def test_any_name_of_a_model_is_text(records: Path, tmp_path: Path, name: str) -
     (tmp_path / "predictions").symlink_to(records.parent / "predictions")
     append_results(tmp_path / "r.jsonl", rows)
 
-    export(ExportConfig(str(tmp_path / "r.jsonl"), out=str(tmp_path / "out"), bootstrap=5))
+    export(RecordsExportConfig(str(tmp_path / "r.jsonl"), out=str(tmp_path / "out"), bootstrap=5))
 
     checked((tmp_path / "out" / "index.html").read_text())
     lines = [x for x in (tmp_path / "out/results.md").read_text().splitlines() if x[:2] == "| "]
@@ -150,7 +150,7 @@ def test_classes_of_a_segmentation_have_their_overlap() -> None:
     generator = torch.Generator().manual_seed(0)
     matrices = torch.randint(0, 20, (30, 3, 3), generator=generator)
     matrices[:, 2] = 0
-    config = ExportConfig("x", bootstrap=50)
+    config = RecordsExportConfig("x", bootstrap=50)
 
     first, second, absent = class_iou(matrices, config)
 

@@ -20,7 +20,7 @@ from eofm.bench.features import EMBEDDING
 from eofm.bench.finetune import fit as fitting
 from eofm.bench.finetune.classifier import Classifier, predict
 from eofm.bench.finetune.fit import fit, parameter_groups, rate_at
-from eofm.bench.finetune.job import Job, run_job
+from eofm.bench.finetune.job import TrainingJob, run_job
 from eofm.bench.finetune.trainings import Case, Faults, Optimiser, Training, training_of
 from eofm.bench.finetune.views import Augmentation, Images, in_order, shuffled
 from eofm.bench.sources import Trainee, state_sha256
@@ -46,12 +46,12 @@ HEADS = Training(
 )
 
 
-def job(folder: Path, training: Training, network: nn.Module, **other: object) -> Job:
+def job(folder: Path, training: Training, network: nn.Module, **other: object) -> TrainingJob:
     """A probe of a toy network on the toy task."""
     splits = {"train": TRAIN, "val": VAL, "scored": TEST}
     options: dict[str, object] = {"classes": 3, "seed": 0, "folder": folder / "journal"}
     trainees = (trainee(network),)
-    return Job("finetune", training, trainees, **{**splits, **options, **other})  # type: ignore[arg-type]
+    return TrainingJob("finetune", training, trainees, **{**splits, **options, **other})  # type: ignore[arg-type]
 
 
 def accuracy(result: ProbeResult) -> float:

@@ -14,7 +14,7 @@ from eofm.bench.curves import size_curves
 from eofm.bench.export import plot, print_table
 from eofm.bench.inputs import normalized, statistics, suitable
 from eofm.bench.load import Loaded, load
-from eofm.bench.report_config import ExportConfig, TableConfig, ValidateConfig
+from eofm.bench.report_config import RecordsExportConfig, TableConfig, ValidateConfig
 from eofm.bench.run import BenchReport, bench
 from eofm.bench.samples import limited
 from eofm.bench.task_config import FAMILIES, BenchEurosatConfig, BenchSo2SatConfig
@@ -103,7 +103,7 @@ def test_records_of_other_inputs_can_be_plotted_and_validated(
     cells: BenchReport, tmp_path: Path
 ) -> None:
     """By the verbs of all other records."""
-    figures = plot(ExportConfig(str(cells.out), out=str(tmp_path)))
+    figures = plot(RecordsExportConfig(str(cells.out), out=str(tmp_path)))
 
     assert "-size.png" in figures.describe()
     checked = validate(ValidateConfig(str(cells.out)))

@@ -49,7 +49,7 @@ from eofm.contract.sensors import STATISTICS
 from eofm.contract.spec import Normalization, Sensor, Unit
 from eofm.contract.validity import check_plausible
 from eofm.datasets.bigearthnet import Version
-from eofm.datasets.bigearthnet_chips import GOLDEN, GOLDEN_CLASSES, Choice, _check_golden
+from eofm.datasets.bigearthnet_chips import GOLDEN, GOLDEN_CLASSES, BigEarthNetChoice, _check_golden
 from eofm.datasets.bigearthnet_chips import SPECS as BIGEARTHNET
 from eofm.datasets.bigearthnet_classes import CLASSES_19
 from eofm.datasets.chips import Chip, Chips
@@ -420,7 +420,7 @@ def test_28_a_patch_of_known_labels_has_them() -> None:
             Path(), "official", CLASSES_19, {"train": (other,), "val": (), "test": (golden,)}
         )
 
-    choice = Choice(Version.V1, (Sensor.S2_L2A,))
+    choice = BigEarthNetChoice(Version.V1, (Sensor.S2_L2A,))
     _check_golden(chips(GOLDEN_CLASSES), choice)
     with pytest.raises(DataError, match="mixed up"):
         _check_golden(chips((10, 17)), choice)

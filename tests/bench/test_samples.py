@@ -11,7 +11,7 @@ import torch
 from eofm.bench.samples import values_of
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.datasets.chips import Chip, Place
+from eofm.datasets.chips import Chip, StoredAt
 
 SPEC = ImageSpec(Sensor.RGB, ("R", "G", "B"), Unit.UINT8, (4, 4), 1.0)
 
@@ -19,7 +19,7 @@ SPEC = ImageSpec(Sensor.RGB, ("R", "G", "B"), Unit.UINT8, (4, 4), 1.0)
 class Made:
     """Pixels of one level that count how often they are read."""
 
-    place = Place(())
+    place = StoredAt(())
 
     def __init__(self, level: float) -> None:
         self.level, self.reads = level, 0

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from eofm.bench.segmentation import (
-    Head,
+    PatchHead,
     class_shares,
     evaluate,
     fit_head,
@@ -109,7 +109,7 @@ def test_standardising_changes_nothing_but_the_penalty() -> None:
     shares, _ = class_shares(masks, GRID, 3)
     unit = torch.tensor([1.0, 1e3, 1e-3, 7, 0.1])
 
-    def fitted(factor: Tensor) -> tuple[Head, Tensor]:
+    def fitted(factor: Tensor) -> tuple[PatchHead, Tensor]:
         x = tokens * factor
         val = [(x[:3], masks[:3])]
         fit = fit_head(x.flatten(0, 1), shares.flatten(0, 1), lambda: val, GRID, standard=True)
@@ -122,7 +122,7 @@ def test_standardising_changes_nothing_but_the_penalty() -> None:
 
 def test_logits_are_interpolated_before_the_largest_wins() -> None:
     """Between two patches the border lies where their logits cross, not where a patch ends."""
-    head = Head(torch.tensor([[1.0, -1.0]]), torch.zeros(2), torch.tensor([0, 1]))
+    head = PatchHead(torch.tensor([[1.0, -1.0]]), torch.zeros(2), torch.tensor([0, 1]))
     tokens = torch.tensor([[[3.0], [-1.0]]])  # centres at columns 1.5 and 5.5 of 8
 
     found = segment(head, tokens, (1, 2), torch.zeros(1, 4, 8))

@@ -18,8 +18,8 @@ from eofm.bench.records import read_results
 from eofm.bench.report_config import (
     AggregateConfig,
     CompareConfig,
-    ExportConfig,
     PlanConfig,
+    RecordsExportConfig,
     TableConfig,
     ValidateConfig,
 )
@@ -100,8 +100,10 @@ def test_records_of_version_01_are_read(old: Path, tmp_path: Path) -> None:
     names = list(dict.fromkeys(r.model.name for r in records if r.predictions))
 
     assert "eurosat" in print_table(TableConfig(str(old), task="eurosat")).describe()
-    assert "results.csv" in export(ExportConfig(str(old), out=str(tmp_path / "x"))).describe()
-    assert ".png" in plot(ExportConfig(str(old), out=str(tmp_path / "p"))).describe()
+    assert (
+        "results.csv" in export(RecordsExportConfig(str(old), out=str(tmp_path / "x"))).describe()
+    )
+    assert ".png" in plot(RecordsExportConfig(str(old), out=str(tmp_path / "p"))).describe()
     config = CompareConfig(*names[:2], results=str(old), task="eurosat", bootstrap=9)
     assert compare_models(config).differences
     checked = validate(ValidateConfig(str(old), task="eurosat"))

@@ -15,7 +15,7 @@ from eofm.datasets.chips import (
     Chip,
     Chips,
     KeptPixels,
-    Place,
+    StoredAt,
     class_counts,
     keeping_pixels,
     read_batches,
@@ -32,7 +32,7 @@ class Fixed:
     """Pixels of one value."""
 
     value: float
-    place = Place(())
+    place = StoredAt(())
 
     def read(self) -> Imagery:
         pixels = torch.full((1, 3, 2, 2), self.value)
@@ -133,7 +133,7 @@ class Scene:
     pixels: torch.Tensor
     valid: torch.Tensor
     unit: Unit
-    place = Place(())
+    place = StoredAt(())
 
     def read(self) -> Imagery:
         spec = ImageSpec(Sensor.S2_L2A, ("B02", "B03", "B04", "B08"), self.unit, (3, 5), 10.0)

@@ -14,7 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from eofm.datasets import scenes
 from eofm.datasets.chips import Chips, read_batches
-from eofm.datasets.scenes import Rule, SceneSet, open_scenes
+from eofm.datasets.scenes import SceneSet, SceneSplit, open_scenes
 from eofm.errors import ConfigError, DataError, RasterError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -60,7 +60,7 @@ def fill(root: Path, data: SceneSet, ending: str, count: int = 5) -> Path:
     return root
 
 
-def write_lists(root: Path, data: SceneSet, rule: Rule = Rule.LISTS) -> SceneSet:
+def write_lists(root: Path, data: SceneSet, rule: SceneSplit = SceneSplit.LISTS) -> SceneSet:
     """Write lists 3/1/1 of each class, named .jpg as published; return a set that knows them."""
     parts = {"train": range(3), "val": [3], "test": [4]}
     known = {}
@@ -95,7 +95,7 @@ def test_the_published_lists_divide(tmp_path: Path, data: SceneSet, ending: str)
     chips = open_scenes(known, tmp_path)
 
     assert (9, 3, 3) == sizes(chips)
-    assert Rule.LISTS == chips.rule
+    assert SceneSplit.LISTS == chips.rule
     (images,) = read_batches(chips.splits["test"], 8)
     assert data.spec == images.spec
     means = images.pixels.mean(dim=(0, 2, 3))
@@ -123,11 +123,11 @@ def test_without_lists_nothing_is_divided_silently(tmp_path: Path) -> None:
         open_scenes(few, tmp_path)
 
     assert "eurosat-train.txt" in str(caught.value)
-    assert (6, 2, 2) == sizes(open_scenes(few, tmp_path, Rule.STRATIFIED))
+    assert (6, 2, 2) == sizes(open_scenes(few, tmp_path, SceneSplit.STRATIFIED))
     with pytest.raises(ConfigError, match="cannot be divided like this"):
-        open_scenes(few, tmp_path, Rule.SPATIAL)
+        open_scenes(few, tmp_path, SceneSplit.SPATIAL)
     with pytest.raises(DataError, match="is not there"):
-        open_scenes(few, tmp_path, Rule.SPATIAL_LISTS)
+        open_scenes(few, tmp_path, SceneSplit.SPATIAL_LISTS)
 
 
 def test_a_changed_list_is_refused(tmp_path: Path) -> None:
@@ -139,21 +139,21 @@ def test_a_changed_list_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not the published list") as caught:
         open_scenes(few, tmp_path)
 
-    assert few.lists[Rule.LISTS]["train"][1] in str(caught.value)
+    assert few.lists[SceneSplit.LISTS]["train"][1] in str(caught.value)
 
 
 def test_spatial_lists_divide_when_asked_for(tmp_path: Path) -> None:
     """Torchgeo's lists by longitude, under their own names, compared with their published md5."""
     few = replace(scenes.EUROSAT_MS, classes=scenes.EUROSAT_MS.classes[:2])
     fill(tmp_path, replace(few, spec=scenes.EUROSAT_SAR.spec), ".tif")
-    known = write_lists(tmp_path, few, Rule.SPATIAL_LISTS)
+    known = write_lists(tmp_path, few, SceneSplit.SPATIAL_LISTS)
 
-    chips = open_scenes(known, tmp_path, Rule.SPATIAL_LISTS)
+    chips = open_scenes(known, tmp_path, SceneSplit.SPATIAL_LISTS)
 
     assert (6, 2, 2) == sizes(chips)
-    assert Rule.SPATIAL_LISTS == chips.rule
+    assert SceneSplit.SPATIAL_LISTS == chips.rule
     with pytest.raises(DataError, match="not the published list") as caught:
-        open_scenes(few, tmp_path, Rule.SPATIAL_LISTS)
+        open_scenes(few, tmp_path, SceneSplit.SPATIAL_LISTS)
     assert "7be3254be39f23ce4d4d144290c93292" in str(caught.value)
 
 
@@ -177,19 +177,19 @@ def test_folders_that_do_not_fit_are_named(tmp_path: Path) -> None:
         open_scenes(few, tmp_path / "nowhere")
     (tmp_path / "NWPU-RESISC45.zip").touch()
     with pytest.raises(DataError, match="class folders of resisc45") as caught:
-        open_scenes(few, tmp_path, Rule.STRATIFIED)
+        open_scenes(few, tmp_path, SceneSplit.STRATIFIED)
     assert "unpack NWPU-RESISC45.zip" in str(caught.value)
     fill(tmp_path, replace(few, classes=few.classes[:2]), ".jpg")
     with pytest.raises(DataError, match="class folders of resisc45"):
-        open_scenes(few, tmp_path, Rule.STRATIFIED)
+        open_scenes(few, tmp_path, SceneSplit.STRATIFIED)
     empty = tmp_path / "NWPU-RESISC45" / few.classes[2]
     empty.mkdir()
     with pytest.raises(DataError, match="no image in it"):
-        open_scenes(few, tmp_path, Rule.STRATIFIED)
+        open_scenes(few, tmp_path, SceneSplit.STRATIFIED)
     (empty / "a.jpg").write_bytes(b"no picture")
     picture(empty / "b.jpg", (64, 64), "JPEG")
     picture(empty / "c.jpg", (256, 256), "JPEG")
-    chips = open_scenes(few, tmp_path, Rule.STRATIFIED)
+    chips = open_scenes(few, tmp_path, SceneSplit.STRATIFIED)
     for name, message in (("a", "damaged"), ("b", "not a picture of")):
         with pytest.raises(RasterError, match=message):
             list(read_batches([c for c in chips.all if c.id == name], 1))

@@ -12,9 +12,9 @@ from eofm.errors import ConfigError, LabelError, PixelError
 from eofm.probes.linear import (
     C11,
     C40,
-    Grid,
     Labelled,
     Scaling,
+    StrengthGrid,
     check_features,
     effective_rank,
     linear_probe,
@@ -116,7 +116,9 @@ def test_validation_does_not_depend_on_the_warm_start(generator: torch.Generator
     swept = dict(linear_probe(train, val, val.x, choice=accuracy).validation)
 
     for strength in (1e-2, 1e2):
-        alone = linear_probe(train, None, val.x, choice=accuracy, grid=Grid.single(strength))
+        alone = linear_probe(
+            train, None, val.x, choice=accuracy, grid=StrengthGrid.single(strength)
+        )
         near = min(swept, key=lambda c: abs(math.log(c / strength)))
         assert swept[near] == pytest.approx(accuracy(alone.scores, val.y), abs=1 / 90)
 
@@ -137,7 +139,7 @@ def test_a_choice_at_the_edge_extends_the_grid_once(
 ) -> None:
     """If the end is best, two more decades are tried; if that end is best again, it is flagged."""
     data = blobs(generator, 40, 6, 3)
-    grid = Grid("C3", (0.1, 1.0, 10.0))
+    grid = StrengthGrid("C3", (0.1, 1.0, 10.0))
     sign = 1 if upwards else -1
 
     def growth(scores: Tensor, _: Tensor) -> float:
@@ -158,7 +160,7 @@ def test_a_choice_inside_the_grid_is_not_flagged(generator: torch.Generator) -> 
     calls = iter(middle.values())
 
     result = linear_probe(
-        data, data, data.x, choice=lambda *_: next(calls), grid=Grid("C3", tuple(middle))
+        data, data, data.x, choice=lambda *_: next(calls), grid=StrengthGrid("C3", tuple(middle))
     )
 
     assert 1.0 == result.strength
@@ -217,7 +219,7 @@ def test_a_grid_needs_a_validation_split(generator: torch.Generator) -> None:
 
     with pytest.raises(ConfigError, match="validation split"):
         linear_probe(data, None, data.x, choice=accuracy)
-    fixed = linear_probe(data, None, data.x, choice=accuracy, grid=Grid.single(1.0))
+    fixed = linear_probe(data, None, data.x, choice=accuracy, grid=StrengthGrid.single(1.0))
 
     assert "linear[lbfgs,C=1,fixed,none]" == fixed.probe
     assert 1.0 == fixed.strength
@@ -240,7 +242,9 @@ def test_refit_uses_train_and_validation(generator: torch.Generator) -> None:
 
     assert refit.strength is not None
     both = Labelled(torch.cat([train.x, val.x]), torch.cat([train.y, val.y]), 3)
-    plain = linear_probe(both, None, test, choice=accuracy, grid=Grid.single(refit.strength))
+    plain = linear_probe(
+        both, None, test, choice=accuracy, grid=StrengthGrid.single(refit.strength)
+    )
     assert torch.allclose(plain.scores, refit.scores, atol=1e-5)
     assert "linear[lbfgs,C11,val,refit,none]" == refit.probe
 
@@ -248,9 +252,9 @@ def test_refit_uses_train_and_validation(generator: torch.Generator) -> None:
 def test_probabilities_are_those_of_the_loss(generator: torch.Generator) -> None:
     """Softmax for one class per sample, a sigmoid per class for several."""
     train, test = blobs(generator, 60, 6, 3), blobs(generator, 10, 6, 3).x
-    single = linear_probe(train, None, test, choice=accuracy, grid=Grid.single(1))
+    single = linear_probe(train, None, test, choice=accuracy, grid=StrengthGrid.single(1))
     several = Labelled(train.x, train.multi_hot().long(), 3)
-    multi = linear_probe(several, None, test, choice=macro, grid=Grid.single(1))
+    multi = linear_probe(several, None, test, choice=macro, grid=StrengthGrid.single(1))
 
     assert single.probability is not None
     assert multi.probability is not None

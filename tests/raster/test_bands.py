@@ -100,6 +100,7 @@ def test_words_belong_to_the_sensor(tmp_path: Path, write_tif: WriteTif) -> None
     path = write_tif(tmp_path / "a.tif", constants(4, "uint8"), descriptions=names)
 
     assert {"N": 1, "R": 2, "G": 3, "B": 4} == by_name(read(path, "naip", "uint8"))
+    path = write_tif(tmp_path / "b.tif", constants(4), descriptions=names)
     assert ("B08", "B04", "B03", "B02") == read(path).spec.bands
 
 

@@ -138,7 +138,7 @@ def test_half_written_store_says_so(tmp_path: Path, miniature) -> None:
             writer.append(miniature.entry(i), miniature.imagery(i))
         writer.source_done("p0", 0)
 
-    with pytest.raises(StoreError, match="goes on where it stopped") as caught:
+    with pytest.raises(StoreError, match="resumes where it stopped") as caught:
         Store(tmp_path / "s")
 
     assert "3 images so far, and a journal" == caught.value.found

@@ -71,7 +71,7 @@ def test_the_help_shows_values() -> None:
     """What stands in the help can be typed: values of enumerations, not the names of members."""
     stdout = io.StringIO()
     with contextlib.redirect_stdout(stdout), pytest.raises(SystemExit):
-        parse("pretrain", ["--help"])
+        parse("pretrain", ["--help-all"])
 
     assert "{none,same-location,same-labels}" in stdout.getvalue()
     assert "SAME_LOCATION" not in stdout.getvalue()
@@ -190,7 +190,7 @@ def test_broken_pixels_of_held_out_scenes_are_named(
     store = Store(make_store(tmp_path / "s1", Sensor.S1_GRD))
 
     class Strict:
-        def embed(self, imagery: Imagery) -> torch.Tensor:
+        def embed(self, imagery: Imagery, waivers: object) -> torch.Tensor:
             raise PixelError("not finite", images=[1])
 
     with pytest.raises(PixelError, match=r"\(row 5\)"):

@@ -10,13 +10,13 @@ from rich.console import Console
 
 from eofm.errors import ConfigError
 from eofm.train.config import MonitorConfig
-from eofm.train.monitoring.journal import FAILURE, Journal
+from eofm.train.monitoring.journal import FAILURE, RunJournal
 from eofm.train.monitoring.loggers import make_writers
-from eofm.train.monitoring.pace import Bar, Lines, Reading
+from eofm.train.monitoring.pace import Bar, Lines, PaceReading
 from eofm.train.monitoring.rows import RowFile, read_rows
 from eofm.train.stopping import Stopped
 
-READING = Reading(1, 8, 30, 360, 2.5, 48.0, 0.01, 220.0)
+READING = PaceReading(1, 8, 30, 360, 2.5, 48.0, 0.01, 220.0)
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -56,7 +56,7 @@ def test_a_resumed_run_takes_its_steps_once(tmp_path: Path) -> None:
 
 def test_a_failure_is_written_down_and_forgotten_when_the_run_goes_on(tmp_path: Path) -> None:
     """What ended the run is a file; SIGTERM is named; the next start removes it."""
-    journal = Journal(tmp_path)
+    journal = RunJournal(tmp_path)
     journal.fail(ConfigError("no", found="this"), 7)
     error = (tmp_path / FAILURE).read_text()
     journal.fail(Stopped(15, 8), 8)

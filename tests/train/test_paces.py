@@ -11,7 +11,7 @@ from torch import nn
 from eofm.networks.resnet import build_resnet
 from eofm.networks.trunk import Trunk
 from eofm.networks.vit import build_vit
-from eofm.train.paces import Pace, paces, parameter_groups
+from eofm.train.paces import ParameterPace, paces, parameter_groups
 
 
 def test_decay_spares_biases_norms_and_tables() -> None:
@@ -117,15 +117,15 @@ def test_all_but_the_input_layer_waits(make: Callable[[], Trunk], new_input: boo
     made = paces(trunk, 1.0, freeze=True, new_input=new_input)
 
     for name, pace in made.items():
-        assert pace == Pace(1.0, not name.startswith(f"{trunk.input_layer}.")), name
+        assert pace == ParameterPace(1.0, not name.startswith(f"{trunk.input_layer}.")), name
 
 
 def test_groups_have_the_pace_of_their_parameters() -> None:
     """One group per pace and decay; the learning rate of each is the factor's; full pace first."""
     named = {f"layer{i}.weight": nn.Parameter(torch.zeros(2, 2)) for i in range(3)}
     named |= {f"layer{i}.bias": nn.Parameter(torch.zeros(2)) for i in range(3)}
-    pace = {"layer0.weight": Pace(0.25, True), "layer0.bias": Pace(0.25, True)}
-    pace |= {"layer1.weight": Pace(0.5), "layer1.bias": Pace(0.5)}
+    pace = {"layer0.weight": ParameterPace(0.25, True), "layer0.bias": ParameterPace(0.25, True)}
+    pace |= {"layer1.weight": ParameterPace(0.5), "layer1.bias": ParameterPace(0.5)}
 
     groups = parameter_groups(named.items(), 0.1, 0.02, pace)
 

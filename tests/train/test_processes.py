@@ -22,7 +22,7 @@ from eofm.train import processes
 from eofm.train.batchnorm import SharedBatchNorm, SharedNorms, SyncedBatchNorm
 from eofm.train.config import PretrainConfig, TrainerConfig
 from eofm.train.module import PretrainModule
-from eofm.train.processes import Place, average, collect, find_place, largest, share
+from eofm.train.processes import ProcessPlace, average, collect, find_place, largest, share
 from eofm.train.run import pretrain
 from eofm.weights.encoder import load_encoder
 
@@ -64,18 +64,20 @@ def weights_of(config: PretrainConfig, name: str) -> dict[str, torch.Tensor]:
 
 def test_one_process_alone_is_the_first() -> None:
     """Without a launcher there is one process, or as many as asked for on this machine."""
-    assert Place() == find_place(TrainerConfig(), {})
-    assert Place(world=3, per_node=3) == find_place(TrainerConfig(devices=3), {})
+    assert ProcessPlace() == find_place(TrainerConfig(), {})
+    assert ProcessPlace(world=3, per_node=3) == find_place(TrainerConfig(devices=3), {})
 
 
 def test_the_place_of_a_launcher_is_taken() -> None:
     """Torchrun and srun say the rank; a job of one task starts its own processes."""
-    expected = Place(5, 8, 1, 4, "node0", 29500, launched=True)
+    expected = ProcessPlace(5, 8, 1, 4, "node0", 29500, launched=True)
 
     assert expected == find_place(TrainerConfig(), TORCHRUN)
     assert 2 == expected.nodes
-    assert Place(5, 8, 1, 4, "gpu03", 19567, launched=True) == find_place(TrainerConfig(), SLURM)
-    assert Place(world=2, per_node=2) == find_place(
+    assert ProcessPlace(5, 8, 1, 4, "gpu03", 19567, launched=True) == find_place(
+        TrainerConfig(), SLURM
+    )
+    assert ProcessPlace(world=2, per_node=2) == find_place(
         TrainerConfig(devices=2), {**SLURM, "SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "1"}
     )
 
@@ -111,8 +113,8 @@ def test_a_job_whose_tasks_srun_has_not_started(environ: dict[str, str]) -> None
 
     assert f"SLURM_NTASKS={environ['SLURM_NTASKS']}" in str(caught.value.found)
     assert "--trainer.devices 1" in str(caught.value.remedy)
-    assert Place() == find_place(TrainerConfig(devices=1), environ)
-    assert Place(world=4, per_node=4) == find_place(TrainerConfig(devices=4), environ)
+    assert ProcessPlace() == find_place(TrainerConfig(devices=1), environ)
+    assert ProcessPlace(world=4, per_node=4) == find_place(TrainerConfig(devices=4), environ)
     assert find_place(TrainerConfig(), {**environ, **SLURM}).launched  # srun ...
 
 
@@ -303,7 +305,7 @@ def test_a_process_that_dies_ends_the_run_with_one_message(
     started: list[subprocess.Popen[bytes]] = []
     start = processes._start_others
 
-    def note(place: Place, accelerator: str) -> list[subprocess.Popen[bytes]]:
+    def note(place: ProcessPlace, accelerator: str) -> list[subprocess.Popen[bytes]]:
         started.extend(start(place, accelerator))
         return started
 
@@ -331,7 +333,7 @@ def test_an_error_of_one_process_ends_the_others(
     started: list[subprocess.Popen[bytes]] = []
     start = processes._start_others
 
-    def note(place: Place, accelerator: str) -> list[subprocess.Popen[bytes]]:
+    def note(place: ProcessPlace, accelerator: str) -> list[subprocess.Popen[bytes]]:
         started.extend(start(place, accelerator))
         return started
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from eofm.method import momentum_at
-from eofm.train.paces import Pace, parameter_groups
+from eofm.train.paces import ParameterPace, parameter_groups
 from eofm.train.schedule import (
     Course,
     Fall,
-    Kind,
+    ScheduleKind,
     cosine,
     fall,
     momentum_over_steps,
@@ -44,7 +44,7 @@ def test_without_warmup_the_first_step_is_the_peak() -> None:
 
 
 PEAK, CONSTANT, FLOOR = 15.0, 3.75, 1.5
-INFINITE = Course(Kind.INFINITE, floor=FLOOR / PEAK, constant=CONSTANT / PEAK)
+INFINITE = Course(ScheduleKind.INFINITE, floor=FLOOR / PEAK, constant=CONSTANT / PEAK)
 TABLE = (0, 25, 50, 100, 175, 237, 300, 550, 800, 850, 900, 950, 1000)
 
 
@@ -58,15 +58,15 @@ def rates(course: Course, warmup: int = 50) -> list[float]:
     [
         (INFINITE, (0, 7.5, 15, 13.926, 9.375, 5.423, 3.75, 3.75, 3.75, 2.982, 2.372, 1.886, 1.5)),
         (
-            Course(Kind.INFINITE, floor=0.1, constant=0.25, continued=True),
+            Course(ScheduleKind.INFINITE, floor=0.1, constant=0.25, continued=True),
             (3.75,) * 9 + (2.982, 2.372, 1.886, 1.5),
         ),
         (
-            Course(Kind.WSD, floor=0.1, anneal_shape=Fall.LINEAR),
+            Course(ScheduleKind.WSD, floor=0.1, anneal_shape=Fall.LINEAR),
             (0, 7.5) + (15,) * 7 + (11.625, 8.25, 4.875, 1.5),
         ),
         (
-            Course(Kind.WSD, floor=0.1, anneal_shape=Fall.ONE_MINUS_SQRT, continued=True),
+            Course(ScheduleKind.WSD, floor=0.1, anneal_shape=Fall.ONE_MINUS_SQRT, continued=True),
             (15,) * 9 + (8.25, 5.454, 3.309, 1.5),
         ),
     ],
@@ -79,8 +79,8 @@ def test_every_course_follows_its_table(course: Course, expected: tuple[float, .
 
 def test_a_later_stage_rewarms_from_the_floor() -> None:
     """ArXiv 2308.04014: stage 1 warms up from 0, a later one from where the first one ended."""
-    first = rates(Course(Kind.REWARM, floor=0.1))
-    later = rates(Course(Kind.REWARM, floor=0.1, continued=True))
+    first = rates(Course(ScheduleKind.REWARM, floor=0.1))
+    later = rates(Course(ScheduleKind.REWARM, floor=0.1, continued=True))
 
     assert pytest.approx((0, 7.5, 15)) == first[:3]
     assert pytest.approx((1.5, 8.25, 15)) == later[:3]
@@ -89,7 +89,7 @@ def test_a_later_stage_rewarms_from_the_floor() -> None:
 
 COURSES = st.builds(
     Course,
-    kind=st.sampled_from(Kind),
+    kind=st.sampled_from(ScheduleKind),
     floor=st.floats(0.01, 0.25),
     cooldown=st.floats(0.3, 0.6),
     constant=st.floats(0.25, 0.9),
@@ -118,7 +118,7 @@ def test_no_course_jumps(course: Course) -> None:
 def test_a_later_infinite_stage_raises_no_rate(course: Course, step: int) -> None:
     """It begins at the constant rate and never exceeds it."""
     later = Course(
-        Kind.INFINITE, floor=course.floor, constant=course.constant, anneal=course.anneal,
+        ScheduleKind.INFINITE, floor=course.floor, constant=course.constant, anneal=course.anneal,
         continued=True,
     )  # fmt: skip
 
@@ -140,7 +140,7 @@ def test_the_teacher_follows_until_the_anneal() -> None:
     """An open-ended course holds the momentum, and raises it to 1 over the anneal; a cosine does
     not wait.
     """
-    course = Course(Kind.WSD, floor=0.1, anneal=0.2)
+    course = Course(ScheduleKind.WSD, floor=0.1, anneal=0.2)
 
     assert 800 == course.anneal_step(1000)
     assert {0.99} == {momentum_over_steps(step, 1000, 0.99, course) for step in (0, 400, 800)}
@@ -164,7 +164,7 @@ def test_at_rate_zero_nothing_moves_or_decays(kind: str) -> None:
     """Gradient, weight decay and momentum leave a waiting parameter as it is, bit for bit."""
     waiting = nn.Parameter(torch.randn(4, 4, generator=torch.Generator().manual_seed(1)))
     before = waiting.detach().clone()
-    groups = parameter_groups([("w", waiting)], 0.5, 0.1, {"w": Pace(1.0, True)})
+    groups = parameter_groups([("w", waiting)], 0.5, 0.1, {"w": ParameterPace(1.0, True)})
     optimizer: torch.optim.Optimizer
     if kind == "sgd":
         optimizer = torch.optim.SGD(groups, momentum=0.9, fused=True)

@@ -17,7 +17,7 @@ from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.networks.build import BUILDERS
 from eofm.weights.cards import WEIGHTS, find, foundation, ssl4eo
-from eofm.weights.cards.card import Layout
+from eofm.weights.cards.card import StateLayout
 from eofm.weights.keymaps import KEY_MAPS
 
 CARDS = {card.name: card for card in (*ssl4eo.CARDS, *foundation.CARDS)}
@@ -235,7 +235,7 @@ def test_every_card_is_whole(name):
 def test_vectors_are_pooled_as_their_authors_do():
     """A ViT of SSL4EO-S12 and Panopticon give the CLS token, all the others a mean."""
     for card in CARDS.values():
-        cls = card.architecture.startswith("timm:") or card.layout is Layout.PANOPTICON
+        cls = card.architecture.startswith("timm:") or card.layout is StateLayout.PANOPTICON
         assert (Pooling.CLS if cls else Pooling.MEAN) is card.recipe.pooling, card.name
 
 

@@ -19,7 +19,7 @@ from eofm.networks.resnet import RESNETS, ResNet
 from eofm.networks.state import load_strict
 from eofm.networks.timm_trunk import build_timm
 from eofm.networks.vit import ARCHITECTURES, Architecture, FeedForward, ViT
-from eofm.weights.cards.card import Layout
+from eofm.weights.cards.card import StateLayout
 from eofm.weights.keymaps import (
     KEY_MAPS,
     detect_layout,
@@ -165,7 +165,10 @@ def test_every_release_maps_onto_its_architecture(name, count):
         expected = shapes_of(ViT(kind, 3, (518, 518)))
     metas, timms = filled(meta_shapes(kind)), filled(timm_shapes(kind))
     assert (count, count - 1) == (len(metas), len(timms))
-    assert (Layout.DINOV2, Layout.TIMM_DINOV2) == (detect_layout(metas), detect_layout(timms))
+    assert (StateLayout.DINOV2, StateLayout.TIMM_DINOV2) == (
+        detect_layout(metas),
+        detect_layout(timms),
+    )
 
     from_meta, from_timm = dinov2(metas), timm_dinov2(timms)
     assert expected == {key: tuple(value.shape) for key, value in from_meta.state.items()}
@@ -183,7 +186,10 @@ def test_softcon_files_map_onto_their_architecture(channels, name):
     file = filled(meta_shapes(kind, channels, positions=257))
     encoder = {key: value for key, value in file.items() if key != "mask_token"}
 
-    assert (Layout.DINOV2, Layout.TIMM_DINOV2) == (detect_layout(file), detect_layout(encoder))
+    assert (StateLayout.DINOV2, StateLayout.TIMM_DINOV2) == (
+        detect_layout(file),
+        detect_layout(encoder),
+    )
     for mapped in (dinov2(file), timm_dinov2(encoder)):
         assert expected == {key: tuple(value.shape) for key, value in mapped.state.items()}
 
@@ -207,7 +213,7 @@ def test_values_arrive_where_they_belong(kind):
     """From Meta's and from Hugging Face's names the very same tensors come out, qkv in order."""
     state = random(meta_shapes(kind))
     hugging = transformers_state(state)
-    assert Layout.TRANSFORMERS_DINOV2 is detect_layout(hugging)
+    assert StateLayout.TRANSFORMERS_DINOV2 is detect_layout(hugging)
     direct, other = dinov2(state), transformers_dinov2(hugging)
 
     assert ("embeddings.mask_token",) == other.dropped
@@ -409,7 +415,7 @@ def test_resnet_files_load_whole(name, count, generator):
     """A file of torchvision, its classifier left out by name, gives torchvision's features."""
     state = torchvision_file(name)
     mapped = resnet(state)
-    assert (count, Layout.RESNET) == (len(state), detect_layout(state))
+    assert (count, StateLayout.RESNET) == (len(state), detect_layout(state))
     assert ("fc.weight", "fc.bias") == mapped.dropped
     assert set(state) == set(mapped.state) | set(mapped.dropped)
     assert torch.int64 == mapped.state["bn1.num_batches_tracked"].dtype
@@ -509,12 +515,12 @@ def test_timm_files_load_into_the_network_of_that_name(name, pooling, dropped, g
 def test_detection_by_characteristic_names():
     """Each kind is told from the others: registers, gates, DINOv3, ViT, ConvNeXt, ResNet."""
     for kind in KINDS:
-        assert Layout.DINOV2 is detect_layout(filled(meta_shapes(kind)))
-        assert Layout.TIMM_DINOV2 is detect_layout(filled(timm_shapes(kind)))
+        assert StateLayout.DINOV2 is detect_layout(filled(meta_shapes(kind)))
+        assert StateLayout.TIMM_DINOV2 is detect_layout(filled(timm_shapes(kind)))
     for name in ("vit_tiny_patch16_224", "vit_tiny_patch16_dinov3_qkvb", "convnext_atto"):
         with torch.device("meta"):
             state = timm.create_model(name).state_dict()
-        assert Layout.TIMM is detect_layout(state), name
+        assert StateLayout.TIMM is detect_layout(state), name
     for kind in (SMALL, SMALL_REG, SMALL_GATED):  # our own: without a mask token
         state = dinov2_to_vit(meta_file(kind))
         assert set(state) == set(KEY_MAPS[detect_layout(state)](state).state)
@@ -540,4 +546,4 @@ def test_what_fits_no_layout_is_shown():
 
 def test_every_layout_has_a_map():
     """No card can name a layout that nothing reads."""
-    assert set(Layout) == set(KEY_MAPS)
+    assert set(StateLayout) == set(KEY_MAPS)

@@ -16,7 +16,7 @@ from torchgeo import models as torchgeo_models
 from eofm.errors import WeightsError
 from eofm.networks.foundation import FOUNDATION
 from eofm.networks.state import read_state
-from eofm.weights.cards.card import Layout, WeightCard
+from eofm.weights.cards.card import StateLayout, WeightCard
 from eofm.weights.cards.foundation import CARDS as FOUNDATION_CARDS
 from eofm.weights.cards.ssl4eo import CARDS as SSL4EO_CARDS
 from eofm.weights.keymaps import KEY_MAPS
@@ -56,18 +56,18 @@ class Published:
 def published(card: WeightCard) -> Published:
     """The file of a card, derived from the code that reads it."""
     match card.layout:
-        case Layout.DOFA:
+        case StateLayout.DOFA:
             make = getattr(torchgeo_models, f"{card.architecture.replace('-', '_')}_patch16_224")
             return Published(on_meta(lambda: make(num_classes=45)), r"(fc_norm|head)\..*")
-        case Layout.COPERNICUS_FM:
+        case StateLayout.COPERNICUS_FM:
             state = on_meta(torchgeo_models.copernicusfm_base)
             return Published(state, r"fc_norm\..*|patch_embed_variable\..*")
-        case Layout.PANOPTICON:
+        case StateLayout.PANOPTICON:
             state = on_meta(lambda: torchgeo_models.Panopticon(img_size=518).model)
             return Published({**state, "mask_token": torch.empty(1, 768)}, "mask_token")
-        case Layout.CROMA_S2 | Layout.CROMA_S1:
+        case StateLayout.CROMA_S2 | StateLayout.CROMA_S1:
             size = (768, 12) if "base" in card.architecture else (1024, 24)
-            mine = "s2" if card.layout is Layout.CROMA_S2 else "s1"
+            mine = "s2" if card.layout is StateLayout.CROMA_S2 else "s1"
             return Published(croma(*size), rf"(?!{mine}_encoder\.).*")
     name = card.architecture.removeprefix("timm:")
     bands = len(card.recipe.bands)
@@ -160,7 +160,7 @@ def test_other_tensors_are_listed(name):
             key_map({**whole, foreign: torch.empty(1)})
 
 
-@pytest.mark.parametrize("layout", [Layout.MOCO_V3_VIT, Layout.MAE_ENCODER])
+@pytest.mark.parametrize("layout", [StateLayout.MOCO_V3_VIT, StateLayout.MAE_ENCODER])
 def test_a_classifier_is_left_out(layout):
     """A head, which torchgeo tolerates in these files, is left out by name; nothing else is."""
     state = on_meta(lambda: timm.create_model("vit_small_patch16_224", num_classes=5))
@@ -179,7 +179,7 @@ def test_the_authors_own_file_of_dofa_is_understood():
     state = {key: value for key, value in state.items() if not key.startswith("fc_norm")}
     more = ["mask_token", "norm.weight", "norm.bias", "projector.weight", "projector.bias"]
 
-    mapped = KEY_MAPS[Layout.DOFA]({**state, **dict.fromkeys(more, torch.empty(1))})
+    mapped = KEY_MAPS[StateLayout.DOFA]({**state, **dict.fromkeys(more, torch.empty(1))})
 
     assert more == list(mapped.dropped)
     assert set(state) == set(mapped.state)

@@ -13,7 +13,7 @@ from eofm.contract.recipe import Recipe
 from eofm.errors import WeightsError
 from eofm.weights.cards import WEIGHTS
 from eofm.weights.encoder import random_encoder, save_encoder
-from eofm.weights.resolve import Kind, is_function, resolve
+from eofm.weights.resolve import WeightsKind, is_function, resolve
 
 TINY = "timm:vit_tiny_patch16_224"
 
@@ -21,40 +21,40 @@ TINY = "timm:vit_tiny_patch16_224"
 @pytest.mark.parametrize(
     ("text", "kind", "name"),
     [
-        ("softcon_vits14_s2", Kind.CARD, "softcon_vits14_s2"),
-        ("softcon_vits14_s2@torchgeo", Kind.CARD, "softcon_vits14_s2@torchgeo"),
+        ("softcon_vits14_s2", WeightsKind.CARD, "softcon_vits14_s2"),
+        ("softcon_vits14_s2@torchgeo", WeightsKind.CARD, "softcon_vits14_s2@torchgeo"),
         (
             "torchgeo:ResNet50_Weights.SENTINEL2_ALL_MOCO@torchgeo",
-            Kind.CARD,
+            WeightsKind.CARD,
             "ssl4eo_moco_rn50_s2@torchgeo",
         ),
-        (TINY, Kind.TIMM, TINY),
-        (f"{TINY}@some/file.pth", Kind.TIMM, TINY),
-        ("random", Kind.RANDOM, ""),
-        ("random:vits14", Kind.RANDOM, "vits14"),
-        (f"random:{TINY}", Kind.RANDOM, TINY),
-        ("https://host/a/b.pth", Kind.ADDRESS, "https://host/a/b.pth"),
-        ("file:///a/b.pth", Kind.ADDRESS, "file:///a/b.pth"),
+        (TINY, WeightsKind.TIMM, TINY),
+        (f"{TINY}@some/file.pth", WeightsKind.TIMM, TINY),
+        ("random", WeightsKind.RANDOM, ""),
+        ("random:vits14", WeightsKind.RANDOM, "vits14"),
+        (f"random:{TINY}", WeightsKind.RANDOM, TINY),
+        ("https://host/a/b.pth", WeightsKind.ADDRESS, "https://host/a/b.pth"),
+        ("file:///a/b.pth", WeightsKind.ADDRESS, "file:///a/b.pth"),
         (
             "hf:owner/model/weights.safetensors",
-            Kind.ADDRESS,
+            WeightsKind.ADDRESS,
             "https://huggingface.co/owner/model/resolve/main/weights.safetensors",
         ),
         (
             "hf:owner/model/sub/w.pth@abc",
-            Kind.ADDRESS,
+            WeightsKind.ADDRESS,
             "https://huggingface.co/owner/model/resolve/abc/sub/w.pth",
         ),
-        ("package.module:encoder", Kind.FUNCTION, "package.module:encoder"),
-        ("dir/mine.py:encoder", Kind.FUNCTION, "dir/mine.py:encoder"),
+        ("package.module:encoder", WeightsKind.FUNCTION, "package.module:encoder"),
+        ("dir/mine.py:encoder", WeightsKind.FUNCTION, "dir/mine.py:encoder"),
     ],
 )
-def test_forms_that_need_no_file(text: str, kind: Kind, name: str) -> None:
+def test_forms_that_need_no_file(text: str, kind: WeightsKind, name: str) -> None:
     """A name, a prefix, an address and a function are known by themselves."""
     found = resolve(text)
 
     assert (kind, name, text) == (found.kind, found.name, found.text)
-    assert (kind is Kind.FUNCTION) == is_function(text)
+    assert (kind is WeightsKind.FUNCTION) == is_function(text)
 
 
 def test_forms_on_this_disk(tmp_path: Path) -> None:
@@ -70,22 +70,24 @@ def test_forms_on_this_disk(tmp_path: Path) -> None:
     folder.mkdir()
 
     for place in ("run", "run/export", "run/export/student", "run/export/student/card.json"):
-        assert (Kind.EXPORT, export) == (
+        assert (WeightsKind.EXPORT, export) == (
             resolve(tmp_path / place).kind,
             resolve(tmp_path / place).path,
         )
     weights = resolve(str(export / "weights.safetensors"))
-    assert (Kind.EXPORT, export) == (weights.kind, weights.path)
-    assert (Kind.CHECKPOINT, last, "student") == _shape(str(last))
-    assert (Kind.CHECKPOINT, last, "teacher") == _shape(f"{last}@teacher")
-    assert (Kind.FILE, file, "") == _shape(str(file))
-    assert (Kind.EXPORT, folder, "") == _shape(str(folder))  # load_encoder says what is missing
-    assert (Kind.FILE, tmp_path / "none.safetensors", "") == _shape(
+    assert (WeightsKind.EXPORT, export) == (weights.kind, weights.path)
+    assert (WeightsKind.CHECKPOINT, last, "student") == _shape(str(last))
+    assert (WeightsKind.CHECKPOINT, last, "teacher") == _shape(f"{last}@teacher")
+    assert (WeightsKind.FILE, file, "") == _shape(str(file))
+    assert (WeightsKind.EXPORT, folder, "") == _shape(
+        str(folder)
+    )  # load_encoder says what is missing
+    assert (WeightsKind.FILE, tmp_path / "none.safetensors", "") == _shape(
         str(tmp_path / "none.safetensors")
     )
 
 
-def _shape(text: str) -> tuple[Kind, Path | None, str]:
+def _shape(text: str) -> tuple[WeightsKind, Path | None, str]:
     found = resolve(text)
     return found.kind, found.path, found.branch
 
@@ -95,9 +97,9 @@ def test_a_name_goes_before_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "softcon_vits14_s2").mkdir()
     monkeypatch.chdir(tmp_path)
 
-    assert Kind.CARD is resolve("softcon_vits14_s2").kind
-    assert Kind.EXPORT is resolve("./softcon_vits14_s2").kind
-    assert Kind.EXPORT is resolve(Path("softcon_vits14_s2")).kind
+    assert WeightsKind.CARD is resolve("softcon_vits14_s2").kind
+    assert WeightsKind.EXPORT is resolve("./softcon_vits14_s2").kind
+    assert WeightsKind.EXPORT is resolve(Path("softcon_vits14_s2")).kind
 
 
 @pytest.mark.parametrize("text", ["softcon_vits14_s3", "softcon_vit14_s2@torchgeo", "none/here"])
@@ -119,7 +121,7 @@ def test_a_published_name_as_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         resolve(Path("softcon_vits14_s2"))
 
     assert "'softcon_vits14_s2'" in str(caught.value.remedy)
-    assert Kind.CARD is resolve("softcon_vits14_s2").kind
+    assert WeightsKind.CARD is resolve("softcon_vits14_s2").kind
 
 
 @pytest.mark.parametrize("text", ["hf:owner", "hf:owner/model", "hf:/model/file"])

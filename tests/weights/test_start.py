@@ -23,7 +23,7 @@ from eofm.networks.state import State
 from eofm.networks.trunk import Trunk
 from eofm.networks.vit import build_vit
 from eofm.weights import cards as published
-from eofm.weights.cards.card import Layout, WeightCard
+from eofm.weights.cards.card import StateLayout, WeightCard
 from eofm.weights.encoder import random_encoder, save_encoder
 from eofm.weights.start import Origin, start_from
 
@@ -398,7 +398,7 @@ def publish(
         name="tiny_s2",
         architecture=TINY,
         url=path.resolve().as_uri(),
-        layout=Layout.DINOV2,
+        layout=StateLayout.DINOV2,
         recipe=recipe,
         recipe_source="this test",
         objective="none",

@@ -16,14 +16,14 @@ from eofm.contract.spec import Sensor
 from eofm.errors import WeightsError
 from eofm.networks.build import BUILDERS, build
 from eofm.weights.cards import WEIGHTS, candidates, find, recognise, softcon
-from eofm.weights.cards.card import Layout, WeightCard
+from eofm.weights.cards.card import StateLayout, WeightCard
 from eofm.weights.catalogue import readme_table, recipe_in_words
 from eofm.weights.download import file_name
 from eofm.weights.keymaps import KEY_MAPS
 
 README = Path(__file__).parents[2] / "README.md"
 CARDS = [pytest.param(card, id=name) for name, card in WEIGHTS.items()]
-FIXED_BANDS = {Layout.DINOV2, Layout.TIMM_DINOV2, Layout.RESNET, Layout.TIMM}
+FIXED_BANDS = {StateLayout.DINOV2, StateLayout.TIMM_DINOV2, StateLayout.RESNET, StateLayout.TIMM}
 SOFTCON = [c for c in softcon.CARDS if not c.name.endswith("_enc")]
 
 
@@ -56,7 +56,7 @@ def test_a_card_can_be_built_and_mapped(card: WeightCard) -> None:
         assert recipe.bands == canonical_bands(recipe.bands, recipe.sensor)
         assert recipe == Recipe.from_dict(recipe.to_dict())
         assert recipe.pooling is Pooling.MEAN or not name.startswith("resnet")
-        if card.layout in {Layout.DINOV2, Layout.TIMM_DINOV2}:
+        if card.layout in {StateLayout.DINOV2, StateLayout.TIMM_DINOV2}:
             assert (0, 0) == tuple(side % 14 for side in recipe.size)
 
 

@@ -21,7 +21,7 @@ from eofm.landcover.schemes import SCHEMES
 from eofm.world import files
 from eofm.world.config import WorldConfig
 from eofm.world.files import write_world
-from eofm.world.spectra import NO_COVER, Cover
+from eofm.world.spectra import NO_COVER, GroundCover
 
 BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
 GSD = dict.fromkeys(BANDS, 20) | dict.fromkeys(("B2", "B3", "B4", "B8"), 10)
@@ -107,7 +107,7 @@ def test_maps_hold_dynamic_world_codes_and_some_are_missing(world: Path):
 
     assert {f"{p.parent.name}/{p.stem}" for p in maps} < seasons
     assert 0.03 < 1 - len(maps) / (4 * SCENES) < 0.2
-    assert {int(c) for c in Cover} | {NO_COVER} == set().union(*codes)
+    assert {int(c) for c in GroundCover} | {NO_COVER} == set().union(*codes)
     assert any(NO_COVER in c for c in codes)
     with rasterio.open(maps[0]) as file:
         assert ("uint8", NO_COVER) == (file.dtypes[0], file.nodata)
@@ -315,5 +315,5 @@ def test_the_data_card_agrees_with_the_code():
     for sensor, said in card["sensors"].items():
         assert SENSOR_BANDS[Sensor(sensor)] == tuple(said["bands"])
         assert Unit(said["unit"]) in UNITS[Sensor(sensor)]
-    names = tuple(cover.name.lower().replace("_", " ") for cover in Cover)
+    names = tuple(cover.name.lower().replace("_", " ") for cover in GroundCover)
     assert SCHEMES["dynamic-world"].names == tuple(card["classes"]) == names

@@ -29,8 +29,8 @@ from eofm.world.spectra import (
     SURFACE_INDEX,
     SURFACES,
     TRANSMITTANCE,
-    Cover,
-    Curve,
+    GroundCover,
+    SpectralCurve,
     material,
 )
 
@@ -189,7 +189,7 @@ def test_every_class_has_a_surface_and_every_surface_a_home():
     built = {"street", "houses", "detached", "halls", "towers", "garden"}
     water = {"deep water", "clear water", "turbid water"}
 
-    assert set(Cover) == {s.cover for s in SURFACES.values()}
+    assert set(GroundCover) == {s.cover for s in SURFACES.values()}
     assert set(SURFACES) == painted | built | water
     assert set(_MATERIALS) == {m for s in SURFACES.values() for m in (s.green, s.dormant)} | {
         "ripe crop"
@@ -239,7 +239,7 @@ def test_forest_under_this_air_is_the_forest_of_eurosat(real_data: Path):
 
 def test_a_curve_is_half_up_on_its_day():
     """One growth: base before, base + amplitude within, half of it on the days given."""
-    curve = Curve(0.1, ((100, 200, 5, 0.8),))
+    curve = SpectralCurve(0.1, ((100, 200, 5, 0.8),))
     days = np.array([20, 100, 150, 200, 300], np.float32)
 
     assert curve(days, 47.0) == pytest.approx([0.1, 0.5, 0.9, 0.5, 0.1], abs=0.001)
@@ -270,8 +270,10 @@ def test_snow_lies_in_a_boreal_winter_and_nowhere_in_the_tropics():
     winter = {"biome": "boreal forest", "latitude": 57.0, "longitude": 65.0}
     marsh, wood = plain("marsh"), plain("conifers")
 
-    assert {Cover.SNOW_AND_ICE} == set(map_cover(marsh, ground_of(marsh, 20, **winter)).ravel())
-    assert {Cover.TREES} == set(map_cover(wood, ground_of(wood, 20, **winter)).ravel())
+    assert {GroundCover.SNOW_AND_ICE} == set(
+        map_cover(marsh, ground_of(marsh, 20, **winter)).ravel()
+    )
+    assert {GroundCover.TREES} == set(map_cover(wood, ground_of(wood, 20, **winter)).ravel())
     tropics = {"biome": "rainforest", "latitude": 1.0}
     assert 0 == pytest.approx(ground_of(marsh, 20, **tropics).snow.max(), abs=1e-6)
 
@@ -281,10 +283,10 @@ def test_flooded_rice_is_mapped_as_flooded():
     field = plain("rice")
     where = {"biome": "rice plain", "latitude": 10.0, "longitude": 105.5}
 
-    assert {Cover.FLOODED_VEGETATION} == set(
+    assert {GroundCover.FLOODED_VEGETATION} == set(
         map_cover(field, ground_of(field, 35, **where)).ravel()
     )
-    assert {Cover.CROPS} == set(map_cover(field, ground_of(field, 110, **where)).ravel())
+    assert {GroundCover.CROPS} == set(map_cover(field, ground_of(field, 110, **where)).ravel())
 
 
 def test_a_majority_removes_single_pixels_only():
@@ -304,9 +306,9 @@ def test_a_majority_removes_single_pixels_only():
 
     code = map_cover(two, ground_of(two, 180))
 
-    assert Cover.GRASS == code[3, 2]
-    assert (code[:, :6] == Cover.GRASS).all()
-    assert (code[:, 6:] == Cover.TREES).all()
+    assert GroundCover.GRASS == code[3, 2]
+    assert (code[:, :6] == GroundCover.GRASS).all()
+    assert (code[:, 6:] == GroundCover.TREES).all()
 
 
 # --- sensors ------------------------------------------------------------------------------------

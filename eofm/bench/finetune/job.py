@@ -74,7 +74,7 @@ class Choice:
     epoch: int
 
 
-class Journal:
+class RateJournal:
     """What has been tried, on disk: scores of every fit, and state and words of the best one.
 
     Args:
@@ -173,7 +173,7 @@ _LOOK: Final = 2048
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """A probe to be trained.
 
     Args:
@@ -204,7 +204,7 @@ class Job:
         return self.trainees[0].name
 
 
-def run_job(job: Job) -> tuple[ProbeResult, float]:
+def run_job(job: TrainingJob) -> tuple[ProbeResult, float]:
     """Train, choose, and predict the images that are scored.
 
     Args:
@@ -228,7 +228,7 @@ def run_job(job: Job) -> tuple[ProbeResult, float]:
         return Classifier(job.trainees, training, job.classes, job.seed, sample)
 
     rank = _first_look(job, fresh())
-    journal = Journal(job.folder)
+    journal = RateJournal(job.folder)
     for factor in training.factors:
         if factor not in journal.tried:
             journal.add(factor, *_one_fit(job, fresh(), factor))
@@ -242,7 +242,7 @@ def run_job(job: Job) -> tuple[ProbeResult, float]:
     return _outcome(job, journal, logits.double()), rank
 
 
-def _check_choice(job: Job) -> None:
+def _check_choice(job: TrainingJob) -> None:
     training = job.training
     options = len(training.factors) * len(training.rates) * len(training.readouts)
     if job.val is None and (options > 1 or training.faults.on_val):
@@ -254,7 +254,7 @@ def _check_choice(job: Job) -> None:
         )
 
 
-def _first_look(job: Job, model: Classifier) -> float:
+def _first_look(job: TrainingJob, model: Classifier) -> float:
     """Return the effective rank of what the heads read, after checking it."""
     found = features(model, job.train, min(len(job.train), _LOOK))
     try:
@@ -268,7 +268,7 @@ def _first_look(job: Job, model: Classifier) -> float:
 # ------------------------------------------------------------------------------- one fit
 
 
-def _one_fit(job: Job, model: Classifier, factor: float) -> tuple[Fit, dict[str, Tensor]]:
+def _one_fit(job: TrainingJob, model: Classifier, factor: float) -> tuple[Fit, dict[str, Tensor]]:
     """Train at one factor; return what was reached, and the state: at the end, or of a fault."""
     from eofm.bench.finetune.fit import fit
 
@@ -304,7 +304,7 @@ def _one_fit(job: Job, model: Classifier, factor: float) -> tuple[Fit, dict[str,
     return reached, {name: tensor.cpu() for name, tensor in model.state_dict().items()}
 
 
-def _decide(job: Job, logits: Tensor) -> float:
+def _decide(job: TrainingJob, logits: Tensor) -> float:
     """Return the number by which is chosen; NaN where a head has diverged."""
     if not torch.isfinite(logits).all() or job.val is None:
         return float("nan")
@@ -318,7 +318,7 @@ def _decide(job: Job, logits: Tensor) -> float:
 # ------------------------------------------------------------------------------- outcome
 
 
-def _outcome(job: Job, journal: Journal, logits: Tensor) -> ProbeResult:
+def _outcome(job: TrainingJob, journal: RateJournal, logits: Tensor) -> ProbeResult:
     training, chosen = job.training, journal.best()
     several = job.train.target.ndim == 2
     head = Head.of(training)[chosen.head]
@@ -335,7 +335,7 @@ def _outcome(job: Job, journal: Journal, logits: Tensor) -> ProbeResult:
     )
 
 
-def _notes(job: Job, journal: Journal, chosen: Choice) -> tuple[str, ...]:
+def _notes(job: TrainingJob, journal: RateJournal, chosen: Choice) -> tuple[str, ...]:
     training, notes = job.training, []
     if training.faults != NO_FAULTS:
         said = "; ".join(training.faults.words)
@@ -352,7 +352,7 @@ def _notes(job: Job, journal: Journal, chosen: Choice) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _details(job: Job, journal: Journal) -> dict[str, str]:
+def _details(job: TrainingJob, journal: RateJournal) -> dict[str, str]:
     """Return all hyperparameters, all that was tried, and what of a protocol is not its paper's."""
     training, heads = job.training, Head.of(job.training)
     details = {name: str(value) for name, value in asdict(training).items()}

@@ -17,7 +17,7 @@ from typing import Final
 from eofm.bench.cache import code_sha256
 from eofm.bench.config import BenchConfig
 from eofm.bench.features import check_layers, nothing_to_read
-from eofm.bench.finetune.job import Job, run_job
+from eofm.bench.finetune.job import TrainingJob, run_job
 from eofm.bench.finetune.trainings import (
     TRAININGS,
     Case,
@@ -135,7 +135,7 @@ class _Run:
 
     def _train(self, folder: Path) -> Scored:
         start, place = time.monotonic(), self.place
-        job = Job(
+        job = TrainingJob(
             self.kind,
             self.training,
             self.trainees,

@@ -28,7 +28,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from eofm.probes.logistic.objective import Loss, Objective
+from eofm.probes.logistic.objective import LogisticObjective, Loss
 from eofm.probes.logistic.solver import minimise
 
 __all__ = ["Eigenbasis", "Loss", "Solution", "fit_logistic"]
@@ -148,7 +148,7 @@ def _fit(
     penalty = z.new_full((z.shape[1],), 1 / (strength * len(z)))
     penalty[-1] = 0  # the bias is free
     theta = z.new_zeros(len(y), z.shape[1]) if start is None else start
-    objective = Objective(z, y, loss, penalty, basis.energy)
+    objective = LogisticObjective(z, y, loss, penalty, basis.energy)
     theta, norm, taken = minimise(objective, theta, tolerance, steps)
     weight = basis.directions @ theta[:, :-1].T
     return Solution(theta, weight, theta[:, -1] - basis.mean @ weight, float(norm.max()), taken)

@@ -35,7 +35,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Objective:
+class LogisticObjective:
     """One problem per class (BINARY) or one for all (SOFTMAX)."""
 
     z: Tensor
@@ -80,7 +80,7 @@ class Line:
 
     def __init__(
         self,
-        objective: Objective,
+        objective: LogisticObjective,
         theta: Tensor,
         margins: Tensor,
         direction: Tensor,

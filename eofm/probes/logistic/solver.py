@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from eofm.probes.logistic.objective import Line, Objective, Point
+from eofm.probes.logistic.objective import Line, LogisticObjective, Point
 
 _MEMORY: Final = 10
 _SUFFICIENT_SLOPE: Final = 0.5  # a step is long enough when the slope has halved
@@ -36,7 +36,7 @@ class _State:
         history: The last moves.
     """
 
-    objective: Objective
+    objective: LogisticObjective
     theta: Tensor
     margins: Tensor
     value: Tensor
@@ -45,7 +45,7 @@ class _State:
     history: deque[_Pair]
 
     @classmethod
-    def of(cls, objective: Objective, theta: Tensor) -> _State:
+    def of(cls, objective: LogisticObjective, theta: Tensor) -> _State:
         margins, still = theta @ objective.z.T, torch.zeros_like(objective.y)
         nowhere = Line(objective, theta, margins, torch.zeros_like(theta), still)
         point = nowhere.at(objective.total(still[:, :1]))
@@ -86,7 +86,7 @@ class _State:
 
 
 def minimise(
-    objective: Objective, theta: Tensor, tolerance: float, steps: int
+    objective: LogisticObjective, theta: Tensor, tolerance: float, steps: int
 ) -> tuple[Tensor, Tensor, int]:
     """Run L-BFGS until every group has converged; one slow class does not hold up the others.
 
@@ -110,7 +110,7 @@ def minimise(
 
 
 def _two_loop(
-    objective: Objective, gradient: Tensor, history: deque[_Pair], diagonal: Tensor
+    objective: LogisticObjective, gradient: Tensor, history: deque[_Pair], diagonal: Tensor
 ) -> Tensor:
     """Apply the L-BFGS approximation of the inverse Hessian (Nocedal & Wright, algorithm 7.4)."""
     q, alphas = gradient, []

@@ -25,7 +25,7 @@ FAILURE: Final = "failure.json"
 LOOK: Final = "monitor/"
 
 
-class Journal:
+class RunJournal:
     """The files of a run, and the loggers that get the same numbers.
 
     Args:
@@ -95,7 +95,7 @@ class StepLog(L.Callback):
         journal: Where to.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: RunJournal) -> None:
         self.journal = journal
         self._step = 0
 

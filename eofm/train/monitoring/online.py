@@ -18,7 +18,7 @@ from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.module import PretrainModule
 from eofm.train.monitoring import measures
-from eofm.train.monitoring.journal import Journal
+from eofm.train.monitoring.journal import RunJournal
 from eofm.train.monitoring.pace import Pace
 from eofm.train.monitoring.prepared import KEPT_BYTES, Prepared
 from eofm.train.monitoring.scenes import Held, of_run, of_store, undisturbed
@@ -51,7 +51,7 @@ class OnlineMonitor(L.Callback):
     """
 
     def __init__(
-        self, config: PretrainConfig, data: StoreDataModule, journal: Journal, pace: Pace
+        self, config: PretrainConfig, data: StoreDataModule, journal: RunJournal, pace: Pace
     ) -> None:
         self.config, self.data, self.journal, self.pace = config, data, journal, pace
         self.latest: tuple[int, dict[str, float]] = (-1, {})

@@ -18,13 +18,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from eofm.progress import LINE_EVERY_S
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.monitoring.journal import Journal
+from eofm.train.monitoring.journal import RunJournal
 
 _GIB: Final = 2**30
 
 
 @dataclass(frozen=True)
-class Reading:
+class PaceReading:
     """How far a run is, and how fast since this process began.
 
     Args:
@@ -74,7 +74,7 @@ def clock(seconds: float) -> str:
 class Display(Protocol):
     """Where readings are shown."""
 
-    def show(self, reading: Reading, *, due: bool) -> None:
+    def show(self, reading: PaceReading, *, due: bool) -> None:
         """Show how far the run is; a log waits until a line is due."""
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class Display(Protocol):
 class Lines:
     """A plain line now and then, for logs and pipes, where a bar would be noise."""
 
-    def show(self, reading: Reading, *, due: bool) -> None:
+    def show(self, reading: PaceReading, *, due: bool) -> None:
         """Write a line when one is due."""
         if due:
             print(reading.describe(), file=sys.stderr, flush=True)  # noqa: T201
@@ -110,7 +110,7 @@ class Bar:
         self._progress = Progress(*columns, console=console or Console(stderr=True))
         self._task: TaskID | None = None
 
-    def show(self, reading: Reading, *, due: bool) -> None:
+    def show(self, reading: PaceReading, *, due: bool) -> None:
         """Move the bar."""
         words = (
             f"loss {reading.loss:.3f}  {reading.rate:.0f} scenes/s  {reading.waiting:.0%} waiting "
@@ -135,7 +135,7 @@ class Pace(L.Callback):
         display: Shows every step; None makes a bar on a terminal and lines elsewhere.
     """
 
-    def __init__(self, journal: Journal, display: Display | None = None) -> None:
+    def __init__(self, journal: RunJournal, display: Display | None = None) -> None:
         self.journal = journal
         self.display: Display = display or (Bar() if sys.stderr.isatty() else Lines())
         self.watching = 0.0  # seconds spent on looking at held-out scenes: `online` adds to it
@@ -192,11 +192,11 @@ class Pace(L.Callback):
             time.monotonic(), trainer.global_step, self._scenes, _waited(trainer), self.watching
         )
 
-    def _reading(self, trainer: L.Trainer, now: _Mark, total: int) -> Reading:
+    def _reading(self, trainer: L.Trainer, now: _Mark, total: int) -> PaceReading:
         begin = self._begin
         seconds = max(now.time - begin.time, 1e-9)
         loss = trainer.callback_metrics.get("loss")
-        return Reading(
+        return PaceReading(
             epoch=trainer.current_epoch + 1,
             epochs=trainer.max_epochs or 0,
             step=now.step,

@@ -10,7 +10,7 @@ from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.folder import RunFolder
 from eofm.train.monitoring.guard import Guard
-from eofm.train.monitoring.journal import Journal, StepLog
+from eofm.train.monitoring.journal import RunJournal, StepLog
 from eofm.train.monitoring.loggers import make_writers
 from eofm.train.monitoring.online import OnlineMonitor
 from eofm.train.monitoring.pace import Pace
@@ -28,7 +28,7 @@ def watch(config: PretrainConfig, data: StoreDataModule, folder: RunFolder) -> l
         ConfigError: If a logger is not installed, or a store to look at has too few labels.
     """
     settings: dict[str, object] = asdict(config)
-    journal = Journal(folder.path, make_writers(config.monitor.writers, folder.path, settings))
+    journal = RunJournal(folder.path, make_writers(config.monitor.writers, folder.path, settings))
     pace = Pace(journal)
     log = StepLog(journal)
     columns = data.batch + config.method.queue

@@ -14,7 +14,7 @@ from eofm.contract.recipe import Recipe
 from eofm.errors import WeightsError
 
 
-class Layout(StrEnum):
+class StateLayout(StrEnum):
     """How the tensors of a weights file are named; each has its key map.
 
     `eofm.weights.keymaps` holds one pure, strict function per layout.
@@ -37,11 +37,11 @@ class Layout(StrEnum):
     def needs_torchgeo(self) -> bool:
         """Whether the network is built from torchgeo's modules, an extra."""
         return self in {
-            Layout.DOFA,
-            Layout.COPERNICUS_FM,
-            Layout.PANOPTICON,
-            Layout.CROMA_S2,
-            Layout.CROMA_S1,
+            StateLayout.DOFA,
+            StateLayout.COPERNICUS_FM,
+            StateLayout.PANOPTICON,
+            StateLayout.CROMA_S2,
+            StateLayout.CROMA_S1,
         }
 
 
@@ -91,7 +91,7 @@ class WeightCard:
     name: str
     architecture: str
     url: str
-    layout: Layout
+    layout: StateLayout
     recipe: Recipe
     recipe_source: str
     objective: str

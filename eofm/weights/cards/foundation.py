@@ -14,7 +14,7 @@ from typing import Final
 from eofm.contract.recipe import Pooling, Recipe
 from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
 from eofm.contract.spec import Normalization, Sensor, Unit
-from eofm.weights.cards.card import Layout, Score, WeightCard
+from eofm.weights.cards.card import Score, StateLayout, WeightCard
 
 _L1C: Final = SENSOR_BANDS[Sensor.S2_L1C]
 _L2A: Final = SENSOR_BANDS[Sensor.S2_L2A]
@@ -162,7 +162,7 @@ def _dofa(size: str, digits: str, s2: tuple[Score, ...], s1: tuple[Score, ...]) 
             name=f"dofa_{size}_{modality}",
             architecture=f"dofa-{size}",
             url=f"{_DOFA_HOST}/dofa_{size}_patch16_224-{digits}.pth",
-            layout=Layout.DOFA,
+            layout=StateLayout.DOFA,
             recipe=recipe,
             recipe_source=source,
             objective="masked autoencoder with weights generated from wavelengths, distilled from "
@@ -215,8 +215,8 @@ _CROMA_NOTE: Final = (
 
 def _croma(size: str, url: str, s2: tuple[Score, ...], s1: tuple[Score, ...]) -> list[WeightCard]:
     rows = (
-        ("s2", STATISTICS["ssl4eo-s12-l2a"], Layout.CROMA_S2, _bench_s2(_L2A, 120), s2),
-        ("s1", STATISTICS["ssl4eo-s12-grd"], Layout.CROMA_S1, _bench_s1(120), s1),
+        ("s2", STATISTICS["ssl4eo-s12-l2a"], StateLayout.CROMA_S2, _bench_s2(_L2A, 120), s2),
+        ("s1", STATISTICS["ssl4eo-s12-grd"], StateLayout.CROMA_S1, _bench_s1(120), s1),
     )
     return [
         WeightCard(
@@ -271,7 +271,7 @@ def _panopticon(modality: str, recipe: Recipe, statistics: str, note: str) -> We
         architecture="panopticon-base",
         url="https://hf.co/lewaldm/panopticon/resolve/c8c2bb9555819e8b2bcedf5b3b00e3bf531554e7/"
         "panopticon_vitb14_teacher.pth",
-        layout=Layout.PANOPTICON,
+        layout=StateLayout.PANOPTICON,
         recipe=recipe,
         recipe_source=_PANOPTICON_SOURCE + statistics,
         objective="DINOv2 over sensors, with attention over channels (Panopticon, arXiv "
@@ -325,7 +325,7 @@ def _copernicus(
         architecture="copernicus-fm-base",
         url="https://huggingface.co/torchgeo/copernicus-fm/resolve/"
         "f395812cc990ba25a451dbb9c9e6d95c8482947e/CopernicusFM_ViT_base_varlang-085350e4.pth",
-        layout=Layout.COPERNICUS_FM,
+        layout=StateLayout.COPERNICUS_FM,
         recipe=_eats(had.sensor, had.bands, Normalization.zscore(had.mean, had.std, had.source)),
         recipe_source=_COPERNICUS_SOURCE,
         objective="masked autoencoder of all Sentinels, distilled from DINOv2 (Copernicus-FM, "

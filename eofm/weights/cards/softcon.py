@@ -12,7 +12,7 @@ from typing import Final
 from eofm.contract.recipe import Pooling, Recipe
 from eofm.contract.sensors import STATISTICS, Statistics
 from eofm.contract.spec import Normalization
-from eofm.weights.cards.card import Layout, Score, WeightCard
+from eofm.weights.cards.card import Score, StateLayout, WeightCard
 
 _HOST: Final = "https://huggingface.co/wangyi111/softcon/resolve"
 _PLAIN: Final = f"{_HOST}/62ff465b2e7467dbfc70758ec1e9d08ab87fc46b"
@@ -82,13 +82,13 @@ def _card(
     sha256: str = "",
 ) -> WeightCard:
     enc = name.endswith("_enc")
-    vit_layout = Layout.TIMM_DINOV2 if enc else Layout.DINOV2
+    vit_layout = StateLayout.TIMM_DINOV2 if enc else StateLayout.DINOV2
     s2 = statistics is _S2
     return WeightCard(
         name=name,
         architecture=architecture,
         url=url,
-        layout=Layout.RESNET if architecture == "resnet50" else vit_layout,
+        layout=StateLayout.RESNET if architecture == "resnet50" else vit_layout,
         recipe=_recipe(statistics, architecture),
         recipe_source=_RECIPE_SOURCE,
         objective=f"{_OBJECTIVE}, {_STARTED_FROM[architecture]}",

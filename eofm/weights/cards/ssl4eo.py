@@ -12,7 +12,7 @@ from typing import Final
 from eofm.contract.recipe import Kernel, Pooling, Recipe, ResizeOrder, ResizeRule
 from eofm.contract.sensors import STATISTICS
 from eofm.contract.spec import Normalization, Sensor, Unit
-from eofm.weights.cards.card import Layout, Score, WeightCard
+from eofm.weights.cards.card import Score, StateLayout, WeightCard
 
 _TORCHGEO: Final = "https://hf.co/torchgeo"
 _MAE: Final = (
@@ -137,12 +137,12 @@ def _card(
     resnet = architecture.startswith("resnet")
     encoder_only = url.endswith("_enc.pth")
     s1 = recipe.sensor is Sensor.S1_GRD
-    plain_vit = Layout.MAE_ENCODER if encoder_only else Layout.MOCO_V3_VIT
+    plain_vit = StateLayout.MAE_ENCODER if encoder_only else StateLayout.MOCO_V3_VIT
     return WeightCard(
         name=name,
         architecture=architecture,
         url=url,
-        layout=Layout.RESNET if resnet else plain_vit,
+        layout=StateLayout.RESNET if resnet else plain_vit,
         recipe=recipe,
         recipe_source=recipe_source,
         objective=objective,

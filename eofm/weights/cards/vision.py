@@ -12,7 +12,7 @@ from typing import Final
 from eofm.contract.recipe import Kernel, Pooling, Recipe, ResizeRule
 from eofm.contract.sensors import STATISTICS
 from eofm.contract.spec import Normalization, Sensor, Unit
-from eofm.weights.cards.card import Layout, Score, WeightCard
+from eofm.weights.cards.card import Score, StateLayout, WeightCard
 
 _META: Final = "https://dl.fbaipublicfiles.com"
 _IMAGENET: Final = STATISTICS["imagenet"]
@@ -51,7 +51,7 @@ def _dinov2(model: str, registers: bool, parameters: str, knn: float, linear: fl
         name=f"dinov2_{model}{'_reg' if registers else ''}",
         architecture=f"{model}{'_reg4' if registers else ''}",
         url=f"{_META}/dinov2/dinov2_{model}/{file}",
-        layout=Layout.DINOV2,
+        layout=StateLayout.DINOV2,
         recipe=_rgb(224, Kernel.BICUBIC, Pooling.CLS),
         recipe_source=(
             "facebookresearch/dinov2, dinov2/data/transforms.py: bicubic, 224, ImageNet mean and "
@@ -91,7 +91,7 @@ def _dinov3(size: str, letter: str, data: str) -> WeightCard:
             f"https://huggingface.co/timm/vit_{size}_patch16_dinov3.{data}/resolve/main/"
             "model.safetensors"
         ),
-        layout=Layout.TIMM,
+        layout=StateLayout.TIMM,
         recipe=_rgb(256, Kernel.BILINEAR, Pooling.CLS, _SAT if satellite else _ZSCORE),
         recipe_source=(
             "README of facebookresearch/dinov3: whole image to 256 px, bilinear with antialiasing, "
@@ -121,7 +121,7 @@ def _resnet50(version: int, digits: str, top1: float) -> WeightCard:
         name=f"resnet50_imagenet_v{version}",
         architecture="resnet50",
         url=f"https://download.pytorch.org/models/resnet50-{digits}.pth",
-        layout=Layout.RESNET,
+        layout=StateLayout.RESNET,
         recipe=_rgb(224, Kernel.BILINEAR, Pooling.MEAN),
         recipe_source=(
             f"torchvision, ResNet50_Weights.IMAGENET1K_V{version}: bilinear, 224, ImageNet mean "
@@ -154,7 +154,7 @@ CARDS: Final = (
         name="dino_rn50",
         architecture="resnet50",
         url=f"{_META}/dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth",
-        layout=Layout.RESNET,
+        layout=StateLayout.RESNET,
         recipe=_rgb(224, Kernel.BICUBIC, Pooling.MEAN),
         recipe_source=(
             "facebookresearch/dino, eval_knn.py: bicubic, 224, ImageNet mean and std. Its "
