@@ -131,3 +131,13 @@ def test_images_are_named_where_none_of_their_pixels_is_valid() -> None:
     with pytest.raises(PixelError) as caught:
         Preprocess(plan(SPEC, RECIPE))(Imagery(torch.ones(3, 2, 4, 4), SPEC, valid))
     assert (2,) == caught.value.images
+
+
+def test_no_image_has_no_valid_share() -> None:
+    """An empty batch says so, without a division by nothing."""
+    empty = Imagery(torch.zeros(0, 2, 4, 4), SPEC, torch.ones(0, 4, 4, dtype=torch.bool))
+
+    facts = empty.facts()
+
+    assert "0" == facts["images"]
+    assert any(value.startswith("0 %") or value.startswith("0%") for value in facts.values()), facts
