@@ -171,7 +171,7 @@ def mutants(module: str, source: str) -> list[Mutant]:
                         Mutant(
                             module,
                             function,
-                            getattr(child, "lineno", 0),
+                            line,
                             *_words(before, other),
                             text,
                         )

@@ -42,6 +42,12 @@ def test_every_constant_of_a_normalization_counts() -> None:
         Normalization.divide(5, 2, "a test").shift,
         Normalization.divide(5, 2, "a test").scale,
     )
+    assert 1 == replace(NORM, clip=(0.0, 1.0), levels=1).levels
+    with pytest.raises(SpecError, match="rounding"):
+        replace(NORM, clip=(0.0, 1.0), levels=0)
+    with pytest.raises(SpecError) as caught:
+        Normalization.two_sigma([1.0, 2.0], [1.0], "a test")
+    assert "2 means, 1 stds" == caught.value.found
     model = replace(SPEC, unit=Unit.MODEL, normalization=NORM)
     assert NORM == model.normalization
     with pytest.raises(SpecError, match="number of bands"):
