@@ -136,9 +136,9 @@ def changes(node: ast.AST, function: str) -> Iterator[ast.AST]:
     elif isinstance(node, ast.Attribute) and node.attr in _NAMES:
         yield ast.Attribute(node.value, _NAMES[node.attr], ast.Load())
     elif isinstance(node, ast.If | ast.IfExp):
-        other = copy.deepcopy(node)
-        other.test = ast.UnaryOp(ast.Not(), node.test)
-        yield other
+        negated = copy.deepcopy(node)
+        negated.test = ast.UnaryOp(ast.Not(), node.test)
+        yield negated
     elif isinstance(node, ast.Return) and node.value is not None and function in _MASKS:
         yield ast.Return(ast.UnaryOp(ast.Invert(), node.value))
 
@@ -161,13 +161,20 @@ def mutants(module: str, source: str) -> list[Mutant]:
                 if isinstance(child, ast.FunctionDef | ast.ClassDef):
                     inner = f"{function}.{child.name}".lstrip(".")
                 before = copy.deepcopy(child)
+                line = getattr(child, "lineno", 0)
                 for other in changes(child, inner):
                     new = ast.copy_location(other, child)
                     _put(node, name, value, place, new)
                     text = ast.unparse(ast.fix_missing_locations(tree))
                     _put(node, name, value, place, child)
                     found.append(
-                        Mutant(module, function, child.lineno, *_words(before, other), text)
+                        Mutant(
+                            module,
+                            function,
+                            line,
+                            *_words(before, other),
+                            text,
+                        )
                     )
                 visit(child, inner)
 

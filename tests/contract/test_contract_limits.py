@@ -42,6 +42,12 @@ def test_every_constant_of_a_normalization_counts() -> None:
         Normalization.divide(5, 2, "a test").shift,
         Normalization.divide(5, 2, "a test").scale,
     )
+    assert 1 == replace(NORM, clip=(0.0, 1.0), levels=1).levels
+    with pytest.raises(SpecError, match="rounding"):
+        replace(NORM, clip=(0.0, 1.0), levels=0)
+    with pytest.raises(SpecError) as caught:
+        Normalization.two_sigma([1.0, 2.0], [1.0], "a test")
+    assert "2 means, 1 stds" == caught.value.found
     model = replace(SPEC, unit=Unit.MODEL, normalization=NORM)
     assert NORM == model.normalization
     with pytest.raises(SpecError, match="number of bands"):
@@ -131,3 +137,13 @@ def test_images_are_named_where_none_of_their_pixels_is_valid() -> None:
     with pytest.raises(PixelError) as caught:
         Preprocess(plan(SPEC, RECIPE))(Imagery(torch.ones(3, 2, 4, 4), SPEC, valid))
     assert (2,) == caught.value.images
+
+
+def test_no_image_has_no_valid_share() -> None:
+    """An empty batch says so, without a division by nothing."""
+    empty = Imagery(torch.zeros(0, 2, 4, 4), SPEC, torch.ones(0, 4, 4, dtype=torch.bool))
+
+    facts = empty.facts()
+
+    assert "0" == facts["images"]
+    assert any(value.startswith("0 %") or value.startswith("0%") for value in facts.values()), facts
