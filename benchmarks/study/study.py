@@ -156,7 +156,7 @@ def make_colours() -> None:
         "method.soft_weight": "0",
         "method.mask_ratio": "0",
         "optim.epochs": "8",
-        "model.normalization": "zscore",  # what a vision file is taken to eat
+        "model.normalization": "zscore",  # what a vision file is taken to expect
         "data.unlabelled": "hard-only",
         "run.out": str(out),
     }

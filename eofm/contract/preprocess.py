@@ -1,4 +1,4 @@
-"""From what an image is to what a network eats: `plan()` and `Preprocess`.
+"""From what an image is to what a network expects: `plan()` and `Preprocess`.
 
 This is the only code that selects bands, converts units, resizes or normalises. `plan(spec,
 recipe)` is a pure function: it returns the one legal list of steps or raises `SpecMismatch`.
@@ -208,11 +208,11 @@ def convert_unit(pixels: Tensor, source: Unit, target: Unit) -> Tensor:
 
 
 def plan(spec: ImageSpec, recipe: Recipe, waivers: Sequence[Waiver] = ()) -> Plan:
-    """Find the one legal path from what an image is to what a network eats.
+    """Find the one legal path from what an image is to what a network expects.
 
     Args:
         spec: What the data set says of its images. The size must be known.
-        recipe: What the network eats.
+        recipe: What the network expects.
         waivers: Named, reasoned exceptions.
 
     Raises:
@@ -461,7 +461,7 @@ class Preprocess(nn.Module):
         self.plan = plan
 
     def forward(self, imagery: Imagery) -> Imagery:
-        """Return the batch as the network eats it.
+        """Return the batch as the network expects it.
 
         Raises:
             SpecMismatch: If the batch is not of the kind the plan starts from.

@@ -1,4 +1,4 @@
-"""What a network eats (`Recipe`), and the named exceptions to it (`Waiver`).
+"""What a network expects (`Recipe`), and the named exceptions to it (`Waiver`).
 
 Every weight carries a recipe, saved inside every checkpoint and export.
 `eofm.contract.preprocess.plan` finds the way from a data set's `ImageSpec` to a recipe, or raises.
@@ -59,7 +59,7 @@ class Pooling(StrEnum):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a network eats. Every weight carries one; it is saved in every checkpoint.
+    """What a network expects. Every weight carries one; it is saved in every checkpoint.
 
     Args:
         sensor: Sensor and product level of the pretraining data.

@@ -69,7 +69,7 @@ class Unit(_Stated):
     UINT8 = "uint8"
     DB = "db"  # 10 log10 of backscatter power
     POWER = "power"  # backscatter power, linear
-    MODEL = "model"  # normalised: what a network eats; never an input of plan()
+    MODEL = "model"  # normalised: what a network expects; never an input of plan()
 
 
 UNITS: Final[Mapping[Sensor, frozenset[Unit]]] = {

@@ -60,7 +60,7 @@ def build(
 
     Args:
         architecture: A key of `BUILDERS`, or `timm:` and the name of a network of timm.
-        recipe: What it will eat.
+        recipe: What it will expect.
         generator: Source of the weights, on the CPU.
         positions: How a `ViT` interpolates its position table for images of another size; other
             networks have a way of their own.
@@ -86,7 +86,7 @@ def build_blank(
 
     Args:
         architecture: As for `build`.
-        recipe: What it will eat.
+        recipe: What it will expect.
         positions: As for `build`.
 
     Raises:

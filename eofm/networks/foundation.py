@@ -66,7 +66,7 @@ class DOFATrunk(StandardisedMeanTrunk):
 
     Args:
         size: How large the network is.
-        recipe: What it will eat.
+        recipe: What it will expect.
     """
 
     def __init__(self, size: Size, recipe: Recipe) -> None:
@@ -100,7 +100,7 @@ class CopernicusFMTrunk(StandardisedMeanTrunk):
 
     Args:
         size: How large the network is.
-        recipe: What it will eat.
+        recipe: What it will expect.
     """
 
     def __init__(self, size: Size, recipe: Recipe) -> None:
@@ -145,7 +145,7 @@ class PanopticonTrunk(FoundationTrunk):
 
     Args:
         size: How large the network is.
-        recipe: What it will eat.
+        recipe: What it will expect.
     """
 
     def __init__(self, size: Size, recipe: Recipe) -> None:
@@ -185,7 +185,7 @@ class CROMATrunk(FoundationTrunk):
 
     Args:
         size: How large the network is; the depth is that of this encoder.
-        recipe: What it will eat: the 12 bands of Sentinel-2 L2A, or VV and VH, in that order.
+        recipe: What it will expect: the 12 bands of Sentinel-2 L2A, or VV and VH, in that order.
 
     Raises:
         SpecError: If the bands are others.
@@ -268,7 +268,7 @@ def build_foundation(
 
     Args:
         architecture: A key of `FOUNDATION`.
-        recipe: What it will eat.
+        recipe: What it will expect.
         generator: Source of the initial weights, on the CPU.
 
     Raises:

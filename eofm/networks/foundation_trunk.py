@@ -43,7 +43,7 @@ class FoundationTrunk(Trunk):
 
     Args:
         size: How large the network is.
-        recipe: What it will eat.
+        recipe: What it will expect.
         prefix: Tokens before the patches: a CLS token, or none.
         pooling: The only pooling its published weights are for.
 

@@ -84,7 +84,7 @@ def whole_images(store: Store, rows: Sequence[int], recipe: Recipe) -> Iterator[
     Args:
         store: Has them.
         rows: Which; some of them, evenly spread, where they are many.
-        recipe: What the encoder eats.
+        recipe: What the encoder expects.
     """
     count = min(len(rows), NORM_IMAGES)
     count = count // WALK_BATCH * WALK_BATCH or count

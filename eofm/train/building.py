@@ -79,7 +79,7 @@ def build_module(
     Args:
         config: All settings.
         data: Training scenes, of one sensor or two.
-        recipe: What the network eats; of two sensors, the one that leads.
+        recipe: What the network expects; of two sensors, the one that leads.
 
     Raises:
         ConfigError: If the network cannot be trained as the settings say.

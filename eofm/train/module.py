@@ -68,7 +68,7 @@ class PretrainModule(L.LightningModule):
         trunk: The network to train: of two sensors, with an input layer for each.
         config: All settings.
         plan: From the store's imagery to normalised pixels of the same size.
-        recipe: What the network eats; goes into every checkpoint.
+        recipe: What the network expects; goes into every checkpoint.
         facts: What the objective takes from the labels of the training scenes.
         card: Fields of the export's card that the checkpoint must carry.
         generator: Source of the heads' initial weights.

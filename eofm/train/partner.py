@@ -25,7 +25,7 @@ class Partner:
     Args:
         name: Of its store and of its trunk.
         plan: From its imagery to normalised pixels.
-        recipe: What its input layer eats.
+        recipe: What its input layer expects.
         new_input: Its input layer was drawn afresh.
     """
 

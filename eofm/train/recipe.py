@@ -24,7 +24,7 @@ _WHY = "a random resized crop follows and brings each view to the recipe's size"
 
 
 def make_recipe(store: Store, rows: Sequence[int], config: ModelConfig) -> Recipe:
-    """Return what the network will eat.
+    """Return what the network will expect.
 
     Args:
         store: The packed store to train on.

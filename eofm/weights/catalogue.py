@@ -122,7 +122,7 @@ class Info:
             _entry("sha256", card.sha256 or "none published: the first download is recorded"),
             _entry("file", _whereabouts(card)),
             "",
-            "what it eats",
+            "what it expects",
             *(f"  {line}" for line in recipe_in_words(self.recipe)),
         ]
         if self.recipe == card.recipe:
@@ -150,7 +150,7 @@ def show_model(config: InfoConfig) -> Info:
 
 
 def recipe_in_words(recipe: Recipe) -> list[str]:
-    """Return what a network eats, a line per step and a line per band."""
+    """Return what a network expects, a line per step and a line per band."""
     norm, resize = recipe.normalization, recipe.resize
     steps = [
         f"{recipe.sensor} in unit {recipe.unit}, bands {' '.join(recipe.bands)}",

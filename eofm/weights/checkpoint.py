@@ -25,7 +25,7 @@ def make_card(facts: Mapping[str, Any], recipe: Recipe, source: str) -> Card:
     Args:
         facts: What the run knows: name, architecture, positions, objective, training_data,
             counts, synthetic, config_hash.
-        recipe: What the network eats.
+        recipe: What the network expects.
         source: Which weights these are.
     """
     return Card(

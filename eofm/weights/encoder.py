@@ -1,4 +1,4 @@
-"""An encoder: a network with the recipe of what it eats, and the card of where it comes from.
+"""An encoder: a network with the recipe of what it expects, and the card of where it comes from.
 
 `Encoder.embed` takes imagery in physical units and finds the way to the network's input through
 `eofm.contract.preprocess.plan`; imagery that does not fit the recipe is refused. An encoder on disk
@@ -72,7 +72,7 @@ class Encoder(nn.Module):
 
     @property
     def recipe(self) -> Recipe:
-        """What the network eats."""
+        """What the network expects."""
         return self.card.recipe
 
     @property
@@ -236,7 +236,7 @@ def random_encoder(architecture: str, recipe: Recipe, seed: int) -> Encoder:
 
     Args:
         architecture: A name that `eofm.networks.build.build` knows.
-        recipe: What it eats.
+        recipe: What it expects.
         seed: Of its weights.
     """
     trunk = build(architecture, recipe, torch.Generator().manual_seed(seed))

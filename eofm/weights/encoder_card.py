@@ -1,4 +1,4 @@
-"""The card of an encoder: where its weights come from and what they eat."""
+"""The card of an encoder: where its weights come from and what they expect."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def library_versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Card:
-    """Where weights come from and what they eat.
+    """Where weights come from and what they expect.
 
     Args:
         name: Short name, as printed in tables.
         architecture: A name that `eofm.networks.build.build` knows.
-        recipe: What the network eats: sensor, bands, unit, size, normalisation, pooling.
+        recipe: What the network expects: sensor, bands, unit, size, normalisation, pooling.
         objective: What it was trained for, with the paper.
         source: Which weights of the run these are: "teacher after 8 epochs".
         training_data: What it was trained on, in words.

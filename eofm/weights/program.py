@@ -133,7 +133,7 @@ def write_program(
         form: Which file to write.
         traced: The graph, traced.
         graph: The graph itself, to compare with.
-        recipe: What the network eats.
+        recipe: What the network expects.
         path: The file; a temporary one, as it stays there when it is found wrong.
 
     Raises:

@@ -128,7 +128,7 @@ def _input(recipe: Recipe) -> str:
     tail += f", truncated to {norm.levels} levels" if norm.levels else ""
     return "\n".join(
         [
-            "## What it eats\n",
+            "## What it expects\n",
             f"Sensor and level `{recipe.sensor}`, unit `{recipe.unit}`, bands in the order below.",
             f"Resized to {recipe.size[0]} x {recipe.size[1]} pixels ({recipe.resize.kernel},"
             f" antialias={recipe.resize.antialias}, {recipe.resize.order}).",

@@ -99,7 +99,7 @@ def start_from(
         weights: None for random weights; a file in any layout that `eofm.weights.keymaps` knows;
             the folder of an eofm export; an address; or a published name.
         architecture: Name of the network.
-        recipe: What it will eat.
+        recipe: What it will expect.
         generator: Source of whatever is drawn.
         input_init: How an RGB input layer is adapted.
         positions: How a `ViT` interpolates positions; timm's networks do it as timm does.
@@ -156,12 +156,12 @@ def _fit_input(
     source: Source, key: str, recipe: Recipe, rule: InputInit, generator: torch.Generator
 ) -> tuple[State, str]:
     """Return the state with an input layer for the recipe's bands, and what was done to it."""
-    eats = source.recipe
-    if eats is not None and eats.sensor is not Sensor.RGB:
-        return _continue_input(source, eats, key, recipe)
+    expects = source.recipe
+    if expects is not None and expects.sensor is not Sensor.RGB:
+        return _continue_input(source, expects, key, recipe)
     weight = source.state.get(f"{key}.weight")
     channels = 0 if weight is None or weight.ndim != 4 else weight.shape[1]
-    if eats is None and channels == len(recipe.bands) != 3:
+    if expects is None and channels == len(recipe.bands) != 3:
         return dict(source.state), f"kept (the file does not say for which {channels} bands)"
     if channels != 3:
         raise _unfit(
@@ -178,7 +178,9 @@ def _fit_input(
     if words == InputInit.RANDOM:
         return state, words
     # vision models are fed z-scores where nothing else is said
-    return _fold(state, key, eats is not None and _from_0_to_1(eats), _from_0_to_1(recipe)), words
+    return _fold(
+        state, key, expects is not None and _from_0_to_1(expects), _from_0_to_1(recipe)
+    ), words
 
 
 def _from_0_to_1(recipe: Recipe) -> bool:
@@ -200,20 +202,22 @@ def _norm_behind(state: State, key: str) -> str | None:
     return norm if key.endswith("conv1") and f"{norm}.running_mean" in state else None
 
 
-def _continue_input(source: Source, eats: Recipe, key: str, recipe: Recipe) -> tuple[State, str]:
+def _continue_input(source: Source, expects: Recipe, key: str, recipe: Recipe) -> tuple[State, str]:
     """Go on with an input layer whose bands are known."""
     remedy = "continue with the same sensor, normalization and statistics"
-    have, want = set(eats.bands), set(recipe.bands)
-    if not (have <= want or want <= have) or not _are_related(eats.sensor, recipe.sensor):
-        raise _unfit(source, _input_of(eats), _input_of(recipe), remedy)
-    if not _same_normalization(eats, recipe):
-        raise _unfit(source, eats.normalization, recipe.normalization, remedy)
-    if eats.bands == recipe.bands:
+    have, want = set(expects.bands), set(recipe.bands)
+    if not (have <= want or want <= have) or not _are_related(expects.sensor, recipe.sensor):
+        raise _unfit(source, _input_of(expects), _input_of(recipe), remedy)
+    if not _same_normalization(expects, recipe):
+        raise _unfit(source, expects.normalization, recipe.normalization, remedy)
+    if expects.bands == recipe.bands:
         return dict(source.state), "kept"
-    held = {band: _mean_of(eats, band) for band in eats.bands if band not in want}
+    held = {band: _mean_of(expects, band) for band in expects.bands if band not in want}
     state = dict(source.state)
-    state = select_input_bands(state, eats.bands, recipe.bands, key, _norm_behind(state, key), held)
-    return state, f"brought from {len(eats.bands)} to {len(recipe.bands)} bands by name"
+    state = select_input_bands(
+        state, expects.bands, recipe.bands, key, _norm_behind(state, key), held
+    )
+    return state, f"brought from {len(expects.bands)} to {len(recipe.bands)} bands by name"
 
 
 def _input_of(recipe: Recipe) -> str:

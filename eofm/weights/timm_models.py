@@ -11,8 +11,8 @@ checked, or from a file, `pretrained_cfg_overlay={"file": "B13_vits14_softcon.pt
 
 timm's transforms are for photographs and cannot carry out the recipe. `mean` and `std` in
 `pretrained_cfg` are such that (x - mean) / std of a digital number (Sentinel-2) or of dB
-(Sentinel-1) is what the network eats, but the recipe also clips that to [0, 1] and truncates it to
-255 levels, which no mean and std express. `eofm.contract.preprocess.Preprocess`, or the
+(Sentinel-1) is what the network expects, but the recipe also clips that to [0, 1] and truncates it
+to 255 levels, which no mean and std express. `eofm.contract.preprocess.Preprocess`, or the
 `preprocess` of an `eofm.Encoder`, does all of it.
 
 Shapes: a network takes (B, C, 224, 224), C = 13 or 2.

@@ -30,7 +30,7 @@ def load_timm(reference: str, recipe: Recipe) -> Encoder:
 
     Args:
         reference: `timm:NAME`, or `timm:NAME@FILE` with a file of those weights.
-        recipe: What it eats: three bands.
+        recipe: What it expects: three bands.
 
     Raises:
         WeightsError: If timm has no such network, the weights cannot be had or do not fit, or

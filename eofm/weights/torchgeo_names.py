@@ -62,7 +62,7 @@ def card_name(reference: str) -> str:
     if member not in NAMES:
         near = difflib.get_close_matches(member, list(NAMES), n=3)
         raise WeightsError(
-            "no card describes these weights of torchgeo, so what they eat is not known",
+            "no card describes these weights of torchgeo, so what they expect is not known",
             found=member,
             expected="one of " + ", ".join(near or sorted(NAMES)[:5]) + ", ...",
             remedy="hand them over with a recipe, as module:function",

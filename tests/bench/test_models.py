@@ -141,7 +141,7 @@ def test_names_of_torchgeo_are_cards_of_the_same_file() -> None:
 
 
 def test_a_name_of_torchgeo_without_a_card_is_refused() -> None:
-    """What it eats is not known here, so it is not guessed."""
+    """What it expects is not known here, so it is not guessed."""
     assert "softcon_rn50_s2@torchgeo-zscore" == torchgeo_names.card_name(
         "torchgeo:ResNet50_Weights.SENTINEL2_ALL_SOFTCON@torchgeo-zscore"
     )

@@ -73,7 +73,7 @@ def test_a_run_leaves_a_whole_folder(config: PretrainConfig) -> None:
 
 
 def test_exports_embed_what_fits_and_state_their_data(config: PretrainConfig) -> None:
-    """The exported encoder eats the store's imagery by its own recipe; its card says synthetic."""
+    """The exported encoder takes the store's imagery by its own recipe; its card says synthetic."""
     pretrain(config)
     store = Store(str(config.data.store))
 

@@ -240,7 +240,7 @@ def test_vectors_are_pooled_as_their_authors_do():
 
 
 def test_sentinel_1_and_2_share_a_file():
-    """The two cards of one file differ in what they eat and say so by their names."""
+    """The two cards of one file differ in what they expect and say so by their names."""
     for card in foundation.CARDS:
         other = CARDS[card.name[:-1] + ("1" if card.name.endswith("2") else "2")]
         assert card.url == other.url

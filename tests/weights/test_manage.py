@@ -63,7 +63,7 @@ def test_info(capsys: pytest.CaptureFixture[str], published: Path) -> None:
         assert part in out
     assert WEIGHTS[NAME].sha256 in out
     _, other, _ = run(capsys, "models", "info", f"{NAME}@torchgeo-zscore")
-    assert "clipped" not in other.partition("what it eats")[2].partition("constants")[0]
+    assert "clipped" not in other.partition("what it expects")[2].partition("constants")[0]
     code, _, err = run(capsys, "models", "info", "softcon_vits15_s1")
     assert 1 == code
     assert f"did you mean {NAME}" in err

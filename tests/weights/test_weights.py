@@ -48,7 +48,7 @@ def test_a_card_is_pinned_or_says_so(card: WeightCard) -> None:
 
 @pytest.mark.parametrize("card", CARDS)
 def test_a_card_can_be_built_and_mapped(card: WeightCard) -> None:
-    """Its architecture and layout are known, and its recipes are ones the network can eat."""
+    """Its architecture and layout are known, and its recipes are ones the network can expect."""
     assert card.layout in KEY_MAPS
     name = card.architecture
     assert name in BUILDERS or timm.is_model(name.removeprefix("timm:"))

@@ -31,7 +31,7 @@ def find(name: str) -> tuple[WeightCard, Recipe]:
     """Return the card of published weights, and what they are to be fed.
 
     Args:
-        name: As in `WEIGHTS`; `name@alternative` for another claim about what they eat.
+        name: As in `WEIGHTS`; `name@alternative` for another claim about what they expect.
 
     Raises:
         WeightsError: If there is no such name, or no such alternative.

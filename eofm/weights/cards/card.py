@@ -1,4 +1,4 @@
-"""The card of published weights: what they are, where they lie, what they eat. No torch.
+"""The card of published weights: what they are, where they lie, what they expect. No torch.
 
 A card is written by hand from the sources it names. The cards themselves are literal tables in
 the modules beside this one; `eofm.weights.cards` puts them together.
@@ -73,7 +73,7 @@ class WeightCard:
         architecture: What `eofm.networks.build.build` calls the network.
         url: Where the file lies, at a pinned revision where the host has one.
         layout: How its tensors are named.
-        recipe: What the network eats.
+        recipe: What the network expects.
         recipe_source: Who says so: repository and file, paper section.
         objective: What it was trained for, with the paper.
         training_data: On what.
@@ -82,7 +82,7 @@ class WeightCard:
         sha256: Published hash, whole or as the leading digits a file name carries. Empty where
             none is published: then the first download is recorded and later ones are compared
             with it.
-        alternatives: Other claims about what the network eats, by name, for comparison: chosen
+        alternatives: Other claims about what the network expects, by name, for comparison: chosen
             as `name@alternative`.
         scores: Published scores.
         note: What a user should know.

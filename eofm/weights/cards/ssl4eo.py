@@ -1,6 +1,6 @@
 """The cards of MoCo, DINO, MAE, FG-MAE and DeCUR on SSL4EO-S12, as torchgeo fetches them. No torch.
 
-What they eat is read from the authors' own loaders and scripts (zhu-xlab/SSL4EO-S12 at 2156913,
+What they expect is read from the authors' own loaders and scripts (zhu-xlab/SSL4EO-S12 at 2156913,
 zhu-xlab/FGMAE at 1144e55, zhu-xlab/DeCUR at f190e9a); `@torchgeo` is what torchgeo 0.8.1 attaches
 to the same file. The hashes are the digits in the file names; the `_enc` files carry none.
 """
@@ -27,7 +27,7 @@ _S2_50K: Final = STATISTICS["ssl4eo-s12-l1c-50k"]
 _S1: Final = STATISTICS["ssl4eo-s12-grd"]
 _RGB: Final = ("B04", "B03", "B02")
 
-# ------------------------------------------------------------------------------ what they eat
+# ------------------------------------------------------------------------------ what they expect
 
 _DIVIDED: Final = "zhu-xlab/SSL4EO-S12: reflectance is digital number / 10000"
 # S1_MEAN and S1_STD of ssl4eo_dataset.py, in dB

@@ -1,6 +1,6 @@
 """The cards of vision models to start from and to compare with, all for RGB photographs. No torch.
 
-They eat red, green and blue with ImageNet's statistics. For other bands they are a start:
+They expect red, green and blue with ImageNet's statistics. For other bands they are a start:
 `eofm pretrain` adapts the input layer. Meta publishes no hashes of DINO and DINOv2: the first
 download is recorded and later ones are compared with it.
 """
