@@ -70,15 +70,17 @@ class Imagery:
         valid: bool, (B, H, W). False where a band is nodata, NaN or without backscatter.
         grids: Where each image lies, None for one of which it is not known. None, for a batch of
             which nobody knows it.
+        names: What each image is called, for messages; empty for a batch without names.
 
     Raises:
-        SpecError: If pixels, spec, mask and grids disagree in shape, type or number.
+        SpecError: If pixels, spec, mask, grids and names disagree in shape, type or number.
     """
 
     pixels: Tensor
     spec: ImageSpec
     valid: Tensor
     grids: tuple[Georeference | None, ...] | None = None
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 4 or self.pixels.dtype != torch.float32:
@@ -111,6 +113,11 @@ class Imagery:
                 "there is one georeference for each image of a batch",
                 found=f"{len(self.grids)} for {self.pixels.shape[0]} images",
             )
+        if self.names and len(self.names) != self.pixels.shape[0]:
+            raise SpecError(
+                "there is one name for each image of a batch",
+                found=f"{len(self.names)} for {self.pixels.shape[0]} images",
+            )
 
     def __len__(self) -> int:
         return self.pixels.shape[0]
@@ -127,11 +134,14 @@ class Imagery:
                     "the batch has no such image", found=rows, expected=f"below {len(self)}"
                 )
             rows = slice(rows % len(self), rows % len(self) + 1)
-        grids = self.grids
-        if grids is not None:
-            kept = torch.arange(len(self))[rows if isinstance(rows, slice) else rows.cpu()]
-            grids = tuple(grids[i] for i in kept.tolist())
-        return replace(self, pixels=self.pixels[rows], valid=self.valid[rows], grids=grids)
+        grids, names = self.grids, self.names
+        if grids is not None or names:
+            order = torch.arange(len(self))[rows if isinstance(rows, slice) else rows.cpu()]
+            kept: list[int] = order.tolist()
+            grids = None if grids is None else tuple(grids[i] for i in kept)
+            names = tuple(names[i] for i in kept) if names else ()
+        pixels, valid = self.pixels[rows], self.valid[rows]
+        return replace(self, pixels=pixels, valid=valid, grids=grids, names=names)
 
     @property
     def grid(self) -> Georeference | None:
@@ -366,4 +376,6 @@ def collate(images: Sequence[Imagery]) -> Imagery:
     grids: tuple[Georeference | None, ...] | None = None
     if any(image.grids is not None for image in images):
         grids = tuple(grid for image in images for grid in image.grids or (None,) * len(image))
-    return Imagery(pixels, spec, torch.cat([image.valid for image in images]), grids)
+    named = all(image.names for image in images)
+    names = tuple(name for image in images for name in image.names) if named else ()
+    return Imagery(pixels, spec, torch.cat([image.valid for image in images]), grids, names)

@@ -585,7 +585,7 @@ def check_plausible(imagery: Imagery, names: Sequence[str] = ()) -> None:
 
     Args:
         imagery: In physical units, as read.
-        names: What the images are called, for the message.
+        names: What the images are called, for the message, where they do not say it themselves.
 
     Raises:
         PixelError: With what was found, in which band of which images.
@@ -599,7 +599,7 @@ def check_plausible(imagery: Imagery, names: Sequence[str] = ()) -> None:
         )
     doubts = find_doubts(imagery)
     if doubts:
-        raise refusal(doubts, names or _numbered(len(imagery)))
+        raise refusal(doubts, names or imagery.names or _numbered(len(imagery)))
     _check_means(imagery)
 
 

@@ -408,7 +408,7 @@ def _read_cube(array: Cube, scene: Scene, window: Window) -> Imagery:
     rows, columns = window.slices
     part = array.isel(y=rows, x=columns)
     imagery = from_xarray(part, scene.sensor, scene.unit, gsd=scene.gsd)
-    return replace(imagery, grids=(grid.at(window).georeference,))
+    return replace(imagery, grids=(grid.at(window).georeference,), names=(scene.name,))
 
 
 @contextmanager

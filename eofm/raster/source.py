@@ -197,7 +197,8 @@ class OpenRaster:
     def on_grid(self, native: NativeImagery, window: Window | None = None) -> Imagery:
         """Bring what `read_native` read of a window to the finest grid, which it then carries."""
         grid = self.grid if window is None else self.grid.at(window)
-        return replace(to_grid(native), grids=(grid.georeference,))
+        place, name = grid.georeference, self.source.name
+        return replace(to_grid(native), grids=(place,), names=(name,))
 
     def read_native(self, window: Window | None = None) -> NativeImagery:
         """Return one image (B = 1) with every band at its own resolution.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -128,3 +129,15 @@ def test_repr_of_a_spec_stays_whole() -> None:
     )
 
     assert repr(one) != repr(other)
+
+
+def test_names_go_with_the_images() -> None:
+    """Indexing and collating keep what images are called; one without a name leaves all without."""
+    named = replace(batch(UTM, TURNED, None), names=("a", "b", "c"))
+
+    assert ("c", "a") == named[torch.tensor([2, 0])].names
+    assert ("b",) == named[1].names
+    assert ("b", "a", "b", "c") == collate([named[1], named]).names
+    assert () == collate([named, batch(UTM)]).names
+    with pytest.raises(SpecError, match="one name for each image"):
+        replace(named, names=("a",))
