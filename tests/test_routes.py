@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eofm import read_geotiff
-from eofm.bench.config import BenchFolderConfig
 from eofm.bench.run import bench
+from eofm.bench.task_config import BenchFolderConfig
 from eofm.contract import validity
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import as_imagery

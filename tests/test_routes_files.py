@@ -18,8 +18,8 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from eofm import read_geotiff
-from eofm.bench.config import BenchFolderConfig
 from eofm.bench.run import bench
+from eofm.bench.task_config import BenchFolderConfig
 from eofm.contract.preprocess import to_grid
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor, Unit
