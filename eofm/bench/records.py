@@ -296,7 +296,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-_LIBRARIES: Final = ("torch", "torchmetrics", "timm", "rasterio", "numpy")
+_LIBRARIES: Final = ("torch", "timm", "rasterio", "numpy")
 
 
 def library_versions() -> dict[str, str]:

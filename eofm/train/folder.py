@@ -25,7 +25,7 @@ from eofm.train.config.demo import DEMO_METHOD
 
 # Groups of settings that change no result: a run may be resumed with others.
 FREE: Final = frozenset({"run", "monitor"})
-LIBRARIES: Final = ("eofm", "torch", "timm", "lightning", "kornia", "numpy", "torchmetrics")
+LIBRARIES: Final = ("eofm", "torch", "timm", "lightning", "kornia", "numpy")
 
 
 @dataclass(frozen=True)
