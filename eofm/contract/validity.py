@@ -272,18 +272,24 @@ def check_sentinels(native: NativeImagery, name: str) -> None:
         PixelError: With the value and the band.
     """
     for gsd, stored in native.planes.items():
-        bands = native.bands[gsd]
-        if stored.dtype == torch.uint16 and (
-            len(bands) == 1 or not bool((stored.view(torch.int16) == -1).all(dim=1).any())
-        ):
-            continue  # of all values that the type can hold, only 65535 in all bands is suspected
-        plane = stored.float()
+        if _is_possible(stored, native.spec.unit):
+            continue
+        bands, plane = native.bands[gsd], stored.float()
         valid = coarse_mask(native.valid, (int(plane.shape[2]), int(plane.shape[3])))
         for image in range(len(native)):
             values = plane[image][:, valid[image]]
             doubt = _sentinel(values, replace(native.spec, bands=bands)) if values.numel() else None
             if doubt is not None:
                 raise refusal([doubt], [name])
+
+
+def _is_possible(plane: Tensor, unit: Unit) -> bool:
+    """Return whether no value of (B, c, h, w) is suspect, without regard to the mask: most are."""
+    if plane.dtype == torch.uint16:  # of all that the type can hold, only 65535 in all bands is
+        return plane.shape[1] == 1 or not bool((plane.view(torch.int16) == -1).all(dim=1).any())
+    low, high = _IMPOSSIBLE[unit]
+    least, most = (float(value) for value in plane.aminmax())
+    return low <= least and most <= high and most != _FILL_DN  # NaN is looked at further
 
 
 def find_doubts(imagery: Imagery) -> list[Doubt]:
