@@ -46,7 +46,7 @@ def read_geotiff(
     unit = None if unit is None else Unit.parse(unit)
     mask = None if cloud_mask is None else CloudMask.parse(cloud_mask)
     source = source_of(path, sensor, unit, bands, mask)
-    return source.read(None if window is None else Window(*window))
+    return source.read(None if window is None else Window.of(window))
 
 
 def source_of(
