@@ -23,6 +23,7 @@ _BEHIND: Final = re.compile(r"(?:[_\-. ]+(?:\d{1,3}m|\(?raw\)?|db|sr|toa|boa))+$
 _RESOLUTION: Final = re.compile(r"[_\-. ](\d{1,3})m(?=[_\-. (]|$)", re.IGNORECASE)
 _PART: Final = re.compile(r"[^_\-. ]+")
 _CODE: Final = re.compile(r"b(and)?[_ ]?\d{1,2}a?|v[vh]", re.IGNORECASE)
+_INSIDE: Final = re.compile(r"B(?:0[1-9]|1[0-2]|8A)")
 # What the names of products say of their sensor: S2A_MSIL1C_..., HLS.S30, S1A_IW_GRDH_... of which
 # RTC products are made and named after; Landsat numbers its bands otherwise than Sentinel-2.
 _PRODUCTS: Final = (
@@ -127,7 +128,7 @@ def check_product(file: Path, sensor: Sensor) -> None:
         RasterError: If it is.
     """
     for pattern, product, sensors in _PRODUCTS:
-        if pattern.match(file.name) and sensor not in sensors:
+        if pattern.match(file.name.upper()) and sensor not in sensors:
             right = f"state {' or '.join(sorted(sensors))}, or " if sensors else ""
             raise RasterError(
                 "a file is named after a product of another sensor or level",
@@ -151,6 +152,9 @@ def check_band(header: Header, sensor: Sensor, band: str) -> None:
     named = named_band(header.file.stem, sensor) or named_band(header.file.stem)
     if named is not None and named.sure:
         said.append(("its name", (named.band,)))
+    elif named is None:  # T32UPU_B04_clip: no file of a set, but not B02 either
+        inside = {part for part in _PART.findall(header.file.stem) if _INSIDE.fullmatch(part)}
+        said.append(("its name", tuple(inside) if len(inside) == 1 else ()))
     for who, found in said:
         if found and band not in found:
             raise RasterError(

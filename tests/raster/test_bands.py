@@ -542,3 +542,38 @@ def test_a_window_is_four_numbers(tmp_path: Path, write_tif: WriteTif, window: o
     with pytest.raises(RasterError, match="four whole numbers"):
         eofm.open_scene(path, sensor="s2-l2a", unit="dn").read(window)  # type: ignore[arg-type]
     assert (4, 4) == tuple(read(path, window=np.array([0, 0, 4, 4])).pixels.shape[2:])
+
+
+@pytest.mark.parametrize("stem", ["T32UPU_B04_clip", "B04_T32UPU", "x_B04_v1", "s_B04_20m_cut"])
+def test_a_band_inside_a_name_contradicts_too(
+    tmp_path: Path, write_tif: WriteTif, stem: str
+) -> None:
+    """Cut and renamed, B04 is still no B02."""
+    path = write_tif(tmp_path / f"{stem}.tif", constants(1))
+    with pytest.raises(RasterError, match="another band than stated"):
+        read(path, bands=["B02"])
+
+    assert {"B04": 1} == by_name(read(path, bands=["B04"]))
+
+
+def test_products_in_lower_case(tmp_path: Path, write_tif: WriteTif) -> None:
+    """A product that was renamed in lower case is the same product."""
+    path = write_tif(tmp_path / "s2a_msil1c_20200101.tif", constants(12))
+    with pytest.raises(RasterError, match="product of another sensor or level"):
+        read(path)
+
+
+@pytest.mark.parametrize("address", ["https://127.0.0.1:1/x.tif?key=secret", "s3://b/x.tif"])
+def test_an_address_is_no_path(address: str) -> None:
+    """`https://a` was "no such file https:/a"; the remedy names what reads it."""
+    with pytest.raises(RasterError, match="files of this machine") as caught:
+        read(address)  # type: ignore[arg-type]
+
+    assert "read_scene" in caught.value.remedy
+    assert "secret" not in str(caught.value)
+
+
+def test_none_is_no_path() -> None:
+    """It was a TypeError."""
+    with pytest.raises(SpecError, match="no path"):
+        read(None)  # type: ignore[arg-type]
