@@ -44,7 +44,30 @@ def preprocess_for(spec: ImageSpec, recipe: Recipe, waivers: Sequence[Waiver] = 
     Raises:
         SpecMismatch: If there is no such way.
     """
-    return _preprocess(spec, recipe, tuple(waivers))
+    return _preprocess(spec, recipe, read_waivers(waivers))
+
+
+def read_waivers(waivers: Sequence[Waiver]) -> tuple[Waiver, ...]:
+    """Return waivers as they are given.
+
+    Raises:
+        SpecError: If they are no list of them: a spec that was meant to go by name, say.
+    """
+    if isinstance(waivers, ImageSpec):
+        raise SpecError(
+            "a spec stands where waivers go",
+            found=waivers,
+            expected="waivers second, and the spec by its name",
+            remedy="encoder.embed(array, spec=spec)",
+        )
+    if not isinstance(waivers, Sequence) or not all(isinstance(w, Waiver) for w in waivers):
+        raise SpecError(
+            "waivers are a list of named exceptions",
+            found=waivers,
+            expected="a list, empty or of FillBand, AcceptSensor, AcceptSize, ...",
+            remedy='encoder.embed(image, [AcceptScale("why")])',
+        )
+    return tuple(waivers)
 
 
 def as_imagery(pixels: Pixels, spec: ImageSpec | None = None) -> Imagery:
@@ -63,6 +86,13 @@ def as_imagery(pixels: Pixels, spec: ImageSpec | None = None) -> Imagery:
             real, or shape and spec disagree.
         PixelError: If 8-bit numbers are stated to be digital numbers of Sentinel-2.
     """
+    if spec is not None and not isinstance(spec, ImageSpec):
+        raise SpecError(
+            "a spec is an ImageSpec",
+            found=spec,
+            expected="sensor, bands, unit, size and GSD of the array",
+            remedy="ImageSpec(sensor, bands, unit, size=None, gsd=10.0), as for a data set",
+        )
     if isinstance(pixels, Imagery):
         if spec is not None and spec != pixels.spec:
             raise SpecError(

@@ -87,6 +87,8 @@ _AROUND: Final = re.compile(
     r"|\d{8}(t\d{6})?|t?\d{2}[a-z]{3}|n\d{4}|r\d{3}"
 )
 _PLATFORM: Final = re.compile(r"\bsentinel[ _-]?([12][abc]?)(?=[^a-z0-9]|$)")
+# The bands of Landsat's collection 2: its SR_B5 is near infrared, and B05 is none.
+_LANDSAT: Final = re.compile(r"(?<![a-z])S[RT]_B\d", re.IGNORECASE)
 _SEPARATOR: Final = re.compile(r"[^a-z0-9]+")
 
 
@@ -106,6 +108,8 @@ def band_candidates(name: str, sensor: Sensor | None = None) -> tuple[str, ...]:
     >>> band_candidates("rededge", Sensor.S2_L2A), band_candidates("NDVI")
     (('B05', 'B06', 'B07'), ())
     """
+    if _LANDSAT.search(name):
+        return ()
     text = _PLATFORM.sub(r"s\1", _WAVELENGTH.sub(" ", name.casefold().strip()))
     parts = [part for part in _SEPARATOR.split(text) if part and not _AROUND.fullmatch(part)]
     if len(parts) > 1 and parts[0].isdecimal():
@@ -183,7 +187,15 @@ def canonical_bands(names: Sequence[str], sensor: Sensor) -> tuple[str, ...]:
     Raises:
         SpecError: If a name is unknown, ambiguous, repeated, or not a band of the sensor.
     """
-    names = [names] if isinstance(names, str) else names
+    names = [names] if isinstance(names, str) else list(names)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise SpecError(
+            "bands are stated by name",
+            found=names,
+            expected=", ".join(SENSOR_BANDS[sensor]),
+            remedy="leave them out to read what there is, or name them, as in "
+            f"bands={[SENSOR_BANDS[sensor][0]]}",
+        )
     bands = tuple(canonical_band(name, sensor) for name in names)
     foreign = [b for b in bands if b not in SENSOR_BANDS[sensor]]
     if foreign or len(set(bands)) != len(bands):

@@ -19,7 +19,7 @@ wrong one leaves others: the tests, in the order in which they are made, are
 
 ====================  ===========================================================================
 number type           8-bit integers stated to be digital numbers of Sentinel-2
-undeclared nodata     a value outside all physics (-9999, -32768, 1e20, 65535 in every band)
+undeclared nodata     outside all physics (-9999, -32768, 1e20; 65535 or 32767 in every band)
 dead band             all 0, or one value in a whole image of at least 100 x 100 pixels
 radar                 sign of dB and power, whole decibels, VV darker than VH
 range                 99th percentile of all bands outside what the unit can hold
@@ -210,7 +210,7 @@ _IMPOSSIBLE: Final[Mapping[Unit, tuple[float, float]]] = {
     Unit.POWER: (_NO_POWER, 1e6),
     Unit.DB: (-100.0, 100.0),
 }
-_FILL_DN: Final = 65_535.0
+_FILLS_DN: Final = (65_535.0, 32_767.0)  # in every band: the largest of uint16 and of int16
 
 # Where the 99th percentile of all bands of an image in this unit can lie. Digital numbers of dark
 # water reach some 50, of snow and cloud 20,000; backscatter of cities 10 in power (10 dB).
@@ -285,11 +285,11 @@ def check_sentinels(native: NativeImagery, name: str) -> None:
 
 def _is_possible(plane: Tensor, unit: Unit) -> bool:
     """Return whether no value of (B, c, h, w) is suspect, without regard to the mask: most are."""
-    if plane.dtype == torch.uint16:  # of all that the type can hold, only 65535 in all bands is
-        return plane.shape[1] == 1 or not bool((plane.view(torch.int16) == -1).all(dim=1).any())
+    if plane.dtype == torch.uint16:  # of all that the type can hold, only fills in all bands are
+        return plane.shape[1] == 1 or not _holds_fill(plane)
     low, high = _IMPOSSIBLE[unit]
     least, most = (float(value) for value in plane.aminmax())
-    return low <= least and most <= high and most != _FILL_DN  # NaN is looked at further
+    return low <= least and most <= high and most < min(_FILLS_DN)  # NaN is looked at further
 
 
 def find_doubts(imagery: Imagery) -> list[Doubt]:
@@ -374,7 +374,8 @@ def _sentinel(values: Tensor, spec: ImageSpec) -> Doubt | None:
     low, high = _IMPOSSIBLE[spec.unit]
     bad = (values < low) | (values > high)
     if spec.unit in {Unit.DN, Unit.DN_OFFSET1000} and len(values) > 1:
-        bad = bad | (values == _FILL_DN).all(dim=0)
+        for fill in _FILLS_DN:
+            bad = bad | (values == fill).all(dim=0)
     if not bool(bad.any()):
         return None
     band = int(bad.any(dim=1).nonzero()[0])
@@ -383,13 +384,32 @@ def _sentinel(values: Tensor, spec: ImageSpec) -> Doubt | None:
         return None  # many values: it is the unit that is wrong
     return Doubt(
         "a value that no measurement takes marks pixels as nodata, and is not declared",
-        f"{value:.7g} in {float(bad.any(dim=0).float().mean()):.0%} of the pixels, first in band "
+        f"{_written(value)} in {_part(bad.any(dim=0))} of the pixels, first in band "
         f"{spec.bands[band]}",
         f"{low:g} to {high:g} in unit {spec.unit}",
-        f"declare it in the file, as in: rio edit-info --nodata {value:.7g} FILE; in an array, "
-        "replace it by NaN",
+        f"declare it in the file, as in: rio edit-info --nodata {_written(value)} FILE; in an "
+        "array, replace it by NaN",
         band=spec.bands[band],
     )
+
+
+def _holds_fill(stored: Tensor) -> bool:
+    """Return whether all bands (B, c, h, w) of a uint16 pixel are fills."""
+    signed = stored.view(torch.int16)  # uint16 itself has no comparison; 65535 is -1
+    return bool(((signed == -1) | (signed == 32_767)).all(dim=1).any())
+
+
+def _written(value: float) -> str:
+    """Return a float32 number so that reading it gives the same number: `rio` is handed it."""
+    texts = (f"{value:.{digits}g}" for digits in (7, 8))
+    same = (t for t in texts if float(torch.tensor(float(t), dtype=torch.float32)) == value)
+    return next(same, f"{value:.9g}")
+
+
+def _part(flags: Tensor) -> str:
+    """Return a share in percent, never 0 % of some."""
+    share = float(flags.float().mean())
+    return f"{share:.0%}" if share >= 0.005 else f"{100 * share:.2g}%"
 
 
 def _dead(values: Tensor, spec: ImageSpec) -> Doubt | None:
@@ -404,7 +424,8 @@ def _dead(values: Tensor, spec: ImageSpec) -> Doubt | None:
             "a band holds no measurement",
             f"{band} is {value:g} in every pixel",
             "values that differ",
-            f"leave {band} out of the bands, or the image out of the data",
+            f"leave the image out of the data, or {band} out of the bands, which files have to "
+            "describe for that",
             band=band,
         )
     return None

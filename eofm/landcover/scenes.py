@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -306,7 +307,12 @@ def _finest(files: Sequence[Path]) -> tuple[Grid, str]:
     for file in files:
         with open_geotiff(file) as dataset:
             grid = grid_of(dataset)
-            grid.require_crs()
+            try:
+                grid.require_crs()
+            except RasterError as error:
+                error.where = file
+                error.remedy = (error.remedy or "").replace("FILE", quote(str(file))) or None
+                raise
             grids.append((grid, date_of(dataset)))
     return max(grids, key=lambda found: found[0].height * found[0].width)
 

@@ -23,6 +23,7 @@ _BEHIND: Final = re.compile(r"(?:[_\-. ]+(?:\d{1,3}m|\(?raw\)?|db|sr|toa|boa))+$
 _RESOLUTION: Final = re.compile(r"[_\-. ](\d{1,3})m(?=[_\-. (]|$)", re.IGNORECASE)
 _PART: Final = re.compile(r"[^_\-. ]+")
 _CODE: Final = re.compile(r"b(and)?[_ ]?\d{1,2}a?|v[vh]", re.IGNORECASE)
+_INSIDE: Final = re.compile(r"B(?:0[1-9]|1[0-2]|8A)")
 # What the names of products say of their sensor: S2A_MSIL1C_..., HLS.S30, S1A_IW_GRDH_... of which
 # RTC products are made and named after; Landsat numbers its bands otherwise than Sentinel-2.
 _PRODUCTS: Final = (
@@ -32,6 +33,8 @@ _PRODUCTS: Final = (
     (re.compile(r"HLS\.L30\.|L[COET]0[4-9]_L[12]"), "Landsat", frozenset[Sensor]()),
     (re.compile(r"S1[ABC]_(IW|EW|SM)_"), "Sentinel-1", frozenset({Sensor.S1_GRD, Sensor.S1_RTC})),
 )
+# Descriptions of Landsat's collection 2, and of polarisations that no encoder here takes.
+_FOREIGN: Final = re.compile(r"S[RT]_B\d+|(?:.*[^A-Z])?(?:HH|HV)(?:[^A-Z].*)?", re.IGNORECASE)
 _DECIBEL: Final = re.compile(r"(?:^|[^a-z0-9])(db|decibels?)(?:[^a-z0-9]|$)", re.IGNORECASE)
 
 
@@ -125,7 +128,7 @@ def check_product(file: Path, sensor: Sensor) -> None:
         RasterError: If it is.
     """
     for pattern, product, sensors in _PRODUCTS:
-        if pattern.match(file.name) and sensor not in sensors:
+        if pattern.match(file.name.upper()) and sensor not in sensors:
             right = f"state {' or '.join(sorted(sensors))}, or " if sensors else ""
             raise RasterError(
                 "a file is named after a product of another sensor or level",
@@ -149,6 +152,9 @@ def check_band(header: Header, sensor: Sensor, band: str) -> None:
     named = named_band(header.file.stem, sensor) or named_band(header.file.stem)
     if named is not None and named.sure:
         said.append(("its name", (named.band,)))
+    elif named is None:  # T32UPU_B04_clip: no file of a set, but not B02 either
+        inside = {part for part in _PART.findall(header.file.stem) if _INSIDE.fullmatch(part)}
+        said.append(("its name", tuple(inside) if len(inside) == 1 else ()))
     for who, found in said:
         if found and band not in found:
             raise RasterError(
@@ -199,7 +205,7 @@ def _of_order(header: Header, sensor: Sensor, stated: tuple[str, ...] | None) ->
             bands, every
         )  # also where GDAL takes the last for alpha: it is read as data
     kept = tuple(i for i in every if i not in header.alphas)
-    if len(bands) == len(kept):
+    if len(bands) == len(kept) and kept == every[: len(kept)]:  # an alpha band comes last
         return BandLayout(bands, kept, header.alphas, {"alpha": header.alphas[0]})
     raise _miscounted(header, sensor, bands)
 
@@ -246,14 +252,29 @@ def _named_by_file(
             + _choose(meant),
         )
     chosen = {found[0]: number for number, found in meant.items()}
-    if len(chosen) != len(meant) or not chosen:
+    if not chosen:
+        of = [s for s in Sensor if set(foreign.values()) <= set(SENSOR_BANDS[s])]
         raise RasterError(
-            "the file describes a band twice" if chosen else f"no band of {sensor} is in the file",
+            f"no band of {sensor} is in the file",
             found=" ".join(header.descriptions),
             expected=f"bands of {sensor}, each once",
             where=header.file,
-            remedy="correct the descriptions, as in: rio edit-info --bidx 1 "
-            f"--description {SENSOR_BANDS[sensor][0]} {quote(str(header.file))}",
+            remedy="keep images of different sensors in different folders"
+            + (f", and state {' or '.join(of)} for this one" if foreign and of else ""),
+        )
+    if len(chosen) != len(meant):
+        bands = [found[0] for found in meant.values()]
+        again = next(n for n, (b, *_) in meant.items() if chosen[b] != n)
+        last = chosen[meant[again][0]]
+        left = next((b for b in SENSOR_BANDS[sensor] if b not in bands), "NAME")
+        raise RasterError(
+            "the file describes a band twice",
+            found=" ".join(header.descriptions),
+            expected=f"bands of {sensor}, each once",
+            where=header.file,
+            remedy=f"bands {again} and {last} of the file cannot both be {meant[again][0]}: "
+            f"correct the wrong one, as in: rio edit-info --bidx {last} --description {left} "
+            f"{quote(str(header.file))}",
         )
     return chosen
 
@@ -272,7 +293,8 @@ def _as_stated(
         pairs = list(zip(stated, meant.items(), strict=True))
         if all(not found or band in found for band, (_, found) in pairs):
             return {band: number for band, (number, _) in pairs}
-        raise _contradicted(header, stated, " ".join(header.descriptions))
+        wrong = next((n, b) for b, (n, found) in pairs if found and b not in found)
+        raise _contradicted(header, stated, " ".join(header.descriptions), *wrong)
     chosen = {}
     for band in stated:
         places = [number for number, found in meant.items() if found == (band,)]
@@ -285,14 +307,17 @@ def _as_stated(
 # ---------------------------------------------------------------------------------- errors
 
 
-def _contradicted(header: Header, stated: Sequence[str], found: str) -> RasterError:
+def _contradicted(
+    header: Header, stated: Sequence[str], found: str, number: int = 1, band: str = ""
+) -> RasterError:
     return RasterError(
         "the file describes its bands otherwise than stated",
         found=found,
         expected=" ".join(stated),
         where=header.file,
         remedy="leave --bands out to trust the file, or correct its band descriptions, as in: "
-        f"rio edit-info --bidx 1 --description {stated[0]} {quote(str(header.file))}",
+        f"rio edit-info --bidx {number} --description {band or stated[0]} "
+        f"{quote(str(header.file))}",
     )
 
 
@@ -333,6 +358,17 @@ def _not_understood(
     header: Header, sensor: Sensor, meant: dict[int, tuple[str, ...]]
 ) -> RasterError:
     unclear = {i: found for i, found in meant.items() if len(found) != 1}
+    strange = [t for i in unclear if _FOREIGN.fullmatch(t := header.descriptions[i - 1])]
+    if strange:
+        raise RasterError(
+            f"the file describes bands that no {sensor} image has",
+            found=", ".join(strange),
+            expected=" ".join(SENSOR_BANDS[sensor]),
+            where=header.file,
+            remedy=_choose(meant)
+            if len(unclear) < len(meant)
+            else "leave the file out: it is of another sensor, or of another polarisation",
+        )
     words = [_quoted(header.descriptions[i - 1], found) for i, found in unclear.items()]
     first = next(iter(unclear))
     left = [b for b in SENSOR_BANDS[sensor] if (b,) not in meant.values()]

@@ -197,8 +197,16 @@ def group_files(
             others.append(file)
         else:
             found.setdefault((_home(file), named.beginning), []).append((file, named))
+    # "b" beside "a" is no blue band, nor is "n" beside "e", "s" and "w"; nor a "b" alone
+    counted = {(_home(f), begin) for f in others if (begin := _before_letter(f.stem)) is not None}
     sets: dict[tuple[Path, str], BandFiles] = {}
-    for (folder, beginning), members in found.items():
+    for (folder, beginning), every in found.items():
+        members = every
+        if (folder, beginning) in counted or len({named.band for _, named in every}) == 1:
+            members = [m for m in every if _before_letter(m[0].stem) is None]
+            others += [file for file, _ in every if _before_letter(file.stem) is not None]
+        if not members:
+            continue
         # "danube_blue" alone is a picture of a river; with "danube_red" beside it, it is a band
         if not any(named.sure for _, named in members) and len({n.band for _, n in members}) == 1:
             others += [file for file, _ in members]
@@ -209,6 +217,13 @@ def group_files(
         owner = _owner(file, sets)
         (single if owner is None else owner.companions).append(file)
     return list(sets.values()), single
+
+
+def _before_letter(stem: str) -> str | None:
+    """Return what comes before the single letter that a name ends in; None if it does not."""
+    if not stem[-1:].isalpha() or stem[-2:-1] not in {"", *_SEPARATORS}:
+        return None
+    return stem[:-1].rstrip(_SEPARATORS)
 
 
 def band_of(stem: str, sensor: Sensor) -> tuple[str, str]:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import index
 from typing import Final
 
 from affine import Affine
@@ -37,6 +38,24 @@ class Window:
     col: int
     height: int
     width: int
+
+    @classmethod
+    def of(cls, window: Sequence[int]) -> Window:
+        """Return the window that four numbers are.
+
+        Raises:
+            RasterError: If they are not four numbers.
+        """
+        try:
+            row, col, height, width = map(index, window)
+        except (TypeError, ValueError):
+            raise RasterError(
+                "a window is four whole numbers",
+                found=window,
+                expected="first row, first column, height, width",
+                remedy="state it so, as in window=(0, 0, 240, 240)",
+            ) from None
+        return cls(row, col, height, width)
 
     @property
     def slices(self) -> tuple[slice, slice]:

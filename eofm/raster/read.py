@@ -8,7 +8,7 @@ from pathlib import Path
 from eofm.contract.imagery import Imagery
 from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import Sensor, Unit
-from eofm.errors import RasterError
+from eofm.errors import RasterError, SpecError
 from eofm.raster.folder import list_sources
 from eofm.raster.grid import Window
 from eofm.raster.masks import CloudMask
@@ -42,11 +42,21 @@ def read_geotiff(
         RasterError: If the image cannot be read, contradicts what is stated, or the folder holds
             several.
     """
+    if not isinstance(path, (str, Path)):
+        raise SpecError("this is no path", found=path, expected="a file or a folder")
+    if "://" in str(path):
+        raise RasterError(
+            "read_geotiff reads files of this machine",
+            found="an address",
+            expected="a path",
+            where=str(path).partition("?")[0],
+            remedy="eofm.read_scene(address, sensor=..., unit=...)",
+        )
     path, sensor = Path(path), Sensor.parse(sensor)
     unit = None if unit is None else Unit.parse(unit)
     mask = None if cloud_mask is None else CloudMask.parse(cloud_mask)
     source = source_of(path, sensor, unit, bands, mask)
-    return source.read(None if window is None else Window(*window))
+    return source.read(None if window is None else Window.of(window))
 
 
 def source_of(

@@ -8,9 +8,11 @@ radar the physical value is backscatter, in the unit that the user or the band's
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 import numpy as np
@@ -82,6 +84,17 @@ def read_scaling(
     if described is not None and stated not in {None, described}:
         raise _contradiction(f"bands described as {described}", stated, described, where)
     stated = stated or described
+    if any(scale == 0 or not math.isfinite(scale) for scale, _ in pairs):
+        raise RasterError(
+            "the scale of a file is no factor",
+            found=f"scale and offset {_shown(pairs)}",
+            expected="a scale other than 0",
+            where=where,
+            remedy="correct its tags, as in: "
+            "python -c \"import rasterio, sys; f = rasterio.open(sys.argv[1], 'r+'); "
+            'f.scales = (1,) * f.count; f.offsets = (0,) * f.count; f.close()" '
+            f"{quote(str(where))}",
+        )
     said = [pair for pair in pairs if not _near(pair, _SILENT)]
     if not said:
         if stated is None:

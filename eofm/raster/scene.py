@@ -192,7 +192,7 @@ class Scene:
             cut = cut_out(self.grid, self.step, where, where_crs)
             window, inside = cut.window, cut.inside
         elif window is not None and not isinstance(window, Window):
-            window = Window(*window)
+            window = Window.of(window)
         mask = None if cloud_mask is None else CloudMask.parse(cloud_mask)
         scene, source = self, self.pixels
         within = mask is not None and all(layer.mask is not mask for layer in self.clouds)

@@ -23,7 +23,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from eofm.contract.imagery import Imagery
-from eofm.contract.prepare import Pixels, as_imagery, preprocess_for
+from eofm.contract.prepare import Pixels, as_imagery, preprocess_for, read_waivers
 from eofm.contract.preprocess import Plan
 from eofm.contract.recipe import AcceptPixels, Recipe, Waiver
 from eofm.contract.spec import ImageSpec
@@ -158,6 +158,7 @@ class Encoder(nn.Module):
                 (`eofm.contract.validity.check_plausible`), a valid one is not finite, or an image
                 has none.
         """
+        waivers = read_waivers(waivers)
         imagery = as_imagery(pixels, spec)
         weight = next(self.trunk.parameters())
         step = preprocess_for(imagery.spec, self.recipe, waivers)

@@ -213,7 +213,7 @@ def test_saturation_in_one_band_is_a_measurement() -> None:
 
     (doubt,) = find_doubts(replace(honest, pixels=bright))
 
-    assert "65535 in 0% of the pixels, first in band B01" == doubt.found
+    assert "65535 in 0.098% of the pixels, first in band B01" == doubt.found
     one = replace(honest.spec, bands=("B04",))
     assert [] == find_doubts(Imagery(bright[:, 3:4], one, honest.valid))
 

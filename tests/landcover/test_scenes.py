@@ -369,6 +369,27 @@ def test_packed_store(tmp_path: Path, write_tif, miniature) -> None:
         np.testing.assert_allclose(row["fraction"], expected, atol=2.1 / 216)
 
 
+def test_images_called_by_letters_are_labelled_each(tmp_path: Path, write_tif) -> None:
+    """Of a, b and c, b was taken for the blue band of one image, and the others left out."""
+    path = write_tif(tmp_path / "m.tif", classes(), nodata=255)
+    for name in "abc":
+        write_tif(tmp_path / "images" / f"{name}.tif", classes())
+    label(path, tmp_path / "images", tmp_path / "s.parquet")
+
+    assert ["a", "b", "c"] == pq.read_table(tmp_path / "s.parquet")["id"].to_pylist()
+
+
+def test_an_image_that_lies_nowhere_is_named(tmp_path: Path, write_tif) -> None:
+    """The error holds the file, and so does its remedy."""
+    path = write_tif(tmp_path / "m.tif", classes(), nodata=255)
+    image = write_tif(tmp_path / "images" / "x.tif", classes(), crs=None)
+    with pytest.raises(RasterError, match="nothing about where it lies") as caught:
+        label(path, image.parent, tmp_path / "s.parquet")
+
+    assert image == caught.value.where
+    assert str(image) in caught.value.remedy
+
+
 def test_labels_are_footprints(tmp_path: Path, write_tif) -> None:
     """The windows of one map can be the scenes of another."""
     path = write_tif(tmp_path / "m.tif", classes(), nodata=255)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
+from rasterio.enums import ColorInterp
 from remedies import named_bands, run_rio
 
 import eofm
@@ -14,7 +17,7 @@ from eofm.cli import main
 from eofm.contract.imagery import Imagery
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor, Unit
-from eofm.errors import RasterError
+from eofm.errors import RasterError, SpecError
 from eofm.raster.bands import NamedBand, named_band
 from eofm.raster.folder import list_sources
 from eofm.raster.source import RasterSource
@@ -438,3 +441,139 @@ def test_real_files_say_nothing_wrong(real_data: Path) -> None:
     for folder in (real_data / "bigearthnet_v1/BigEarthNet-S1-v1.0").iterdir():
         image = read(folder, "s1-grd", "db")
         assert ("VV", "VH") == image.spec.bands
+
+
+# ------------------------------------------------------------------- what strangers brought
+
+
+@pytest.mark.parametrize(
+    ("sensor", "unit", "words"),
+    [
+        ("s2-l2a", "dn", [f"SR_B{i}" for i in range(1, 8)]),
+        ("s2-l1c", "dn", ["sr_b2", "sr_b3"]),
+        ("s1-grd", "db", ["HH", "HV"]),
+        ("s1-rtc", "db", ["Sigma0_HH", "Sigma0_HV"]),
+    ],
+)
+def test_bands_of_others_are_not_renamed(
+    tmp_path: Path, write_tif: WriteTif, sensor: str, unit: str, words: list[str]
+) -> None:
+    """Landsat's SR_B5 is near infrared and no B05, HH is no VV; no remedy writes so into a file."""
+    path = write_tif(tmp_path / "a.tif", constants(len(words)), descriptions=words)
+    with pytest.raises(RasterError, match=f"bands that no {sensor} image has") as caught:
+        read(path, sensor, unit)
+
+    assert "--description" not in str(caught.value)
+
+
+def test_landsat_beside_sentinel_is_left_to_choose(tmp_path: Path, write_tif: WriteTif) -> None:
+    """The remedy names the bands that are understood, and stating them helps."""
+    path = write_tif(tmp_path / "a.tif", constants(3), descriptions=["B02", "SR_B5", "B04"])
+    with pytest.raises(RasterError, match="no s2-l2a image has") as caught:
+        read(path)
+
+    assert {"B02": 1, "B04": 3} == by_name(read(path, bands=named_bands(caught.value)))
+
+
+def test_images_of_another_sensor_are_not_described_anew(
+    tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """VV and VH in a folder of Sentinel-2: the remedy keeps them apart."""
+    path = write_tif(tmp_path / "a.tif", constants(2), descriptions=["VV", "VH"])
+    with pytest.raises(RasterError, match="no band of s2-l2a") as caught:
+        read(path)
+
+    assert "--description" not in str(caught.value)
+    assert "s1-grd or s1-rtc" in str(caught.value.remedy)
+    assert ("VV", "VH") == read(path, "s1-grd", "power").spec.bands
+
+
+def test_a_band_twice_is_corrected_by_the_remedy(tmp_path: Path, write_tif: WriteTif) -> None:
+    """The remedy renames one of the two, and not a third one."""
+    path = write_tif(tmp_path / "a.tif", constants(12), descriptions=[*L2A[:11], "B01"])
+    with pytest.raises(RasterError, match="twice") as caught:
+        read(path)
+    run_rio(caught.value)
+
+    assert L2A == read(path).spec.bands
+
+
+def test_a_contradicted_description_is_the_one_in_the_remedy(
+    tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """Band 3 contradicts, and band 3 is corrected."""
+    path = write_tif(tmp_path / "a.tif", constants(3), descriptions=["B02", "B03", "B05"])
+    with pytest.raises(RasterError, match="otherwise than stated") as caught:
+        read(path, bands=["B02", "B03", "B04"])
+    run_rio(caught.value)
+
+    assert ("B02", "B03", "B04") == read(path, bands=["B02", "B03", "B04"]).spec.bands
+
+
+def test_alpha_among_the_bands_takes_none_away(tmp_path: Path) -> None:
+    """GDAL may take the second of 13 bands for alpha: dropping it would move all others."""
+    path = tmp_path / "a.tif"
+    profile = {"driver": "GTiff", "count": 13, "height": 8, "width": 8, "dtype": "uint16"}
+    place = {"crs": "EPSG:32632", "transform": Affine(10, 0, 500_000, 0, -10, 5_400_000)}
+    with rasterio.open(path, "w", ALPHA="YES", **profile, **place) as file:
+        file.write(constants(13))
+        assert ColorInterp.alpha is file.colorinterp[1]
+
+    with pytest.raises(RasterError, match="another number of bands"):
+        read(path)
+    assert dict(zip(L1C, range(1, 14), strict=True)) == by_name(read(path, "s2-l1c"))
+
+
+@pytest.mark.parametrize("bands", [[], [2], [None, "B02"]])
+def test_bands_are_names(tmp_path: Path, write_tif: WriteTif, bands: list[object]) -> None:
+    """No band, and numbers, are refused as what they are, file or folder."""
+    write_tif(tmp_path / "a.tif", constants(12))
+    for source in (tmp_path / "a.tif", tmp_path):
+        with pytest.raises(SpecError, match="bands are stated by name"):
+            read(source, bands=bands)
+
+
+@pytest.mark.parametrize("window", [(0, 0, 4), (0, 0, 4, 4, 4), "abcd", (0.5, 0, 4, 4), 5])
+def test_a_window_is_four_numbers(tmp_path: Path, write_tif: WriteTif, window: object) -> None:
+    """What is none is refused, by both readers."""
+    path = write_tif(tmp_path / "a.tif", constants(12))
+    with pytest.raises(RasterError, match="four whole numbers"):
+        read(path, window=window)
+    with pytest.raises(RasterError, match="four whole numbers"):
+        eofm.open_scene(path, sensor="s2-l2a", unit="dn").read(window)  # type: ignore[arg-type]
+    assert (4, 4) == tuple(read(path, window=np.array([0, 0, 4, 4])).pixels.shape[2:])
+
+
+@pytest.mark.parametrize("stem", ["T32UPU_B04_clip", "B04_T32UPU", "x_B04_v1", "s_B04_20m_cut"])
+def test_a_band_inside_a_name_contradicts_too(
+    tmp_path: Path, write_tif: WriteTif, stem: str
+) -> None:
+    """Cut and renamed, B04 is still no B02."""
+    path = write_tif(tmp_path / f"{stem}.tif", constants(1))
+    with pytest.raises(RasterError, match="another band than stated"):
+        read(path, bands=["B02"])
+
+    assert {"B04": 1} == by_name(read(path, bands=["B04"]))
+
+
+def test_products_in_lower_case(tmp_path: Path, write_tif: WriteTif) -> None:
+    """A product that was renamed in lower case is the same product."""
+    path = write_tif(tmp_path / "s2a_msil1c_20200101.tif", constants(12))
+    with pytest.raises(RasterError, match="product of another sensor or level"):
+        read(path)
+
+
+@pytest.mark.parametrize("address", ["https://127.0.0.1:1/x.tif?key=secret", "s3://b/x.tif"])
+def test_an_address_is_no_path(address: str) -> None:
+    """`https://a` was "no such file https:/a"; the remedy names what reads it."""
+    with pytest.raises(RasterError, match="files of this machine") as caught:
+        read(address)  # type: ignore[arg-type]
+
+    assert "read_scene" in caught.value.remedy
+    assert "secret" not in str(caught.value)
+
+
+def test_none_is_no_path() -> None:
+    """It was a TypeError."""
+    with pytest.raises(SpecError, match="no path"):
+        read(None)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError, SpecError
 from eofm.raster import folder
-from eofm.raster.folder import band_of, list_sources
+from eofm.raster.folder import band_of, group_files, list_sources
 
 L2A = SENSOR_BANDS[Sensor.S2_L2A]
 
@@ -304,3 +304,25 @@ def test_real_s2_100k(real_data: Path) -> None:
     assert {images[0].spec} == {image.spec for image in images}
     assert torch.cat([image.pixels for image in images]).amax() < 30_000
     assert np.isfinite([image.pixels.mean() for image in images]).all()
+
+
+@pytest.mark.parametrize(
+    ("stems", "sets", "single"),
+    [
+        ("a b c", 0, "a b c"),
+        ("n s e w", 0, "e n s w"),
+        ("b", 0, "b"),
+        ("b scene", 0, "b scene"),
+        ("site_a site_b site_g", 0, "site_a site_b site_g"),
+        ("R G B", 1, ""),
+        ("site_r site_g site_b", 1, ""),
+        ("B G R preview", 1, ""),
+    ],
+)
+def test_letters_that_count_are_no_bands(stems: str, sets: int, single: str) -> None:
+    """Images called a, b and c: b was a blue band, and the others its companions, unread."""
+    files = [Path("images") / f"{stem}.tif" for stem in stems.split()]
+    found, others = group_files(files)
+
+    assert sets == len(found)
+    assert single.split() == sorted(file.stem for file in others)

@@ -13,7 +13,9 @@ from remedies import named_unit
 
 import eofm
 from eofm.contract.imagery import Imagery
+from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError, SpecError
+from eofm.raster.scaling import read_scaling
 
 WriteTif = Callable[..., Path]
 RAW = np.full((12, 8, 8), 1500, np.uint16)
@@ -195,3 +197,11 @@ def test_eight_bits(tmp_path: Path, write_tif: WriteTif) -> None:
         read(path, None, "rgb").pixels.max(),
     )
     assert read(path, "reflectance", "rgb").pixels.max().item() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("scale", [0.0, float("nan")])
+@pytest.mark.parametrize("stated", [Unit.DN, Unit.REFLECTANCE])
+def test_a_scale_that_is_no_factor(scale: float, stated: Unit) -> None:
+    """Stating reflectance, as the remedy said, made every pixel 0."""
+    with pytest.raises(RasterError, match="the scale of a file is no factor"):
+        read_scaling([(scale, 0.0)], Sensor.S2_L2A, stated, None, Path("a.tif"))

@@ -691,3 +691,22 @@ def test_loading_needs_neither_lightning_nor_rasterio():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert "[] True" == done.stdout.strip()
+
+
+def test_what_is_no_spec_and_no_waiver_is_named(encoder):
+    """A spec in the place of the waivers was "no spec"; one waiver alone was a TypeError."""
+    spec = imagery().spec
+    array = imagery().pixels
+    with pytest.raises(SpecError, match="a spec stands where waivers go") as caught:
+        encoder.embed(array, spec)
+    assert "embed(array, spec=spec)" in caught.value.remedy
+    assert encoder.embed(array, spec=spec).shape == encoder.embed(imagery()).shape
+    with pytest.raises(SpecError, match="a spec stands where"):
+        encoder.features(array, spec)
+    for waivers in (AcceptScale("x"), ["x"], "x", 3):
+        with pytest.raises(SpecError, match="waivers are a list"):
+            encoder.preprocess(array, spec, waivers)
+        with pytest.raises(SpecError, match="waivers are a list"):
+            encoder.plan_for(spec, waivers)
+    with pytest.raises(SpecError, match="a spec is an ImageSpec"):
+        encoder.embed(array, spec="s2-l1c")
