@@ -201,14 +201,15 @@ Values = Mapping[str, Tensor]
 """Band -> its measured values, float (n,); sorted where the tests look at them."""
 
 # Values that no measurement takes, in the unit itself. Level-2A goes down to -1000 where the offset
-# was subtracted; Sentinel-2 products mark saturation by 65535 in single bands.
+# was subtracted; Sentinel-2 products mark saturation by 65535 in single bands. Calm water and radar
+# shadow reach -40 dB (-37.3 in BigEarthNet).
 _IMPOSSIBLE: Final[Mapping[Unit, tuple[float, float]]] = {
     Unit.DN: (-1_001.0, 65_535.0),
     Unit.DN_OFFSET1000: (-1.0, 65_535.0),
     Unit.REFLECTANCE: (-1.0, 100.0),
     Unit.UINT8: (0.0, 255.0),
     Unit.POWER: (_NO_POWER, 1e6),
-    Unit.DB: (-100.0, 100.0),
+    Unit.DB: (-80.0, 100.0),
 }
 _FILLS_DN: Final = (65_535.0, 32_767.0)  # in every band: the largest of uint16 and of int16
 
