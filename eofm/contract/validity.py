@@ -19,7 +19,8 @@ wrong one leaves others: the tests, in the order in which they are made, are
 
 ====================  ===========================================================================
 number type           8-bit integers stated to be digital numbers of Sentinel-2
-undeclared nodata     outside all physics (-9999, -32768, 1e20; 65535 or 32767 in every band)
+undeclared nodata     outside all physics (-9999, -32768, 1e20; 65535 or 32767 in every band), or
+                      one value in all bands of more than 1 % of the pixels (-1, 9999)
 dead band             all 0, or one value in a whole image of at least 100 x 100 pixels
 radar                 sign of dB and power, whole decibels, VV darker than VH
 range                 99th percentile of all bands outside what the unit can hold
@@ -206,7 +207,7 @@ Values = Mapping[str, Tensor]
 _IMPOSSIBLE: Final[Mapping[Unit, tuple[float, float]]] = {
     Unit.DN: (-1_001.0, 65_535.0),
     Unit.DN_OFFSET1000: (-1.0, 65_535.0),
-    Unit.REFLECTANCE: (-1.0, 100.0),
+    Unit.REFLECTANCE: (-0.2, 100.0),
     Unit.UINT8: (0.0, 255.0),
     Unit.POWER: (_NO_POWER, 1e6),
     Unit.DB: (-80.0, 100.0),
@@ -236,6 +237,17 @@ _ENOUGH_BANDS: Final = 8
 _SWIR: Final = frozenset({"B11", "B12"})
 _BELOW_OFFSET: Final = 900.0  # a first percentile below this tells that nothing was added
 _ONE_VALUE: Final = 0.9  # share of the impossible values of a band that a nodata value makes up
+# Where so many bands of a pixel hold one value, in a share of the pixels between these two, it is
+# no measurement; an image that is so nearly everywhere has another fault. In no 32 x 32 window of
+# the real optical imagery at hand do four bands agree in one pixel, and VV and VH of backscatter
+# agree in one of a thousand. Clouds clipped to a reflectance of 1 do agree, and are no nodata.
+_BANDS_OF_ONE_VALUE: Final[Mapping[Unit, int]] = {
+    **dict.fromkeys(_PER_DN, 4),
+    Unit.DB: 2,
+    Unit.POWER: 2,
+}
+_SAME_SHARES: Final = (0.01, 0.9)
+_CLIPPED: Final = (10_000.0, 11_000.0)  # DN, without and with the offset
 _CONSTANT_FROM: Final = 10_000  # pixels; 60 m bands of a 64 x 64 tile of sea can be constant
 _LOOKED_AT: Final = 1 << 22  # pixels of an image; a larger one is thinned
 # Values per band that are sorted: of a single image, and of each of many.
@@ -286,6 +298,11 @@ def check_sentinels(native: NativeImagery, name: str) -> None:
 
 def _is_possible(plane: Tensor, unit: Unit) -> bool:
     """Return whether no value of (B, c, h, w) is suspect, without regard to the mask: most are."""
+    if plane.shape[1] >= _BANDS_OF_ONE_VALUE.get(unit, plane.shape[1] + 1):
+        signed = plane.view(torch.int16) if plane.dtype == torch.uint16 else plane
+        same = (signed[:, 0] == signed[:, 1]) & (signed[:, 0] != 0)
+        if float(same.float().flatten(1).mean(dim=1).max()) > _SAME_SHARES[0]:
+            return False  # two bands: whether all are the same is looked at further
     if plane.dtype == torch.uint16:  # of all that the type can hold, only fills in all bands are
         return plane.shape[1] == 1 or not _holds_fill(plane)
     low, high = _IMPOSSIBLE[unit]
@@ -377,6 +394,8 @@ def _sentinel(values: Tensor, spec: ImageSpec) -> Doubt | None:
     if spec.unit in {Unit.DN, Unit.DN_OFFSET1000} and len(values) > 1:
         for fill in _FILLS_DN:
             bad = bad | (values == fill).all(dim=0)
+    same = _same_in_all(values, spec.unit)
+    bad = bad if same is None else bad | same
     if not bool(bad.any()):
         return None
     band = int(bad.any(dim=1).nonzero()[0])
@@ -387,11 +406,23 @@ def _sentinel(values: Tensor, spec: ImageSpec) -> Doubt | None:
         "a value that no measurement takes marks pixels as nodata, and is not declared",
         f"{_written(value)} in {_part(bad.any(dim=0))} of the pixels, first in band "
         f"{spec.bands[band]}",
-        f"{low:g} to {high:g} in unit {spec.unit}",
+        f"{low:g} to {high:g} in unit {spec.unit}, and not the same in all bands",
         f"declare it in the file, as in: rio edit-info --nodata {_written(value)} FILE; in an "
         "array, replace it by NaN",
         band=spec.bands[band],
     )
+
+
+def _same_in_all(values: Tensor, unit: Unit) -> Tensor | None:
+    """Return which pixels of (C, n) hold one value other than 0 in all bands, if they are many."""
+    if len(values) < _BANDS_OF_ONE_VALUE.get(unit, len(values) + 1):
+        return None
+    same = (values[0] != 0) & (values == values[:1]).all(dim=0)
+    if unit in _PER_DN:
+        for clipped in _CLIPPED:
+            same = same & (values[0] != clipped * _PER_DN[unit])
+    least, most = _SAME_SHARES
+    return same if least < float(same.float().mean()) < most else None
 
 
 def _holds_fill(stored: Tensor) -> bool:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from levels import levels
 
-from eofm.contract.imagery import NativeImagery
+from eofm.contract.imagery import Imagery, NativeImagery
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import (
@@ -18,6 +18,7 @@ from eofm.contract.validity import (
     check_sentinels,
     doubt_of,
     doubt_of_type,
+    find_doubts,
 )
 from eofm.errors import PixelError
 
@@ -81,8 +82,8 @@ def plain(sensor: Sensor, unit: Unit) -> dict[str, list[float]]:
         (Sensor.S2_L1C, Unit.DN_OFFSET1000, -2, False),
         (Sensor.S2_L1C, Unit.DN_OFFSET1000, 65_535, True),
         (Sensor.S2_L1C, Unit.DN_OFFSET1000, 65_536, False),
-        (Sensor.S2_L1C, Unit.REFLECTANCE, -1, True),
-        (Sensor.S2_L1C, Unit.REFLECTANCE, -1.1, False),
+        (Sensor.S2_L1C, Unit.REFLECTANCE, -0.2, True),
+        (Sensor.S2_L1C, Unit.REFLECTANCE, -0.21, False),
         (Sensor.S2_L1C, Unit.REFLECTANCE, 100, True),
         (Sensor.S2_L1C, Unit.REFLECTANCE, 101, False),
         (Sensor.RGB, Unit.UINT8, 0, True),
@@ -508,3 +509,54 @@ def test_the_largest_integer_in_every_band_is_nodata(fill: int, dtype: torch.dty
     doubt = doubt_of(dict(zip(spec.bands, pixels[0].flatten(1), strict=True)), spec)
     assert doubt is not None
     assert str(fill) in doubt.found
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "bands"),
+    [
+        (Unit.DN, -1.0, L2A),
+        (Unit.DN, 9999.0, L2A),
+        (Unit.DN, 9999.0, ("B02", "B03", "B04", "B08")),
+        (Unit.DN_OFFSET1000, 1000.0, L2A),
+        (Unit.REFLECTANCE, -0.1, L2A),
+        (Unit.DB, -50.0, ("VV", "VH")),
+    ],
+)
+@pytest.mark.parametrize(("share", "found"), [(0.009, False), (0.02, True), (0.5, True)])
+def test_one_value_in_all_bands_is_no_measurement(
+    unit: Unit, value: float, bands: tuple[str, ...], share: float, found: bool
+) -> None:
+    """A margin filled with a possible value is seen by its being the same in every band."""
+    sensor = Sensor.S1_GRD if unit is Unit.DB else Sensor.S2_L2A
+    generator = torch.Generator().manual_seed(0)
+    level = {Unit.DN: 400.0, Unit.DN_OFFSET1000: 1400.0, Unit.REFLECTANCE: 0.04, Unit.DB: -9.0}
+    base = torch.arange(len(bands)) * (-7.0 if unit is Unit.DB else level[unit]) + level[unit]
+    noise = torch.rand(len(bands), 100, 100, generator=generator)
+    pixels = base[:, None, None] + noise * (level[unit] / 4)
+    pixels.flatten(1)[:, : round(share * 10_000)] = value
+    spec = ImageSpec(sensor, bands, unit, (100, 100), 10.0)
+    doubts = find_doubts(Imagery(pixels[None], spec, torch.ones(1, 100, 100, dtype=torch.bool)))
+
+    words = "marks pixels as nodata, and is not declared"
+    assert found == any(words in doubt.problem for doubt in doubts)
+
+
+def test_three_bands_may_agree() -> None:
+    """Red, green and blue of clipped water are equal, and no fill."""
+    grey = [5.0] * 50 + [800.0] * 50
+    doubt = ask({b: grey for b in ("B02", "B03", "B04")}, Sensor.S2_L2A, Unit.DN)
+
+    assert "not declared" not in problem(doubt)
+
+
+@pytest.mark.parametrize("unit", [Unit.DN, Unit.REFLECTANCE])
+def test_clouds_that_are_clipped_at_full_reflectance_are_no_nodata(unit: Unit) -> None:
+    """Collections that clip to 0 to 10000 hold that value in all bands of a cloud."""
+    scale = 1.0 if unit is Unit.DN else 1e-4
+    values = {
+        band: [10_000.0 * scale] * 20 + [(500.0 + 97.0 * i + j) * scale for j in range(80)]
+        for i, band in enumerate(L2A)
+    }
+    doubt = ask(values, Sensor.S2_L2A, unit)
+
+    assert "not declared" not in problem(doubt)
