@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +28,7 @@ _AXIS: Final = 6_378_137.0
 _ECCENTRICITY_2: Final = 6.694379990141e-3
 _SMALLEST: Final = 1e-3  # metres: a transform in degrees beside a CRS in metres
 _TRANSFORM: Final = "[10, 0, 500000, 0, -10, 5400000]"  # of the examples in remedies
+_UTM: Final = re.compile(r"32[67](0[1-9]|[1-5]\d|60)")  # zones of WGS 84, without the polar 61
 _ALIKE: Final = 0.02  # pixel sizes that differ by less are called the same
 
 
@@ -142,6 +144,8 @@ class Grid:
                 remedy=f"bring north up: {self._warp()}",
             )
         x, y = self.point(self.width / 2, self.height / 2)
+        if _is_inside_utm(crs, x, y):
+            return math.hypot(t.a, t.d), math.hypot(t.b, t.e)
         longitudes, latitudes = to_wgs84(crs, [x, x + t.a, x + t.b], [y, y + t.d, y + t.e])
         wide = _distance(longitudes[0], latitudes[0], longitudes[1], latitudes[1])
         high = _distance(longitudes[0], latitudes[0], longitudes[2], latitudes[2])
@@ -248,6 +252,18 @@ def to_wgs84(crs: CRS, xs: Sequence[float], ys: Sequence[float]) -> tuple[list[f
     if outside or max(map(abs, latitudes)) > 90.0001:
         raise _misplaced(crs, (xs[0], ys[0]), "a place that is none on the earth")
     return longitudes, latitudes
+
+
+def _is_inside_utm(crs: CRS, x: float, y: float) -> bool:
+    """Return whether a point is where the metres of a UTM zone are those of the ground.
+
+    The scale is between 0.9996 and 1.003 within 500 km of the middle of a zone, in all directions
+    alike, so that nothing has to be measured (a tenth of the time of reading a small file).
+    """
+    authority, _, code = crs_text(crs).partition(":")
+    if authority != "EPSG" or not _UTM.fullmatch(code):
+        return False
+    return 0 <= x <= 1e6 and 0 <= y <= 9.4e6
 
 
 def _unearthly(crs: CRS) -> RasterError:

@@ -522,7 +522,9 @@ def test_the_largest_integer_in_every_band_is_nodata(fill: int, dtype: torch.dty
         (Unit.DB, -50.0, ("VV", "VH")),
     ],
 )
-@pytest.mark.parametrize(("share", "found"), [(0.009, False), (0.02, True), (0.5, True)])
+@pytest.mark.parametrize(
+    ("share", "found"), [(0.009, False), (0.02, True), (0.5, True), (0.95, False)]
+)
 def test_one_value_in_all_bands_is_no_measurement(
     unit: Unit, value: float, bands: tuple[str, ...], share: float, found: bool
 ) -> None:
