@@ -376,20 +376,24 @@ _GOLDEN = {
     (0, 27720): {0: 69516, 80: 180},
 }
 # VmHWM, and not getrusage: to that, a new process inherits the peak of the one that started it.
+# The libraries come first: how much memory torch alone takes depends on its build.
 _RUN = """
 import sys
 from pathlib import Path
+import matplotlib.pyplot, pandas, pyarrow.parquet, rasterio, torch
 from eofm.cli import main
-status = main(sys.argv[1:])
-lines = Path("/proc/self/status").read_text().splitlines()
-print(status, next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+def memory():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+before = memory()
+print(main(sys.argv[1:]), memory() - before)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read there")
 def test_real_worldcover(real_data: Path, tmp_path: Path) -> None:
-    """A whole tile of 36,000 x 36,000 is labelled right, in less than 600 MB."""
+    """A whole tile of 36,000 x 36,000 is labelled right, with less than 300 MB beside libraries."""
     (path,) = (real_data / "esa_worldcover").glob("*.tif")
     out = tmp_path / "labels.parquet"
     words = ["labels", str(path), "--scheme", "worldcover", "--window", "264", "--out", str(out)]
@@ -399,7 +403,7 @@ def test_real_worldcover(real_data: Path, tmp_path: Path) -> None:
     status, kilobytes = map(int, run.stdout.splitlines()[-1].split())
 
     assert 0 == status
-    assert kilobytes < 600_000
+    assert kilobytes < 300_000  # the map is 1,300 MB
     rows = {row["id"]: row for row in pq.read_table(out).to_pylist()}
     assert 136 * 136 == len(rows)
     for (top, left), counts in _GOLDEN.items():

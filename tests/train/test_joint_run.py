@@ -338,7 +338,6 @@ def test_real_scenes_of_two_sensors(real_data: Path, joint: PretrainConfig, tmp_
                 landcover=str(real_data / "terramesh" / "LULC"),
                 scheme="terramesh",
                 window=56,
-                unit_of={"609U_541L_3_0*": "dn-offset1000"} if sensor == "s2-l2a" else {},
             )
         )
     write_pairs(folder, match_ids(folder, ["s2-l2a", "s1-rtc"]))
