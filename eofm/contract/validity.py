@@ -109,8 +109,7 @@ def _measured_plane(plane: Tensor, declared: Tensor | None, unit: Unit) -> tuple
     Returns:
         Where no band is without measurement, and where all bands are empty: bool (B, h, w) both.
     """
-    # torch compares few operators of uint16; as signed numbers 0 stays 0, and -1 is not above -1
-    values = plane.view(torch.int16) if plane.dtype == torch.uint16 else plane
+    values = _comparable(plane)
     counts = values != 0
     empty = ~counts if unit in _ZERO_IS_UNMEASURED else torch.zeros_like(counts)
     valid = torch.ones_like(counts[:, 0])
@@ -143,9 +142,14 @@ def _empty_together(empty: Mapping[int, Tensor], size: tuple[int, int]) -> dict[
 _ROUNDING: Final = 1e-4
 
 
+def _comparable(stored: Tensor) -> Tensor:
+    """Return a view that torch can compare, as it cannot uint16: 65535 is -1, and 0 stays 0."""
+    return stored.view(torch.int16) if stored.dtype == torch.uint16 else stored
+
+
 def _is_full(plane: Tensor) -> bool:
     """Return whether no value is 0, NaN or infinite; a sum is finite only if all of it is."""
-    values = plane.view(torch.int16) if plane.dtype == torch.uint16 else plane
+    values = _comparable(plane)
     if int(torch.count_nonzero(values)) != values.numel():
         return False
     return not values.is_floating_point() or bool(torch.isfinite(values.sum()))
@@ -162,6 +166,12 @@ def fine_mask(valid: Tensor, size: tuple[int, int]) -> Tensor:
         (~valid).float()[:, None], size=size, mode="bilinear", align_corners=False
     )
     return weight[:, 0] < _ROUNDING
+
+
+def measured_of(native: NativeImagery, gsd: int) -> Tensor:
+    """Return which pixels of one native resolution hold a measurement: bool (B, h, w)."""
+    height, width = native.planes[gsd].shape[2:]
+    return coarse_mask(native.valid, (height, width))
 
 
 def coarse_mask(valid: Tensor, size: tuple[int, int]) -> Tensor:
@@ -288,7 +298,7 @@ def check_sentinels(native: NativeImagery, name: str) -> None:
         if _is_possible(stored, native.spec.unit):
             continue
         bands, plane = native.bands[gsd], stored.float()
-        valid = coarse_mask(native.valid, (int(plane.shape[2]), int(plane.shape[3])))
+        valid = measured_of(native, gsd)
         for image in range(len(native)):
             values = plane[image][:, valid[image]]
             doubt = _sentinel(values, replace(native.spec, bands=bands)) if values.numel() else None
@@ -298,13 +308,14 @@ def check_sentinels(native: NativeImagery, name: str) -> None:
 
 def _is_possible(plane: Tensor, unit: Unit) -> bool:
     """Return whether no value of (B, c, h, w) is suspect, without regard to the mask: most are."""
+    values = _comparable(plane)
     if plane.shape[1] >= _BANDS_OF_ONE_VALUE.get(unit, plane.shape[1] + 1):
-        signed = plane.view(torch.int16) if plane.dtype == torch.uint16 else plane
-        same = (signed[:, 0] == signed[:, 1]) & (signed[:, 0] != 0)
+        same = (values[:, 0] == values[:, 1]) & (values[:, 0] != 0)
         if float(same.float().flatten(1).mean(dim=1).max()) > _SAME_SHARES[0]:
             return False  # two bands: whether all are the same is looked at further
     if plane.dtype == torch.uint16:  # of all that the type can hold, only fills in all bands are
-        return plane.shape[1] == 1 or not _holds_fill(plane)
+        fills = (values == -1) | (values == 32_767)
+        return plane.shape[1] == 1 or not bool(fills.all(dim=1).any())
     low, high = _IMPOSSIBLE[unit]
     least, most = (float(value) for value in plane.aminmax())
     return low <= least and most <= high and most < min(_FILLS_DN)  # NaN is looked at further
@@ -335,7 +346,7 @@ def find_doubts(imagery: Imagery) -> list[Doubt]:
         doubt = _sentinel(values, spec) or _dead(values, spec)
         if doubt is None:
             some = values[:, :: -(-values.shape[1] // sample)].cpu()
-            doubt = doubt_of(dict(zip(spec.bands, some, strict=True)), spec)
+            doubt = _contradiction(dict(zip(spec.bands, some, strict=True)), spec)
         if doubt is not None:
             found.append(replace(doubt, image=image))
     return found
@@ -360,7 +371,12 @@ def doubt_of(values: Values, spec: ImageSpec) -> Doubt | None:
         doubt = _sentinel(pixels, own) or _dead(pixels, own)
         if doubt is not None:
             return doubt
-    ordered = {b: v.sort().values for group in groups.values() for b, v in group.items()}
+    return _contradiction({b: v for group in groups.values() for b, v in group.items()}, spec)
+
+
+def _contradiction(values: Values, spec: ImageSpec) -> Doubt | None:
+    """Ask what needs a sample of the values only, where none is a sentinel and no band is dead."""
+    ordered = {band: some.sort().values for band, some in values.items()}
     tests = (_radar, _range, _sky, _order, _offset)
     return next((doubt for test in tests if (doubt := test(ordered, spec)) is not None), None)
 
@@ -423,12 +439,6 @@ def _same_in_all(values: Tensor, unit: Unit) -> Tensor | None:
             same = same & (values[0] != clipped * _PER_DN[unit])
     least, most = _SAME_SHARES
     return same if least < float(same.float().mean()) < most else None
-
-
-def _holds_fill(stored: Tensor) -> bool:
-    """Return whether all bands (B, c, h, w) of a uint16 pixel are fills."""
-    signed = stored.view(torch.int16)  # uint16 itself has no comparison; 65535 is -1
-    return bool(((signed == -1) | (signed == 32_767)).all(dim=1).any())
 
 
 def _written(value: float) -> str:

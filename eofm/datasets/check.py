@@ -19,7 +19,7 @@ import numpy as np
 from eofm.contract.imagery import Imagery, NativeImagery, collate
 from eofm.contract.preprocess import to_grid
 from eofm.contract.sensors import BANDS
-from eofm.contract.validity import check_plausible, coarse_mask
+from eofm.contract.validity import check_plausible, measured_of
 from eofm.datasets.check_folders import describe_set
 from eofm.datasets.check_stores import check_pairs, check_store, is_store
 from eofm.datasets.check_types import (
@@ -220,7 +220,7 @@ def _constant_bands(native: NativeImagery) -> dict[str, tuple[float, bool]]:
     """Return the bands with one value in all measured pixels -> it, and whether they are many."""
     found = {}
     for gsd, plane in native.planes.items():
-        mask = coarse_mask(native.valid, (int(plane.shape[2]), int(plane.shape[3])))[0]
+        mask = measured_of(native, gsd)[0]
         whole = bool(mask.all())
         for band, stored in zip(native.bands[gsd], plane[0], strict=True):
             values = stored.numpy() if whole else stored.numpy()[mask.numpy()]

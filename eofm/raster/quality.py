@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from eofm.contract.validity import Doubt, coarse_mask, doubt_of, doubt_of_type
+from eofm.contract.validity import Doubt, doubt_of, doubt_of_type, measured_of
 from eofm.raster.grid import Window
 from eofm.raster.source import OpenRaster
 
@@ -38,8 +38,7 @@ def _sample(raster: OpenRaster) -> dict[str, Tensor]:
             window = Window(row, col, min(side, grid.height), min(side, grid.width))
             native = raster.read_native(window)
             for gsd, plane in native.planes.items():
-                mask = coarse_mask(native.valid, (int(plane.shape[2]), int(plane.shape[3])))
-                values = plane[0].float()[:, mask[0]]
+                values = plane[0].float()[:, measured_of(native, gsd)[0]]
                 for band, some in zip(native.bands[gsd], values, strict=True):
                     found[band].append(some)
     return {band: torch.cat(parts) for band, parts in found.items()}

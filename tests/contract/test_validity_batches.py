@@ -241,7 +241,7 @@ def test_the_sample_is_spread_and_smaller_for_batches(monkeypatch: pytest.Monkey
     def spy(values: dict[str, Tensor], _: ImageSpec) -> None:
         seen.append(values["B03"])
 
-    monkeypatch.setattr(validity, "doubt_of", spy)
+    monkeypatch.setattr(validity, "_contradiction", spy)
     monkeypatch.setattr(validity, "_SAMPLE", 500)
     monkeypatch.setattr(validity, "_SAMPLE_OF_MANY", 100)
     one, many = ground(1), ground(2)
