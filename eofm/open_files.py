@@ -1,9 +1,14 @@
-"""How many files may be open at once: a store of a million images has more than a shell allows."""
+"""Open files: how many there may be at once, and that they are closed.
+
+A store of a million images has more files than a shell allows.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import Final
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Final, Self
 
 if sys.platform != "win32":
     import resource
@@ -24,3 +29,22 @@ def allow_open_files(count: int) -> None:
             wanted = min(wanted, hard)
         if soft != resource.RLIM_INFINITY and soft < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class Closing(ABC):
+    """What holds files open: a context manager that closes them at its end."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the files."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -19,8 +19,6 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import torch
@@ -29,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from eofm.contract.imagery import Labels, NativeImagery
 from eofm.errors import ConfigError, StoreError
 from eofm.loading.feed_files import Place, StoreFiles
+from eofm.open_files import Closing
 from eofm.store.bands import Selection, select_bands
 from eofm.store.format import VALID
 from eofm.store.reader import Store
@@ -36,7 +35,7 @@ from eofm.store.reader import Store
 Batch = tuple[NativeImagery, Labels]
 
 
-class Feeder:
+class Feeder(Closing):
     """Reads batches ahead of their consumer into a ring of buffers.
 
     Several stores of the same kind of pixel and label are read as one, with the rows of the second
@@ -205,17 +204,6 @@ class Feeder:
     def close(self) -> None:
         """Close the files."""
         self._files.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def check_alike(first: Store, other: Store) -> None:

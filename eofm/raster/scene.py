@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 import rasterio
@@ -25,6 +24,7 @@ from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import fine_mask
 from eofm.errors import RasterError, SpecError
+from eofm.open_files import Closing
 from eofm.raster.cube import Cube, band_layers, from_xarray, grid_of_array
 from eofm.raster.cube_file import CubeFile
 from eofm.raster.geotiff import open_geotiff
@@ -299,7 +299,7 @@ def shown(name: str) -> str:
 # ---------------------------------------------------------------------------- reading
 
 
-class OpenScene:
+class OpenScene(Closing):
     """A scene whose files are open.
 
     Args:
@@ -364,17 +364,6 @@ class OpenScene:
     def close(self) -> None:
         """Close the files."""
         self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _without_value(native: NativeImagery, saturated: int) -> torch.Tensor:

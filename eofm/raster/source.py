@@ -15,8 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -29,6 +28,7 @@ from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import doubt_of_type, measured, refusal
 from eofm.errors import RasterError
+from eofm.open_files import Closing
 from eofm.progress import notice
 from eofm.raster.bands import BandLayout, check_band, check_product, described_unit, lay_out
 from eofm.raster.geotiff import (
@@ -114,7 +114,7 @@ class _Layer:
     ratio: int
 
 
-class OpenRaster:
+class OpenRaster(Closing):
     """An image whose files are open.
 
     Attributes:
@@ -308,17 +308,6 @@ class OpenRaster:
     def close(self) -> None:
         """Close the files."""
         self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 # ---------------------------------------------------------------------------- opening

@@ -18,8 +18,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from eofm.contract.imagery import NativeImagery
 from eofm.errors import StoreError
 from eofm.io import BINARY, replacing, sync_folder, unfinished, write_all
+from eofm.open_files import Closing
 from eofm.store.entry import Entry
 from eofm.store.format import (
     HEADER_BYTES,
@@ -46,7 +46,7 @@ from eofm.store.journal import Journal, check_empty, check_settings, write_index
 SYNC_EVERY: Final = 128
 
 
-class StoreWriter:
+class StoreWriter(Closing):
     """Appends images to a packed store, or resumes one that was interrupted.
 
     Use it in a `with` statement; leaving it without `finish()` leaves a store to resume. A new
@@ -197,17 +197,6 @@ class StoreWriter:
             self._journal.close()
             self._journal = None
         self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # -------------------------------------------------------------------------- resuming
 
