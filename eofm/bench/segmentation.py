@@ -35,7 +35,7 @@ from eofm.datasets.dense_chips import VOID
 from eofm.errors import LabelError
 from eofm.probes.bootstrap import Resampled
 from eofm.probes.linear import C11, ProbeResult, Scaling, check_features, effective_rank, scale
-from eofm.probes.logistic import Eigenbasis, Loss, Solution, fit_logistic
+from eofm.probes.logistic import Eigenbasis, LogisticProblem, Loss, Solution
 from eofm.probes.metrics import Metric
 
 # Key of the probe in records.
@@ -285,7 +285,7 @@ def fit_head(
     """
     check_features(tokens)
     scaling = Scaling.STANDARD if standard else Scaling.NONE
-    problem = _Problem.of(tokens, shares, scaling)
+    problem = _PatchProblem.of(tokens, shares, scaling)
     tried: dict[float, tuple[Solution, float]] = {}
 
     def attempt(strengths: Sequence[float], start: Tensor | None) -> None:
@@ -319,18 +319,16 @@ def fit_head(
 
 
 @dataclass(frozen=True)
-class _Problem:
+class _PatchProblem(LogisticProblem):
     """The training patches in their eigenbasis, with the classes that occur among them."""
 
     scaled: Tensor  # (N, D)
-    basis: Eigenbasis
-    targets: Tensor  # (N, F)
     classes: Tensor  # (F,)
     shift: Tensor  # (D,): scaled = tokens * factor + shift
     factor: Tensor  # (D,)
 
     @classmethod
-    def of(cls, tokens: Tensor, shares: Tensor, scaling: Scaling) -> _Problem:
+    def of(cls, tokens: Tensor, shares: Tensor, scaling: Scaling) -> _PatchProblem:
         (there,) = torch.nonzero(shares.sum(dim=0) > 0, as_tuple=True)
         if len(there) < 2:
             raise LabelError(
@@ -343,20 +341,9 @@ class _Problem:
         ends[1] = 1
         scaled, marks = scale(tokens, scaling, ends)
         shift, factor = marks[0], marks[1] - marks[0]
-        return cls(scaled, Eigenbasis.of(scaled), shares[:, there].double(), there, shift, factor)
-
-    def fit(
-        self, strength: float, start: Tensor | None, tolerance: float, steps: int = 2000
-    ) -> Solution:
-        return fit_logistic(
-            self.basis,
-            self.targets,
-            Loss.SOFTMAX,
-            strength,
-            start=start,
-            tolerance=tolerance,
-            steps=steps,
-        )
+        targets = shares[:, there].double()
+        basis = Eigenbasis.of(scaled)
+        return cls(basis, targets, Loss.SOFTMAX, scaled, there, shift, factor)
 
     def head(self, solution: Solution) -> PatchHead:
         weight = solution.weight * self.factor[:, None]

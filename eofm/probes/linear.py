@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from eofm.errors import ConfigError, LabelError, PixelError
-from eofm.probes.logistic import Eigenbasis, Loss, Solution, fit_logistic
+from eofm.probes.logistic import Eigenbasis, LogisticProblem, Loss, Solution
 
 
 class Scaling(StrEnum):
@@ -254,7 +254,7 @@ def linear_probe(
     check_features(test_x)
     _check_splits(train, val, grid)
     x, test, *rest = scale(train.x, scaling, test_x, *([val.x] if val else []))
-    problem = _Problem.of(x, train.multi_hot(), train.multi_label)
+    problem = _SplitProblem.of(x, train.multi_hot(), train.multi_label)
     tried: dict[float, tuple[Solution, float]] = {}
 
     def attempt(strengths: tuple[float, ...], path: list[Tensor]) -> None:
@@ -277,7 +277,7 @@ def linear_probe(
     start: Tensor | None = tried[strength][0].theta
     if refit and val:
         hot = torch.cat([train.multi_hot(), val.multi_hot()])
-        problem, start = _Problem.of(torch.cat([x, rest[0]]), hot, train.multi_label), None
+        problem, start = _SplitProblem.of(torch.cat([x, rest[0]]), hot, train.multi_label), None
     final = problem.fit(strength, start, _FINAL_TOLERANCE, _FINAL_STEPS)
     logits = problem.scores(final, test)
     chosen = f"val,{'refit' if refit else 'norefit'}" if val else "fixed"
@@ -312,17 +312,14 @@ def _check_splits(train: Labelled, val: Labelled | None, grid: StrengthGrid) -> 
 
 
 @dataclass(frozen=True)
-class _Problem:
+class _SplitProblem(LogisticProblem):
     """The training split in its eigenbasis, without the classes that cannot be fitted."""
 
-    basis: Eigenbasis
-    targets: Tensor  # (N, fitted classes)
-    loss: Loss
     fitted: Tensor  # bool, (K,)
     constant: Tensor  # (K,): logit of a class that is not fitted
 
     @classmethod
-    def of(cls, x: Tensor, targets: Tensor, multi_label: bool) -> _Problem:
+    def of(cls, x: Tensor, targets: Tensor, multi_label: bool) -> _SplitProblem:
         count, n = targets.sum(dim=0), len(targets)
         fitted = (count > 0) & (count < n)
         if int(fitted.sum()) < (1 if multi_label else 2):
@@ -335,19 +332,6 @@ class _Problem:
         odds = torch.log((count + 0.5) / (n - count + 0.5))
         constant = odds if multi_label else torch.full_like(odds, -torch.inf)
         return cls(Eigenbasis.of(x), targets[:, fitted], loss, fitted, constant)
-
-    def fit(
-        self, strength: float, start: Tensor | None, tolerance: float, steps: int = 2000
-    ) -> Solution:
-        return fit_logistic(
-            self.basis,
-            self.targets,
-            self.loss,
-            strength,
-            start=start,
-            tolerance=tolerance,
-            steps=steps,
-        )
 
     def scores(self, solution: Solution, x: Tensor) -> Tensor:
         scores = self.constant.repeat(len(x), 1)

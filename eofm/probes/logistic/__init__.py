@@ -31,7 +31,7 @@ from torch import Tensor
 from eofm.probes.logistic.objective import LogisticObjective, Loss
 from eofm.probes.logistic.solver import minimise
 
-__all__ = ["Eigenbasis", "Loss", "Solution", "fit_logistic"]
+__all__ = ["Eigenbasis", "LogisticProblem", "Loss", "Solution", "fit_logistic"]
 
 _WORTH_THREADS: Final = 20_000_000  # multiplications in one product
 
@@ -121,6 +121,35 @@ def fit_logistic(
     """
     with _threads(basis.z.numel() * targets.shape[1]):
         return _fit(basis, targets, loss, strength, start, tolerance, steps)
+
+
+@dataclass(frozen=True)
+class LogisticProblem:
+    """What a path of strengths has in common.
+
+    Args:
+        basis: The features.
+        targets: (N, K): see `fit_logistic`.
+        loss: Which objective.
+    """
+
+    basis: Eigenbasis
+    targets: Tensor
+    loss: Loss
+
+    def fit(
+        self, strength: float, start: Tensor | None, tolerance: float, steps: int = 2000
+    ) -> Solution:
+        """Minimise the objective for one strength: see `fit_logistic`."""
+        return fit_logistic(
+            self.basis,
+            self.targets,
+            self.loss,
+            strength,
+            start=start,
+            tolerance=tolerance,
+            steps=steps,
+        )
 
 
 @contextlib.contextmanager
