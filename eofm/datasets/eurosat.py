@@ -27,6 +27,7 @@ from eofm.contract.imagery import Imagery, collate
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import ConfigError, DataError, RasterError
 from eofm.progress import track
+from eofm.raster.folder import class_files
 from eofm.raster.source import RasterSource
 from eofm.store.splits import SPLITS, by_hash, by_value, hold_out
 
@@ -217,7 +218,7 @@ def _tiles_in(folder: Path) -> list[Tile]:
         )
     tiles: list[Tile] = []
     for label, name in enumerate(CLASSES):
-        files = sorted(path for path in (folder / name).iterdir() if _is_tile(path))
+        files = class_files(folder / name, _SUFFIXES)
         if not files:
             raise DataError(
                 "a class folder has no GeoTIFF in it",
@@ -229,12 +230,6 @@ def _tiles_in(folder: Path) -> list[Tile]:
         tiles += [Tile(path.stem, path, label) for path in files]
     _check_names(tiles)
     return tiles
-
-
-def _is_tile(path: Path) -> bool:
-    # unpacking on a Mac leaves ._Forest_1.tif beside Forest_1.tif
-    named = path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-    return named and path.is_file()
 
 
 def _check_names(tiles: Sequence[Tile]) -> None:

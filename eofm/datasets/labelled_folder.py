@@ -27,7 +27,7 @@ from eofm.datasets.chips import Chip, Chips, FilePixels, unpacking_remedy
 from eofm.datasets.own_splits import OwnImage, divide, names_of
 from eofm.datasets.place_pattern import check_place
 from eofm.errors import DataError, LabelError
-from eofm.raster.folder import walk_files
+from eofm.raster.folder import is_hidden, walk_files
 from eofm.raster.source import RasterSource
 from eofm.store.splits import SPLITS
 
@@ -137,7 +137,9 @@ def _classes(rows: Sequence[_Row], where: Path) -> tuple[str, ...]:
 
 
 def _from_folders(root: Path) -> list[_Row]:
-    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not _hidden(path)]
+    folders = [
+        path for path in sorted(root.iterdir()) if path.is_dir() and not is_hidden(path.name)
+    ]
     splits: dict[str, Path] = {}
     for path in (folder for folder in folders if folder.name in _SPLIT_NAMES):
         if splits.setdefault(_SPLIT_NAMES[path.name], path) != path:
@@ -159,7 +161,7 @@ def _from_folders(root: Path) -> list[_Row]:
     rows = []
     for split, top in splits.items():
         for folder in sorted(top.iterdir()):
-            if folder.is_dir() and not _hidden(folder):
+            if folder.is_dir() and not is_hidden(folder.name):
                 names = names_of(walk_files(folder), top)
                 rows += [
                     _Row(f"{top.name}/{name}", split, path, (folder.name,), name)
@@ -172,10 +174,6 @@ def _from_folders(root: Path) -> list[_Row]:
             where=root,
         )
     return rows
-
-
-def _hidden(path: Path) -> bool:
-    return path.name.startswith(".")
 
 
 # -------------------------------------------------------------------------------- tables

@@ -26,6 +26,7 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets import eurosat
 from eofm.datasets.chips import Chip, Chips, FilePixels, Pixels, StoredAt, unpacking_remedy
 from eofm.errors import ConfigError, DataError, RasterError
+from eofm.raster.folder import class_files
 from eofm.raster.source import RasterSource
 from eofm.store.splits import SPLITS, by_hash
 
@@ -269,13 +270,7 @@ def _find(scenes: SceneSet, root: Path) -> list[Chip]:
         )
     chips = []
     for label, name in enumerate(scenes.classes):
-        files = sorted(
-            path
-            for path in (folder / name).iterdir()
-            if path.suffix.lower() in scenes.endings
-            and not path.name.startswith(".")
-            and path.is_file()
-        )
+        files = class_files(folder / name, scenes.endings)
         if not files:
             raise DataError(
                 "a class folder has no image in it",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -96,6 +96,25 @@ def find_files(root: Path) -> list[Path]:
     return files
 
 
+def class_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Return the files of a folder itself, in order; hidden ones are left out, as by `walk_files`.
+
+    Args:
+        folder: The folder of a class.
+        suffixes: Of the files, in lower case.
+    """
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in suffixes and not is_hidden(path.name) and path.is_file()
+    )
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is left out, as the `._a.tif` of macOS is."""
+    return name.startswith(".")
+
+
 def walk_files(root: Path, suffixes: frozenset[str] = SUFFIXES) -> list[Path]:
     """Return the files of a folder and its subfolders, in order; there may be none.
 
@@ -142,7 +161,7 @@ def _walk(
         raise RasterError("a folder cannot be listed", found=error, where=folder) from error
     for entry in entries:
         path = folder / entry.name
-        if entry.name.startswith("."):
+        if is_hidden(entry.name):
             continue
         if entry.is_dir():
             _walk(path, suffixes, files, seen, link)
