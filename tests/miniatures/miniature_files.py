@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -243,6 +244,29 @@ class Kill:
             if done:
                 break
         return points
+
+    @classmethod
+    def repeatedly(cls, write: Callable[[Path], object], folder: Path, stores: int) -> int:
+        """Kill `write(store)` at random calls, also while it takes up a killed run, till it ends.
+
+        Every store is the same bytes as one written undisturbed, `folder / "whole"`. Returns how
+        often it was killed.
+        """
+        expected = _tree(folder / "whole")
+        draw = random.Random(0)
+        kills = 0
+        for number in range(stores):
+            path = folder / str(number)
+            for _ in range(200):
+                with cls.at(draw.randint(1, 40)):
+                    try:
+                        write(path)
+                    except cls.Error:
+                        kills += 1
+                        continue
+                break
+            assert expected == _tree(path)
+        return kills
 
 
 @pytest.fixture

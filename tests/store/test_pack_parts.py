@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -112,22 +111,12 @@ def test_killed_anywhere(tmp_path: Path, miniature, kill) -> None:
     assert points > 40
 
 
-def test_killed_again_and_again(tmp_path: Path, miniature, tree, kill) -> None:
+def test_killed_again_and_again(tmp_path: Path, miniature, kill) -> None:
     """Runs that are killed while they take up the work of killed runs end in the same bytes."""
     write(tmp_path / "whole", miniature)
-    draw = random.Random(0)
-    kills = 0
-    for attempt in range(6):
-        path = tmp_path / str(attempt)
-        for _ in range(200):
-            with kill.at(draw.randint(1, 40)):
-                try:
-                    write(path, miniature)
-                except kill.Error:
-                    kills += 1
-                    continue
-            break
-        assert tree(tmp_path / "whole") == tree(path)
+
+    kills = kill.repeatedly(lambda path: write(path, miniature), tmp_path, stores=6)
+
     assert kills > 16
 
 

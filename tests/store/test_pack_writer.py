@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import resource
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,23 +38,12 @@ def test_killed_anywhere(tmp_path: Path, miniature, kill) -> None:
     assert 5 == len(Store(tmp_path / "whole"))
 
 
-def test_killed_again_and_again(tmp_path: Path, miniature, tree, kill) -> None:
+def test_killed_again_and_again(tmp_path: Path, miniature, kill) -> None:
     """Runs that are killed while they take up the work of killed runs end in the same bytes."""
     write(tmp_path / "whole", miniature)
-    draw = random.Random(0)
-    kills = 0
-    for attempt in range(8):
-        path = tmp_path / str(attempt)
-        for _ in range(200):
-            with kill.at(draw.randint(1, 40)):
-                try:
-                    write(path, miniature)
-                except kill.Error:
-                    kills += 1
-                    continue
-            break
 
-        assert tree(tmp_path / "whole") == tree(path)
+    kills = kill.repeatedly(lambda path: write(path, miniature), tmp_path, stores=8)
+
     assert kills > 16
 
 
