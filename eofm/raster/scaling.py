@@ -154,9 +154,7 @@ def _partly(pairs: Sequence[tuple[float, float]], stored: Unit | None, where: Pa
         found=_shown(pairs),
         expected="a scale and offset for every band, or for none",
         where=where,
-        remedy=remedy
-        if stored is None
-        else f"state the unit of the stored values: --unit {stored}",
+        remedy=remedy,
     )
 
 

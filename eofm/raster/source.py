@@ -228,19 +228,23 @@ class OpenRaster(Closing):
             gsd = max(1, round(self._gsd)) * layer.ratio
             groups.setdefault(gsd, []).append(_read_layer(layer, window))
         merged = {gsd: _merged(groups[gsd]) for gsd in sorted(groups)}
-        valid = self._valid(merged, (window.height, window.width))
+        physical = {gsd: self._physical(read) for gsd, read in merged.items()}
+        valid = self._valid(merged, physical, (window.height, window.width))
         if self._clouds is not None:
             valid &= ~torch.from_numpy(self._clouds.read(window))[None]
-        planes = {}
         for gsd, read in merged.items():
-            values = self._physical(read)
             if read.declared is not None:
-                values[read.declared] = 0
-            planes[gsd] = torch.from_numpy(values)[None]
+                physical[gsd][read.declared] = 0
+        planes = {gsd: torch.from_numpy(values)[None] for gsd, values in physical.items()}
         bands = {gsd: read.bands for gsd, read in merged.items()}
         return NativeImagery(planes, bands, self.spec(window), valid)
 
-    def _valid(self, merged: Mapping[int, _Read], size: tuple[int, int]) -> torch.Tensor:
+    def _valid(
+        self,
+        merged: Mapping[int, _Read],
+        physical: Mapping[int, NDArray[Any]],
+        size: tuple[int, int],
+    ) -> torch.Tensor:
         """Return which fine pixels (1, H, W) hold a measurement, by the values as stored.
 
         A margin of 0 is 0 in the file: scale and offset make -0.1 of it. Only backscatter that is
@@ -248,7 +252,7 @@ class OpenRaster(Closing):
         """
         unit = self._scaling.stored
         planes = {
-            gsd: torch.from_numpy(self._physical(read) if unit is None else read.values)[None]
+            gsd: torch.from_numpy(physical[gsd] if unit is None else read.values)[None]
             for gsd, read in merged.items()
         }
         declared = {
