@@ -129,12 +129,6 @@ def refuse_training_checkpoint(state: Mapping[str, Tensor]) -> None:
         )
 
 
-def _prefix(names: list[str]) -> str:
-    """Return what stands before the names of one network: `teacher.backbone.`, for example."""
-    inside = [key.rpartition("blocks.")[0] for key in names if "blocks." in key]
-    return inside[0] if inside else names[0].partition(".")[0] + "."
-
-
 def dinov2(state: Mapping[str, Tensor]) -> Mapped:
     """Return Meta's DINOv2 weights, or SoftCon's ViT files, under the names of `ViT`.
 

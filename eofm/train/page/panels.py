@@ -32,8 +32,6 @@ _SCORES: Final = frozenset({"knn", "linear"})
 _MEASURES: Final = (
     *("effective_rank", "embedding_std", "alignment", "uniformity", "label_correlation"),
 )
-# Measures of which 0 means that all images are one point.
-_COLLAPSING: Final = frozenset({"effective_rank", "embedding_std"})
 
 
 def title_of(name: str) -> str:
