@@ -144,3 +144,9 @@ class WeightsError(EofmError):
 
 class TrainingError(EofmError):
     """A run cannot go on."""
+
+
+def require(holds: bool, name: str, found: object, expected: str) -> None:
+    """Raise a ConfigError that names a setting out of range, unless it holds."""
+    if not holds:
+        raise ConfigError(f"{name} is out of range", found=found, expected=expected, where=name)

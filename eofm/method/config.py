@@ -12,7 +12,7 @@ import dataclasses
 from dataclasses import dataclass
 from enum import StrEnum
 
-from eofm.errors import ConfigError
+from eofm.errors import ConfigError, require
 
 
 class Objective(StrEnum):
@@ -226,13 +226,7 @@ class SoftConConfig:
         for name, kind in _CHOICES.items():
             object.__setattr__(self, name, _member(kind, name, getattr(self, name)))
         for name, holds, expected in self._rules():
-            if not holds:
-                raise ConfigError(
-                    f"method.{name} is out of range",
-                    found=getattr(self, name),
-                    expected=expected,
-                    where=f"method.{name}",
-                )
+            require(holds, f"method.{name}", getattr(self, name), expected)
 
     def _rules(self) -> tuple[tuple[str, bool, str], ...]:
         bce = self.soft_form is SoftForm.BCE

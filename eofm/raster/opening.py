@@ -70,7 +70,7 @@ def open_scene(
     path = local_path(name)
     if not remote and not path.exists():
         raise RasterError("there is no such file or folder", where=path)
-    suffix = local_path(name).suffix.lower()
+    suffix = path.suffix.lower()
     if not remote and (is_safe(path) or suffix == ".zip"):
         _only("item", time=time, gsd=gsd)
         return open_safe(path, sensor=sensor, unit=unit, bands=bands, item=item)
@@ -106,8 +106,9 @@ def open_scenes(
         SpecError: If sensor or unit are neither stated nor known, or contradict the product.
     """
     items: list[str | None] = [None]
-    if local_path(str(path)).suffix.lower() in _STAC and not gdal_name(str(path)):
-        items = [str(item["id"]) for item in read_items(local_path(str(path)))]
+    local = local_path(str(path))
+    if local.suffix.lower() in _STAC and not gdal_name(str(path)):
+        items = [str(item["id"]) for item in read_items(local)]
     return tuple(
         open_scene(path, sensor=sensor, unit=unit, bands=bands, item=item) for item in items
     )

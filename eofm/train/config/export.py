@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from eofm.train.config.rule import require
+from eofm.errors import require
 
 FORMATS: Final = ("safetensors", "pt2", "onnx")
 

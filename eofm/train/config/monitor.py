@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from eofm.train.config.rule import require
+from eofm.errors import require
 
 LOGGERS: Final = ("tensorboard", "wandb")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from eofm.errors import require
 from eofm.loading.config import AugmentConfig
 from eofm.method.config import SoftConConfig
 from eofm.train.config.data import DataConfig
 from eofm.train.config.model import ModelConfig
 from eofm.train.config.monitor import MonitorConfig
 from eofm.train.config.optim import OptimConfig
-from eofm.train.config.rule import require
 from eofm.train.config.run import RunConfig
 from eofm.train.config.trainer import TrainerConfig
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from eofm.train.config.rule import require
+from eofm.errors import require
 
 
 @dataclass(frozen=True)
