@@ -454,6 +454,10 @@ def _part(flags: Tensor) -> str:
     return f"{share:.0%}" if share >= 0.005 else f"{100 * share:.2g}%"
 
 
+DEAD_BAND: Final = "a band holds no measurement"
+"""The problem of a band with one value, for those who look for it otherwise."""
+
+
 def _dead(values: Tensor, spec: ImageSpec) -> Doubt | None:
     """Look for a band with one value in all measured pixels (C, n) of an image."""
     low, high = values.amin(dim=1), values.amax(dim=1)
@@ -463,7 +467,7 @@ def _dead(values: Tensor, spec: ImageSpec) -> Doubt | None:
         if value != float(high[index]) or (value != 0 and not enough):
             continue
         return Doubt(
-            "a band holds no measurement",
+            DEAD_BAND,
             f"{band} is {value:g} in every pixel",
             "values that differ",
             f"leave the image out of the data, or {band} out of the bands, which files have to "

@@ -19,7 +19,7 @@ import numpy as np
 from eofm.contract.imagery import Imagery, NativeImagery, collate
 from eofm.contract.preprocess import to_grid
 from eofm.contract.sensors import BANDS
-from eofm.contract.validity import check_plausible, measured_of
+from eofm.contract.validity import DEAD_BAND, check_plausible, measured_of
 from eofm.datasets.check_folders import describe_set
 from eofm.datasets.check_stores import check_pairs, check_store, is_store
 from eofm.datasets.check_types import (
@@ -147,11 +147,11 @@ class _Look:
         self._varies |= set(native.spec.bands) - values.keys()
         for band, (value, enough) in values.items():
             if value == 0:
-                self._say(name, _DEAD, "0 in every pixel", band)
+                self._say(name, DEAD_BAND, "0 in every pixel", band)
             elif enough:
                 self._constant.append((name, band, value))
         doubt = find_doubt(raster)
-        if doubt is not None and not (doubt.band in values and doubt.problem == _DEAD):
+        if doubt is not None and not (doubt.band in values and doubt.problem == DEAD_BAND):
             found = f"{doubt.found}, expected {doubt.expected}"
             self._say(name, doubt.problem, found, doubt.band or "")
         twin = self._contents.setdefault(_content(native), name)
@@ -163,7 +163,7 @@ class _Look:
         """Compare the images with one another."""
         for name, band, value in self._constant:
             if band in self._varies:  # as it does in other images
-                self._say(name, _DEAD, f"{value:g} in every pixel", band)
+                self._say(name, DEAD_BAND, f"{value:g} in every pixel", band)
         self._compare_sizes()
         usual = max(self._kinds, key=lambda kind: len(self._kinds[kind]), default="")
         for kind, names in self._kinds.items():
@@ -211,7 +211,6 @@ class _Look:
         self.findings.append(Finding(problem, f"{self._group.prefix}{name}", found, band))
 
 
-_DEAD: Final = "a band holds no measurement"
 # Measurements. Calm sea has one value in 114 of B09, a 60 m band that EuroSAT brings to 10 m.
 _ENOUGH: Final = 1024
 

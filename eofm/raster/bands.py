@@ -201,9 +201,8 @@ def _of_order(header: Header, sensor: Sensor, stated: tuple[str, ...] | None) ->
     bands = stated or SENSOR_BANDS[sensor]
     every = tuple(range(1, header.count + 1))
     if len(bands) == header.count:
-        return BandLayout(
-            bands, every
-        )  # also where GDAL takes the last for alpha: it is read as data
+        # also where GDAL takes the last for alpha: it is read as data
+        return BandLayout(bands, every)
     kept = tuple(i for i in every if i not in header.alphas)
     if len(bands) == len(kept) and kept == every[: len(kept)]:  # an alpha band comes last
         return BandLayout(bands, kept, header.alphas, {"alpha": header.alphas[0]})

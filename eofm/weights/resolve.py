@@ -98,9 +98,8 @@ def resolve(weights: str | Path) -> Reference:
     if isinstance(weights, str) and _FUNCTION.fullmatch(text):
         return Reference(text, WeightsKind.FUNCTION, text)
     if path.suffix in _SUFFIXES:
-        return Reference(
-            text, WeightsKind.FILE, path=path
-        )  # meant to be one: whoever opens it says so
+        # meant to be one: whoever opens it says so
+        return Reference(text, WeightsKind.FILE, path=path)
     raise _unknown(weights)
 
 
