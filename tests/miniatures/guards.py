@@ -119,7 +119,7 @@ def _guard(test: str, *edits: tuple[str, str, str], case: int = 0) -> Guard:
 
 
 _PIXELS = "test_04_05_06_07_pixels_that_contradict_the_declaration"
-_SAMPLE = "eofm.contract.validity:doubt_of"
+_SAMPLED = "eofm.contract.validity:_contradiction"
 _MEANS = ("eofm.contract.validity:check_plausible", "_check_means(imagery)", "pass")
 _TESTS = "tests = (_radar, _range, _sky, _order, _offset)"
 
@@ -165,11 +165,11 @@ GUARDS = (
         ),
     ),
     *(
-        _guard(_PIXELS, (_SAMPLE, _TESTS, "tests = (_radar, _order, _offset)"), case=case)
+        _guard(_PIXELS, (_SAMPLED, _TESTS, "tests = (_radar, _order, _offset)"), case=case)
         for case in range(2)
     ),
-    _guard(_PIXELS, (_SAMPLE, _TESTS, "tests = (_radar, _range, _sky, _order)"), _MEANS, case=2),
-    _guard(_PIXELS, (_SAMPLE, _TESTS, "tests = (_radar, _range, _sky, _offset)"), _MEANS, case=3),
+    _guard(_PIXELS, (_SAMPLED, _TESTS, "tests = (_radar, _range, _sky, _order)"), _MEANS, case=2),
+    _guard(_PIXELS, (_SAMPLED, _TESTS, "tests = (_radar, _range, _sky, _offset)"), _MEANS, case=3),
     _guard(
         _PIXELS,
         (
@@ -177,7 +177,7 @@ GUARDS = (
             "_sentinel(values, spec) or _dead(values, spec)",
             "_sentinel(values, spec)",
         ),
-        (_SAMPLE, " or _dead(pixels, own)", ""),
+        ("eofm.contract.validity:doubt_of", " or _dead(pixels, own)", ""),
         _MEANS,
         case=4,
     ),
@@ -236,7 +236,7 @@ GUARDS = (
     *(
         _guard(
             "test_11_radar_in_another_unit_or_order",
-            (_SAMPLE, _TESTS, "tests = (_range, _sky, _order, _offset)"),
+            (_SAMPLED, _TESTS, "tests = (_range, _sky, _order, _offset)"),
             case=case,
         )
         for case in range(3)
