@@ -1,13 +1,13 @@
 """CPU time of reading, packing, feeding and labelling: this version against another one, in turns.
 
     git worktree add ../other 7c2020e
-    python benchmarks/speed/versions.py ../other [--rounds 5] [--table FILE.md]
+    python benchmarks/speed/versions.py ../other [--rounds 31] [--table FILE.md]
 
 Real data (EOFM_REAL_DATA): EuroSAT tiles and BigEarthNet patches through `eofm.read_geotiff`,
 TerraMesh sites through `eofm pack tiles`, that store through `eofm.Store`, a WorldCover tile
-through `eofm labels`. A process per version and round, one thread, the versions in turns; every
-task is done once before it is timed, and the least of three times is taken. What counts is the
-ratio of CPU times, round by round: its median.
+through `eofm labels`. Two processes, one per version, with one thread each, take turns task by
+task, so that both meet the same machine; every task is done once before it is timed. What counts
+is the ratio of CPU times, round by round: its median.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import os
 import statistics
@@ -41,7 +42,7 @@ def tasks(folder: Path) -> dict[str, Callable[[], object]]:
     pack += ["--unit", "dn", "--window", "56", "--stride", "7", "--landcover"]
     pack += [str(REAL / "terramesh/LULC"), "--scheme", "terramesh", "--allow_unlabelled", "true"]
     label = ["labels", str(REAL / "esa_worldcover"), "--scheme", "worldcover", "--window", "264"]
-    count = iter(range(99))
+    count = itertools.count()
 
     def quietly(words: list[str]) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -68,60 +69,79 @@ def tasks(folder: Path) -> dict[str, Callable[[], object]]:
     }
 
 
-def measure() -> dict[str, float]:
-    """CPU seconds of each task of the version that is imported."""
+def serve() -> None:
+    """Do the tasks that are asked for, line by line, and answer with their CPU seconds."""
     import torch
 
     torch.set_num_threads(1)
-    found = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, task in tasks(Path(folder)).items():
+        work = tasks(Path(folder))
+        for task in work.values():
             task()
-            found[name] = min(_cpu(task) for _ in range(3))
-    return found
+        print(json.dumps(list(work)), flush=True)
+        for line in sys.stdin:
+            before = time.process_time()
+            work[line.rstrip("\n")]()
+            print(time.process_time() - before, flush=True)
 
 
-def _cpu(task: Callable[[], object]) -> float:
-    before = time.process_time()
-    task()
-    return time.process_time() - before
+class Version:
+    """A process that has one version imported and does what it is asked."""
 
+    def __init__(self, root: Path) -> None:
+        command = [sys.executable, str(Path(__file__).resolve()), "--serve"]
+        env = {**os.environ, "PYTHONPATH": str(root.resolve()), "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.tasks: list[str] = json.loads(self._answer())
 
-def one(root: Path) -> dict[str, float]:
-    """Measure a version in a process of its own."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--measure"]
-    env = {**os.environ, "PYTHONPATH": str(root.resolve()), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    def seconds(self, task: str) -> float:
+        """Do a task once and return the CPU time it took."""
+        assert self._process.stdin is not None  # noqa: S101 (it is a pipe)
+        print(task, file=self._process.stdin, flush=True)
+        return float(self._answer())
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None  # noqa: S101
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("a version has died: see above")
+        return line
 
 
 def main() -> None:
     """Compare, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("other", type=Path, nargs="?")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--table", type=Path)
-    parser.add_argument("--measure", action="store_true")
+    parser.add_argument("--serve", action="store_true")
     options = parser.parse_args()
-    if options.measure:
-        print(json.dumps(measure()))
+    if options.serve:
+        serve()
         return
-    here = Path(__file__).parents[2]
-    rounds = [(one(options.other), one(here)) for _ in range(options.rounds)]
+    other, this = Version(options.other), Version(Path(__file__).parents[2])
     lines = [
         f"`python benchmarks/speed/versions.py OTHER --rounds {options.rounds}`",
         "",
-        "CPU seconds, medians. A ratio above 1 means that this version takes less.",
+        "CPU seconds, medians. A ratio above 1 means that this version takes less; behind it,",
+        "where the middle half of the rounds lies.",
         "",
-        "| task | other | this | other / this (least to most) |",
+        "| task | other | this | other / this (quartiles) |",
         "|---|---:|---:|---:|",
     ]
-    for name in rounds[0][0]:
-        ratios = sorted(other[name] / this[name] for other, this in rounds)
-        medians = [statistics.median(r[i][name] for r in rounds) for i in (0, 1)]
+    for name in other.tasks:
+        rounds = []
+        for turn in range(options.rounds):
+            pair = [(other, 0), (this, 1)][:: 1 if turn % 2 else -1]
+            taken = {side: version.seconds(name) for version, side in pair}
+            rounds.append((taken[0], taken[1]))
+        low, middle, high = statistics.quantiles([a / b for a, b in rounds], n=4)
+        medians = [statistics.median(side) for side in zip(*rounds, strict=True)]
         lines.append(
-            f"| {name} | {medians[0]:.2f} | {medians[1]:.2f} | {statistics.median(ratios):.2f} "
-            f"({ratios[0]:.2f} to {ratios[-1]:.2f}) |"
+            f"| {name} | {medians[0]:.3f} | {medians[1]:.3f} | {middle:.2f} "
+            f"({low:.2f} to {high:.2f}) |"
         )
     text = "\n".join(lines) + "\n"
     print(text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from shlex import quote
 from typing import Final
@@ -20,6 +21,7 @@ from eofm.raster.masks import declares_measured, is_beside
 
 # What stands behind a band in the name of a file: resolution, "(Raw)" of Copernicus Browser, level
 _BEHIND: Final = re.compile(r"(?:[_\-. ]+(?:\d{1,3}m|\(?raw\)?|db|sr|toa|boa))+$", re.IGNORECASE)
+_BEHIND_ENDS: Final = frozenset("mwbra)")  # all that it can end in: most names need no search
 _RESOLUTION: Final = re.compile(r"[_\-. ](\d{1,3})m(?=[_\-. (]|$)", re.IGNORECASE)
 _PART: Final = re.compile(r"[^_\-. ]+")
 _CODE: Final = re.compile(r"b(and)?[_ ]?\d{1,2}a?|v[vh]", re.IGNORECASE)
@@ -69,20 +71,29 @@ def named_band(stem: str, sensor: Sensor | None = None) -> NamedBand | None:
     >>> named_band("T32UPU_B2_10m", Sensor.S2_L1C)
     NamedBand(band='B02', beginning='T32UPU', sure=True, gsd=10)
     """
-    bare = _BEHIND.sub("", stem)
+    bare = _BEHIND.sub("", stem) if stem[-1:].lower() in _BEHIND_ENDS else stem
     parts = list(_PART.finditer(bare))
     for count in (1, 2, 3):
         if count > len(parts):
             return None
         start = parts[-count].start()
         word = bare[start:]
-        found = band_candidates(word, sensor)
-        if found and not any(len(band_candidates(word, s)) > 1 for s in Sensor):
+        band = _one_band(word, sensor)
+        if band is not None:
             beginning = bare[:start].rstrip("_-. ")
             size = _RESOLUTION.search(stem, len(bare))
             sure = not beginning or _CODE.fullmatch(word) is not None
-            return NamedBand(found[0], beginning, sure, int(size[1]) if size else 0)
+            return NamedBand(band, beginning, sure, int(size[1]) if size else 0)
     return None
+
+
+@lru_cache(4096)  # a data set has few words for its bands, and asks for each file
+def _one_band(word: str, sensor: Sensor | None) -> str | None:
+    """Return the band that a word means for every sensor alike, or None."""
+    found = band_candidates(word, sensor)
+    if not found or any(len(band_candidates(word, s)) > 1 for s in Sensor):
+        return None
+    return found[0]
 
 
 @dataclass(frozen=True)

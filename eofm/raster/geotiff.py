@@ -130,8 +130,10 @@ def open_geotiffs(files: Sequence[Path | str]) -> list[tuple[DatasetReader, Grid
 
 def _driver(file: Path | str) -> str | None:
     """Return the one driver that is asked for a suffix that says which; of an address, all are."""
-    suffix = PurePosixPath(str(file).partition("?")[0]).suffix.lower()
-    if isinstance(file, Path) or suffix in {".tif", ".tiff"}:
+    if isinstance(file, Path):
+        return _DRIVERS.get(file.suffix.lower(), "GTiff")
+    suffix = PurePosixPath(file.partition("?")[0]).suffix.lower()
+    if suffix in {".tif", ".tiff"}:
         return _DRIVERS.get(suffix, "GTiff")
     return _DRIVERS.get(suffix)
 
