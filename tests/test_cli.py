@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 import eofm
-from eofm.cli import VERBS, _load, joined, main, parse
+from eofm.cli import VERBS, joined, main, parse
+from eofm.cli.verb import load
 from eofm.train.config import PretrainConfig
 
 VERB_NAMES = sorted(VERBS)
@@ -49,8 +50,8 @@ def test_every_verb_explains_itself(name: str, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize("name", VERB_NAMES)
 def test_every_verb_leads_somewhere(name: str) -> None:
     """Settings and action exist under the names the table gives."""
-    assert callable(_load(VERBS[name].settings))
-    assert callable(_load(VERBS[name].action))
+    assert callable(load(VERBS[name].settings))
+    assert callable(load(VERBS[name].action))
 
 
 def test_a_wrong_verb_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
