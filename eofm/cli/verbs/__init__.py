@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from eofm.cli.verb import Verb
-from eofm.cli.verbs import benchmark, data, models, training
+from eofm.cli.verbs import benchmark, data, models, shell, training
 
 __all__ = ["GROUPS", "VERBS"]
 
@@ -19,6 +19,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Verb]]] = {
     "data": data.VERBS,
     "benchmark": benchmark.VERBS,
     "models": models.VERBS,
+    "shell": shell.VERBS,
 }
 VERBS: Final[Mapping[str, Verb]] = {
     name: verb for group in GROUPS.values() for name, verb in group.items()
