@@ -28,7 +28,7 @@ def parser_of(
         name: Words that call the verb, after `eofm`.
         verb: The verb.
         defaults: Option -> default, where it is not that of the dataclass.
-        every: Whether the help shows all options, not only the common ones.
+        every: Whether help and YAML show all options, not only the common ones.
     """
     from jsonargparse import ArgumentParser, DefaultHelpFormatter
 

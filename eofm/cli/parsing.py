@@ -49,7 +49,8 @@ def parse(name: str, words: Sequence[str]) -> object:
     verb = VERBS[name]
     settings = load(verb.settings)
     defaults = load(verb.defaults)(words) if verb.defaults is not None else None
-    parser = parser_of(name, verb, defaults, every="--help-all" in words)
+    # what is hidden is left out of --print_config as well
+    parser = parser_of(name, verb, defaults, every=not {"-h", "--help"} & set(words))
     try:
         parsed = parser.instantiate(parser.parse_args(joined(words, settings)))
     except ArgumentError as error:
