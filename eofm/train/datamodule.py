@@ -2,7 +2,7 @@
 
 A batch leaves the store in its native dtype and resolution and is made into float images on the
 device (`eofm.contract.preprocess.to_grid`), which is cheaper than moving float32 cubes. Threads
-read ahead into buffers that are used again (`eofm.loading.feed`).
+read ahead into buffers that are used again (`eofm.loading.feeder`).
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from eofm.contract.imagery import Imagery, Labels
 from eofm.contract.preprocess import to_grid
 from eofm.contract.spec import Sensor
 from eofm.errors import ConfigError, PixelError, TrainingError
-from eofm.loading.epochs import rarity_factors, replay_count
-from eofm.loading.feed import Feeder, check_alike
-from eofm.loading.order import EpochBatches, Pool, Seasons
-from eofm.loading.pair_feed import Beside, PairFeeder
+from eofm.loading.feeder import Feeder, check_alike
+from eofm.loading.loader import Batch, Pixels, StoreLoader
+from eofm.loading.pairs import Beside, PairFeeder
+from eofm.loading.sampler import EpochBatches, Pool, Seasons, rarity_factors, replay_count
 from eofm.store.choice import held_out
 from eofm.store.label_table import exchanged, label_table
 from eofm.store.reader import Store
 from eofm.train.config import DataConfig
-from eofm.train.loader import Batch, Pixels, StoreLoader
 
 WALK_BATCH: Final = 64
 _SHOWN: Final = 10

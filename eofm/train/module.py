@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import lightning as L
 import torch
@@ -24,21 +24,28 @@ from eofm.contract.imagery import Imagery, Labels
 from eofm.contract.preprocess import Plan, Preprocess, to_grid
 from eofm.contract.recipe import Recipe
 from eofm.errors import PixelError
-from eofm.loading.order import Seasons
+from eofm.loading.loader import Batch, Pixels
+from eofm.loading.pairs import PairedViews, Partner
+from eofm.loading.sampler import Seasons
+from eofm.loading.views import views_for
+from eofm.method.config import MaskForm, Objective
 from eofm.method.multilabel import MultiLabel
 from eofm.networks.joint import JointTrunk
 from eofm.networks.trunk import Trunk
+from eofm.train.checkpoint import PARAMETERS, Stage, hand_on, take_up
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.loader import Batch, Pixels
-from eofm.train.monitoring.diagnosis import not_finite
-from eofm.train.objectives import BRANCHES, band_mean, fresh_norms_needed
-from eofm.train.paces import ParameterPace, paces, parameter_groups
-from eofm.train.partner import PairedViews, Partner, views_for
-from eofm.train.processes import average
+from eofm.train.distributed.processes import average
+from eofm.train.monitor.diagnosis import not_finite
+from eofm.train.optimizer import ParameterPace, paces, parameter_groups
 from eofm.train.schedule import Course, Fall, ScheduleKind, momentum_over_steps, rate_over_steps
-from eofm.train.stage import PARAMETERS, Stage, hand_on, take_up
 from eofm.weights.checkpoint import CHECKPOINT_KEY
+
+# The two networks of a run, whatever it is: what learns, and its average over time.
+BRANCHES: Final = ("student", "teacher")
+
+# Where mean ± 2 standard deviations become 0 to 1, the mean is at one half; a z-score has it at 0.
+_MEAN: Final[Mapping[str, float]] = {"two-sigma": 0.5, "zscore": 0.0}
 
 
 def course_of(config: PretrainConfig) -> Course:
@@ -324,3 +331,26 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+def band_mean(config: PretrainConfig) -> float:
+    """Return the value of a band's mean in the network's units: what hidden pixels become."""
+    return _MEAN[config.model.normalization]
+
+
+def fresh_norms_needed(config: PretrainConfig, branch: str) -> bool:
+    """Whether the batch norms of a branch hold statistics of other images than it will be given.
+
+    The student's do where it saw images with hidden parts; the average beside the multi-label
+    control has seen none; and both branches have seen two sensors where there are two.
+
+    Args:
+        config: All settings.
+        branch: `student` or `teacher`.
+    """
+    method = config.method
+    if config.data.views == "sensors":
+        return True
+    if branch == "teacher":
+        return method.objective is Objective.MULTILABEL
+    return method.mask is MaskForm.PIXELS and method.mask_ratio > 0

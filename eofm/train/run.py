@@ -7,21 +7,32 @@ import os
 import signal
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
 import lightning as L
 import torch
 import yaml
+from lightning.pytorch.callbacks import Callback
 
+from eofm.errors import EofmError
 from eofm.method import Exclude, LabelSimilarity, Objective, SoftCon
 from eofm.method.teacher import check_chunks
-from eofm.train.branches import export_branches, export_init
-from eofm.train.building import build_module, open_data
-from eofm.train.config import PretrainConfig
+from eofm.train.build import build_module, make_recipe, open_data
+from eofm.train.config import PretrainConfig, TrainerConfig
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.engine import choose_device, fit
-from eofm.train.folder import (
+from eofm.train.distributed.processes import ProcessPlace, find_place, share, together
+from eofm.train.distributed.sharding import check_sharding
+from eofm.train.export import export_branches, export_init
+from eofm.train.module import PretrainModule
+from eofm.train.monitor.guard import Guard
+from eofm.train.monitor.loggers import make_writers
+from eofm.train.monitor.online import OnlineMonitor
+from eofm.train.monitor.run_log import RunJournal, StepLog
+from eofm.train.monitor.throughput import Pace
+from eofm.train.report.result import Report, write_report
+from eofm.train.run_folder import (
     RunFolder,
     check_checkpoint,
     environment,
@@ -29,13 +40,8 @@ from eofm.train.folder import (
     open_folder,
     to_yaml,
 )
-from eofm.train.module import PretrainModule
-from eofm.train.monitoring.watch import watch
-from eofm.train.processes import ProcessPlace, find_place, share, together
-from eofm.train.recipe import make_recipe
-from eofm.train.report import Report, write_report
-from eofm.train.sharding import check_sharding
-from eofm.train.stopping import WARNING, Stopped, requeue
+from eofm.train.signals import WARNING, Stopped, requeue
+from eofm.train.trainer import choose_device, fit
 from eofm.weights.checkpoint import CHECKPOINT_KEY
 from eofm.weights.start import Origin
 
@@ -184,3 +190,40 @@ def _stop(stopped: Stopped, folder: RunFolder) -> NoReturn:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def watch(config: PretrainConfig, data: StoreDataModule, folder: RunFolder) -> list[Callback]:
+    """Return the callbacks that log, look, show and guard; checkpoints come after them.
+
+    Args:
+        config: All settings.
+        data: Which scenes are held out.
+        folder: Of the run.
+
+    Raises:
+        ConfigError: If a logger is not installed, or a store to look at has too few labels.
+    """
+    settings: dict[str, object] = asdict(config)
+    journal = RunJournal(folder.path, make_writers(config.monitor.writers, folder.path, settings))
+    pace = Pace(journal)
+    log = StepLog(journal)
+    columns = data.batch + config.method.queue
+    if not config.monitor.looks:
+        return [log, pace, Guard(config, folder.checkpoint, None, columns)]
+    online = OnlineMonitor(config, data, journal, pace)
+    return [log, online, pace, Guard(config, folder.checkpoint, online, columns)]
+
+
+def main() -> int:
+    """Train along; return the exit status. Only the first process of all to fail says why."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
+    try:
+        follow(find_place(TrainerConfig()), sys.argv[1])
+    except EofmError as error:
+        print(f"eofm pretrain: error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

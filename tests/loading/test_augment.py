@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eofm.loading.augment import Views, blur_matrix, crop_matrix, translate
+from eofm.loading.views import Views, blur_matrix, crop_matrix, translate
 from eofm.train.config import AugmentConfig
 
 UNIT = (0.0, 1.0)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eofm.errors import ConfigError
-from eofm.loading.epochs import (
+from eofm.loading.sampler import (
     epoch_rows,
     rarity_factors,
     repeated_rows,

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from eofm.contract.imagery import Labels, NativeImagery
 from eofm.errors import ConfigError, SpecError, StoreError
-from eofm.loading.epochs import epoch_rows, replayed_rows
-from eofm.loading.feed import Feeder
+from eofm.loading.feeder import Feeder
+from eofm.loading.sampler import epoch_rows, replayed_rows
 from eofm.store.reader import Store
 
 ROWS = 11

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eofm.loading.epochs import rarity_factors
-from eofm.loading.order import EpochBatches, Pool, Seasons
+from eofm.loading.sampler import EpochBatches, Pool, Seasons, rarity_factors
 
 
 def pool_of(count: int, first: int = 0) -> Pool:

@@ -17,12 +17,12 @@ from torch import nn
 
 from eofm.cli import main
 from eofm.errors import ConfigError
-from eofm.train.checkpoints import Checkpoints, RandomSources, WholeFiles
+from eofm.train.checkpoint import Checkpoints, RandomSources, WholeFiles
 from eofm.train.config import PretrainConfig
-from eofm.train.folder import RunFolder, open_folder
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
-from eofm.train.stopping import Wishes, requeue
+from eofm.train.run_folder import RunFolder, open_folder
+from eofm.train.signals import Wishes, requeue
 
 
 @pytest.fixture

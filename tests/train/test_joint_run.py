@@ -17,17 +17,17 @@ from eofm.contract.spec import Sensor
 from eofm.datasets.pack_config import PackTilesConfig
 from eofm.datasets.tiles import pack_tiles
 from eofm.errors import ConfigError, StoreError, WeightsError
-from eofm.loading.feed import Feeder
-from eofm.loading.pair_feed import Beside, PairFeeder, open_pair
+from eofm.loading.feeder import Feeder
+from eofm.loading.pairs import Beside, PairFeeder, open_pair
 from eofm.store.paired import Pair, match_ids, write_pairs
 from eofm.store.reader import Store
-from eofm.train.building import build_module, open_data
-from eofm.train.config import DataConfig, ExportConfig, PretrainConfig
+from eofm.train.build import build_module, make_recipe, open_data
+from eofm.train.config import DataConfig, PretrainConfig
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.export import export_source
-from eofm.train.recipe import make_recipe
 from eofm.train.run import pretrain
+from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import load_encoder
+from eofm.weights.export import export_source
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from eofm.errors import ConfigError, PixelError, TrainingError
 from eofm.method import LabelFacts
 from eofm.store.format import HEADER_BYTES
 from eofm.store.reader import Store
+from eofm.train.checkpoint import Stage, hand_on
 from eofm.train.config import (
     DataConfig,
     ModelConfig,
@@ -32,10 +33,9 @@ from eofm.train.config import (
     SoftConConfig,
     TrainerConfig,
 )
-from eofm.train.config.demo import DEMO_METHOD
-from eofm.train.probes import embed_rows
+from eofm.train.demo import DEMO_METHOD
+from eofm.train.evaluate import embed_rows
 from eofm.train.run import pretrain
-from eofm.train.stage import Stage, hand_on
 
 CHOICES = {
     name: list(kind)

@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from eofm.train.monitoring.measures import (
+from eofm.train.monitor.measures import (
     alignment,
+    dense_steps,
     label_correlation,
     rank_correlation,
     spread,
+    stability_gap,
     uniformity,
 )
-from eofm.train.monitoring.stability import dense_steps, stability_gap
 
 
 def test_alignment_and_uniformity_are_the_papers(generator: torch.Generator) -> None:

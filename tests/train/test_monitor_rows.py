@@ -10,11 +10,10 @@ from rich.console import Console
 
 from eofm.errors import ConfigError
 from eofm.train.config import MonitorConfig
-from eofm.train.monitoring.journal import FAILURE, RunJournal
-from eofm.train.monitoring.loggers import make_writers
-from eofm.train.monitoring.pace import Bar, Lines, PaceReading
-from eofm.train.monitoring.rows import RowFile, read_rows
-from eofm.train.stopping import Stopped
+from eofm.train.monitor.loggers import make_writers
+from eofm.train.monitor.run_log import FAILURE, RowFile, RunJournal, read_rows
+from eofm.train.monitor.throughput import Bar, Lines, PaceReading
+from eofm.train.signals import Stopped
 
 READING = PaceReading(1, 8, 30, 360, 2.5, 48.0, 0.01, 220.0)
 

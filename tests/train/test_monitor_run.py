@@ -16,15 +16,15 @@ from eofm.contract.preprocess import to_grid
 from eofm.contract.spec import Sensor
 from eofm.errors import ConfigError, TrainingError
 from eofm.store.reader import Store
+from eofm.train.build import make_recipe
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.module import PretrainModule
-from eofm.train.monitoring.diagnosis import broken_rows, broken_tensors, not_finite
-from eofm.train.monitoring.guard import KEPT
-from eofm.train.monitoring.prepared import Prepared
-from eofm.train.monitoring.rows import read_rows
-from eofm.train.monitoring.scenes import of_run, of_store, undisturbed
-from eofm.train.recipe import make_recipe
+from eofm.train.monitor.diagnosis import broken_rows, broken_tensors, not_finite
+from eofm.train.monitor.guard import KEPT
+from eofm.train.monitor.held_out import of_run, of_store, undisturbed
+from eofm.train.monitor.online import Prepared
+from eofm.train.monitor.run_log import read_rows
 from eofm.train.run import pretrain
 from eofm.weights.encoder import load_encoder, random_encoder
 
@@ -239,7 +239,7 @@ def test_a_dip_is_no_collapse(config: PretrainConfig, monkeypatch: pytest.Monkey
 def spreads(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
     """Let the looks see these spreads, one after the other."""
     left = iter(values)
-    monkeypatch.setattr("eofm.train.monitoring.measures.spread", lambda _: next(left))
+    monkeypatch.setattr("eofm.train.monitor.measures.spread", lambda _: next(left))
 
 
 def test_a_dead_trunk_is_seen_by_the_looks(

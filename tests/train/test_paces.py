@@ -11,7 +11,7 @@ from torch import nn
 from eofm.networks.resnet import build_resnet
 from eofm.networks.trunk import Trunk
 from eofm.networks.vit import build_vit
-from eofm.train.paces import ParameterPace, paces, parameter_groups
+from eofm.train.optimizer import ParameterPace, paces, parameter_groups
 
 
 def test_decay_spares_biases_norms_and_tables() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eofm.train.page import panels
+from eofm.train.report import curves
 
 STEPS = np.arange(4.0)
 
@@ -22,7 +22,7 @@ def test_everything_that_changed_is_drawn_once() -> None:
         "fixed": curve(7, 7, 7, 7), "own_probability": curve(0.1, 0.2, 0.3, 0.4),
     }  # fmt: skip
 
-    made = panels.training_panels(steps, columns=8, collapse=0.02)
+    made = curves.training_panels(steps, columns=8, collapse=0.02)
 
     drawn = {name: values for panel in made for name, (_, values) in panel.curves.items()}
     assert {"loss", "hard", "own_probability", "embedding_std", "extra"} <= set(drawn)
@@ -31,7 +31,7 @@ def test_everything_that_changed_is_drawn_once() -> None:
     assert {"1 / 8, by chance": 0.125} == made[2].marks
     assert {"collapse": 0.02} == made[3].marks
     assert "fixed" not in drawn
-    assert "fixed 7" == panels.constants(steps)
+    assert "fixed 7" == curves.constants(steps)
 
 
 def test_a_collapse_shows_in_the_encoders_embedding() -> None:
@@ -42,8 +42,8 @@ def test_a_collapse_shows_in_the_encoders_embedding() -> None:
         "monitor/linear": curve(float("nan"), float("nan")),
     }  # fmt: skip
 
-    spread, rank = panels.collapse_panels(looks)
-    scores, *measures = panels.evaluation_panels(looks)
+    spread, rank = curves.collapse_panels(looks)
+    scores, *measures = curves.evaluation_panels(looks)
 
     assert spread.zero
     assert rank.zero
@@ -51,16 +51,16 @@ def test_a_collapse_shows_in_the_encoders_embedding() -> None:
     assert [50, 60] == scores.curves["knn"][1].tolist()
     assert {"knn", "before/knn"} == set(scores.curves)
     assert 2 == len(measures)
-    assert [] == panels.collapse_panels({})
+    assert [] == curves.collapse_panels({})
 
 
 def test_a_run_without_a_number_is_left_out_of_its_panel() -> None:
     """Runs of several versions are compared in what they both logged."""
-    made = panels.overlaid(["a", "b"], [{"loss": curve(1)}, {"loss": curve(2), "lr": curve(3)}])
+    made = curves.overlaid(["a", "b"], [{"loss": curve(1)}, {"loss": curve(2), "lr": curve(3)}])
 
     assert ["Loss", "Learning rate"] == [panel.title for panel in made]
     assert [["a", "b"], ["b"]] == [list(panel.curves) for panel in made]
-    assert "kNN, average precision, macro: the data of the stage before" == panels.title_of(
+    assert "kNN, average precision, macro: the data of the stage before" == curves.title_of(
         "monitor/before/knn"
     )
 
@@ -72,9 +72,9 @@ def test_pace_is_a_rate_and_shares() -> None:
         "pace/waited": curve(1, 1), "pace/watching": curve(0, 2),
     }  # fmt: skip
 
-    rate, shares = panels.pace_panels(pace)
+    rate, shares = curves.pace_panels(pace)
 
     assert [5, 2.5] == rate.curves["rate"][1].tolist()
     assert [0.5, 0.25] == shares.curves["waiting for data"][1].tolist()
     assert [0, 0.5] == shares.curves["evaluating held-out scenes"][1].tolist()
-    assert [] == panels.pace_panels({})
+    assert [] == curves.pace_panels({})

@@ -18,11 +18,18 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from eofm.errors import ConfigError, TrainingError
-from eofm.train import processes
-from eofm.train.batchnorm import SharedBatchNorm, SharedNorms, SyncedBatchNorm
 from eofm.train.config import PretrainConfig, TrainerConfig
+from eofm.train.distributed import processes
+from eofm.train.distributed.batchnorm import SharedBatchNorm, SharedNorms, SyncedBatchNorm
+from eofm.train.distributed.processes import (
+    ProcessPlace,
+    average,
+    collect,
+    find_place,
+    largest,
+    share,
+)
 from eofm.train.module import PretrainModule
-from eofm.train.processes import ProcessPlace, average, collect, find_place, largest, share
 from eofm.train.run import pretrain
 from eofm.weights.encoder import load_encoder
 

@@ -17,12 +17,12 @@ from eofm.contract.preprocess import Preprocess, plan
 from eofm.contract.recipe import Pooling, Recipe
 from eofm.contract.sensors import DEFAULT_STATISTICS, SENSOR_BANDS, STATISTICS
 from eofm.contract.spec import Normalization, Sensor
-from eofm.loading.augment import Views
+from eofm.loading.views import Views
 from eofm.method import Objective, SoftCon, SoftConConfig, update_teacher
 from eofm.networks.adapt import InputInit, PositionRecipe
 from eofm.probes.linear import effective_rank
 from eofm.train.config import AugmentConfig
-from eofm.train.paces import paces, parameter_groups
+from eofm.train.optimizer import paces, parameter_groups
 from eofm.weights.start import start_from
 
 # In the tiles, B8A comes last.

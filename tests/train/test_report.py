@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
-from eofm.train.report import principal_plane
+from eofm.train.report.result import principal_plane
 
 
 def test_the_principal_plane_is_scikit_learns(generator: torch.Generator) -> None:

@@ -18,13 +18,12 @@ from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor
 from eofm.errors import DataError, TrainingError
 from eofm.store.reader import Store
-from eofm.train.config import ModelConfig, PretrainConfig
-from eofm.train.config.report import ReportConfig
+from eofm.train.build import make_recipe
+from eofm.train.config import ModelConfig, PretrainConfig, ReportConfig
 from eofm.train.module import PretrainModule
-from eofm.train.page.build import report
-from eofm.train.page.record import read_record
-from eofm.train.page.scenes import Scenes, by_labels, nearest, patch_colours
-from eofm.train.recipe import make_recipe
+from eofm.train.report.curves import read_record
+from eofm.train.report.page import report
+from eofm.train.report.pictures import Scenes, by_labels, nearest, patch_colours
 from eofm.train.run import pretrain
 from eofm.weights.encoder import random_encoder
 

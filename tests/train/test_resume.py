@@ -19,12 +19,13 @@ from pretrain_settings import with_groups
 
 from eofm.errors import TrainingError
 from eofm.io import unfinished
-from eofm.train.checkpoints import WholeFiles
-from eofm.train.config import ExportConfig, PretrainConfig
-from eofm.train.export import export_source
+from eofm.train.checkpoint import WholeFiles
+from eofm.train.config import PretrainConfig
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
+from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import load_encoder
+from eofm.weights.export import export_source
 
 STEPS = 8
 LONG_S = 120

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from eofm.method import momentum_at
-from eofm.train.paces import ParameterPace, parameter_groups
+from eofm.train.optimizer import ParameterPace, parameter_groups
 from eofm.train.schedule import (
     Course,
     Fall,

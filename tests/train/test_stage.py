@@ -10,10 +10,10 @@ import torch
 from pretrain_settings import with_groups
 
 from eofm.errors import ConfigError, WeightsError
+from eofm.train.checkpoint import open_stage
 from eofm.train.config import PretrainConfig
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
-from eofm.train.stage import open_stage
 from eofm.weights.checkpoint import CHECKPOINT_KEY
 from eofm.weights.encoder import load_encoder
 

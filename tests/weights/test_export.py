@@ -22,13 +22,12 @@ from eofm.contract.recipe import Kernel, Pooling, Recipe, ResizeOrder, ResizeRul
 from eofm.contract.sensors import STATISTICS
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import ConfigError, WeightsError
-from eofm.train.config import ExportConfig
-from eofm.train.export import export_source
 from eofm.weights import program, readme, sidecar
 from eofm.weights.cards.card import Score
+from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import Encoder, load_encoder, random_encoder, save_encoder
 from eofm.weights.encoder_card import Card
-from eofm.weights.export import Exported, export_encoder
+from eofm.weights.export import Exported, export_encoder, export_source
 from eofm.weights.program import Program, ProgramFormat, ProgramInput
 
 STATS = STATISTICS["ssl4eo-s12-l1c"]
