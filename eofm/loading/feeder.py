@@ -93,7 +93,7 @@ class Feeder(Closing):
         self._files = StoreFiles(self._stores)
         weakref.finalize(self, self._files.close)
         self._slots = [
-            _Slot(self._stores[0], self._selection, batch, pin=pin) for _ in range(ahead + hold)
+            _Buffer(self._stores[0], self._selection, batch, pin=pin) for _ in range(ahead + hold)
         ]
         self._busy = False
         self._labels = labels
@@ -130,7 +130,7 @@ class Feeder(Closing):
             )
         self._busy = True
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="eofm-feed")
-        pending: deque[tuple[Future[Batch], _Slot]] = deque()
+        pending: deque[tuple[Future[Batch], _Buffer]] = deque()
         try:
             yield from self._ring(pool, pending, iter(batches))
         finally:
@@ -142,10 +142,10 @@ class Feeder(Closing):
     def _ring(
         self,
         pool: ThreadPoolExecutor,
-        pending: deque[tuple[Future[Batch], _Slot]],
+        pending: deque[tuple[Future[Batch], _Buffer]],
         batches: Iterator[ArrayLike],
     ) -> Iterator[Batch]:
-        free, held = deque(self._slots), deque[_Slot]()
+        free, held = deque(self._slots), deque[_Buffer]()
         more = True
         while True:
             while more and free and len(pending) < self._ahead:
@@ -162,7 +162,7 @@ class Feeder(Closing):
                 free.append(held.popleft())
 
     def _next(
-        self, pool: ThreadPoolExecutor, batches: Iterator[ArrayLike], slot: _Slot
+        self, pool: ThreadPoolExecutor, batches: Iterator[ArrayLike], slot: _Buffer
     ) -> Future[Batch] | None:
         """Begin to read the next batch; an error of the sampler waits for its turn."""
         try:
@@ -175,7 +175,7 @@ class Feeder(Closing):
             return failed
         return pool.submit(self._read, rows, slot)
 
-    def _read(self, rows: NDArray[np.int64], slot: _Slot) -> Batch:
+    def _read(self, rows: NDArray[np.int64], slot: _Buffer) -> Batch:
         """Fill a slot; runs in a thread."""
         if len(rows) > self._batch:
             raise ConfigError(
@@ -237,7 +237,7 @@ def check_alike(first: Store, other: Store) -> None:
             )
 
 
-class _Slot:
+class _Buffer:
     """Memory for one batch.
 
     Args:

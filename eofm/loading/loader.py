@@ -1,4 +1,4 @@
-"""What Lightning iterates: batches from a feeder, with a place to go on from."""
+"""What Lightning iterates: batches from a feeder, which a resumed run continues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from eofm.contract.imagery import Labels, NativeImagery
 from eofm.loading.feeder import Feeder
 from eofm.loading.pairs import PairFeeder
-from eofm.loading.sampler import EpochBatches
+from eofm.loading.sampler import EpochSampler
 
 # Of two sensors a batch holds the images of both, and the labels of the place.
 Pixels = NativeImagery | tuple[NativeImagery, NativeImagery]
@@ -28,7 +28,7 @@ class Copied(Protocol):
 
 
 class StoreLoader:
-    """What Lightning iterates: batches from a feeder, with a place to go on from.
+    """What Lightning iterates: batches from a feeder, which a resumed run continues.
 
     A batch may be used until the next one is asked for; then its memory is read into again.
 
@@ -42,7 +42,7 @@ class StoreLoader:
         sampler: Chooses.
     """
 
-    def __init__(self, feeder: Feeder | PairFeeder, sampler: EpochBatches) -> None:
+    def __init__(self, feeder: Feeder | PairFeeder, sampler: EpochSampler) -> None:
         self.feeder = feeder
         self.sampler = sampler
         self.waited = 0.0
@@ -65,7 +65,7 @@ class StoreLoader:
         self._resume = None
         if self._step == 0:
             # torch's DataLoader draws a seed for its workers here: a run has the same random
-            # numbers, hence the same result, whoever feeds it
+            # numbers, hence the same result, whatever feeds it
             torch.empty((), dtype=torch.int64).random_()
         rows, first = self.sampler.rows(self._epoch, self._step), self._step
         feed: Iterator[Batch] = self.feeder.feed(rows)
@@ -107,5 +107,5 @@ class StoreLoader:
         return {"epoch": self._epoch, "step": self._step}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on after the last batch that was consumed, once that epoch begins."""
+        """Resume after the last batch that was consumed, once that epoch begins."""
         self._resume = (state["epoch"], state["step"])

@@ -1,4 +1,4 @@
-"""Two sensors as two views of one place: the optical store leads, the radar store goes along.
+"""Two sensors as two views of one place: the optical store leads, the radar store is the second.
 
     optical, second = open_pair("stores/both")          # eofm pack ssl4eo --sensors s2c,s1
     feeder = PairFeeder(Feeder(optical, 64), Feeder(second.store, 64), second)
@@ -37,8 +37,8 @@ PairBatch = tuple[tuple[NativeImagery, NativeImagery], Labels]
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A store that goes along with another.
+class SecondStore:
+    """The store of a second sensor, whose images are the second views.
 
     Args:
         store: The store.
@@ -50,12 +50,12 @@ class Beside:
     row_of: NDArray[np.int64]
 
 
-def open_pair(path: str | Path) -> tuple[Store, Beside]:
-    """Return the optical store of a folder of several sensors, and the radar store beside it.
+def open_pair(path: str | Path) -> tuple[Store, SecondStore]:
+    """Return the optical store of a folder of several sensors, and its radar store as the second.
 
     Raises:
-        StoreError: If there is not one of each, no image has a partner, or their windows differ in
-            size or resolution.
+        StoreError: If there is not one of each, no image has a counterpart, or their windows
+            differ in size or resolution.
     """
     paired = PairedStore(path)
     radar = [name for name, store in paired.stores.items() if store.spec.sensor in RADAR]
@@ -82,12 +82,12 @@ def open_pair(path: str | Path) -> tuple[Store, Beside]:
     row_of[paired.rows(optical[0])[lines]] = paired.rows(radar[0])[lines]
     if not (row_of >= 0).any():
         raise StoreError(
-            "no image has a partner of the other sensor",
+            "no image has a counterpart of the other sensor",
             found=f"{len(paired)} lines, none of them complete",
             where=paired.path,
             remedy="pair the stores again with a larger max_gap_days",
         )
-    return first, Beside(second, row_of)
+    return first, SecondStore(second, row_of)
 
 
 class PairFeeder:
@@ -95,30 +95,30 @@ class PairFeeder:
 
     Attributes:
         first: Of the store that leads.
-        second: Of the store beside it.
+        second: Of the second store.
 
     Args:
         first: Reads the store that leads.
-        second: Reads the store beside it.
-        beside: Says which images belong together.
+        second: Reads the second store.
+        second_store: Says which images belong together.
     """
 
-    def __init__(self, first: Feeder, second: Feeder, beside: Beside) -> None:
+    def __init__(self, first: Feeder, second: Feeder, second_store: SecondStore) -> None:
         self.first, self.second = first, second
-        self._row_of = beside.row_of
+        self._row_of = second_store.row_of
 
     def feed(self, batches: Iterable[ArrayLike]) -> Iterator[PairBatch]:
         """Yield the images of both and the labels of each list of rows of the first store.
 
         Args:
-            batches: Lists of rows that have a partner.
+            batches: Lists of rows that have a counterpart.
 
         Raises:
             IndexError: If a row has none.
         """
         mine, theirs = tee(batches)
         first = self.first.feed(mine)
-        second = self.second.feed(self._partners(rows) for rows in theirs)
+        second = self.second.feed(self._counterparts(rows) for rows in theirs)
         try:
             for (images, labels), (others, _) in zip(first, second, strict=True):
                 yield (images, others), labels
@@ -126,7 +126,7 @@ class PairFeeder:
             for feed in (first, second):
                 feed.close()  # type: ignore[attr-defined]  # a generator
 
-    def _partners(self, rows: ArrayLike) -> NDArray[np.int64]:
+    def _counterparts(self, rows: ArrayLike) -> NDArray[np.int64]:
         found = self._row_of[np.asarray(rows, np.int64)]
         if (found < 0).any():
             missing = np.asarray(rows)[found < 0].tolist()
@@ -140,14 +140,14 @@ class PairFeeder:
 
 
 @dataclass(frozen=True)
-class Partner:
+class SecondSensor:
     """What a run knows of its second sensor.
 
     Args:
         name: Of its store and of its trunk.
         plan: From its imagery to normalised pixels.
         recipe: What its input layer expects.
-        new_input: Its input layer was drawn afresh.
+        new_input: Its input layer was drawn at random.
     """
 
     name: str
@@ -166,7 +166,7 @@ class PairedViews(nn.Module):
         config: Ranges, probabilities, and whether both views show the same crop.
     """
 
-    def __init__(self, first: Views, second: Partner, config: AugmentConfig) -> None:
+    def __init__(self, first: Views, second: SecondSensor, config: AugmentConfig) -> None:
         super().__init__()
         self.first, self.second = first, views_for(second.recipe, config)
         self.preprocess = Preprocess(second.plan)

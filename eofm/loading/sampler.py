@@ -54,7 +54,7 @@ def epoch_rows(
         rank: Of this process.
         world: How many processes there are.
         batch: Rows per rank and step.
-        start_step: First step wanted, for a run that goes on within an epoch.
+        start_step: First step wanted, for a run that resumes within an epoch.
 
     Returns:
         (steps - start_step, batch).
@@ -331,7 +331,7 @@ class Pool:
         return largest
 
 
-class EpochBatches:
+class EpochSampler:
     """Full batches of rows, shuffled anew every epoch, the same on every machine.
 
     Each process sees its own part of every step; all see equally many steps.

@@ -14,7 +14,7 @@ from eofm.contract.recipe import AcceptSize, Pooling, Recipe
 from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS, Statistics
 from eofm.contract.spec import ImageSpec, Normalization
 from eofm.errors import ConfigError, StoreError
-from eofm.loading.pairs import Beside, Partner, open_pair
+from eofm.loading.pairs import SecondSensor, SecondStore, open_pair
 from eofm.method import label_facts
 from eofm.method.config import MaskForm, Objective
 from eofm.networks.adapt import InputInit, PositionRecipe
@@ -26,7 +26,7 @@ from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
 from eofm.train.checkpoint import open_stage
 from eofm.train.config import DataConfig, ModelConfig, PretrainConfig
-from eofm.train.datamodule import StoreDataModule, walk
+from eofm.train.datamodule import StoreDataModule, iterate_rows
 from eofm.train.demo import demo_path, make_demo
 from eofm.train.distributed.sharding import ShardedModule
 from eofm.train.module import PretrainModule
@@ -49,8 +49,8 @@ OBJECTIVES: Final[Mapping[Objective, str]] = {
 }
 
 
-def open_data(config: DataConfig, *, make: bool = True) -> tuple[Store, Beside | None]:
-    """Return the store to train on, and the one beside it where the views are of two sensors.
+def open_data(config: DataConfig, *, make: bool = True) -> tuple[Store, SecondStore | None]:
+    """Return the store to train on, and the second one where the views are of two sensors.
 
     Args:
         config: Which store; without one it is the synthetic world's.
@@ -105,9 +105,11 @@ def build_module(
     columns = config.optim.batch + config.method.queue
     facts = label_facts(data.train_labels, config.method, columns)
     whole: Trunk | JointTrunk = trunk
-    partner = None
-    if data.beside is not None:
-        whole, partner, origin = _join(config, data, data.beside, trunk, recipe, origin, generator)
+    second_sensor = None
+    if data.second_store is not None:
+        whole, second_sensor, origin = _join(
+            config, data, data.second_store, trunk, recipe, origin, generator
+        )
     kind = ShardedModule if config.trainer.strategy == "fsdp" else PretrainModule
     made = kind(
         whole,
@@ -118,11 +120,11 @@ def build_module(
         _card_facts(config, data),
         generator,
         new_input=origin.new_input,
-        partner=partner,
+        second_sensor=second_sensor,
     )
     if config.model.continue_from is not None:
         stage = open_stage(Path(config.model.continue_from), CHECKPOINT_KEY)
-        made.continue_stage(stage)
+        made.continue_from_stage(stage)
         origin = stage.origin
     return made, origin
 
@@ -143,20 +145,22 @@ def _start(
 def _join(
     config: PretrainConfig,
     data: StoreDataModule,
-    beside: Beside,
+    second_store: SecondStore,
     trunk: Trunk,
     recipe: Recipe,
     origin: Origin,
     generator: torch.Generator,
-) -> tuple[JointTrunk, Partner, Origin]:
+) -> tuple[JointTrunk, SecondSensor, Origin]:
     """Give the trunk a second input layer, made from the same weights for the other sensor."""
-    store = beside.store
+    store = second_store.store
     second = make_recipe(store, data.seen_by(store.spec.sensor, data.train_rows)[1], config.model)
     other, own = _start(config, second, generator)
     joint = share_trunk({str(recipe.sensor): trunk, str(second.sensor): other})
-    partner = Partner(str(second.sensor), training_plan(store.spec, second), second, own.new_input)
+    second_sensor = SecondSensor(
+        str(second.sensor), training_plan(store.spec, second), second, own.new_input
+    )
     words = f"{origin.input_layer} ({recipe.sensor}), {own.input_layer} ({second.sensor})"
-    return joint, partner, replace(origin, input_layer=words)
+    return joint, second_sensor, replace(origin, input_layer=words)
 
 
 def _check_mask(config: PretrainConfig, trunk: Trunk) -> None:
@@ -178,9 +182,9 @@ def _card_facts(config: PretrainConfig, data: StoreDataModule) -> Mapping[str, A
     again = ""
     if data.replay is not None:
         again = f"; {config.data.replay_share:.0%} of each batch from {data.replay.path.name}"
-    if data.beside is not None:
-        beside = data.beside.store
-        again = f"; paired with {beside.path.name}, {beside.spec.sensor}"
+    if data.second_store is not None:
+        second = data.second_store.store
+        again = f"; paired with {second.path.name}, {second.spec.sensor}"
     return {
         "name": Path(config.run.out or "eofm").name,
         "architecture": config.model.architecture,
@@ -254,7 +258,7 @@ def measure(store: Store, rows: Sequence[int]) -> Statistics:
     unit = STATED_UNIT[store.spec.sensor]
     bands = len(store.spec.bands)
     count, total, squares = 0, torch.zeros(bands).double(), torch.zeros(bands).double()
-    for imagery in walk(store, rows):
+    for imagery in iterate_rows(store, rows):
         values = imagery.pixels.permute(1, 0, 2, 3)[:, imagery.valid].double()
         values = convert_unit(values, imagery.spec.unit, unit)
         count += values.shape[1]

@@ -27,8 +27,8 @@ from torch.optim import Optimizer
 
 from eofm.errors import TrainingError, WeightsError
 from eofm.io import replacing, unfinished
-from eofm.train.distributed.processes import collect, largest
-from eofm.train.signals import Stopped, Wishes
+from eofm.train.distributed.processes import all_gather, all_max
+from eofm.train.signals import Stopped, StopRequests
 from eofm.weights.receipt import hash_file
 from eofm.weights.start import Origin
 
@@ -40,7 +40,7 @@ _MONITOR: Final = "monitor/knn"
 _RANDOM: Final = "random_sources"
 
 
-class WholeFiles(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the last checkpoint, on the same disk, syncs, and renames.
 
     Lightning's own way passes through the folder for temporary files, which may be another disk:
@@ -89,7 +89,7 @@ class Checkpoints(Checkpoint):
         minutes: Save when so many minutes have passed since the last time; 0 for never.
         keep: Keep the last so many that were saved at the end of an epoch.
         constant: From how many steps there are to the step at which constant.ckpt is kept, where
-            a later stage is to go on from this one.
+            a later stage is to continue this one.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Checkpoints(Checkpoint):
     ) -> None:
         self.path, self.steps, self.minutes, self.keep = path, steps, minutes, keep
         self.constant = constant
-        self.wishes = Wishes()
+        self.requests = StopRequests()
         self._saved = 0.0
         self._best: dict[str, Any] = {}
         self._sum, self._count = torch.zeros((), dtype=torch.float64), 0
@@ -111,10 +111,10 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock, and listen for signals: Lightning's own handlers are there by now.
 
-        A run killed between a checkpoint and its further names gets them when it goes on.
+        A run killed between a checkpoint and its further names gets them when it resumes.
         """
         self._saved = time.monotonic()
-        self.wishes.listen()
+        self.requests.listen()
         if trainer.global_step and self.path.is_file():
             if self._best.get("step") == trainer.global_step:
                 self._name(trainer, BEST)
@@ -142,7 +142,7 @@ class Checkpoints(Checkpoint):
         step = trainer.global_step
         constant = self._is_constant(trainer)
         elapsed = time.monotonic() - self._saved
-        signum, due = largest(  # clocks differ, and all processes must save together
+        signum, due = all_max(  # clocks differ, and all processes must save together
             self._asked(trainer),
             constant
             or (self.steps > 0 and step % self.steps == 0)
@@ -170,20 +170,20 @@ class Checkpoints(Checkpoint):
         if self.keep:
             self._name(trainer, _EPOCH.format(trainer.current_epoch + 1))
             self._tidy(trainer)
-        (signum,) = largest(self._asked(trainer))
+        (signum,) = all_max(self._asked(trainer))
         if signum:
             raise Stopped(signum, trainer.global_step)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Give the signals back."""
-        self.wishes.forget()
+        self.requests.forget()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the best one had: a run that goes on must know."""
+        """Return what the best one had: a resumed run must know."""
         return {"best": dict(self._best), "sum": float(self._sum), "count": self._count}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from there."""
         self._best = dict(state_dict["best"])
         self._sum = torch.tensor(state_dict["sum"], dtype=torch.float64)
         self._count = state_dict["count"]
@@ -191,7 +191,7 @@ class Checkpoints(Checkpoint):
     def _asked(self, trainer: L.Trainer) -> int:
         """Return the signal that has asked this process to stop, or 0."""
         early = 15 if trainer.received_sigterm else 0  # before `on_train_start`
-        return self.wishes.asked or early
+        return self.requests.asked or early
 
     def _is_constant(self, trainer: L.Trainer) -> bool:
         if self.constant is None:
@@ -239,8 +239,8 @@ _PATTERN: Final = r"epoch-\d{4,}\.ckpt"
 # --------------------------------------------------------------------------------- random
 
 
-class RandomSources(L.Callback):
-    """Every random source of every process goes into the checkpoint, and comes out of it.
+class RandomStates(L.Callback):
+    """Every random state of every process goes into the checkpoint, and comes out of it.
 
     Those are torch's on the CPU and the GPU, and every `torch.Generator` that a module holds.
 
@@ -268,12 +268,12 @@ class RandomSources(L.Callback):
         states["cpu"] = torch.get_rng_state()
         if pl_module.device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state(pl_module.device)
-        checkpoint[_RANDOM] = {name: collect(state) for name, state in states.items()}
+        checkpoint[_RANDOM] = {name: all_gather(state) for name, state in states.items()}
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Go on with the numbers where the checkpoint left them.
+        """Continue the random states of the checkpoint.
 
         A process that the saved run did not have keeps the numbers it has.
         """
@@ -302,7 +302,7 @@ _QUEUE: Final = "queue."
 
 @dataclass(frozen=True)
 class Stage:
-    """What a checkpoint of an earlier stage hands on.
+    """What a checkpoint of an earlier stage has for a later one.
 
     Args:
         path: The checkpoint.
@@ -359,17 +359,17 @@ def open_stage(path: Path, key: str) -> Stage:
         )
     except Exception as error:  # unpickling raises many kinds
         raise WeightsError(
-            "this is no checkpoint of a run to go on from",
+            "this is no checkpoint of a run to continue from",
             found=f"{type(error).__name__}: {error}"[:200],
             expected="checkpoints/constant.ckpt or last.ckpt of `eofm pretrain`",
             where=path,
         ) from error
 
 
-def hand_on(stage: Stage, method: nn.Module) -> None:
+def load_networks(stage: Stage, method: nn.Module) -> None:
     """Give networks and heads the values they had at the end of the earlier stage.
 
-    A queue of keys begins anew: its images, their places and classes are those of other data.
+    A queue of keys starts empty: its images, their places and classes are those of other data.
 
     Raises:
         WeightsError: If they are not alike, tensor by tensor.
@@ -400,7 +400,7 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
     return str(tuple(tensors[name].shape)) if name in tensors else "none"
 
 
-def take_up(optimizer: Optimizer, names: Sequence[str], stage: Stage, kind: str) -> None:
+def load_moments(optimizer: Optimizer, names: Sequence[str], stage: Stage, kind: str) -> None:
     """Give the optimizer the moments of the earlier stage; its rates and groups stay its own.
 
     Args:

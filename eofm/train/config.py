@@ -146,7 +146,7 @@ class OptimConfig:
             to 0.9 to protect the early layers. An input layer that is drawn at random (input_init
             `random`, or no weights) is not slowed down; one with copied filters is.
         input_lr: Factor on the learning rate of the input layer, in place of that rule: 1 for full
-            pace. Without it, the rule.
+            rate. Without it, the rule.
         seed: Of weights, order, views and masks.
     """
 
@@ -249,17 +249,17 @@ LOGGERS: Final = ("tensorboard", "wandb")
 
 @dataclass(frozen=True)
 class MonitorConfig:
-    """What is watched while it trains. Nothing here changes the result.
+    """What is measured on held-out scenes while it trains. Nothing here changes the result.
 
     Args:
-        every_epochs: Look at the embeddings of held-out scenes after so many epochs (and before
+        every_epochs: Evaluate the embeddings of held-out scenes after so many epochs (and before
             the first step); 0 for never.
         every_steps: Also after so many steps; 0 for never.
         dense: Also after steps 1, 2, 4, 8, ... up to this one, to see a stability gap.
-        scenes: Held-out scenes to look at, and as many labelled training scenes beside them, whose
+        scenes: Held-out scenes to evaluate, and as many labelled training scenes beside them, whose
             nearest ones vote and to which the linear probe is fitted.
-        branch: Which of the two networks is looked at.
-        store: A labelled store to look at instead of the held-out locations.
+        branch: Which of the two networks is evaluated.
+        store: A labelled store to evaluate instead of the held-out locations.
         before: A second labelled store, of what the start was good at: is it forgotten?
         loggers: Comma-separated, besides the files of the run: `tensorboard`, `wandb` (each needs
             the extra of its name).
@@ -306,8 +306,8 @@ class MonitorConfig:
         return tuple(dict.fromkeys(word for word in words if word))
 
     @property
-    def looks(self) -> bool:
-        """Whether embeddings are looked at at all."""
+    def evaluates(self) -> bool:
+        """Whether embeddings are evaluated at all."""
         return bool(self.every_epochs or self.every_steps or self.dense)
 
 
@@ -447,11 +447,11 @@ class ReportConfig:
     """One page about a run, or about several beside one another.
 
     Args:
-        runs: Folders of runs: finished, going on, or dead.
+        runs: Folders of runs: finished, in progress, or dead.
         out: HTML file to write; without it, report.html in the folder of the first run, or
             comparison.html where there are several.
         store: Where the packed store is now, if not where the run found it.
-        scenes: Held-out scenes to look at, and as many training scenes as neighbours.
+        scenes: Held-out scenes to show, and as many training scenes as neighbours.
     """
 
     runs: list[str] = field(metadata={"positional": "+"})

@@ -29,7 +29,7 @@ from eofm.probes.linear import Labelled, Scaling, StrengthGrid, linear_probe
 from eofm.probes.metrics import Metric, average_precision
 from eofm.store.choice import held_out
 from eofm.store.reader import Store
-from eofm.train.datamodule import WALK_BATCH, StoreDataModule, name_scenes, walk
+from eofm.train.datamodule import ROWS_AT_ONCE, StoreDataModule, iterate_rows, name_scenes
 from eofm.weights.encoder import Encoder
 
 NEIGHBOURS: Final = 20
@@ -44,7 +44,7 @@ def embed_rows(encoder: Encoder, store: Store, rows: Sequence[int]) -> Tensor:
         PixelError: If a scene has no valid pixel, or one that is not a number: it is named.
     """
     made = []
-    for start, imagery in zip(count(0, WALK_BATCH), walk(store, rows), strict=False):
+    for start, imagery in zip(count(0, ROWS_AT_ONCE), iterate_rows(store, rows), strict=False):
         try:
             made.append(encoder.embed(imagery, (CHECKED,)).cpu())
         except PixelError as error:
@@ -76,7 +76,7 @@ class ProbeScore:
 
 
 @dataclass(frozen=True)
-class Votes:
+class ProbeOutputs:
     """What the two probes of one encoder say of the held-out scenes.
 
     Args:
@@ -105,7 +105,7 @@ class Votes:
 
 def probe(
     name: str, train: Tensor, test: Tensor, store: Store, data: StoreDataModule, seed: int
-) -> Votes:
+) -> ProbeOutputs:
     """Fit probes on training locations, ask them of held-out locations.
 
     The linear probe's strength is chosen on a fifth of the training locations (of the training
@@ -132,7 +132,7 @@ def probe(
         choice=lambda logits, y: average_precision(logits, y).macro,
         scaling=Scaling.STANDARD,
     )
-    return Votes(name, fitted.scores, knn_votes(train, labels, test), train.shape[1])
+    return ProbeOutputs(name, fitted.scores, knn_votes(train, labels, test), train.shape[1])
 
 
 def knn_votes(train: Tensor, labels: Tensor, test: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ def knn_votes(train: Tensor, labels: Tensor, test: Tensor) -> Tensor:
 
 
 def quick_linear(train: Tensor, labels: Tensor, test: Tensor, strength: float = 0.1) -> Tensor:
-    """Return the logits of a linear layer of one fixed strength, (N, K): a look, not a result.
+    """Return the logits of a linear layer of one fixed strength, (N, K): an estimate, not a result.
 
     Args:
         train: (M, D).
@@ -198,7 +198,7 @@ def why_no_probe(store: Store, train: Sequence[int], test: Sequence[int]) -> str
 
 
 @dataclass(frozen=True)
-class Sure:
+class ScoreIntervals:
     """How sure the scores of an encoder are: 95 % intervals over held-out locations.
 
     Args:
@@ -214,7 +214,9 @@ class Sure:
     knn_gain: Interval | None
 
 
-def intervals(votes: Sequence[Votes], target: Tensor, places: Sequence[str]) -> list[Sure]:
+def intervals(
+    votes: Sequence[ProbeOutputs], target: Tensor, places: Sequence[str]
+) -> list[ScoreIntervals]:
     """Return intervals by resampling whole locations: the seasons of a place are no new evidence.
 
     Args:
@@ -237,7 +239,7 @@ def intervals(votes: Sequence[Votes], target: Tensor, places: Sequence[str]) -> 
         [by_place(v.knn) for v in votes],
     )
     return [
-        Sure(
+        ScoreIntervals(
             interval(linear[i]),
             interval(knn[i]),
             interval(resampled_difference(linear[i], linear[0])) if i else None,

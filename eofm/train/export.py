@@ -1,7 +1,7 @@
 """The encoders of a run: its start, its student and its teacher, each written as one of its own.
 
-Of two sensors each is written twice: for the sensor that leads under the plain name, and for its
-partner with the sensor's name behind, as in `student-s1-grd`.
+Of two sensors each is written twice: for the sensor that leads under the plain name, and for the
+second sensor with its name behind, as in `student-s1-grd`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from eofm.networks.state import load_strict
 from eofm.networks.trunk import Trunk
 from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig
-from eofm.train.datamodule import WALK_BATCH, StoreDataModule, walk
+from eofm.train.datamodule import ROWS_AT_ONCE, StoreDataModule, iterate_rows
 from eofm.train.module import BRANCHES, PretrainModule, fresh_norms_needed
 from eofm.train.run_folder import RunFolder
 from eofm.weights.checkpoint import make_card
@@ -30,7 +30,7 @@ from eofm.weights.encoder_card import Card
 
 INIT: Final = "initialisation"
 
-# Images from which the statistics of batch norms are taken anew: more change little.
+# Images from which the statistics of batch norms are measured again: more change little.
 NORM_IMAGES: Final = 1024
 
 
@@ -53,7 +53,7 @@ def export_branches(
     """Write student and teacher; return them with the initialisation, by name.
 
     Where the batch norms of a branch remember other images than it will be given, their statistics
-    are first taken anew, of whole training scenes.
+    are first measured again, of whole training scenes.
 
     Args:
         module: After training.
@@ -88,17 +88,17 @@ def whole_images(store: Store, rows: Sequence[int], recipe: Recipe) -> Iterator[
         recipe: What the encoder expects.
     """
     count = min(len(rows), NORM_IMAGES)
-    count = count // WALK_BATCH * WALK_BATCH or count
+    count = count // ROWS_AT_ONCE * ROWS_AT_ONCE or count
     chosen = np.asarray(rows)[np.linspace(0, len(rows) - 1, count).astype(int)]
-    for imagery in walk(store, chosen.tolist()):
+    for imagery in iterate_rows(store, chosen.tolist()):
         yield preprocess_for(imagery.spec, recipe)(imagery).pixels
 
 
 def _sensors(module: PretrainModule) -> list[tuple[str, Recipe]]:
     """Return the end of the names of a sensor's exports, and its recipe."""
     made = [("", module.recipe)]
-    if module.partner is not None:
-        made.append((f"-{module.partner.name}", module.partner.recipe))
+    if module.second_sensor is not None:
+        made.append((f"-{module.second_sensor.name}", module.second_sensor.recipe))
     return made
 
 

@@ -83,7 +83,7 @@ class RunFolder:
 
 
 def open_folder(config: PretrainConfig) -> tuple[RunFolder, PretrainConfig]:
-    """Choose a new run's folder, or take up an old one; return it with the settings to obey.
+    """Choose a new run's folder, or resume an old one; return it with the settings to obey.
 
     Nothing is written: `RunFolder.start` does that once everything is known to fit.
 
@@ -151,7 +151,7 @@ def check_checkpoint(file: Path, config: PretrainConfig, key: str) -> None:
 
     Args:
         file: The checkpoint.
-        config: Of the run that is to go on.
+        config: Of the run that is to resume.
         key: Under which a checkpoint keeps its settings.
 
     Raises:
@@ -165,7 +165,7 @@ def check_checkpoint(file: Path, config: PretrainConfig, key: str) -> None:
             "the checkpoint cannot be read",
             found=str(error).strip().splitlines()[0],
             where=file,
-            remedy="delete it to begin the run anew, or put another of this run in its place",
+            remedy="delete it to begin the run again, or put another of this run in its place",
         ) from error
     differ = differing(theirs, config)
     if differ:
@@ -250,7 +250,7 @@ def _other_version(where: Path | str, differing: list[str]) -> ConfigError:
     file = Path(where)
     run = file.parent if file.name == "config.yaml" else file.parent.parent
     return ConfigError(
-        "the run was begun by another version of eofm, and would not go on as it began",
+        "the run was begun by another version of eofm, and would not continue as it began",
         found=", ".join(differing),
         expected="the settings of this version",
         where=where,

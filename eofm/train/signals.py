@@ -1,6 +1,6 @@
 """Being asked to stop: SIGTERM, or SLURM's warning that the time is nearly up.
 
-A signal only leaves a note. All processes look at it together when a step is done, save, and end;
+A signal is only recorded. All processes exchange it when a step is done, save, and end;
 nothing is ever saved from within a signal handler, in the middle of a step.
 """
 
@@ -34,8 +34,8 @@ class Stopped(Exception):  # noqa: N818 (no error: it was asked for)
 WARNING: Final = None if sys.platform == "win32" else signal.SIGUSR1
 
 
-class Wishes:
-    """Notes which signal has asked this process to stop.
+class StopRequests:
+    """Records which signal has asked this process to stop.
 
     Args:
         environ: Says whether this is a job of SLURM, which alone may warn by SIGUSR1.
@@ -52,9 +52,9 @@ class Wishes:
         """Take over the signals."""
         if threading.current_thread() is threading.main_thread():
             for signum in self._signals:
-                self._before[signum] = signal.signal(signum, self._note)
+                self._before[signum] = signal.signal(signum, self._record)
 
-    def _note(self, signum: int, _: FrameType | None) -> None:
+    def _record(self, signum: int, _: FrameType | None) -> None:
         self.asked = signum
 
     def forget(self) -> None:
@@ -68,8 +68,8 @@ class Wishes:
 def handlers_kept() -> Iterator[None]:
     """Put back what this process did on each signal, however training ends.
 
-    Lightning and `Wishes` replace handlers one after the other and do not put them back in the
-    reverse order: SIGTERM would be noted, and ignored, by a Python process that has trained.
+    Lightning and `StopRequests` replace handlers one after the other and do not put them back in
+    the reverse order: SIGTERM would be recorded, and ignored, by a Python process that has trained.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -17,11 +17,11 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from eofm.errors import ConfigError
 from eofm.method.teacher import check_chunks
-from eofm.train.checkpoint import Checkpoints, RandomSources, WholeFiles
+from eofm.train.checkpoint import AtomicCheckpointIO, Checkpoints, RandomStates
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.distributed.batchnorm import SharedNorms
-from eofm.train.distributed.processes import Placed, ProcessGroup
+from eofm.train.distributed.processes import KnownEnvironment, ProcessGroup
 from eofm.train.distributed.sharding import gather
 from eofm.train.module import PretrainModule
 from eofm.train.run_folder import RunFolder
@@ -84,7 +84,7 @@ def fit(
     group: ProcessGroup,
     callbacks: Sequence[Callback] = (),
 ) -> float:
-    """Train, from the last checkpoint if the run goes on; return the seconds it took.
+    """Train, from the last checkpoint if the run resumes; return the seconds it took.
 
     Args:
         module: Is trained in place, and is on the CPU afterwards.
@@ -92,7 +92,7 @@ def fit(
         folder: Takes the checkpoints.
         config: All settings.
         group: The processes that train together.
-        callbacks: Whoever watches; they come before the checkpoint of a step.
+        callbacks: Logs, monitor and guard; they come before the checkpoint of a step.
 
     Raises:
         ConfigError: If the network cannot be trained as `trainer` says.
@@ -102,7 +102,7 @@ def fit(
     for branch in (module.method.student, module.method.teacher):
         branch.chunk = config.trainer.chunk
     torch.set_float32_matmul_precision("high" if config.trainer.tf32 else "highest")
-    random = RandomSources(group.place.rank, config.optim.seed)
+    random = RandomStates(group.place.rank, config.optim.seed)
     random.scatter(module)
     trainer = make_trainer(config, folder, group, module, [*callbacks, random])
     last = str(folder.checkpoint) if config.run.resume and folder.checkpoint.is_file() else None
@@ -134,13 +134,13 @@ def make_trainer(
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
     precision, accelerator = choose_device(config)
-    course = module.course
+    schedule = module.schedule
     checkpoints = Checkpoints(
         folder.checkpoint,
         steps=config.run.checkpoint_steps,
         minutes=config.run.checkpoint_minutes,
         keep=config.run.checkpoint_keep,
-        constant=course.anneal_step if course.open_ended else None,
+        constant=schedule.anneal_step if schedule.open_ended else None,
     )
     shards = config.trainer.strategy == "fsdp"
     several = group.place.world > 1
@@ -156,8 +156,8 @@ def make_trainer(
         logger=False,
         callbacks=[*callbacks, checkpoints],
         plugins=[
-            WholeFiles(),
-            *([Placed(group.place)] if several else []),
+            AtomicCheckpointIO(),
+            *([KnownEnvironment(group.place)] if several else []),
             *([SharedNorms(gpu=accelerator == "gpu")] if several and not shards else []),
         ],
         enable_progress_bar=any(isinstance(each, ProgressBar) for each in callbacks),

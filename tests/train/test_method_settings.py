@@ -22,7 +22,7 @@ from eofm.errors import ConfigError, PixelError, TrainingError
 from eofm.method import LabelFacts
 from eofm.store.format import HEADER_BYTES
 from eofm.store.reader import Store
-from eofm.train.checkpoint import Stage, hand_on
+from eofm.train.checkpoint import Stage, load_networks
 from eofm.train.config import (
     DataConfig,
     ModelConfig,
@@ -253,7 +253,7 @@ def test_a_later_stage_starts_with_an_empty_queue(generator: torch.Generator) ->
     views, labels = batch(generator)
     first, second = (model(seed, LabelFacts(9), queue=size) for seed, size in ((0, 12), (1, 24)))
     first(views, labels, generator)
-    hand_on(Stage(Path("a.ckpt"), "2 epochs", first.state_dict(), {}, "adamw"), second)
+    load_networks(Stage(Path("a.ckpt"), "2 epochs", first.state_dict(), {}, "adamw"), second)
 
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert one.equal(other)

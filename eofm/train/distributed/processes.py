@@ -144,8 +144,8 @@ def _of_slurm(environ: Mapping[str, str], devices: int) -> ProcessPlace | None:
     )
 
 
-class Placed(ClusterEnvironment):
-    """Tells Lightning the place, so that it neither looks for one nor starts processes.
+class KnownEnvironment(ClusterEnvironment):
+    """Tells Lightning the place, so that it neither detects one nor starts processes.
 
     Lightning's own SLURM support would save from within a signal handler, in the middle of a step.
     """
@@ -206,9 +206,9 @@ class ProcessGroup:
 
     Args:
         place: Of this process.
-        store: Where they leave each other notes; None for one alone.
+        store: Key-value store they share; None for one alone.
         children: Processes that this one has started.
-        over: They need no longer be watched.
+        over: They need no longer be monitored.
     """
 
     place: ProcessPlace = field(default_factory=ProcessPlace)
@@ -223,12 +223,12 @@ class ProcessGroup:
         own = str(self.place.rank).encode()
         try:
             return bool(self.store.compare_set(_FAILED, "", own.decode()) == own)
-        except RuntimeError:  # the first process, which keeps the notes, has gone
+        except RuntimeError:  # the first process, which keeps the store, has gone
             return self.place.rank == 0
 
 
 @contextmanager
-def together(place: ProcessPlace, accelerator: str) -> Iterator[ProcessGroup]:
+def process_group(place: ProcessPlace, accelerator: str) -> Iterator[ProcessGroup]:
     """Start the other processes where nobody else has, and meet them.
 
     When the body fails, the first process to fail raises the error; the others end with status 1
@@ -291,7 +291,7 @@ def _start_others(place: ProcessPlace, accelerator: str) -> list[subprocess.Pope
         "LOCAL_WORLD_SIZE": str(place.per_node),
         "MASTER_ADDR": place.address,
         "MASTER_PORT": str(place.port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the first process keeps the notes already
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the first process keeps the store already
     }
     return [
         subprocess.Popen(
@@ -306,14 +306,14 @@ def _start_others(place: ProcessPlace, accelerator: str) -> list[subprocess.Pope
 def _watch(group: ProcessGroup) -> None:
     """End this process when another has died and no exchange has told it so."""
 
-    def look() -> None:
+    def poll() -> None:
         while not group.over.wait(0.5):
             if any(child.poll() for child in group.children):
                 if not group.over.wait(GRACE_S):
                     os._exit(1)
                 return
 
-    threading.Thread(target=look, daemon=True, name="eofm-watch").start()
+    threading.Thread(target=poll, daemon=True, name="eofm-watch").start()
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -354,7 +354,7 @@ def _is_loss(error: RuntimeError) -> bool:
 # ----------------------------------------------------------------------------------- agree
 
 
-def share(value: str) -> str:
+def broadcast(value: str) -> str:
     """Return the first process's value in all processes."""
     if not dist.is_initialized():
         return value
@@ -363,7 +363,7 @@ def share(value: str) -> str:
     return box[0]
 
 
-def largest(*values: int) -> tuple[int, ...]:
+def all_max(*values: int) -> tuple[int, ...]:
     """Return the largest of all processes' values, for each place."""
     if not dist.is_initialized():
         return values
@@ -372,7 +372,7 @@ def largest(*values: int) -> tuple[int, ...]:
     return tuple(box.tolist())
 
 
-def collect(value: Tensor) -> list[Tensor]:
+def all_gather(value: Tensor) -> list[Tensor]:
     """Return every process's tensor, in order of their ranks; all have one shape, on the CPU."""
     if not dist.is_initialized():
         return [value]
@@ -381,7 +381,7 @@ def collect(value: Tensor) -> list[Tensor]:
     return parts
 
 
-def average(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def all_mean(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the mean of each value over all processes, in one exchange."""
     if not dist.is_initialized():
         return dict(values)

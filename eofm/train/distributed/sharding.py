@@ -44,8 +44,8 @@ def check_sharding(config: PretrainConfig, world: int, precision: str) -> None:
         (precision != "16-mixed", "trainer.precision=16-mixed", "bf16-mixed or 32-true"),
         (not config.trainer.chunk, f"trainer.chunk={config.trainer.chunk}", "trainer.chunk=0"),
         (
-            not config.monitor.looks,
-            "the online monitor, which looks at whole networks",
+            not config.monitor.evaluates,
+            "the online monitor, which evaluates whole networks",
             "monitor.every_epochs=0, monitor.every_steps=0, monitor.dense=0",
         ),
         (config.model.continue_from is None, "model.continue_from", "model.weights"),

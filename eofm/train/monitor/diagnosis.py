@@ -29,19 +29,19 @@ def first_broken(module: nn.Module, forward: Callable[[], object]) -> str | None
     """Return which part of `module` first gives out something that is not finite, and its rows.
 
     Args:
-        module: Is looked into while `forward` runs.
+        module: Is inspected while `forward` runs.
         forward: Calls it; its own errors do not matter here.
     """
     found: list[str] = []
     names = {part: name for name, part in module.named_modules() if name}
 
-    def look(part: nn.Module, _: object, output: object) -> None:
+    def inspect(part: nn.Module, _: object, output: object) -> None:
         if not found and isinstance(output, Tensor) and not _finite(output).all():
             rows = broken_rows(output) if output.ndim > 1 else []
             where = f", rows {_few(rows)} of {len(output)}" if rows else ""
             found.append(f"{names[part]} ({type(part).__name__}){where}")
 
-    handles: list[RemovableHandle] = [part.register_forward_hook(look) for part in names]
+    handles: list[RemovableHandle] = [part.register_forward_hook(inspect) for part in names]
     try:
         with torch.no_grad():
             forward()

@@ -20,13 +20,14 @@ KEPT: Final = "before-collapse.ckpt"
 _LEFT: Final = 0.1
 
 
-class Guard(L.Callback):
+class CollapseGuard(L.Callback):
     """Watches the spread of the embedding, and the weights that go into a checkpoint.
 
     Two spreads count, once the warm-up is over: that of the contrastive embedding, in every step,
-    and that of held-out scenes, at every look, because batch norms in the heads hide a collapsed
-    trunk from the first. A look counts if the spread is also a tenth or less of what it was before
-    the first step. Either has to stay too small for `monitor.collapse_steps` steps.
+    and that of held-out scenes, at every evaluation, because batch norms in the heads hide a
+    collapsed trunk from the first. An evaluation counts if the spread is also a tenth or less of
+    what it was before the first step. Either has to stay too small for `monitor.collapse_steps`
+    steps.
 
     While the spread is too small, the last checkpoint from before is kept under a name of its own;
     it is removed if the spread recovers.
@@ -50,22 +51,27 @@ class Guard(L.Callback):
         self._step = 0
 
     @property
+    def state_key(self) -> str:
+        """The name of its state in a checkpoint, whatever the class is called."""
+        return "Guard"
+
+    @property
     def kept(self) -> Path:
         """The checkpoint from before the spread fell."""
         return self.checkpoint.with_name(KEPT)
 
     def state_dict(self) -> dict[str, float]:
-        """Return what a run that is taken up must know: what there was to lose."""
+        """Return what a resumed run must know: what there was to lose."""
         return {"start": self._start}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Take that up again."""
+        """Continue with it."""
         self._start = state_dict["start"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note the spread before the first step."""
+        """Record the spread before the first step."""
         if self.monitor is not None and self.monitor.latest[0] == 0:
-            self._start = self._looked()
+            self._start = self._held_out_spread()
 
     def on_train_batch_end(
         self,
@@ -86,8 +92,8 @@ class Guard(L.Callback):
         self._step = step
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         late = step > self.config.optim.warmup * trainer.estimated_stepping_batches
-        # what is logged is the mean of all processes, and all look at the same scenes: they agree
-        if late and (self._steps_say(trainer, values) or self._looks_say(step)):
+        # what is logged is the mean of all processes, and all evaluate the same scenes: they agree
+        if late and (self._steps_say(trainer, values) or self._evaluations_say(step)):
             raise self._error(step, values)
 
     def on_save_checkpoint(
@@ -122,21 +128,21 @@ class Guard(L.Callback):
                 self._keep()
         return trainer.global_step - self._since + 1 >= self.config.monitor.collapse_steps
 
-    def _looks_say(self, step: int) -> bool:
-        """Whether all looks at held-out scenes, for so many steps, saw one point."""
+    def _evaluations_say(self, step: int) -> bool:
+        """Whether all evaluations of held-out scenes, for so many steps, saw one point."""
         if self.monitor is None or self.monitor.latest[0] != step:
             return False
-        value = self._looked()
+        value = self._held_out_spread()
         if not (value < self.floor and value <= _LEFT * self._start):
             self._seen = None
             return False
         if self._seen is None:
             self._seen = step
-            return False  # one look alone is not a stay
+            return False  # one evaluation alone is not enough
         return step - self._seen + 1 >= self.config.monitor.collapse_steps
 
-    def _looked(self) -> float:
-        """Return the spread of held-out scenes at the latest look."""
+    def _held_out_spread(self) -> float:
+        """Return the spread of held-out scenes at the latest evaluation."""
         assert self.monitor is not None  # noqa: S101 (asked where there is one)
         return self.monitor.latest[1].get("monitor/embedding_std", math.inf)
 
@@ -155,11 +161,11 @@ class Guard(L.Callback):
             seen.append(f"embedding_std {values['embedding_std']:.4g}{words}")
         seen += self._loss_evidence(values)
         if self.monitor is not None and self.monitor.latest[1]:
-            at, looked = self.monitor.latest
+            at, seen_then = self.monitor.latest
             seen.append(
-                f"held-out scenes at step {at}: spread {self._looked():.4g} after "
+                f"held-out scenes at step {at}: spread {self._held_out_spread():.4g} after "
                 f"{self._start:.4g} at the start, effective rank "
-                f"{looked.get('monitor/effective_rank', math.nan):.3g}"
+                f"{seen_then.get('monitor/effective_rank', math.nan):.3g}"
             )
         first = self._seen if self._since is None else self._since
         since = "" if first is None else f", since step {first}"

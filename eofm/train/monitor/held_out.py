@@ -1,4 +1,4 @@
-"""Which scenes are looked at during a run, and what is measured of their embeddings."""
+"""Which scenes are evaluated during a run, and what is measured of their embeddings."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _FEWEST: Final = 4
 
 
 @dataclass(frozen=True)
-class Held:
-    """Scenes to look at.
+class HeldOutScenes:
+    """Scenes to evaluate.
 
     Args:
         prefix: Of the names of what is measured.
@@ -83,10 +83,10 @@ class Held:
         return measures.label_correlation(queries, similarity)
 
 
-def of_run(data: StoreDataModule, count: int, seed: int) -> Held | None:
+def held_out_of_run(data: StoreDataModule, count: int, seed: int) -> HeldOutScenes | None:
     """Return scenes of the run's own held-out locations, or None if there are too few.
 
-    Without labels there are no held-out scenes: then training scenes are looked at, and no score
+    Without labels there are no held-out scenes: then training scenes are evaluated, and no score
     is made of them.
 
     Args:
@@ -97,15 +97,15 @@ def of_run(data: StoreDataModule, count: int, seed: int) -> Held | None:
     if len(data.test_rows) < _FEWEST:
         rows = _some(data.train_rows, count, seed)
         empty = rows[:0]
-        held = Held("monitor", data.store, empty, rows, "no labelled scene is held out")
+        held = HeldOutScenes("monitor", data.store, empty, rows, "no labelled scene is held out")
         return held if len(rows) >= _FEWEST else None
     reference = _some(data.probe_rows, count, seed)
     queries = _some(data.test_rows, count, seed + 1)
     problem = why_no_probe(data.store, reference.tolist(), queries.tolist())
-    return Held("monitor", data.store, reference, queries, problem)
+    return HeldOutScenes("monitor", data.store, reference, queries, problem)
 
 
-def of_store(path: str, prefix: str, count: int, seed: int) -> Held:
+def held_out_of_store(path: str, prefix: str, count: int, seed: int) -> HeldOutScenes:
     """Return scenes of a labelled store, one half of its locations against the other.
 
     Args:
@@ -124,13 +124,13 @@ def of_store(path: str, prefix: str, count: int, seed: int) -> Held:
     queries = _some(np.flatnonzero(known & apart), count, seed + 1)
     if min(len(reference), len(queries)) < _FEWEST:
         raise ConfigError(
-            "too few labelled scenes to look at",
+            "too few labelled scenes to evaluate",
             found=f"{int(known.sum())} labelled scenes of {len(set(store.locations))} locations",
             where=path,
             remedy="name a labelled store of several locations",
         )
     problem = why_no_probe(store, reference.tolist(), queries.tolist())
-    return Held(prefix, store, reference, queries, problem)
+    return HeldOutScenes(prefix, store, reference, queries, problem)
 
 
 def _some(rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
@@ -140,7 +140,7 @@ def _some(rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
 
 
 @contextmanager
-def undisturbed(module: nn.Module) -> Iterator[None]:
+def preserving_state(module: nn.Module) -> Iterator[None]:
     """Leave the modes of a module's parts and all random numbers of torch as they were."""
     training = [part for part in module.modules() if part.training]
     weight = next(module.parameters())

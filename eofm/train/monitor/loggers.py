@@ -75,7 +75,7 @@ class WandB:
 
     Args:
         folder: Of the run; its name is the run's name, and its path the run's identity, so that
-            a resumed run goes on in the same plot.
+            a resumed run continues the same plot.
         settings: All settings, to be searched for.
     """
 
@@ -85,7 +85,7 @@ class WandB:
         self._step = 0
 
     def begin(self, step: int) -> None:
-        """Start, or go on with, the run; it takes no step twice."""
+        """Start or resume the run; it takes no step twice."""
         import wandb
 
         identity = hashlib.sha256(str(self._folder.resolve()).encode()).hexdigest()[:16]

@@ -138,7 +138,7 @@ class Gap:
 
 
 def stability_gap(steps: Sequence[int], scores: Sequence[float]) -> Gap | None:
-    """Return the gap of a score over the steps, or None if step 0 was not looked at.
+    """Return the gap of a score over the steps, or None if step 0 was not evaluated.
 
     Args:
         steps: Ascending, beginning with 0.

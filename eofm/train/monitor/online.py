@@ -22,13 +22,18 @@ from eofm.loading.views import views_for
 from eofm.store.reader import Store
 from eofm.train.build import training_plan
 from eofm.train.config import PretrainConfig
-from eofm.train.datamodule import StoreDataModule, walk
+from eofm.train.datamodule import StoreDataModule, iterate_rows
 from eofm.train.module import PretrainModule
 from eofm.train.monitor import measures
-from eofm.train.monitor.held_out import Held, of_run, of_store, undisturbed
+from eofm.train.monitor.held_out import (
+    HeldOutScenes,
+    held_out_of_run,
+    held_out_of_store,
+    preserving_state,
+)
 from eofm.train.monitor.measures import dense_steps
-from eofm.train.monitor.run_log import RunJournal
-from eofm.train.monitor.throughput import Pace
+from eofm.train.monitor.run_log import RunLog
+from eofm.train.monitor.throughput import Throughput
 from eofm.weights.checkpoint import make_card
 from eofm.weights.encoder import Encoder
 
@@ -38,43 +43,43 @@ _VIEWS: Final = 32  # scenes of which two views are compared
 class OnlineMonitor(L.Callback):
     """Embeds held-out scenes, measures the embeddings, and writes a row.
 
-    All processes look, for they would wait for the first one anyway, and must agree on what they
-    see; the first one writes.
+    All processes evaluate, for they would wait for the first one anyway, and must agree on what
+    they see; the first one writes.
 
     Args:
         config: All settings.
         data: Says which scenes are held out.
-        journal: Gets the rows.
-        pace: Is told how long it took.
+        run_log: Gets the rows.
+        throughput: Is told how long it took.
 
     Attributes:
-        latest: The step of the latest look and what was seen.
+        latest: The step of the latest evaluation and what was measured.
 
     Raises:
         ConfigError: If a store named in the settings has too few labelled scenes.
     """
 
     def __init__(
-        self, config: PretrainConfig, data: StoreDataModule, journal: RunJournal, pace: Pace
+        self, config: PretrainConfig, data: StoreDataModule, run_log: RunLog, throughput: Throughput
     ) -> None:
-        self.config, self.data, self.journal, self.pace = config, data, journal, pace
+        self.config, self.data, self.run_log, self.throughput = config, data, run_log, throughput
         self.latest: tuple[int, dict[str, float]] = (-1, {})
         monitor, seed = config.monitor, config.data.seed
         own = (
-            of_run(data, monitor.scenes, seed)
+            held_out_of_run(data, monitor.scenes, seed)
             if monitor.store is None
-            else of_store(monitor.store, "monitor", monitor.scenes, seed)
+            else held_out_of_store(monitor.store, "monitor", monitor.scenes, seed)
         )
-        self._watched = [] if own is None else [Watched(own, paired=True)]
+        self._evaluated = [] if own is None else [EvaluatedScenes(own, paired=True)]
         if monitor.before is not None:
-            before = of_store(monitor.before, "monitor/before", monitor.scenes, seed)
-            self._watched.append(Watched(before, paired=False))
+            before = held_out_of_store(monitor.before, "monitor/before", monitor.scenes, seed)
+            self._evaluated.append(EvaluatedScenes(before, paired=False))
         self._dense = frozenset(dense_steps(monitor.dense))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look before the first step: what has training to start from?"""
+        """Evaluate before the first step: what has training to start from?"""
         if trainer.global_step == 0:
-            self._look(trainer, pl_module)
+            self._evaluate(trainer, pl_module)
 
     def on_train_batch_end(
         self,
@@ -84,12 +89,12 @@ class OnlineMonitor(L.Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Look if it is time to."""
+        """Evaluate if it is time to."""
         step = trainer.global_step
         if step == self.latest[0]:
             return  # between two parts of an accumulated gradient
         if self._due(step, trainer.current_epoch + 1, ends=trainer.is_last_batch):
-            self._look(trainer, pl_module)
+            self._evaluate(trainer, pl_module)
 
     def _due(self, step: int, epoch: int, *, ends: bool) -> bool:
         monitor = self.config.monitor
@@ -97,38 +102,38 @@ class OnlineMonitor(L.Callback):
         by_step = monitor.every_steps > 0 and step % monitor.every_steps == 0
         return by_epoch or by_step or step in self._dense
 
-    def _look(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def _evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not isinstance(pl_module, PretrainModule):
             return
         began = time.monotonic()
         values: dict[str, float] = {}
-        with undisturbed(pl_module):
+        with preserving_state(pl_module):
             encoder = encoder_of(pl_module, self.config.monitor.branch)
-            for watched in self._watched:
-                values |= watched.look(encoder, self.config)
+            for scenes in self._evaluated:
+                values |= scenes.measure(encoder, self.config)
         self.latest = (trainer.global_step, values)
         # here other callbacks find them, such as the one that keeps the best checkpoint
         trainer.callback_metrics.update({name: torch.tensor(v) for name, v in values.items()})
-        self.pace.watching += time.monotonic() - began
+        self.throughput.evaluating += time.monotonic() - began
         if trainer.is_global_zero:
             row = {"step": trainer.global_step, "epoch": trainer.current_epoch, **values}
-            self.journal.write(self.journal.looks, row)
+            self.run_log.write(self.run_log.evaluations, row)
             print(_line(trainer.global_step, values), file=sys.stderr, flush=True)  # noqa: T201
 
 
-class Watched:
-    """Scenes that are looked at again and again: the pixels are made ready once.
+class EvaluatedScenes:
+    """Scenes that are evaluated again and again: the pixels are preprocessed once.
 
     Args:
         held: Which scenes.
         paired: Compare two random views of some of them.
     """
 
-    def __init__(self, held: Held, *, paired: bool) -> None:
+    def __init__(self, held: HeldOutScenes, *, paired: bool) -> None:
         self.held, self.paired = held, paired
-        self._prepared: tuple[Prepared, ...] = ()
+        self._prepared: tuple[PreparedScenes, ...] = ()
 
-    def look(self, encoder: Encoder, config: PretrainConfig) -> dict[str, float]:
+    def measure(self, encoder: Encoder, config: PretrainConfig) -> dict[str, float]:
         """Return what is measured of the scenes.
 
         Args:
@@ -143,7 +148,7 @@ class Watched:
             values[f"{self.held.prefix}/alignment"] = measures.alignment(views[0], views[1])
         return values
 
-    def _prepare(self, encoder: Encoder, config: PretrainConfig) -> tuple[Prepared, ...]:
+    def _prepare(self, encoder: Encoder, config: PretrainConfig) -> tuple[PreparedScenes, ...]:
         held = self.held
         prepare = partial(encoder.preprocess, waivers=(CHECKED,))
         parts = [(held.queries, prepare), (held.reference, prepare)]
@@ -153,7 +158,8 @@ class Watched:
             parts += [(rows, partial(draw, seed)) for seed in (0, 1)]
         share = KEPT_BYTES // max(sum(len(rows) for rows, _ in parts), 1)
         return tuple(
-            Prepared(held.store, rows.tolist(), make, share * len(rows)) for rows, make in parts
+            PreparedScenes(held.store, rows.tolist(), make, share * len(rows))
+            for rows, make in parts
         )
 
 
@@ -199,18 +205,18 @@ def _line(step: int, values: dict[str, float]) -> str:
     return f"step {step}: held-out scenes: {', '.join(words)}"
 
 
-# More than this many bytes of normalised pixels are made anew for every look.
+# More than this many bytes of normalised pixels are made again for every evaluation.
 KEPT_BYTES: Final = 256 * 2**20
 
 
-class Prepared:
+class PreparedScenes:
     """Scenes as a network takes them.
 
     Args:
         store: Where they are.
         rows: Which.
         make: Imagery of the store -> normalised pixels (B, C, S, S).
-        room: Bytes that may be kept.
+        limit: Bytes that may be kept.
     """
 
     def __init__(
@@ -218,10 +224,10 @@ class Prepared:
         store: Store,
         rows: Sequence[int],
         make: Callable[[Imagery], Tensor],
-        room: int = KEPT_BYTES,
+        limit: int = KEPT_BYTES,
     ) -> None:
         self._store, self._rows, self._make = store, list(rows), make
-        self._room = room
+        self._limit = limit
         self._kept: list[Tensor] = []
 
     @torch.no_grad()
@@ -241,10 +247,10 @@ class Prepared:
             yield from self._kept
             return
         kept: list[Tensor] = []
-        for imagery in walk(self._store, self._rows):
+        for imagery in iterate_rows(self._store, self._rows):
             pixels = self._make(imagery).cpu()
             size = pixels[0].nbytes * len(self._rows)
-            if size <= self._room:
+            if size <= self._limit:
                 kept.append(pixels)
             yield pixels
         self._kept = kept

@@ -24,14 +24,14 @@ from eofm.train.monitor.loggers import Row, Writer
 from eofm.train.signals import Stopped
 
 STEPS: Final = "metrics.jsonl"
-LOOKS: Final = "monitor.jsonl"
-PACE: Final = "pace.jsonl"
+EVALUATIONS: Final = "monitor.jsonl"
+THROUGHPUT: Final = "pace.jsonl"
 FAILURE: Final = "failure.json"
 # What names of numbers seen of held-out scenes begin with.
-LOOK: Final = "monitor/"
+MONITOR_PREFIX: Final = "monitor/"
 
 
-class RunJournal:
+class RunLog:
     """The files of a run, and the loggers that get the same numbers.
 
     Args:
@@ -40,19 +40,19 @@ class RunJournal:
 
     Attributes:
         steps: A row per step: what the method logged.
-        looks: A row per look at the held-out scenes.
-        pace: A row every few seconds: what they were spent on.
+        evaluations: A row per evaluation of the held-out scenes.
+        throughput: A row every few seconds: what they were spent on.
     """
 
     def __init__(self, folder: Path, writers: Sequence[Writer] = ()) -> None:
         self.folder = folder
-        self.steps, self.looks = RowFile(folder / STEPS), RowFile(folder / LOOKS)
-        self.pace = RowFile(folder / PACE)
+        self.steps, self.evaluations = RowFile(folder / STEPS), RowFile(folder / EVALUATIONS)
+        self.throughput = RowFile(folder / THROUGHPUT)
         self.writers = tuple(writers)
 
     @property
     def _all(self) -> tuple[Writer, ...]:
-        return (self.steps, self.looks, self.pace, *self.writers)
+        return (self.steps, self.evaluations, self.throughput, *self.writers)
 
     def begin(self, step: int) -> None:
         """Forget what came after `step`, and an earlier failure."""
@@ -98,18 +98,18 @@ class StepLog(L.Callback):
     (Lightning's CSV logger deletes the file of the run it resumes.)
 
     Args:
-        journal: Where to.
+        run_log: Where to.
     """
 
-    def __init__(self, journal: RunJournal) -> None:
-        self.journal = journal
+    def __init__(self, run_log: RunLog) -> None:
+        self.run_log = run_log
         self._step = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Drop the rows of steps that will be taken again."""
         self._step = trainer.global_step
         if trainer.is_global_zero:
-            self.journal.begin(trainer.global_step)
+            self.run_log.begin(trainer.global_step)
 
     def on_train_batch_end(
         self,
@@ -127,29 +127,29 @@ class StepLog(L.Callback):
             values = {
                 name: float(value)
                 for name, value in trainer.callback_metrics.items()
-                if not name.startswith(LOOK)  # these have a file of their own
+                if not name.startswith(MONITOR_PREFIX)  # these have a file of their own
             }
             row = {"step": trainer.global_step, "epoch": trainer.current_epoch, **values}
-            self.journal.write(self.journal.steps, row)
+            self.run_log.write(self.run_log.steps, row)
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, object]
     ) -> None:
         """Make the rows safe first."""
         if trainer.is_global_zero:
-            self.journal.sync()
+            self.run_log.sync()
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         """Write down why the run ended, unless it was asked to."""
         if trainer.is_global_zero and not isinstance(exception, Stopped):
-            self.journal.fail(exception, trainer.global_step)
+            self.run_log.fail(exception, trainer.global_step)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Close the loggers."""
         if trainer.is_global_zero:
-            self.journal.close()
+            self.run_log.close()
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:

@@ -18,13 +18,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from eofm.progress import LINE_EVERY_S
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.monitor.run_log import RunJournal
+from eofm.train.monitor.run_log import RunLog
 
 _GIB: Final = 2**30
 
 
 @dataclass(frozen=True)
-class PaceReading:
+class ThroughputReading:
     """How far a run is, and how fast since this process began.
 
     Args:
@@ -35,7 +35,7 @@ class PaceReading:
         loss: The latest.
         rate: Scenes per second, of all processes together.
         waiting: Share of the time in which no batch was there.
-        left: Seconds to the end at this pace.
+        left: Seconds to the end at this rate.
     """
 
     epoch: int
@@ -50,7 +50,7 @@ class PaceReading:
     def describe(self) -> str:
         """Return one line.
 
-        >>> Reading(1, 8, 30, 360, 2.5, 48.0, 0.01, 220.0).describe()
+        >>> ThroughputReading(1, 8, 30, 360, 2.5, 48.0, 0.01, 220.0).describe()
         'epoch 1/8, step 30/360, loss 2.500, 48 scenes/s, 1% waiting for data, 3:40 left'
         """
         return (
@@ -74,7 +74,7 @@ def clock(seconds: float) -> str:
 class Display(Protocol):
     """Where readings are shown."""
 
-    def show(self, reading: PaceReading, *, due: bool) -> None:
+    def show(self, reading: ThroughputReading, *, due: bool) -> None:
         """Show how far the run is; a log waits until a line is due."""
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class Display(Protocol):
 class Lines:
     """A plain line now and then, for logs and pipes, where a bar would be noise."""
 
-    def show(self, reading: PaceReading, *, due: bool) -> None:
+    def show(self, reading: ThroughputReading, *, due: bool) -> None:
         """Write a line when one is due."""
         if due:
             print(reading.describe(), file=sys.stderr, flush=True)  # noqa: T201
@@ -110,7 +110,7 @@ class Bar:
         self._progress = Progress(*columns, console=console or Console(stderr=True))
         self._task: TaskID | None = None
 
-    def show(self, reading: PaceReading, *, due: bool) -> None:
+    def show(self, reading: ThroughputReading, *, due: bool) -> None:
         """Move the bar."""
         words = (
             f"loss {reading.loss:.3f}  {reading.rate:.0f} scenes/s  {reading.waiting:.0%} waiting "
@@ -127,18 +127,18 @@ class Bar:
         self._progress.stop()
 
 
-class Pace(L.Callback):
+class Throughput(L.Callback):
     """Measures, shows, and writes down what the time is spent on. Only the first process does.
 
     Args:
-        journal: Gets a row every ten seconds and at the end.
+        run_log: Gets a row every ten seconds and at the end.
         display: Shows every step; None makes a bar on a terminal and lines elsewhere.
     """
 
-    def __init__(self, journal: RunJournal, display: Display | None = None) -> None:
-        self.journal = journal
+    def __init__(self, run_log: RunLog, display: Display | None = None) -> None:
+        self.run_log = run_log
         self.display: Display = display or (Bar() if sys.stderr.isatty() else Lines())
-        self.watching = 0.0  # seconds spent on looking at held-out scenes: `online` adds to it
+        self.evaluating = 0.0  # seconds spent on held-out scenes: `online` adds to it
         self._begin = self._mark = _Mark(0.0, 0, 0, 0.0, 0.0)
         self._batches = self._step = 0
         self._scenes = 0
@@ -189,14 +189,14 @@ class Pace(L.Callback):
 
     def _now(self, trainer: L.Trainer) -> _Mark:
         return _Mark(
-            time.monotonic(), trainer.global_step, self._scenes, _waited(trainer), self.watching
+            time.monotonic(), trainer.global_step, self._scenes, _waited(trainer), self.evaluating
         )
 
-    def _reading(self, trainer: L.Trainer, now: _Mark, total: int) -> PaceReading:
+    def _reading(self, trainer: L.Trainer, now: _Mark, total: int) -> ThroughputReading:
         begin = self._begin
         seconds = max(now.time - begin.time, 1e-9)
         loss = trainer.callback_metrics.get("loss")
-        return PaceReading(
+        return ThroughputReading(
             epoch=trainer.current_epoch + 1,
             epochs=trainer.max_epochs or 0,
             step=now.step,
@@ -216,11 +216,11 @@ class Pace(L.Callback):
             "pace/seconds": round(seconds, 3),
             "pace/scenes": now.scenes - mark.scenes,
             "pace/waited": round(now.waited - mark.waited, 3),
-            "pace/watching": round(now.watching - mark.watching, 3),
+            "pace/watching": round(now.evaluating - mark.evaluating, 3),
         }
         if trainer.strategy.root_device.type == "cuda":
             row["pace/gpu_gib"] = round(torch.cuda.max_memory_allocated() / _GIB, 3)
-        self.journal.write(self.journal.pace, row)
+        self.run_log.write(self.run_log.throughput, row)
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ class _Mark:
     step: int
     scenes: int
     waited: float
-    watching: float
+    evaluating: float
 
 
 def _waited(trainer: L.Trainer) -> float:

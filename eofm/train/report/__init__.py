@@ -1,5 +1,6 @@
-"""`eofm report`: the page about a run, or about several.
+"""What a run leaves: its result, and `eofm report`: the page about one run, or about several.
 
-`record` reads what a run wrote down, `panels` turns its numbers into panels of curves, `scenes`
-shows what its encoders make of imagery, and `build` puts the page together.
+`result` is the table at the end of a run; `curves` reads what a run wrote down and turns its
+numbers into panels, `pictures` shows what its encoders make of imagery, and `page` puts the page
+together.
 """

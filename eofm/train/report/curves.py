@@ -18,7 +18,7 @@ import yaml
 
 from eofm.errors import DataError
 from eofm.report.plots import LinePanel, StepCurve
-from eofm.train.monitor.run_log import FAILURE, LOOK, LOOKS, PACE, read_rows
+from eofm.train.monitor.run_log import EVALUATIONS, FAILURE, MONITOR_PREFIX, THROUGHPUT, read_rows
 from eofm.train.run_folder import RunFolder
 
 _NO_VALUE: Final = frozenset({"step", "epoch"})
@@ -33,8 +33,8 @@ class RunRecord:
         config: Settings by group and key.
         environment: Versions, command, machine; empty if it did not get so far.
         steps: What the method logged, by name: steps and values.
-        looks: What was measured on held-out scenes, likewise.
-        pace: What the time was spent on, likewise.
+        evaluations: What was measured on held-out scenes, likewise.
+        throughput: What the time was spent on, likewise.
         results: Of the end; empty before it.
         failure: Why it ended too soon; empty if it did not.
         finished: The run is complete.
@@ -45,8 +45,8 @@ class RunRecord:
     config: dict[str, dict[str, Any]]
     environment: dict[str, Any]
     steps: dict[str, StepCurve]
-    looks: dict[str, StepCurve]
-    pace: dict[str, StepCurve]
+    evaluations: dict[str, StepCurve]
+    throughput: dict[str, StepCurve]
     results: dict[str, Any]
     failure: dict[str, Any]
     finished: bool
@@ -108,8 +108,8 @@ def read_record(path: Path) -> RunRecord:
         config=config,
         environment=_json(path / "environment.json"),
         steps=read_curves(folder.metrics),
-        looks=read_curves(path / LOOKS),
-        pace=read_curves(path / PACE),
+        evaluations=read_curves(path / EVALUATIONS),
+        throughput=read_curves(path / THROUGHPUT),
         results=_json(path / "results.json"),
         failure=_json(path / FAILURE),
         finished=folder.done.is_file(),
@@ -181,7 +181,7 @@ def title_of(name: str) -> str:
     Args:
         name: As in metrics.csv or monitor.csv: `loss`, `monitor/knn`, `monitor/before/knn`.
     """
-    rest = name.removeprefix(LOOK)
+    rest = name.removeprefix(MONITOR_PREFIX)
     plain = rest.removeprefix("before/")
     title = TITLES.get(plain, plain)
     return title if plain == rest else f"{title}: the data of the stage before"
@@ -238,13 +238,13 @@ def _schedules(steps: Curves) -> dict[str, StepCurve]:
     }
 
 
-def evaluation_panels(looks: Curves) -> list[LinePanel]:
+def evaluation_panels(evaluations: Curves) -> list[LinePanel]:
     """Return panels of what was measured on held-out scenes while a run trained.
 
     Args:
-        looks: By name, as in monitor.csv.
+        evaluations: By name, as in monitor.csv.
     """
-    known = {name.removeprefix(LOOK): curve for name, curve in looks.items()}
+    known = {name.removeprefix(MONITOR_PREFIX): curve for name, curve in evaluations.items()}
     known = {name: curve for name, curve in known.items() if np.isfinite(curve[1]).any()}
     scores = {n: (x, 100 * y) for n, (x, y) in known.items() if n.split("/")[-1] in _SCORES}
     made = [LinePanel("Average precision x 100, macro", scores)] if scores else []
@@ -257,36 +257,36 @@ def evaluation_panels(looks: Curves) -> list[LinePanel]:
     return made
 
 
-def collapse_panels(looks: Curves) -> list[LinePanel]:
+def collapse_panels(evaluations: Curves) -> list[LinePanel]:
     """Return the panels in which a collapse shows: spread and effective rank of the encoder.
 
     Args:
-        looks: By name, as in monitor.csv.
+        evaluations: By name, as in monitor.csv.
     """
     made = []
     for name, title in (
         ("embedding_std", "Spread of the encoder's embedding, held-out scenes (0 is collapse)"),
         ("effective_rank", "Effective rank of the encoder's embedding, held-out scenes"),
     ):
-        curve = looks.get(f"{LOOK}{name}")
+        curve = evaluations.get(f"{MONITOR_PREFIX}{name}")
         if curve is not None and np.isfinite(curve[1]).any():
             made.append(LinePanel(title, {name: curve}, zero=True))
     return made
 
 
-def pace_panels(pace: Curves) -> list[LinePanel]:
+def throughput_panels(throughput: Curves) -> list[LinePanel]:
     """Return panels of what the time was spent on.
 
     Args:
-        pace: By name, as in pace.csv.
+        throughput: By name, as in pace.csv.
     """
-    if "pace/seconds" not in pace:
+    if "pace/seconds" not in throughput:
         return []
-    steps, seconds = pace["pace/seconds"]
-    rate = (steps, pace["pace/scenes"][1] / seconds)
+    steps, seconds = throughput["pace/seconds"]
+    rate = (steps, throughput["pace/scenes"][1] / seconds)
     shares = {
-        "waiting for data": (steps, pace["pace/waited"][1] / seconds),
-        "evaluating held-out scenes": (steps, pace["pace/watching"][1] / seconds),
+        "waiting for data": (steps, throughput["pace/waited"][1] / seconds),
+        "evaluating held-out scenes": (steps, throughput["pace/watching"][1] / seconds),
     }
     return [
         LinePanel("Scenes per second", {"rate": rate}, zero=True),

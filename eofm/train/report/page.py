@@ -82,7 +82,7 @@ def page_of(record: RunRecord, config: ReportConfig) -> Page:
             Section("Held-out scenes, while it trained", _evaluations(record)),
             Section("Stability gap", _stability(record)),
             *_seen(record, config),
-            Section("Pace", _charts(curves.pace_panels(record.pace))),
+            Section("Throughput", _charts(curves.throughput_panels(record.throughput))),
             Section("Settings", (settings_table([record]), *_texts(record))),
         ),
         lead=_lead(record),
@@ -111,18 +111,18 @@ def _lead(record: RunRecord) -> tuple[Block, ...]:
 
 def _tiles(record: RunRecord) -> tuple[tuple[str, str], ...]:
     made = [("steps", f"{record.last_step:,}")]
-    pace = record.pace
-    if "pace/seconds" in pace:
-        seconds = float(pace["pace/seconds"][1].sum())
+    throughput = record.throughput
+    if "pace/seconds" in throughput:
+        seconds = float(throughput["pace/seconds"][1].sum())
         made.append(("of training", clock(seconds)))
-        made.append(("scenes per second", f"{pace['pace/scenes'][1].sum() / seconds:.0f}"))
-        made.append(("waiting for data", f"{pace['pace/waited'][1].sum() / seconds:.1%}"))
-        watching = pace["pace/watching"][1].sum() / seconds
-        made.append(("evaluating held-out scenes", f"{watching:.1%}"))
-    if "pace/gpu_gib" in pace:
-        made.append(("most GPU memory", f"{pace['pace/gpu_gib'][1].max():.1f} GiB"))
+        made.append(("scenes per second", f"{throughput['pace/scenes'][1].sum() / seconds:.0f}"))
+        made.append(("waiting for data", f"{throughput['pace/waited'][1].sum() / seconds:.1%}"))
+        evaluating = throughput["pace/watching"][1].sum() / seconds
+        made.append(("evaluating held-out scenes", f"{evaluating:.1%}"))
+    if "pace/gpu_gib" in throughput:
+        made.append(("most GPU memory", f"{throughput['pace/gpu_gib'][1].max():.1f} GiB"))
     for name, words in (("knn", "kNN now"), ("linear", "linear now")):
-        curve = record.looks.get(f"monitor/{name}")
+        curve = record.evaluations.get(f"monitor/{name}")
         if curve is not None:
             made.append((f"{words} (from {100 * curve[1][0]:.1f})", f"{100 * curve[1][-1]:.1f}"))
     return tuple(made)
@@ -213,7 +213,7 @@ def _training(record: RunRecord) -> tuple[Block, ...]:
 
 
 def _evaluations(record: RunRecord) -> tuple[Block, ...]:
-    made = curves.evaluation_panels(record.looks)
+    made = curves.evaluation_panels(record.evaluations)
     if not made:
         return ()
     branch = record.setting("monitor", "branch", "student")
@@ -232,7 +232,7 @@ def _stability(record: RunRecord) -> tuple[Block, ...]:
         return ()
     made, words = {}, []
     for name, label in (("knn", "held-out scenes"), ("before/knn", "scenes of the store before")):
-        curve = record.looks.get(f"monitor/{name}")
+        curve = record.evaluations.get(f"monitor/{name}")
         if curve is None:
             continue
         gap = stability_gap([int(step) for step in curve[0]], curve[1].tolist())
@@ -322,14 +322,14 @@ def comparison_of(records: Sequence[RunRecord]) -> Page:
     rows = tuple(_ending(name, record) for name, record in zip(names, records, strict=True))
     words = "Average precision (AP) x 100 of the student on held-out scenes."
     table = TableBlock(Table(heads, rows, words=frozenset({1})))
-    looks = curves.overlaid(names, [record.looks for record in records])
+    evaluations = curves.overlaid(names, [record.evaluations for record in records])
     steps = curves.overlaid(names, [record.steps for record in records])
     return Page(
         "Comparison",
         (
             Section("Runs", (table, Paragraph(words))),
             Section("Settings in which they differ", (settings_table(records),)),
-            Section("Held-out scenes, while they trained", _charts(looks)),
+            Section("Held-out scenes, while they trained", _charts(evaluations)),
             Section("Training", _charts(steps)),
         ),
     )
@@ -338,13 +338,13 @@ def comparison_of(records: Sequence[RunRecord]) -> Page:
 def _ending(name: str, record: RunRecord) -> TableRow:
     scores = {score["name"]: score for score in record.results.get("scores", [])}
     student = scores.get("student", {})
-    looks = [record.looks.get(f"monitor/{measure}") for measure in ("knn", "linear")]
+    evaluations = [record.evaluations.get(f"monitor/{measure}") for measure in ("knn", "linear")]
     return TableRow(
         (
             name,
             record.state,
             *(f"{100 * student[k]:.1f}" if k in student else "" for k in ("ap_macro", "knn_macro")),
-            *("" if curve is None else f"{100 * curve[1][-1]:.1f}" for curve in looks),
+            *("" if curve is None else f"{100 * curve[1][-1]:.1f}" for curve in evaluations),
         )
     )
 

@@ -23,14 +23,14 @@ from eofm.train.datamodule import StoreDataModule
 from eofm.train.evaluate import (
     NEIGHBOURS,
     ProbeScore,
-    Sure,
+    ScoreIntervals,
     embed_rows,
     intervals,
     probe,
     why_no_probe,
 )
 from eofm.train.module import PretrainModule
-from eofm.train.monitor.run_log import LOOKS
+from eofm.train.monitor.run_log import EVALUATIONS
 from eofm.train.report.curves import collapse_panels, read_curves, training_panels
 from eofm.train.run_folder import RunFolder
 from eofm.weights.encoder import Encoder
@@ -85,7 +85,7 @@ def write_report(
     features = {name: _features(encoder, data) for name, encoder in encoders.items()}
     problem = why_no_probe(store, data.probe_rows.tolist(), data.test_rows.tolist())
     scores: tuple[ProbeScore, ...] = ()
-    sure: list[Sure] = []
+    sure: list[ScoreIntervals] = []
     if problem is None:
         try:
             votes = [
@@ -208,7 +208,7 @@ def _draw(
         columns=config.optim.batch + config.method.queue,
         collapse=config.monitor.collapse_std,
     )
-    panels += collapse_panels(read_curves(folder.path / LOOKS))
+    panels += collapse_panels(read_curves(folder.path / EVALUATIONS))
     figure = plots.lines(panels, f"SoftCon pretraining, {made_up}{store.spec.sensor}")
     output.save(figure, folder.figures / "loss.png", remedy)
     if len(data.test_rows) >= 3 and store.classes:
@@ -260,11 +260,13 @@ def _sheet(store: Store, data: StoreDataModule, module: PretrainModule, made_up:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         imagery, first, second = module.two_views(data.images(seasons.tolist()))
-    trunk, partner = module.trunk(), module.partner
+    trunk, second_sensor = module.trunk(), module.second_sensor
     ratio, masks = module.config.method.mask_ratio, torch.Generator().manual_seed(0)
     keep = keep_tokens(len(rows), trunk.tokens, ratio, masks)
     mine = module.preprocess.plan.target, module.recipe.unit
-    theirs = mine if partner is None else (partner.plan.target, partner.recipe.unit)
+    theirs = (
+        mine if second_sensor is None else (second_sensor.plan.target, second_sensor.recipe.unit)
+    )
     composite = sheets.composite_for(mine[0])
 
     def view_of(pixels: Tensor, valid: Tensor, target: ImageSpec) -> Imagery:
@@ -294,7 +296,11 @@ def _sheet(store: Store, data: StoreDataModule, module: PretrainModule, made_up:
             sheets.draw_mask(image, kept, trunk.block)
             for image, kept in zip(one, keep, strict=True)
         ]
-    by = "" if partner is None else f", {sheets.composite_of(partner.recipe.sensor).caption}"
+    by = (
+        ""
+        if second_sensor is None
+        else f", {sheets.composite_of(second_sensor.recipe.sensor).caption}"
+    )
     own_words = [each.words(composite) for each in stretch[: len(rows)]]
     return sheets.contact_sheet(
         {**columns, f"view 2, whole, for the teacher{by}": two},

@@ -22,8 +22,8 @@ from eofm.train.datamodule import StoreDataModule
 from eofm.train.module import PretrainModule
 from eofm.train.monitor.diagnosis import broken_rows, broken_tensors, not_finite
 from eofm.train.monitor.guard import KEPT
-from eofm.train.monitor.held_out import of_run, of_store, undisturbed
-from eofm.train.monitor.online import Prepared
+from eofm.train.monitor.held_out import held_out_of_run, held_out_of_store, preserving_state
+from eofm.train.monitor.online import PreparedScenes
 from eofm.train.monitor.run_log import read_rows
 from eofm.train.run import pretrain
 from eofm.weights.encoder import load_encoder, random_encoder
@@ -106,7 +106,7 @@ def test_random_numbers_and_modes_are_put_back() -> None:
     torch.manual_seed(3)
 
     def look() -> None:
-        with undisturbed(net):
+        with preserving_state(net):
             net.eval()
             torch.manual_seed(99)
             raise ValueError("on the way")
@@ -143,8 +143,8 @@ def test_prepared_scenes_embed_as_encoders_do(config: PretrainConfig) -> None:
     encoder = random_encoder("vit-tiny-14", make_recipe(store, [0], config.model), 0)
     expected = encoder.embed(to_grid(store.images([3, 1, 8])))
 
-    kept = Prepared(store, [3, 1, 8], encoder.preprocess)
-    anew = Prepared(store, [3, 1, 8], encoder.preprocess, room=0)
+    kept = PreparedScenes(store, [3, 1, 8], encoder.preprocess)
+    anew = PreparedScenes(store, [3, 1, 8], encoder.preprocess, limit=0)
 
     for each in (kept, kept, anew, anew):
         assert expected.equal(each.embed(encoder))
@@ -156,7 +156,7 @@ def test_scenes_to_look_at_are_apart(config: PretrainConfig, store_path: Path) -
     """Queries and reference share no place: of the run, and of a store of its own."""
     store = Store(store_path)
     data = StoreDataModule(store, config.data, 8, 0)
-    for held in (of_run(data, 8, 0), of_store(str(store_path), "monitor", 8, 0)):
+    for held in (held_out_of_run(data, 8, 0), held_out_of_store(str(store_path), "monitor", 8, 0)):
         assert held is not None
         places = [set(store.locations[rows].tolist()) for rows in (held.queries, held.reference)]
         assert not places[0] & places[1]
@@ -181,7 +181,7 @@ def test_an_unlabelled_store_is_looked_at_without_scores(
     assert last["monitor/embedding_std"] > 0
     assert "monitor/knn" not in last
     with pytest.raises(ConfigError, match="too few labelled scenes"):
-        of_store(path, "monitor", 8, 0)
+        held_out_of_store(path, "monitor", 8, 0)
 
 
 # --------------------------------------------------------------------------------- collapse

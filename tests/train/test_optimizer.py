@@ -11,7 +11,7 @@ from torch import nn
 from eofm.networks.resnet import build_resnet
 from eofm.networks.trunk import Trunk
 from eofm.networks.vit import build_vit
-from eofm.train.optimizer import ParameterPace, paces, parameter_groups
+from eofm.train.optimizer import ParameterRate, parameter_groups, parameter_rates
 
 
 def test_decay_spares_biases_norms_and_tables() -> None:
@@ -61,7 +61,7 @@ def resnet() -> Trunk:
 )
 def test_the_pace_falls_towards_the_input(decay: float, first: float) -> None:
     """12 blocks: 1 for the final norm, decay for the last block, decay^13 for what makes tokens."""
-    made = paces(vits14(), decay, freeze=False, new_input=False)
+    made = parameter_rates(vits14(), decay, freeze=False, new_input=False)
 
     assert pytest.approx(first, rel=1e-5) == made["patch_embed.proj.weight"].factor
     assert pytest.approx(first, rel=1e-5) == made["pos_embed"].factor == made["cls_token"].factor
@@ -69,12 +69,12 @@ def test_the_pace_falls_towards_the_input(decay: float, first: float) -> None:
         name = f"blocks.{block}.attn.qkv.weight"
         assert pytest.approx(decay ** (12 - block), rel=1e-6) == made[name].factor
     assert 1 == made["norm.weight"].factor
-    assert not any(pace.waits for pace in made.values())
+    assert not any(pace.frozen for pace in made.values())
 
 
 def test_the_pace_of_a_resnet_goes_by_stage() -> None:
     """The stem is layer 0, the stages are 1 to 4; the heads behind them are 5."""
-    made = paces(resnet(), 0.5, freeze=False, new_input=False)
+    made = parameter_rates(resnet(), 0.5, freeze=False, new_input=False)
 
     for name, power in (
         ("conv1.weight", 5), ("bn1.bias", 5), ("layer1.0.conv1.weight", 4),
@@ -87,8 +87,8 @@ def test_the_pace_of_a_resnet_goes_by_stage() -> None:
 def test_a_new_input_layer_is_not_starved(make: Callable[[], Trunk]) -> None:
     """It learns at full pace under any decay, and only it does; all parameters have a pace."""
     trunk = make()
-    kept = paces(trunk, 0.65, freeze=False, new_input=False)
-    new = paces(trunk, 0.65, freeze=False, new_input=True)
+    kept = parameter_rates(trunk, 0.65, freeze=False, new_input=False)
+    new = parameter_rates(trunk, 0.65, freeze=False, new_input=True)
 
     inputs = {name for name in new if name.startswith(f"{trunk.input_layer}.")}
     assert 1 <= len(inputs) <= 2
@@ -103,7 +103,7 @@ def test_a_new_input_layer_is_not_starved(make: Callable[[], Trunk]) -> None:
 @pytest.mark.parametrize("new", [False, True])
 def test_a_stated_rate_of_the_input_layer_replaces_the_rule(new: bool) -> None:
     """`optim.input_lr` holds for that layer whatever its filters come from, and for no other."""
-    made = paces(vits14(), 0.65, freeze=False, new_input=new, input_rate=0.3)
+    made = parameter_rates(vits14(), 0.65, freeze=False, new_input=new, input_rate=0.3)
 
     assert 0.3 == made["patch_embed.proj.weight"].factor == made["patch_embed.proj.bias"].factor
     assert [0.3, 0.3] == [pace.factor for pace in made.values() if pace.factor == 0.3]
@@ -114,41 +114,41 @@ def test_a_stated_rate_of_the_input_layer_replaces_the_rule(new: bool) -> None:
 def test_all_but_the_input_layer_waits(make: Callable[[], Trunk], new_input: bool) -> None:
     """Freezing holds the whole trunk but its input layer."""
     trunk = make()
-    made = paces(trunk, 1.0, freeze=True, new_input=new_input)
+    made = parameter_rates(trunk, 1.0, freeze=True, new_input=new_input)
 
     for name, pace in made.items():
-        assert pace == ParameterPace(1.0, not name.startswith(f"{trunk.input_layer}.")), name
+        assert pace == ParameterRate(1.0, not name.startswith(f"{trunk.input_layer}.")), name
 
 
 def test_groups_have_the_pace_of_their_parameters() -> None:
     """One group per pace and decay; the learning rate of each is the factor's; full pace first."""
     named = {f"layer{i}.weight": nn.Parameter(torch.zeros(2, 2)) for i in range(3)}
     named |= {f"layer{i}.bias": nn.Parameter(torch.zeros(2)) for i in range(3)}
-    pace = {"layer0.weight": ParameterPace(0.25, True), "layer0.bias": ParameterPace(0.25, True)}
-    pace |= {"layer1.weight": ParameterPace(0.5), "layer1.bias": ParameterPace(0.5)}
+    pace = {"layer0.weight": ParameterRate(0.25, True), "layer0.bias": ParameterRate(0.25, True)}
+    pace |= {"layer1.weight": ParameterRate(0.5), "layer1.bias": ParameterRate(0.5)}
 
     groups = parameter_groups(named.items(), 0.1, 0.02, pace)
 
     found = {
-        name: (group["lr"], group["waits"], group["weight_decay"])
+        name: (group["lr"], group["frozen"], group["weight_decay"])
         for group in groups
         for name, parameter in named.items()
         if any(parameter is p for p in group["params"])
     }
-    for index, (rate, waits) in enumerate(((0.005, True), (0.01, False), (0.02, False))):
-        assert (rate, waits, 0.1) == found[f"layer{index}.weight"]
-        assert (rate, waits, 0.0) == found[f"layer{index}.bias"]
+    for index, (rate, frozen) in enumerate(((0.005, True), (0.01, False), (0.02, False))):
+        assert (rate, frozen, 0.1) == found[f"layer{index}.weight"]
+        assert (rate, frozen, 0.0) == found[f"layer{index}.bias"]
     assert 6 == len(groups) == sum(len(group["params"]) for group in groups)
-    assert (0.02, False) == (groups[0]["lr"], groups[0]["waits"])
+    assert (0.02, False) == (groups[0]["lr"], groups[0]["frozen"])
 
 
 def test_without_paces_there_are_two_groups() -> None:
     """As before there were paces: those that decay, those that do not, at the given rate."""
     vit = build_vit("vit-tiny-14", 2, (28, 28), torch.Generator().manual_seed(0))
-    made = paces(vit, 1.0, freeze=False, new_input=True)
+    made = parameter_rates(vit, 1.0, freeze=False, new_input=True)
 
     groups = parameter_groups(vit.named_parameters(), 0.1, 0.3, made)
 
     assert [(0.1, 0.3, False), (0.0, 0.3, False)] == [
-        (group["weight_decay"], group["lr"], group["waits"]) for group in groups
+        (group["weight_decay"], group["lr"], group["frozen"]) for group in groups
     ]

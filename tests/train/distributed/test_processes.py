@@ -23,11 +23,11 @@ from eofm.train.distributed import processes
 from eofm.train.distributed.batchnorm import SharedBatchNorm, SharedNorms, SyncedBatchNorm
 from eofm.train.distributed.processes import (
     ProcessPlace,
-    average,
-    collect,
+    all_gather,
+    all_max,
+    all_mean,
+    broadcast,
     find_place,
-    largest,
-    share,
 )
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
@@ -203,9 +203,9 @@ def test_what_processes_tell_each_other(group: None) -> None:
     """Alone in a group, and without one, everybody agrees with himself."""
     told = {"loss": torch.tensor(2.0), "std": torch.tensor(0.5)}
 
-    assert ("yes", (3, 0)) == (share("yes"), largest(3, 0))
-    assert {"loss": 2.0, "std": 0.5} == {k: float(v) for k, v in average(told).items()}
-    assert [5] == [int(each) for each in collect(torch.tensor(5))]
+    assert ("yes", (3, 0)) == (broadcast("yes"), all_max(3, 0))
+    assert {"loss": 2.0, "std": 0.5} == {k: float(v) for k, v in all_mean(told).items()}
+    assert [5] == [int(each) for each in all_gather(torch.tensor(5))]
 
 
 # -------------------------------------------------------------------------------- end to end

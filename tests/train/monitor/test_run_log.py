@@ -11,11 +11,11 @@ from rich.console import Console
 from eofm.errors import ConfigError
 from eofm.train.config import MonitorConfig
 from eofm.train.monitor.loggers import make_writers
-from eofm.train.monitor.run_log import FAILURE, RowFile, RunJournal, read_rows
-from eofm.train.monitor.throughput import Bar, Lines, PaceReading
+from eofm.train.monitor.run_log import FAILURE, RowFile, RunLog, read_rows
+from eofm.train.monitor.throughput import Bar, Lines, ThroughputReading
 from eofm.train.signals import Stopped
 
-READING = PaceReading(1, 8, 30, 360, 2.5, 48.0, 0.01, 220.0)
+READING = ThroughputReading(1, 8, 30, 360, 2.5, 48.0, 0.01, 220.0)
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -55,7 +55,7 @@ def test_a_resumed_run_takes_its_steps_once(tmp_path: Path) -> None:
 
 def test_a_failure_is_written_down_and_forgotten_when_the_run_goes_on(tmp_path: Path) -> None:
     """What ended the run is a file; SIGTERM is named; the next start removes it."""
-    journal = RunJournal(tmp_path)
+    journal = RunLog(tmp_path)
     journal.fail(ConfigError("no", found="this"), 7)
     error = (tmp_path / FAILURE).read_text()
     journal.fail(Stopped(15, 8), 8)

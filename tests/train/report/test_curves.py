@@ -72,9 +72,9 @@ def test_pace_is_a_rate_and_shares() -> None:
         "pace/waited": curve(1, 1), "pace/watching": curve(0, 2),
     }  # fmt: skip
 
-    rate, shares = curves.pace_panels(pace)
+    rate, shares = curves.throughput_panels(pace)
 
     assert [5, 2.5] == rate.curves["rate"][1].tolist()
     assert [0.5, 0.25] == shares.curves["waiting for data"][1].tolist()
     assert [0, 0.5] == shares.curves["evaluating held-out scenes"][1].tolist()
-    assert [] == curves.pace_panels({})
+    assert [] == curves.throughput_panels({})

@@ -17,12 +17,12 @@ from torch import nn
 
 from eofm.cli import main
 from eofm.errors import ConfigError
-from eofm.train.checkpoint import Checkpoints, RandomSources, WholeFiles
+from eofm.train.checkpoint import AtomicCheckpointIO, Checkpoints, RandomStates
 from eofm.train.config import PretrainConfig
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
 from eofm.train.run_folder import RunFolder, open_folder
-from eofm.train.signals import Wishes, requeue
+from eofm.train.signals import StopRequests, requeue
 
 
 @pytest.fixture
@@ -171,11 +171,11 @@ def test_a_full_disk_ends_the_run_with_one_message(
 ) -> None:
     """A real limit on the size of files, from the command line: status 1, the last one stays."""
     resource = pytest.importorskip("resource")
-    inner, limits = WholeFiles.save_checkpoint, resource.getrlimit(resource.RLIMIT_FSIZE)
+    inner, limits = AtomicCheckpointIO.save_checkpoint, resource.getrlimit(resource.RLIMIT_FSIZE)
     calls = []
 
     def save(
-        self: WholeFiles, saved: dict[str, object], path: Path, storage_options: None = None
+        self: AtomicCheckpointIO, saved: dict[str, object], path: Path, storage_options: None = None
     ) -> None:
         calls.append(path)
         if len(calls) == 2:
@@ -185,7 +185,7 @@ def test_a_full_disk_ends_the_run_with_one_message(
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
-    monkeypatch.setattr(WholeFiles, "save_checkpoint", save)
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", save)
     status = main(options(short))
 
     assert 1 == status
@@ -246,7 +246,7 @@ def test_a_job_that_cannot_be_put_back_says_so(tmp_path: Path) -> None:
 def test_only_a_job_of_slurm_is_warned_by_sigusr1() -> None:
     """Elsewhere the signal keeps its meaning; both handlers are given back."""
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)
-    wishes = Wishes({})
+    wishes = StopRequests({})
     wishes.listen()
     assert before[1] == signal.getsignal(signal.SIGUSR1)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -341,7 +341,7 @@ class Drawing(L.LightningModule):
 
 def test_every_random_source_goes_on(tmp_path: Path) -> None:
     """All generators of a module, however deep, and torch's own; each process has its own."""
-    module, sources = Drawing(), RandomSources(0, seed=3)
+    module, sources = Drawing(), RandomStates(0, seed=3)
     trainer = L.Trainer(logger=False, enable_checkpointing=False, default_root_dir=tmp_path,
                         accelerator="cpu", barebones=True)  # fmt: skip
     torch.manual_seed(3)
@@ -355,7 +355,7 @@ def test_every_random_source_goes_on(tmp_path: Path) -> None:
     assert expected == module.draw()
     # a process that the saved run did not have keeps its own
     second = Drawing()
-    other = RandomSources(1, seed=3)
+    other = RandomStates(1, seed=3)
     other.scatter(second)
     other.on_load_checkpoint(trainer, second, saved)
     drawn = second.draw()
