@@ -202,7 +202,7 @@ def test_a_state_of_a_finished_epoch_skips_nothing(data: StoreDataModule) -> Non
 
 
 class Copy:
-    """Stands for a copy to a GPU that ends when somebody frozen for it."""
+    """Stands for a copy to a GPU that ends when somebody waits for it."""
 
     def __init__(self, batch: Batch, store: Store, rows: list[int]) -> None:
         self.batch, self.store, self.rows = batch, store, rows

@@ -160,7 +160,7 @@ def test_the_teacher_follows_until_the_anneal() -> None:
 
 
 def test_waiting_does_not_shift_the_schedule() -> None:
-    """0 while it frozen, then exactly the rate of those that did not wait."""
+    """0 while it is frozen, then exactly the rate of those that did not wait."""
     plain, waiting = rate_over_steps(20, 4, 0), rate_over_steps(20, 4, 5)
 
     assert [0.0] * 5 == [waiting(step) for step in range(5)]
