@@ -34,7 +34,6 @@ import pyarrow.parquet as pq
 from eofm.contract.imagery import NativeImagery
 from eofm.errors import StoreError
 from eofm.io import replacing, sync_folder, unfinished
-from eofm.orphans import end_with_parent
 from eofm.progress import track
 from eofm.store.entry import Entry
 from eofm.store.format import (
@@ -49,6 +48,7 @@ from eofm.store.format import (
 )
 from eofm.store.journal import BusyError, Journal, check_settings
 from eofm.store.writer import StoreWriter
+from eofm.workers import end_with_parent
 
 T = TypeVar("T")
 
