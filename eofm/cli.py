@@ -20,6 +20,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol, get_type_hints, runtime_checkable
 
 from eofm import __version__
+from eofm.datasets.base import Packing
+from eofm.datasets.registry import DATASETS, FAMILIES, family_of, options_of
 from eofm.errors import EofmError
 
 if TYPE_CHECKING:
@@ -62,6 +64,18 @@ class Verb:
     examples: tuple[str, ...]
     common: tuple[str, ...] = ()
     defaults: str | None = None
+
+
+def _verbs_of_data(word: str) -> dict[str, Verb]:
+    """Return `eofm bench NAME` or `eofm pack NAME` of every data set that can be."""
+    verbs = {}
+    for dataset in DATASETS.values():
+        entry = dataset.benchmark if word == "bench" else dataset.packing
+        if entry is not None:
+            settings = f"{entry.settings.__module__}:{entry.settings.__qualname__}"
+            run = entry.run if isinstance(entry, Packing) else "eofm.bench.run:bench"
+            verbs[f"{word} {dataset.name}"] = Verb(entry.summary, settings, run, entry.examples)
+    return verbs
 
 
 VERBS: Final[Mapping[str, Verb]] = {
@@ -124,51 +138,11 @@ VERBS: Final[Mapping[str, Verb]] = {
             "eofm report runs/mine --store stores/moved-here",
         ),
     ),
-    "pack tiles": Verb(
-        "cut your own GeoTIFFs into a packed store, with labels from a land-cover map",
-        "eofm.datasets.pack_config:PackTilesConfig",
-        "eofm.datasets.tiles:pack_tiles",
-        (
-            "eofm pack tiles --images DIR --sensor s2-l1c --unit dn \\",
-            "    --landcover DIR_OR_TIF --scheme terramesh --window 112 --stride 56 --out STORE",
-            "eofm pack tiles --images DIR --sensor s2-l2a --unit dn \\",
-            "    --landcover fields.gpkg --field crop --scheme my.yaml --out STORE",
-            "eofm pack tiles --images DIR --sensor s1-rtc --unit db --out STORE",
-            "eofm pack tiles --images DIR --sensor s2-l2a --unit dn --verify --stats --out STORE",
-            'eofm pack tiles ... --unit dn --unit_of \'{"609U*": "dn-offset1000"}\'',
-        ),
-    ),
-    "pack ssl4eo": Verb(
-        "pack a folder in the layout of SSL4EO-S12",
-        "eofm.datasets.pack_config:PackSsl4eoConfig",
-        "eofm.datasets.pack_sensors:pack_ssl4eo_sensors",
-        (
-            "eofm pack ssl4eo --root DIR --sensor s2-l1c --landcover DIR/dw \\",
-            "    --scheme dynamic-world --out STORE",
-            "eofm pack ssl4eo --root DIR --sensors s2c,s1 --workers 8 --verify --stats --out OUT",
-        ),
-    ),
-    "pack bigearthnet": Verb(
-        "pack BigEarthNet v1 or v2, with official labels and splits",
-        "eofm.datasets.sets_config:PackBigEarthNetConfig",
-        "eofm.datasets.pack_sensors:pack_bigearthnet_sensors",
-        (
-            "eofm pack bigearthnet --root DIR --sensor s2-l2a --split train --out STORE",
-            "eofm pack bigearthnet --root DIR --metadata DIR --sensor s1-grd --classes 19 \\",
-            "    --workers 8 --out STORE",
-            "eofm pack bigearthnet --root DIR --sensors s2-l2a,s1-grd --out OUT",
-        ),
-    ),
-    "pack eurosat": Verb(
-        "pack the tiles of EuroSAT MS, with class and split",
-        "eofm.datasets.sets_config:PackEurosatConfig",
-        "eofm.datasets.eurosat_pack:pack_eurosat",
-        ("eofm pack eurosat --root EuroSAT_MS --out STORE",),
-    ),
+    **_verbs_of_data("pack"),
     "data check": Verb(
         "look at a data set or a store, and say what is wrong with it; status 1 if anything is",
-        "eofm.datasets.sets_config:CheckConfig",
-        "eofm.datasets.check:check_data",
+        "eofm.datasets.check.report:CheckConfig",
+        "eofm.datasets.check.run:check_data",
         (
             "eofm data check DIR",
             "eofm data check DIR --limit 0 --json",
@@ -265,104 +239,7 @@ VERBS: Final[Mapping[str, Verb]] = {
         "eofm.world.files:write_world",
         ("eofm world --out worlds/mine --scenes 50 --seed 1",),
     ),
-    "bench eurosat": Verb(
-        "score encoders and controls on EuroSAT: MS, RGB or SAR",
-        "eofm.bench.task_config:BenchEurosatConfig",
-        "eofm.bench.run:bench",
-        (
-            "eofm bench eurosat --root EuroSAT_MS --model runs/mine/export/student \\",
-            "    --probe knn,linear",
-            "eofm bench eurosat --root DIR --model softcon_vits14_s2,random:resnet50",
-            "eofm bench eurosat --root DIR --model softcon_vits14_s2 --probe finetune \\",
-            "    --train.epochs 30 --train.factors 0.01,0.1",
-            "eofm bench eurosat --root DIR --model softcon_vits14_s2 --size 32,64,96,128 \\",
-            "    --normalization own,zscore,divide10000",
-        ),
-    ),
-    "bench bigearthnet": Verb(
-        "score encoders and controls on BigEarthNet v1 or v2: Sentinel-2, Sentinel-1 or both",
-        "eofm.bench.task_config:BenchBigEarthNetConfig",
-        "eofm.bench.run:bench",
-        (
-            "eofm bench bigearthnet --root DIR --model softcon_vits14_s2 --probe knn,linear",
-            "eofm bench bigearthnet --root DIR --sensor both --percent 10 \\",
-            "    --model softcon_vits14_s2+softcon_vits14_s1",
-            "eofm bench bigearthnet --root DIR --version v1 --model softcon_vits14_s2 \\",
-            "    --probe softcon --train.faults true",
-            "eofm bench bigearthnet-v1-s1-43 --root DIR --model softcon_vits14_s1",
-        ),
-    ),
-    "bench folder": Verb(
-        "score encoders and controls on your own labelled images",
-        "eofm.bench.task_config:BenchFolderConfig",
-        "eofm.bench.run:bench",
-        (
-            "eofm bench folder --root DIR --sensor s2-l2a --unit dn --model my_models:encoder",
-            "",
-            "DIR holds train/<class>/*.tif and test/<class>/*.tif, or labels.csv:",
-            "  file,split,labels",
-            "  images/1.tif,train,water;forest",
-        ),
-    ),
-    "bench so2sat": Verb(
-        "score encoders and controls on So2Sat LCZ42",
-        "eofm.bench.task_config:BenchSo2SatConfig",
-        "eofm.bench.run:bench",
-        ("eofm bench so2sat --root DIR --version v3-culture-10 --model softcon_vits14_s2",),
-    ),
-    "bench treesatai": Verb(
-        "score encoders and controls on TreeSatAI",
-        "eofm.bench.task_config:BenchTreeSatAIConfig",
-        "eofm.bench.run:bench",
-        ("eofm bench treesatai --root DIR --metres 60 --model softcon_vits14_s2",),
-    ),
-    "bench ucmerced": Verb(
-        "score encoders and controls on UC Merced Land Use",
-        "eofm.bench.task_config:BenchUCMercedConfig",
-        "eofm.bench.run:bench",
-        ("eofm bench ucmerced --root DIR --model dinov2_vits14",),
-    ),
-    "bench resisc45": Verb(
-        "score encoders and controls on NWPU-RESISC45",
-        "eofm.bench.task_config:BenchResisc45Config",
-        "eofm.bench.run:bench",
-        ("eofm bench resisc45 --root DIR --model dinov2_vits14",),
-    ),
-    "bench sat6": Verb(
-        "score encoders and controls on SAT-6, aerial images",
-        "eofm.bench.task_config:BenchSat6Config",
-        "eofm.bench.run:bench",
-        ("eofm bench sat6 --root DIR --model dinov2_vits14",),
-    ),
-    "bench dfc2020": Verb(
-        "segment land cover on DFC2020 by a linear layer on patch tokens",
-        "eofm.bench.task_config:BenchDfc2020Config",
-        "eofm.bench.run:bench",
-        (
-            "eofm bench dfc2020 --root DIR --model softcon_vits14_s2 --figure classes.png",
-            "eofm bench dfc2020 --root DIR --sensor both --model A_OF_S2+B_OF_S1",
-        ),
-    ),
-    "bench sen1floods11": Verb(
-        "segment floods on Sen1Floods11 by a linear layer on patch tokens",
-        "eofm.bench.task_config:BenchSen1Floods11Config",
-        "eofm.bench.run:bench",
-        (
-            "eofm bench sen1floods11 --root DIR --sensor s1 --model softcon_vits14_s1",
-            "eofm bench sen1floods11 --root DIR --sensor s2 --test bolivia --model MODEL",
-        ),
-    ),
-    "bench masks": Verb(
-        "segment your own images with masks by a linear layer on patch tokens",
-        "eofm.bench.task_config:BenchMasksConfig",
-        "eofm.bench.run:bench",
-        (
-            "eofm bench masks --root DIR --sensor s2-l2a --unit dn --classes 1=water,2=forest \\",
-            "    --void 0,255 --model my_models:encoder",
-            "",
-            "DIR holds train/images/*.tif and train/masks/*.tif of the same names, test likewise.",
-        ),
-    ),
+    **_verbs_of_data("bench"),
     "bench table": Verb(
         "print the records of benchmark runs as tables",
         "eofm.bench.report_config:TableConfig",
@@ -579,8 +456,6 @@ def _find_verb(words: Sequence[str]) -> tuple[str | None, list[str]]:
 
 def _bench_words(words: Sequence[str]) -> Sequence[str]:
     """Return the words, the full name of a task as family and options; none if it is an error."""
-    from eofm.bench.task_config import FAMILIES, family_of, options_of
-
     task, rest = words[1], words[2:]
     if task == "ablate":
         family = rest[0] if rest and rest[0] in FAMILIES else "eurosat"

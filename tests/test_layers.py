@@ -29,6 +29,9 @@ LINES = (
     {"landcover/scenes"},
     {"landcover/run"},
     {"loading"},
+    # what every benchmark run is told; data sets add their own settings
+    {"bench/protocols"},
+    {"bench/config"},
     {"datasets", "world"},
     {"train", "bench"},
     {"cli", "hub"},

@@ -20,10 +20,10 @@ from eofm.bench.predictions import Archive, Group
 from eofm.bench.records import Sample
 from eofm.bench.run import BenchReport, bench
 from eofm.bench.sources import Candidate
-from eofm.bench.task_config import BenchEurosatConfig
-from eofm.bench.tasks import Task, TaskKind
 from eofm.cli import main
-from eofm.datasets.chips import Chips, targets_of
+from eofm.datasets.base import Task, TaskKind
+from eofm.datasets.eurosat import BenchEurosatConfig
+from eofm.datasets.images.chips import Chips, targets_of
 from eofm.errors import ConfigError
 from eofm.probes.metrics import Metric, batched_average_precision
 from eofm.store.splits import hash_order, subset_hash

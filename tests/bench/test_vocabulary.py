@@ -23,10 +23,17 @@ from eofm.bench.report_config import (
     TableConfig,
     ValidateConfig,
 )
-from eofm.bench.task_config import FAMILIES, OWN_IMAGES, family_of, options_of
-from eofm.bench.tasks import TASKS, find_task, task_filter
 from eofm.bench.validate import validate
 from eofm.cli import VERBS, _find_verb, main, parse
+from eofm.datasets.registry import (
+    FAMILIES,
+    OWN_IMAGES,
+    TASKS,
+    family_of,
+    find_task,
+    options_of,
+    task_filter,
+)
 from eofm.errors import ConfigError
 
 # records that version 0.1 wrote

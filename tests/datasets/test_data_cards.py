@@ -23,9 +23,8 @@ from eofm.datasets import (
     ssl4eo,
     ssl4eo_ml,
 )
-from eofm.datasets.bigearthnet_classes import CLASSES_19
-from eofm.datasets.bigearthnet_lists import read_tables
-from eofm.datasets.check_folders import TERRAMESH
+from eofm.datasets.bigearthnet.classes import CLASSES_19
+from eofm.datasets.bigearthnet.lists import read_tables
 from eofm.errors import DataError
 from eofm.landcover.schemes import SCHEMES
 from eofm.store.card import write_card

@@ -15,16 +15,9 @@ from eofm.contract.preprocess import Preprocess, plan
 from eofm.contract.recipe import Recipe
 from eofm.contract.sensors import STATISTICS
 from eofm.contract.spec import Normalization, Sensor, Unit
-from eofm.datasets.eurosat import (
-    CLASSES,
-    FILE_ORDER,
-    SPEC,
-    SplitRule,
-    labels_of,
-    open_eurosat,
-    read_batches,
-    read_tile,
-)
+from eofm.datasets.eurosat import CLASSES, FILE_ORDER, SPEC
+from eofm.datasets.eurosat.tiles import labels_of, open_eurosat, read_batches, read_tile
+from eofm.datasets.images.class_folders import FolderSplit
 from eofm.errors import ConfigError, DataError, EofmError, RasterError
 
 NESTED = "ds/images/remote_sensing/otherDatasets/sentinel_2/tif"
@@ -130,7 +123,7 @@ def test_the_published_layouts_are_found(tmp_path: Path, below: str) -> None:
 
     data = open_eurosat(tmp_path)
 
-    assert SplitRule.SPATIAL == data.rule
+    assert FolderSplit.SPATIAL == data.rule
     assert (30, 10, 10) == tuple(len(data.splits[s]) for s in ("train", "val", "test"))
     assert 50 == data.tiles
 
@@ -146,7 +139,7 @@ def test_the_spatial_split_runs_from_west_to_east(tmp_path: Path) -> None:
 
 def test_the_stratified_split_keeps_the_shares_of_classes(tmp_path: Path) -> None:
     """Three, one and one tile of each class, chosen by hash: the same on every machine."""
-    data = open_eurosat(write_published(tmp_path, 5), SplitRule.STRATIFIED)
+    data = open_eurosat(write_published(tmp_path, 5), FolderSplit.STRATIFIED)
 
     for split, count in (("train", 3), ("val", 1), ("test", 1)):
         assert [count] * 10 == torch.bincount(labels_of(data.splits[split])).tolist()
@@ -157,7 +150,7 @@ def test_given_folders_keep_their_test_split(tmp_path: Path) -> None:
     """Validation is a fifth of train by hash; test stays untouched."""
     data = open_eurosat(write_given(tmp_path))
 
-    assert SplitRule.GIVEN == data.rule
+    assert FolderSplit.GIVEN == data.rule
     assert (40, 10, 20) == tuple(len(data.splits[s]) for s in ("train", "val", "test"))
     assert {5, 6} == {int(t.id.rsplit("_", 1)[1]) for t in data.splits["test"]}
     assert not {t.id for t in data.splits["train"]} & {t.id for t in data.splits["val"]}
@@ -319,7 +312,7 @@ def test_without_georeference_there_is_no_longitude(tmp_path: Path) -> None:
         open_eurosat(root)
 
     assert "stratified" in str(caught.value)
-    assert 50 == open_eurosat(root, SplitRule.STRATIFIED).tiles
+    assert 50 == open_eurosat(root, FolderSplit.STRATIFIED).tiles
 
 
 def test_a_rule_must_suit_the_layout(tmp_path: Path) -> None:
@@ -327,7 +320,7 @@ def test_a_rule_must_suit_the_layout(tmp_path: Path) -> None:
     write_published(tmp_path / "published", 2)
     write_given(tmp_path / "given")
 
-    for root, rule in (("published", SplitRule.GIVEN), ("given", SplitRule.SPATIAL)):
+    for root, rule in (("published", FolderSplit.GIVEN), ("given", FolderSplit.SPATIAL)):
         with pytest.raises(ConfigError, match="does not suit"):
             open_eurosat(tmp_path / root, rule)
 

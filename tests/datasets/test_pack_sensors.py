@@ -12,15 +12,13 @@ import numpy as np
 import pytest
 
 from eofm.cli import main
-from eofm.datasets.check import check_data
-from eofm.datasets.pack_config import PackSsl4eoConfig
-from eofm.datasets.pack_sensors import (
-    SensorsReport,
-    pack_bigearthnet_sensors,
-    pack_ssl4eo_sensors,
-)
-from eofm.datasets.sets_config import CheckConfig, PackBigEarthNetConfig
-from eofm.datasets.ssl4eo_pack import pack_ssl4eo
+from eofm.datasets.bigearthnet import PackBigEarthNetConfig
+from eofm.datasets.bigearthnet.pack import pack_bigearthnet
+from eofm.datasets.check.report import CheckConfig
+from eofm.datasets.check.run import check_data
+from eofm.datasets.packing.sensors import SensorsReport
+from eofm.datasets.ssl4eo import PackSsl4eoConfig
+from eofm.datasets.ssl4eo.pack import pack_ssl4eo
 from eofm.errors import ConfigError, RasterError, StoreError
 from eofm.landcover.scenes import SceneOptions, find_scenes
 from eofm.store.config import ShowConfig
@@ -45,7 +43,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def both(world: Path, tmp_path: Path) -> Path:
     """A folder of two stores."""
-    pack_ssl4eo_sensors(
+    pack_ssl4eo(
         PackSsl4eoConfig(
             root=str(world),
             sensors="s2c,s1",
@@ -88,10 +86,10 @@ def test_table_comes_last(world: Path, tmp_path: Path, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr("eofm.datasets.pack_sensors.pack_ssl4eo", second_fails)
         with pytest.raises(KeyboardInterrupt):
-            pack_ssl4eo_sensors(config)
+            pack_ssl4eo(config)
     assert not (tmp_path / "both" / PAIRS).exists()
 
-    report = pack_ssl4eo_sensors(config)
+    report = pack_ssl4eo(config)
     assert isinstance(report, SensorsReport)
     assert report.stores["s2-l1c"].store.already
     assert not report.stores["s1-grd"].store.already
@@ -103,7 +101,7 @@ def test_patches_of_both_sensors(tmp_path: Path) -> None:
     root = ben_world.first_version(tmp_path / "v1")
     shutil.rmtree(root / "BigEarthNet-S1-v1.0" / next(iter(FIRST.values()))[0])
     out = tmp_path / "both"
-    pack_bigearthnet_sensors(
+    pack_bigearthnet(
         PackBigEarthNetConfig(str(root), str(out), sensors="s2-l2a,s1-grd", excluded=True)
     )
     pairs = PairedStore(out)
@@ -153,18 +151,16 @@ def test_one_store_is_asked_for(both: Path) -> None:
 def test_several_sensors_into_a_store(world: Path, tmp_path: Path) -> None:
     """A folder that holds the store of one sensor is left alone."""
     one = PackSsl4eoConfig(root=str(world), sensor="s2-l1c", out=str(tmp_path / "one"))
-    pack_ssl4eo_sensors(one)
+    pack_ssl4eo(one)
     with pytest.raises(StoreError, match="a store of one sensor"):
-        pack_ssl4eo_sensors(
-            PackSsl4eoConfig(root=str(world), sensors="s1", out=str(tmp_path / "one"))
-        )
+        pack_ssl4eo(PackSsl4eoConfig(root=str(world), sensors="s1", out=str(tmp_path / "one")))
 
 
 def test_a_sensor_that_is_not_there(world: Path, tmp_path: Path) -> None:
     """It is said before the first store is written, not hours later."""
     config = PackSsl4eoConfig(root=str(world), sensors="s2c,s2a", out=str(tmp_path / "both"))
     with pytest.raises(RasterError, match="no s2-l2a scenes"):
-        pack_ssl4eo_sensors(config)
+        pack_ssl4eo(config)
     assert not (tmp_path / "both").exists()
 
 
@@ -217,7 +213,7 @@ def test_statistics_are_of_the_training_split(tmp_path: Path) -> None:
     """Where the data set has a split, its training images alone are counted."""
     root = ben_world.first_version(tmp_path / "v1")
     out = tmp_path / "store"
-    pack_bigearthnet_sensors(
+    pack_bigearthnet(
         PackBigEarthNetConfig(str(root), str(out), excluded=True, stats=True, verify=True)
     )
     plain = json.loads((out / "stats.json").read_text())
@@ -233,7 +229,7 @@ def test_statistics_are_of_the_training_split(tmp_path: Path) -> None:
 def test_real_pairs(real_data: Path, tmp_path: Path, tree: Callable[[Path], dict]) -> None:
     """The six published pairs stand line by line beside one another; workers change no byte."""
     for workers in (1, 2):
-        pack_bigearthnet_sensors(
+        pack_bigearthnet(
             PackBigEarthNetConfig(
                 str(real_data / "bigearthnet_v1"),
                 str(tmp_path / str(workers)),

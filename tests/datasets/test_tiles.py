@@ -18,8 +18,9 @@ import torch
 
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor, Unit
-from eofm.datasets.pack_config import PackTilesConfig, SensorName, UnitName
-from eofm.datasets.tiles import pack_tiles
+from eofm.datasets.packing.options import SensorName, UnitName
+from eofm.datasets.tiles import PackTilesConfig
+from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import ConfigError, LabelError, PixelError, RasterError, StoreError
 from eofm.store.format import JOURNAL
 from eofm.store.reader import Store

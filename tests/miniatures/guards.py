@@ -287,13 +287,13 @@ GUARDS = (
         "test_17_neighbours_are_kept_apart",
         (
             "eofm.datasets.eurosat:open_eurosat",
-            "rule or SplitRule.SPATIAL)",
-            "SplitRule.STRATIFIED)",
+            "rule or FolderSplit.SPATIAL)",
+            "FolderSplit.STRATIFIED)",
         ),
         (
             "eofm.datasets.eurosat:open_eurosat",
-            "rule or SplitRule.SPATIAL, splits",
-            "SplitRule.STRATIFIED, splits",
+            "rule or FolderSplit.SPATIAL, splits",
+            "FolderSplit.STRATIFIED, splits",
         ),
     ),
     _guard(
