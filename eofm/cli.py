@@ -141,7 +141,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     **_verbs_of_data("pack"),
     "data check": Verb(
         "look at a data set or a store, and say what is wrong with it; status 1 if anything is",
-        "eofm.datasets.check.report:CheckConfig",
+        "eofm.datasets.check.options:CheckConfig",
         "eofm.datasets.check.run:check_data",
         (
             "eofm data check DIR",

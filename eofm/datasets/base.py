@@ -20,7 +20,8 @@ from eofm.contract.recipe import AcceptSensor, FillBand, Waiver
 from eofm.contract.spec import ImageSpec, Sensor
 
 if TYPE_CHECKING:
-    from eofm.datasets.check.report import CheckConfig, Described
+    from eofm.datasets.check.options import CheckConfig
+    from eofm.datasets.check.report import Described
     from eofm.datasets.images.chips import Chips
     from eofm.datasets.images.dense import DenseChips
     from eofm.probes.metrics import Metric

@@ -14,20 +14,15 @@ import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from eofm.bench.config import BenchConfig
 from eofm.contract.recipe import AcceptSensor
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.base import Benchmark, Dataset, Loaded, SplitList, Task
+from eofm.datasets.images import chips
 from eofm.datasets.images.chips import Chip, Chips, StoredAt, hold_out_val, unpacking_remedy
 from eofm.errors import ConfigError, DataError, LabelError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from eofm.contract.imagery import Imagery
 
 CLASSES: Final = ("building", "barren land", "trees", "grassland", "road", "water")
 SPEC: Final = ImageSpec(Sensor.NAIP, ("R", "G", "B", "N"), Unit.UINT8, (28, 28), 1.0)
@@ -49,13 +44,13 @@ class MatPixels:
     split: str
     index: int
 
-    def _stored(self) -> NDArray[np.uint8]:
+    def _stored(self) -> chips.NDArray[Any]:
         import numpy as np
 
-        stored: NDArray[np.uint8] = _open(self.file)[f"{self.split}_x"][..., self.index]
+        stored: chips.NDArray[Any] = _open(self.file)[f"{self.split}_x"][..., self.index]
         return np.ascontiguousarray(stored.transpose(2, 0, 1))
 
-    def read(self) -> Imagery:
+    def read(self) -> chips.Imagery:
         """Return the image, (1, 4, 28, 28)."""
         import torch
 
@@ -133,7 +128,7 @@ def _chips(file: Path, split: str) -> list[Chip]:
 
 
 @lru_cache(maxsize=1)
-def _open(file: Path) -> dict[str, NDArray[Any]]:
+def _open(file: Path) -> dict[str, chips.NDArray[Any]]:
     try:
         from scipy.io import loadmat
     except ImportError as error:
@@ -142,7 +137,7 @@ def _open(file: Path) -> dict[str, NDArray[Any]]:
             remedy="pip install 'eofm[mat]'",
         ) from error
     try:
-        arrays: dict[str, NDArray[Any]] = loadmat(file)
+        arrays: dict[str, chips.NDArray[Any]] = loadmat(file)
     # SciPy raises what its parser happens to meet in a torn file
     except Exception as error:
         raise DataError(

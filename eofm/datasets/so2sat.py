@@ -20,19 +20,15 @@ from enum import StrEnum
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from eofm.bench.config import BenchConfig
 from eofm.contract.recipe import FillBand
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.base import Benchmark, Dataset, Loaded, Task, sensors_of, short_sensor
+from eofm.datasets.images import chips
 from eofm.datasets.images.chips import Chip, Chips, StoredAt, hold_out_val, unpacking_remedy
 from eofm.errors import ConfigError, DataError, LabelError, RasterError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from eofm.contract.imagery import Imagery
 
 CLASSES: Final = (
     *("Compact high rise", "Compact mid rise", "Compact low rise", "Open high rise"),
@@ -83,10 +79,10 @@ class H5Pixels:
     row: int
     sensor: Sensor
 
-    def _stored(self) -> NDArray[Any]:
+    def _stored(self) -> chips.NDArray[Any]:
         name, channels = _ARRAYS[self.sensor]
         try:
-            stored: NDArray[Any] = _open(self.file)[name][self.row]
+            stored: chips.NDArray[Any] = _open(self.file)[name][self.row]
         except OSError as error:
             raise RasterError(
                 "an image cannot be read",
@@ -96,7 +92,7 @@ class H5Pixels:
             ) from error
         return stored[..., list(channels)]
 
-    def read(self) -> Imagery:
+    def read(self) -> chips.Imagery:
         """Return the image. No power at all, as in shadow, is no measurement.
 
         Raises:

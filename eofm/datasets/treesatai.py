@@ -15,11 +15,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal
 
 from eofm.bench.config import BenchConfig
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.base import Benchmark, Dataset, Loaded, SplitList, Task, TaskKind, level_2a
+from eofm.datasets.images import chips
 from eofm.datasets.images.chips import (
     Chip,
     Chips,
@@ -30,9 +31,6 @@ from eofm.datasets.images.chips import (
     unpacking_remedy,
 )
 from eofm.errors import DataError, LabelError
-
-if TYPE_CHECKING:
-    from eofm.contract.imagery import Imagery
 
 CLASSES: Final = (
     *("Abies", "Acer", "Alnus", "Betula", "Cleared", "Fagus", "Fraxinus", "Larix"),
@@ -62,7 +60,7 @@ class ClippedPixels:
 
     inner: FilePixels
 
-    def read(self) -> Imagery:
+    def read(self) -> chips.Imagery:
         """Return the image, nothing below 0."""
         imagery = self.inner.read()
         return replace(imagery, pixels=imagery.pixels.clamp_min(0))

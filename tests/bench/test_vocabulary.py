@@ -27,7 +27,6 @@ from eofm.bench.validate import validate
 from eofm.cli import VERBS, _find_verb, main, parse
 from eofm.datasets.registry import (
     FAMILIES,
-    OWN_IMAGES,
     TASKS,
     family_of,
     find_task,
@@ -56,10 +55,10 @@ def test_every_family_is_a_verb_and_a_word() -> None:
     verbs = {verb.split()[1] for verb in VERBS if VERBS[verb].action == "eofm.bench.run:bench"}
 
     assert set(FAMILIES) == verbs
-    for family, settings in FAMILIES.items():
+    for family, benchmark in FAMILIES.items():
         task_filter(family)
-        if family not in OWN_IMAGES:
-            assert settings("").task == find_task(family).name
+        if not benchmark.own:
+            assert benchmark.settings("").task == find_task(family).name
             assert options_of(find_task(family).name) is not None
 
 

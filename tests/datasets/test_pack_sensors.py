@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ben_world
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from eofm.cli import main
 from eofm.datasets.bigearthnet import PackBigEarthNetConfig
 from eofm.datasets.bigearthnet.pack import pack_bigearthnet
-from eofm.datasets.check.report import CheckConfig
+from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.run import check_data
 from eofm.datasets.packing.sensors import SensorsReport
 from eofm.datasets.ssl4eo import PackSsl4eoConfig
@@ -22,7 +23,8 @@ from eofm.datasets.ssl4eo.pack import pack_ssl4eo
 from eofm.errors import ConfigError, RasterError, StoreError
 from eofm.landcover.scenes import SceneOptions, find_scenes
 from eofm.store.config import ShowConfig
-from eofm.store.format import PAIRS
+from eofm.store.format import PAIRS, StoreCard
+from eofm.store.packing import Item, pack_items
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
 from eofm.store.show import PairsReport, show_store
@@ -78,13 +80,15 @@ def test_table_comes_last(world: Path, tmp_path: Path, monkeypatch: pytest.Monke
     """Interrupted at the second sensor there is no table; the same command finishes it."""
     config = PackSsl4eoConfig(root=str(world), sensors="s2c,s1", out=str(tmp_path / "both"))
 
-    def second_fails(inner: PackSsl4eoConfig) -> object:
-        if inner.sensor == "s1-grd":
+    whole = pack_items
+
+    def second_fails(items: list[Item], card: StoreCard, out: str, **options: Any) -> object:
+        if out.endswith("s1-grd"):
             raise KeyboardInterrupt
-        return pack_ssl4eo(inner)
+        return whole(items, card, out, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("eofm.datasets.pack_sensors.pack_ssl4eo", second_fails)
+        patch.setattr("eofm.datasets.ssl4eo.pack.pack_items", second_fails)
         with pytest.raises(KeyboardInterrupt):
             pack_ssl4eo(config)
     assert not (tmp_path / "both" / PAIRS).exists()

@@ -12,9 +12,12 @@ import rasterio
 import torch
 from rasterio.errors import NotGeoreferencedWarning
 
-from eofm.datasets import scenes
+from eofm.datasets.eurosat import EUROSAT_MS, EUROSAT_RGB, EUROSAT_SAR
+from eofm.datasets.images import class_folders
 from eofm.datasets.images.chips import Chips, read_batches
 from eofm.datasets.images.class_folders import ClassFolders, FolderSplit, open_class_folders
+from eofm.datasets.resisc45 import RESISC45
+from eofm.datasets.ucmerced import UCMERCED
 from eofm.errors import ConfigError, DataError, RasterError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -81,10 +84,10 @@ def sizes(chips: Chips) -> tuple[int, ...]:
 @pytest.mark.parametrize(
     ("data", "ending"),
     [
-        (scenes.EUROSAT_RGB, ".jpg"),
-        (scenes.EUROSAT_SAR, ".tif"),
-        (scenes.RESISC45, ".jpg"),
-        (scenes.UCMERCED, ".tif"),
+        (EUROSAT_RGB, ".jpg"),
+        (EUROSAT_SAR, ".tif"),
+        (RESISC45, ".jpg"),
+        (UCMERCED, ".tif"),
     ],
     ids=["eurosat-rgb", "eurosat-sar", "resisc45", "ucmerced"],
 )
@@ -107,10 +110,10 @@ def test_the_published_lists_divide(tmp_path: Path, data: ClassFolders, ending: 
 
 def test_pictures_of_uneven_size_are_brought_to_one(tmp_path: Path) -> None:
     """44 of UC Merced's are some pixels smaller than 256, and keep whole 8-bit values."""
-    few = replace(scenes.UCMERCED, classes=scenes.UCMERCED.classes[:2])
+    few = replace(UCMERCED, classes=UCMERCED.classes[:2])
     fill(tmp_path, few, ".tif", count=1)
 
-    (image,) = read_batches(scenes._find(few, tmp_path)[:1], 1)
+    (image,) = read_batches(class_folders._find(few, tmp_path)[:1], 1)
 
     assert (1, 3, 256, 256) == tuple(image.pixels.shape)
     assert torch.equal(image.pixels, image.pixels.round())
@@ -118,7 +121,7 @@ def test_pictures_of_uneven_size_are_brought_to_one(tmp_path: Path) -> None:
 
 def test_without_lists_nothing_is_divided_silently(tmp_path: Path) -> None:
     """The error names the lists; a stratified split is there for the asking."""
-    few = replace(scenes.EUROSAT_SAR, classes=scenes.EUROSAT_SAR.classes[:2])
+    few = replace(EUROSAT_SAR, classes=EUROSAT_SAR.classes[:2])
     fill(tmp_path, few, ".tif")
 
     with pytest.raises(ConfigError, match="not divided") as caught:
@@ -134,7 +137,7 @@ def test_without_lists_nothing_is_divided_silently(tmp_path: Path) -> None:
 
 def test_a_changed_list_is_refused(tmp_path: Path) -> None:
     """A list of the published name with other lines is not the published list."""
-    few = replace(scenes.EUROSAT_SAR, classes=scenes.EUROSAT_SAR.classes[:2])
+    few = replace(EUROSAT_SAR, classes=EUROSAT_SAR.classes[:2])
     fill(tmp_path, few, ".tif")
     write_lists(tmp_path, few)
 
@@ -146,8 +149,8 @@ def test_a_changed_list_is_refused(tmp_path: Path) -> None:
 
 def test_spatial_lists_divide_when_asked_for(tmp_path: Path) -> None:
     """Torchgeo's lists by longitude, under their own names, compared with their published md5."""
-    few = replace(scenes.EUROSAT_MS, classes=scenes.EUROSAT_MS.classes[:2])
-    fill(tmp_path, replace(few, spec=scenes.EUROSAT_SAR.spec), ".tif")
+    few = replace(EUROSAT_MS, classes=EUROSAT_MS.classes[:2])
+    fill(tmp_path, replace(few, spec=EUROSAT_SAR.spec), ".tif")
     known = write_lists(tmp_path, few, FolderSplit.SPATIAL_LISTS)
 
     chips = open_class_folders(known, tmp_path, FolderSplit.SPATIAL_LISTS)
@@ -161,7 +164,7 @@ def test_spatial_lists_divide_when_asked_for(tmp_path: Path) -> None:
 
 def test_missing_images_of_the_lists_are_counted(tmp_path: Path) -> None:
     """A half-unpacked archive makes a subset that says so."""
-    few = replace(scenes.EUROSAT_SAR, classes=scenes.EUROSAT_SAR.classes[:2])
+    few = replace(EUROSAT_SAR, classes=EUROSAT_SAR.classes[:2])
     fill(tmp_path, few, ".tif")
     known = write_lists(tmp_path, few)
     for path in tmp_path.rglob("*_0.tif"):
@@ -174,7 +177,7 @@ def test_missing_images_of_the_lists_are_counted(tmp_path: Path) -> None:
 
 def test_folders_that_do_not_fit_are_named(tmp_path: Path) -> None:
     """Nothing there, an archive, a class missing, a class empty, a picture that is none."""
-    few = replace(scenes.RESISC45, classes=scenes.RESISC45.classes[:3])
+    few = replace(RESISC45, classes=RESISC45.classes[:3])
     with pytest.raises(DataError, match="no such folder"):
         open_class_folders(few, tmp_path / "nowhere")
     (tmp_path / "NWPU-RESISC45.zip").touch()

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal
 
 from eofm.bench.config import BenchConfig
 from eofm.contract.sensors import SENSOR_BANDS
@@ -32,11 +32,10 @@ from eofm.datasets.base import (
     short_sensor,
 )
 from eofm.datasets.bigearthnet.classes import CLASSES_19, CLASSES_43
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.report import Described
 from eofm.datasets.packing.options import check_sensors, check_workers
 from eofm.errors import ConfigError
-
-if TYPE_CHECKING:
-    from eofm.datasets.check.report import CheckConfig, Described
 
 SIZE: Final = (120, 120)
 UNITS: Final = {Sensor.S2_L2A: Unit.DN, Sensor.S1_GRD: Unit.DB}

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from eofm.contract.spec import Sensor, Unit
+from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import (
-    CheckConfig,
     CheckGroup,
     Described,
     Finding,

@@ -21,8 +21,8 @@ from eofm.contract.preprocess import to_grid
 from eofm.contract.sensors import BANDS
 from eofm.contract.validity import DEAD_BAND, check_plausible, measured_of
 from eofm.datasets.check.folders import describe_folder
+from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import (
-    CheckConfig,
     CheckGroup,
     CheckReport,
     Finding,

@@ -9,7 +9,8 @@ from typing import Final
 
 from eofm.contract.preprocess import to_grid
 from eofm.contract.validity import ENOUGH_IMAGES, check_plausible, find_doubts
-from eofm.datasets.check.report import CheckConfig, CheckReport, Finding, counted_only, spread
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.report import CheckReport, Finding, counted_only, spread
 from eofm.errors import PixelError, StoreError
 from eofm.store.format import JOURNAL, PAIRS, SPEC
 from eofm.store.paired import PairedStore

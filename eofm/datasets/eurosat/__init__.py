@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal
 
 from eofm.bench.config import BenchConfig
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.base import Benchmark, Dataset, Layout, Loaded, Packing, SplitList, Task
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.report import Described
+from eofm.datasets.images.chips import Chips
 from eofm.datasets.images.class_folders import (
     RGB,
     ClassFolders,
@@ -22,11 +25,6 @@ from eofm.datasets.images.class_folders import (
     open_class_folders,
 )
 from eofm.datasets.packing.options import check_workers
-
-if TYPE_CHECKING:
-    from eofm.datasets.check.report import CheckConfig, Described
-    from eofm.datasets.images.chips import Chips
-    from eofm.store.packing import ItemsReport
 
 CLASSES: Final = (
     "AnnualCrop",
@@ -203,44 +201,6 @@ class PackEurosatConfig:
         check_workers(self.workers)
 
 
-def pack_eurosat(config: PackEurosatConfig) -> ItemsReport:
-    """Pack the tiles of a split. The files keep B8A last, a store has the order of the sensor.
-
-    A run that was interrupted goes on where it stopped when it is called again.
-
-    Args:
-        config: What to pack, and how.
-
-    Returns:
-        What the store holds, and what was left out.
-
-    Raises:
-        DataError: If the folder is not that of EuroSAT MS, or a tile cannot be read where all are
-            required.
-        RasterError: If no tile says where it lies: a store keeps the place of every image.
-        ConfigError: If the rule does not suit the layout.
-        PixelError: If the pixels cannot be those of EuroSAT.
-        StoreError: If `out` holds something else, or cannot be written.
-    """
-    from eofm.datasets.eurosat.tiles import open_eurosat
-    from eofm.datasets.packing.chips import pack_chips
-
-    data = open_eurosat(config.root, None if config.rule is None else FolderSplit(config.rule))
-    return pack_chips(
-        data,
-        SPEC,
-        config.out,
-        dataset="eurosat",
-        title="EuroSAT MS",
-        settings={"rule": str(data.rule), "split": config.split},
-        split=config.split,
-        strict=config.require == "all",
-        workers=config.workers,
-        verify=config.verify,
-        stats=config.stats,
-    )
-
-
 def _is_eurosat(root: Path) -> bool:
     tops = (root, root / "train", *(root / nested for nested in NESTED))
     return any((top / name).is_dir() for top in tops for name in CLASSES)
@@ -248,12 +208,12 @@ def _is_eurosat(root: Path) -> bool:
 
 def _describe(root: Path, config: CheckConfig) -> Described:
     from eofm.datasets.check.report import described_chips
-    from eofm.datasets.eurosat.tiles import open_eurosat
+    from eofm.datasets.eurosat.tiles import divide_eurosat
 
     given = (root / "train").is_dir()
     # a division that needs no file to be opened
-    chips = open_eurosat(root, None if given else FolderSplit.STRATIFIED)
-    return described_chips("EuroSAT MS", chips, SPEC, TILES, splits=given, what="tiles")
+    _, splits = divide_eurosat(root, None if given else FolderSplit.STRATIFIED)
+    return described_chips("EuroSAT MS", splits, CLASSES, SPEC, TILES, divided=given, what="tiles")
 
 
 DATASET: Final = Dataset(
@@ -277,7 +237,7 @@ DATASET: Final = Dataset(
     packing=Packing(
         "pack the tiles of EuroSAT MS, with class and split",
         PackEurosatConfig,
-        "eofm.datasets.eurosat:pack_eurosat",
+        "eofm.datasets.eurosat.tiles:pack_eurosat",
         ("eofm pack eurosat --root EuroSAT_MS --out STORE",),
     ),
     layout=Layout(_is_eurosat, _describe),

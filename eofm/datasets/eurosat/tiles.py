@@ -1,4 +1,4 @@
-"""The tiles of EuroSAT MS: where they lie, and how they are divided where no list divides them.
+"""The tiles of EuroSAT MS: where they lie, how they are divided without a list, and packed.
 
     <root>/[EuroSAT_MS/ | ds/images/.../tif/ | ...]<Class>/<Class>_<n>.tif     as published
     <root>/{train,test[,val]}/<Class>/<anything>.tif                           already divided
@@ -17,12 +17,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from eofm.datasets.eurosat import CLASSES, NESTED, SPEC
+from eofm.datasets.eurosat import CLASSES, NESTED, SPEC, PackEurosatConfig
 from eofm.datasets.images.chips import Chip, Chips, FilePixels, file_pixels, unpacking_remedy
 from eofm.datasets.images.class_folders import FolderSplit
+from eofm.datasets.packing.chips import pack_chips
 from eofm.errors import ConfigError, DataError, RasterError
 from eofm.progress import track
 from eofm.raster.folder import class_files
+from eofm.store.format import LabelRule
+from eofm.store.packing import ItemsReport
 from eofm.store.splits import SPLITS, by_hash, by_value, hold_out
 
 _SUFFIXES: Final = (".tif", ".tiff")
@@ -51,6 +54,24 @@ class _Tile:
 
 
 def open_eurosat(root: Path | str, rule: FolderSplit | None = None) -> Chips:
+    """Find the tiles below `root` and divide them, as a benchmark needs them.
+
+    Args:
+        root: Folder in one of the two layouts.
+        rule: As in `divide_eurosat`.
+
+    Raises:
+        DataError: If there is no image in train or in test; as `divide_eurosat`.
+        RasterError: As `divide_eurosat`.
+        ConfigError: As `divide_eurosat`.
+    """
+    used, splits = divide_eurosat(root, rule)
+    return Chips(Path(root), used, CLASSES, splits)
+
+
+def divide_eurosat(
+    root: Path | str, rule: FolderSplit | None = None
+) -> tuple[FolderSplit, dict[str, tuple[Chip, ...]]]:
     """Find the tiles below `root` and divide them. Pixels are not read yet.
 
     Args:
@@ -59,6 +80,9 @@ def open_eurosat(root: Path | str, rule: FolderSplit | None = None) -> Chips:
             (60/20/20 of each class, by hash of the tile's name) or `given` (the folders train and
             test; val, if absent, is 20 % of train by hash). None takes the folders as given where
             there are `train` and `test`, and divides by longitude otherwise.
+
+    Returns:
+        How they were divided, and the tiles of `train`, `val` and `test` in the order of ids.
 
     Raises:
         DataError: If there are no class folders, some are missing, one is empty, an id occurs
@@ -84,12 +108,12 @@ def open_eurosat(root: Path | str, rule: FolderSplit | None = None) -> Chips:
     except DataError as error:
         error.remedy = unpacking_remedy(root) or error.remedy
         raise
-    _check_unique([tile for name in SPLITS for tile in sorted(divided[name], key=lambda t: t.id)])
-    splits = {
+    ordered = {name: sorted(divided[name], key=lambda tile: tile.id) for name in SPLITS}
+    _check_unique([tile for tiles in ordered.values() for tile in tiles])
+    return used, {
         name: tuple(Chip(t.id, t.label, (t.pixels,)) for t in tiles)
-        for name, tiles in divided.items()
+        for name, tiles in ordered.items()
     }
-    return Chips(root, used, CLASSES, splits)
 
 
 # ----------------------------------------------------------------------------- finding
@@ -240,3 +264,43 @@ def _longitude(tile: _Tile) -> float:
                 "bench eurosat --split stratified"
             )
             raise
+
+
+# ----------------------------------------------------------------------------- packing
+
+
+def pack_eurosat(config: PackEurosatConfig) -> ItemsReport:
+    """Pack the tiles of a split. The files keep B8A last, a store has the order of the sensor.
+
+    A run that was interrupted goes on where it stopped when it is called again.
+
+    Args:
+        config: What to pack, and how.
+
+    Returns:
+        What the store holds, and what was left out.
+
+    Raises:
+        DataError: If the folder is not that of EuroSAT MS, or a tile cannot be read where all are
+            required.
+        RasterError: If no tile says where it lies: a store keeps the place of every image.
+        ConfigError: If the rule does not suit the layout.
+        PixelError: If the pixels cannot be those of EuroSAT.
+        StoreError: If `out` holds something else, or cannot be written.
+    """
+    stated = None if config.rule is None else FolderSplit(config.rule)
+    rule, splits = divide_eurosat(config.root, stated)
+    root = Path(config.root).as_posix()
+    return pack_chips(
+        splits,
+        SPEC,
+        LabelRule("eurosat", CLASSES, 0.0, 0.0),
+        config.out,
+        title=f"EuroSAT MS, divided {rule}",
+        settings={"verb": "pack eurosat", "root": root, "rule": rule.value, "split": config.split},
+        split=config.split,
+        strict=config.require == "all",
+        workers=config.workers,
+        verify=config.verify,
+        stats=config.stats,
+    )

@@ -21,10 +21,12 @@ from eofm.store.splits import SPLITS, hold_out
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import NDArray as NDArray  # noqa: PLC0414 (see Imagery)
     from torch import Tensor
 
-    from eofm.contract.imagery import Imagery
+    # Files with settings name these types as `chips.Imagery`: the parser of the command line runs
+    # the imports for type checking of such a file, and help has to answer without torch.
+    from eofm.contract.imagery import Imagery as Imagery  # noqa: PLC0414 (exported)
     from eofm.raster.grid import Window
     from eofm.raster.source import RasterSource
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from eofm.contract.spec import ImageSpec
-from eofm.datasets.images.chips import Chip, Chips, source_of
+from eofm.datasets.images.chips import Chip, source_of
 from eofm.errors import RasterError
 from eofm.raster.source import OpenRaster, RasterSource
 from eofm.store.entry import Entry
@@ -21,11 +21,11 @@ _LOOKED_AT: Final = 32  # images, before packing begins
 
 
 def pack_chips(
-    chips: Chips,
+    splits: Mapping[str, Sequence[Chip]],
     spec: ImageSpec,
+    rule: LabelRule,
     out: str,
     *,
-    dataset: str,
     title: str,
     settings: Mapping[str, Plain],
     split: str = "all",
@@ -37,12 +37,12 @@ def pack_chips(
     """Pack the images of a split, or of all, in the order of their names.
 
     Args:
-        chips: The images: one class and one file each.
+        splits: Split -> the images: one class and one file each.
         spec: What they are.
+        rule: Name of the labels, and class names in the order of the label indices.
         out: Folder of the packed store.
-        dataset: Name of the data set, as in `eofm pack NAME`; it names the labels, too.
-        title: What the data set is called in the report.
-        settings: What else decides which images the store holds.
+        title: What the report calls them, and how they were divided.
+        settings: What decides which images the store holds; `verb` is the command.
         split: `train`, `val`, `test` or `all`.
         strict: Whether every image must be readable; else those that are not are passed over and
             listed in the store with the reason.
@@ -57,22 +57,15 @@ def pack_chips(
         StoreError: If `out` holds something else, or cannot be written.
     """
     wanted = SPLITS if split == "all" else (split,)
-    lines = [
-        _Line(chip, spec, name, chips.classes) for name in wanted for chip in chips.splits[name]
-    ]
+    lines = [_Line(chip, spec, name, rule.classes) for name in wanted for chip in splits[name]]
     lines.sort(key=lambda line: line.chip.id)
     _check_located([line.source() for line in lines])
     items = [Item(line.chip.id, spec.unit, line.source, line.entry) for line in lines]
-    card = make_card(
-        items,
-        LabelRule(dataset, chips.classes, 0.0, 0.0),
-        {"verb": f"pack {dataset}", "root": chips.root.as_posix(), **settings},
-        {},
-    )
+    card = make_card(items, rule, dict(settings), {})
     packed = pack_items(items, card, out, strict=strict, workers=workers)
     packed = packed.then(verify=verify, stats=stats, workers=workers)
     counts = ", ".join(f"{sum(line.split == name for line in lines)} {name}" for name in wanted)
-    return ItemsReport(packed, (f"{title}, divided {chips.rule}: {counts}",))
+    return ItemsReport(packed, (f"{title}: {counts}",))
 
 
 def _check_located(sources: Sequence[RasterSource]) -> None:

@@ -10,15 +10,14 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from eofm.contract.spec import Sensor, Unit
 from eofm.datasets.base import Dataset, Layout, Packing
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.report import Described
 from eofm.datasets.packing.options import check_labels, check_sensors, check_workers
 from eofm.errors import ConfigError
-
-if TYPE_CHECKING:
-    from eofm.datasets.check.report import CheckConfig, Described
 
 PLACES: Final = 251_079
 SEASONS: Final = 4

@@ -6,7 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 from eofm.contract.spec import Sensor
-from eofm.datasets.check.report import CheckConfig, CheckGroup, Described, Finding, Subject
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.report import CheckGroup, Described, Finding, Subject
 from eofm.datasets.ssl4eo import FOLDERS, SEASONS
 from eofm.datasets.ssl4eo.folders import list_scenes
 from eofm.datasets.ssl4eo.multilabels import read_multilabels
