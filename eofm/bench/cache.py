@@ -38,7 +38,7 @@ import torch
 from torch import Tensor, nn
 
 from eofm.contract import imagery, preprocess
-from eofm.datasets.chips import Stored
+from eofm.datasets.images.chips import Stored
 from eofm.progress import track
 from eofm.weights import encoder
 

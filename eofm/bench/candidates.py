@@ -30,10 +30,10 @@ from eofm.bench.controls import (
 from eofm.bench.inputs import BandStatistics, normalized, statistics, suitable
 from eofm.bench.network import NetworkSource, load_own
 from eofm.bench.sources import Candidate, EncoderSource, FeatureSource, TokenSource
-from eofm.bench.tasks import Task, TaskKind
 from eofm.bench.waive import CHANGED_WHY, waivers_for
 from eofm.contract.imagery import Imagery, collate
 from eofm.contract.recipe import AcceptSize, Recipe, Waiver
+from eofm.datasets.base import Task, TaskKind
 from eofm.errors import ConfigError, MismatchKind, SpecError
 from eofm.networks import timm_trunk
 from eofm.networks.build import BUILDERS, default_pooling

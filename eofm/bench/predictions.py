@@ -30,7 +30,8 @@ from eofm.bench.probes import Scored, Splits, resampled_metrics, run_probe
 from eofm.bench.records import Result, Sample
 from eofm.bench.segmentation import resampled_segmentation
 from eofm.bench.sources import Identity
-from eofm.bench.tasks import TASKS, Cluster
+from eofm.datasets.base import Cluster
+from eofm.datasets.registry import TASKS
 from eofm.errors import DataError
 from eofm.probes import knn as nearest
 from eofm.probes import linear as probe

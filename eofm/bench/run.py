@@ -45,10 +45,10 @@ from eofm.bench.samples import (
 )
 from eofm.bench.sources import Candidate, FeatureSource
 from eofm.bench.tables import table
-from eofm.bench.tasks import Task
 from eofm.bench.waive import FORCED_FLAG, forced_flags, nonstandard_flags
 from eofm.contract.imagery import Imagery
-from eofm.datasets.chips import (
+from eofm.datasets.base import Task
+from eofm.datasets.images.chips import (
     Chip,
     Chips,
     Pixels,
@@ -57,8 +57,8 @@ from eofm.datasets.chips import (
     read_batches,
     targets_of,
 )
-from eofm.datasets.copies import copy_remarks
-from eofm.datasets.dense_chips import DenseChip
+from eofm.datasets.images.copies import copy_remarks
+from eofm.datasets.images.dense import DenseChip
 from eofm.probes.linear import Labelled
 from eofm.probes.metrics import Metric
 from eofm.progress import track

@@ -21,11 +21,11 @@ from eofm.bench.cache import content_sha256, keep_json
 from eofm.bench.config import listed
 from eofm.bench.load import AnyChips, Loaded
 from eofm.bench.records import Sample
-from eofm.bench.tasks import Cluster
 from eofm.contract.spec import ImageSpec
-from eofm.datasets.chips import Chip, Chips, class_counts
-from eofm.datasets.copies import Image, copies_in_test, values_sha256
-from eofm.datasets.dense_chips import DenseChip
+from eofm.datasets.base import Cluster
+from eofm.datasets.images.chips import Chip, Chips, class_counts
+from eofm.datasets.images.copies import Image, copies_in_test, values_sha256
+from eofm.datasets.images.dense import DenseChip
 from eofm.errors import ConfigError
 from eofm.progress import track
 from eofm.store.splits import SPLITS, hash_order, subset_hash

@@ -21,11 +21,12 @@ from eofm.bench.predictions import Predictions, groups_of, predictions_of
 from eofm.bench.records import Result
 from eofm.bench.report_config import ValidateConfig
 from eofm.bench.samples import whole_split
-from eofm.bench.tasks import TASKS, Task, task_filter
 from eofm.bench.waive import CHANGED_WHY, FORCEABLE, FORCED_WHY, waivers_for
 from eofm.contract.preprocess import plan
 from eofm.contract.recipe import AcceptSize, Recipe, Waiver
 from eofm.contract.spec import ImageSpec
+from eofm.datasets.base import Task
+from eofm.datasets.registry import TASKS, task_filter
 from eofm.errors import ConfigError, DataError, EofmError
 from eofm.probes.metrics import Metric
 from eofm.store.splits import SPLITS, subset_hash

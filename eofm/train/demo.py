@@ -41,8 +41,8 @@ def make_demo(config: DataConfig) -> None:
         ConfigError: If the folder holds another world.
         StoreError: If the store cannot be written or read.
     """
-    from eofm.datasets.pack_config import PackSsl4eoConfig
-    from eofm.datasets.pack_sensors import pack_ssl4eo_sensors
+    from eofm.datasets.ssl4eo import PackSsl4eoConfig
+    from eofm.datasets.ssl4eo.pack import pack_ssl4eo
     from eofm.world.config import WorldConfig
     from eofm.world.files import write_world
 
@@ -53,7 +53,7 @@ def make_demo(config: DataConfig) -> None:
         WorldConfig(out=str(scenes), scenes=config.scenes, seed=config.seed, size=config.size)
     )
     both = config.views == "sensors"
-    pack_ssl4eo_sensors(
+    pack_ssl4eo(
         PackSsl4eoConfig(
             root=str(scenes),
             sensor=None if both else config.sensor,

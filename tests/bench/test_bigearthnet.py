@@ -10,13 +10,12 @@ import pytest
 
 from eofm.bench.load import load
 from eofm.bench.run import BenchReport, bench
-from eofm.bench.task_config import BenchBigEarthNetConfig
-from eofm.bench.tasks import TASKS, find_task
-from eofm.datasets.bigearthnet import Version
-from eofm.datasets.bigearthnet_chips import GOLDEN, GOLDEN_CLASSES, first_share
-from eofm.datasets.bigearthnet_classes import CLASSES_19, CLASSES_43
-from eofm.datasets.bigearthnet_lists import Listing, read_lists, read_tables
-from eofm.datasets.chips import class_counts
+from eofm.datasets.bigearthnet import BenchBigEarthNetConfig, Version
+from eofm.datasets.bigearthnet.chips import GOLDEN, GOLDEN_CLASSES, first_share
+from eofm.datasets.bigearthnet.classes import CLASSES_19, CLASSES_43
+from eofm.datasets.bigearthnet.lists import Listing, read_lists, read_tables
+from eofm.datasets.images.chips import class_counts
+from eofm.datasets.registry import TASKS, find_task
 from eofm.errors import ConfigError, DataError, LabelError, RasterError, SpecMismatch
 from eofm.store.splits import subset_hash
 

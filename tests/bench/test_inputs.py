@@ -17,15 +17,15 @@ from eofm.bench.load import Loaded, load
 from eofm.bench.report_config import RecordsExportConfig, TableConfig, ValidateConfig
 from eofm.bench.run import BenchReport, bench
 from eofm.bench.samples import limited
-from eofm.bench.task_config import FAMILIES, BenchEurosatConfig, BenchSo2SatConfig
-from eofm.bench.tasks import TASKS
 from eofm.bench.validate import validate
 from eofm.bench.waive import waivers_for
 from eofm.cli import main
 from eofm.contract.imagery import Imagery, collate
 from eofm.contract.preprocess import Preprocess, plan
-from eofm.datasets.chips import Chip, read_batches
-from eofm.datasets.so2sat import H5Pixels
+from eofm.datasets.eurosat import BenchEurosatConfig
+from eofm.datasets.images.chips import Chip, read_batches
+from eofm.datasets.registry import FAMILIES, TASKS
+from eofm.datasets.so2sat import BenchSo2SatConfig, H5Pixels
 from eofm.errors import ConfigError, SpecMismatch
 from eofm.weights.encoder import Encoder
 

@@ -9,14 +9,14 @@ import pytest
 from eofm.bench.plan import bench_plan
 from eofm.bench.report_config import PlanConfig
 from eofm.bench.run import bench
-from eofm.bench.task_config import BenchEurosatConfig
-from eofm.bench.tasks import TASKS
 from eofm.bench.waive import FORCED_WHY, forced_flags, waivers_for
 from eofm.cli import main
 from eofm.contract.preprocess import plan
 from eofm.contract.recipe import AcceptSensor, FillBand, Recipe
 from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
 from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.datasets.eurosat import BenchEurosatConfig
+from eofm.datasets.registry import TASKS
 from eofm.errors import ConfigError, MismatchKind
 from eofm.weights.cards import WEIGHTS, find
 from eofm.weights.encoder import random_encoder, save_encoder

@@ -18,11 +18,11 @@ from sklearn.preprocessing import StandardScaler
 
 from eofm.bench.records import Result, read_results
 from eofm.bench.run import BenchReport, bench
-from eofm.bench.task_config import BenchEurosatConfig
 from eofm.cli import main
 from eofm.contract.imagery import Imagery
-from eofm.datasets.chips import FilePixels
-from eofm.datasets.eurosat import CLASSES, open_eurosat
+from eofm.datasets.eurosat import CLASSES, BenchEurosatConfig
+from eofm.datasets.eurosat.tiles import open_eurosat
+from eofm.datasets.images.chips import FilePixels
 from eofm.errors import DataError, PixelError, RasterError, SpecMismatch
 
 

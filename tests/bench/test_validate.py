@@ -14,9 +14,9 @@ import pytest
 from eofm.bench.records import Result
 from eofm.bench.report_config import ValidateConfig
 from eofm.bench.run import bench
-from eofm.bench.task_config import BenchEurosatConfig
 from eofm.bench.validate import Validation, validate
 from eofm.cli import main
+from eofm.datasets.eurosat import BenchEurosatConfig
 from eofm.errors import DataError
 
 Change = Callable[[dict[str, Any]], None]

@@ -17,12 +17,12 @@ from affine import Affine
 from eofm.cli import main
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor
-from eofm.datasets.check import check_data
-from eofm.datasets.check_types import CheckReport, spread
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.report import CheckReport, spread
+from eofm.datasets.check.run import check_data
 from eofm.datasets.eurosat import CLASSES
-from eofm.datasets.pack_config import PackSsl4eoConfig
-from eofm.datasets.sets_config import CheckConfig
-from eofm.datasets.ssl4eo_pack import pack_ssl4eo
+from eofm.datasets.ssl4eo import PackSsl4eoConfig
+from eofm.datasets.ssl4eo.pack import pack_ssl4eo
 from eofm.errors import ConfigError, DataError
 from eofm.world.config import WorldConfig
 from eofm.world.files import write_world

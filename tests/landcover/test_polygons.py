@@ -14,8 +14,8 @@ from rasterio.crs import CRS
 from rasterio.warp import transform as warp_points
 
 from eofm.cli import main
-from eofm.datasets.pack_config import PackTilesConfig
-from eofm.datasets.tiles import pack_tiles
+from eofm.datasets.tiles import PackTilesConfig
+from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import ConfigError, EofmError, LabelError
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.maps import LandCover, find_maps

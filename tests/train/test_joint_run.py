@@ -14,8 +14,8 @@ from pretrain_settings import with_groups
 
 from eofm.contract.preprocess import to_grid
 from eofm.contract.spec import Sensor
-from eofm.datasets.pack_config import PackTilesConfig
-from eofm.datasets.tiles import pack_tiles
+from eofm.datasets.tiles import PackTilesConfig
+from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import ConfigError, StoreError, WeightsError
 from eofm.loading.feeder import Feeder
 from eofm.loading.pairs import PairFeeder, SecondStore, open_pair
