@@ -192,7 +192,7 @@ class Imagery:
         share = float(self.valid.float().mean()) if self.valid.numel() else 0.0
         grids = self.grids or ()
         crs = sorted({grid.crs or "none" for grid in grids if grid is not None})
-        named = [code if len(code) < 20 else code.split('"')[1] for code in crs if code]
+        named = [code.split('"')[1] if '"' in code else code for code in crs if code]
         return {
             "images": str(images),
             "sensor": str(self.spec.sensor),

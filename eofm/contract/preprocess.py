@@ -228,8 +228,7 @@ def plan(spec: ImageSpec, recipe: Recipe, waivers: Sequence[Waiver] = ()) -> Pla
     used += _match_sensor(spec, recipe, waivers)
     fills = _match_bands(spec, recipe, waivers)
     used += fills
-    if spec.unit is not recipe.unit and (spec.unit, recipe.unit) not in _CONVERSIONS:
-        convert_unit(torch.empty(0), spec.unit, recipe.unit)  # raises, naming the units
+    convert_unit(torch.empty(0), spec.unit, recipe.unit)  # raises where there is no way
     size, size_waivers = _match_size(spec, recipe, waivers)
     used += size_waivers
     used += _match_scale(spec, recipe, size, waivers)
