@@ -66,7 +66,8 @@ EQUIVALENT: Final[dict[str, str]] = {
     "preprocess: Preprocess._take: False -> True": "`antialias` of the nearest neighbour, which "
     "has no such form",
     **{
-        f"imagery: {name}.to: False -> True": "`non_blocking` changes when a copy ends, not what it is"
+        f"imagery: {name}.to: False -> True": "`non_blocking` changes when a copy ends, "
+        "not what it is"
         for name in ("Imagery", "NativeImagery", "Labels")
     },
 }
