@@ -13,7 +13,7 @@ from eofm.bench.config import BenchConfig
 from eofm.bench.curves import size_curves
 from eofm.bench.export import plot, print_table
 from eofm.bench.inputs import normalized, statistics, suitable
-from eofm.bench.load import Loaded, load
+from eofm.bench.load import load
 from eofm.bench.report_config import RecordsExportConfig, TableConfig, ValidateConfig
 from eofm.bench.run import BenchReport, bench
 from eofm.bench.samples import limited
@@ -22,6 +22,7 @@ from eofm.bench.waive import waivers_for
 from eofm.cli import main
 from eofm.contract.imagery import Imagery, collate
 from eofm.contract.preprocess import Preprocess, plan
+from eofm.datasets.base import Loaded
 from eofm.datasets.eurosat import BenchEurosatConfig
 from eofm.datasets.images.chips import Chip, read_batches
 from eofm.datasets.registry import FAMILIES, TASKS
