@@ -283,8 +283,8 @@ def test_divisions_suit_units() -> None:
 
 def test_every_task_of_whole_images_takes_other_inputs() -> None:
     """`--size` and `--normalization` are options of each, and repeat themselves."""
-    for family, kind in FAMILIES.items():
-        if issubclass(kind, BenchConfig):
-            config = kind("somewhere", size="32", normalization="auto")
+    for family, benchmark in FAMILIES.items():
+        if issubclass(benchmark.settings, BenchConfig):
+            config = benchmark.settings("somewhere", size="32", normalization="auto")
             said = "--root somewhere --size 32 --normalization auto"
             assert config.command() == f"eofm bench {family} {said}"
