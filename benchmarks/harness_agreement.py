@@ -245,7 +245,7 @@ def reben(tables, folder):
         agree &= same
         cells = " | ".join(f"{found[split]:,}" for split in PUBLISHED)
         print(f"| {name} | {cells} | {'the same' if same else expected} |")
-    partners = {name: radar for radar, name in listing.partners.items()}
+    partners = {name: radar for radar, name in listing.optical_of.items()}
     chosen = [
         name for s, n in MINIATURE.items() for name in patches[s][:: len(patches[s]) // n][:n]
     ]

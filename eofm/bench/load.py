@@ -12,14 +12,11 @@ from eofm.bench.cache import FeatureCache, Key, code_sha256, content_sha256
 from eofm.bench.config import ScoringConfig
 from eofm.contract import validity
 from eofm.contract.imagery import Imagery, collate
-from eofm.datasets.base import Loaded, Task
-from eofm.datasets.images.chips import Chip, Chips
-from eofm.datasets.images.dense import DenseChip, DenseChips
+from eofm.datasets.base import AnyChips, Loaded, Task
+from eofm.datasets.images.chips import Chip
+from eofm.datasets.images.dense import DenseChip
 from eofm.datasets.registry import FAMILIES
 from eofm.errors import ConfigError, PixelError
-
-# Images with labels, or with masks.
-AnyChips = Chips | DenseChips
 
 
 def load(config: ScoringConfig) -> Loaded:

@@ -28,7 +28,7 @@ from eofm.bench.contamination import contamination_flags
 from eofm.bench.features import extract, key_of, layered_candidates, readout_columns
 from eofm.bench.finetune.runs import score_on_images
 from eofm.bench.inputs import OF_TRAIN
-from eofm.bench.load import AnyChips, Loaded, check_pixels, load
+from eofm.bench.load import check_pixels, load
 from eofm.bench.patches import Segmenter
 from eofm.bench.predictions import Archive, Group
 from eofm.bench.probes import KINDS, LAYER_KINDS, Scored, Splits, compare
@@ -47,7 +47,7 @@ from eofm.bench.sources import Candidate, FeatureSource
 from eofm.bench.tables import table
 from eofm.bench.waive import FORCED_FLAG, forced_flags, nonstandard_flags
 from eofm.contract.imagery import Imagery
-from eofm.datasets.base import Task
+from eofm.datasets.base import AnyChips, Loaded, Task
 from eofm.datasets.images.chips import (
     Chip,
     Chips,

@@ -19,10 +19,9 @@ from typing import Final, TypedDict
 
 from eofm.bench.cache import content_sha256, keep_json
 from eofm.bench.config import listed
-from eofm.bench.load import AnyChips, Loaded
 from eofm.bench.records import Sample
 from eofm.contract.spec import ImageSpec
-from eofm.datasets.base import Cluster
+from eofm.datasets.base import AnyChips, Cluster, Loaded
 from eofm.datasets.images.chips import Chip, Chips, class_counts
 from eofm.datasets.images.copies import Image, copies_in_test, values_sha256
 from eofm.datasets.images.dense import DenseChip

@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from eofm.bench.config import ScoringConfig
 from eofm.contract.recipe import AcceptSensor, FillBand, Waiver
 from eofm.contract.spec import ImageSpec, Sensor
+from eofm.datasets.images.chips import Chips
+from eofm.datasets.images.dense import DenseChips
 
 if TYPE_CHECKING:
     from eofm.datasets.check.options import CheckConfig
     from eofm.datasets.check.report import Described
-    from eofm.datasets.images.chips import Chips
-    from eofm.datasets.images.dense import DenseChips
     from eofm.probes.metrics import Metric
 
-    AnyChips = Chips | DenseChips
+# Images with labels, or with masks.
+AnyChips = Chips | DenseChips
 
 # --------------------------------------------------------------------------------- tasks
 

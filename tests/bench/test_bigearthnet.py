@@ -104,7 +104,7 @@ def test_fractions_are_nested_and_do_not_depend_on_order() -> None:
 def v2(tables: Listing, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Version 2 in its true layout: real names, some of every split, and the golden patch."""
     root = tmp_path_factory.mktemp("v2")
-    partners = {name: radar for radar, name in tables.partners.items()}
+    partners = {name: radar for radar, name in tables.optical_of.items()}
     golden = GOLDEN[Version.V2]
     chosen = [golden]
     for split, count in (("train", 10), ("val", 4), ("test", 3)):

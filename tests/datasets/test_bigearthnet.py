@@ -151,7 +151,7 @@ def test_lists_in_their_forms(v1: Path, pack: object) -> None:
 
     assert "train" == listing.splits[FIELD]
     assert {SNOW, ROCK} == listing.excluded
-    assert {FIRST[FIELD][0]: FIELD} == dict(listing.partners)
+    assert {FIRST[FIELD][0]: FIELD} == dict(listing.optical_of)
 
 
 def _twice(lists: Path) -> None:

@@ -136,7 +136,13 @@ _V2_LISTS: Final = (
     ),
 )
 
-_BIGEARTHNET_DATA: Final = {
+_LISTS: Final[Mapping[str, tuple[SplitList, ...]]] = {
+    "v1": _V1_LISTS,
+    "v2": _V2_LISTS,
+    "copernicus-bench": (SplitList("copernicus-bench", COUNTS_COPERNICUS),),
+}
+
+_DATA: Final = {
     "v1": "BigEarthNet-MM v1.0 (Sumbul et al. 2019, 2021)",
     "v2": "BigEarthNet v2.0, reBEN (Clasen et al. 2024, arXiv 2407.03653)",
 }
@@ -169,13 +175,12 @@ def task_name(version: str, sensor: str, classes: int) -> str:
 
 def _task(version: str, sensor: str, classes: int) -> Task:
     subset = version == "copernicus-bench"
-    lists = _V1_LISTS if version == "v1" else _V2_LISTS
-    lists = (SplitList("copernicus-bench", COUNTS_COPERNICUS),) if subset else lists
+    lists = _LISTS[version]
     more = ", the 5 % of Copernicus-Bench (arXiv 2503.11849)" if subset else ""
     sensors = sensors_of(sensor, Sensor.S2_L2A)
     return Task(
         name=task_name(version, sensor, classes),
-        dataset=_BIGEARTHNET_DATA["v1" if version == "v1" else "v2"] + more,
+        dataset=_DATA["v1" if version == "v1" else "v2"] + more,
         specs=tuple(SPECS[s] for s in sensors),
         classes=CLASSES_19 if classes == len(CLASSES_19) else CLASSES_43,
         size=sum(lists[0].counts.values()),

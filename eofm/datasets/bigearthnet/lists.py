@@ -33,7 +33,7 @@ class Listing:
         splits: Name of a patch -> `train`, `val` or `test`.
         excluded: Patches that the authors recommend to leave out.
         labels: Name -> its 19-class labels (version 2; in version 1 every patch has its own file).
-        partners: Name of a Sentinel-1 patch -> its Sentinel-2 patch, as far as the lists say.
+        optical_of: Name of a Sentinel-1 patch -> its Sentinel-2 patch, as far as the lists say.
         first_names: Name -> the name it had in version 1 (version 2).
         countries: Name -> country (version 2).
     """
@@ -41,7 +41,7 @@ class Listing:
     splits: Mapping[str, str]
     excluded: frozenset[str]
     labels: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    partners: Mapping[str, str] = field(default_factory=dict)
+    optical_of: Mapping[str, str] = field(default_factory=dict)
     first_names: Mapping[str, str] = field(default_factory=dict)
     countries: Mapping[str, str] = field(default_factory=dict)
 
@@ -66,7 +66,7 @@ def read_lists(folder: Path) -> Listing:
         DataError: If a list is missing or damaged, or a patch is in two of them.
     """
     splits: dict[str, str] = {}
-    partners: dict[str, str] = {}
+    optical_of: dict[str, str] = {}
     for split in SPLITS:
         file = _find(folder, split)
         if file is None:
@@ -86,7 +86,7 @@ def read_lists(folder: Path) -> Listing:
                 )
             splits[name] = split
             if radar:
-                partners[radar] = name
+                optical_of[radar] = name
     excluded: set[str] = set()
     for name in EXCLUDED_V1:
         file = _find(folder, name)
@@ -99,7 +99,7 @@ def read_lists(folder: Path) -> Listing:
             where=folder,
             remedy="use the lists of one publication",
         )
-    return Listing(splits, frozenset(excluded), partners=partners)
+    return Listing(splits, frozenset(excluded), optical_of=optical_of)
 
 
 def _find(folder: Path, name: str) -> Path | None:

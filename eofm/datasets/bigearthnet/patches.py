@@ -104,19 +104,19 @@ class BigEarthNet:
     def radar(self) -> Mapping[str, Path]:
         """Name of a Sentinel-2 patch -> the folder of its Sentinel-1 patch, of those on disk."""
         layout = _LAYOUTS[self.version]
-        partners = {} if self.listing is None else self.listing.partners
+        listed = {} if self.listing is None else self.listing.optical_of
         found: dict[str, Path] = {}
         for name, path in _patches(self.root / layout.radar, layout.radar_drop).items():
-            partner = partners.get(name) or (
-                _partner(path) if self.version is Version.V1 else f"{_STRAY}{name}"
+            optical = listed.get(name) or (
+                _optical_of(path) if self.version is Version.V1 else f"{_STRAY}{name}"
             )
-            if partner in found:
+            if optical in found:
                 raise DataError(
                     "two Sentinel-1 patches say that they belong to one Sentinel-2 patch",
-                    found=f"{found[partner].name} and {name}",
+                    found=f"{found[optical].name} and {name}",
                     where=path.parent,
                 )
-            found[partner] = path
+            found[optical] = path
         return found
 
     def unknown(self, sensor: Sensor) -> list[str]:
@@ -324,13 +324,13 @@ def _patches(folder: Path, drop: int) -> dict[str, Path]:
     return found
 
 
-def _partner(folder: Path) -> str:
+def _optical_of(folder: Path) -> str:
     """Return the Sentinel-2 patch that a Sentinel-1 patch of version 1 belongs to."""
     card = _read_card(folder / f"{folder.name}_labels_metadata.json")
-    partner = card.get("corresponding_s2_patch")
-    if not isinstance(partner, str):
+    optical = card.get("corresponding_s2_patch")
+    if not isinstance(optical, str):
         raise DataError("a Sentinel-1 patch does not say what it belongs to", where=folder)
-    return partner
+    return optical
 
 
 def _read_card(file: Path) -> dict[str, object]:

@@ -67,8 +67,8 @@ def divide(images: Sequence[OwnImage], dataset: str, pattern: str | None) -> Div
     Raises:
         ConfigError: If the pattern does not fit a name.
     """
-    walk = track(images, "locating images") if pattern is None else images
-    grids = {one.id: grid_of_file(one.path) if pattern is None else None for one in walk}
+    opened = track(images, "locating images") if pattern is None else images
+    grids = {one.id: grid_of_file(one.path) if pattern is None else None for one in opened}
     places = find_places(grids, pattern)
     split = {one.id: one.split for one in images}
     remarks = [*places.remarks, *places.leaks(split)]

@@ -83,7 +83,7 @@ def pack_tiles(config: PackTilesConfig) -> PackReport:
         grids = {s.name: grids[s.name] if s.name in grids else _grid(s) for s in sources}
         places = _as_recorded(find_places(grids, config.place), writer)
         packing = _Packing(config, maps, writer, places)
-        for _ in track(packing.walk(left), "packing windows", total):
+        for _ in track(packing.pack(left), "packing windows", total):
             pass
         if not writer.ids:
             raise PixelError(
@@ -323,7 +323,7 @@ class _Packing:
     writer: StoreWriter
     places: Places
 
-    def walk(self, sources: Sequence[RasterSource]) -> Iterator[None]:
+    def pack(self, sources: Sequence[RasterSource]) -> Iterator[None]:
         """Pack all windows of all images, yielding after each window."""
         skipped = 0
         for chunk, rows in _ahead(self._read, self._chunks(sources), self.config.workers):
