@@ -19,6 +19,7 @@ PACKAGE = Path(eofm.__file__).parent
 LINES = (
     {"errors"},
     {"io", "progress", "open_files", "orphans"},
+    {"formats"},
     {"contract", "probes"},
     {"report"},
     {"method", "raster", "networks"},

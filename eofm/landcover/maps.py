@@ -6,7 +6,6 @@ later one fills its nodata. Of a folder, the map with an image's own name stands
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,8 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from eofm.errors import ConfigError, LabelError
+from eofm.formats.foreign import foreign, read_bounded
+from eofm.formats.text import JSON_BYTES, parse_json
 from eofm.landcover.dates import DatePattern, Period
 from eofm.landcover.multilabel import (
     ClassMap,
@@ -449,19 +450,17 @@ def _parts(stem: str) -> tuple[str, str]:
 
 def _stac_maps(file: Path, asset: str | None) -> list[_Listed]:
     """Read an ItemCollection, a list of items, or one item."""
-    try:
-        plain = json.loads(file.read_text("utf-8"))
+    remedy = "of polygons, name the field that holds their class: --field NAME"
+    with foreign(
+        LabelError,
+        "this is no list of STAC items",
+        expected="an ItemCollection, or a list of items with assets",
+        where=file,
+        remedy=remedy if file.suffix.lower() == ".geojson" else None,
+    ):
+        plain = parse_json(read_bounded(file, JSON_BYTES))
         items = plain.get("features", [plain]) if isinstance(plain, dict) else plain
         found = [_stac_map(item, asset, file) for item in items]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        remedy = "of polygons, name the field that holds their class: --field NAME"
-        raise LabelError(
-            "this is no list of STAC items",
-            found=repr(error),
-            expected="an ItemCollection, or a list of items with assets",
-            where=file,
-            remedy=remedy if file.suffix.lower() == ".geojson" else None,
-        ) from error
     if not found:
         raise LabelError("the list holds no STAC items", where=file)
     return found
