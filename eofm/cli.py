@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, get_type_hints, runtime_
 
 from eofm import __version__
 from eofm.errors import EofmError
+from eofm.terminal import guarded
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -464,14 +464,7 @@ VERBS: Final[Mapping[str, Verb]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        status = _main(words)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # the reader of our output has gone (`| head`): nothing to say, and nobody to say it to
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return status
+    return guarded(words, lambda: _main(words))
 
 
 def _main(words: Sequence[str]) -> int:
@@ -492,9 +485,6 @@ def _main(words: Sequence[str]) -> int:
     except EofmError as error:
         print(f"eofm {name}: error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"\neofm {name}: interrupted", file=sys.stderr)
-        return 130
 
 
 class UsageError(Exception):

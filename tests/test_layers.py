@@ -20,6 +20,7 @@ LINES = (
     {"errors"},
     {"io", "progress", "open_files", "orphans"},
     {"formats"},
+    {"terminal"},
     {"contract", "probes"},
     {"report"},
     {"method", "raster", "networks"},

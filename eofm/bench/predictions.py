@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Final
 
@@ -384,17 +384,17 @@ def groups_of(result: Result, ids: Sequence[str]) -> Tensor | None:
 _SAME: Final = 1e-9
 
 
-def _inside(folder: Path, name: str, records: Path) -> Path:
-    """Return a file of the folder of predictions; a record may not name another."""
-    path = folder / Path(name).name
-    if name != f"{FOLDER}/{path.name}":
+def _beside(records: Path, name: str) -> Path:
+    """Return a file in the folder of the records; a record may not name one elsewhere."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
         raise DataError(
-            "the record names predictions outside of their folder",
+            "the record names predictions outside of its folder",
             found=name[:200],
             expected=f"{FOLDER}/FILE.npz, beside the records",
             where=records,
         )
-    return path
+    return records.parent / path
 
 
 def predictions_of(result: Result, records: Path) -> Predictions:
@@ -414,7 +414,7 @@ def predictions_of(result: Result, records: Path) -> Predictions:
             where=records,
             remedy="run the benchmark again with another --out",
         )
-    path = _inside(records.parent / FOLDER, result.predictions, records)
+    path = _beside(records, result.predictions)
     found = load_predictions(path)
     if file_sha256(path) != result.predictions_sha256:
         raise DataError(

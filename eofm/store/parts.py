@@ -17,7 +17,6 @@ import hashlib
 import json
 import multiprocessing
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, as_completed, wait
@@ -218,7 +217,6 @@ def _begin_worker(stop: Event) -> None:
     global _stop  # noqa: PLW0603 (a pool's initializer has no other place for it)
     _stop = stop
     end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and sets `stop`
 
 
 class _Job(Generic[T]):

@@ -88,8 +88,8 @@ def test_what_nobody_touched_can_be_trusted(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(value=d["value"] + 0.01), "another score than the record"),
-        (lambda d: d["interval"].update(low=d["interval"]["low"] + 0.01), "the interval is"),
+        (lambda d: d.update(value=d["value"] - 0.01), "another score than the record"),
+        (lambda d: d["interval"].update(low=d["interval"]["low"] - 0.01), "the interval is"),
         (lambda d: d["sample"].update(n_test=19), "predictions of 20 test samples"),
         (lambda d: d["sample"].update(test_sha256="0" * 64), "not those of the test split"),
         (lambda d: d.update(version="0"), "version 0 of the task"),
@@ -189,7 +189,7 @@ def test_predictions_lie_in_their_folder(folder: Path, name: str) -> None:
 
     assert any(
         word in " ".join(check(folder).checked[0].faults)
-        for word in ("outside of their folder", "no predictions here")
+        for word in ("outside of its folder", "no predictions here")
     )
 
 
