@@ -24,7 +24,7 @@ from eofm.bench.sources import Identity
 from eofm.errors import DataError
 from eofm.formats.foreign import foreign, read_bounded
 from eofm.formats.seal import opened, sealed
-from eofm.formats.text import split_lines
+from eofm.formats.text import parse_json, split_lines
 from eofm.probes.bootstrap import Interval
 
 if sys.platform == "win32":
@@ -197,7 +197,7 @@ class Result:
                 its score is none.
         """
         with foreign(DataError, "this line is no result", where=None):
-            data, whole = opened(json.loads(line))
+            data, whole = opened(parse_json(line, nan=True))
             key = data.pop("key")
             data["sample"] = Sample(**data["sample"])
             data["model"] = Identity(**_with_tuples(data["model"], "plan", "waivers"))
@@ -232,7 +232,7 @@ def _check_score(result: Result) -> None:
 
 def has_checksum(line: str) -> bool:
     """Return whether a line of records has a checksum; those of eofm 0.1 have none."""
-    return opened(json.loads(line))[1] is not None
+    return opened(parse_json(line, nan=True))[1] is not None
 
 
 def _with_tuples(data: Mapping[str, Any], *names: str) -> dict[str, Any]:

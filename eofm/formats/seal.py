@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,6 +58,8 @@ def line_is_whole(line: bytes) -> bool | None:
 
 
 _KNOWN: Final[dict[tuple[str, str], tuple[tuple[int, ...], str]]] = {}
+# A file that was written moments ago could change once more within a tick of its clock.
+SETTLED_NS: int = 2_000_000_000
 
 
 def file_sha256(path: Path) -> str:
@@ -65,11 +68,18 @@ def file_sha256(path: Path) -> str:
     Raises:
         OSError: If it cannot be read.
     """
-    key, look = (str(path), "sha256"), look_of(path.stat())
-    if _KNOWN.get(key, ((), ""))[0] != look:
-        with path.open("rb") as file:
-            _KNOWN[key] = look, hashlib.file_digest(file, "sha256").hexdigest()
-    return _KNOWN[key][1]
+    key, status = (str(path), "sha256"), path.stat()
+    if _KNOWN.get(key, ((), ""))[0] == look_of(status):
+        return _KNOWN[key][1]
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if _settled(status):
+        _KNOWN[key] = look_of(status), found
+    return found
+
+
+def _settled(status: os.stat_result) -> bool:
+    return time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) >= SETTLED_NS
 
 
 def look_of(status: os.stat_result) -> tuple[int, int, int, int]:
@@ -89,4 +99,5 @@ def mark_whole(path: Path, status: os.stat_result) -> None:
         path: The file.
         status: As it was before it was read.
     """
-    _KNOWN[str(path), "whole"] = look_of(status), ""
+    if _settled(status):
+        _KNOWN[str(path), "whole"] = look_of(status), ""

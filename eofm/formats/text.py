@@ -17,15 +17,19 @@ YAML_BYTES: Final = 256 * 2**10
 _YAML_NODES: Final = 100_000
 
 
-def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 (whatever JSON holds)
+def parse_json(text: str | bytes, *, nan: bool = False) -> Any:  # noqa: ANN401 (whatever it holds)
     """Return what JSON says; `NaN` and `Infinity` are no JSON.
+
+    Args:
+        text: The document.
+        nan: Take them all the same: a loss that was no number is one of the things to remember.
 
     Raises:
         ValueError: If it is none; a `UnicodeDecodeError` is one too.
         RecursionError: If it is nested too deeply.
     """
     plain = text.decode("utf-8") if isinstance(text, bytes) else text
-    return json.loads(plain, parse_constant=_no_number)
+    return json.loads(plain, parse_constant=None if nan else _no_number)
 
 
 def _no_number(word: str) -> NoReturn:

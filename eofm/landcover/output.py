@@ -22,10 +22,11 @@ import pyarrow.parquet as pq
 
 from eofm.errors import ConfigError, LabelError
 from eofm.formats.foreign import foreign
-from eofm.formats.parquet import ColumnDigests, metadata_of, read_sealed
+from eofm.formats.parquet import SEAL, ColumnDigests, metadata_of, read_sealed
+from eofm.formats.seal import opened, sealed
 from eofm.formats.text import parse_json, read_json
 from eofm.io import BINARY, replacing
-from eofm.landcover.table import KEY, TableBatch, open_table
+from eofm.landcover.table import KEY, SEALED, TableBatch, open_table
 from eofm.progress import notice
 
 if sys.platform != "win32":
@@ -168,8 +169,8 @@ class LabelOutput:
         tally = {"skipped": batch.skipped, "ignored": batch.ignored}
         digests = ColumnDigests()
         digests.add(batch.table)
-        sealed = {**digests.metadata(), KEY: json.dumps(tally)}
-        table = batch.table.replace_schema_metadata(sealed)
+        said = {**digests.metadata(), KEY: json.dumps(sealed(tally))}
+        table = batch.table.replace_schema_metadata(said)
         with self._full_disk(), replacing(self._part(number)) as file:
             pq.write_table(table, file)
 
@@ -180,7 +181,7 @@ class LabelOutput:
             LabelError: If it cannot be written.
         """
         parts = [self._part(number) for number in range(self._batches)]
-        about = {**self._about, **_tally(parts)}
+        about = sealed({**self._about, **_tally(parts), SEALED: True})
         layout = self._layout.with_metadata({KEY: json.dumps(about, ensure_ascii=False)})
         with (
             self._full_disk(),
@@ -246,8 +247,14 @@ def _regroup(parts: Sequence[Path]) -> Iterator[pa.Table]:
 
 
 def _read_part(part: Path) -> pa.Table:
-    """Read a finished batch; `__enter__` has looked whether it is whole."""
-    parse_json(metadata_of(part)[KEY])
+    """Read a finished batch.
+
+    Raises:
+        ValueError: If it is not as it was written; further kinds are possible. See `foreign`.
+    """
+    metadata = metadata_of(part)
+    if SEAL not in metadata or not opened(parse_json(metadata[KEY]))[1]:
+        raise ValueError("its checksum is not that of its content")
     return read_sealed(part)
 
 

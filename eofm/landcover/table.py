@@ -35,7 +35,8 @@ from numpy.typing import NDArray
 
 from eofm.errors import LabelError
 from eofm.formats.foreign import foreign
-from eofm.formats.parquet import metadata_of, read_sealed
+from eofm.formats.parquet import SEAL, metadata_of, read_sealed
+from eofm.formats.seal import opened
 from eofm.formats.text import parse_json
 from eofm.landcover.multilabel import Reason, multi_labels, shares
 from eofm.landcover.schemes import Scheme
@@ -43,6 +44,7 @@ from eofm.landcover.schemes import Scheme
 FORMAT: Final = "eofm labels"
 VERSION: Final = 1
 KEY: Final = b"eofm"
+SEALED: Final = "columns_sealed"  # whether metadata and columns have checksums
 
 
 class Ground(StrEnum):
@@ -264,7 +266,10 @@ def open_table(path: str | Path) -> LabelTable:
     if not path.is_file():
         raise LabelError("there is no such table of labels", where=path)
     with foreign(LabelError, _DAMAGED, where=path, remedy=_AGAIN):
-        about = dict(parse_json(metadata_of(path).get(KEY, b"{}")))
+        metadata = metadata_of(path)
+        about, whole = opened(parse_json(metadata.get(KEY, b"{}")))
+        if whole is False or (about.get(SEALED) and (whole is None or SEAL not in metadata)):
+            raise ValueError("its metadata are not as they were written")
         classes = about.get("classes", [])
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
             raise TypeError(f"classes {classes}")

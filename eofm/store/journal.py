@@ -97,25 +97,42 @@ class _DamagedError(ValueError):
     """A line of a journal is not the one that was written."""
 
 
-def _parse(text: bytes, number: int) -> Line:
+def _parse(text: bytes, number: int, *, sealed: bool | None) -> Line:
+    """Return what a line says; in a journal that begins with a crc32, every line has one."""
     try:
         line: Line = parse_json(text)
-        if line_is_whole(text) is not False and isinstance(line, dict):
+        whole = line_is_whole(text)
+        if whole is not False and whole == sealed and _is_line(line):
             return line
     except (ValueError, RecursionError) as error:
         raise _DamagedError(f"line {number}: {in_words(error)}") from error
-    raise _DamagedError(f"line {number}: its crc32 is not that of its content")
+    raise _DamagedError(f"line {number}: it is not the line that was written")
+
+
+def _is_line(line: object) -> bool:
+    """Return whether something is a card, a row, or what is said of a source."""
+    match line:
+        case {"card": str()}:
+            return True
+        case {"row": {"crc32": int(), **row}}:
+            names = ("id", "source", "source_unit", "location")
+            return all(isinstance(row.get(name), str) for name in names)
+        case {"done": str(), "skipped": int()}:
+            return isinstance(line.get("broken", ""), str)
+    return False
 
 
 def _read(file: Path) -> Iterator[tuple[int, Line]]:
     """Yield each whole line and where it ends. A cut-off line is of an uncommitted row."""
-    end = 0
+    end, sealed = 0, None
     with file.open("rb") as stream:
         for number, text in enumerate(iter(lambda: stream.readline(_LONGEST), b""), 1):
             if not text.endswith(b"\n"):
                 return
+            if number == 1:
+                sealed = line_is_whole(text)
             end += len(text)
-            yield end, _parse(text, number)
+            yield end, _parse(text, number, sealed=sealed)
 
 
 def _read_whole(file: Path) -> tuple[list[tuple[int, Line]], int]:

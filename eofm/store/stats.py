@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from eofm.contract.sensors import Statistics
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import StoreError
-from eofm.formats.foreign import foreign
+from eofm.formats.foreign import foreign, read_bounded
 from eofm.formats.seal import opened, sealed
-from eofm.formats.text import read_json
+from eofm.formats.text import JSON_BYTES, parse_json
 from eofm.io import replacing
 from eofm.progress import track
 from eofm.store.choice import held_out, matching, read_ids, sampled, with_ids
@@ -127,7 +127,7 @@ def read_statistics(file: str | Path) -> Statistics:
         where=file,
         remedy="write one with `eofm data stats STORE`",
     ):
-        plain, whole = opened(read_json(Path(file), StoreError))
+        plain, whole = opened(parse_json(read_bounded(Path(file), JSON_BYTES)))
         if whole is False:
             raise ValueError("its checksum is not that of its content")
         numbers = [float(one) for key in ("mean", "std") for one in plain[key]]

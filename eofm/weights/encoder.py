@@ -29,7 +29,6 @@ from eofm.contract.spec import ImageSpec
 from eofm.contract.validity import check_plausible
 from eofm.errors import EofmError, SpecError, WeightsError
 from eofm.formats.foreign import foreign
-from eofm.formats.seal import opened, sealed
 from eofm.formats.text import read_json
 from eofm.networks.build import build, build_blank
 from eofm.networks.state import load_strict
@@ -280,7 +279,7 @@ def save_encoder(encoder: Encoder, directory: Path | str) -> Card:
     directory = Path(directory)
     data = serialise(encoder.trunk, encoder.card)
     card = replace(encoder.card, sha256=sha256(data))
-    text = json.dumps(sealed(card.to_dict()), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(card.to_dict(), indent=2, ensure_ascii=False) + "\n"
     try:
         directory.mkdir(parents=True, exist_ok=True)
         write_whole(directory / WEIGHTS_FILE, data)
@@ -355,21 +354,12 @@ def _load_card(path: Path) -> Card:
     if not isinstance(content, dict):
         found = str(content)[:200]
         raise WeightsError("this is not the card of an encoder", found=found, where=path)
-    plain, whole = opened(content)
     try:
         with foreign(WeightsError, "this is not the card of an encoder", where=path):
-            card = Card.from_dict(plain)
+            return Card.from_dict(content)
     except WeightsError as error:
         error.where = path
         raise
-    if whole is False:
-        raise WeightsError(
-            "the card is not as it was written",
-            found="a checksum that is not that of its content",
-            where=path,
-            remedy="a card is not to be edited: copy it again, or export the run again",
-        )
-    return card
 
 
 def _load_weights(path: Path) -> bytes:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -94,11 +95,11 @@ class RateJournal:
         if not file.is_file():
             return
         with foreign(DataError, _BROKEN, where=file, remedy=_ANEW):
-            tried, whole = opened(parse_json(read_bounded(file, JSON_BYTES)))
+            tried, whole = opened(parse_json(read_bounded(file, JSON_BYTES), nan=True))
             if not whole:
                 raise ValueError("its checksum is not that of its content")
             for factor, fit in tried["tried"]:
-                self.tried[factor] = Fit(tuple(fit["scores"]), fit["epoch"])
+                self.tried[float(factor)] = _fit_of(fit)
 
     def add(self, factor: float, fit: Fit, state: dict[str, Tensor]) -> None:
         """Write a fit down, and its state if it is the best: the state first.
@@ -156,6 +157,13 @@ class RateJournal:
     def forget(self) -> None:
         """Remove what has served its purpose."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _fit_of(plain: Mapping[str, Any]) -> Fit:
+    scores = tuple(map(float, plain["scores"]))
+    if not scores:
+        raise ValueError("a fit without a score")
+    return Fit(scores, int(plain["epoch"]))
 
 
 def _read(path: Path) -> dict[str, Tensor]:
