@@ -367,7 +367,7 @@ bands: [B02, B03, B04]
 unit: dn
 size: [224, 224]
 normalization: {shift: [0.0, 0.0, 0.0], scale: [10000.0, 10000.0, 10000.0], source: made up, clip: null, levels: null}
-resize: {kernel: bilinear, antialias: true, order: before}
+resize: {kernel: bilinear, antialias: true, order: before-normalization}
 pooling: cls
 """
 _ITEM: Final = json.dumps(
@@ -392,7 +392,7 @@ def _stac(folder: Path) -> Path:
 
 
 def _read_stac(file: Path) -> object:
-    scene = open_stac(file, sensor=Sensor.S2_L2A, unit=Unit.REFLECTANCE)
+    scene = open_stac(file, sensor=Sensor.S2_L2A)
     return repr(scene)
 
 
