@@ -112,12 +112,12 @@ VERBS: Final[Mapping[str, Verb]] = {
             "monitor.every_epochs",
             "monitor.loggers",
         ),
-        "eofm.train.config.demo:demo_defaults",
+        "eofm.train.demo:demo_defaults",
     ),
     "report": Verb(
         "write one HTML page about a run (finished, going on, or dead), or to compare several",
-        "eofm.train.config.report:ReportConfig",
-        "eofm.train.page.build:report",
+        "eofm.train.config:ReportConfig",
+        "eofm.train.report.page:report",
         (
             "eofm report runs/mine",
             "eofm report runs/mine runs/other --out comparison.html",
@@ -449,8 +449,8 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "models export": Verb(
         "write a checkpoint, an export or published weights for others: safetensors, pt2, onnx",
-        "eofm.train.config:ExportConfig",
-        "eofm.train.export:export_source",
+        "eofm.weights.config:ExportConfig",
+        "eofm.weights.export:export_source",
         (
             "eofm models export runs/mine/checkpoints/last.ckpt --to encoders/mine",
             "eofm models export runs/mine/export/student --to encoders/mine --formats pt2,onnx",

@@ -25,6 +25,7 @@ def foreign(
     where: object,
     expected: object = None,
     remedy: str | None = None,
+    passing: tuple[type[EofmError], ...] = (),
 ) -> Iterator[None]:
     """Turn every failure of the body into one error; one of that kind passes as it is.
 
@@ -34,10 +35,11 @@ def foreign(
         where: The file.
         expected: What should have been there.
         remedy: What the user can do.
+        passing: Further errors of the package that say better what is wrong, and pass.
     """
     try:
         yield
-    except kind:
+    except (kind, *passing):
         raise
     except Exception as error:
         raise kind(

@@ -35,7 +35,6 @@ from eofm.errors import StoreError
 from eofm.formats.seal import opened, sealed
 from eofm.formats.text import parse_json
 from eofm.io import replacing, sync_folder, unfinished
-from eofm.orphans import end_with_parent
 from eofm.progress import track
 from eofm.store.card_file import read_card_file, write_card_file
 from eofm.store.entry import Entry
@@ -52,6 +51,7 @@ from eofm.store.format import (
 from eofm.store.index_file import read_index
 from eofm.store.journal import BusyError, Journal, check_settings
 from eofm.store.writer import StoreWriter
+from eofm.workers import end_with_parent
 
 T = TypeVar("T")
 

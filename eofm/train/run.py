@@ -7,21 +7,32 @@ import os
 import signal
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
 import lightning as L
 import torch
 import yaml
+from lightning.pytorch.callbacks import Callback
 
+from eofm.errors import EofmError
 from eofm.method import Exclude, LabelSimilarity, Objective, SoftCon
 from eofm.method.teacher import check_chunks
-from eofm.train.branches import export_branches, export_init
-from eofm.train.building import build_module, open_data
-from eofm.train.config import PretrainConfig
+from eofm.train.build import build_module, make_recipe, open_data
+from eofm.train.config import PretrainConfig, TrainerConfig
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.engine import choose_device, fit
-from eofm.train.folder import (
+from eofm.train.distributed.processes import ProcessPlace, broadcast, find_place, process_group
+from eofm.train.distributed.sharding import check_sharding
+from eofm.train.export import export_branches, export_init
+from eofm.train.module import PretrainModule
+from eofm.train.monitor.guard import CollapseGuard
+from eofm.train.monitor.loggers import make_writers
+from eofm.train.monitor.online import OnlineMonitor
+from eofm.train.monitor.run_log import RunLog, StepLog
+from eofm.train.monitor.throughput import Throughput
+from eofm.train.report.result import Report, write_report
+from eofm.train.run_folder import (
     RunFolder,
     check_checkpoint,
     environment,
@@ -29,13 +40,8 @@ from eofm.train.folder import (
     open_folder,
     to_yaml,
 )
-from eofm.train.module import PretrainModule
-from eofm.train.monitoring.watch import watch
-from eofm.train.processes import ProcessPlace, find_place, share, together
-from eofm.train.recipe import make_recipe
-from eofm.train.report import Report, write_report
-from eofm.train.sharding import check_sharding
-from eofm.train.stopping import WARNING, Stopped, requeue
+from eofm.train.signals import WARNING, Stopped, requeue
+from eofm.train.trainer import choose_device, fit
 from eofm.weights.checkpoint import CHECKPOINT_KEY
 from eofm.weights.start import Origin
 
@@ -70,7 +76,7 @@ def pretrain(config: PretrainConfig) -> Report:
     data, module, origin = _prepare(config, place)
     if config.run.resume and folder.checkpoint.is_file():
         check_checkpoint(folder.checkpoint, config, CHECKPOINT_KEY)
-    watchers = watch(config, data, folder)
+    callbacks = make_callbacks(config, data, folder)
     if not config.run.resume:
         folder.start(config)
     if not (folder.export / "init" / "card.json").is_file():  # or it died before it got there
@@ -81,9 +87,9 @@ def pretrain(config: PretrainConfig) -> Report:
         export_init(module, folder, origin.line)
     _say(_opening(data, module, origin, place))
     try:
-        with together(place, accelerator) as group:
-            share(to_yaml(config))
-            seconds = fit(module, data, folder, config, group, watchers)
+        with process_group(place, accelerator) as group:
+            broadcast(to_yaml(config))
+            seconds = fit(module, data, folder, config, group, callbacks)
     except Stopped as stopped:
         _stop(stopped, folder)
     encoders = export_branches(module, data, folder, config)
@@ -94,18 +100,18 @@ def pretrain(config: PretrainConfig) -> Report:
 
 
 def follow(place: ProcessPlace, accelerator: str) -> NoReturn:
-    """Train along with the first process, which says with what settings.
+    """Train with the first process, which sends the settings.
 
     Raises:
         SystemExit: At the end.
     """
     try:
-        with together(place, accelerator) as group:
-            config = from_dict(yaml.safe_load(share("")), "the first process")
+        with process_group(place, accelerator) as group:
+            config = from_dict(yaml.safe_load(broadcast("")), "the first process")
             _use_threads(config, place)
             data, module, _ = _prepare(config, place)
             folder = RunFolder(Path(str(config.run.out)))
-            fit(module, data, folder, config, group, watch(config, data, folder))
+            fit(module, data, folder, config, group, make_callbacks(config, data, folder))
     except Stopped as stopped:
         raise SystemExit(128 + stopped.signum) from None
     raise SystemExit(0)
@@ -123,7 +129,7 @@ def _prepare(
     config: PretrainConfig, place: ProcessPlace
 ) -> tuple[StoreDataModule, PretrainModule, Origin]:
     """Make data and network, the same in all processes; the first one makes the demo's world."""
-    store, beside = open_data(config.data, make=place.rank == 0)
+    store, second_store = open_data(config.data, make=place.rank == 0)
     L.seed_everything(config.optim.seed, verbose=False)
     data = StoreDataModule(
         store,
@@ -132,7 +138,7 @@ def _prepare(
         config.optim.seed,
         readers=config.run.readers,
         accumulate=config.trainer.accumulate,
-        beside=beside,
+        second_store=second_store,
         exchange=config.method.objective is Objective.SHUFFLED,
         shares=config.method.similarity is LabelSimilarity.FRACTION,
         places=config.method.hard_exclude is Exclude.SAME_LOCATION,
@@ -147,13 +153,13 @@ def _prepare(
 def _opening(
     data: StoreDataModule, module: PretrainModule, origin: Origin, place: ProcessPlace
 ) -> str:
-    store, partner = data.store, module.partner
+    store, second_sensor = data.store, module.second_sensor
     size = sum(p.numel() for p in module.method.student.trunk.parameters())  # type: ignore[attr-defined]
     kind = "SYNTHETIC scenes" if store.synthetic else "scenes"
     return (
         f"{len(data.train_rows)} {kind} to train on, {len(data.test_rows)} labelled ones held out "
         f"(whole locations), {store.spec.sensor}, {len(store.spec.bands)} bands"
-        + ("" if partner is None else f", paired with {partner.name}")
+        + ("" if second_sensor is None else f", paired with {second_sensor.name}")
         + f"\n"
         f"{module.config.model.architecture}, {size / 1e6:.1f} M parameters, from {origin.line}"
         + (f"\n{place.world} processes" if place.world > 1 else "")
@@ -172,10 +178,10 @@ def _caution(module: PretrainModule) -> str:
 
 
 def _stop(stopped: Stopped, folder: RunFolder) -> NoReturn:
-    """End the process as the signal asks, and say how to go on."""
+    """End the process as the signal asks, and say how to resume it."""
     _say(
-        f"stopped by {signal.Signals(stopped.signum).name} after step {stopped.step}; the same run "
-        f"goes on with\n    eofm pretrain --run.out {folder.path} --run.resume true"
+        f"stopped by {signal.Signals(stopped.signum).name} after step {stopped.step}; resume the "
+        f"run with\n    eofm pretrain --run.out {folder.path} --run.resume true"
     )
     if stopped.signum == WARNING:
         _say(requeue())
@@ -184,3 +190,45 @@ def _stop(stopped: Stopped, folder: RunFolder) -> NoReturn:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def make_callbacks(
+    config: PretrainConfig, data: StoreDataModule, folder: RunFolder
+) -> list[Callback]:
+    """Return the callbacks that log, evaluate, show and guard; checkpoints come after them.
+
+    Args:
+        config: All settings.
+        data: Which scenes are held out.
+        folder: Of the run.
+
+    Raises:
+        ConfigError: If a logger is not installed, or a store to evaluate has too few labels.
+    """
+    settings: dict[str, object] = asdict(config)
+    log = RunLog(folder.path, make_writers(config.monitor.writers, folder.path, settings))
+    throughput = Throughput(log)
+    steps = StepLog(log)
+    columns = data.batch + config.method.queue
+    if not config.monitor.evaluates:
+        return [steps, throughput, CollapseGuard(config, folder.checkpoint, None, columns)]
+    online = OnlineMonitor(config, data, log, throughput)
+    return [steps, online, throughput, CollapseGuard(config, folder.checkpoint, online, columns)]
+
+
+def main() -> int:
+    """Train with the first process; return the exit status.
+
+    Only the first process of all to fail says why.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
+    try:
+        follow(find_place(TrainerConfig()), sys.argv[1])
+    except EofmError as error:
+        print(f"eofm pretrain: error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

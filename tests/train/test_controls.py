@@ -15,13 +15,14 @@ from eofm.contract.preprocess import to_grid
 from eofm.errors import ConfigError, WeightsError
 from eofm.store.label_table import exchanged
 from eofm.store.reader import Store
-from eofm.train.config import ExportConfig, PretrainConfig
+from eofm.train.build import OBJECTIVES
+from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.export import export_source
-from eofm.train.objectives import OBJECTIVES
-from eofm.train.report import Report
+from eofm.train.report.result import Report
 from eofm.train.run import pretrain
+from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import load_encoder
+from eofm.weights.export import export_source
 
 Finished = tuple[PretrainConfig, Report]
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from eofm.contract.imagery import Labels, NativeImagery
 from eofm.contract.spec import Sensor
 from eofm.errors import ConfigError, PixelError, StoreError, TrainingError
+from eofm.loading.loader import Batch, StoreLoader
 from eofm.store.reader import Store
 from eofm.train.config import DataConfig, MonitorConfig, PretrainConfig
 from eofm.train.datamodule import StoreDataModule, held_out
-from eofm.train.loader import Batch, StoreLoader
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
 
@@ -325,7 +325,7 @@ def test_views_and_their_labels(
 ) -> None:
     """The first view is of the first half with its labels, the second of the second."""
     store = Store(str(config.data.store))
-    monkeypatch.setattr("eofm.loading.augment.Views.forward", lambda self, pixels: pixels)
+    monkeypatch.setattr("eofm.loading.views.Views.forward", lambda self, pixels: pixels)
     seen = []
 
     def spy(self: PretrainModule, native: NativeImagery, inner=PretrainModule.two_views):

@@ -1,0 +1,288 @@
+"""From settings and data to the module that is trained, for one sensor or for two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from eofm.contract.preprocess import Plan, convert_unit, plan
+from eofm.contract.recipe import AcceptSize, Pooling, Recipe
+from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS, Statistics
+from eofm.contract.spec import ImageSpec, Normalization
+from eofm.errors import ConfigError, StoreError
+from eofm.loading.pairs import SecondSensor, SecondStore, open_pair
+from eofm.method import label_facts
+from eofm.method.config import MaskForm, Objective
+from eofm.networks.adapt import InputInit, PositionRecipe
+from eofm.networks.build import default_pooling
+from eofm.networks.joint import JointTrunk, share_trunk
+from eofm.networks.trunk import Trunk
+from eofm.store.format import PAIRS, SPEC
+from eofm.store.paired import PairedStore
+from eofm.store.reader import Store
+from eofm.train.checkpoint import open_stage
+from eofm.train.config import DataConfig, ModelConfig, PretrainConfig
+from eofm.train.datamodule import StoreDataModule, iterate_rows
+from eofm.train.demo import demo_path, make_demo
+from eofm.train.distributed.sharding import ShardedModule
+from eofm.train.module import PretrainModule
+from eofm.train.run_folder import config_hash
+from eofm.weights.checkpoint import CHECKPOINT_KEY
+from eofm.weights.start import Origin, start_from
+
+LICENCE: Final = "Apache-2.0"
+
+# What the card of an export says it was trained for.
+OBJECTIVES: Final[Mapping[Objective, str]] = {
+    Objective.SOFTCON: "SoftCon: soft contrastive learning guided by multi-labels "
+    "(arXiv 2405.20462)",
+    Objective.MOCO: "control: the hard term of SoftCon alone, as in MoCo-v3 (arXiv 2104.02057)",
+    Objective.SOFT: "control: the soft term of SoftCon alone (arXiv 2405.20462)",
+    Objective.SHUFFLED: "control: SoftCon (arXiv 2405.20462) with the label sets of the scenes "
+    "exchanged at random",
+    Objective.MULTILABEL: "control: multi-label classification by binary cross entropy, no "
+    "contrast",
+}
+
+
+def open_data(config: DataConfig, *, make: bool = True) -> tuple[Store, SecondStore | None]:
+    """Return the store to train on, and the second one where the views are of two sensors.
+
+    Args:
+        config: Which store; without one it is the synthetic world's.
+        make: Write the synthetic world if it is not there.
+
+    Raises:
+        ConfigError: If the world's folder holds another world.
+        StoreError: If a store is half written or damaged, or there are not two of them.
+    """
+    if config.store is None and make:
+        make_demo(config)
+    path = config.store or demo_path(config)
+    if config.views == "sensors":
+        return open_pair(path)
+    return _open_one(Path(path), config.sensor), None
+
+
+def _open_one(path: Path, sensor: str) -> Store:
+    """Return a store; of a folder of several sensors, that of the sensor of the settings."""
+    if (path / SPEC).is_file() or not (path / PAIRS).is_file():
+        return Store(path)
+    stores = PairedStore(path).stores
+    fitting = [store for store in stores.values() if store.spec.sensor == sensor]
+    if len(fitting) == 1:
+        return fitting[0]
+    raise StoreError(
+        "the folder holds the stores of several sensors, and not one of the sensor of the settings",
+        found=", ".join(f"{name} ({store.spec.sensor})" for name, store in stores.items()),
+        expected=sensor,
+        where=path,
+        remedy=f"--data.store {path / next(iter(stores))}",
+    )
+
+
+def build_module(
+    config: PretrainConfig, data: StoreDataModule, recipe: Recipe
+) -> tuple[PretrainModule, Origin]:
+    """Return what is trained, and where its weights come from.
+
+    Args:
+        config: All settings.
+        data: Training scenes, of one sensor or two.
+        recipe: What the network expects; of two sensors, the one that leads.
+
+    Raises:
+        ConfigError: If the network cannot be trained as the settings say.
+        WeightsError: If the weights to start from do not fit.
+    """
+    generator = torch.Generator().manual_seed(config.optim.seed)
+    trunk, origin = _start(config, recipe, generator)
+    _check_mask(config, trunk)
+    columns = config.optim.batch + config.method.queue
+    facts = label_facts(data.train_labels, config.method, columns)
+    whole: Trunk | JointTrunk = trunk
+    second_sensor = None
+    if data.second_store is not None:
+        whole, second_sensor, origin = _join(
+            config, data, data.second_store, trunk, recipe, origin, generator
+        )
+    kind = ShardedModule if config.trainer.strategy == "fsdp" else PretrainModule
+    made = kind(
+        whole,
+        config,
+        training_plan(data.store.spec, recipe),
+        recipe,
+        facts,
+        _card_facts(config, data),
+        generator,
+        new_input=origin.new_input,
+        second_sensor=second_sensor,
+    )
+    if config.model.continue_from is not None:
+        stage = open_stage(Path(config.model.continue_from), CHECKPOINT_KEY)
+        made.continue_from_stage(stage)
+        origin = stage.origin
+    return made, origin
+
+
+def _start(
+    config: PretrainConfig, recipe: Recipe, generator: torch.Generator
+) -> tuple[Trunk, Origin]:
+    return start_from(
+        config.model.weights,
+        config.model.architecture,
+        recipe,
+        generator,
+        input_init=InputInit(config.model.input_init),
+        positions=PositionRecipe(config.model.position),
+    )
+
+
+def _join(
+    config: PretrainConfig,
+    data: StoreDataModule,
+    second_store: SecondStore,
+    trunk: Trunk,
+    recipe: Recipe,
+    origin: Origin,
+    generator: torch.Generator,
+) -> tuple[JointTrunk, SecondSensor, Origin]:
+    """Give the trunk a second input layer, made from the same weights for the other sensor."""
+    store = second_store.store
+    second = make_recipe(store, data.seen_by(store.spec.sensor, data.train_rows)[1], config.model)
+    other, own = _start(config, second, generator)
+    joint = share_trunk({str(recipe.sensor): trunk, str(second.sensor): other})
+    second_sensor = SecondSensor(
+        str(second.sensor), training_plan(store.spec, second), second, own.new_input
+    )
+    words = f"{origin.input_layer} ({recipe.sensor}), {own.input_layer} ({second.sensor})"
+    return joint, second_sensor, replace(origin, input_layer=words)
+
+
+def _check_mask(config: PretrainConfig, trunk: Trunk) -> None:
+    method = config.method
+    if method.mask_ratio > 0 and method.mask is MaskForm.TOKENS and not trunk.drops_tokens:
+        raise ConfigError(
+            f"{config.model.architecture} has no tokens to drop",
+            found=f"mask ratio {method.mask_ratio:g} of tokens",
+            expected="0, or masks of pixels",
+            where="method.mask_ratio",
+            remedy="add --method.mask_ratio 0 (as usual), or --method.mask pixels",
+        )
+
+
+def _card_facts(config: PretrainConfig, data: StoreDataModule) -> Mapping[str, Any]:
+    store = data.store
+    synthetic = store.synthetic or (data.replay is not None and data.replay.synthetic)
+    made_up = " (synthetic, not observed)" if synthetic else ""
+    again = ""
+    if data.replay is not None:
+        again = f"; {config.data.replay_share:.0%} of each batch from {data.replay.path.name}"
+    if data.second_store is not None:
+        second = data.second_store.store
+        again = f"; paired with {second.path.name}, {second.spec.sensor}"
+    return {
+        "name": Path(config.run.out or "eofm").name,
+        "architecture": config.model.architecture,
+        "positions": config.model.position,
+        "objective": OBJECTIVES[config.method.objective],
+        "training_data": f"packed store {store.path.name}{made_up}, {store.spec.sensor}{again}",
+        "counts": {
+            "scenes": len(store),
+            "train": len(data.train_rows),
+            "held_out": len(data.test_rows),
+        },
+        "synthetic": synthetic,
+        "licence": LICENCE,
+        "config_hash": config_hash(config),
+    }
+
+
+# The unit in which published statistics of a sensor are stated.
+STATED_UNIT: Final = {s: STATISTICS[name].unit for s, name in DEFAULT_STATISTICS.items()}
+
+_WHY = "a random resized crop follows and brings each view to the recipe's size"
+
+
+def make_recipe(store: Store, rows: Sequence[int], config: ModelConfig) -> Recipe:
+    """Return what the network will expect.
+
+    Args:
+        store: The packed store to train on.
+        rows: Its training rows, for statistics of its own.
+        config: Size, normalisation, statistics and pooling.
+
+    Raises:
+        SpecError: If published statistics lack one of the store's bands.
+        WeightsError: If no architecture has the name in `config`.
+    """
+    spec = store.spec
+    if config.statistics == "published":
+        stats = STATISTICS[DEFAULT_STATISTICS[spec.sensor]].select(spec.bands)
+    else:
+        stats = measure(store, rows)
+    if config.normalization == "two-sigma":
+        norm = Normalization.two_sigma(
+            stats.mean, stats.std, stats.source, quantise=config.quantise
+        )
+    else:
+        norm = Normalization.zscore(stats.mean, stats.std, stats.source)
+    return Recipe(
+        sensor=spec.sensor,
+        bands=spec.bands,
+        unit=stats.unit,
+        size=(config.size, config.size),
+        normalization=norm,
+        pooling=_pooling(config),
+    )
+
+
+def _pooling(config: ModelConfig) -> Pooling:
+    if config.pooling == "auto":
+        return default_pooling(config.architecture)
+    return Pooling(config.pooling)
+
+
+def measure(store: Store, rows: Sequence[int]) -> Statistics:
+    """Return mean and standard deviation of each band over the valid pixels of `rows`.
+
+    Raises:
+        ConfigError: If there is no row to measure.
+    """
+    if not len(rows):
+        raise ConfigError("there are no training scenes to take statistics of", where=store.path)
+    unit = STATED_UNIT[store.spec.sensor]
+    bands = len(store.spec.bands)
+    count, total, squares = 0, torch.zeros(bands).double(), torch.zeros(bands).double()
+    for imagery in iterate_rows(store, rows):
+        values = imagery.pixels.permute(1, 0, 2, 3)[:, imagery.valid].double()
+        values = convert_unit(values, imagery.spec.unit, unit)
+        count += values.shape[1]
+        total += values.sum(dim=1)
+        squares += (values**2).sum(dim=1)
+    mean = total / count
+    std = (squares / count - mean**2).clamp_min(0).sqrt()
+    return Statistics(
+        store.path.name,
+        store.spec.sensor,
+        unit,
+        store.spec.bands,
+        tuple(mean.tolist()),
+        tuple(std.tolist()),
+        f"store {store.path.name}: valid pixels of {len(rows)} training scenes, bilinear to 10 m",
+    )
+
+
+def training_plan(spec: ImageSpec, recipe: Recipe) -> Plan:
+    """Return the plan for a training batch: everything but the resize, which the crop does.
+
+    Raises:
+        SpecMismatch: If the store's imagery does not fit the recipe.
+    """
+    if spec.size is None or spec.size == recipe.size:
+        return plan(spec, recipe)
+    return plan(spec, recipe, (AcceptSize(spec.size, _WHY),))
