@@ -47,7 +47,7 @@ def guarded(words: Sequence[str], body: Callable[[], int]) -> int:
     """
     _prepare()
     try:
-        with _signals():
+        with signals_end():
             status = body()
         sys.stdout.flush()
     except Ended as ended:
@@ -92,8 +92,8 @@ def _last_words(words: Sequence[str], signum: int) -> str:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM raise `Ended`; whoever trains takes them over for that time."""
+def signals_end() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM raise `Ended`; training records them while it takes steps."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

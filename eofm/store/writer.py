@@ -215,21 +215,17 @@ class StoreWriter(Closing):
                 self._learn(line)
         journal.lines = []
         shard, within = divmod(keep, self.card.rows_per_shard)
-        self._forget_shards(shard + 1)
+        self._forget_shards(shard + 1 if within else shard)
         if within:
             self._reopen_shard(shard, within)
             return
-        for name in self._pieces:  # begun, but nothing of it was committed
-            unfinished(self._piece(shard, name)).unlink(missing_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            (self.path / shard_name(shard)).rmdir()
         if keep and not all(self._piece(shard - 1, name).exists() for name in self._pieces):
             # the shard before is full, and the crash came before all its files had their names
             self._reopen_shard(shard - 1, self.card.rows_per_shard)
             self._seal()
 
     def _forget_shards(self, first: int) -> None:
-        """Remove shards of which no row is committed any more: their lines were damaged."""
+        """Remove shards of which no row is committed: begun, or with lines that were damaged."""
         for folder in self.path.glob("shard-*"):
             if folder.name >= shard_name(first):
                 shutil.rmtree(folder)
