@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+if sys.platform != "win32":
+    import fcntl
+
 if sys.platform == "win32":
     BINARY: Final = os.O_BINARY  # or line ends are translated
 else:
@@ -42,6 +45,21 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def lock_alone(handle: int) -> bool:
+    """Lock an open file against other processes until it is closed; return whether that worked.
+
+    Where there are no such locks (Windows, some network disks), everybody is alone.
+    """
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def write_all(handle: int, data: memoryview) -> None:

@@ -19,6 +19,8 @@ PACKAGE = Path(eofm.__file__).parent
 LINES = (
     {"errors"},
     {"io", "progress", "open_files", "workers"},
+    {"formats"},
+    {"terminal"},
     {"contract", "probes"},
     {"report"},
     {"method", "raster", "networks"},

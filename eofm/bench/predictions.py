@@ -14,10 +14,9 @@ import io
 import json
 import os
 import sys
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Final
 
@@ -33,6 +32,9 @@ from eofm.bench.sources import Identity
 from eofm.datasets.base import Cluster
 from eofm.datasets.registry import TASKS
 from eofm.errors import DataError
+from eofm.formats.arrays import read_npz
+from eofm.formats.foreign import foreign, read_bounded
+from eofm.formats.text import parse_json
 from eofm.probes import knn as nearest
 from eofm.probes import linear as probe
 from eofm.probes import logistic, neighbours
@@ -40,6 +42,7 @@ from eofm.probes.linear import ProbeResult, Scaling
 from eofm.probes.metrics import Metric
 
 FOLDER: Final = "predictions"
+_BYTES: Final = 2**31
 
 
 @dataclass(frozen=True)
@@ -204,25 +207,44 @@ def load_predictions(path: Path) -> Predictions:
     Raises:
         DataError: If there is no such file, or it is damaged.
     """
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:
-            probability, matrices = data.get("probability"), data.get("matrices")
-            return Predictions(
-                ids=tuple(data["ids"].tolist()),
-                classes=tuple(data["classes"].tolist()),
-                scores=torch.from_numpy(data["scores"]),
-                probability=None if probability is None else torch.from_numpy(probability),
-                target=torch.from_numpy(data["target"]),
-                fit=json.loads(str(data["fit"])),
-                matrices=None if matrices is None else torch.from_numpy(matrices),
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(
-            "there are no predictions here that can be read",
-            found=error,
-            where=path,
-            remedy="run the benchmark again: it fits the probe anew",
-        ) from error
+    with foreign(
+        DataError,
+        "there are no predictions here that can be read",
+        where=path,
+        remedy="run the benchmark again: it fits the probe anew",
+    ):
+        data = read_npz(read_bounded(path, _BYTES))
+        probability, matrices = data.get("probability"), data.get("matrices")
+        found = Predictions(
+            ids=tuple(map(str, data["ids"].tolist())),
+            classes=tuple(map(str, data["classes"].tolist())),
+            scores=torch.from_numpy(data["scores"]),
+            probability=None if probability is None else torch.from_numpy(probability),
+            target=torch.from_numpy(data["target"]),
+            fit=parse_json(str(data["fit"])),
+            matrices=None if matrices is None else torch.from_numpy(matrices),
+        )
+        _check_shapes(found)
+        found.result()
+        return found
+
+
+def _check_shapes(found: Predictions) -> None:
+    """Check that scores, targets, ids and classes are of the same samples and classes."""
+    samples, classes = len(found.ids), len(found.classes)
+    shapes = {
+        "scores": (found.scores, (samples, classes)),
+        "probability": (found.probability, (samples, classes)),
+        "matrices": (found.matrices, (samples, classes, classes)),
+    }
+    for name, (tensor, shape) in shapes.items():
+        if tensor is not None and (tensor.shape != shape or tensor.is_complex()):
+            raise ValueError(f"{name} {tuple(tensor.shape)} of {samples} ids, {classes} classes")
+    target = found.target
+    if target.shape not in {(samples,), (samples, classes)}:
+        raise ValueError(f"target {tuple(target.shape)} of {samples} ids, {classes} classes")
+    if target.ndim == 1 and ((target < 0) | (target >= classes)).any():
+        raise ValueError(f"targets from {target.min()} to {target.max()} of {classes} classes")
 
 
 @dataclass(frozen=True)
@@ -363,6 +385,19 @@ def groups_of(result: Result, ids: Sequence[str]) -> Tensor | None:
 _SAME: Final = 1e-9
 
 
+def _beside(records: Path, name: str) -> Path:
+    """Return a file in the folder of the records; a record may not name one elsewhere."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise DataError(
+            "the record names predictions outside of its folder",
+            found=name[:200],
+            expected=f"{FOLDER}/FILE.npz, beside the records",
+            where=records,
+        )
+    return records.parent / path
+
+
 def predictions_of(result: Result, records: Path) -> Predictions:
     """Return the predictions behind a record, after checking that they give its value.
 
@@ -380,7 +415,7 @@ def predictions_of(result: Result, records: Path) -> Predictions:
             where=records,
             remedy="run the benchmark again with another --out",
         )
-    path = records.parent / result.predictions
+    path = _beside(records, result.predictions)
     found = load_predictions(path)
     if file_sha256(path) != result.predictions_sha256:
         raise DataError(
@@ -389,8 +424,9 @@ def predictions_of(result: Result, records: Path) -> Predictions:
             expected=result.predictions_sha256,
             where=path,
         )
-    metric = Metric(result.metric)
-    value = found.scored([metric]).value(metric)
+    with foreign(DataError, "the predictions give no score", where=path):
+        metric = Metric(result.metric)
+        value = found.scored([metric]).value(metric)
     if abs(value - result.value) > _SAME:
         raise DataError(
             "the predictions give another score than the record",

@@ -8,7 +8,6 @@ Draw 0 of a BigEarthNet task is the list that `--percent` takes.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final, TypedDict
 
-from eofm.bench.cache import content_sha256, keep_json
+from eofm.bench.cache import content_sha256, keep_json, kept_json
 from eofm.bench.config import listed
 from eofm.bench.records import Sample
 from eofm.contract.spec import ImageSpec
@@ -181,10 +180,7 @@ def values_of(
 
 def _remembered(file: Path) -> dict[str, str]:
     """Return what is remembered; nothing where the file is not whole."""
-    try:
-        return {str(a): str(b) for a, b in json.loads(file.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
+    return {str(key): str(digest) for key, digest in kept_json(file).items()}
 
 
 _SENSOR: Final = re.compile(r"-(s1|s2|both)(-43)?$")

@@ -27,6 +27,8 @@ from eofm.datasets.images.chips import Chip, Chips, FilePixels, unpacking_remedy
 from eofm.datasets.images.own_splits import OwnImage, divide, names_of
 from eofm.datasets.images.places import check_place
 from eofm.errors import DataError, LabelError
+from eofm.formats.foreign import foreign
+from eofm.formats.parquet import read_table
 from eofm.store.splits import SPLITS
 
 TABLES: Final = ("labels.parquet", "labels.csv")
@@ -92,7 +94,8 @@ def open_labelled_folder(
     if not root.is_dir():
         raise DataError("there is no such folder", where=root, remedy="name it with --root")
     file = Path(table) if table else next((root / n for n in TABLES if (root / n).is_file()), None)
-    rows, several = _from_table(root, file) if file else (_from_folders(root), False)
+    with foreign(LabelError, "a table of labels cannot be read", where=file, passing=(DataError,)):
+        rows, several = _from_table(root, file) if file else (_from_folders(root), False)
     named = None if bands is None else canonical_bands(bands, sensor)
     spec = _spec_of(rows[0].path, sensor, unit, named)
     classes = _classes(rows, file or root)
@@ -242,14 +245,9 @@ def _row(root: Path, file: Path, name: str, split: str, labels: tuple[str, ...])
 
 
 def _read_parquet(file: Path) -> Mapping[str, list[object]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        columns: Mapping[str, list[object]] = pq.read_table(file).to_pydict()
-    except (OSError, pa.ArrowException) as error:
-        raise LabelError("a table of labels cannot be read", found=error, where=file) from error
-    return columns
+    with foreign(LabelError, "a table of labels cannot be read", where=file):
+        columns: Mapping[str, list[object]] = read_table(file).to_pydict()
+        return columns
 
 
 def _read_csv(file: Path) -> Mapping[str, list[object]]:

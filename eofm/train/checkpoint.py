@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from eofm.errors import TrainingError, WeightsError
+from eofm.formats.foreign import foreign
+from eofm.formats.tensors import read_torch
 from eofm.io import replacing, unfinished
 from eofm.train.distributed.processes import all_gather, all_max
 from eofm.train.signals import Stopped, StopRequests
@@ -342,8 +344,13 @@ def open_stage(path: Path, key: str) -> Stage:
     """
     if not path.is_file():
         raise WeightsError("there is no checkpoint", found="no such file", where=path)
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+    with foreign(
+        WeightsError,
+        "this is no checkpoint of a run to continue from",
+        expected="checkpoints/constant.ckpt or last.ckpt of `eofm pretrain`",
+        where=path,
+    ):
+        saved = read_torch(path)
         own = saved[key]
         states = saved["optimizer_states"][0]["state"]
         return Stage(
@@ -357,13 +364,6 @@ def open_stage(path: Path, key: str) -> Stage:
             moments={name: states[i] for i, name in enumerate(own[PARAMETERS]) if i in states},
             optimizer=own["config"]["optim"]["optimizer"],
         )
-    except Exception as error:  # unpickling raises many kinds
-        raise WeightsError(
-            "this is no checkpoint of a run to continue from",
-            found=f"{type(error).__name__}: {error}"[:200],
-            expected="checkpoints/constant.ckpt or last.ckpt of `eofm pretrain`",
-            where=path,
-        ) from error
 
 
 def load_networks(stage: Stage, method: nn.Module) -> None:

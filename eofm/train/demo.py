@@ -16,6 +16,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from eofm.errors import DataError
+from eofm.formats.text import read_yaml
 from eofm.method.config import SoftConConfig, SoftUnit
 from eofm.train.config import DataConfig
 
@@ -96,11 +98,9 @@ def _files(words: Sequence[str]) -> list[str]:
 
 def _names_a_store(file: Path) -> bool:
     """Whether a settings file says what to train on; the parser tells what is wrong with it."""
-    import yaml
-
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        content = read_yaml(file)
+    except DataError:
         return False
     data = content.get("data") if isinstance(content, dict) else None
     return isinstance(data, dict) and data.get("store") is not None

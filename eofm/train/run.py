@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -13,12 +15,13 @@ from typing import NoReturn
 
 import lightning as L
 import torch
-import yaml
 from lightning.pytorch.callbacks import Callback
 
 from eofm.errors import EofmError
+from eofm.formats.text import parse_yaml
 from eofm.method import Exclude, LabelSimilarity, Objective, SoftCon
 from eofm.method.teacher import check_chunks
+from eofm.terminal import Ended
 from eofm.train.build import build_module, make_recipe, open_data
 from eofm.train.config import PretrainConfig, TrainerConfig
 from eofm.train.datamodule import StoreDataModule
@@ -62,8 +65,8 @@ def pretrain(config: PretrainConfig) -> Report:
         StoreError: If the store is half written or damaged.
         WeightsError: If the weights to start from do not fit.
         TrainingError: If there is too little data, or the loss is not finite.
-        SystemExit: With status 143, if the process got SIGTERM: the run can be resumed. With status
-            0 or 1 in all processes but the first: that one reports.
+        SystemExit: With status 130 or 143, if the process got SIGINT (Ctrl-C) or SIGTERM: the run
+            can be resumed. With status 0 or 1 in all processes but the first: that one reports.
     """
     started = time.monotonic()
     place = find_place(config.trainer)
@@ -73,11 +76,35 @@ def pretrain(config: PretrainConfig) -> Report:
         follow(place, accelerator)
     folder, config = open_folder(config)
     _use_threads(config, place)
+    with contextlib.ExitStack() as owned:
+        try:
+            if config.run.resume:
+                owned.enter_context(folder.owned())
+            return _run(folder, config, place, accelerator, owned, started)
+        except Stopped as stopped:
+            _stop(stopped, folder)
+        except Ended as ended:  # outside of the steps
+            _stop(Stopped(ended.signum, 0), folder)
+
+
+def _run(
+    folder: RunFolder,
+    config: PretrainConfig,
+    place: ProcessPlace,
+    accelerator: str,
+    owned: contextlib.ExitStack,
+    started: float,
+) -> Report:
+    """Train, export and report; `owned` keeps the folder for this process."""
     data, module, origin = _prepare(config, place)
     if config.run.resume and folder.checkpoint.is_file():
         check_checkpoint(folder.checkpoint, config, CHECKPOINT_KEY)
+    elif config.run.resume:
+        _say(f"there is no checkpoint in {folder.path} yet: the run starts anew")
     callbacks = make_callbacks(config, data, folder)
     if not config.run.resume:
+        owned.enter_context(folder.owned())
+        folder.check_free()  # another run may have begun in it meanwhile
         folder.start(config)
     if not (folder.export / "init" / "card.json").is_file():  # or it died before it got there
         facts = json.dumps(environment(accelerator), indent=2) + "\n"
@@ -86,12 +113,9 @@ def pretrain(config: PretrainConfig) -> Report:
         folder.write("weights.txt", origin.describe() + "\n")
         export_init(module, folder, origin.line)
     _say(_opening(data, module, origin, place))
-    try:
-        with process_group(place, accelerator) as group:
-            broadcast(to_yaml(config))
-            seconds = fit(module, data, folder, config, group, callbacks)
-    except Stopped as stopped:
-        _stop(stopped, folder)
+    with process_group(place, accelerator) as group:
+        broadcast(to_yaml(config))
+        seconds = fit(module, data, folder, config, group, callbacks)
     encoders = export_branches(module, data, folder, config)
     report = write_report(folder, data.store, data, module, encoders, config, seconds)
     folder.done.touch()
@@ -107,7 +131,7 @@ def follow(place: ProcessPlace, accelerator: str) -> NoReturn:
     """
     try:
         with process_group(place, accelerator) as group:
-            config = from_dict(yaml.safe_load(broadcast("")), "the first process")
+            config = from_dict(parse_yaml(broadcast("")), "the first process")
             _use_threads(config, place)
             data, module, _ = _prepare(config, place)
             folder = RunFolder(Path(str(config.run.out)))
@@ -179,10 +203,16 @@ def _caution(module: PretrainModule) -> str:
 
 def _stop(stopped: Stopped, folder: RunFolder) -> NoReturn:
     """End the process as the signal asks, and say how to resume it."""
-    _say(
-        f"stopped by {signal.Signals(stopped.signum).name} after step {stopped.step}; resume the "
-        f"run with\n    eofm pretrain --run.out {folder.path} --run.resume true"
-    )
+    name, path = signal.Signals(stopped.signum).name, shlex.quote(str(folder.path))
+    if folder.checkpoint.is_file():
+        where = f"stopped by {name}" + (f" after step {stopped.step}" if stopped.step else "")
+        how = "resume the run with"
+    else:
+        where, how = f"stopped by {name} before there was a checkpoint", "start the run anew with"
+    if folder.config.is_file():
+        _say(f"{where}; {how}\n    eofm pretrain --run.out {path} --run.resume true")
+    else:
+        _say(f"{where}; nothing was written: give the same command again")
     if stopped.signum == WARNING:
         _say(requeue())
     raise SystemExit(128 + stopped.signum)

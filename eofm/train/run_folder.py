@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-import pickle
 import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +20,10 @@ import torch
 import yaml
 
 from eofm.errors import ConfigError
-from eofm.io import replacing, unfinished
+from eofm.formats.foreign import foreign
+from eofm.formats.tensors import read_torch
+from eofm.formats.text import read_yaml
+from eofm.io import lock_alone, replacing, unfinished
 from eofm.train.config import MonitorConfig, PretrainConfig
 from eofm.train.demo import DEMO_METHOD
 
@@ -66,8 +70,43 @@ class RunFolder:
 
     def is_free(self) -> bool:
         """Return whether nothing is there, or only a first file that a kill left half written."""
-        half = unfinished(self.config)
-        return self.path.is_dir() and all(path == half for path in self.path.iterdir())
+        mine = {unfinished(self.config), self.path / _OWNER}
+        return self.path.is_dir() and mine.issuperset(self.path.iterdir())
+
+    def check_free(self) -> None:
+        """Check that a run can begin in the folder.
+
+        Raises:
+            ConfigError: If there is something in it.
+        """
+        if self.path.exists() and not self.is_free():
+            raise ConfigError(
+                "the run folder holds something already",
+                found=self.path,
+                expected="a new or empty folder",
+                remedy="name another --run.out, delete it, or add --run.resume true to continue it",
+            )
+
+    @contextlib.contextmanager
+    def owned(self) -> Iterator[None]:
+        """Keep the folder for this process: two that write one run would mix their steps.
+
+        A job that is put back into the queue may start before its first process has ended; that
+        one gets some time for it.
+
+        Raises:
+            ConfigError: If another process has the folder, or it cannot be written.
+        """
+        file = self.path / _OWNER
+        with foreign(ConfigError, "the run folder cannot be written", where=self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = _take(file)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                file.unlink()
+            os.close(handle)
 
     def start(self, config: PretrainConfig) -> None:
         """Make the folder with its settings: only a run that can begin leaves anything behind."""
@@ -80,6 +119,32 @@ class RunFolder:
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         return path
+
+
+_OWNER: Final = ".owner"
+WAIT_S: float = 60.0
+
+
+def _take(file: Path) -> int:
+    """Open and lock a file that says who has its folder; return its handle."""
+    until = time.monotonic() + WAIT_S
+    while True:
+        handle, owner = os.open(file, os.O_RDWR | os.O_CREAT, 0o666), ""
+        if not lock_alone(handle):
+            owner = os.read(handle, 200).decode(errors="replace") or "it does not say who it is"
+        elif file.exists() and os.path.samestat(file.stat(), os.fstat(handle)):
+            os.ftruncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
+            return handle
+        os.close(handle)  # its last owner has removed it meanwhile, or has it still
+        if owner and time.monotonic() > until:
+            raise ConfigError(
+                "another process trains in this run folder",
+                found=owner,
+                where=file.parent,
+                remedy="wait for it or end it, then resume; or name another --run.out",
+            )
+        time.sleep(0.1)
 
 
 def open_folder(config: PretrainConfig) -> tuple[RunFolder, PretrainConfig]:
@@ -105,13 +170,7 @@ def open_folder(config: PretrainConfig) -> tuple[RunFolder, PretrainConfig]:
     config = replace(config, run=replace(config.run, out=str(folder.path), resume=resume))
     if resume:
         return folder, _resumed(folder, config)
-    if folder.path.exists() and not folder.is_free():
-        raise ConfigError(
-            "the run folder holds something already",
-            found=folder.path,
-            expected="a new or empty folder",
-            remedy="name another --run.out, delete it, or add --run.resume true to continue it",
-        )
+    folder.check_free()
     return folder, config
 
 
@@ -157,16 +216,14 @@ def check_checkpoint(file: Path, config: PretrainConfig, key: str) -> None:
     Raises:
         ConfigError: If its settings differ, or it cannot be read.
     """
-    try:
-        saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    with foreign(
+        ConfigError,
+        "the checkpoint cannot be read",
+        where=file,
+        remedy="delete it to begin the run again, or put another of this run in its place",
+    ):
+        saved = read_torch(file, mapped=True)
         theirs = from_dict(saved[key]["config"], file)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ConfigError(
-            "the checkpoint cannot be read",
-            found=str(error).strip().splitlines()[0],
-            where=file,
-            remedy="delete it to begin the run again, or put another of this run in its place",
-        ) from error
     differ = differing(theirs, config)
     if differ:
         raise ConfigError(
@@ -230,19 +287,19 @@ def from_dict(data: Any, where: Path | str) -> PretrainConfig:  # noqa: ANN401 (
             expected=f"the groups {', '.join(groups)}",
             where=where,
         )
-    other = [*sorted(set(data) - set(groups))]
+    other = [*sorted(map(str, set(data) - set(groups)))]
     for name, kind in groups.items():
-        known, found = {f.name for f in fields(kind)}, set(data[name])
+        known, found = {f.name for f in fields(kind)}, set(map(str, data[name]))
         other += [f"{name}.{key} (unknown here)" for key in sorted(found - known)]
         other += [f"no {name}.{key}" for key in sorted(known - found)]
     if other:
         raise _other_version(where, other)
-    return PretrainConfig(
-        **{
+    with foreign(ConfigError, "these settings cannot be those of a run", where=where):
+        made = {
             name: kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in data[name].items()})
             for name, kind in groups.items()
         }
-    )
+        return PretrainConfig(**made)
 
 
 def _other_version(where: Path | str, differing: list[str]) -> ConfigError:
@@ -261,16 +318,12 @@ def _other_version(where: Path | str, differing: list[str]) -> ConfigError:
 
 
 def _read_yaml(file: Path) -> object:
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            "the settings of the run cannot be read",
-            found=str(error).strip().splitlines()[0],
-            expected="YAML",
-            where=file,
-            remedy="restore the file from a copy, or start a new run",
-        ) from error
+    return read_yaml(
+        file,
+        ConfigError,
+        "the settings of the run cannot be read",
+        remedy="restore the file from a copy, or start a new run",
+    )
 
 
 def config_hash(config: PretrainConfig) -> str:

@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM, or SLURM's warning that the time is nearly up.
+"""Being asked to stop: Ctrl-C, SIGTERM, or SLURM's warning that the time is nearly up.
 
 A signal is only recorded. All processes exchange it when a step is done, save, and end;
 nothing is ever saved from within a signal handler, in the middle of a step.
@@ -43,7 +43,7 @@ class StopRequests:
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self.asked = 0
-        self._signals = [signal.SIGTERM]
+        self._signals = [signal.SIGINT, signal.SIGTERM]
         if WARNING is not None and "SLURM_JOB_ID" in environ:
             self._signals.append(WARNING)
         self._before: dict[int, object] = {}

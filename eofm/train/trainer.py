@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from eofm.errors import ConfigError
 from eofm.method.teacher import check_chunks
+from eofm.terminal import Ended, signals_end
 from eofm.train.checkpoint import AtomicCheckpointIO, Checkpoints, RandomStates
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
@@ -107,7 +108,7 @@ def fit(
     trainer = make_trainer(config, folder, group, module, [*callbacks, random])
     last = str(folder.checkpoint) if config.run.resume and folder.checkpoint.is_file() else None
     began = time.monotonic()
-    with handlers_kept(), warnings.catch_warnings():
+    with handlers_kept(), signals_end(), warnings.catch_warnings():
         # lightning 2.6 asks torch 2.15 for a leaf the old way
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
         # torch 2.15 has a new name for it, which earlier ones do not know
@@ -116,6 +117,8 @@ def fit(
             trainer.fit(module, datamodule=data, ckpt_path=last)
         except SIGTERMException as error:  # before the first step
             raise Stopped(15, trainer.global_step) from error
+        except Ended as ended:
+            raise Stopped(ended.signum, trainer.global_step) from ended
     if config.trainer.strategy == "fsdp":
         gather(module)
     else:

@@ -7,18 +7,20 @@ the record whenever its columns change.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import lightning as L
 
-from eofm.errors import EofmError
+from eofm.errors import EofmError, TrainingError
+from eofm.formats.text import parse_json, split_lines
 from eofm.io import replacing
 from eofm.train.monitor.loggers import Row, Writer
 from eofm.train.signals import Stopped
@@ -88,7 +90,8 @@ class RunLog:
             "problem": problem,
             "text": text,
         }
-        with replacing(self.folder / FAILURE) as temporary:
+        # where nothing can be written any more, the error itself is what the user must see
+        with contextlib.suppress(OSError), replacing(self.folder / FAILURE) as temporary:
             temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
@@ -156,14 +159,32 @@ def read_rows(path: Path) -> list[dict[str, float]]:
     """Return the rows of a file; half a line, as a killed run leaves it, is passed over."""
     rows = []
     if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for _, line in split_lines(path.read_bytes()):
             try:
-                row = json.loads(line)
-            except ValueError:
+                row = parse_json(line, nan=True)
+            except (ValueError, RecursionError):
                 continue
-            if isinstance(row, dict) and "step" in row:
+            if isinstance(row, dict) and _is_row(row):
                 rows.append(row)
     return rows
+
+
+def _is_row(row: dict[str, object]) -> bool:
+    return "step" in row and all(type(value) in (int, float) for value in row.values())
+
+
+@contextlib.contextmanager
+def _on_disk(file: Path) -> Iterator[None]:
+    """Turn an OSError (a full disk) into an error that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            "what the run says of itself cannot be written",
+            found=error.strerror or error,
+            where=file,
+            remedy="make room and resume the run from its last checkpoint: --run.resume true",
+        ) from error
 
 
 class RowFile:
@@ -182,12 +203,17 @@ class RowFile:
         if not self.path.is_file():
             return
         kept = [row for row in read_rows(self.path) if step > 0 and row["step"] <= step]
-        with replacing(self.path) as temporary:
-            temporary.write_text("".join(_line(row) for row in kept), encoding="utf-8")
-        self._rebuild(kept)
+        with _on_disk(self.path):
+            with replacing(self.path) as temporary:
+                temporary.write_text("".join(_line(row) for row in kept), encoding="utf-8")
+            self._rebuild(kept)
 
     def write(self, row: Row) -> None:
         """Append a row, which has `step`."""
+        with _on_disk(self.path):
+            self._write(row)
+
+    def _write(self, row: Row) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(_line(row))
         if set(row) <= set(self._columns):
@@ -199,7 +225,7 @@ class RowFile:
     def sync(self) -> None:
         """Make the rows safe: a checkpoint must not know of steps that the file has lost."""
         if self.path.is_file():
-            with self.path.open("a", encoding="utf-8") as file:
+            with _on_disk(self.path), self.path.open("a", encoding="utf-8") as file:
                 os.fsync(file.fileno())
 
     def close(self) -> None:

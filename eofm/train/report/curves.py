@@ -6,7 +6,6 @@ settings, and whatever else is missing is left out of the page.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import yaml
 
 from eofm.errors import DataError
+from eofm.formats.text import read_json, read_yaml
 from eofm.report.plots import LinePanel, StepCurve
 from eofm.train.monitor.run_log import EVALUATIONS, FAILURE, MONITOR_PREFIX, THROUGHPUT, read_rows
 from eofm.train.run_folder import RunFolder
@@ -80,7 +79,7 @@ class RunRecord:
     def text(self, name: str) -> str:
         """Return the content of a text file of the run, or nothing."""
         file = self.folder.path / name
-        return file.read_text(encoding="utf-8") if file.is_file() else ""
+        return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
 
 
 def read_record(path: Path) -> RunRecord:
@@ -90,14 +89,12 @@ def read_record(path: Path) -> RunRecord:
         DataError: If it is none.
     """
     folder = RunFolder(path)
-    try:
-        config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise DataError(
-            "this is not the folder of a run",
-            found=f"no readable config.yaml in {path}",
-            remedy="name what `eofm pretrain` wrote: runs/<name>",
-        ) from error
+    config = read_yaml(
+        folder.config,
+        DataError,
+        "this is not the folder of a run",
+        remedy="name what `eofm pretrain` wrote: runs/<name>",
+    )
     if not isinstance(config, dict) or not all(isinstance(v, dict) for v in config.values()):
         raise DataError("these are not the settings of a run", where=folder.config)
     quiet = 0.0
@@ -119,8 +116,8 @@ def read_record(path: Path) -> RunRecord:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(path)
+    except DataError:
         return {}
     return content if isinstance(content, dict) else {}
 
