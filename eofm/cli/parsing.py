@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
 from eofm.cli.verb import Verb
 from eofm.cli.verbs import VERBS
@@ -193,13 +193,14 @@ def _register_enums(settings: type) -> None:
     """Let members of enumerations be named by their value, as YAML and Python have them."""
     from jsonargparse.typing import register_type
 
-    for kind in get_type_hints(settings).values():
-        if not isinstance(kind, type):
-            continue
-        if is_dataclass(kind):
-            _register_enums(kind)
-        elif issubclass(kind, StrEnum):
-            register_type(kind, str, partial(_choose, kind), fail_already_registered=False)
+    for hint in get_type_hints(settings).values():
+        for kind in get_args(hint) or (hint,):
+            if not isinstance(kind, type):
+                continue
+            if is_dataclass(kind):
+                _register_enums(kind)
+            elif issubclass(kind, StrEnum):
+                register_type(kind, str, partial(_choose, kind), fail_already_registered=False)
 
 
 def _choose(kind: type[StrEnum], value: object) -> StrEnum:
@@ -212,10 +213,13 @@ def _choose(kind: type[StrEnum], value: object) -> StrEnum:
 def _show_values(parser: Any) -> None:  # noqa: ANN401 (jsonargparse is loaded when it is used)
     """Put the values of enumerations where jsonargparse has the names of their members."""
     for action in parser._actions:
-        kind = getattr(action, "_typehint", None)
-        if isinstance(kind, type) and issubclass(kind, StrEnum):
-            action.metavar = "{" + ",".join(kind) + "}"
-            action.default = kind[action.default].value
+        hint = getattr(action, "_typehint", None)
+        kinds = get_args(hint) or (hint,)  # an enumeration, or one and a text of one's own
+        more = ",TEXT" if str in kinds else ""
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, StrEnum):
+                action.metavar = "{" + ",".join(kind) + more + "}"
+                action.default = kind.__members__.get(action.default, action.default).value
 
 
 def _help(settings: type, name: str) -> str:
