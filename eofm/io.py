@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ if sys.platform == "win32":
     BINARY: Final = os.O_BINARY  # or line ends are translated
 else:
     BINARY: Final = 0
+
+
+_OWN: Final = re.compile(r"[\w./-]+:[A-Za-z_]\w*")
 
 
 def unfinished(file: Path) -> Path:
@@ -50,6 +54,15 @@ def write_all(handle: int, data: memoryview) -> None:
     """Write all of `data`: one call may write less, as when the disk is nearly full."""
     while data:
         data = data[os.write(handle, data) :]
+
+
+def names_own(text: str) -> bool:
+    """Return whether words name code of a user: `module:name` or `path/to/file.py:name`.
+
+    >>> names_own("mine.py:probe"), names_own("knn")
+    (True, False)
+    """
+    return bool(_OWN.fullmatch(text))
 
 
 def load_own(reference: str) -> object:

@@ -40,7 +40,7 @@ from eofm.train.stage import Stage, hand_on
 CHOICES = {
     name: list(kind)
     for name, kind in get_type_hints(SoftConConfig).items()
-    if issubclass(kind, StrEnum)
+    if isinstance(kind, type) and issubclass(kind, StrEnum)
 }
 
 
