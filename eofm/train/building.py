@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 
 from eofm.contract.recipe import Recipe
-from eofm.errors import ConfigError, StoreError
+from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS
+from eofm.contract.spec import ImageSpec, Sensor
+from eofm.errors import ConfigError, StoreError, TrainingError
+from eofm.loading.order import Seasons
 from eofm.loading.pair_feed import Beside, open_pair
-from eofm.method import MaskForm, label_facts
-from eofm.method.objectives import describe_objective
+from eofm.method import LabelFacts, MaskForm, label_facts
+from eofm.method.objectives import describe_objective, make_objective
+from eofm.method.teacher import check_chunks
 from eofm.networks.adapt import InputInit, PositionRecipe
 from eofm.networks.joint import JointTrunk, share_trunk
 from eofm.networks.trunk import Trunk
+from eofm.store.choice import held_out
 from eofm.store.format import PAIRS, SPEC
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
 from eofm.train.config import DataConfig, PretrainConfig
-from eofm.train.datamodule import StoreDataModule
+from eofm.train.datamodule import StoreDataModule, check_share
 from eofm.train.demo import demo_path, make_demo
 from eofm.train.folder import config_hash
 from eofm.train.module import PretrainModule
+from eofm.train.monitoring.loggers import check_installed
+from eofm.train.objectives import band_mean
 from eofm.train.partner import Partner
 from eofm.train.recipe import make_recipe, training_plan
 from eofm.train.sharding import ShardedModule
 from eofm.train.stage import open_stage
 from eofm.weights.checkpoint import CHECKPOINT_KEY
 from eofm.weights.start import Origin, start_from
+from eofm.world.config import WorldConfig
 
+_SOME: Final = 9  # classes, until the labels are known
 LICENCE: Final = "Apache-2.0"
 
 
@@ -182,3 +191,76 @@ def _card_facts(config: PretrainConfig, data: StoreDataModule) -> Mapping[str, A
         "licence": LICENCE,
         "config_hash": config_hash(config),
     }
+
+
+# ----------------------------------------------------------- before there is anything to train on
+
+
+@dataclass(frozen=True)
+class _Promised:
+    """The store that the demo's world will become, as far as a recipe asks of it."""
+
+    spec: ImageSpec
+
+
+def check_before_world(config: PretrainConfig, processes: int) -> None:
+    """Refuse what cannot be trained on the demo's world, before it is written.
+
+    The network is built, with its weights, and thrown away again. What only the labels can tell,
+    such as how many scenes have some, is seen later.
+
+    Args:
+        config: All settings, without a store.
+        processes: How many share a batch.
+
+    Raises:
+        ConfigError: If the network cannot be trained as the settings say, a batch cannot be shared
+            out, or a logger is not installed.
+        TrainingError: If the world will have fewer training scenes than a batch.
+        WeightsError: If there is no such network, or the weights to start from do not fit.
+        SpecError: If the size does not suit the network.
+        StoreError: If another store of the settings cannot be read.
+    """
+    check_share(config.optim.batch, processes)
+    _check_demo_scenes(config)
+    for store in (config.data.replay, config.monitor.store, config.monitor.before):
+        if store is not None:
+            Store(store)
+    check_installed(config.monitor.writers)
+    if config.model.continue_from is not None:
+        open_stage(Path(config.model.continue_from), CHECKPOINT_KEY)
+    both = config.data.views == "sensors"
+    trunks: dict[str, Trunk] = {}
+    for sensor in (Sensor.S2_L1C, Sensor.S1_GRD) if both else (Sensor(config.data.sensor),):
+        table = STATISTICS[DEFAULT_STATISTICS[sensor]]
+        side = config.data.size
+        spec = ImageSpec(sensor, table.bands, table.unit, (side, side), 10.0)
+        recipe = make_recipe(  # statistics of the store are not known yet: any will do
+            cast("Store", _Promised(spec)), (), replace(config.model, statistics="published")
+        )
+        generator = torch.Generator().manual_seed(config.optim.seed)
+        trunks[str(sensor)], _ = _start(config, recipe, generator)
+        _check_mask(config, trunks[str(sensor)])
+        check_chunks(trunks[str(sensor)], config.trainer.chunk)
+    trunk = share_trunk(trunks) if both else trunks[str(sensor)]
+    make_objective(trunk, config.method, generator, LabelFacts(_SOME), band_mean=band_mean(config))
+
+
+def _check_demo_scenes(config: PretrainConfig) -> None:
+    """Refuse a batch that the world cannot fill even if all of its scenes have labels."""
+    data = config.data
+    names = [f"{i:07d}" for i in range(data.scenes)]
+    places = data.scenes - int(held_out(names, data.holdout, data.seed).sum())
+    one_of_each = data.views in tuple(Seasons)
+    most = places if one_of_each else places * WorldConfig.seasons
+    needed = config.optim.batch * config.trainer.accumulate
+    if config.data.replay is None and most < needed:
+        what = "places" if one_of_each else "scenes"
+        raise TrainingError(
+            f"the synthetic world has fewer training {what} than a batch",
+            found=f"at most {most} {what}: data.scenes={data.scenes}, "
+            f"data.holdout={data.holdout:g}",
+            expected=f"at least {needed} (optim.batch x trainer.accumulate)",
+            remedy=f"a smaller batch: --optim.batch {max(2, most // config.trainer.accumulate)}, "
+            "or more --data.scenes",
+        )

@@ -17,7 +17,7 @@ import yaml
 from eofm.method import Exclude, LabelSimilarity, Objective, SoftCon
 from eofm.method.teacher import check_chunks
 from eofm.train.branches import export_branches, export_init
-from eofm.train.building import build_module, open_data
+from eofm.train.building import build_module, check_before_world, open_data
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.engine import choose_device, fit
@@ -123,6 +123,8 @@ def _prepare(
     config: PretrainConfig, place: ProcessPlace
 ) -> tuple[StoreDataModule, PretrainModule, Origin]:
     """Make data and network, the same in all processes; the first one makes the demo's world."""
+    if config.data.store is None and place.rank == 0:
+        check_before_world(config, place.world)
     store, beside = open_data(config.data, make=place.rank == 0)
     L.seed_everything(config.optim.seed, verbose=False)
     data = StoreDataModule(
