@@ -123,10 +123,14 @@ def build_module(
 
 
 def _start(
-    config: PretrainConfig, recipe: Recipe, generator: torch.Generator
+    config: PretrainConfig, recipe: Recipe, generator: torch.Generator, *, second: bool = False
 ) -> tuple[Trunk, Origin]:
+    """Return the network of the sensor of a recipe, and where its tensors come from."""
+    weights = config.model.weights
+    if weights is not None and config.data.views == "sensors" and weights.count("+") == 1:
+        weights = weights.split("+")[second]
     return start_from(
-        config.model.weights,
+        weights,
         config.model.architecture,
         recipe,
         generator,
@@ -147,7 +151,7 @@ def _join(
     """Give the trunk a second input layer, made from the same weights for the other sensor."""
     store = beside.store
     second = make_recipe(store, data.seen_by(store.spec.sensor, data.train_rows)[1], config.model)
-    other, own = _start(config, second, generator)
+    other, own = _start(config, second, generator, second=True)
     joint = share_trunk({str(recipe.sensor): trunk, str(second.sensor): other})
     partner = Partner(str(second.sensor), training_plan(store.spec, second), second, own.new_input)
     words = f"{origin.input_layer} ({recipe.sensor}), {own.input_layer} ({second.sensor})"
@@ -239,7 +243,8 @@ def check_before_world(config: PretrainConfig, processes: int) -> None:
             cast("Store", _Promised(spec)), (), replace(config.model, statistics="published")
         )
         generator = torch.Generator().manual_seed(config.optim.seed)
-        trunks[str(sensor)], _ = _start(config, recipe, generator)
+        second = bool(trunks)
+        trunks[str(sensor)], _ = _start(config, recipe, generator, second=second)
         _check_mask(config, trunks[str(sensor)])
         check_chunks(trunks[str(sensor)], config.trainer.chunk)
     trunk = share_trunk(trunks) if both else trunks[str(sensor)]
