@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from eofm.bench.cache import code_sha256, file_sha256
-from eofm.bench.probes import Scored, Splits, resampled_metrics, run_probe
+from eofm.bench.probes import KINDS, Scored, Splits, probe_of, resampled_metrics, run_probe
 from eofm.bench.records import Result, Sample
 from eofm.bench.segmentation import resampled_segmentation
 from eofm.bench.sources import Identity
@@ -278,7 +278,7 @@ class Archive:
 
         Args:
             model: What is scored.
-            kind: A key of `eofm.bench.probes.KINDS`.
+            kind: A key of `eofm.bench.probes.KINDS`, or a function of one's own.
             scaling: What is done to the features first.
             k: Number of neighbours.
             splits: Opens the features; not called when the probe is in the archive.
@@ -287,7 +287,9 @@ class Archive:
             DataError: If predictions cannot be kept.
             ConfigError: If a metric does not fit the labels.
         """
-        choices, code = (kind, scaling.value, k), (probe, nearest, neighbours, logistic)
+        choices, code = (kind, scaling.value, k), [probe, nearest, neighbours, logistic]
+        if kind not in KINDS:  # what a function of one's own says changes with its file
+            code += [sys.modules[probe_of(kind).__module__]]
         request = request_sha256(self.task, self.sample, model, choices, code)
         return self.kept(request, lambda: run_probe(kind, splits(), scaling, k, self.metrics))
 

@@ -59,6 +59,7 @@ from eofm.datasets.images.chips import (
 )
 from eofm.datasets.images.copies import copy_remarks
 from eofm.datasets.images.dense import DenseChip
+from eofm.io import names_own
 from eofm.probes.linear import Labelled
 from eofm.probes.metrics import Metric
 from eofm.progress import track
@@ -377,7 +378,7 @@ def _layer_splits(
 
 def _kinds(config: BenchConfig) -> tuple[list[str], list[str]]:
     """Return the probes that read embeddings, and those that read several layers."""
-    kinds = [kind for kind in config.probes if kind in KINDS]
+    kinds = [kind for kind in config.probes if kind in KINDS or names_own(kind)]
     return [k for k in kinds if k not in LAYER_KINDS], [k for k in kinds if k in LAYER_KINDS]
 
 

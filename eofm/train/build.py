@@ -3,50 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 
 from eofm.contract.preprocess import Plan, convert_unit, plan
 from eofm.contract.recipe import AcceptSize, Pooling, Recipe
 from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS, Statistics
-from eofm.contract.spec import ImageSpec, Normalization
-from eofm.errors import ConfigError, StoreError
+from eofm.contract.spec import ImageSpec, Normalization, Sensor
+from eofm.errors import ConfigError, StoreError, TrainingError
 from eofm.loading.pairs import SecondSensor, SecondStore, open_pair
-from eofm.method import label_facts
-from eofm.method.config import MaskForm, Objective
+from eofm.loading.sampler import Seasons
+from eofm.method import LabelFacts, label_facts
+from eofm.method.config import MaskForm
+from eofm.method.objectives import describe_objective, make_objective
+from eofm.method.teacher import check_chunks
 from eofm.networks.adapt import InputInit, PositionRecipe
 from eofm.networks.build import default_pooling
 from eofm.networks.joint import JointTrunk, share_trunk
 from eofm.networks.trunk import Trunk
+from eofm.store.choice import held_out
 from eofm.store.format import PAIRS, SPEC
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
 from eofm.train.checkpoint import open_stage
 from eofm.train.config import DataConfig, ModelConfig, PretrainConfig
-from eofm.train.datamodule import StoreDataModule, iterate_rows
+from eofm.train.datamodule import StoreDataModule, check_share, iterate_rows
 from eofm.train.demo import demo_path, make_demo
 from eofm.train.distributed.sharding import ShardedModule
-from eofm.train.module import PretrainModule
+from eofm.train.module import PretrainModule, band_mean
+from eofm.train.monitor.loggers import check_installed
 from eofm.train.run_folder import config_hash
 from eofm.weights.checkpoint import CHECKPOINT_KEY
 from eofm.weights.start import Origin, start_from
+from eofm.world.config import WorldConfig
 
+_SOME: Final = 9  # classes, until the labels are known
 LICENCE: Final = "Apache-2.0"
-
-# What the card of an export says it was trained for.
-OBJECTIVES: Final[Mapping[Objective, str]] = {
-    Objective.SOFTCON: "SoftCon: soft contrastive learning guided by multi-labels "
-    "(arXiv 2405.20462)",
-    Objective.MOCO: "control: the hard term of SoftCon alone, as in MoCo-v3 (arXiv 2104.02057)",
-    Objective.SOFT: "control: the soft term of SoftCon alone (arXiv 2405.20462)",
-    Objective.SHUFFLED: "control: SoftCon (arXiv 2405.20462) with the label sets of the scenes "
-    "exchanged at random",
-    Objective.MULTILABEL: "control: multi-label classification by binary cross entropy, no "
-    "contrast",
-}
 
 
 def open_data(config: DataConfig, *, make: bool = True) -> tuple[Store, SecondStore | None]:
@@ -130,10 +125,14 @@ def build_module(
 
 
 def _start(
-    config: PretrainConfig, recipe: Recipe, generator: torch.Generator
+    config: PretrainConfig, recipe: Recipe, generator: torch.Generator, *, second: bool = False
 ) -> tuple[Trunk, Origin]:
+    """Return the network of the sensor of a recipe, and where its tensors come from."""
+    weights = config.model.weights
+    if weights is not None and config.data.views == "sensors" and weights.count("+") == 1:
+        weights = weights.split("+")[second]
     return start_from(
-        config.model.weights,
+        weights,
         config.model.architecture,
         recipe,
         generator,
@@ -154,7 +153,7 @@ def _join(
     """Give the trunk a second input layer, made from the same weights for the other sensor."""
     store = second_store.store
     second = make_recipe(store, data.seen_by(store.spec.sensor, data.train_rows)[1], config.model)
-    other, own = _start(config, second, generator)
+    other, own = _start(config, second, generator, second=True)
     joint = share_trunk({str(recipe.sensor): trunk, str(second.sensor): other})
     second_sensor = SecondSensor(
         str(second.sensor), training_plan(store.spec, second), second, own.new_input
@@ -189,7 +188,7 @@ def _card_facts(config: PretrainConfig, data: StoreDataModule) -> Mapping[str, A
         "name": Path(config.run.out or "eofm").name,
         "architecture": config.model.architecture,
         "positions": config.model.position,
-        "objective": OBJECTIVES[config.method.objective],
+        "objective": describe_objective(config.method.objective),
         "training_data": f"packed store {store.path.name}{made_up}, {store.spec.sensor}{again}",
         "counts": {
             "scenes": len(store),
@@ -286,3 +285,77 @@ def training_plan(spec: ImageSpec, recipe: Recipe) -> Plan:
     if spec.size is None or spec.size == recipe.size:
         return plan(spec, recipe)
     return plan(spec, recipe, (AcceptSize(spec.size, _WHY),))
+
+
+# ----------------------------------------------------------- before there is anything to train on
+
+
+@dataclass(frozen=True)
+class _Promised:
+    """The store that the demo's world will become, as far as a recipe asks of it."""
+
+    spec: ImageSpec
+
+
+def check_before_world(config: PretrainConfig, processes: int) -> None:
+    """Refuse what cannot be trained on the demo's world, before it is written.
+
+    The network is built, with its weights, and thrown away again. What only the labels can tell,
+    such as how many scenes have some, is seen later.
+
+    Args:
+        config: All settings, without a store.
+        processes: How many share a batch.
+
+    Raises:
+        ConfigError: If the network cannot be trained as the settings say, a batch cannot be shared
+            out, or a logger is not installed.
+        TrainingError: If the world will have fewer training scenes than a batch.
+        WeightsError: If there is no such network, or the weights to start from do not fit.
+        SpecError: If the size does not suit the network.
+        StoreError: If another store of the settings cannot be read.
+    """
+    check_share(config.optim.batch, processes)
+    _check_demo_scenes(config)
+    for store in (config.data.replay, config.monitor.store, config.monitor.before):
+        if store is not None:
+            Store(store)
+    check_installed(config.monitor.writers)
+    if config.model.continue_from is not None:
+        open_stage(Path(config.model.continue_from), CHECKPOINT_KEY)
+    both = config.data.views == "sensors"
+    trunks: dict[str, Trunk] = {}
+    for sensor in (Sensor.S2_L1C, Sensor.S1_GRD) if both else (Sensor(config.data.sensor),):
+        table = STATISTICS[DEFAULT_STATISTICS[sensor]]
+        side = config.data.size
+        spec = ImageSpec(sensor, table.bands, table.unit, (side, side), 10.0)
+        recipe = make_recipe(  # statistics of the store are not known yet: any will do
+            cast("Store", _Promised(spec)), (), replace(config.model, statistics="published")
+        )
+        generator = torch.Generator().manual_seed(config.optim.seed)
+        second = bool(trunks)
+        trunks[str(sensor)], _ = _start(config, recipe, generator, second=second)
+        _check_mask(config, trunks[str(sensor)])
+        check_chunks(trunks[str(sensor)], config.trainer.chunk)
+    trunk = share_trunk(trunks) if both else trunks[str(sensor)]
+    make_objective(trunk, config.method, generator, LabelFacts(_SOME), band_mean=band_mean(config))
+
+
+def _check_demo_scenes(config: PretrainConfig) -> None:
+    """Refuse a batch that the world cannot fill even if all of its scenes have labels."""
+    data = config.data
+    names = [f"{i:07d}" for i in range(data.scenes)]
+    places = data.scenes - int(held_out(names, data.holdout, data.seed).sum())
+    one_of_each = data.views in tuple(Seasons)
+    most = places if one_of_each else places * WorldConfig.seasons
+    needed = config.optim.batch * config.trainer.accumulate
+    if config.data.replay is None and most < needed:
+        what = "places" if one_of_each else "scenes"
+        raise TrainingError(
+            f"the synthetic world has fewer training {what} than a batch",
+            found=f"at most {most} {what}: data.scenes={data.scenes}, "
+            f"data.holdout={data.holdout:g}",
+            expected=f"at least {needed} (optim.batch x trainer.accumulate)",
+            remedy=f"a smaller batch: --optim.batch {max(2, most // config.trainer.accumulate)}, "
+            "or more --data.scenes",
+        )

@@ -85,7 +85,9 @@ class ModelConfig:
             networks. All but the ViTs need `method.mask_ratio` 0.
         weights: Where training starts: a file (DINOv2, DINO, torchvision, timm; .pth or
             .safetensors), the folder of an earlier export, an address, or a name of `eofm models
-            list`, such as dinov2_vits14. Without it, from random weights.
+            list`, such as dinov2_vits14. Without it, from random weights. Of two sensors
+            (`data.views=sensors`) either weights for both or, joined by `+`, those of each:
+            softcon_vits14_s2+softcon_vits14_s1; the second gives its input layer.
         continue_from: Checkpoint of an earlier stage, such as runs/first/checkpoints/constant.ckpt:
             student, teacher, heads and the optimizer's moments continue from there, with new data
             and a new schedule. The networks must be alike, and so must the bands.

@@ -59,6 +59,21 @@ def name_scenes(error: PixelError, stores: Sequence[Store], batch: Sequence[int]
     )
 
 
+def check_share(batch: int, processes: int) -> None:
+    """Refuse a batch that several processes cannot share out evenly.
+
+    Raises:
+        ConfigError: If so.
+    """
+    if batch % processes:
+        raise ConfigError(
+            "a batch must be shared out evenly",
+            found=f"{batch} scenes for {processes} processes",
+            expected=f"a multiple of {processes}",
+            where="optim.batch",
+        )
+
+
 class StoreDataModule(L.LightningDataModule):
     """Training scenes and held-out scenes of a store.
 
@@ -220,13 +235,7 @@ class StoreDataModule(L.LightningDataModule):
         Raises:
             ConfigError: If the batch cannot be shared out evenly.
         """
-        if self.batch % world:
-            raise ConfigError(
-                "a batch must be shared out evenly",
-                found=f"{self.batch} scenes for {world} processes",
-                expected=f"a multiple of {world}",
-                where="optim.batch",
-            )
+        check_share(self.batch, world)
         return EpochSampler(
             self._pool(self.store, self.train_rows),
             self.batch // world,

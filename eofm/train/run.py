@@ -22,7 +22,7 @@ from eofm.formats.text import parse_yaml
 from eofm.method import Exclude, LabelSimilarity, Objective, SoftCon
 from eofm.method.teacher import check_chunks
 from eofm.terminal import Ended
-from eofm.train.build import build_module, make_recipe, open_data
+from eofm.train.build import build_module, check_before_world, make_recipe, open_data
 from eofm.train.config import PretrainConfig, TrainerConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.distributed.processes import ProcessPlace, broadcast, find_place, process_group
@@ -153,6 +153,8 @@ def _prepare(
     config: PretrainConfig, place: ProcessPlace
 ) -> tuple[StoreDataModule, PretrainModule, Origin]:
     """Make data and network, the same in all processes; the first one makes the demo's world."""
+    if config.data.store is None and place.rank == 0:
+        check_before_world(config, place.world)
     store, second_store = open_data(config.data, make=place.rank == 0)
     L.seed_everything(config.optim.seed, verbose=False)
     data = StoreDataModule(

@@ -34,7 +34,11 @@ LONGEST_S: Final = 120
 
 def verbs(sources: Path) -> dict[str, list[str]]:
     """The words of every verb; OUT stands for what it writes."""
-    store, packed, records = str(sources / "store"), str(sources / "packed"), str(sources / "r.jsonl")
+    store, packed, records = (
+        str(sources / "store"),
+        str(sources / "packed"),
+        str(sources / "r.jsonl"),
+    )
     image = ["--sensor", "s2-l1c", "--unit", "dn"]
     return {
         "--help": ["--help"],
@@ -183,7 +187,9 @@ def judge(status: int, said: str, condition: str) -> str:
     return ""
 
 
-def run(verb_names: Sequence[str] | None = None, names: Sequence[str] | None = None) -> Counter[str]:
+def run(
+    verb_names: Sequence[str] | None = None, names: Sequence[str] | None = None
+) -> Counter[str]:
     """Run verbs under conditions; return how many there were, ended in what way, and faults."""
     torch.set_num_threads(1)
     found: Counter[str] = Counter()

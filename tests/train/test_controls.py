@@ -13,9 +13,9 @@ from pretrain_settings import with_groups
 from eofm.contract.imagery import Labels
 from eofm.contract.preprocess import to_grid
 from eofm.errors import ConfigError, WeightsError
+from eofm.method.objectives import OBJECTIVES
 from eofm.store.label_table import exchanged
 from eofm.store.reader import Store
-from eofm.train.build import OBJECTIVES
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.report.result import Report

@@ -362,3 +362,22 @@ def test_the_second_store_is_what_it_says(both: Path) -> None:
     assert isinstance(second_store, SecondStore)
     for row in range(2, len(first)):
         assert first.ids[row] == second_store.store.ids[second_store.row_of[row]]
+
+
+def test_weights_of_each_sensor_start_their_input_layer(
+    finished: tuple[Path, tuple[str, ...]], joint: PretrainConfig
+) -> None:
+    """Joined by `+`, the first give network and input layer, the second their input layer."""
+    export = finished[0] / "run" / "export"
+    names = (export / "student", export / "student-s1-grd")
+    config = with_groups(joint, model={"size": 56, "weights": "+".join(map(str, names))})
+
+    module, _ = module_of(config)
+
+    optical, radar = (load_encoder(name).trunk for name in names)
+    trunk = module.method.student.trunk
+    for sensor, expected in (("s2-l1c", optical), ("s1-grd", radar)):
+        found = trunk.of(sensor).state_dict()
+        assert all(torch.equal(found[key], v) for key, v in expected.state_dict().items())
+    with pytest.raises(WeightsError):  # the optical weights alone say nothing of radar
+        module_of(with_groups(joint, model={"size": 56, "weights": str(names[0])}))

@@ -40,7 +40,7 @@ from eofm.train.run import pretrain
 CHOICES = {
     name: list(kind)
     for name, kind in get_type_hints(SoftConConfig).items()
-    if issubclass(kind, StrEnum)
+    if isinstance(kind, type) and issubclass(kind, StrEnum)
 }
 
 

@@ -94,9 +94,11 @@ class _Line:
     classes: tuple[str, ...]
 
     def source(self) -> RasterSource:
+        """Return the file of the chip."""
         return source_of(self.chip)
 
     def entry(self, raster: OpenRaster) -> Entry:
+        """Return the line, with what the opened file says of its place."""
         longitude, latitude = raster.grid.centre()
         name = self.chip.id
         entry = Entry(

@@ -119,6 +119,25 @@ class _WandbRun(Protocol):
     def finish(self) -> None: ...
 
 
+def check_installed(names: tuple[str, ...]) -> None:
+    """Refuse loggers whose library is not here.
+
+    Args:
+        names: Of `eofm.train.config.monitor.LOGGERS`.
+
+    Raises:
+        ConfigError: If so.
+    """
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(
+                f"{name} is not installed",
+                found=f"monitor.loggers={','.join(names)}",
+                where="monitor.loggers",
+                remedy=f"pip install 'eofm[{name}]', or leave it out: metrics.csv is always there",
+            )
+
+
 def make_writers(names: tuple[str, ...], folder: Path, settings: dict[str, object]) -> list[Writer]:
     """Return the loggers asked for.
 
@@ -130,14 +149,7 @@ def make_writers(names: tuple[str, ...], folder: Path, settings: dict[str, objec
     Raises:
         ConfigError: If the library of one is not installed.
     """
-    for name in names:
-        if importlib.util.find_spec(name) is None:
-            raise ConfigError(
-                f"{name} is not installed",
-                found=f"monitor.loggers={','.join(names)}",
-                where="monitor.loggers",
-                remedy=f"pip install 'eofm[{name}]', or leave it out: metrics.csv is always there",
-            )
+    check_installed(names)
     made: dict[str, Writer] = {}
     if "tensorboard" in names:
         made["tensorboard"] = TensorBoard(folder / "tensorboard")
