@@ -97,4 +97,4 @@ def _producers_error(weight: Floats, spread: Floats, producers: Floats, area: Fl
     others = squares.sum(axis=0) - own
     variance = (1 - producers) ** 2 * own + producers**2 * others
     positive = np.where(area > 0, area, np.nan)
-    return np.sqrt(np.asarray(variance / positive**2))
+    return np.asarray(np.sqrt(variance) / positive, np.float64)

@@ -137,7 +137,7 @@ def make_folds(
             found=f"squares of {side:g} m, polygons within {np.ptp(centres, axis=0).max():.0f} m",
             remedy=f"state smaller squares: --block {fitting:g}",
         )
-    notes = ()
+    notes: tuple[str, ...] = ()
     if side < wanted:
         notes = (
             f"**squares of {side:.0f} m are used, although vectors resemble each other up to "

@@ -31,7 +31,8 @@ Floats = NDArray[np.float32]
 Index = NDArray[np.int64]
 Embeddings = ChipTable | PatchGrid
 
-_BLOCK_CELLS: Final = 1 << 14  # vectors held at once: 25 MB of 384 dimensions
+_BLOCK_CELLS: Final = 1 << 14  # chips read at once: 25 MB of 384 dimensions
+_STRIP: Final = 64  # rows of patches read at once: of the chunks of Zarr, a part of GeoTIFF's tiles
 _PARTS: Final = 64  # straight edges in one CRS are curves in another: cut into so many
 _FAR: Final = 1e12
 
@@ -110,26 +111,21 @@ class GridCells:
         """Which patches have a vector, row by row."""
         return self.patches.valid.ravel()
 
-    @property
-    def _step(self) -> int:
-        return max(1, _BLOCK_CELLS // self.patches.grid.width)
-
     def blocks(self) -> Iterator[tuple[slice, Floats]]:
         """Yield some rows of patches at a time."""
         grid = self.patches.grid
-        for row in range(0, grid.height, self._step):
-            end = min(row + self._step, grid.height)
+        for row in range(0, grid.height, _STRIP):
+            end = min(row + _STRIP, grid.height)
             vectors = self.patches.rows(slice(row, end))
             yield slice(row * grid.width, end * grid.width), vectors.reshape(-1, self.dim)
 
     def vectors(self, cells: Index) -> Floats:
-        """Return the vectors of some patches: only rows that hold one of them are read."""
-        width = self.patches.grid.width
+        """Return the vectors of some patches: only strips that hold one of them are read."""
         found = np.empty((len(cells), self.dim), np.float32)
-        row, col = np.divmod(cells, width)
-        part = row // self._step
-        for one in np.unique(part):
-            mine = part == one
+        row, col = np.divmod(cells, self.patches.grid.width)
+        strip = row // _STRIP
+        for one in np.unique(strip):
+            mine = strip == one
             first, last = int(row[mine].min()), int(row[mine].max())
             found[mine] = self.patches.rows(slice(first, last + 1))[row[mine] - first, col[mine]]
         return found

@@ -26,10 +26,12 @@ from eofm.landcover.polygons import (
 from eofm.raster.grid import crs_text, read_crs
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from geopandas import GeoDataFrame
 
-    # what names features: files, frames, or several of them
-    PlacesLike = str | Path | GeoDataFrame
+    # what holds features: a file, or a frame
+    PlacesLike: TypeAlias = str | Path | GeoDataFrame
 
 _KINDS: Final = AREAS | {"Point", "MultiPoint"}
 MOST_CLASSES: Final = 254  # of a class map of 8 bits, whose 0 is "no class"
