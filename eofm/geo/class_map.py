@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eofm.errors import ConfigError, DataError, LabelError, require
+from eofm.errors import ConfigError, DataError, LabelError
 from eofm.geo.accuracy import (
     Assessment,
     CrossValidation,
@@ -32,8 +31,9 @@ from eofm.geo.accuracy import (
 from eofm.geo.areas import AreaEstimate, estimate_areas
 from eofm.geo.blocks import Folds, Variogram, make_folds, variogram
 from eofm.geo.cells import Cells, Embeddings, Floats, GridCells, Index, cells_of, metric_centres
-from eofm.geo.fitting import FittedProbe, MapProbe, fit_probe, said
+from eofm.geo.fitting import FittedProbe, fit_probe, said
 from eofm.geo.ground import cell_areas
+from eofm.geo.maps_config import MapMethod, SampleDesign
 from eofm.geo.novelty import Novelty
 from eofm.geo.places import LabelledPlaces, classes_of, geo_frame, read_labels
 from eofm.geo.training import TrainingCells, label_cells
@@ -47,50 +47,6 @@ if TYPE_CHECKING:
 NO_CLASS: Final = 0
 _FAR_SHARE: Final = 0.1  # of a class's cells beyond the training vectors, from which on it is said
 _FEW: Final = 5  # polygons of a class below which its interval means little
-
-
-class SampleDesign(StrEnum):
-    """How the places of the labels were chosen."""
-
-    PURPOSIVE = "purposive"  # where somebody knew the class, or could draw it
-    RANDOM = "random"  # by a probability design with equal chances: random, or systematic
-
-
-@dataclass(frozen=True)
-class MapMethod:
-    """How a map is learnt.
-
-    Args:
-        probe: How classes are read from vectors.
-        neighbours: Of kNN.
-        purity: Share of a cell that polygons of its class cover at least, above 0.5.
-        per_polygon: Largest number of training cells of one polygon.
-        block: Side of the squares of ground that are held out together, in metres. None: the range
-            of the variogram of the vectors.
-        folds: Number of folds, at most.
-        design: How the places of the labels were chosen. `random`, and of points only: areas are
-            estimated with intervals.
-        seed: Of resampling and of the draws of the learning curve.
-
-    Raises:
-        ConfigError: If a setting is out of range.
-    """
-
-    probe: MapProbe = MapProbe.LINEAR
-    neighbours: int = 5
-    purity: float = 0.8
-    per_polygon: int = 100
-    block: float | None = None
-    folds: int = 5
-    design: SampleDesign = SampleDesign.PURPOSIVE
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require(self.neighbours >= 1, "neighbours", self.neighbours, "1 or more")
-        require(0.5 < self.purity <= 1, "purity", self.purity, "above 0.5, up to 1")
-        require(self.per_polygon >= 1, "per_polygon", self.per_polygon, "1 or more")
-        require(self.block is None or self.block > 0, "block", self.block, "metres above 0")
-        require(self.folds >= 2, "folds", self.folds, "2 or more")
 
 
 @dataclass(frozen=True, eq=False)

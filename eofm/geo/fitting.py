@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 import numpy as np
@@ -16,18 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eofm.geo.cells import Floats, Index
+from eofm.geo.maps_config import MapProbe
 from eofm.probes.knn import knn_probe
 from eofm.probes.linear import Labelled, LinearFit, Scaling, StrengthGrid, fit_linear
 from eofm.probes.metrics import overall_accuracy
 
 _ROWS: Final = 1 << 12  # cells asked at once
-
-
-class MapProbe(StrEnum):
-    """How classes are read from vectors."""
-
-    LINEAR = "linear"
-    KNN = "knn"
 
 
 @dataclass(frozen=True, eq=False)

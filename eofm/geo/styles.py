@@ -83,7 +83,7 @@ def class_qml(names: Mapping[int, str], colours: Mapping[int, Colour]) -> bytes:
     palette = SubElement(renderer, "colorPalette")
     for code, name in names.items():
         entry = {"value": str(code), "color": hex_of(colours[code]), "alpha": "255"}
-        SubElement(palette, "paletteEntry", label=printable(name), **entry)
+        SubElement(palette, "paletteEntry", {**entry, "label": printable(name)})
     return _qml(root)
 
 
@@ -128,7 +128,7 @@ def polygon_qml(field: str, names: Sequence[str], colours: Mapping[int, Colour])
     for number, name in enumerate(names):
         shown = printable(name)
         attributes = {"symbol": str(number), "value": shown, "label": shown, "render": "true"}
-        SubElement(categories, "category", type="string", **attributes)
+        SubElement(categories, "category", {"type": "string", **attributes})
         symbol = SubElement(symbols, "symbol", name=str(number), type="fill", alpha="1")
         layer = SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1"})
         colour = ",".join(map(str, colours[number + 1]))
@@ -147,7 +147,7 @@ def _raster(kind: str) -> tuple[Element, Element]:
 
 
 def _qml(root: Element) -> bytes:
-    return _DOCTYPE.encode() + ElementTree.tostring(root, encoding="utf-8")
+    return _DOCTYPE.encode() + bytes(ElementTree.tostring(root, encoding="utf-8"))
 
 
 def class_sld(layer: str, names: Mapping[int, str], colours: Mapping[int, Colour]) -> bytes:
@@ -169,5 +169,5 @@ def class_sld(layer: str, names: Mapping[int, str], colours: Mapping[int, Colour
     )
     for code, name in names.items():
         entry = {"color": hex_of(colours[code]), "quantity": str(code), "label": printable(name)}
-        SubElement(colour_map, f"{{{_SLD}}}ColorMapEntry", **entry)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+        SubElement(colour_map, f"{{{_SLD}}}ColorMapEntry", entry)
+    return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))

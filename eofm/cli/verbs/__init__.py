@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from eofm.cli.verb import Verb
-from eofm.cli.verbs import benchmark, data, models, shell, training
+from eofm.cli.verbs import benchmark, data, maps, models, shell, training
 
 __all__ = ["GROUPS", "VERBS"]
 
 GROUPS: Final[Mapping[str, Mapping[str, Verb]]] = {
     "pretraining": training.VERBS,
     "data": data.VERBS,
+    "maps": maps.VERBS,
     "benchmark": benchmark.VERBS,
     "models": models.VERBS,
     "shell": shell.VERBS,
