@@ -22,7 +22,7 @@ from rasterio.errors import CRSError
 from rasterio.warp import transform as warp_points
 
 from eofm.errors import LabelError
-from eofm.geo.embeddings import ChipTable, PatchGrid, Provenance
+from eofm.geo.embeddings import ChipTable, PatchGrid, Provenance, has_vector
 from eofm.geo.places import LabelledPlaces, crs_of_frame
 from eofm.landcover.polygons import pixels_of
 from eofm.raster.grid import read_crs, to_wgs84, utm_of
@@ -197,10 +197,7 @@ class ChipCells:
     @cached_property
     def valid(self) -> NDArray[np.bool_]:
         """Which chips have a vector."""
-        found = np.empty(len(self.chips), np.bool_)
-        for rows, vectors in self.blocks():
-            found[rows] = np.isfinite(vectors).all(axis=1)
-        return found
+        return has_vector(np.asarray(self.chips.stored[:, 0]))
 
     @cached_property
     def _shapes(self) -> NDArray[np.object_]:
@@ -277,8 +274,8 @@ def _moved(
     return moved
 
 
-def metric_centres(cells: Cells, which: Index) -> NDArray[np.float64]:
-    """Return where cells are in metres of the UTM zone of their middle, (n, 2).
+def zone_of(cells: Cells, which: Index) -> CRS:
+    """Return the UTM zone of the middle of cells.
 
     Args:
         cells: The cells.
@@ -289,7 +286,20 @@ def metric_centres(cells: Cells, which: Index) -> NDArray[np.float64]:
     """
     xy = cells.centres(which)
     lon, lat = to_wgs84(cells.crs, [float(np.median(xy[:, 0]))], [float(np.median(xy[:, 1]))])
-    return _warped(xy, cells.crs, read_crs(utm_of(lon[0], lat[0])))
+    return read_crs(utm_of(lon[0], lat[0]))
+
+
+def metric_centres(cells: Cells, which: Index) -> NDArray[np.float64]:
+    """Return where cells are in metres of the UTM zone of their middle, (n, 2).
+
+    Args:
+        cells: The cells.
+        which: Their numbers.
+
+    Raises:
+        RasterError: If the CRS is not on the earth.
+    """
+    return _warped(cells.centres(which), cells.crs, zone_of(cells, which))
 
 
 def degrees(cells: Cells, which: Index) -> NDArray[np.float64]:

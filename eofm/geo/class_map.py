@@ -30,9 +30,9 @@ from eofm.geo.accuracy import (
 )
 from eofm.geo.areas import AreaEstimate, estimate_areas
 from eofm.geo.blocks import Folds, Variogram, make_folds, variogram
+from eofm.geo.cell_areas import cell_areas
 from eofm.geo.cells import Cells, Embeddings, Floats, GridCells, Index, cells_of, metric_centres
 from eofm.geo.fitting import FittedProbe, fit_probe, said
-from eofm.geo.ground import cell_areas
 from eofm.geo.maps_config import MapMethod, SampleDesign
 from eofm.geo.novelty import Novelty
 from eofm.geo.places import LabelledPlaces, classes_of, geo_frame, read_labels

@@ -201,7 +201,10 @@ def map_figure(learnt: LearntMap, colours: Mapping[int, Colour]) -> Figure:
     for code, colour in colours.items():
         table[code] = np.array(colour[:3]) / 255
     pixels = table[learnt.codes.reshape(learnt.cells.patches.valid.shape)]
-    names = {name: table[code].tolist() for code, name in enumerate(learnt.classes, 1)}
+    names = {
+        name: (float(table[code, 0]), float(table[code, 1]), float(table[code, 2]))
+        for code, name in enumerate(learnt.classes, 1)
+    }
     return maps.raster("Class", pixels, names)
 
 

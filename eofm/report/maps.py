@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -20,7 +20,9 @@ _LINE: Final = 0.2  # inches of a line of the legend
 
 @styled
 def raster(
-    title: str, pixels: NDArray[np.float64], names: Mapping[str, Sequence[float]] | None = None
+    title: str,
+    pixels: NDArray[np.float64],
+    names: Mapping[str, tuple[float, float, float]] | None = None,
 ) -> Figure:
     """Draw a picture as large as the others, whatever its size in pixels.
 
@@ -46,8 +48,7 @@ def raster(
     axes.set_title(label_of(title, 60))
     if names:
         patches = [
-            Patch(facecolor=tuple(colour), label=label_of(name, 24))
-            for name, colour in names.items()
+            Patch(facecolor=colour, label=label_of(name, 24)) for name, colour in names.items()
         ]
         figure.legend(handles=patches, loc="outside lower left", ncols=3, fontsize=7.5)
     return figure

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.warp import transform as warp_points
 
-from eofm.geo.cells import Cells, GridCells, Index
-from eofm.raster.grid import read_crs, to_wgs84, utm_of
+from eofm.geo.cells import Cells, GridCells, Index, zone_of
 
 _COLUMNS: Final = 9  # of a row of patches, between which areas are interpolated
 
@@ -41,9 +40,7 @@ def _areas(cells: Cells, which: Index) -> NDArray[np.float64]:
     import shapely
 
     shapes = cells.outlines(which)
-    centre = cells.centres(which[len(which) // 2 : len(which) // 2 + 1])[0]
-    lon, lat = to_wgs84(cells.crs, [float(centre[0])], [float(centre[1])])
-    zone = read_crs(utm_of(lon[0], lat[0]))
+    zone = zone_of(cells, which)
 
     def metres(xy: NDArray[np.float64]) -> NDArray[np.float64]:
         xs, ys = warp_points(cells.crs, zone, xy[:, 0].tolist(), xy[:, 1].tolist())
