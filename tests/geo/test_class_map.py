@@ -303,7 +303,7 @@ def test_the_printed_remedies_run(tmp_path: Path, capsys) -> None:
     """--field, --block and --purity as the errors print them lead to a map."""
     patches, truth = world(size=(24, 24))
     write_tiff(tmp_path / "patches.tif", patches)
-    layer = drawn(patches, truth, inset=2.6)
+    layer = drawn(patches, truth, inset=3.05)
     path = on_disk(layer, tmp_path / "labels.gpkg")
     words = ["map", str(tmp_path), "--labels", str(path), "--out", str(tmp_path / "out")]
     for asked in (["--field", "crop"], ["--block", "1e6"], ["--purity", "1"]):
