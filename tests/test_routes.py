@@ -345,11 +345,18 @@ def test_another_rule_for_measured_changes_every_route(
 def test_another_rule_for_plausible_changes_every_route(
     route: str, tmp_path: Path, encoders: dict[Sensor, Encoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where B10 may be bright no route refuses the offset."""
-    monkeypatch.setattr(validity, "_LIFTED", (5_000.0, 6_000.0))
+    """Every route refuses the offset, and none does any more where B10 may be bright."""
     case = REFUSED["c16 plus 1000"]
+    encoder = encoders[case.sensor]
+    with pytest.raises(PixelError) as caught:
+        ROUTES[route](case, tmp_path / "before", encoder)
+    monkeypatch.setattr(validity, "_LIFTED", (5_000.0, 6_000.0))
 
-    ROUTES[route](case, tmp_path, encoders[case.sensor])
+    found = ROUTES[route](case, tmp_path / "after", encoder)
+
+    assert _OFFSET == caught.value.problem
+    assert (found.valid is None) == (route in {"check", "bench"})
+    assert found.valid is None or bool(found.valid.all())
 
 
 @pytest.mark.parametrize("route", ROUTES)

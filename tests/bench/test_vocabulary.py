@@ -26,7 +26,7 @@ from eofm.bench.report_config import (
 from eofm.bench.task_config import FAMILIES, OWN_IMAGES, family_of, options_of
 from eofm.bench.tasks import TASKS, find_task, task_filter
 from eofm.bench.validate import validate
-from eofm.cli import VERBS, _find_verb, main, parse
+from eofm.cli import VERBS, find_verb, main, parse
 from eofm.errors import ConfigError
 
 # records that version 0.1 wrote
@@ -36,7 +36,7 @@ OLD = Path(eofm.__file__).parents[1] / "benchmarks/results"
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_runs_under_its_full_name(name: str) -> None:
     """`eofm bench NAME` is `eofm bench FAMILY` with the options that make the name."""
-    verb, rest = _find_verb(["bench", name, "--root", "x"])
+    verb, rest = find_verb(["bench", name, "--root", "x"])
 
     assert f"bench {family_of(name)}" == verb
     config = parse(verb, rest)

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 import eofm
-from eofm.cli import VERBS, _load, joined, main, parse
+from eofm.cli import VERBS, joined, main, parse
+from eofm.cli.verb import load
 from eofm.train.config import PretrainConfig
 
 VERB_NAMES = sorted(VERBS)
@@ -49,8 +50,8 @@ def test_every_verb_explains_itself(name: str, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize("name", VERB_NAMES)
 def test_every_verb_leads_somewhere(name: str) -> None:
     """Settings and action exist under the names the table gives."""
-    assert callable(_load(VERBS[name].settings))
-    assert callable(_load(VERBS[name].action))
+    assert callable(load(VERBS[name].settings))
+    assert callable(load(VERBS[name].action))
 
 
 def test_a_wrong_verb_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,6 +158,18 @@ def test_the_help_of_pretrain_shows_what_most_runs_need(capsys: pytest.CaptureFi
     assert len(every) > 90
 
 
+def test_all_options_of_pretrain_stand_in_its_yaml(capsys: pytest.CaptureFixture[str]) -> None:
+    """What `--help-all` lists and what `--print_config` writes are the same settings."""
+    _, text, _ = run(capsys, "pretrain", "--help-all")
+    _, printed, _ = run(capsys, "pretrain", "--print_config")
+    listed = {option for option in options_of(text) if "." in option}
+    written = {
+        f"--{group}.{key}" for group, keys in yaml.safe_load(printed).items() for key in keys or ()
+    }
+
+    assert listed == written
+
+
 def test_the_overview_has_titles(capsys: pytest.CaptureFixture[str]) -> None:
     """Every verb stands once, under a title."""
     main(["--help"])
@@ -199,6 +212,15 @@ def test_python_m_eofm() -> None:
     """`python -m eofm` is the program."""
     done = subprocess.run(
         [sys.executable, "-m", "eofm", "--version"], capture_output=True, text=True, check=True
+    )
+
+    assert f"eofm {eofm.__version__}" == done.stdout.strip()
+
+
+def test_python_m_eofm_cli() -> None:
+    """`torchrun -m eofm.cli`, as scripts for 0.1 have it, is the same program."""
+    done = subprocess.run(
+        [sys.executable, "-m", "eofm.cli", "--version"], capture_output=True, text=True, check=True
     )
 
     assert f"eofm {eofm.__version__}" == done.stdout.strip()

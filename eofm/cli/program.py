@@ -1,0 +1,110 @@
+"""The program `eofm`. Exit status: 0 done, 1 failed, 2 wrong usage."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from eofm import __version__
+from eofm.cli.parsing import UsageError, parse
+from eofm.cli.verb import Outcome, Verb, Verdict, load
+from eofm.cli.verbs import GROUPS, VERBS
+from eofm.cli.verbs.benchmark import full_words
+from eofm.errors import EofmError
+
+__all__ = ["find_verb", "main", "overview"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _main(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # the reader of our output has gone (`| head`): nothing to say, and nobody to say it to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def _main(words: Sequence[str]) -> int:
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(overview())
+        return 0
+    if words[0] in {"-V", "--version"}:
+        print(f"eofm {__version__}")
+        return 0
+    name, rest = find_verb(words)
+    if name is None:
+        return 2
+    try:
+        return _run(name, VERBS[name], rest)
+    except UsageError as error:
+        print(f"eofm {name}: error: {error}\n  remedy:   eofm {name} --help", file=sys.stderr)
+        return 2
+    except EofmError as error:
+        print(f"eofm {name}: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\neofm {name}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(name: str, verb: Verb, words: Sequence[str]) -> int:
+    settings = parse(name, words)
+    action: Callable[[Any], Outcome] = load(verb.action)
+    outcome = action(settings)
+    print(outcome.describe())
+    return outcome.status if isinstance(outcome, Verdict) else 0
+
+
+def overview() -> str:
+    """Return the text of `eofm --help`."""
+    width = max(map(len, VERBS))
+    lines = [
+        f"eofm {__version__}: pretrain, benchmark and use satellite encoders",
+        "",
+        "usage: eofm VERB [options]",
+    ]
+    for title, verbs in GROUPS.items():
+        lines += ["", title, *(f"  {name:{width}}  {verb.summary}" for name, verb in verbs.items())]
+    lines += [
+        "",
+        "`eofm VERB --help` lists a verb's options with examples. Every option can also stand in a",
+        "YAML file: `--config FILE`. Options and files take effect in the order they are given.",
+        "Lists are words: `--bands B02 B03`, or with commas between them: `--bands B02,B03`.",
+        "`eofm VERB ... --print_config` prints the settings without running.",
+    ]
+    return "\n".join(lines)
+
+
+def find_verb(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the verb that a command names and the words after it; None if it is an error.
+
+    What is wrong has been printed then.
+    """
+    if len(words) > 1 and words[0] == "bench":
+        words = full_words(words)
+        if not words:
+            return None, []
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if name in VERBS:
+            return name, list(words[length:])
+    siblings = [name for name in VERBS if name.split()[0] == words[0]]
+    if siblings and (len(words) == 1 or words[1] in {"-h", "--help"}):
+        print("\n".join(f"eofm {name:16} {VERBS[name].summary}" for name in siblings))
+        return None, []
+    typed = " ".join(word for word in words[:2] if not word.startswith("-"))
+    near = difflib.get_close_matches(typed, list(VERBS), n=1, cutoff=0.4)
+    print(
+        f"eofm: error: there is no verb {typed!r}"
+        + (f"; did you mean 'eofm {near[0]}'?" if near else "")
+        + f"\n  verbs: {', '.join(VERBS)}",
+        file=sys.stderr,
+    )
+    return None, []
