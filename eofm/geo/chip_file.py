@@ -250,7 +250,8 @@ def _numbers(column: Any, file: Path) -> NDArray[Any]:  # noqa: ANN401 (pyarrow 
         raise _foreign(file, f"vectors of {values.dtype}")
     if values.dtype == np.float64 or (values.dtype.kind == "i" and values.dtype != np.int8):
         values = values.astype(np.float32)
-    return values.reshape(len(column), size)
+    found: NDArray[Any] = values.reshape(len(column), size)
+    return found
 
 
 def _own(text: str, file: Path) -> tuple[Provenance, Codes | None]:

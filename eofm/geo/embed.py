@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -40,7 +41,6 @@ from eofm.geo.network import Network, encoder_of, waivers_of
 from eofm.geo.patches_job import PatchesDone, run_patches
 from eofm.geo.windows import PatchLattice, patch_lattice
 from eofm.orphans import end_with_parent
-from eofm.progress import notice
 from eofm.raster.cube_file import CubeFile
 from eofm.raster.grid import Window
 from eofm.raster.masks import CloudMask
@@ -178,6 +178,8 @@ def _embed_one(
 def _run(job: Job) -> ChipsDone | PatchesDone | str:
     there = _there(job)
     if there:
+        if job.work.exists():  # it was killed while it tidied up
+            shutil.rmtree(job.work)
         return f"{', '.join(map(str, there))}: complete already"
     places, lattice = _places(job)
     if lattice is not None:
@@ -304,7 +306,6 @@ def sha256_of(scene: Scene) -> str:
     files = sorted({_archive(name) for name in pixels.names or map(str, pixels.files)})
     if not all(file.is_file() for file in files):
         return ""
-    notice(f"{scene.name}: hashing its files")
     hashes = [hash_file(file) for file in files]
     if len(hashes) == 1:
         return hashes[0]

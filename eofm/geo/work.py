@@ -50,8 +50,9 @@ class Rows:
         handle = os.open(self.file, os.O_RDWR | os.O_CREAT | BINARY, 0o644)
         try:
             os.lseek(handle, start * self._row_bytes, os.SEEK_SET)
-            data = np.ascontiguousarray(values, self.dtype)
-            write_all(handle, memoryview(data).cast("B"))
+            write_all(
+                handle, np.ascontiguousarray(values, self.dtype).reshape(-1).view(np.uint8).data
+            )
             os.fsync(handle)
         finally:
             os.close(handle)
@@ -137,14 +138,14 @@ class _Planes(BackendArray):
 
     def _read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
         dims, rows, columns = key
-        wanted = range(self.shape[1])[rows]
-        span = [wanted] if isinstance(wanted, int) else list(wanted) or [0]
-        part = self._rows.read(min(span), max(span) + 1)
+        single = isinstance(rows, int)
+        wanted = [rows] if isinstance(rows, int) else list(range(self.shape[1])[rows])
+        first = min(wanted, default=0)
+        part = self._rows.read(first, max(wanted, default=-1) + 1)
         if self._codes is not None:
             part = self._codes.encode(part.astype(np.float32))
-        whole = np.moveaxis(part, -1, 0)
-        inner = 0 if isinstance(rows, int) else [row - min(span) for row in wanted]
-        return np.asarray(whole[:, inner][dims][..., columns])
+        planes = np.moveaxis(part[[row - first for row in wanted]], -1, 0)
+        return np.asarray(planes[:, 0 if single else slice(None)][dims][..., columns])
 
 
 def as_planes(rows: Rows, codes: Codes | None = None) -> xr.DataArray:
