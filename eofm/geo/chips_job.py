@@ -19,7 +19,7 @@ from eofm.geo.embeddings import ChipTable, Codes, Quantization
 from eofm.geo.extra import library
 from eofm.geo.files import CHIPS
 from eofm.geo.ground import GroundReader, Pixels, Readers
-from eofm.geo.job import Job, check_pixels, check_scene, no_vectors, spread, writable
+from eofm.geo.job import Job, check_pixels, check_room, check_scene, no_vectors, spread, writable
 from eofm.geo.quantize import codes_of, recall, sample_step, wants_codes
 from eofm.geo.windows import chip_lattice
 from eofm.geo.work import Rows, Work
@@ -99,6 +99,7 @@ def run_chips(job: Job, places: Places) -> ChipsDone:
     """
     library("geopandas", "chips")
     with writable(job.out):
+        check_room(job, len(places), np.dtype(np.float32).itemsize)
         work = Work(job.work, job.identity)
         vectors = work.rows("vectors", (len(places), job.network.dim), np.float32)
         shares = work.rows("shares", (len(places), _SHARES), np.float32)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from eofm.geo.chips_job import Places
 from eofm.geo.embeddings import Layout
 from eofm.geo.ground import GroundReader
-from eofm.geo.job import Job, check_pixels
+from eofm.geo.job import Job, check_pixels, room
 from eofm.geo.quantize import QUANTIZE_FROM, wants_codes
 from eofm.geo.windows import PatchLattice
 
@@ -69,7 +69,7 @@ def explain_job(job: Job, places: Places | None, lattice: PatchLattice | None) -
     rule = f" (from {QUANTIZE_FROM} vectors on)" if codes else ""
     lines |= {
         "vectors": f"{count} x {dim} {kind}{rule}, {_size(count * dim * number)}",
-        "disk": f"{_size(_needed(job, count, lattice))} while it runs, in {job.out}",
+        "disk": f"{_size(room(job, count, 4))} while it runs, in {job.out}",
         "time": f"about {_duration(seconds * windows)} on {job.network.device.type}, by one batch "
         f"of {job.config.batch}: {1 / seconds:.1f} windows/s",
     }
@@ -94,11 +94,6 @@ def _probe(job: Job, corner: tuple[int, int], width: int) -> float:
     run(windows)
     # threads read ahead: whichever is slower counts
     return max(reading / job.config.readers, (time.monotonic() - start) / batch)
-
-
-def _needed(job: Job, count: int, lattice: PatchLattice | None) -> int:
-    dim = job.network.dim
-    return count * dim * (4 if lattice is None else 2) * 2
 
 
 def _size(count: float) -> str:

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 import torch
 from torch import Tensor
 
-from eofm.contract.imagery import Imagery
-from eofm.contract.validity import check_plausible
+from eofm.contract.imagery import Imagery, NativeImagery
+from eofm.contract.validity import check_plausible, check_sentinels
 from eofm.errors import DataError, PixelError
 from eofm.geo.config import EmbedConfig
 from eofm.geo.embeddings import Layout, Provenance
 from eofm.geo.ground import Ground, GroundReader, Pixels
 from eofm.geo.network import Network
 from eofm.raster.grid import crs_text
-
-# Pixels at a side of the sample of a rectangle whose plausibility is looked at.
-_SAMPLE: Final = 224
 
 
 @dataclass(frozen=True)
@@ -79,45 +76,65 @@ class Job:
 
 
 def check_pixels(pixels: Pixels, job: Job, top: int, left: int) -> None:
-    """Refuse a rectangle whose pixels contradict what is stated of them: see `check_plausible`.
+    """Refuse a rectangle that holds a value which no measurement takes: see `check_sentinels`.
 
-    Of a large rectangle an evenly spread sample is looked at.
+    Every pixel is looked at. What a scene as a whole tells (its unit, the order of its bands) has
+    been asked by `check_scene`: a window of clouds alone would give a wrong answer.
+
+    Args:
+        pixels: Of the rectangle.
+        job: The job.
+        top: First row of the rectangle.
+        left: First column.
 
     Raises:
-        PixelError: If so, with the place.
+        PixelError: If it does, with the place.
     """
-    if "pixels" in job.config.force or not bool(pixels.valid.any()):
+    if "pixels" in job.config.force:
         return
     height, width = pixels.measured.shape
-    step = max(1, int((height * width) ** 0.5) // _SAMPLE)
-    values, valid = pixels.values[None, :, ::step, ::step], pixels.valid[None, ::step, ::step]
-    if not bool(valid.any()):
-        return
-    spec = replace(job.ground.spec(1), size=(int(valid.shape[1]), int(valid.shape[2])))
+    spec = replace(job.ground.spec(1), size=(height, width))
+    native = NativeImagery({1: pixels.values[None]}, {1: spec.bands}, spec, pixels.valid[None])
     window = job.ground.window
     place = f"row {window.row + top}, column {window.col + left}, {height} x {width} pixels"
-    try:
-        check_plausible(Imagery(values, spec, valid), [f"{job.ground.scene.name}, {place}"])
-    except PixelError as error:
-        error.remedy = f"{error.remedy or 'look at the scene'}; or take them: --force pixels"
-        raise
+    with _forceable():
+        check_sentinels(native, f"{job.ground.scene.name}, {place}")
 
 
 def check_scene(job: Job, places: Sequence[tuple[int, int]], side: int) -> None:
-    """Look at some windows of a scene before any vector is made of it.
+    """Refuse a scene whose pixels contradict what is stated of them: see `check_plausible`.
 
     Args:
         job: The job.
-        places: First row and column of windows, spread over the scene.
+        places: First row and column of windows, spread over the scene; they are judged together, as
+            one image.
         side: Of a window.
 
     Raises:
-        PixelError: If their pixels contradict what is stated of them.
+        PixelError: If so.
         RasterError: If a file is damaged.
     """
+    if "pixels" in job.config.force:
+        return
     with GroundReader(job.ground) as reader:
-        for top, left in places:
-            check_pixels(reader.read(top, left, side, side), job, top, left)
+        parts = [reader.read(top, left, side, side) for top, left in places]
+    values = torch.cat([part.values for part in parts], dim=2)[None]
+    valid = torch.cat([part.valid for part in parts], dim=1)[None]
+    if not bool(valid.any()):
+        return  # unmeasured where it was looked at, which is no contradiction
+    spec = replace(job.ground.spec(1), size=(side, side * len(parts)))
+    with _forceable():
+        check_plausible(Imagery(values, spec, valid), [job.ground.scene.name])
+
+
+@contextmanager
+def _forceable() -> Iterator[None]:
+    """Say of pixels that are refused how they can be taken nevertheless."""
+    try:
+        yield
+    except PixelError as error:
+        error.remedy = f"{error.remedy or 'look at the scene'}; or take them: --force pixels"
+        raise
 
 
 def spread(count: int, wanted: int) -> list[int]:
@@ -147,6 +164,35 @@ def writable(folder: Path) -> Iterator[None]:
             remedy="make room on the disk, or name another folder with --out; what is finished is "
             "kept, and the same command goes on with it",
         ) from error
+
+
+def check_room(job: Job, count: int, number: int) -> None:
+    """Refuse to begin what the disk has no room for.
+
+    Args:
+        job: The job.
+        count: Vectors.
+        number: Bytes of a number while the job runs.
+
+    Raises:
+        DataError: If it has not.
+    """
+    needed = room(job, count, number)
+    job.out.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(job.out).free
+    if needed > free:
+        raise DataError(
+            "the disk has no room for the embeddings",
+            found=f"{free / 1e9:.3g} GB free",
+            expected=f"{needed / 1e9:.3g} GB",
+            where=job.out,
+            remedy="name a folder on another disk with --out, or a part of the scene with --where",
+        )
+
+
+def room(job: Job, count: int, number: int) -> int:
+    """Return the bytes on disk that a job takes while it runs: its rows, and the file beside."""
+    return 2 * number * count * job.network.dim
 
 
 def no_vectors(job: Job, windows: int, valid: float) -> DataError:

@@ -19,7 +19,7 @@ from eofm.geo.extra import library
 from eofm.geo.files import PATCHES_TIFF, PATCHES_ZARR
 from eofm.geo.grid_file import write_tiff, write_zarr
 from eofm.geo.ground import GroundReader, Pixels, Readers
-from eofm.geo.job import Job, check_pixels, check_scene, no_vectors, spread, writable
+from eofm.geo.job import Job, check_pixels, check_room, check_scene, no_vectors, spread, writable
 from eofm.geo.quantize import codes_of, recall, sample_step, wants_codes
 from eofm.geo.windows import PatchLattice, blending
 from eofm.geo.work import Rows, Work, as_planes
@@ -79,6 +79,8 @@ def run_patches(job: Job, lattice: PatchLattice) -> PatchesDone:
     if "zarr" in job.config.formats:
         library("zarr", "embeddings as Zarr")
     with writable(job.out):
+        # GeoTIFF has a plain form first, in float32
+        check_room(job, lattice.rows * lattice.columns, np.dtype(np.float32).itemsize)
         work = Work(job.work, job.identity)
         shape = (lattice.rows, lattice.columns, job.network.dim)
         vectors = work.rows("vectors", shape, np.float16)
