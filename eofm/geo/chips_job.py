@@ -21,6 +21,7 @@ from eofm.geo.files import CHIPS
 from eofm.geo.ground import GroundReader, Pixels, Readers
 from eofm.geo.job import Job, check_pixels, check_room, check_scene, no_vectors, spread, writable
 from eofm.geo.quantize import codes_of, recall, sample_step, wants_codes
+from eofm.geo.stac import write_stac
 from eofm.geo.windows import chip_lattice
 from eofm.geo.work import Rows, Work
 from eofm.progress import track
@@ -210,6 +211,7 @@ def _finish(job: Job, places: Places, vectors: Rows, shares: Rows) -> ChipsDone:
     parts = _parts(replace(job, made=made), places, vectors, table, codes)
     file = job.out / CHIPS
     write_chips(file, parts)
+    write_stac(job, made, [file], codes)
     return ChipsDone(file, count, len(places) - count, found)
 
 

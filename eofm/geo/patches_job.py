@@ -21,6 +21,7 @@ from eofm.geo.grid_file import write_tiff, write_zarr
 from eofm.geo.ground import GroundReader, Pixels, Readers
 from eofm.geo.job import Job, check_pixels, check_room, check_scene, no_vectors, spread, writable
 from eofm.geo.quantize import codes_of, recall, sample_step, wants_codes
+from eofm.geo.stac import write_stac
 from eofm.geo.windows import PatchLattice, blending
 from eofm.geo.work import Rows, Work, as_planes
 from eofm.progress import track
@@ -245,6 +246,7 @@ def _finish(job: Job, lattice: PatchLattice, vectors: Rows) -> PatchesDone:
     files = tuple(job.out / _FILES[kind] for kind in job.config.formats)
     for file in files:
         (write_zarr if file.name == PATCHES_ZARR else write_tiff)(file, grid)
+    write_stac(job, made, files, codes)
     side = lattice.patch * job.ground.scene.gsd
     return PatchesDone(files, (lattice.rows, lattice.columns), count, side, found)
 
