@@ -37,6 +37,7 @@ from eofm.geo.files import (
 )
 from eofm.geo.ground import Ground
 from eofm.geo.job import Job, writable
+from eofm.geo.majortom import Cells, cell_places
 from eofm.geo.network import Network, encoder_of, waivers_of
 from eofm.geo.patches_job import PatchesDone, run_patches
 from eofm.geo.windows import PatchLattice, patch_lattice
@@ -237,7 +238,9 @@ def _job(
     network = Network(encoder, spec, waivers_of(spec, encoder, config.force))
     settings: dict[str, Any] = {"layout": layout.value, "window": side, "gsd": spec.gsd}
     if layout is Layout.CHIPS:
-        settings |= {"stride": config.stride or side, "grid": config.grid}
+        named = {"grid": Cells(side * spec.gsd).name}
+        plain = {"stride": config.stride or side, "grid": config.grid}
+        settings |= plain if config.grid == "scene" else named
     else:
         tokens = network.tokens
         if side % tokens:
@@ -278,6 +281,8 @@ def _job(
 def _places(job: Job) -> tuple[Places | None, PatchLattice | None]:
     settings, part = job.made.settings, job.ground.window
     if job.layout is Layout.CHIPS:
+        if settings["grid"] != "scene":
+            return cell_places(job.ground.grid, settings["window"], settings["gsd"]), None
         return scene_places(job, settings["window"], settings["stride"]), None
     lattice = patch_lattice(
         part.height, part.width, settings["patch"], job.network.tokens, settings["overlap"]

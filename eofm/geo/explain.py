@@ -56,8 +56,9 @@ def explain_job(job: Job, places: Places | None, lattice: PatchLattice | None) -
         assert places is not None  # noqa: S101 (a job is one or the other)
         count = windows = len(places)
         lines = {
-            "chips": f"{count} of {side} px, {side * gsd:g} m on the ground, every "
-            f"{settings['stride']} px, grid {settings['grid']}",
+            "chips": f"{count} of {side} px, {side * gsd:g} m on the ground, "
+            + (f"every {settings['stride']} px" if "stride" in settings else "one for each cell")
+            + f", grid {settings['grid']}",
         }
         group = places.groups(job.config.batch)[0]
         corner = int(places.tops[group.start]), int(places.lefts[group.start])
