@@ -60,7 +60,7 @@ def words(scene: Path, model: str, out: Path) -> list[str]:
     """The command that embeds a large scene of these in a few thousand windows."""
     return [
         "embed", str(scene), "--sensor", "s2-l2a", "--unit", "dn", "--model", model, "--chips",
-        "200", "--patches", "--window", "500", "--quantization", "int8", "--device", "cpu",
+        "400", "--patches", "--window", "500", "--quantization", "int8", "--device", "cpu",
         "--out", str(out), "--force", "scale",
     ]  # fmt: skip
 
@@ -81,8 +81,9 @@ def test_memory_is_flat(tmp_path: Path) -> None:
     large = peak(virtual_scene(tmp_path, 20_000), model, tmp_path / "large")
 
     assert open_patches(tmp_path / "large").valid.shape == (200, 200)
-    assert len(open_chips(tmp_path / "large")) == 10_000
-    assert large < small + 250
+    assert len(open_chips(tmp_path / "large")) == 2_500
+    # GDAL keeps up to 256 MB of what it has decoded, and the VRT its four hundred sources
+    assert large < small + 450
     assert large < 3_000
 
 
