@@ -25,6 +25,7 @@ from eofm.errors import DataError
 from eofm.geo.embeddings import ChipTable, Codes, Provenance, Quantization, SceneRecord
 from eofm.geo.extra import library
 from eofm.io import replacing
+from eofm.progress import notice
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -209,7 +210,12 @@ def read_chips(file: Path) -> ChipTable:
         written = pq.read_metadata(file).metadata or {}
     except (pa.ArrowException, ValueError, OSError, KeyError, TypeError) as error:
         raise _foreign(file, error) from error
-    stored = _numbers(column.combine_chunks(), file)
+    if not len(column):
+        raise DataError("the table of embeddings is empty", where=file)
+    if column.null_count:
+        notice(f"{file}: {column.null_count} of {len(column)} rows without a vector are left out")
+        table = table[~column.is_null().to_numpy()].reset_index(drop=True)
+    stored = _numbers(column.drop_null().combine_chunks(), file)
     metadata = {k.decode(): v.decode(errors="replace") for k, v in written.items()}
     if "eofm" in metadata:
         made, codes = _own(metadata["eofm"], file)
@@ -234,8 +240,8 @@ def _numbers(column: Any, file: Path) -> NDArray[Any]:  # noqa: ANN401 (pyarrow 
     kind = column.type
     if not (pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind)):
         raise _foreign(file, f"a column of {kind}")
-    if column.null_count or not len(column):
-        raise _foreign(file, f"{column.null_count} of {len(column)} rows without a vector")
+    if not len(column):
+        raise _foreign(file, "no row with a vector")
     flat = column.flatten()
     size, rest = divmod(len(flat), len(column))
     lengths = (
@@ -250,7 +256,8 @@ def _numbers(column: Any, file: Path) -> NDArray[Any]:  # noqa: ANN401 (pyarrow 
         raise _foreign(file, f"vectors of {values.dtype}")
     if values.dtype == np.float64 or (values.dtype.kind == "i" and values.dtype != np.int8):
         values = values.astype(np.float32)
-    return values.reshape(len(column), size)
+    found: NDArray[Any] = values.reshape(len(column), size)
+    return found
 
 
 def _own(text: str, file: Path) -> tuple[Provenance, Codes | None]:

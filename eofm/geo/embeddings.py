@@ -258,7 +258,8 @@ class ChipTable:
     @property
     def crs(self) -> CRS:
         """Of the chips' geometry."""
-        return self.table.crs
+        crs: CRS = self.table.crs
+        return crs
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:

@@ -37,8 +37,10 @@ from eofm.raster.geotiff import grid_of
 PROVENANCE: Final = "EOFM_PROVENANCE"
 TIFF: Final = frozenset({".tif", ".tiff"})
 ZARR: Final = ".zarr"
-_TILE: Final = 256  # pixels at a side; also the largest raster without overviews
+_TILE: Final = 256  # pixels at a side, at most; also the largest raster without overviews
+_UNIT: Final = 16  # sides of TIFF's tiles are multiples of it
 _CHUNK: Final = 64  # patches at a side
+_SMALL: Final = {"blockxsize": _CHUNK, "blockysize": _CHUNK}
 
 # ---------------------------------------------------------------------------------- GeoTIFF
 
@@ -70,10 +72,11 @@ def write_tiff(file: Path, grid: PatchGrid) -> None:
 def _layout(stored: xr.DataArray) -> dict[str, Any]:
     """Return the creation options of GDAL."""
     whole = stored.dtype == np.int8
+    tile = min(_TILE, -(-max(stored.shape[1:]) // _UNIT) * _UNIT)
     return {
         "tiled": True,
-        "blockxsize": _TILE,
-        "blockysize": _TILE,
+        "blockxsize": tile,
+        "blockysize": tile,
         "interleave": "band",
         "compress": "deflate",
         "bigtiff": "if_safer",
@@ -95,14 +98,14 @@ def _write_plain(file: Path, grid: PatchGrid) -> None:
         nodata=HIDDEN if whole else np.nan,
         crs=grid.grid.crs,
         transform=grid.grid.transform,
-        **_layout(grid.stored),
+        **_layout(grid.stored) | {"compress": None, "predictor": 1, **_SMALL},
     ) as target:
         target.update_tags(**{PROVENANCE: grid.provenance.to_json()})
         target.descriptions = tuple(f"dim_{number:04d}" for number in range(grid.dim))
         if grid.codes is not None:
             target.scales = tuple(map(float, grid.codes.scale))
             target.offsets = tuple(map(float, grid.codes.offset))
-        for strip, part in _strips(grid, _TILE):
+        for strip, part in _strips(grid, _CHUNK):
             window = RasterioWindow(0, strip.start, columns, strip.stop - strip.start)
             target.write(part if whole else part.astype(np.float32), window=window)
 
