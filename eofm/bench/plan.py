@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from eofm.bench.candidates import plan_source, read_recipe
 from eofm.bench.config import listed
 from eofm.bench.report_config import PlanConfig
-from eofm.bench.waive import FORCED_WHY, waivers_for
+from eofm.contract.forced import FORCED_WHY, waivers_for
 from eofm.contract.preprocess import plan
 from eofm.contract.recipe import Recipe
 from eofm.datasets.base import Task

@@ -20,7 +20,8 @@ from eofm.bench.predictions import Predictions, groups_of, predictions_of
 from eofm.bench.records import Result, has_checksum, record_lines
 from eofm.bench.report_config import ValidateConfig
 from eofm.bench.samples import whole_split
-from eofm.bench.waive import CHANGED_WHY, FORCEABLE, FORCED_WHY, waivers_for
+from eofm.bench.waive import CHANGED_WHY
+from eofm.contract.forced import FORCEABLE, FORCED_WHY, waivers_for
 from eofm.contract.preprocess import plan
 from eofm.contract.recipe import AcceptSize, Recipe, Waiver
 from eofm.contract.spec import ImageSpec

@@ -18,8 +18,8 @@ from eofm.bench.report_config import RecordsExportConfig, TableConfig, ValidateC
 from eofm.bench.run import BenchReport, bench
 from eofm.bench.samples import limited
 from eofm.bench.validate import validate
-from eofm.bench.waive import waivers_for
 from eofm.cli import main
+from eofm.contract.forced import waivers_for
 from eofm.contract.imagery import Imagery, collate
 from eofm.contract.preprocess import Preprocess, plan
 from eofm.datasets.base import Loaded
