@@ -228,7 +228,7 @@ KINDS: Final[Mapping[str, Kind]] = {
 }
 
 
-# Those that read several layers of a network: see `eofm.bench.layered`.
+# Those that read several layers of a network: see `eofm.bench.features.LayeredSource`.
 LAYER_KINDS: Final = ("linear-grid",)
 
 

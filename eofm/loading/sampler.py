@@ -264,7 +264,7 @@ def independent_seasons(locations: Sequence[str], epoch: int, seed: int) -> Inde
     return rows
 
 
-_PERMUTE: Final = 4  # tells this draw from those of eofm.loading.epochs
+_PERMUTE: Final = 4  # tells this draw from the others of this file
 
 
 class Seasons(StrEnum):

@@ -66,7 +66,7 @@ class LabelRule:
     """How class maps became labels.
 
     Args:
-        scheme: Name of the land-cover scheme (`eofm.landcover.classes.SCHEMES`).
+        scheme: Name of the land-cover scheme (`eofm.landcover.schemes.SCHEMES`).
         classes: Class names, in the order of the label vector.
         threshold: Share of the valid pixels from which on a class is present; 0: any pixel.
         min_valid: Share of valid map pixels below which an image is unlabelled.

@@ -63,7 +63,7 @@ def label_table(
     return table
 
 
-_EXCHANGE: Final = 5  # tells this draw from those of eofm.loading.epochs
+_EXCHANGE: Final = 5  # tells this draw from those of eofm.loading.sampler
 
 
 def exchanged(labels: Labels, rows: NDArray[np.int64], seed: int) -> Labels:

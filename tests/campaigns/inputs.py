@@ -454,7 +454,7 @@ def _folder_table(name: str) -> Callable[[Path], Path]:
 
 
 def _read_folder(file: Path) -> object:
-    from eofm.datasets.labelled_folder import open_labelled_folder
+    from eofm.datasets.folder import open_labelled_folder
 
     chips = open_labelled_folder(file.parent, Sensor.S2_L1C, Unit.DN)
     return repr(chips)

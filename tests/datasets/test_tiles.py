@@ -473,8 +473,8 @@ def test_images_of_two_kinds(config: PackTilesConfig, write_tif) -> None:
 _KILLED = """
 import os, signal, sys
 import eofm.store.journal as journal
-from eofm.datasets.pack_config import PackTilesConfig
-from eofm.datasets.tiles import pack_tiles
+from eofm.datasets.tiles import PackTilesConfig
+from eofm.datasets.tiles.pack import pack_tiles
 
 settings = PackTilesConfig(**eval(sys.argv[1]))
 append, lines = journal.Journal.append, 0

@@ -65,6 +65,6 @@ def test_the_remedy_of_a_large_batch_works(
     def make(_: object) -> None:
         raise Written
 
-    monkeypatch.setattr("eofm.train.building.make_demo", make)
+    monkeypatch.setattr("eofm.train.build.make_demo", make)
     with pytest.raises(Written):
         main([*base, *found.split()])

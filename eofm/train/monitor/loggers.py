@@ -123,7 +123,7 @@ def check_installed(names: tuple[str, ...]) -> None:
     """Refuse loggers whose library is not here.
 
     Args:
-        names: Of `eofm.train.config.monitor.LOGGERS`.
+        names: Of `eofm.train.config.LOGGERS`.
 
     Raises:
         ConfigError: If so.
