@@ -28,7 +28,6 @@ from eofm.datasets.images.own_splits import OwnImage, divide, names_of
 from eofm.datasets.images.places import check_place
 from eofm.errors import DataError, LabelError
 from eofm.formats.foreign import foreign
-from eofm.formats.parquet import read_table
 from eofm.store.splits import SPLITS
 
 TABLES: Final = ("labels.parquet", "labels.csv")
@@ -245,6 +244,8 @@ def _row(root: Path, file: Path, name: str, split: str, labels: tuple[str, ...])
 
 
 def _read_parquet(file: Path) -> Mapping[str, list[object]]:
+    from eofm.formats.parquet import read_table
+
     with foreign(LabelError, "a table of labels cannot be read", where=file):
         columns: Mapping[str, list[object]] = read_table(file).to_pydict()
         return columns
