@@ -3,8 +3,8 @@
 A published score belongs to a recipe: split, subset, augmentation, optimiser, definition of the
 metric, and its faults. Here each is written down. `--probe <recipe>` runs what of it can be run, on
 frozen features or on augmented images (`eofm.bench.finetune.trainings`); what nobody published is
-named as missing, in the record too, instead of being imitated. `--train.faults true` repeats those faults
-that are part of a paper's numbers.
+named as missing, in the record too, instead of being imitated. `--train.faults true` repeats those
+faults that are part of a paper's numbers.
 
 `--recipe` is something else: the file that says what a network of timm expects.
 """
