@@ -97,8 +97,8 @@ class ProbeResult:
     """
 
     probe: str
-    scores: Float[Tensor, "m k"]
-    probability: Float[Tensor, "m k"] | None = None
+    scores: Float[Tensor, " ..."]
+    probability: Float[Tensor, " ..."] | None = None
     strength: float | None = None
     on_edge: bool = False
     gradient_norm: float | None = None
