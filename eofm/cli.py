@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, get_type_hints, runtime_
 
 from eofm import __version__
 from eofm.errors import EofmError
+from eofm.formats.settings import check_settings_files
 from eofm.terminal import guarded
 
 if TYPE_CHECKING:
@@ -606,6 +607,7 @@ def parse(name: str, words: Sequence[str]) -> object:
     from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
     verb = VERBS[name]
+    check_settings_files(words)
     settings = _load(verb.settings)
     positional = [f.name for f in fields(settings) if f.metadata.get("positional")]
     several = [f.name for f in fields(settings) if f.metadata.get("positional") == "+"]

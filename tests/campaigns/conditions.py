@@ -34,7 +34,11 @@ LONGEST_S: Final = 120
 
 def verbs(sources: Path) -> dict[str, list[str]]:
     """The words of every verb; OUT stands for what it writes."""
-    store, packed, records = str(sources / "store"), str(sources / "packed"), str(sources / "r.jsonl")
+    store, packed, records = (
+        str(sources / "store"),
+        str(sources / "packed"),
+        str(sources / "r.jsonl"),
+    )
     image = ["--sensor", "s2-l1c", "--unit", "dn"]
     return {
         "--help": ["--help"],
@@ -152,8 +156,8 @@ def _run(words: Sequence[str], change: Callable[[], None], said: Path) -> int:
             out = os.open(said.with_suffix(".out"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             os.dup2(handle, 2)
             os.dup2(out, 1)
-            sys.stdout = open(1, "w", closefd=False)  # noqa: PTH123, SIM115
-            sys.stderr = sys.__stderr__ = open(2, "w", closefd=False, buffering=1)  # noqa: PTH123, SIM115
+            sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+            sys.stderr = sys.__stderr__ = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115
             keep = os.dup(handle)
             signal.alarm(LONGEST_S)
             change()
@@ -161,7 +165,7 @@ def _run(words: Sequence[str], change: Callable[[], None], said: Path) -> int:
                 code = eofm_main(words)
             except SystemExit as done:
                 code = int(done.code or 0)
-        except BaseException:  # noqa: BLE001 (a child tells its parent everything)
+        except BaseException:
             os.write(keep, traceback.format_exc().encode(errors="replace"))
             code = 71
         finally:
@@ -183,7 +187,9 @@ def judge(status: int, said: str, condition: str) -> str:
     return ""
 
 
-def run(verb_names: Sequence[str] | None = None, names: Sequence[str] | None = None) -> Counter[str]:
+def run(
+    verb_names: Sequence[str] | None = None, names: Sequence[str] | None = None
+) -> Counter[str]:
     """Run verbs under conditions; return how many there were, ended in what way, and faults."""
     torch.set_num_threads(1)
     found: Counter[str] = Counter()

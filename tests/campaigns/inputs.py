@@ -163,7 +163,9 @@ def _finish_store(file: Path) -> object:
             if f"p{i}" not in writer.skipped:
                 writer.source_done(f"p{i}", i % 3)
         writer.finish()
-    return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
+    return {
+        str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()
+    }
 
 
 def _pairs(folder: Path) -> Path:
@@ -434,11 +436,16 @@ def _folder_table(name: str) -> Callable[[Path], Path]:
         for split in ("train", "test"):
             for i in range(2):
                 shutil.copy(_geotiff(folder), folder / f"{split}{i}.tif")
-        rows = [(f"{s}{i}.tif", s, ["water", "wood"][i]) for s in ("train", "test") for i in range(2)]
+        rows = [
+            (f"{s}{i}.tif", s, ["water", "wood"][i]) for s in ("train", "test") for i in range(2)
+        ]
         file = folder / name
         if name.endswith(".parquet"):
             columns = list(zip(*rows, strict=True))
-            pq.write_table(pa.table(dict(zip(("file", "split", "labels"), map(list, columns), strict=True))), file)
+            pq.write_table(
+                pa.table(dict(zip(("file", "split", "labels"), map(list, columns), strict=True))),
+                file,
+            )
         else:
             file.write_text("file,split,labels\n" + "".join(",".join(row) + "\n" for row in rows))
         return file
@@ -475,6 +482,8 @@ def _forge_json(data: bytes) -> bytes:
 
 def _forge_record(data: bytes) -> bytes:
     plain = json.loads(data)
+    if not isinstance(plain, dict):
+        return data
     try:
         Result.from_line(json.dumps({**plain, "key": ""}))
     except EofmError as error:
@@ -608,7 +617,9 @@ def run(trials: int, seed: int, names: list[str]) -> dict[str, Tally]:
         for name in names:
             began = time.monotonic()
             found[name] = tally = run_case(name, each, seed, Path(folder) / "case")
-            print(f"{name}: {dict(tally.counts)}, {time.monotonic() - began:.0f} s", file=sys.stderr)
+            print(
+                f"{name}: {dict(tally.counts)}, {time.monotonic() - began:.0f} s", file=sys.stderr
+            )
             for words, (count, number) in tally.faults.items():
                 print(f"    {count} x {words}  (trial {number})", file=sys.stderr)
     return found

@@ -154,7 +154,9 @@ def make_sources(folder: Path) -> None:
     for split in ("train", "test"):
         for kind, name in (("one", "a"), ("two", "c")):
             (folder / f"set/{split}/{kind}").mkdir(parents=True)
-            shutil.copy(folder / f"optical/{name}.tif", folder / f"set/{split}/{kind}/{split}-{name}.tif")
+            shutil.copy(
+                folder / f"optical/{name}.tif", folder / f"set/{split}/{kind}/{split}-{name}.tif"
+            )
 
 
 def _tiles(sources: Path, out: Path) -> PackTilesConfig:
@@ -251,7 +253,7 @@ def _child(scenario: Scenario, folder: Path, errors: Path, at: int | None, *, to
             _arm(at, torn=torn)
             scenario.work(folder)
             os._exit(0)
-        except BaseException:  # noqa: BLE001 (a child tells its parent everything)
+        except BaseException:
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(7)
@@ -308,7 +310,10 @@ def run_scenario(
         if _child(scenario, folder, errors, None, torn=False):
             found["cannot resume"] += 1
             said = errors.read_text().strip().splitlines()[-6:]
-            print(f"    {name} at {number} ({events[number - 1]}): {' | '.join(said)}", file=sys.stderr)
+            print(
+                f"    {name} at {number} ({events[number - 1]}): {' | '.join(said)}",
+                file=sys.stderr,
+            )
         elif scenario.outcome(folder) != want:
             found["different"] += 1
             print(f"    {name} at {number} ({events[number - 1]}): DIFFERENT", file=sys.stderr)
@@ -330,7 +335,9 @@ def run(
         names = names or list(scenarios(sources))
         for name in names:
             began = time.monotonic()
-            found[name] = run_scenario(name, -(-kills // len(names)), seed, Path(folder) / "w", sources, seconds)
+            found[name] = run_scenario(
+                name, -(-kills // len(names)), seed, Path(folder) / "w", sources, seconds
+            )
             print(f"{name}: {dict(found[name])}, {time.monotonic() - began:.0f} s", file=sys.stderr)
     return found
 
