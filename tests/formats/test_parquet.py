@@ -98,7 +98,7 @@ def test_a_column_less_and_one_more_are_found(tmp_path: Path) -> None:
     made.add(TABLE)
     for changed in (TABLE.drop(["share"]), TABLE.append_column("more", TABLE["known"])):
         pq.write_table(changed.replace_schema_metadata(made.metadata()), file)
-        with pytest.raises(ValueError, match="not as written: (share|more)"):
+        with pytest.raises(ValueError, match=r"not as written: (share|more)"):
             read_sealed(file)
         assert ["id"] == read_sealed(file, ["id"]).column_names
 
