@@ -97,7 +97,10 @@ def signals_end() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    usual: dict[int, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
     # what is ignored (nohup, a job in the background) stays ignored
     ours = [number for number, handler in usual.items() if signal.getsignal(number) == handler]
     for number in ours:

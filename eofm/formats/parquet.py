@@ -200,6 +200,8 @@ def read_sealed(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     digests = ColumnDigests()
     digests.add(table)
     wrong = [name for name, found in digests.result().items() if stated.get(name, found) != found]
+    if stated and columns is None:
+        wrong += sorted(set(stated) ^ set(table.schema.names))
     if wrong:
         raise ValueError(f"not as written: {', '.join(wrong)}")
     return table

@@ -117,8 +117,8 @@ def _is_line(line: object) -> bool:
         case {"row": {"crc32": int(), **row}}:
             names = ("id", "source", "source_unit", "location")
             return all(isinstance(row.get(name), str) for name in names)
-        case {"done": str(), "skipped": int()}:
-            return isinstance(line.get("broken", ""), str)
+        case {"done": str(), "skipped": int(), **rest}:
+            return isinstance(rest.get("broken", ""), str)
     return False
 
 

@@ -244,12 +244,12 @@ def write_pairs(path: str | Path, pairs: Sequence[Pair], names: Sequence[str] = 
     for name, store in stores.items():
         columns[name] = _rows_of(store, [pair.images.get(name) for pair in pairs])
     fields = [(key, pa.string()) for key in _KEYS] + [(name, pa.int64()) for name in names]
-    said = {name: _fingerprint(store) for name, store in stores.items()}
+    said = {name.encode(): _fingerprint(store).encode() for name, store in stores.items()}
     table = pa.table(columns, schema=pa.schema(fields))
     digests = ColumnDigests()
     digests.add(table)
     with replacing(out / ROWS) as file:
-        pq.write_table(table.replace_schema_metadata({**said, **digests.metadata()}), file)
+        pq.write_table(table.replace_schema_metadata(said | digests.metadata()), file)
     return out / ROWS
 
 

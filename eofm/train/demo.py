@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from eofm.errors import DataError
+from eofm.formats.settings import settings_files
 from eofm.formats.text import read_yaml
 from eofm.method.config import SoftConConfig, SoftUnit
 from eofm.train.config import DataConfig
@@ -81,7 +82,7 @@ def demo_defaults(words: Sequence[str]) -> Mapping[str, object]:
     """
     if any(word.startswith(("--data.store", "--data=")) or word == "--data" for word in words):
         return {}
-    if any(_names_a_store(Path(file)) for file in _files(words)):
+    if any(_names_a_store(Path(file)) for file in settings_files(words)):
         return {}
     usual = asdict(SoftConConfig())
     return {
@@ -89,11 +90,6 @@ def demo_defaults(words: Sequence[str]) -> Mapping[str, object]:
         for key, value in asdict(DEMO_METHOD).items()
         if value != usual[key]
     }
-
-
-def _files(words: Sequence[str]) -> list[str]:
-    files = [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
-    return files + [words[i + 1] for i, word in enumerate(words[:-1]) if word == "--config"]
 
 
 def _names_a_store(file: Path) -> bool:

@@ -482,6 +482,8 @@ def _forge_json(data: bytes) -> bytes:
 
 def _forge_record(data: bytes) -> bytes:
     plain = json.loads(data)
+    if not isinstance(plain, dict):
+        return data
     try:
         Result.from_line(json.dumps({**plain, "key": ""}))
     except EofmError as error:

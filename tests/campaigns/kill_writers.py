@@ -253,7 +253,7 @@ def _child(scenario: Scenario, folder: Path, errors: Path, at: int | None, *, to
             _arm(at, torn=torn)
             scenario.work(folder)
             os._exit(0)
-        except BaseException:  # noqa: BLE001 (a child tells its parent everything)
+        except BaseException:
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(7)

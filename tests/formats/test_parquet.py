@@ -91,6 +91,18 @@ def test_every_change_is_found(tmp_path: Path, name: str) -> None:
         read_sealed(file)
 
 
+def test_a_column_less_and_one_more_are_found(tmp_path: Path) -> None:
+    """What is sealed is the whole table; a choice of its columns may be read."""
+    file = tmp_path / "x.parquet"
+    made = ColumnDigests()
+    made.add(TABLE)
+    for changed in (TABLE.drop(["share"]), TABLE.append_column("more", TABLE["known"])):
+        pq.write_table(changed.replace_schema_metadata(made.metadata()), file)
+        with pytest.raises(ValueError, match=r"not as written: (share|more)"):
+            read_sealed(file)
+        assert ["id"] == read_sealed(file, ["id"]).column_names
+
+
 def test_rows_are_counted_before_they_are_read(tmp_path: Path) -> None:
     """Another number of rows than the card's is said by the footer."""
     file = tmp_path / "x.parquet"

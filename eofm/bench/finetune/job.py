@@ -97,8 +97,8 @@ class RateJournal:
             return
         with foreign(DataError, _BROKEN, where=file, remedy=_ANEW):
             tried, whole = opened(parse_json(read_bounded(file, JSON_BYTES), nan=True))
-            if not whole:
-                raise ValueError("its checksum is not that of its content")
+            if not whole or not tried["tried"]:
+                raise ValueError("its checksum is not that of its content, or it holds no fit")
             for factor, fit in tried["tried"]:
                 self.tried[float(factor)] = _fit_of(fit)
 
