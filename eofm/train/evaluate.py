@@ -33,6 +33,8 @@ from eofm.train.datamodule import ROWS_AT_ONCE, StoreDataModule, iterate_rows, n
 from eofm.weights.encoder import Encoder
 
 NEIGHBOURS: Final = 20
+# What the encoder is called that a run starts from, in tables and records.
+INIT: Final = "initialisation"
 # With fewer training locations than this, one of them is too much to set aside for validation.
 FEW_PLACES: Final = 5
 
@@ -204,8 +206,9 @@ class ScoreIntervals:
     Args:
         linear: Of the linear probe's macro average precision.
         knn: Of the nearest neighbours'.
-        linear_gain: Of the linear probe's difference from the first encoder; None for the first.
-        knn_gain: Of the neighbours' difference from it; None for the first.
+        linear_gain: Of the linear probe's difference from the encoder's own start; None for a
+            start.
+        knn_gain: Of the neighbours' difference from it; None for a start.
     """
 
     linear: Interval
@@ -214,13 +217,26 @@ class ScoreIntervals:
     knn_gain: Interval | None
 
 
+def own_starts(names: Sequence[str]) -> list[int]:
+    """Return for each encoder which one it started from: the last initialisation before it.
+
+    >>> own_starts(["initialisation", "student", "initialisation s1-grd", "student s1-grd"])
+    [0, 0, 2, 2]
+    """
+    found, last = [], 0
+    for i, name in enumerate(names):
+        last = i if name.startswith(INIT) else last
+        found.append(last)
+    return found
+
+
 def intervals(
     votes: Sequence[ProbeOutputs], target: Tensor, places: Sequence[str]
 ) -> list[ScoreIntervals]:
     """Return intervals by resampling whole locations: the seasons of a place are no new evidence.
 
     Args:
-        votes: Of each encoder, the one to compare with first.
+        votes: Of each encoder; those behind an initialisation are compared with it.
         target: (N, K), 1 where a class is present.
         places: The location of each scene.
     """
@@ -242,8 +258,8 @@ def intervals(
         ScoreIntervals(
             interval(linear[i]),
             interval(knn[i]),
-            interval(resampled_difference(linear[i], linear[0])) if i else None,
-            interval(resampled_difference(knn[i], knn[0])) if i else None,
+            interval(resampled_difference(linear[i], linear[start])) if i != start else None,
+            interval(resampled_difference(knn[i], knn[start])) if i != start else None,
         )
-        for i in range(len(votes))
+        for i, start in enumerate(own_starts([each.name for each in votes]))
     ]

@@ -17,13 +17,14 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 
 from eofm.errors import EofmError
-from eofm.method import Exclude, LabelSimilarity, Objective, SoftCon
+from eofm.method import Exclude, LabelSimilarity, Objective
 from eofm.method.teacher import check_chunks
 from eofm.train.build import build_module, make_recipe, open_data
 from eofm.train.config import PretrainConfig, TrainerConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.distributed.processes import ProcessPlace, broadcast, find_place, process_group
 from eofm.train.distributed.sharding import check_sharding
+from eofm.train.doubts import doubts
 from eofm.train.export import export_branches, export_init
 from eofm.train.module import PretrainModule
 from eofm.train.monitor.guard import CollapseGuard
@@ -163,18 +164,8 @@ def _opening(
         + f"\n"
         f"{module.config.model.architecture}, {size / 1e6:.1f} M parameters, from {origin.line}"
         + (f"\n{place.world} processes" if place.world > 1 else "")
-        + _caution(module)
+        + "".join(f"\nwarning: {each}" for each in doubts(module.config, data, module))
     )
-
-
-def _caution(module: PretrainModule) -> str:
-    """Say so if the labels cannot tell the training scenes apart."""
-    if isinstance(module.method, SoftCon) and module.method.facts.all_alike:
-        return (
-            "\nwarning: all labelled training scenes have the same labels, so every similarity is "
-            "1: the soft term calls all scenes one, and only the hard term separates them"
-        )
-    return ""
 
 
 def _stop(stopped: Stopped, folder: RunFolder) -> NoReturn:
