@@ -158,13 +158,24 @@ def _opening(
     size = sum(p.numel() for p in module.method.student.trunk.parameters())  # type: ignore[attr-defined]
     kind = "SYNTHETIC scenes" if store.synthetic else "scenes"
     return (
-        f"{len(data.train_rows)} {kind} to train on, {len(data.test_rows)} labelled ones held out "
-        f"(whole locations), {store.spec.sensor}, {len(store.spec.bands)} bands"
+        f"{len(data.train_rows)} {kind} to train on, {held_out_words(data)}, "
+        f"{store.spec.sensor}, {len(store.spec.bands)} bands"
         + ("" if second_sensor is None else f", paired with {second_sensor.name}")
         + f"\n"
         f"{module.config.model.architecture}, {size / 1e6:.1f} M parameters, from {origin.line}"
         + (f"\n{place.world} processes" if place.world > 1 else "")
         + "".join(f"\nwarning: {each}" for each in doubts(module.config, data, module))
+    )
+
+
+def held_out_words(data: StoreDataModule) -> str:
+    """Return how many labelled scenes are held out, and for what."""
+    if not data.divided:
+        return f"{len(data.test_rows)} labelled ones held out (whole locations)"
+    return (
+        f"{len(data.val_rows) + len(data.test_rows)} labelled ones held out (whole locations: "
+        f"{len(data.val_rows)} to evaluate while it trains, {len(data.test_rows)} to score at the "
+        "end)"
     )
 
 

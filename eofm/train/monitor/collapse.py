@@ -8,8 +8,8 @@ The bounds were measured (`benchmarks/results/collapse.md`). A pretrained networ
 had at most 0.30 of its effective rank and 0.17 of its spread after 4 steps; at a rate that it
 survived it had 0.95 of both after 20. A network with random weights loses most of its directions
 within 8 steps even where it learns (to a fifth of the start, 6 directions, in the demo) but keeps
-two thirds of its spread: there the rank alone counts only where fewer than 4 directions are left,
-as in the collapse on 18 windows.
+0.45 of its spread: there the rank counts only where fewer than 4 directions are left, as in the
+collapse on 18 windows, or less of the spread.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from typing import Final
 from eofm.train.config import PretrainConfig
 
 # Less than this share of the effective rank at the start is a warning, of a pretrained network;
-# of one with random weights together with as great a loss of spread, or few directions.
-KEPT_SHARE: Final = 0.5
+# of one with random weights together with few directions, or too small a share of the spread.
+KEPT_RANK: Final = 0.5
 FEW_DIRECTIONS: Final = 4.0
+KEPT_SPREAD: Final = 0.4
 # With this much less kNN average precision as well, the run is stopped. Less is within the noise of
 # 128 scenes.
 PROBE_LOST: Final = 0.02
@@ -73,8 +74,8 @@ class Geometry:
             start: Before the first step; where something was not measured, nothing is said of it.
             pretrained: The start had learned something.
         """
-        few = self.rank < FEW_DIRECTIONS or self.spread < KEPT_SHARE * start.spread
-        if not (self.rank < KEPT_SHARE * start.rank and (pretrained or few)):
+        few = self.rank < FEW_DIRECTIONS or self.spread < KEPT_SPREAD * start.spread
+        if not (self.rank < KEPT_RANK * start.rank and (pretrained or few)):
             return Health.HEALTHY
         worse = self.knn < start.knn - PROBE_LOST
         dead = math.isnan(start.knn) and self.spread < DEAD_SHARE * start.spread

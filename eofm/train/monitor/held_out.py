@@ -74,7 +74,8 @@ class HeldOutScenes:
             return {}  # a dead or broken embedding is for the guard to report
         scores = {"knn": average_precision(knn_votes(reference, labels, queries), target).macro}
         if not brief:
-            logits = quick_linear(reference, labels, queries)
+            places = self.store.locations[self.reference].tolist()
+            logits = quick_linear(reference, labels, places, queries)
             scores["linear"] = average_precision(logits, target).macro
         return scores
 
@@ -97,13 +98,13 @@ def held_out_of_run(data: StoreDataModule, count: int, seed: int) -> HeldOutScen
         count: At most so many scenes of either kind.
         seed: Of the choice.
     """
-    if len(data.test_rows) < _FEWEST:
+    if len(data.val_rows) < _FEWEST:
         rows = _some(data.train_rows, count, seed)
         empty = rows[:0]
         held = HeldOutScenes("monitor", data.store, empty, rows, "no labelled scene is held out")
         return held if len(rows) >= _FEWEST else None
     reference = _some(data.probe_rows, count, seed)
-    queries = _some(data.test_rows, count, seed + 1)
+    queries = _some(data.val_rows, count, seed + 1)
     problem = why_no_probe(data.store, reference.tolist(), queries.tolist())
     return HeldOutScenes("monitor", data.store, reference, queries, problem)
 
