@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
+import numpy as np
 import torch
 
 from eofm.contract.preprocess import Plan, convert_unit, plan
@@ -193,7 +194,7 @@ def _card_facts(config: PretrainConfig, data: StoreDataModule) -> Mapping[str, A
         "counts": {
             "scenes": len(store),
             "train": len(data.train_rows),
-            "held_out": len(data.test_rows),
+            "held_out": len(np.union1d(data.val_rows, data.test_rows)),
         },
         "synthetic": synthetic,
         "licence": LICENCE,

@@ -92,6 +92,8 @@ class Checkpoints(Checkpoint):
         keep: Keep the last so many that were saved at the end of an epoch.
         constant: From how many steps there are to the step at which constant.ckpt is kept, where
             a later stage is to continue this one.
+        by_monitor: best.ckpt is the best by the online monitor, which needs scenes that are not
+            scored at the end; else, and without a monitor, by the mean loss.
     """
 
     def __init__(
@@ -102,9 +104,10 @@ class Checkpoints(Checkpoint):
         minutes: float,
         keep: int = 0,
         constant: Callable[[int], int] | None = None,
+        by_monitor: bool = True,
     ) -> None:
         self.path, self.steps, self.minutes, self.keep = path, steps, minutes, keep
-        self.constant = constant
+        self.constant, self.by_monitor = constant, by_monitor
         self.requests = StopRequests()
         self._saved = 0.0
         self._best: dict[str, Any] = {}
@@ -204,7 +207,7 @@ class Checkpoints(Checkpoint):
         """Return whether no epoch was better, by the monitor or by the mean loss."""
         mean = float(self._sum) / max(self._count, 1)
         self._sum, self._count = torch.zeros((), dtype=torch.float64), 0
-        monitor = trainer.callback_metrics.get(_MONITOR)
+        monitor = trainer.callback_metrics.get(_MONITOR) if self.by_monitor else None
         by, score = ("loss", -mean) if monitor is None else (_MONITOR, float(monitor))
         if self._best.get("by") == by and not score > self._best["score"]:
             return False

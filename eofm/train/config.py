@@ -42,7 +42,9 @@ class DataConfig:
         size: Window size of the synthetic world in pixels at 10 m; a multiple of 12.
         sensor: Sensor of the synthetic world to train on.
         seed: Seed of the synthetic world and of the held-out split.
-        holdout: Share of the locations kept out of training for the linear probe.
+        holdout: Share of the locations kept out of training. One half of them is evaluated while it
+            trains and chooses best.ckpt; the other is scored at the end. Of fewer than four all are
+            used for both, and best.ckpt has the least loss.
         unlabelled: Leave unlabelled scenes out (`drop`), keep them in the hard term only, or give
             them the labels of the season of their place that is nearest in time (`inherit`; those
             without one are left out).
@@ -232,7 +234,8 @@ class RunConfig:
             end of every epoch, and when the process is asked to stop (SIGTERM), in any case.
         checkpoint_minutes: Save one when so many minutes have passed since the last; 0 for never.
         checkpoint_keep: Keep the checkpoints of the last so many epochs; last.ckpt and best.ckpt
-            are kept in any case. The best is that of the online monitor, else of the mean loss.
+            are kept in any case. The best is by kNN on held-out scenes that are not scored at the
+            end, else by the mean loss.
         figures: Draw figures at the end.
     """
 

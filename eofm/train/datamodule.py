@@ -29,6 +29,8 @@ from eofm.store.reader import Store
 from eofm.train.config import DataConfig
 
 ROWS_AT_ONCE: Final = 64
+# From so many held-out locations on, one half is evaluated during training and the other scored.
+FEWEST_TO_DIVIDE: Final = 4
 _SHOWN: Final = 10
 
 
@@ -92,7 +94,10 @@ class StoreDataModule(L.LightningDataModule):
 
     Attributes:
         train_rows: Rows to train on.
-        test_rows: Labelled rows of held-out locations.
+        val_rows: Labelled rows of held-out locations that are evaluated during training, and by
+            which a checkpoint is chosen.
+        test_rows: Labelled rows of held-out locations that are scored at the end.
+        divided: Whether the two have no location in common; else they are the same rows.
         probe_rows: Labelled rows of training locations, on which the linear probe is fitted.
         replay: The second store, or None.
         labels: Of all rows of the store and of the replayed one, as training is told them.
@@ -147,7 +152,12 @@ class StoreDataModule(L.LightningDataModule):
                 "data.unlabelled=hard-only and method.soft_weight=0",
             )
         self.probe_rows = np.flatnonzero(~outside & known)
-        self.test_rows = np.flatnonzero(outside & known)
+        self.val_rows = self.test_rows = np.flatnonzero(outside & known)
+        kept = store.locations[self.test_rows].tolist()
+        self.divided = len(set(kept)) >= FEWEST_TO_DIVIDE
+        if self.divided:
+            first = held_out(kept, 0.5, config.seed + 2)
+            self.val_rows, self.test_rows = self.test_rows[first], self.test_rows[~first]
         self._outside = set(store.locations[outside].tolist())
         if self.replay is not None and not len(self._replay_pool() or ()):
             raise TrainingError(

@@ -33,8 +33,11 @@ from eofm.train.datamodule import ROWS_AT_ONCE, StoreDataModule, iterate_rows, n
 from eofm.weights.encoder import Encoder
 
 NEIGHBOURS: Final = 20
+# What the encoder is called that a run starts from, in tables and records.
+INIT: Final = "initialisation"
 # With fewer training locations than this, one of them is too much to set aside for validation.
 FEW_PLACES: Final = 5
+_QUICK_GRID: Final = StrengthGrid.log10(-3, 1, 5)
 
 
 def embed_rows(encoder: Encoder, store: Store, rows: Sequence[int]) -> Tensor:
@@ -120,10 +123,7 @@ def probe(
         seed: Of the choice of validation locations.
     """
     labels = store.labels(data.probe_rows.tolist()).multi_hot.long()
-    places = store.locations[data.probe_rows].tolist()
-    aside = torch.from_numpy(held_out(places, 0.2, seed + 1))
-    if len(set(places)) < FEW_PLACES:  # no location can be spared: spare every fifth scene
-        aside = torch.arange(len(labels)) % 5 == 0
+    aside = set_aside(store.locations[data.probe_rows].tolist(), seed + 1)
     count = len(store.classes)
     fitted = linear_probe(
         Labelled(train[~aside], labels[~aside], count),
@@ -148,22 +148,45 @@ def knn_votes(train: Tensor, labels: Tensor, test: Tensor) -> Tensor:
     return knn_probe(reference, test, k=k, metric=Distance.COSINE).scores
 
 
-def quick_linear(train: Tensor, labels: Tensor, test: Tensor, strength: float = 0.1) -> Tensor:
-    """Return the logits of a linear layer of one fixed strength, (N, K): an estimate, not a result.
+def set_aside(places: Sequence[str], seed: int) -> Tensor:
+    """Return which training scenes choose the strength of a linear probe, bool (M,).
+
+    They are those of a fifth of the locations; every fifth scene where no location can be spared.
+
+    Args:
+        places: The location of each scene.
+        seed: Of the choice of locations.
+    """
+    if len(set(places)) < FEW_PLACES:
+        return torch.arange(len(places)) % 5 == 0
+    return torch.from_numpy(held_out(places, 0.2, seed))
+
+
+def quick_linear(
+    train: Tensor, labels: Tensor, places: Sequence[str], test: Tensor, seed: int = 1
+) -> Tensor:
+    """Return the logits of a linear probe, (N, K): an estimate during training, not a result.
+
+    Its strength C is chosen on a fifth of the training locations, from a coarse grid, and the probe
+    fitted again to all: one fixed C is a stronger penalty the fewer directions the features have,
+    and training changes that.
 
     Args:
         train: (M, D).
         labels: (M, K).
+        places: The location of each training scene.
         test: (N, D).
-        strength: C.
+        seed: Of the choice of locations.
     """
+    aside, count = set_aside(places, seed), labels.shape[1]
     fitted = linear_probe(
-        Labelled(train, labels, labels.shape[1]),
-        None,
+        Labelled(train[~aside], labels[~aside], count),
+        Labelled(train[aside], labels[aside], count),
         test,
-        choice=lambda logits, y: 0.0,
-        grid=StrengthGrid.single(strength),
+        choice=lambda logits, y: average_precision(logits, y).macro,
+        grid=_QUICK_GRID,
         scaling=Scaling.STANDARD,
+        refit=True,
     )
     return fitted.scores
 
@@ -204,8 +227,9 @@ class ScoreIntervals:
     Args:
         linear: Of the linear probe's macro average precision.
         knn: Of the nearest neighbours'.
-        linear_gain: Of the linear probe's difference from the first encoder; None for the first.
-        knn_gain: Of the neighbours' difference from it; None for the first.
+        linear_gain: Of the linear probe's difference from the encoder's own start; None for a
+            start.
+        knn_gain: Of the neighbours' difference from it; None for a start.
     """
 
     linear: Interval
@@ -214,13 +238,26 @@ class ScoreIntervals:
     knn_gain: Interval | None
 
 
+def own_starts(names: Sequence[str]) -> list[int]:
+    """Return for each encoder which one it started from: the last initialisation before it.
+
+    >>> own_starts(["initialisation", "student", "initialisation s1-grd", "student s1-grd"])
+    [0, 0, 2, 2]
+    """
+    found, last = [], 0
+    for i, name in enumerate(names):
+        last = i if name.startswith(INIT) else last
+        found.append(last)
+    return found
+
+
 def intervals(
     votes: Sequence[ProbeOutputs], target: Tensor, places: Sequence[str]
 ) -> list[ScoreIntervals]:
     """Return intervals by resampling whole locations: the seasons of a place are no new evidence.
 
     Args:
-        votes: Of each encoder, the one to compare with first.
+        votes: Of each encoder; those behind an initialisation are compared with it.
         target: (N, K), 1 where a class is present.
         places: The location of each scene.
     """
@@ -242,8 +279,8 @@ def intervals(
         ScoreIntervals(
             interval(linear[i]),
             interval(knn[i]),
-            interval(resampled_difference(linear[i], linear[0])) if i else None,
-            interval(resampled_difference(knn[i], knn[0])) if i else None,
+            interval(resampled_difference(linear[i], linear[start])) if i != start else None,
+            interval(resampled_difference(knn[i], knn[start])) if i != start else None,
         )
-        for i in range(len(votes))
+        for i, start in enumerate(own_starts([each.name for each in votes]))
     ]

@@ -22,13 +22,12 @@ from eofm.networks.trunk import Trunk
 from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import ROWS_AT_ONCE, StoreDataModule, iterate_rows
+from eofm.train.evaluate import INIT
 from eofm.train.module import BRANCHES, PretrainModule, fresh_norms_needed
 from eofm.train.run_folder import RunFolder
 from eofm.weights.checkpoint import make_card
 from eofm.weights.encoder import Encoder, build_trunk, load_encoder, save_encoder
 from eofm.weights.encoder_card import Card
-
-INIT: Final = "initialisation"
 
 # Images from which the statistics of batch norms are measured again: more change little.
 NORM_IMAGES: Final = 1024

@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import Callback
 
 from eofm.errors import EofmError
 from eofm.formats.text import parse_yaml
-from eofm.method import Exclude, LabelSimilarity, Objective, SoftCon
+from eofm.method import Exclude, LabelSimilarity, Objective
 from eofm.method.teacher import check_chunks
 from eofm.terminal import Ended
 from eofm.train.build import build_module, check_before_world, make_recipe, open_data
@@ -27,6 +27,7 @@ from eofm.train.config import PretrainConfig, TrainerConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.distributed.processes import ProcessPlace, broadcast, find_place, process_group
 from eofm.train.distributed.sharding import check_sharding
+from eofm.train.doubts import doubts
 from eofm.train.export import export_branches, export_init
 from eofm.train.module import PretrainModule
 from eofm.train.monitor.guard import CollapseGuard
@@ -183,24 +184,25 @@ def _opening(
     size = sum(p.numel() for p in module.method.student.trunk.parameters())  # type: ignore[attr-defined]
     kind = "SYNTHETIC scenes" if store.synthetic else "scenes"
     return (
-        f"{len(data.train_rows)} {kind} to train on, {len(data.test_rows)} labelled ones held out "
-        f"(whole locations), {store.spec.sensor}, {len(store.spec.bands)} bands"
+        f"{len(data.train_rows)} {kind} to train on, {held_out_words(data)}, "
+        f"{store.spec.sensor}, {len(store.spec.bands)} bands"
         + ("" if second_sensor is None else f", paired with {second_sensor.name}")
         + f"\n"
         f"{module.config.model.architecture}, {size / 1e6:.1f} M parameters, from {origin.line}"
         + (f"\n{place.world} processes" if place.world > 1 else "")
-        + _caution(module)
+        + "".join(f"\nwarning: {each}" for each in doubts(module.config, data, module))
     )
 
 
-def _caution(module: PretrainModule) -> str:
-    """Say so if the labels cannot tell the training scenes apart."""
-    if isinstance(module.method, SoftCon) and module.method.facts.all_alike:
-        return (
-            "\nwarning: all labelled training scenes have the same labels, so every similarity is "
-            "1: the soft term calls all scenes one, and only the hard term separates them"
-        )
-    return ""
+def held_out_words(data: StoreDataModule) -> str:
+    """Return how many labelled scenes are held out, and for what."""
+    if not data.divided:
+        return f"{len(data.test_rows)} labelled ones held out (whole locations)"
+    return (
+        f"{len(data.val_rows) + len(data.test_rows)} labelled ones held out (whole locations: "
+        f"{len(data.val_rows)} to evaluate while it trains, {len(data.test_rows)} to score at the "
+        "end)"
+    )
 
 
 def _stop(stopped: Stopped, folder: RunFolder) -> NoReturn:

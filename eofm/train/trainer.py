@@ -105,7 +105,9 @@ def fit(
     torch.set_float32_matmul_precision("high" if config.trainer.tf32 else "highest")
     random = RandomStates(group.place.rank, config.optim.seed)
     random.scatter(module)
-    trainer = make_trainer(config, folder, group, module, [*callbacks, random])
+    by_monitor = data.divided or config.monitor.store is not None
+    observers = [*callbacks, random]
+    trainer = make_trainer(config, folder, group, module, observers, by_monitor=by_monitor)
     last = str(folder.checkpoint) if config.run.resume and folder.checkpoint.is_file() else None
     began = time.monotonic()
     with handlers_kept(), signals_end(), warnings.catch_warnings():
@@ -132,6 +134,8 @@ def make_trainer(
     group: ProcessGroup,
     module: PretrainModule,
     callbacks: Sequence[Callback],
+    *,
+    by_monitor: bool,
 ) -> L.Trainer:
     """Return Lightning's trainer."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -144,6 +148,7 @@ def make_trainer(
         minutes=config.run.checkpoint_minutes,
         keep=config.run.checkpoint_keep,
         constant=schedule.anneal_step if schedule.open_ended else None,
+        by_monitor=by_monitor,
     )
     shards = config.trainer.strategy == "fsdp"
     several = group.place.world > 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -12,22 +13,27 @@ import lightning as L
 
 from eofm.errors import TrainingError
 from eofm.train.config import PretrainConfig
+from eofm.train.monitor.collapse import Geometry, Health, diagnosis, is_pretrained, remedy
 from eofm.train.monitor.diagnosis import broken_tensors
 from eofm.train.monitor.online import OnlineMonitor
 
 KEPT: Final = "before-collapse.ckpt"
+WARNINGS: Final = "warnings.txt"
 # The vectors of a new network may be close together from the start; a collapse takes far more away.
 _LEFT: Final = 0.1
 
 
 class CollapseGuard(L.Callback):
-    """Watches the spread of the embedding, and the weights that go into a checkpoint.
+    """Monitors the encoder's embeddings and the spread of the heads', and refuses broken weights.
 
-    Two spreads count, once the warm-up is over: that of the contrastive embedding, in every step,
-    and that of held-out scenes, at every evaluation, because batch norms in the heads hide a
-    collapsed trunk from the first. An evaluation counts if the spread is also a tenth or less of
-    what it was before the first step. Either has to stay too small for `monitor.collapse_steps`
-    steps.
+    From the first step on, at every evaluation, the encoder's embeddings of held-out scenes are
+    compared with those before training (`eofm.train.monitor.collapse`). It warns once, with a
+    diagnosis and a command; if the next evaluation finds the encoder collapsed, it stops the run.
+
+    Two spreads count besides, once the warm-up is over: that of the contrastive embedding, in every
+    step, and that of held-out scenes, at every evaluation. An evaluation counts if the spread is
+    also a tenth or less of what it was before the first step. Either has to stay too small for
+    `monitor.collapse_steps` steps.
 
     While the spread is too small, the last checkpoint from before is kept under a name of its own;
     it is removed if the spread recovers.
@@ -47,7 +53,8 @@ class CollapseGuard(L.Callback):
         self.floor = config.monitor.collapse_std
         self._since: int | None = None  # the step at which the spread fell below the floor
         self._seen: int | None = None  # the same, of the spread of held-out scenes
-        self._start = math.inf  # their spread before the first step
+        self._start = Geometry(math.nan, math.inf, math.nan, math.nan)  # before the first step
+        self._warned = -1  # the step at which it warned of the encoder
         self._step = 0
 
     @property
@@ -62,16 +69,25 @@ class CollapseGuard(L.Callback):
 
     def state_dict(self) -> dict[str, float]:
         """Return what a resumed run must know: what there was to lose."""
-        return {"start": self._start}
+        start = self._start
+        return {
+            "start": start.spread,
+            "rank": start.rank,
+            "cosine": start.cosine,
+            "knn": start.knn,
+            "warned": self._warned,
+        }
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Continue with it."""
-        self._start = state_dict["start"]
+        """Continue with it; of earlier versions there is the spread alone."""
+        rank, cosine, knn = (state_dict.get(n, math.nan) for n in ("rank", "cosine", "knn"))
+        self._start = Geometry(rank, state_dict["start"], cosine, knn)
+        self._warned = int(state_dict.get("warned", -1))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Record the spread before the first step."""
+        """Record what there is to lose before the first step."""
         if self.monitor is not None and self.monitor.latest[0] == 0:
-            self._start = self._held_out_spread()
+            self._start = Geometry.of(self.monitor.latest[1])
 
     def on_train_batch_end(
         self,
@@ -81,7 +97,7 @@ class CollapseGuard(L.Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Stop if the spread has been too small for too long.
+        """Stop if the encoder has collapsed, or the spread has been too small for too long.
 
         Raises:
             TrainingError: Then, in all processes.
@@ -91,6 +107,7 @@ class CollapseGuard(L.Callback):
             return
         self._step = step
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self._check_encoder(trainer, step)
         late = step > self.config.optim.warmup * trainer.estimated_stepping_batches
         # what is logged is the mean of all processes, and all evaluate the same scenes: they agree
         if late and (self._steps_say(trainer, values) or self._evaluations_say(step)):
@@ -114,6 +131,49 @@ class CollapseGuard(L.Callback):
                 f"before is still there: {self.checkpoint}",
             )
 
+    def _check_encoder(self, trainer: L.Trainer, step: int) -> None:
+        """Warn of an encoder that loses directions; stop if its probe has fallen as well.
+
+        Raises:
+            TrainingError: If this and an earlier evaluation found it so, in all processes.
+        """
+        if self.monitor is None or self.monitor.latest[0] != step:
+            return
+        now = Geometry.of(self.monitor.latest[1])
+        health = now.health(self._start, pretrained=is_pretrained(self.config))
+        if health is Health.HEALTHY:
+            if self._warned >= 0 and self._since is None and trainer.is_global_zero:
+                self.kept.unlink(missing_ok=True)
+            self._warned = -1
+            return
+        seen = f"{now.describe(self._start)} (held-out scenes at step {step})"
+        if self._warned < 0:  # one evaluation alone is not enough to stop a run
+            self._warned = step
+            if trainer.is_global_zero:
+                self._keep()
+                self._warn(step, seen)
+        elif health is Health.COLLAPSED:
+            raise TrainingError(
+                "the encoder has collapsed: it has lost its directions, and what they told",
+                found=f"{seen}; {diagnosis(self.config)}",
+                expected="at least half of the effective rank at the start",
+                where=f"step {step}, since step {self._warned}",
+                remedy=remedy(self.config),
+            )
+
+    def _warn(self, step: int, seen: str) -> None:
+        text = (
+            f"warning: the encoder is losing directions at step {step}: it may collapse\n"
+            f"  found:    {seen}\n"
+            "  expected: at least half of the effective rank at the start\n"
+            f"  likely:   {diagnosis(self.config)}\n"
+            f"  remedy:   {remedy(self.config)}\n"
+        )
+        print(text, file=sys.stderr, flush=True, end="")  # noqa: T201
+        folder = self.checkpoint.parent.parent
+        with (folder / WARNINGS).open("a", encoding="utf-8") as file:
+            file.write(text)
+
     def _steps_say(self, trainer: L.Trainer, values: Mapping[str, float]) -> bool:
         """Whether what the method logged has been below the floor for long."""
         value = values.get("embedding_std")
@@ -133,7 +193,7 @@ class CollapseGuard(L.Callback):
         if self.monitor is None or self.monitor.latest[0] != step:
             return False
         value = self._held_out_spread()
-        if not (value < self.floor and value <= _LEFT * self._start):
+        if not (value < self.floor and value <= _LEFT * self._start.spread):
             self._seen = None
             return False
         if self._seen is None:
@@ -164,7 +224,7 @@ class CollapseGuard(L.Callback):
             at, seen_then = self.monitor.latest
             seen.append(
                 f"held-out scenes at step {at}: spread {self._held_out_spread():.4g} after "
-                f"{self._start:.4g} at the start, effective rank "
+                f"{self._start.spread:.4g} at the start, effective rank "
                 f"{seen_then.get('monitor/effective_rank', math.nan):.3g}"
             )
         first = self._seen if self._since is None else self._since

@@ -44,7 +44,7 @@ class HeldOutScenes:
     problem: str | None
 
     def measure(
-        self, queries: Tensor, reference: Tensor, kind: LabelSimilarity
+        self, queries: Tensor, reference: Tensor, kind: LabelSimilarity, *, brief: bool = False
     ) -> dict[str, float]:
         """Return what an encoder makes of the scenes, by name.
 
@@ -52,28 +52,32 @@ class HeldOutScenes:
             queries: Embeddings of these rows.
             reference: Embeddings of those.
             kind: Similarity of label sets.
+            brief: Only what tells a collapse: no linear probe, no rank correlation.
         """
         values = {
             "embedding_std": measures.spread(queries),
+            "mean_cosine": measures.mean_cosine(queries),
             "uniformity": measures.uniformity(queries),
         }
         if self.problem is None:
-            values |= self._scores(reference, queries)
+            values |= self._scores(reference, queries, brief=brief)
         values["effective_rank"] = effective_rank(torch.cat([reference, queries]))
-        if self.store.classes:
+        if self.store.classes and not brief:
             values["label_correlation"] = self._correlation(queries, kind)
         return {f"{self.prefix}/{name}": value for name, value in values.items()}
 
-    def _scores(self, reference: Tensor, queries: Tensor) -> dict[str, float]:
+    def _scores(self, reference: Tensor, queries: Tensor, *, brief: bool) -> dict[str, float]:
         labels = self.store.labels(self.reference.tolist()).multi_hot.long()
         target = self.store.labels(self.queries.tolist()).multi_hot.long()
         dead = any(bool((x == 0).all(dim=1).any()) for x in (reference, queries))
         if dead or not all(torch.isfinite(x).all() for x in (reference, queries)):
             return {}  # a dead or broken embedding is for the guard to report
-        return {
-            "knn": average_precision(knn_votes(reference, labels, queries), target).macro,
-            "linear": average_precision(quick_linear(reference, labels, queries), target).macro,
-        }
+        scores = {"knn": average_precision(knn_votes(reference, labels, queries), target).macro}
+        if not brief:
+            places = self.store.locations[self.reference].tolist()
+            logits = quick_linear(reference, labels, places, queries)
+            scores["linear"] = average_precision(logits, target).macro
+        return scores
 
     def _correlation(self, queries: Tensor, kind: LabelSimilarity) -> float:
         labels = self.store.labels(self.queries.tolist())
@@ -94,13 +98,13 @@ def held_out_of_run(data: StoreDataModule, count: int, seed: int) -> HeldOutScen
         count: At most so many scenes of either kind.
         seed: Of the choice.
     """
-    if len(data.test_rows) < _FEWEST:
+    if len(data.val_rows) < _FEWEST:
         rows = _some(data.train_rows, count, seed)
         empty = rows[:0]
         held = HeldOutScenes("monitor", data.store, empty, rows, "no labelled scene is held out")
         return held if len(rows) >= _FEWEST else None
     reference = _some(data.probe_rows, count, seed)
-    queries = _some(data.test_rows, count, seed + 1)
+    queries = _some(data.val_rows, count, seed + 1)
     problem = why_no_probe(data.store, reference.tolist(), queries.tolist())
     return HeldOutScenes("monitor", data.store, reference, queries, problem)
 

@@ -30,6 +30,16 @@ def spread(embedding: Tensor) -> float:
     return float(unit.std(dim=0, correction=0).mean() * math.sqrt(unit.shape[1]))
 
 
+def mean_cosine(embedding: Tensor) -> float:
+    """Return the mean cosine over pairs of images: 1 where all are embedded as one.
+
+    Args:
+        embedding: (N, D), N > 1.
+    """
+    unit = functional.normalize(embedding.double(), dim=1)
+    return float(_pairs(unit @ unit.T).mean())
+
+
 def alignment(one: Tensor, other: Tensor) -> float:
     """Return the mean squared distance of the unit vectors of two views: 0 is best, 2 is chance.
 

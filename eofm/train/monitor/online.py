@@ -38,6 +38,8 @@ from eofm.weights.checkpoint import make_card
 from eofm.weights.encoder import Encoder
 
 _VIEWS: Final = 32  # scenes of which two views are compared
+# A collapse happens in the first steps: it is looked for after 1, 2, 4, ... of them, briefly.
+EARLY_STEPS: Final = 64
 
 
 class OnlineMonitor(L.Callback):
@@ -75,6 +77,7 @@ class OnlineMonitor(L.Callback):
             before = held_out_of_store(monitor.before, "monitor/before", monitor.scenes, seed)
             self._evaluated.append(EvaluatedScenes(before, paired=False))
         self._dense = frozenset(dense_steps(monitor.dense))
+        self._early = frozenset(dense_steps(EARLY_STEPS))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Evaluate before the first step: what has training to start from?"""
@@ -95,6 +98,8 @@ class OnlineMonitor(L.Callback):
             return  # between two parts of an accumulated gradient
         if self._due(step, trainer.current_epoch + 1, ends=trainer.is_last_batch):
             self._evaluate(trainer, pl_module)
+        elif step in self._early:
+            self._evaluate(trainer, pl_module, brief=True)
 
     def _due(self, step: int, epoch: int, *, ends: bool) -> bool:
         monitor = self.config.monitor
@@ -102,7 +107,9 @@ class OnlineMonitor(L.Callback):
         by_step = monitor.every_steps > 0 and step % monitor.every_steps == 0
         return by_epoch or by_step or step in self._dense
 
-    def _evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def _evaluate(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *, brief: bool = False
+    ) -> None:
         if not isinstance(pl_module, PretrainModule):
             return
         began = time.monotonic()
@@ -110,7 +117,7 @@ class OnlineMonitor(L.Callback):
         with preserving_state(pl_module):
             encoder = encoder_of(pl_module, self.config.monitor.branch)
             for scenes in self._evaluated:
-                values |= scenes.measure(encoder, self.config)
+                values |= scenes.measure(encoder, self.config, brief=brief)
         self.latest = (trainer.global_step, values)
         # here other callbacks find them, such as the one that keeps the best checkpoint
         trainer.callback_metrics.update({name: torch.tensor(v) for name, v in values.items()})
@@ -118,7 +125,8 @@ class OnlineMonitor(L.Callback):
         if trainer.is_global_zero:
             row = {"step": trainer.global_step, "epoch": trainer.current_epoch, **values}
             self.run_log.write(self.run_log.evaluations, row)
-            print(_line(trainer.global_step, values), file=sys.stderr, flush=True)  # noqa: T201
+            if not brief:
+                print(_line(trainer.global_step, values), file=sys.stderr, flush=True)  # noqa: T201
 
 
 class EvaluatedScenes:
@@ -133,18 +141,22 @@ class EvaluatedScenes:
         self.held, self.paired = held, paired
         self._prepared: tuple[PreparedScenes, ...] = ()
 
-    def measure(self, encoder: Encoder, config: PretrainConfig) -> dict[str, float]:
+    def measure(
+        self, encoder: Encoder, config: PretrainConfig, *, brief: bool = False
+    ) -> dict[str, float]:
         """Return what is measured of the scenes.
 
         Args:
             encoder: Embeds them.
             config: All settings.
+            brief: Only what tells a collapse.
         """
         if not self._prepared:
             self._prepared = self._prepare(encoder, config)
-        queries, reference, *views = (each.embed(encoder) for each in self._prepared)
-        values = self.held.measure(queries, reference, config.method.similarity)
-        if self.paired:
+        parts = self._prepared[:2] if brief else self._prepared
+        queries, reference, *views = (each.embed(encoder) for each in parts)
+        values = self.held.measure(queries, reference, config.method.similarity, brief=brief)
+        if self.paired and not brief:
             values[f"{self.held.prefix}/alignment"] = measures.alignment(views[0], views[1])
         return values
 

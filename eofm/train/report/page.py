@@ -14,6 +14,8 @@ from eofm.report.pages import Block, Drawings, Page, Paragraph, Section, TableBl
 from eofm.report.plots import Estimate, LinePanel
 from eofm.report.tables import Table, TableRow
 from eofm.train.config import PretrainConfig, ReportConfig
+from eofm.train.evaluate import own_starts
+from eofm.train.monitor.guard import WARNINGS
 from eofm.train.monitor.measures import stability_gap
 from eofm.train.monitor.throughput import clock
 from eofm.train.report import curves, pictures
@@ -150,16 +152,17 @@ def _result(record: RunRecord) -> tuple[Block, ...]:
 def _scores(results: Mapping[str, Any]) -> tuple[Block, ...]:
     scores, sure = results["scores"], results.get("intervals") or []
     rows = []
+    starts = own_starts([str(score["name"]) for score in scores])
     for i, score in enumerate(scores):
-        extra = sure[i] if i < len(sure) else {}
+        extra, start = sure[i] if i < len(sure) else {}, scores[starts[i]]
         rows.append(
             TableRow(
                 (
                     str(score["name"]),
                     _points(score["ap_macro"], extra.get("linear")),
-                    _gain(score["ap_macro"], scores[0]["ap_macro"], extra.get("linear_gain")),
+                    _gain(score["ap_macro"], start["ap_macro"], extra.get("linear_gain")),
                     _points(score["knn_macro"], extra.get("knn")),
-                    _gain(score["knn_macro"], scores[0]["knn_macro"], extra.get("knn_gain")),
+                    _gain(score["knn_macro"], start["knn_macro"], extra.get("knn_gain")),
                     f"{100 * score['ap_micro']:.1f}",
                     f"{100 * score['knn_micro']:.1f}",
                 )
@@ -173,7 +176,9 @@ def _scores(results: Mapping[str, Any]) -> tuple[Block, ...]:
     title = "Linear probe by class, average precision"
     per_class = {str(score["name"]): _exact(score["per_class"]) for score in scores}
     figure = plots.dots(title, results["classes"], per_class, "average precision")
+    verdict = results.get("verdict")
     return (
+        *((Paragraph(str(verdict), quiet=False),) if verdict else ()),
         Paragraph(words),
         TableBlock(Table(_HEADS, tuple(rows))),
         Drawings(((title, figure),), wide=True),
@@ -209,7 +214,9 @@ def _training(record: RunRecord) -> tuple[Block, ...]:
     )
     constant = curves.constants(record.steps)
     remark = (Paragraph(f"Constant: {constant}."),) if constant else ()
-    return (*_charts(made), *remark)
+    warned = record.text(WARNINGS)
+    warning = (pages.Verbatim(warned),) if warned.strip() else ()
+    return (*warning, *_charts(made), *remark)
 
 
 def _evaluations(record: RunRecord) -> tuple[Block, ...]:

@@ -16,6 +16,7 @@ from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec, Unit
 from eofm.errors import LabelError
 from eofm.method import keep_tokens
+from eofm.probes.bootstrap import Interval
 from eofm.report import output, plots, sheets
 from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig
@@ -26,6 +27,7 @@ from eofm.train.evaluate import (
     ScoreIntervals,
     embed_rows,
     intervals,
+    own_starts,
     probe,
     why_no_probe,
 )
@@ -98,7 +100,8 @@ def write_report(
             target = store.labels(data.test_rows.tolist()).multi_hot.long()
             scores = tuple(each.score(target) for each in votes)
             sure = intervals(votes, target, store.locations[data.test_rows].tolist())
-    text = _table(scores, problem, store, data, config, seconds)
+    verdict = verdict_of(scores, sure) if problem is None else f"No verdict: {problem}."
+    text = "\n\n".join([_table(scores, problem, store, data, config, seconds), verdict])
     folder.write("report.md", text + "\n")
     record = {
         "synthetic": store.synthetic,
@@ -109,6 +112,7 @@ def write_report(
         "probe_failed": problem,
         "scores": [asdict(score) for score in scores],
         "intervals": [asdict(each) for each in sure],
+        "verdict": verdict,
         "train_seconds": round(seconds, 1),
     }
     folder.write("results.json", json.dumps(record, indent=2) + "\n")
@@ -127,6 +131,45 @@ def _features(encoder: Encoder, data: StoreDataModule) -> tuple[Tensor, Tensor]:
         empty = torch.empty(0, encoder.dim)
         made.append(embed_rows(encoder, seen, its_rows) if len(rows) else empty)
     return made[0], made[1]
+
+
+# -------------------------------------------------------------------------------- verdict
+
+
+def verdict_of(scores: Sequence[ProbeScore], sure: Sequence[ScoreIntervals]) -> str:
+    """Return in words whether each student is better than its own start, and by how much.
+
+    Args:
+        scores: One per encoder, each initialisation before what came of it.
+        sure: Their intervals.
+    """
+    words = []
+    for score, own, start in zip(scores, sure, own_starts([s.name for s in scores]), strict=True):
+        if score.name.startswith("student") and own.linear_gain and own.knn_gain:
+            gains = {
+                "linear probe": (score.ap_macro - scores[start].ap_macro, own.linear_gain),
+                "nearest neighbours": (score.knn_macro - scores[start].knn_macro, own.knn_gain),
+            }
+            words.append(f"The {score.name} is {_judgement(gains)}: {_gains(gains)}.")
+    where = "95 % intervals over held-out locations; they know nothing of other training seeds."
+    return " ".join([*words, f"Points of average precision (macro), {where}"])
+
+
+def _judgement(gains: Mapping[str, tuple[float, Interval]]) -> str:
+    up = any(interval.low > 0 for _, interval in gains.values())
+    down = any(interval.high < 0 for _, interval in gains.values())
+    if up and down:
+        return "better than its start by one measure and worse by the other"
+    if up:
+        return "better than its start"
+    return "worse than its start" if down else "not shown to be better than its start"
+
+
+def _gains(gains: Mapping[str, tuple[float, Interval]]) -> str:
+    return ", ".join(
+        f"{name} {100 * gain:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+        for name, (gain, interval) in gains.items()
+    )
 
 
 # ---------------------------------------------------------------------------------- table
