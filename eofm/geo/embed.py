@@ -37,7 +37,7 @@ from eofm.geo.files import (
 )
 from eofm.geo.ground import Ground
 from eofm.geo.job import Job, writable
-from eofm.geo.majortom import Cells, cell_places
+from eofm.geo.majortom import MajorTom, cell_places
 from eofm.geo.network import Network, encoder_of, waivers_of
 from eofm.geo.patches_job import PatchesDone, run_patches
 from eofm.geo.windows import PatchLattice, patch_lattice
@@ -238,7 +238,7 @@ def _job(
     network = Network(encoder, spec, waivers_of(spec, encoder, config.force))
     settings: dict[str, Any] = {"layout": layout.value, "window": side, "gsd": spec.gsd}
     if layout is Layout.CHIPS:
-        named = {"grid": Cells(side * spec.gsd).name}
+        named = {"grid": MajorTom(side * spec.gsd).name}
         plain = {"stride": config.stride or side, "grid": config.grid}
         settings |= plain if config.grid == "scene" else named
     else:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ _EDGE: Final = 21  # points of each edge of a scene: a straight one is bent on t
 
 
 @dataclass(frozen=True)
-class Cells:
+class MajorTom:
     """The grid of one distance.
 
     Args:
@@ -75,7 +75,7 @@ def cell_places(grid: Grid, side: int, gsd: float) -> Places:
         DataError: If no cell has its middle in the scene.
         RasterError: If the scene lies nowhere.
     """
-    cells = Cells(side * gsd)
+    cells = MajorTom(side * gsd)
     west, south, east, north = _extent(grid)
     south, north = max(south, -_POLES), min(north, _POLES)
     rows = range(math.floor(south / cells.height), math.floor(north / cells.height) + 1)
@@ -121,7 +121,7 @@ def _extent(grid: Grid) -> tuple[float, float, float, float]:
 
 
 def _pixels(
-    grid: Grid, longitudes: NDArray[np.float64], latitude: float
+    grid: Grid, longitudes: NDArray[np.floating[Any]], latitude: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return column and row, in fractions of pixels, of points on one parallel."""
     latitudes = [latitude] * len(longitudes)

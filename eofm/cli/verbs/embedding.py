@@ -1,4 +1,4 @@
-"""Verbs from scenes to vectors, and from vectors to maps."""
+"""Verbs of whole scenes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ VERBS: Final[Mapping[str, Verb]] = {
             "eofm embed scene.tif --sensor s2-l1c --unit dn --model runs/mine --chips 32 \\",
             "    --where 11.30,48.05,11.40,48.10 --out DIR",
             "eofm embed items.json --model runs/mine --cloud_mask SCL --workers 4 --out DIR",
-            "eofm embed scene.tif --sensor s2-l1c --unit dn --model runs/mine --patches --explain \\",
-            "    --out DIR",
+            "eofm embed scene.tif --sensor s2-l1c --unit dn --model runs/mine --patches \\",
+            "    --out DIR --explain",
         ),
         (
             "model",
