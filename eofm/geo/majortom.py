@@ -20,7 +20,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform as warp_points
 
 from eofm.errors import DataError
-from eofm.geo.chips_job import Places
+from eofm.geo.chips_job import ChipPlaces
 from eofm.raster.grid import Grid, to_wgs84
 
 _RADIUS: Final = 6_378_137.0  # metres: the sphere of Major TOM
@@ -63,7 +63,7 @@ class MajorTom:
         return f"{up}_{column}R" if column >= 0 else f"{up}_{-column}L"
 
 
-def cell_places(grid: Grid, side: int, gsd: float) -> Places:
+def cell_places(grid: Grid, side: int, gsd: float) -> ChipPlaces:
     """Return the chips of a scene on the named grid, from north to south and from west to east.
 
     Args:
@@ -101,7 +101,7 @@ def cell_places(grid: Grid, side: int, gsd: float) -> Places:
             remedy="take smaller chips, or those of the scene: --grid scene",
         )
     ids = np.array(labels, object)
-    return Places(ids, np.concatenate(tops), np.concatenate(lefts), side)
+    return ChipPlaces(ids, np.concatenate(tops), np.concatenate(lefts), side)
 
 
 def _extent(grid: Grid) -> tuple[float, float, float, float]:
