@@ -33,9 +33,9 @@ from old_stores import write_images
 
 from eofm.bench.records import read_results
 from eofm.bench.run import bench
-from eofm.datasets.folder import BenchFolderConfig
 from eofm.contract.recipe import Normalization, Pooling, Recipe
 from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.datasets.folder import BenchFolderConfig
 from eofm.datasets.tiles import PackTilesConfig
 from eofm.datasets.tiles.pack import pack_tiles
 from eofm.landcover.config import LabelsConfig
