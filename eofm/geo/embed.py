@@ -23,7 +23,7 @@ import yaml
 
 from eofm.errors import ConfigError, DataError, EofmError
 from eofm.geo.area import read_area
-from eofm.geo.chips_job import ChipsDone, Places, run_chips, scene_places
+from eofm.geo.chips_job import ChipPlaces, ChipsDone, run_chips, scene_places
 from eofm.geo.config import SIDE, EmbedConfig
 from eofm.geo.embeddings import ChipTable, Layout, PatchGrid, Provenance, SceneRecord
 from eofm.geo.explain import Explanation, explain_job
@@ -35,9 +35,9 @@ from eofm.geo.files import (
     open_embeddings,
     open_patches,
 )
-from eofm.geo.ground import Ground
+from eofm.geo.ground import SceneGround
 from eofm.geo.job import Job, writable
-from eofm.geo.majortom import Cells, cell_places
+from eofm.geo.majortom import MajorTom, cell_places
 from eofm.geo.network import Network, encoder_of, waivers_of
 from eofm.geo.patches_job import PatchesDone, run_patches
 from eofm.geo.windows import PatchLattice, patch_lattice
@@ -227,7 +227,7 @@ def _jobs(config: EmbedConfig, scene: Scene, encoder: Encoder, out: Path) -> lis
 
 def _job(
     config: EmbedConfig,
-    ground: Ground,
+    ground: SceneGround,
     encoder: Encoder,
     out: Path,
     record: SceneRecord,
@@ -238,7 +238,7 @@ def _job(
     network = Network(encoder, spec, waivers_of(spec, encoder, config.force))
     settings: dict[str, Any] = {"layout": layout.value, "window": side, "gsd": spec.gsd}
     if layout is Layout.CHIPS:
-        named = {"grid": Cells(side * spec.gsd).name}
+        named = {"grid": MajorTom(side * spec.gsd).name}
         plain = {"stride": config.stride or side, "grid": config.grid}
         settings |= plain if config.grid == "scene" else named
     else:
@@ -278,7 +278,7 @@ def _job(
     return Job(ground, network, config, made, layout, out)
 
 
-def _places(job: Job) -> tuple[Places | None, PatchLattice | None]:
+def _places(job: Job) -> tuple[ChipPlaces | None, PatchLattice | None]:
     settings, part = job.made.settings, job.ground.window
     if job.layout is Layout.CHIPS:
         if settings["grid"] != "scene":
@@ -290,13 +290,13 @@ def _places(job: Job) -> tuple[Places | None, PatchLattice | None]:
     return None, lattice
 
 
-def _ground(config: EmbedConfig, scene: Scene) -> Ground:
+def _ground(config: EmbedConfig, scene: Scene) -> SceneGround:
     clouds = None if config.cloud_mask is None else CloudMask.parse(config.cloud_mask)
     if config.where is None:
-        return Ground(scene, Window(0, 0, scene.grid.height, scene.grid.width), None, clouds)
+        return SceneGround(scene, Window(0, 0, scene.grid.height, scene.grid.width), None, clouds)
     area, crs = read_area(config.where, config.where_crs)
     cut = cut_out(scene.grid, scene.step, area, crs)
-    return Ground(scene, cut.window, cut.inside, clouds)
+    return SceneGround(scene, cut.window, cut.inside, clouds)
 
 
 def sha256_of(scene: Scene) -> str:

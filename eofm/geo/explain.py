@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from eofm.geo.chips_job import Places
+from eofm.geo.chips_job import ChipPlaces
 from eofm.geo.embeddings import Layout
 from eofm.geo.ground import GroundReader
 from eofm.geo.job import Job, check_pixels, room
@@ -28,7 +28,7 @@ class Explanation:
         return "\n\n".join(self.parts)
 
 
-def explain_job(job: Job, places: Places | None, lattice: PatchLattice | None) -> str:
+def explain_job(job: Job, places: ChipPlaces | None, lattice: PatchLattice | None) -> str:
     """Return what a job would read and do, and how long it would take by a probe of one batch.
 
     Args:

@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Ground:
+class SceneGround:
     """A part of a scene.
 
     Args:
@@ -55,8 +55,8 @@ class Ground:
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """Pixels of a rectangle.
+class GroundPixels:
+    """Pixels of a rectangle of a scene.
 
     Args:
         values: float32 (C, h, w).
@@ -81,11 +81,11 @@ class GroundReader(Closing):
         ground: What to read.
     """
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: SceneGround) -> None:
         self.ground = ground
         self._opened: OpenScene = ground.scene.open()
 
-    def read(self, top: int, left: int, height: int, width: int) -> Pixels:
+    def read(self, top: int, left: int, height: int, width: int) -> GroundPixels:
         """Return a rectangle of the part, counted from its corner; it may reach over the edge.
 
         Coarse bands are brought to the grid with the pixels around the rectangle, so that what is
@@ -103,7 +103,7 @@ class GroundReader(Closing):
         inside = self.ground.inside
         empty = inside is not None and not inside[first:bottom, begin:right].any()
         if bottom <= first or right <= begin or empty:
-            return Pixels(pixels, measured, clouded)
+            return GroundPixels(pixels, measured, clouded)
         here = Window(part.row + first, part.col + begin, bottom - first, right - begin)
         there = (slice(first - top, bottom - top), slice(begin - left, right - left))
         around = _around(here, scene.step, scene.grid)
@@ -117,7 +117,7 @@ class GroundReader(Closing):
             measured[there] &= torch.from_numpy(wanted)
         if clouded is not None and self.ground.clouds is not None:
             clouded[there] = torch.from_numpy(self._opened.clouded(self.ground.clouds, here))
-        return Pixels(pixels, measured, clouded)
+        return GroundPixels(pixels, measured, clouded)
 
     def close(self) -> None:
         """Close the files."""
@@ -142,7 +142,7 @@ class Readers(Closing):
         threads: How many; they are as many rectangles ahead.
     """
 
-    def __init__(self, ground: Ground, threads: int) -> None:
+    def __init__(self, ground: SceneGround, threads: int) -> None:
         self._ground, self._threads = ground, threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reader")
         self._own = threading.local()

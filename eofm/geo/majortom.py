@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform as warp_points
 
 from eofm.errors import DataError
-from eofm.geo.chips_job import Places
+from eofm.geo.chips_job import ChipPlaces
 from eofm.raster.grid import Grid, to_wgs84
 
 _RADIUS: Final = 6_378_137.0  # metres: the sphere of Major TOM
@@ -29,7 +29,7 @@ _EDGE: Final = 21  # points of each edge of a scene: a straight one is bent on t
 
 
 @dataclass(frozen=True)
-class Cells:
+class MajorTom:
     """The grid of one distance.
 
     Args:
@@ -63,7 +63,7 @@ class Cells:
         return f"{up}_{column}R" if column >= 0 else f"{up}_{-column}L"
 
 
-def cell_places(grid: Grid, side: int, gsd: float) -> Places:
+def cell_places(grid: Grid, side: int, gsd: float) -> ChipPlaces:
     """Return the chips of a scene on the named grid, from north to south and from west to east.
 
     Args:
@@ -75,7 +75,7 @@ def cell_places(grid: Grid, side: int, gsd: float) -> Places:
         DataError: If no cell has its middle in the scene.
         RasterError: If the scene lies nowhere.
     """
-    cells = Cells(side * gsd)
+    cells = MajorTom(side * gsd)
     west, south, east, north = _extent(grid)
     south, north = max(south, -_POLES), min(north, _POLES)
     rows = range(math.floor(south / cells.height), math.floor(north / cells.height) + 1)
@@ -101,7 +101,7 @@ def cell_places(grid: Grid, side: int, gsd: float) -> Places:
             remedy="take smaller chips, or those of the scene: --grid scene",
         )
     ids = np.array(labels, object)
-    return Places(ids, np.concatenate(tops), np.concatenate(lefts), side)
+    return ChipPlaces(ids, np.concatenate(tops), np.concatenate(lefts), side)
 
 
 def _extent(grid: Grid) -> tuple[float, float, float, float]:
@@ -121,7 +121,7 @@ def _extent(grid: Grid) -> tuple[float, float, float, float]:
 
 
 def _pixels(
-    grid: Grid, longitudes: NDArray[np.float64], latitude: float
+    grid: Grid, longitudes: NDArray[np.floating[Any]], latitude: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return column and row, in fractions of pixels, of points on one parallel."""
     latitudes = [latitude] * len(longitudes)

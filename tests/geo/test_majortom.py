@@ -16,7 +16,7 @@ from rasterio.warp import transform
 from eofm.errors import DataError
 from eofm.geo.embed import embed
 from eofm.geo.files import open_chips
-from eofm.geo.majortom import Cells, cell_places
+from eofm.geo.majortom import MajorTom, cell_places
 from eofm.raster.grid import Grid
 
 WGS84 = CRS.from_epsg(4326)
@@ -36,7 +36,7 @@ def published(metres: float) -> dict[str, float]:
 @pytest.mark.parametrize("metres", [10_000, 5_120, 320])
 def test_rows_are_those_of_the_authors(metres: float) -> None:
     """The name of a row means the latitude that it means in the published program."""
-    cells, rows = Cells(metres), published(metres)
+    cells, rows = MajorTom(metres), published(metres)
 
     for name in list(rows)[:: max(1, len(rows) // 50)]:
         number = int(name[:-1]) * (1 if name[-1] == "U" else -1)
@@ -46,7 +46,7 @@ def test_rows_are_those_of_the_authors(metres: float) -> None:
 
 def test_a_cell_of_terramesh_has_its_name() -> None:
     """Site 38D_378R of TerraMesh lies in that cell of 10 km."""
-    cells = Cells(10_000)
+    cells = MajorTom(10_000)
     grid = Grid(CRS.from_epsg(32736), Affine(10, 0, 617_301.8, 0, -10, 9_625_098.2), 224, 224)
     longitude, latitude = grid.centre()
 
@@ -69,7 +69,7 @@ def test_chips_cover_their_cells(place: tuple[float, float], code: int) -> None:
 
     places = cell_places(grid, 32, 10.0)
 
-    cells = Cells(320)
+    cells = MajorTom(320)
     assert 120 < len(places) < 300
     assert len(set(places.ids)) == len(places)
     for name, top, left in zip(places.ids, places.tops, places.lefts, strict=True):
