@@ -1,6 +1,6 @@
 """Where two dates differ more than unchanged ground does.
 
-    from eofm.geo import detect_change
+    from eofm.geo.change import detect_change
 
     found = detect_change(before, after, null=[earlier, other], rate=0.001)
     found.to_xarray()           # score (above 1: a change) and p

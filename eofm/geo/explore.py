@@ -1,6 +1,6 @@
 """One HTML file in which a click shows where it looks alike.
 
-    from eofm.geo import explore
+    from eofm.geo.explore import explore
 
     explore(embeddings, "explore.html", scene=eofm.open_scene("T32UPU.SAFE"))
 

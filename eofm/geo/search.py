@@ -1,6 +1,6 @@
 """Places that look like others: exact search over all cells.
 
-    from eofm.geo import search
+    from eofm.geo.search import search
 
     found = search(embeddings, like="solar.gpkg", unlike="roofs.gpkg")
     found.ranked(100)           # GeoDataFrame: rank, score, longitude, latitude, geometry

@@ -17,10 +17,10 @@ import shapely
 from html_checker import checked
 from rasterio.shutil import copy as copy_raster
 from sklearn.linear_model import LogisticRegression
-from vector_world import FIELD, NAMES, PLACES, chips_of, drawn, on_disk, world
+from vector_world import FIELD, NAMES, PLACES, chips_of, drawn, on_disk, other_model, world
 
 from eofm.cli import main
-from eofm.errors import ConfigError, DataError, LabelError
+from eofm.errors import ConfigError, DataError, LabelError, SpecError
 from eofm.geo.class_map import LearntMap, map_classes
 from eofm.geo.fitting import fit_probe, said
 from eofm.geo.grid_file import write_tiff
@@ -46,13 +46,13 @@ def test_the_map_is_the_truth_on_every_grid(place: str, probe: str) -> None:
     learnt = map_classes(
         patches, drawn(patches, truth, every=2), "class", MapMethod(MapProbe(probe), per_polygon=20)
     )
-    right = (learnt.codes.reshape(SIZE) == truth_codes(learnt, truth))[:-1].mean()
+    right = (learnt.map.codes.reshape(SIZE) == truth_codes(learnt, truth))[:-1].mean()
 
     assert right > 0.97
     assert abs(learnt.assessment.overall.value - right) < 0.05
-    assert (learnt.codes.reshape(SIZE)[-1] == 0).all()
-    assert np.isnan(learnt.probability.reshape(SIZE)[-1]).all()
-    found = learnt.to_xarray()
+    assert (learnt.map.codes.reshape(SIZE)[-1] == 0).all()
+    assert np.isnan(learnt.map.probability.reshape(SIZE)[-1]).all()
+    found = learnt.map.to_xarray()
     assert SIZE == found["class"].shape
     assert patches.grid == grid_of_array(found["class"])
 
@@ -69,7 +69,7 @@ def test_the_accuracy_is_that_of_ground_elsewhere() -> None:
     learnt = map_classes(patches, drawn(patches, truth, every=2), "class", MapMethod(block=1200.0))
     elsewhere = np.isin(number, np.arange(0, 144, 2))
     elsewhere[-1] = False
-    right = learnt.codes.reshape(96, 96) == truth_codes(learnt, truth)
+    right = learnt.map.codes.reshape(96, 96) == truth_codes(learnt, truth)
 
     training = np.zeros(96 * 96, bool)
     training[learnt.training.cells] = True
@@ -96,7 +96,7 @@ def test_the_read_out_is_scikit_learns() -> None:
     expected = model.predict_proba((x[there] - mean) / std)
 
     assert np.allclose(expected, made.probability(x[there]), atol=1e-4)
-    assert np.array_equal(said(made.probability(x[there])) + 1, learnt.codes[there])
+    assert np.array_equal(said(made.probability(x[there])) + 1, learnt.map.codes[there])
 
 
 def test_intervals_come_from_polygons() -> None:
@@ -132,9 +132,9 @@ def test_ground_like_nothing_in_training_is_said() -> None:
     south = layer[shapely.get_y(layer.geometry.centroid) < patches.grid.point(0, 17)[1]]
     calm, odd = (map_classes(one, south, "class") for one in (patches, far))
 
-    assert (odd.novelty.reshape(SIZE)[:16] > 1).all()
-    assert (calm.novelty > 1).mean() < 0.05
-    assert (odd.novelty.reshape(SIZE)[16:-1] > 1).mean() < 0.05
+    assert (odd.map.novelty.reshape(SIZE)[:16] > 1).all()
+    assert (calm.map.novelty > 1).mean() < 0.05
+    assert (odd.map.novelty.reshape(SIZE)[16:-1] > 1).mean() < 0.05
     assert "**the map extrapolates" in " ".join(odd.notes)
     assert "extrapolates" not in " ".join(calm.notes)
 
@@ -164,7 +164,7 @@ def test_areas_of_a_probability_sample() -> None:
     true = np.bincount(truth_codes(learnt, truth)[:-1].ravel(), minlength=5)[1:]
     true = true / true.sum()
     assert (np.abs(learnt.areas.area - true) < 3 * learnt.areas.area_error).all()
-    assert np.isclose(learnt.mapped.sum(), 47 * 48 * 140.0**2)
+    assert np.isclose(learnt.map.mapped.sum(), 47 * 48 * 140.0**2)
 
 
 def test_areas_need_a_sample() -> None:
@@ -190,7 +190,7 @@ def test_a_class_with_two_polygons_and_one_with_one() -> None:
     assert "**built: not scored**" in notes
     assert "few polygons: built (1), water (2)" in notes
     assert 0 == learnt.assessment.confusion[learnt.classes.index("built")].sum()
-    assert (learnt.codes == 1 + learnt.classes.index("built")).sum() > 100
+    assert (learnt.map.codes == 1 + learnt.classes.index("built")).sum() > 100
 
 
 def test_every_class_with_one_polygon_is_no_test() -> None:
@@ -227,12 +227,24 @@ def test_chips_give_polygons() -> None:
         map_classes(patches, layer, "class"),
         map_classes(chips_of(patches), layer, "class"),
     )
-    frame = chips.to_frame()
+    frame = chips.map.to_frame()
 
-    assert np.mean(grid.codes[grid.codes > 0] == frame["code"]) > 0.99
+    assert np.mean(grid.map.codes[grid.map.codes > 0] == frame["code"]) > 0.99
     assert set(NAMES) == set(frame["class"])
     with pytest.raises(DataError, match="chips have no grid"):
-        chips.to_xarray()
+        chips.map.to_xarray()
+
+
+def test_the_read_out_maps_another_scene() -> None:
+    """Another scene of the same ground classes is mapped right; another model's is refused."""
+    patches, truth = world(size=SIZE)
+    learnt = map_classes(patches, drawn(patches, truth), "class")
+    other, theirs = world("degrees", (24, 32), seed=4)
+    found = learnt.on(other)
+
+    assert (found.codes.reshape(24, 32) == truth_codes(learnt, theirs))[:-1].mean() > 0.95
+    with pytest.raises(SpecError, match="cannot be compared"):
+        learnt.on(other_model(other))
 
 
 # ------------------------------------------------------------------------------- files

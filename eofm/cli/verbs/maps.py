@@ -18,7 +18,7 @@ VERBS: Final[Mapping[str, Verb]] = {
             "eofm map EMB --labels fields.gpkg --field crop --out maps/crops",
             "eofm map EMB --labels drawn.gpkg visited.geojson --field class --block 2000",
             "eofm map EMB --labels sample.gpkg --field class --design random",
-            "eofm map EMB --labels fields.gpkg --field crop --probe knn --neighbours 9",
+            "eofm map EMB --labels fields.gpkg --field crop --also EMB_2023 EMB_2024",
         ),
     ),
     "search": Verb(
