@@ -65,7 +65,9 @@ HOSTS: Final[dict[str, Answer]] = {
     "a body without end": for_ever(OK + b"\r\n", b"x" * 65536),
     # lengths that are none
     **{
-        f"length {word[:20]}": says(OK + b"Content-Length: " + word.encode("latin-1") + b"\r\n\r\n", BODY)
+        f"length {word[:20]}": says(
+            OK + b"Content-Length: " + word.encode("latin-1") + b"\r\n\r\n", BODY
+        )
         for word in ("-1", "abc", "1e3", "9" * 30, "9" * 5000, "\xb2", "", "0x10", "1 2", "+5")
     },
     **{
