@@ -496,6 +496,8 @@ def _is_raster(asset: Mapping[str, Any]) -> bool:
 
 
 def _local(href: str, file: Path, where: str) -> Path:
+    if "\0" in href:
+        raise LabelError("the asset has no path", found=repr(href)[:200], where=where)
     parts = urlparse(href)
     if parts.scheme not in {"", "file"}:
         raise LabelError(
