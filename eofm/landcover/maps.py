@@ -509,6 +509,8 @@ def _is_raster(asset: Mapping[str, Any]) -> bool:
 
 
 def _local(href: str, file: Path, where: str) -> Path:
+    if "\0" in href:
+        raise LabelError("the asset has no path", found=repr(href)[:200], where=where)
     if gdal_name(href):
         raise LabelError(
             "the asset is not on this machine",

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import kill_writers
 import torch
-from eofm.bench.task_config import BenchFolderConfig
+from eofm.datasets.folder import BenchFolderConfig
 
 from eofm.bench.records import read_results
 from eofm.bench.run import bench

@@ -511,6 +511,28 @@ def test_a_remembered_hash_is_still_compared(host, tmp_path: Path) -> None:
     assert "hash differs" in refused(url, tmp_path, sha256=SHA).problem
 
 
+def test_a_damaged_receipt_is_an_error(host, tmp_path: Path) -> None:
+    """One digit of a remembered hash: it is not taken for the hash of the file."""
+    path = fetch(host.put("w.pth", BODY), directory=tmp_path, progress=False)
+    receipt = path.with_name(path.name + SUFFIX)
+    receipt.write_text(receipt.read_text().replace(SHA, "0" + SHA[1:]))
+
+    with pytest.raises(WeightsError, match="cannot be read") as caught:
+        known_sha256(path)
+    assert "checksum" in str(caught.value.found)
+
+
+def test_a_receipt_of_before_has_no_checksum(host, tmp_path: Path) -> None:
+    """It is believed, as it was."""
+    path = fetch(host.put("w.pth", BODY), directory=tmp_path, progress=False)
+    receipt = path.with_name(path.name + SUFFIX)
+    plain = json.loads(receipt.read_text())
+    plain.pop("checksum")
+    receipt.write_text(json.dumps(plain))
+
+    assert SHA == known_sha256(path)
+
+
 def test_a_receipt_that_cannot_be_read_is_an_error(host, tmp_path: Path) -> None:
     """A damaged record is not the same as no record."""
     url = host.put("w.pth", BODY)
