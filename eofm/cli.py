@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, get_type_hints, runtime_
 
 from eofm import __version__
 from eofm.errors import EofmError
+from eofm.workers import wait_passively
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -464,6 +465,7 @@ VERBS: Final[Mapping[str, Verb]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    wait_passively()  # before a verb loads torch
     try:
         status = _main(words)
         sys.stdout.flush()
