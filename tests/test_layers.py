@@ -168,7 +168,7 @@ def test_help_is_light() -> None:
 from eofm.cli import VERBS, main
 main(['--help'])
 for verb in VERBS:
-    if verb in ('pretrain', 'world') or VERBS[verb].settings.startswith('eofm.datasets.'):
+    if verb in ('pretrain', 'world', 'embed', 'map', 'search') or VERBS[verb].settings.startswith('eofm.datasets.'):
         try: main([*verb.split(), '--help'])
         except SystemExit as done: assert not done.code
 """

@@ -40,6 +40,7 @@ from eofm.geo.job import Job, writable
 from eofm.geo.jobs import jobs_of, places_of
 from eofm.geo.network import encoder_of
 from eofm.geo.patches_job import PatchesDone, run_patches
+from eofm.io import replacing
 from eofm.progress import track
 from eofm.raster.masks import CloudMask
 from eofm.raster.opening import Source, open_scene, open_scenes
@@ -99,12 +100,18 @@ def embed(config: EmbedConfig) -> EmbedOutcome | Explanation:
                 explain_job(job, *places_of(job)) for job in jobs_of(config, scene, encoder, out)
             ]
         return Explanation(tuple(parts))
-    with writable(out):
-        out.mkdir(parents=True, exist_ok=True)
-        (out / CONFIG).write_text(yaml.safe_dump(asdict(config), sort_keys=False))
     if len(scenes) == 1:
         return EmbedOutcome(_embed_one(config, scenes[0], out), {})
+    _keep(config, out)
     return _embed_many(config, scenes, out)
+
+
+def _keep(config: EmbedConfig, out: Path) -> None:
+    """Write the settings beside what they make."""
+    with writable(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with replacing(out / CONFIG) as temporary:
+            temporary.write_text(yaml.safe_dump(asdict(config), sort_keys=False), encoding="utf-8")
 
 
 def _scenes(config: EmbedConfig) -> list[Scene]:
@@ -192,11 +199,14 @@ def _attempt(
 
 
 def _embed_one(
-    config: EmbedConfig, scene: Scene, out: Path, encoder: Encoder | None = None
+    config: EmbedConfig, scene: Scene, out: Path
 ) -> tuple[ChipsDone | PatchesDone | str, ...]:
-    encoder = encoder or encoder_of(config, scene.spec)
+    jobs = jobs_of(config, scene, encoder_of(config, scene.spec), out)
+    for job in jobs:
+        _there(job)  # before the settings of another job are replaced
+    _keep(replace(config, out=str(out)), out)
     with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE):
-        return tuple(_run(job) for job in jobs_of(config, scene, encoder, out))
+        return tuple(_run(job) for job in jobs)
 
 
 def _run(job: Job) -> ChipsDone | PatchesDone | str:
