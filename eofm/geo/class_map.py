@@ -1,11 +1,10 @@
 """From labelled polygons and points to a map of classes, with what is known of its accuracy.
 
-    from eofm.geo.class_map import map_classes
-    from eofm.geo.files import open_embeddings
+    import eofm
 
-    learnt = map_classes(open_embeddings("emb"), "fields.gpkg", field="crop")
+    learnt = eofm.map_classes(eofm.open_embeddings("emb"), "fields.gpkg", field="crop")
     learnt.map.to_xarray()      # class, probability and novelty on the grid of the patches
-    learnt.on(open_embeddings("next year"))
+    learnt.on(eofm.open_embeddings("next year"))
     print(learnt.assessment.overall)
 
 Shapes: N cells, M training cells, D dimensions, K classes.

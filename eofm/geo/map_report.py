@@ -16,7 +16,7 @@ from eofm.report.plots import Estimate
 from eofm.report.tables import Table, TableRow, bullets, markdown
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from eofm.report.output import Figure
 
 _HECTARE: Final = 1e4  # square metres
 
