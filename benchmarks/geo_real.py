@@ -20,7 +20,7 @@ import shapely
 import torch
 from rasterio.features import shapes as raster_shapes
 
-from eofm.bench.controls import image_statistics
+from eofm.bench.models.controls import image_statistics
 from eofm.cli import main
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import Pooling, Recipe

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from eofm.raster.grid import Grid
 from eofm.raster.ground import Square, same_ground
-from eofm.store.grids import known_grids
+from eofm.store.packing.grids import known_grids
 from eofm.store.reader import Store
 
 Place = tuple[int, str]

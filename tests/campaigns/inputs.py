@@ -38,12 +38,12 @@ from mutations import Mutate, made
 
 import eofm
 from eofm.bench.cache import FeatureCache, Key, digests_of, keep_json, kept_json
-from eofm.bench.candidates import read_recipe
 from eofm.bench.finetune.job import Fit, RateJournal
+from eofm.bench.models.candidates import read_recipe
+from eofm.bench.models.sources import Identity
 from eofm.bench.predictions import predictions_of, write_predictions
 from eofm.bench.probes import Splits, run_probe
 from eofm.bench.records import Made, Result, Sample, append_results, record_lines
-from eofm.bench.sources import Identity
 from eofm.contract.recipe import Pooling
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import DataError, EofmError
@@ -61,15 +61,15 @@ from eofm.probes.metrics import Metric
 from eofm.raster.stac import open_stac
 from eofm.store.choice import read_ids
 from eofm.store.config import StatsConfig, VerifyConfig
+from eofm.store.describe.stats import make_statistics, read_statistics
+from eofm.store.describe.verify import verify_store
 from eofm.store.format import LabelRule, StoreCard
 from eofm.store.paired import PairedStore, match_stores, write_pairs
 from eofm.store.reader import Store
-from eofm.store.stats import make_statistics, read_statistics
-from eofm.store.verify import verify_store
 from eofm.store.writer import StoreWriter
 from eofm.weights.checkpoint import from_checkpoint
 from eofm.weights.encoder import random_encoder, save_encoder
-from eofm.weights.receipt import read_receipt, write_receipt
+from eofm.weights.fetch.receipt import read_receipt, write_receipt
 
 HANGS_S: Final = 20
 

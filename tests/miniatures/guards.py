@@ -337,12 +337,12 @@ GUARDS = (
     ),
     _guard(
         "test_23_a_frozen_network_stays_frozen",
-        ("eofm.bench.sources:EncoderSource.__init__", "encoder.eval()", "encoder"),
+        ("eofm.bench.models.sources:EncoderSource.__init__", "encoder.eval()", "encoder"),
     ),
     _guard(
         "test_23_a_frozen_network_stays_frozen",
         (
-            "eofm.bench.sources:EncoderSource.check_frozen",
+            "eofm.bench.models.sources:EncoderSource.check_frozen",
             "if state_sha256(self._encoder) != self._state:",
             "if False:",
         ),
@@ -389,8 +389,8 @@ GUARDS = (
     ),
     _guard(
         "test_29_versions_of_a_data_set_are_tasks_of_their_own",
-        ("eofm.bench.compare:_alike", "(one.task, one.version, ", "("),
-        ("eofm.bench.compare:_alike", "(other.task, other.version, ", "("),
+        ("eofm.bench.reports.compare:_alike", "(one.task, one.version, ", "("),
+        ("eofm.bench.reports.compare:_alike", "(other.task, other.version, ", "("),
     ),
     _guard(
         "test_30_training_data_that_hold_the_test_images_are_flagged",

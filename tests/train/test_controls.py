@@ -22,7 +22,7 @@ from eofm.train.report.result import Report
 from eofm.train.run import pretrain
 from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import load_encoder
-from eofm.weights.export import export_source
+from eofm.weights.export.write import export_source
 
 Finished = tuple[PretrainConfig, Report]
 

@@ -17,8 +17,8 @@ from types import SimpleNamespace
 import pytest
 
 from eofm.errors import WeightsError
-from eofm.weights.download import fetch, file_name, offline, weights_directory
-from eofm.weights.receipt import SUFFIX, check_file, known_sha256, read_receipt
+from eofm.weights.fetch.download import fetch, file_name, offline, weights_directory
+from eofm.weights.fetch.receipt import SUFFIX, check_file, known_sha256, read_receipt
 
 BODY = bytes(range(256)) * 12_000  # 3 MB: three chunks
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -109,7 +109,8 @@ def test_a_killed_process_is_resumed(host, tmp_path: Path) -> None:
     gate = threading.Event()
     url = host.put("w.pth", BODY, gate=gate, sent_first=2 << 20)
     process = start_process(
-        f"from eofm.weights.download import fetch; fetch({url!r}, directory={str(tmp_path)!r})",
+        "from eofm.weights.fetch.download import fetch; "
+        f"fetch({url!r}, directory={str(tmp_path)!r})",
         quiet=True,
     )
     part = tmp_path / "w.pth.part"
@@ -389,7 +390,7 @@ def test_two_processes_fetch_once(host, tmp_path: Path) -> None:
     gate = threading.Event()
     url = host.put("w.pth", BODY, gate=gate, sent_first=1000)
     code = (
-        "from eofm.weights.download import fetch; "
+        "from eofm.weights.fetch.download import fetch; "
         f"fetch({url!r}, sha256={SHA!r}, directory={str(tmp_path)!r})"
     )
     first = start_process(code)
@@ -496,7 +497,9 @@ def test_an_untouched_file_is_not_hashed_again(
     """Loading 350 MB a second time costs no second of hashing."""
     url = host.put("w.pth", BODY)
     path = fetch(url, sha256=SHA, directory=tmp_path, progress=False)
-    monkeypatch.setattr("eofm.weights.receipt.hash_file", lambda _: pytest.fail("hashed again"))
+    monkeypatch.setattr(
+        "eofm.weights.fetch.receipt.hash_file", lambda _: pytest.fail("hashed again")
+    )
 
     fetch(url, sha256=SHA, directory=tmp_path, progress=False)
 

@@ -15,7 +15,7 @@ from eofm.errors import DataError
 from eofm.raster.source import OpenRaster, RasterSource
 from eofm.store.entry import Entry
 from eofm.store.format import LabelRule
-from eofm.store.packing import Item, ItemsReport, listed, make_card, pack_items
+from eofm.store.packing.items import Item, ItemsReport, listed, make_card, pack_items
 from eofm.store.paired import match_ids
 
 

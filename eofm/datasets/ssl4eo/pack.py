@@ -36,7 +36,7 @@ from eofm.raster.grid import Window
 from eofm.raster.source import OpenRaster
 from eofm.store.entry import Entry
 from eofm.store.format import LabelRule, Plain
-from eofm.store.packing import Item, ItemsReport, listed, make_card, pack_items
+from eofm.store.packing.items import Item, ItemsReport, listed, make_card, pack_items
 from eofm.store.paired import match_stores
 
 VOID_IDS = "void_ids.csv"
