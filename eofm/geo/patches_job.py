@@ -138,6 +138,7 @@ class _Blend:
 
     @carried.setter
     def carried(self, value: NDArray[np.float32]) -> None:
+        """Go on from what `carried` returned."""
         self._sums, self._total = value[..., :-2].copy(), value[..., -2].copy()
         self._valid = value[..., -1] > 0
 

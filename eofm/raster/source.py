@@ -20,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.io import DatasetReader
 
 from eofm.contract.imagery import Imagery, NativeImagery
@@ -33,6 +34,7 @@ from eofm.progress import notice
 from eofm.raster.bands import BandLayout, check_band, check_product, described_unit, lay_out
 from eofm.raster.geotiff import (
     Header,
+    damaged,
     date_of,
     header_of,
     open_geotiff,
@@ -151,6 +153,9 @@ class OpenRaster(Closing):
             self.date = date_of(finest)
             mask = source.cloud_mask
             self._clouds = None if mask is None else self.clouds(mask)
+        except CPLE_BaseError as error:  # of GDAL, which rasterio hands on as it is
+            self._stack.close()
+            raise damaged(source.files[0], error) from error
         except BaseException as error:
             self._stack.close()
             if isinstance(error, RasterError) and error.where is None:

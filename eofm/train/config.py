@@ -18,6 +18,7 @@ from eofm.loading.config import AugmentConfig
 from eofm.method.config import SoftConConfig
 
 __all__ = [
+    "LOGGERS",
     "AugmentConfig",
     "DataConfig",
     "ModelConfig",
