@@ -15,7 +15,7 @@ from eofm.weights.cards.card import Score
 from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import Encoder, save_encoder
 from eofm.weights.encoder_card import Card
-from eofm.weights.export.write import readme, sidecar
+from eofm.weights.export import readme, sidecar
 from eofm.weights.export.program import (
     Program,
     ProgramFormat,
