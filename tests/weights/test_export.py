@@ -26,7 +26,7 @@ from eofm.weights.cards.card import Score
 from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import Encoder, load_encoder, random_encoder, save_encoder
 from eofm.weights.encoder_card import Card
-from eofm.weights.export.write import program, readme, sidecar
+from eofm.weights.export import program, readme, sidecar
 from eofm.weights.export.program import Program, ProgramFormat, ProgramInput
 from eofm.weights.export.write import Exported, export_encoder, export_source
 
