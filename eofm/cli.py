@@ -75,6 +75,7 @@ VERBS: Final[Mapping[str, Verb]] = {
             "eofm pretrain --data.store stores/mine --optim.epochs 20 --run.out runs/mine",
             "eofm pretrain --data.store stores/mine --model.architecture vits14 \\",
             "    --model.weights dinov2_vits14 --model.size 224 --run.out runs/mine",
+            "eofm pretrain --data.store stores/mine --dry-run",
             "eofm pretrain --method.objective moco --optim.seed 1",
             "eofm pretrain --data.store stores/both --data.views sensors --trainer.devices 4",
             "eofm pretrain --data.store stores/next --optim.schedule infinite --optim.floor 0.1 \\",
@@ -110,6 +111,7 @@ VERBS: Final[Mapping[str, Verb]] = {
             "trainer.precision",
             "run.out",
             "run.resume",
+            "run.dry_run",
             "monitor.every_epochs",
             "monitor.loggers",
         ),
@@ -618,6 +620,7 @@ def parse(name: str, words: Sequence[str]) -> object:
     from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
     verb = VERBS[name]
+    words = ["--run.dry_run=true" if word == "--dry-run" else word for word in words]
     settings = _load(verb.settings)
     positional = [f.name for f in fields(settings) if f.metadata.get("positional")]
     several = [f.name for f in fields(settings) if f.metadata.get("positional") == "+"]
