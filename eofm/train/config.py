@@ -238,6 +238,8 @@ class RunConfig:
             are kept in any case. The best is by kNN on held-out scenes that are not scored at the
             end, else by the mean loss.
         figures: Draw figures at the end.
+        dry_run: Train nothing and write nothing (`--dry-run`): say what would be trained on, steps,
+            negatives, memory and time from a few measured steps, what is evaluated, and doubts.
     """
 
     out: str | None = None
@@ -248,6 +250,7 @@ class RunConfig:
     checkpoint_minutes: float = 10.0
     checkpoint_keep: int = 0
     figures: bool = True
+    dry_run: bool = False
 
 
 LOGGERS: Final = ("tensorboard", "wandb")

@@ -291,7 +291,8 @@ def from_dict(data: Any, where: Path | str) -> PretrainConfig:  # noqa: ANN401 (
     for name, kind in groups.items():
         known, found = {f.name for f in fields(kind)}, set(map(str, data[name]))
         other += [f"{name}.{key} (unknown here)" for key in sorted(found - known)]
-        other += [f"no {name}.{key}" for key in sorted(known - found)]
+        if name not in FREE:  # what changes no result has its default
+            other += [f"no {name}.{key}" for key in sorted(known - found)]
     if other:
         raise _other_version(where, other)
     with foreign(ConfigError, "these settings cannot be those of a run", where=where):

@@ -16,6 +16,7 @@ VERBS: Final[Mapping[str, Verb]] = {
         "eofm.train.run:pretrain",
         (
             "eofm pretrain",
+            "eofm pretrain --data.store stores/mine --dry-run",
             "eofm pretrain --data.store stores/mine --optim.epochs 20 --run.out runs/mine",
             "eofm pretrain --data.store stores/mine --model.architecture vits14 \\",
             "    --model.weights dinov2_vits14 --model.size 224 --run.out runs/mine",
@@ -54,6 +55,7 @@ VERBS: Final[Mapping[str, Verb]] = {
             "trainer.precision",
             "run.out",
             "run.resume",
+            "run.dry_run",
             "monitor.every_epochs",
             "monitor.loggers",
         ),
