@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -344,41 +343,6 @@ def test_settings_that_cannot_be_obeyed(options) -> None:
         MapConfig("emb", ["labels.gpkg"], **options)
     with pytest.raises(ConfigError, match="names no file"):
         MapConfig("emb", [])
-
-
-# ---------------------------------------------------------------------------------- QGIS
-
-
-def test_qgis_opens_the_map_with_its_style(tmp_path: Path) -> None:
-    """A real QGIS shows names and colours of the style, the CRS and nodata of the rasters."""
-    python = Path("/usr/bin/python3")
-    asked = [python, "-c", "import qgis.core"]
-    if not python.exists() or subprocess.run(asked, check=False, capture_output=True).returncode:
-        pytest.skip("no QGIS of the distribution, with its Python")
-    patches, truth = world(size=(24, 24))
-    layer = drawn(patches, truth)
-    write_map(map_classes(patches, layer, "class"), tmp_path)
-    write_map(map_classes(chips_of(patches), layer, "class"), tmp_path / "chips")
-    script = Path(__file__).parent / "qgis_layers.py"
-    done = subprocess.run(
-        [python, script, tmp_path],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={"QT_QPA_PLATFORM": "offscreen", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-    )
-    assert 0 == done.returncode, done.stderr
-    found = json.loads(done.stdout.strip().splitlines()[-1])
-
-    assert "EPSG:32632" == found["crs"]
-    assert ["built", "crops", "trees", "water"] == [label for _, label, _ in found["classes"]]
-    assert 0 == found["nodata"]
-    assert "singlebandpseudocolor" == found["probability"]
-    assert ["built", "crops", "trees", "water"] == found["chips"]
-    with rasterio.open(tmp_path / "map.tif") as raster:
-        colours = raster.colormap(1)
-    for value, _, colour in found["classes"]:
-        assert "#{:02x}{:02x}{:02x}".format(*colours[value][:3]) == colour
 
 
 def test_no_square_is_both_trained_and_tested() -> None:
