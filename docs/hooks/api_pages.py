@@ -50,10 +50,9 @@ def _defined(file: Path, name: str, package: Path) -> tuple[str, str] | None:
             parts = file.relative_to(package.parent).with_suffix("").parts
             summary = (ast.get_docstring(node) or "").split("\n\n")[0]
             return ".".join(parts), " ".join(summary.split()).replace("|", "\\|")
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("eofm."):
-            if any(alias.name == name for alias in node.names):
-                target = package.joinpath(*node.module.split(".")[1:]).with_suffix(".py")
-                return _defined(target, name, package)
+        if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
+            parts = (node.module or "").split(".")[1:]
+            return _defined(package.joinpath(*parts).with_suffix(".py"), name, package)
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 
@@ -17,6 +17,7 @@ from eofm.networks.adapt import InputInit, PositionRecipe
 from eofm.networks.joint import JointTrunk, share_trunk
 from eofm.networks.trunk import Trunk
 from eofm.store.format import PAIRS, SPEC
+from eofm.store.licence import common_licence, licence_of
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
 from eofm.train.config import DataConfig, PretrainConfig
@@ -31,8 +32,6 @@ from eofm.train.sharding import ShardedModule
 from eofm.train.stage import open_stage
 from eofm.weights.checkpoint import CHECKPOINT_KEY
 from eofm.weights.start import Origin, start_from
-
-LICENCE: Final = "Apache-2.0"
 
 
 def open_data(config: DataConfig, *, make: bool = True) -> tuple[Store, Beside | None]:
@@ -157,6 +156,14 @@ def _check_mask(config: PretrainConfig, trunk: Trunk) -> None:
         )
 
 
+def _licence_of(data: StoreDataModule) -> str:
+    """Return the licence that all data of a run have."""
+    stores = [data.store]
+    stores += [] if data.beside is None else [data.beside.store]
+    stores += [] if data.replay is None else [data.replay]
+    return common_licence(map(licence_of, stores))
+
+
 def _card_facts(config: PretrainConfig, data: StoreDataModule) -> Mapping[str, Any]:
     store = data.store
     synthetic = store.synthetic or (data.replay is not None and data.replay.synthetic)
@@ -179,6 +186,6 @@ def _card_facts(config: PretrainConfig, data: StoreDataModule) -> Mapping[str, A
             "held_out": len(data.test_rows),
         },
         "synthetic": synthetic,
-        "licence": LICENCE,
+        "licence": config.run.licence or _licence_of(data),
         "config_hash": config_hash(config),
     }

@@ -22,6 +22,8 @@ class RunConfig:
         checkpoint_keep: Keep the checkpoints of the last so many epochs; last.ckpt and best.ckpt
             are kept in any case. The best is that of the online monitor, else of the mean loss.
         figures: Draw figures at the end.
+        licence: Of the exported weights, an SPDX identifier; without it that of the data, where
+            their data card states one, and otherwise none is stated.
     """
 
     out: str | None = None
@@ -32,3 +34,4 @@ class RunConfig:
     checkpoint_minutes: float = 10.0
     checkpoint_keep: int = 0
     figures: bool = True
+    licence: str | None = None
