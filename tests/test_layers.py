@@ -30,14 +30,14 @@ LINES = (
     {"landcover/run"},
     {"loading"},
     {"datasets", "world"},
-    {"train", "bench"},
+    {"train", "bench", "geo"},
     {"cli", "hub"},
     {"__main__"},
 )
 ALLOWED = {
-    "rasterio": {"raster", "landcover", "datasets", "world"},
-    "rioxarray": {"raster"},
-    "xarray": {"raster"},
+    "rasterio": {"raster", "landcover", "datasets", "world", "geo"},
+    "rioxarray": {"raster", "geo"},
+    "xarray": {"raster", "geo"},
     "timm": {"networks", "weights"},
     "lightning": {"train", "bench/finetune"},
     "kornia": {"loading"},

@@ -21,7 +21,6 @@ from eofm.bench.controls import (
     RCF_ZCA,
     ImageStatistics,
     PixelValues,
-    default_recipe,
     gaussian_control,
     random_control,
     untrained_control,
@@ -31,12 +30,15 @@ from eofm.bench.inputs import BandStatistics, normalized, statistics, suitable
 from eofm.bench.network import NetworkSource, load_own
 from eofm.bench.sources import Candidate, EncoderSource, FeatureSource, TokenSource
 from eofm.bench.tasks import Task, TaskKind
-from eofm.bench.waive import CHANGED_WHY, waivers_for
+from eofm.bench.waive import CHANGED_WHY
+from eofm.contract.defaults import default_recipe
+from eofm.contract.forced import waivers_for
 from eofm.contract.imagery import Imagery, collate
 from eofm.contract.recipe import AcceptSize, Recipe, Waiver
 from eofm.errors import ConfigError, MismatchKind, SpecError
 from eofm.networks import timm_trunk
 from eofm.networks.build import BUILDERS, default_pooling
+from eofm.networks.device import device_of
 from eofm.weights.cards import WEIGHTS
 from eofm.weights.encoder import Encoder
 from eofm.weights.load import load_weights
@@ -402,18 +404,3 @@ def _check_names(names: Sequence[str]) -> None:
             where="--model",
             remedy="name them: --model first=FOLDER,second=FOLDER",
         )
-
-
-def device_of(name: str) -> torch.device:
-    """Return the device that `auto`, `cpu` or `cuda` means here.
-
-    Raises:
-        ConfigError: If it is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            "there is no GPU here", found="--device cuda", remedy="use --device cpu, or auto"
-        )
-    return torch.device(name)

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from eofm.bench.network import NetworkSource
 from eofm.bench.sources import EncoderSource, Identity
+from eofm.contract.defaults import default_recipe
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import preprocess_for
 from eofm.contract.recipe import Pooling, Recipe, Waiver
-from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS
-from eofm.contract.spec import ImageSpec, Normalization
+from eofm.contract.spec import ImageSpec
 from eofm.errors import PixelError
 from eofm.probes.linear import Scaling
 from eofm.weights.encoder import Encoder, random_encoder
@@ -213,25 +213,6 @@ def zca_filters(patches: Tensor) -> Tensor:
     whitening = vectors @ torch.diag((values + _ZCA_BIAS).rsqrt()) @ vectors.T
     filters: Tensor = (rows @ whitening @ whitening.T).view_as(patches).float()
     return filters
-
-
-def default_recipe(spec: ImageSpec, size: tuple[int, int], pooling: Pooling) -> Recipe:
-    """Return a recipe for a network that was trained on nothing: z-scores by published statistics.
-
-    Args:
-        spec: What the images are.
-        size: Of the network's input.
-        pooling: Of its tokens.
-    """
-    statistics = STATISTICS[DEFAULT_STATISTICS[spec.sensor]].select(spec.bands)
-    return Recipe(
-        sensor=spec.sensor,
-        bands=spec.bands,
-        unit=statistics.unit,
-        size=size,
-        normalization=Normalization.zscore(statistics.mean, statistics.std, statistics.source),
-        pooling=pooling,
-    )
 
 
 def rcf_control(

@@ -25,7 +25,6 @@ from eofm.bench.sources import (
     check_evaluating,
     check_vectors,
     input_size,
-    state_sha256,
 )
 from eofm.bench.waive import CHANGED_WHY
 from eofm.contract.imagery import Imagery
@@ -33,6 +32,7 @@ from eofm.contract.prepare import preprocess_for
 from eofm.contract.recipe import Recipe, Waiver
 from eofm.contract.spec import ImageSpec
 from eofm.errors import ConfigError, WeightsError
+from eofm.networks.state import state_sha256
 from eofm.probes.linear import Scaling
 from eofm.weights.encoder import Encoder
 

@@ -9,7 +9,7 @@ from eofm.bench.config import listed
 from eofm.bench.report_config import PlanConfig
 from eofm.bench.task_config import family_of
 from eofm.bench.tasks import TASKS, Task, find_task
-from eofm.bench.waive import FORCED_WHY, waivers_for
+from eofm.contract.forced import FORCED_WHY, waivers_for
 from eofm.contract.preprocess import plan
 from eofm.contract.recipe import Recipe
 from eofm.errors import MismatchKind, SpecMismatch, WeightsError

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from eofm.bench import records
 from eofm.bench.cache import FeatureCache, Key, code_sha256, content_sha256, digests_of
-from eofm.bench.candidates import device_of, resolve_models
+from eofm.bench.candidates import resolve_models
 from eofm.bench.classes import ClassScores
 from eofm.bench.config import AUTO, BenchConfig, ScoringConfig, SegmentationConfig, listed
 from eofm.bench.contamination import contamination_flags
@@ -59,6 +59,7 @@ from eofm.datasets.chips import (
 )
 from eofm.datasets.copies import copy_remarks
 from eofm.datasets.dense_chips import DenseChip
+from eofm.networks.device import device_of
 from eofm.probes.linear import Labelled
 from eofm.probes.metrics import Metric
 from eofm.progress import track

@@ -22,6 +22,7 @@ from eofm.contract.preprocess import Plan
 from eofm.contract.recipe import CHECKED, Recipe, Waiver
 from eofm.contract.spec import ImageSpec
 from eofm.errors import PixelError, WeightsError
+from eofm.networks.state import state_sha256
 from eofm.networks.trunk import Trunk
 from eofm.probes.linear import Scaling
 from eofm.weights.encoder import Encoder
@@ -257,15 +258,6 @@ def _about(card: Card) -> str:
     if card.synthetic and "synthetic" not in text.lower():
         text += " (synthetic)"
     return text
-
-
-def state_sha256(module: nn.Module) -> str:
-    """Return the sha256 of all parameters and buffers, with names, types and shapes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

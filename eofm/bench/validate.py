@@ -22,7 +22,8 @@ from eofm.bench.records import Result
 from eofm.bench.report_config import ValidateConfig
 from eofm.bench.samples import whole_split
 from eofm.bench.tasks import TASKS, Task, task_filter
-from eofm.bench.waive import CHANGED_WHY, FORCEABLE, FORCED_WHY, waivers_for
+from eofm.bench.waive import CHANGED_WHY
+from eofm.contract.forced import FORCEABLE, FORCED_WHY, waivers_for
 from eofm.contract.preprocess import plan
 from eofm.contract.recipe import AcceptSize, Recipe, Waiver
 from eofm.contract.spec import ImageSpec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -143,3 +144,12 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], where: str) -> N
             remedy="state the architecture, bands and input size the weights were made for",
         )
     module.load_state_dict(dict(state))
+
+
+def state_sha256(module: nn.Module) -> str:
+    """Return the sha256 of all parameters and buffers, with names, types and shapes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

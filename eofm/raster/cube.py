@@ -356,22 +356,32 @@ def to_xarray(imagery: Imagery) -> xr.DataArray:
         "gsd": imagery.spec.gsd,
     }
     height, width = pixels.shape[1:]
-    coords: dict[str, object] = {"band": list(imagery.spec.bands)}
+    coords = {"band": list(imagery.spec.bands)}
     place = imagery.grid
-    if place is None:
-        array = xr.DataArray(pixels, dims=("band", "y", "x"), coords=coords, attrs=attrs)
-        return _georeferenced(array)
-    a, b, c, d, e, f = place.transform
-    if b == d == 0:
-        coords["y"] = f + e * (np.arange(height) + 0.5)
-        coords["x"] = c + a * (np.arange(width) + 0.5)
-    else:
-        coords[_ROW], coords[_COLUMN] = ("y", np.arange(height)), ("x", np.arange(width))
     array = xr.DataArray(pixels, dims=("band", "y", "x"), coords=coords, attrs=attrs)
-    crs = Grid.of(place, height, width).crs
-    if crs is not None:
-        array = array.rio.write_crs(crs)
-    return _georeferenced(array.rio.write_transform(Affine(a, b, c, d, e, f)))
+    if place is not None:
+        array = placed(array, Grid.of(place, height, width))
+    return _georeferenced(array)
+
+
+def placed(array: xr.DataArray, grid: Grid) -> xr.DataArray:
+    """Return an array that knows where it lies: CRS, transform, and the centres of its pixels.
+
+    Args:
+        array: (..., y, x).
+        grid: Of y and x.
+    """
+    t = grid.transform
+    if t.b == t.d == 0:
+        y = t.f + t.e * (np.arange(grid.height) + 0.5)
+        array = array.assign_coords(y=y, x=t.c + t.a * (np.arange(grid.width) + 0.5))
+    else:
+        rows, columns = np.arange(grid.height), np.arange(grid.width)
+        array = array.assign_coords({_ROW: ("y", rows), _COLUMN: ("x", columns)})
+    if grid.crs is not None:
+        array = array.rio.write_crs(grid.crs)
+    finished: xr.DataArray = array.rio.write_transform(t)
+    return finished
 
 
 def _georeferenced(array: xr.DataArray) -> xr.DataArray:

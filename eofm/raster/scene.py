@@ -194,12 +194,7 @@ class Scene:
         elif window is not None and not isinstance(window, Window):
             window = Window.of(window)
         mask = None if cloud_mask is None else CloudMask.parse(cloud_mask)
-        scene, source = self, self.pixels
-        within = mask is not None and all(layer.mask is not mask for layer in self.clouds)
-        if within and isinstance(source, RasterSource) and len(source.files) == 1:
-            # a band of the one file itself
-            scene, mask = replace(self, pixels=replace(source, cloud_mask=mask)), None
-        with scene.open() as opened:
+        with self.open() as opened:
             imagery = opened.read(window, mask)
         if inside is None:
             return imagery
@@ -342,24 +337,38 @@ class OpenScene(Closing):
             imagery = imagery.select(scene.bands)
         if clouds is None:
             return imagery
-        hidden_here = torch.from_numpy(self._clouded(clouds, whole))
+        hidden_here = torch.from_numpy(self.clouded(clouds, whole))
         return replace(imagery, valid=imagery.valid & ~hidden_here[None])
 
-    def _clouded(self, clouds: CloudMask, window: Window) -> NDArray[np.bool_]:
-        layer = next((layer for layer in self.scene.clouds if layer.mask is clouds), None)
-        if layer is None:
-            raise SpecError(
-                f"the scene has no cloud mask {clouds}",
-                found=", ".join(layer.mask for layer in self.scene.clouds) or "none",
-                where=self.scene.name,
-            )
+    def clouded(self, clouds: CloudMask, window: Window) -> NDArray[np.bool_]:
+        """Return where a window of the finest grid is under clouds, (h, w).
+
+        Args:
+            clouds: One of `scene.clouds`, or a band of the one file.
+            window: On the grid of the finest band.
+
+        Raises:
+            RasterError: If the mask is damaged, or the one file has no such band.
+            SpecError: If the scene has no such cloud mask.
+        """
         with _environment(self.scene.pixels):
             if clouds not in self._masks:
-                name = layer.name
-                file = open_geotiff(name if name.startswith("/vsi") else Path(name))
-                self._stack.callback(file.close)
-                self._masks[clouds] = Clouds(clouds, file, 1, self.scene.grid)
+                self._masks[clouds] = self._open_mask(clouds)
             return self._masks[clouds].read(window)
+
+    def _open_mask(self, clouds: CloudMask) -> Clouds:
+        layer = next((layer for layer in self.scene.clouds if layer.mask is clouds), None)
+        if layer is not None:
+            file = open_geotiff(layer.name if layer.name.startswith("/vsi") else Path(layer.name))
+            self._stack.callback(file.close)
+            return Clouds(clouds, file, 1, self.scene.grid)
+        if isinstance(self._pixels, OpenRaster) and len(self._pixels.source.files) == 1:
+            return self._pixels.clouds(clouds)  # a band of the one file itself
+        raise SpecError(
+            f"the scene has no cloud mask {clouds}",
+            found=", ".join(layer.mask for layer in self.scene.clouds) or "none",
+            where=self.scene.name,
+        )
 
     def close(self) -> None:
         """Close the files."""

@@ -149,7 +149,8 @@ class OpenRaster(Closing):
             self.unit = self._scaling.unit
             self._gsd = _gsd(finest, self.grid) if source.gsd is None else source.gsd
             self.date = date_of(finest)
-            self._clouds = self._open_clouds()
+            mask = source.cloud_mask
+            self._clouds = None if mask is None else self.clouds(mask)
         except BaseException as error:
             self._stack.close()
             if isinstance(error, RasterError) and error.where is None:
@@ -267,11 +268,16 @@ class OpenRaster(Closing):
         """Return what scale and offset of the file make of stored values."""
         return self._scaling.apply(read.values, [self.bands.index(b) for b in read.bands])
 
-    def _open_clouds(self) -> Clouds | None:
-        """Open the cloud mask that was asked for."""
-        mask, file = self.source.cloud_mask, self.source.mask_file
-        if mask is None:
-            return None
+    def clouds(self, mask: CloudMask) -> Clouds:
+        """Return a cloud mask of the image, to be read while the files are open.
+
+        Args:
+            mask: A band of the one file, or the file beside the bands that the source names.
+
+        Raises:
+            RasterError: If there is none, or it covers other ground.
+        """
+        file = self.source.mask_file
         if file is not None:
             dataset = open_geotiff(file)
             self._stack.callback(dataset.close)

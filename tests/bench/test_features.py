@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from eofm.bench.cache import FeatureCache
 from eofm.bench.controls import ImageStatistics, random_control
 from eofm.bench.features import ahead, extract, key_of
-from eofm.bench.sources import EncoderSource, FeatureSource, Identity, state_sha256
+from eofm.bench.sources import EncoderSource, FeatureSource, Identity
 from eofm.bench.tasks import EUROSAT
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import AcceptSize
 from eofm.contract.spec import ImageSpec
 from eofm.errors import DataError, PixelError, WeightsError
+from eofm.networks.state import state_sha256
 from eofm.probes.linear import Scaling
 from eofm.weights.encoder import Encoder
 

@@ -20,8 +20,8 @@ from eofm.bench.samples import limited
 from eofm.bench.task_config import FAMILIES, BenchEurosatConfig, BenchSo2SatConfig
 from eofm.bench.tasks import TASKS
 from eofm.bench.validate import validate
-from eofm.bench.waive import waivers_for
 from eofm.cli import main
+from eofm.contract.forced import waivers_for
 from eofm.contract.imagery import Imagery, collate
 from eofm.contract.preprocess import Preprocess, plan
 from eofm.datasets.chips import Chip, read_batches

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from eofm.bench.compare import _alike
 from eofm.bench.contamination import contamination_flags
-from eofm.bench.controls import ImageStatistics, default_recipe
+from eofm.bench.controls import ImageStatistics
 from eofm.bench.features import key_of
 from eofm.bench.network import NetworkSource
 from eofm.bench.predictions import write_predictions
@@ -33,7 +33,8 @@ from eofm.bench.records import Made, Result, Sample, executed_parameters
 from eofm.bench.sources import EncoderSource, Identity
 from eofm.bench.task_config import BenchSo2SatConfig
 from eofm.bench.tasks import EUROSAT, TASKS
-from eofm.bench.waive import FORCEABLE, waivers_for
+from eofm.contract.defaults import default_recipe
+from eofm.contract.forced import FORCEABLE, waivers_for
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import Preprocess, normalize, plan
 from eofm.contract.recipe import (

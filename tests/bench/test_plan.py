@@ -11,8 +11,9 @@ from eofm.bench.report_config import PlanConfig
 from eofm.bench.run import bench
 from eofm.bench.task_config import BenchEurosatConfig
 from eofm.bench.tasks import TASKS
-from eofm.bench.waive import FORCED_WHY, forced_flags, waivers_for
+from eofm.bench.waive import forced_flags
 from eofm.cli import main
+from eofm.contract.forced import FORCED_WHY, waivers_for
 from eofm.contract.preprocess import plan
 from eofm.contract.recipe import AcceptSensor, FillBand, Recipe
 from eofm.contract.sensors import SENSOR_BANDS, STATISTICS

@@ -203,7 +203,7 @@ GUARDS = (
     ),
     _guard(
         "test_08_rgb_weights_are_not_tiled",
-        ("eofm.bench.waive:waivers_for", "if len(missing) == len(recipe.bands):", "if False:"),
+        ("eofm.contract.forced:waivers_for", "if len(missing) == len(recipe.bands):", "if False:"),
     ),
     _guard(
         "test_09_an_unknown_wavelength_is_an_error",

@@ -25,10 +25,11 @@ from eofm.bench.finetune.trainings import NO_FAULTS, Training
 from eofm.bench.finetune.views import Images
 from eofm.bench.probes import choice_of
 from eofm.bench.protocols import said_of
-from eofm.bench.sources import Trainee, state_sha256
+from eofm.bench.sources import Trainee
 from eofm.bench.waive import NONSTANDARD
 from eofm.errors import ConfigError, DataError, PixelError, TrainingError, WeightsError
 from eofm.io import replacing
+from eofm.networks.state import state_sha256
 from eofm.probes.linear import ProbeResult, check_features, effective_rank
 from eofm.probes.metrics import BATCH, batched_average_precision
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from eofm.cli.verb import Verb
-from eofm.cli.verbs import benchmark, data, models, shell, training
+from eofm.cli.verbs import benchmark, data, maps, models, shell, training
 
 __all__ = ["GROUPS", "VERBS"]
 
@@ -18,6 +18,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Verb]]] = {
     "pretraining": training.VERBS,
     "data": data.VERBS,
     "benchmark": benchmark.VERBS,
+    "maps": maps.VERBS,
     "models": models.VERBS,
     "shell": shell.VERBS,
 }

@@ -1,0 +1,122 @@
+"""Settings of `eofm embed`. Standard library only."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from eofm.errors import ConfigError, require
+
+SIDE: Final = (
+    32  # pixels of a chip where none is stated: 320 m of Sentinel-2, as Earth Index has it
+)
+FORCE: Final = ("sensor", "missing-band", "scale", "pixels")
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """Turn scenes into vectors: one for each chip, one for each patch, or both.
+
+    Without --chips and --patches: chips of 32 pixels.
+
+    Args:
+        scenes: Scenes: GeoTIFFs, folders of bands, SAFE products, STAC items, netCDF, addresses; or
+            a .txt with one of these on each line. Each is a job of its own.
+        model: Weights, as in `bench`: an export, a run, a published name, a file, random:ARCH.
+        out: Folder to write to; of several scenes, a folder for each in it.
+        sensor: Sensor and product level, as in s2-l1c, where the product does not say it.
+        unit: Unit of the values, as in dn, where the product does not say it.
+        bands: Bands in stored order, where the file does not name them.
+        card: Published weights that a weights file is to be read as.
+        size: Side of the network's input in pixels, for weights that do not state one (random:,
+            timm:); without it 224.
+        chips: Side of a chip in pixels of the scene.
+        stride: Step from chip to chip in pixels; without it, the side of a chip.
+        grid: Where chips lie: scene, from its first pixel on, or majortom, squares of the named
+            grid Major TOM, the same for every scene of a place.
+        patches: Write a vector for each patch token, as a raster.
+        window: Side of the windows of the patch grid in pixels of the scene; without it, that of
+            the network's input, so that nothing is resized.
+        overlap: How many patches neighbouring windows share and blend; without it, a quarter of a
+            window; 0 blends nothing, and seams show.
+        where: The part of the scenes: west,south,east,north, or a file of polygons.
+        where_crs: CRS of west,south,east,north.
+        cloud_mask: Mask that hides clouds, as in SCL or QA60.
+        min_valid: Share of a chip or patch that must be measured and free of clouds.
+        quantization: int8 stores each dimension in 256 steps; auto does so from 100,000 vectors on.
+        formats: Files of the patch grid: tif, zarr, or both.
+        licence: Of the vectors, an SPDX identifier.
+        batch: Windows that the network sees at once.
+        readers: Threads that read ahead of the network.
+        device: auto, cpu or cuda.
+        workers: Processes, each with scenes of its own.
+        force: What to accept that is refused otherwise: sensor, missing-band, scale, pixels. It is
+            written beside the vectors.
+        explain: Say what would be read and done, and how long it would take; write nothing.
+    """
+
+    scenes: list[str] = dataclasses.field(metadata={"positional": "+"})
+    model: str
+    out: str
+    sensor: str | None = None
+    unit: str | None = None
+    bands: list[str] | None = None
+    card: str | None = None
+    size: int | None = None
+    chips: int | None = None
+    stride: int | None = None
+    grid: Literal["scene", "majortom"] = "scene"
+    patches: bool = dataclasses.field(default=False, metadata={"flag": True})
+    window: int | None = None
+    overlap: int | None = None
+    where: str | None = None
+    where_crs: str = "EPSG:4326"
+    cloud_mask: str | None = None
+    min_valid: float = 0.5
+    quantization: Literal["auto", "none", "int8"] = "auto"
+    formats: list[str] = dataclasses.field(default_factory=lambda: ["tif", "zarr"])
+    licence: str = "other"
+    batch: int = 8
+    readers: int = 2
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int = 1
+    force: list[str] = dataclasses.field(default_factory=list)
+    explain: bool = dataclasses.field(default=False, metadata={"flag": True})
+
+    def __post_init__(self) -> None:
+        if self.chips is None and not self.patches:
+            object.__setattr__(self, "chips", SIDE)
+        if not self.scenes:
+            raise ConfigError("there is no scene to embed", where="SCENE")
+        for name in ("chips", "stride", "window", "size", "batch", "readers", "workers"):
+            value = vars(self)[name]
+            require(value is None or value >= 1, name, value, "at least 1")
+        overlap = self.overlap
+        require(overlap is None or overlap >= 0, "overlap", overlap, "0 or more patches")
+        require(0 < self.min_valid <= 1, "min_valid", self.min_valid, "above 0 and up to 1")
+        self._check_words("force", self.force, FORCE)
+        self._check_words("formats", self.formats, ("tif", "zarr"))
+        if self.stride is not None and self.chips is None:
+            raise ConfigError(
+                "a stride is one of chips", found=f"--stride {self.stride}", remedy="--chips 32"
+            )
+        alone = {"window": self.window, "overlap": self.overlap}
+        given = [name for name, value in alone.items() if value is not None]
+        if given and not self.patches:
+            raise ConfigError(
+                f"--{given[0]} is one of the patch grid",
+                found=f"--{given[0]} {alone[given[0]]} without --patches",
+                remedy="--patches",
+            )
+
+    @staticmethod
+    def _check_words(name: str, words: list[str], known: tuple[str, ...]) -> None:
+        unknown = [word for word in words if word not in known]
+        if unknown:
+            raise ConfigError(
+                f"--{name} knows no such word",
+                found=", ".join(unknown),
+                expected=", ".join(known),
+                where=f"--{name}",
+            )

@@ -1,0 +1,382 @@
+"""Vectors that know where they lie and how they were made.
+
+Vectors come in two layouts. A `ChipTable` has one for each chip, a window that the network saw as
+one image; a `PatchGrid` has one for each patch token, as a raster. Both are kept as they are stored
+and become float32 when they are read, whole or by part, and both carry a `Provenance`: vectors of
+different ways from pixel to network cannot be compared (`require_same_vectors`).
+
+Shapes: N chips, D dimensions, Y by X patches.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from eofm.errors import DataError, SpecError
+from eofm.raster.cube import grid_of_array, placed
+from eofm.raster.grid import Grid
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+    from pyproj import CRS
+
+HIDDEN: Final = -128  # of int8: there is no vector
+
+
+class Layout(StrEnum):
+    """How vectors lie on the ground."""
+
+    CHIPS = "chips"
+    PATCHES = "patches"
+
+
+class Quantization(StrEnum):
+    """In what numbers vectors are stored."""
+
+    NONE = "none"
+    FLOAT16 = "float16"
+    INT8 = "int8"
+
+
+# ----------------------------------------------------------------------------- provenance
+
+
+@dataclass(frozen=True)
+class SceneRecord:
+    """A scene that vectors were made of.
+
+    Args:
+        id: What it is called: of the product, the item or the file.
+        sha256: Of its files; empty where they were not hashed.
+        date: When it was taken, ISO 8601 in UTC; empty where nothing says it.
+    """
+
+    id: str
+    sha256: str = ""
+    date: str = ""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How vectors were made.
+
+    Args:
+        model: Name of the weights.
+        weights_sha256: Of the weights; empty where a product of others does not say it.
+        plan_hash: Of the plan from the scene's pixels to the network's input; likewise.
+        way_hash: Of all that makes two vectors comparable: weights, input size, bands, resizing,
+            normalisation, exceptions, and which token is taken. Two scenes that differ in their
+            unit alone have different plans and one way. Of a product of others, whatever it says
+            of its model.
+        sensor: Sensor and product level; empty where nothing says it.
+        unit: Unit of the scene's values; likewise.
+        scenes: What the vectors were made of.
+        licence: Of the vectors: an SPDX identifier, or as the product says it.
+        quantization: In what numbers they are stored.
+        settings: Window, stride, margin and the like, in plain types.
+    """
+
+    model: str
+    weights_sha256: str
+    plan_hash: str
+    way_hash: str
+    sensor: str = ""
+    unit: str = ""
+    scenes: tuple[SceneRecord, ...] = ()
+    licence: str = ""
+    quantization: Quantization = Quantization.NONE
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def dates(self) -> tuple[str, ...]:
+        """When the scenes were taken, in order, each once; without those that are unknown."""
+        return tuple(sorted({scene.date for scene in self.scenes if scene.date}))
+
+    def to_json(self) -> str:
+        """Return one line of JSON; `from_json` is the inverse."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, where: object = None) -> Self:
+        """Read what `to_json` wrote.
+
+        Args:
+            text: One line of JSON.
+            where: What it stands in, for messages.
+
+        Raises:
+            DataError: If it is something else.
+        """
+        try:
+            data = json.loads(text)
+            data["scenes"] = tuple(SceneRecord(**scene) for scene in data["scenes"])
+            data["quantization"] = Quantization(data["quantization"])
+            return cls(**data)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                "how these embeddings were made cannot be read",
+                found=repr(error),
+                expected="the provenance that eofm writes",
+                where=where,
+                remedy="embed the scene again, with the version of eofm that reads it",
+            ) from error
+
+
+def require_same_vectors(first: Provenance, second: Provenance) -> None:
+    """Refuse to compare vectors that were made in different ways.
+
+    Raises:
+        SpecError: If weights, or the way from pixels to the network, are not the same.
+    """
+    if first.weights_sha256 != second.weights_sha256 or first.model != second.model:
+        raise _different("different weights", _weights(second), _weights(first))
+    if first.way_hash != second.way_hash:
+        raise _different("different ways from pixel to network", _way(second), _way(first))
+
+
+def _different(how: str, found: str, expected: str) -> SpecError:
+    return SpecError(
+        f"vectors of {how} cannot be compared",
+        found=found,
+        expected=expected,
+        remedy="embed both with one model and the same chips, as in: eofm embed SCENE --model M "
+        "--chips 32 --out DIR",
+    )
+
+
+def _weights(made: Provenance) -> str:
+    return f"{made.model}, sha256 {made.weights_sha256[:16] or 'unknown'}"
+
+
+def _way(made: Provenance) -> str:
+    settings = ", ".join(f"{key} {value}" for key, value in made.settings.items())
+    return f"way {made.way_hash[:16] or 'unknown'}" + (f" ({settings})" if settings else "")
+
+
+# --------------------------------------------------------------------------- quantisation
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Linear int8 codes of each dimension: value = code x scale + offset.
+
+    Args:
+        scale: float32 (D,), positive.
+        offset: float32 (D,).
+    """
+
+    scale: NDArray[np.float32]
+    offset: NDArray[np.float32]
+
+    @classmethod
+    def between(cls, lowest: NDArray[np.float32], highest: NDArray[np.float32]) -> Self:
+        """Return the codes that span a range: -127 is its lowest value and 127 its highest.
+
+        Args:
+            lowest: (D,).
+            highest: (D,).
+        """
+        span = highest.astype(np.float64) - lowest
+        scale = np.where(span > 0, span / 254, 1.0)
+        middle = (highest.astype(np.float64) + lowest) / 2
+        return cls(scale.astype(np.float32), middle.astype(np.float32))
+
+    def encode(self, vectors: NDArray[np.float32]) -> NDArray[np.int8]:
+        """Return the nearest codes of vectors (..., D); `HIDDEN` where a vector is not finite."""
+        codes = np.rint((vectors - self.offset) / self.scale)
+        there = np.isfinite(codes).all(axis=-1, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            clipped = np.clip(codes, -127, 127)
+        return np.where(there, clipped, HIDDEN).astype(np.int8)
+
+    def decode(self, codes: NDArray[np.int8]) -> NDArray[np.float32]:
+        """Return the vectors of codes (..., D); NaN where there is none."""
+        values = codes.astype(np.float32) * self.scale + self.offset
+        hidden = codes == HIDDEN
+        if hidden.any():
+            values[hidden] = np.nan
+        return values
+
+
+def decoded(stored: NDArray[Any], codes: Codes | None) -> NDArray[np.float32]:
+    """Return stored numbers (..., D) as float32."""
+    return stored.astype(np.float32, copy=False) if codes is None else codes.decode(stored)
+
+
+# ---------------------------------------------------------------------------------- chips
+
+
+@dataclass(frozen=True, eq=False)
+class ChipTable:
+    """A vector for each chip.
+
+    Args:
+        table: N rows: `geometry`, the ground of the chip; `id`; `datetime`; `valid_share`, how much
+            of it was measured; `cloud_share`, how much was under clouds, NaN where no mask was
+            asked. Tables of others have some of these.
+        stored: (N, D) as stored: float32, float16 or int8.
+        provenance: How the vectors were made.
+        codes: Of int8.
+
+    Raises:
+        DataError: If rows and vectors differ in number.
+    """
+
+    table: GeoDataFrame
+    stored: NDArray[Any]
+    provenance: Provenance
+    codes: Codes | None = None
+
+    def __post_init__(self) -> None:
+        if self.stored.ndim != 2 or len(self.table) != len(self.stored):
+            raise DataError(
+                "there is one vector for each chip",
+                found=f"{len(self.table)} chips and vectors {self.stored.shape}",
+                expected="(chips, dimensions)",
+            )
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __repr__(self) -> str:
+        return f"ChipTable({len(self)} chips, dim {self.dim}, {_about(self.provenance)})"
+
+    @property
+    def dim(self) -> int:
+        """Dimensions, D."""
+        return int(self.stored.shape[1])
+
+    @property
+    def crs(self) -> CRS:
+        """Of the chips' geometry."""
+        crs: CRS = self.table.crs
+        return crs
+
+    @cached_property
+    def vectors(self) -> NDArray[np.float32]:
+        """All vectors, float32 (N, D)."""
+        return decoded(self.stored, self.codes)
+
+    def block(self, rows: slice) -> NDArray[np.float32]:
+        """Return the vectors of some rows, float32 (n, D), without keeping them."""
+        return decoded(np.asarray(self.stored[rows]), self.codes)
+
+    def __getitem__(self, rows: slice | NDArray[Any]) -> ChipTable:
+        """Return some chips: by a slice, by numbers, or by a mask."""
+        return replace(self, table=self.table.iloc[rows], stored=self.stored[rows])
+
+
+# ---------------------------------------------------------------------------------- patches
+
+
+@dataclass(frozen=True, eq=False)
+class PatchGrid:
+    """A vector for each patch, as a raster.
+
+    Args:
+        stored: (dim, y, x) as stored, with CRS and transform for `.rio`: float32, float16 or int8.
+            It may be read from its file only when it is used.
+        valid: bool (Y, X): where there is a vector.
+        provenance: How the vectors were made.
+        codes: Of int8.
+
+    Raises:
+        DataError: If the shapes disagree, or there is no CRS.
+    """
+
+    stored: xr.DataArray
+    valid: NDArray[np.bool_]
+    provenance: Provenance
+    codes: Codes | None = None
+
+    def __post_init__(self) -> None:
+        if self.stored.dims != ("dim", "y", "x") or self.stored.shape[1:] != self.valid.shape:
+            raise DataError(
+                "a patch grid has one vector for each patch",
+                found=f"{self.stored.dims} {self.stored.shape}, valid {self.valid.shape}",
+                expected="(dim, y, x) and valid (y, x)",
+            )
+        self.grid.require_crs()
+
+    def __repr__(self) -> str:
+        rows, columns = self.valid.shape
+        about = f"valid {self.valid.mean():.0%}, {_about(self.provenance)}"
+        return f"PatchGrid({rows} x {columns} patches, dim {self.dim}, {about})"
+
+    @property
+    def dim(self) -> int:
+        """Dimensions, D."""
+        return int(self.stored.sizes["dim"])
+
+    @cached_property
+    def grid(self) -> Grid:
+        """CRS, transform, rows and columns of the patches."""
+        return grid_of_array(self.stored)
+
+    @cached_property
+    def array(self) -> xr.DataArray:
+        """All vectors, float32 (dim, y, x), NaN where there is none, with CRS and transform."""
+        vectors = np.moveaxis(self.rows(slice(None)), -1, 0)
+        array = xr.DataArray(np.ascontiguousarray(vectors), dims=("dim", "y", "x"))
+        placed_array: xr.DataArray = placed(array, self.grid).rio.write_nodata(np.nan)
+        return placed_array.rename("embedding")
+
+    def rows(self, rows: slice) -> NDArray[np.float32]:
+        """Return the vectors of some rows of patches, float32 (y, X, D), NaN where there is none.
+
+        Nothing is kept, so that a grid can be walked through that is larger than the memory.
+        """
+        part = np.moveaxis(self.stored.isel(y=rows).to_numpy(), 0, -1)
+        vectors = decoded(part, self.codes)
+        vectors[~self.valid[rows]] = np.nan
+        return vectors
+
+
+def patch_grid(
+    vectors: NDArray[Any],
+    grid: Grid,
+    provenance: Provenance,
+    codes: Codes | None = None,
+    valid: NDArray[np.bool_] | None = None,
+) -> PatchGrid:
+    """Return the patch grid of an array.
+
+    Args:
+        vectors: (D, Y, X), as stored.
+        grid: Where it lies.
+        provenance: How the vectors were made.
+        codes: Of int8.
+        valid: Where there is a vector. None: where the first dimension is finite and not `HIDDEN`.
+
+    Raises:
+        DataError: If the shapes disagree.
+    """
+    if valid is None:
+        valid = has_vector(vectors[0])
+    array = xr.DataArray(vectors, dims=("dim", "y", "x"), name="embedding")
+    if array.shape[1:] != (grid.height, grid.width):
+        raise DataError(
+            "the vectors do not fill their grid",
+            found=array.shape[1:],
+            expected=(grid.height, grid.width),
+        )
+    return PatchGrid(placed(array, grid), valid, provenance, codes)
+
+
+def has_vector(plane: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where one dimension of stored vectors holds a number."""
+    there = plane != HIDDEN if plane.dtype == np.int8 else np.isfinite(plane)
+    return np.asarray(there, np.bool_)
+
+
+def _about(made: Provenance) -> str:
+    return f"{made.model or 'unknown model'}, {made.quantization}"

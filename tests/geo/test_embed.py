@@ -1,0 +1,368 @@
+"""`eofm embed`: what a user sees, of good scenes and of bad ones."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from geo_scenes import config, export, small_encoder, texture, write_scene
+from safe_product import write_product
+
+import eofm
+from eofm.cli import main
+from eofm.contract.recipe import Pooling
+from eofm.errors import ConfigError, DataError, EofmError, PixelError, RasterError, SpecMismatch
+from eofm.geo.config import EmbedConfig
+from eofm.geo.embed import embed
+from eofm.geo.embeddings import require_same_vectors
+from eofm.geo.files import open_chips, open_embeddings, open_patches
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """The folder of a small encoder for three bands of Level-2A."""
+    return export(tmp_path / "model", small_encoder())
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """A small scene."""
+    return write_scene(tmp_path / "scene.tif", texture(64, 96))
+
+
+def test_the_command_line(scene: Path, model: str, tmp_path: Path, capsys) -> None:
+    """One command writes both layouts, and says what they are; the same again finds them there."""
+    words = ["embed", str(scene), "--sensor", "s2-l2a", "--unit", "dn", "--model", model]
+    words += ["--chips", "32", "--patches", "--out", str(tmp_path / "out")]
+
+    assert main(words) == 0
+    first = capsys.readouterr().out
+    assert main(words) == 0
+    second = capsys.readouterr().out
+
+    assert "6 chips, float32" in first
+    assert "5 x 7 patches of 140 m, 34 with a vector, float16" in first
+    assert second.count("complete already") == 2
+    assert len(open_chips(tmp_path / "out")) == 6
+    assert open_patches(tmp_path / "out").valid.shape == (5, 7)
+
+
+def test_the_settings_that_are_kept_can_be_run_again(
+    scene: Path, model: str, tmp_path: Path
+) -> None:
+    """`embed.yaml` of a run is a `--config` that makes the same vectors."""
+    embed(config(scene, model, tmp_path / "a", chips=16, stride=8))
+
+    status = main(
+        ["embed", str(scene), "--config", str(tmp_path / "a" / "embed.yaml"), "--out",
+         str(tmp_path / "b")]
+    )  # fmt: skip
+
+    assert status == 0
+    first, second = (tmp_path / name / "chips.parquet" for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_explain_says_what_would_be_done_and_writes_nothing(
+    scene: Path, model: str, tmp_path: Path
+) -> None:
+    """Grid, windows, plan, ground of a patch, size and time are said; no folder is made."""
+    out = tmp_path / "out"
+
+    text = embed(config(scene, model, out, patches=True, explain=True)).describe()
+
+    assert not out.exists()
+    for words in (
+        "64 x 96 px at 10 m",
+        "6 of 32 px, 320 m on the ground, every 32 px",
+        "5 x 7 of 14 px, 140 m on the ground",
+        "resize to 28 x 28",
+        "35 x 192 float16, 13.4 kB",
+        "windows/s",
+    ):
+        assert words in text
+
+
+def test_a_safe_product_says_itself_what_it_is(tmp_path: Path) -> None:
+    """Neither sensor nor unit is stated; date and hash of the product stand in the table."""
+    product = write_product(tmp_path)
+    name = "random:vit-tiny-14"
+    # its digital numbers are made up, and no scenery has such ones
+    plain = EmbedConfig([str(product)], name, str(tmp_path / "out"), chips=12, size=28)
+
+    embed(replace(plain, force=["pixels"]))
+
+    found = open_chips(tmp_path / "out")
+    opened = eofm.open_scene(product)
+    assert found.provenance.sensor == str(opened.sensor)
+    assert found.provenance.unit == str(opened.unit)
+    assert found.table["datetime"].iloc[0].isoformat()[:19] == opened.date
+    assert len(found.provenance.scenes[0].sha256) == 64
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_several_scenes_are_jobs_of_their_own(model: str, tmp_path: Path, workers: int) -> None:
+    """A list of scenes makes a folder for each; one that fails does not stop the others."""
+    for number in range(2):
+        write_scene(tmp_path / f"s{number}.tif", texture(32, 32, number))
+    write_scene(tmp_path / "dark.tif", np.zeros((3, 32, 32), np.uint16))
+    listed = tmp_path / "scenes.txt"
+    listed.write_text("\n".join(str(tmp_path / f"{n}.tif") for n in ("s0", "dark", "s1")))
+
+    done = embed(config(listed, model, tmp_path / "out", chips=16, workers=workers))
+
+    assert done.status == 1
+    assert [*done.failed] == ["dark"]
+    assert "free of clouds" in done.describe()
+    vectors = [open_chips(tmp_path / "out" / name).vectors for name in ("s0", "s1")]
+    assert not np.allclose(*vectors)
+    with pytest.raises(DataError, match="no embeddings") as caught:
+        open_embeddings(tmp_path / "out")
+    assert isinstance(open_embeddings(str(caught.value.remedy).rpartition(": ")[2]), object)
+
+
+def test_two_scenes_of_one_name_are_refused(model: str, tmp_path: Path) -> None:
+    """They would be written over each other."""
+    (tmp_path / "other").mkdir()
+    scenes = [write_scene(tmp_path / p / "s.tif", texture(32, 32)) for p in ("", "other")]
+    both = EmbedConfig(
+        [str(s) for s in scenes], model, str(tmp_path / "out"), sensor="s2-l2a", unit="dn"
+    )
+
+    with pytest.raises(ConfigError, match="one name"):
+        embed(both)
+
+
+# ---------------------------------------------------------------------------- bad input
+
+
+def test_another_job_in_the_folder_is_refused(scene: Path, model: str, tmp_path: Path) -> None:
+    """Finished or half finished, vectors of other settings are not overwritten."""
+    out = tmp_path / "out"
+    embed(config(scene, model, out, chips=32))
+
+    with pytest.raises(ConfigError, match="another job"):
+        embed(config(scene, model, out, chips=16))
+
+    shutil.rmtree(out)
+    work = out / ".chips.work"
+    work.mkdir(parents=True)
+    (work / "state.json").write_text('{"job": "other", "done": 1}')
+    with pytest.raises(ConfigError, match="half finished") as caught:
+        embed(config(scene, model, out, chips=32))
+    words = shlex.split(str(caught.value.remedy).partition("remove it: ")[2])
+    assert words[:2] == ["rm", "-r"]
+    shutil.rmtree(words[2])
+    embed(config(scene, model, out, chips=32))
+
+
+def test_vectors_of_two_models_do_not_mix(scene: Path, model: str, tmp_path: Path) -> None:
+    """Vectors of another network are refused by whoever compares them; of another scene, not."""
+    other = export(tmp_path / "other", small_encoder(pooling=Pooling.MEAN))
+    brighter = write_scene(tmp_path / "brighter.tif", texture(64, 96) + 1_000)
+    embed(config(scene, model, tmp_path / "a", chips=32))
+    embed(config(scene, other, tmp_path / "b", chips=32))
+    embed(config(brighter, model, tmp_path / "c", chips=32, unit="dn-offset1000"))
+    embed(config(scene, model, tmp_path / "d", chips=16))
+
+    a, b, c, d = (open_chips(tmp_path / name).provenance for name in "abcd")
+
+    require_same_vectors(a, c)
+    assert a.plan_hash != c.plan_hash
+    for other_way in (b, d):
+        with pytest.raises(EofmError, match="cannot be compared"):
+            require_same_vectors(a, other_way)
+
+
+def test_a_full_disk_loses_nothing(scene: Path, model: str, tmp_path: Path, monkeypatch) -> None:
+    """One clear error; with room again the same command goes on with what is finished."""
+    monkeypatch.setattr("eofm.geo.chips_job._BLOCK", 1)
+    real, calls = eofm.geo.work.write_all, []
+
+    def full(handle: int, data: memoryview) -> None:
+        calls.append(len(data))
+        if len(calls) == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle, data)
+
+    settings = config(scene, model, tmp_path / "out", chips=32, batch=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("eofm.geo.work.write_all", full)
+        with pytest.raises(DataError, match="cannot be written") as caught:
+            embed(settings)
+    assert "No space" in str(caught.value.found)
+
+    before = len(calls)
+    with monkeypatch.context() as patch:
+        patch.setattr("eofm.geo.work.write_all", full)  # its fourth call is over
+        embed(settings)
+    assert len(calls) - before == 2 * (6 - 1)
+    assert len(open_chips(tmp_path / "out")) == 6
+
+
+def test_a_disk_without_room_is_said_before(scene, model, tmp_path: Path, monkeypatch) -> None:
+    """What cannot fit is not begun."""
+    usage = type(shutil.disk_usage("/"))(10, 9, 1)
+    monkeypatch.setattr("eofm.geo.job.shutil.disk_usage", lambda folder: usage)
+
+    with pytest.raises(DataError, match="no room"):
+        embed(config(scene, model, tmp_path / "out"))
+
+
+def test_a_scene_of_another_sensor_is_refused(scene: Path, model: str, tmp_path: Path) -> None:
+    """Level-1C in a network of Level-2A is refused, and forced only by name, which is written."""
+    stranger = config(scene, model, tmp_path / "out", sensor="s2-l1c", chips=32)
+    with pytest.raises(SpecMismatch, match="another sensor"):
+        embed(stranger)
+
+    embed(config(scene, model, tmp_path / "out", sensor="s2-l1c", force=["sensor"], chips=32))
+
+    assert open_chips(tmp_path / "out").provenance.sensor == "s2-l1c"
+
+
+def test_pixels_of_another_scale_are_refused(model: str, tmp_path: Path) -> None:
+    """Pixels of 60 m are not those of Sentinel-2; forced, they are taken."""
+    coarse = Affine(60, 0, 500_000, 0, -60, 5_400_000)
+    scene = write_scene(tmp_path / "scene.tif", texture(32, 32), transform=coarse)
+    with pytest.raises(SpecMismatch, match="another size on the ground"):
+        embed(config(scene, model, tmp_path / "out", chips=32))
+
+    embed(config(scene, model, tmp_path / "out", chips=32, force=["scale"]))
+
+    assert open_chips(tmp_path / "out").provenance.settings["patch_metres"] == 1920
+
+
+def test_pixels_of_another_unit_are_refused(model: str, tmp_path: Path) -> None:
+    """Reflectance stated as digital numbers is refused before a vector is made."""
+    pixels = texture(64, 64).astype(np.float32) / 10_000
+    scene = write_scene(tmp_path / "scene.tif", pixels)
+    with pytest.raises(PixelError) as caught:
+        embed(config(scene, model, tmp_path / "out", chips=32))
+
+    assert "--force pixels" in str(caught.value.remedy)
+    assert not (tmp_path / "out" / "chips.parquet").exists()
+    embed(config(scene, model, tmp_path / "out", chips=32, force=["pixels"]))
+
+
+def test_undeclared_nodata_in_the_middle_of_a_scene_is_refused(model: str, tmp_path: Path) -> None:
+    """Every window is looked at, not only the first ones, and the place is named."""
+    pixels = texture(64, 640).astype(np.int16)
+    pixels[:, 40:44, 500:504] = -9_999
+    scene = write_scene(tmp_path / "scene.tif", pixels)
+
+    with pytest.raises(PixelError, match=r"row 32, column \d+"):
+        embed(config(scene, model, tmp_path / "out", chips=16))
+
+
+@pytest.mark.parametrize(
+    ("changes", "profile", "error", "words"),
+    [
+        ({}, {"crs": None}, RasterError, "where it lies"),
+        ({}, {"transform": Affine(0, 10, 5e5, 10, 0, 5.4e6)}, RasterError, "west to east"),
+        ({"where": "0,0,1,1"}, {}, RasterError, "does not lie in the image"),
+        ({"where": "nowhere.gpkg"}, {}, EofmError, "four numbers"),
+        ({"where": "9,48,8,49"}, {}, EofmError, "west to east"),
+        ({"cloud_mask": "SCL"}, {}, RasterError, "no cloud mask"),
+        ({"cloud_mask": "haze"}, {}, RasterError, "no cloud mask is called"),
+        ({"window": 31, "patches": True}, {}, ConfigError, "whole pixels"),
+        ({"overlap": 2, "patches": True}, {}, ConfigError, "more than half"),
+        ({"size": 56}, {}, ConfigError, "state the size"),
+        ({"unit": "celsius"}, {}, EofmError, "no unit"),
+        ({"model": "softcon_vits14_s3"}, {}, EofmError, "no such weights"),
+    ],
+)
+def test_bad_input_is_one_clear_error(
+    model: str, tmp_path: Path, changes, profile, error, words: str
+) -> None:
+    """No foreign exception reaches a user, and nothing is left half written."""
+    scene = write_scene(tmp_path / "scene.tif", texture(64, 64), **profile)
+
+    with pytest.raises(error) as caught:
+        embed(replace(config(scene, model, tmp_path / "out"), **changes))
+
+    assert words in str(caught.value)
+
+
+def test_remedies_of_the_patch_grid_work(scene: Path, model: str, tmp_path: Path) -> None:
+    """The windows and the overlap that an error names are taken."""
+    for changes in ({"window": 31}, {"overlap": 2}):
+        with pytest.raises(ConfigError) as caught:
+            embed(config(scene, model, tmp_path / "out", patches=True, chips=None, **changes))
+        word, value = str(caught.value.remedy).split()
+        repaired = {word.removeprefix("--"): int(value)}
+        name = tmp_path / word
+        embed(config(scene, model, name, patches=True, chips=None, **repaired))
+        assert open_patches(name).valid[:4, :6].all()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"chips": 0}, {"min_valid": 0.0}, {"min_valid": 1.5}, {"batch": 0}, {"overlap": -1},
+        {"force": ["unit"]}, {"formats": ["png"]}, {"window": 28}, {"scenes": []},
+        {"chips": None, "patches": True, "stride": 3},
+    ],
+)  # fmt: skip
+def test_settings_out_of_range_are_named(scene: Path, model: str, tmp_path: Path, changes) -> None:
+    """Each is refused before anything is read."""
+    with pytest.raises(ConfigError):
+        config(scene, model, tmp_path / "out", **changes)
+
+
+def test_areas_are_read_from_files(model: str, tmp_path: Path) -> None:
+    """GeoJSON and GeoPackage in another CRS cut out the same ground as numbers do."""
+    import geopandas
+    import shapely
+
+    scene = write_scene(tmp_path / "scene.tif", texture(96, 96), "degrees")
+    box = shapely.box(9.0032, 48 - 0.0064, 9.0064, 48 - 0.0032)
+    table = geopandas.GeoDataFrame(geometry=[box], crs="EPSG:4326")
+    table.to_file(tmp_path / "a.geojson", driver="GeoJSON")
+    table.to_crs(32632).to_file(tmp_path / "a.gpkg")
+    words = {
+        "numbers": ",".join(f"{x:.6f}" for x in box.bounds),
+        "json": str(tmp_path / "a.geojson"),
+        "package": str(tmp_path / "a.gpkg"),
+    }
+
+    found = {}
+    for name, where in words.items():
+        embed(config(scene, model, tmp_path / name, chips=32, where=where, min_valid=0.9))
+        found[name] = list(open_chips(tmp_path / name).table["id"])
+
+    assert [found[name] for name in words] == [["scene_32_32"]] * 3
+
+
+def test_an_address_that_does_not_answer_is_one_error(model: str, tmp_path: Path) -> None:
+    """A scene on a server that is not there is said as such."""
+    there = EmbedConfig(
+        ["http://127.0.0.1:9/scene.tif"], model, str(tmp_path / "out"), sensor="s2-l2a", unit="dn"
+    )
+
+    with pytest.raises(RasterError, match="address"):
+        embed(there)
+
+
+def test_the_real_sites(real_data: Path, tmp_path: Path) -> None:
+    """A TerraMesh site and a patch of S2-100K: every chip and patch of real pixels has a vector."""
+    site = next(
+        p for p in sorted((real_data / "terramesh/S2L1C").glob("*.tif")) if p.name[0] == "3"
+    )
+    settings = {"size": 56, "chips": 32, "patches": True}
+    embed(config(site, "random:vit-tiny-14", tmp_path / "a", sensor="s2-l1c", **settings))
+    patch = sorted((real_data / "s2_100k/images").glob("*.tif"))[3]
+    embed(config(patch, "random:vit-tiny-14", tmp_path / "b", sensor="s2-l2a", **settings))
+
+    assert open_patches(tmp_path / "a").valid.shape == (16, 16)
+    assert open_patches(tmp_path / "a").valid.all()
+    assert len(open_chips(tmp_path / "a")) == 49
+    assert len(open_chips(tmp_path / "b")) == 64
+    with rasterio.open(site) as source, rasterio.open(tmp_path / "a" / "patches.tif") as found:
+        assert source.bounds == found.bounds

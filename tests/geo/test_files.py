@@ -1,0 +1,320 @@
+"""Embeddings on disk: what is written is read back, also by libraries that do not know eofm."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import rasterio
+import shapely
+import xarray as xr
+from affine import Affine
+from rasterio.crs import CRS
+
+from eofm.errors import ConfigError, DataError, RasterError, SpecError
+from eofm.geo.chip_file import write_chips
+from eofm.geo.embeddings import (
+    ChipTable,
+    Codes,
+    Layout,
+    PatchGrid,
+    Provenance,
+    Quantization,
+    SceneRecord,
+    patch_grid,
+    require_same_vectors,
+)
+from eofm.geo.files import open_chips, open_embeddings, open_patches
+from eofm.geo.grid_file import write_tiff, write_zarr
+from eofm.raster.grid import Grid
+
+MADE = Provenance(
+    "toy",
+    "a" * 64,
+    "b" * 64,
+    "c" * 64,
+    "s2-l1c",
+    "dn",
+    (SceneRecord("T32UME", "d" * 64, "2021-07-04T10:30:00"),),
+    "CC-BY-4.0",
+    settings={"window": 32},
+)
+GRIDS = {
+    "utm": (32632, Affine(140, 0, 5e5, 0, -140, 5e6)),
+    "degrees": (4326, Affine(0.001, 0, 9, 0, -0.001, 48)),
+    "south-up": (32632, Affine(140, 0, 5e5, 0, 140, 5e6)),
+    "rotated": (32632, Affine(140, 10, 5e5, 10, -140, 5e6)),
+}
+CODES = Codes.between(np.full(6, -4, np.float32), np.linspace(4, 5, 6).astype(np.float32))
+
+
+def chips(count: int = 20, dim: int = 6) -> ChipTable:
+    """A row of chips with vectors drawn at random."""
+    table = geopandas.GeoDataFrame(
+        {
+            "id": [f"chip{i}" for i in range(count)],
+            "datetime": ["2021-07-04T10:30:00"] * count,
+            "valid_share": np.linspace(0.5, 1, count, dtype=np.float32),
+            "cloud_share": [np.nan] + [0.25] * (count - 1),
+        },
+        geometry=[shapely.box(320 * i, 0, 320 * (i + 1), 320) for i in range(count)],
+        crs="EPSG:32632",
+    )
+    vectors = np.random.default_rng(0).normal(size=(count, dim)).astype(np.float32)
+    return ChipTable(table, vectors, MADE)
+
+
+def patches(
+    place: str = "utm", *, coded: bool = False, size: tuple[int, int] = (70, 9)
+) -> PatchGrid:
+    """A patch grid with vectors drawn at random, of which one row holds none."""
+    code, transform = GRIDS[place]
+    grid = Grid(CRS.from_epsg(code), transform, *size)
+    vectors = np.random.default_rng(0).normal(size=(6, *size)).astype(np.float16)
+    vectors[:, 3] = np.nan
+    if not coded:
+        return patch_grid(vectors, grid, replace(MADE, quantization=Quantization.FLOAT16))
+    stored = np.moveaxis(CODES.encode(np.moveaxis(vectors.astype(np.float32), 0, -1)), -1, 0)
+    return patch_grid(stored, grid, replace(MADE, quantization=Quantization.INT8), CODES)
+
+
+def test_chips_come_back(tmp_path: Path) -> None:
+    """Vectors, ground, shares and provenance are those written, from however many parts."""
+    made = chips()
+    write_chips(tmp_path / "chips.parquet", [made[:7], made[7:]])
+
+    found = open_chips(tmp_path)
+
+    assert np.array_equal(made.vectors, found.vectors)
+    assert np.array_equal(made.vectors[3:5], found.block(slice(3, 5)))
+    assert made.provenance == found.provenance
+    assert list(made.table["id"]) == list(found.table["id"])
+    assert (made.table.geometry == found.table.geometry).all()
+    assert found.table["datetime"].iloc[0].isoformat() == "2021-07-04T10:30:00+00:00"
+    assert np.array_equal(
+        made.table["cloud_share"], found.table["cloud_share"].astype(float), equal_nan=True
+    )
+
+
+def test_codes_are_as_near_as_half_a_step(tmp_path: Path) -> None:
+    """int8 vectors come back within half a step of the codes, in float32."""
+    plain = chips()
+    codes = Codes.between(plain.vectors.min(axis=0), plain.vectors.max(axis=0))
+    made = replace(plain, stored=codes.encode(plain.vectors), codes=codes)
+    write_chips(tmp_path / "chips.parquet", [made])
+
+    found = open_chips(tmp_path)
+
+    assert found.stored.dtype == np.int8
+    assert found.vectors.dtype == np.float32
+    assert (np.abs(found.vectors - plain.vectors) <= codes.scale / 2 * 1.001).all()
+
+
+def test_other_libraries_read_chips(tmp_path: Path) -> None:
+    """Geopandas reads geometry and CRS, arrow a list of one length and the key of Earth Index."""
+    made = chips()
+    file = tmp_path / "chips.parquet"
+    write_chips(file, [made])
+
+    table = geopandas.read_parquet(file)
+    left = geopandas.read_parquet(file, bbox=(0, 0, 330, 10))
+    metadata = pq.read_metadata(file).metadata
+    emb, geo = json.loads(metadata[b"emb"]), json.loads(metadata[b"geo"])
+
+    assert table.crs == "EPSG:32632"
+    assert list(left["id"]) == ["chip0", "chip1"]
+    assert np.array_equal(np.stack(table["embedding"].to_list()), made.vectors)
+    assert pa.list_(pa.float32(), 6) == pq.read_schema(file).field("embedding").type
+    assert geo["version"] == "1.1.0"
+    assert geo["columns"]["geometry"]["bbox"] == [0, 0, 6400, 320]
+    assert emb["version"] == "0.0.1"
+    assert emb["model"]["id"] == "toy"
+    assert (emb["embedding_dim"], emb["embedding_quantization"]) == (6, "None")
+    assert emb["license"] == "CC-BY-4.0"
+    assert emb["start_datetime"] == "2021-07-04T10:30:00"
+
+
+@pytest.mark.parametrize("coded", [False, True])
+@pytest.mark.parametrize("place", GRIDS)
+@pytest.mark.parametrize("write", [write_tiff, write_zarr])
+def test_patch_grids_come_back(write, place: str, coded: bool, tmp_path: Path) -> None:
+    """Vectors, holes, place and provenance are those written, in every kind of grid."""
+    made = patches(place, coded=coded)
+    write(tmp_path / ("patches.zarr" if write is write_zarr else "patches.tif"), made)
+
+    found = open_patches(tmp_path)
+
+    assert found.grid == made.grid
+    assert np.array_equal(made.array, found.array, equal_nan=True)
+    assert np.isnan(found.array[:, 3]).all()
+    assert not found.valid[3].any()
+    assert found.valid[4].all()
+    assert np.array_equal(found.rows(slice(4, 6))[..., 2], made.array[2, 4:6])
+    assert found.provenance == made.provenance
+    assert found.array.rio.crs == made.grid.crs
+    written = [float(x) for x in found.array.spatial_ref.attrs["GeoTransform"].split()]
+    assert Affine.from_gdal(*written) == made.grid.transform
+
+
+def test_the_tiff_is_laid_out_for_the_cloud(tmp_path: Path) -> None:
+    """Bands are kept apart, in tiles, named, with nodata, scale, offset, and overviews if large."""
+    file = tmp_path / "patches.tif"
+    write_tiff(file, patches(coded=True, size=(300, 40)))
+
+    with rasterio.open(file) as source:
+        assert source.interleaving.value.lower() == "band"
+        assert source.block_shapes[0] == (256, 256)
+        assert source.overviews(1) == [2]
+        assert source.nodata == -128
+        assert source.descriptions[5] == "dim_0005"
+        assert np.allclose(source.scales, CODES.scale)
+        assert np.allclose(source.offsets, CODES.offset)
+        assert source.read(1, window=((3, 4), (0, 1))).item() == -128
+
+
+def test_xarray_opens_the_zarr(tmp_path: Path) -> None:
+    """Xarray finds named dimensions, CRS and the centres of the patches, without eofm."""
+    write_zarr(tmp_path / "patches.zarr", patches())
+
+    data = xr.open_zarr(tmp_path / "patches.zarr", chunks=None)
+
+    assert data["embedding"].dims == ("dim", "y", "x")
+    assert data["embedding"].dtype == np.float16
+    assert data["x"].to_numpy()[:2].tolist() == [5e5 + 70, 5e5 + 210]
+    assert data["y"].to_numpy()[0] == 5e6 - 70
+    assert "32632" in str(data["spatial_ref"].attrs["crs_wkt"])
+    assert data["embedding"].attrs["grid_mapping"] == "spatial_ref"
+
+
+def earth_index(file: Path) -> None:
+    """A file as Earth Index publishes it: points in degrees, lists of any length, the key `emb`."""
+    points = [shapely.Point(-56.5 + i / 300, 3.2) for i in range(3)]
+    table = geopandas.GeoDataFrame(
+        {"id": ["a", "b", "c"], "embedding": [[0.0, 1.0], [1.0, 0.5], [2.0, 0.25]]},
+        geometry=points,
+        crs="EPSG:4326",
+    )
+    table.to_parquet(file)
+    emb = {
+        "version": "0.0.1",
+        "model": {"id": "dinov2_vits14_softcon", "version": "2.0.0", "config": "The class token"},
+        "license": "CC-BY-4.0",
+        "start_datetime": "2023-01-01T00:00:00Z",
+        "end_datetime": "2024-01-01T00:00:00Z",
+        "datasets": [{"dataset_source": "https://x", "dataset_name": "Sentinel2 Temporal Mosaics"}],
+        "embedding_dim": 2,
+        "embedding_quantization": "None",
+    }
+    arrow = pq.read_table(file)
+    metadata = {**arrow.schema.metadata, b"emb": json.dumps(emb).encode()}
+    pq.write_table(arrow.replace_schema_metadata(metadata), file)
+
+
+def test_earth_index_is_read(tmp_path: Path) -> None:
+    """A file of Earth Index has vectors, points, model, licence and date; two of one kind mix."""
+    earth_index(tmp_path / "21MNT.parquet")
+
+    found = open_chips(tmp_path / "21MNT.parquet")
+
+    assert found.vectors.tolist() == [[0, 1], [1, 0.5], [2, 0.25]]
+    assert found.crs == "EPSG:4326"
+    assert found.provenance.model == "dinov2_vits14_softcon"
+    assert found.provenance.licence == "CC-BY-4.0"
+    assert found.provenance.dates == ("2023-01-01T00:00:00Z",)
+    require_same_vectors(found.provenance, found.provenance)
+    with pytest.raises(SpecError, match="different weights"):
+        require_same_vectors(found.provenance, MADE)
+
+
+def test_clay_is_read(tmp_path: Path) -> None:
+    """A file of Clay, whose column is `embeddings` and which has no metadata of its own."""
+    file = tmp_path / "03WVN.gpq"
+    geopandas.GeoDataFrame(
+        {
+            "index": [0, 4],
+            "source_url": ["s3://a.tif", "s3://b.tif"],
+            "date": np.array(["2022-06-10", "2022-06-10"], "datetime64[s]"),
+            "embeddings": [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]],
+        },
+        geometry=[shapely.box(0, 0, 1, 1), shapely.box(1, 0, 2, 1)],
+        crs="OGC:CRS84",
+    ).to_parquet(file)
+
+    found = open_chips(file)
+
+    assert found.vectors.shape == (2, 3)
+    assert list(found.table["id"]) == ["03WVN_0", "03WVN_4"]
+    assert found.provenance.model == "Clay"
+    assert [scene.id for scene in found.provenance.scenes] == ["s3://a.tif", "s3://b.tif"]
+
+
+def test_vectors_of_two_ways_are_not_compared() -> None:
+    """Other weights or another way are refused; another unit of the scene alone is not."""
+    require_same_vectors(MADE, replace(MADE, plan_hash="other", unit="dn-offset1000"))
+    with pytest.raises(SpecError, match="different weights"):
+        require_same_vectors(MADE, replace(MADE, weights_sha256="f" * 64))
+    with pytest.raises(SpecError, match="different ways"):
+        require_same_vectors(MADE, replace(MADE, way_hash="f" * 64))
+
+
+def test_a_folder_of_both_layouts_asks_which(tmp_path: Path) -> None:
+    """Nothing is chosen in silence, and what the error names can be opened."""
+    write_chips(tmp_path / "chips.parquet", [chips()])
+    write_tiff(tmp_path / "patches.tif", patches())
+
+    with pytest.raises(ConfigError, match="chips and of patches") as caught:
+        open_embeddings(tmp_path)
+
+    named = str(caught.value.remedy).partition(": ")[2].split(" or ")
+    assert [type(open_embeddings(file)) for file in named] == [ChipTable, PatchGrid]
+    assert isinstance(open_embeddings(tmp_path, Layout.CHIPS), ChipTable)
+    assert isinstance(open_patches(tmp_path), PatchGrid)
+
+
+def test_what_is_no_embedding_is_named(tmp_path: Path) -> None:
+    """No foreign exception reaches a user."""
+    text = tmp_path / "notes.parquet"
+    text.write_text("no parquet")
+    plain = tmp_path / "plain.parquet"
+    pq.write_table(pa.table({"a": [1]}), plain)
+    uneven = tmp_path / "uneven.parquet"
+    geopandas.GeoDataFrame(
+        {"embedding": [[1.0], [1.0, 2.0]]}, geometry=[shapely.Point(0, 0)] * 2, crs="EPSG:4326"
+    ).to_parquet(uneven)
+    picture = tmp_path / "picture.tif"
+    picture.write_text("no picture")
+    store = tmp_path / "empty.zarr"
+    store.mkdir()
+
+    for path in (text, plain, uneven, picture, store, tmp_path / "gone.tif", tmp_path / "x.csv"):
+        with pytest.raises(DataError):
+            open_embeddings(path)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match="no embeddings"):
+        open_embeddings(empty)
+
+
+def test_a_grid_lies_somewhere() -> None:
+    """A patch grid without CRS is refused."""
+    with pytest.raises(RasterError, match="where it lies"):
+        patch_grid(
+            np.zeros((1, 2, 2), np.float32), Grid(None, Affine(1, 0, 2, 0, 1, 3), 2, 2), MADE
+        )
+
+
+def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra there is one error, with the line that installs it."""
+    monkeypatch.setitem(sys.modules, "geopandas", None)
+
+    with pytest.raises(ConfigError, match="not installed") as caught:
+        write_chips(tmp_path / "chips.parquet", [])
+
+    assert caught.value.remedy == 'pip install "eofm[geo]"'
