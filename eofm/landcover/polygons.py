@@ -8,7 +8,7 @@ precedence.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 VECTORS: Final = frozenset({".gpkg", ".geojson", ".shp"})
+AREAS: Final = frozenset({"Polygon", "MultiPolygon"})
 # Straight edges in one CRS are curves in another: across a window they are cut into so many parts.
 _PARTS: Final = 128
 _NAMED: Final = 5
@@ -92,6 +93,43 @@ def _listing(names: Sequence[str]) -> str:
     return ", ".join(f"{code}: {name}" for code, name in enumerate(names, 1))
 
 
+@dataclass(frozen=True)
+class VectorLayer:
+    """The features of a file as they are, nothing checked yet.
+
+    Args:
+        file: Where they are.
+        crs_text: What it says of its CRS; empty where it says nothing.
+        shapes: shapely's geometries, (N,); None where a feature has none.
+        columns: Values of every field, by its name.
+    """
+
+    file: Path
+    crs_text: str
+    shapes: NDArray[np.object_]
+    columns: Mapping[str, tuple[object, ...]]
+
+    @property
+    def crs(self) -> CRS:
+        """Their CRS.
+
+        Raises:
+            LabelError: If the file says none.
+        """
+        return _crs(self.file, self.crs_text)
+
+    def field(self, name: str | None) -> tuple[object, ...]:
+        """Return the values of a field.
+
+        Raises:
+            ConfigError: If none is stated.
+            LabelError: If there is no such field.
+        """
+        check_field(self.file, name, tuple(self.columns))
+        assert name is not None  # noqa: S101 (checked on the line before)
+        return self.columns[name]
+
+
 def read_layer(file: Path, field: str | None) -> Layer:
     """Read the polygons of a file.
 
@@ -125,8 +163,13 @@ def _libraries(file: Path) -> tuple[ModuleType, ModuleType]:
     return pyogrio, shapely
 
 
-@lru_cache(maxsize=8)
-def _read(file: Path, field: str | None, changed: int, size: int) -> Layer:
+def read_vectors(file: Path) -> VectorLayer:
+    """Read the features of a file of one layer.
+
+    Raises:
+        ConfigError: If the libraries that read them are not installed.
+        LabelError: If the file cannot be read, or has several layers.
+    """
     pyogrio, shapely = _libraries(file)
     try:
         layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
@@ -140,18 +183,32 @@ def _read(file: Path, field: str | None, changed: int, size: int) -> Layer:
         meta, _, shapes, columns = pyogrio.raw.read(file)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
         raise LabelError("the polygons cannot be read", found=error, where=file) from error
-    names = [str(name) for name in meta["fields"]]
-    _check_field(file, field, names)
-    assert field is not None  # noqa: S101 (checked on the line before)
-    geometries = shapely.from_wkb(shapes)
-    values = [v.item() if isinstance(v, np.generic) else v for v in columns[names.index(field)]]
-    _check_shapes(file, geometries, values, field, shapely)
-    left, bottom, right, top = map(float, shapely.total_bounds(geometries))
-    bounds = (left, bottom, right, top)
-    return Layer(file, _crs(file, meta["crs"]), bounds, geometries, tuple(values), field)
+    plain = {
+        str(name): tuple(v.item() if isinstance(v, np.generic) else v for v in column)
+        for name, column in zip(meta["fields"], columns, strict=True)
+    }
+    return VectorLayer(file, meta["crs"] or "", shapely.from_wkb(shapes), plain)
 
 
-def _check_field(file: Path, field: str | None, names: Sequence[str]) -> None:
+@lru_cache(maxsize=8)
+def _read(file: Path, field: str | None, changed: int, size: int) -> Layer:
+    _, shapely = _libraries(file)
+    read = read_vectors(file)
+    values = read.field(field)
+    check_shapes(file, read.shapes, AREAS)
+    assert field is not None  # noqa: S101 (`VectorLayer.field` refuses it)
+    check_filled(file, field, values)
+    left, bottom, right, top = map(float, shapely.total_bounds(read.shapes))
+    return Layer(file, read.crs, (left, bottom, right, top), read.shapes, values, field)
+
+
+def check_field(file: object, field: str | None, names: Sequence[str]) -> None:
+    """Refuse a field that is not stated, or not there.
+
+    Raises:
+        ConfigError: If none is stated.
+        LabelError: If there is no such field.
+    """
     if field is None:
         raise ConfigError(
             "which field of the polygons holds their class?",
@@ -170,22 +227,28 @@ def _check_field(file: Path, field: str | None, names: Sequence[str]) -> None:
         )
 
 
-def _check_shapes(
-    file: Path,
-    shapes: NDArray[np.object_],
-    values: Sequence[object],
-    field: str,
-    shapely: ModuleType,
-) -> None:
+def check_shapes(file: object, shapes: NDArray[np.object_], kinds: frozenset[str]) -> None:
+    """Refuse geometries that nothing can be counted on.
+
+    Args:
+        file: Where they are from, for messages.
+        shapes: (N,) of shapely's geometries.
+        kinds: Which are asked for, by shapely's names.
+
+    Raises:
+        LabelError: If there is none, one is of another kind, or not valid.
+    """
+    import shapely
+
     if not len(shapes):
         raise LabelError("the layer holds no polygons", found="0 features", where=file)
-    kinds = {None if s is None else str(s.geom_type) for s in shapes}
-    if not kinds <= {"Polygon", "MultiPolygon"}:
-        found = ", ".join(sorted(str(kind or "no geometry") for kind in kinds))
+    found = {None if s is None else str(s.geom_type) for s in shapes}
+    if not found <= kinds:
+        alone = "polygons and points" if "Point" in kinds else "polygons"
         raise LabelError(
-            "a layer of classes holds polygons alone",
-            found=found,
-            expected="Polygon, MultiPolygon",
+            f"a layer of classes holds {alone} alone",
+            found=", ".join(sorted(str(kind or "no geometry") for kind in found)),
+            expected=", ".join(sorted(kinds, key=len)),
             where=file,
             remedy="leave the other features out, or give points and lines an area (buffer)",
         )
@@ -198,6 +261,14 @@ def _check_shapes(
             where=file,
             remedy="repair them, as in geopandas: layer.geometry = layer.geometry.make_valid()",
         )
+
+
+def check_filled(file: object, field: str, values: Sequence[object]) -> None:
+    """Refuse features without a class.
+
+    Raises:
+        LabelError: If a value is missing.
+    """
     empty = [n for n, value in enumerate(values) if value is None or value != value]  # noqa: PLR0124
     if empty:
         raise LabelError(
@@ -273,7 +344,7 @@ class PolygonReader:
             part = shapely.segmentize(part, max(right - left, top - bottom) / _PARTS)
             polygons = [p for p in shapely.get_parts(part) if p.geom_type == "Polygon"]
             shapes += [
-                shapely.transform(p, lambda xy: _pixels(xy, layer.crs, grid)) for p in polygons
+                shapely.transform(p, lambda xy: pixels_of(xy, layer.crs, grid)) for p in polygons
             ]
             own += [number] * len(polygons)
         return shapes, np.array(own, np.int64)
@@ -295,7 +366,7 @@ class PolygonReader:
         )
 
 
-def _pixels(xy: NDArray[np.float64], crs: CRS, grid: Grid) -> NDArray[np.float64]:
+def pixels_of(xy: NDArray[np.float64], crs: CRS, grid: Grid) -> NDArray[np.float64]:
     """Return places as (column, row) of a grid, (N, 2)."""
     own = grid.require_crs()
     xs, ys = xy[:, 0], xy[:, 1]

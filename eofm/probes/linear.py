@@ -129,6 +129,37 @@ def check_features(x: Tensor) -> None:
             )
 
 
+@dataclass(frozen=True)
+class Scaler:
+    """A scaling with its constants.
+
+    Args:
+        scaling: Which.
+        mean: float64, (D,), of the training split; None but for `STANDARD`.
+        std: float64, (D,), likewise; 1 where a feature is constant in training.
+    """
+
+    scaling: Scaling
+    mean: Tensor | None = None
+    std: Tensor | None = None
+
+    @classmethod
+    def of(cls, train: Tensor, scaling: Scaling) -> Scaler:
+        """Return the scaling with the constants of training features (N, D)."""
+        if scaling is not Scaling.STANDARD:
+            return cls(scaling)
+        x = train.double()
+        mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
+        constant = (x == x[0]).all(dim=0)  # rounding leaves such a feature a tiny deviation
+        return cls(scaling, mean, torch.where(constant, 1, std))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return scaled features, float64 (N, D)."""
+        if self.mean is not None and self.std is not None:
+            return (x.double() - self.mean) / self.std
+        return unit_length(x) if self.scaling is Scaling.UNIT else x.double()
+
+
 def scale(train: Tensor, scaling: Scaling, *others: Tensor) -> tuple[Tensor, ...]:
     """Scale features by constants of the training split, in float64.
 
@@ -136,15 +167,8 @@ def scale(train: Tensor, scaling: Scaling, *others: Tensor) -> tuple[Tensor, ...
         The training features and the others, scaled alike. A feature that is constant in
         training is centred only.
     """
-    if scaling is Scaling.NONE:
-        return tuple(x.double() for x in (train, *others))
-    if scaling is Scaling.UNIT:
-        return tuple(unit_length(x) for x in (train, *others))
-    x = train.double()
-    mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
-    constant = (x == x[0]).all(dim=0)  # rounding leaves such a feature a tiny deviation
-    std = torch.where(constant, 1, std)
-    return tuple((part.double() - mean) / std for part in (train, *others))
+    scaler = Scaler.of(train, scaling)
+    return tuple(scaler(x) for x in (train, *others))
 
 
 def unit_length(x: Tensor) -> Tensor:
@@ -216,6 +240,51 @@ _FINAL_TOLERANCE: Final = 1e-8
 _FINAL_STEPS: Final = 4000
 
 
+@dataclass(frozen=True)
+class LinearFit:
+    """A linear layer that is fitted, and how its strength was chosen.
+
+    Args:
+        probe: Id of the probe, with all its choices.
+        scaler: What is done to features first.
+        weight: float64, (D, K), for scaled features; zeros for a class that was not fitted.
+        bias: float64, (K,); the constant logit of a class that was not fitted.
+        multi_label: Whether its logits are independent.
+        strength: Chosen C.
+        on_edge: The chosen C is the end of the grid, also after extending it.
+        gradient_norm: Of the final fit; well below 1e-4 means converged.
+        validation: Each C tried with its score on the validation split.
+        solution: The final fit, of the classes that were fitted.
+        fitted: bool, (K,): which these are.
+    """
+
+    probe: str
+    scaler: Scaler
+    weight: Tensor
+    bias: Tensor
+    multi_label: bool
+    strength: float
+    on_edge: bool
+    gradient_norm: float
+    validation: tuple[tuple[float, float], ...]
+    solution: Solution
+    fitted: Tensor
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Return the logits (M, K), float64, of features (M, D) as they are, not yet scaled."""
+        return _scores(self.solution, self.fitted, self.bias, self.scaler(x))
+
+    def probability(self, logits: Tensor) -> Tensor:
+        """Return the probabilities (M, K) that logits stand for."""
+        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
+
+
+def _scores(solution: Solution, fitted: Tensor, constant: Tensor, x: Tensor) -> Tensor:
+    scores = constant.repeat(len(x), 1)
+    scores[:, fitted] = solution.scores(x)
+    return scores
+
+
 def linear_probe(
     train: Labelled,
     val: Labelled | None,
@@ -226,15 +295,7 @@ def linear_probe(
     scaling: Scaling = Scaling.NONE,
     refit: bool = False,
 ) -> ProbeResult:
-    """Fit a linear layer by L-BFGS, choose C on the validation split, score the test samples.
-
-    Multi-label: independent binary cross entropies. One class per sample: softmax cross entropy.
-    See `eofm.probes.logistic` for the objective. The fits go from strong to weak penalty, each
-    started from the last ones; of equal validation scores the smaller C wins; if the best lies at
-    an end of the grid, the grid grows there once by two decades.
-
-    A class that no or every training sample has cannot be fitted. Multi-label: its logit is the
-    constant (smoothed) log-odds. One class per sample: its logit is -inf.
+    """Fit a linear layer by L-BFGS (see `fit_linear`), and score the test samples.
 
     Args:
         train: Training split.
@@ -252,8 +313,53 @@ def linear_probe(
         PixelError: If a test feature is not finite or a row is all zero.
     """
     check_features(test_x)
+    fit = fit_linear(train, val, choice=choice, grid=grid, scaling=scaling, refit=refit)
+    logits = fit.scores(test_x)
+    return ProbeResult(
+        probe=fit.probe,
+        scores=logits,
+        probability=fit.probability(logits),
+        strength=fit.strength,
+        on_edge=fit.on_edge,
+        gradient_norm=fit.gradient_norm,
+        validation=fit.validation,
+    )
+
+
+def fit_linear(
+    train: Labelled,
+    val: Labelled | None,
+    *,
+    choice: Choice,
+    grid: StrengthGrid = C11,
+    scaling: Scaling = Scaling.NONE,
+    refit: bool = False,
+) -> LinearFit:
+    """Fit a linear layer by L-BFGS and choose C on the validation split.
+
+    Multi-label: independent binary cross entropies. One class per sample: softmax cross entropy.
+    See `eofm.probes.logistic` for the objective. The fits go from strong to weak penalty, each
+    started from the last ones; of equal validation scores the smaller C wins; if the best lies at
+    an end of the grid, the grid grows there once by two decades.
+
+    A class that no or every training sample has cannot be fitted. Multi-label: its logit is the
+    constant (smoothed) log-odds. One class per sample: its logit is -inf.
+
+    Args:
+        train: Training split.
+        val: Validation split; None only with `StrengthGrid.single`.
+        choice: Score by which C is chosen: the metric of the task.
+        grid: Strengths to try.
+        scaling: What is done to the features first; its constants are always those of train.
+        refit: Fit once more on train + validation with the chosen C.
+
+    Raises:
+        ConfigError: If there is a grid but no validation split.
+        LabelError: If training has one class only, or the splits do not fit one another.
+    """
     _check_splits(train, val, grid)
-    x, test, *rest = scale(train.x, scaling, test_x, *([val.x] if val else []))
+    scaler = Scaler.of(train.x, scaling)
+    x, rest = scaler(train.x), [scaler(val.x)] if val else []
     problem = _SplitProblem.of(x, train.multi_hot(), train.multi_label)
     tried: dict[float, tuple[Solution, float]] = {}
 
@@ -279,16 +385,21 @@ def linear_probe(
         hot = torch.cat([train.multi_hot(), val.multi_hot()])
         problem, start = _SplitProblem.of(torch.cat([x, rest[0]]), hot, train.multi_label), None
     final = problem.fit(strength, start, _FINAL_TOLERANCE, _FINAL_STEPS)
-    logits = problem.scores(final, test)
     chosen = f"val,{'refit' if refit else 'norefit'}" if val else "fixed"
-    return ProbeResult(
+    weight, bias = x.new_zeros(x.shape[1], train.classes), problem.constant.clone()
+    weight[:, problem.fitted], bias[problem.fitted] = final.weight, final.bias
+    return LinearFit(
         probe=f"linear[lbfgs,{grid.name},{chosen},{scaling}]",
-        scores=logits,
-        probability=logits.sigmoid() if train.multi_label else logits.softmax(dim=1),
+        scaler=scaler,
+        weight=weight,
+        bias=bias,
+        multi_label=train.multi_label,
         strength=strength,
         on_edge=at_end and strength in (min(tried), max(tried)),
         gradient_norm=final.gradient_norm,
         validation=tuple((c, tried[c][1]) for c in sorted(tried)) if val else (),
+        solution=final,
+        fitted=problem.fitted,
     )
 
 
@@ -334,6 +445,4 @@ class _SplitProblem(LogisticProblem):
         return cls(Eigenbasis.of(x), targets[:, fitted], loss, fitted, constant)
 
     def scores(self, solution: Solution, x: Tensor) -> Tensor:
-        scores = self.constant.repeat(len(x), 1)
-        scores[:, self.fitted] = solution.scores(x)
-        return scores
+        return _scores(solution, self.fitted, self.constant, x)

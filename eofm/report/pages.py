@@ -218,7 +218,7 @@ def render(page: Page) -> str:
     Args:
         page: The page.
     """
-    return _environment().get_template("page.html.j2").render(page=page)
+    return environment().get_template("page.html.j2").render(page=page)
 
 
 def save(page: Page, path: Path) -> Path:
@@ -235,7 +235,8 @@ def save(page: Page, path: Path) -> Path:
 
 
 @functools.cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the templates of this package: every value is escaped, none may be missing."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     made = Environment(

@@ -17,6 +17,7 @@ __all__ = ["GROUPS", "VERBS"]
 GROUPS: Final[Mapping[str, Mapping[str, Verb]]] = {
     "pretraining": training.VERBS,
     "data": data.VERBS,
+    "maps": maps.VERBS,
     "benchmark": benchmark.VERBS,
     "maps": maps.VERBS,
     "models": models.VERBS,

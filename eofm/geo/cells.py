@@ -1,0 +1,307 @@
+"""One view of chips and patches: cells on the ground, each with a vector or without.
+
+Cells are numbered row by row in a patch grid, and as in the table of chips. Geometry is done in the
+coordinates where cells are simplest: the rows and columns of a patch grid, whatever its CRS and
+however it is turned, and the CRS of the chips.
+
+Shapes: N cells, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError  # what the warper raises is no RasterioError
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+from rasterio.warp import transform as warp_points
+
+from eofm.errors import LabelError
+from eofm.geo.embeddings import ChipTable, PatchGrid, Provenance, has_vector
+from eofm.geo.places import LabelledPlaces, crs_of_frame
+from eofm.landcover.polygons import pixels_of
+from eofm.raster.grid import read_crs, to_wgs84, utm_of
+
+Floats = NDArray[np.float32]
+Index = NDArray[np.int64]
+Embeddings = ChipTable | PatchGrid
+
+_BLOCK_CELLS: Final = 1 << 14  # chips read at once: 25 MB of 384 dimensions
+_STRIP: Final = 64  # rows of patches read at once: of the chunks of Zarr, a part of GeoTIFF's tiles
+_PARTS: Final = 64  # straight edges in one CRS are curves in another: cut into so many
+_FAR: Final = 1e12
+
+
+class Cells(Protocol):
+    """Cells with vectors."""
+
+    @property
+    def made(self) -> Provenance:
+        """How their vectors were made."""
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of a vector, D."""
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """Which cells have a vector, (N,)."""
+
+    def vectors(self, cells: Index) -> Floats:
+        """Return the vectors of some cells, (n, D)."""
+
+    def blocks(self) -> Iterator[tuple[slice, Floats]]:
+        """Yield all cells in order, some at a time: which, and their vectors, NaN without one."""
+
+    def own(self, places: LabelledPlaces) -> NDArray[np.object_]:
+        """Return polygons and points in the coordinates of the cells."""
+
+    def near(self, shape: Any) -> tuple[Index, NDArray[np.object_]]:  # noqa: ANN401 (shapely)
+        """Return the cells with a vector that a shape may touch, and their outlines."""
+
+    def outlines(self, cells: Index) -> NDArray[np.object_]:
+        """Return the ground of cells as polygons of `crs`."""
+
+    @property
+    def crs(self) -> CRS:
+        """Of `outlines` and `centres`."""
+
+    def centres(self, cells: Index) -> NDArray[np.float64]:
+        """Return where cells are, (n, 2) in `crs`."""
+
+
+def cells_of(embeddings: Embeddings) -> Cells:
+    """Return the cells of chips or of a patch grid."""
+    return ChipCells(embeddings) if isinstance(embeddings, ChipTable) else GridCells(embeddings)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class GridCells:
+    """The patches of a grid; their own coordinates are column and row.
+
+    Args:
+        patches: The grid.
+    """
+
+    patches: PatchGrid
+
+    @property
+    def made(self) -> Provenance:
+        """How the vectors were made."""
+        return self.patches.provenance
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of a vector."""
+        return self.patches.dim
+
+    @property
+    def crs(self) -> CRS:
+        """Of the grid."""
+        return self.patches.grid.require_crs()
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """Which patches have a vector, row by row."""
+        return self.patches.valid.ravel()
+
+    def blocks(self) -> Iterator[tuple[slice, Floats]]:
+        """Yield some rows of patches at a time."""
+        grid = self.patches.grid
+        for row in range(0, grid.height, _STRIP):
+            end = min(row + _STRIP, grid.height)
+            vectors = self.patches.rows(slice(row, end))
+            yield slice(row * grid.width, end * grid.width), vectors.reshape(-1, self.dim)
+
+    def vectors(self, cells: Index) -> Floats:
+        """Return the vectors of some patches: only strips that hold one of them are read."""
+        found = np.empty((len(cells), self.dim), np.float32)
+        row, col = np.divmod(cells, self.patches.grid.width)
+        strip = row // _STRIP
+        for one in np.unique(strip):
+            mine = strip == one
+            first, last = int(row[mine].min()), int(row[mine].max())
+            found[mine] = self.patches.rows(slice(first, last + 1))[row[mine] - first, col[mine]]
+        return found
+
+    def own(self, places: LabelledPlaces) -> NDArray[np.object_]:
+        """Return shapes in columns and rows."""
+        grid = self.patches.grid
+        return _moved(places, lambda xy: pixels_of(xy, places.crs, grid))
+
+    def near(self, shape: Any) -> tuple[Index, NDArray[np.object_]]:  # noqa: ANN401
+        """Return the patches in the box around a shape."""
+        import shapely
+
+        grid = self.patches.grid
+        left, top, right, bottom = np.clip(shape.bounds, -_FAR, _FAR)
+        cols = np.arange(max(0, int(np.floor(left))), min(grid.width, int(np.floor(right)) + 1))
+        rows = np.arange(max(0, int(np.floor(top))), min(grid.height, int(np.floor(bottom)) + 1))
+        row, col = (axis.ravel() for axis in np.meshgrid(rows, cols, indexing="ij"))
+        there = self.patches.valid[row, col]
+        row, col = row[there], col[there]
+        index = np.asarray(row * grid.width + col, np.int64)
+        return index, np.asarray(shapely.box(col, row, col + 1, row + 1), object)
+
+    def outlines(self, cells: Index) -> NDArray[np.object_]:
+        """Return patches as polygons, turned where the grid is."""
+        import shapely
+
+        row, col = np.divmod(cells, self.patches.grid.width)
+        boxes = np.asarray(shapely.box(col, row, col + 1, row + 1), object)
+        return np.asarray(shapely.transform(boxes, self._placed), object)
+
+    def centres(self, cells: Index) -> NDArray[np.float64]:
+        """Return the middles of patches."""
+        row, col = np.divmod(cells, self.patches.grid.width)
+        return self._placed(np.stack([col + 0.5, row + 0.5], axis=1))
+
+    def _placed(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        t = self.patches.grid.transform
+        col, row = xy[:, 0], xy[:, 1]
+        return np.stack([t.a * col + t.b * row + t.c, t.d * col + t.e * row + t.f], axis=1)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ChipCells:
+    """The chips of a table; their own coordinates are those of its CRS.
+
+    Args:
+        chips: The table.
+    """
+
+    chips: ChipTable
+
+    @property
+    def made(self) -> Provenance:
+        """How the vectors were made."""
+        return self.chips.provenance
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of a vector."""
+        return self.chips.dim
+
+    @cached_property
+    def crs(self) -> CRS:
+        """Of the table."""
+        return crs_of_frame(self.chips.table)
+
+    @cached_property
+    def valid(self) -> NDArray[np.bool_]:
+        """Which chips have a vector."""
+        return has_vector(np.asarray(self.chips.stored[:, 0]))
+
+    @cached_property
+    def _shapes(self) -> NDArray[np.object_]:
+        return np.asarray(self.chips.table.geometry.array, object)
+
+    @cached_property
+    def _tree(self) -> Any:  # noqa: ANN401 (shapely's)
+        import shapely
+
+        return shapely.STRtree(self._shapes)
+
+    def blocks(self) -> Iterator[tuple[slice, Floats]]:
+        """Yield some chips at a time."""
+        for first in range(0, len(self.chips), _BLOCK_CELLS):
+            rows = slice(first, min(first + _BLOCK_CELLS, len(self.chips)))
+            yield rows, self.chips.block(rows)
+
+    def vectors(self, cells: Index) -> Floats:
+        """Return the vectors of some chips."""
+        return self.chips[cells].vectors
+
+    def own(self, places: LabelledPlaces) -> NDArray[np.object_]:
+        """Return shapes in the CRS of the table."""
+        crs = self.crs
+        return _moved(places, lambda xy: _warped(xy, places.crs, crs))
+
+    def near(self, shape: Any) -> tuple[Index, NDArray[np.object_]]:  # noqa: ANN401
+        """Return the chips whose boxes meet that of a shape."""
+        index = np.sort(self._tree.query(shape)).astype(np.int64)
+        index = index[self.valid[index]]
+        return index, self._shapes[index]
+
+    def outlines(self, cells: Index) -> NDArray[np.object_]:
+        """Return the chips' own polygons."""
+        return self._shapes[cells]
+
+    def centres(self, cells: Index) -> NDArray[np.float64]:
+        """Return the middles of chips."""
+        import shapely
+
+        return np.asarray(shapely.get_coordinates(shapely.centroid(self._shapes[cells])))
+
+
+def _warped(xy: NDArray[np.float64], source: CRS, target: CRS) -> NDArray[np.float64]:
+    if source == target:
+        return xy
+    xs, ys = warp_points(source, target, xy[:, 0].tolist(), xy[:, 1].tolist())
+    return np.stack([np.asarray(xs), np.asarray(ys)], axis=1)
+
+
+def _moved(
+    places: LabelledPlaces, move: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> NDArray[np.object_]:
+    """Return shapes in other coordinates; one that cannot be there becomes empty."""
+    import shapely
+
+    bounds = shapely.bounds(places.shapes)
+    longest = np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1]) / _PARTS
+    finer = shapely.segmentize(places.shapes, np.where(longest > 0, longest, 1.0))
+    try:
+        moved = np.asarray(shapely.transform(finer, move), object)
+    except (CRSError, CPLE_BaseError) as error:
+        raise LabelError(
+            "the polygons cannot be brought to the CRS of the embeddings",
+            found=error,
+            where=places.source,
+            remedy="look whether their coordinates are those of the CRS they state",
+        ) from error
+    ends = np.add.reduceat(
+        ~np.isfinite(shapely.get_coordinates(moved)).all(axis=1),
+        np.concatenate([[0], np.cumsum(shapely.get_num_coordinates(moved))[:-1]]),
+    )
+    moved[ends > 0] = shapely.Point()
+    return moved
+
+
+def zone_of(cells: Cells, which: Index) -> CRS:
+    """Return the UTM zone of the middle of cells.
+
+    Args:
+        cells: The cells.
+        which: Their numbers.
+
+    Raises:
+        RasterError: If the CRS is not on the earth.
+    """
+    xy = cells.centres(which)
+    lon, lat = to_wgs84(cells.crs, [float(np.median(xy[:, 0]))], [float(np.median(xy[:, 1]))])
+    return read_crs(utm_of(lon[0], lat[0]))
+
+
+def metric_centres(cells: Cells, which: Index) -> NDArray[np.float64]:
+    """Return where cells are in metres of the UTM zone of their middle, (n, 2).
+
+    Args:
+        cells: The cells.
+        which: Their numbers.
+
+    Raises:
+        RasterError: If the CRS is not on the earth.
+    """
+    return _warped(cells.centres(which), cells.crs, zone_of(cells, which))
+
+
+def degrees(cells: Cells, which: Index) -> NDArray[np.float64]:
+    """Return longitude and latitude of cells, (n, 2)."""
+    return _warped(cells.centres(which), cells.crs, read_crs("EPSG:4326"))

@@ -1,0 +1,240 @@
+"""One HTML file in which a click shows where it looks alike.
+
+    from eofm.geo import explore
+
+    explore(embeddings, "explore.html", scene=eofm.open_scene("T32UPU.SAFE"))
+
+The page holds the unit vectors on their first principal directions (not centred, for a cosine is
+no affair of the mean) as int8; how many of the ten most alike cells it finds is measured, and said.
+
+Shapes: N cells, D dimensions, d of them kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.warp import transform as warp_points
+
+from eofm.errors import DataError
+from eofm.geo.cells import Cells, Embeddings, Floats, Index, cells_of
+from eofm.geo.files import open_embeddings
+from eofm.geo.lattice import lattice_of
+from eofm.geo.maps_config import ExploreConfig
+from eofm.geo.pictures import scene_picture
+from eofm.raster.grid import Grid, crs_text, read_crs
+from eofm.raster.opening import open_scene
+from eofm.report.explorer import Explorer, render_explorer
+from eofm.report.output import shorten, write_file
+
+if TYPE_CHECKING:
+    from eofm.raster.scene import Scene
+
+_PICTURE: Final = 1024  # pixels of the picture's longer side, about
+_MESH: Final = 9  # places at a side whose longitude and latitude the page knows
+_SAMPLE: Final = 20_000  # vectors that the directions are found from
+_QUERIES: Final = 50
+_BEST: Final = 10
+
+
+@dataclass(frozen=True)
+class ExplorePage:
+    """The outcome of `eofm explore`.
+
+    Args:
+        file: The page.
+        cells: How many it holds.
+        recall: Share of the ten most alike cells that it finds, on average.
+        energy: Share of the vectors' squared length that is kept.
+        notes: What it says of itself.
+    """
+
+    file: Path
+    cells: int
+    recall: float
+    energy: float
+    notes: tuple[str, ...]
+
+    def describe(self) -> str:
+        """Return where the page is, and what it keeps."""
+        size = self.file.stat().st_size / 1e6
+        return f"{self.file}: {self.cells} cells, {size:.1f} MB\n  " + "\n  ".join(self.notes)
+
+
+def run_explore(config: ExploreConfig) -> ExplorePage:
+    """Write the page.
+
+    Args:
+        config: The settings, as on the command line.
+
+    Raises:
+        DataError: If embeddings or scene cannot be read, chips lie in no lattice, or the page
+            cannot be written.
+        SpecError: If sensor or unit of the scene are neither stated nor known.
+    """
+    scene = (
+        open_scene(config.scene, sensor=config.sensor, unit=config.unit) if config.scene else None
+    )
+    return explore(
+        open_embeddings(config.embeddings),
+        config.out,
+        scene=scene,
+        dimensions=config.dimensions,
+        most=config.cells,
+    )
+
+
+def explore(
+    embeddings: Embeddings,
+    out: Path | str,
+    *,
+    scene: Scene | None = None,
+    dimensions: int = 32,
+    most: int = 250_000,
+) -> ExplorePage:
+    """Write one HTML file in which a click shows where it looks alike.
+
+    Args:
+        embeddings: A patch grid, or chips at equal steps.
+        out: The file.
+        scene: For the picture under the cells; without it the vectors' own directions are shown.
+        dimensions: Principal directions that are kept.
+        most: Most cells; of more, every second, third, ... in each direction is left out.
+
+    Raises:
+        DataError: If chips do not lie at equal steps, no cell has a vector, or the file cannot be
+            written.
+        RasterError: If the scene lies nowhere, or is damaged.
+    """
+    cells = cells_of(embeddings)
+    lattice = lattice_of(cells)
+    numbers, grid, step = _thinned(lattice.cells, lattice.grid, most)
+    there = numbers >= 0
+    if not there.any():
+        raise DataError("no cell has a vector", found=f"{numbers.size} cells without one")
+    units = _units(cells.vectors(numbers[there]))
+    basis = _directions(units)[:, :dimensions]
+    kept = units @ basis
+    scale = np.maximum(np.abs(kept).max(axis=0) / 127, 1e-12).astype(np.float32)
+    codes = np.zeros((*numbers.shape, kept.shape[1]), np.int8)
+    codes[there] = np.rint(kept / scale)
+    energy = float((kept**2).sum() / max(float((units**2).sum()), 1e-12))
+    recall = _recall(units, codes[there].astype(np.float32) * scale)
+    notes = _notes(cells, scene, kept.shape[1], energy, recall, step)
+    name = scene.name if scene is not None else "vectors"
+    page = Explorer(
+        title=f"What looks alike in {shorten(name, 60)}",
+        codes=codes,
+        scale=scale,
+        picture=_picture(scene, grid, kept, there),
+        transform=_six(grid),
+        crs=_crs_name(grid),
+        lonlat=_mesh(grid),
+        notes=notes,
+    )
+    file = write_file(Path(out), render_explorer(page).encode())
+    return ExplorePage(file, int(there.sum()), recall, energy, notes)
+
+
+def _thinned(numbers: Index, grid: Grid, most: int) -> tuple[Index, Grid, int]:
+    """Return cells with north up, at most so many, their grid, and every how many are kept."""
+    t = grid.transform
+    if t.e > 0:
+        numbers = numbers[::-1]
+        t = Affine(t.a, -t.b, t.c + t.b * grid.height, t.d, -t.e, t.f + t.e * grid.height)
+    if t.a < 0:
+        numbers = numbers[:, ::-1]
+        t = Affine(-t.a, t.b, t.c + t.a * grid.width, -t.d, t.e, t.f + t.d * grid.width)
+    step = 1
+    while numbers[::step, ::step].size > most:
+        step += 1
+    numbers = np.ascontiguousarray(numbers[::step, ::step])
+    wider = Affine(t.a * step, t.b * step, t.c, t.d * step, t.e * step, t.f)
+    return numbers, Grid(grid.crs, wider, *numbers.shape), step
+
+
+def _units(vectors: Floats) -> Floats:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
+
+
+def _directions(units: Floats) -> Floats:
+    """Return the directions of most energy first, (D, D)."""
+    some = units[:: max(1, len(units) // _SAMPLE)].astype(np.float64)
+    _, found = np.linalg.eigh(some.T @ some)
+    return np.ascontiguousarray(found[:, ::-1], np.float32)
+
+
+def _recall(units: Floats, kept: Floats) -> float:
+    """Return the share of the ten most alike cells that the kept vectors find, on average."""
+    queries = np.linspace(0, len(units) - 1, min(_QUERIES, len(units))).astype(int)
+    short, count = _units(kept), min(_BEST, len(units) - 1)
+    if count < 1:
+        return 1.0
+    found = []
+    for query in queries:
+        exact, rough = units @ units[query], short @ short[query]
+        exact[query] = rough[query] = -np.inf
+        # what ties with the tenth counts as found
+        least = np.partition(exact, -count)[-count] - 1e-6
+        found.append(float((exact[np.argpartition(-rough, count - 1)[:count]] >= least).mean()))
+    return float(np.mean(found))
+
+
+def _notes(
+    cells: Cells, scene: Scene | None, kept: int, energy: float, recall: float, step: int
+) -> tuple[str, ...]:
+    made = cells.made
+    dates = ", ".join(made.dates)
+    notes = [
+        f"vectors of {made.model or 'an unknown model'}, {cells.dim} dimensions"
+        + (f", taken {dates}" if dates else ""),
+        f"the page keeps {kept} directions as int8, {energy:.1%} of the vectors' squared length; "
+        f"it finds {recall:.0%} of the ten most alike cells, on average",
+        "a score is a cosine; colours run from the 2nd percentile of the scores to the highest, so "
+        "that **light means most alike here, not alike**",
+    ]
+    if step > 1:
+        notes.append(f"**one cell of {step} x {step} is shown**; `eofm search` looks at all")
+    if scene is None:
+        notes.append("no scene was given: the picture is made of the vectors' first directions")
+    return tuple(notes)
+
+
+def _picture(
+    scene: Scene | None, grid: Grid, kept: Floats, there: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    if scene is not None:
+        fine = max(1, _PICTURE // max(there.shape))
+        t = grid.transform
+        finer = Affine(t.a / fine, t.b / fine, t.c, t.d / fine, t.e / fine, t.f)
+        return scene_picture(scene, Grid(grid.crs, finer, grid.height * fine, grid.width * fine))
+    # the first direction is the mean, and the same everywhere
+    colours = kept[:, 1:4] if kept.shape[1] > 3 else np.repeat(kept[:, :1], 3, axis=1)
+    low, high = np.percentile(colours, [2, 98], axis=0)
+    picture = np.full((*there.shape, 3), 0.5, np.float32)
+    picture[there] = ((colours - low) / np.maximum(high - low, 1e-9)).clip(0, 1)
+    return picture
+
+
+def _six(grid: Grid) -> tuple[float, float, float, float, float, float]:
+    t = grid.transform
+    return t.a, t.b, t.c, t.d, t.e, t.f
+
+
+def _crs_name(grid: Grid) -> str:
+    text = crs_text(grid.require_crs())
+    return text if len(text) < 20 else text.split('"')[1]
+
+
+def _mesh(grid: Grid) -> NDArray[np.float64]:
+    rows, cols = (np.linspace(0, length, _MESH) for length in (grid.height, grid.width))
+    places = [grid.point(float(col), float(row)) for row in rows for col in cols]
+    xs, ys = zip(*places, strict=True)
+    lon, lat = warp_points(grid.require_crs(), read_crs("EPSG:4326"), list(xs), list(ys))
+    return np.stack([np.asarray(lon), np.asarray(lat)], axis=1).reshape(_MESH, _MESH, 2)

@@ -1,0 +1,248 @@
+"""Settings of `eofm map`, `search`, `change` and `explore`. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from eofm.errors import ConfigError, require
+
+POSITIONAL: Final = {"positional": True}
+
+
+class MapProbe(StrEnum):
+    """How classes are read from vectors."""
+
+    LINEAR = "linear"
+    KNN = "knn"
+
+
+class SampleDesign(StrEnum):
+    """How the places of the labels were chosen."""
+
+    PURPOSIVE = "purposive"  # where somebody knew the class, or could draw it
+    RANDOM = "random"  # by a probability design with equal chances: random, or systematic
+
+
+@dataclass(frozen=True)
+class MapMethod:
+    """How a map is learnt.
+
+    Args:
+        probe: How classes are read from vectors.
+        neighbours: Of kNN.
+        purity: Share of a cell that polygons of its class cover at least, above 0.5.
+        per_polygon: Largest number of training cells of one polygon.
+        block: Side of the squares of ground that are held out together, in metres. None: the range
+            of the variogram of the vectors.
+        folds: Number of folds, at most.
+        design: How the places of the labels were chosen. `random`, and of points only: areas are
+            estimated with intervals.
+        seed: Of resampling and of the draws of the learning curve.
+
+    Raises:
+        ConfigError: If a setting is out of range.
+    """
+
+    probe: MapProbe = MapProbe.LINEAR
+    neighbours: int = 5
+    purity: float = 0.8
+    per_polygon: int = 100
+    block: float | None = None
+    folds: int = 5
+    design: SampleDesign = SampleDesign.PURPOSIVE
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.neighbours >= 1, "neighbours", self.neighbours, "1 or more")
+        require(0.5 < self.purity <= 1, "purity", self.purity, "above 0.5, up to 1")
+        require(self.per_polygon >= 1, "per_polygon", self.per_polygon, "1 or more")
+        require(self.block is None or self.block > 0, "block", self.block, "metres above 0")
+        require(self.folds >= 2, "folds", self.folds, "2 or more")
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    """Learn a map of classes from polygons or points.
+
+    Args:
+        embeddings: A file of embeddings, or the folder that `eofm embed` wrote.
+        labels: Polygons or points with their classes, in any CRS: GeoPackage, GeoJSON, Shapefile,
+            GeoParquet; several files together.
+        field: The field that holds the class.
+        out: Folder of the map, its report and its training data.
+        probe: How classes are read from vectors.
+        neighbours: Of kNN.
+        purity: Share of a cell that polygons of its class cover at least, above 0.5.
+        per_polygon: Largest number of training cells of one polygon.
+        block: Side of the squares of ground that are held out together, in metres; the range of the
+            variogram of the vectors, unless stated.
+        folds: Number of folds, at most.
+        design: How the places of the labels were chosen. With `random` points, areas are estimated
+            with intervals.
+        seed: Of resampling and of the draws of the learning curve.
+    """
+
+    embeddings: str = field(metadata=POSITIONAL)
+    labels: list[str]
+    field: str | None = None
+    out: str = "map"
+    probe: MapProbe = MapProbe.LINEAR
+    neighbours: int = 5
+    purity: float = 0.8
+    per_polygon: int = 100
+    block: float | None = None
+    folds: int = 5
+    design: SampleDesign = SampleDesign.PURPOSIVE
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_some("labels", self.labels)
+        _ = self.method
+
+    @property
+    def method(self) -> MapMethod:
+        """How the map is learnt.
+
+        Raises:
+            ConfigError: If a setting is out of range.
+        """
+        return MapMethod(
+            self.probe,
+            self.neighbours,
+            self.purity,
+            self.per_polygon,
+            self.block,
+            self.folds,
+            self.design,
+            self.seed,
+        )
+
+
+def _check_some(name: str, files: list[str] | None) -> None:
+    if files is not None and not files:
+        raise ConfigError(f"--{name} names no file", remedy=f"name one: --{name} polygons.gpkg")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Find places that look like others.
+
+    Args:
+        embeddings: A file of embeddings, or the folder that `eofm embed` wrote.
+        at: Longitude and latitude of a place, as in `11.35,48.07`.
+        like: Polygons or points of what is looked for.
+        unlike: Polygons or points of what is not meant: a linear probe then tells the two apart.
+        top: How many places are listed.
+        scene: The scene of the embeddings: its pictures of the best places go on a sheet.
+        sensor: Of the scene, where the product does not say it.
+        unit: Of the scene, where the product does not say it.
+        out: Folder of the results.
+    """
+
+    embeddings: str = field(metadata=POSITIONAL)
+    at: str | None = None
+    like: list[str] | None = None
+    unlike: list[str] | None = None
+    top: int = 100
+    scene: str | None = None
+    sensor: str | None = None
+    unit: str | None = None
+    out: str = "search"
+
+    def __post_init__(self) -> None:
+        require(self.top >= 1, "top", self.top, "1 or more")
+        _check_some("like", self.like)
+        _check_some("unlike", self.unlike)
+        if (self.at is None) == (self.like is None):
+            raise ConfigError(
+                "a search needs one thing to look for",
+                found="neither --at nor --like" if self.at is None else "--at and --like",
+                remedy="name a place, --at LONGITUDE,LATITUDE, or polygons, --like FILE",
+            )
+        _ = self.place
+
+    @property
+    def place(self) -> tuple[float, float] | None:
+        """Longitude and latitude of `at`.
+
+        Raises:
+            ConfigError: If it is not two numbers of degrees.
+        """
+        if self.at is None:
+            return None
+        try:
+            longitude, latitude = (float(part) for part in self.at.split(","))
+        except ValueError:
+            raise _no_place(self.at) from None
+        if not (abs(longitude) <= 360 and abs(latitude) <= 90):
+            raise _no_place(self.at)
+        return longitude, latitude
+
+
+def _no_place(text: str) -> ConfigError:
+    return ConfigError(
+        "a place is a longitude and a latitude in degrees",
+        found=text,
+        remedy="--at 11.35,48.07",
+    )
+
+
+@dataclass(frozen=True)
+class ChangeConfig:
+    """Find where two dates differ more than unchanged ground does.
+
+    Args:
+        before: Embeddings of the first date.
+        after: Embeddings of the second, on the same grid, by the same model.
+        null: Embeddings of other dates between which nothing has changed, on the same grid: they
+            tell how far vectors move without a change. Without them the scene itself has to.
+        rate: Share of the unchanged cells that are reported by mistake.
+        window: Cells at a side of the neighbourhood that says what is usual, without `null`.
+        smallest: Number of cells of the smallest change that is drawn as a polygon.
+        out: Folder of the results.
+    """
+
+    before: str = field(metadata=POSITIONAL)
+    after: str = field(metadata=POSITIONAL)
+    null: list[str] | None = None
+    rate: float = 0.01
+    window: int = 33
+    smallest: int = 1
+    out: str = "change"
+
+    def __post_init__(self) -> None:
+        require(0 < self.rate < 0.5, "rate", self.rate, "above 0, below 0.5")
+        require(self.window >= 3, "window", self.window, "3 or more")
+        require(self.smallest >= 1, "smallest", self.smallest, "1 or more")
+        _check_some("null", self.null)
+
+
+@dataclass(frozen=True)
+class ExploreConfig:
+    """Write one HTML file in which a click shows where it looks alike.
+
+    Args:
+        embeddings: A file of embeddings, or the folder that `eofm embed` wrote.
+        scene: The scene of the embeddings, for the picture under them; without it the vectors'
+            first three components are the picture.
+        sensor: Of the scene, where the product does not say it.
+        unit: Of the scene, where the product does not say it.
+        dimensions: Principal components that are kept in the page.
+        cells: Most cells of a page; of more, every second, third, ... in each direction is left
+            out, and the page says so.
+        out: The HTML file.
+    """
+
+    embeddings: str = field(metadata=POSITIONAL)
+    scene: str | None = None
+    sensor: str | None = None
+    unit: str | None = None
+    dimensions: int = 32
+    cells: int = 250_000
+    out: str = "explore.html"
+
+    def __post_init__(self) -> None:
+        require(3 <= self.dimensions <= 64, "dimensions", self.dimensions, "3..64")
+        require(self.cells >= 4, "cells", self.cells, "4 or more")

@@ -1,0 +1,216 @@
+"""Polygons and points that say something about places: training labels, examples of a search.
+
+They come from any file that geopandas reads, or as a GeoDataFrame, in any CRS. Features of several
+parts are taken apart, so that a layer dissolved by class still has as many polygons as were drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from eofm.errors import ConfigError, LabelError
+from eofm.landcover.polygons import (
+    AREAS,
+    VectorLayer,
+    check_filled,
+    check_shapes,
+    read_vectors,
+)
+from eofm.raster.grid import crs_text, read_crs
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from geopandas import GeoDataFrame
+
+    # what holds features: a file, or a frame
+    PlacesLike: TypeAlias = str | Path | GeoDataFrame
+
+_KINDS: Final = AREAS | {"Point", "MultiPoint"}
+MOST_CLASSES: Final = 254  # of a class map of 8 bits, whose 0 is "no class"
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledPlaces:
+    """Polygons and points of one CRS, each with what it says.
+
+    Args:
+        shapes: shapely's Polygon and Point, (N,).
+        crs: Their CRS.
+        values: What each says: the name of its class; empty without a field.
+        source: Where they are from, for messages.
+        features: Which feature of the source each was part of, (N,).
+    """
+
+    shapes: NDArray[np.object_]
+    crs: CRS
+    values: tuple[str, ...]
+    source: str
+    features: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    @property
+    def points(self) -> NDArray[np.bool_]:
+        """Which are points, (N,)."""
+        return np.array([shape.geom_type == "Point" for shape in self.shapes], np.bool_)
+
+
+def read_places(given: PlacesLike) -> LabelledPlaces:
+    """Return the polygons and points of a file or a GeoDataFrame, without a class.
+
+    Args:
+        given: GeoPackage, GeoJSON, Shapefile or GeoParquet of one layer; or a GeoDataFrame.
+
+    Raises:
+        ConfigError: If the libraries that read them are not installed.
+        LabelError: If there are none, they cannot be read, lie nowhere, are not valid, or are
+            neither polygons nor points.
+    """
+    layer = _layer(given)
+    check_shapes(layer.file, layer.shapes, _KINDS)
+    return _apart(layer, ())
+
+
+def read_labels(given: PlacesLike, field: str | None) -> LabelledPlaces:
+    """Return the polygons and points of a file or a GeoDataFrame with their classes.
+
+    Args:
+        given: As for `read_places`.
+        field: The field that holds the class.
+
+    Raises:
+        ConfigError: If the libraries that read them are not installed, or no field is stated.
+        LabelError: As for `read_places`, and if there is no such field or a value is missing.
+    """
+    layer = _layer(given)
+    values = layer.field(field)
+    check_shapes(layer.file, layer.shapes, _KINDS)
+    names = [_named(value) for value in values]
+    check_filled(layer.file, str(field), names)
+    return _apart(layer, names)
+
+
+def _named(value: object) -> str | None:
+    """Return the name of a class: numbers of a field are names too, 3.0 as 3."""
+    if value is None or value != value:  # noqa: PLR0124 (NaN)
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _layer(given: PlacesLike) -> VectorLayer:
+    if not isinstance(given, str | Path):
+        return _of_frame(given, Path("GeoDataFrame"))
+    file = Path(given)
+    if not file.exists():
+        raise LabelError("there is no such file of polygons or points", where=file)
+    if file.suffix.lower() == ".parquet":
+        return _of_parquet(file)
+    return read_vectors(file)
+
+
+def _of_parquet(file: Path) -> VectorLayer:
+    try:
+        import geopandas
+    except ImportError as error:
+        raise ConfigError(
+            "polygons need libraries that are not installed",
+            found=error,
+            where=file,
+            remedy='pip install "eofm[geo]"',
+        ) from error
+    try:
+        return _of_frame(geopandas.read_parquet(file), file)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise LabelError("the polygons cannot be read", found=error, where=file) from error
+
+
+def _of_frame(frame: GeoDataFrame, name: Path) -> VectorLayer:
+    own = frame.geometry.name
+    columns: dict[str, tuple[object, ...]] = {
+        str(column): tuple(frame[column].tolist()) for column in frame.columns if column != own
+    }
+    text = "" if frame.crs is None else frame.crs.to_wkt()
+    return VectorLayer(name, text, np.asarray(frame.geometry.array, object), columns)
+
+
+def _apart(layer: VectorLayer, values: Sequence[str | None]) -> LabelledPlaces:
+    import shapely
+
+    parts, origin = shapely.get_parts(layer.shapes, return_index=True)
+    full = ~shapely.is_empty(parts)
+    names = tuple(str(values[i]) for i in origin[full]) if values else ()
+    return LabelledPlaces(
+        parts[full], layer.crs, names, str(layer.file), np.asarray(origin[full], np.int64)
+    )
+
+
+def classes_of(layers: Sequence[LabelledPlaces]) -> tuple[str, ...]:
+    """Return the names of all classes: numbers in their order, other names by the alphabet.
+
+    Raises:
+        LabelError: If there is one class alone, or more than a map can hold.
+    """
+    names = sorted({name for layer in layers for name in layer.values}, key=_order)
+    where = ", ".join(layer.source for layer in layers)
+    if len(names) < 2:
+        raise LabelError(
+            "a map of classes needs two classes or more",
+            found=f"one class: {', '.join(names)}",
+            where=where,
+            remedy="draw polygons of what is not that class, and give them a class of their own "
+            f"(as in: not {names[0]})",
+        )
+    if len(names) > MOST_CLASSES:
+        raise LabelError(
+            "a class map holds at most 254 classes",
+            found=f"{len(names)} values of the field: {', '.join(names[:5])}, ...",
+            where=where,
+            remedy="name the field that holds the class: --field NAME",
+        )
+    return tuple(names)
+
+
+def _order(name: str) -> tuple[int, float, str]:
+    try:
+        return 0, float(name), name
+    except ValueError:
+        return 1, 0.0, name
+
+
+def geo_frame(shapes: NDArray[Any], crs: CRS, columns: dict[str, Any]) -> GeoDataFrame:
+    """Return shapes with columns as a GeoDataFrame.
+
+    Args:
+        shapes: (N,) of shapely's geometries.
+        crs: Theirs.
+        columns: Name -> (N,) values.
+    """
+    import geopandas
+
+    return geopandas.GeoDataFrame(columns, geometry=list(shapes), crs=crs_text(crs))
+
+
+def crs_of_frame(frame: GeoDataFrame) -> CRS:
+    """Return the CRS of a GeoDataFrame.
+
+    Raises:
+        LabelError: If it has none.
+    """
+    if frame.crs is None:
+        raise LabelError(
+            "the chips say nothing about where they lie",
+            found="no coordinate reference system",
+            remedy="state it, as in geopandas: table.set_crs('EPSG:4326')",
+        )
+    return read_crs(frame.crs.to_wkt())
