@@ -19,7 +19,6 @@ GROUPS: Final[Mapping[str, Mapping[str, Verb]]] = {
     "data": data.VERBS,
     "maps": maps.VERBS,
     "benchmark": benchmark.VERBS,
-    "maps": maps.VERBS,
     "models": models.VERBS,
     "shell": shell.VERBS,
 }
