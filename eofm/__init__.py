@@ -107,5 +107,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Return the public names."""
-    return sorted([*globals(), *_HOME])
+    """Return the public names alone: what completion offers is what eofm promises."""
+    return sorted(__all__)

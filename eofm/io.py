@@ -1,8 +1,10 @@
-"""Writing files so that a crash leaves the old or the new, never a mixture."""
+"""Files written so that a crash leaves the old or the new, never a mixture; code of a user."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -48,3 +50,34 @@ def write_all(handle: int, data: memoryview) -> None:
     """Write all of `data`: one call may write less, as when the disk is nearly full."""
     while data:
         data = data[os.write(handle, data) :]
+
+
+def load_own(reference: str) -> object:
+    """Return what `module:name` or `path/to/file.py:name` names: a function or class of a user.
+
+    The working directory is looked in first. What goes wrong in the user's code is raised as it is:
+    the caller says what the code was wanted for.
+
+    Args:
+        reference: Where, a colon, and the name.
+    """
+    place, _, name = reference.rpartition(":")
+    return vars(_import(place))[name]
+
+
+def _import(place: str) -> object:
+    if place.endswith(".py"):
+        path = Path(place)
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if spec is None or spec.loader is None or not path.is_file():
+            raise FileNotFoundError(place)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+        return module
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(place)
+    finally:
+        sys.path.remove(here)

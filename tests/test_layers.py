@@ -143,23 +143,6 @@ def test_the_layer_check_can_fail() -> None:
     assert ["bench imports lightning"] == complaints("eofm.bench.run", {"lightning"})
 
 
-def classes_of(source: str) -> list[str]:
-    """The public classes that a file defines."""
-    tree = ast.parse(source)
-    return [n.name for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and n.name[0] != "_"]
-
-
-def test_a_class_name_means_one_thing() -> None:
-    """No two files of the package define a public class of the same name."""
-    homes: dict[str, list[str]] = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for name in classes_of(path.read_text()):
-            homes.setdefault(name, []).append(module_of(path))
-
-    assert {} == {name: where for name, where in homes.items() if len(where) > 1}
-    assert ["A"] == classes_of("class A:\n    class _B: ...")
-
-
 def loaded_after(code: str) -> set[str]:
     """Which of the heavy libraries a fresh interpreter has loaded after running `code`."""
     probe = (
@@ -203,11 +186,3 @@ def test_training_from_a_store_needs_no_raster_library() -> None:
 def test_the_light_check_can_fail() -> None:
     """A heavy import would be noticed."""
     assert {"rasterio"} <= loaded_after("import rasterio")
-
-
-def test_public_names_are_importable() -> None:
-    """Everything in `__all__` is there, and nothing public is missing from it."""
-    for name in eofm.__all__:
-        assert getattr(eofm, name) is not None
-    assert sorted(eofm.__all__) == sorted(set(eofm.__all__))
-    assert set(eofm.__all__) <= set(dir(eofm))

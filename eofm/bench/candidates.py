@@ -190,6 +190,15 @@ class _Shop:
         return None if own == (size, size) else size
 
     def candidate(self, name: str, target: str) -> Candidate:
+        """Return an encoder or control as it is scored.
+
+        Args:
+            name: In the records.
+            target: Words of `--model`; of a task of two sensors, two of them joined by `+`.
+
+        Raises:
+            ConfigError: If the task has two sensors, and one encoder is named.
+        """
         sensors = len(self.task.specs)
         halves = target.split("+") if sensors > 1 else [target]
         if sensors > 1 and len(halves) == 1 and _kind(target) in {*_CONTROLS, RANDOM}:

@@ -8,17 +8,14 @@ Shapes: B images, C bands, H by W pixels, D features.
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import json
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
+from eofm import io
 from eofm.bench.sources import (
     Identity,
     Trainee,
@@ -155,10 +152,8 @@ def load_own(reference: str) -> Encoder | tuple[nn.Module, Recipe]:
     Raises:
         ConfigError: If there is no such function, it fails, or returns something else.
     """
-    place, _, name = reference.rpartition(":")
     try:
-        module = _import(place)
-        function: object = vars(module)[name]
+        function = io.load_own(reference)
         made: object = function() if callable(function) else None
     except Exception as error:
         raise ConfigError(
@@ -183,21 +178,3 @@ def load_own(reference: str) -> Encoder | tuple[nn.Module, Recipe]:
         expected="(torch.nn.Module, eofm.Recipe), or an eofm.Encoder",
         where=reference,
     )
-
-
-def _import(place: str) -> object:
-    if place.endswith(".py"):
-        path = Path(place)
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        if spec is None or spec.loader is None or not path.is_file():
-            raise FileNotFoundError(place)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
-        spec.loader.exec_module(module)
-        return module
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        return importlib.import_module(place)
-    finally:
-        sys.path.remove(here)

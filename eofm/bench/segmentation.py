@@ -329,6 +329,11 @@ class _PatchProblem(LogisticProblem):
 
     @classmethod
     def of(cls, tokens: Tensor, shares: Tensor, scaling: Scaling) -> _PatchProblem:
+        """Return the problem of patch tokens (N, D) and the shares of their classes (N, K).
+
+        Raises:
+            LabelError: If fewer than two classes occur.
+        """
         (there,) = torch.nonzero(shares.sum(dim=0) > 0, as_tuple=True)
         if len(there) < 2:
             raise LabelError(
@@ -346,6 +351,7 @@ class _PatchProblem(LogisticProblem):
         return cls(basis, targets, Loss.SOFTMAX, scaled, there, shift, factor)
 
     def head(self, solution: Solution) -> PatchHead:
+        """Return the solution as a layer on unscaled tokens."""
         weight = solution.weight * self.factor[:, None]
         bias = solution.bias + self.shift @ solution.weight
         return PatchHead(weight.float(), bias.float(), self.classes)

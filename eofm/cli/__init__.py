@@ -1,7 +1,7 @@
 """The command line: parsing only. A verb's code is imported when the verb is called.
 
-`verbs` names the verbs as text, `options` makes their options from a dataclass of settings,
-`parsing` makes settings from words, and `program` calls the verb.
+`verbs` names the verbs as text, `parsing` makes settings from words by the dataclass of a verb, and
+`program` calls it.
 """
 
 from eofm.cli.parsing import UsageError, joined, parse

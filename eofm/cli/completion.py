@@ -13,7 +13,7 @@ from enum import Enum
 from types import UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
-from eofm.cli.options import parser_of
+from eofm.cli.parsing import parser_of
 from eofm.cli.verb import Verb
 from eofm.cli.verbs import VERBS
 from eofm.errors import require

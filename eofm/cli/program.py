@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from eofm import __version__
-from eofm.cli.parsing import UsageError, parse
-from eofm.cli.verb import Outcome, Verb, Verdict, load
+from eofm.cli.parsing import UsageError, load, parse
+from eofm.cli.verb import Outcome, Verb, Verdict
 from eofm.cli.verbs import GROUPS, VERBS
 from eofm.cli.verbs.benchmark import full_words
 from eofm.errors import EofmError

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-__all__ = ["Outcome", "Verb", "Verdict", "load"]
+__all__ = ["Outcome", "Verb", "Verdict"]
 
 
 class Outcome(Protocol):
@@ -45,9 +44,3 @@ class Verb:
     examples: tuple[str, ...]
     common: tuple[str, ...] = ()
     defaults: str | None = None
-
-
-def load(reference: str) -> Any:  # noqa: ANN401 (a class or a function, by name)
-    """Return what `module:name` names; its module is imported now."""
-    module, _, attribute = reference.partition(":")
-    return getattr(importlib.import_module(module), attribute)

@@ -86,9 +86,11 @@ class _Line:
     multi_hot: tuple[int, ...] | None
 
     def source(self) -> RasterSource:
+        """Return the files of the patch."""
         return self.sample.source
 
     def entry(self, raster: OpenRaster) -> Entry:
+        """Return the line, with what the opened files say of place and unit."""
         sample = self.sample
         longitude, latitude = raster.grid.centre()
         entry = Entry(

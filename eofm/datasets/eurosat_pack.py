@@ -90,9 +90,11 @@ class _Line:
     split: str
 
     def source(self) -> RasterSource:
+        """Return the file of the tile."""
         return source_of(self.tile)
 
     def entry(self, raster: OpenRaster) -> Entry:
+        """Return the line, with what the opened file says of its place."""
         longitude, latitude = raster.grid.centre()
         entry = Entry(
             id=self.tile.id,

@@ -119,6 +119,7 @@ class _Notes:
     void: int
 
     def said(self) -> list[str]:
+        """Return a sentence for each thing that is not there."""
         void = [f"{self.void} scenes of places that are listed as void, left out"]
         return [*self.incomplete, *(void if self.void else [])]
 
@@ -202,6 +203,7 @@ class _Line:
     scene: Ssl4eoScene
 
     def entry(self, raster: OpenRaster) -> Entry:
+        """Return the line, without labels, with what the opened files say of the place."""
         scene = self.scene
         longitude, latitude = raster.grid.centre()
         return Entry(

@@ -7,7 +7,8 @@ the similarity S of the images' land-cover labels. The loss is hard + λ · soft
 
 To read in this order: `config` (all that can be chosen), `softcon` (one step), `losses` and
 `similarity` (the formulas), `masking`, `heads` and `teacher` (the networks), `distributed` (the
-columns of all processes, and the queue), `multilabel` (the control without contrast).
+columns of all processes, and the queue), `multilabel` (the control without contrast), `objectives`
+(which of them a run has, and how to bring one of your own).
 
 Shapes: B student images (rows), N teacher images (columns: those of all processes, and the queue),
 d embedding width, K classes, P patch tokens.

@@ -9,8 +9,10 @@ demo (`eofm/train/demo.yaml`).
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from eofm.errors import ConfigError, require
 
@@ -156,7 +158,8 @@ class SoftConConfig:
         objective: `softcon`; or a control: `moco`, the hard term alone; `soft`, the soft term
             alone; `shuffled`, SoftCon with the label sets exchanged between scenes at random, each
             scene keeping one through the run; `multilabel`, the classes predicted by binary cross
-            entropy from the embedding, with the same views and masks and without contrast.
+            entropy from the embedding, with the same views and masks and without contrast. Or
+            `module:Class`, `file.py:Class`: one of your own (`eofm.method.objectives`).
         tau: Temperature of the hard term.
         hard_exclude: Images that the hard term does not push apart: `none`; `same-location`, other
             seasons and windows of a place; `same-labels`, images with the same classes.
@@ -199,7 +202,7 @@ class SoftConConfig:
         ConfigError: If a value is unknown or out of range.
     """
 
-    objective: Objective = Objective.SOFTCON
+    objective: Objective | str = Objective.SOFTCON
     tau: float = 0.2
     hard_exclude: Exclude = Exclude.NONE
     queue: int = 0
@@ -261,10 +264,13 @@ class SoftConConfig:
     @property
     def weights(self) -> tuple[float, float]:
         """The weights of the hard and of the soft term: (1, λ) but for the controls."""
-        return {Objective.MOCO: (1.0, 0.0), Objective.SOFT: (0.0, self.soft_weight)}.get(
-            self.objective, (1.0, self.soft_weight)
-        )
+        if self.objective is Objective.MOCO:
+            return 1.0, 0.0
+        return float(self.objective is not Objective.SOFT), self.soft_weight
 
+
+# Of a class of one's own: `module:Class` or `file.py:Class`.
+_OWN: Final = re.compile(r"[\w./-]+:[A-Za-z_]\w*")
 
 _CHOICES: dict[str, type[StrEnum]] = {
     field.name: type(field.default)
@@ -273,14 +279,17 @@ _CHOICES: dict[str, type[StrEnum]] = {
 }
 
 
-def _member(kind: type[StrEnum], name: str, value: object) -> StrEnum:
+def _member(kind: type[StrEnum], name: str, value: object) -> str:
     """Return the member of an enumeration: settings files and Python may name it by its value."""
     known = {member.value: member for member in kind}
     if isinstance(value, str) and value in known:
         return known[value]
+    own = ", or module:Class" if kind is Objective else ""
+    if own and isinstance(value, str) and _OWN.fullmatch(value):
+        return value
     raise ConfigError(
         f"method.{name} has no such choice",
         found=value,
-        expected=", ".join(known),
+        expected=", ".join(known) + own,
         where=f"method.{name}",
     )

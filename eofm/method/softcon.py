@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, final
+from typing import Final
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -90,7 +90,6 @@ class SoftConOutput:
         }
 
 
-@final
 class SoftCon(nn.Module):
     """Student, predictor and teacher, and one step of the objective.
 
@@ -100,6 +99,8 @@ class SoftCon(nn.Module):
 
     The teacher is not updated here: call `update_teacher(self.teacher, self.student, m)` after
     each optimiser step, with m from `momentum_at`.
+
+    A subclass is an objective of its own (`eofm.method.objectives`).
 
     Args:
         trunk: The encoder to pretrain: an `nn.Module` that is a `MaskedTrunk`.

@@ -364,6 +364,7 @@ class _Steps:
 
     @classmethod
     def of(cls, scores: Tensor, targets: Tensor, sample: Tensor) -> _Steps:
+        """Return the steps of decisions, flat: scores, targets and test samples, each (M,)."""
         ordered, order = scores.cpu().sort(descending=True)
         hot, sample = targets.cpu()[order] != 0, sample[order]
         new = torch.ones_like(hot)

@@ -79,6 +79,18 @@ class _Neighbourhood:
     temperature: float | None
 
     def scores(self, x: Tensor, hot: Tensor, test: Tensor, order: Tensor | None) -> Tensor:
+        """Return the share of the votes of each class, (M, K).
+
+        Args:
+            x: Training vectors, (N, D).
+            hot: Their classes, (N, K).
+            test: Test vectors, (M, D).
+            order: Rank of each training vector, (N,): the lower wins a tie; None for their order.
+
+        Raises:
+            ConfigError: If there are fewer than k training vectors, or the temperature is not
+                positive.
+        """
         self._check(len(x))
         if self.metric is Distance.COSINE:
             # on the unit sphere the nearer vector is the one of larger cosine

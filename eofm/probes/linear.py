@@ -431,6 +431,11 @@ class _SplitProblem(LogisticProblem):
 
     @classmethod
     def of(cls, x: Tensor, targets: Tensor, multi_label: bool) -> _SplitProblem:
+        """Return the problem of training vectors (N, D) and their classes (N, K).
+
+        Raises:
+            LabelError: If no class is in some training samples and not in others.
+        """
         count, n = targets.sum(dim=0), len(targets)
         fitted = (count > 0) & (count < n)
         if int(fitted.sum()) < (1 if multi_label else 2):
@@ -445,4 +450,5 @@ class _SplitProblem(LogisticProblem):
         return cls(Eigenbasis.of(x), targets[:, fitted], loss, fitted, constant)
 
     def scores(self, solution: Solution, x: Tensor) -> Tensor:
+        """Return the logits of vectors (M, D) for all classes, (M, K)."""
         return _scores(solution, self.fitted, self.constant, x)

@@ -192,6 +192,7 @@ class _PartWriter(StoreWriter):
     """Looks before every row whether there is still somebody who wants it."""
 
     def append(self, entry: Entry, imagery: NativeImagery) -> None:
+        """Write a row, unless the process that wanted it has stopped."""
         if _stop is not None and _stop.is_set():
             raise _StoppedError
         super().append(entry, imagery)

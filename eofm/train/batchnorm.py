@@ -22,12 +22,14 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:  # noqa: ANN401 (torch's signature)
+        """Return the sum of a tensor over all processes."""
         total = value.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
+        """Return the sum of the gradients over all processes."""
         total = gradient.clone()
         dist.all_reduce(total)
         return total

@@ -13,6 +13,7 @@ from eofm.contract.recipe import Recipe
 from eofm.errors import ConfigError, StoreError
 from eofm.loading.pair_feed import Beside, open_pair
 from eofm.method import MaskForm, label_facts
+from eofm.method.objectives import describe_objective
 from eofm.networks.adapt import InputInit, PositionRecipe
 from eofm.networks.joint import JointTrunk, share_trunk
 from eofm.networks.trunk import Trunk
@@ -25,7 +26,6 @@ from eofm.train.datamodule import StoreDataModule
 from eofm.train.demo import demo_path, make_demo
 from eofm.train.folder import config_hash
 from eofm.train.module import PretrainModule
-from eofm.train.objectives import OBJECTIVES
 from eofm.train.partner import Partner
 from eofm.train.recipe import make_recipe, training_plan
 from eofm.train.sharding import ShardedModule
@@ -178,7 +178,7 @@ def _card_facts(config: PretrainConfig, data: StoreDataModule) -> Mapping[str, A
         "name": Path(config.run.out or "eofm").name,
         "architecture": config.model.architecture,
         "positions": config.model.position,
-        "objective": OBJECTIVES[config.method.objective],
+        "objective": describe_objective(config.method.objective),
         "training_data": f"packed store {store.path.name}{made_up}, {store.spec.sensor}{again}",
         "counts": {
             "scenes": len(store),

@@ -25,7 +25,7 @@ from eofm.contract.preprocess import Plan, Preprocess, to_grid
 from eofm.contract.recipe import Recipe
 from eofm.errors import PixelError
 from eofm.loading.order import Seasons
-from eofm.method.multilabel import MultiLabel
+from eofm.method.objectives import make_objective
 from eofm.networks.joint import JointTrunk
 from eofm.networks.trunk import Trunk
 from eofm.train.config import PretrainConfig
@@ -99,12 +99,9 @@ class PretrainModule(L.LightningModule):
         self.stage: Stage | None = None
         self.recipe = recipe
         self.card = dict(card)
-        self.method: softcon.SoftCon | MultiLabel
-        mean, classes = band_mean(config), facts.classes
-        if config.method.objective is softcon.Objective.MULTILABEL:
-            self.method = MultiLabel(trunk, config.method, classes, generator, band_mean=mean)
-        else:
-            self.method = softcon.SoftCon(trunk, config.method, generator, facts, band_mean=mean)
+        self.method = make_objective(
+            trunk, config.method, generator, facts, band_mean=band_mean(config)
+        )
         self.preprocess = Preprocess(plan)
         self.views = views_for(recipe, config.augment)
         self.paired_views: PairedViews | None = None

@@ -1,4 +1,4 @@
-"""Which objective a run has: SoftCon, or a control that leaves a part of it out."""
+"""What the parts of a run are told of its objective: branches, means, batch norms."""
 
 from __future__ import annotations
 
@@ -7,18 +7,6 @@ from typing import Final
 
 from eofm.method.config import MaskForm, Objective
 from eofm.train.config import PretrainConfig
-
-# What the card of an export says it was trained for.
-OBJECTIVES: Final[Mapping[Objective, str]] = {
-    Objective.SOFTCON: "SoftCon: soft contrastive learning guided by multi-labels "
-    "(arXiv 2405.20462)",
-    Objective.MOCO: "control: the hard term of SoftCon alone, as in MoCo-v3 (arXiv 2104.02057)",
-    Objective.SOFT: "control: the soft term of SoftCon alone (arXiv 2405.20462)",
-    Objective.SHUFFLED: "control: SoftCon (arXiv 2405.20462) with the label sets of the scenes "
-    "exchanged at random",
-    Objective.MULTILABEL: "control: multi-label classification by binary cross entropy, no "
-    "contrast",
-}
 
 # The two networks of a run, whatever it is: what learns, and its average over time.
 BRANCHES: Final = ("student", "teacher")

@@ -13,12 +13,12 @@ from pretrain_settings import with_groups
 from eofm.contract.imagery import Labels
 from eofm.contract.preprocess import to_grid
 from eofm.errors import ConfigError, WeightsError
+from eofm.method.objectives import OBJECTIVES
 from eofm.store.label_table import exchanged
 from eofm.store.reader import Store
 from eofm.train.config import ExportConfig, PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.export import export_source
-from eofm.train.objectives import OBJECTIVES
 from eofm.train.report import Report
 from eofm.train.run import pretrain
 from eofm.weights.encoder import load_encoder

@@ -111,6 +111,7 @@ class _Run:
 
     @property
     def name(self) -> str:
+        """Name of the candidate in the records."""
         return self.model.name
 
     def score(self) -> Scored:

@@ -46,6 +46,7 @@ class _State:
 
     @classmethod
     def of(cls, objective: LogisticObjective, theta: Tensor) -> _State:
+        """Return where the classes stand at some weights, `theta` (K, R + 1), with no move yet."""
         margins, still = theta @ objective.z.T, torch.zeros_like(objective.y)
         nowhere = Line(objective, theta, margins, torch.zeros_like(theta), still)
         point = nowhere.at(objective.total(still[:, :1]))
