@@ -15,11 +15,13 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 from doc_blocks import Reader, blocks, commands
+from safe_product import write_product
 
 from eofm.cli import main
 from eofm.contract.recipe import Recipe
 from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
 from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.networks.vit import build_vit
 from eofm.weights.encoder import random_encoder, save_encoder
 
 ROOT = Path(__file__).parents[2]
@@ -36,17 +38,14 @@ DEMO = f"{SMALL} --data.scenes 4 --data.size 60"
 # the miniature that stands for published weights, which would be fetched, is an untrained network
 # of the same input; DINOv2's file is one of that layout
 WORDS = {"softcon_vits14_s2": "weights/softcon", "path/to/clone": str(ROOT)}
-NOT_RUN = {
-    "pip install": "the environment of the tests has it",
-    "git clone": "this is the clone",
-}
+PRODUCT = "S2A_MSIL2A_20220301T103021_N0400_R108_T32UNV_20220301T132021.SAFE"
 
 
 def encoder() -> None:
     """Write an untrained encoder of Level-1C at 28 px to weights/softcon."""
     bands = SENSOR_BANDS[Sensor.S2_L1C]
-    statistics = STATISTICS["ssl4eo-s12-l1c"].select(bands)
-    norm = Normalization.two_sigma(statistics, levels=255)
+    statistics = STATISTICS["ssl4eo-s12-l1c"]
+    norm = Normalization.two_sigma(statistics.mean, statistics.std, statistics.source)
     recipe = Recipe(Sensor.S2_L1C, bands, Unit.DN, (56, 56), norm)
     save_encoder(random_encoder("vit-tiny-14", recipe, seed=0), "weights/softcon")
 
@@ -99,7 +98,7 @@ def test_readme(desk: Path) -> None:
         words=WORDS,
         not_run={
             "pip install torch": "PyTorch's own line; it would replace the torch of the tests",
-            "pip install -e '.": NOT_RUN["pip install"],
+            "pip install -e '.": "the environment of the tests has it",
         },
     )
 
@@ -138,7 +137,121 @@ def test_scene_to_map(desk: Path) -> None:
 
 def test_torch_hub(desk: Path) -> None:
     """The tutorial on torch.hub; the published network is there without its weights."""
-    words = {**WORDS, '"softcon_vits14_s2", source="local")': '"softcon_vits14_s2", source="local", pretrained=False)'}
-    read(DOCS / "tutorials/torch-hub.md", Reader(words={k: words[k] for k in words if k != "softcon_vits14_s2"}))
+    words = {
+        "path/to/clone": str(ROOT),
+        '"softcon_vits14_s2", source="local")': (
+            '"softcon_vits14_s2", source="local", pretrained=False)'
+        ),
+    }
+    read(DOCS / "tutorials/torch-hub.md", Reader(words=words))
 
     assert (desk / "encoders/mine/encoder.pt2").is_file()
+
+
+DINO = "dinov2_vits14 --model.architecture vits14 --model.size 224"
+
+
+@pytest.mark.slow
+def test_dinov2_on_many_bands(desk: Path) -> None:
+    """Continual pretraining from three bands to thirteen, from a file in DINOv2's layout."""
+    network = build_vit("vits14", 3, (28, 28), torch.Generator().manual_seed(1))
+    torch.save(network.state_dict(), "weights/dinov2.pth")
+    small = OWN[1:].replace("--model.architecture vit-tiny-14 ", "").replace("--model.size 28 ", "")
+    reader = Reader(
+        stand_ins=[("eofm pretrain", f"eofm pretrain {small}")],
+        words={
+            DINO: "weights/dinov2.pth --model.architecture vits14 --model.size 28",
+            "--optim.epochs 20 --optim.batch 16": "",
+        },
+    )
+
+    read(DOCS / "tutorials/dinov2-many-bands.md", reader)
+
+    assert "rgb-nearest" in (desk / "runs/dinov2/weights.txt").read_text()
+
+
+@pytest.mark.slow
+def test_how_to_maps(desk: Path) -> None:
+    """Every verb of maps; for `change`, the same scene stands for three dates."""
+    for name in ("2018", "2019", "2024"):
+        doc_files.write_scene(Path(), f"{name}.tif", seed=int(name))
+        words = f"embed {name}.tif --sensor s2-l1c --unit dn --model weights/softcon --patches"
+        assert 0 == main([*words.split(), "--out", f"emb/{name}"])
+
+    read(DOCS / "howto/maps.md", Reader(words=WORDS))
+
+    assert (desk / "changed").is_dir()
+
+
+@pytest.mark.slow
+def test_how_to_encoder_and_export(desk: Path) -> None:
+    """An encoder in Python, and its export in every format."""
+    product = write_product(Path("product"), Sensor.S2_L2A)
+    words = {**WORDS, PRODUCT: str(product), "(0, 0, 240, 240)": "(0, 0, 48, 48)"}
+    read(DOCS / "howto/encoder.md", Reader(words=words))
+    read(DOCS / "howto/export.md", Reader())
+
+    assert (desk / "encoders/mine/encoder.onnx").is_file()
+
+
+@pytest.mark.slow
+def test_how_to_data(desk: Path) -> None:
+    """Packing known sets, labels, and stores; sets and maps are miniatures."""
+    doc_files.write_sets(Path())
+    for name, words in (("north", "--seed 1"), ("south", "--seed 2")):
+        world = f"world --out worlds/{name} --scenes 2 --size 60 {words}"
+        assert 0 == main(world.split())
+        pack = f"pack ssl4eo --root worlds/{name} --sensor s2-l1c --out stores/{name}"
+        assert 0 == main(pack.split())
+    reader = Reader(words={"--workers 8": "--workers 1"})
+
+    read(DOCS / "howto/data.md", reader)
+
+    assert (desk / "mine.md").is_file()
+
+
+@pytest.mark.slow
+def test_how_to_bench(desk: Path) -> None:
+    """EuroSAT in the layout `train/<class>`, and one's own chips."""
+    doc_files.write_eurosat(Path("EuroSAT_MS"))
+
+    read(DOCS / "howto/bench.md", Reader())
+
+
+@pytest.mark.slow
+def test_how_to_pretrain(desk: Path) -> None:
+    """The shipped settings on a store of the synthetic world, and two runs side by side."""
+    (desk / "configs").symlink_to(ROOT / "configs")
+    network = build_vit("vit-tiny-14", 3, (28, 28), torch.Generator().manual_seed(1))
+    torch.save(network.state_dict(), "weights/tiny.pth")
+    doc_files.write_ssl4eo(Path())
+    pack = "pack ssl4eo --root SSL4EO --sensors s2c,s1 --labels ssl4eo_multilabel.json"
+    assert 0 == main([*pack.split(), "--out", "stores/ssl4eo"])
+    for name in ("one", "other"):
+        shutil.copytree("runs/mine", f"runs/{name}")
+    small = f"{OWN[1:]} --model.weights weights/tiny.pth --trainer.devices 1"
+    reader = Reader(
+        stand_ins=[("eofm pretrain", "eofm pretrain")],
+        words={"--trainer.devices 4": small, DINO: f"weights/tiny.pth {OWN[1:]}"},
+    )
+
+    read(DOCS / "howto/pretrain.md", reader)
+
+
+def test_every_page_with_commands_is_run() -> None:
+    """A page that gains a first block gains a test: no block of the site is never run."""
+    text = Path(__file__).read_text("utf-8")
+    elsewhere = {
+        "pixels.md",  # no blocks of its own
+        "minimal.md",  # tests/test_minimal.py
+        "scenes.md",  # calls with products of one's own
+        "index.md",  # the first command of the README
+        "install.md",  # installing
+    }
+    for page in sorted(DOCS.rglob("*.md")):
+        name = page.relative_to(DOCS).as_posix()
+        if name in elsewhere or not any(
+            block.language in {"bash", "python"} for block in blocks(page.read_text("utf-8"))
+        ):
+            continue
+        assert name in text, name

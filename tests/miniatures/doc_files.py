@@ -6,12 +6,18 @@ numbers, UTM, each land cover with a spectrum of its own.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import rasterio
+from affine import Affine
+from ben_world import second_version
 from numpy.typing import NDArray
-from rasterio.transform import from_origin
+
+from eofm.datasets.eurosat import CLASSES
+from eofm.world.config import WorldConfig
+from eofm.world.files import write_world
 
 BANDS = (
     "B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12",
@@ -42,7 +48,9 @@ def pixels(classes: NDArray[np.uint8], seed: int) -> NDArray[np.uint16]:
     return np.clip(clean * generator.normal(1, 0.05, clean.shape), 1, None).astype(np.uint16)
 
 
-def write(path: Path, values: NDArray[np.generic], west: float, south: float) -> None:
+def write(
+    path: Path, values: NDArray[np.generic], west: float, south: float, *, describe: bool = True
+) -> None:
     """Write (c, h, w) or (h, w) as a GeoTIFF at 10 m in UTM zone 32."""
     bands = values if values.ndim == 3 else values[None]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,25 +61,26 @@ def write(path: Path, values: NDArray[np.generic], west: float, south: float) ->
         "width": bands.shape[2],
         "dtype": bands.dtype,
         "crs": "EPSG:32632",
-        "transform": from_origin(west, south + 10 * bands.shape[1], 10, 10),
+        "transform": Affine(10, 0, west, 0, -10, south + 10 * bands.shape[1]),
         "tiled": True,
         "blockxsize": 128,
         "blockysize": 128,
     }
     with rasterio.open(path, "w", **profile) as file:
         file.write(bands)
-        if len(bands) == len(BANDS):
+        if describe and len(bands) == len(BANDS):
             file.descriptions = BANDS
 
 
 def write_scene(folder: Path, name: str = "scene.tif", size: int = 224, seed: int = 0) -> None:
-    """Write a scene, and `fields.gpkg` with polygons of some of its parcels in its CRS."""
+    """Write a scene, `chip.tif`, and `fields.gpkg` with polygons of some parcels of the scene."""
     import geopandas
     from shapely.geometry import box
 
     parcel, west, south = 28, 600_000.0, 5_300_000.0
     classes = ground(seed, size, parcel)
     write(folder / name, pixels(classes, seed), west, south)
+    write(folder / "chip.tif", pixels(classes, seed)[:, :56, :56], west, south)
     north = south + 10 * size
     rows = []
     for row in range(0, size - parcel + 1, parcel):
@@ -108,3 +117,44 @@ def write_chips(folder: Path, each: int = 6, size: int = 64) -> None:
                 west = 600_000.0 + 1_000 * number
                 write(path, pixels(classes, 100 + number), west, 5_300_000.0)
                 number += 1
+
+
+def write_eurosat(root: Path, each: int = 6) -> None:
+    """Write `train/<class>/` and `test/<class>/` of EuroSAT MS: its bands in its order, 64 px."""
+    order = [*BANDS[:8], *BANDS[9:], "B8A"]
+    index = [BANDS.index(band) for band in order]
+    number = 0
+    for split, count in (("train", each), ("test", max(2, each // 2))):
+        for place, name in enumerate(CLASSES):
+            for _ in range(count):
+                code = list(SPECTRA)[place % len(SPECTRA)]
+                classes = np.full((64, 64), code, np.uint8)
+                values = pixels(classes, 500 + number)[index]
+                values = (values * (1 + 0.05 * (place // len(SPECTRA)))).astype(np.uint16)
+                path = root / split / name / f"{name}_{number}.tif"
+                write(path, values, 600_000.0 + 1_000 * number, 5_300_000.0, describe=False)
+                number += 1
+
+
+def write_ssl4eo(folder: Path) -> None:
+    """Write `SSL4EO/`, both sensors of five synthetic places, and `ssl4eo_multilabel.json`."""
+    write_world(WorldConfig(out=str(folder / "SSL4EO"), scenes=5, seed=1, size=48, workers=1))
+    labels = {
+        place.name: {season.name: [str(number % 3)] for season in place.iterdir()}
+        for number, place in enumerate(sorted((folder / "SSL4EO" / "s2c").iterdir()))
+    }
+    (folder / "ssl4eo_multilabel.json").write_text(json.dumps(labels))
+
+
+def write_sets(folder: Path) -> None:
+    """Write known sets in their layouts, a WorldCover map of one site, and a site with an offset.
+
+    `S2/609U.tif` is of processing baseline 04.00: its digital numbers carry 1000.
+    """
+    write_eurosat(folder / "EuroSAT_MS", each=2)
+    write_ssl4eo(folder)
+    second_version(folder / "BigEarthNet")
+    codes = np.select([ground(0, 168, 56) == code for code in SPECTRA], (80, 10, 40, 50))
+    write(folder / "WorldCover" / "map.tif", codes.astype(np.uint8), 600_000.0, 5_300_000.0)
+    late = pixels(ground(9, 168, 56), 9) + np.uint16(1000)
+    write(folder / "S2" / "609U.tif", late, 900_000.0, 5_300_000.0)
