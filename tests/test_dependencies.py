@@ -67,7 +67,8 @@ def declared(requirements: list[str]) -> set[str]:
 
 
 CORE = declared(PROJECT["dependencies"])
-TOOLS = {"dev", "docs", "notebooks"}  # extras of those who work on the package, not of its users
+# extras of those who work on the package, not of its users
+TOOLS = {"dev", "docs", "notebooks", "release"}
 OPTIONAL = set().union(*(declared(lines) for name, lines in EXTRAS.items() if name not in TOOLS))
 USED = set().union(*(imported(path.read_text()) for path in SOURCES))
 

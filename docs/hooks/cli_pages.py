@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from eofm.cli import GROUPS
-from eofm.cli.options import parser_of
+from eofm.cli.parsing import parser_of
 from eofm.cli.verb import Verb
 
 _OWN = {"help", "help_all", "config", "print_config"}

@@ -154,7 +154,7 @@ def write_sets(folder: Path) -> None:
     write_eurosat(folder / "EuroSAT_MS", each=2)
     write_ssl4eo(folder)
     second_version(folder / "BigEarthNet")
-    codes = np.select([ground(0, 168, 56) == code for code in SPECTRA], (80, 10, 40, 50))
+    codes = np.select([ground(0, 280, 56) == code for code in SPECTRA], (80, 10, 40, 50))
     write(folder / "WorldCover" / "map.tif", codes.astype(np.uint8), 600_000.0, 5_300_000.0)
     late = pixels(ground(9, 168, 56), 9) + np.uint16(1000)
     write(folder / "S2" / "609U.tif", late, 900_000.0, 5_300_000.0)
