@@ -132,7 +132,7 @@ def scene_and_map(data: Path, weights: Path, out: Path) -> None:
 
 
 def _draw(pixels: np.ndarray, classes: np.ndarray, accuracy: dict[str, float], out: Path) -> None:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 5.6), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 6), layout="constrained")
     side = pixels.shape[1]
     left.imshow(np.clip(pixels / np.percentile(pixels, 99.5), 0, 1).transpose(1, 2, 0))
     colours = dict(zip(DRAWN, COLOURS, strict=True))

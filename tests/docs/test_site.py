@@ -13,8 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from eofm.cli.parsing import parser_of
 
+from eofm.cli.parsing import parser_of
 from eofm.cli.verbs import VERBS
 from eofm.weights.cards import WEIGHTS
 
