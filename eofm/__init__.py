@@ -35,8 +35,11 @@ _HOME: Final = {
     "SpecMismatch": "eofm.errors",
     "Store": "eofm.store.reader",
     "Unit": "eofm.contract.spec",
+    "embed_chips": "eofm.geo.embed",
+    "embed_patches": "eofm.geo.embed",
     "load_encoder": "eofm.weights.encoder",
     "load_weights": "eofm.weights.load",
+    "open_embeddings": "eofm.geo.files",
     "open_scene": "eofm.raster.opening",
     "plan": "eofm.contract.preprocess",
     "pretrain": "eofm.train.run",
@@ -58,6 +61,8 @@ if TYPE_CHECKING:
     )
     from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
     from eofm.errors import EofmError, SpecMismatch
+    from eofm.geo.embed import embed_chips, embed_patches
+    from eofm.geo.files import open_embeddings
     from eofm.raster.opening import open_scene, read_scene
     from eofm.raster.read import read_geotiff
     from eofm.store.reader import Store
@@ -86,8 +91,11 @@ __all__ = [
     "Store",
     "Unit",
     "__version__",
+    "embed_chips",
+    "embed_patches",
     "load_encoder",
     "load_weights",
+    "open_embeddings",
     "open_scene",
     "plan",
     "pretrain",

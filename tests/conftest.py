@@ -31,6 +31,16 @@ def real_data() -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def real_weights() -> Path:
+    """A transformer pretrained on natural images, or a skip that says where it was looked for."""
+    root = Path(os.environ.get("EOFM_REAL_WEIGHTS", "../shared/weights"))
+    path = root / "natural_images_vits14.safetensors"
+    if not path.is_file():
+        pytest.skip(f"no real weights at EOFM_REAL_WEIGHTS={root}")
+    return path
+
+
 @pytest.fixture
 def generator() -> torch.Generator:
     """A seeded source of randomness; nothing draws from the global state."""

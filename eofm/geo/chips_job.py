@@ -18,11 +18,12 @@ from eofm.geo.chip_file import write_chips
 from eofm.geo.embeddings import ChipTable, Codes, Quantization
 from eofm.geo.extra import library
 from eofm.geo.files import CHIPS
-from eofm.geo.ground import GroundReader, Pixels, Readers
+from eofm.geo.ground import GroundPixels, GroundReader, Readers
 from eofm.geo.job import Job, check_pixels, check_room, check_scene, no_vectors, spread, writable
 from eofm.geo.quantize import codes_of, recall, sample_step, wants_codes
+from eofm.geo.stac import write_stac
 from eofm.geo.windows import chip_lattice
-from eofm.geo.work import Rows, Work
+from eofm.geo.work import ArrayFile, Work
 from eofm.progress import track
 from eofm.raster.grid import Grid, crs_text
 
@@ -33,7 +34,7 @@ _SHARES: Final = 3  # measured, clouded, and whether there is a vector
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class ChipPlaces:
     """Where chips lie.
 
     Args:
@@ -88,7 +89,7 @@ class ChipsDone:
         return f"{self.file}: {self.chips} chips{left}, {kind}"
 
 
-def run_chips(job: Job, places: Places) -> ChipsDone:
+def run_chips(job: Job, places: ChipPlaces) -> ChipsDone:
     """Embed the chips of a scene, or go on with it, and write them.
 
     Raises:
@@ -109,7 +110,7 @@ def run_chips(job: Job, places: Places) -> ChipsDone:
     return done
 
 
-def _embed(job: Job, places: Places, work: Work, vectors: Rows, shares: Rows) -> None:
+def _embed(job: Job, places: ChipPlaces, work: Work, vectors: ArrayFile, shares: ArrayFile) -> None:
     if not work.done:
         some = [
             (int(places.tops[i]), int(places.lefts[i])) for i in spread(len(places), _LOOKED_AT)
@@ -119,7 +120,7 @@ def _embed(job: Job, places: Places, work: Work, vectors: Rows, shares: Rows) ->
     blocks = _blocks(groups)
     todo = [group for block in blocks[work.done :] for group in block]
 
-    def read(reader: GroundReader, group: range) -> Pixels:
+    def read(reader: GroundReader, group: range) -> GroundPixels:
         top, left, height, width = _hull(places, group)
         pixels = reader.read(top, left, height, width)
         check_pixels(pixels, job, top, left)
@@ -150,7 +151,7 @@ def _blocks(groups: list[range]) -> list[list[range]]:
     return [groups[a:b] for a, b in pairwise(ends)]
 
 
-def _hull(places: Places, group: range) -> tuple[int, int, int, int]:
+def _hull(places: ChipPlaces, group: range) -> tuple[int, int, int, int]:
     """Return the rectangle around the chips of a group: top, left, height, width."""
     tops, lefts = places.tops[group.start : group.stop], places.lefts[group.start : group.stop]
     top, left = int(tops.min()), int(lefts.min())
@@ -158,7 +159,7 @@ def _hull(places: Places, group: range) -> tuple[int, int, int, int]:
 
 
 def _vectors(
-    job: Job, places: Places, group: range, pixels: Pixels
+    job: Job, places: ChipPlaces, group: range, pixels: GroundPixels
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return vectors (n, D) and shares (n, 3) of a group; a chip left out has zeros."""
     top, left, _, _ = _hull(places, group)
@@ -188,7 +189,7 @@ def _vectors(
 # ------------------------------------------------------------------------------- the file
 
 
-def _finish(job: Job, places: Places, vectors: Rows, shares: Rows) -> ChipsDone:
+def _finish(job: Job, places: ChipPlaces, vectors: ArrayFile, shares: ArrayFile) -> ChipsDone:
     table = shares.read(0, len(places))
     kept = table[:, 2] > 0
     count = int(kept.sum())
@@ -210,17 +211,22 @@ def _finish(job: Job, places: Places, vectors: Rows, shares: Rows) -> ChipsDone:
     parts = _parts(replace(job, made=made), places, vectors, table, codes)
     file = job.out / CHIPS
     write_chips(file, parts)
+    write_stac(job, made, [file], codes)
     return ChipsDone(file, count, len(places) - count, found)
 
 
-def _kept(vectors: Rows, kept: NDArray[np.bool_]) -> Iterator[NDArray[np.float32]]:
+def _kept(vectors: ArrayFile, kept: NDArray[np.bool_]) -> Iterator[NDArray[np.float32]]:
     for start in range(0, len(kept), _PART):
         stop = min(start + _PART, len(kept))
         yield vectors.read(start, stop)[kept[start:stop]]
 
 
 def _parts(
-    job: Job, places: Places, vectors: Rows, shares: NDArray[np.float32], codes: Codes | None
+    job: Job,
+    places: ChipPlaces,
+    vectors: ArrayFile,
+    shares: NDArray[np.float32],
+    codes: Codes | None,
 ) -> Iterator[ChipTable]:
     import geopandas
 
@@ -243,14 +249,14 @@ def _parts(
         yield ChipTable(table, part if codes is None else codes.encode(part), job.made, codes)
 
 
-def scene_places(job: Job, side: int, stride: int) -> Places:
+def scene_places(job: Job, side: int, stride: int) -> ChipPlaces:
     """Return the chips of a scene from its first pixel on, row by row."""
     part, name = job.ground.window, job.ground.scene.name
     lattice = chip_lattice(part.height, part.width, side, stride)
     corners = [(top, left) for top in lattice.tops for left in lattice.lefts]
     ids = [f"{name}_{part.row + top}_{part.col + left}" for top, left in corners]
     tops, lefts = np.array(corners, np.int64).T
-    return Places(np.array(ids, object), tops, lefts, side)
+    return ChipPlaces(np.array(ids, object), tops, lefts, side)
 
 
 def outlines(

@@ -101,6 +101,12 @@ class EmbedConfig:
             raise ConfigError(
                 "a stride is one of chips", found=f"--stride {self.stride}", remedy="--chips 32"
             )
+        if self.stride is not None and self.grid != "scene":
+            raise ConfigError(
+                "chips of a named grid lie where the grid says",
+                found=f"--stride {self.stride} with --grid {self.grid}",
+                remedy="leave out --stride",
+            )
         alone = {"window": self.window, "overlap": self.overlap}
         given = [name for name, value in alone.items() if value is not None]
         if given and not self.patches:

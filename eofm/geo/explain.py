@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from eofm.geo.chips_job import Places
+from eofm.geo.chips_job import ChipPlaces
 from eofm.geo.embeddings import Layout
 from eofm.geo.ground import GroundReader
 from eofm.geo.job import Job, check_pixels, room
@@ -28,7 +28,7 @@ class Explanation:
         return "\n\n".join(self.parts)
 
 
-def explain_job(job: Job, places: Places | None, lattice: PatchLattice | None) -> str:
+def explain_job(job: Job, places: ChipPlaces | None, lattice: PatchLattice | None) -> str:
     """Return what a job would read and do, and how long it would take by a probe of one batch.
 
     Args:
@@ -56,8 +56,9 @@ def explain_job(job: Job, places: Places | None, lattice: PatchLattice | None) -
         assert places is not None  # noqa: S101 (a job is one or the other)
         count = windows = len(places)
         lines = {
-            "chips": f"{count} of {side} px, {side * gsd:g} m on the ground, every "
-            f"{settings['stride']} px, grid {settings['grid']}",
+            "chips": f"{count} of {side} px, {side * gsd:g} m on the ground, "
+            + (f"every {settings['stride']} px" if "stride" in settings else "one for each cell")
+            + f", grid {settings['grid']}",
         }
         group = places.groups(job.config.batch)[0]
         corner = int(places.tops[group.start]), int(places.lefts[group.start])

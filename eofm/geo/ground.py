@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Ground:
+class SceneGround:
     """A part of a scene.
 
     Args:
@@ -55,8 +55,8 @@ class Ground:
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """Pixels of a rectangle.
+class GroundPixels:
+    """Pixels of a rectangle of a scene.
 
     Args:
         values: float32 (C, h, w).
@@ -81,11 +81,11 @@ class GroundReader(Closing):
         ground: What to read.
     """
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: SceneGround) -> None:
         self.ground = ground
         self._opened: OpenScene = ground.scene.open()
 
-    def read(self, top: int, left: int, height: int, width: int) -> Pixels:
+    def read(self, top: int, left: int, height: int, width: int) -> GroundPixels:
         """Return a rectangle of the part, counted from its corner; it may reach over the edge.
 
         Coarse bands are brought to the grid with the pixels around the rectangle, so that what is
@@ -98,25 +98,26 @@ class GroundReader(Closing):
         pixels = torch.zeros(len(scene.bands), height, width)
         measured = torch.zeros(height, width, dtype=torch.bool)
         clouded = None if self.ground.clouds is None else torch.zeros_like(measured)
+        first, begin = max(top, 0), max(left, 0)
         bottom, right = min(top + height, part.height), min(left + width, part.width)
         inside = self.ground.inside
-        empty = inside is not None and not inside[top:bottom, left:right].any()
-        if bottom <= top or right <= left or empty:
-            return Pixels(pixels, measured, clouded)
-        here = Window(part.row + top, part.col + left, bottom - top, right - left)
+        empty = inside is not None and not inside[first:bottom, begin:right].any()
+        if bottom <= first or right <= begin or empty:
+            return GroundPixels(pixels, measured, clouded)
+        here = Window(part.row + first, part.col + begin, bottom - first, right - begin)
+        there = (slice(first - top, bottom - top), slice(begin - left, right - left))
         around = _around(here, scene.step, scene.grid)
         imagery = self._opened.read(around)
         row, col = here.row - around.row, here.col - around.col
         cut = (slice(row, row + here.height), slice(col, col + here.width))
-        pixels[:, : here.height, : here.width] = imagery.pixels[0][:, *cut]
-        measured[: here.height, : here.width] = imagery.valid[0][cut]
+        pixels[:, *there] = imagery.pixels[0][:, *cut]
+        measured[there] = imagery.valid[0][cut]
         if inside is not None:
-            hidden = ~torch.from_numpy(np.ascontiguousarray(inside[top:bottom, left:right]))
-            measured[: here.height, : here.width] &= ~hidden
+            wanted = np.ascontiguousarray(inside[first:bottom, begin:right])
+            measured[there] &= torch.from_numpy(wanted)
         if clouded is not None and self.ground.clouds is not None:
-            there = self._opened.clouded(self.ground.clouds, here)
-            clouded[: here.height, : here.width] = torch.from_numpy(there)
-        return Pixels(pixels, measured, clouded)
+            clouded[there] = torch.from_numpy(self._opened.clouded(self.ground.clouds, here))
+        return GroundPixels(pixels, measured, clouded)
 
     def close(self) -> None:
         """Close the files."""
@@ -141,7 +142,7 @@ class Readers(Closing):
         threads: How many; they are as many rectangles ahead.
     """
 
-    def __init__(self, ground: Ground, threads: int) -> None:
+    def __init__(self, ground: SceneGround, threads: int) -> None:
         self._ground, self._threads = ground, threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reader")
         self._own = threading.local()

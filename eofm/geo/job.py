@@ -18,7 +18,7 @@ from eofm.contract.validity import check_plausible, check_sentinels
 from eofm.errors import DataError, PixelError
 from eofm.geo.config import EmbedConfig
 from eofm.geo.embeddings import Layout, Provenance
-from eofm.geo.ground import Ground, GroundReader, Pixels
+from eofm.geo.ground import GroundPixels, GroundReader, SceneGround
 from eofm.geo.network import Network
 from eofm.raster.grid import crs_text
 
@@ -36,7 +36,7 @@ class Job:
         out: Folder to write to.
     """
 
-    ground: Ground
+    ground: SceneGround
     network: Network
     config: EmbedConfig
     made: Provenance
@@ -75,7 +75,7 @@ class Job:
         return Imagery(torch.stack(tuple(values)), spec, torch.stack(tuple(valid)))
 
 
-def check_pixels(pixels: Pixels, job: Job, top: int, left: int) -> None:
+def check_pixels(pixels: GroundPixels, job: Job, top: int, left: int) -> None:
     """Refuse a rectangle that holds a value which no measurement takes: see `check_sentinels`.
 
     Every pixel is looked at. What a scene as a whole tells (its unit, the order of its bands) has

@@ -18,11 +18,12 @@ from eofm.geo.embeddings import PatchGrid, Quantization
 from eofm.geo.extra import library
 from eofm.geo.files import PATCHES_TIFF, PATCHES_ZARR
 from eofm.geo.grid_file import write_tiff, write_zarr
-from eofm.geo.ground import GroundReader, Pixels, Readers
+from eofm.geo.ground import GroundPixels, GroundReader, Readers
 from eofm.geo.job import Job, check_pixels, check_room, check_scene, no_vectors, spread, writable
 from eofm.geo.quantize import codes_of, recall, sample_step, wants_codes
+from eofm.geo.stac import write_stac
 from eofm.geo.windows import PatchLattice, blending
-from eofm.geo.work import Rows, Work, as_planes
+from eofm.geo.work import ArrayFile, Work, as_planes
 from eofm.progress import track
 from eofm.raster.cube import placed
 
@@ -141,7 +142,7 @@ class _Blend:
         self._valid = value[..., -1] > 0
 
 
-def _embed(job: Job, lattice: PatchLattice, work: Work, vectors: Rows) -> None:
+def _embed(job: Job, lattice: PatchLattice, work: Work, vectors: ArrayFile) -> None:
     windows, batch = lattice.windows, job.config.batch
     if not work.done:
         some = [
@@ -163,7 +164,7 @@ def _embed(job: Job, lattice: PatchLattice, work: Work, vectors: Rows) -> None:
     if work.done:
         blend.carried = carry[work.done % 2].read(0, lattice.tokens)
 
-    def read(reader: GroundReader, group: _Group) -> Pixels:
+    def read(reader: GroundReader, group: _Group) -> GroundPixels:
         top, left, height, width = _hull(lattice, group)
         pixels = reader.read(top, left, height, width)
         check_pixels(pixels, job, top, left)
@@ -197,7 +198,7 @@ def _finished(lattice: PatchLattice, row: int) -> tuple[int, int]:
 
 
 def _windows(
-    job: Job, lattice: PatchLattice, group: _Group, pixels: Pixels
+    job: Job, lattice: PatchLattice, group: _Group, pixels: GroundPixels
 ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.bool_]]]:
     """Yield first column in patches, vectors (T, T, D) and validity (T, T) of windows with any."""
     windows, side = lattice.windows, lattice.windows.side
@@ -222,7 +223,7 @@ def _windows(
 # ------------------------------------------------------------------------------ the files
 
 
-def _finish(job: Job, lattice: PatchLattice, vectors: Rows) -> PatchesDone:
+def _finish(job: Job, lattice: PatchLattice, vectors: ArrayFile) -> PatchesDone:
     valid = np.concatenate([~np.isnan(part[..., 0]) for part in _strips(vectors)])
     count = int(valid.sum())
     if not count:
@@ -245,15 +246,16 @@ def _finish(job: Job, lattice: PatchLattice, vectors: Rows) -> PatchesDone:
     files = tuple(job.out / _FILES[kind] for kind in job.config.formats)
     for file in files:
         (write_zarr if file.name == PATCHES_ZARR else write_tiff)(file, grid)
+    write_stac(job, made, files, codes)
     side = lattice.patch * job.ground.scene.gsd
     return PatchesDone(files, (lattice.rows, lattice.columns), count, side, found)
 
 
-def _strips(vectors: Rows) -> Iterator[NDArray[Any]]:
+def _strips(vectors: ArrayFile) -> Iterator[NDArray[Any]]:
     for start in range(0, vectors.shape[0], _STRIP):
         yield vectors.read(start, min(start + _STRIP, vectors.shape[0]))
 
 
-def _finite(vectors: Rows) -> Iterator[NDArray[np.float32]]:
+def _finite(vectors: ArrayFile) -> Iterator[NDArray[np.float32]]:
     for part in _strips(vectors):
         yield part[~np.isnan(part[..., 0])].astype(np.float32)

@@ -19,7 +19,7 @@ from eofm.raster.grid import Grid
 
 
 @dataclass(frozen=True)
-class Lattice:
+class WindowLattice:
     """Square windows in rows and columns over a part of a scene.
 
     Args:
@@ -37,9 +37,9 @@ class Lattice:
         return len(self.tops) * len(self.lefts)
 
 
-def chip_lattice(height: int, width: int, side: int, stride: int) -> Lattice:
+def chip_lattice(height: int, width: int, side: int, stride: int) -> WindowLattice:
     """Return chips from the first pixel on, every `stride` pixels, that begin within the scene."""
-    return Lattice(side, tuple(range(0, height, stride)), tuple(range(0, width, stride)))
+    return WindowLattice(side, tuple(range(0, height, stride)), tuple(range(0, width, stride)))
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class PatchLattice:
         columns: Patches from left to right.
     """
 
-    windows: Lattice
+    windows: WindowLattice
     patch: int
     tokens: int
     overlap: int
@@ -83,7 +83,7 @@ def patch_lattice(height: int, width: int, patch: int, tokens: int, overlap: int
     the last patch, of which some pixels may lie beyond the edge.
     """
     rows, columns = -(-height // patch), -(-width // patch)
-    windows = Lattice(
+    windows = WindowLattice(
         patch * tokens,
         tuple(patch * start for start in _starts(rows, tokens, tokens - overlap)),
         tuple(patch * start for start in _starts(columns, tokens, tokens - overlap)),

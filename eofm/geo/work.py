@@ -28,7 +28,7 @@ _STATE: Final = "state.json"
 
 
 @dataclass(frozen=True)
-class Rows:
+class ArrayFile:
     """An array in a file of its own, read and written by rows; unwritten rows are 0.
 
     Args:
@@ -107,9 +107,9 @@ class Work:
                 remedy=f"name another folder with --out, or remove it: rm -r {folder}",
             )
 
-    def rows(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> Rows:
+    def rows(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> ArrayFile:
         """Return one of its arrays."""
-        return Rows(self.folder / name, shape, np.dtype(dtype))
+        return ArrayFile(self.folder / name, shape, np.dtype(dtype))
 
     def commit(self, done: int) -> None:
         """Say that so many blocks are on the disk."""
@@ -125,7 +125,7 @@ class Work:
 class _Planes(BackendArray):
     """Rows of patches (Y, X, D) as an array (D, Y, X) that is read when it is used."""
 
-    def __init__(self, rows: Rows, codes: Codes | None) -> None:
+    def __init__(self, rows: ArrayFile, codes: Codes | None) -> None:
         height, width, dim = rows.shape
         self._rows, self._codes = rows, codes
         self.shape = (dim, height, width)
@@ -148,7 +148,7 @@ class _Planes(BackendArray):
         return np.asarray(planes[:, 0 if single else slice(None)][dims][..., columns])
 
 
-def as_planes(rows: Rows, codes: Codes | None = None) -> xr.DataArray:
+def as_planes(rows: ArrayFile, codes: Codes | None = None) -> xr.DataArray:
     """Return rows of patches (Y, X, D) as an array (dim, y, x) that stays on the disk.
 
     Args:

@@ -13,7 +13,7 @@ from geo_scenes import GRIDS, config, export, small_encoder, texture, write_scen
 
 import eofm
 from eofm.errors import DataError
-from eofm.geo.chips_job import Places
+from eofm.geo.chips_job import ChipPlaces
 from eofm.geo.embed import embed, embed_chips
 from eofm.geo.files import open_chips
 
@@ -152,7 +152,7 @@ def test_all_clouds_is_one_error(tmp_path: Path) -> None:
 def test_groups_are_neighbours_in_a_row() -> None:
     """Chips that are read together lie in one row, none twice, in order."""
     tops, lefts = np.divmod(np.arange(12), 5)
-    places = Places(np.array(["x"] * 12, object), tops * 8, lefts * 8, 8)
+    places = ChipPlaces(np.array(["x"] * 12, object), tops * 8, lefts * 8, 8)
 
     groups = places.groups(3)
 

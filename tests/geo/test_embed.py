@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import shlex
 import shutil
 from dataclasses import replace
@@ -12,17 +13,20 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from geo_scenes import config, export, small_encoder, texture, write_scene
+from geo_scenes import BANDS, config, export, small_encoder, texture, write_scene
 from safe_product import write_product
 
 import eofm
 from eofm.cli import main
+from eofm.contract.defaults import default_recipe
 from eofm.contract.recipe import Pooling
 from eofm.errors import ConfigError, DataError, EofmError, PixelError, RasterError, SpecMismatch
 from eofm.geo.config import EmbedConfig
 from eofm.geo.embed import embed
 from eofm.geo.embeddings import require_same_vectors
 from eofm.geo.files import open_chips, open_embeddings, open_patches
+from eofm.weights.cards import WEIGHTS
+from eofm.weights.encoder import random_encoder
 
 
 @pytest.fixture
@@ -225,6 +229,30 @@ def test_a_scene_of_another_sensor_is_refused(scene: Path, model: str, tmp_path:
     embed(config(scene, model, tmp_path / "out", sensor="s2-l1c", force=["sensor"], chips=32))
 
     assert open_chips(tmp_path / "out").provenance.sensor == "s2-l1c"
+
+
+def test_a_band_that_is_missing_is_filled_only_by_force(tmp_path: Path) -> None:
+    """Level-2A in a network of Level-1C with B10, as SoftCon's: by the words its card names."""
+    bands = (*BANDS, "B10")
+    spec = eofm.ImageSpec(eofm.Sensor.S2_L1C, bands, eofm.Unit.DN, None, 10.0)
+    encoder = random_encoder("vit-tiny-14", default_recipe(spec, (28, 28), Pooling.CLS), 0)
+    model = export(tmp_path / "model", encoder)
+    scene = write_scene(tmp_path / "scene.tif", texture(64, 64))
+    plain = config(scene, model, tmp_path / "out", chips=32)
+    note = WEIGHTS["softcon_vits14_s2"].note
+    words = note.partition("--force ")[2].partition("`")[0].split()
+    with pytest.raises(SpecMismatch):
+        embed(plain)
+    with pytest.raises(SpecMismatch, match="B10"):
+        embed(replace(plain, force=words[:1]))
+
+    embed(replace(plain, force=words))
+
+    item = json.loads((tmp_path / "out" / "chips.item.json").read_text())
+    lines = "\n".join(item["properties"]["emb:preprocessing"]["expression"])
+    assert "insert B10 = 0 (normalised)" in lines
+    assert "AcceptSensor" in lines
+    assert len(open_chips(tmp_path / "out")) == 4
 
 
 def test_pixels_of_another_scale_are_refused(model: str, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from pathlib import Path
 
 import pytest
@@ -28,16 +27,6 @@ from eofm.weights.start import start_from
 # In the tiles, B8A comes last.
 IN_FILE = (*(band for band in SENSOR_BANDS[Sensor.S2_L1C] if band != "B8A"), "B8A")
 STEPS, TILES, SIZE = 10, 54, 56
-
-
-@pytest.fixture(scope="module")
-def real_weights() -> Path:
-    """A transformer pretrained on natural images, or a skip that says where it was looked for."""
-    root = Path(os.environ.get("EOFM_REAL_WEIGHTS", "../shared/weights"))
-    path = root / "natural_images_vits14.safetensors"
-    if not path.is_file():
-        pytest.skip(f"no real weights at EOFM_REAL_WEIGHTS={root}")
-    return path
 
 
 def recipe() -> Recipe:

@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from typing import Final
 
 from eofm.cli.verb import Verb
-from eofm.cli.verbs import benchmark, data, maps, models, shell, training
+from eofm.cli.verbs import benchmark, data, embedding, maps, models, shell, training
 
 __all__ = ["GROUPS", "VERBS"]
 
 GROUPS: Final[Mapping[str, Mapping[str, Verb]]] = {
     "pretraining": training.VERBS,
     "data": data.VERBS,
-    "maps": maps.VERBS,
     "benchmark": benchmark.VERBS,
+    "scenes": embedding.VERBS,
+    "maps": maps.VERBS,
     "models": models.VERBS,
     "shell": shell.VERBS,
 }

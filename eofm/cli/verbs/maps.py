@@ -1,4 +1,4 @@
-"""Verbs from scenes to vectors, and from vectors to maps."""
+"""Verbs of vectors on the ground: what is made of a scene's embeddings."""
 
 from __future__ import annotations
 
@@ -10,40 +10,6 @@ from eofm.cli.verb import Verb
 __all__ = ["VERBS"]
 
 VERBS: Final[Mapping[str, Verb]] = {
-    "embed": Verb(
-        "turn whole scenes into vectors: one for each chip (GeoParquet) or patch (GeoTIFF, Zarr)",
-        "eofm.geo.config:EmbedConfig",
-        "eofm.geo.embed:embed",
-        (
-            "eofm embed S2B_MSIL1C_20210704T...SAFE --model softcon_vits14_s2 --out DIR",
-            "eofm embed scene.tif --sensor s2-l2a --unit dn --model runs/mine --patches --out DIR",
-            "eofm embed scene.tif --sensor s2-l1c --unit dn --model runs/mine --chips 32 \\",
-            "    --where 11.30,48.05,11.40,48.10 --out DIR",
-            "eofm embed items.json --model runs/mine --cloud_mask SCL --workers 4 --out DIR",
-            "eofm embed scene.tif --sensor s2-l1c --unit dn --model runs/mine --patches --explain \\",
-            "    --out DIR",
-        ),
-        (
-            "model",
-            "out",
-            "sensor",
-            "unit",
-            "chips",
-            "stride",
-            "grid",
-            "patches",
-            "window",
-            "overlap",
-            "where",
-            "cloud_mask",
-            "min_valid",
-            "quantization",
-            "formats",
-            "workers",
-            "device",
-            "explain",
-        ),
-    ),
     "map": Verb(
         "learn a map of classes from polygons or points, with its accuracy",
         "eofm.geo.maps_config:MapConfig",
@@ -52,7 +18,7 @@ VERBS: Final[Mapping[str, Verb]] = {
             "eofm map EMB --labels fields.gpkg --field crop --out maps/crops",
             "eofm map EMB --labels drawn.gpkg visited.geojson --field class --block 2000",
             "eofm map EMB --labels sample.gpkg --field class --design random",
-            "eofm map EMB --labels fields.gpkg --field crop --probe knn --neighbours 9",
+            "eofm map EMB --labels fields.gpkg --field crop --also EMB_2023 EMB_2024",
         ),
     ),
     "search": Verb(

@@ -37,6 +37,16 @@ _NOTE: Final = (
     "@torchgeo-zscore is what torchgeo 0.8 attaches to the same weights, a z-score without "
     "clipping, but for its Resize(256) and CenterCrop(224): here the whole image is resized to 224."
 )
+_EARTH_INDEX: Final = (
+    " The embeddings of Earth Index are CLS tokens of these weights, of chips of 320 m of yearly "
+    "Level-2A mosaics; how these were fed to a network of 13 bands of Level-1C (B10, which "
+    "Level-2A lacks, the offset of baseline 04.00, the resize from 32 pixels) is documented "
+    "nowhere. eofm refuses Level-2A here. Forced (`eofm embed --chips 32 --force sensor "
+    "missing-band`), the offset is taken away by the stated unit, B10 is 0 after normalisation "
+    "(two standard deviations below its mean in Level-1C), 32 pixels are resized to 224 "
+    "bilinearly, and the exceptions are written beside the vectors: they are like those of Earth "
+    "Index, not known to be the same."
+)
 _ENC_NOTE: Final = (
     "The file torchgeo fetches. No hash of it is published: the first download is recorded. "
 )
@@ -104,7 +114,9 @@ def _card(
         sha256=sha256,
         alternatives={"torchgeo-zscore": _recipe(statistics, architecture, zscore=True)},
         scores=scores,
-        note=(_ENC_NOTE if enc else "") + _NOTE,
+        note=(_ENC_NOTE if enc else "")
+        + _NOTE
+        + (_EARTH_INDEX if s2 and architecture == "vits14" else ""),
     )
 
 
