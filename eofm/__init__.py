@@ -35,10 +35,13 @@ _HOME: Final = {
     "SpecMismatch": "eofm.errors",
     "Store": "eofm.store.reader",
     "Unit": "eofm.contract.spec",
+    "detect_change": "eofm.geo.change",
     "embed_chips": "eofm.geo.embed",
     "embed_patches": "eofm.geo.embed",
+    "explore": "eofm.geo.explore",
     "load_encoder": "eofm.weights.encoder",
     "load_weights": "eofm.weights.load",
+    "map_classes": "eofm.geo.class_map",
     "open_embeddings": "eofm.geo.files",
     "open_scene": "eofm.raster.opening",
     "plan": "eofm.contract.preprocess",
@@ -46,6 +49,7 @@ _HOME: Final = {
     "read_geotiff": "eofm.raster.read",
     "read_scene": "eofm.raster.opening",
     "save_encoder": "eofm.weights.encoder",
+    "search": "eofm.geo.search",
 }
 
 if TYPE_CHECKING:
@@ -61,8 +65,12 @@ if TYPE_CHECKING:
     )
     from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
     from eofm.errors import EofmError, SpecMismatch
+    from eofm.geo.change import detect_change
+    from eofm.geo.class_map import map_classes
     from eofm.geo.embed import embed_chips, embed_patches
+    from eofm.geo.explore import explore
     from eofm.geo.files import open_embeddings
+    from eofm.geo.search import search
     from eofm.raster.opening import open_scene, read_scene
     from eofm.raster.read import read_geotiff
     from eofm.store.reader import Store
@@ -91,10 +99,13 @@ __all__ = [
     "Store",
     "Unit",
     "__version__",
+    "detect_change",
     "embed_chips",
     "embed_patches",
+    "explore",
     "load_encoder",
     "load_weights",
+    "map_classes",
     "open_embeddings",
     "open_scene",
     "plan",
@@ -102,6 +113,7 @@ __all__ = [
     "read_geotiff",
     "read_scene",
     "save_encoder",
+    "search",
 ]
 
 

@@ -25,7 +25,7 @@ from eofm.report.plots import Estimate
 Fit = Callable[[Floats, Index, Index, float | None], FittedProbe]
 
 _REPEATS: Final = 1000
-_SHARES: Final = (0.125, 0.25, 0.5)
+_SHARES: Final = (0.25, 0.5)
 _DRAWS: Final = 2
 
 
@@ -184,7 +184,7 @@ def learning_curve(
     full: CrossValidation,
     seed: int = 0,
 ) -> tuple[LearningPoint, ...]:
-    """Return the accuracy with an eighth, a quarter, half and all of the training polygons.
+    """Return the accuracy with a quarter, half and all of the training polygons.
 
     The folds and the cells scored are those of the whole; every class keeps one polygon at least.
     The strength is the median of those chosen with all polygons.

@@ -1,8 +1,8 @@
 """Where two dates differ more than unchanged ground does.
 
-    from eofm.geo import detect_change
+    import eofm
 
-    found = detect_change(before, after, null=[earlier, other], rate=0.001)
+    found = eofm.detect_change(before, after, null=[earlier, other], rate=0.001)
     found.to_xarray()           # score (above 1: a change) and p
     found.polygons()
 

@@ -1,9 +1,10 @@
 """From labelled polygons and points to a map of classes, with what is known of its accuracy.
 
-    from eofm.geo import map_classes, open_embeddings
+    import eofm
 
-    learnt = map_classes(open_embeddings("emb"), "fields.gpkg", field="crop")
-    learnt.to_xarray()          # class, probability and novelty on the grid of the patches
+    learnt = eofm.map_classes(eofm.open_embeddings("emb"), "fields.gpkg", field="crop")
+    learnt.map.to_xarray()      # class, probability and novelty on the grid of the patches
+    learnt.on(eofm.open_embeddings("next year"))
     print(learnt.assessment.overall)
 
 Shapes: N cells, M training cells, D dimensions, K classes.
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eofm.errors import ConfigError, DataError, LabelError
+from eofm.errors import DataError, LabelError
 from eofm.geo.accuracy import (
     Assessment,
     CrossValidation,
@@ -32,11 +33,13 @@ from eofm.geo.areas import AreaEstimate, estimate_areas
 from eofm.geo.blocks import Folds, Variogram, make_folds, variogram
 from eofm.geo.cell_areas import cell_areas
 from eofm.geo.cells import Cells, Embeddings, Floats, GridCells, Index, cells_of, metric_centres
+from eofm.geo.embeddings import require_same_vectors
 from eofm.geo.fitting import FittedProbe, fit_probe, said
 from eofm.geo.maps_config import MapMethod, SampleDesign
 from eofm.geo.novelty import Novelty
 from eofm.geo.places import LabelledPlaces, classes_of, geo_frame, read_labels
 from eofm.geo.training import TrainingCells, label_cells
+from eofm.raster.cube import placed
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -50,8 +53,8 @@ _FEW: Final = 5  # polygons of a class below which its interval means little
 
 
 @dataclass(frozen=True, eq=False)
-class LearntMap:
-    """A map of classes, and what it was learnt from.
+class MappedCells:
+    """The classes of cells.
 
     Args:
         cells: Chips or patches.
@@ -59,17 +62,6 @@ class LearntMap:
         codes: Class of each cell, uint8 (N,), `NO_CLASS` without a vector.
         probability: Of that class, float32 (N,), NaN without a vector.
         novelty: Distance from the training vectors, float32 (N,): above 1 is beyond them.
-        training: The training cells.
-        folds: Which polygons were held out together.
-        variogram: From which the side of the squares comes; None if it was stated.
-        validation: What was said of held-out cells.
-        assessment: Accuracies, with intervals over polygons.
-        curve: Accuracy with fewer polygons.
-        areas: Estimated areas of a probability sample; None of any other.
-        ground: Area of each cell in square metres, (N,).
-        method: The settings.
-        probe: Id of the read-out of the map.
-        notes: What a reader must be told.
     """
 
     cells: Cells
@@ -77,22 +69,11 @@ class LearntMap:
     codes: NDArray[np.uint8]
     probability: Floats
     novelty: Floats
-    training: TrainingCells
-    folds: Folds
-    variogram: Variogram | None
-    validation: CrossValidation
-    assessment: Assessment
-    curve: tuple[LearningPoint, ...]
-    areas: AreaEstimate | None
-    ground: NDArray[np.float64]
-    method: MapMethod
-    probe: str
-    notes: tuple[str, ...]
 
     @cached_property
     def mapped(self) -> NDArray[np.float64]:
-        """Ground of each class on the map in square metres, (K,)."""
-        area = np.bincount(self.codes, self.ground, len(self.classes) + 1)
+        """Ground of each class in square metres, (K,)."""
+        area = np.bincount(self.codes, cell_areas(self.cells), len(self.classes) + 1)
         return np.asarray(area[1:], np.float64)
 
     @cached_property
@@ -110,16 +91,14 @@ class LearntMap:
         """
         import xarray as xr
 
-        from eofm.raster.cube import placed
-
         if not isinstance(self.cells, GridCells):
-            raise DataError(
-                "chips have no grid", remedy="take them as a GeoDataFrame: learnt.to_frame()"
-            )
+            raise DataError("chips have no grid", remedy="take them as a GeoDataFrame: to_frame()")
         grid = self.cells.patches.grid
         planes: dict[str, NDArray[np.generic]] = {
-            "class": self.codes, "probability": self.probability, "novelty": self.novelty
-        }  # fmt: skip
+            "class": self.codes,
+            "probability": self.probability,
+            "novelty": self.novelty,
+        }
         arrays = {
             name: placed(
                 xr.DataArray(plane.reshape(grid.height, grid.width), dims=("y", "x")), grid
@@ -149,12 +128,64 @@ class LearntMap:
             },
         )
 
+
+@dataclass(frozen=True, eq=False)
+class LearntMap:
+    """A map of classes, and what it was learnt from.
+
+    Args:
+        map: Classes of the cells it was learnt on.
+        training: The training cells.
+        folds: Which polygons were held out together.
+        variogram: From which the side of the squares comes; None if it was stated.
+        validation: What was said of held-out cells.
+        assessment: Accuracies, with intervals over polygons.
+        curve: Accuracy with fewer polygons.
+        areas: Estimated areas of a probability sample; None of any other.
+        method: The settings.
+        probe: The read-out.
+        distance: From the training vectors.
+        notes: What a reader must be told.
+    """
+
+    map: MappedCells
+    training: TrainingCells
+    folds: Folds
+    variogram: Variogram | None
+    validation: CrossValidation
+    assessment: Assessment
+    curve: tuple[LearningPoint, ...]
+    areas: AreaEstimate | None
+    method: MapMethod
+    probe: FittedProbe
+    distance: Novelty
+    notes: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.map.classes
+
+    def on(self, embeddings: Embeddings) -> MappedCells:
+        """Return the classes of other cells, of another scene or date, by the same read-out.
+
+        How accurate it is there, nothing says: the accuracy is that of the ground of the polygons.
+
+        Args:
+            embeddings: Vectors of the same model and plan.
+
+        Raises:
+            SpecError: If they are not.
+        """
+        require_same_vectors(self.map.cells.made, embeddings.provenance)
+        return _predict(cells_of(embeddings), self.classes, self.probe, self.distance)
+
     def training_frame(self) -> GeoDataFrame:
         """Return the training cells: class, polygon, square, fold, and what was said held out."""
         training, names = self.training, np.array(self.classes, object)
         return geo_frame(
-            self.cells.outlines(training.cells),
-            self.cells.crs,
+            self.map.cells.outlines(training.cells),
+            self.map.cells.crs,
             {
                 "class": names[training.labels],
                 "purity": training.shares,
@@ -243,13 +274,9 @@ def _learn(cells: Cells, training: TrainingCells, method: MapMethod) -> LearntMa
     assessment = assess(training, validation, method.seed)
     fold = folds.of_polygon[training.polygons]
     probe = fit(x, training.labels, fold, None)
-    codes, probability, novelty = _predict(cells, probe, Novelty.of(x, training.polygons))
+    distance = Novelty.of(x, training.polygons)
     learnt = LearntMap(
-        cells,
-        training.classes,
-        codes,
-        probability,
-        novelty,
+        _predict(cells, training.classes, probe, distance),
         training,
         folds,
         found,
@@ -257,10 +284,9 @@ def _learn(cells: Cells, training: TrainingCells, method: MapMethod) -> LearntMa
         assessment,
         learning_curve(x, training, folds, fit, validation, method.seed),
         None,
-        cell_areas(cells),
         method,
-        probe.name,
-        (),
+        probe,
+        distance,
     )
     if method.design is SampleDesign.RANDOM:
         learnt = replace(learnt, areas=_areas(learnt))
@@ -276,8 +302,8 @@ def _fit(
 
 
 def _predict(
-    cells: Cells, probe: FittedProbe, distance: Novelty
-) -> tuple[NDArray[np.uint8], Floats, Floats]:
+    cells: Cells, classes: tuple[str, ...], probe: FittedProbe, distance: Novelty
+) -> MappedCells:
     count = len(cells.valid)
     codes = np.zeros(count, np.uint8)
     probability, novelty = (np.full(count, np.nan, np.float32) for _ in range(2))
@@ -290,7 +316,7 @@ def _predict(
         codes[rows][there] = said(scores) + 1
         probability[rows][there] = scores.max(axis=1)
         novelty[rows][there] = distance(whole)
-    return codes, probability, novelty
+    return MappedCells(cells, classes, codes, probability, novelty)
 
 
 def _areas(learnt: LearntMap) -> AreaEstimate:
@@ -299,7 +325,7 @@ def _areas(learnt: LearntMap) -> AreaEstimate:
     key = learnt.validation.said * classes + learnt.training.labels
     counts = np.bincount(key, minlength=classes * classes).reshape(classes, classes)
     try:
-        return estimate_areas(counts, learnt.mapped)
+        return estimate_areas(counts, learnt.map.mapped)
     except LabelError as error:
         few = counts.sum(axis=1) < 2
         names = [name for name, one in zip(learnt.classes, few, strict=True) if one]
@@ -328,7 +354,7 @@ def _notes(learnt: LearntMap) -> tuple[str, ...]:
         )
     far = [
         f"{name} ({share:.0%})"
-        for name, share in zip(learnt.classes, learnt.beyond, strict=True)
+        for name, share in zip(learnt.classes, learnt.map.beyond, strict=True)
         if share > _FAR_SHARE
     ]
     if far:
@@ -337,22 +363,3 @@ def _notes(learnt: LearntMap) -> tuple[str, ...]:
             "training vectors than 99 % of these are from another polygon**; draw polygons there"
         )
     return tuple(notes)
-
-
-def require_patches(cells: Cells, what: str) -> GridCells:
-    """Return the cells of a grid.
-
-    Args:
-        cells: Of chips or patches.
-        what: What needs a grid, in words.
-
-    Raises:
-        ConfigError: If they are chips.
-    """
-    if isinstance(cells, GridCells):
-        return cells
-    raise ConfigError(
-        f"{what} needs a grid of patches",
-        found="chips",
-        remedy="embed the scene by patches: eofm embed SCENE --model M --patches --out DIR",
-    )

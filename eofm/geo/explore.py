@@ -1,8 +1,8 @@
 """One HTML file in which a click shows where it looks alike.
 
-    from eofm.geo import explore
+    import eofm
 
-    explore(embeddings, "explore.html", scene=eofm.open_scene("T32UPU.SAFE"))
+    eofm.explore(embeddings, "explore.html", scene=eofm.open_scene("T32UPU.SAFE"))
 
 The page holds the unit vectors on their first principal directions (not centred, for a cosine is
 no affair of the mean) as int8; how many of the ten most alike cells it finds is measured, and said.

@@ -5,6 +5,7 @@ Shapes: M training cells, N cells, D dimensions, K classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -18,9 +19,13 @@ from eofm.geo.cells import Floats, Index
 from eofm.geo.maps_config import MapProbe
 from eofm.probes.knn import knn_probe
 from eofm.probes.linear import Labelled, LinearFit, Scaling, StrengthGrid, fit_linear
-from eofm.probes.metrics import overall_accuracy
 
 _ROWS: Final = 1 << 12  # cells asked at once
+_LEAST_LIKELY: Final = math.log(1e-3)
+_TOLERANCE: Final = 1e-5  # of the gradient: probabilities are off by less than 0.001
+# Of classes that are easy to tell apart the likelihood rises with C without end, and fits take
+# ever longer for nothing: the grid ends where that begins.
+_STRENGTHS: Final = StrengthGrid.log10(-6, 0, 7)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +70,8 @@ def fit_probe(
     """Fit a read-out on training cells.
 
     The linear layer is that of `eofm.probes.linear`, on standardised vectors, refitted on all
-    cells once its strength is chosen: on the fold of which the others miss the fewest classes.
+    cells once its strength is chosen: by likelihood, on the fold of which the others miss the
+    fewest classes.
 
     Args:
         kind: Which.
@@ -118,14 +124,23 @@ def _fit_linear(
     if held is None:
         grid = StrengthGrid.single(strength or 1.0)
         train = _labelled(x, labels, classes)
-        return fit_linear(train, None, choice=_choice, grid=grid, scaling=Scaling.STANDARD)
+        return fit_linear(
+            train,
+            None,
+            choice=_choice,
+            grid=grid,
+            scaling=Scaling.STANDARD,
+            tolerance=_TOLERANCE,
+        )
     inside = folds == held
     return fit_linear(
         _labelled(x[~inside], labels[~inside], classes),
         _labelled(x[inside], labels[inside], classes),
         choice=_choice,
+        grid=_STRENGTHS,
         scaling=Scaling.STANDARD,
         refit=True,
+        tolerance=_TOLERANCE,
     )
 
 
@@ -140,7 +155,13 @@ def _validation(labels: Index, folds: Index) -> int | None:
 
 
 def _choice(scores: Tensor, labels: Tensor) -> float:
-    return overall_accuracy(scores.argmax(dim=1), labels)
+    """Return the mean log-likelihood; a class that was not to be learnt costs a fixed amount.
+
+    Accuracy would do worse: where several strengths are all right it takes the strongest penalty,
+    under which a class with few cells is never said.
+    """
+    own = torch.log_softmax(scores, dim=1).gather(1, labels[:, None])
+    return float(own.clamp_min(_LEAST_LIKELY).mean())
 
 
 def _labelled(x: Floats, labels: Index, classes: int) -> Labelled:

@@ -12,8 +12,8 @@ map.json            all numbers of the report, settings, provenance
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,9 +22,9 @@ import numpy as np
 from eofm import __version__
 from eofm.errors import DataError
 from eofm.geo.cells import GridCells
-from eofm.geo.class_map import NO_CLASS, LearntMap, map_classes
+from eofm.geo.class_map import NO_CLASS, LearntMap, MappedCells, map_classes
 from eofm.geo.cog import plane, write_categories, write_cog
-from eofm.geo.files import open_embeddings
+from eofm.geo.files import CHIPS, PATCHES_TIFF, PATCHES_ZARR, open_embeddings
 from eofm.geo.map_report import markdown_of, page_of, summary
 from eofm.geo.maps_config import MapConfig
 from eofm.geo.styles import class_colours, class_qml, class_sld, polygon_qml, score_qml
@@ -54,7 +54,7 @@ class MapFiles:
 
     def describe(self) -> str:
         """Return the accuracy, and the files."""
-        names = " ".join(file.name for file in self.files)
+        names = " ".join(str(file.relative_to(self.folder)) for file in self.files)
         return f"{self.text}\n\n{self.folder}: {names}"
 
 
@@ -67,10 +67,29 @@ def run_map(config: MapConfig) -> MapFiles:
     Raises:
         ConfigError: If the settings do not fit the labels.
         DataError: If embeddings or labels cannot be used, or files cannot be written.
+        SpecError: If other embeddings are of another model.
     """
     embeddings = open_embeddings(config.embeddings)
     learnt = map_classes(embeddings, list(config.labels), config.field, config.method)
-    return write_map(learnt, config.out, asdict(config))
+    others = config.also or ()
+    also = [learnt.on(open_embeddings(one)) for one in others]
+    done = write_map(learnt, config.out, asdict(config))
+    names = _folder_names([Path(one) for one in others])
+    more = [
+        write_mapped(found, learnt.probe.name, done.folder / name)[0]
+        for name, found in zip(names, also, strict=True)
+    ]
+    return replace(done, files=(*done.files, *more))
+
+
+def _folder_names(paths: Sequence[Path]) -> list[str]:
+    """Return a name for each: that of the scene's folder, numbered where two are called alike."""
+    kept = {CHIPS, PATCHES_TIFF, PATCHES_ZARR}
+    plain = [path.parent.name if path.name in kept else path.stem for path in paths]
+    return [
+        f"{name}_{number}" if plain.count(name) > 1 else name
+        for number, name in enumerate(plain, 1)
+    ]
 
 
 def write_map(
@@ -90,17 +109,12 @@ def write_map(
     names = dict(enumerate(learnt.classes, 1))
     colours = class_colours(learnt.classes)
     files = [
-        *(_rasters(learnt, folder) if isinstance(learnt.cells, GridCells) else ()),
+        *write_mapped(learnt.map, learnt.probe.name, folder),
         write_frame(learnt.training_frame(), folder / "training.gpkg"),
         write_file(
             folder / "training.qml", polygon_qml("class", learnt.classes, colours)
         ),
     ]  # fmt: skip
-    if not isinstance(learnt.cells, GridCells):
-        files += [
-            write_frame(learnt.to_frame(), folder / "map.gpkg"),
-            write_file(folder / "map.qml", polygon_qml("class", learnt.classes, colours)),
-        ]
     record = record_of(learnt, settings or asdict(learnt.method))
     page = page_of(learnt, {code: colours[code] for code in names})
     files += [
@@ -111,18 +125,32 @@ def write_map(
     return MapFiles(folder, summary(learnt), tuple(files))
 
 
-def _rasters(learnt: LearntMap, folder: Path) -> list[Path]:
-    assert isinstance(learnt.cells, GridCells)  # noqa: S101 (the caller asked)
-    grid = learnt.cells.patches.grid
-    names = dict(enumerate(learnt.classes, 1))
-    colours = class_colours(learnt.classes)
+def write_mapped(found: MappedCells, probe: str, folder: Path) -> list[Path]:
+    """Write classes as rasters with their style, those of chips as polygons.
+
+    Args:
+        found: The classes.
+        probe: Id of the read-out.
+        folder: It is made.
+
+    Raises:
+        DataError: If a file cannot be written.
+    """
+    names = dict(enumerate(found.classes, 1))
+    colours = class_colours(found.classes)
+    if not isinstance(found.cells, GridCells):
+        return [
+            write_frame(found.to_frame(), folder / "map.gpkg"),
+            write_file(folder / "map.qml", polygon_qml("class", found.classes, colours)),
+        ]
+    grid = found.cells.patches.grid
     tags = {
         "EOFM_CLASSES": json.dumps(names),
-        "EOFM_PROVENANCE": learnt.cells.made.to_json(),
-        "EOFM_PROBE": learnt.probe,
+        "EOFM_PROVENANCE": found.cells.made.to_json(),
+        "EOFM_PROBE": probe,
     }
-    codes = plane(learnt.codes, grid)[None]
-    scores = np.stack([plane(learnt.probability, grid), plane(learnt.novelty, grid)])
+    codes = plane(found.codes, grid)[None]
+    scores = np.stack([plane(found.probability, grid), plane(found.novelty, grid)])
     return [
         write_cog(
             folder / "map.tif", codes, grid, ["class"], nodata=NO_CLASS, tags=tags, colours=colours
@@ -175,8 +203,8 @@ def record_of(learnt: LearntMap, settings: Mapping[str, Any]) -> dict[str, Any]:
     record = {
         "eofm": __version__,
         "settings": dict(settings),
-        "provenance": json.loads(learnt.cells.made.to_json()),
-        "probe": learnt.probe,
+        "provenance": json.loads(learnt.map.cells.made.to_json()),
+        "probe": learnt.probe.name,
         "cross_validation": {
             "probes": learnt.validation.probes,
             "folds": learnt.folds.count,
@@ -194,8 +222,8 @@ def record_of(learnt: LearntMap, settings: Mapping[str, Any]) -> dict[str, Any]:
                 "scored": bool(found.scored[code]),
                 "users_accuracy": _plain(found.users[code]),
                 "producers_accuracy": _plain(found.producers[code]),
-                "mapped_square_metres": float(learnt.mapped[code]),
-                "beyond_training": float(learnt.beyond[code]),
+                "mapped_square_metres": float(learnt.map.mapped[code]),
+                "beyond_training": float(learnt.map.beyond[code]),
             }
             for code, name in enumerate(learnt.classes)
         },
@@ -206,7 +234,7 @@ def record_of(learnt: LearntMap, settings: Mapping[str, Any]) -> dict[str, Any]:
         "notes": list(learnt.notes),
     }
     if areas is not None:
-        total = float(learnt.mapped.sum())
+        total = float(learnt.map.mapped.sum())
         record["areas"] = {
             name: {
                 "square_metres": float(areas.area[code]) * total,

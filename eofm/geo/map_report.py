@@ -16,7 +16,7 @@ from eofm.report.plots import Estimate
 from eofm.report.tables import Table, TableRow, bullets, markdown
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from eofm.report.output import Figure
 
 _HECTARE: Final = 1e4  # square metres
 
@@ -41,7 +41,7 @@ def verdict(learnt: LearntMap) -> str:
 def class_table(learnt: LearntMap) -> Table:
     """Return the table of the classes."""
     found = learnt.assessment
-    total = max(float(learnt.mapped.sum()), 1e-9)
+    total = max(float(learnt.map.mapped.sum()), 1e-9)
     rows = [
         TableRow(
             (
@@ -50,9 +50,9 @@ def class_table(learnt: LearntMap) -> Table:
                 str(int((learnt.training.labels == code).sum())),
                 percent(found.users[code]),
                 percent(found.producers[code]),
-                f"{learnt.mapped[code] / _HECTARE:.0f}",
-                f"{100 * learnt.mapped[code] / total:.1f} %",
-                f"{100 * learnt.beyond[code]:.0f} %",
+                f"{learnt.map.mapped[code] / _HECTARE:.0f}",
+                f"{100 * learnt.map.mapped[code] / total:.1f} %",
+                f"{100 * learnt.map.beyond[code]:.0f} %",
             ),
             faint=not found.scored[code],
         )
@@ -80,7 +80,7 @@ def area_table(learnt: LearntMap) -> Table | None:
     """Return the table of estimated areas; None without a probability sample."""
     if learnt.areas is None:
         return None
-    total = float(learnt.mapped.sum()) / _HECTARE
+    total = float(learnt.map.mapped.sum()) / _HECTARE
     found = learnt.areas
     rows = tuple(
         TableRow(
@@ -130,13 +130,13 @@ def markdown_of(learnt: LearntMap) -> str:
 
 
 def _how(learnt: LearntMap) -> tuple[str, ...]:
-    made, method = learnt.cells.made, learnt.method
+    made, method = learnt.map.cells.made, learnt.method
     side = "stated" if learnt.variogram is None else "the range of the variogram of the vectors"
     scenes = ", ".join(f"{scene.id} {scene.date}".strip() for scene in made.scenes)
     return (
-        f"vectors: {made.model or 'of an unknown model'}, {learnt.cells.dim} dimensions"
+        f"vectors: {made.model or 'of an unknown model'}, {learnt.map.cells.dim} dimensions"
         + (f", of {scenes}" if scenes else ""),
-        f"read-out: `{learnt.probe}`, chosen and fitted inside each fold",
+        f"read-out: `{learnt.probe.name}`, chosen and fitted inside each fold",
         f"cells count as a class where its polygons cover {method.purity:.0%} of them or more; at "
         f"most {method.per_polygon} cells of a polygon",
         f"{learnt.folds.count} folds of squares of {learnt.folds.side:.0f} m ({side}): a polygon "
@@ -172,15 +172,15 @@ def page_of(learnt: LearntMap, colours: Mapping[int, Colour]) -> pages.Page:
 
 
 def _pictures(learnt: LearntMap, colours: Mapping[int, Colour]) -> tuple[tuple[str, Figure], ...]:
-    if not isinstance(learnt.cells, GridCells):
+    if not isinstance(learnt.map.cells, GridCells):
         return ()
-    shape = learnt.cells.patches.valid.shape
-    half_novelty = np.minimum(learnt.novelty.reshape(shape) / 2, 1)
+    shape = learnt.map.cells.patches.valid.shape
+    half_novelty = np.minimum(learnt.map.novelty.reshape(shape) / 2, 1)
     return (
         ("the map", map_figure(learnt, colours)),
         (
             "probability of the class",
-            maps.raster("Probability", maps.grays(learnt.probability.reshape(shape))),
+            maps.raster("Probability", maps.grays(learnt.map.probability.reshape(shape))),
         ),
         (
             "distance from the training vectors",
@@ -196,11 +196,11 @@ def map_figure(learnt: LearntMap, colours: Mapping[int, Colour]) -> Figure:
         learnt: A map of patches.
         colours: Of the classes, by code.
     """
-    assert isinstance(learnt.cells, GridCells)  # noqa: S101 (chips have no picture)
+    assert isinstance(learnt.map.cells, GridCells)  # noqa: S101 (chips have no picture)
     table = np.full((256, 3), 0.75)
     for code, colour in colours.items():
         table[code] = np.array(colour[:3]) / 255
-    pixels = table[learnt.codes.reshape(learnt.cells.patches.valid.shape)]
+    pixels = table[learnt.map.codes.reshape(learnt.map.cells.patches.valid.shape)]
     names = {
         name: (float(table[code, 0]), float(table[code, 1]), float(table[code, 2]))
         for code, name in enumerate(learnt.classes, 1)

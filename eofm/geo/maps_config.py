@@ -72,6 +72,8 @@ class MapConfig:
             GeoParquet; several files together.
         field: The field that holds the class.
         out: Folder of the map, its report and its training data.
+        also: Other embeddings that the same read-out maps, each into a folder of its own; the
+            accuracy says nothing of them.
         probe: How classes are read from vectors.
         neighbours: Of kNN.
         purity: Share of a cell that polygons of its class cover at least, above 0.5.
@@ -88,6 +90,7 @@ class MapConfig:
     labels: list[str]
     field: str | None = None
     out: str = "map"
+    also: list[str] | None = None
     probe: MapProbe = MapProbe.LINEAR
     neighbours: int = 5
     purity: float = 0.8
@@ -99,6 +102,7 @@ class MapConfig:
 
     def __post_init__(self) -> None:
         _check_some("labels", self.labels)
+        _check_some("also", self.also)
         _ = self.method
 
     @property

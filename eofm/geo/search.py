@@ -1,8 +1,8 @@
 """Places that look like others: exact search over all cells.
 
-    from eofm.geo import search
+    import eofm
 
-    found = search(embeddings, like="solar.gpkg", unlike="roofs.gpkg")
+    found = eofm.search(embeddings, like="solar.gpkg", unlike="roofs.gpkg")
     found.ranked(100)           # GeoDataFrame: rank, score, longitude, latitude, geometry
     found.to_xarray()           # the score of every patch
 

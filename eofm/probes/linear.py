@@ -334,6 +334,7 @@ def fit_linear(
     grid: StrengthGrid = C11,
     scaling: Scaling = Scaling.NONE,
     refit: bool = False,
+    tolerance: float = _FINAL_TOLERANCE,
 ) -> LinearFit:
     """Fit a linear layer by L-BFGS and choose C on the validation split.
 
@@ -352,6 +353,7 @@ def fit_linear(
         grid: Strengths to try.
         scaling: What is done to the features first; its constants are always those of train.
         refit: Fit once more on train + validation with the chosen C.
+        tolerance: Gradient norm below which the final fit is done.
 
     Raises:
         ConfigError: If there is a grid but no validation split.
@@ -384,7 +386,7 @@ def fit_linear(
     if refit and val:
         hot = torch.cat([train.multi_hot(), val.multi_hot()])
         problem, start = _SplitProblem.of(torch.cat([x, rest[0]]), hot, train.multi_label), None
-    final = problem.fit(strength, start, _FINAL_TOLERANCE, _FINAL_STEPS)
+    final = problem.fit(strength, start, tolerance, _FINAL_STEPS)
     chosen = f"val,{'refit' if refit else 'norefit'}" if val else "fixed"
     weight, bias = x.new_zeros(x.shape[1], train.classes), problem.constant.clone()
     weight[:, problem.fitted], bias[problem.fitted] = final.weight, final.bias

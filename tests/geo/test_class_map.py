@@ -1,0 +1,404 @@
+"""Maps of classes: right where the truth is known, honest where it is not, files and errors."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from html_checker import checked
+from rasterio.shutil import copy as copy_raster
+from sklearn.linear_model import LogisticRegression
+from vector_world import FIELD, NAMES, PLACES, chips_of, drawn, on_disk, other_model, world
+
+from eofm.cli import main
+from eofm.errors import ConfigError, DataError, LabelError, SpecError
+from eofm.geo.class_map import LearntMap, map_classes
+from eofm.geo.fitting import fit_probe, said
+from eofm.geo.grid_file import write_tiff
+from eofm.geo.map_files import write_map
+from eofm.geo.maps_config import MapConfig, MapMethod, MapProbe, SampleDesign
+from eofm.raster.cube import grid_of_array
+
+SIZE = (48, 48)
+
+
+def truth_codes(learnt: LearntMap, truth: np.ndarray) -> np.ndarray:
+    """The true class of each cell by the map's own codes."""
+    own = {name: code for code, name in enumerate(learnt.classes, 1)}
+    return np.array([own[name] for name in NAMES])[truth]
+
+
+@pytest.mark.parametrize(
+    ("place", "probe"), [*((place, "linear") for place in PLACES), ("rotated", "knn")]
+)
+def test_the_map_is_the_truth_on_every_grid(place: str, probe: str) -> None:
+    """On ground that is easy the map is right nearly everywhere, and so says the report."""
+    patches, truth = world(place, SIZE)
+    learnt = map_classes(
+        patches, drawn(patches, truth, every=2), "class", MapMethod(MapProbe(probe), per_polygon=20)
+    )
+    right = (learnt.map.codes.reshape(SIZE) == truth_codes(learnt, truth))[:-1].mean()
+
+    assert right > 0.97
+    assert abs(learnt.assessment.overall.value - right) < 0.05
+    assert (learnt.map.codes.reshape(SIZE)[-1] == 0).all()
+    assert np.isnan(learnt.map.probability.reshape(SIZE)[-1]).all()
+    found = learnt.map.to_xarray()
+    assert SIZE == found["class"].shape
+    assert patches.grid == grid_of_array(found["class"])
+
+
+def test_the_accuracy_is_that_of_ground_elsewhere() -> None:
+    """Vectors with a direction of each field's own fool scores of neighbours, not of squares."""
+    random = np.random.default_rng(5)
+    patches, truth = world(size=(96, 96), dim=24, noise=1.0)
+    # what a field has of its own, which says nothing of its class
+    number = np.kron(np.arange(144).reshape(12, 12), np.ones((FIELD, FIELD), int))
+    own = 3 * random.normal(size=(144, 24))
+    vectors = patches.stored.to_numpy() + np.moveaxis(own[number], -1, 0).astype(np.float32)
+    patches = replace(patches, stored=patches.stored.copy(data=vectors))
+    learnt = map_classes(patches, drawn(patches, truth, every=2), "class", MapMethod(block=1200.0))
+    elsewhere = np.isin(number, np.arange(0, 144, 2))
+    elsewhere[-1] = False
+    right = learnt.map.codes.reshape(96, 96) == truth_codes(learnt, truth)
+
+    training = np.zeros(96 * 96, bool)
+    training[learnt.training.cells] = True
+    interval = learnt.assessment.overall
+    assert right.ravel()[training].mean() > right[elsewhere].mean() + 0.2
+    assert interval.low - 0.05 <= right[elsewhere].mean() <= interval.high + 0.05
+
+
+def test_the_read_out_is_scikit_learns() -> None:
+    """Standardised logistic regression of the strength that was chosen gives the same classes."""
+    patches, truth = world(size=SIZE, noise=2.0)
+    learnt = map_classes(patches, drawn(patches, truth), "class")
+    x = np.moveaxis(patches.array.to_numpy(), 0, -1).reshape(-1, 16)
+    train, labels = x[learnt.training.cells].astype(float), learnt.training.labels
+    folds = learnt.folds.of_polygon[learnt.training.polygons]
+    made = fit_probe(MapProbe.LINEAR, train.astype(np.float32), labels, folds, 4)
+    held = [f for f in range(learnt.folds.count) if made.strength][0:1]
+    assert held
+    inner = folds != int(np.argmax([len(np.unique(labels[folds != f])) for f in np.unique(folds)]))
+    mean, std = train[inner].mean(0), train[inner].std(0)
+    model = LogisticRegression(C=made.strength, max_iter=5000, tol=1e-10)
+    model.fit((train - mean) / std, labels)
+    there = np.isfinite(x).all(axis=1)
+    expected = model.predict_proba((x[there] - mean) / std)
+
+    assert np.allclose(expected, made.probability(x[there]), atol=1e-4)
+    assert np.array_equal(said(made.probability(x[there])) + 1, learnt.map.codes[there])
+
+
+def test_intervals_come_from_polygons() -> None:
+    """The interval over polygons is wider than one over cells would be."""
+    patches, truth = world(size=SIZE, noise=2.0)
+    learnt = map_classes(patches, drawn(patches, truth, every=2), "class")
+    found = learnt.assessment.overall
+    cells = np.sqrt(found.value * (1 - found.value) / len(learnt.training))
+
+    assert found.low < found.value < found.high
+    assert found.high - found.low > 2 * 1.96 * cells
+
+
+def test_the_learning_curve_rises_to_the_whole() -> None:
+    """More polygons are better, and the last point is the accuracy itself."""
+    patches, truth = world(size=(64, 64), noise=2.5)
+    learnt = map_classes(patches, drawn(patches, truth), "class")
+    values = [point.overall.value for point in learnt.curve]
+
+    assert len(values) >= 3
+    assert values[0] < values[-1] == learnt.assessment.overall.value
+    counts = [point.polygons for point in learnt.curve]
+    assert sorted(counts) == counts
+
+
+def test_ground_like_nothing_in_training_is_said() -> None:
+    """Where vectors are like none of the training ones the novelty is above 1, and a note warns."""
+    patches, truth = world(size=SIZE)
+    vectors = patches.stored.to_numpy().copy()
+    vectors[:, :16] += 12
+    far = replace(patches, stored=patches.stored.copy(data=vectors))
+    layer = drawn(patches, truth)
+    south = layer[shapely.get_y(layer.geometry.centroid) < patches.grid.point(0, 17)[1]]
+    calm, odd = (map_classes(one, south, "class") for one in (patches, far))
+
+    assert (odd.map.novelty.reshape(SIZE)[:16] > 1).all()
+    assert (calm.map.novelty > 1).mean() < 0.05
+    assert (odd.map.novelty.reshape(SIZE)[16:-1] > 1).mean() < 0.05
+    assert "**the map extrapolates" in " ".join(odd.notes)
+    assert "extrapolates" not in " ".join(calm.notes)
+
+
+def sample(patches, truth: np.ndarray, count: int = 300) -> geopandas.GeoDataFrame:
+    """Points drawn by chance, with their true class."""
+    random = np.random.default_rng(7)
+    rows, cols = random.integers(0, SIZE[0] - 1, count), random.integers(0, SIZE[1], count)
+    points = [
+        shapely.Point(patches.grid.point(c + 0.5, r + 0.5)) for r, c in zip(rows, cols, strict=True)
+    ]
+    names = np.array(NAMES)[truth[rows, cols]]
+    return geopandas.GeoDataFrame(
+        {"class": names}, geometry=points, crs=patches.grid.crs.to_wkt()
+    ).drop_duplicates("geometry")
+
+
+def test_areas_of_a_probability_sample() -> None:
+    """The intervals hold the true areas; without the statement there are none."""
+    patches, truth = world(size=SIZE, noise=2.0)
+    points = sample(patches, truth)
+    learnt = map_classes(patches, points, "class", MapMethod(design=SampleDesign.RANDOM))
+    plain = map_classes(patches, points, "class")
+
+    assert plain.areas is None
+    assert learnt.areas is not None
+    true = np.bincount(truth_codes(learnt, truth)[:-1].ravel(), minlength=5)[1:]
+    true = true / true.sum()
+    assert (np.abs(learnt.areas.area - true) < 3 * learnt.areas.area_error).all()
+    assert np.isclose(learnt.map.mapped.sum(), 47 * 48 * 140.0**2)
+
+
+def test_areas_need_a_sample() -> None:
+    """Polygons somebody drew are no sample; the remedy leaves the areas out."""
+    patches, truth = world(size=SIZE)
+    layer = drawn(patches, truth)
+    with pytest.raises(LabelError, match="points of a probability sample") as caught:
+        map_classes(patches, layer, "class", MapMethod(design=SampleDesign.RANDOM))
+    design = str(caught.value.remedy).rpartition("--design ")[2]
+    assert map_classes(patches, layer, "class", MapMethod(design=SampleDesign(design)))
+
+
+def test_a_class_with_two_polygons_and_one_with_one() -> None:
+    """Two are enough to be scored, with a warning; one is mapped, and said not to be scored."""
+    patches, truth = world(size=SIZE)
+    layer = drawn(patches, truth)
+    water, built = (layer.index[layer["class"] == name] for name in ("water", "built"))
+    learnt = map_classes(patches, layer.drop([*water[2:], *built[1:]]), "class")
+    scored = dict(zip(learnt.classes, learnt.assessment.scored.tolist(), strict=True))
+
+    assert {"built": False, "crops": True, "trees": True, "water": True} == scored
+    notes = " ".join(learnt.notes)
+    assert "**built: not scored**" in notes
+    assert "few polygons: built (1), water (2)" in notes
+    assert 0 == learnt.assessment.confusion[learnt.classes.index("built")].sum()
+    assert (learnt.map.codes == 1 + learnt.classes.index("built")).sum() > 100
+
+
+def test_every_class_with_one_polygon_is_no_test() -> None:
+    """If no class has a second polygon nothing can be scored; a second one mends it."""
+    patches, truth = world(size=SIZE)
+    layer = drawn(patches, truth)
+    one = layer.drop_duplicates("class")
+    with pytest.raises(LabelError, match="no class can be tested") as caught:
+        map_classes(patches, one, "class")
+    assert "draw a second polygon of each class" == caught.value.remedy
+    two = layer.groupby("class").head(2)
+    assert map_classes(patches, two, "class").assessment.overall.value > 0.9
+
+
+def test_layers_of_several_crs_are_one_training_set() -> None:
+    """Polygons of two files in two CRS train together, as in one file."""
+    patches, truth = world(size=SIZE)
+    layer = drawn(patches, truth)
+    apart = map_classes(
+        patches, [layer.iloc[:18].to_crs(4326), layer.iloc[18:].to_crs(3857)], "class"
+    )
+    whole = map_classes(patches, layer, "class")
+
+    assert set(apart.training.cells) == set(whole.training.cells)
+    assert apart.classes == whole.classes
+    assert {0, 1} == set(apart.training_frame()["layer"])
+
+
+def test_chips_give_polygons() -> None:
+    """Chips have the classes of the patches they are, as a layer."""
+    patches, truth = world(size=SIZE)
+    layer = drawn(patches, truth)
+    grid, chips = (
+        map_classes(patches, layer, "class"),
+        map_classes(chips_of(patches), layer, "class"),
+    )
+    frame = chips.map.to_frame()
+
+    assert np.mean(grid.map.codes[grid.map.codes > 0] == frame["code"]) > 0.99
+    assert set(NAMES) == set(frame["class"])
+    with pytest.raises(DataError, match="chips have no grid"):
+        chips.map.to_xarray()
+
+
+def test_the_read_out_maps_another_scene() -> None:
+    """Another scene of the same ground classes is mapped right; another model's is refused."""
+    patches, truth = world(size=SIZE)
+    learnt = map_classes(patches, drawn(patches, truth), "class")
+    other, theirs = world("degrees", (24, 32), seed=4)
+    found = learnt.on(other)
+
+    assert (found.codes.reshape(24, 32) == truth_codes(learnt, theirs))[:-1].mean() > 0.95
+    with pytest.raises(SpecError, match="cannot be compared"):
+        learnt.on(other_model(other))
+
+
+# ------------------------------------------------------------------------------- files
+
+
+def test_the_verb_writes_a_map_that_others_open(tmp_path: Path, capsys) -> None:
+    """COG with colours, names and nodata; styles; training data; report; one set of numbers."""
+    patches, truth = world(size=SIZE)
+    write_tiff(tmp_path / "patches.tif", patches)
+    path = on_disk(drawn(patches, truth), tmp_path / "labels.gpkg", "EPSG:4326")
+    out = tmp_path / "out"
+    words = ["map", str(tmp_path), "--labels", str(path), "--field", "class", "--out", str(out)]
+
+    assert 0 == main(words)
+    said_so = capsys.readouterr().out
+    record = json.loads((out / "map.json").read_text())
+    with rasterio.open(out / "map.tif") as raster:
+        assert "COG" == raster.tags(ns="IMAGE_STRUCTURE")["LAYOUT"]
+        assert ("uint8", 0) == (raster.dtypes[0], raster.nodata)
+        assert patches.grid.transform == raster.transform
+        colours, codes = raster.colormap(1), raster.read(1)
+        names = json.loads(raster.tags()["EOFM_CLASSES"])
+    own = {int(code): name for code, name in names.items()}
+    assert list(record["classes"]) == list(own.values()) == ["built", "crops", "trees", "water"]
+    copy_raster(out / "map.tif", tmp_path / "map.vrt", driver="VRT")
+    categories = ElementTree.parse(tmp_path / "map.vrt").getroot().iter("Category")
+    assert ["no class", *own.values()] == [c.text for c in categories]
+    with rasterio.open(out / "probability.tif") as raster:
+        assert ("probability", "distance over limit") == raster.descriptions
+        probability = raster.read(1, masked=True)
+    assert probability.mask[-1].all()
+    assert (codes[-1] == 0).all()
+    assert 0.25 < probability.min() <= probability.max() <= 1
+
+    entries = ElementTree.parse(out / "map.qml").getroot().iter("paletteEntry")
+    styled = {int(e.get("value")): (e.get("label"), e.get("color")) for e in entries}
+    assert {k: (n, "#{:02x}{:02x}{:02x}".format(*colours[k][:3])) for k, n in own.items()} == styled
+    assert "ColorMapEntry" in (out / "map.sld").read_text()
+    training = geopandas.read_file(out / "training.gpkg")
+    assert record["cross_validation"]["cells"] == len(training)
+    assert np.isclose(training["right"].mean(), record["overall_accuracy"]["value"])
+    assert "overall accuracy" in said_so
+    assert "overall accuracy" in (out / "report.md").read_text()
+    assert checked((out / "report.html").read_text()).seen >= {"table", "svg"}
+
+
+def test_the_verb_maps_chips(tmp_path: Path) -> None:
+    """Chips give polygons with a style in place of rasters."""
+    patches, truth = world(size=SIZE)
+    learnt = map_classes(chips_of(patches), drawn(patches, truth), "class")
+    done = write_map(learnt, tmp_path)
+
+    assert {"map.gpkg", "map.qml", "training.gpkg"} <= {file.name for file in done.files}
+    assert not (tmp_path / "map.tif").exists()
+    assert set(NAMES) == set(geopandas.read_file(tmp_path / "map.gpkg")["class"])
+
+
+def test_what_cannot_be_written(tmp_path: Path) -> None:
+    """A folder that is a file is one error of eofm."""
+    patches, truth = world(size=(24, 24))
+    learnt = map_classes(patches, drawn(patches, truth), "class")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        write_map(learnt, tmp_path / "file" / "map")
+
+
+def test_the_printed_remedies_run(tmp_path: Path, capsys) -> None:
+    """--field, --block and --purity as the errors print them lead to a map."""
+    patches, truth = world(size=(24, 24))
+    write_tiff(tmp_path / "patches.tif", patches)
+    layer = drawn(patches, truth, inset=3.05)
+    path = on_disk(layer, tmp_path / "labels.gpkg")
+    words = ["map", str(tmp_path), "--labels", str(path), "--out", str(tmp_path / "out")]
+    for asked in (["--field", "crop"], ["--block", "1e6"], ["--purity", "1"]):
+        given = [*words, *asked]
+        given += [] if "--field" in asked else ["--field", "class"]
+        assert 1 == main(given)
+        error = capsys.readouterr().err
+        remedy = re.search(r"(--(?:field|block|purity)) ([\w.]+)", error.partition("remedy:")[2])
+        assert remedy, error
+        place = given.index(remedy[1]) + 1
+        given[place] = remedy[2]
+        assert 0 == main(given), capsys.readouterr().err
+        capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"purity": 0.5}, {"purity": 1.1}, {"folds": 1}, {"block": 0.0}, {"neighbours": 0},
+        {"per_polygon": 0},
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_obeyed(options) -> None:
+    """Each is refused before anything is opened."""
+    with pytest.raises(ConfigError, match="out of range"):
+        MapConfig("emb", ["labels.gpkg"], **options)
+    with pytest.raises(ConfigError, match="names no file"):
+        MapConfig("emb", [])
+
+
+# ---------------------------------------------------------------------------------- QGIS
+
+
+def test_qgis_opens_the_map_with_its_style(tmp_path: Path) -> None:
+    """A real QGIS shows names and colours of the style, the CRS and nodata of the rasters."""
+    python = Path("/usr/bin/python3")
+    asked = [python, "-c", "import qgis.core"]
+    if not python.exists() or subprocess.run(asked, check=False, capture_output=True).returncode:
+        pytest.skip("no QGIS of the distribution, with its Python")
+    patches, truth = world(size=(24, 24))
+    layer = drawn(patches, truth)
+    write_map(map_classes(patches, layer, "class"), tmp_path)
+    write_map(map_classes(chips_of(patches), layer, "class"), tmp_path / "chips")
+    script = Path(__file__).parent / "qgis_layers.py"
+    done = subprocess.run(
+        [python, script, tmp_path],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={"QT_QPA_PLATFORM": "offscreen", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+    )
+    assert 0 == done.returncode, done.stderr
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+
+    assert "EPSG:32632" == found["crs"]
+    assert ["built", "crops", "trees", "water"] == [label for _, label, _ in found["classes"]]
+    assert 0 == found["nodata"]
+    assert "singlebandpseudocolor" == found["probability"]
+    assert ["built", "crops", "trees", "water"] == found["chips"]
+    with rasterio.open(tmp_path / "map.tif") as raster:
+        colours = raster.colormap(1)
+    for value, _, colour in found["classes"]:
+        assert "#{:02x}{:02x}{:02x}".format(*colours[value][:3]) == colour
+
+
+def test_no_square_is_both_trained_and_tested() -> None:
+    """What a held-out cell was told never depends on its own square: shown by spoiling labels."""
+    patches, truth = world(size=SIZE)
+    layer = drawn(patches, truth)
+    learnt = map_classes(patches, layer, "class", MapMethod(block=1200.0))
+    square = learnt.folds.of_block[learnt.training.polygons]
+    compared = 0
+    for number in range(int(square.max()) + 1):
+        mine = square == number
+        wrong = layer.copy()
+        rows = learnt.training.features[np.unique(learnt.training.polygons[mine]), 1]
+        # classes change places, so that none gets rarer and the folds are cut alike
+        swapped = {"built": "trees", "trees": "built", "water": "crops", "crops": "water"}
+        wrong.loc[rows, "class"] = wrong.loc[rows, "class"].map(swapped)
+        again = map_classes(patches, wrong, "class", MapMethod(block=1200.0))
+        if np.array_equal(again.folds.of_polygon, learnt.folds.of_polygon):
+            compared += 1
+            assert np.array_equal(again.validation.said[mine], learnt.validation.said[mine])
+        if compared == 2:
+            break
+    assert compared

@@ -1,0 +1,128 @@
+"""Polygons and points from any file, in any CRS, and what is refused about them."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import shapely
+
+from eofm.errors import ConfigError, LabelError
+from eofm.geo.places import classes_of, read_labels, read_places
+
+SQUARE = shapely.box(9.0, 48.0, 9.01, 48.01)
+OTHER = shapely.box(9.02, 48.0, 9.03, 48.01)
+
+
+def frame(*shapes: object, crs: str | None = "EPSG:4326", **columns: object):
+    """Polygons of two classes where nothing else is said."""
+    given = list(shapes) or [SQUARE, OTHER]
+    return geopandas.GeoDataFrame(
+        columns or {"class": ["wood", "lake"][: len(given)]}, geometry=given, crs=crs
+    )
+
+
+@pytest.mark.parametrize("name", ["p.gpkg", "p.geojson", "p.shp", "p.parquet"])
+def test_every_format_reads_alike(name: str, tmp_path: Path) -> None:
+    """The same polygons come out of each format, and of the GeoDataFrame itself."""
+    path = tmp_path / name
+    frame().to_parquet(path) if name.endswith("parquet") else frame().to_file(path)
+
+    for found in (read_labels(path, "class"), read_labels(frame(), "class")):
+        assert ("wood", "lake") == found.values
+        assert np.allclose(shapely.area(found.shapes), 1e-4)
+        assert 4326 == found.crs.to_epsg()
+
+
+def test_features_of_several_parts_are_taken_apart() -> None:
+    """A layer dissolved by class has as many polygons as were drawn, each with its feature."""
+    found = read_labels(frame(shapely.MultiPolygon([SQUARE, OTHER]), OTHER), "class")
+
+    assert ("wood", "wood", "lake") == found.values
+    assert [0, 0, 1] == found.features.tolist()
+
+
+def test_numbers_are_names_too() -> None:
+    """Codes of a field are the names of classes, in the order of numbers; 3.0 is 3."""
+    columns = {"code": [10.0, 9.0]}
+
+    assert ("9", "10") == classes_of([read_labels(frame(**columns), "code")])
+    assert ("lake", "wood") == classes_of([read_labels(frame(), "class")])
+
+
+def test_points_and_polygons_together() -> None:
+    """A layer may hold both."""
+    found = read_places(frame(SQUARE, shapely.Point(9.005, 48.005)))
+
+    assert [False, True] == found.points.tolist()
+
+
+def test_one_class_alone_is_no_map() -> None:
+    """One class is refused; with the other class that the remedy names, it is a map."""
+    layer = frame(**{"class": ["wood", "wood"]})
+
+    with pytest.raises(LabelError, match="two classes") as caught:
+        classes_of([read_labels(layer, "class")])
+
+    assert "not wood" in str(caught.value.remedy)
+    layer.loc[1, "class"] = "not wood"
+    assert ("not wood", "wood") == classes_of([read_labels(layer, "class")])
+
+
+def test_invalid_geometry_is_named_and_repaired() -> None:
+    """A polygon that crosses itself is refused, and what the remedy says mends it."""
+    bow = shapely.Polygon([(9, 48), (9.01, 48.01), (9.01, 48), (9, 48.01)])
+    layer = frame(bow, OTHER)
+
+    with pytest.raises(LabelError, match="not valid") as caught:
+        read_labels(layer, "class")
+    assert "0: Self-intersection" in str(caught.value.found)
+
+    exec(str(caught.value.remedy).partition("geopandas: ")[2])
+    assert 3 == len(read_labels(layer, "class"))
+
+
+def test_without_a_crs(tmp_path: Path) -> None:
+    """Polygons that lie nowhere are refused, and what the remedy says mends it."""
+    layer = frame(crs=None)
+    path = tmp_path / "p.gpkg"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the writer's own
+        layer.to_file(path)
+
+    for given in (layer, path):
+        with pytest.raises(LabelError, match="nothing about where they lie") as caught:
+            read_labels(given, "class")
+    layer = eval(str(caught.value.remedy).partition("geopandas: ")[2])
+    assert 2 == len(read_labels(layer, "class"))
+
+
+def test_fields_lines_and_missing_files(tmp_path: Path) -> None:
+    """No field, a wrong one, an empty value, lines, no file: one error each."""
+    line = shapely.LineString([(9, 48), (9.1, 48)])
+    cases = [
+        (frame(), None, ConfigError, "which field"),
+        (frame(), "crop", LabelError, "no such field"),
+        (frame(**{"class": ["wood", None]}), "class", LabelError, "nothing in the field"),
+        (frame(line, OTHER), "class", LabelError, "polygons and points alone"),
+        (tmp_path / "none.gpkg", "class", LabelError, "no such file"),
+    ]
+    for given, field, kind, words in cases:
+        with pytest.raises(kind, match=words):
+            read_labels(given, field)
+
+    with pytest.raises(ConfigError) as caught:
+        read_labels(frame(), None)
+    assert "name it: --field class" == caught.value.remedy
+
+
+def test_a_damaged_parquet(tmp_path: Path) -> None:
+    """A broken file is an error of eofm."""
+    path = tmp_path / "p.parquet"
+    path.write_bytes(b"PAR1 broken")
+
+    with pytest.raises(LabelError, match="cannot be read"):
+        read_labels(path, "class")

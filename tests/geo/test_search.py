@@ -1,0 +1,169 @@
+"""Search by place, by examples, and by examples with counterexamples; its files and its errors."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from vector_world import NAMES, PLACES, chips_of, drawn, on_disk, world
+
+from eofm.cli import main
+from eofm.errors import ConfigError, DataError, EofmError, LabelError
+from eofm.geo.cells import cells_of, degrees
+from eofm.geo.grid_file import write_tiff
+from eofm.geo.maps_config import SearchConfig
+from eofm.geo.search import ScoreKind, search
+from eofm.geo.search_files import run_search
+
+SIZE = (32, 32)
+
+
+def place_of(patches, row: int, col: int) -> tuple[float, float]:
+    """Longitude and latitude of the middle of a patch."""
+    lon, lat = degrees(cells_of(patches), np.array([row * patches.grid.width + col]))[0]
+    return float(lon), float(lat)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_place_finds_its_own_patch_and_the_most_alike(place: str) -> None:
+    """The example is the patch under the place; scores are cosines, counted by hand."""
+    patches, _ = world(place, SIZE)
+    found = search(patches, at=place_of(patches, 7, 20))
+    x = np.moveaxis(patches.array.to_numpy(), 0, -1).reshape(-1, 16)
+    units = x / np.linalg.norm(x, axis=1, keepdims=True)
+    expected = units @ units[7 * 32 + 20]
+
+    assert [7 * 32 + 20] == found.examples.tolist()
+    assert np.allclose(expected, found.scores, atol=1e-5, equal_nan=True)
+    ranked = found.ranked(5)
+    order = np.argsort(-np.nan_to_num(expected, nan=-9))
+    assert order[1:6].tolist() == ranked["cell"].tolist()
+    assert [1, 2, 3, 4, 5] == ranked["rank"].tolist()
+    middle = ranked.to_crs(4326).geometry.iloc[0].bounds
+    assert middle[0] < ranked["longitude"].iloc[0] < middle[2]
+    assert middle[1] < ranked["latitude"].iloc[0] < middle[3]
+
+
+def test_examples_find_their_class_and_counterexamples_help() -> None:
+    """Polygons of water find water; where all scenes share a direction the probe finds more."""
+    patches, truth = world(size=SIZE, noise=1.2)
+    layer = drawn(patches, truth)
+    like = layer[layer["class"] == "water"].iloc[:2]
+    unlike = layer[layer["class"] != "water"].iloc[:4].to_crs(3035)
+    one, both = search(patches, like=like), search(patches, like=like, unlike=unlike)
+
+    water = (truth == NAMES.index("water")).ravel()
+    assert ScoreKind.COSINE is one.kind
+    assert ScoreKind.PROBABILITY is both.kind
+    precision = [water[r.ranked(150)["cell"].to_numpy()].mean() for r in (one, both)]
+    assert precision[1] > precision[0] > 0.6
+    assert not set(both.examples) & set(both.ranked(2000)["cell"])
+    assert 0 <= np.nanmin(both.scores) <= np.nanmax(both.scores) <= 1
+
+
+def test_chips_are_searched_alike() -> None:
+    """The same cells as chips have the same scores."""
+    patches, _ = world(size=SIZE)
+    at = place_of(patches, 3, 3)
+    grid, chips = search(patches, at=at), search(chips_of(patches), at=at)
+
+    assert np.allclose(grid.scores[np.isfinite(grid.scores)], chips.scores, atol=1e-5)
+    with pytest.raises(DataError, match="chips have no grid"):
+        chips.to_xarray()
+    assert SIZE == grid.to_xarray().shape
+
+
+def test_what_is_refused() -> None:
+    """A place outside, polygons that are both, nothing or two things to look for."""
+    patches, truth = world(size=SIZE)
+    layer = drawn(patches, truth)
+    with pytest.raises(LabelError, match="outside of the embeddings"):
+        search(patches, at=(0.0, 0.0))
+    with pytest.raises(LabelError, match="examples and counterexamples at once"):
+        search(patches, like=layer.iloc[:2], unlike=layer.iloc[1:3])
+    with pytest.raises(ConfigError, match="one thing to look for"):
+        search(patches)
+    with pytest.raises(ConfigError, match="one thing to look for"):
+        search(patches, at=(9, 48), like=layer)
+
+
+def test_the_verb_writes_its_files(tmp_path: Path, capsys) -> None:
+    """Ranked places in two formats, the score as COG with a style, and a record."""
+    patches, truth = world(size=SIZE)
+    write_tiff(tmp_path / "patches.tif", patches)
+    layer = drawn(patches, truth)
+    path = on_disk(layer[layer["class"] == "water"], tmp_path / "water.gpkg", "EPSG:4326")
+    out = tmp_path / "found"
+
+    assert 0 == main(
+        ["search", str(tmp_path), "--like", str(path), "--out", str(out), "--top", "20"]
+    )
+    assert "the best 10 of 1024 cells" in capsys.readouterr().out
+    packed, parquet = (
+        geopandas.read_file(out / "ranked.gpkg"),
+        geopandas.read_parquet(out / "ranked.parquet"),
+    )
+    assert 20 == len(packed) == len(parquet)
+    assert packed["score"].is_monotonic_decreasing
+    with rasterio.open(out / "score.tif") as raster:
+        assert "COG" == raster.tags(ns="IMAGE_STRUCTURE")["LAYOUT"]
+        plane = raster.read(1, masked=True)
+        assert patches.grid.transform == raster.transform
+        row, col = raster.index(*shapely.get_coordinates(packed.geometry.iloc[0].centroid)[0])
+    assert plane.mask[-1].all()
+    assert np.isclose(packed["score"].iloc[0], plane[row, col])
+    assert "cosine" in json.loads((out / "search.json").read_text())["score"]
+
+
+def test_the_sheet_shows_the_scene_under_the_cells(tmp_path: Path, write_tif) -> None:
+    """With the scene the pictures of the best places are drawn."""
+    patches, _ = world(size=SIZE)
+    write_tiff(tmp_path / "patches.tif", patches)
+    pixels = np.full((3, 32 * 14, 32 * 14), 900, np.uint16)
+    write_tif(tmp_path / "scene.tif", pixels, descriptions=("B04", "B03", "B02"))
+    lon, lat = place_of(patches, 4, 4)
+
+    done = run_search(
+        SearchConfig(
+            str(tmp_path),
+            at=f"{lon},{lat}",
+            scene=str(tmp_path / "scene.tif"),
+            sensor="s2-l2a",
+            unit="dn",
+            out=str(tmp_path / "out"),
+        )
+    )
+    assert "sheet.png" in done.describe()
+    assert (tmp_path / "out/sheet.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "one thing to look for"),
+        ({"at": "48"}, "longitude and a latitude"),
+        ({"at": "48;11"}, "longitude and a latitude"),
+        ({"at": "5e5,5.4e6"}, "longitude and a latitude"),
+        ({"at": "9,48", "top": 0}, "top is out of range"),
+        ({"like": []}, "names no file"),
+    ],
+)
+def test_settings_that_cannot_be_obeyed(options, words: str) -> None:
+    """Each is refused before anything is opened; the place that a remedy shows is one."""
+    with pytest.raises(ConfigError, match=words) as caught:
+        SearchConfig("emb", **options)
+    if "longitude and a latitude" == words:
+        _, value = shlex.split(str(caught.value.remedy))
+        assert (11.35, 48.07) == SearchConfig("emb", at=value).place
+
+
+def test_a_search_of_no_embeddings(tmp_path: Path) -> None:
+    """A folder without embeddings is an error of eofm."""
+    with pytest.raises(EofmError):
+        run_search(SearchConfig(str(tmp_path), at="9,48"))

@@ -1,0 +1,166 @@
+"""Which cells a polygon labels, against counting points inside by hand."""
+
+from __future__ import annotations
+
+import geopandas
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vector_world import FIELD, NAMES, PLACES, chips_of, drawn, outline, world
+
+from eofm.errors import LabelError
+from eofm.geo.cells import cells_of
+from eofm.geo.places import classes_of, read_labels, read_places
+from eofm.geo.training import covered, label_cells
+
+SIZE = (24, 24)
+
+
+def labelled(patches, *layers, **options):
+    """The training cells of some layers."""
+    read = [read_labels(layer, "class") for layer in layers]
+    return label_cells(cells_of(patches), read, classes_of(read), **options)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("crs", [None, "EPSG:3035"])
+def test_every_grid_and_crs(place: str, crs: str | None) -> None:
+    """Cells get the class of the field they lie in, on turned grids too, from any CRS."""
+    patches, truth = world(place, SIZE)
+    layer = drawn(patches, truth)
+    found = labelled(patches, layer if crs is None else layer.to_crs(crs))
+
+    names = np.array(found.classes)[found.labels]
+    assert set(np.array(NAMES)[truth.ravel()[found.cells]] == names) == {True}
+    whole = (SIZE[0] // FIELD) * (SIZE[1] // FIELD) * (FIELD - 2) ** 2
+    # the last row has no vectors, but is no part of a polygon that is drawn one patch inside
+    assert whole == len(found)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.floats(0.51, 1.0),
+    st.lists(st.tuples(st.floats(0, 22), st.floats(0, 22)), min_size=3, max_size=6),
+    st.sampled_from(sorted(PLACES)),
+)
+def test_purity_is_the_share_under_the_polygon(purity, corners, place) -> None:
+    """A cell is labelled if a fine lattice of points says that enough of it is covered."""
+    patches, _ = world(place, SIZE)
+    hull = shapely.MultiPoint(corners).convex_hull.buffer(0.3)
+    inside = shapely.transform(hull, lambda xy: np.array([patches.grid.point(c, r) for c, r in xy]))
+    far = outline(patches.grid, 0, 23, 1, 1)
+    layer = geopandas.GeoDataFrame(
+        {"class": ["wood", "lake"]}, geometry=[inside, far], crs=patches.grid.crs.to_wkt()
+    )
+    ticks = (np.arange(24 * 12) + 0.5) / 12
+    points = shapely.contains_xy(hull, *(axis.ravel() for axis in np.meshgrid(ticks, ticks)))
+    share = points.reshape(24, 12, 24, 12).mean(axis=(1, 3))
+    share[-1] = 0  # no vectors
+    if share[:, :23].max() <= purity + 0.06:
+        return
+    found = labelled(patches, layer, purity=purity, per_polygon=10_000)
+    mine = np.zeros(24 * 24, bool)
+    mine[found.cells[found.labels == found.classes.index("wood")]] = True
+    sure = np.abs(share - purity) > 0.06
+    sure[0, 23] = False  # under the other class
+    assert np.array_equal((share >= purity)[sure], mine.reshape(24, 24)[sure])
+
+
+def test_overlapping_classes_train_nothing() -> None:
+    """Cells under polygons of two classes are left out, and their number is said."""
+    patches, _ = world(size=SIZE)
+    shapes = [outline(patches.grid, 0, 0, 4, 4), outline(patches.grid, 2, 0, 4, 4)]
+    layer = geopandas.GeoDataFrame(
+        {"class": ["wood", "lake"]}, geometry=shapes, crs=patches.grid.crs.to_wkt()
+    )
+    found = labelled(patches, layer)
+
+    assert {0, 1, 4, 5} == set((found.cells // SIZE[1]).tolist())
+    assert "8 cells lie under polygons of two classes" in " ".join(found.notes)
+
+
+def test_a_point_labels_its_cell() -> None:
+    """A point labels the one cell it lies in; two classes in one cell label none."""
+    patches, _ = world(size=SIZE)
+    places = [(3.2, 5.9), (7.5, 7.5), (7.6, 7.4)]
+    layer = geopandas.GeoDataFrame(
+        {"class": ["wood", "wood", "lake"]},
+        geometry=[shapely.Point(patches.grid.point(*one)) for one in places],
+        crs=patches.grid.crs.to_wkt(),
+    )
+    layer.loc[3] = ["lake", shapely.Point(patches.grid.point(10.5, 0.5))]
+    found = labelled(patches, layer.to_crs(4326))
+
+    assert {5 * 24 + 3: "wood", 10: "lake"} == dict(
+        zip(found.cells.tolist(), np.array(found.classes)[found.labels].tolist(), strict=True)
+    )
+
+
+def test_chips_and_patches_agree() -> None:
+    """The same ground as chips gets the same labels as patches."""
+    patches, truth = world(size=SIZE)
+    layer = drawn(patches, truth)
+    grid, chips = labelled(patches, layer), labelled(chips_of(patches), layer.to_crs(4326))
+
+    assert grid.cells.tolist() == chips.cells.tolist()
+    assert grid.labels.tolist() == chips.labels.tolist()
+
+
+def test_a_large_polygon_does_not_outweigh_the_others() -> None:
+    """A polygon gives at most so many cells, spread over it, and that is said."""
+    patches, truth = world(size=SIZE)
+    found = labelled(patches, drawn(patches, truth), per_polygon=7)
+
+    assert {7} == set(np.bincount(found.polygons).tolist())
+    first = found.cells[found.polygons == 0] // SIZE[1]
+    assert np.ptp(first) > 3
+    assert "at most 7 of a polygon" in " ".join(found.notes)
+
+
+def test_outside_and_too_small() -> None:
+    """Polygons elsewhere are refused with both extents; the remedies for small ones work."""
+    patches, _ = world(size=SIZE)
+    grid = patches.grid
+    away = geopandas.GeoDataFrame(
+        {"class": ["wood", "lake"]},
+        geometry=[shapely.box(x, 10, x + 0.1, 10.1) for x in (20, 21)],
+        crs="EPSG:4326",
+    )
+    with pytest.raises(LabelError, match="outside of the embeddings") as caught:
+        labelled(patches, away)
+    assert "20.0000, 10.0000, 21.1000, 10.1000" in str(caught.value.found)
+    assert "within 9.0010, 48.7247, 9.0448, 48.7524" == caught.value.expected
+
+    shapes = [outline(grid, 1.2, 1.2, 0.85, 0.85), outline(grid, 5, 5, 2, 2)]
+    small = geopandas.GeoDataFrame(
+        {"class": ["wood", "lake"]}, geometry=shapes, crs=grid.crs.to_wkt()
+    )
+    with pytest.raises(LabelError, match="pure enough") as caught:
+        labelled(patches, small)
+    purity = float(str(caught.value.remedy).rpartition("--purity ")[2])
+    assert {"wood", "lake"} == set(labelled(patches, small, purity=purity).classes)
+
+    tiny = small.iloc[:1].copy()
+    tiny.geometry = [outline(grid, 1.4, 1.4, 0.3, 0.3)]
+    with pytest.raises(LabelError, match="smaller than the cells") as caught:
+        covered(cells_of(patches), read_places(tiny))
+    layer = tiny
+    exec(str(caught.value.remedy).partition("geopandas: ")[2])
+    assert [25] == covered(cells_of(patches), read_places(layer)).tolist()
+
+
+def test_a_class_that_lies_elsewhere_is_said_and_not_mapped() -> None:
+    """A class without a polygon here is named in the notes; one class left is refused."""
+    patches, truth = world(size=SIZE)
+    layer = drawn(patches, truth)
+    layer.loc[len(layer)] = ["ice", shapely.box(0, 0, 10, 10)]
+    found = labelled(patches, layer)
+
+    assert "ice" not in found.classes
+    assert "**no polygon of ice lies on the embeddings**" in " ".join(found.notes)
+
+    alone = layer[layer["class"].isin(["water", "ice"])]
+    with pytest.raises(LabelError, match="one class alone"):
+        labelled(patches, alone)
