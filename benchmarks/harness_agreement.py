@@ -30,7 +30,8 @@ from sklearn.preprocessing import StandardScaler
 from eofm import Normalization, Recipe, Sensor, Unit
 from eofm.contract.recipe import Pooling
 from eofm.contract.sensors import STATISTICS
-from eofm.datasets.scenes import EUROSAT_MS, open_scenes
+from eofm.datasets.eurosat import EUROSAT_MS
+from eofm.datasets.images.class_folders import open_class_folders
 
 # the order of the files, and of torchgeo
 BANDS = (*(f"B{i:02d}" for i in range(1, 13)), "B8A")
@@ -91,7 +92,7 @@ def through_torchgeo(root, folder):
     """Return torchgeo's EuroSAT of train and test, over links to the same files."""
     from torchgeo.datasets import EuroSAT
 
-    chips = open_scenes(EUROSAT_MS, root, None)
+    chips = open_class_folders(EUROSAT_MS, root, None)
     base = folder / "torchgeo"
     for split in "train", "val", "test":
         tiles = [path for path in root.glob("*/*/*.tif")]
@@ -222,8 +223,8 @@ def reben(tables, folder):
     import ben_world
     from test_bigearthnet import V2_COUNTS  # the published class counts
 
-    from eofm.datasets.bigearthnet_classes import CLASSES_19
-    from eofm.datasets.bigearthnet_lists import read_tables
+    from eofm.datasets.bigearthnet.classes import CLASSES_19
+    from eofm.datasets.bigearthnet.lists import read_tables
 
     listing = read_tables(tables)
     patches = {split: listing.patches(split, excluded=False) for split in PUBLISHED}
@@ -244,7 +245,7 @@ def reben(tables, folder):
         agree &= same
         cells = " | ".join(f"{found[split]:,}" for split in PUBLISHED)
         print(f"| {name} | {cells} | {'the same' if same else expected} |")
-    partners = {name: radar for radar, name in listing.partners.items()}
+    partners = {name: radar for radar, name in listing.optical_of.items()}
     chosen = [
         name for s, n in MINIATURE.items() for name in patches[s][:: len(patches[s]) // n][:n]
     ]

@@ -6,15 +6,22 @@ import contextlib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+if sys.platform != "win32":
+    import fcntl
+
 if sys.platform == "win32":
     BINARY: Final = os.O_BINARY  # or line ends are translated
 else:
     BINARY: Final = 0
+
+
+_OWN: Final = re.compile(r"[\w./-]+:[A-Za-z_]\w*")
 
 
 def unfinished(file: Path) -> Path:
@@ -46,10 +53,34 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def lock_alone(handle: int) -> bool:
+    """Lock an open file against other processes until it is closed; return whether that worked.
+
+    Where there are no such locks (Windows, some network disks), everybody is alone.
+    """
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+    return True
+
+
 def write_all(handle: int, data: memoryview) -> None:
     """Write all of `data`: one call may write less, as when the disk is nearly full."""
     while data:
         data = data[os.write(handle, data) :]
+
+
+def names_own(text: str) -> bool:
+    """Return whether words name code of a user: `module:name` or `path/to/file.py:name`.
+
+    >>> names_own("mine.py:probe"), names_own("knn")
+    (True, False)
+    """
+    return bool(_OWN.fullmatch(text))
 
 
 def load_own(reference: str) -> object:

@@ -65,7 +65,11 @@ EQUIVALENT: Final[dict[str, str]] = {
     "it the whole rule is asked, and answers the same",
     "preprocess: Preprocess._take: False -> True": "`antialias` of the nearest neighbour, which "
     "has no such form",
-    "imagery: Labels.to: False -> True": "`non_blocking` changes when a copy ends, not what it is",
+    **{
+        f"imagery: {name}.to: False -> True": "`non_blocking` changes when a copy ends, "
+        "not what it is"
+        for name in ("Imagery", "NativeImagery", "Labels")
+    },
 }
 """`module: function: before -> after` -> why no test can tell the two apart."""
 
@@ -154,6 +158,8 @@ def mutants(module: str, source: str) -> list[Mutant]:
                 continue
             if isinstance(node, ast.keyword) and node.arg == "strict":
                 continue  # of `zip`: an assertion, which no input reaches
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                continue  # imports for the type checker
             for place, child in enumerate(value if isinstance(value, list) else [value]):
                 if not isinstance(child, ast.AST):
                     continue
@@ -212,7 +218,8 @@ def watched(module: str, source: str) -> str:
                 inner = f"{function}.{child.name}".lstrip(".")
             if isinstance(child, ast.FunctionDef):
                 call = ast.parse(f"_called({f'{module}: {inner}'!r})").body
-                child.body[1:1] = call  # after the documentation, or the first statement
+                first = int(ast.get_docstring(child) is not None)
+                child.body[first:first] = call
             visit(child, inner)
 
     visit(tree, "")

@@ -10,7 +10,7 @@ import yaml
 
 from eofm.cli import parse
 from eofm.train.config import PretrainConfig
-from eofm.train.config.demo import DEMO_METHOD
+from eofm.train.demo import DEMO_METHOD
 
 ROOT = Path(__file__).parent.parent / "configs"
 FILES = sorted(ROOT.rglob("*.yaml"))

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from eofm import read_geotiff
 from eofm.bench.run import bench
-from eofm.bench.task_config import BenchFolderConfig
 from eofm.contract import validity
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import as_imagery
@@ -29,10 +28,11 @@ from eofm.contract.preprocess import to_grid
 from eofm.contract.recipe import Recipe
 from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
-from eofm.datasets.check import check_data
-from eofm.datasets.pack_config import PackTilesConfig
-from eofm.datasets.sets_config import CheckConfig
-from eofm.datasets.tiles import pack_tiles
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.run import check_data
+from eofm.datasets.folder import BenchFolderConfig
+from eofm.datasets.tiles import PackTilesConfig
+from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import PixelError
 from eofm.store.reader import Store
 from eofm.weights.encoder import Encoder, random_encoder

@@ -19,14 +19,14 @@ from rasterio.transform import Affine
 
 from eofm import read_geotiff
 from eofm.bench.run import bench
-from eofm.bench.task_config import BenchFolderConfig
 from eofm.contract.preprocess import to_grid
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor, Unit
-from eofm.datasets.check import check_data
-from eofm.datasets.pack_config import PackTilesConfig
-from eofm.datasets.sets_config import CheckConfig
-from eofm.datasets.tiles import pack_tiles
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.run import check_data
+from eofm.datasets.folder import BenchFolderConfig
+from eofm.datasets.tiles import PackTilesConfig
+from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import EofmError, RasterError
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.run import write_labels

@@ -26,8 +26,8 @@ from eofm.bench.candidates import resolve_models
 from eofm.bench.features import extract
 from eofm.bench.load import load
 from eofm.bench.run import bench, limited
-from eofm.bench.task_config import BenchEurosatConfig
-from eofm.datasets.chips import read_batches
+from eofm.datasets.eurosat import BenchEurosatConfig
+from eofm.datasets.images.chips import read_batches
 
 
 def extraction(config: BenchEurosatConfig, rounds: int) -> tuple[float, float, int]:

@@ -27,7 +27,8 @@ import torch
 
 from eofm.contract.preprocess import to_grid
 from eofm.contract.spec import Sensor
-from eofm.datasets.bigearthnet import BigEarthNet, Version
+from eofm.datasets.bigearthnet import Version
+from eofm.datasets.bigearthnet.patches import BigEarthNet
 
 REAL = Path(os.environ.get("EOFM_REAL_DATA", Path(__file__).parents[2].parent / "shared/data"))
 FAST = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}

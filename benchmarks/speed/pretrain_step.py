@@ -31,11 +31,11 @@ from eofm.networks.vit import build_vit
 from eofm.store.format import LabelRule, StoreCard
 from eofm.store.reader import Store
 from eofm.store.writer import Entry, StoreWriter
+from eofm.train.build import make_recipe, training_plan
 from eofm.train.config import DataConfig, ModelConfig, OptimConfig, PretrainConfig, SoftConConfig
 from eofm.train.datamodule import Batch, StoreDataModule
 from eofm.train.module import PretrainModule
-from eofm.train.paces import parameter_groups
-from eofm.train.recipe import make_recipe, training_plan
+from eofm.train.optimizer import parameter_groups
 
 CLASSES = tuple(f"class-{i}" for i in range(9))
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

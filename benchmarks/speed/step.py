@@ -36,7 +36,7 @@ from torch.optim import AdamW
 from eofm import method as softcon
 from eofm.contract.imagery import Labels
 from eofm.networks.vit import build_vit
-from eofm.train.paces import parameter_groups
+from eofm.train.optimizer import parameter_groups
 
 DEVICE: Final = "cuda" if torch.cuda.is_available() else "cpu"
 RATIOS: Final = (0.0, 0.25, 0.5, 0.75)

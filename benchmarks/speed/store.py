@@ -34,8 +34,8 @@ from eofm.contract.imagery import NativeImagery
 from eofm.contract.preprocess import to_grid
 from eofm.contract.sensors import SENSOR_BANDS, STATISTICS, resolution_groups
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.loading.epochs import epoch_rows
-from eofm.loading.feed import Feeder
+from eofm.loading.feeder import Feeder
+from eofm.loading.sampler import epoch_rows
 from eofm.store.config import SubsetConfig, VerifyConfig
 from eofm.store.copy import subset_store
 from eofm.store.format import HEADER_BYTES, LabelRule, StoreCard

@@ -89,8 +89,8 @@ def accuracy(folder: Path) -> dict[str, float]:
     from sklearn.preprocessing import StandardScaler
 
     from eofm.bench.load import load
-    from eofm.bench.task_config import BenchEurosatConfig
-    from eofm.datasets.chips import read_batches, targets_of
+    from eofm.datasets.eurosat import BenchEurosatConfig
+    from eofm.datasets.images.chips import read_batches, targets_of
     from eofm.weights.encoder import load_encoder
 
     torch.set_num_threads(1)

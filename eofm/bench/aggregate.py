@@ -25,7 +25,7 @@ from eofm.bench.export import is_nonstandard
 from eofm.bench.predictions import groups_of, predictions_of
 from eofm.bench.records import Result, read_results
 from eofm.bench.report_config import AggregateConfig
-from eofm.bench.tasks import task_filter
+from eofm.datasets.registry import task_filter
 from eofm.errors import ConfigError, DataError
 from eofm.probes.bootstrap import (
     Interval,

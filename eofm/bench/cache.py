@@ -31,20 +31,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from eofm.contract import imagery, preprocess
-from eofm.datasets.chips import Stored
+from eofm.datasets.images.chips import Stored
+from eofm.errors import DataError
+from eofm.formats.arrays import map_npy
+from eofm.formats.foreign import foreign, read_bounded
+from eofm.formats.seal import opened, sealed
+from eofm.formats.text import JSON_BYTES, parse_json
 from eofm.progress import track
 from eofm.weights import encoder
 
 FEATURES: Final = "features.npy"
 
 META: Final = "meta.json"
+_KEPT_BYTES: Final = 2**30
 
 
 @cache
@@ -145,12 +151,13 @@ class FeatureCache:
             return None
         folder = self.root / key.sha256
         try:
-            meta = json.loads((folder / META).read_text(encoding="utf-8"))
-            found = file_sha256(folder / FEATURES)
-            features = np.load(folder / FEATURES, mmap_mode="c")
-            fault = _fault(meta, key, found, features, rows)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            fault = f"{type(error).__name__}: {error}"
+            with foreign(DataError, "they cannot be read", where=folder):
+                meta = parse_json(read_bounded(folder / META, JSON_BYTES))
+                found = file_sha256(folder / FEATURES)
+                features = map_npy(folder / FEATURES, writable=True)
+                fault = _fault(meta, key, found, features, rows)
+        except DataError as error:
+            fault = str(error.found)
         if fault:
             print(  # noqa: T201
                 f"cached features are not whole, computed again: {fault} ({folder})",
@@ -170,12 +177,9 @@ class FeatureCache:
             return find()
         file = self.root / f"{key.sha256}.json"
         content = dict(key.content)
-        try:
-            known = json.loads(file.read_text(encoding="utf-8"))
-            if known["key"] == content and type(known["value"]) is int:
-                return int(known["value"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # there is none, or it is not whole
+        known = kept_json(file)
+        if known.get("key") == content and type(known.get("value")) is int:
+            return int(known["value"])
         value = find()
         keep_json(file, {"key": content, "value": value})
         return value
@@ -209,7 +213,17 @@ class FeatureCache:
                 _say_not_kept(self.root, str(error))
 
 
-def keep_json(file: Path, content: object) -> None:
+def kept_json(file: Path) -> dict[str, Any]:
+    """Return what `keep_json` wrote; nothing where it is not there, or not whole."""
+    try:
+        with foreign(DataError, "it cannot be read", where=file):
+            content, whole = opened(parse_json(read_bounded(file, _KEPT_BYTES)))
+    except DataError:
+        return {}
+    return content if whole else {}
+
+
+def keep_json(file: Path, content: Mapping[str, Any]) -> None:
     """Write a file of the cache: whole, or not at all, whoever else writes it at the time.
 
     Args:
@@ -219,7 +233,7 @@ def keep_json(file: Path, content: object) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content), encoding="utf-8")
+        temporary.write_text(json.dumps(sealed(content)), encoding="utf-8")
         temporary.replace(file)
     except OSError as error:
         _say_not_kept(file.parent, str(error))
@@ -321,13 +335,10 @@ def _digest(parts: Sequence[Stored]) -> str:
 
 def _read(file: Path) -> dict[str, tuple[str, str]]:
     """Return what is remembered; nothing where the file is not whole."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if content["version"] != _VERSION:
-            return {}
-        return {str(image): (str(a), str(b)) for image, (a, b) in content["images"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    content = kept_json(file)
+    if content.get("version") != _VERSION:
         return {}
+    return {image: (look, digest) for image, (look, digest) in content["images"].items()}
 
 
 def _look_of(parts: Sequence[Stored], looks: dict[Path, str]) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 import torch
-import yaml
 from torch import nn
 
 from eofm.bench.config import OWN, BenchConfig, ScoringConfig, listed
@@ -29,13 +28,15 @@ from eofm.bench.controls import (
 from eofm.bench.inputs import BandStatistics, normalized, statistics, suitable
 from eofm.bench.network import NetworkSource, load_own
 from eofm.bench.sources import Candidate, EncoderSource, FeatureSource, TokenSource
-from eofm.bench.tasks import Task, TaskKind
 from eofm.bench.waive import CHANGED_WHY
 from eofm.contract.defaults import default_recipe
 from eofm.contract.forced import waivers_for
 from eofm.contract.imagery import Imagery, collate
 from eofm.contract.recipe import AcceptSize, Recipe, Waiver
-from eofm.errors import ConfigError, MismatchKind, SpecError
+from eofm.datasets.base import Task, TaskKind
+from eofm.errors import ConfigError, MismatchKind
+from eofm.formats.foreign import foreign
+from eofm.formats.text import read_yaml
 from eofm.networks import timm_trunk
 from eofm.networks.build import BUILDERS, default_pooling
 from eofm.networks.device import device_of
@@ -350,11 +351,9 @@ def read_recipe(file: str | None) -> Recipe:
             expected="--recipe FILE: sensor, bands, unit, size, normalization, resize, pooling",
             remedy="see benchmarks/README.md for a recipe",
         )
-    try:
-        content = yaml.safe_load(Path(file).read_text("utf-8"))
+    with foreign(ConfigError, "a recipe cannot be read", where=file):
+        content = read_yaml(Path(file))
         return Recipe.from_dict(content if isinstance(content, dict) else {})
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, SpecError) as error:
-        raise ConfigError("a recipe cannot be read", found=error, where=file) from error
 
 
 # ------------------------------------------------------------------------------- words

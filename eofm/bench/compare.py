@@ -14,7 +14,7 @@ from pathlib import Path
 from eofm.bench.predictions import Predictions, groups_of, predictions_of
 from eofm.bench.records import Result, Sample, read_results
 from eofm.bench.report_config import CompareConfig
-from eofm.bench.tasks import task_filter
+from eofm.datasets.registry import task_filter
 from eofm.errors import ConfigError, DataError
 from eofm.probes.bootstrap import Interval, bootstrap_interval, resampled_difference
 from eofm.probes.metrics import Metric

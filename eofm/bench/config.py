@@ -191,7 +191,8 @@ class BenchConfig(ScoringConfig):
             linear, linear-refit, linear-c45-refit, linear-c1, linear-grid (layers, pooling and C).
             Trained on augmented images: finetune, dinov2-heads, ssl4eo-moco, ssl4eo-dino,
             ssl4eo-mae, softcon-linear, softcon-dino4, softcon-dino4-mean. What of the protocol of a
-            paper can be run: corley2023, torchgeo-bench, dinov2, ssl4eo, softcon.
+            paper can be run: corley2023, torchgeo-bench, dinov2, ssl4eo, softcon. Or a function of
+            your own, `module:function` or `file.py:function` (`docs/contributing.md`).
         k: Number of neighbours of the kNN probe.
         shares: Shares of the training labels to score with as well, comma separated: `10` is the
             first 10 percent by hash, `5-shot` the first 5 images of each class; `100` is all. Val

@@ -17,8 +17,8 @@ from eofm.bench.records import Result, read_results
 from eofm.bench.report_config import RecordsExportConfig, TableConfig
 from eofm.bench.segmentation import SEGMENTATION
 from eofm.bench.tables import probe_words, table, tables_of
-from eofm.bench.tasks import task_filter
 from eofm.bench.waive import FORCED_FLAG, NONSTANDARD
+from eofm.datasets.registry import task_filter
 from eofm.errors import ConfigError, DataError
 from eofm.report import output, pages
 from eofm.report.output import write_file

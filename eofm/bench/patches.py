@@ -37,9 +37,9 @@ from eofm.bench.segmentation import (
     resampled_segmentation,
 )
 from eofm.bench.sources import Candidate, FeatureSource, TokenSource
-from eofm.bench.tasks import Task
 from eofm.contract.imagery import Imagery, collate
-from eofm.datasets.dense_chips import VOID, DenseChip, DenseChips
+from eofm.datasets.base import Task
+from eofm.datasets.images.dense import VOID, DenseChip, DenseChips
 from eofm.errors import DataError
 from eofm.probes import linear, logistic
 from eofm.probes.linear import Scaling

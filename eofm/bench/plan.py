@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from eofm.bench.candidates import plan_source, read_recipe
 from eofm.bench.config import listed
 from eofm.bench.report_config import PlanConfig
-from eofm.bench.task_config import family_of
-from eofm.bench.tasks import TASKS, Task, find_task
 from eofm.contract.forced import FORCED_WHY, waivers_for
 from eofm.contract.preprocess import plan
 from eofm.contract.recipe import Recipe
+from eofm.datasets.base import Task
+from eofm.datasets.registry import TASKS, family_of, find_task
 from eofm.errors import MismatchKind, SpecMismatch, WeightsError
 from eofm.weights.cards import find
 from eofm.weights.resolve import WeightsKind, resolve

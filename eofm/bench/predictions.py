@@ -14,10 +14,9 @@ import io
 import json
 import os
 import sys
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Final
 
@@ -26,12 +25,16 @@ import torch
 from torch import Tensor
 
 from eofm.bench.cache import code_sha256, file_sha256
-from eofm.bench.probes import Scored, Splits, resampled_metrics, run_probe
+from eofm.bench.probes import KINDS, Scored, Splits, probe_of, resampled_metrics, run_probe
 from eofm.bench.records import Result, Sample
 from eofm.bench.segmentation import resampled_segmentation
 from eofm.bench.sources import Identity
-from eofm.bench.tasks import TASKS, Cluster
+from eofm.datasets.base import Cluster
+from eofm.datasets.registry import TASKS
 from eofm.errors import DataError
+from eofm.formats.arrays import read_npz
+from eofm.formats.foreign import foreign, read_bounded
+from eofm.formats.text import parse_json
 from eofm.probes import knn as nearest
 from eofm.probes import linear as probe
 from eofm.probes import logistic, neighbours
@@ -39,6 +42,7 @@ from eofm.probes.linear import ProbeResult, Scaling
 from eofm.probes.metrics import Metric
 
 FOLDER: Final = "predictions"
+_BYTES: Final = 2**31
 
 
 @dataclass(frozen=True)
@@ -203,25 +207,44 @@ def load_predictions(path: Path) -> Predictions:
     Raises:
         DataError: If there is no such file, or it is damaged.
     """
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:
-            probability, matrices = data.get("probability"), data.get("matrices")
-            return Predictions(
-                ids=tuple(data["ids"].tolist()),
-                classes=tuple(data["classes"].tolist()),
-                scores=torch.from_numpy(data["scores"]),
-                probability=None if probability is None else torch.from_numpy(probability),
-                target=torch.from_numpy(data["target"]),
-                fit=json.loads(str(data["fit"])),
-                matrices=None if matrices is None else torch.from_numpy(matrices),
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(
-            "there are no predictions here that can be read",
-            found=error,
-            where=path,
-            remedy="run the benchmark again: it fits the probe anew",
-        ) from error
+    with foreign(
+        DataError,
+        "there are no predictions here that can be read",
+        where=path,
+        remedy="run the benchmark again: it fits the probe anew",
+    ):
+        data = read_npz(read_bounded(path, _BYTES))
+        probability, matrices = data.get("probability"), data.get("matrices")
+        found = Predictions(
+            ids=tuple(map(str, data["ids"].tolist())),
+            classes=tuple(map(str, data["classes"].tolist())),
+            scores=torch.from_numpy(data["scores"]),
+            probability=None if probability is None else torch.from_numpy(probability),
+            target=torch.from_numpy(data["target"]),
+            fit=parse_json(str(data["fit"])),
+            matrices=None if matrices is None else torch.from_numpy(matrices),
+        )
+        _check_shapes(found)
+        found.result()
+        return found
+
+
+def _check_shapes(found: Predictions) -> None:
+    """Check that scores, targets, ids and classes are of the same samples and classes."""
+    samples, classes = len(found.ids), len(found.classes)
+    shapes = {
+        "scores": (found.scores, (samples, classes)),
+        "probability": (found.probability, (samples, classes)),
+        "matrices": (found.matrices, (samples, classes, classes)),
+    }
+    for name, (tensor, shape) in shapes.items():
+        if tensor is not None and (tensor.shape != shape or tensor.is_complex()):
+            raise ValueError(f"{name} {tuple(tensor.shape)} of {samples} ids, {classes} classes")
+    target = found.target
+    if target.shape not in {(samples,), (samples, classes)}:
+        raise ValueError(f"target {tuple(target.shape)} of {samples} ids, {classes} classes")
+    if target.ndim == 1 and ((target < 0) | (target >= classes)).any():
+        raise ValueError(f"targets from {target.min()} to {target.max()} of {classes} classes")
 
 
 @dataclass(frozen=True)
@@ -255,7 +278,7 @@ class Archive:
 
         Args:
             model: What is scored.
-            kind: A key of `eofm.bench.probes.KINDS`.
+            kind: A key of `eofm.bench.probes.KINDS`, or a function of one's own.
             scaling: What is done to the features first.
             k: Number of neighbours.
             splits: Opens the features; not called when the probe is in the archive.
@@ -264,7 +287,9 @@ class Archive:
             DataError: If predictions cannot be kept.
             ConfigError: If a metric does not fit the labels.
         """
-        choices, code = (kind, scaling.value, k), (probe, nearest, neighbours, logistic)
+        choices, code = (kind, scaling.value, k), [probe, nearest, neighbours, logistic]
+        if kind not in KINDS:  # what a function of one's own says changes with its file
+            code += [sys.modules[probe_of(kind).__module__]]
         request = request_sha256(self.task, self.sample, model, choices, code)
         return self.kept(request, lambda: run_probe(kind, splits(), scaling, k, self.metrics))
 
@@ -362,6 +387,19 @@ def groups_of(result: Result, ids: Sequence[str]) -> Tensor | None:
 _SAME: Final = 1e-9
 
 
+def _beside(records: Path, name: str) -> Path:
+    """Return a file in the folder of the records; a record may not name one elsewhere."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise DataError(
+            "the record names predictions outside of its folder",
+            found=name[:200],
+            expected=f"{FOLDER}/FILE.npz, beside the records",
+            where=records,
+        )
+    return records.parent / path
+
+
 def predictions_of(result: Result, records: Path) -> Predictions:
     """Return the predictions behind a record, after checking that they give its value.
 
@@ -379,7 +417,7 @@ def predictions_of(result: Result, records: Path) -> Predictions:
             where=records,
             remedy="run the benchmark again with another --out",
         )
-    path = records.parent / result.predictions
+    path = _beside(records, result.predictions)
     found = load_predictions(path)
     if file_sha256(path) != result.predictions_sha256:
         raise DataError(
@@ -388,8 +426,9 @@ def predictions_of(result: Result, records: Path) -> Predictions:
             expected=result.predictions_sha256,
             where=path,
         )
-    metric = Metric(result.metric)
-    value = found.scored([metric]).value(metric)
+    with foreign(DataError, "the predictions give no score", where=path):
+        metric = Metric(result.metric)
+        value = found.scored([metric]).value(metric)
     if abs(value - result.value) > _SAME:
         raise DataError(
             "the predictions give another score than the record",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from eofm.errors import ConfigError
+from eofm.io import load_own, names_own
 from eofm.probes.bootstrap import (
     Interval,
     Resampled,
@@ -227,7 +228,7 @@ KINDS: Final[Mapping[str, Kind]] = {
 }
 
 
-# Those that read several layers of a network: see `eofm.bench.layered`.
+# Those that read several layers of a network: see `eofm.bench.features.LayeredSource`.
 LAYER_KINDS: Final = ("linear-grid",)
 
 
@@ -243,13 +244,51 @@ def choice_of(multi_label: bool) -> Callable[[Tensor, Tensor], float]:
     return micro if multi_label else accuracy
 
 
+def probe_of(kind: str) -> Kind:
+    """Return a probe by its name.
+
+    A probe of one's own is one file with a function that takes `Splits`, the scaling and `--k`, and
+    returns a `ProbeResult`:
+
+        eofm bench eurosat --root DIR --model MODEL --probe mine.py:medians
+
+    Args:
+        kind: A key of `KINDS`, or `module:function`, `file.py:function`.
+
+    Raises:
+        ConfigError: If there is none of that name.
+    """
+    if kind in KINDS:
+        return KINDS[kind]
+    if not names_own(kind):
+        raise ConfigError("there is no such probe", found=kind, expected=", ".join(KINDS))
+    try:
+        own = load_own(kind)
+    except Exception as error:
+        raise ConfigError(
+            "a probe of your own cannot be loaded",
+            found=f"{type(error).__name__}: {error}",
+            where=f"--probe {kind}",
+            remedy="the part before : is a module that can be imported, or a .py file; the part "
+            "after it a function of (Splits, Scaling, k)",
+        ) from error
+    if not callable(own):
+        raise ConfigError(
+            "a probe of your own is no function",
+            found=type(own).__name__,
+            expected="a function of (Splits, Scaling, k) that returns a ProbeResult",
+            where=f"--probe {kind}",
+        )
+    return own  # what it returns is looked at when it has been called
+
+
 def run_probe(
     kind: str, splits: Splits, scaling: Scaling, k: int, metrics: Sequence[Metric] | None = None
 ) -> Scored:
     """Fit a probe on train, choose on val, score test.
 
     Args:
-        kind: A key of `KINDS`.
+        kind: A key of `KINDS`, or a function of one's own.
         splits: Features with labels.
         scaling: What is done to the features first.
         k: Number of neighbours of `knn`.
@@ -259,10 +298,15 @@ def run_probe(
     Raises:
         ConfigError: If there is no such probe, or a metric does not fit the labels.
     """
-    if kind not in KINDS:
-        raise ConfigError("there is no such probe", found=kind, expected=", ".join(KINDS))
-    start = time.monotonic()
-    probe = KINDS[kind](splits, scaling, k)
+    function, start = probe_of(kind), time.monotonic()
+    probe = function(splits, scaling, k)
+    if not isinstance(probe, ProbeResult):
+        raise ConfigError(
+            "a probe of your own must return what it says of the test samples",
+            found=type(probe).__name__,
+            expected="an eofm.probes.linear.ProbeResult",
+            where=f"--probe {kind}",
+        )
     seconds = time.monotonic() - start
     possible = MULTI_LABEL if splits.test_y.ndim == 2 else SINGLE_LABEL
     wanted = possible if metrics is None else tuple(metrics)

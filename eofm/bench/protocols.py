@@ -2,9 +2,9 @@
 
 A published score belongs to a recipe: split, subset, augmentation, optimiser, definition of the
 metric, and its faults. Here each is written down. `--probe <recipe>` runs what of it can be run, on
-frozen features or on augmented images (`eofm.bench.trainings`); what nobody published is named as
-missing, in the record too, instead of being imitated. `--train.faults true` repeats those faults
-that are part of a paper's numbers.
+frozen features or on augmented images (`eofm.bench.finetune.trainings`); what nobody published is
+named as missing, in the record too, instead of being imitated. `--train.faults true` repeats those
+faults that are part of a paper's numbers.
 
 `--recipe` is something else: the file that says what a network of timm expects.
 """
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from eofm.errors import ConfigError
+from eofm.io import names_own
 
 # What `eofm.bench.probes.KINDS` and `eofm.bench.finetune.trainings.TRAININGS` can run.
 PROBE_KINDS: Final[Mapping[str, str]] = {
@@ -191,14 +192,14 @@ def expand_probes(words: Sequence[str]) -> tuple[str, ...]:
     """Return the probes that words name: kinds as they are, recipes by what they run.
 
     Args:
-        words: Keys of `PROBE_KINDS` or `RECIPES`.
+        words: Keys of `PROBE_KINDS` or `RECIPES`, or `module:function` of one's own.
 
     Raises:
         ConfigError: If there is no such probe.
     """
     found: list[str] = []
     for word in words:
-        if word in PROBE_KINDS:
+        if word in PROBE_KINDS or names_own(word):
             found.append(word)
         elif word in RECIPES:
             found += RECIPES[word].probes
@@ -206,7 +207,7 @@ def expand_probes(words: Sequence[str]) -> tuple[str, ...]:
             raise ConfigError(
                 "there is no such probe",
                 found=word,
-                expected=", ".join([*PROBE_KINDS, *RECIPES]),
+                expected=", ".join([*PROBE_KINDS, *RECIPES, "module:function"]),
                 where="--probe",
             )
     return tuple(dict.fromkeys(found))

@@ -22,6 +22,9 @@ from typing import Any, Final
 
 from eofm.bench.sources import Identity
 from eofm.errors import DataError
+from eofm.formats.foreign import foreign, read_bounded
+from eofm.formats.seal import opened, sealed
+from eofm.formats.text import parse_json, split_lines
 from eofm.probes.bootstrap import Interval
 
 if sys.platform == "win32":
@@ -183,32 +186,53 @@ class Result:
 
     def to_line(self) -> str:
         """Return the record as one line of JSON."""
-        return json.dumps({"key": self.key, **asdict(self)}, ensure_ascii=False) + "\n"
+        return json.dumps(sealed({"key": self.key, **asdict(self)}), ensure_ascii=False) + "\n"
 
     @classmethod
     def from_line(cls, line: str) -> Result:
         """Read what `to_line` wrote.
 
         Raises:
-            DataError: If it is no record, or its key is not that of its content.
+            DataError: If it is no record, its key or its checksum is not that of its content, or
+                its score is none.
         """
-        try:
-            data = json.loads(line)
+        with foreign(DataError, "this line is no result", where=None):
+            data, whole = opened(parse_json(line, nan=True))
             key = data.pop("key")
             data["sample"] = Sample(**data["sample"])
             data["model"] = Identity(**_with_tuples(data["model"], "plan", "waivers"))
             data["interval"] = Interval(**data["interval"])
             data["made"] = Made(**data["made"])
             result = cls(**_with_tuples(data, "flags"))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DataError("this line is no result", found=error) from error
-        if key != result.key:
-            raise DataError(
-                "this record was edited: its key is not that of its content",
-                found=key,
-                expected=result.key,
-            )
+            if key != result.key:
+                raise DataError(
+                    "this record was edited: its key is not that of its content",
+                    found=key,
+                    expected=result.key,
+                )
+            if whole is False:
+                raise DataError(
+                    "this record was edited or damaged: its checksum is not that of its content",
+                    found=f"{result.model.name}, {result.probe}, {result.metric}",
+                )
+            _check_score(result)
         return result
+
+
+def _check_score(result: Result) -> None:
+    """Check that score and interval are numbers from 0 to 1."""
+    numbers = (result.value, result.interval.low, result.interval.high)
+    if not all(type(one) in (int, float) and -_SAME <= one <= 1 + _SAME for one in numbers):
+        raise DataError(
+            "the score of this record is none",
+            found="{}, interval {} to {}".format(*numbers),
+            expected="numbers from 0 to 1",
+        )
+
+
+def has_checksum(line: str) -> bool:
+    """Return whether a line of records has a checksum; those of eofm 0.1 have none."""
+    return opened(parse_json(line, nan=True))[1] is not None
 
 
 def _with_tuples(data: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -216,6 +240,7 @@ def _with_tuples(data: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 _SAME: Final = 1e-9
+_FILE_BYTES: Final = 2**28
 
 
 def read_results(path: Path) -> list[Result]:
@@ -227,10 +252,7 @@ def read_results(path: Path) -> list[Result]:
     if not path.is_file():
         return []
     results = []
-    # not `splitlines`: a name may hold U+2028, which ends no line of JSON
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if not line:
-            continue
+    for number, line in record_lines(path):
         try:
             results.append(Result.from_line(line))
         except DataError as error:
@@ -238,6 +260,17 @@ def read_results(path: Path) -> list[Result]:
             error.remedy = "move that line away, or name another file with --out"
             raise
     return results
+
+
+def record_lines(path: Path) -> list[tuple[int, str]]:
+    """Return the lines of a file of records with their numbers.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    with foreign(DataError, "there is no file of records that can be read", where=path):
+        lines = split_lines(read_bounded(path, _FILE_BYTES))
+        return [(number, line.decode("utf-8")) for number, line in lines]
 
 
 def append_results(path: Path, results: Sequence[Result]) -> int:

@@ -28,7 +28,7 @@ from eofm.bench.contamination import contamination_flags
 from eofm.bench.features import extract, key_of, layered_candidates, readout_columns
 from eofm.bench.finetune.runs import score_on_images
 from eofm.bench.inputs import OF_TRAIN
-from eofm.bench.load import AnyChips, Loaded, check_pixels, load
+from eofm.bench.load import check_pixels, load
 from eofm.bench.patches import Segmenter
 from eofm.bench.predictions import Archive, Group
 from eofm.bench.probes import KINDS, LAYER_KINDS, Scored, Splits, compare
@@ -45,10 +45,10 @@ from eofm.bench.samples import (
 )
 from eofm.bench.sources import Candidate, FeatureSource
 from eofm.bench.tables import table
-from eofm.bench.tasks import Task
 from eofm.bench.waive import FORCED_FLAG, forced_flags, nonstandard_flags
 from eofm.contract.imagery import Imagery
-from eofm.datasets.chips import (
+from eofm.datasets.base import AnyChips, Loaded, Task
+from eofm.datasets.images.chips import (
     Chip,
     Chips,
     Pixels,
@@ -57,8 +57,9 @@ from eofm.datasets.chips import (
     read_batches,
     targets_of,
 )
-from eofm.datasets.copies import copy_remarks
-from eofm.datasets.dense_chips import DenseChip
+from eofm.datasets.images.copies import copy_remarks
+from eofm.datasets.images.dense import DenseChip
+from eofm.io import names_own
 from eofm.networks.device import device_of
 from eofm.probes.linear import Labelled
 from eofm.probes.metrics import Metric
@@ -378,7 +379,7 @@ def _layer_splits(
 
 def _kinds(config: BenchConfig) -> tuple[list[str], list[str]]:
     """Return the probes that read embeddings, and those that read several layers."""
-    kinds = [kind for kind in config.probes if kind in KINDS]
+    kinds = [kind for kind in config.probes if kind in KINDS or names_own(kind)]
     return [k for k in kinds if k not in LAYER_KINDS], [k for k in kinds if k in LAYER_KINDS]
 
 

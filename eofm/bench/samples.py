@@ -8,7 +8,6 @@ Draw 0 of a BigEarthNet task is the list that `--percent` takes.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,15 +16,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final, TypedDict
 
-from eofm.bench.cache import content_sha256, keep_json
+from eofm.bench.cache import content_sha256, keep_json, kept_json
 from eofm.bench.config import listed
-from eofm.bench.load import AnyChips, Loaded
 from eofm.bench.records import Sample
-from eofm.bench.tasks import Cluster
 from eofm.contract.spec import ImageSpec
-from eofm.datasets.chips import Chip, Chips, class_counts
-from eofm.datasets.copies import Image, copies_in_test, values_sha256
-from eofm.datasets.dense_chips import DenseChip
+from eofm.datasets.base import AnyChips, Cluster, Loaded
+from eofm.datasets.images.chips import Chip, Chips, class_counts
+from eofm.datasets.images.copies import Image, copies_in_test, values_sha256
+from eofm.datasets.images.dense import DenseChip
 from eofm.errors import ConfigError
 from eofm.progress import track
 from eofm.store.splits import SPLITS, hash_order, subset_hash
@@ -182,10 +180,7 @@ def values_of(
 
 def _remembered(file: Path) -> dict[str, str]:
     """Return what is remembered; nothing where the file is not whole."""
-    try:
-        return {str(a): str(b) for a, b in json.loads(file.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
+    return {str(key): str(digest) for key, digest in kept_json(file).items()}
 
 
 _SENSOR: Final = re.compile(r"-(s1|s2|both)(-43)?$")

@@ -31,7 +31,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from eofm.datasets.dense_chips import VOID
+from eofm.datasets.images.dense import VOID
 from eofm.errors import LabelError
 from eofm.probes.bootstrap import Resampled
 from eofm.probes.linear import C11, ProbeResult, Scaling, check_features, effective_rank, scale

@@ -14,13 +14,13 @@ from typing import Protocol, final, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from eofm.bench.tasks import Task
 from eofm.bench.waive import CHANGED_WHY
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import preprocess_for
 from eofm.contract.preprocess import Plan
 from eofm.contract.recipe import CHECKED, Recipe, Waiver
 from eofm.contract.spec import ImageSpec
+from eofm.datasets.base import Task
 from eofm.errors import PixelError, WeightsError
 from eofm.networks.state import state_sha256
 from eofm.networks.trunk import Trunk

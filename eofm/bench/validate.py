@@ -9,7 +9,6 @@ remark.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,16 +17,19 @@ from typing import Final
 
 import eofm
 from eofm.bench.predictions import Predictions, groups_of, predictions_of
-from eofm.bench.records import Result
+from eofm.bench.records import Result, has_checksum, record_lines
 from eofm.bench.report_config import ValidateConfig
 from eofm.bench.samples import whole_split
-from eofm.bench.tasks import TASKS, Task, task_filter
 from eofm.bench.waive import CHANGED_WHY
 from eofm.contract.forced import FORCEABLE, FORCED_WHY, waivers_for
 from eofm.contract.preprocess import plan
 from eofm.contract.recipe import AcceptSize, Recipe, Waiver
 from eofm.contract.spec import ImageSpec
+from eofm.datasets.base import Task
+from eofm.datasets.registry import TASKS, task_filter
 from eofm.errors import ConfigError, DataError, EofmError
+from eofm.formats.foreign import foreign
+from eofm.formats.text import parse_json
 from eofm.probes.metrics import Metric
 from eofm.store.splits import SPLITS, subset_hash
 
@@ -100,15 +102,11 @@ def validate(config: ValidateConfig) -> Validation:
         ConfigError: If there is no such task, or no record is of it.
     """
     path = Path(config.results)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("there is no file of records", found=error, where=path) from error
-    if not text.strip():
+    lines = record_lines(path)
+    if not lines:
         raise DataError("this file holds no record", where=path)
     seen: dict[str, int] = {}
     asked = task_filter(config.task)
-    lines = enumerate(text.splitlines(), 1)
     checked = [_line(number, line, path, seen, asked) for number, line in lines]
     kept = tuple(one for one in checked if one is not None)
     if not kept:
@@ -127,6 +125,8 @@ def _line(
     if not asked(result.task):
         return None
     faults, remarks = check_record(result, path)
+    if not has_checksum(line):
+        remarks = (*remarks, "has no checksum: edits of flags, plan and sample would not be seen")
     first = seen.setdefault(result.key, number)
     if first != number:
         faults = (*faults, f"the same thing was scored in line {first}")
@@ -217,11 +217,11 @@ def _check_plan(result: Result, remarks: list[str]) -> list[str]:
     if task is None:
         return []
     try:
-        hashes = [
-            _replanned(result, task, spec, Recipe.from_dict(json.loads(text)))
-            for spec, text in zip(task.specs, recipes, strict=True)
-        ]
-    except (EofmError, ValueError) as error:
+        with foreign(DataError, "its recipe cannot be read", where=None):
+            read = [Recipe.from_dict(parse_json(text)) for text in recipes]
+            pairs = list(zip(task.specs, read, strict=True))
+        hashes = [_replanned(result, task, spec, recipe) for spec, recipe in pairs]
+    except EofmError as error:
         return [f"the plan cannot be made again: {str(error).splitlines()[0]}"]
     if _joined(hashes) != model.plan_sha256:
         return ["task, recipe and waivers give another plan than the record's"]

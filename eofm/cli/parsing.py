@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
 from eofm.cli.verb import Verb
 from eofm.cli.verbs import VERBS
+from eofm.formats.settings import check_settings_files
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -61,6 +62,7 @@ def parse(name: str, words: Sequence[str]) -> object:
     from jsonargparse import ArgumentError
 
     verb = VERBS[name]
+    check_settings_files(words)
     settings = load(verb.settings)
     defaults = load(verb.defaults)(words) if verb.defaults is not None else None
     # what is hidden is left out of --print_config as well

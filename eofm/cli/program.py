@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from eofm.cli.verb import Outcome, Verb, Verdict
 from eofm.cli.verbs import GROUPS, VERBS
 from eofm.cli.verbs.benchmark import full_words
 from eofm.errors import EofmError
+from eofm.terminal import guarded
 
 __all__ = ["find_verb", "main", "overview"]
 
@@ -21,14 +21,7 @@ __all__ = ["find_verb", "main", "overview"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        status = _main(words)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # the reader of our output has gone (`| head`): nothing to say, and nobody to say it to
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return status
+    return guarded(words, lambda: _main(words))
 
 
 def _main(words: Sequence[str]) -> int:
@@ -49,9 +42,6 @@ def _main(words: Sequence[str]) -> int:
     except EofmError as error:
         print(f"eofm {name}: error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"\neofm {name}: interrupted", file=sys.stderr)
-        return 130
 
 
 def _run(name: str, verb: Verb, words: Sequence[str]) -> int:

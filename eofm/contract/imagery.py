@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import torch
+from jaxtyping import Bool, Float, Float32, Int64, Real, Shaped
 from torch import Tensor
 
 from eofm.contract.spec import ImageSpec
@@ -76,9 +77,9 @@ class Imagery:
         SpecError: If pixels, spec, mask, grids and names disagree in shape, type or number.
     """
 
-    pixels: Tensor
+    pixels: Float32[Tensor, "b c h w"]
     spec: ImageSpec
-    valid: Tensor
+    valid: Bool[Tensor, "b h w"]
     grids: tuple[Georeference | None, ...] | None = None
     names: tuple[str, ...] = ()
 
@@ -192,7 +193,7 @@ class Imagery:
         share = float(self.valid.float().mean()) if self.valid.numel() else 0.0
         grids = self.grids or ()
         crs = sorted({grid.crs or "none" for grid in grids if grid is not None})
-        named = [code if len(code) < 20 else code.split('"')[1] for code in crs if code]
+        named = [code.split('"')[1] if '"' in code else code for code in crs if code]
         return {
             "images": str(images),
             "sensor": str(self.spec.sensor),
@@ -258,10 +259,10 @@ class NativeImagery:
         valid: bool, (B, H, W), on the grid of the spec.
     """
 
-    planes: Mapping[int, Tensor]
+    planes: Mapping[int, Shaped[Tensor, "b _ _ _"]]
     bands: Mapping[int, tuple[str, ...]]
     spec: ImageSpec
-    valid: Tensor
+    valid: Bool[Tensor, "b h w"]
 
     def __post_init__(self) -> None:
         stored = sorted(b for group in self.bands.values() for b in group)
@@ -308,10 +309,10 @@ class Labels:
         SpecError: If shapes disagree.
     """
 
-    multi_hot: Tensor
-    known: Tensor
-    shares: Tensor | None = None
-    places: Tensor | None = None
+    multi_hot: Real[Tensor, "b k"]
+    known: Bool[Tensor, " b"]
+    shares: Float[Tensor, "b k"] | None = None
+    places: Int64[Tensor, " b"] | None = None
 
     def __post_init__(self) -> None:
         if self.multi_hot.ndim != 2 or self.known.shape != self.multi_hot.shape[:1]:

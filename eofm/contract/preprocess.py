@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from eofm.contract.imagery import Imagery, NativeImagery
@@ -159,7 +160,7 @@ def _step_line(step: Step) -> str:
 # -------------------------------------------------------------------- unit conversions
 
 
-def _power_to_db(power: Tensor) -> Tensor:
+def _power_to_db(power: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
     if (power <= 0).any():
         raise PixelError(
             "backscatter power must be positive to be expressed in dB",
@@ -184,7 +185,7 @@ _CONVERSIONS: Final[Mapping[tuple[Unit, Unit], tuple[str, Callable[[Tensor], Ten
 }
 
 
-def convert_unit(pixels: Tensor, source: Unit, target: Unit) -> Tensor:
+def convert_unit(pixels: Float[Tensor, "*s"], source: Unit, target: Unit) -> Float[Tensor, "*s"]:
     """Convert values between units; the same unit returns the input unchanged.
 
     Raises:
@@ -228,8 +229,7 @@ def plan(spec: ImageSpec, recipe: Recipe, waivers: Sequence[Waiver] = ()) -> Pla
     used += _match_sensor(spec, recipe, waivers)
     fills = _match_bands(spec, recipe, waivers)
     used += fills
-    if spec.unit is not recipe.unit and (spec.unit, recipe.unit) not in _CONVERSIONS:
-        convert_unit(torch.empty(0), spec.unit, recipe.unit)  # raises, naming the units
+    convert_unit(torch.empty(0), spec.unit, recipe.unit)  # raises where there is no way
     size, size_waivers = _match_size(spec, recipe, waivers)
     used += size_waivers
     used += _match_scale(spec, recipe, size, waivers)
@@ -388,7 +388,9 @@ def _match_scale(
 # -------------------------------------------------------------------------- execution
 
 
-def resize(pixels: Tensor, size: tuple[int, int], kernel: Kernel, *, antialias: bool) -> Tensor:
+def resize(
+    pixels: Float[Tensor, "b c _ _"], size: tuple[int, int], kernel: Kernel, *, antialias: bool
+) -> Float[Tensor, "b c _ _"]:
     """Resample (B, C, H, W) float pixels to `size`. The only resize of eofm.
 
     Half-pixel centres; borders repeat the edge. Nearest takes the pixel under the centre.
@@ -417,7 +419,9 @@ def to_grid(native: NativeImagery) -> Imagery:
     return Imagery(pixels, spec, native.valid)
 
 
-def _fill_invalid(pixels: Tensor, valid: Tensor) -> Tensor:
+def _fill_invalid(
+    pixels: Float[Tensor, "b c h w"], valid: Bool[Tensor, "b h w"]
+) -> Float[Tensor, "b c h w"]:
     mask = valid[:, None]
     count = mask.sum(dim=(2, 3), keepdim=True)
     if (count == 0).any():
@@ -433,7 +437,9 @@ def _fill_invalid(pixels: Tensor, valid: Tensor) -> Tensor:
     return torch.where(mask, pixels, mean.to(pixels.dtype))
 
 
-def normalize(pixels: Tensor, normalization: Normalization) -> Tensor:
+def normalize(
+    pixels: Float[Tensor, "b c h w"], normalization: Normalization
+) -> Float[Tensor, "b c h w"]:
     """Shift, scale, clip and round (B, C, H, W) pixels. The only normalisation of eofm."""
     shape = (1, -1, 1, 1)
     shift = pixels.new_tensor(normalization.shift).view(shape)
@@ -483,7 +489,9 @@ class Preprocess(nn.Module):
             pixels, valid = self._take(step, pixels, valid)
         return Imagery(pixels, self.plan.target, valid)
 
-    def _take(self, step: Step, pixels: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    def _take(
+        self, step: Step, pixels: Float[Tensor, "b _ h w"], valid: Bool[Tensor, "b h w"]
+    ) -> tuple[Float[Tensor, "b _ _ _"], Bool[Tensor, "b _ _"]]:
         match step:
             case SelectBands(_, indices):
                 return pixels[:, list(indices)], valid
@@ -502,7 +510,9 @@ class Preprocess(nn.Module):
                 return _insert(pixels, bands, dict(fills)), valid
 
 
-def _insert(pixels: Tensor, bands: tuple[str, ...], fills: Mapping[str, float]) -> Tensor:
+def _insert(
+    pixels: Float[Tensor, "b _ h w"], bands: tuple[str, ...], fills: Mapping[str, float]
+) -> Float[Tensor, "b _ h w"]:
     present = iter(pixels.unbind(dim=1))
     channels = [
         torch.full_like(pixels[:, 0], fills[band]) if band in fills else next(present)

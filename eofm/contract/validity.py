@@ -50,6 +50,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from eofm.contract.imagery import Imagery, NativeImagery
@@ -69,12 +70,12 @@ _ZERO_IS_UNMEASURED: Final = frozenset({*_PER_DN, Unit.POWER, Unit.DB})
 
 
 def measured(
-    planes: Mapping[int, Tensor],
-    declared: Mapping[int, Tensor],
+    planes: Mapping[int, Shaped[Tensor, "b _ _ _"]],
+    declared: Mapping[int, Bool[Tensor, "b _ _ _"]],
     bands: Mapping[int, tuple[str, ...]],
     unit: Unit,
     size: tuple[int, int],
-) -> Tensor:
+) -> Bool[Tensor, "b h w"]:
     """Return which pixels of the finest grid hold a measurement: bool (B, H, W).
 
     Args:
@@ -103,7 +104,9 @@ def measured(
     return torch.stack(masks).all(dim=0)
 
 
-def _measured_plane(plane: Tensor, declared: Tensor | None, unit: Unit) -> tuple[Tensor, Tensor]:
+def _measured_plane(
+    plane: Shaped[Tensor, "b c h w"], declared: Bool[Tensor, "b _ h w"] | None, unit: Unit
+) -> tuple[Bool[Tensor, "b h w"], Bool[Tensor, "b h w"]]:
     """Look at the bands of one resolution, value by value.
 
     Returns:
@@ -124,7 +127,9 @@ def _measured_plane(plane: Tensor, declared: Tensor | None, unit: Unit) -> tuple
     return valid, empty.all(dim=1)
 
 
-def _empty_together(empty: Mapping[int, Tensor], size: tuple[int, int]) -> dict[int, Tensor]:
+def _empty_together(
+    empty: Mapping[int, Bool[Tensor, "b _ _"]], size: tuple[int, int]
+) -> dict[int, Bool[Tensor, "b _ _"]]:
     """Return the empty pixels of each resolution on ground where those of all others are empty."""
     fine = [
         nn.functional.interpolate(mask.float()[:, None], size=size, mode="nearest-exact")
@@ -142,12 +147,12 @@ def _empty_together(empty: Mapping[int, Tensor], size: tuple[int, int]) -> dict[
 _ROUNDING: Final = 1e-4
 
 
-def _comparable(stored: Tensor) -> Tensor:
+def _comparable(stored: Shaped[Tensor, "*s"]) -> Shaped[Tensor, "*s"]:
     """Return a view that torch can compare, as it cannot uint16: 65535 is -1, and 0 stays 0."""
     return stored.view(torch.int16) if stored.dtype == torch.uint16 else stored
 
 
-def _is_full(plane: Tensor) -> bool:
+def _is_full(plane: Shaped[Tensor, "b c h w"]) -> bool:
     """Return whether no value is 0, NaN or infinite; a sum is finite only if all of it is."""
     values = _comparable(plane)
     if int(torch.count_nonzero(values)) != values.numel():
@@ -155,7 +160,7 @@ def _is_full(plane: Tensor) -> bool:
     return not values.is_floating_point() or bool(torch.isfinite(values.sum()))
 
 
-def fine_mask(valid: Tensor, size: tuple[int, int]) -> Tensor:
+def fine_mask(valid: Bool[Tensor, "b _ _"], size: tuple[int, int]) -> Bool[Tensor, "b _ _"]:
     """Bring a mask (B, h, w) to the finest grid (B, H, W).
 
     A fine pixel is valid if bilinear upsampling draws nothing from an invalid coarse one.
@@ -168,13 +173,13 @@ def fine_mask(valid: Tensor, size: tuple[int, int]) -> Tensor:
     return weight[:, 0] < _ROUNDING
 
 
-def measured_of(native: NativeImagery, gsd: int) -> Tensor:
+def measured_of(native: NativeImagery, gsd: int) -> Bool[Tensor, "b h w"]:
     """Return which pixels of one native resolution hold a measurement: bool (B, h, w)."""
     height, width = native.planes[gsd].shape[2:]
     return coarse_mask(native.valid, (height, width))
 
 
-def coarse_mask(valid: Tensor, size: tuple[int, int]) -> Tensor:
+def coarse_mask(valid: Bool[Tensor, "b _ _"], size: tuple[int, int]) -> Bool[Tensor, "b _ _"]:
     """Bring a mask (B, H, W) to a coarser grid (B, h, w): valid where all of its pixels are."""
     step = int(valid.shape[1]) // size[0]
     if step <= 1:
@@ -306,7 +311,7 @@ def check_sentinels(native: NativeImagery, name: str) -> None:
                 raise refusal([doubt], [name])
 
 
-def _is_possible(plane: Tensor, unit: Unit) -> bool:
+def _is_possible(plane: Shaped[Tensor, "b c h w"], unit: Unit) -> bool:
     """Return whether no value of (B, c, h, w) is suspect, without regard to the mask: most are."""
     values = _comparable(plane)
     if plane.shape[1] >= _BANDS_OF_ONE_VALUE.get(unit, plane.shape[1] + 1):
@@ -403,7 +408,7 @@ def check_finite(imagery: Imagery) -> None:
     )
 
 
-def _sentinel(values: Tensor, spec: ImageSpec) -> Doubt | None:
+def _sentinel(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
     """Look at all measured values (C, n) of an image for some that no measurement takes."""
     low, high = _IMPOSSIBLE[spec.unit]
     bad = (values < low) | (values > high)
@@ -429,7 +434,7 @@ def _sentinel(values: Tensor, spec: ImageSpec) -> Doubt | None:
     )
 
 
-def _same_in_all(values: Tensor, unit: Unit) -> Tensor | None:
+def _same_in_all(values: Float[Tensor, "c n"], unit: Unit) -> Bool[Tensor, " n"] | None:
     """Return which pixels of (C, n) hold one value other than 0 in all bands, if they are many."""
     if len(values) < _BANDS_OF_ONE_VALUE.get(unit, len(values) + 1):
         return None
@@ -448,7 +453,7 @@ def _written(value: float) -> str:
     return next(same, f"{value:.9g}")
 
 
-def _part(flags: Tensor) -> str:
+def _part(flags: Bool[Tensor, " n"]) -> str:
     """Return a share in percent, never 0 % of some."""
     share = float(flags.float().mean())
     return f"{share:.0%}" if share >= 0.005 else f"{100 * share:.2g}%"
@@ -458,7 +463,7 @@ DEAD_BAND: Final = "a band holds no measurement"
 """The problem of a band with one value, for those who look for it otherwise."""
 
 
-def _dead(values: Tensor, spec: ImageSpec) -> Doubt | None:
+def _dead(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
     """Look for a band with one value in all measured pixels (C, n) of an image."""
     low, high = values.amin(dim=1), values.amax(dim=1)
     enough = values.shape[1] >= _CONSTANT_FROM
@@ -477,7 +482,7 @@ def _dead(values: Tensor, spec: ImageSpec) -> Doubt | None:
     return None
 
 
-def _quantile(ordered: Tensor, share: float) -> float:
+def _quantile(ordered: Float[Tensor, " n"], share: float) -> float:
     """Return a quantile of sorted values, the nearest of them."""
     return float(ordered[round(share * (len(ordered) - 1))])
 

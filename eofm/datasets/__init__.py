@@ -1,1 +1,3 @@
-"""Known data sets, one file each, and folders of one's own."""
+"""Data sets. A module or package here that has a `DATASET` is one; `base` says what it declares,
+`registry` finds it, and what data sets have in common lies in `check`, `images` and `packing`.
+"""

@@ -19,17 +19,26 @@ Copernicus-Bench number patches otherwise than the contest does.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final, Literal
 
+from eofm.bench.config import SegmentationConfig
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.datasets.chips import FilePixels, unpacking_remedy
-from eofm.datasets.dense_chips import Coding, DenseChip, DenseChips, Mask
+from eofm.datasets.base import (
+    Benchmark,
+    Dataset,
+    Loaded,
+    SplitList,
+    Task,
+    TaskKind,
+    sensors_of,
+    short_sensor,
+)
+from eofm.datasets.images.chips import file_pixels, hold_out_val, unpacking_remedy
+from eofm.datasets.images.dense import Coding, DenseChip, DenseChips, Mask
 from eofm.errors import DataError
-from eofm.raster.source import RasterSource
-from eofm.store.splits import hold_out
 
 CLASSES: Final = (
     *("Forest", "Shrubland", "Grassland", "Wetland"),
@@ -114,19 +123,14 @@ def _by_contest(root: Path, sensors: Sequence[Sensor]) -> tuple[DenseChips, int]
                 remedy=unpacking_remedy(root),
             )
         found[split] = [_chip(mask, sensors) for mask in masks]
-    stay, taken = hold_out({"": [c.id for c in found["train"]]}, "dfc2020", Fraction(1, 10))
-    splits = {
-        "train": tuple(c for c in found["train"] if c.id in set(stay)),
-        "val": tuple(c for c in found["train"] if c.id in set(taken)),
-        "test": tuple(found["test"]),
-    }
+    splits = {**hold_out_val(found["train"], "dfc2020"), "test": tuple(found["test"])}
     return DenseChips(root, "contest, val held out", CLASSES, splits), sum(COUNTS.values())
 
 
 def _chip(mask: Path, sensors: Sequence[Sensor]) -> DenseChip:
     pixels = []
     for sensor in sensors:
-        word, spec = _WORDS[sensor], SPECS[sensor]
+        word = _WORDS[sensor]
         folder = mask.parent.with_name(mask.parent.name.replace("dfc", word))
         file = folder / mask.name.replace("_dfc_", f"_{word}_")
         if not file.is_file():
@@ -136,7 +140,76 @@ def _chip(mask: Path, sensors: Sequence[Sensor]) -> DenseChip:
                 where=folder,
                 remedy=unpacking_remedy(mask.parent.parent) or "complete the download",
             )
-        source = RasterSource(file.stem, (file,), sensor, spec.unit, spec.bands, spec.gsd)
-        pixels.append(FilePixels(source, spec, _DTYPES[sensor]))
+        pixels.append(file_pixels(file, SPECS[sensor], _DTYPES[sensor]))
     name = mask.stem.replace("_dfc_", "_")
     return DenseChip(name, name, tuple(pixels), Mask(mask, CODING, SIZE))
+
+
+# --------------------------------------------------------------------------------- tasks
+
+
+def _task(sensor: str) -> Task:
+    return Task(
+        name=f"dfc2020-{sensor}",
+        dataset="DFC2020, IEEE GRSS Data Fusion Contest 2020 (doi 10.21227/rha7-m332)",
+        specs=tuple(SPECS[s] for s in sensors_of(sensor, Sensor.S2_L1C)),
+        classes=CLASSES,
+        size=sum(COUNTS_LISTS.values()),
+        kind=TaskKind.SEGMENTATION,
+        splits=(
+            SplitList("copernicus-bench", COUNTS_LISTS),
+            SplitList("contest, val held out", {"train": 4_615, "val": 513, "test": 986}),
+        ),
+        notes=("Savanna and snow do not occur in these masks: eight classes of ten are scored.",),
+    )
+
+
+_TASKS: Final = {task.name: task for task in map(_task, ("s2", "s1", "both"))}
+
+
+@dataclass(frozen=True)
+class BenchDfc2020Config(SegmentationConfig):
+    """Score encoders on DFC2020: eight classes of land cover, by a linear layer on patches.
+
+    Args:
+        root: Folder of the contest (ROIs0000_test, ROIs0000_validation), or of Copernicus-Bench
+            (dfc, s1, s2 and dfc-train-new.csv), whose lists divide where they lie.
+        sensor: Sentinel-2, Sentinel-1, or both: an encoder for each, patches side by side.
+    """
+
+    verb: ClassVar[str] = "dfc2020"
+    named_by: ClassVar[tuple[str, ...]] = ("sensor",)
+
+    sensor: Literal["s2", "s1", "both", "s2-l1c", "s1-grd"] = "s2"
+    out: str = "runs/bench/dfc2020.jsonl"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "sensor", short_sensor(self.sensor))
+
+    @property
+    def task(self) -> str:
+        """Full name of the task."""
+        return f"dfc2020-{self.sensor}"
+
+
+def _load(config: BenchDfc2020Config) -> Loaded:
+    sensors = sensors_of(config.sensor, Sensor.S2_L1C)
+    return Loaded(_TASKS[config.task], *open_dfc2020(config.root, sensors))
+
+
+DATASET: Final = Dataset(
+    name="dfc2020",
+    title="DFC2020",
+    benchmark=Benchmark(
+        "segment land cover on DFC2020 by a linear layer on patch tokens",
+        BenchDfc2020Config,
+        _load,
+        (
+            "eofm bench dfc2020 --root DIR --model softcon_vits14_s2 --figure classes.png",
+            "eofm bench dfc2020 --root DIR --sensor both --model A_OF_S2+B_OF_S1",
+        ),
+        tuple(_TASKS.values()),
+    ),
+    cards=("dfc2020",),
+)

@@ -19,16 +19,26 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final, Literal
 
+from eofm.bench.config import SegmentationConfig
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.datasets.chips import FilePixels, unpacking_remedy
-from eofm.datasets.dense_chips import Coding, DenseChip, DenseChips, Mask, WindowPixels
+from eofm.datasets.base import (
+    Benchmark,
+    Dataset,
+    Loaded,
+    SplitList,
+    Task,
+    TaskKind,
+    sensors_of,
+    short_sensor,
+)
+from eofm.datasets.images.chips import FilePixels, file_pixels, unpacking_remedy
+from eofm.datasets.images.dense import Coding, DenseChip, DenseChips, Mask, WindowPixels
 from eofm.errors import DataError
-from eofm.raster.grid import Window
-from eofm.raster.source import RasterSource
 
 CLASSES: Final = ("No water", "Water")
 CODING: Final = Coding(
@@ -46,10 +56,8 @@ SPECS: Final[Mapping[Sensor, ImageSpec]] = {
     ),
     Sensor.S1_GRD: ImageSpec(Sensor.S1_GRD, ("VV", "VH"), Unit.DB, (WINDOW, WINDOW), 10.0),
 }
-WINDOWS: Final = tuple(
-    Window(row, col, WINDOW, WINDOW)
-    for row in range(0, CHIP, WINDOW)
-    for col in range(0, CHIP, WINDOW)
+CORNERS: Final = tuple(
+    (row, col) for row in range(0, CHIP, WINDOW) for col in range(0, CHIP, WINDOW)
 )
 _NESTED: Final = ("", "v1.1")
 _LISTS: Final = "splits/flood_handlabeled"
@@ -122,6 +130,8 @@ def _listed(file: Path) -> list[str]:
 
 
 def _windows(top: Path, name: str, sensors: Sequence[Sensor]) -> list[DenseChip]:
+    from eofm.raster.grid import Window
+
     hand = top / _HAND
     label = hand / "LabelHand" / f"{name}_LabelHand.tif"
     images = {s: hand / _FOLDERS[s] / f"{name}_{_FOLDERS[s]}.tif" for s in sensors}
@@ -141,12 +151,78 @@ def _windows(top: Path, name: str, sensors: Sequence[Sensor]) -> list[DenseChip]
             tuple(WindowPixels(pixels, window) for pixels in whole),
             Mask(label, CODING, (CHIP, CHIP), window),
         )
-        for window in WINDOWS
+        for window in (Window(row, col, WINDOW, WINDOW) for row, col in CORNERS)
     ]
 
 
 def _whole(file: Path, sensor: Sensor) -> FilePixels:
-    spec = SPECS[sensor]
-    source = RasterSource(file.stem, (file,), sensor, spec.unit, spec.bands, spec.gsd)
-    full = ImageSpec(sensor, spec.bands, spec.unit, (CHIP, CHIP), spec.gsd)
-    return FilePixels(source, full, _DTYPES[sensor])
+    return file_pixels(file, replace(SPECS[sensor], size=(CHIP, CHIP)), _DTYPES[sensor])
+
+
+# --------------------------------------------------------------------------------- tasks
+
+
+def _task(sensor: str) -> Task:
+    return Task(
+        name=f"sen1floods11-{sensor}",
+        dataset="Sen1Floods11 v1.1, hand-labelled (Bonafilia et al. 2020), windows of 256 pixels",
+        specs=tuple(SPECS[s] for s in sensors_of(sensor, Sensor.S2_L1C)),
+        classes=CLASSES,
+        size=sum(COUNTS.values()),
+        kind=TaskKind.SEGMENTATION,
+        splits=(SplitList("official", COUNTS),),
+        notes=("The four windows of a chip count as one image.",),
+    )
+
+
+_TASKS: Final = {task.name: task for task in map(_task, ("s2", "s1", "both"))}
+
+
+@dataclass(frozen=True)
+class BenchSen1Floods11Config(SegmentationConfig):
+    """Score encoders on Sen1Floods11: water and none, by a linear layer on patches.
+
+    Args:
+        root: Folder of the download: v1.1, or data and splits.
+        sensor: Sentinel-2, Sentinel-1, or both: an encoder for each, patches side by side.
+        test: `official`, or `bolivia`: 15 chips of an event that is in no other list.
+    """
+
+    verb: ClassVar[str] = "sen1floods11"
+    named_by: ClassVar[tuple[str, ...]] = ("sensor",)
+
+    sensor: Literal["s2", "s1", "both", "s2-l1c", "s1-grd"] = "s1"
+    test: Literal["official", "bolivia"] = "official"
+    out: str = "runs/bench/sen1floods11.jsonl"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "sensor", short_sensor(self.sensor))
+
+    @property
+    def task(self) -> str:
+        """Full name of the task."""
+        return f"sen1floods11-{self.sensor}"
+
+
+def _load(config: BenchSen1Floods11Config) -> Loaded:
+    sensors = sensors_of(config.sensor, Sensor.S2_L1C)
+    opened = open_sen1floods11(config.root, sensors, bolivia=config.test == "bolivia")
+    return Loaded(_TASKS[config.task], *opened)
+
+
+DATASET: Final = Dataset(
+    name="sen1floods11",
+    title="Sen1Floods11",
+    benchmark=Benchmark(
+        "segment floods on Sen1Floods11 by a linear layer on patch tokens",
+        BenchSen1Floods11Config,
+        _load,
+        (
+            "eofm bench sen1floods11 --root DIR --sensor s1 --model softcon_vits14_s1",
+            "eofm bench sen1floods11 --root DIR --sensor s2 --test bolivia --model MODEL",
+        ),
+        tuple(_TASKS.values()),
+    ),
+    cards=("sen1floods11",),
+)

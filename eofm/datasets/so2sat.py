@@ -14,23 +14,21 @@ VH and VV and the covariance; of these, the two intensities are backscatter powe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from fractions import Fraction
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Literal
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from eofm.contract.imagery import Imagery
+from eofm.bench.config import BenchConfig
+from eofm.contract.recipe import FillBand
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.datasets.chips import Chip, Chips, StoredAt, unpacking_remedy
+from eofm.datasets.base import Benchmark, Dataset, Loaded, Task, sensors_of, short_sensor
+from eofm.datasets.images import chips
+from eofm.datasets.images.chips import Chip, Chips, StoredAt, hold_out_val, unpacking_remedy
 from eofm.errors import ConfigError, DataError, LabelError, RasterError
-from eofm.store.splits import hold_out
 
 CLASSES: Final = (
     *("Compact high rise", "Compact mid rise", "Compact low rise", "Open high rise"),
@@ -81,10 +79,10 @@ class H5Pixels:
     row: int
     sensor: Sensor
 
-    def _stored(self) -> NDArray[Any]:
+    def _stored(self) -> chips.NDArray[Any]:
         name, channels = _ARRAYS[self.sensor]
         try:
-            stored: NDArray[Any] = _open(self.file)[name][self.row]
+            stored: chips.NDArray[Any] = _open(self.file)[name][self.row]
         except OSError as error:
             raise RasterError(
                 "an image cannot be read",
@@ -94,12 +92,17 @@ class H5Pixels:
             ) from error
         return stored[..., list(channels)]
 
-    def read(self) -> Imagery:
+    def read(self) -> chips.Imagery:
         """Return the image. No power at all, as in shadow, is no measurement.
 
         Raises:
             RasterError: If the file is damaged.
         """
+        import numpy as np
+        import torch
+
+        from eofm.contract.imagery import Imagery
+
         spec = SPECS[self.sensor]
         values = np.ascontiguousarray(self._stored().transpose(2, 0, 1), dtype=np.float32)
         valid = np.isfinite(values).all(axis=0)
@@ -119,6 +122,8 @@ class H5Pixels:
         Raises:
             RasterError: If the file is damaged.
         """
+        import numpy as np
+
         return hashlib.sha256(np.ascontiguousarray(self._stored()).tobytes()).hexdigest()
 
 
@@ -148,13 +153,7 @@ def open_so2sat(
         splits[split] = tuple(_chips(root / name, root, sensors))
     rule = str(version)
     if "val" not in splits:
-        groups: dict[str, list[str]] = {}
-        for chip in splits["train"]:
-            groups.setdefault(str(chip.label), []).append(chip.id)
-        _, taken = hold_out(groups, "so2sat", Fraction(1, 10))
-        held = frozenset(taken)
-        splits["val"] = tuple(c for c in splits["train"] if c.id in held)
-        splits["train"] = tuple(c for c in splits["train"] if c.id not in held)
+        splits |= hold_out_val(splits["train"], "so2sat", attrgetter("label"))
         rule += ", val held out"
     chips = Chips(root, rule, CLASSES, splits)
     return chips, len(chips.all)
@@ -207,3 +206,81 @@ def _open(file: Path) -> Any:  # noqa: ANN401 (h5py has no types)
             where=file,
             remedy="complete the download: the file is some 50 GB for training",
         ) from error
+
+
+# --------------------------------------------------------------------------------- tasks
+
+_FILLS: Final = tuple(
+    FillBand(band, 0.0, "So2Sat has no B01, B09 and B10: constant channels, 0 after scaling")
+    for band in ("B01", "B09", "B10")
+)
+_NEIGHBOURS: Final = (
+    "A random or block split lets neighbours of training patches into test: 95 against 48 for the "
+    "same features on culture-10 (arXiv 2305.13456).",
+)
+
+
+def _task(version: So2SatVersion, sensor: str) -> Task:
+    return Task(
+        name=f"so2sat-{version}-{sensor}",
+        dataset=f"So2Sat LCZ42 {version} (Zhu et al. 2020, doi 10.1109/MGRS.2020.2964708)",
+        specs=tuple(SPECS[s] for s in sensors_of(sensor, Sensor.S2_L1C)),
+        classes=CLASSES,
+        size=400_673,
+        waivers=_FILLS if sensor == "s2" else (),
+        notes=_NEIGHBOURS if version in {So2SatVersion.RANDOM, So2SatVersion.BLOCK} else (),
+    )
+
+
+_TASKS: Final[Mapping[str, Task]] = {
+    task.name: task
+    for task in (_task(version, sensor) for version in So2SatVersion for sensor in ("s2", "s1"))
+}
+
+
+@dataclass(frozen=True)
+class BenchSo2SatConfig(BenchConfig):
+    """Score encoders and controls on So2Sat LCZ42. Needs h5py.
+
+    Args:
+        root: Folder of training.h5 and so on (v2), or of random, block and culture_10 (v3).
+        version: `v3-culture-10` holds back whole cities; random and block let neighbours of
+            training patches into test.
+        sensor: Sentinel-2 (10 bands, reflectance) or Sentinel-1 (Lee-filtered VV and VH power).
+    """
+
+    verb: ClassVar[str] = "so2sat"
+    named_by: ClassVar[tuple[str, ...]] = ("version", "sensor")
+
+    version: Literal["v2", "v3-random", "v3-block", "v3-culture-10"] = "v3-culture-10"
+    sensor: Literal["s2", "s1", "s2-l1c", "s1-grd"] = "s2"
+    out: str = "runs/bench/so2sat.jsonl"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "sensor", short_sensor(self.sensor))
+
+    @property
+    def task(self) -> str:
+        """Full name of the task."""
+        return f"so2sat-{self.version}-{self.sensor}"
+
+
+def _load(config: BenchSo2SatConfig) -> Loaded:
+    sensors = sensors_of(config.sensor, Sensor.S2_L1C)
+    chips, published = open_so2sat(config.root, So2SatVersion(config.version), sensors)
+    return Loaded(_TASKS[config.task], chips, published)
+
+
+DATASET: Final = Dataset(
+    name="so2sat",
+    title="So2Sat LCZ42",
+    benchmark=Benchmark(
+        "score encoders and controls on So2Sat LCZ42",
+        BenchSo2SatConfig,
+        _load,
+        ("eofm bench so2sat --root DIR --version v3-culture-10 --model softcon_vits14_s2",),
+        tuple(_TASKS.values()),
+    ),
+    cards=("so2sat",),
+)

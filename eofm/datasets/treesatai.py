@@ -12,17 +12,25 @@ the threshold is part of the task's name: above 0 there are 95,862 positives, ab
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final, Literal
 
-from eofm.contract.imagery import Imagery
+from eofm.bench.config import BenchConfig
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.datasets.chips import Chip, Chips, FilePixels, StoredAt, unpacking_remedy
+from eofm.datasets.base import Benchmark, Dataset, Loaded, SplitList, Task, TaskKind, level_2a
+from eofm.datasets.images import chips
+from eofm.datasets.images.chips import (
+    Chip,
+    Chips,
+    FilePixels,
+    StoredAt,
+    file_pixels,
+    hold_out_val,
+    unpacking_remedy,
+)
 from eofm.errors import DataError, LabelError
-from eofm.raster.source import RasterSource
-from eofm.store.splits import hold_out
 
 CLASSES: Final = (
     *("Abies", "Acer", "Alnus", "Betula", "Cleared", "Fagus", "Fraxinus", "Larix"),
@@ -52,7 +60,7 @@ class ClippedPixels:
 
     inner: FilePixels
 
-    def read(self) -> Imagery:
+    def read(self) -> chips.Imagery:
         """Return the image, nothing below 0."""
         imagery = self.inner.read()
         return replace(imagery, pixels=imagery.pixels.clamp_min(0))
@@ -91,10 +99,7 @@ def open_treesatai(root: Path | str, metres: int, threshold: float) -> tuple[Chi
     for split, files in names.items():
         present = [n for n in files if (root / f"s2/{metres}m/{n}").is_file()]
         splits[split] = tuple(_chip(root, n, metres, shares, threshold) for n in present)
-    _, taken = hold_out({"": [c.id for c in splits["train"]]}, "treesatai", Fraction(1, 10))
-    held = frozenset(taken)
-    splits["val"] = tuple(c for c in splits["train"] if c.id in held)
-    splits["train"] = tuple(c for c in splits["train"] if c.id not in held)
+    splits |= hold_out_val(splits["train"], "treesatai")
     count = sum(map(len, names.values()))
     absent = count - sum(map(len, splits.values()))
     remarks = (f"{absent} of {count} images are not on disk",) if absent else ()
@@ -148,8 +153,70 @@ def _chip(
             where=f"{root / _LABELS}: {name}",
         )
     label = tuple(sorted(CLASSES.index(g) for g, share in shares[name] if share > threshold))
-    spec = spec_of(metres)
-    source = RasterSource(
-        name, (root / f"s2/{metres}m/{name}",), spec.sensor, spec.unit, spec.bands, spec.gsd
+    pixels = file_pixels(root / f"s2/{metres}m/{name}", spec_of(metres), name=name)
+    return Chip(Path(name).stem, label, (ClippedPixels(pixels),))
+
+
+# --------------------------------------------------------------------------------- tasks
+
+
+def _task(metres: int, percent: int) -> Task:
+    return Task(
+        name=f"treesatai-{metres}m-over{percent}",
+        dataset="TreeSatAI, Sentinel-2 L2A (Ahlswede et al. 2023, doi 10.5194/essd-15-681-2023)",
+        specs=(spec_of(metres),),
+        classes=CLASSES,
+        size=sum(COUNTS.values()),
+        kind=TaskKind.SEVERAL_CLASSES,
+        splits=(
+            SplitList("official, val held out", {"train": 40_803, "val": 4_534, "test": 5_044}),
+        ),
+        waivers=level_2a("TreeSatAI is Level-2A", "Level-2A has no B10; 0 after scaling"),
+        notes=(f"A genus counts as present from a share of the area above {percent} %.",),
     )
-    return Chip(Path(name).stem, label, (ClippedPixels(FilePixels(source, spec)),))
+
+
+_TASKS: Final[Mapping[str, Task]] = {
+    task.name: task for task in (_task(metres, percent) for metres in SIDES for percent in (0, 7))
+}
+
+
+@dataclass(frozen=True)
+class BenchTreeSatAIConfig(BenchConfig):
+    """Score encoders and controls on the Sentinel-2 images of TreeSatAI.
+
+    Args:
+        root: Folder of s2, labels, train_filenames.lst and test_filenames.lst.
+        metres: Which cut: 60 (6 pixels) or 200 (20 pixels). The labels are those of 60 m.
+        percent: A genus is present where its share of the area is above so many percent.
+    """
+
+    verb: ClassVar[str] = "treesatai"
+    named_by: ClassVar[tuple[str, ...]] = ("metres", "percent")
+
+    metres: Literal[60, 200] = 60
+    percent: Literal[0, 7] = 7
+    out: str = "runs/bench/treesatai.jsonl"
+
+    @property
+    def task(self) -> str:
+        """Full name of the task."""
+        return f"treesatai-{self.metres}m-over{self.percent}"
+
+
+def _load(config: BenchTreeSatAIConfig) -> Loaded:
+    chips, published = open_treesatai(config.root, config.metres, config.percent / 100)
+    return Loaded(_TASKS[config.task], chips, published)
+
+
+DATASET: Final = Dataset(
+    name="treesatai",
+    title="TreeSatAI",
+    benchmark=Benchmark(
+        "score encoders and controls on TreeSatAI",
+        BenchTreeSatAIConfig,
+        _load,
+        ("eofm bench treesatai --root DIR --metres 60 --model softcon_vits14_s2",),
+        tuple(_TASKS.values()),
+    ),
+)

@@ -40,13 +40,13 @@ from eofm.geo.job import Job, writable
 from eofm.geo.jobs import jobs_of, places_of
 from eofm.geo.network import encoder_of
 from eofm.geo.patches_job import PatchesDone, run_patches
-from eofm.orphans import end_with_parent
 from eofm.progress import track
 from eofm.raster.masks import CloudMask
 from eofm.raster.opening import Source, open_scene, open_scenes
 from eofm.raster.scene import Scene
 from eofm.raster.where import Area, cut_out
 from eofm.weights.encoder import Encoder
+from eofm.workers import end_with_parent
 
 CONFIG: Final = "embed.yaml"
 _GDAL_CACHE: Final = 256  # MB; GDAL's own default grows with the machine

@@ -6,20 +6,19 @@ later one fills its nodata. Of a folder, the map with an image's own name stands
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from eofm.errors import ConfigError, LabelError
+from eofm.errors import ConfigError, LabelError, RasterError
 from eofm.landcover.dates import DatePattern, Period
 from eofm.landcover.multilabel import (
     ClassMap,
@@ -34,9 +33,11 @@ from eofm.landcover.polygons import VECTORS, PolygonReader, read_layer
 from eofm.landcover.schemes import Scheme
 from eofm.landcover.warp import Bounds, MapReader, box_in, fill, opened, overlapping
 from eofm.progress import track
+from eofm.raster.address import gdal_name, local_path
 from eofm.raster.folder import walk_files
 from eofm.raster.geotiff import grid_of
 from eofm.raster.grid import Grid, Window
+from eofm.raster.stac import read_items
 
 TIFS: Final = frozenset({".tif", ".tiff"})
 _LISTS: Final = frozenset({".json", ".geojson"})
@@ -366,7 +367,7 @@ def find_maps(
     Raises:
         ConfigError: If there are polygons and no field.
         LabelError: If there is no map, one lies nowhere, or its name does not tell its date.
-        RasterError: If a map cannot be read.
+        RasterError: If a map cannot be read, or a list holds no STAC items.
     """
     listed: list[_Listed] = []
     # a shell may have named what accompanies the maps too: DIR/*.tif
@@ -448,27 +449,22 @@ def _parts(stem: str) -> tuple[str, str]:
 
 
 def _stac_maps(file: Path, asset: str | None) -> list[_Listed]:
-    """Read an ItemCollection, a list of items, or one item."""
+    """List the maps of STAC items (`eofm.raster.stac.read_items`)."""
     try:
-        plain = json.loads(file.read_text("utf-8"))
-        items = plain.get("features", [plain]) if isinstance(plain, dict) else plain
-        found = [_stac_map(item, asset, file) for item in items]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        remedy = "of polygons, name the field that holds their class: --field NAME"
-        raise LabelError(
-            "this is no list of STAC items",
-            found=repr(error),
-            expected="an ItemCollection, or a list of items with assets",
-            where=file,
-            remedy=remedy if file.suffix.lower() == ".geojson" else None,
-        ) from error
-    if not found:
-        raise LabelError("the list holds no STAC items", where=file)
-    return found
+        items = read_items(file)
+    except RasterError as error:
+        if file.suffix.lower() == ".geojson":
+            error.remedy = "of polygons, name the field that holds their class: --field NAME"
+        raise
+    return [_stac_map(item, asset, file) for item in items]
 
 
 def _stac_map(item: Mapping[str, Any], asset: str | None, file: Path) -> _Listed:
-    assets: Mapping[str, Mapping[str, Any]] = item["assets"]
+    assets: Mapping[str, Mapping[str, Any]] = {
+        key: value
+        for key, value in item["assets"].items()
+        if isinstance(value, dict) and isinstance(value.get("href"), str)
+    }
     where = f"{file}, item {item['id']}"
     rasters = [key for key, value in assets.items() if _is_raster(value)]
     chosen = [key for key in assets if key == asset] if asset is not None else rasters
@@ -480,25 +476,40 @@ def _stac_map(item: Mapping[str, Any], asset: str | None, file: Path) -> _Listed
             where=where,
             remedy="name it: --asset " + (rasters or ["KEY"])[0],
         )
-    properties = item["properties"]
-    moment = properties.get("datetime")
-    if moment is None and properties.get("start_datetime"):
-        moment = f"{properties['start_datetime']}/{properties['end_datetime']}"
-    period = None if moment is None else Period.parse(moment)
-    return _Listed(_local(assets[chosen[0]]["href"], file, where), str(item["id"]), period)
+    return _Listed(
+        _local(assets[chosen[0]]["href"], file, where), item["id"], _period_of(item, where)
+    )
+
+
+def _period_of(item: Mapping[str, Any], where: str) -> Period | None:
+    """Return when an item is of; None where it does not say."""
+    told = item.get("properties")
+    told = told if isinstance(told, dict) else {}
+    moment = told.get("datetime")
+    if moment is None and told.get("start_datetime"):
+        moment = f"{told['start_datetime']}/{told.get('end_datetime')}"
+    if moment is None:
+        return None
+    try:
+        return Period.parse(str(moment))
+    except ValueError as error:
+        raise LabelError(
+            "the date of a STAC item cannot be read",
+            found=moment,
+            expected="ISO 8601, as in 2021-06-01T10:00:00Z",
+            where=where,
+        ) from error
 
 
 def _is_raster(asset: Mapping[str, Any]) -> bool:
-    kind = str(asset.get("type", ""))
+    kind = str(asset.get("type") or "")
     suffix = Path(urlparse(asset["href"]).path).suffix.lower()
-    roles = asset.get("roles", [])
     raster = kind.startswith("image/tiff") if kind else suffix in {*TIFS, ".vrt"}
-    return raster and not {"thumbnail", "overview"} & set(roles)
+    return raster and not {"thumbnail", "overview"} & set(map(str, asset.get("roles") or ()))
 
 
 def _local(href: str, file: Path, where: str) -> Path:
-    parts = urlparse(href)
-    if parts.scheme not in {"", "file"}:
+    if gdal_name(href):
         raise LabelError(
             "the asset is not on this machine",
             found=href,
@@ -506,4 +517,4 @@ def _local(href: str, file: Path, where: str) -> Path:
             where=where,
             remedy="download the maps, and let the list point to the files",
         )
-    return file.parent / (unquote(parts.path) if parts.scheme else href)
+    return local_path(href, file.parent)

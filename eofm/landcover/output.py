@@ -21,8 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eofm.errors import ConfigError, LabelError
+from eofm.formats.foreign import foreign
+from eofm.formats.parquet import SEAL, ColumnDigests, metadata_of, read_sealed
+from eofm.formats.seal import opened, sealed
+from eofm.formats.text import parse_json, read_json
 from eofm.io import BINARY, replacing
-from eofm.landcover.table import KEY, TableBatch, open_table
+from eofm.landcover.table import KEY, SEALED, TableBatch, open_table
+from eofm.progress import notice
 
 if sys.platform != "win32":
     import fcntl
@@ -110,10 +115,31 @@ class LabelOutput:
         """Write what run this is, or check that it is that of the parts that are there."""
         file = self._folder / _RUN
         if file.exists():
-            self._check(json.loads(file.read_text("utf-8")), file)
+            self._check(
+                read_json(
+                    file,
+                    ConfigError,
+                    "what run the finished batches are of cannot be read",
+                    remedy=f"choose another --out, or delete {self._folder}",
+                ),
+                file,
+            )
+            self._forget_damaged()
         else:
             with replacing(file) as temporary:
                 temporary.write_text(json.dumps(self._run), "utf-8")
+
+    def _forget_damaged(self) -> None:
+        """Remove finished batches that are not as they were written: they are counted anew."""
+        for number in range(self._batches):
+            part = self._part(number)
+            try:
+                with foreign(LabelError, "a batch is damaged", where=part):
+                    if part.exists():
+                        _read_part(part)
+            except LabelError as error:
+                notice(f"{part}: {error.found}; this batch is counted anew")
+                part.unlink()
 
     def _check(self, there: object, where: Path) -> None:
         theirs = there if isinstance(there, dict) else {}
@@ -141,7 +167,10 @@ class LabelOutput:
             LabelError: If it cannot be written.
         """
         tally = {"skipped": batch.skipped, "ignored": batch.ignored}
-        table = batch.table.replace_schema_metadata({KEY: json.dumps(tally)})
+        digests = ColumnDigests()
+        digests.add(batch.table)
+        said = {**digests.metadata(), KEY: json.dumps(sealed(tally))}
+        table = batch.table.replace_schema_metadata(said)
         with self._full_disk(), replacing(self._part(number)) as file:
             pq.write_table(table, file)
 
@@ -152,15 +181,18 @@ class LabelOutput:
             LabelError: If it cannot be written.
         """
         parts = [self._part(number) for number in range(self._batches)]
-        about = {**self._about, **_tally(parts)}
+        about = sealed({**self._about, **_tally(parts), SEALED: True})
         layout = self._layout.with_metadata({KEY: json.dumps(about, ensure_ascii=False)})
         with (
             self._full_disk(),
             replacing(self.out) as file,
             pq.ParquetWriter(file, layout, compression="zstd") as writer,
         ):
+            digests = ColumnDigests()
             for table in _regroup(parts):
+                digests.add(table)
                 writer.write_table(table.cast(layout), row_group_size=ROW_GROUP)
+            writer.add_key_value_metadata(digests.metadata())
         self.discard()
 
     def discard(self) -> None:
@@ -171,7 +203,7 @@ class LabelOutput:
     def tables(self) -> Iterator[pa.Table]:
         """Yield the finished batches."""
         for number in range(self._batches):
-            yield pq.read_table(self._part(number))
+            yield _read_part(self._part(number))
 
     def _part(self, number: int) -> Path:
         return self._folder / f"{number:06d}.parquet"
@@ -194,7 +226,7 @@ def _tally(parts: Sequence[Path]) -> dict[str, Any]:
     """Add up what the batches left out or ignored."""
     skipped, ignored = 0, dict[str, int]()
     for part in parts:
-        tally = json.loads(pq.read_schema(part).metadata[KEY])
+        tally = parse_json(metadata_of(part)[KEY])
         skipped += tally["skipped"]
         for code, pixels in tally["ignored"].items():
             ignored[code] = ignored.get(code, 0) + pixels
@@ -205,13 +237,25 @@ def _regroup(parts: Sequence[Path]) -> Iterator[pa.Table]:
     """Yield the rows of the parts in tables of `ROW_GROUP` rows; the last may be shorter."""
     waiting: pa.Table | None = None
     for part in parts:
-        table = pq.read_table(part).replace_schema_metadata(None)
+        table = _read_part(part).replace_schema_metadata(None)
         waiting = table if waiting is None else pa.concat_tables([waiting, table])
         while waiting.num_rows >= ROW_GROUP:
             yield waiting.slice(0, ROW_GROUP).combine_chunks()
             waiting = waiting.slice(ROW_GROUP)
     if waiting is not None and waiting.num_rows:
         yield waiting.combine_chunks()
+
+
+def _read_part(part: Path) -> pa.Table:
+    """Read a finished batch.
+
+    Raises:
+        ValueError: If it is not as it was written; further kinds are possible. See `foreign`.
+    """
+    metadata = metadata_of(part)
+    if SEAL not in metadata or not opened(parse_json(metadata[KEY]))[1]:
+        raise ValueError("its checksum is not that of its content")
+    return read_sealed(part)
 
 
 def _lock(file: Path, out: Path) -> int:

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from eofm.errors import LabelError
+from eofm.formats.foreign import foreign
 from eofm.landcover.table import open_table
 from eofm.report import output, plots
 
@@ -110,7 +112,10 @@ def summarise(
     unknown: dict[str, int] = {}
     sources: set[str] = set()
     rows = known = 0
-    with pq.ParquetFile(table.path) as file:
+    with (
+        foreign(LabelError, "the table of labels is damaged", where=table.path),
+        pq.ParquetFile(table.path) as file,
+    ):
         for group in range(file.num_row_groups):
             part = file.read_row_group(
                 group, ["multi_hot", "fraction", "known", "reason", "source"]

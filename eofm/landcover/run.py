@@ -32,8 +32,8 @@ from eofm.landcover.report import LabelReport, save_figure, summarise
 from eofm.landcover.scenes import SceneOptions, find_scenes
 from eofm.landcover.schemes import find_scheme
 from eofm.landcover.table import FORMAT, VERSION, Ground, PresenceRule, TableBatch, schema
-from eofm.orphans import end_with_parent
 from eofm.progress import track
+from eofm.workers import end_with_parent
 
 # Settings that change how the work is done, not what comes of it.
 _HOW: Final = {"out", "workers", "dask", "batch", "resume"}

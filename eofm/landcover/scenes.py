@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
@@ -27,6 +26,9 @@ from rasterio.warp import transform as warp_points
 
 from eofm.contract.spec import Unit
 from eofm.errors import ConfigError, LabelError, RasterError
+from eofm.formats.arrays import map_npy
+from eofm.formats.foreign import foreign
+from eofm.formats.parquet import read_schema, read_table
 from eofm.landcover.dates import DatePattern, Period
 from eofm.landcover.jobs import LabelScene
 from eofm.landcover.multilabel import Seen
@@ -150,8 +152,10 @@ def _of_table(file: Path, gsd: float) -> list[LabelScene]:
 
 
 def _read_footprints(file: Path) -> pa.Table:
-    try:
-        have = pq.read_schema(file).names
+    if not file.is_file():
+        raise LabelError("there is no such table of footprints", where=file)
+    with foreign(LabelError, "the table cannot be read", where=file):
+        have = read_schema(file).names
         missing = [name for name in _FOOTPRINT if name not in have]
         if missing:
             raise LabelError(
@@ -160,11 +164,13 @@ def _read_footprints(file: Path) -> pa.Table:
                 expected=", ".join(_FOOTPRINT),
                 where=file,
             )
-        return pq.read_table(file, columns=[*_FOOTPRINT, *(["date"] if "date" in have else [])])
-    except FileNotFoundError as error:
-        raise LabelError("there is no such table of footprints", where=file) from error
-    except (OSError, pa.ArrowException) as error:
-        raise LabelError("the table cannot be read", found=error, where=file) from error
+        table = read_table(file, [*_FOOTPRINT, *(["date"] if "date" in have else [])])
+        for name in _FOOTPRINT[1:5]:
+            if not pa.types.is_floating(table[name].type) and not pa.types.is_integer(
+                table[name].type
+            ):
+                raise TypeError(f"{name} holds {table[name].type}, no numbers")
+        return table
 
 
 def _over(box: Sequence[float], crs: CRS, gsd: float) -> Grid:
@@ -254,8 +260,8 @@ class StoredMask:
 
 @lru_cache(maxsize=64)
 def _masks(file: Path, changed: int) -> NDArray[np.uint8]:  # a store may be packed anew
-    masks: NDArray[np.uint8] = np.load(file, mmap_mode="r")
-    return masks
+    with foreign(LabelError, "the masks of a store cannot be read", where=file):
+        return map_npy(file)
 
 
 def _stored_masks(store: Store) -> list[StoredMask]:

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eofm.errors import LabelError
+from eofm.formats.text import read_yaml
 
 # A code is looked up in a table of this length, and a symbol is one byte.
 MAX_CODE: Final = 65_535
@@ -309,31 +310,16 @@ def read_scheme(file: Path) -> Scheme:
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """Plain YAML keeps the last of two equal keys; here that is an error."""
-
-    def mapping(loader: Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-        keys = [loader.construct_object(key) for key, _ in node.value]
-        values = [loader.construct_object(value, deep=True) for _, value in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise _not_a_scheme(file, f"{twice[0]} twice", "every key and code once")
-        return dict(zip(keys, values, strict=True))
-
-    Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
-    try:
-        plain = yaml.load(file.read_text("utf-8"), Loader)
-    except FileNotFoundError as error:
-        raise LabelError("there is no such scheme file", where=file) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
-        raise _not_a_scheme(file, " ".join(str(error).split()), "YAML") from error
+    if not file.is_file():
+        raise LabelError("there is no such scheme file", where=file)
+    plain = read_yaml(file, LabelError, _NO_SCHEME, remedy=_COMPARE, unique=True)
     if not isinstance(plain, dict):
         raise _not_a_scheme(file, type(plain).__name__, "keys: name, classes, nodata")
     return plain
 
 
+_NO_SCHEME: Final = "the file is not a scheme of land-cover codes"
+_COMPARE: Final = "compare it with the example in `eofm labels --help`"
 _NEEDED: Final = {"name", "classes", "nodata"}
 _KEYS: Final = _NEEDED | {"version", "source", "cloud", "unknown"}
 
@@ -359,10 +345,4 @@ def _code(code: object, file: Path) -> int:
 
 
 def _not_a_scheme(file: Path, found: object, expected: str) -> LabelError:
-    return LabelError(
-        "the file is not a scheme of land-cover codes",
-        found=found,
-        expected=expected,
-        where=file,
-        remedy="compare it with the example in `eofm labels --help`",
-    )
+    return LabelError(_NO_SCHEME, found=found, expected=expected, where=file, remedy=_COMPARE)

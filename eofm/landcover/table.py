@@ -15,13 +15,13 @@ One row per window or scene:
 Counted are the pixels that the image measures, of a packed store and of a folder of images; all
 pixels of a footprint, and of a window of a map.
 
-The schema's metadata holds, under `eofm`, a JSON object: the scheme with all its codes, threshold
-and least valid share, `ground` (`Ground`), the command that wrote it, and the version of eofm.
+The metadata hold a sha256 of every column and, under `eofm`, a JSON object: the scheme with all
+its codes, threshold and least valid share, `ground` (`Ground`), the command that wrote it, and the
+version of eofm.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -30,16 +30,21 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from eofm.errors import LabelError
+from eofm.formats.foreign import foreign
+from eofm.formats.parquet import SEAL, metadata_of, read_sealed
+from eofm.formats.seal import opened
+from eofm.formats.text import parse_json
 from eofm.landcover.multilabel import Reason, multi_labels, shares
 from eofm.landcover.schemes import Scheme
 
 FORMAT: Final = "eofm labels"
 VERSION: Final = 1
 KEY: Final = b"eofm"
+SEALED: Final = "columns_sealed"  # whether metadata and columns have checksums
 
 
 class Ground(StrEnum):
@@ -216,14 +221,39 @@ class LabelTable:
         return Ground.SEEN if self.about.get("ground") == Ground.SEEN else Ground.ALL
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows, or some columns of them."""
-        return pq.read_table(self.path, columns=None if columns is None else list(columns))
+        """Return the rows, or some columns of them.
+
+        Raises:
+            LabelError: If they are not as they were written, or cannot be labels.
+        """
+        with foreign(LabelError, _DAMAGED, where=self.path, remedy=_AGAIN):
+            table = read_sealed(self.path, columns)
+            layout = schema(len(self.classes))
+            for column in table.schema:
+                if not column.equals(layout.field(column.name)):
+                    raise TypeError(f"{column}; {layout.field(column.name)} was expected")
+                if _gaps(table[column.name]):
+                    raise ValueError(f"nulls in {column.name}")
+            hot = table["multi_hot"] if "multi_hot" in table.schema.names else None
+            if hot is not None and (pc.max(hot.combine_chunks().flatten()).as_py() or 0) > 1:
+                raise ValueError("labels other than 0 and 1")
+            return table
 
     def labels(self) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Return multi-labels (N, K), and of which rows (N,) they are known."""
         table = self.read(["multi_hot", "known"])
         hot = table["multi_hot"].combine_chunks().flatten().to_numpy()
         return hot.reshape(-1, len(self.classes)), np.asarray(table["known"].to_numpy())
+
+
+_DAMAGED: Final = "the table of labels is damaged"
+_AGAIN: Final = "write it again with `eofm labels`"
+
+
+def _gaps(column: pa.ChunkedArray) -> int:
+    """Count the rows without a value, and the lists with a gap."""
+    flat = column.combine_chunks().flatten() if pa.types.is_nested(column.type) else column
+    return int(column.null_count + flat.null_count)
 
 
 def open_table(path: str | Path) -> LabelTable:
@@ -233,13 +263,16 @@ def open_table(path: str | Path) -> LabelTable:
         LabelError: If it is missing, damaged, or was not written by `eofm labels`.
     """
     path = Path(path)
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-        about = json.loads(metadata.get(KEY, b"{}"))
-    except FileNotFoundError as error:
-        raise LabelError("there is no such table of labels", where=path) from error
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise LabelError("the table of labels is damaged", found=error, where=path) from error
+    if not path.is_file():
+        raise LabelError("there is no such table of labels", where=path)
+    with foreign(LabelError, _DAMAGED, where=path, remedy=_AGAIN):
+        metadata = metadata_of(path)
+        about, whole = opened(parse_json(metadata.get(KEY, b"{}")))
+        if whole is False or (about.get(SEALED) and (whole is None or SEAL not in metadata)):
+            raise ValueError("its metadata are not as they were written")
+        classes = about.get("classes", [])
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise TypeError(f"classes {classes}")
     if about.get("format") != FORMAT or about.get("version") != VERSION:
         raise LabelError(
             "this is not a table of labels",

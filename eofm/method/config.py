@@ -3,18 +3,17 @@
 Python, the command line (`--method.tau 0.1`) and YAML files read this one class. What the SoftCon
 paper (arXiv 2405.20462) leaves open is a field; the defaults are those of the same authors'
 MoCo-v3 (arXiv 2211.07044, zhu-xlab/SSL4EO-S12). The small heads of the demo are settings of the
-demo (`eofm/train/demo.yaml`).
+demo (`eofm/train/demo.py`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
 
 from eofm.errors import ConfigError, require
+from eofm.io import names_own
 
 
 class Objective(StrEnum):
@@ -269,9 +268,6 @@ class SoftConConfig:
         return float(self.objective is not Objective.SOFT), self.soft_weight
 
 
-# Of a class of one's own: `module:Class` or `file.py:Class`.
-_OWN: Final = re.compile(r"[\w./-]+:[A-Za-z_]\w*")
-
 _CHOICES: dict[str, type[StrEnum]] = {
     field.name: type(field.default)
     for field in dataclasses.fields(SoftConConfig)
@@ -285,7 +281,7 @@ def _member(kind: type[StrEnum], name: str, value: object) -> str:
     if isinstance(value, str) and value in known:
         return known[value]
     own = ", or module:Class" if kind is Objective else ""
-    if own and isinstance(value, str) and _OWN.fullmatch(value):
+    if own and isinstance(value, str) and names_own(value):
         return value
     raise ConfigError(
         f"method.{name} has no such choice",

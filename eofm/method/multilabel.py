@@ -106,7 +106,7 @@ class MultiLabelOutput:
     labelled: Float[Tensor, ""]
     keep: tuple[Tensor | None, ...]
 
-    def logged(self) -> dict[str, Tensor]:
+    def logged(self) -> dict[str, Float[Tensor, ""]]:
         """Return the numbers to log, by name."""
         return {
             "loss": self.loss.detach(),

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from eofm.errors import WeightsError
+from eofm.formats.foreign import foreign, in_words
+from eofm.formats.tensors import read_safetensors, read_torch
 
 State = dict[str, Tensor]
 
@@ -46,38 +46,28 @@ def read_state(path: Path | str) -> State:
     return _only_tensors(content, path)
 
 
+_UNREADABLE: Final = "the weights file cannot be read"
+_FETCH: Final = "it may be cut short: compare its size and sha256, and download it again"
+
+
 def _load_safetensors(path: Path) -> object:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            "the weights file cannot be read",
-            found=error,
-            expected="safetensors",
-            where=path,
-            remedy="it may be cut short: compare its size and sha256, and download it again",
-        ) from error
+    with foreign(WeightsError, _UNREADABLE, expected="safetensors", where=path, remedy=_FETCH):
+        return read_safetensors(path)
 
 
 def _load_torch(path: Path) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            "the weights file holds more than tensors, or is no weights file",
-            found=str(error).strip().splitlines()[0],
-            expected="a dictionary of tensors saved by torch.save",
-            where=path,
-            remedy="code in a weights file is never run: ask for a plain state dict",
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise WeightsError(
-            "the weights file cannot be read",
-            found=str(error).strip().splitlines()[0] if str(error).strip() else repr(error),
-            expected="a dictionary of tensors saved by torch.save",
-            where=path,
-            remedy="it may be cut short: compare its size and sha256, and download it again",
-        ) from error
+    expected = "a dictionary of tensors saved by torch.save"
+    with foreign(WeightsError, _UNREADABLE, expected=expected, where=path, remedy=_FETCH):
+        try:
+            return read_torch(path)
+        except pickle.UnpicklingError as error:
+            raise WeightsError(
+                "the weights file holds more than tensors, or is no weights file",
+                found=in_words(error),
+                expected=expected,
+                where=path,
+                remedy="code in a weights file is never run: ask for a plain state dict",
+            ) from error
 
 
 def _only_tensors(content: object, path: Path) -> State:

@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float64, Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -60,7 +61,7 @@ def bootstrap_interval(
     repeats: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    groups: Tensor | None = None,
+    groups: Int64[Tensor, " ..."] | None = None,
 ) -> Interval:
     """Return the percentile bootstrap interval of a metric over test samples.
 
@@ -90,8 +91,8 @@ def bootstrap_values(
     *,
     repeats: int = 1000,
     seed: int = 0,
-    groups: Tensor | None = None,
-) -> Tensor:
+    groups: Int64[Tensor, " ..."] | None = None,
+) -> Float64[Tensor, " r *k"]:
     """Return the metric of each resample, float64 (R,) or what `metric` makes of (R, N).
 
     Args:
@@ -123,7 +124,7 @@ def bootstrap_values(
     return torch.cat([metric(counts[:, groups]) for counts in drawn]).double()
 
 
-def percentile_interval(values: Tensor, level: float = 0.95) -> Interval:
+def percentile_interval(values: Float[Tensor, " r"], level: float = 0.95) -> Interval:
     """Return the interval that holds a share of the values; undefined ones (NaN) do not count.
 
     Args:
@@ -159,7 +160,7 @@ def interquartile_mean(values: NDArray[np.float64]) -> float:
     return float(ordered[cut : len(ordered) - cut].mean())
 
 
-def _draw(samples: int, repeats: int, seed: int, chunk: int) -> Iterator[Tensor]:
+def _draw(samples: int, repeats: int, seed: int, chunk: int) -> Iterator[Float64[Tensor, "r n"]]:
     """Yield counts of at most `chunk` resamples at once."""
     generator = torch.Generator().manual_seed(seed)
     for done in range(0, repeats, chunk):
@@ -169,7 +170,7 @@ def _draw(samples: int, repeats: int, seed: int, chunk: int) -> Iterator[Tensor]
         yield torch.bincount(index.flatten(), minlength=rows * samples).view(rows, -1).double()
 
 
-def once(samples: int) -> Tensor:
+def once(samples: int) -> Float64[Tensor, "1 n"]:
     """Return the counts (1, N) of the test split itself: every sample once."""
     return torch.ones(1, samples, dtype=torch.float64)
 
@@ -182,7 +183,9 @@ def resampled_difference(one: Resampled, other: Resampled) -> Resampled:
 # ----------------------------------------------------------- one class per sample
 
 
-def resampled_accuracy(predicted: Tensor, target: Tensor) -> Resampled:
+def resampled_accuracy(
+    predicted: Shaped[Tensor, " ..."], target: Shaped[Tensor, " ..."]
+) -> Resampled:
     """Return overall accuracy as a function of counts.
 
     Raises:
@@ -193,7 +196,9 @@ def resampled_accuracy(predicted: Tensor, target: Tensor) -> Resampled:
     return lambda counts: counts @ correct / counts.sum(dim=1)
 
 
-def resampled_average_accuracy(predicted: Tensor, target: Tensor) -> Resampled:
+def resampled_average_accuracy(
+    predicted: Shaped[Tensor, " ..."], target: Shaped[Tensor, " ..."]
+) -> Resampled:
     """Return average accuracy as a function of counts.
 
     A class that a resample happens to miss stays out of that resample's mean.
@@ -207,7 +212,9 @@ def resampled_average_accuracy(predicted: Tensor, target: Tensor) -> Resampled:
     return lambda counts: _mean_of_classes(counts @ hits, counts @ hot, counts @ hot)
 
 
-def resampled_calibration_error(probability: Tensor, target: Tensor) -> Resampled:
+def resampled_calibration_error(
+    probability: Shaped[Tensor, " ..."], target: Shaped[Tensor, " ..."]
+) -> Resampled:
     """Return the expected calibration error as a function of counts; bins are those of the split.
 
     Args:
@@ -236,7 +243,10 @@ def resampled_calibration_error(probability: Tensor, target: Tensor) -> Resample
 
 
 def resampled_f1(
-    probability: Tensor, targets: Tensor, metric: Metric, threshold: float = 0.5
+    probability: Shaped[Tensor, " ..."],
+    targets: Shaped[Tensor, " ..."],
+    metric: Metric,
+    threshold: float = 0.5,
 ) -> Resampled:
     """Return micro or macro F1 as a function of counts.
 
@@ -263,13 +273,17 @@ def resampled_f1(
     raise ConfigError("this is no F1", found=metric, expected="f1_micro or f1_macro")
 
 
-def _mean_of_classes(part: Tensor, whole: Tensor, positives: Tensor) -> Tensor:
+def _mean_of_classes(
+    part: Float64[Tensor, "r k"], whole: Float64[Tensor, "r k"], positives: Float64[Tensor, "r k"]
+) -> Float64[Tensor, " r"]:
     """Average part / whole (R, K) over the classes of which a resample holds a positive."""
     there = positives > 0
     return torch.where(there, part / whole.clamp_min(1), 0).sum(dim=1) / there.sum(dim=1)
 
 
-def resampled_ap(scores: Tensor, targets: Tensor, metric: Metric) -> Resampled:
+def resampled_ap(
+    scores: Shaped[Tensor, " ..."], targets: Shaped[Tensor, " ..."], metric: Metric
+) -> Resampled:
     """Return micro, macro or weighted average precision as a function of counts.
 
     A class of which a resample holds no positive stays out of that resample's macro average.
@@ -294,7 +308,7 @@ def resampled_ap(scores: Tensor, targets: Tensor, metric: Metric) -> Resampled:
     per_class = resampled_class_ap(scores, targets)
     hot = targets.double().cpu()
 
-    def value(counts: Tensor) -> Tensor:
+    def value(counts: Float64[Tensor, "r n"]) -> Float64[Tensor, " r"]:
         values = per_class(counts)
         if metric is Metric.AP_MACRO:
             return values.nanmean(dim=1)
@@ -304,7 +318,9 @@ def resampled_ap(scores: Tensor, targets: Tensor, metric: Metric) -> Resampled:
     return value
 
 
-def resampled_batched_ap(scores: Tensor, targets: Tensor) -> Resampled:
+def resampled_batched_ap(
+    scores: Shaped[Tensor, " ..."], targets: Shaped[Tensor, " ..."]
+) -> Resampled:
     """Return `eofm.probes.metrics.batched_average_precision` as a function of counts.
 
     Raises:
@@ -315,14 +331,16 @@ def resampled_batched_ap(scores: Tensor, targets: Tensor) -> Resampled:
     parts = [slice(i, i + BATCH) for i in range(0, len(scores) - BATCH + 1, BATCH)]
     each = [resampled_ap(scores[part], targets[part], Metric.AP_MICRO) for part in parts]
 
-    def value(counts: Tensor) -> Tensor:
+    def value(counts: Float64[Tensor, "r n"]) -> Float64[Tensor, " r"]:
         values = [one(counts[:, part]) for one, part in zip(each, parts, strict=True)]
         return torch.stack(values, dim=1).nanmean(dim=1)
 
     return value
 
 
-def resampled_class_ap(scores: Tensor, targets: Tensor) -> Resampled:
+def resampled_class_ap(
+    scores: Shaped[Tensor, " ..."], targets: Shaped[Tensor, " ..."]
+) -> Resampled:
     """Return each class's average precision as a function of counts: (R, N) -> (R, K).
 
     NaN where a resample holds no positive of the class.
@@ -335,7 +353,7 @@ def resampled_class_ap(scores: Tensor, targets: Tensor) -> Resampled:
     rows = torch.arange(len(scores))
     steps = [_Steps.of(scores[:, k], targets[:, k], rows) for k in range(scores.shape[1])]
 
-    def values(counts: Tensor) -> Tensor:
+    def values(counts: Float64[Tensor, "r n"]) -> Float64[Tensor, "r k"]:
         drawn = _samples_first(counts)
         return torch.stack([one.average_precision(drawn) for one in steps], dim=1)
 
@@ -356,14 +374,19 @@ class _Steps:
         count: Number of steps with a positive, S.
     """
 
-    sample: Tensor
-    segment: Tensor
-    positive: Tensor
-    step: Tensor
+    sample: Int64[Tensor, " m"]
+    segment: Int64[Tensor, " m"]
+    positive: Int64[Tensor, " p"]
+    step: Int64[Tensor, " p"]
     count: int
 
     @classmethod
-    def of(cls, scores: Tensor, targets: Tensor, sample: Tensor) -> _Steps:
+    def of(
+        cls,
+        scores: Shaped[Tensor, " m"],
+        targets: Shaped[Tensor, " m"],
+        sample: Int64[Tensor, " m"],
+    ) -> _Steps:
         """Return the steps of decisions, flat: scores, targets and test samples, each (M,)."""
         ordered, order = scores.cpu().sort(descending=True)
         hot, sample = targets.cpu()[order] != 0, sample[order]
@@ -375,12 +398,12 @@ class _Steps:
         segment = torch.searchsorted(steps, number[within])
         return cls(sample[within], segment, sample[hot], step, len(steps))
 
-    def average_precision(self, drawn: Tensor) -> Tensor:
+    def average_precision(self, drawn: Shaped[Tensor, "n r"]) -> Float64[Tensor, " r"]:
         """Return (R,) for counts (N, R): samples first; NaN without a positive."""
         chunk = max(1, _SORTED_CELLS // max(1, len(self.sample)))
         return torch.cat([self._average_precision(part) for part in torch.split(drawn, chunk, 1)])
 
-    def _average_precision(self, drawn: Tensor) -> Tensor:
+    def _average_precision(self, drawn: Shaped[Tensor, "n r"]) -> Float64[Tensor, " r"]:
         empty = drawn.new_zeros(self.count, drawn.shape[1])
         # rows are moved whole: three times as fast as single elements
         seen = empty.index_add(0, self.segment, drawn[self.sample]).double().cumsum(dim=0)
@@ -389,6 +412,6 @@ class _Steps:
         return area / rise.sum(dim=0)
 
 
-def _samples_first(counts: Tensor) -> Tensor:
+def _samples_first(counts: Float64[Tensor, "r n"]) -> Shaped[Tensor, "n r"]:
     """Return (N, R) float32: whole numbers below 2^24 are exact in it, and their sums too."""
     return counts.T.float().contiguous()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
+from jaxtyping import Float, Float64, Int64, Real, Shaped
 from torch import Tensor, nn
 
 from eofm.errors import ConfigError, LabelError
@@ -27,16 +28,16 @@ class Distance(StrEnum):
 
 
 def knn_scores(
-    train_x: Tensor,
-    train_y: Tensor,
-    test_x: Tensor,
+    train_x: Float[Tensor, "n d"],
+    train_y: Shaped[Tensor, " n *k"],
+    test_x: Float[Tensor, "m d"],
     k: int = 5,
     metric: Distance = Distance.L2,
     *,
     temperature: float | None = None,
     classes: int | None = None,
-    order: Tensor | None = None,
-) -> Tensor:
+    order: Int64[Tensor, " n"] | None = None,
+) -> Float64[Tensor, "m c"]:
     """Return each class's share of the k nearest training samples.
 
     Exact (`eofm.probes.neighbours`). `scores.argmax(dim=1)` is the majority vote; the
@@ -78,7 +79,13 @@ class _Neighbourhood:
     metric: Distance
     temperature: float | None
 
-    def scores(self, x: Tensor, hot: Tensor, test: Tensor, order: Tensor | None) -> Tensor:
+    def scores(
+        self,
+        x: Float64[Tensor, "n d"],
+        hot: Real[Tensor, "n k"],
+        test: Float64[Tensor, "m d"],
+        order: Int64[Tensor, " n"] | None,
+    ) -> Float64[Tensor, "m k"]:
         """Return the share of the votes of each class, (M, K).
 
         Args:
@@ -114,7 +121,13 @@ class _Neighbourhood:
                 "the temperature of neighbours must be positive", found=self.temperature
             )
 
-    def _vote(self, x: Tensor, hot: Tensor, points: Tensor, nearest: Tensor) -> Tensor:
+    def _vote(
+        self,
+        x: Float64[Tensor, "n d"],
+        hot: Real[Tensor, "n k"],
+        points: Float64[Tensor, "p d"],
+        nearest: Int64[Tensor, "p j"],
+    ) -> Float64[Tensor, "p k"]:
         if self.temperature is None:
             return hot[nearest].sum(dim=1).double() / self.k
         square = torch.stack([(points - x[one]).square().sum(dim=1) for one in nearest.T], dim=1)
@@ -124,13 +137,13 @@ class _Neighbourhood:
 
 def knn_probe(
     train: Labelled,
-    test_x: Tensor,
+    test_x: Float[Tensor, "m d"],
     *,
     k: int = 5,
     metric: Distance = Distance.L2,
     temperature: float | None = None,
     scaling: Scaling = Scaling.NONE,
-    order: Tensor | None = None,
+    order: Int64[Tensor, " n"] | None = None,
 ) -> ProbeResult:
     """Return the kNN read-out of the test samples: `knn_scores` on scaled features.
 
@@ -157,7 +170,7 @@ def knn_probe(
 
 
 def nearest_mean_probe(
-    train: Labelled, test_x: Tensor, *, scaling: Scaling = Scaling.NONE
+    train: Labelled, test_x: Float[Tensor, "m d"], *, scaling: Scaling = Scaling.NONE
 ) -> ProbeResult:
     """Return the nearest-class-mean read-out (NMC): no parameter to choose, nothing to fit.
 

@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Final
 
 import torch
+from jaxtyping import Bool, Float, Float64, Shaped
 from torch import Tensor, nn
 
 from eofm.errors import ConfigError, LabelError, PixelError
@@ -45,8 +46,8 @@ class Labelled:
         PixelError: If a feature is not finite or a sample's features are all zero.
     """
 
-    x: Tensor
-    y: Tensor
+    x: Float[Tensor, " ..."]
+    y: Shaped[Tensor, " ..."]
     classes: int
 
     def __post_init__(self) -> None:
@@ -71,7 +72,7 @@ class Labelled:
         """Whether a sample may have several classes."""
         return self.y.ndim == 2
 
-    def multi_hot(self) -> Tensor:
+    def multi_hot(self) -> Float64[Tensor, "n k"]:
         """Return the labels as (N, K), float64."""
         if self.multi_label:
             return self.y.double()
@@ -96,8 +97,8 @@ class ProbeResult:
     """
 
     probe: str
-    scores: Tensor
-    probability: Tensor | None = None
+    scores: Float[Tensor, " ..."]
+    probability: Float[Tensor, " ..."] | None = None
     strength: float | None = None
     on_edge: bool = False
     gradient_norm: float | None = None
@@ -107,7 +108,7 @@ class ProbeResult:
     details: Mapping[str, str] = field(default_factory=dict)
 
 
-def check_features(x: Tensor) -> None:
+def check_features(x: Shaped[Tensor, " ..."]) -> None:
     """Refuse features that cannot be probed.
 
     Raises:
@@ -160,7 +161,9 @@ class Scaler:
         return unit_length(x) if self.scaling is Scaling.UNIT else x.double()
 
 
-def scale(train: Tensor, scaling: Scaling, *others: Tensor) -> tuple[Tensor, ...]:
+def scale(
+    train: Float[Tensor, "n d"], scaling: Scaling, *others: Float[Tensor, "_ d"]
+) -> tuple[Float64[Tensor, "_ d"], ...]:
     """Scale features by constants of the training split, in float64.
 
     Returns:
@@ -171,12 +174,12 @@ def scale(train: Tensor, scaling: Scaling, *others: Tensor) -> tuple[Tensor, ...
     return tuple(scaler(x) for x in (train, *others))
 
 
-def unit_length(x: Tensor) -> Tensor:
+def unit_length(x: Float[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
     """Return each row over its Euclidean length, float64."""
     return nn.functional.normalize(x.double(), eps=1e-300)
 
 
-def effective_rank(x: Tensor) -> float:
+def effective_rank(x: Float[Tensor, "n d"]) -> float:
     """Return exp(entropy) of the centred features' singular values: how many directions they use.
 
     Degenerate features (RankMe, arXiv 2210.02885) have a handful, whatever their width.
@@ -288,7 +291,7 @@ def _scores(solution: Solution, fitted: Tensor, constant: Tensor, x: Tensor) -> 
 def linear_probe(
     train: Labelled,
     val: Labelled | None,
-    test_x: Tensor,
+    test_x: Float[Tensor, "m d"],
     *,
     choice: Choice,
     grid: StrengthGrid = C11,
@@ -428,11 +431,13 @@ def _check_splits(train: Labelled, val: Labelled | None, grid: StrengthGrid) -> 
 class _SplitProblem(LogisticProblem):
     """The training split in its eigenbasis, without the classes that cannot be fitted."""
 
-    fitted: Tensor  # bool, (K,)
-    constant: Tensor  # (K,): logit of a class that is not fitted
+    fitted: Bool[Tensor, " k"]
+    constant: Float64[Tensor, " k"]  # logit of a class that is not fitted
 
     @classmethod
-    def of(cls, x: Tensor, targets: Tensor, multi_label: bool) -> _SplitProblem:
+    def of(
+        cls, x: Float64[Tensor, "n d"], targets: Float64[Tensor, "n k"], multi_label: bool
+    ) -> _SplitProblem:
         """Return the problem of training vectors (N, D) and their classes (N, K).
 
         Raises:
@@ -451,6 +456,6 @@ class _SplitProblem(LogisticProblem):
         constant = odds if multi_label else torch.full_like(odds, -torch.inf)
         return cls(Eigenbasis.of(x), targets[:, fitted], loss, fitted, constant)
 
-    def scores(self, solution: Solution, x: Tensor) -> Tensor:
+    def scores(self, solution: Solution, x: Float64[Tensor, "m d"]) -> Float64[Tensor, "m k"]:
         """Return the logits of vectors (M, D) for all classes, (M, K)."""
         return _scores(solution, self.fitted, self.constant, x)

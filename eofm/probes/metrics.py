@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Final
 
 import torch
+from jaxtyping import Float64, Int64, Real, Shaped
 from torch import Tensor
 
 from eofm.errors import ConfigError, LabelError, PixelError
@@ -85,7 +86,9 @@ class AveragePrecision:
         return sum(value is not None for value in self.per_class)
 
 
-def average_precision(scores: Tensor, targets: Tensor) -> AveragePrecision:
+def average_precision(
+    scores: Shaped[Tensor, " ..."], targets: Shaped[Tensor, " ..."]
+) -> AveragePrecision:
     """Return micro, macro, weighted and per-class average precision of multi-label scores.
 
     Equal scores form one step, so the order of the samples never matters. A class without a
@@ -115,7 +118,9 @@ def average_precision(scores: Tensor, targets: Tensor) -> AveragePrecision:
     return AveragePrecision(micro, macro, per_class, weighted)
 
 
-def batched_average_precision(scores: Tensor, targets: Tensor) -> float:
+def batched_average_precision(
+    scores: Shaped[Tensor, " ..."], targets: Shaped[Tensor, " ..."]
+) -> float:
     """Return the mean over batches of micro average precision, an incomplete last batch dropped.
 
     That is how the scripts of SSL4EO-S12, FG-MAE and Copernicus-Bench make their numbers. It
@@ -140,7 +145,7 @@ def batched_average_precision(scores: Tensor, targets: Tensor) -> float:
     return sum(values) / len(values)
 
 
-def check_scores(scores: Tensor, targets: Tensor) -> None:
+def check_scores(scores: Shaped[Tensor, " ..."], targets: Shaped[Tensor, " ..."]) -> None:
     """Refuse what has no average precision.
 
     Raises:
@@ -165,7 +170,9 @@ def check_scores(scores: Tensor, targets: Tensor) -> None:
         )
 
 
-def _ap_of_columns(scores: Tensor, hot: Tensor) -> Tensor:
+def _ap_of_columns(
+    scores: Real[Tensor, "n k"], hot: Float64[Tensor, "n k"]
+) -> Float64[Tensor, " k"]:
     """Return (K,): each column's AP; NaN for a column without a positive.
 
     AP is the mean, over the positives, of the precision at the end of the positive's step.
@@ -202,7 +209,9 @@ class F1:
     threshold: float
 
 
-def f1_score(probability: Tensor, targets: Tensor, threshold: float = 0.5) -> F1:
+def f1_score(
+    probability: Shaped[Tensor, " ..."], targets: Shaped[Tensor, " ..."], threshold: float = 0.5
+) -> F1:
     """Return micro, macro and per-class F1 of multi-label probabilities at one threshold.
 
     Args:
@@ -229,7 +238,7 @@ def f1_score(probability: Tensor, targets: Tensor, threshold: float = 0.5) -> F1
     )
 
 
-def check_probability(probability: Tensor) -> None:
+def check_probability(probability: Shaped[Tensor, " ..."]) -> None:
     """Refuse numbers that are no probabilities.
 
     Raises:
@@ -243,7 +252,7 @@ def check_probability(probability: Tensor) -> None:
         )
 
 
-def overall_accuracy(predicted: Tensor, target: Tensor) -> float:
+def overall_accuracy(predicted: Shaped[Tensor, " ..."], target: Shaped[Tensor, " ..."]) -> float:
     """Return the share of samples whose class is right.
 
     Args:
@@ -257,7 +266,7 @@ def overall_accuracy(predicted: Tensor, target: Tensor) -> float:
     return float((predicted == target).double().mean())
 
 
-def average_accuracy(predicted: Tensor, target: Tensor) -> float:
+def average_accuracy(predicted: Shaped[Tensor, " ..."], target: Shaped[Tensor, " ..."]) -> float:
     """Return the mean recall over the classes that occur in `target`.
 
     Args:
@@ -273,7 +282,7 @@ def average_accuracy(predicted: Tensor, target: Tensor) -> float:
     return float((hits[support > 0] / support[support > 0]).mean())
 
 
-def check_classes(predicted: Tensor, target: Tensor) -> None:
+def check_classes(predicted: Shaped[Tensor, " ..."], target: Shaped[Tensor, " ..."]) -> None:
     """Refuse what has no accuracy.
 
     Raises:
@@ -287,7 +296,9 @@ def check_classes(predicted: Tensor, target: Tensor) -> None:
         )
 
 
-def confusion_matrix(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
+def confusion_matrix(
+    predicted: Shaped[Tensor, " ..."], target: Shaped[Tensor, " ..."], classes: int
+) -> Int64[Tensor, "k k"]:
     """Return counts, int64 (K, K): rows are true classes, columns what was said.
 
     Args:
@@ -306,7 +317,7 @@ def confusion_matrix(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
 # ----------------------------------------------------------------------- calibration
 
 
-def equal_mass_bins(confidence: Tensor, bins: int = ECE_BINS) -> Tensor:
+def equal_mass_bins(confidence: Real[Tensor, " m"], bins: int = ECE_BINS) -> Int64[Tensor, " m"]:
     """Return (M,) bin indices: about equally many decisions in each; equal values share a bin.
 
     kNN has k + 1 levels of confidence: cutting within a level would let the order of files decide.
@@ -326,7 +337,9 @@ def equal_mass_bins(confidence: Tensor, bins: int = ECE_BINS) -> Tensor:
     return torch.searchsorted(edges, confidence, right=True)
 
 
-def expected_calibration_error(confidence: Tensor, correct: Tensor, bins: int = ECE_BINS) -> float:
+def expected_calibration_error(
+    confidence: Shaped[Tensor, " ..."], correct: Shaped[Tensor, " ..."], bins: int = ECE_BINS
+) -> float:
     """Return Σ_b (n_b / M) |mean confidence - share correct|, over bins of equal mass.
 
     Args:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 import torch
+from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
 # Unit roundoff of a float32 product, by `torch.get_float32_matmul_precision()`.
@@ -27,7 +28,7 @@ class Neighbours:
         rows: float64, (N, D). Of two rows at the same distance the earlier one is nearer.
     """
 
-    def __init__(self, rows: Tensor) -> None:
+    def __init__(self, rows: Float64[Tensor, "n d"]) -> None:
         self.rows = rows
         # centring leaves distances alone, and the product with fewer digits to lose
         self._centre = rows.mean(dim=0)
@@ -38,7 +39,7 @@ class Neighbours:
         # rounding of its factors, and the sums
         self._loss = (rows.shape[1] + 8) * _ROUNDOFF[torch.get_float32_matmul_precision()]
 
-    def nearest(self, points: Tensor, k: int) -> Tensor:
+    def nearest(self, points: Float64[Tensor, "m d"], k: int) -> Int64[Tensor, "m k"]:
         """Return the indices (M, k) of the k nearest rows of each point, nearest first.
 
         Args:
@@ -48,7 +49,7 @@ class Neighbours:
         chunk = max(1, _CHUNK_CELLS // len(self.rows))
         return torch.cat([self._nearest(part, k) for part in torch.split(points, chunk)])
 
-    def _nearest(self, points: Tensor, k: int) -> Tensor:
+    def _nearest(self, points: Float64[Tensor, "m d"], k: int) -> Int64[Tensor, "m k"]:
         low = self._lower_bounds(points)
         found = torch.empty(len(points), k, dtype=torch.long, device=points.device)
         unsure = torch.arange(len(points), device=points.device)
@@ -64,14 +65,16 @@ class Neighbours:
             unsure, count = unsure[~sure], min(4 * count, len(self.rows))
         return found
 
-    def _lower_bounds(self, points: Tensor) -> Tensor:
+    def _lower_bounds(self, points: Float64[Tensor, "m d"]) -> Float32[Tensor, "m n"]:
         """Return (M, N) numbers that no squared distance is below."""
         a = (points - self._centre).float()
         norm_a, norm_b = a.norm(dim=1, keepdim=True), self._squares.sqrt()
         low = self._squares + a.square().sum(dim=1, keepdim=True) - 2 * (a @ self._centred.T)
         return low.sub_(self._loss * (norm_a + norm_b).square())
 
-    def _rank(self, points: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+    def _rank(
+        self, points: Float64[Tensor, "m d"], candidates: Int64[Tensor, "m c"]
+    ) -> tuple[Int64[Tensor, "m c"], Float64[Tensor, "m c"]]:
         """Sort candidates by squared distance, ties by row."""
         candidates = candidates.sort(dim=1).values
         distance = torch.stack(

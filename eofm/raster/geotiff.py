@@ -241,6 +241,7 @@ def read_stored(
     Raises:
         RasterError: If the file is damaged, or its values are no real numbers.
     """
+    _check_room(dataset, len(indexes) * window.height * window.width)
     place = None  # a file that is read whole is read faster without a window
     if (window.row, window.col, window.height, window.width) != (0, 0, *dataset.shape):
         place = RasterioWindow(window.col, window.row, window.width, window.height)
@@ -264,6 +265,30 @@ def read_stored(
     if outside is not None:
         declared |= outside
     return values, declared if declared.any() else None
+
+
+# What is packed best, deflate of one value, packs 1032 to 1. Less than this is always read.
+_RATIO: Final = 2_000
+_ALWAYS: Final = 2**29
+
+
+def _check_room(dataset: DatasetReader, pixels: int) -> None:
+    """Refuse to make many gigabytes out of a file of a few bytes, whatever its header says."""
+    asked = pixels * np.dtype(dataset.dtypes[0]).itemsize
+    if asked <= _ALWAYS or dataset.driver != "GTiff":
+        return
+    try:
+        size = os.stat(dataset.name).st_size  # noqa: PTH116 (a name of GDAL, and no path)
+    except OSError:
+        return  # of another machine, or in an archive
+    if asked > _RATIO * size:
+        raise RasterError(
+            "the file asks for more memory than a file of its size can fill",
+            found=f"{asked / 2**30:.1f} GiB of pixels, from {size} bytes",
+            expected=f"at most {_RATIO} times its size",
+            where=dataset.name,
+            remedy="copy or download it again; if most of it is empty, read windows of it",
+        )
 
 
 def read_valid(

@@ -16,7 +16,6 @@ a stated unit counts, where one is.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,8 @@ from typing import Any, Final
 from eofm.contract.sensors import SENSOR_BANDS, band_candidates, canonical_bands
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError, SpecError
+from eofm.formats.foreign import foreign, read_bounded
+from eofm.formats.text import parse_json
 from eofm.raster.address import gdal_name, local_path
 from eofm.raster.masks import CloudMask
 from eofm.raster.scaling import read_scaling
@@ -64,18 +65,16 @@ def read_items(path: Path) -> list[Json]:
     Raises:
         RasterError: If it is no STAC Item or ItemCollection.
     """
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise RasterError(
-                "the file is too large for a list of items",
-                found=f"{path.stat().st_size:,} bytes",
-                expected=f"at most {_MAX_BYTES:,}",
-                where=path,
-                remedy="write the items that are wanted into a file of their own",
-            )
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RasterError("the file cannot be read as JSON", found=error, where=path) from error
+    if path.is_file() and path.stat().st_size > _MAX_BYTES:
+        raise RasterError(
+            "the file is too large for a list of items",
+            found=f"{path.stat().st_size:,} bytes",
+            expected=f"at most {_MAX_BYTES:,}",
+            where=path,
+            remedy="write the items that are wanted into a file of their own",
+        )
+    with foreign(RasterError, "the file cannot be read as JSON", where=path):
+        content = parse_json(read_bounded(path, _MAX_BYTES))
     items = content
     if isinstance(content, dict):
         items = content.get("features") if content.get("type") == "FeatureCollection" else [content]
@@ -137,25 +136,26 @@ def _scene(
     item: Json, path: Path, sensor: Sensor | None, unit: Unit | None, bands: Sequence[str] | None
 ) -> Scene:
     where = f"{path}: {item['id']}"
-    sensor = settle("sensor", sensor, _sensor(item), "the properties of the item", where)
-    assets = _assets(item, sensor)
-    wanted = canonical_bands(bands, sensor) if bands is not None else None
-    names, source = _source(item, path, assets, sensor, wanted, where)
-    pairs = [
-        pair
-        for asset in assets
-        for b, pair in zip(asset.bands, asset.pairs, strict=True)
-        if b in names
-    ]
-    unit = _unit(item, sensor, unit, pairs, where)
-    scene = scene_of(
-        RasterSource(str(item["id"]), source[0], sensor, unit, names, names=source[1]),
-        date=_moment(_properties(item)),
-        footprint=_footprint(item),
-        origin=f"{where}, STAC",
-        clouds=_clouds(item, path),
-    )
-    return scene if wanted is None or scene.bands == wanted else scene.select(wanted)
+    with foreign(RasterError, "the STAC item cannot be read", where=where, passing=(SpecError,)):
+        sensor = settle("sensor", sensor, _sensor(item), "the properties of the item", where)
+        assets = _assets(item, sensor)
+        wanted = canonical_bands(bands, sensor) if bands is not None else None
+        names, source = _source(item, path, assets, sensor, wanted, where)
+        pairs = [
+            pair
+            for asset in assets
+            for b, pair in zip(asset.bands, asset.pairs, strict=True)
+            if b in names
+        ]
+        unit = _unit(item, sensor, unit, pairs, where)
+        scene = scene_of(
+            RasterSource(str(item["id"]), source[0], sensor, unit, names, names=source[1]),
+            date=_moment(_properties(item)),
+            footprint=_footprint(item),
+            origin=f"{where}, STAC",
+            clouds=_clouds(item, path),
+        )
+        return scene if wanted is None or scene.bands == wanted else scene.select(wanted)
 
 
 def _properties(item: Json) -> Json:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eofm.errors import ConfigError, StoreError
+from eofm.formats.foreign import foreign, read_bounded
 from eofm.store.reader import Store
 from eofm.store.splits import hash_order
 
@@ -28,6 +29,8 @@ _COMPARE: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
 _CONDITION: Final = re.compile(r"\s*(\w+)\s*(<=|>=|==|!=|=|<|>)\s*(.*?)\s*")
 _LISTS: Final = frozenset({"fraction", "multi_hot", "transform"})
 
+_IDS_BYTES: Final = 2**28
+
 Mask = NDArray[np.bool_]
 
 
@@ -37,12 +40,8 @@ def read_ids(file: str | Path) -> list[str]:
     Raises:
         ConfigError: If it cannot be read.
     """
-    try:
-        lines = Path(file).read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("the file of identifiers cannot be read", found=error, where=file) from (
-            error
-        )
+    with foreign(ConfigError, "the file of identifiers cannot be read", where=file):
+        lines = read_bounded(Path(file), _IDS_BYTES).decode("utf-8").split("\n")
     return [line.strip() for line in lines if line.strip()]
 
 

@@ -12,7 +12,7 @@ from eofm.contract.imagery import NativeImagery
 from eofm.contract.preprocess import convert_unit
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.contract.validity import check_sentinels, measured
+from eofm.contract.validity import check_sentinels
 from eofm.errors import RasterError
 from eofm.raster.source import OpenRaster
 
@@ -47,7 +47,7 @@ def to_stored(native: NativeImagery, spec: ImageSpec, where: str) -> NativeImage
     small negative numbers over water and shadow.
 
     Args:
-        native: As read.
+        native: As read, with the pixels that hold no measurement marked.
         spec: Of the store.
         where: Name of the image, for the message of an error.
 
@@ -64,16 +64,14 @@ def to_stored(native: NativeImagery, spec: ImageSpec, where: str) -> NativeImage
             where=where,
             remedy="pack different kinds of images into different stores",
         )
-    size = (int(native.valid.shape[1]), int(native.valid.shape[2]))
-    valid = native.valid & measured(native.planes, {}, native.bands, found.unit, size)
-    check_sentinels(replace(native, valid=valid), where)
+    check_sentinels(native, where)
     planes, bands = {}, {}
     for gsd, plane in native.planes.items():
         order = [band for band in spec.bands if band in native.bands[gsd]]
         index = [native.bands[gsd].index(band) for band in order]
         bands[gsd] = tuple(order)
         planes[gsd] = _convert(plane[:, index], found.unit, spec.unit)
-    return NativeImagery(planes, bands, spec, valid)
+    return NativeImagery(planes, bands, spec, native.valid)
 
 
 def _convert(plane: torch.Tensor, unit: Unit, target: Unit) -> torch.Tensor:

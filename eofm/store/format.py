@@ -18,6 +18,7 @@ replaced the old ones.
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.errors import EofmError, StoreError
+from eofm.errors import StoreError
+from eofm.formats.foreign import foreign
+from eofm.formats.seal import CHECKSUM, opened, sealed
+from eofm.formats.text import parse_json
 
 # 2: the index says in which split of its data set an image is
 # 3: the index keeps CRS and transform of every image
@@ -62,7 +66,7 @@ class LabelRule:
     """How class maps became labels.
 
     Args:
-        scheme: Name of the land-cover scheme (`eofm.landcover.classes.SCHEMES`).
+        scheme: Name of the land-cover scheme (`eofm.landcover.schemes.SCHEMES`).
         classes: Class names, in the order of the label vector.
         threshold: Share of the valid pixels from which on a class is present; 0: any pixel.
         min_valid: Share of valid map pixels below which an image is unlabelled.
@@ -91,6 +95,7 @@ class StoreCard:
         skipped: How many windows were left out for want of valid pixels.
         quarantined: Name -> problem, of the images that could not be read and were passed over.
         version: Version of the files that were read. Whatever is written has `VERSION`.
+        index_sha256: Of `index.parquet`; empty where it is not stated, as in stores of eofm 0.1.
     """
 
     spec: ImageSpec
@@ -104,6 +109,7 @@ class StoreCard:
     skipped: int = 0
     quarantined: Mapping[str, str] = field(default_factory=dict)
     version: int = VERSION
+    index_sha256: str = ""
 
     def __post_init__(self) -> None:
         if self.spec.unit not in DTYPES or self.spec.size is None:
@@ -155,7 +161,7 @@ class StoreCard:
             key
             for key in {**mine, **theirs}
             if mine.get(key) != theirs.get(key)
-            and key not in {"rows", "sources", "skipped"}
+            and key not in {"rows", "sources", "skipped", "index_sha256"}
             and not key.startswith(("provenance", "quarantined"))
         ]
         if len(keys) > 1 and "rows_per_shard" in keys:
@@ -164,7 +170,7 @@ class StoreCard:
 
     def to_json(self) -> str:
         """Return the text of `spec.json`."""
-        return json.dumps(self._plain(), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(sealed(self._plain()), indent=2, ensure_ascii=False) + "\n"
 
     def _plain(self) -> dict[str, Any]:
         spec, labels = self.spec, self.labels
@@ -188,47 +194,85 @@ class StoreCard:
             "quarantined": dict(self.quarantined),
             "settings": dict(self.settings),
             "provenance": dict(self.provenance),
+            "index_sha256": self.index_sha256,
         }
 
     @classmethod
-    def from_json(cls, text: str, where: Path) -> StoreCard:
+    def from_json(cls, text: str | bytes, where: Path) -> StoreCard:
         """Read what `to_json` wrote.
 
         Raises:
-            StoreError: If it is of another version, or not a store's card.
+            StoreError: If it is of another version, was changed since it was written, or is not a
+                store's card.
         """
-        try:
-            plain: dict[str, Any] = json.loads(text)
-            version = _checked_version(plain["version"], where)
-            image, labels = plain["image"], plain["labels"]
-            return cls(
-                spec=ImageSpec(
-                    Sensor(image["sensor"]),
-                    tuple(image["bands"]),
-                    Unit(image["unit"]),
-                    (int(image["size"][0]), int(image["size"][1])),
-                    float(image["gsd"]),
-                ),
-                groups={int(gsd): tuple(bands) for gsd, bands in plain["groups"].items()},
-                labels=labels and LabelRule(**{**labels, "classes": tuple(labels["classes"])}),
-                settings=plain["settings"],
-                provenance=plain["provenance"],
-                rows_per_shard=int(plain["rows_per_shard"]),
-                rows=int(plain["rows"]),
-                sources=int(plain["sources"]),
-                skipped=int(plain["skipped"]),
-                quarantined=plain.get("quarantined", {}),
-                version=version,
-            )
-        except StoreError:
-            raise
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, EofmError) as error:
-            raise StoreError(
-                "this is not the card of a packed store",
-                found=repr(error),
-                where=where,
-                remedy="point to a folder written by `eofm pack`, or pack again",
-            ) from error
+        with foreign(
+            StoreError,
+            "this is not the card of a packed store",
+            where=where,
+            remedy="point to a folder written by `eofm pack`, or pack again",
+        ):
+            stated, whole = opened(parse_json(text))
+            version = _checked_version(stated["version"], where)
+            if whole is False or (whole is None and "index_sha256" in stated):
+                raise StoreError(
+                    "the card of the store is not as it was written",
+                    found=f"a {CHECKSUM} that is not that of its content",
+                    where=where,
+                    remedy="copy the store again, or pack it anew; a card is not to be edited",
+                )
+            return cls._of(stated, version)
+
+    @classmethod
+    def _of(cls, plain: Mapping[str, Any], version: int) -> StoreCard:
+        """Return the card that JSON holds; whatever is wrong with it raises what it likes."""
+        image, labels = plain["image"], plain["labels"]
+        spec = ImageSpec(
+            Sensor(image["sensor"]),
+            tuple(image["bands"]),
+            Unit(image["unit"]),
+            (int(image["size"][0]), int(image["size"][1])),
+            float(image["gsd"]),
+        )
+        groups = {int(gsd): tuple(bands) for gsd, bands in plain["groups"].items()}
+        _check_groups(groups, spec)
+        counts = {key: int(plain[key]) for key in ("rows_per_shard", "rows", "sources", "skipped")}
+        if min(counts.values()) < 0 or not counts["rows_per_shard"]:
+            raise ValueError(f"counts {counts}")
+        return cls(
+            spec=spec,
+            groups=groups,
+            labels=_rule_of(labels),
+            settings=dict(plain["settings"]),
+            provenance=dict(plain["provenance"]),
+            quarantined=dict(plain.get("quarantined", {})),
+            version=version,
+            index_sha256=str(plain.get("index_sha256", "")),
+            **counts,
+        )
+
+
+def _check_groups(groups: Mapping[int, tuple[str, ...]], spec: ImageSpec) -> None:
+    """Check that every band of the images is in one plane, and that planes have pixels."""
+    stored = sorted(band for bands in groups.values() for band in bands)
+    if stored != sorted(spec.bands):
+        raise ValueError(f"planes of {', '.join(map(str, stored))}; bands {', '.join(spec.bands)}")
+    if min(groups) < 1 or not math.isfinite(spec.gsd):
+        raise ValueError(f"planes of {', '.join(map(str, groups))} m, a gsd of {spec.gsd}")
+    assert spec.size is not None  # noqa: S101 (it was given)
+    if min(spec.size) * min(groups) // max(groups) < 1:
+        raise ValueError(f"planes of {max(groups)} m without a pixel")
+
+
+def _rule_of(plain: Mapping[str, Any] | None) -> LabelRule | None:
+    if plain is None:
+        return None
+    classes = tuple(plain["classes"])
+    if not classes or not all(isinstance(name, str) for name in classes):
+        raise TypeError(f"classes {plain['classes']}")
+    shares = float(plain["threshold"]), float(plain["min_valid"])
+    if not all(map(math.isfinite, shares)):
+        raise ValueError(f"shares {shares}")
+    return LabelRule(str(plain["scheme"]), classes, *shares)
 
 
 def _flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """The journal of a store that is being written: what is not in it does not exist.
 
 Its first line holds the store's card, then comes one line per committed image and one per source
-that was read to its end. A line counts when its line end is there.
+that was read to its end. A line counts when its line end is there, and its crc32 is right: from a
+damaged line on, a later run makes everything anew. Journals of eofm 0.1 have no crc32.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eofm.errors import StoreError
+from eofm.formats.foreign import in_words
+from eofm.formats.seal import line_is_whole, sealed_line
+from eofm.formats.text import parse_json
 from eofm.io import BINARY, replacing, write_all
+from eofm.progress import notice
 from eofm.store.format import JOURNAL, VERSION, StoreCard, index_schema
 
 if sys.platform != "win32":
@@ -25,6 +29,7 @@ if sys.platform != "win32":
 
 Line = dict[str, Any]
 _INDEX_CHUNK: Final = 10_000  # rows of the index held in memory at a time
+_LONGEST: Final = 2**26  # bytes of a line
 
 
 class BusyError(StoreError):
@@ -54,7 +59,7 @@ class Journal:
             check_empty(folder)
             folder.mkdir(parents=True, exist_ok=True)
             with replacing(self.file) as file:
-                file.write_text(_text({"card": card.to_json()}), "utf-8")
+                file.write_bytes(sealed_line({"card": card.to_json()}))
         self._handle = os.open(self.file, os.O_RDWR | os.O_APPEND | BINARY)
         try:
             _lock(self._handle, folder)
@@ -77,7 +82,7 @@ class Journal:
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Write one line."""
-        write_all(self._handle, memoryview(_text(line).encode()))
+        write_all(self._handle, memoryview(sealed_line(line)))
 
     def sync(self) -> None:
         """Make what was written survive a loss of power."""
@@ -88,32 +93,62 @@ class Journal:
         os.close(self._handle)
 
 
-def _text(line: Mapping[str, Any]) -> str:
-    return json.dumps(line) + "\n"
+class _DamagedError(ValueError):
+    """A line of a journal is not the one that was written."""
+
+
+def _parse(text: bytes, number: int, *, sealed: bool | None) -> Line:
+    """Return what a line says; in a journal that begins with a crc32, every line has one."""
+    try:
+        line: Line = parse_json(text)
+        whole = line_is_whole(text)
+        if whole is not False and whole == sealed and _is_line(line):
+            return line
+    except (ValueError, RecursionError) as error:
+        raise _DamagedError(f"line {number}: {in_words(error)}") from error
+    raise _DamagedError(f"line {number}: it is not the line that was written")
+
+
+def _is_line(line: object) -> bool:
+    """Return whether something is a card, a row, or what is said of a source."""
+    match line:
+        case {"card": str()}:
+            return True
+        case {"row": {"crc32": int(), **row}}:
+            names = ("id", "source", "source_unit", "location")
+            return all(isinstance(row.get(name), str) for name in names)
+        case {"done": str(), "skipped": int(), **rest}:
+            return isinstance(rest.get("broken", ""), str)
+    return False
 
 
 def _read(file: Path) -> Iterator[tuple[int, Line]]:
     """Yield each whole line and where it ends. A cut-off line is of an uncommitted row."""
-    end = 0
+    end, sealed = 0, None
     with file.open("rb") as stream:
-        for number, text in enumerate(stream, 1):
+        for number, text in enumerate(iter(lambda: stream.readline(_LONGEST), b""), 1):
             if not text.endswith(b"\n"):
                 return
+            if number == 1:
+                sealed = line_is_whole(text)
             end += len(text)
-            try:
-                yield end, json.loads(text)
-            except ValueError as error:
-                raise _damaged(file, f"line {number}: {error}") from error
+            yield end, _parse(text, number, sealed=sealed)
 
 
 def _read_whole(file: Path) -> tuple[list[tuple[int, Line]], int]:
-    """Return every whole line with its offset, and the length of all of them."""
+    """Return the lines up to the first damaged one with their offsets, and the length of all."""
     ends, lines = [0], []
-    for end, line in _read(file):
-        ends.append(end)
-        lines.append(line)
-    if not lines or "card" not in lines[0]:
-        raise _damaged(file, "no card in its first line")
+    damage = "no card in its first line"
+    try:
+        for end, line in _read(file):
+            ends.append(end)
+            lines.append(line)
+    except _DamagedError as error:
+        damage = str(error)
+        if lines:
+            notice(f"{file}: {damage}; what was packed from there on is packed anew")
+    if not lines or not isinstance(lines[0].get("card"), str):
+        raise _damaged(file, damage)
     return list(zip(ends, lines, strict=False)), ends[-1]
 
 
@@ -193,12 +228,15 @@ def write_index(file: Path, journal: Path, card: StoreCard) -> None:
         file: What to write.
         journal: What to read.
         card: Tells classes and rows per shard.
+
+    Raises:
+        StoreError: If the journal was damaged meanwhile.
     """
     schema = index_schema(len(card.classes))
     rows: list[Line] = []
     number = 0
     with pq.ParquetWriter(file, schema) as writer:
-        for _, line in _read(journal):
+        for _, line in _intact(journal):
             if "row" not in line:
                 continue
             shard, within = divmod(number, card.rows_per_shard)
@@ -209,3 +247,15 @@ def write_index(file: Path, journal: Path, card: StoreCard) -> None:
                 rows.clear()
         if rows:
             writer.write_table(pa.Table.from_pylist(rows, schema))
+
+
+def _intact(journal: Path) -> Iterator[tuple[int, Line]]:
+    try:
+        yield from _read(journal)
+    except _DamagedError as error:
+        raise StoreError(
+            "the journal of a store was damaged while it was written",
+            found=error,
+            where=journal,
+            remedy="run the same command again: it resumes before that line",
+        ) from error

@@ -2,8 +2,8 @@
 
 A packed store knows the labels of its images; a run may want to be told something else or more: an
 unlabelled season inherits the labels of another one of its place, covered shares and places come
-along, or the labels are exchanged for a control. `eofm.loading.feed.Feeder` hands such a table out
-in place of the stores' own labels.
+along, or the labels are exchanged for a control. `eofm.loading.feeder.Feeder` hands such a table
+out in place of the stores' own labels.
 
     table = label_table((store,), inherit=True, places=True)
     feeder = Feeder(store, 64, labels=table)
@@ -63,7 +63,7 @@ def label_table(
     return table
 
 
-_EXCHANGE: Final = 5  # tells this draw from those of eofm.loading.epochs
+_EXCHANGE: Final = 5  # tells this draw from those of eofm.loading.sampler
 
 
 def exchanged(labels: Labels, rows: NDArray[np.int64], seed: int) -> Labels:

@@ -31,6 +31,8 @@ from numpy.typing import NDArray
 
 from eofm.contract.imagery import NativeImagery
 from eofm.errors import StoreError
+from eofm.formats.foreign import foreign
+from eofm.formats.parquet import ColumnDigests, read_sealed
 from eofm.io import replacing
 from eofm.store.format import PAIRS
 from eofm.store.reader import Rows, Store
@@ -79,7 +81,7 @@ class PairedStore:
         self.stores = {name: Store(self.path / name) for name in names}
         said = self.table.schema.metadata or {}
         for name, store in self.stores.items():
-            if said.get(name.encode(), b"").decode() != _fingerprint(store):
+            if said.get(name.encode()) != _fingerprint(store).encode():
                 raise StoreError(
                     "a store is not the one whose rows were written down",
                     found=f"{len(store)} images in {name}, made otherwise",
@@ -87,6 +89,15 @@ class PairedStore:
                     remedy="pair the stores again (eofm.store.paired.write_pairs)",
                 )
         self._rows = {name: self.table[name].to_numpy() for name in names}
+        for name, rows in self._rows.items():
+            if len(rows) and not -1 <= rows.min() <= rows.max() < len(self.stores[name]):
+                raise StoreError(
+                    "the table of rows names rows that a store does not have",
+                    found=f"{rows.min()} to {rows.max()} of {name}",
+                    expected=f"-1 to {len(self.stores[name]) - 1}",
+                    where=self.path / ROWS,
+                    remedy="pair the stores again (eofm.store.paired.write_pairs)",
+                )
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -233,9 +244,12 @@ def write_pairs(path: str | Path, pairs: Sequence[Pair], names: Sequence[str] = 
     for name, store in stores.items():
         columns[name] = _rows_of(store, [pair.images.get(name) for pair in pairs])
     fields = [(key, pa.string()) for key in _KEYS] + [(name, pa.int64()) for name in names]
-    said = {name: _fingerprint(store) for name, store in stores.items()}
+    said = {name.encode(): _fingerprint(store).encode() for name, store in stores.items()}
+    table = pa.table(columns, schema=pa.schema(fields))
+    digests = ColumnDigests()
+    digests.add(table)
     with replacing(out / ROWS) as file:
-        pq.write_table(pa.table(columns, schema=pa.schema(fields, metadata=said)), file)
+        pq.write_table(table.replace_schema_metadata(said | digests.metadata()), file)
     return out / ROWS
 
 
@@ -273,16 +287,20 @@ def _read_rows(file: Path) -> pa.Table:
             remedy="pack each sensor into a folder of this one, and pair them "
             "(eofm.store.paired.write_pairs)",
         )
-    try:
-        table = pq.read_table(file)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(
-            "the table of rows is damaged",
-            found=str(error),
-            where=file,
-            remedy="run the command that packed the stores again: it writes the table anew",
-        ) from error
-    missing = [key for key in _KEYS if key not in table.schema.names]
-    if missing:
-        raise StoreError("the table of rows lacks columns", found=", ".join(missing), where=file)
-    return table
+    with foreign(
+        StoreError,
+        "the table of rows is damaged",
+        where=file,
+        remedy="run the command that packed the stores again: it writes the table anew",
+    ):
+        table = read_sealed(file)
+        missing = [key for key in _KEYS if key not in table.schema.names]
+        if missing:
+            raise StoreError(
+                "the table of rows lacks columns", found=", ".join(missing), where=file
+            )
+        for column in table.schema:
+            kind = pa.string() if column.name in _KEYS else pa.int64()
+            if column.type != kind or table[column.name].null_count:
+                raise TypeError(f"{column}; {kind} without nulls was expected")
+        return table

@@ -17,7 +17,6 @@ import hashlib
 import json
 import multiprocessing
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, as_completed, wait
@@ -26,16 +25,18 @@ from dataclasses import replace
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eofm.contract.imagery import NativeImagery
 from eofm.errors import StoreError
+from eofm.formats.seal import opened, sealed
+from eofm.formats.text import parse_json
 from eofm.io import replacing, sync_folder, unfinished
-from eofm.orphans import end_with_parent
 from eofm.progress import track
+from eofm.store.card_file import read_card_file, write_card_file
 from eofm.store.entry import Entry
 from eofm.store.format import (
     INDEX,
@@ -47,8 +48,10 @@ from eofm.store.format import (
     index_schema,
     shard_name,
 )
+from eofm.store.index_file import read_index
 from eofm.store.journal import BusyError, Journal, check_settings
 from eofm.store.writer import StoreWriter
+from eofm.workers import end_with_parent
 
 T = TypeVar("T")
 
@@ -99,7 +102,7 @@ def write_parts(
     card = replace(card, settings=settings, rows_per_shard=per_shard)
     spec = out / SPEC
     if spec.is_file() and not (out / JOURNAL).exists():
-        check_settings(card, StoreCard.from_json(spec.read_text("utf-8"), spec), out)
+        check_settings(card, read_card_file(spec), out)
         return False
     parts = [{name: images[name] for name in part} for part in assign(bounds, per_shard)]
     with _locked(out, card):
@@ -146,7 +149,16 @@ def _folder(out: Path, part: int) -> Path:
 
 def _is_finished(folder: Path) -> bool:
     done = (folder / SPEC).exists() and not (folder / JOURNAL).exists()
-    return done or (folder / _NOTHING).exists()
+    return done or _said(folder) is not None
+
+
+def _said(folder: Path) -> dict[str, Any] | None:
+    """Return what is said of a part without a row; None if that is not there, or not whole."""
+    try:
+        said, whole = opened(parse_json((folder / _NOTHING).read_bytes()))
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    return said if whole else None
 
 
 @contextlib.contextmanager
@@ -206,7 +218,6 @@ def _begin_worker(stop: Event) -> None:
     global _stop  # noqa: PLW0603 (a pool's initializer has no other place for it)
     _stop = stop
     end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and sets `stop`
 
 
 class _Job(Generic[T]):
@@ -227,7 +238,7 @@ class _Job(Generic[T]):
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / _NOTHING) as file:
             said = {"skipped": writer.skipped, "quarantined": writer.quarantined}
-            file.write_text(json.dumps(said), "utf-8")
+            file.write_text(json.dumps(sealed(said)), "utf-8")
 
     def _open(self, folder: Path) -> StoreWriter:
         """Open the part; the workers of a run that was killed may be at their last row."""
@@ -299,13 +310,13 @@ def _assemble(out: Path, card: StoreCard, parts: int) -> None:
     sources = 0
     for part in range(parts):
         folder = _folder(out, part)
-        if (folder / _NOTHING).exists():
-            said = json.loads((folder / _NOTHING).read_text("utf-8"))
+        said = _said(folder)
+        if said is not None:
             sources += len(said["skipped"])
             skipped += sum(said["skipped"].values())
             quarantined |= said["quarantined"]
             continue
-        made = StoreCard.from_json((folder / SPEC).read_text("utf-8"), folder / SPEC)
+        made = read_card_file(folder / SPEC)
         cards.append((folder, made))
         sources, skipped = sources + made.sources, skipped + made.skipped
         quarantined |= made.quarantined
@@ -318,8 +329,7 @@ def _assemble(out: Path, card: StoreCard, parts: int) -> None:
     sync_folder(out)
     rows = sum(made.rows for _, made in cards)
     card = replace(card, rows=rows, sources=sources, skipped=skipped, quarantined=quarantined)
-    with replacing(out / SPEC) as file:
-        file.write_text(card.to_json(), "utf-8")
+    write_card_file(out, card)
 
 
 def _write_index(
@@ -332,7 +342,7 @@ def _write_index(
     seen: set[str] = set()
     with replacing(out / INDEX) as file, pq.ParquetWriter(file, schema) as writer:
         for folder, made in parts:
-            table = pq.read_table(folder / INDEX)
+            table = read_index(folder / INDEX, made)
             _check_new(table["id"].to_pylist(), seen, out)
             first, count = len(moves), -(-made.rows // made.rows_per_shard)
             shards = pa.array([first + s for s in table["shard"].to_pylist()], pa.int32())

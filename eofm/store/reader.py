@@ -17,15 +17,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
 from eofm.contract.imagery import Labels, NativeImagery
 from eofm.contract.spec import ImageSpec
 from eofm.errors import StoreError
+from eofm.formats.arrays import map_npy
+from eofm.formats.foreign import foreign
 from eofm.open_files import allow_open_files
 from eofm.store.bands import select_bands
+from eofm.store.card_file import read_card_file
 from eofm.store.format import (
     HEADER_BYTES,
     INDEX,
@@ -37,9 +39,9 @@ from eofm.store.format import (
     StoreCard,
     checksum,
     current,
-    index_schema,
     shard_name,
 )
+from eofm.store.index_file import COPY, DAMAGED, damaged, read_index
 from eofm.store.remote import Mirror, is_remote
 
 Rows = Sequence[int] | NDArray[np.integer[Any]]
@@ -68,8 +70,7 @@ class Store:
         self._made_from = (path, cache)
         self._mirror = Mirror(str(path), cache) if is_remote(path) else None
         self.path = Path(path) if self._mirror is None else self._mirror.folder
-        self.card = _read_card(self.path)
-        self.table = _read_index(current(self.path, INDEX), self.card)
+        self.card, self.table = _read_small_files(self.path)
         self._shards = self._column("shard", np.int64)
         self._rows = self._column("row", np.int64)
         self._crc32 = self._column("crc32", np.uint32)
@@ -109,6 +110,11 @@ class Store:
     def synthetic(self) -> bool:
         """Whether the images were made up, not observed: stated by whoever packed them."""
         return self.card.provenance.get("synthetic") is True
+
+    @property
+    def sealed(self) -> bool:
+        """Whether card and index have a checksum, which was compared; stores of 0.1 have none."""
+        return bool(self.card.index_sha256)
 
     @property
     def ids(self) -> NDArray[np.str_]:
@@ -271,13 +277,11 @@ class Store:
         key = (shard, name)
         if key not in self._maps:
             file = self.piece(shard, name)
-            try:
-                array: NDArray[Any] = np.load(file, mmap_mode="r")
-            except (OSError, ValueError) as error:
-                raise _damaged(file, str(error)) from error
+            with foreign(StoreError, DAMAGED, where=file, remedy=COPY):
+                array = map_npy(file)
             shape, dtype = self.card.pieces()[name]
             if array.shape[1:] != shape or array.dtype != dtype:
-                raise _damaged(file, f"{array.shape} {array.dtype}", f"(N, *{shape}) {dtype}")
+                raise damaged(file, f"{array.shape} {array.dtype}", f"(N, *{shape}) {dtype}")
             self._maps[key] = array.view(np.ndarray)  # rows of a plain array come cheaper
         return self._maps[key]
 
@@ -290,7 +294,7 @@ class Store:
                 found = file.stat().st_size if file.is_file() else None
                 if found != expected:
                     what = "no such file" if found is None else f"{found} bytes"
-                    raise _damaged(file, what, f"{expected} bytes for {count} images")
+                    raise damaged(file, what, f"{expected} bytes for {count} images")
 
 
 def _crs_word(crs: str) -> str:
@@ -299,14 +303,16 @@ def _crs_word(crs: str) -> str:
     return crs if len(crs) < 20 else "a CRS without a code"  # WKT is longer
 
 
-def _damaged(file: Path, found: str, expected: str | None = None) -> StoreError:
-    return StoreError(
-        "a piece of the store is missing or damaged",
-        found=found,
-        expected=expected,
-        where=file,
-        remedy="copy the store again, or delete it and pack it anew",
-    )
+def _read_small_files(path: Path) -> tuple[StoreCard, pa.Table]:
+    """Return card and index; those of a store that is being relabelled may change in between."""
+    card = _read_card(path)
+    try:
+        return card, read_index(current(path, INDEX), card)
+    except StoreError:
+        again = _read_card(path)
+        if again == card:
+            raise
+        return again, read_index(current(path, INDEX), again)
 
 
 def _read_card(path: Path) -> StoreCard:
@@ -334,7 +340,7 @@ def _read_card(path: Path) -> StoreCard:
             where=path,
             remedy="write one with `eofm pack tiles` or `eofm pack ssl4eo`",
         )
-    return StoreCard.from_json(card.read_text("utf-8"), card)
+    return read_card_file(card)
 
 
 def _committed(path: Path) -> int:
@@ -344,68 +350,5 @@ def _committed(path: Path) -> int:
         with journal.open("rb") as lines:
             rows += sum(line.startswith(b'{"row"') and line.endswith(b"\n") for line in lines)
     for card in path.glob(f"{PARTS}/*/{SPEC}"):
-        rows += StoreCard.from_json(card.read_text("utf-8"), card).rows
+        rows += read_card_file(card).rows
     return rows
-
-
-def _read_index(file: Path, card: StoreCard) -> pa.Table:
-    """Read an index and return it with the columns of the present version.
-
-    Raises:
-        StoreError: If its columns, its number of rows or its places in the shards cannot be right.
-    """
-    try:
-        table = pq.read_table(file)
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(file, str(error)) from error
-    schema = index_schema(len(card.classes), card.version)
-    if not table.schema.equals(schema):
-        found = _columns_apart(table.schema, schema)
-        raise _damaged(file, found, _columns_apart(schema, table.schema))
-    if table.num_rows != card.rows:
-        raise _damaged(file, f"{table.num_rows} rows", f"{card.rows} rows, as {SPEC} says")
-    holes = [name for name in schema.names if name != "transform" and _nulls(table[name])]
-    if holes:
-        raise _damaged(file, f"nulls in {', '.join(holes)}", "a value in every row")
-    _check_places(file, table)
-    for column in index_schema(len(card.classes)):
-        if column.name not in table.schema.names:  # unknown in a store of version 2
-            absent = pa.array([""] * len(table)) if column.name == "crs" else pa.nulls(len(table))
-            table = table.append_column(column, absent.cast(column.type))
-    return table
-
-
-def _columns_apart(some: pa.Schema, others: pa.Schema) -> str:
-    """Name the columns that the other schema does not have, or has in another type."""
-    apart = [
-        f"{field.name} ({field.type})"
-        for field in some
-        if field.name not in others.names or others.field(field.name).type != field.type
-    ]
-    return ", ".join(apart) or "the same columns in another order, or none more"
-
-
-def _nulls(column: pa.ChunkedArray) -> int:
-    """Count the rows without a value, and the lists with a gap."""
-    gaps: int = column.null_count
-    if pa.types.is_fixed_size_list(column.type) or pa.types.is_list(column.type):
-        gaps += sum(chunk.flatten().null_count for chunk in column.chunks)
-    return gaps
-
-
-def _check_places(file: Path, table: pa.Table) -> None:
-    """Check that the rows of every shard are numbered from 0 on, each number once."""
-    shards, rows = (np.asarray(table[name].to_numpy(), np.int64) for name in ("shard", "row"))
-    order = np.lexsort((rows, shards))
-    shard, row = shards[order], rows[order]
-    if len(shard) and (shard[0] != 0 or (np.diff(shard) > 1).any()):
-        found = f"shards {', '.join(map(str, np.unique(shard)[:5].tolist()))}"
-        raise _damaged(file, found, "shards numbered from 0 on")
-    begins = np.flatnonzero(np.diff(shard, prepend=-1))
-    number = np.arange(len(row)) - np.repeat(begins, np.diff(begins, append=len(row)))
-    wrong = np.flatnonzero(row != number)
-    if len(wrong):
-        at = wrong[0]
-        raise _damaged(
-            file, f"row {row[at]} in shard {shard[at]}", "every row of a shard once, from 0 on"
-        )

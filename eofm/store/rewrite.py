@@ -13,6 +13,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 
 from eofm.errors import StoreError
 from eofm.io import replacing, sync_folder
+from eofm.store.card_file import write_card_file
 from eofm.store.format import INDEX, JOURNAL, RELABELLED, SPEC, StoreCard, current, shard_name
 from eofm.store.journal import check_empty
 from eofm.store.reader import Store
@@ -72,17 +74,17 @@ def rewrite(store: Store, out: str | None, card: StoreCard, index: pa.Table) -> 
 
 def _is_done(path: Path, card: StoreCard, index: pa.Table) -> bool:
     """Return whether a folder holds a finished store of just this card and index."""
-    spec = current(path, SPEC)
-    if not spec.is_file() or (path / JOURNAL).exists() or spec.read_text("utf-8") != card.to_json():
+    if not current(path, SPEC).is_file() or (path / JOURNAL).exists():
         return False
-    return bool(Store(path).table.equals(index))
+    there = Store(path)
+    same = replace(card, index_sha256=there.card.index_sha256).to_json() == there.card.to_json()
+    return same and there.sealed and bool(there.table.equals(index))
 
 
 def _write(folder: Path, card: StoreCard, index: pa.Table) -> None:
     with replacing(folder / INDEX) as file:
         pq.write_table(index, file)
-    with replacing(folder / SPEC) as file:
-        file.write_text(card.to_json(), "utf-8")
+    write_card_file(folder, card)
 
 
 def _replace(path: Path, card: StoreCard, index: pa.Table) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from eofm.contract.sensors import Statistics
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import StoreError
+from eofm.formats.foreign import foreign, read_bounded
+from eofm.formats.seal import opened, sealed
+from eofm.formats.text import JSON_BYTES, parse_json
 from eofm.io import replacing
 from eofm.progress import track
 from eofm.store.choice import held_out, matching, read_ids, sampled, with_ids
@@ -117,24 +121,27 @@ def read_statistics(file: str | Path) -> Statistics:
     Raises:
         StoreError: If it is no such file.
     """
-    try:
-        plain = json.loads(Path(file).read_text("utf-8"))
+    with foreign(
+        StoreError,
+        "this is not a file of statistics",
+        where=file,
+        remedy="write one with `eofm data stats STORE`",
+    ):
+        plain, whole = opened(parse_json(read_bounded(Path(file), JSON_BYTES)))
+        if whole is False:
+            raise ValueError("its checksum is not that of its content")
+        numbers = [float(one) for key in ("mean", "std") for one in plain[key]]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError("a mean or a spread that is no number")
         return Statistics(
-            plain["name"],
+            str(plain["name"]),
             Sensor(plain["sensor"]),
             Unit(plain["unit"]),
             tuple(plain["bands"]),
             tuple(map(float, plain["mean"])),
             tuple(map(float, plain["std"])),
-            plain["source"],
+            str(plain["source"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            "this is not a file of statistics",
-            found=repr(error),
-            where=file,
-            remedy="write one with `eofm data stats STORE`",
-        ) from error
 
 
 def _choose(store: Store, config: StatsConfig) -> tuple[NDArray[np.int64], str]:
@@ -194,4 +201,4 @@ def _to_json(report: StatsReport, config: StatsConfig, ids_sha256: str) -> str:
         },
         "ids_sha256": ids_sha256,
     }
-    return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(sealed(plain), indent=2, ensure_ascii=False) + "\n"

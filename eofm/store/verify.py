@@ -26,19 +26,30 @@ class VerifyReport:
         store: Where it is.
         images: How many images were read.
         read: How many bytes that was.
+        sealed: Whether card and index have a checksum too, which is right.
     """
 
     store: Path
     images: int
     read: int
+    sealed: bool
 
     def describe(self) -> str:
-        """Return one line for the terminal."""
-        return f"{self.store} is sound: {self.images} images, {byte_words(self.read)}"
+        """Return what was compared, and what has no checksum, for the terminal."""
+        size = f"{self.images} images, {byte_words(self.read)}"
+        if self.sealed:
+            return f"{self.store} is sound: {size}, card and index"
+        return (
+            f"{self.store}: the pixels of {size} are sound; of bands, labels, splits and places "
+            "the store has no checksum: it was written by eofm 0.1\n"
+            f"  remedy:   eofm data upgrade {self.store} --in_place true"
+        )
 
 
 def verify_store(config: VerifyConfig) -> VerifyReport:
     """Read every image, in threads, and compare its crc32 with the index.
+
+    Opening the store has compared card and index with their own checksums.
 
     Raises:
         StoreError: If files are missing or cut off, identifiers are repeated, or bytes have
@@ -64,7 +75,7 @@ def verify_store(config: VerifyConfig) -> VerifyReport:
             where=store.path,
             remedy="copy those shards again, or pack the store anew",
         )
-    return VerifyReport(store.path, len(store), len(store) * store.card.row_bytes)
+    return VerifyReport(store.path, len(store), len(store) * store.card.row_bytes, store.sealed)
 
 
 def _faults(store: Store, threads: int) -> Iterator[list[int]]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -27,6 +28,7 @@ from eofm.contract.imagery import NativeImagery
 from eofm.errors import StoreError
 from eofm.io import BINARY, replacing, sync_folder, unfinished, write_all
 from eofm.open_files import Closing
+from eofm.store.card_file import read_card_file, write_card_file
 from eofm.store.entry import Entry
 from eofm.store.format import (
     HEADER_BYTES,
@@ -92,8 +94,7 @@ class StoreWriter(Closing):
         spec = current(self.path, SPEC)
         self.complete = spec.is_file() and not (self.path / JOURNAL).exists()
         if self.complete:
-            there = StoreCard.from_json(spec.read_text("utf-8"), spec)
-            check_settings(self.card, there, self.path)
+            check_settings(self.card, read_card_file(spec), self.path)
         elif (self.path / JOURNAL).exists():
             with self._writing():
                 self._journal = Journal(self.path, self.card)
@@ -181,8 +182,7 @@ class StoreWriter(Closing):
             )
             with replacing(self.path / INDEX) as file:
                 write_index(file, journal.file, card)
-            with replacing(self.path / SPEC) as file:
-                file.write_text(card.to_json(), "utf-8")
+            write_card_file(self.path, card)
             self.close()
             journal.file.unlink()
             sync_folder(self.path)
@@ -215,17 +215,20 @@ class StoreWriter(Closing):
                 self._learn(line)
         journal.lines = []
         shard, within = divmod(keep, self.card.rows_per_shard)
+        self._forget_shards(shard + 1 if within else shard)
         if within:
             self._reopen_shard(shard, within)
             return
-        for name in self._pieces:  # begun, but nothing of it was committed
-            unfinished(self._piece(shard, name)).unlink(missing_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            (self.path / shard_name(shard)).rmdir()
         if keep and not all(self._piece(shard - 1, name).exists() for name in self._pieces):
             # the shard before is full, and the crash came before all its files had their names
             self._reopen_shard(shard - 1, self.card.rows_per_shard)
             self._seal()
+
+    def _forget_shards(self, first: int) -> None:
+        """Remove shards of which no row is committed: begun, or with lines that were damaged."""
+        for folder in self.path.glob("shard-*"):
+            if folder.name >= shard_name(first):
+                shutil.rmtree(folder)
 
     def _learn(self, line: Mapping[str, Any]) -> None:
         """Take in what a line says of an image that was read to its end."""

@@ -2,7 +2,7 @@
 
 A batch leaves the store in its native dtype and resolution and is made into float images on the
 device (`eofm.contract.preprocess.to_grid`), which is cheaper than moving float32 cubes. Threads
-read ahead into buffers that are used again (`eofm.loading.feed`).
+read ahead into buffers that are used again (`eofm.loading.feeder`).
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from eofm.contract.imagery import Imagery, Labels
 from eofm.contract.preprocess import to_grid
 from eofm.contract.spec import Sensor
 from eofm.errors import ConfigError, PixelError, TrainingError
-from eofm.loading.epochs import rarity_factors, replay_count
-from eofm.loading.feed import Feeder, check_alike
-from eofm.loading.order import EpochBatches, Pool, Seasons
-from eofm.loading.pair_feed import Beside, PairFeeder
+from eofm.loading.feeder import Feeder, check_alike
+from eofm.loading.loader import Batch, Pixels, StoreLoader
+from eofm.loading.pairs import PairFeeder, SecondStore
+from eofm.loading.sampler import EpochSampler, Pool, Seasons, rarity_factors, replay_count
 from eofm.store.choice import held_out
 from eofm.store.label_table import exchanged, label_table
 from eofm.store.reader import Store
 from eofm.train.config import DataConfig
-from eofm.train.loader import Batch, Pixels, StoreLoader
 
-WALK_BATCH: Final = 64
+ROWS_AT_ONCE: Final = 64
+# From so many held-out locations on, one half is evaluated during training and the other scored.
+FEWEST_TO_DIVIDE: Final = 4
 _SHOWN: Final = 10
 
 
-def walk(store: Store, rows: Sequence[int]) -> Iterator[Imagery]:
+def iterate_rows(store: Store, rows: Sequence[int]) -> Iterator[Imagery]:
     """Yield `rows` of a store in order, in float32 on one grid, in batches of bounded size."""
-    for start in range(0, len(rows), WALK_BATCH):
-        yield to_grid(store.images(list(rows[start : start + WALK_BATCH])))
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        yield to_grid(store.images(list(rows[start : start + ROWS_AT_ONCE])))
 
 
 def name_scenes(error: PixelError, stores: Sequence[Store], batch: Sequence[int]) -> PixelError:
@@ -55,9 +56,24 @@ def name_scenes(error: PixelError, stores: Sequence[Store], batch: Sequence[int]
         found=error.found,
         expected=error.expected,
         where=f"{', '.join(words)}{more} of {stores[0].path}",
-        remedy="look at them and mend or leave them out (eofm data check, eofm data verify)",
+        remedy="inspect them and mend or leave them out (eofm data check, eofm data verify)",
         images=error.images,
     )
+
+
+def check_share(batch: int, processes: int) -> None:
+    """Refuse a batch that several processes cannot share out evenly.
+
+    Raises:
+        ConfigError: If so.
+    """
+    if batch % processes:
+        raise ConfigError(
+            "a batch must be shared out evenly",
+            found=f"{batch} scenes for {processes} processes",
+            expected=f"a multiple of {processes}",
+            where="optim.batch",
+        )
 
 
 class StoreDataModule(L.LightningDataModule):
@@ -70,15 +86,18 @@ class StoreDataModule(L.LightningDataModule):
         seed: Of the order.
         readers: Threads that read.
         accumulate: Batches per optimizer step: an epoch has a multiple of them.
-        beside: A store of another sensor, whose images are the second views; scenes without one
-            have no part.
+        second_store: A store of another sensor, whose images are the second views; scenes
+            without one are left out.
         shares: The labels say how much of a scene each class covers.
         places: The labels say which scenes are of one place.
-        exchange: Deal the labels of the training scenes out anew, by the seed: a control.
+        exchange: Permute the labels of the training scenes, by the seed: a control.
 
     Attributes:
         train_rows: Rows to train on.
-        test_rows: Labelled rows of held-out locations.
+        val_rows: Labelled rows of held-out locations that are evaluated during training, and by
+            which a checkpoint is chosen.
+        test_rows: Labelled rows of held-out locations that are scored at the end.
+        divided: Whether the two have no location in common; else they are the same rows.
         probe_rows: Labelled rows of training locations, on which the linear probe is fitted.
         replay: The second store, or None.
         labels: Of all rows of the store and of the replayed one, as training is told them.
@@ -97,7 +116,7 @@ class StoreDataModule(L.LightningDataModule):
         *,
         readers: int = 2,
         accumulate: int = 1,
-        beside: Beside | None = None,
+        second_store: SecondStore | None = None,
         shares: bool = False,
         places: bool = False,
         exchange: bool = False,
@@ -105,7 +124,7 @@ class StoreDataModule(L.LightningDataModule):
         super().__init__()
         self.store, self.config = store, config
         self.batch, self.seed, self.readers = batch, seed, readers
-        self.accumulate, self.beside = accumulate, beside
+        self.accumulate, self.second_store = accumulate, second_store
         self._loader: StoreLoader | None = None
         self._resume: dict[str, int] | None = None
         outside = held_out(store.locations.tolist(), config.holdout, config.seed)
@@ -118,8 +137,8 @@ class StoreDataModule(L.LightningDataModule):
         known = store.labels(range(len(store))).known.numpy()
         told = self.labels.known[: len(store)].numpy()
         usable = np.ones_like(known) if config.unlabelled == "hard-only" else told
-        if beside is not None:
-            usable, known = usable & (beside.row_of >= 0), known & (beside.row_of >= 0)
+        if second_store is not None:
+            usable, known = usable & (second_store.row_of >= 0), known & (second_store.row_of >= 0)
         self.train_rows = np.flatnonzero(~outside & usable)
         if exchange:
             old = np.arange(len(store), len(self.labels))
@@ -133,7 +152,12 @@ class StoreDataModule(L.LightningDataModule):
                 "data.unlabelled=hard-only and method.soft_weight=0",
             )
         self.probe_rows = np.flatnonzero(~outside & known)
-        self.test_rows = np.flatnonzero(outside & known)
+        self.val_rows = self.test_rows = np.flatnonzero(outside & known)
+        kept = store.locations[self.test_rows].tolist()
+        self.divided = len(set(kept)) >= FEWEST_TO_DIVIDE
+        if self.divided:
+            first = held_out(kept, 0.5, config.seed + 2)
+            self.val_rows, self.test_rows = self.test_rows[first], self.test_rows[~first]
         self._outside = set(store.locations[outside].tolist())
         if self.replay is not None and not len(self._replay_pool() or ()):
             raise TrainingError(
@@ -181,19 +205,19 @@ class StoreDataModule(L.LightningDataModule):
         """Return the store of a sensor, and its rows of the same places.
 
         Args:
-            sensor: That of the store, or of the one beside it.
+            sensor: That of the store, or of the second one.
             rows: Of the store; such as `probe_rows`.
         """
-        if self.beside is not None and sensor is self.beside.store.spec.sensor:
-            return self.beside.store, self.beside.row_of[rows].tolist()
+        if self.second_store is not None and sensor is self.second_store.store.spec.sensor:
+            return self.second_store.store, self.second_store.row_of[rows].tolist()
         return self.store, rows.tolist()
 
     def images(self, rows: Sequence[int]) -> Pixels:
-        """Return the images of some rows of the store, and of the one beside it, as stored."""
+        """Return the images of some rows of the store, and of the second one, as stored."""
         mine = self.store.images(rows)
-        if self.beside is None:
+        if self.second_store is None:
             return mine
-        return mine, self.beside.store.images(self.beside.row_of[np.asarray(rows)])
+        return mine, self.second_store.store.images(self.second_store.row_of[np.asarray(rows)])
 
     def _pool(self, store: Store, rows: NDArray[np.int64], first: int = 0) -> Pool:
         """Return what an epoch draws from some rows of a store, counted from `first`."""
@@ -215,20 +239,14 @@ class StoreDataModule(L.LightningDataModule):
         inside = [place not in self._outside for place in self.replay.locations.tolist()]
         return self._pool(self.replay, np.flatnonzero(inside), len(self.store))
 
-    def batches(self, rank: int = 0, world: int = 1) -> EpochBatches:
+    def batches(self, rank: int = 0, world: int = 1) -> EpochSampler:
         """Return which rows one of several processes reads, and when.
 
         Raises:
             ConfigError: If the batch cannot be shared out evenly.
         """
-        if self.batch % world:
-            raise ConfigError(
-                "a batch must be shared out evenly",
-                found=f"{self.batch} scenes for {world} processes",
-                expected=f"a multiple of {world}",
-                where="optim.batch",
-            )
-        return EpochBatches(
+        check_share(self.batch, world)
+        return EpochSampler(
             self._pool(self.store, self.train_rows),
             self.batch // world,
             self.seed,
@@ -256,11 +274,15 @@ class StoreDataModule(L.LightningDataModule):
             pin=pin,
             labels=self.labels,
         )
-        if self.beside is not None:
+        if self.second_store is not None:
             other = Feeder(
-                self.beside.store, sampler.images, ahead=self.readers, threads=self.readers, pin=pin
+                self.second_store.store,
+                sampler.images,
+                ahead=self.readers,
+                threads=self.readers,
+                pin=pin,
             )
-            feeder = PairFeeder(feeder, other, self.beside)
+            feeder = PairFeeder(feeder, other, self.second_store)
         self._loader = StoreLoader(feeder, sampler)
         if self._resume is not None:
             self._loader.load_state_dict(self._resume)
@@ -275,7 +297,7 @@ class StoreDataModule(L.LightningDataModule):
         return {} if self._loader is None else self._loader.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Let the next loader go on from there, and the present one if it is there already."""
+        """Let the next loader resume from there, and the present one if there is one."""
         self._resume = state_dict or None
         if self._resume is not None and self._loader is not None:
             self._loader.load_state_dict(self._resume)

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from eofm import method as softcon
@@ -24,39 +24,57 @@ from eofm.contract.imagery import Imagery, Labels
 from eofm.contract.preprocess import Plan, Preprocess, to_grid
 from eofm.contract.recipe import Recipe
 from eofm.errors import PixelError
-from eofm.loading.order import Seasons
+from eofm.loading.loader import Batch, Pixels
+from eofm.loading.pairs import PairedViews, SecondSensor
+from eofm.loading.sampler import Seasons
+from eofm.loading.views import views_for
+from eofm.method.config import MaskForm, Objective
 from eofm.method.objectives import make_objective
 from eofm.networks.joint import JointTrunk
 from eofm.networks.trunk import Trunk
+from eofm.train.checkpoint import PARAMETERS, Stage, load_moments, load_networks
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.loader import Batch, Pixels
-from eofm.train.monitoring.diagnosis import not_finite
-from eofm.train.objectives import BRANCHES, band_mean, fresh_norms_needed
-from eofm.train.paces import ParameterPace, paces, parameter_groups
-from eofm.train.partner import PairedViews, Partner, views_for
-from eofm.train.processes import average
-from eofm.train.schedule import Course, Fall, ScheduleKind, momentum_over_steps, rate_over_steps
-from eofm.train.stage import PARAMETERS, Stage, hand_on, take_up
+from eofm.train.distributed.processes import all_mean
+from eofm.train.monitor.diagnosis import not_finite
+from eofm.train.optimizer import (
+    ParameterRate,
+    make_optimizer,
+    parameter_groups,
+    parameter_rates,
+)
+from eofm.train.schedule import (
+    DecayShape,
+    RateSchedule,
+    ScheduleKind,
+    momentum_over_steps,
+    rate_over_steps,
+)
 from eofm.weights.checkpoint import CHECKPOINT_KEY
 
+# The two networks of a run, whatever it is: what learns, and its average over time.
+BRANCHES: Final = ("student", "teacher")
 
-def course_of(config: PretrainConfig) -> Course:
+# Where mean ± 2 standard deviations become 0 to 1, the mean is at one half; a z-score has it at 0.
+_MEAN: Final[Mapping[str, float]] = {"two-sigma": 0.5, "zscore": 0.0}
+
+
+def schedule_of(config: PretrainConfig) -> RateSchedule:
     """Return the course of the learning rate in its own terms."""
     optim = config.optim
     kind = ScheduleKind(optim.schedule)
     shape = optim.anneal_shape
     if shape == "auto":
         shape = "linear" if kind is ScheduleKind.WSD else "exponential"
-    return Course(
+    return RateSchedule(
         kind=kind,
         warmup=optim.warmup,
         floor=optim.floor,
         cooldown=optim.cooldown,
         constant=optim.constant,
-        cooldown_shape=Fall(optim.cooldown_shape),
+        cooldown_shape=DecayShape(optim.cooldown_shape),
         anneal=optim.anneal,
-        anneal_shape=Fall(shape),
+        anneal_shape=DecayShape(shape),
         continued=config.model.continue_from is not None,
     )
 
@@ -72,9 +90,9 @@ class PretrainModule(L.LightningModule):
         facts: What the objective takes from the labels of the training scenes.
         card: Fields of the export's card that the checkpoint must carry.
         generator: Source of the heads' initial weights.
-        new_input: The input layer was drawn afresh: it learns at full pace, whatever
+        new_input: The input layer was drawn at random: it learns at the full rate, whatever
             `optim.layer_decay`.
-        partner: The second sensor, where the views are of two.
+        second_sensor: The second sensor, where the views are of two.
     """
 
     def __init__(
@@ -88,14 +106,14 @@ class PretrainModule(L.LightningModule):
         generator: torch.Generator,
         *,
         new_input: bool = True,
-        partner: Partner | None = None,
+        second_sensor: SecondSensor | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.seasons = config.data.views in tuple(Seasons)
-        self.partner = partner
+        self.second_sensor = second_sensor
         self.new_input = new_input
-        self.course = course_of(config)
+        self.schedule = schedule_of(config)
         self.stage: Stage | None = None
         self.recipe = recipe
         self.card = dict(card)
@@ -105,8 +123,8 @@ class PretrainModule(L.LightningModule):
         self.preprocess = Preprocess(plan)
         self.views = views_for(recipe, config.augment)
         self.paired_views: PairedViews | None = None
-        if partner is not None:
-            self.paired_views = PairedViews(self.views, partner, config.augment)
+        if second_sensor is not None:
+            self.paired_views = PairedViews(self.views, second_sensor, config.augment)
         # masks come from a source of their own, so that they do not depend on the views
         self.masks = torch.Generator().manual_seed(config.optim.seed)
 
@@ -124,7 +142,9 @@ class PretrainModule(L.LightningModule):
 
     def describe_plans(self) -> str:
         """Return the way from the imagery, of one sensor or of both, to the network."""
-        plans = [self.preprocess.plan] + ([] if self.partner is None else [self.partner.plan])
+        plans = [self.preprocess.plan] + (
+            [] if self.second_sensor is None else [self.second_sensor.plan]
+        )
         return "\n\n".join(plan.describe() for plan in plans)
 
     def two_views(self, native: Pixels) -> tuple[Imagery, Tensor, Tensor]:
@@ -174,7 +194,7 @@ class PretrainModule(L.LightningModule):
             raise not_finite(self.method, (first, second), again, words, self.global_step)
         self.log_dict(
             {
-                **average(output.logged()),  # over all processes, each of which has its rows
+                **all_mean(output.logged()),  # over all processes, each of which has its rows
                 "momentum": torch.tensor(self._momentum()),
                 "lr": torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"]),
             },
@@ -187,7 +207,7 @@ class PretrainModule(L.LightningModule):
     def _momentum(self) -> float:
         total = int(self.trainer.estimated_stepping_batches)
         base = self.config.method.momentum
-        return momentum_over_steps(self.global_step, total, base, self.course)
+        return momentum_over_steps(self.global_step, total, base, self.schedule)
 
     def optimizer_step(
         self,
@@ -218,7 +238,7 @@ class PretrainModule(L.LightningModule):
             nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning's own type is a union of nine)
-        """Return the optimiser with its schedule per step, and each layer at its own pace."""
+        """Return the optimiser with its schedule per step, and each layer at its own rate."""
         optim = self.config.optim
         total = int(self.trainer.estimated_stepping_batches)
         groups = self.arrange(
@@ -226,25 +246,19 @@ class PretrainModule(L.LightningModule):
                 self.method.named_parameters(),
                 optim.weight_decay,
                 optim.lr * optim.batch * self.config.trainer.accumulate / 256,
-                self._paces(),
+                self._parameter_rates(),
                 tables_decay=optim.decay == "dinov2",
             )
         )
-        # a fused step undoes the scaling of a float16 loss itself, too late for gradient clipping
-        fused = self.config.trainer.precision != "16-mixed"
-        optimizer: Optimizer
-        if optim.optimizer == "sgd":
-            whole = self.config.trainer.strategy != "fsdp"  # torch has no fused SGD for shards
-            optimizer = SGD(groups, momentum=0.9, fused=fused and whole)
-        else:
-            optimizer = AdamW(groups, betas=(0.9, 0.999), fused=fused)
+        optimizer = make_optimizer(groups, self.config)
         frozen = total // optim.epochs * optim.freeze_epochs
         warmup = round(optim.warmup * total)
         rates = [
-            rate_over_steps(total, warmup, frozen if g["waits"] else 0, self.course) for g in groups
+            rate_over_steps(total, warmup, frozen if g["frozen"] else 0, self.schedule)
+            for g in groups
         ]
         if self.stage is not None:
-            take_up(optimizer, self._optimized(optimizer), self.stage, optim.optimizer)
+            load_moments(optimizer, self._optimized(optimizer), self.stage, optim.optimizer)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, rates), "interval": "step"},
@@ -254,13 +268,13 @@ class PretrainModule(L.LightningModule):
         """Return the optimizer's groups as a kind of training needs them: here as they are."""
         return groups
 
-    def continue_stage(self, stage: Stage) -> None:
-        """Go on with the networks, the heads and the optimizer of an earlier stage.
+    def continue_from_stage(self, stage: Stage) -> None:
+        """Continue with the networks, the heads and the optimizer of an earlier stage.
 
         Raises:
             WeightsError: If its networks are not like these.
         """
-        hand_on(stage, self.method)
+        load_networks(stage, self.method)
         self.stage, self.new_input = stage, False
 
     def _optimized(self, optimizer: Optimizer) -> list[str]:
@@ -268,19 +282,19 @@ class PretrainModule(L.LightningModule):
         names = {id(parameter): name for name, parameter in self.method.named_parameters()}
         return [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
 
-    def _paces(self) -> dict[str, ParameterPace]:
-        """Return the pace of the student's trunk by parameter name; the heads have no other."""
+    def _parameter_rates(self) -> dict[str, ParameterRate]:
+        """Return the rates of the student's trunk by parameter name; those of the heads are 1."""
         whole = self.method.student.trunk
         parts = [("", self.trunk(), self.new_input)]
-        if isinstance(whole, JointTrunk) and self.partner is not None:
-            first, second = self.recipe.sensor, self.partner
+        if isinstance(whole, JointTrunk) and self.second_sensor is not None:
+            first, second = self.recipe.sensor, self.second_sensor
             parts = [(f"trunks.{first}.", whole.of(first), self.new_input)]
             parts += [(f"trunks.{second.name}.", whole.of(second.name), second.new_input)]
         optim = self.config.optim
         return {
-            f"student.trunk.{prefix}{name}": pace
+            f"student.trunk.{prefix}{name}": rate
             for prefix, trunk, new in parts
-            for name, pace in paces(
+            for name, rate in parameter_rates(
                 trunk,
                 optim.layer_decay,
                 freeze=optim.freeze_epochs > 0,
@@ -293,7 +307,7 @@ class PretrainModule(L.LightningModule):
         """Put recipe, card and settings into the checkpoint."""
         checkpoint[CHECKPOINT_KEY] = {
             "recipe": self.recipe.to_dict(),
-            "partner": None if self.partner is None else self.partner.recipe.to_dict(),
+            "partner": None if self.second_sensor is None else self.second_sensor.recipe.to_dict(),
             "stale_norms": [b for b in BRANCHES if fresh_norms_needed(self.config, b)],
             "architecture": self.config.model.architecture,
             "positions": self.config.model.position,
@@ -321,3 +335,26 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+def band_mean(config: PretrainConfig) -> float:
+    """Return the value of a band's mean in the network's units: what hidden pixels become."""
+    return _MEAN[config.model.normalization]
+
+
+def fresh_norms_needed(config: PretrainConfig, branch: str) -> bool:
+    """Whether the batch norms of a branch hold statistics of other images than it will be given.
+
+    The student's do where it saw images with hidden parts; the average beside the multi-label
+    control has seen none; and both branches have seen two sensors where there are two.
+
+    Args:
+        config: All settings.
+        branch: `student` or `teacher`.
+    """
+    method = config.method
+    if config.data.views == "sensors":
+        return True
+    if branch == "teacher":
+        return method.objective is Objective.MULTILABEL
+    return method.mask is MaskForm.PIXELS and method.mask_ratio > 0

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
 import signal
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
 import lightning as L
 import torch
-import yaml
+from lightning.pytorch.callbacks import Callback
 
-from eofm.method import Exclude, LabelSimilarity, Objective, SoftCon
+from eofm.errors import EofmError
+from eofm.formats.text import parse_yaml
+from eofm.method import Exclude, LabelSimilarity, Objective
 from eofm.method.teacher import check_chunks
-from eofm.train.branches import export_branches, export_init
-from eofm.train.building import build_module, open_data
-from eofm.train.config import PretrainConfig
+from eofm.terminal import Ended
+from eofm.train.build import build_module, check_before_world, make_recipe, open_data
+from eofm.train.config import PretrainConfig, TrainerConfig
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.engine import choose_device, fit
-from eofm.train.folder import (
+from eofm.train.distributed.processes import ProcessPlace, broadcast, find_place, process_group
+from eofm.train.distributed.sharding import check_sharding
+from eofm.train.doubts import doubts
+from eofm.train.export import export_branches, export_init
+from eofm.train.module import PretrainModule
+from eofm.train.monitor.guard import CollapseGuard
+from eofm.train.monitor.loggers import make_writers
+from eofm.train.monitor.online import OnlineMonitor
+from eofm.train.monitor.run_log import RunLog, StepLog
+from eofm.train.monitor.throughput import Throughput
+from eofm.train.report.result import Report, write_report
+from eofm.train.run_folder import (
     RunFolder,
     check_checkpoint,
     environment,
@@ -29,13 +44,8 @@ from eofm.train.folder import (
     open_folder,
     to_yaml,
 )
-from eofm.train.module import PretrainModule
-from eofm.train.monitoring.watch import watch
-from eofm.train.processes import ProcessPlace, find_place, share, together
-from eofm.train.recipe import make_recipe
-from eofm.train.report import Report, write_report
-from eofm.train.sharding import check_sharding
-from eofm.train.stopping import WARNING, Stopped, requeue
+from eofm.train.signals import WARNING, Stopped, requeue
+from eofm.train.trainer import choose_device, fit
 from eofm.weights.checkpoint import CHECKPOINT_KEY
 from eofm.weights.start import Origin
 
@@ -56,8 +66,8 @@ def pretrain(config: PretrainConfig) -> Report:
         StoreError: If the store is half written or damaged.
         WeightsError: If the weights to start from do not fit.
         TrainingError: If there is too little data, or the loss is not finite.
-        SystemExit: With status 143, if the process got SIGTERM: the run can be resumed. With status
-            0 or 1 in all processes but the first: that one reports.
+        SystemExit: With status 130 or 143, if the process got SIGINT (Ctrl-C) or SIGTERM: the run
+            can be resumed. With status 0 or 1 in all processes but the first: that one reports.
     """
     started = time.monotonic()
     place = find_place(config.trainer)
@@ -67,11 +77,35 @@ def pretrain(config: PretrainConfig) -> Report:
         follow(place, accelerator)
     folder, config = open_folder(config)
     _use_threads(config, place)
+    with contextlib.ExitStack() as owned:
+        try:
+            if config.run.resume:
+                owned.enter_context(folder.owned())
+            return _run(folder, config, place, accelerator, owned, started)
+        except Stopped as stopped:
+            _stop(stopped, folder)
+        except Ended as ended:  # outside of the steps
+            _stop(Stopped(ended.signum, 0), folder)
+
+
+def _run(
+    folder: RunFolder,
+    config: PretrainConfig,
+    place: ProcessPlace,
+    accelerator: str,
+    owned: contextlib.ExitStack,
+    started: float,
+) -> Report:
+    """Train, export and report; `owned` keeps the folder for this process."""
     data, module, origin = _prepare(config, place)
     if config.run.resume and folder.checkpoint.is_file():
         check_checkpoint(folder.checkpoint, config, CHECKPOINT_KEY)
-    watchers = watch(config, data, folder)
+    elif config.run.resume:
+        _say(f"there is no checkpoint in {folder.path} yet: the run starts anew")
+    callbacks = make_callbacks(config, data, folder)
     if not config.run.resume:
+        owned.enter_context(folder.owned())
+        folder.check_free()  # another run may have begun in it meanwhile
         folder.start(config)
     if not (folder.export / "init" / "card.json").is_file():  # or it died before it got there
         facts = json.dumps(environment(accelerator), indent=2) + "\n"
@@ -80,12 +114,9 @@ def pretrain(config: PretrainConfig) -> Report:
         folder.write("weights.txt", origin.describe() + "\n")
         export_init(module, folder, origin.line)
     _say(_opening(data, module, origin, place))
-    try:
-        with together(place, accelerator) as group:
-            share(to_yaml(config))
-            seconds = fit(module, data, folder, config, group, watchers)
-    except Stopped as stopped:
-        _stop(stopped, folder)
+    with process_group(place, accelerator) as group:
+        broadcast(to_yaml(config))
+        seconds = fit(module, data, folder, config, group, callbacks)
     encoders = export_branches(module, data, folder, config)
     report = write_report(folder, data.store, data, module, encoders, config, seconds)
     folder.done.touch()
@@ -94,18 +125,18 @@ def pretrain(config: PretrainConfig) -> Report:
 
 
 def follow(place: ProcessPlace, accelerator: str) -> NoReturn:
-    """Train along with the first process, which says with what settings.
+    """Train with the first process, which sends the settings.
 
     Raises:
         SystemExit: At the end.
     """
     try:
-        with together(place, accelerator) as group:
-            config = from_dict(yaml.safe_load(share("")), "the first process")
+        with process_group(place, accelerator) as group:
+            config = from_dict(parse_yaml(broadcast("")), "the first process")
             _use_threads(config, place)
             data, module, _ = _prepare(config, place)
             folder = RunFolder(Path(str(config.run.out)))
-            fit(module, data, folder, config, group, watch(config, data, folder))
+            fit(module, data, folder, config, group, make_callbacks(config, data, folder))
     except Stopped as stopped:
         raise SystemExit(128 + stopped.signum) from None
     raise SystemExit(0)
@@ -123,7 +154,9 @@ def _prepare(
     config: PretrainConfig, place: ProcessPlace
 ) -> tuple[StoreDataModule, PretrainModule, Origin]:
     """Make data and network, the same in all processes; the first one makes the demo's world."""
-    store, beside = open_data(config.data, make=place.rank == 0)
+    if config.data.store is None and place.rank == 0:
+        check_before_world(config, place.world)
+    store, second_store = open_data(config.data, make=place.rank == 0)
     L.seed_everything(config.optim.seed, verbose=False)
     data = StoreDataModule(
         store,
@@ -132,7 +165,7 @@ def _prepare(
         config.optim.seed,
         readers=config.run.readers,
         accumulate=config.trainer.accumulate,
-        beside=beside,
+        second_store=second_store,
         exchange=config.method.objective is Objective.SHUFFLED,
         shares=config.method.similarity is LabelSimilarity.FRACTION,
         places=config.method.hard_exclude is Exclude.SAME_LOCATION,
@@ -147,36 +180,43 @@ def _prepare(
 def _opening(
     data: StoreDataModule, module: PretrainModule, origin: Origin, place: ProcessPlace
 ) -> str:
-    store, partner = data.store, module.partner
+    store, second_sensor = data.store, module.second_sensor
     size = sum(p.numel() for p in module.method.student.trunk.parameters())  # type: ignore[attr-defined]
     kind = "SYNTHETIC scenes" if store.synthetic else "scenes"
     return (
-        f"{len(data.train_rows)} {kind} to train on, {len(data.test_rows)} labelled ones held out "
-        f"(whole locations), {store.spec.sensor}, {len(store.spec.bands)} bands"
-        + ("" if partner is None else f", paired with {partner.name}")
+        f"{len(data.train_rows)} {kind} to train on, {held_out_words(data)}, "
+        f"{store.spec.sensor}, {len(store.spec.bands)} bands"
+        + ("" if second_sensor is None else f", paired with {second_sensor.name}")
         + f"\n"
         f"{module.config.model.architecture}, {size / 1e6:.1f} M parameters, from {origin.line}"
         + (f"\n{place.world} processes" if place.world > 1 else "")
-        + _caution(module)
+        + "".join(f"\nwarning: {each}" for each in doubts(module.config, data, module))
     )
 
 
-def _caution(module: PretrainModule) -> str:
-    """Say so if the labels cannot tell the training scenes apart."""
-    if isinstance(module.method, SoftCon) and module.method.facts.all_alike:
-        return (
-            "\nwarning: all labelled training scenes have the same labels, so every similarity is "
-            "1: the soft term calls all scenes one, and only the hard term separates them"
-        )
-    return ""
+def held_out_words(data: StoreDataModule) -> str:
+    """Return how many labelled scenes are held out, and for what."""
+    if not data.divided:
+        return f"{len(data.test_rows)} labelled ones held out (whole locations)"
+    return (
+        f"{len(data.val_rows) + len(data.test_rows)} labelled ones held out (whole locations: "
+        f"{len(data.val_rows)} to evaluate while it trains, {len(data.test_rows)} to score at the "
+        "end)"
+    )
 
 
 def _stop(stopped: Stopped, folder: RunFolder) -> NoReturn:
-    """End the process as the signal asks, and say how to go on."""
-    _say(
-        f"stopped by {signal.Signals(stopped.signum).name} after step {stopped.step}; the same run "
-        f"goes on with\n    eofm pretrain --run.out {folder.path} --run.resume true"
-    )
+    """End the process as the signal asks, and say how to resume it."""
+    name, path = signal.Signals(stopped.signum).name, shlex.quote(str(folder.path))
+    if folder.checkpoint.is_file():
+        where = f"stopped by {name}" + (f" after step {stopped.step}" if stopped.step else "")
+        how = "resume the run with"
+    else:
+        where, how = f"stopped by {name} before there was a checkpoint", "start the run anew with"
+    if folder.config.is_file():
+        _say(f"{where}; {how}\n    eofm pretrain --run.out {path} --run.resume true")
+    else:
+        _say(f"{where}; nothing was written: give the same command again")
     if stopped.signum == WARNING:
         _say(requeue())
     raise SystemExit(128 + stopped.signum)
@@ -184,3 +224,45 @@ def _stop(stopped: Stopped, folder: RunFolder) -> NoReturn:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def make_callbacks(
+    config: PretrainConfig, data: StoreDataModule, folder: RunFolder
+) -> list[Callback]:
+    """Return the callbacks that log, evaluate, show and guard; checkpoints come after them.
+
+    Args:
+        config: All settings.
+        data: Which scenes are held out.
+        folder: Of the run.
+
+    Raises:
+        ConfigError: If a logger is not installed, or a store to evaluate has too few labels.
+    """
+    settings: dict[str, object] = asdict(config)
+    log = RunLog(folder.path, make_writers(config.monitor.writers, folder.path, settings))
+    throughput = Throughput(log)
+    steps = StepLog(log)
+    columns = data.batch + config.method.queue
+    if not config.monitor.evaluates:
+        return [steps, throughput, CollapseGuard(config, folder.checkpoint, None, columns)]
+    online = OnlineMonitor(config, data, log, throughput)
+    return [steps, online, throughput, CollapseGuard(config, folder.checkpoint, online, columns)]
+
+
+def main() -> int:
+    """Train with the first process; return the exit status.
+
+    Only the first process of all to fail says why.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
+    try:
+        follow(find_place(TrainerConfig()), sys.argv[1])
+    except EofmError as error:
+        print(f"eofm pretrain: error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

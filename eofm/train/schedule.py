@@ -1,7 +1,7 @@
 """Learning rate and teacher momentum over the steps of a stage.
 
 Pure functions of the step, so that a resumed run continues where it was. A stage is one run; a
-later stage takes up networks and optimiser of an earlier one and goes on with other data.
+later stage continues networks and optimiser of an earlier one with other data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from eofm import method as softcon
 
 
 class ScheduleKind(StrEnum):
-    """Course of the learning rate η over a stage of T steps.
+    """The learning rate η over a stage of T steps.
 
     cosine: warm-up, then half a cosine to the floor.
     rewarm: the same, but a later stage warms up from the floor it was left at, not from 0
@@ -32,8 +32,8 @@ class ScheduleKind(StrEnum):
     WSD = "wsd"
 
 
-class Fall(StrEnum):
-    """Shape of a way down, u from 0 to 1."""
+class DecayShape(StrEnum):
+    """Shape of a decay, u from 0 to 1."""
 
     COSINE = "cosine"
     LINEAR = "linear"
@@ -45,7 +45,7 @@ class Fall(StrEnum):
 _TIMESCALE = 10.0  # of the inverse square root (arXiv 2403.08763)
 
 
-def fall(u: float, high: float, low: float, shape: Fall) -> float:
+def decay(u: float, high: float, low: float, shape: DecayShape) -> float:
     """Return the value on the way from `high` to `low`.
 
     Args:
@@ -55,15 +55,15 @@ def fall(u: float, high: float, low: float, shape: Fall) -> float:
         shape: Of the way.
     """
     match shape:
-        case Fall.COSINE:
+        case DecayShape.COSINE:
             return low + 0.5 * (high - low) * (1 + math.cos(math.pi * u))
-        case Fall.LINEAR:
+        case DecayShape.LINEAR:
             return high + (low - high) * u
-        case Fall.INVERSE_SQRT:
+        case DecayShape.INVERSE_SQRT:
             return high + (low - high) * _bend(u) / _bend(1.0)
-        case Fall.ONE_MINUS_SQRT:
+        case DecayShape.ONE_MINUS_SQRT:
             return low + (high - low) * (1 - math.sqrt(u))
-        case Fall.EXPONENTIAL:
+        case DecayShape.EXPONENTIAL:
             return high * math.pow(low / high, u)
 
 
@@ -88,15 +88,15 @@ def cosine(
         return start + (peak - start) * step / warmup
     if step >= total:
         return floor
-    return fall((step - warmup) / (total - warmup), peak, floor, Fall.COSINE)
+    return decay((step - warmup) / (total - warmup), peak, floor, DecayShape.COSINE)
 
 
 @dataclass(frozen=True)
-class Course:
+class RateSchedule:
     """The learning rate over a stage, as a share of the peak rate.
 
     Args:
-        kind: Which course.
+        kind: Which schedule.
         warmup: Share of the steps with a linear warm-up.
         floor: Rate at the end.
         cooldown: Share of the steps after which `infinite` has cooled down.
@@ -112,9 +112,9 @@ class Course:
     floor: float = 0.0
     cooldown: float = 0.3
     constant: float = 0.25
-    cooldown_shape: Fall = Fall.COSINE
+    cooldown_shape: DecayShape = DecayShape.COSINE
     anneal: float = 0.2
-    anneal_shape: Fall = Fall.EXPONENTIAL
+    anneal_shape: DecayShape = DecayShape.EXPONENTIAL
     continued: bool = False
 
     def rate(self, step: int, total: int, warmup: int) -> float:
@@ -126,7 +126,7 @@ class Course:
         high = self.constant if self.kind is ScheduleKind.INFINITE else 1.0
         if step > begin:
             u = min((step - begin) / (total - begin), 1.0)
-            return fall(u, high, self.floor, self.anneal_shape)
+            return decay(u, high, self.floor, self.anneal_shape)
         if self.continued:
             return high
         if step < warmup:
@@ -134,49 +134,50 @@ class Course:
         cooled = total * self.cooldown
         if self.kind is ScheduleKind.INFINITE and step < cooled:
             u = (step - warmup) / (cooled - warmup)
-            return fall(u, 1.0, self.constant, self.cooldown_shape)
+            return decay(u, 1.0, self.constant, self.cooldown_shape)
         return high
 
     @property
     def open_ended(self) -> bool:
-        """Whether a later stage can go on from before the anneal."""
+        """Whether a later stage can continue from before the anneal."""
         return self.kind in (ScheduleKind.INFINITE, ScheduleKind.WSD)
 
     def anneal_step(self, total: int) -> int:
-        """Return the last step before the anneal: from there a later stage goes on."""
+        """Return the last step before the anneal: from there a later stage continues."""
         return math.floor(total * (1 - self.anneal) + 1e-9)
 
 
 def rate_over_steps(
-    total: int, warmup: int, wait: int, course: Course | None = None
+    total: int, warmup: int, frozen: int, schedule: RateSchedule | None = None
 ) -> Callable[[int], float]:
-    """Return the factor on the learning rate by step: 0 while waiting, then the course.
+    """Return the factor on the learning rate by step: 0 while frozen, then the schedule.
 
-    The course is counted from 1: a first step at rate 0 would be lost. Waiting does not shift it.
+    The schedule is counted from 1: a first step at rate 0 would be lost. Freezing does not shift
+    it.
 
     Args:
         total: Steps of the run.
         warmup: Steps of the warm-up.
-        wait: Steps at rate 0. With AdamW and SGD nothing then moves, nor decays.
-        course: Warm-up and cosine to 0 if none is given.
+        frozen: Steps at rate 0. With AdamW and SGD nothing then moves, nor decays.
+        schedule: Warm-up and cosine to 0 if none is given.
     """
-    course = course or Course()
-    return lambda step: 0.0 if step < wait else course.rate(step + 1, total + 1, warmup)
+    schedule = schedule or RateSchedule()
+    return lambda step: 0.0 if step < frozen else schedule.rate(step + 1, total + 1, warmup)
 
 
-def momentum_over_steps(step: int, total: int, base: float, course: Course) -> float:
+def momentum_over_steps(step: int, total: int, base: float, schedule: RateSchedule) -> float:
     """Return the teacher's momentum: a cosine from `base` to 1 over the steps, or over the anneal.
 
-    Where a later stage is to go on, the teacher must not have come to rest: it is held at `base`
+    Where a later stage is to continue, the teacher must not have come to rest: it is held at `base`
     until the anneal.
 
     Args:
         step: Optimiser steps done.
         total: Optimiser steps of the run.
         base: Momentum at the start.
-        course: Of the learning rate.
+        schedule: Of the learning rate.
     """
-    if not course.open_ended:
+    if not schedule.open_ended:
         return softcon.momentum_at(step, total, base)
-    begin = course.anneal_step(total)
+    begin = schedule.anneal_step(total)
     return softcon.momentum_at(max(step - begin, 0), max(total - begin, 1), base)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-
 from eofm.contract.recipe import Recipe
 from eofm.errors import WeightsError
+from eofm.formats.foreign import foreign
+from eofm.formats.tensors import read_torch
 from eofm.networks.adapt import PositionRecipe
 from eofm.networks.state import load_strict
 from eofm.weights.encoder import Encoder, build_trunk
@@ -57,6 +56,18 @@ def from_checkpoint(path: Path, branch: str, *, sensor: str | None = None) -> En
             sensor; or its batch norms remember images that no encoder will be given.
     """
     checkpoint = _load(path)
+    with foreign(
+        WeightsError,
+        "the checkpoint does not hold what one of a run holds",
+        where=path,
+        remedy="take another checkpoint of the run, or one of its exports",
+    ):
+        return _encoder_of(checkpoint, path, branch, sensor)
+
+
+def _encoder_of(
+    checkpoint: Mapping[str, Any], path: Path, branch: str, sensor: str | None
+) -> Encoder:
     saved = checkpoint[CHECKPOINT_KEY]
     recipe, place = _input_of(saved, sensor, path)
     prefix = f"method.{branch}.trunk.{place}"
@@ -101,15 +112,13 @@ def _load(path: Path) -> dict[str, Any]:
             found=path,
             remedy="runs keep theirs in <run>/checkpoints/last.ckpt",
         )
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise WeightsError(
-            "the checkpoint cannot be read",
-            found=str(error).strip().splitlines()[0],
-            where=path,
-            remedy="it is damaged, or not a checkpoint; code in it is never run",
-        ) from error
+    with foreign(
+        WeightsError,
+        "the checkpoint cannot be read",
+        where=path,
+        remedy="it is damaged, or not a checkpoint; code in it is never run",
+    ):
+        checkpoint = read_torch(path)
     if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint:
         raise WeightsError(
             "this checkpoint was not written by eofm pretrain",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
+
+from eofm.errors import require
 
 
 @dataclass(frozen=True)
@@ -52,3 +54,57 @@ class VerifyWeightsConfig:
     """
 
     folder: str = field(metadata={"positional": True})
+
+
+FORMATS: Final = ("safetensors", "pt2", "onnx")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Something that holds an encoder becomes a folder that `eofm.load_encoder` reads.
+
+    Args:
+        source: Checkpoint of a run, such as runs/mine/checkpoints/last.ckpt; the folder of an
+            export; or the name of published weights (`eofm models list`).
+        to: Folder to write weights.safetensors, card.json, preprocess.json and README.md into.
+        branch: Of a checkpoint, which of the two networks; the student if not said. After a short
+            run the student is ahead (measured on the demo); after a long one the teacher, a moving
+            average, may be: both can be had.
+        sensor: Of the checkpoint of a run on two sensors, whose input layer; the optical one if not
+            said.
+        formats: Comma-separated. `safetensors` is always written; `pt2` (torch.export) and `onnx`
+            (needs the extra `onnx`) add programs that run without eofm, compared with the network.
+        takes: What the programs take: `normalised` pixels, or `physical` ones in the recipe's
+            unit, at its size, with the normalisation inside the program.
+        licence: Of the weights, an SPDX identifier, in place of what their card says.
+    """
+
+    source: str = field(metadata={"positional": True})
+    to: str
+    branch: Literal["student", "teacher"] | None = None
+    sensor: str | None = None
+    formats: str = "safetensors"
+    takes: Literal["normalised", "physical"] = "normalised"
+    licence: str | None = None
+
+    def __post_init__(self) -> None:
+        unknown = [word for word in self.formats.split(",") if word.strip() not in FORMATS]
+        require(not unknown, "formats", self.formats, ", ".join(FORMATS))
+        require(
+            self.branch is None or self.source.endswith(".ckpt"),
+            "branch",
+            self.branch,
+            "nothing: only the checkpoint of a run has two networks",
+        )
+        require(
+            self.sensor is None or self.source.endswith(".ckpt"),
+            "sensor",
+            self.sensor,
+            "nothing: only the checkpoint of a run has two input layers",
+        )
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The formats that are programs, each once."""
+        words = [word.strip() for word in self.formats.split(",")]
+        return tuple(dict.fromkeys(word for word in words if word != "safetensors"))

@@ -20,8 +20,9 @@ from urllib.request import url2pathname
 from filelock import FileLock, Timeout
 
 from eofm.errors import WeightsError
+from eofm.weights.host import Interrupted, check_address
 from eofm.weights.receipt import check_file, compare_sha256, hash_file, write_receipt
-from eofm.weights.transfer import Interrupted, Part, transfer
+from eofm.weights.transfer import Part, transfer
 
 # Pauses between attempts after a cut or a busy host; each attempt goes on where the last stopped.
 RETRY_DELAYS_S: tuple[float, ...] = (1.0, 2.0, 4.0)
@@ -42,9 +43,12 @@ def weights_directory() -> Path:
 
 
 def offline() -> bool:
-    """Whether the user has forbidden the network: `EOFM_OFFLINE=1` or `HF_HUB_OFFLINE=1`."""
-    yes = {"1", "true", "yes", "on"}
-    return any(os.environ.get(name, "").strip().lower() in yes for name in _OFFLINE)
+    """Whether the user has forbidden the network: `EOFM_OFFLINE=1` or `HF_HUB_OFFLINE=1`.
+
+    Only what says no is a no: whoever sets the variable to anything else wants to be offline.
+    """
+    no = {"", "0", "false", "no", "off", "n", "f"}
+    return any(os.environ.get(name, "").strip().lower() not in no for name in _OFFLINE)
 
 
 def file_name(url: str) -> str:
@@ -87,6 +91,7 @@ def fetch(
     Raises:
         WeightsError: If the file cannot be had, or is not the one the hash names.
     """
+    check_address(url)
     if urlsplit(url).scheme == "file":
         return _local(url, sha256 if check_hash else "")
     folder = weights_directory() if directory is None else Path(directory).expanduser()

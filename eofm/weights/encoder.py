@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import final
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
@@ -29,6 +28,8 @@ from eofm.contract.recipe import AcceptPixels, Recipe, Waiver
 from eofm.contract.spec import ImageSpec
 from eofm.contract.validity import check_plausible
 from eofm.errors import EofmError, SpecError, WeightsError
+from eofm.formats.foreign import foreign
+from eofm.formats.text import read_json
 from eofm.networks.build import build, build_blank
 from eofm.networks.state import load_strict
 from eofm.networks.trunk import Trunk
@@ -310,16 +311,14 @@ def load_encoder(directory: Path | str) -> Encoder:
             where=directory / WEIGHTS_FILE,
             remedy="copy both files again, or export the run again",
         )
-    try:
+    with foreign(
+        WeightsError,
+        "the weights file cannot be read",
+        expected="safetensors",
+        where=directory / WEIGHTS_FILE,
+    ):
         state = load(data)
-    except SafetensorError as error:
-        raise WeightsError(
-            "the weights file cannot be read",
-            found=error,
-            expected="safetensors",
-            where=directory / WEIGHTS_FILE,
-        ) from error
-    found = read_identity(data)
+        found = read_identity(data)
     if found != identity(card):
         raise WeightsError(
             "the card is not that of these weights: recipe or architecture differ",
@@ -343,22 +342,21 @@ def _assemble(card: Card, state: Mapping[str, Tensor], directory: Path) -> Encod
 
 
 def _load_card(path: Path) -> Card:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise WeightsError(
             "there is no encoder here",
             found=f"no {CARD_FILE}",
             expected=f"a folder with {WEIGHTS_FILE} and {CARD_FILE}",
             where=path.parent,
             remedy="name the folder of an export: runs/<name>/export/student",
-        ) from error
-    except (OSError, ValueError) as error:
-        raise WeightsError("the card cannot be read", found=error, where=path) from error
+        )
+    content = read_json(path, WeightsError, "the card cannot be read")
     if not isinstance(content, dict):
-        raise WeightsError("this is not the card of an encoder", found=content, where=path)
+        found = str(content)[:200]
+        raise WeightsError("this is not the card of an encoder", found=found, where=path)
     try:
-        return Card.from_dict(content)
+        with foreign(WeightsError, "this is not the card of an encoder", where=path):
+            return Card.from_dict(content)
     except WeightsError as error:
         error.where = path
         raise

@@ -11,9 +11,12 @@ from typing import Any, Final
 
 from eofm.errors import WeightsError
 from eofm.weights import readme, sidecar
+from eofm.weights.cards import WEIGHTS
 from eofm.weights.cards.card import Score
+from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import Encoder, save_encoder
 from eofm.weights.encoder_card import Card
+from eofm.weights.load import load_weights
 from eofm.weights.program import (
     Program,
     ProgramFormat,
@@ -139,3 +142,25 @@ def _check_readme(path: Path) -> None:
             found=path,
             remedy="name a folder for the encoder alone",
         )
+
+
+def export_source(config: ExportConfig) -> Exported:
+    """Write what a checkpoint, an export or a published name holds, in the formats asked for.
+
+    Raises:
+        WeightsError: If the source cannot be read, or the result not be written: see
+            `eofm.weights.export.export_encoder`.
+    """
+    source = config.source if config.branch is None else f"{config.source}@{config.branch}"
+    encoder = load_weights(source, sensor=config.sensor)
+    if config.licence is not None:
+        encoder = Encoder(encoder.trunk, replace(encoder.card, licence=config.licence))
+    published = WEIGHTS.get(encoder.card.name.partition("@")[0])
+    return export_encoder(
+        encoder,
+        config.to,
+        [ProgramFormat(name) for name in config.programs],
+        takes=ProgramInput(config.takes),
+        # a published score belongs to the weights with their own recipe
+        scores=published.scores if published and published.recipe == encoder.recipe else (),
+    )

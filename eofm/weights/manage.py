@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from eofm.errors import WeightsError
+from eofm.formats.foreign import foreign
+from eofm.formats.text import read_json
 from eofm.weights.cards import WEIGHTS, find
 from eofm.weights.cards.card import WeightCard
 from eofm.weights.config import DownloadConfig, VerifyWeightsConfig
@@ -114,10 +115,14 @@ def _export(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _programs(sidecar: Path) -> Iterator[tuple[str, str]]:
     try:
-        programs = json.loads(sidecar.read_text(encoding="utf-8"))["programs"]
-        hashes = {str(name): str(entry["sha256"]) for name, entry in programs.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        yield sidecar.name, f"cannot be read ({error!r})"
+        with foreign(WeightsError, "cannot be read", where=sidecar):
+            programs = read_json(sidecar)["programs"]
+            hashes = {str(name): str(entry["sha256"]) for name, entry in programs.items()}
+            outside = [name for name in hashes if Path(name).name != name]
+            if outside:
+                raise ValueError(f"it names files elsewhere: {', '.join(outside)}")
+    except WeightsError as error:
+        yield sidecar.name, f"cannot be read ({error.found})"
         return
     for name, digest in hashes.items():
         yield name, _difference(sidecar.parent / name, digest)

@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from eofm.errors import WeightsError
+from eofm.formats.foreign import foreign
+from eofm.formats.seal import opened, sealed
+from eofm.formats.text import read_json
 
 SUFFIX: Final = ".receipt.json"
 # Fewer digits than torch.hub puts into file names would let chance pass.
@@ -58,18 +61,18 @@ def read_receipt(file: Path) -> Receipt | None:
         WeightsError: If it cannot be read.
     """
     path = receipt_path(file)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return _parse(data)
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(
-            "the record of a downloaded file cannot be read",
-            found=error,
-            where=path,
-            remedy=f"delete it; {file.name} is then recorded as it is now",
-        ) from error
+    with foreign(
+        WeightsError,
+        "the record of a downloaded file cannot be read",
+        where=path,
+        remedy=f"delete it; {file.name} is then recorded as it is now",
+    ):
+        plain, whole = opened(read_json(path))
+        if whole is False:
+            raise ValueError("its checksum is not that of its content")
+        return _parse(plain)
 
 
 def _parse(data: Mapping[str, Any]) -> Receipt:
@@ -88,7 +91,7 @@ def write_receipt(file: Path, url: str, sha256: str) -> None:
     path = receipt_path(file)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with contextlib.suppress(OSError):
-        temporary.write_text(json.dumps(asdict(receipt), indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(sealed(asdict(receipt)), indent=2) + "\n", encoding="utf-8")
         temporary.replace(path)
 
 

@@ -19,13 +19,13 @@ Nothing is opened or fetched here but the names in a folder are looked at. No to
 from __future__ import annotations
 
 import difflib
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from eofm.errors import WeightsError
+from eofm.io import names_own
 from eofm.weights import torchgeo_names
 from eofm.weights.cards import WEIGHTS
 
@@ -36,7 +36,6 @@ TIMM: Final = "timm:"
 HUGGING_FACE: Final = "hf:"
 BRANCHES: Final = ("student", "teacher")
 
-_FUNCTION: Final = re.compile(r"[\w./-]+:[A-Za-z_]\w*")
 _CHECKPOINT: Final = ".ckpt"
 _SUFFIXES: Final = frozenset({".pth", ".pt", ".bin", ".safetensors", _CHECKPOINT})
 _EXPORTS: Final = "export"
@@ -95,7 +94,7 @@ def resolve(weights: str | Path) -> Reference:
     here = _here(text, path)
     if here is not None:
         return here
-    if isinstance(weights, str) and _FUNCTION.fullmatch(text):
+    if isinstance(weights, str) and names_own(text):
         return Reference(text, WeightsKind.FUNCTION, text)
     if path.suffix in _SUFFIXES:
         # meant to be one: whoever opens it says so
@@ -109,7 +108,7 @@ def is_function(text: str) -> bool:
     >>> is_function("mine.py:encoder"), is_function("timm:vit_small_patch14_dinov2")
     (True, False)
     """
-    return _by_prefix(text) is None and bool(_FUNCTION.fullmatch(text))
+    return _by_prefix(text) is None and names_own(text)
 
 
 def _by_prefix(text: str) -> Reference | None:

@@ -6,7 +6,6 @@ version on, and records how far each program was seen to differ from the network
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,8 @@ from eofm.contract.preprocess import normalize, plan
 from eofm.contract.recipe import Pooling, Recipe
 from eofm.contract.spec import ImageSpec
 from eofm.errors import WeightsError
+from eofm.formats.foreign import foreign
+from eofm.formats.text import read_json
 from eofm.weights.encoder_card import Card
 from eofm.weights.program import INPUT, OUTPUT, Program, ProgramInput
 
@@ -127,10 +128,11 @@ def kept_programs(directory: Path, card: Card, rewritten: Sequence[str]) -> Mapp
     if not there:
         return {}
     try:
-        earlier = json.loads((directory / FILE).read_text(encoding="utf-8"))
-        known = earlier["programs"] if earlier["weights_sha256"] == card.sha256 else {}
-        kept = {name: known[name] for name in sorted(there)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        with foreign(WeightsError, "the programs that are there are not known", where=directory):
+            earlier = read_json(directory / FILE)
+            known = earlier["programs"] if earlier["weights_sha256"] == card.sha256 else {}
+            return {name: known[name] for name in sorted(there)}
+    except WeightsError as error:
         raise WeightsError(
             "the folder holds programs of other weights, which would stand beside these",
             found=", ".join(sorted(there)),
@@ -138,4 +140,3 @@ def kept_programs(directory: Path, card: Card, rewritten: Sequence[str]) -> Mapp
             where=directory,
             remedy="name another folder, or delete those files",
         ) from error
-    return kept

@@ -26,18 +26,25 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from eofm import __version__
 from eofm.errors import WeightsError
+from eofm.formats.foreign import foreign
+from eofm.formats.text import read_json
 from eofm.progress import track
+from eofm.weights.host import (
+    CHUNK,
+    LARGEST,
+    TIMEOUT_S,
+    Interrupted,
+    check_address,
+    chunks,
+    handlers,
+    number_of,
+)
 
-CHUNK: Final = 1 << 20
-TIMEOUT_S: Final = 30.0
 # Whole sha256: then pieces of two versions would be found out, and need no mark of the version.
 _WHOLE_SHA256: Final = 64
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_GZIP: Final = b"\x1f\x8b"
 _LFS_POINTER: Final = b"version https://git-lfs"
-
-
-class Interrupted(Exception):  # noqa: N818 (it names what happened)
-    """The transfer stopped for a reason that may pass; what arrived is kept."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +69,10 @@ class Part:
     def version(self, url: str) -> str | None:
         """Return the host's mark of the version; "" for none, None if it is no part of `url`."""
         try:
-            label = json.loads(self._label.read_text(encoding="utf-8"))
-            return str(label["version"]) if label["url"] == url else None
-        except (OSError, ValueError, KeyError, TypeError):
+            with foreign(WeightsError, "the note of a part cannot be read", where=self._label):
+                label = read_json(self._label)
+                return str(label["version"]) if label["url"] == url else None
+        except WeightsError:
             return None
 
     def begin(self, url: str, version: str) -> None:
@@ -121,6 +129,9 @@ def _receive(
     headers = response.headers
     if headers.get_content_type() == "text/html":
         raise _web_page(url, headers.get("Content-Type"))
+    packed = headers.get("Content-Encoding", "identity")
+    if packed.lower() != "identity":
+        raise _packed(url, f"Content-Encoding: {packed}")
     start, total = _extent(response.status, headers, part)
     if start not in (0, offset):
         part.remove()
@@ -135,11 +146,13 @@ def _receive(
             where=url,
             remedy=f"download it by hand and put it at {target}",
         )
+    if total is not None and total > LARGEST:
+        raise _too_large(url, f"{total} bytes, as the host says")
     try:
         if start == 0:
             part.begin(url, _version(headers))
         _check_room(part, start, total)
-        _write(response, part, start, total, target.name, progress=progress)
+        _write(response, part, start, total, target.name, url, progress=progress)
     except OSError as error:
         raise _disk(error, part) from error
     if total is not None and part.size != total:
@@ -152,10 +165,11 @@ def _write(
     start: int,
     total: int | None,
     name: str,
+    url: str,
     *,
     progress: bool,
 ) -> None:
-    pieces: Iterator[bytes] = _chunks(response)
+    pieces: Iterator[bytes] = chunks(response)
     if progress:
         left = None if total is None else -(-(total - start) // CHUNK)
         pieces = track(pieces, f"{name}, MiB", left)
@@ -165,6 +179,8 @@ def _write(
         try:
             for piece in pieces:
                 _write_all(file, piece)
+                if file.tell() > LARGEST:
+                    raise _too_large(url, f"more than {LARGEST} bytes so far")
         finally:
             os.fsync(file.fileno())
 
@@ -173,17 +189,6 @@ def _write_all(file: io.FileIO, piece: bytes) -> None:
     view = memoryview(piece)
     while view:
         view = view[file.write(view) :]
-
-
-def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    while True:
-        try:
-            piece = response.read(CHUNK)
-        except (OSError, http.client.HTTPException) as error:
-            raise Interrupted(str(error) or repr(error)) from error
-        if not piece:
-            return
-        yield piece
 
 
 # ---------------------------------------------------------------------------- the host
@@ -213,6 +218,7 @@ class _SafeRedirects(HTTPRedirectHandler):
         old, new = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
         if new != "https" and (old, new) != ("http", "http"):
             raise HTTPError(newurl, code, f"redirect from {old} to {new}", headers, fp)
+        check_address(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -223,7 +229,7 @@ def _open(url: str, offset: int, version: str, target: Path) -> http.client.HTTP
         if version:
             headers["If-Range"] = version
     try:
-        response: http.client.HTTPResponse = build_opener(_SafeRedirects).open(
+        response: http.client.HTTPResponse = build_opener(_SafeRedirects, *handlers()).open(
             Request(url, headers=headers),
             timeout=TIMEOUT_S,
         )
@@ -239,7 +245,7 @@ def _open(url: str, offset: int, version: str, target: Path) -> http.client.HTTP
                 remedy="set SSL_CERT_FILE to the certificates of your network, if it has its own",
             ) from error
         raise Interrupted(f"no connection: {error.reason}") from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # of a foreign status line
         raise Interrupted(str(error) or repr(error)) from error
     return response
 
@@ -249,8 +255,8 @@ def _refusal(error: HTTPError, url: str, target: Path) -> Exception:
     by_hand = f"download it by hand and put it at {target}"
     match error.code:
         case 416:
-            length = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
-            return _Beyond(int(length[1]) if length else None)
+            stated = error.headers.get("Content-Range", "")
+            return _Beyond(number_of(stated.removeprefix("bytes */")))
         case code if code in _TRANSIENT:
             return Interrupted(f"the host answered {code} {error.reason}")
         case 401 | 403:
@@ -269,13 +275,13 @@ def _refusal(error: HTTPError, url: str, target: Path) -> Exception:
 def _extent(status: int, headers: Message, part: Part) -> tuple[int, int | None]:
     """Return from which byte on the answer is, and the length of the whole file if stated."""
     if status != http.client.PARTIAL_CONTENT:
-        length = headers.get("Content-Length")
-        return 0, int(length) if length and length.isdigit() else None
-    stated = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
+        return 0, number_of(headers.get("Content-Length", ""))
+    form = r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)"
+    stated = re.fullmatch(form, headers.get("Content-Range", ""))
     if not stated:
         part.remove()
-        raise Interrupted(f"the host sent a part without saying which: {dict(headers)}")
-    return int(stated[1]), None if stated[2] == "*" else int(stated[2])
+        raise Interrupted(f"the host sent a part without saying which: {str(dict(headers))[:200]}")
+    return int(stated[1]), number_of(stated[2])
 
 
 def _version(headers: Message) -> str:
@@ -290,6 +296,12 @@ def _version(headers: Message) -> str:
 def _refuse_foreign_content(part: Part, url: str) -> None:
     with part.path.open("rb") as file:
         head = file.read(64)
+    if not head:
+        part.remove()
+        raise Interrupted("the host sent nothing")
+    if head.startswith(_GZIP) and not urlsplit(url).path.endswith(("gz", "tgz")):
+        part.remove()
+        raise _packed(url, "a gzip stream")
     if head.lstrip().startswith(b"<"):
         part.remove()
         raise _web_page(url, head.decode(errors="replace").strip().splitlines()[0])
@@ -301,6 +313,25 @@ def _refuse_foreign_content(part: Part, url: str) -> None:
             where=url,
             remedy="on a hub, the address has 'resolve' in it, not 'raw' or 'blob'",
         )
+
+
+def _packed(url: str, found: str) -> WeightsError:
+    return WeightsError(
+        "the host sent the file packed, though that was not asked for",
+        found=found,
+        where=url,
+        remedy="download it by hand and unpack it, or tell the owner of the host",
+    )
+
+
+def _too_large(url: str, found: str) -> WeightsError:
+    return WeightsError(
+        "the host sends more than any file of weights has",
+        found=found,
+        expected=f"at most {LARGEST} bytes",
+        where=url,
+        remedy="compare the address with that of the publisher",
+    )
 
 
 def _web_page(url: str, found: object) -> WeightsError:

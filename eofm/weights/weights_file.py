@@ -8,6 +8,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
+from eofm.formats.text import parse_json
 from eofm.io import replacing
 from eofm.networks.trunk import Trunk
 from eofm.weights.encoder_card import FORMAT, Card
@@ -37,7 +38,7 @@ def read_identity(data: bytes) -> str | None:
     The header of a safetensors file is 8 bytes of length, then JSON.
     """
     length = int.from_bytes(data[:8], "little")
-    metadata: dict[str, str] = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    metadata: dict[str, str] = parse_json(data[8 : 8 + length]).get("__metadata__", {})
     return metadata.get("eofm")
 
 

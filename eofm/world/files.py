@@ -34,8 +34,8 @@ from eofm.contract.sensors import BANDS
 from eofm.contract.spec import Sensor
 from eofm.errors import ConfigError, DataError
 from eofm.io import replacing
-from eofm.orphans import end_with_parent
 from eofm.progress import track
+from eofm.workers import end_with_parent
 from eofm.world.biomes import BIOMES
 from eofm.world.config import WorldConfig
 from eofm.world.landscape import PIXEL, draw_landscape

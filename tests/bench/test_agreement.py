@@ -13,8 +13,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 from eofm.bench.controls import image_statistics
-from eofm.datasets.chips import read_batches, targets_of
-from eofm.datasets.scenes import EUROSAT_MS, open_scenes
+from eofm.datasets.eurosat import EUROSAT_MS
+from eofm.datasets.images.chips import read_batches, targets_of
+from eofm.datasets.images.class_folders import open_class_folders
 from eofm.probes.knn import knn_probe
 from eofm.probes.linear import Labelled, Scaling, StrengthGrid, linear_probe, scale
 from eofm.probes.metrics import average_precision
@@ -26,7 +27,7 @@ Tiles = tuple[Tensor, Tensor, Tensor, Tensor]
 @pytest.fixture(scope="module")
 def tiles(real_data: Path) -> Tiles:
     """Standardised statistics, 52 numbers per tile."""
-    chips = open_scenes(EUROSAT_MS, real_data / "eurosat_ms", None)
+    chips = open_class_folders(EUROSAT_MS, real_data / "eurosat_ms", None)
     found = []
     for split in "train", "test":
         part = chips.splits[split]

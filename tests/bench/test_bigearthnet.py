@@ -10,13 +10,12 @@ import pytest
 
 from eofm.bench.load import load
 from eofm.bench.run import BenchReport, bench
-from eofm.bench.task_config import BenchBigEarthNetConfig
-from eofm.bench.tasks import TASKS, find_task
-from eofm.datasets.bigearthnet import Version
-from eofm.datasets.bigearthnet_chips import GOLDEN, GOLDEN_CLASSES, first_share
-from eofm.datasets.bigearthnet_classes import CLASSES_19, CLASSES_43
-from eofm.datasets.bigearthnet_lists import Listing, read_lists, read_tables
-from eofm.datasets.chips import class_counts
+from eofm.datasets.bigearthnet import BenchBigEarthNetConfig, Version
+from eofm.datasets.bigearthnet.chips import GOLDEN, GOLDEN_CLASSES, first_share
+from eofm.datasets.bigearthnet.classes import CLASSES_19, CLASSES_43
+from eofm.datasets.bigearthnet.lists import Listing, read_lists, read_tables
+from eofm.datasets.images.chips import class_counts
+from eofm.datasets.registry import TASKS, find_task
 from eofm.errors import ConfigError, DataError, LabelError, RasterError, SpecMismatch
 from eofm.store.splits import subset_hash
 
@@ -105,7 +104,7 @@ def test_fractions_are_nested_and_do_not_depend_on_order() -> None:
 def v2(tables: Listing, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Version 2 in its true layout: real names, some of every split, and the golden patch."""
     root = tmp_path_factory.mktemp("v2")
-    partners = {name: radar for radar, name in tables.partners.items()}
+    partners = {name: radar for radar, name in tables.optical_of.items()}
     golden = GOLDEN[Version.V2]
     chosen = [golden]
     for split, count in (("train", 10), ("val", 4), ("test", 3)):

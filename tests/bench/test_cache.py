@@ -12,6 +12,7 @@ import torch
 from eofm.bench import cache as module
 from eofm.bench.cache import FeatureCache, Key, code_sha256
 from eofm.errors import DataError
+from eofm.formats.seal import sealed
 
 KEY = Key({"weights": "a", "data": "b"})
 FEATURES = torch.arange(6, dtype=torch.float32).view(3, 2)
@@ -168,14 +169,20 @@ def test_a_fact_is_found_once_per_key(tmp_path: Path) -> None:
     assert [43, 44] == [FeatureCache(None).fact(KEY, find) for _ in range(2)]
 
 
-@pytest.mark.parametrize("text", ["", '{"key": ', "[]", '{"key": {}, "value": 1}', "foreign"])
+@pytest.mark.parametrize(
+    "text", ["", '{"key": ', "[]", '{"key": {}, "value": 1}', "no number", "damaged"]
+)
 def test_a_fact_that_is_not_whole_is_found_again(tmp_path: Path, text: str) -> None:
-    """Cut short, of another key, or no number: it is not believed, and replaced."""
+    """Cut short, of another key, no number, or with another checksum: it is replaced."""
     cache = FeatureCache(tmp_path)
     cache.fact(KEY, lambda: 1)
     (file,) = tmp_path.glob("*.json")
-    whole = file.read_text()
-    file.write_text(whole.replace("1}", '"1"}') if text == "foreign" else text)
+    whole = json.loads(file.read_text())
+    if text == "no number":
+        text = json.dumps(sealed({**whole, "value": "1"}))
+    elif text == "damaged":
+        text = json.dumps({**whole, "value": 7})
+    file.write_text(text)
 
     assert 2 == cache.fact(KEY, lambda: 2)
     assert 2 == cache.fact(KEY, lambda: 3)

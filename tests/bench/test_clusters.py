@@ -14,8 +14,9 @@ from eofm.bench.probes import Scored, compare
 from eofm.bench.records import Made, Result, Sample
 from eofm.bench.samples import clusters_of
 from eofm.bench.sources import Identity
-from eofm.bench.tasks import TASKS, Cluster
-from eofm.datasets.bigearthnet_lists import read_tables
+from eofm.datasets.base import Cluster
+from eofm.datasets.bigearthnet.lists import read_tables
+from eofm.datasets.registry import TASKS
 from eofm.errors import ConfigError, DataError
 from eofm.probes.bootstrap import Interval, bootstrap_interval, bootstrap_values, resampled_accuracy
 from eofm.probes.linear import ProbeResult

@@ -11,16 +11,14 @@ import pytest
 from eofm.bench.config import PROBES, BenchConfig, TrainingConfig
 from eofm.bench.finetune.trainings import TRAININGS
 from eofm.bench.probes import KINDS
-from eofm.bench.task_config import (
-    BenchBigEarthNetConfig,
-    BenchEurosatConfig,
-    BenchFolderConfig,
-    BenchResisc45Config,
-    BenchSo2SatConfig,
-    BenchTreeSatAIConfig,
-    BenchUCMercedConfig,
-)
 from eofm.cli import parse
+from eofm.datasets.bigearthnet import BenchBigEarthNetConfig
+from eofm.datasets.eurosat import BenchEurosatConfig
+from eofm.datasets.folder import BenchFolderConfig
+from eofm.datasets.resisc45 import BenchResisc45Config
+from eofm.datasets.so2sat import BenchSo2SatConfig
+from eofm.datasets.treesatai import BenchTreeSatAIConfig
+from eofm.datasets.ucmerced import BenchUCMercedConfig
 from eofm.errors import ConfigError
 
 

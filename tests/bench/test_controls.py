@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from eofm.bench.controls import ImageStatistics, image_statistics, random_control
-from eofm.bench.tasks import EUROSAT
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.datasets.eurosat import EUROSAT
 from eofm.errors import PixelError
 from eofm.probes.knn import knn_scores
 from eofm.probes.linear import Scaling, scale

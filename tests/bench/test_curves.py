@@ -13,7 +13,7 @@ from eofm.bench.export import plot, print_table
 from eofm.bench.records import Result, append_results, read_results
 from eofm.bench.report_config import RecordsExportConfig, TableConfig
 from eofm.bench.run import BenchReport, bench
-from eofm.bench.task_config import BenchEurosatConfig
+from eofm.datasets.eurosat import BenchEurosatConfig
 from eofm.errors import ConfigError
 
 

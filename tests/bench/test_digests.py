@@ -13,7 +13,7 @@ import pytest
 from eofm.bench import cache as module
 from eofm.bench.cache import digests_of as digests_in
 from eofm.contract.imagery import Imagery
-from eofm.datasets.chips import Chip, Chips, StoredAt
+from eofm.datasets.images.chips import Chip, Chips, StoredAt
 
 HASHED: list[str] = []
 

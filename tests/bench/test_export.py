@@ -17,8 +17,8 @@ from eofm.bench.predictions import load_predictions
 from eofm.bench.records import append_results, read_results
 from eofm.bench.report_config import CompareConfig, RecordsExportConfig, TableConfig
 from eofm.bench.run import bench
-from eofm.bench.task_config import BenchEurosatConfig
 from eofm.cli import main
+from eofm.datasets.eurosat import BenchEurosatConfig
 from eofm.errors import ConfigError, DataError
 
 

@@ -14,10 +14,10 @@ from eofm.bench.cache import FeatureCache
 from eofm.bench.controls import ImageStatistics, random_control
 from eofm.bench.features import ahead, extract, key_of
 from eofm.bench.sources import EncoderSource, FeatureSource, Identity
-from eofm.bench.tasks import EUROSAT
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import AcceptSize
 from eofm.contract.spec import ImageSpec
+from eofm.datasets.eurosat import EUROSAT
 from eofm.errors import DataError, PixelError, WeightsError
 from eofm.networks.state import state_sha256
 from eofm.probes.linear import Scaling

@@ -13,19 +13,20 @@ from eofm.bench.config import BenchConfig
 from eofm.bench.curves import size_curves
 from eofm.bench.export import plot, print_table
 from eofm.bench.inputs import normalized, statistics, suitable
-from eofm.bench.load import Loaded, load
+from eofm.bench.load import load
 from eofm.bench.report_config import RecordsExportConfig, TableConfig, ValidateConfig
 from eofm.bench.run import BenchReport, bench
 from eofm.bench.samples import limited
-from eofm.bench.task_config import FAMILIES, BenchEurosatConfig, BenchSo2SatConfig
-from eofm.bench.tasks import TASKS
 from eofm.bench.validate import validate
 from eofm.cli import main
 from eofm.contract.forced import waivers_for
 from eofm.contract.imagery import Imagery, collate
 from eofm.contract.preprocess import Preprocess, plan
-from eofm.datasets.chips import Chip, read_batches
-from eofm.datasets.so2sat import H5Pixels
+from eofm.datasets.base import Loaded
+from eofm.datasets.eurosat import BenchEurosatConfig
+from eofm.datasets.images.chips import Chip, read_batches
+from eofm.datasets.registry import FAMILIES, TASKS
+from eofm.datasets.so2sat import BenchSo2SatConfig, H5Pixels
 from eofm.errors import ConfigError, SpecMismatch
 from eofm.weights.encoder import Encoder
 
@@ -282,8 +283,8 @@ def test_divisions_suit_units() -> None:
 
 def test_every_task_of_whole_images_takes_other_inputs() -> None:
     """`--size` and `--normalization` are options of each, and repeat themselves."""
-    for family, kind in FAMILIES.items():
-        if issubclass(kind, BenchConfig):
-            config = kind("somewhere", size="32", normalization="auto")
+    for family, benchmark in FAMILIES.items():
+        if issubclass(benchmark.settings, BenchConfig):
+            config = benchmark.settings("somewhere", size="32", normalization="auto")
             said = "--root somewhere --size 32 --normalization auto"
             assert config.command() == f"eofm bench {family} {said}"

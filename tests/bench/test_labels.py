@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from eofm.bench.records import Sample
 from eofm.bench.samples import subsets, whole_split
-from eofm.datasets.bigearthnet_chips import first_share
-from eofm.datasets.chips import Chip
+from eofm.datasets.bigearthnet.chips import first_share
+from eofm.datasets.images.chips import Chip
 from eofm.errors import ConfigError
 
 CLASSES = ("a", "b", "c")

@@ -21,7 +21,7 @@ from eofm.bench.network import NetworkSource
 from eofm.bench.probes import KINDS, Splits, choice_of
 from eofm.bench.run import bench
 from eofm.bench.sources import Candidate, EncoderSource
-from eofm.bench.task_config import BenchEurosatConfig
+from eofm.datasets.eurosat import BenchEurosatConfig
 from eofm.errors import ConfigError
 from eofm.networks.resnet import build_resnet
 from eofm.probes.linear import C11, Labelled, Scaling, linear_probe

@@ -12,11 +12,11 @@ import yaml
 
 from eofm.bench.candidates import TrainImages, resolve_models
 from eofm.bench.sources import Candidate
-from eofm.bench.task_config import BenchEurosatConfig
-from eofm.bench.tasks import EUROSAT, Task
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import Pooling, Recipe
 from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.datasets.base import Task
+from eofm.datasets.eurosat import EUROSAT, BenchEurosatConfig
 from eofm.errors import ConfigError, WeightsError
 from eofm.weights import torchgeo_names
 from eofm.weights.cards import WEIGHTS

@@ -13,12 +13,11 @@ from eofm.bench.cache import FeatureCache
 from eofm.bench.features import extract
 from eofm.bench.network import NetworkSource, load_own
 from eofm.bench.run import bench
-from eofm.bench.task_config import BenchEurosatConfig
-from eofm.bench.tasks import EUROSAT
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import Recipe
 from eofm.contract.sensors import STATISTICS
 from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.datasets.eurosat import EUROSAT, BenchEurosatConfig
 from eofm.errors import ConfigError, PixelError, WeightsError
 from eofm.weights.resolve import is_function
 

@@ -20,17 +20,15 @@ from eofm.bench.predictions import Archive, Group
 from eofm.bench.records import Sample
 from eofm.bench.run import BenchReport, bench
 from eofm.bench.sources import Candidate
-from eofm.bench.task_config import BenchEurosatConfig
-from eofm.bench.tasks import Task, TaskKind
 from eofm.cli import main
-from eofm.datasets.chips import Chips, targets_of
+from eofm.datasets.base import Task, TaskKind
+from eofm.datasets.eurosat import BenchEurosatConfig
+from eofm.datasets.images.chips import Chips, targets_of
 from eofm.errors import ConfigError
 from eofm.probes.metrics import Metric, batched_average_precision
 from eofm.store.splits import hash_order, subset_hash
 
-TASK = Task(
-    "toy", "1", "toy", (SPEC,), ("a", "b", "c"), 0, (Metric.AP_MICRO,), TaskKind.SEVERAL_CLASSES
-)
+TASK = Task("toy", "toy", (SPEC,), ("a", "b", "c"), 0, TaskKind.SEVERAL_CLASSES)
 
 
 def settings(root: Path, folder: Path, **options: object) -> BenchEurosatConfig:
@@ -195,7 +193,7 @@ def test_a_protocol_takes_its_subset_by_hash(tmp_path: Path) -> None:
     assert ("given, 10 % of train", 10, 66) == (
         *(group.sample.split, group.sample.n_train, group.sample.n_test),
     )
-    assert {Metric.AP_MICRO, Metric.AP_MICRO_BATCHES} == set(scored.metrics)
+    assert {*TASK.metrics, Metric.AP_MICRO_BATCHES} == set(scored.metrics)
     target = targets_of(world().splits["test"], 3)
     expected = batched_average_precision(scored.probe.scores, target)
     assert expected == pytest.approx(scored.value(Metric.AP_MICRO_BATCHES))
@@ -216,7 +214,7 @@ def test_faults_are_repeated_and_marked(tmp_path: Path) -> None:
 
 def test_eurosat_is_divided_again_where_that_is_the_fault(tmp_path: Path) -> None:
     """80/20 of all images, the fifth both watched and reported."""
-    task = replace(TASK, name="eurosat-toy", metrics=(Metric.OA,), kind=TaskKind.ONE_CLASS)
+    task = replace(TASK, name="eurosat-toy", kind=TaskKind.ONE_CLASS)
 
     (group,) = groups(tmp_path, "ssl4eo-moco", task, faults=True)
 

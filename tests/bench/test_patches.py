@@ -20,12 +20,12 @@ from eofm.bench.records import read_results
 from eofm.bench.report_config import CompareConfig, ValidateConfig
 from eofm.bench.run import BenchReport, bench
 from eofm.bench.sources import EncoderSource
-from eofm.bench.task_config import BenchMasksConfig, BenchSen1Floods11Config
 from eofm.bench.validate import validate
 from eofm.cli import main
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import Sensor
-from eofm.datasets.sen1floods11 import SPECS
+from eofm.datasets.masks import BenchMasksConfig
+from eofm.datasets.sen1floods11 import SPECS, BenchSen1Floods11Config
 from eofm.errors import ConfigError, LabelError, PixelError
 from eofm.weights.encoder import Encoder, random_encoder, save_encoder
 

@@ -31,8 +31,6 @@ from eofm.bench.predictions import write_predictions
 from eofm.bench.probes import Scored, Splits, compare, run_probe
 from eofm.bench.records import Made, Result, Sample, executed_parameters
 from eofm.bench.sources import EncoderSource, Identity
-from eofm.bench.task_config import BenchSo2SatConfig
-from eofm.bench.tasks import EUROSAT, TASKS
 from eofm.contract.defaults import default_recipe
 from eofm.contract.forced import FORCEABLE, waivers_for
 from eofm.contract.imagery import Imagery
@@ -49,12 +47,15 @@ from eofm.contract.recipe import (
 from eofm.contract.sensors import STATISTICS
 from eofm.contract.spec import Normalization, Sensor, Unit
 from eofm.contract.validity import check_plausible
+from eofm.datasets.bigearthnet import SPECS as BIGEARTHNET
 from eofm.datasets.bigearthnet import Version
-from eofm.datasets.bigearthnet_chips import GOLDEN, GOLDEN_CLASSES, BigEarthNetChoice, _check_golden
-from eofm.datasets.bigearthnet_chips import SPECS as BIGEARTHNET
-from eofm.datasets.bigearthnet_classes import CLASSES_19
-from eofm.datasets.chips import Chip, Chips
-from eofm.datasets.scenes import EUROSAT_MS, EUROSAT_RGB, open_scenes
+from eofm.datasets.bigearthnet.chips import GOLDEN, GOLDEN_CLASSES, BigEarthNetChoice, _check_golden
+from eofm.datasets.bigearthnet.classes import CLASSES_19
+from eofm.datasets.eurosat import EUROSAT, EUROSAT_MS, EUROSAT_RGB
+from eofm.datasets.images.chips import Chip, Chips
+from eofm.datasets.images.class_folders import open_class_folders
+from eofm.datasets.registry import TASKS
+from eofm.datasets.so2sat import BenchSo2SatConfig
 from eofm.errors import DataError, PixelError, SpecError, SpecMismatch, WeightsError
 from eofm.networks.foundation import DOFA_MICROMETRES, _of_bands
 from eofm.probes.bootstrap import Interval, resampled_accuracy
@@ -299,7 +300,7 @@ def test_17_neighbours_are_kept_apart(eurosat: Path, tmp_path: Path) -> None:
         (tmp_path / path.parent.name).mkdir(exist_ok=True)
         (tmp_path / path.parent.name / path.name).symlink_to(path)
 
-    assert "spatial" == open_scenes(EUROSAT_MS, tmp_path).rule
+    assert "spatial" == open_class_folders(EUROSAT_MS, tmp_path).rule
     parts = by_value({name: -float(place) for place, name in enumerate("abcdefghij")})
     assert (("j", "i", "h", "g", "f", "e"), ("b", "a")) == (parts["train"], parts["test"])
     assert "v3-culture-10" == BenchSo2SatConfig("x").version

@@ -9,8 +9,6 @@ import pytest
 from eofm.bench.plan import bench_plan
 from eofm.bench.report_config import PlanConfig
 from eofm.bench.run import bench
-from eofm.bench.task_config import BenchEurosatConfig
-from eofm.bench.tasks import TASKS
 from eofm.bench.waive import forced_flags
 from eofm.cli import main
 from eofm.contract.forced import FORCED_WHY, waivers_for
@@ -18,6 +16,8 @@ from eofm.contract.preprocess import plan
 from eofm.contract.recipe import AcceptSensor, FillBand, Recipe
 from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
 from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.datasets.eurosat import BenchEurosatConfig
+from eofm.datasets.registry import TASKS
 from eofm.errors import ConfigError, MismatchKind
 from eofm.weights.cards import WEIGHTS, find
 from eofm.weights.encoder import random_encoder, save_encoder

@@ -14,8 +14,8 @@ from eofm.bench.controls import (
     gaussian_filters,
     zca_filters,
 )
-from eofm.bench.tasks import TASKS
 from eofm.contract.imagery import Imagery
+from eofm.datasets.registry import TASKS
 
 rcf = pytest.importorskip("torchgeo.models", reason="torchgeo is an extra")
 

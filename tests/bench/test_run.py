@@ -18,11 +18,11 @@ from sklearn.preprocessing import StandardScaler
 
 from eofm.bench.records import Result, read_results
 from eofm.bench.run import BenchReport, bench
-from eofm.bench.task_config import BenchEurosatConfig
 from eofm.cli import main
 from eofm.contract.imagery import Imagery
-from eofm.datasets.chips import FilePixels
-from eofm.datasets.eurosat import CLASSES, open_eurosat
+from eofm.datasets.eurosat import CLASSES, BenchEurosatConfig
+from eofm.datasets.eurosat.tiles import open_eurosat
+from eofm.datasets.images.chips import FilePixels, source_of
 from eofm.errors import DataError, PixelError, RasterError, SpecMismatch
 
 
@@ -288,12 +288,12 @@ def plain_statistics(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Mean, sd, maximum, minimum of every band, by numpy from the files; labels from folders."""
     found = {}
     for split, tiles in open_eurosat(root).splits.items():
-        rows = []
-        for tile in tiles:
-            with rasterio.open(tile.path) as file:
+        rows, paths = [], [source_of(tile).files[0] for tile in tiles]
+        for path in paths:
+            with rasterio.open(path) as file:
                 x = file.read().reshape(13, -1).astype(np.float64)
             rows.append(np.concatenate([x.mean(1), x.std(1, ddof=1), x.max(1), x.min(1)]))
-        labels = np.array([CLASSES.index(tile.path.parent.name) for tile in tiles])
+        labels = np.array([CLASSES.index(path.parent.name) for path in paths])
         found[split] = np.array(rows), labels
     return found
 

@@ -11,7 +11,7 @@ import torch
 from eofm.bench.samples import values_of
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.datasets.chips import Chip, StoredAt
+from eofm.datasets.images.chips import Chip, StoredAt
 
 SPEC = ImageSpec(Sensor.RGB, ("R", "G", "B"), Unit.UINT8, (4, 4), 1.0)
 

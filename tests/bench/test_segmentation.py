@@ -17,7 +17,7 @@ from eofm.bench.segmentation import (
     picked,
     segment,
 )
-from eofm.datasets.dense_chips import VOID
+from eofm.datasets.images.dense import VOID
 from eofm.errors import LabelError, PixelError
 
 GRID = (4, 4)

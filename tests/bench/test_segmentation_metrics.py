@@ -15,7 +15,7 @@ from eofm.bench.segmentation import (
     resampled_iou,
     resampled_segmentation,
 )
-from eofm.datasets.dense_chips import VOID
+from eofm.datasets.images.dense import VOID
 from eofm.errors import LabelError
 from eofm.probes.bootstrap import bootstrap_interval, once
 from eofm.probes.metrics import Metric

@@ -14,20 +14,18 @@ from affine import Affine
 from eofm.bench.config import BenchConfig
 from eofm.bench.load import load
 from eofm.bench.run import BenchReport, bench
-from eofm.bench.task_config import (
-    BenchBigEarthNetConfig,
-    BenchFolderConfig,
-    BenchSat6Config,
-    BenchSo2SatConfig,
-    BenchTreeSatAIConfig,
-)
-from eofm.bench.tasks import TASKS, Task, TaskKind, find_task
 from eofm.cli import VERBS, main
 from eofm.contract.recipe import Recipe
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Normalization, Sensor, Unit
 from eofm.datasets import dfc2020, sat6, treesatai
-from eofm.datasets.treesatai import FILE_ORDER
+from eofm.datasets.base import Task, TaskKind
+from eofm.datasets.bigearthnet import BenchBigEarthNetConfig
+from eofm.datasets.folder import BenchFolderConfig
+from eofm.datasets.registry import TASKS, find_task
+from eofm.datasets.sat6 import BenchSat6Config
+from eofm.datasets.so2sat import BenchSo2SatConfig
+from eofm.datasets.treesatai import FILE_ORDER, BenchTreeSatAIConfig
 from eofm.errors import ConfigError, DataError, PixelError
 from eofm.store.splits import hold_out
 from eofm.weights.encoder import random_encoder, save_encoder

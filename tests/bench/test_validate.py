@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eofm.bench.records import Result
+from eofm.bench.records import Result, read_results
 from eofm.bench.report_config import ValidateConfig
 from eofm.bench.run import bench
-from eofm.bench.task_config import BenchEurosatConfig
 from eofm.bench.validate import Validation, validate
 from eofm.cli import main
+from eofm.datasets.eurosat import BenchEurosatConfig
 from eofm.errors import DataError
+from eofm.formats.seal import sealed
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -55,6 +56,7 @@ def edit(folder: Path, change: Change) -> None:
     first, *others = path.read_text().splitlines()
     data = json.loads(first)
     change(data)
+    data.pop("checksum")  # as a record of eofm 0.1: what follows from other files is still found
     data["key"] = _key(data)
     path.write_text("\n".join([json.dumps(data), *others]) + "\n")
 
@@ -86,8 +88,8 @@ def test_what_nobody_touched_can_be_trusted(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(value=d["value"] + 0.01), "another score than the record"),
-        (lambda d: d["interval"].update(low=d["interval"]["low"] + 0.01), "the interval is"),
+        (lambda d: d.update(value=d["value"] - 0.01), "another score than the record"),
+        (lambda d: d["interval"].update(low=d["interval"]["low"] - 0.01), "the interval is"),
         (lambda d: d["sample"].update(n_test=19), "predictions of 20 test samples"),
         (lambda d: d["sample"].update(test_sha256="0" * 64), "not those of the test split"),
         (lambda d: d.update(version="0"), "version 0 of the task"),
@@ -125,6 +127,91 @@ def test_a_plan_that_does_not_follow_is_found(folder: Path) -> None:
     edit(folder, forge)
 
     assert "give another plan" in " ".join(check(folder).checked[0].faults)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.update(flags=["nothing to say"]),
+        lambda d: d["model"].update(plan=["another plan"]),
+        lambda d: d["model"].update(trained_on=["nothing"]),
+        lambda d: d["sample"].update(complete=not d["sample"]["complete"]),
+        lambda d: d["sample"].update(copies=d["sample"]["copies"] + 1),
+        lambda d: d["made"].update(git=""),
+    ],
+)
+def test_an_edited_record_is_found_by_its_checksum(folder: Path, change: Change) -> None:
+    """What follows from no other file, and does not enter the key, has a checksum."""
+    path = folder / "r.jsonl"
+    first, *others = path.read_text().splitlines()
+    data = json.loads(first)
+    assert 0 == check(folder).status
+    before = json.dumps(data)
+    change(data)
+    assert before != json.dumps(data)
+    path.write_text("\n".join([json.dumps(data), *others]) + "\n")
+
+    found = check(folder)
+
+    assert 1 == found.status
+    assert "edited or damaged" in found.checked[0].faults[0]
+    assert all(not one.faults for one in found.checked[1:])
+
+
+@pytest.mark.parametrize("score", [float("nan"), 95.0, -0.1, "0.5", None, True])
+def test_a_score_is_a_share(folder: Path, score: object) -> None:
+    """No number, one in percent and one below nothing are no scores, with the right checksum."""
+    path = folder / "r.jsonl"
+    first, *others = path.read_text().splitlines()
+    data = json.loads(first)
+    data["value"] = score
+    path.write_text("\n".join([json.dumps(sealed(data)), *others]) + "\n")
+
+    assert "score of this record is none" in check(folder).checked[0].faults[0]
+
+
+def test_a_record_of_before_has_no_checksum(folder: Path) -> None:
+    """It is read and compared with all that lies beside it, and a remark says what was not."""
+    edit(folder, lambda data: None)
+
+    found = check(folder)
+
+    assert 0 == found.status
+    assert "has no checksum" in found.describe()
+
+
+@pytest.mark.parametrize(
+    "name", ["/dev/zero", "/etc/hostname", "../r.jsonl", "predictions/../r.jsonl", "predictions/"]
+)
+def test_predictions_lie_in_their_folder(folder: Path, name: str) -> None:
+    """A record names no file outside of it, nor one that never ends."""
+    edit(folder, lambda data: data.update(predictions=name))
+
+    assert any(
+        word in " ".join(check(folder).checked[0].faults)
+        for word in ("outside of its folder", "no predictions here")
+    )
+
+
+def test_predictions_are_a_plain_file(folder: Path) -> None:
+    """A link in the folder to a device is not read for ever."""
+    (folder / "predictions/zero.npz").symlink_to("/dev/zero")
+    edit(folder, lambda data: data.update(predictions="predictions/zero.npz"))
+
+    assert "no plain file" in check(folder).checked[0].faults[0]
+
+
+def test_a_line_ends_where_json_says(folder: Path) -> None:
+    """A name with the line separator of Unicode stands in one line."""
+    path = folder / "r.jsonl"
+    data = json.loads(path.read_text().splitlines()[0])
+    data["details"] = {"note": "one\u2028two\x85three"}
+    path.write_text(json.dumps(sealed(data), ensure_ascii=False) + "\n", "utf-8")
+
+    found = check(folder)
+
+    assert 0 == found.status, found.describe()
+    assert 1 == len(found.checked) == len(read_results(path))
 
 
 def test_an_edited_line_and_a_torn_one_are_found(folder: Path) -> None:

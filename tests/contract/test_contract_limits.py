@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from eofm.contract.imagery import Imagery, Labels, NativeImagery
-from eofm.contract.prepare import as_imagery
+from eofm.contract.prepare import as_imagery, read_waivers
 from eofm.contract.preprocess import Preprocess, convert_unit, plan, resize, to_grid
-from eofm.contract.recipe import Kernel, Recipe, ResizeRule
+from eofm.contract.recipe import AcceptScale, Kernel, Recipe, ResizeRule
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import PixelError, SpecError
 
@@ -107,9 +107,21 @@ def test_one_power_below_zero_is_enough() -> None:
 
 
 def test_arrays_of_another_rank_with_as_many_bands() -> None:
-    """Five axes, of which the second has the bands, are no batch."""
-    with pytest.raises(SpecError, match="batch of float32"):
-        as_imagery(np.ones((1, 2, 4, 4, 1)), replace(SPEC, size=None))
+    """Five axes or two, of which the second has the bands, are no batch."""
+    for shape in ((1, 2, 4, 4, 1), (4, 2)):
+        with pytest.raises(SpecError, match="batch of float32"):
+            as_imagery(np.ones(shape), replace(SPEC, size=None))
+
+
+def test_each_of_the_waivers_is_one() -> None:
+    """A list with something else in it is refused."""
+    with pytest.raises(SpecError, match="list of named exceptions"):
+        read_waivers([AcceptScale("a test"), "scale"])
+
+
+def test_a_batch_of_labels_is_as_long_as_its_images() -> None:
+    """Rows count, not classes."""
+    assert 2 == len(Labels(torch.zeros(2, 3), torch.ones(2, dtype=torch.bool)))
 
 
 def test_the_grid_is_made_without_antialiasing() -> None:

@@ -74,8 +74,13 @@ def test_batches_without_places_stay_without() -> None:
 def test_wrong_numbers_of_grids_and_images() -> None:
     """A grid too many, an image that is not there, and the grid of two images are errors."""
     one = batch(UTM)
-    with pytest.raises(SpecError, match="one georeference"):
+    with pytest.raises(SpecError, match="one georeference") as caught:
         Imagery(one.pixels, SPEC, one.valid, (UTM, UTM))
+    assert "2 for 1 images" == caught.value.found
+    with pytest.raises(SpecError, match="one name") as caught:
+        Imagery(one.pixels, SPEC, one.valid, names=("a", "b"))
+    assert "2 for 1 images" == caught.value.found
+    assert torch.equal(one.pixels, one[-1].pixels)
     with pytest.raises(SpecError, match="no such image"):
         one[1]
     two = collate([one, one])
@@ -111,6 +116,7 @@ def test_imagery_says_what_it_is_in_one_line() -> None:
         assert part in text
     assert "\n" not in text
     assert len(text) < 200
+    assert "valid 100%" in repr(batch(UTM))
     assert "crs unknown" in repr(Imagery(image.pixels, SPEC, image.valid))
     wkt = 'LOCAL_CS["somewhere",UNIT["metre",1]]'
     assert "crs somewhere" in repr(batch(Georeference(wkt, UTM.transform)))

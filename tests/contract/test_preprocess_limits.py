@@ -173,10 +173,10 @@ def test_missing_bands_are_listed() -> None:
 
 def test_steps_and_words_of_a_plan() -> None:
     """Every step in its place, with its number and its words."""
-    spec = ImageSpec(Sensor.S2_L2A, ("B04", "B02"), Unit.DN_OFFSET1000, (16, 16), 10.0)
+    spec = ImageSpec(Sensor.S2_L2A, ("B04", "B02"), Unit.DN_OFFSET1000, (16, 12), 10.0)
     norm = replace(NORM, clip=(0.0, 1.0), levels=255)
     rule = ResizeRule(Kernel.BICUBIC, False, ResizeOrder.AFTER_NORMALIZATION)
-    recipe = Recipe(Sensor.S2_L1C, BANDS, Unit.DN, (8, 8), norm, rule)
+    recipe = Recipe(Sensor.S2_L1C, BANDS, Unit.DN, (8, 6), norm, rule)
     waivers = (AcceptSensor(Sensor.S2_L2A, "one"), FillBand("B8A", 0.5, "two"))
 
     made = plan(spec, recipe, waivers)
@@ -186,23 +186,25 @@ def test_steps_and_words_of_a_plan() -> None:
         FillInvalid(),
         ConvertUnit(Unit.DN_OFFSET1000, Unit.DN),
         Normalize(norm.select((0, 1))),
-        Resize((8, 8), Kernel.BICUBIC, False),
+        Resize((8, 6), Kernel.BICUBIC, False),
         InsertBands(BANDS, (("B8A", 0.5),)),
     ) == made.steps
     assert [
-        "from  s2-l2a, 2 bands, dn-offset1000, 16 x 16 px at 10 m",
+        "from  s2-l2a, 2 bands, dn-offset1000, 16 x 12 px at 10 m",
         "  1. select bands B02 B04",
         "  2. fill invalid pixels with the band mean of the valid ones of the same image",
         "  3. convert dn-offset1000 -> dn: max(x - 1000, 0)",
         "  4. normalise (x - shift) / scale, clip to [0.0, 1.0], truncate to 255 levels; "
         "constants: a test",
-        "  5. resize to 8 x 8, bicubic, antialias=False",
+        "  5. resize to 8 x 6, bicubic, antialias=False",
         "  6. insert B8A = 0.5 (normalised)",
-        "to    s2-l1c, 3 bands, model, 8 x 8 px at 20 m",
+        "to    s2-l1c, 3 bands, model, 8 x 6 px at 20 m",
         f"waiver: {waivers[0]}",
         f"waiver: {waivers[1]}",
         f"plan  {made.hash[:16]}",
     ] == made.describe().splitlines()
+    # stored vectors and records carry it: one plan has one hash, of every version
+    assert "4428ed357ab8038d" == made.hash[:16]
 
 
 def test_what_is_invalid_takes_the_mean_of_its_own_image() -> None:

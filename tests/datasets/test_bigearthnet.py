@@ -14,19 +14,18 @@ import rasterio
 import torch
 
 from eofm.contract.spec import Sensor, Unit
-from eofm.datasets.bigearthnet import BigEarthNet, Version, open_bigearthnet
-from eofm.datasets.bigearthnet_classes import CLASSES_19, CLASSES_43, MEMBERS, multi_hot, to_19
-from eofm.datasets.bigearthnet_lists import (
+from eofm.datasets.bigearthnet import (
     COUNTS_V1,
     COUNTS_V2,
     EXCLUDED_V1,
     EXCLUDED_V2,
-    Listing,
-    read_lists,
-    read_tables,
+    PackBigEarthNetConfig,
+    Version,
 )
-from eofm.datasets.bigearthnet_pack import pack_bigearthnet
-from eofm.datasets.sets_config import PackBigEarthNetConfig
+from eofm.datasets.bigearthnet.classes import CLASSES_19, CLASSES_43, MEMBERS, multi_hot, to_19
+from eofm.datasets.bigearthnet.lists import Listing, read_lists, read_tables
+from eofm.datasets.bigearthnet.pack import pack_bigearthnet
+from eofm.datasets.bigearthnet.patches import BigEarthNet, open_bigearthnet
 from eofm.errors import ConfigError, DataError, LabelError, RasterError
 from eofm.store.reader import Store
 
@@ -152,7 +151,7 @@ def test_lists_in_their_forms(v1: Path, pack: object) -> None:
 
     assert "train" == listing.splits[FIELD]
     assert {SNOW, ROCK} == listing.excluded
-    assert {FIRST[FIELD][0]: FIELD} == dict(listing.partners)
+    assert {FIRST[FIELD][0]: FIELD} == dict(listing.optical_of)
 
 
 def _twice(lists: Path) -> None:

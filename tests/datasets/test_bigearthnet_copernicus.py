@@ -13,10 +13,11 @@ from affine import Affine
 
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor
-from eofm.datasets.bigearthnet_chips import GOLDEN, GOLDEN_CLASSES
-from eofm.datasets.bigearthnet_classes import CLASSES_19
-from eofm.datasets.bigearthnet_copernicus import SPECS, open_copernicus_bigearthnet
-from eofm.datasets.chips import read_batches
+from eofm.datasets.bigearthnet import SPECS
+from eofm.datasets.bigearthnet.chips import GOLDEN, GOLDEN_CLASSES
+from eofm.datasets.bigearthnet.classes import CLASSES_19
+from eofm.datasets.bigearthnet.copernicus import open_copernicus_bigearthnet
+from eofm.datasets.images.chips import read_batches
 from eofm.errors import DataError, LabelError
 
 BOTH = (Sensor.S2_L2A, Sensor.S1_GRD)

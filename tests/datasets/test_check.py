@@ -15,15 +15,18 @@ import rasterio
 from affine import Affine
 
 from eofm.cli import main
+from eofm.contract.imagery import NativeImagery
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor
-from eofm.datasets.check import check_data
-from eofm.datasets.check_types import CheckReport, spread
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.report import CheckReport, spread
+from eofm.datasets.check.run import check_data
 from eofm.datasets.eurosat import CLASSES
-from eofm.datasets.pack_config import PackSsl4eoConfig
-from eofm.datasets.sets_config import CheckConfig
-from eofm.datasets.ssl4eo_pack import pack_ssl4eo
+from eofm.datasets.ssl4eo import PackSsl4eoConfig
+from eofm.datasets.ssl4eo.pack import pack_ssl4eo
 from eofm.errors import ConfigError, DataError
+from eofm.raster.grid import Window
+from eofm.raster.source import OpenRaster
 from eofm.world.config import WorldConfig
 from eofm.world.files import write_world
 
@@ -53,6 +56,22 @@ def world(made: Path, tmp_path: Path) -> Path:
 
 
 # -------------------------------------------------------------------------- sound sets
+
+
+def test_an_image_is_read_once(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked of nine windows is asked of the image that was read whole."""
+    read: list[tuple[str, Window | None]] = []
+    whole = OpenRaster.read_native
+
+    def noted(raster: OpenRaster, window: Window | None = None) -> NativeImagery:
+        read.append((raster.source.name, window))
+        return whole(raster, window)
+
+    monkeypatch.setattr(OpenRaster, "read_native", noted)
+    report = check(world)
+
+    assert report.looked_at == len(read) == len(set(read))
+    assert {None} == {window for _, window in read}
 
 
 def test_real_sets(real_data: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.datasets.chips import (
+from eofm.datasets.images.chips import (
     Chip,
     Chips,
     KeptPixels,

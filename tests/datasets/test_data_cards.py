@@ -12,20 +12,11 @@ import yaml
 from eofm.cli import main
 from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import UNITS, Sensor, Unit
-from eofm.datasets import (
-    bigearthnet,
-    bigearthnet_copernicus,
-    bigearthnet_lists,
-    dfc2020,
-    eurosat,
-    sat6,
-    sen1floods11,
-    ssl4eo,
-    ssl4eo_ml,
-)
-from eofm.datasets.bigearthnet_classes import CLASSES_19
-from eofm.datasets.bigearthnet_lists import read_tables
-from eofm.datasets.check_folders import TERRAMESH
+from eofm.datasets import bigearthnet, dfc2020, eurosat, sat6, sen1floods11, ssl4eo, terramesh
+from eofm.datasets.bigearthnet.classes import CLASSES_19
+from eofm.datasets.bigearthnet.lists import read_tables
+from eofm.datasets.registry import DATASETS
+from eofm.datasets.ssl4eo import multilabels
 from eofm.errors import DataError
 from eofm.landcover.schemes import SCHEMES
 from eofm.store.card import write_card
@@ -33,11 +24,7 @@ from eofm.store.config import CardConfig
 
 FOLDER = Path(__file__).parents[2] / "data_cards"
 CARDS = sorted(FOLDER.glob("*.md"))
-NAMES = {
-    "ssl4eo-s12", "ssl4eo-s12-ml", "dynamic-world", "worldcover", "bigearthnet-v1",
-    "bigearthnet-v2", "eurosat", "so2sat", "terramesh", "s2-100k", "embedded-world", "sat6",
-    "dfc2020", "sen1floods11",
-}  # fmt: skip
+DECLARED = {card: dataset for dataset in DATASETS.values() for card in dataset.cards}
 
 
 def front(name: str) -> dict[str, Any]:
@@ -51,8 +38,23 @@ def bands(name: str, sensor: Sensor) -> tuple[str, ...]:
 
 
 def test_all_cards_are_there() -> None:
-    """There is a card for every set that the package reads or names."""
-    assert {path.stem for path in CARDS} == NAMES
+    """Data sets name the cards that there are; the others are of class maps and of the world."""
+    there = {path.stem for path in CARDS}
+
+    assert DECLARED.keys() <= there
+    assert there - DECLARED.keys() <= {*SCHEMES, "embedded-world"}
+
+
+@pytest.mark.parametrize("name", [n for n, one in DATASETS.items() if one.cards and one.benchmark])
+def test_a_card_states_what_the_task_declares(name: str) -> None:
+    """Sensors and bands of the family's own task are those of every card of its data set."""
+    benchmark = DATASETS[name].benchmark
+    assert benchmark is not None
+    (task,) = (one for one in benchmark.tasks if one.name == benchmark.settings("").task)
+
+    for card in DATASETS[name].cards:
+        for spec in task.specs:
+            assert set(spec.bands) == set(bands(card, spec.sensor)), card
 
 
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
@@ -108,8 +110,8 @@ def test_ssl4eo() -> None:
     )
     assert all(f"{folder}" in card["layout"] for folder in ssl4eo.FOLDERS.values())
     labels = front("ssl4eo-s12-ml")
-    assert (ssl4eo_ml.IMAGES, ssl4eo_ml.SCENES) == (labels["images"], labels["scenes"])
-    assert ssl4eo_ml.CLASSES == tuple(labels["classes"])
+    assert (multilabels.IMAGES, multilabels.SCENES) == (labels["images"], labels["scenes"])
+    assert multilabels.CLASSES == tuple(labels["classes"])
 
 
 @pytest.mark.parametrize("name", ["dynamic-world", "worldcover", "terramesh"])
@@ -124,20 +126,22 @@ def test_maps(name: str) -> None:
 
 def test_terramesh() -> None:
     """Sensors of the modalities are those that the check states."""
-    assert {sensor.value for sensor, _ in TERRAMESH.values()} == set(front("terramesh")["sensors"])
+    assert {sensor.value for sensor, _ in terramesh.MODALITIES.values()} == set(
+        front("terramesh")["sensors"]
+    )
 
 
 def test_bigearthnet(real_data: Path) -> None:
     """Lengths of lists, sizes and class counts are those of the code and the published tables."""
     first, second = front("bigearthnet-v1"), front("bigearthnet-v2")
 
-    assert (bigearthnet_lists.COUNTS_V1, bigearthnet_lists.EXCLUDED_V1) == (
+    assert (bigearthnet.COUNTS_V1, bigearthnet.EXCLUDED_V1) == (
         first["splits"],
         first["excluded"],
     )
-    assert bigearthnet_lists.COUNTS_V2 == second["splits"]
-    assert bigearthnet_lists.EXCLUDED_V2 == sum(second["excluded"].values())
-    assert second["images"] == sum(second["splits"].values()) + bigearthnet_lists.EXCLUDED_V2
+    assert bigearthnet.COUNTS_V2 == second["splits"]
+    assert bigearthnet.EXCLUDED_V2 == sum(second["excluded"].values())
+    assert second["images"] == sum(second["splits"].values()) + bigearthnet.EXCLUDED_V2
     for card in (first, second):
         assert bigearthnet.SIZE == tuple(card["size"])
         assert {s.value for s in bigearthnet.UNITS} == set(card["sensors"])
@@ -202,7 +206,7 @@ def test_the_subset_of_copernicus_bench() -> None:
     """The card of the set it was taken from states how Copernicus-Bench divides it."""
     stated = front("bigearthnet-v2")["subsets"]["copernicus-bench"]
 
-    assert bigearthnet_copernicus.COUNTS == stated
+    assert bigearthnet.COUNTS_COPERNICUS == stated
 
 
 # ----------------------------------------------------------------------- a store's own card

@@ -13,9 +13,9 @@ from dense_world import RADAR, write, write_contest, write_copernicus, write_flo
 
 from eofm.contract.spec import Sensor, Unit
 from eofm.datasets import dfc2020, sen1floods11
-from eofm.datasets.dense_chips import VOID, Coding, DenseChips, read_dense
 from eofm.datasets.dfc2020 import open_dfc2020
-from eofm.datasets.mask_folder import open_mask_folder
+from eofm.datasets.images.dense import VOID, Coding, DenseChips, read_dense
+from eofm.datasets.masks import open_mask_folder
 from eofm.datasets.sen1floods11 import open_sen1floods11
 from eofm.errors import DataError, LabelError, RasterError
 from eofm.store.splits import hold_out

@@ -15,16 +15,10 @@ from eofm.contract.preprocess import Preprocess, plan
 from eofm.contract.recipe import Recipe
 from eofm.contract.sensors import STATISTICS
 from eofm.contract.spec import Normalization, Sensor, Unit
-from eofm.datasets.eurosat import (
-    CLASSES,
-    FILE_ORDER,
-    SPEC,
-    SplitRule,
-    labels_of,
-    open_eurosat,
-    read_batches,
-    read_tile,
-)
+from eofm.datasets.eurosat import CLASSES, FILE_ORDER, SPEC
+from eofm.datasets.eurosat.tiles import open_eurosat
+from eofm.datasets.images.chips import file_pixels, read_batches, source_of, targets_of
+from eofm.datasets.images.class_folders import FolderSplit
 from eofm.errors import ConfigError, DataError, EofmError, RasterError
 
 NESTED = "ds/images/remote_sensing/otherDatasets/sentinel_2/tif"
@@ -74,8 +68,7 @@ def write_given(root: Path) -> Path:
 def test_bands_are_found_by_name_where_the_file_has_them(tmp_path: Path) -> None:
     """Band 13 of the file is B8A; a recipe in the usual order gets it in ninth place."""
     path = write_tile(tmp_path / "a" / "Forest_1.tif")
-    tile = open_eurosat(write_published(tmp_path / "set", 2)).splits["train"][0]
-    imagery = read_tile(type(tile)("Forest_1", path, 1))
+    imagery = file_pixels(path, SPEC).read()
     statistics = STATISTICS["ssl4eo-s12-l1c"]
     identity = Normalization.divide(1, 13, "test")
     recipe = Recipe(Sensor.S2_L1C, statistics.bands, Unit.DN, (64, 64), identity)
@@ -95,7 +88,7 @@ def test_a_tile_is_what_it_is_said_to_be(tmp_path: Path) -> None:
     data = open_eurosat(root)
     tile = next(t for split in data.splits.values() for t in split if t.id == "River_1")
 
-    imagery = read_tile(tile)
+    imagery = tile.pixels[0].read()
 
     assert SPEC == imagery.spec
     assert (Sensor.S2_L1C, Unit.DN, (64, 64), 10.0) == (
@@ -115,9 +108,9 @@ def test_batches_keep_the_order_of_tiles(tmp_path: Path) -> None:
     batches = list(read_batches(train, 7))
 
     assert [7] * (len(train) // 7) + [len(train) % 7] == [len(b) for b in batches]
-    one = read_tile(train[8])
+    one = train[8].pixels[0].read()
     assert torch.equal(one.pixels[0], batches[1].pixels[1])
-    assert [t.label for t in train] == labels_of(train).tolist()
+    assert [t.label for t in train] == targets_of(train, 10).tolist()
 
 
 # ------------------------------------------------------------------------------- layouts
@@ -130,9 +123,9 @@ def test_the_published_layouts_are_found(tmp_path: Path, below: str) -> None:
 
     data = open_eurosat(tmp_path)
 
-    assert SplitRule.SPATIAL == data.rule
+    assert FolderSplit.SPATIAL == data.rule
     assert (30, 10, 10) == tuple(len(data.splits[s]) for s in ("train", "val", "test"))
-    assert 50 == data.tiles
+    assert 50 == len(data.all)
 
 
 def test_the_spatial_split_runs_from_west_to_east(tmp_path: Path) -> None:
@@ -146,10 +139,10 @@ def test_the_spatial_split_runs_from_west_to_east(tmp_path: Path) -> None:
 
 def test_the_stratified_split_keeps_the_shares_of_classes(tmp_path: Path) -> None:
     """Three, one and one tile of each class, chosen by hash: the same on every machine."""
-    data = open_eurosat(write_published(tmp_path, 5), SplitRule.STRATIFIED)
+    data = open_eurosat(write_published(tmp_path, 5), FolderSplit.STRATIFIED)
 
     for split, count in (("train", 3), ("val", 1), ("test", 1)):
-        assert [count] * 10 == torch.bincount(labels_of(data.splits[split])).tolist()
+        assert [count] * 10 == torch.bincount(targets_of(data.splits[split], 10)).tolist()
     assert "River_1" in {tile.id for tile in data.splits["test"]}
 
 
@@ -157,7 +150,7 @@ def test_given_folders_keep_their_test_split(tmp_path: Path) -> None:
     """Validation is a fifth of train by hash; test stays untouched."""
     data = open_eurosat(write_given(tmp_path))
 
-    assert SplitRule.GIVEN == data.rule
+    assert FolderSplit.GIVEN == data.rule
     assert (40, 10, 20) == tuple(len(data.splits[s]) for s in ("train", "val", "test"))
     assert {5, 6} == {int(t.id.rsplit("_", 1)[1]) for t in data.splits["test"]}
     assert not {t.id for t in data.splits["train"]} & {t.id for t in data.splits["val"]}
@@ -211,7 +204,7 @@ def test_droppings_of_other_systems_are_overlooked(tmp_path: Path) -> None:
     (root / "River" / "._River_1.tif").touch()
     (root / "River" / "River_1.tif").rename(root / "River" / "River_1.TIF")
 
-    assert 20 == open_eurosat(root).tiles
+    assert 20 == len(open_eurosat(root).all)
 
 
 def test_missing_and_foreign_classes_are_named(tmp_path: Path) -> None:
@@ -278,8 +271,8 @@ def test_a_tile_in_the_wrong_class_is_refused(tmp_path: Path) -> None:
     [
         ({"bands": 12}, "another number of bands"),
         ({"bands": 3}, "another number of bands"),
-        ({"size": 32}, "no tile of EuroSAT MS"),
-        ({"dtype": "float32"}, "no tile of EuroSAT MS"),
+        ({"size": 32}, "not of the kind"),
+        ({"dtype": "float32"}, "not of the kind"),
     ],
 )
 def test_a_tile_of_another_kind_is_refused(
@@ -288,10 +281,10 @@ def test_a_tile_of_another_kind_is_refused(
     """Other bands, sizes and number types are other data; the file is named."""
     root = write_given(tmp_path)
     path = write_tile(root / "test" / "River" / "River_5.tif", **options)  # type: ignore[arg-type]
-    tile = next(t for t in open_eurosat(root).splits["test"] if t.path == path)
+    tile = next(t for t in open_eurosat(root).splits["test"] if source_of(t).files[0] == path)
 
     with pytest.raises(RasterError, match=message) as caught:
-        read_tile(tile)
+        tile.pixels[0].read()
 
     assert "River_5.tif" in str(caught.value)
 
@@ -302,10 +295,10 @@ def test_a_truncated_tile_is_refused(tmp_path: Path, keep: int) -> None:
     root = write_given(tmp_path)
     path = root / "test" / "River" / "River_5.tif"
     path.write_bytes(path.read_bytes()[:keep])
-    tile = next(t for t in open_eurosat(root).splits["test"] if t.path == path)
+    tile = next(t for t in open_eurosat(root).splits["test"] if source_of(t).files[0] == path)
 
     with pytest.raises(RasterError) as caught:
-        read_tile(tile)
+        tile.pixels[0].read()
 
     assert "River_5.tif" in str(caught.value)
 
@@ -319,7 +312,7 @@ def test_without_georeference_there_is_no_longitude(tmp_path: Path) -> None:
         open_eurosat(root)
 
     assert "stratified" in str(caught.value)
-    assert 50 == open_eurosat(root, SplitRule.STRATIFIED).tiles
+    assert 50 == len(open_eurosat(root, FolderSplit.STRATIFIED).all)
 
 
 def test_a_rule_must_suit_the_layout(tmp_path: Path) -> None:
@@ -327,7 +320,7 @@ def test_a_rule_must_suit_the_layout(tmp_path: Path) -> None:
     write_published(tmp_path / "published", 2)
     write_given(tmp_path / "given")
 
-    for root, rule in (("published", SplitRule.GIVEN), ("given", SplitRule.SPATIAL)):
+    for root, rule in (("published", FolderSplit.GIVEN), ("given", FolderSplit.SPATIAL)):
         with pytest.raises(ConfigError, match="does not suit"):
             open_eurosat(tmp_path / root, rule)
 
@@ -354,7 +347,7 @@ def test_a_real_tile_cut_short_is_refused(real_data: Path, tmp_path: Path) -> No
     write_given(tmp_path)
     broken = tmp_path / "test" / "River" / source.name
     broken.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
-    tile = next(t for t in open_eurosat(tmp_path).splits["test"] if t.path == broken)
+    tile = next(t for t in open_eurosat(tmp_path).splits["test"] if source_of(t).files[0] == broken)
 
     with pytest.raises(EofmError, match=source.name):
-        read_tile(tile)
+        tile.pixels[0].read()

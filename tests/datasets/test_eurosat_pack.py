@@ -13,9 +13,8 @@ from rasterio.rio.main import main_group
 from eofm.cli import main
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor
-from eofm.datasets.eurosat import CLASSES, FILE_ORDER
-from eofm.datasets.eurosat_pack import pack_eurosat
-from eofm.datasets.sets_config import PackEurosatConfig
+from eofm.datasets.eurosat import CLASSES, FILE_ORDER, PackEurosatConfig
+from eofm.datasets.eurosat.tiles import pack_eurosat
 from eofm.errors import ConfigError, RasterError
 from eofm.store.reader import Store
 

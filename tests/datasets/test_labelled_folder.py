@@ -13,8 +13,8 @@ import rasterio
 from affine import Affine
 
 from eofm.contract.spec import Sensor, Unit
-from eofm.datasets.chips import Chips, read_batches
-from eofm.datasets.labelled_folder import open_labelled_folder
+from eofm.datasets.folder import open_labelled_folder
+from eofm.datasets.images.chips import Chips, read_batches
 from eofm.errors import DataError, LabelError, RasterError, SpecError
 from eofm.store.splits import hold_out
 

@@ -6,25 +6,25 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ben_world
 import numpy as np
 import pytest
 
 from eofm.cli import main
-from eofm.datasets.check import check_data
-from eofm.datasets.pack_config import PackSsl4eoConfig
-from eofm.datasets.pack_sensors import (
-    SensorsReport,
-    pack_bigearthnet_sensors,
-    pack_ssl4eo_sensors,
-)
-from eofm.datasets.sets_config import CheckConfig, PackBigEarthNetConfig
-from eofm.datasets.ssl4eo_pack import pack_ssl4eo
+from eofm.datasets.bigearthnet import PackBigEarthNetConfig
+from eofm.datasets.bigearthnet.pack import pack_bigearthnet
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.run import check_data
+from eofm.datasets.packing.sensors import SensorsReport
+from eofm.datasets.ssl4eo import PackSsl4eoConfig
+from eofm.datasets.ssl4eo.pack import pack_ssl4eo
 from eofm.errors import ConfigError, RasterError, StoreError
 from eofm.landcover.scenes import SceneOptions, find_scenes
 from eofm.store.config import ShowConfig
-from eofm.store.format import PAIRS
+from eofm.store.format import PAIRS, StoreCard
+from eofm.store.packing import Item, pack_items
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
 from eofm.store.show import PairsReport, show_store
@@ -45,7 +45,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def both(world: Path, tmp_path: Path) -> Path:
     """A folder of two stores."""
-    pack_ssl4eo_sensors(
+    pack_ssl4eo(
         PackSsl4eoConfig(
             root=str(world),
             sensors="s2c,s1",
@@ -80,18 +80,20 @@ def test_table_comes_last(world: Path, tmp_path: Path, monkeypatch: pytest.Monke
     """Interrupted at the second sensor there is no table; the same command finishes it."""
     config = PackSsl4eoConfig(root=str(world), sensors="s2c,s1", out=str(tmp_path / "both"))
 
-    def second_fails(inner: PackSsl4eoConfig) -> object:
-        if inner.sensor == "s1-grd":
+    whole = pack_items
+
+    def second_fails(items: list[Item], card: StoreCard, out: str, **options: Any) -> object:
+        if out.endswith("s1-grd"):
             raise KeyboardInterrupt
-        return pack_ssl4eo(inner)
+        return whole(items, card, out, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("eofm.datasets.pack_sensors.pack_ssl4eo", second_fails)
+        patch.setattr("eofm.datasets.ssl4eo.pack.pack_items", second_fails)
         with pytest.raises(KeyboardInterrupt):
-            pack_ssl4eo_sensors(config)
+            pack_ssl4eo(config)
     assert not (tmp_path / "both" / PAIRS).exists()
 
-    report = pack_ssl4eo_sensors(config)
+    report = pack_ssl4eo(config)
     assert isinstance(report, SensorsReport)
     assert report.stores["s2-l1c"].store.already
     assert not report.stores["s1-grd"].store.already
@@ -103,7 +105,7 @@ def test_patches_of_both_sensors(tmp_path: Path) -> None:
     root = ben_world.first_version(tmp_path / "v1")
     shutil.rmtree(root / "BigEarthNet-S1-v1.0" / next(iter(FIRST.values()))[0])
     out = tmp_path / "both"
-    pack_bigearthnet_sensors(
+    pack_bigearthnet(
         PackBigEarthNetConfig(str(root), str(out), sensors="s2-l2a,s1-grd", excluded=True)
     )
     pairs = PairedStore(out)
@@ -153,18 +155,16 @@ def test_one_store_is_asked_for(both: Path) -> None:
 def test_several_sensors_into_a_store(world: Path, tmp_path: Path) -> None:
     """A folder that holds the store of one sensor is left alone."""
     one = PackSsl4eoConfig(root=str(world), sensor="s2-l1c", out=str(tmp_path / "one"))
-    pack_ssl4eo_sensors(one)
+    pack_ssl4eo(one)
     with pytest.raises(StoreError, match="a store of one sensor"):
-        pack_ssl4eo_sensors(
-            PackSsl4eoConfig(root=str(world), sensors="s1", out=str(tmp_path / "one"))
-        )
+        pack_ssl4eo(PackSsl4eoConfig(root=str(world), sensors="s1", out=str(tmp_path / "one")))
 
 
 def test_a_sensor_that_is_not_there(world: Path, tmp_path: Path) -> None:
     """It is said before the first store is written, not hours later."""
     config = PackSsl4eoConfig(root=str(world), sensors="s2c,s2a", out=str(tmp_path / "both"))
     with pytest.raises(RasterError, match="no s2-l2a scenes"):
-        pack_ssl4eo_sensors(config)
+        pack_ssl4eo(config)
     assert not (tmp_path / "both").exists()
 
 
@@ -217,7 +217,7 @@ def test_statistics_are_of_the_training_split(tmp_path: Path) -> None:
     """Where the data set has a split, its training images alone are counted."""
     root = ben_world.first_version(tmp_path / "v1")
     out = tmp_path / "store"
-    pack_bigearthnet_sensors(
+    pack_bigearthnet(
         PackBigEarthNetConfig(str(root), str(out), excluded=True, stats=True, verify=True)
     )
     plain = json.loads((out / "stats.json").read_text())
@@ -233,7 +233,7 @@ def test_statistics_are_of_the_training_split(tmp_path: Path) -> None:
 def test_real_pairs(real_data: Path, tmp_path: Path, tree: Callable[[Path], dict]) -> None:
     """The six published pairs stand line by line beside one another; workers change no byte."""
     for workers in (1, 2):
-        pack_bigearthnet_sensors(
+        pack_bigearthnet(
             PackBigEarthNetConfig(
                 str(real_data / "bigearthnet_v1"),
                 str(tmp_path / str(workers)),

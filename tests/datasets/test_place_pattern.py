@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eofm.datasets.place_pattern import check_place, place_in
+from eofm.datasets.images.places import check_place, place_in
 from eofm.errors import ConfigError
 
 

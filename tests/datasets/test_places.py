@@ -15,9 +15,9 @@ from rasterio.crs import CRS
 
 from eofm.cli import main
 from eofm.contract.imagery import NativeImagery
-from eofm.datasets.pack_config import PackTilesConfig
-from eofm.datasets.places import Places, find_places, grid_of_file, units_of
-from eofm.datasets.tiles import pack_tiles
+from eofm.datasets.images.places import Places, find_places, grid_of_file, units_of
+from eofm.datasets.tiles import PackTilesConfig
+from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import ConfigError, RasterError, StoreError
 from eofm.raster.grid import Grid
 from eofm.store.choice import held_out

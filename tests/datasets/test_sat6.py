@@ -9,7 +9,7 @@ import pytest
 
 from eofm.contract.spec import Sensor, Unit
 from eofm.datasets import sat6
-from eofm.datasets.chips import read_batches
+from eofm.datasets.images.chips import read_batches
 from eofm.datasets.sat6 import open_sat6
 from eofm.errors import DataError, LabelError
 

@@ -12,9 +12,12 @@ import rasterio
 import torch
 from rasterio.errors import NotGeoreferencedWarning
 
-from eofm.datasets import scenes
-from eofm.datasets.chips import Chips, read_batches
-from eofm.datasets.scenes import SceneSet, SceneSplit, open_scenes
+from eofm.datasets.eurosat import EUROSAT_MS, EUROSAT_RGB, EUROSAT_SAR
+from eofm.datasets.images import class_folders
+from eofm.datasets.images.chips import Chips, read_batches
+from eofm.datasets.images.class_folders import ClassFolders, FolderSplit, open_class_folders
+from eofm.datasets.resisc45 import RESISC45
+from eofm.datasets.ucmerced import UCMERCED
 from eofm.errors import ConfigError, DataError, RasterError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -43,7 +46,7 @@ def radar(path: Path, level: int = 0) -> None:
         file.write(values.astype(np.float32))
 
 
-def fill(root: Path, data: SceneSet, ending: str, count: int = 5) -> Path:
+def fill(root: Path, data: ClassFolders, ending: str, count: int = 5) -> Path:
     """Write `count` images of every class in the published layout."""
     level = 0
     for name in data.classes:
@@ -60,7 +63,9 @@ def fill(root: Path, data: SceneSet, ending: str, count: int = 5) -> Path:
     return root
 
 
-def write_lists(root: Path, data: SceneSet, rule: SceneSplit = SceneSplit.LISTS) -> SceneSet:
+def write_lists(
+    root: Path, data: ClassFolders, rule: FolderSplit = FolderSplit.LISTS
+) -> ClassFolders:
     """Write lists 3/1/1 of each class, named .jpg as published; return a set that knows them."""
     parts = {"train": range(3), "val": [3], "test": [4]}
     known = {}
@@ -79,23 +84,23 @@ def sizes(chips: Chips) -> tuple[int, ...]:
 @pytest.mark.parametrize(
     ("data", "ending"),
     [
-        (scenes.EUROSAT_RGB, ".jpg"),
-        (scenes.EUROSAT_SAR, ".tif"),
-        (scenes.RESISC45, ".jpg"),
-        (scenes.UCMERCED, ".tif"),
+        (EUROSAT_RGB, ".jpg"),
+        (EUROSAT_SAR, ".tif"),
+        (RESISC45, ".jpg"),
+        (UCMERCED, ".tif"),
     ],
     ids=["eurosat-rgb", "eurosat-sar", "resisc45", "ucmerced"],
 )
-def test_the_published_lists_divide(tmp_path: Path, data: SceneSet, ending: str) -> None:
+def test_the_published_lists_divide(tmp_path: Path, data: ClassFolders, ending: str) -> None:
     """Without being asked for, where they lie in the folder; pixels come in the declared order."""
     few = replace(data, classes=data.classes[:3])
     fill(tmp_path, few, ending)
     known = write_lists(tmp_path, few)
 
-    chips = open_scenes(known, tmp_path)
+    chips = open_class_folders(known, tmp_path)
 
     assert (9, 3, 3) == sizes(chips)
-    assert SceneSplit.LISTS == chips.rule
+    assert FolderSplit.LISTS == chips.rule
     (images,) = read_batches(chips.splits["test"], 8)
     assert data.spec == images.spec
     means = images.pixels.mean(dim=(0, 2, 3))
@@ -105,10 +110,10 @@ def test_the_published_lists_divide(tmp_path: Path, data: SceneSet, ending: str)
 
 def test_pictures_of_uneven_size_are_brought_to_one(tmp_path: Path) -> None:
     """44 of UC Merced's are some pixels smaller than 256, and keep whole 8-bit values."""
-    few = replace(scenes.UCMERCED, classes=scenes.UCMERCED.classes[:2])
+    few = replace(UCMERCED, classes=UCMERCED.classes[:2])
     fill(tmp_path, few, ".tif", count=1)
 
-    (image,) = read_batches(scenes._find(few, tmp_path)[:1], 1)
+    (image,) = read_batches(class_folders._find(few, tmp_path)[:1], 1)
 
     assert (1, 3, 256, 256) == tuple(image.pixels.shape)
     assert torch.equal(image.pixels, image.pixels.round())
@@ -116,80 +121,80 @@ def test_pictures_of_uneven_size_are_brought_to_one(tmp_path: Path) -> None:
 
 def test_without_lists_nothing_is_divided_silently(tmp_path: Path) -> None:
     """The error names the lists; a stratified split is there for the asking."""
-    few = replace(scenes.EUROSAT_SAR, classes=scenes.EUROSAT_SAR.classes[:2])
+    few = replace(EUROSAT_SAR, classes=EUROSAT_SAR.classes[:2])
     fill(tmp_path, few, ".tif")
 
     with pytest.raises(ConfigError, match="not divided") as caught:
-        open_scenes(few, tmp_path)
+        open_class_folders(few, tmp_path)
 
     assert "eurosat-train.txt" in str(caught.value)
-    assert (6, 2, 2) == sizes(open_scenes(few, tmp_path, SceneSplit.STRATIFIED))
+    assert (6, 2, 2) == sizes(open_class_folders(few, tmp_path, FolderSplit.STRATIFIED))
     with pytest.raises(ConfigError, match="cannot be divided like this"):
-        open_scenes(few, tmp_path, SceneSplit.SPATIAL)
+        open_class_folders(few, tmp_path, FolderSplit.SPATIAL)
     with pytest.raises(DataError, match="is not there"):
-        open_scenes(few, tmp_path, SceneSplit.SPATIAL_LISTS)
+        open_class_folders(few, tmp_path, FolderSplit.SPATIAL_LISTS)
 
 
 def test_a_changed_list_is_refused(tmp_path: Path) -> None:
     """A list of the published name with other lines is not the published list."""
-    few = replace(scenes.EUROSAT_SAR, classes=scenes.EUROSAT_SAR.classes[:2])
+    few = replace(EUROSAT_SAR, classes=EUROSAT_SAR.classes[:2])
     fill(tmp_path, few, ".tif")
     write_lists(tmp_path, few)
 
     with pytest.raises(DataError, match="not the published list") as caught:
-        open_scenes(few, tmp_path)
+        open_class_folders(few, tmp_path)
 
-    assert few.lists[SceneSplit.LISTS]["train"][1] in str(caught.value)
+    assert few.lists[FolderSplit.LISTS]["train"][1] in str(caught.value)
 
 
 def test_spatial_lists_divide_when_asked_for(tmp_path: Path) -> None:
     """Torchgeo's lists by longitude, under their own names, compared with their published md5."""
-    few = replace(scenes.EUROSAT_MS, classes=scenes.EUROSAT_MS.classes[:2])
-    fill(tmp_path, replace(few, spec=scenes.EUROSAT_SAR.spec), ".tif")
-    known = write_lists(tmp_path, few, SceneSplit.SPATIAL_LISTS)
+    few = replace(EUROSAT_MS, classes=EUROSAT_MS.classes[:2])
+    fill(tmp_path, replace(few, spec=EUROSAT_SAR.spec), ".tif")
+    known = write_lists(tmp_path, few, FolderSplit.SPATIAL_LISTS)
 
-    chips = open_scenes(known, tmp_path, SceneSplit.SPATIAL_LISTS)
+    chips = open_class_folders(known, tmp_path, FolderSplit.SPATIAL_LISTS)
 
     assert (6, 2, 2) == sizes(chips)
-    assert SceneSplit.SPATIAL_LISTS == chips.rule
+    assert FolderSplit.SPATIAL_LISTS == chips.rule
     with pytest.raises(DataError, match="not the published list") as caught:
-        open_scenes(few, tmp_path, SceneSplit.SPATIAL_LISTS)
+        open_class_folders(few, tmp_path, FolderSplit.SPATIAL_LISTS)
     assert "7be3254be39f23ce4d4d144290c93292" in str(caught.value)
 
 
 def test_missing_images_of_the_lists_are_counted(tmp_path: Path) -> None:
     """A half-unpacked archive makes a subset that says so."""
-    few = replace(scenes.EUROSAT_SAR, classes=scenes.EUROSAT_SAR.classes[:2])
+    few = replace(EUROSAT_SAR, classes=EUROSAT_SAR.classes[:2])
     fill(tmp_path, few, ".tif")
     known = write_lists(tmp_path, few)
     for path in tmp_path.rglob("*_0.tif"):
         path.unlink()
 
-    chips = open_scenes(known, tmp_path)
+    chips = open_class_folders(known, tmp_path)
 
     assert ("2 images of the lists are not there",) == chips.remarks
 
 
 def test_folders_that_do_not_fit_are_named(tmp_path: Path) -> None:
     """Nothing there, an archive, a class missing, a class empty, a picture that is none."""
-    few = replace(scenes.RESISC45, classes=scenes.RESISC45.classes[:3])
+    few = replace(RESISC45, classes=RESISC45.classes[:3])
     with pytest.raises(DataError, match="no such folder"):
-        open_scenes(few, tmp_path / "nowhere")
+        open_class_folders(few, tmp_path / "nowhere")
     (tmp_path / "NWPU-RESISC45.zip").touch()
     with pytest.raises(DataError, match="class folders of resisc45") as caught:
-        open_scenes(few, tmp_path, SceneSplit.STRATIFIED)
+        open_class_folders(few, tmp_path, FolderSplit.STRATIFIED)
     assert "unpack NWPU-RESISC45.zip" in str(caught.value)
     fill(tmp_path, replace(few, classes=few.classes[:2]), ".jpg")
     with pytest.raises(DataError, match="class folders of resisc45"):
-        open_scenes(few, tmp_path, SceneSplit.STRATIFIED)
+        open_class_folders(few, tmp_path, FolderSplit.STRATIFIED)
     empty = tmp_path / "NWPU-RESISC45" / few.classes[2]
     empty.mkdir()
     with pytest.raises(DataError, match="no image in it"):
-        open_scenes(few, tmp_path, SceneSplit.STRATIFIED)
+        open_class_folders(few, tmp_path, FolderSplit.STRATIFIED)
     (empty / "a.jpg").write_bytes(b"no picture")
     picture(empty / "b.jpg", (64, 64), "JPEG")
     picture(empty / "c.jpg", (256, 256), "JPEG")
-    chips = open_scenes(few, tmp_path, SceneSplit.STRATIFIED)
+    chips = open_class_folders(few, tmp_path, FolderSplit.STRATIFIED)
     for name, message in (("a", "damaged"), ("b", "not a picture of")):
         with pytest.raises(RasterError, match=message):
             list(read_batches([c for c in chips.all if c.id == name], 1))

@@ -10,7 +10,7 @@ import torch
 
 from eofm.contract.preprocess import convert_unit
 from eofm.contract.spec import Sensor, Unit
-from eofm.datasets.chips import read_batches
+from eofm.datasets.images.chips import read_batches
 from eofm.datasets.so2sat import CLASSES, SPECS, So2SatVersion, open_so2sat
 from eofm.errors import DataError, LabelError
 

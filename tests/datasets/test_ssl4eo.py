@@ -16,15 +16,15 @@ from affine import Affine
 
 from eofm.contract.sensors import SENSOR_BANDS, resolution_groups
 from eofm.contract.spec import Sensor, Unit
-from eofm.datasets.pack_config import PackSsl4eoConfig
-from eofm.datasets.ssl4eo import (
+from eofm.datasets.ssl4eo import PackSsl4eoConfig
+from eofm.datasets.ssl4eo.folders import (
     list_scenes,
     nearest_season,
     pair_scenes,
     read_ids,
     season_date,
 )
-from eofm.datasets.ssl4eo_pack import pack_ssl4eo
+from eofm.datasets.ssl4eo.pack import pack_ssl4eo
 from eofm.errors import ConfigError, LabelError, PixelError, RasterError, StoreError
 from eofm.store.grids import known_grids
 from eofm.store.parts import _PartWriter

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from eofm.contract.spec import Sensor
-from eofm.datasets import ssl4eo_ml
-from eofm.datasets.pack_config import PackSsl4eoConfig
-from eofm.datasets.ssl4eo_ml import CLASSES, read_multilabels
-from eofm.datasets.ssl4eo_pack import pack_ssl4eo
+from eofm.datasets.ssl4eo import PackSsl4eoConfig
+from eofm.datasets.ssl4eo import multilabels as ssl4eo_ml
+from eofm.datasets.ssl4eo.multilabels import CLASSES, read_multilabels
+from eofm.datasets.ssl4eo.pack import pack_ssl4eo
 from eofm.errors import ConfigError, LabelError
 from eofm.store.reader import Store
 from eofm.world.config import WorldConfig

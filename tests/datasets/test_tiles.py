@@ -18,8 +18,9 @@ import torch
 
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor, Unit
-from eofm.datasets.pack_config import PackTilesConfig, SensorName, UnitName
-from eofm.datasets.tiles import pack_tiles
+from eofm.datasets.packing.options import SensorName, UnitName
+from eofm.datasets.tiles import PackTilesConfig
+from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import ConfigError, LabelError, PixelError, RasterError, StoreError
 from eofm.store.format import JOURNAL
 from eofm.store.reader import Store
@@ -160,7 +161,7 @@ def test_threads_change_no_byte(config: PackTilesConfig, tree, write_tif) -> Non
     codes[40, 40] = 77
     place = (520_000.0, 5_400_000.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eofm.datasets.tiles._CHUNK_BYTES", 1)
+        patch.setattr("eofm.datasets.tiles.pack._CHUNK_BYTES", 1)
         pack_tiles(config)
         threaded = replace(config, out=config.out + "3", workers=3)
         write_tif(Path(config.landcover or "") / "c.tif", codes, origin=place)
@@ -381,7 +382,7 @@ def _interrupt(config: PackTilesConfig, after: int) -> None:
             if count >= after:
                 raise KeyboardInterrupt
 
-    patch.setattr("eofm.datasets.tiles.track", stop_after)
+    patch.setattr("eofm.datasets.tiles.pack.track", stop_after)
     try:
         with pytest.raises(KeyboardInterrupt):
             pack_tiles(config)
@@ -472,8 +473,8 @@ def test_images_of_two_kinds(config: PackTilesConfig, write_tif) -> None:
 _KILLED = """
 import os, signal, sys
 import eofm.store.journal as journal
-from eofm.datasets.pack_config import PackTilesConfig
-from eofm.datasets.tiles import pack_tiles
+from eofm.datasets.tiles import PackTilesConfig
+from eofm.datasets.tiles.pack import pack_tiles
 
 settings = PackTilesConfig(**eval(sys.argv[1]))
 append, lines = journal.Journal.append, 0

@@ -10,7 +10,7 @@ import pytest
 import rasterio
 from affine import Affine
 
-from eofm.datasets.chips import read_batches
+from eofm.datasets.images.chips import read_batches
 from eofm.datasets.treesatai import CLASSES, FILE_ORDER, SIDES, open_treesatai, spec_of
 from eofm.errors import DataError, LabelError
 

@@ -18,8 +18,8 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from eofm.cli import main
-from eofm.datasets.pack_config import PackTilesConfig
-from eofm.datasets.tiles import pack_tiles
+from eofm.datasets.tiles import PackTilesConfig
+from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import ConfigError, DataError, LabelError, RasterError
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.maps import LandCover, find_maps
@@ -297,7 +297,7 @@ def test_pack_from_a_stac_list(tmp_path: Path, write_tif) -> None:
     write_tif(tmp_path / "far.tif", of(1))
     write_tif(tmp_path / "near.tif", of(2))
     items = [
-        {"id": name, "properties": {"datetime": f"2021-06-{day}T00:00:00Z"},
+        {"type": "Feature", "id": name, "properties": {"datetime": f"2021-06-{day}T00:00:00Z"},
          "assets": {"map": {"href": f"{name}.tif"}, "other": {"href": "other.tif"}}}
         for name, day in (("far", "01"), ("near", "10"))
     ]  # fmt: skip

@@ -14,9 +14,9 @@ from rasterio.crs import CRS
 from rasterio.warp import transform as warp_points
 
 from eofm.cli import main
-from eofm.datasets.pack_config import PackTilesConfig
-from eofm.datasets.tiles import pack_tiles
-from eofm.errors import ConfigError, EofmError, LabelError
+from eofm.datasets.tiles import PackTilesConfig
+from eofm.datasets.tiles.pack import pack_tiles
+from eofm.errors import ConfigError, EofmError, LabelError, RasterError
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.maps import LandCover, find_maps
 from eofm.landcover.polygons import read_layer
@@ -303,7 +303,7 @@ def test_geojson_without_a_field(tmp_path: Path) -> None:
     """A .geojson is a STAC list unless a field is named; of polygons the error says so."""
     path = layer(tmp_path / "p.geojson", crs="EPSG:4326")
 
-    with pytest.raises(LabelError, match="no list of STAC items") as caught:
+    with pytest.raises(RasterError, match="holds no STAC items") as caught:
         find_maps([str(path)])
     assert "--field NAME" in str(caught.value.remedy)
 

@@ -309,8 +309,9 @@ def test_stac_items(tmp_path: Path, write_tif) -> None:
 @pytest.mark.parametrize(
     ("text", "asset", "said"),
     [
-        ("{", None, "no list of STAC items"),
-        ("{}", None, "no list of STAC items"),
+        ("{", None, "cannot be read as JSON"),
+        ("{}", None, "holds no STAC items"),
+        ('[{"id": "a", "assets": {}}]', None, "holds no STAC items"),
         ("[]", None, "holds no STAC items"),
         (
             json.dumps([item("a", "https://host/m.tif", datetime="2021-01-01")]),
@@ -318,6 +319,10 @@ def test_stac_items(tmp_path: Path, write_tif) -> None:
             "not on this machine",
         ),
         (json.dumps([item("a", "m.tif", datetime="2021-01-01")]), "other", "which asset"),
+        (json.dumps([item("a", "m.tif", datetime="in May")]), None, "date of a STAC item"),
+        (json.dumps([item("a", "m.tif", start_datetime="2021-01-01")]), None, "date of a STAC"),
+        (json.dumps([item("a", "odd://host/m.tif", datetime="2021-01-01")]), None, "this kind"),
+        (json.dumps([{**item("a", "m.tif"), "assets": {"map": "m.tif"}}]), None, "which asset"),
     ],
 )
 def test_bad_stac(text: str, asset, said: str, tmp_path: Path) -> None:
@@ -325,7 +330,7 @@ def test_bad_stac(text: str, asset, said: str, tmp_path: Path) -> None:
     (tmp_path / "items.json").write_text(text)
     scenes = footprints(tmp_path / "f.parquet", BOX)
 
-    with pytest.raises(LabelError, match=said):
+    with pytest.raises((LabelError, RasterError), match=said):
         label(tmp_path / "items.json", scenes, tmp_path / "l.parquet", asset=asset)
 
 

@@ -15,8 +15,8 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.warp import transform as warp_points
 
-from eofm.datasets.pack_config import PackTilesConfig
-from eofm.datasets.tiles import pack_tiles
+from eofm.datasets.tiles import PackTilesConfig
+from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import ConfigError, LabelError
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.multilabel import Cover, Reason, class_fractions

@@ -286,14 +286,9 @@ GUARDS = (
     _guard(
         "test_17_neighbours_are_kept_apart",
         (
-            "eofm.datasets.eurosat:open_eurosat",
-            "rule or SplitRule.SPATIAL)",
-            "SplitRule.STRATIFIED)",
-        ),
-        (
-            "eofm.datasets.eurosat:open_eurosat",
-            "rule or SplitRule.SPATIAL, splits",
-            "SplitRule.STRATIFIED, splits",
+            "eofm.datasets.eurosat.tiles:divide_eurosat",
+            "else rule or FolderSplit.SPATIAL",
+            "else FolderSplit.STRATIFIED",
         ),
     ),
     _guard(
@@ -383,7 +378,7 @@ GUARDS = (
     _guard(
         "test_28_a_patch_of_known_labels_has_them",
         (
-            "eofm.datasets.bigearthnet_chips:_check_golden",
+            "eofm.datasets.bigearthnet.chips:_check_golden",
             "golden.label != GOLDEN_CLASSES",
             "False",
         ),

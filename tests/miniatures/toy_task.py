@@ -12,7 +12,7 @@ from eofm.bench.sources import Trainee
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import Pooling, Recipe
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
-from eofm.datasets.chips import Chip, StoredAt
+from eofm.datasets.images.chips import Chip, StoredAt
 
 BANDS: Final = ("B04", "B03", "B02")
 SPEC: Final = ImageSpec(Sensor.S2_L1C, BANDS, Unit.DN, (8, 8), 10.0)

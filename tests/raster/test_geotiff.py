@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
@@ -217,3 +218,22 @@ def test_masks_of_each_band(tmp_path: Path, write_tif: WriteTif) -> None:
 
     assert declared is not None
     assert [[0, 1, 2]] == np.argwhere(declared).tolist()
+
+
+def test_a_bomb_is_refused_unread(tmp_path: Path) -> None:
+    """A header of one kilobyte that states 40,000 x 40,000 pixels in 13 bands; windows are read."""
+    file = tmp_path / "x.tif"
+    with rasterio.open(
+        file, "w", driver="GTiff", width=40_000, height=40_000, count=13, dtype="uint16",
+        crs="EPSG:32632", transform=Affine(10, 0, 5e5, 0, -10, 5e6), tiled=True,
+        blockxsize=4096, blockysize=4096, sparse_ok=True,
+    ):  # fmt: skip
+        pass
+    assert file.stat().st_size < 30_000
+
+    with pytest.raises(RasterError, match="more memory") as caught:
+        eofm.read_geotiff(file, sensor="s2-l1c", unit="dn")
+    assert "38.7 GiB" in str(caught.value.found)
+    assert (64, 64) == eofm.read_geotiff(
+        file, sensor="s2-l1c", unit="dn", window=(0, 0, 64, 64)
+    ).spec.size

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor, Unit
-from eofm.contract.validity import Doubt
-from eofm.raster.quality import find_doubt
-from eofm.raster.source import RasterSource
+from eofm.contract.validity import Doubt, doubt_of_type
+from eofm.raster.quality import _sample, find_doubt
+from eofm.raster.source import OpenRaster, RasterSource
 
 L1C = SENSOR_BANDS[Sensor.S2_L1C]
 
@@ -38,6 +39,13 @@ def radar(size: int = 40) -> np.ndarray:
     return np.array([-10.4, -17.1])[:, None, None] + rng.normal(0, 2.5, (2, size, size))
 
 
+def both(raster: OpenRaster) -> Doubt | None:
+    """The doubt of an image, which is the same of the nine windows read and cut from the whole."""
+    found = find_doubt(raster)
+    assert found == find_doubt(raster, raster.read_native())
+    return found
+
+
 @pytest.fixture
 def doubt(tmp_path: Path, write_tif: Callable[..., Path]) -> Callable[..., Doubt | None]:
     """Write pixels, state a unit, and return what is doubtful about it."""
@@ -47,7 +55,8 @@ def doubt(tmp_path: Path, write_tif: Callable[..., Path]) -> Callable[..., Doubt
     ) -> Doubt | None:
         path = write_tif(tmp_path / "a.tif", pixels, **keywords)
         with RasterSource("a", (path,), sensor, unit).open() as raster:
-            return find_doubt(raster)
+            dtypes = [doubt_of_type(dtype, unit) for dtype in raster.dtypes]
+            return find_doubt(raster) if any(dtypes) else both(raster)
 
     return ask
 
@@ -70,6 +79,19 @@ def doubt(tmp_path: Path, write_tif: Callable[..., Path]) -> Callable[..., Doubt
 def test_true_statements(doubt, pixels: np.ndarray, unit: Unit) -> None:
     """Images that are what they are stated to be raise no doubt, dark, bright or empty."""
     assert doubt(pixels, unit) is None
+
+
+def test_bands_of_three_resolutions(tmp_path: Path, write_bands: Callable[..., Path]) -> None:
+    """Windows cut from an image hold, band by band, what the same windows read from it hold."""
+    sizes = {"B02": 360, "B8A": 180, "B09": 60}
+    folder = write_bands(tmp_path / "a", sizes)
+    files = tuple(folder / f"{band}.tif" for band in sizes)
+    with RasterSource("a", files, Sensor.S2_L2A, Unit.DN, tuple(sizes)).open() as raster:
+        cut, read = (_sample(raster, whole) for whole in (raster.read_native(), None))
+
+    assert cut.keys() == read.keys() == set(sizes)
+    assert all(torch.equal(cut[band], read[band]) for band in sizes)
+    assert [9 * 60 * 60, 9 * 30 * 30, 9 * 10 * 10] == [len(read[band]) for band in sizes]
 
 
 def test_unstated_offset(doubt) -> None:
@@ -172,6 +194,6 @@ def test_real_units(real_data: Path) -> None:
             found = []
             for unit in units:
                 with RasterSource(path.stem, (path,), sensor, unit, bands).open() as raster:
-                    found.append(find_doubt(raster))
+                    found.append(both(raster))
             assert found[0] is None, path
             assert all(doubt is not None for doubt in found[1:]), path

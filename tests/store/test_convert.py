@@ -12,6 +12,7 @@ import torch
 from eofm.contract.imagery import NativeImagery
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.validity import measured
 from eofm.errors import PixelError, RasterError
 from eofm.raster.source import RasterSource
 from eofm.store.convert import stored_spec, stored_unit, to_stored
@@ -21,10 +22,11 @@ S1 = SENSOR_BANDS[Sensor.S1_GRD]
 
 
 def native(values: np.ndarray, sensor: Sensor, unit: Unit, bands: tuple[str, ...]) -> NativeImagery:
-    """Make an image on one grid, all valid."""
+    """Make an image on one grid as a reader returns it: with what was measured marked."""
     spec = ImageSpec(sensor, bands, unit, values.shape[1:], 10.0)
-    valid = torch.ones(1, *values.shape[1:], dtype=torch.bool)
-    return NativeImagery({10: torch.from_numpy(values)[None]}, {10: bands}, spec, valid)
+    planes = {10: torch.from_numpy(values)[None]}
+    valid = measured(planes, {}, {10: bands}, unit, values.shape[1:])
+    return NativeImagery(planes, {10: bands}, spec, valid)
 
 
 def spec(sensor: Sensor, unit: Unit, bands: tuple[str, ...]) -> ImageSpec:

@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from affine import Affine
 from rasterio.crs import CRS
+from unsealed import unseal_journal, unseal_store
 
 from eofm.errors import StoreError
 from eofm.raster.grid import Grid
 from eofm.store.config import CardConfig, ShowConfig
-from eofm.store.format import JOURNAL, VERSION, index_schema
+from eofm.store.format import JOURNAL, index_schema
 from eofm.store.grids import known_grids, located
 from eofm.store.reader import Store
 from eofm.store.show import show_store
@@ -107,6 +108,9 @@ def rewritten(path: Path, **columns: object) -> Path:
         ({"row": [0, 1, -2, 3, 0]}, "row -2 in shard 0", "every row of a shard once"),
         ({"row": [0, 1, 1, 3, 0]}, "row 1 in shard 0", "every row of a shard once"),
         ({"row": [0, 1, 2, 4, 0]}, "row 4 in shard 0", "every row of a shard once"),
+        ({"multi_hot": [[1, 0, 0]] * 4 + [[255, 0, 0]]}, "a label 255", "labels 0 and 1"),
+        ({"fraction": [[0.1, 0.2, 0.7]] * 4 + [[float("nan")] * 3]}, "a share nan", "from 0 to 1"),
+        ({"valid_share": [0.5] * 4 + [-7.0]}, "a share -7", "from 0 to 1"),
         ({"shard": [0, 0, 0, 0, -1]}, "shards -1, 0", "numbered from 0"),
         ({"shard": [0, 0, 0, 0, 2]}, "shards 0, 2", "numbered from 0"),
         ({"shard": [1, 1, 1, 1, 2]}, "shards 1, 2", "numbered from 0"),
@@ -130,6 +134,7 @@ def test_an_order_of_its_own(tmp_path: Path, miniature) -> None:
     file = path / "index.parquet"
     table = pq.read_table(file).take(pa.array([4, 2, 0, 3, 1]))
     pq.write_table(table, file)
+    unseal_store(path)
 
     store = Store(path)
 
@@ -152,6 +157,7 @@ def test_rows_of_another_number(tmp_path: Path, miniature) -> None:
 def test_a_crs_that_is_none(tmp_path: Path, miniature) -> None:
     """A CRS that cannot be read is an error where the grids are asked for, and names the image."""
     path = rewritten(placed_store(miniature, tmp_path / "s"), crs=["EPSG:32632"] * 4 + ["nonsense"])
+    unseal_store(path)
 
     with pytest.raises(StoreError, match="CRS that cannot be read") as caught:
         known_grids(Store(path))
@@ -164,9 +170,7 @@ def test_half_written_by_another_version(tmp_path: Path, miniature) -> None:
     with StoreWriter(tmp_path / "s", miniature.card) as writer:
         writer.append(miniature.entry(0), miniature.imagery(0))
     journal = tmp_path / "s" / JOURNAL
-    text = journal.read_text()
-    assert f'\\"version\\": {VERSION}' in text
-    journal.write_text(text.replace(f'\\"version\\": {VERSION}', '\\"version\\": 2', 1))
+    unseal_journal(journal, lambda card: card.update(version=2))
 
     with pytest.raises(StoreError, match="begun by another version") as caught:
         StoreWriter(tmp_path / "s", miniature.card)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from eofm.contract.imagery import Labels
 from eofm.errors import ConfigError
-from eofm.loading.feed import Feeder
+from eofm.loading.feeder import Feeder
 from eofm.store.label_table import inherited_from, label_table
 from eofm.store.reader import Store
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from unsealed import unseal_journal
 
 from eofm.contract.imagery import NativeImagery
 from eofm.errors import StoreError
@@ -209,19 +210,75 @@ def test_two_writers(tmp_path: Path, miniature) -> None:
         assert 1 == len(writer)
 
 
-@pytest.mark.parametrize("line", [1, 3])
-def test_damaged_journal(tmp_path: Path, miniature, line: int) -> None:
-    """A journal that is broken in the middle is not guessed at."""
-    with StoreWriter(tmp_path / "s", miniature.card) as writer:
-        for i in range(4):
+def damaged_journal(miniature, path: Path, line: int, old: str, new: str) -> Path:
+    """Begin a store of seven rows in shards of two, and change a line of its journal."""
+    with StoreWriter(path, miniature.card, shard_bytes=2 * miniature.card.row_bytes) as writer:
+        for i in range(7):
             writer.append(miniature.entry(i), miniature.imagery(i))
-    journal = tmp_path / "s" / JOURNAL
-    lines = journal.read_text().splitlines()
-    lines[line - 1] = lines[line - 1][:20]
-    journal.write_text("\n".join(lines) + "\n")
+            writer.source_done(f"p{i}", 0)
+    lines = (path / JOURNAL).read_text().splitlines()
+    assert old in lines[line - 1]
+    lines[line - 1] = lines[line - 1].replace(old, new)
+    (path / JOURNAL).write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "old", "new"),
+    [
+        (4, '"row"', "row"),  # no JSON any more
+        (4, '"id": "p', '"id": "q'),  # JSON of another image
+        (7, '"skipped": 0', '"skipped": 9'),  # said of a source
+        (10, '"crc32": "', '"crc32": "0'),  # the checksum itself
+        (4, '{"row"', "[" * 50_000),
+        (4, '"longitude": ', '"longitude": ' + "9" * 5000),
+    ],
+)
+def test_damaged_journal(tmp_path: Path, miniature, tree, line: int, old: str, new: str) -> None:
+    """From a damaged line on everything is packed anew: the store is the undisturbed one."""
+    path = damaged_journal(miniature, tmp_path / "s", line, old, new)
+
+    for where in (path, tmp_path / "whole"):
+        card = miniature.card
+        with StoreWriter(where, card, shard_bytes=2 * card.row_bytes) as writer:
+            for i in range(7):
+                if miniature.entry(i).id not in writer.ids:
+                    writer.append(miniature.entry(i), miniature.imagery(i))
+                if f"p{i}" not in writer.skipped:
+                    writer.source_done(f"p{i}", 0)
+            writer.finish()
+
+    assert tree(tmp_path / "whole") == tree(path)
+
+
+def test_a_damaged_journal_leaves_no_shard_behind(tmp_path: Path, miniature) -> None:
+    """Where fewer rows are packed anew than there were, shards of the others are gone."""
+    path = damaged_journal(miniature, tmp_path / "s", 4, '"id": "p', '"id": "q')
+
+    with StoreWriter(path, miniature.card, shard_bytes=2 * miniature.card.row_bytes) as writer:
+        assert 1 == len(writer)
+        writer.finish()
+
+    assert ["shard-00000"] == sorted(folder.name for folder in path.glob("shard-*"))
+    Store(path).verify()
+
+
+def test_a_journal_of_before_has_no_checksum(tmp_path: Path, miniature) -> None:
+    """A store that was begun without checksums is resumed."""
+    with StoreWriter(tmp_path / "s", miniature.card) as writer:
+        writer.append(miniature.entry(0), miniature.imagery(0))
+    unseal_journal(tmp_path / "s" / JOURNAL)
+
+    with StoreWriter(tmp_path / "s", miniature.card) as writer:
+        assert 1 == len(writer)
+
+
+def test_a_journal_without_its_beginning(tmp_path: Path, miniature) -> None:
+    """A journal that does not say what it is of is not guessed at."""
+    path = damaged_journal(miniature, tmp_path / "s", 1, '"card"', '"cord"')
 
     with pytest.raises(StoreError, match=r"journal .* is damaged"):
-        StoreWriter(tmp_path / "s", miniature.card)
+        StoreWriter(path, miniature.card)
 
 
 def test_torn_line(tmp_path: Path, miniature) -> None:

@@ -11,8 +11,8 @@ import rasterio
 from affine import Affine
 
 from eofm.cli import main
-from eofm.datasets.pack_config import PackTilesConfig
-from eofm.datasets.tiles import pack_tiles
+from eofm.datasets.tiles import PackTilesConfig
+from eofm.datasets.tiles.pack import pack_tiles
 from eofm.store.places import join_places
 from eofm.store.reader import Store
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from eofm.errors import StoreError
-from eofm.loading.feed import Feeder
+from eofm.loading.feeder import Feeder
 from eofm.store.format import JOURNAL
 from eofm.store.reader import Store
 from eofm.store.remote import cache_root, is_remote

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from unsealed import edit_store, remedies, unseal_store
 
 from eofm.cli import main
 from eofm.contract.spec import Unit
@@ -67,6 +72,96 @@ def test_verify_from_the_command_line(tmp_path: Path, miniature, capsys) -> None
     flip(path, "shard-00000/60m.npy", -1)
     assert 1 == main(["data", "verify", str(path)])
     assert "2 (p1_2)" in capsys.readouterr().err
+
+
+def other(plain: dict[str, Any], **changes: object) -> None:
+    """Change what a card says of the images or the labels."""
+    for key, value in changes.items():
+        part = "labels" if key in plain["labels"] else "image"
+        plain[part][key] = value
+
+
+def exchange(plain: dict[str, Any]) -> None:
+    """Let two planes have one another's band."""
+    plain["groups"]["10"], plain["groups"]["20"] = plain["groups"]["20"], plain["groups"]["10"]
+
+
+def column(name: str, change: Callable[[list[Any]], list[Any]]) -> Callable[[Path], object]:
+    """Change a column of the index."""
+
+    def apply(path: Path) -> None:
+        table = pq.read_table(path / "index.parquet")
+        at = table.schema.get_field_index(name)
+        values = pa.array(change(table[name].to_pylist()), table.schema.field(at).type)
+        table = table.set_column(at, table.schema.field(at), values)
+        pq.write_table(table, path / "index.parquet")
+
+    return apply
+
+
+def _exchanged_rows(path: Path) -> None:
+    """Let two images have one another's pixels, with their checksums."""
+    for name in ("row", "crc32"):
+        column(name, lambda v: [v[1], v[0], *v[2:]])(path)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "bands exchanged": lambda p: edit_store(p, exchange),
+    "another sensor": lambda p: edit_store(p, lambda c: other(c, sensor="s2-l2a")),
+    "another unit": lambda p: edit_store(p, lambda c: other(c, unit="uint8")),
+    "another gsd": lambda p: edit_store(p, lambda c: other(c, gsd=20.0)),
+    "classes reversed": lambda p: edit_store(p, lambda c: c["labels"]["classes"].reverse()),
+    "another threshold": lambda p: edit_store(p, lambda c: other(c, threshold=0.5)),
+    "not synthetic": lambda p: edit_store(p, lambda c: c["provenance"].update(synthetic=False)),
+    "labels inverted": column("multi_hot", lambda v: [[1 - x for x in row] for row in v]),
+    "fractions rotated": column("fraction", lambda v: [row[1:] + row[:1] for row in v]),
+    "labels known": column("known", lambda v: [not x for x in v]),
+    "another split": column("split", lambda v: ["test"] * len(v)),
+    "another place": column("location", lambda v: [f"{x}-{i}" for i, x in enumerate(v)]),
+    "other side of the Earth": column("latitude", lambda v: [-x for x in v]),
+    "names exchanged": column("id", lambda v: v[::-1]),
+    "rows exchanged": _exchanged_rows,
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_changed_truth_is_found(tmp_path: Path, miniature, how: str, capsys) -> None:
+    """Whatever is edited in card or index, with its pixels untouched, is no sound store."""
+    path = miniature.store(tmp_path / "s", 5)
+    assert 0 == main(["data", "verify", str(path)])
+    DAMAGES[how](path)
+
+    assert 1 == main(["data", "verify", str(path)])
+    assert str(path) in capsys.readouterr().err
+    with pytest.raises(StoreError):
+        Store(path)
+
+
+def test_a_store_of_before_has_no_checksum(tmp_path: Path, miniature, capsys) -> None:
+    """It is read, and said to have none; the command that is printed gives it one."""
+    path = miniature.store(tmp_path / "s", 5)
+    unseal_store(path)
+    assert 0 == main(["data", "verify", str(path)])
+    said = capsys.readouterr().out
+    assert "has no checksum" in said
+
+    (command,) = remedies(said)
+    assert 0 == main(command)
+    DAMAGES["labels inverted"](path)
+
+    assert 1 == main(["data", "verify", str(path)])
+
+
+def test_columns_in_fortran_order(tmp_path: Path, miniature) -> None:
+    """A header that reads the numbers in another order is refused."""
+    path = miniature.store(tmp_path / "s", 3)
+    file = path / "shard-00000/10m.npy"
+    data = file.read_bytes().replace(b"'fortran_order': False", b"'fortran_order': True ", 1)
+    file.write_bytes(data)
+
+    with pytest.raises(StoreError, match="damaged") as caught:
+        Store(path).images([0])
+    assert "Fortran" in str(caught.value.found)
 
 
 # --------------------------------------------------------------------------- histograms

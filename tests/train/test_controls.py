@@ -16,12 +16,13 @@ from eofm.errors import ConfigError, WeightsError
 from eofm.method.objectives import OBJECTIVES
 from eofm.store.label_table import exchanged
 from eofm.store.reader import Store
-from eofm.train.config import ExportConfig, PretrainConfig
+from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.export import export_source
-from eofm.train.report import Report
+from eofm.train.report.result import Report
 from eofm.train.run import pretrain
+from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import load_encoder
+from eofm.weights.export import export_source
 
 Finished = tuple[PretrainConfig, Report]
 

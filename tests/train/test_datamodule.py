@@ -12,15 +12,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pretrain_settings import with_groups
 from torch import Tensor
 
 from eofm.contract.imagery import Labels, NativeImagery
 from eofm.contract.spec import Sensor
 from eofm.errors import ConfigError, PixelError, StoreError, TrainingError
+from eofm.loading.loader import Batch, StoreLoader
 from eofm.store.reader import Store
 from eofm.train.config import DataConfig, MonitorConfig, PretrainConfig
 from eofm.train.datamodule import StoreDataModule, held_out
-from eofm.train.loader import Batch, StoreLoader
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
 
@@ -325,7 +326,7 @@ def test_views_and_their_labels(
 ) -> None:
     """The first view is of the first half with its labels, the second of the second."""
     store = Store(str(config.data.store))
-    monkeypatch.setattr("eofm.loading.augment.Views.forward", lambda self, pixels: pixels)
+    monkeypatch.setattr("eofm.loading.views.Views.forward", lambda self, pixels: pixels)
     seen = []
 
     def spy(self: PretrainModule, native: NativeImagery, inner=PretrainModule.two_views):
@@ -425,3 +426,33 @@ def test_a_run_with_all_options(
     assert (out / "figures" / "views.png").is_file()
     assert 2 == len((out / "metrics.jsonl").read_text().splitlines())
     assert "25% of each batch from old" in (out / "export" / "student" / "card.json").read_text()
+
+
+# ------------------------------------------------------------------------------- third split
+
+
+@pytest.mark.parametrize(("holdout", "places"), [(0.25, 3), (0.34, 4), (0.5, 5)])
+def test_what_chooses_is_not_scored(store_path: Path, holdout: float, places: int) -> None:
+    """From four held-out places on, those that choose and those that are scored are apart."""
+    store = Store(store_path)
+    data = StoreDataModule(store, DataConfig(holdout=holdout), 8, 0)
+
+    val, test, train = (
+        set(store.locations[rows].tolist())
+        for rows in (data.val_rows, data.test_rows, data.train_rows)
+    )
+    assert places == len(val | test)
+    assert not (val | test) & train
+    assert data.divided is (places >= 4)
+    assert bool(val & test) is not data.divided
+    assert val
+    assert test
+
+
+def test_the_best_checkpoint_is_not_chosen_on_scored_scenes(config: PretrainConfig) -> None:
+    """With four held-out places kNN chooses, on scenes that are not scored; with three the loss."""
+    for holdout, expected in ((0.25, "loss"), (0.34, "monitor/knn")):
+        out = f"{config.run.out}-{holdout}"
+        pretrain(with_groups(config, data={"holdout": holdout}, run={"out": out}))
+        saved = torch.load(Path(out) / "checkpoints" / "best.ckpt", weights_only=True)
+        assert expected == saved["callbacks"]["Checkpoints"]["best"]["by"]

@@ -21,7 +21,7 @@ from pretrain_settings import with_groups
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 
-from eofm.loading.augment import Views
+from eofm.loading.views import Views
 from eofm.train.config import PretrainConfig
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain

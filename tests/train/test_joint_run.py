@@ -14,20 +14,20 @@ from pretrain_settings import with_groups
 
 from eofm.contract.preprocess import to_grid
 from eofm.contract.spec import Sensor
-from eofm.datasets.pack_config import PackTilesConfig
-from eofm.datasets.tiles import pack_tiles
+from eofm.datasets.tiles import PackTilesConfig
+from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import ConfigError, StoreError, WeightsError
-from eofm.loading.feed import Feeder
-from eofm.loading.pair_feed import Beside, PairFeeder, open_pair
+from eofm.loading.feeder import Feeder
+from eofm.loading.pairs import PairFeeder, SecondStore, open_pair
 from eofm.store.paired import Pair, match_ids, write_pairs
 from eofm.store.reader import Store
-from eofm.train.building import build_module, open_data
-from eofm.train.config import DataConfig, ExportConfig, PretrainConfig
+from eofm.train.build import build_module, make_recipe, open_data
+from eofm.train.config import DataConfig, PretrainConfig
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.export import export_source
-from eofm.train.recipe import make_recipe
 from eofm.train.run import pretrain
+from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import load_encoder
+from eofm.weights.export import export_source
 
 
 @pytest.fixture
@@ -55,34 +55,34 @@ def joint(config: PretrainConfig, both: Path) -> PretrainConfig:
 
 def module_of(config: PretrainConfig) -> tuple[object, StoreDataModule]:
     """The module and the data of a run, before training."""
-    store, beside = open_data(config.data)
-    data = StoreDataModule(store, config.data, config.optim.batch, 0, beside=beside)
+    store, second_store = open_data(config.data)
+    data = StoreDataModule(store, config.data, config.optim.batch, 0, second_store=second_store)
     recipe = make_recipe(store, data.train_rows.tolist(), config.model)
     return build_module(config, data, recipe)[0], data
 
 
 def test_images_of_one_place_come_together(both: Path) -> None:
     """The oracle reads both stores by identifier; labels are those of the optical store."""
-    first, beside = open_pair(both)
+    first, second_store = open_pair(both)
     rows = [np.array([5, 3, 22]), np.array([7, 4, 2])]
-    feeder = PairFeeder(Feeder(first, 3), Feeder(beside.store, 3), beside)
+    feeder = PairFeeder(Feeder(first, 3), Feeder(second_store.store, 3), second_store)
     for line, ((optical, radar), labels) in zip(rows, feeder.feed(rows), strict=True):
         ids = first.ids[line].tolist()
-        there = [beside.store.ids.tolist().index(name) for name in ids]
-        expected = to_grid(beside.store.images(there)).pixels
+        there = [second_store.store.ids.tolist().index(name) for name in ids]
+        expected = to_grid(second_store.store.images(there)).pixels
         assert torch.equal(expected, to_grid(radar).pixels)
         assert torch.equal(to_grid(first.images(line)).pixels, to_grid(optical).pixels)
         assert torch.equal(first.labels(line).multi_hot, labels.multi_hot)
     feeder.close()
 
 
-def test_a_row_without_a_partner_is_not_made_up(both: Path) -> None:
+def test_a_row_without_a_counterpart_is_not_made_up(both: Path) -> None:
     """It is not among the training rows, and to ask for it is an error."""
-    first, beside = open_pair(both)
-    feeder = PairFeeder(Feeder(first, 1), Feeder(beside.store, 1), beside)
-    data = StoreDataModule(first, DataConfig(holdout=0.25), 8, 0, beside=beside)
+    first, second_store = open_pair(both)
+    feeder = PairFeeder(Feeder(first, 1), Feeder(second_store.store, 1), second_store)
+    data = StoreDataModule(first, DataConfig(holdout=0.25), 8, 0, second_store=second_store)
 
-    assert [-1, -1] == beside.row_of[:2].tolist()
+    assert [-1, -1] == second_store.row_of[:2].tolist()
     assert not {0, 1} & {*data.train_rows.tolist(), *data.test_rows.tolist()}
     with pytest.raises(IndexError, match="no image of the other sensor"):
         list(feeder.feed([np.array([1])]))
@@ -90,7 +90,7 @@ def test_a_row_without_a_partner_is_not_made_up(both: Path) -> None:
 
 
 def test_two_stores_are_needed(make_store: Callable[..., Path], tmp_path: Path) -> None:
-    """One of each kind, with a partner somewhere, of windows of one size."""
+    """One of each kind, with a counterpart somewhere, of windows of one size."""
     folder = tmp_path / "odd"
     make_store(folder / "s2-l1c")
     make_store(folder / "s2-l2a", Sensor.S2_L2A)
@@ -102,7 +102,7 @@ def test_two_stores_are_needed(make_store: Callable[..., Path], tmp_path: Path) 
     write_pairs(
         tmp_path / "lone", [Pair("a", "000", "0", {"s2-l1c": "000-0"})], ["s1-grd", "s2-l1c"]
     )
-    with pytest.raises(StoreError, match="no image has a partner"):
+    with pytest.raises(StoreError, match="no image has a counterpart"):
         open_pair(tmp_path / "lone")
 
 
@@ -178,7 +178,7 @@ def test_each_sensor_leaves_as_an_encoder_of_its_own(
 ) -> None:
     """Six encoders, each with its recipe; both share all tensors but those of the input layer."""
     folder, scored = finished
-    first, beside = open_pair(folder / "both")
+    first, second_store = open_pair(folder / "both")
     out = folder / "run" / "export"
     for name in ("init", "student", "teacher"):
         optical, radar = load_encoder(out / name), load_encoder(out / f"{name}-s1-grd")
@@ -187,7 +187,7 @@ def test_each_sensor_leaves_as_an_encoder_of_its_own(
         unlike = {n for n, value in mine.items() if not torch.equal(value, theirs[n])}
         assert {"patch_embed.proj.weight", "patch_embed.proj.bias"} == unlike
         assert torch.isfinite(optical.embed(to_grid(first.images([3])))).all()
-        assert torch.isfinite(radar.embed(to_grid(beside.store.images([3])))).all()
+        assert torch.isfinite(radar.embed(to_grid(second_store.store.images([3])))).all()
         assert "s1-grd" in radar.card.training_data
     start, end = (load_encoder(out / f"{n}-s1-grd").trunk for n in ("init", "student"))
     moved = {n for n, p in start.named_parameters() if not torch.equal(p, end.get_parameter(n))}
@@ -263,13 +263,15 @@ def test_a_joint_resnet_has_norms_for_each_sensor(joint: PretrainConfig, tmp_pat
 def test_layers_keep_their_pace(joint: PretrainConfig) -> None:
     """Both new input layers learn at full pace, shared blocks at that of their depth."""
     module, _ = module_of(with_groups(joint, optim={"layer_decay": 0.5}))
-    paces = module._paces()  # type: ignore[attr-defined]
+    parameter_rates = module._parameter_rates()  # type: ignore[attr-defined]
     named = {n for n, _ in module.method.named_parameters() if n.startswith("student.trunk.")}  # type: ignore[attr-defined]
 
-    assert named <= set(paces)
+    assert named <= set(parameter_rates)
     for sensor in ("s2-l1c", "s1-grd"):
-        assert 1.0 == paces[f"student.trunk.trunks.{sensor}.patch_embed.proj.weight"].factor
-    assert 0.5**6 == paces["student.trunk.trunks.s2-l1c.blocks.0.attn.qkv.weight"].factor
+        assert (
+            1.0 == parameter_rates[f"student.trunk.trunks.{sensor}.patch_embed.proj.weight"].factor
+        )
+    assert 0.5**6 == parameter_rates["student.trunk.trunks.s2-l1c.blocks.0.attn.qkv.weight"].factor
 
 
 @pytest.mark.parametrize(
@@ -353,10 +355,29 @@ def test_real_scenes_of_two_sensors(real_data: Path, joint: PretrainConfig, tmp_
     assert vectors.std(dim=0).max() > 0
 
 
-def test_beside_is_what_it_says(both: Path) -> None:
+def test_the_second_store_is_what_it_says(both: Path) -> None:
     """Rows of the optical store, each with the radar row of the same identifier."""
-    first, beside = open_pair(both)
+    first, second_store = open_pair(both)
 
-    assert isinstance(beside, Beside)
+    assert isinstance(second_store, SecondStore)
     for row in range(2, len(first)):
-        assert first.ids[row] == beside.store.ids[beside.row_of[row]]
+        assert first.ids[row] == second_store.store.ids[second_store.row_of[row]]
+
+
+def test_weights_of_each_sensor_start_their_input_layer(
+    finished: tuple[Path, tuple[str, ...]], joint: PretrainConfig
+) -> None:
+    """Joined by `+`, the first give network and input layer, the second their input layer."""
+    export = finished[0] / "run" / "export"
+    names = (export / "student", export / "student-s1-grd")
+    config = with_groups(joint, model={"size": 56, "weights": "+".join(map(str, names))})
+
+    module, _ = module_of(config)
+
+    optical, radar = (load_encoder(name).trunk for name in names)
+    trunk = module.method.student.trunk
+    for sensor, expected in (("s2-l1c", optical), ("s1-grd", radar)):
+        found = trunk.of(sensor).state_dict()
+        assert all(torch.equal(found[key], v) for key, v in expected.state_dict().items())
+    with pytest.raises(WeightsError):  # the optical weights alone say nothing of radar
+        module_of(with_groups(joint, model={"size": 56, "weights": str(names[0])}))

@@ -22,6 +22,7 @@ from eofm.errors import ConfigError, PixelError, TrainingError
 from eofm.method import LabelFacts
 from eofm.store.format import HEADER_BYTES
 from eofm.store.reader import Store
+from eofm.train.checkpoint import Stage, load_networks
 from eofm.train.config import (
     DataConfig,
     ModelConfig,
@@ -32,15 +33,14 @@ from eofm.train.config import (
     SoftConConfig,
     TrainerConfig,
 )
-from eofm.train.config.demo import DEMO_METHOD
-from eofm.train.probes import embed_rows
+from eofm.train.demo import DEMO_METHOD
+from eofm.train.evaluate import embed_rows
 from eofm.train.run import pretrain
-from eofm.train.stage import Stage, hand_on
 
 CHOICES = {
     name: list(kind)
     for name, kind in get_type_hints(SoftConConfig).items()
-    if issubclass(kind, StrEnum)
+    if isinstance(kind, type) and issubclass(kind, StrEnum)
 }
 
 
@@ -253,7 +253,7 @@ def test_a_later_stage_starts_with_an_empty_queue(generator: torch.Generator) ->
     views, labels = batch(generator)
     first, second = (model(seed, LabelFacts(9), queue=size) for seed, size in ((0, 12), (1, 24)))
     first(views, labels, generator)
-    hand_on(Stage(Path("a.ckpt"), "2 epochs", first.state_dict(), {}, "adamw"), second)
+    load_networks(Stage(Path("a.ckpt"), "2 epochs", first.state_dict(), {}, "adamw"), second)
 
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert one.equal(other)

@@ -161,7 +161,7 @@ def test_an_input_layer_that_is_kept_has_the_slowest_rate(
 
 
 def test_the_logged_rate_is_that_of_the_heads(config: PretrainConfig) -> None:
-    """Whatever waits or is slowed down, `lr` in the metrics is the schedule's."""
+    """Whatever is frozen or slowed down, `lr` in the metrics is the schedule's."""
     config = with_groups(config, optim={"layer_decay": 0.5, "freeze_epochs": 1, "warmup": 0.0})
     pretrain(config)
     lines = (Path(str(config.run.out)) / "metrics.jsonl").read_text().splitlines()
@@ -218,4 +218,4 @@ def test_checkpoints_of_the_module_are_plain(config: PretrainConfig) -> None:
     path = Path(str(config.run.out)) / "checkpoints" / f"last{ModelCheckpoint.FILE_EXTENSION}"
 
     groups = torch.load(path, weights_only=True)["optimizer_states"][0]["param_groups"]
-    assert {True, False} == {group["waits"] for group in groups}
+    assert {True, False} == {group["frozen"] for group in groups}

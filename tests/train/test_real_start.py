@@ -16,12 +16,12 @@ from eofm.contract.preprocess import Preprocess, plan
 from eofm.contract.recipe import Pooling, Recipe
 from eofm.contract.sensors import DEFAULT_STATISTICS, SENSOR_BANDS, STATISTICS
 from eofm.contract.spec import Normalization, Sensor
-from eofm.loading.augment import Views
+from eofm.loading.views import Views
 from eofm.method import Objective, SoftCon, SoftConConfig, update_teacher
 from eofm.networks.adapt import InputInit, PositionRecipe
 from eofm.probes.linear import effective_rank
 from eofm.train.config import AugmentConfig
-from eofm.train.paces import paces, parameter_groups
+from eofm.train.optimizer import parameter_groups, parameter_rates
 from eofm.weights.start import start_from
 
 # In the tiles, B8A comes last.
@@ -67,7 +67,9 @@ def test_copied_filters_at_the_decayed_rate_keep_the_rank(
         start = copy.deepcopy(trunk).eval()
         config = SoftConConfig(objective=Objective.MOCO, mask_ratio=0.5, hidden=512, dim=128)
         method = SoftCon(trunk, config, generator)
-        pace = paces(trunk, 0.75, freeze=False, new_input=origin.new_input, input_rate=rate)
+        pace = parameter_rates(
+            trunk, 0.75, freeze=False, new_input=origin.new_input, input_rate=rate
+        )
         named = {f"student.trunk.{key}": value for key, value in pace.items()}
         lr = 2e-3 * TILES / 256
         optimizer = AdamW(parameter_groups(method.named_parameters(), 0.1, lr, named))

@@ -19,12 +19,13 @@ from pretrain_settings import with_groups
 
 from eofm.errors import TrainingError
 from eofm.io import unfinished
-from eofm.train.checkpoints import WholeFiles
-from eofm.train.config import ExportConfig, PretrainConfig
-from eofm.train.export import export_source
+from eofm.train.checkpoint import AtomicCheckpointIO
+from eofm.train.config import PretrainConfig
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
+from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import load_encoder
+from eofm.weights.export import export_source
 
 STEPS = 8
 LONG_S = 120
@@ -188,7 +189,7 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(
 ) -> None:
     """A disk that fills while a checkpoint is written leaves the one before, and no rubbish."""
     file = tmp_path / "checkpoints" / "last.ckpt"
-    WholeFiles().save_checkpoint({"step": 1}, file)
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, file)
 
     def fill(checkpoint: object, path: Path) -> None:
         path.write_bytes(b"half")
@@ -196,7 +197,7 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(
 
     monkeypatch.setattr(torch, "save", fill)
     with pytest.raises(TrainingError, match="cannot be written") as caught:
-        WholeFiles().save_checkpoint({"step": 2}, file)
+        AtomicCheckpointIO().save_checkpoint({"step": 2}, file)
     monkeypatch.undo()
 
     assert "No space left" in str(caught.value)
@@ -221,7 +222,7 @@ def test_checkpoints_come_when_they_should(
     """At the end of epochs, after so many steps, after so many minutes; once for each step."""
     steps = []
     monkeypatch.setattr(
-        WholeFiles,
+        AtomicCheckpointIO,
         "save_checkpoint",
         lambda _, saved, path, storage_options=None: (
             steps.append(saved),

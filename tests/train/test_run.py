@@ -22,13 +22,14 @@ from eofm.errors import ConfigError, SpecError, TrainingError, WeightsError
 from eofm.networks.resnet import build_resnet
 from eofm.networks.vit import build_vit
 from eofm.store.reader import Store
-from eofm.train.config import ExportConfig, ModelConfig, PretrainConfig
-from eofm.train.engine import choose_device
-from eofm.train.export import export_source
+from eofm.train.build import make_recipe
+from eofm.train.config import ModelConfig, PretrainConfig
 from eofm.train.module import PretrainModule
-from eofm.train.recipe import make_recipe
 from eofm.train.run import pretrain
+from eofm.train.trainer import choose_device
+from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import load_encoder
+from eofm.weights.export import export_source
 
 
 def metrics(config: PretrainConfig) -> list[dict[str, float]]:
@@ -172,12 +173,11 @@ def test_a_run_that_died_before_its_start_was_written_resumes(
     config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run killed while it wrote its initialisation is resumed to a whole report."""
-    from eofm.train import branches
 
     def die(*_: object) -> None:
         raise RuntimeError("the machine went away")
 
-    monkeypatch.setattr(branches, "export_trunk", die)
+    monkeypatch.setattr("eofm.train.export.export_trunk", die)
     with pytest.raises(RuntimeError, match="went away"):
         pretrain(config)
     monkeypatch.undo()
@@ -322,7 +322,7 @@ def test_bfloat16_is_refused_where_the_cpu_emulates_it(
     config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """bf16 autocast on a CPU without the instructions runs at a thirtieth of the speed."""
-    monkeypatch.setattr("eofm.train.engine.cpu_has_bf16", lambda: False)
+    monkeypatch.setattr("eofm.train.trainer.cpu_has_bf16", lambda: False)
 
     with pytest.raises(ConfigError, match="no bfloat16"):
         choose_device(with_groups(config, trainer={"precision": "bf16-mixed"}))
@@ -348,7 +348,7 @@ def test_bfloat16_trains_and_clips(
     Lightning's own clipping refuses that pair. Weights stay float32. Losses are those of float32
     to a fifth: batch norms over four images of an untrained network magnify the rounding.
     """
-    monkeypatch.setattr("eofm.train.engine.cpu_has_bf16", lambda: True)
+    monkeypatch.setattr("eofm.train.trainer.cpu_has_bf16", lambda: True)
     assert config.optim.clip > 0
     losses = []
     for precision in ("32-true", "bf16-mixed"):

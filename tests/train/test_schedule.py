@@ -1,4 +1,4 @@
-"""The learning rate follows the published tables, whatever the course."""
+"""The learning rate follows the published tables, whatever the schedule."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from eofm.method import momentum_at
-from eofm.train.paces import ParameterPace, parameter_groups
+from eofm.train.optimizer import ParameterRate, parameter_groups
 from eofm.train.schedule import (
-    Course,
-    Fall,
+    DecayShape,
+    RateSchedule,
     ScheduleKind,
     cosine,
-    fall,
+    decay,
     momentum_over_steps,
     rate_over_steps,
 )
@@ -44,43 +44,47 @@ def test_without_warmup_the_first_step_is_the_peak() -> None:
 
 
 PEAK, CONSTANT, FLOOR = 15.0, 3.75, 1.5
-INFINITE = Course(ScheduleKind.INFINITE, floor=FLOOR / PEAK, constant=CONSTANT / PEAK)
+INFINITE = RateSchedule(ScheduleKind.INFINITE, floor=FLOOR / PEAK, constant=CONSTANT / PEAK)
 TABLE = (0, 25, 50, 100, 175, 237, 300, 550, 800, 850, 900, 950, 1000)
 
 
-def rates(course: Course, warmup: int = 50) -> list[float]:
+def rates(schedule: RateSchedule, warmup: int = 50) -> list[float]:
     """The rates at the steps of the table, of 1000, at a peak of 15."""
-    return [PEAK * course.rate(step, 1000, warmup) for step in TABLE]
+    return [PEAK * schedule.rate(step, 1000, warmup) for step in TABLE]
 
 
 @pytest.mark.parametrize(
-    ("course", "expected"),
+    ("schedule", "expected"),
     [
         (INFINITE, (0, 7.5, 15, 13.926, 9.375, 5.423, 3.75, 3.75, 3.75, 2.982, 2.372, 1.886, 1.5)),
         (
-            Course(ScheduleKind.INFINITE, floor=0.1, constant=0.25, continued=True),
+            RateSchedule(ScheduleKind.INFINITE, floor=0.1, constant=0.25, continued=True),
             (3.75,) * 9 + (2.982, 2.372, 1.886, 1.5),
         ),
         (
-            Course(ScheduleKind.WSD, floor=0.1, anneal_shape=Fall.LINEAR),
+            RateSchedule(ScheduleKind.WSD, floor=0.1, anneal_shape=DecayShape.LINEAR),
             (0, 7.5) + (15,) * 7 + (11.625, 8.25, 4.875, 1.5),
         ),
         (
-            Course(ScheduleKind.WSD, floor=0.1, anneal_shape=Fall.ONE_MINUS_SQRT, continued=True),
+            RateSchedule(
+                ScheduleKind.WSD, floor=0.1, anneal_shape=DecayShape.ONE_MINUS_SQRT, continued=True
+            ),
             (15,) * 9 + (8.25, 5.454, 3.309, 1.5),
         ),
     ],
     ids=("infinite", "infinite-later", "wsd-linear", "wsd-later-sqrt"),
 )  # fmt: skip
-def test_every_course_follows_its_table(course: Course, expected: tuple[float, ...]) -> None:
+def test_every_schedule_follows_its_table(
+    schedule: RateSchedule, expected: tuple[float, ...]
+) -> None:
     """ArXiv 2503.02844 and 2404.06395: boundaries and phases at 1000 steps, peak 15, floor 1.5."""
-    assert pytest.approx(expected, abs=6e-4) == rates(course)
+    assert pytest.approx(expected, abs=6e-4) == rates(schedule)
 
 
 def test_a_later_stage_rewarms_from_the_floor() -> None:
     """ArXiv 2308.04014: stage 1 warms up from 0, a later one from where the first one ended."""
-    first = rates(Course(ScheduleKind.REWARM, floor=0.1))
-    later = rates(Course(ScheduleKind.REWARM, floor=0.1, continued=True))
+    first = rates(RateSchedule(ScheduleKind.REWARM, floor=0.1))
+    later = rates(RateSchedule(ScheduleKind.REWARM, floor=0.1, continued=True))
 
     assert pytest.approx((0, 7.5, 15)) == first[:3]
     assert pytest.approx((1.5, 8.25, 15)) == later[:3]
@@ -88,48 +92,51 @@ def test_a_later_stage_rewarms_from_the_floor() -> None:
 
 
 COURSES = st.builds(
-    Course,
+    RateSchedule,
     kind=st.sampled_from(ScheduleKind),
     floor=st.floats(0.01, 0.25),
     cooldown=st.floats(0.3, 0.6),
     constant=st.floats(0.25, 0.9),
-    cooldown_shape=st.sampled_from([Fall.COSINE, Fall.LINEAR, Fall.INVERSE_SQRT]),
+    cooldown_shape=st.sampled_from([DecayShape.COSINE, DecayShape.LINEAR, DecayShape.INVERSE_SQRT]),
     anneal=st.floats(0.1, 0.4),
-    anneal_shape=st.sampled_from(Fall),
+    anneal_shape=st.sampled_from(DecayShape),
     continued=st.booleans(),
 )
 
 
 @given(COURSES)
-def test_no_course_jumps(course: Course) -> None:
+def test_no_course_jumps(schedule: RateSchedule) -> None:
     """Between neighbouring of 2,000 steps no rate moves by more than a step of its phase can."""
     total, warmup = 2_000, 200
-    line = [course.rate(step, total, warmup) for step in range(total + 1)]
+    line = [schedule.rate(step, total, warmup) for step in range(total + 1)]
 
     steps = [abs(a - b) for a, b in itertools.pairwise(line)]
     # 1 - sqrt(u) falls vertically at u = 0: in its first step by sqrt(1 / steps of the anneal)
-    assert max(steps) < 1.1 * math.sqrt(1 / (course.anneal * total))
-    assert pytest.approx(course.floor) == line[-1]
+    assert max(steps) < 1.1 * math.sqrt(1 / (schedule.anneal * total))
+    assert pytest.approx(schedule.floor) == line[-1]
     assert 0 <= min(line)
     assert max(line) <= 1 + 1e-12
 
 
 @given(COURSES, st.integers(0, 1000))
-def test_a_later_infinite_stage_raises_no_rate(course: Course, step: int) -> None:
+def test_a_later_infinite_stage_raises_no_rate(schedule: RateSchedule, step: int) -> None:
     """It begins at the constant rate and never exceeds it."""
-    later = Course(
-        ScheduleKind.INFINITE, floor=course.floor, constant=course.constant, anneal=course.anneal,
+    later = RateSchedule(
+        ScheduleKind.INFINITE,
+        floor=schedule.floor,
+        constant=schedule.constant,
+        anneal=schedule.anneal,
         continued=True,
     )  # fmt: skip
 
-    assert later.rate(step, 1000, 50) <= course.constant + 1e-12
+    assert later.rate(step, 1000, 50) <= schedule.constant + 1e-12
     assert later.rate(step + 1, 1000, 50) <= later.rate(step, 1000, 50) + 1e-12
 
 
-@pytest.mark.parametrize("shape", list(Fall))
-def test_every_way_down_ends_where_it_should(shape: Fall) -> None:
+@pytest.mark.parametrize("shape", list(DecayShape))
+def test_every_way_down_ends_where_it_should(shape: DecayShape) -> None:
     """From high at 0 to low at 1, never rising."""
-    line = [fall(u / 50, 3.0, 0.5, shape) for u in range(51)]
+    line = [decay(u / 50, 3.0, 0.5, shape) for u in range(51)]
 
     assert pytest.approx(3.0) == line[0]
     assert pytest.approx(0.5) == line[-1]
@@ -137,21 +144,23 @@ def test_every_way_down_ends_where_it_should(shape: Fall) -> None:
 
 
 def test_the_teacher_follows_until_the_anneal() -> None:
-    """An open-ended course holds the momentum, and raises it to 1 over the anneal; a cosine does
+    """An open-ended schedule holds the momentum, and raises it to 1 over the anneal; a cosine does
     not wait.
     """
-    course = Course(ScheduleKind.WSD, floor=0.1, anneal=0.2)
+    schedule = RateSchedule(ScheduleKind.WSD, floor=0.1, anneal=0.2)
 
-    assert 800 == course.anneal_step(1000)
-    assert {0.99} == {momentum_over_steps(step, 1000, 0.99, course) for step in (0, 400, 800)}
-    assert pytest.approx(0.995) == momentum_over_steps(900, 1000, 0.99, course)
-    assert 1 == momentum_over_steps(1000, 1000, 0.99, course)
+    assert 800 == schedule.anneal_step(1000)
+    assert {0.99} == {momentum_over_steps(step, 1000, 0.99, schedule) for step in (0, 400, 800)}
+    assert pytest.approx(0.995) == momentum_over_steps(900, 1000, 0.99, schedule)
+    assert 1 == momentum_over_steps(1000, 1000, 0.99, schedule)
     for step in (0, 250, 1000):
-        assert momentum_at(step, 1000, 0.99) == momentum_over_steps(step, 1000, 0.99, Course())
+        assert momentum_at(step, 1000, 0.99) == momentum_over_steps(
+            step, 1000, 0.99, RateSchedule()
+        )
 
 
 def test_waiting_does_not_shift_the_schedule() -> None:
-    """0 while it waits, then exactly the rate of those that did not wait."""
+    """0 while it is frozen, then exactly the rate of those that did not wait."""
     plain, waiting = rate_over_steps(20, 4, 0), rate_over_steps(20, 4, 5)
 
     assert [0.0] * 5 == [waiting(step) for step in range(5)]
@@ -164,7 +173,7 @@ def test_at_rate_zero_nothing_moves_or_decays(kind: str) -> None:
     """Gradient, weight decay and momentum leave a waiting parameter as it is, bit for bit."""
     waiting = nn.Parameter(torch.randn(4, 4, generator=torch.Generator().manual_seed(1)))
     before = waiting.detach().clone()
-    groups = parameter_groups([("w", waiting)], 0.5, 0.1, {"w": ParameterPace(1.0, True)})
+    groups = parameter_groups([("w", waiting)], 0.5, 0.1, {"w": ParameterRate(1.0, True)})
     optimizer: torch.optim.Optimizer
     if kind == "sgd":
         optimizer = torch.optim.SGD(groups, momentum=0.9, fused=True)

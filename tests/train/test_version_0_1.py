@@ -20,10 +20,10 @@ from eofm.cli import main, parse
 from eofm.errors import ConfigError
 from eofm.method import SoftConConfig, SoftForm
 from eofm.train.config import PretrainConfig, RunConfig
-from eofm.train.config.demo import DEMO_METHOD
-from eofm.train.folder import from_dict, to_yaml
+from eofm.train.demo import DEMO_METHOD
 from eofm.train.module import CHECKPOINT_KEY
 from eofm.train.run import pretrain
+from eofm.train.run_folder import from_dict, to_yaml
 
 OLD = Path(__file__).parent / "run-0.1"
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import eofm
 from eofm.contract.preprocess import Plan
 from eofm.raster.scene import Scene
-from eofm.train.report import Report
+from eofm.train.report.result import Report
 from eofm.weights.encoder_card import Card
 
 

@@ -428,9 +428,10 @@ def test_offline_nothing_is_asked_for(
 
 
 def test_offline_is_a_yes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`EOFM_OFFLINE=0` and an empty value allow the network."""
+    """Only what says no, and an empty value, allow the network."""
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    for value, expected in (("1", True), ("true", True), ("ON", True), ("0", False), ("", False)):
+    yes, no = ("1", "true", "ON", "y", "Y", "2", "offline"), ("0", "", " ", "No", "false", "off")
+    for value, expected in [*((word, True) for word in yes), *((word, False) for word in no)]:
         monkeypatch.setenv("EOFM_OFFLINE", value)
         assert expected is offline(), value
 

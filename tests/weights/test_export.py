@@ -22,13 +22,12 @@ from eofm.contract.recipe import Kernel, Pooling, Recipe, ResizeOrder, ResizeRul
 from eofm.contract.sensors import STATISTICS
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import ConfigError, WeightsError
-from eofm.train.config import ExportConfig
-from eofm.train.export import export_source
 from eofm.weights import program, readme, sidecar
 from eofm.weights.cards.card import Score
+from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import Encoder, load_encoder, random_encoder, save_encoder
 from eofm.weights.encoder_card import Card
-from eofm.weights.export import Exported, export_encoder
+from eofm.weights.export import Exported, export_encoder, export_source
 from eofm.weights.program import Program, ProgramFormat, ProgramInput
 
 STATS = STATISTICS["ssl4eo-s12-l1c"]
@@ -114,13 +113,13 @@ def test_every_file_gives_the_same_vectors(exported):
 def test_the_sidecar_tells_the_truth(exported):
     """Hashes are those of the files, differences small and stated, recipe and shapes right."""
     encoder, done = exported
-    beside = json.loads((done.directory / "preprocess.json").read_text())
+    second_store = json.loads((done.directory / "preprocess.json").read_text())
 
-    assert encoder.recipe == Recipe.from_dict(beside["recipe"])
-    assert done.card.sha256 == beside["weights_sha256"]
-    assert ["batch", encoder.dim] == beside["output"]["shape"]
-    assert {"encoder.pt2", "encoder.onnx"} == set(beside["programs"])
-    for name, facts in beside["programs"].items():
+    assert encoder.recipe == Recipe.from_dict(second_store["recipe"])
+    assert done.card.sha256 == second_store["weights_sha256"]
+    assert ["batch", encoder.dim] == second_store["output"]["shape"]
+    assert {"encoder.pt2", "encoder.onnx"} == set(second_store["programs"])
+    for name, facts in second_store["programs"].items():
         data = (done.directory / name).read_bytes()
         assert hashlib.sha256(data).hexdigest() == facts["sha256"]
         assert 0 <= facts["max_abs_diff"] <= facts["tolerance"]
@@ -132,8 +131,8 @@ def test_the_sidecar_tells_the_truth(exported):
 def test_what_the_sidecar_says_can_be_carried_out(exported):
     """Someone with NumPy and that file alone gets the numbers of the plan."""
     encoder, done = exported
-    beside = json.loads((done.directory / "preprocess.json").read_text())
-    norm = beside["recipe"]["normalization"]
+    second_store = json.loads((done.directory / "preprocess.json").read_text())
+    norm = second_store["recipe"]["normalization"]
 
     def by_hand(pixels: np.ndarray) -> np.ndarray:
         shift, scale = (np.array(norm[key], np.float32) for key in ("shift", "scale"))
@@ -141,13 +140,13 @@ def test_what_the_sidecar_says_can_be_carried_out(exported):
         y = np.clip(y, *norm["clip"])
         return np.floor(y * norm["levels"]) / norm["levels"]
 
-    example = beside["example"]
+    example = second_store["example"]
     np.testing.assert_allclose(by_hand(np.array(example["pixels"])), example["normalised"], 1e-5)
     assert {0.0, 1.0} < {y for row in example["normalised"] for y in row}
     columns = scene().pixels.permute(0, 2, 3, 1).numpy()
     mine = torch.from_numpy(by_hand(columns)).permute(0, 3, 1, 2)
     torch.testing.assert_close(mine.float(), encoder.preprocess(scene()), atol=1e-6, rtol=0)
-    said = " ".join(beside["steps"])
+    said = " ".join(second_store["steps"])
     for word in ("B8A", "56 x 56", "bilinear", "floor(255 y)", "align_corners=False"):
         assert word in said
 
@@ -257,8 +256,8 @@ def test_programs_of_other_weights_do_not_stand_beside(tmp_path, monkeypatch):
         with pytest.raises(WeightsError, match=r"encoder\.onnx"):
             export_encoder(second, tmp_path, formats)
     assert kept.card == load_encoder(tmp_path).card
-    beside = json.loads((tmp_path / sidecar.FILE).read_text())
-    assert {"encoder.pt2", "encoder.onnx"} == set(beside["programs"])
+    second_store = json.loads((tmp_path / sidecar.FILE).read_text())
+    assert {"encoder.pt2", "encoder.onnx"} == set(second_store["programs"])
 
     export_encoder(second, tmp_path, [PT2, ONNX])
     assert "random weights, seed 2" == (tmp_path / "encoder.onnx").read_text()

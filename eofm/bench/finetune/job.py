@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -28,6 +28,10 @@ from eofm.bench.protocols import said_of
 from eofm.bench.sources import Trainee
 from eofm.bench.waive import NONSTANDARD
 from eofm.errors import ConfigError, DataError, PixelError, TrainingError, WeightsError
+from eofm.formats.foreign import foreign, read_bounded
+from eofm.formats.seal import opened, sealed
+from eofm.formats.tensors import read_torch
+from eofm.formats.text import JSON_BYTES, parse_json
 from eofm.io import replacing
 from eofm.networks.state import state_sha256
 from eofm.probes.linear import ProbeResult, check_features, effective_rank
@@ -89,11 +93,14 @@ class RateJournal:
         self.folder = folder
         self.tried: dict[float, Fit] = {}
         file = folder / "tried.json"
-        try:
-            for factor, fit in json.loads(file.read_text("utf-8")) if file.is_file() else []:
-                self.tried[factor] = Fit(tuple(fit["scores"]), fit["epoch"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _broken(file, error) from error
+        if not file.is_file():
+            return
+        with foreign(DataError, _BROKEN, where=file, remedy=_ANEW):
+            tried, whole = opened(parse_json(read_bounded(file, JSON_BYTES), nan=True))
+            if not whole or not tried["tried"]:
+                raise ValueError("its checksum is not that of its content, or it holds no fit")
+            for factor, fit in tried["tried"]:
+                self.tried[float(factor)] = _fit_of(fit)
 
     def add(self, factor: float, fit: Fit, state: dict[str, Tensor]) -> None:
         """Write a fit down, and its state if it is the best: the state first.
@@ -107,7 +114,8 @@ class RateJournal:
             if fit.best > best:
                 with replacing(self.folder / "best.pt") as temporary:
                     torch.save(state, temporary)
-            text = json.dumps([[f, asdict(known)] for f, known in self.tried.items()])
+            tried = [[factor, asdict(known)] for factor, known in self.tried.items()]
+            text = json.dumps(sealed({"tried": tried}))
             with replacing(self.folder / "tried.json") as temporary:
                 temporary.write_text(text, "utf-8")
         except (OSError, RuntimeError) as error:  # torch's writer has no error of its own
@@ -152,21 +160,21 @@ class RateJournal:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def _fit_of(plain: Mapping[str, Any]) -> Fit:
+    scores = tuple(map(float, plain["scores"]))
+    if not scores:
+        raise ValueError("a fit without a score")
+    return Fit(scores, int(plain["epoch"]))
+
+
 def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        content: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise _broken(path, error) from error
-    return content
+    with foreign(DataError, _BROKEN, where=path, remedy=_ANEW):
+        content: dict[str, Tensor] = read_torch(path)
+        return content
 
 
-def _broken(path: Path, error: Exception) -> DataError:
-    return DataError(
-        "the journal of a training cannot be read",
-        found=error,
-        where=path,
-        remedy="remove its folder, and run the same command again: it starts anew",
-    )
+_BROKEN: Final = "the journal of a training cannot be read"
+_ANEW: Final = "remove its folder, and run the same command again: it starts anew"
 
 
 # Images of train that are looked at before anything is trained.

@@ -32,8 +32,8 @@ from eofm.bench.predictions import Archive, Group
 from eofm.bench.probes import Scored, resampled_metrics
 from eofm.bench.samples import clusters_of, subsets
 from eofm.bench.sources import Candidate, EncoderSource, Identity, Trainee
-from eofm.bench.tasks import Task
-from eofm.datasets.chips import Chip, Chips
+from eofm.datasets.base import Task
+from eofm.datasets.images.chips import Chip, Chips
 from eofm.probes import linear as probe
 from eofm.probes.metrics import Metric
 from eofm.progress import track

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from eofm.contract.imagery import Imagery, collate
-from eofm.datasets.chips import Chip, targets_of
+from eofm.datasets.images.chips import Chip, targets_of
 
 _ASPECT: Final = (3 / 4, 4 / 3)
 

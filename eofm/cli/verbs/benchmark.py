@@ -7,108 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from eofm.cli.verb import Verb
+from eofm.cli.verbs.data_sets import data_set_verbs
+from eofm.datasets.registry import FAMILIES, family_of, options_of
 
 __all__ = ["VERBS", "full_words"]
 
 VERBS: Final[Mapping[str, Verb]] = {
-    "bench eurosat": Verb(
-        "score encoders and controls on EuroSAT: MS, RGB or SAR",
-        "eofm.bench.task_config:BenchEurosatConfig",
-        "eofm.bench.run:bench",
-        (
-            "eofm bench eurosat --root EuroSAT_MS --model runs/mine/export/student \\",
-            "    --probe knn,linear",
-            "eofm bench eurosat --root DIR --model softcon_vits14_s2,random:resnet50",
-            "eofm bench eurosat --root DIR --model softcon_vits14_s2 --probe finetune \\",
-            "    --train.epochs 30 --train.factors 0.01,0.1",
-            "eofm bench eurosat --root DIR --model softcon_vits14_s2 --size 32,64,96,128 \\",
-            "    --normalization own,zscore,divide10000",
-        ),
-    ),
-    "bench bigearthnet": Verb(
-        "score encoders and controls on BigEarthNet v1 or v2: Sentinel-2, Sentinel-1 or both",
-        "eofm.bench.task_config:BenchBigEarthNetConfig",
-        "eofm.bench.run:bench",
-        (
-            "eofm bench bigearthnet --root DIR --model softcon_vits14_s2 --probe knn,linear",
-            "eofm bench bigearthnet --root DIR --sensor both --percent 10 \\",
-            "    --model softcon_vits14_s2+softcon_vits14_s1",
-            "eofm bench bigearthnet --root DIR --version v1 --model softcon_vits14_s2 \\",
-            "    --probe softcon --train.faults true",
-            "eofm bench bigearthnet-v1-s1-43 --root DIR --model softcon_vits14_s1",
-        ),
-    ),
-    "bench folder": Verb(
-        "score encoders and controls on your own labelled images",
-        "eofm.bench.task_config:BenchFolderConfig",
-        "eofm.bench.run:bench",
-        (
-            "eofm bench folder --root DIR --sensor s2-l2a --unit dn --model my_models:encoder",
-            "",
-            "DIR holds train/<class>/*.tif and test/<class>/*.tif, or labels.csv:",
-            "  file,split,labels",
-            "  images/1.tif,train,water;forest",
-        ),
-    ),
-    "bench so2sat": Verb(
-        "score encoders and controls on So2Sat LCZ42",
-        "eofm.bench.task_config:BenchSo2SatConfig",
-        "eofm.bench.run:bench",
-        ("eofm bench so2sat --root DIR --version v3-culture-10 --model softcon_vits14_s2",),
-    ),
-    "bench treesatai": Verb(
-        "score encoders and controls on TreeSatAI",
-        "eofm.bench.task_config:BenchTreeSatAIConfig",
-        "eofm.bench.run:bench",
-        ("eofm bench treesatai --root DIR --metres 60 --model softcon_vits14_s2",),
-    ),
-    "bench ucmerced": Verb(
-        "score encoders and controls on UC Merced Land Use",
-        "eofm.bench.task_config:BenchUCMercedConfig",
-        "eofm.bench.run:bench",
-        ("eofm bench ucmerced --root DIR --model dinov2_vits14",),
-    ),
-    "bench resisc45": Verb(
-        "score encoders and controls on NWPU-RESISC45",
-        "eofm.bench.task_config:BenchResisc45Config",
-        "eofm.bench.run:bench",
-        ("eofm bench resisc45 --root DIR --model dinov2_vits14",),
-    ),
-    "bench sat6": Verb(
-        "score encoders and controls on SAT-6, aerial images",
-        "eofm.bench.task_config:BenchSat6Config",
-        "eofm.bench.run:bench",
-        ("eofm bench sat6 --root DIR --model dinov2_vits14",),
-    ),
-    "bench dfc2020": Verb(
-        "segment land cover on DFC2020 by a linear layer on patch tokens",
-        "eofm.bench.task_config:BenchDfc2020Config",
-        "eofm.bench.run:bench",
-        (
-            "eofm bench dfc2020 --root DIR --model softcon_vits14_s2 --figure classes.png",
-            "eofm bench dfc2020 --root DIR --sensor both --model A_OF_S2+B_OF_S1",
-        ),
-    ),
-    "bench sen1floods11": Verb(
-        "segment floods on Sen1Floods11 by a linear layer on patch tokens",
-        "eofm.bench.task_config:BenchSen1Floods11Config",
-        "eofm.bench.run:bench",
-        (
-            "eofm bench sen1floods11 --root DIR --sensor s1 --model softcon_vits14_s1",
-            "eofm bench sen1floods11 --root DIR --sensor s2 --test bolivia --model MODEL",
-        ),
-    ),
-    "bench masks": Verb(
-        "segment your own images with masks by a linear layer on patch tokens",
-        "eofm.bench.task_config:BenchMasksConfig",
-        "eofm.bench.run:bench",
-        (
-            "eofm bench masks --root DIR --sensor s2-l2a --unit dn --classes 1=water,2=forest \\",
-            "    --void 0,255 --model my_models:encoder",
-            "",
-            "DIR holds train/images/*.tif and train/masks/*.tif of the same names, test likewise.",
-        ),
-    ),
+    **data_set_verbs("bench"),
     "bench table": Verb(
         "print the records of benchmark runs as tables",
         "eofm.bench.report_config:TableConfig",
@@ -163,8 +68,6 @@ VERBS: Final[Mapping[str, Verb]] = {
 
 def full_words(words: Sequence[str]) -> Sequence[str]:
     """Return the words, the full name of a task as family and options; none if it is an error."""
-    from eofm.bench.task_config import FAMILIES, family_of, options_of
-
     task, rest = words[1], words[2:]
     if task == "ablate":
         family = rest[0] if rest and rest[0] in FAMILIES else "eurosat"

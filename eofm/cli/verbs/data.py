@@ -6,55 +6,16 @@ from collections.abc import Mapping
 from typing import Final
 
 from eofm.cli.verb import Verb
+from eofm.cli.verbs.data_sets import data_set_verbs
 
 __all__ = ["VERBS"]
 
 VERBS: Final[Mapping[str, Verb]] = {
-    "pack tiles": Verb(
-        "cut your own GeoTIFFs into a packed store, with labels from a land-cover map",
-        "eofm.datasets.pack_config:PackTilesConfig",
-        "eofm.datasets.tiles:pack_tiles",
-        (
-            "eofm pack tiles --images DIR --sensor s2-l1c --unit dn \\",
-            "    --landcover DIR_OR_TIF --scheme terramesh --window 112 --stride 56 --out STORE",
-            "eofm pack tiles --images DIR --sensor s2-l2a --unit dn \\",
-            "    --landcover fields.gpkg --field crop --scheme my.yaml --out STORE",
-            "eofm pack tiles --images DIR --sensor s1-rtc --unit db --out STORE",
-            "eofm pack tiles --images DIR --sensor s2-l2a --unit dn --verify --stats --out STORE",
-            'eofm pack tiles ... --unit dn --unit_of \'{"609U*": "dn-offset1000"}\'',
-        ),
-    ),
-    "pack ssl4eo": Verb(
-        "pack a folder in the layout of SSL4EO-S12",
-        "eofm.datasets.pack_config:PackSsl4eoConfig",
-        "eofm.datasets.pack_sensors:pack_ssl4eo_sensors",
-        (
-            "eofm pack ssl4eo --root DIR --sensor s2-l1c --landcover DIR/dw \\",
-            "    --scheme dynamic-world --out STORE",
-            "eofm pack ssl4eo --root DIR --sensors s2c,s1 --workers 8 --verify --stats --out OUT",
-        ),
-    ),
-    "pack bigearthnet": Verb(
-        "pack BigEarthNet v1 or v2, with official labels and splits",
-        "eofm.datasets.sets_config:PackBigEarthNetConfig",
-        "eofm.datasets.pack_sensors:pack_bigearthnet_sensors",
-        (
-            "eofm pack bigearthnet --root DIR --sensor s2-l2a --split train --out STORE",
-            "eofm pack bigearthnet --root DIR --metadata DIR --sensor s1-grd --classes 19 \\",
-            "    --workers 8 --out STORE",
-            "eofm pack bigearthnet --root DIR --sensors s2-l2a,s1-grd --out OUT",
-        ),
-    ),
-    "pack eurosat": Verb(
-        "pack the tiles of EuroSAT MS, with class and split",
-        "eofm.datasets.sets_config:PackEurosatConfig",
-        "eofm.datasets.eurosat_pack:pack_eurosat",
-        ("eofm pack eurosat --root EuroSAT_MS --out STORE",),
-    ),
+    **data_set_verbs("pack"),
     "data check": Verb(
         "look at a data set or a store, and say what is wrong with it; status 1 if anything is",
-        "eofm.datasets.sets_config:CheckConfig",
-        "eofm.datasets.check:check_data",
+        "eofm.datasets.check.options:CheckConfig",
+        "eofm.datasets.check.run:check_data",
         (
             "eofm data check DIR",
             "eofm data check DIR --limit 0 --json",

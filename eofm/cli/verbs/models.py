@@ -47,8 +47,8 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "models export": Verb(
         "write a checkpoint, an export or published weights for others: safetensors, pt2, onnx",
-        "eofm.train.config:ExportConfig",
-        "eofm.train.export:export_source",
+        "eofm.weights.config:ExportConfig",
+        "eofm.weights.export:export_source",
         (
             "eofm models export runs/mine/checkpoints/last.ckpt --to encoders/mine",
             "eofm models export runs/mine/export/student --to encoders/mine --formats pt2,onnx",

@@ -57,12 +57,12 @@ VERBS: Final[Mapping[str, Verb]] = {
             "monitor.every_epochs",
             "monitor.loggers",
         ),
-        "eofm.train.config.demo:demo_defaults",
+        "eofm.train.demo:demo_defaults",
     ),
     "report": Verb(
         "write one HTML page about a run (finished, going on, or dead), or to compare several",
-        "eofm.train.config.report:ReportConfig",
-        "eofm.train.page.build:report",
+        "eofm.train.config:ReportConfig",
+        "eofm.train.report.page:report",
         (
             "eofm report runs/mine",
             "eofm report runs/mine runs/other --out comparison.html",

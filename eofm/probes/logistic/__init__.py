@@ -26,6 +26,7 @@ from functools import cached_property
 from typing import Final
 
 import torch
+from jaxtyping import Float, Float64, Real
 from torch import Tensor
 
 from eofm.probes.logistic.objective import LogisticObjective, Loss
@@ -49,17 +50,17 @@ class Eigenbasis:
         mean: float64, (D,).
     """
 
-    z: Tensor
-    directions: Tensor
-    mean: Tensor
+    z: Float64[Tensor, "n r1"]
+    directions: Float64[Tensor, "d r"]
+    mean: Float64[Tensor, " d"]
 
     @cached_property
-    def energy(self) -> Tensor:
+    def energy(self) -> Float64[Tensor, " r1"]:
         """Mean square of each column of z, (R + 1,): the Hessian's diagonal but for a factor."""
         return self.z.square().mean(dim=0)
 
     @classmethod
-    def of(cls, features: Tensor) -> Eigenbasis:
+    def of(cls, features: Float[Tensor, "n d"]) -> Eigenbasis:
         """Rotate (N, D) features. Done once for all strengths."""
         x = features.double()
         mean = x.mean(dim=0)
@@ -84,24 +85,24 @@ class Solution:
         steps: Iterations taken.
     """
 
-    theta: Tensor
-    weight: Tensor
-    bias: Tensor
+    theta: Float64[Tensor, "k r1"]
+    weight: Float64[Tensor, "d k"]
+    bias: Float64[Tensor, " k"]
     gradient_norm: float
     steps: int
 
-    def scores(self, features: Tensor) -> Tensor:
+    def scores(self, features: Float[Tensor, "m d"]) -> Float64[Tensor, "m k"]:
         """Return the logits (N, K), float64, of (N, D) features."""
         return features.double() @ self.weight + self.bias
 
 
 def fit_logistic(
     basis: Eigenbasis,
-    targets: Tensor,
+    targets: Real[Tensor, "n k"],
     loss: Loss,
     strength: float,
     *,
-    start: Tensor | None = None,
+    start: Float64[Tensor, "k r1"] | None = None,
     tolerance: float = 1e-6,
     steps: int = 2000,
 ) -> Solution:
@@ -134,11 +135,15 @@ class LogisticProblem:
     """
 
     basis: Eigenbasis
-    targets: Tensor
+    targets: Real[Tensor, "n k"]
     loss: Loss
 
     def fit(
-        self, strength: float, start: Tensor | None, tolerance: float, steps: int = 2000
+        self,
+        strength: float,
+        start: Float64[Tensor, "k r1"] | None,
+        tolerance: float,
+        steps: int = 2000,
     ) -> Solution:
         """Minimise the objective for one strength: see `fit_logistic`."""
         return fit_logistic(
@@ -165,10 +170,10 @@ def _threads(cells: int) -> Iterator[None]:
 
 def _fit(
     basis: Eigenbasis,
-    targets: Tensor,
+    targets: Real[Tensor, "n k"],
     loss: Loss,
     strength: float,
-    start: Tensor | None,
+    start: Float64[Tensor, "k r1"] | None,
     tolerance: float,
     steps: int,
 ) -> Solution:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 _LEAST_WEIGHT: Final = 1e-4  # of p (1 - p) in the preconditioner: nearly separable classes
@@ -29,36 +30,38 @@ class Point:
     `value` and `slope` are (G, 1), one entry per group: G = K classes for BINARY, one for SOFTMAX.
     """
 
-    value: Tensor
-    slope: Tensor
-    p: Tensor  # (K, N)
+    value: Float64[Tensor, "g 1"]
+    slope: Float64[Tensor, "g 1"]
+    p: Float64[Tensor, "k n"]
 
 
 @dataclass(frozen=True)
 class LogisticObjective:
     """One problem per class (BINARY) or one for all (SOFTMAX)."""
 
-    z: Tensor
-    y: Tensor
+    z: Float64[Tensor, "n r1"]
+    y: Float64[Tensor, "k n"]
     loss: Loss
-    penalty: Tensor
-    energy: Tensor
+    penalty: Float64[Tensor, " r1"]
+    energy: Float64[Tensor, " r1"]
 
-    def total(self, per_class: Tensor) -> Tensor:
+    def total(self, per_class: Float64[Tensor, "k _"]) -> Float64[Tensor, "g 1"]:
         """Sum (K, anything) over each group: (K, 1) for BINARY, (1, 1) for SOFTMAX."""
         if self.loss is Loss.BINARY:
             return per_class.sum(dim=1, keepdim=True)
         return per_class.sum().view(1, 1)
 
-    def dot(self, a: Tensor, b: Tensor) -> Tensor:
+    def dot(self, a: Float64[Tensor, "k c"], b: Float64[Tensor, "k c"]) -> Float64[Tensor, "g 1"]:
         """Return the inner product of each group, in one pass over (K, anything)."""
         return self.total(torch.bmm(a[:, None], b[:, :, None])[:, 0])
 
-    def gradient(self, theta: Tensor, p: Tensor) -> Tensor:
+    def gradient(
+        self, theta: Float64[Tensor, "k r1"], p: Float64[Tensor, "k n"]
+    ) -> Float64[Tensor, "k r1"]:
         """Return the gradient (K, R + 1)."""
         return (p - self.y) @ self.z / len(self.z) + self.penalty * theta
 
-    def inverse_diagonal(self, p: Tensor) -> Tensor:
+    def inverse_diagonal(self, p: Float64[Tensor, "k n"]) -> Float64[Tensor, "k r1"]:
         """Return the preconditioner (K, R + 1): the inverse of the Hessian's diagonal, nearly."""
         weight = (p * (1 - p)).mean(dim=1, keepdim=True).clamp_min(_LEAST_WEIGHT)
         return 1 / (weight * self.energy + self.penalty)
@@ -81,10 +84,10 @@ class Line:
     def __init__(
         self,
         objective: LogisticObjective,
-        theta: Tensor,
-        margins: Tensor,
-        direction: Tensor,
-        ahead: Tensor,
+        theta: Float64[Tensor, "k r1"],
+        margins: Float64[Tensor, "k n"],
+        direction: Float64[Tensor, "k r1"],
+        ahead: Float64[Tensor, "k n"],
     ) -> None:
         self._objective, self._margins, self._ahead = objective, margins, ahead
         shrink = objective.penalty * direction
@@ -96,7 +99,7 @@ class Line:
             dot(shrink, direction),
         )
 
-    def at(self, step: Tensor) -> Point:
+    def at(self, step: Float64[Tensor, "g 1"]) -> Point:
         """Evaluate at a step (G, 1)."""
         objective, n = self._objective, len(self._objective.z)
         margins = torch.addcmul(self._margins, step, self._ahead)
@@ -115,7 +118,7 @@ class Line:
             p,
         )
 
-    def curvature(self, p: Tensor) -> Tensor:
+    def curvature(self, p: Float64[Tensor, "k n"]) -> Float64[Tensor, "g 1"]:
         """Return the second derivative (G, 1) where probabilities are `p`."""
         objective, ahead = self._objective, self._ahead
         if objective.loss is Loss.BINARY:

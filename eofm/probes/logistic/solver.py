@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from eofm.probes.logistic.objective import Line, LogisticObjective, Point
@@ -37,15 +38,15 @@ class _State:
     """
 
     objective: LogisticObjective
-    theta: Tensor
-    margins: Tensor
-    value: Tensor
-    gradient: Tensor
-    diagonal: Tensor
+    theta: Float64[Tensor, "k r1"]
+    margins: Float64[Tensor, "k n"]
+    value: Float64[Tensor, "g 1"]
+    gradient: Float64[Tensor, "k r1"]
+    diagonal: Float64[Tensor, "k r1"]
     history: deque[_Pair]
 
     @classmethod
-    def of(cls, objective: LogisticObjective, theta: Tensor) -> _State:
+    def of(cls, objective: LogisticObjective, theta: Float64[Tensor, "k r1"]) -> _State:
         """Return where the classes stand at some weights, `theta` (K, R + 1), with no move yet."""
         margins, still = theta @ objective.z.T, torch.zeros_like(objective.y)
         nowhere = Line(objective, theta, margins, torch.zeros_like(theta), still)
@@ -55,7 +56,7 @@ class _State:
         history: deque[_Pair] = deque(maxlen=_MEMORY)
         return cls(objective, theta, margins, point.value, gradient, diagonal, history)
 
-    def norm(self) -> Tensor:
+    def norm(self) -> Float64[Tensor, "g 1"]:
         """Return the gradient norm of each group, (G, 1)."""
         return self.objective.dot(self.gradient, self.gradient).sqrt()
 
@@ -76,7 +77,7 @@ class _State:
         # a group that stands still (converged to rounding) teaches nothing about curvature
         self.history.append((move, change, torch.where(bend > 0, 1 / bend, 0)))
 
-    def keep(self, rows: Tensor) -> None:
+    def keep(self, rows: Bool[Tensor, " g"] | Int64[Tensor, " g"]) -> None:
         """Go on with some classes alone: independent problems, so nothing is lost."""
         self.objective = replace(self.objective, y=self.objective.y[rows])
         self.theta, self.margins = self.theta[rows], self.margins[rows]
@@ -87,8 +88,8 @@ class _State:
 
 
 def minimise(
-    objective: LogisticObjective, theta: Tensor, tolerance: float, steps: int
-) -> tuple[Tensor, Tensor, int]:
+    objective: LogisticObjective, theta: Float64[Tensor, "k r1"], tolerance: float, steps: int
+) -> tuple[Float64[Tensor, "k r1"], Float64[Tensor, " g"], int]:
     """Run L-BFGS until every group has converged; one slow class does not hold up the others.
 
     Returns:
@@ -111,8 +112,11 @@ def minimise(
 
 
 def _two_loop(
-    objective: LogisticObjective, gradient: Tensor, history: deque[_Pair], diagonal: Tensor
-) -> Tensor:
+    objective: LogisticObjective,
+    gradient: Float64[Tensor, "k r1"],
+    history: deque[_Pair],
+    diagonal: Float64[Tensor, "k r1"],
+) -> Float64[Tensor, "k r1"]:
     """Apply the L-BFGS approximation of the inverse Hessian (Nocedal & Wright, algorithm 7.4)."""
     q, alphas = gradient, []
     for move, change, rho in reversed(history):
@@ -125,7 +129,9 @@ def _two_loop(
     return q
 
 
-def _line_search(line: Line, value: Tensor, slope: Tensor) -> tuple[Tensor, Point]:
+def _line_search(
+    line: Line, value: Float64[Tensor, "g 1"], slope: Float64[Tensor, "g 1"]
+) -> tuple[Float64[Tensor, "g 1"], Point]:
     """Find a step where the slope has halved and the value has not grown.
 
     Along a line the objective is convex: Newton steps on its slope, kept inside a bracket.

@@ -1,0 +1,259 @@
+"""What a data set declares of itself. Nothing here opens a file, and no heavy library is loaded.
+
+A module of this folder is one data set. Its `DATASET` says what the package can do with it: which
+benchmark tasks it has and how their images are opened, how it is packed, how a folder of it is
+recognised and checked, and which data cards describe it. `eofm.datasets.registry` finds the
+declarations, and every verb reads them there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from eofm.bench.config import ScoringConfig
+from eofm.contract.recipe import AcceptSensor, FillBand, Waiver
+from eofm.contract.spec import ImageSpec, Sensor
+from eofm.datasets.images.chips import Chips
+from eofm.datasets.images.dense import DenseChips
+
+if TYPE_CHECKING:
+    from eofm.datasets.check.options import CheckConfig
+    from eofm.datasets.check.report import Described
+    from eofm.probes.metrics import Metric
+
+# Images with labels, or with masks.
+AnyChips = Chips | DenseChips
+
+# --------------------------------------------------------------------------------- tasks
+
+
+@dataclass(frozen=True)
+class SplitList:
+    """A published list of images, or one that a stated rule makes of it.
+
+    Args:
+        rule: As in `Chips.rule`.
+        counts: Split -> number of images.
+        sha256: Split -> hash of its ids (`eofm.store.splits.subset_hash`), where it is known.
+    """
+
+    rule: str
+    counts: Mapping[str, int]
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What test samples have in common that makes them alike, as far as their names tell.
+
+    Args:
+        name: What it is, in words.
+        tail: Regular expression of what a sample's name has behind that of its cluster.
+    """
+
+    name: str
+    tail: str
+
+    def of(self, ids: Sequence[str]) -> tuple[int, ...]:
+        """Return the number of each sample's cluster, from 0 on, in the order of the names."""
+        names = [re.sub(f"{self.tail}$", "", one) for one in ids]
+        number = {name: place for place, name in enumerate(dict.fromkeys(names))}
+        return tuple(number[name] for name in names)
+
+
+class TaskKind(StrEnum):
+    """What a label is."""
+
+    ONE_CLASS = "one class per image"
+    SEVERAL_CLASSES = "several classes per image"
+    SEGMENTATION = "a class per pixel"
+
+
+# Ids of `eofm.probes.metrics.Metric`; the first is the primary one.
+_METRICS: Final[Mapping[TaskKind, tuple[str, ...]]] = {
+    TaskKind.ONE_CLASS: ("oa", "aa"),
+    TaskKind.SEVERAL_CLASSES: ("ap_micro", "ap_macro"),
+    TaskKind.SEGMENTATION: ("miou", "pixel_oa"),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One benchmark task. A changed task is a new version, never an edit.
+
+    Args:
+        name: Full name, as in tables and records.
+        dataset: Data set and revision.
+        specs: What its images are, one per sensor.
+        classes: Class names in the order of the label indices.
+        size: Number of images of the whole set; fewer make a subset, and the table says so.
+        kind: What a label is.
+        splits: The lists by which it can be divided.
+        waivers: Exceptions every model is granted on this task where it needs them, with reasons.
+        notes: What a reader of its scores should know.
+        cluster: What is resampled for intervals; None where names tell nothing.
+        version: Part of every record's key: scores of two versions are never compared.
+    """
+
+    name: str
+    dataset: str
+    specs: tuple[ImageSpec, ...]
+    classes: tuple[str, ...]
+    size: int
+    kind: TaskKind = TaskKind.ONE_CLASS
+    splits: tuple[SplitList, ...] = ()
+    waivers: tuple[Waiver, ...] = ()
+    notes: tuple[str, ...] = ()
+    cluster: Cluster | None = None
+    version: str = "1"
+
+    @property
+    def spec(self) -> ImageSpec:
+        """What the images of the first sensor are."""
+        return self.specs[0]
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Ids of its metrics; the first is the primary one."""
+        from eofm.probes.metrics import Metric
+
+        return tuple(Metric(word) for word in _METRICS[self.kind])
+
+
+def level_2a(why: str, fill: str) -> tuple[Waiver, ...]:
+    """Return the exceptions of a task of Sentinel-2 Level-2A: networks for Level-1C may take it.
+
+    Args:
+        why: Why they are scored on it.
+        fill: Why B10, which Level-2A lacks, is filled with 0.
+    """
+    return AcceptSensor(Sensor.S2_L2A, why), FillBand("B10", 0.0, fill)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A task with its images.
+
+    Args:
+        task: The declaration.
+        chips: The images, divided.
+        published: Number of images that there would be in all, where windows of one image count
+            once; None where nothing is published.
+    """
+
+    task: Task
+    chips: AnyChips
+    published: int | None
+
+
+# --------------------------------------------------------------- what a data set can do
+
+BenchT = TypeVar("BenchT", bound=ScoringConfig)
+PackT = TypeVar("PackT")
+
+
+@dataclass(frozen=True)
+class Benchmark(Generic[BenchT]):
+    """`eofm bench NAME`.
+
+    Args:
+        summary: One line for `eofm --help`.
+        settings: Its options; `settings.task` is the full name of the task they choose.
+        open: Finds the images that the settings name. Pixels are not read yet.
+        examples: Lines for the help of the verb.
+        tasks: The tasks, by their full names; none where they are named after the user's folder.
+    """
+
+    summary: str
+    settings: type[BenchT]
+    open: Callable[[BenchT], Loaded]
+    examples: tuple[str, ...]
+    tasks: tuple[Task, ...] = ()
+
+    @property
+    def own(self) -> bool:
+        """Whether the images are the user's own, and tasks are named after their folder."""
+        return not self.tasks
+
+
+@dataclass(frozen=True)
+class Packing(Generic[PackT]):
+    """`eofm pack NAME`.
+
+    Args:
+        summary: One line for `eofm --help`.
+        settings: Its options.
+        run: `module:function` that packs by the settings and returns a report.
+        examples: Lines for the help of the verb.
+    """
+
+    summary: str
+    settings: type[PackT]
+    run: str
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How `eofm data check` recognises a folder of the data set, and what it looks into.
+
+    Args:
+        fits: Whether a folder is one.
+        describe: Lists what is in it: images to read, counts, and what is wrong already.
+    """
+
+    fits: Callable[[Path], bool]
+    describe: Callable[[Path, CheckConfig], Described]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set, or images of the user's own in a known layout.
+
+    Args:
+        name: One word, as in `eofm bench NAME` and `eofm pack NAME`; full names of its tasks begin
+            with it.
+        title: What it is called in texts.
+        benchmark: How it is scored, where it has labels for that.
+        packing: How it is packed.
+        layout: How a folder of it is checked.
+        cards: Names of the files in `data_cards/` that describe it.
+    """
+
+    name: str
+    title: str
+    benchmark: Benchmark[Any] | None = None
+    packing: Packing[Any] | None = None
+    layout: Layout | None = None
+    cards: tuple[str, ...] = ()
+
+
+# ------------------------------------------------------------------- words for sensors
+
+# A sensor may be named by its product or by its family, wherever a data set has one of the family.
+_SHORT: Final[Mapping[str, str]] = {"s2-l1c": "s2", "s2-l2a": "s2", "s1-grd": "s1"}
+
+
+def short_sensor(word: str) -> str:
+    """Return the word that full names of tasks have for a sensor.
+
+    >>> short_sensor("s2-l2a"), short_sensor("both")
+    ('s2', 'both')
+    """
+    return _SHORT.get(word, word)
+
+
+def sensors_of(word: str, optical: Sensor) -> tuple[Sensor, ...]:
+    """Return the sensors that a word names.
+
+    Args:
+        word: `s2`, `s1` or `both`, or the name of a product.
+        optical: Which product of Sentinel-2 the data set holds.
+    """
+    both = (optical, Sensor.S1_GRD)
+    return {"s2": both[:1], "s1": both[1:], "both": both}[short_sensor(word)]

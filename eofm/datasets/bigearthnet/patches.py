@@ -1,0 +1,357 @@
+"""The folders of BigEarthNet.
+
+Version 1 (Sumbul et al. 2019, 2021), below ROOT:
+
+    BigEarthNet-v1.0/<p>/<p>_B02.tif ... <p>_labels_metadata.json          12 bands, no B10
+    BigEarthNet-S1-v1.0/<s>/<s>_VV.tif <s>_VH.tif <s>_labels_metadata.json
+
+    and the official lists: train.csv, val.csv, test.csv, patches_with_seasonal_snow.csv,
+    patches_with_cloud_and_shadow.csv, patches_with_no_19_class_targets.csv (plain, .gz or .bz2)
+
+Version 2, "reBEN" (Clasen et al. 2024, arXiv 2407.03653):
+
+    BigEarthNet-S2/<p less its last two parts>/<p>/<p>_B02.tif
+    BigEarthNet-S1/<s less its last three parts>/<s>/<s>_VV.tif
+
+    and metadata.parquet, with metadata_for_patches_with_snow_cloud_or_shadow.parquet beside it
+
+Digital numbers carry no offset in either.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from eofm.contract.sensors import SENSOR_BANDS
+from eofm.contract.spec import Sensor
+from eofm.datasets.bigearthnet import METADATA, UNITS, Version
+from eofm.datasets.bigearthnet.classes import CLASSES_19, CLASSES_43, multi_hot, to_19
+from eofm.datasets.bigearthnet.lists import Listing, read_lists, read_tables
+from eofm.datasets.ssl4eo.folders import season_date
+from eofm.errors import ConfigError, DataError, LabelError, RasterError
+from eofm.raster.source import RasterSource
+from eofm.store.splits import SPLITS
+
+_STRAY: Final = "no Sentinel-2 patch for "
+# of a Sentinel-2 scene ..._T33UUP_..., of a Sentinel-1 patch ..._33UUP_87_48
+_TILE: Final = re.compile(r"_T?(\d{2}[A-Z]{3})_")
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Folders of a version, and how many parts of a patch's name its folder goes without."""
+
+    optical: str
+    radar: str
+    optical_drop: int
+    radar_drop: int
+
+
+_LAYOUTS: Final = {
+    Version.V1: _Layout("BigEarthNet-v1.0", "BigEarthNet-S1-v1.0", 0, 0),
+    Version.V2: _Layout("BigEarthNet-S2", "BigEarthNet-S1", 2, 3),
+}
+
+
+@dataclass(frozen=True)
+class PatchSample:
+    """One patch as one sensor sees it, with its labels.
+
+    Args:
+        id: Name of the Sentinel-2 patch, whichever the sensor.
+        place: Tile and position in it: patches of one place show the same ground.
+        split: `train`, `val`, `test`, or empty where the lists do not say.
+        date: When this sensor took it, `YYYY-MM-DDTHH:MM:SS`, or empty.
+        labels: Class names; None where none of the classes applies.
+        source: Where the pixels are.
+    """
+
+    id: str
+    place: str
+    split: str
+    date: str
+    labels: frozenset[str] | None
+    source: RasterSource
+
+
+@dataclass(frozen=True)
+class BigEarthNet:
+    """The patches of a folder.
+
+    Args:
+        root: The folder.
+        version: Which BigEarthNet it is.
+        listing: What the official lists say; None where they are not there.
+    """
+
+    root: Path
+    version: Version
+    listing: Listing | None
+
+    @cached_property
+    def optical(self) -> Mapping[str, Path]:
+        """Name of a Sentinel-2 patch -> its folder, of those on disk."""
+        layout = _LAYOUTS[self.version]
+        return _patches(self.root / layout.optical, layout.optical_drop)
+
+    @cached_property
+    def radar(self) -> Mapping[str, Path]:
+        """Name of a Sentinel-2 patch -> the folder of its Sentinel-1 patch, of those on disk."""
+        layout = _LAYOUTS[self.version]
+        listed = {} if self.listing is None else self.listing.optical_of
+        found: dict[str, Path] = {}
+        for name, path in _patches(self.root / layout.radar, layout.radar_drop).items():
+            optical = listed.get(name) or (
+                _optical_of(path) if self.version is Version.V1 else f"{_STRAY}{name}"
+            )
+            if optical in found:
+                raise DataError(
+                    "two Sentinel-1 patches say that they belong to one Sentinel-2 patch",
+                    found=f"{found[optical].name} and {name}",
+                    where=path.parent,
+                )
+            found[optical] = path
+        return found
+
+    def unknown(self, sensor: Sensor) -> list[str]:
+        """Patches on disk that no list names."""
+        if self.listing is None:
+            return []
+        return sorted(self._folders(sensor).keys() - self.listing.known)
+
+    def missing(self, split: str, sensor: Sensor, *, excluded: bool = False) -> list[str]:
+        """Patches that the lists name for a split and that are not on disk."""
+        if self.listing is None:
+            return []
+        folders = self._folders(sensor)
+        return [p for p in self.listing.patches(split, excluded=excluded) if p not in folders]
+
+    def samples(
+        self,
+        split: str = "all",
+        classes: int = 19,
+        sensor: Sensor = Sensor.S2_L2A,
+        *,
+        excluded: bool = False,
+    ) -> list[PatchSample]:
+        """Return the patches of a split that are on disk, in the order of their names.
+
+        Args:
+            split: `train`, `val`, `test` or `all`.
+            classes: 19, or 43 (version 1 only).
+            sensor: Sentinel-2 L2A or Sentinel-1 GRD.
+            excluded: Keep the patches under snow, cloud or cloud shadow, which the authors
+                recommend to leave out. They belong to a split in version 2 and to none in
+                version 1, so there they come with `all` alone.
+
+        Raises:
+            ConfigError: If there is no such split, class scheme or sensor.
+            DataError: If the lists that tell the split or the labels are not there.
+            LabelError: If a patch has a label outside the classes.
+            RasterError: If a patch lacks a band.
+        """
+        self._check(split, classes, sensor)
+        folders = self._folders(sensor)
+        if self.listing is None:
+            names = sorted(folders)
+        else:
+            wanted = set(self.listing.patches(split, excluded=excluded))
+            if split == "all" and self.version is Version.V1:
+                wanted |= set(self.unknown(sensor))  # not excluded, and in no split
+            names = sorted(wanted & folders.keys())
+        return [self._sample(name, folders[name], classes, sensor) for name in names]
+
+    def names_of(self, classes: int) -> tuple[str, ...]:
+        """Return the class names of a scheme, in the official order."""
+        return CLASSES_19 if classes == len(CLASSES_19) else CLASSES_43
+
+    def multi_hot(self, sample: PatchSample, classes: int) -> tuple[int, ...] | None:
+        """Return the labels of a sample in the official order; None where it has none.
+
+        Raises:
+            LabelError: If a label is not one of the classes.
+        """
+        if sample.labels is None:
+            return None
+        return multi_hot(sample.labels, self.names_of(classes), sample.id)
+
+    def source(self, name: str, sensor: Sensor) -> RasterSource:
+        """Return where the pixels of a patch are.
+
+        Args:
+            name: Of the Sentinel-2 patch.
+            sensor: Sentinel-2 L2A or Sentinel-1 GRD.
+
+        Raises:
+            RasterError: If the patch is not there, or lacks a band.
+        """
+        folder = self._folders(sensor).get(name)
+        if folder is None:
+            raise RasterError("there is no such patch", found=name, where=self.root)
+        return _source(name, folder, sensor)
+
+    def _folders(self, sensor: Sensor) -> Mapping[str, Path]:
+        return self.radar if sensor is Sensor.S1_GRD else self.optical
+
+    def _check(self, split: str, classes: int, sensor: Sensor) -> None:
+        if split not in {*SPLITS, "all"}:
+            raise ConfigError(
+                "there is no such split", found=split, expected="train, val, test, all"
+            )
+        if sensor not in UNITS:
+            raise ConfigError(
+                "BigEarthNet has no such sensor", found=sensor, expected=" | ".join(UNITS)
+            )
+        if classes not in {19, 43} or (classes == 43 and self.version is Version.V2):
+            raise ConfigError(
+                f"BigEarthNet {self.version} has no labels of {classes} classes",
+                found=classes,
+                expected="19" if self.version is Version.V2 else "19 or 43",
+            )
+        if self.listing is None and (split != "all" or self.version is Version.V2):
+            expected = {
+                Version.V1: "train.csv, val.csv and test.csv (or .csv.gz, .csv.bz2)",
+                Version.V2: METADATA,
+            }
+            raise DataError(
+                "the official lists of BigEarthNet are not there",
+                expected=expected[self.version],
+                where=self.root,
+                remedy="name the folder that holds them with --metadata",
+            )
+
+    def _sample(self, name: str, folder: Path, classes: int, sensor: Sensor) -> PatchSample:
+        labels, place, taken = self._facts(name)
+        if classes == 19 and self.version is Version.V1:
+            labels = to_19(labels, name)
+        split = "" if self.listing is None else self.listing.splits.get(name, "")
+        date = season_date(folder.name)
+        if date is not None:
+            taken = date.isoformat(timespec="seconds")
+        return PatchSample(name, place, split, taken, labels or None, _source(name, folder, sensor))
+
+    def _facts(self, name: str) -> tuple[frozenset[str], str, str]:
+        """Return the labels of a patch as published, its place, and when Sentinel-2 took it."""
+        if self.version is Version.V2:
+            assert self.listing is not None  # noqa: S101 (`samples` has checked it)
+            return self.listing.labels[name], _place_v2(name), ""
+        folder = self.optical.get(name) or self.radar[name]
+        card = _read_card(folder / f"{folder.name}_labels_metadata.json")
+        tile = _TILE.search(f"{card.get('tile_source', '')}_{folder.name}_")
+        if tile is None:
+            raise LabelError("the metadata of a patch names no tile", where=folder)
+        labels = card.get("labels")
+        if not isinstance(labels, list):
+            raise LabelError("the metadata of a patch names no labels", where=folder)
+        place = "_".join([tile.group(1), *name.rsplit("_", 2)[1:]])
+        # names of version 1 write 09:41:56 as T94161
+        taken = str(card.get("acquisition_date", "")).replace(" ", "T")
+        return frozenset(map(str, labels)), place, taken
+
+
+def open_bigearthnet(root: Path | str, metadata: Path | str | None = None) -> BigEarthNet:
+    """Find the patches below `root`. Pixels are not read yet.
+
+    Args:
+        root: Folder in the layout of one of the two versions.
+        metadata: Folder of the official lists, or `metadata.parquet`. Without it they are looked
+            for in `root`, in `root/splits` and in `root/metadata`.
+
+    Raises:
+        DataError: If there are no patches, a patch is there twice, or a list contradicts itself.
+        LabelError: If a label of version 2 is not one of the 19.
+    """
+    root = Path(root)
+    version = _version(root)
+    folder = _find_lists(root, version, metadata)
+    listing = None
+    if folder is not None:
+        listing = read_lists(folder) if version is Version.V1 else read_tables(folder)
+    return BigEarthNet(root, version, listing)
+
+
+def _version(root: Path) -> Version:
+    for version, layout in _LAYOUTS.items():
+        if (root / layout.optical).is_dir() or (
+            version is Version.V1 and (root / layout.radar).is_dir()
+        ):
+            return version
+    if (root / _LAYOUTS[Version.V2].radar).is_dir():
+        return Version.V2
+    found = sorted(path.name for path in root.iterdir())[:8] if root.is_dir() else []
+    raise DataError(
+        "this is no BigEarthNet folder",
+        found=", ".join(found) or "nothing",
+        expected="BigEarthNet-v1.0 and BigEarthNet-S1-v1.0, or BigEarthNet-S2 and BigEarthNet-S1",
+        where=root,
+        remedy="unpack the archives and name the folder that holds these",
+    )
+
+
+def _find_lists(root: Path, version: Version, metadata: Path | str | None) -> Path | None:
+    """Return the folder of the official lists."""
+    if metadata is not None:
+        folder = Path(metadata)
+        return folder.parent if folder.is_file() else folder
+    name = "train.csv*" if version is Version.V1 else METADATA
+    places = (root, root / "splits", root / "metadata")
+    return next((p for p in places if p.is_dir() and any(p.glob(name))), None)
+
+
+def _patches(folder: Path, drop: int) -> dict[str, Path]:
+    """Return name -> folder of every patch: at the top, or below folders of acquisitions."""
+    if not folder.is_dir():
+        return {}
+    tops = [p for p in sorted(folder.iterdir()) if p.is_dir()]
+    found: dict[str, Path] = {}
+    for path in tops if not drop else [p for t in tops for p in sorted(t.iterdir()) if p.is_dir()]:
+        if drop and path.name.rsplit("_", drop)[0] != path.parent.name:
+            raise DataError(
+                "a patch lies in the folder of another acquisition",
+                found=path.name,
+                expected=f"names that begin with {path.parent.name}",
+                where=path.parent,
+            )
+        if path.name in found:
+            raise DataError("a patch is there twice", found=path.name, where=path.parent)
+        found[path.name] = path
+    return found
+
+
+def _optical_of(folder: Path) -> str:
+    """Return the Sentinel-2 patch that a Sentinel-1 patch of version 1 belongs to."""
+    card = _read_card(folder / f"{folder.name}_labels_metadata.json")
+    optical = card.get("corresponding_s2_patch")
+    if not isinstance(optical, str):
+        raise DataError("a Sentinel-1 patch does not say what it belongs to", where=folder)
+    return optical
+
+
+def _read_card(file: Path) -> dict[str, object]:
+    try:
+        card = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise LabelError(
+            "the metadata of a patch cannot be read", found=error, where=file
+        ) from error
+    if not isinstance(card, dict):
+        raise LabelError("the metadata of a patch is no table", where=file)
+    return card
+
+
+def _place_v2(name: str) -> str:
+    """Return tile, row and column: S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57."""
+    *_, tile, row, column = name.split("_")
+    return f"{tile[1:]}_{int(row)}_{int(column)}"
+
+
+def _source(name: str, folder: Path, sensor: Sensor) -> RasterSource:
+    bands = SENSOR_BANDS[sensor]
+    files = tuple(folder / f"{folder.name}_{band}.tif" for band in bands)
+    return RasterSource(name, files, sensor, UNITS[sensor], bands, gsd=10.0)

@@ -1,0 +1,1 @@
+"""`eofm data check`: what a folder or a packed store holds, and what is wrong with it."""

@@ -1,0 +1,235 @@
+"""`eofm data check`: read a data set or a packed store, and say what is wrong with it.
+
+Every image is counted; some, spread evenly, are read whole: are the files complete, do the bands
+fit together, is there a CRS, can the pixels be what is stated of them (`eofm.contract.validity`),
+does every band hold measurements, do two images hold the same pixels? Each fault is reported with
+its image and band, and nothing is changed.
+`eofm.datasets.check.folders` recognises the layouts, and `eofm.datasets.check.stores` checks packed
+stores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from eofm.contract.imagery import Imagery, NativeImagery, collate
+from eofm.contract.preprocess import to_grid
+from eofm.contract.sensors import BANDS
+from eofm.contract.validity import DEAD_BAND, check_plausible, measured_of
+from eofm.datasets.check.folders import describe_folder
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.report import (
+    CheckGroup,
+    CheckReport,
+    Finding,
+    Subject,
+    counted_only,
+    spread,
+)
+from eofm.datasets.check.stores import COMPARED, check_pairs, check_store, is_store
+from eofm.errors import EofmError, PixelError
+from eofm.progress import track
+from eofm.raster.quality import find_doubt
+from eofm.raster.source import OpenRaster
+from eofm.store.format import PAIRS
+
+
+def check_data(config: CheckConfig) -> CheckReport:
+    """Read a data set or a store and report its faults.
+
+    Args:
+        config: Where it is, what it is stated to be, and how much of it to read.
+
+    Returns:
+        What was found; its `status` is 1 if anything is wrong.
+
+    Raises:
+        DataError: If it is none of the layouts that eofm knows.
+        ConfigError: If sensor and unit have to be stated, or a pattern fits no image.
+        RasterError: If an image of a stated folder lacks a band.
+    """
+    path = Path(config.path)
+    if is_store(path):
+        return check_store(path, config)
+    if (path / PAIRS).is_file():
+        return check_pairs(path, config)
+    data = describe_folder(config)
+    findings = list(data.findings)
+    notes = list(data.notes)
+    looked_at = 0
+    for group in data.groups:
+        look = _check_group(group, config.limit)
+        findings += look.findings
+        notes += look.notes
+        looked_at += look.count
+    notes += counted_only(sum(len(group.subjects) for group in data.groups), looked_at)
+    return CheckReport(
+        path.as_posix(),
+        data.kind,
+        data.counts,
+        looked_at,
+        tuple(findings),
+        data.labelled,
+        data.classes,
+        tuple(notes),
+        config.json,
+    )
+
+
+# ------------------------------------------------------------------------------- images
+
+
+def _check_group(group: CheckGroup, limit: int) -> _Look:
+    """Read images of one kind, and compare them."""
+    look = _Look(group)
+    chosen = spread(len(group.subjects), limit)
+    every = max(1, len(chosen) // COMPARED)
+    for number, i in enumerate(track(chosen, f"checking {group.name}")):
+        look.at(group.subjects[i], keep=number % every == 0)
+    look.finish()
+    return look
+
+
+class _Look:
+    """One pass over images of one kind.
+
+    Attributes:
+        findings: What is wrong.
+        notes: What the user should know and is not wrong.
+        count: How many images were read.
+
+    Args:
+        group: The images.
+    """
+
+    def __init__(self, group: CheckGroup) -> None:
+        self.findings: list[Finding] = []
+        self.notes: list[str] = []
+        self.count = 0
+        self._group = group
+        self._sizes: dict[tuple[int, int], list[str]] = {}
+        self._kinds: dict[str, list[str]] = {}
+        self._contents: dict[str, str] = {}
+        self._varies: set[str] = set()
+        self._constant: list[tuple[str, str, float]] = []
+        self._kept: list[Imagery] = []
+
+    def at(self, subject: Subject, *, keep: bool) -> None:
+        """Read one image; keep it for the comparison of all, if it is sound."""
+        self.count += 1
+        try:
+            with subject.source().open() as raster:
+                native = self._read(subject, raster)
+        except EofmError as error:
+            self._find(subject.name, error)
+            return
+        if native is not None and keep and len(self._kept) < COMPARED:
+            self._kept.append(to_grid(native))
+
+    def _read(self, subject: Subject, raster: OpenRaster) -> NativeImagery | None:
+        """Return the image, or None if something about it is wrong."""
+        native, name = raster.read_native(), subject.name
+        before = len(self.findings)
+        if raster.grid.crs is None:
+            self._say(name, "the image says nothing about where it lies", "no CRS")
+        self._sizes.setdefault((raster.grid.height, raster.grid.width), []).append(name)
+        kind = f"{' '.join(native.spec.bands)} at {native.spec.gsd:g} m"
+        self._kinds.setdefault(kind, []).append(name)
+        values = _constant_bands(native)
+        if not bool(native.valid.any()) or len(values) == len(native.spec.bands):
+            self._say(name, "the image holds no measurement", "one value, or nodata only")
+            return None
+        self._varies |= set(native.spec.bands) - values.keys()
+        for band, (value, enough) in values.items():
+            if value == 0:
+                self._say(name, DEAD_BAND, "0 in every pixel", band)
+            elif enough:
+                self._constant.append((name, band, value))
+        doubt = find_doubt(raster, native)
+        if doubt is not None and not (doubt.band in values and doubt.problem == DEAD_BAND):
+            found = f"{doubt.found}, expected {doubt.expected}"
+            self._say(name, doubt.problem, found, doubt.band or "")
+        twin = self._contents.setdefault(_content(native), name)
+        if twin != name:
+            self._say(name, "two images hold the same pixels", f"as {twin}")
+        return native if len(self.findings) == before else None
+
+    def finish(self) -> None:
+        """Compare the images with one another."""
+        for name, band, value in self._constant:
+            if band in self._varies:  # as it does in other images
+                self._say(name, DEAD_BAND, f"{value:g} in every pixel", band)
+        self._compare_sizes()
+        usual = max(self._kinds, key=lambda kind: len(self._kinds[kind]), default="")
+        for kind, names in self._kinds.items():
+            if kind != usual:
+                for name in names:
+                    self._say(
+                        name,
+                        "an image has other bands or pixels than the others",
+                        f"{kind}, expected {usual}",
+                    )
+        by_spec: dict[object, list[Imagery]] = {}
+        for imagery in self._kept:
+            by_spec.setdefault(imagery.spec, []).append(imagery)
+        for batch in by_spec.values():
+            try:
+                check_plausible(collate(batch))
+            except PixelError as error:
+                self._find(f"{self._group.name}, {len(batch)} images", error)
+
+    def _compare_sizes(self) -> None:
+        usual = self._group.size
+        if usual is None and self._sizes:
+            usual = max(self._sizes, key=lambda size: len(self._sizes[size]))
+        other = {size: names for size, names in self._sizes.items() if size != usual}
+        if usual is None or not other:
+            return
+        if self._group.size is None and self._group.any_size:
+            counts = {size: len(names) for size, names in self._sizes.items()}
+            most = sorted(counts, key=lambda size: -counts[size])
+            shown = ", ".join(f"{counts[size]} of {size[0]} x {size[1]}" for size in most[:4])
+            more = f" and {len(most) - 4} more" if most[4:] else ""
+            first = next(iter(other.values()))[0]
+            self.notes.append(f"images of {len(most)} sizes: {shown}{more} pixels, as {first}")
+            return
+        for size, names in other.items():
+            found = f"{size[0]} x {size[1]}, expected {usual[0]} x {usual[1]} pixels"
+            for name in names:
+                self._say(name, "an image has another size than the others", found)
+
+    def _find(self, name: str, error: EofmError) -> None:
+        found = "; ".join(str(p) for p in (error.found, error.where) if p is not None)
+        self._say(name, error.problem, found)
+
+    def _say(self, name: str, problem: str, found: str, band: str = "") -> None:
+        self.findings.append(Finding(problem, f"{self._group.prefix}{name}", found, band))
+
+
+# Measurements. Calm sea has one value in 114 of B09, a 60 m band that EuroSAT brings to 10 m.
+_ENOUGH: Final = 1024
+
+
+def _constant_bands(native: NativeImagery) -> dict[str, tuple[float, bool]]:
+    """Return the bands with one value in all measured pixels -> it, and whether they are many."""
+    found = {}
+    for gsd, plane in native.planes.items():
+        mask = measured_of(native, gsd)[0]
+        whole = bool(mask.all())
+        for band, stored in zip(native.bands[gsd], plane[0], strict=True):
+            values = stored.numpy() if whole else stored.numpy()[mask.numpy()]
+            if values.size and values.min() == values.max():
+                own = values.size * min(1.0, gsd / BANDS[band].gsd) ** 2
+                found[band] = float(values.flat[0]), own >= _ENOUGH
+    return found
+
+
+def _content(native: NativeImagery) -> str:
+    digest = hashlib.sha256()
+    for gsd in sorted(native.planes):
+        digest.update(np.ascontiguousarray(native.planes[gsd].numpy()).data)
+    return digest.hexdigest()

@@ -1,0 +1,329 @@
+"""A user's own labelled images: class folders below split folders, or a table of labels.
+
+    <root>/<split>/<class>/<anything>.tif            one class per image, subfolders included
+    <root>/labels.csv or labels.parquet              columns file, split, and label or labels
+
+In a table, `label` is one class per image and `labels` several: a list in Parquet, names with `;`
+between them in CSV. Files are named relative to the root, and an image is called like its path in
+it: numbers that begin anew in each split and class are different images. Splits are train, val and
+test; without a val, 20 % of the places of train are held out by hash
+(`eofm.datasets.images.own_splits`).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar, Final, Literal
+
+from eofm.bench.config import BenchConfig, listed
+from eofm.contract.sensors import canonical_bands
+from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.datasets.base import Benchmark, Dataset, Loaded, Task, TaskKind
+from eofm.datasets.images.chips import Chip, Chips, FilePixels, unpacking_remedy
+from eofm.datasets.images.own_splits import OwnImage, divide, names_of
+from eofm.datasets.images.places import check_place
+from eofm.errors import DataError, LabelError
+from eofm.formats.foreign import foreign
+from eofm.store.splits import SPLITS
+
+TABLES: Final = ("labels.parquet", "labels.csv")
+_SPLIT_NAMES: Final = {"train": "train", "val": "val", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One image before its pixels are described.
+
+    Args:
+        id: Its name, unique.
+        split: `train`, `val` or `test`, as given.
+        path: The file.
+        labels: One class or several.
+        key: What val is drawn by: its name, below its split where that is a folder.
+    """
+
+    id: str
+    split: str
+    path: Path
+    labels: tuple[str, ...]
+    key: str
+
+
+def open_labelled_folder(
+    root: Path | str,
+    sensor: Sensor,
+    unit: Unit,
+    *,
+    bands: Sequence[str] | None = None,
+    table: Path | str | None = None,
+    place: str | None = None,
+) -> tuple[Chips, ImageSpec]:
+    """Find the labelled images of a folder. Pixels are not read yet.
+
+    Args:
+        root: The folder.
+        sensor: What the images are.
+        unit: Unit of their values.
+        bands: In stored order; None takes what the files say, else the order of the sensor.
+        table: A table of labels. None takes `labels.parquet` or `labels.csv` of the folder, else
+            its class folders.
+        place: Pattern of the names that states the places (`eofm.datasets.images.places`). None
+            takes images whose footprints overlap as one place.
+
+    Returns:
+        The images, and what they are. `remarks` of the images names test images that show the
+        ground of training images.
+
+    Raises:
+        DataError: If the layout is another, or a file is named that is not there.
+        LabelError: If a table lacks a column or an image its label, or a class is in no training
+            image.
+        ConfigError: If the pattern of places fits not every image.
+        RasterError: If the first image cannot be read.
+        SpecError: If a band is not one of the sensor's.
+    """
+    from eofm.raster.source import RasterSource
+
+    check_place(place)
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError("there is no such folder", where=root, remedy="name it with --root")
+    file = Path(table) if table else next((root / n for n in TABLES if (root / n).is_file()), None)
+    with foreign(LabelError, "a table of labels cannot be read", where=file, passing=(DataError,)):
+        rows, several = _from_table(root, file) if file else (_from_folders(root), False)
+    named = None if bands is None else canonical_bands(bands, sensor)
+    spec = _spec_of(rows[0].path, sensor, unit, named)
+    classes = _classes(rows, file or root)
+    divided = divide([_own(row, several=several) for row in rows], "folder", place)
+    splits: dict[str, list[Chip]] = {name: [] for name in SPLITS}
+    for row in rows:
+        source = RasterSource(row.id, (row.path,), sensor, unit, named, spec.gsd)
+        indices = tuple(sorted(classes.index(label) for label in row.labels))
+        label = indices if several else indices[0]
+        splits[divided.split[row.id]].append(Chip(row.id, label, (FilePixels(source, spec),)))
+    parts = {n: tuple(c) for n, c in splits.items()}
+    return Chips(root, divided.rule, classes, parts, divided.remarks), spec
+
+
+def _own(row: _Row, *, several: bool) -> OwnImage:
+    return OwnImage(row.id, row.path, row.split, row.key, row.labels, by_class=not several)
+
+
+def _spec_of(path: Path, sensor: Sensor, unit: Unit, bands: tuple[str, ...] | None) -> ImageSpec:
+    from eofm.raster.source import RasterSource
+
+    with RasterSource(path.stem, (path,), sensor, unit, bands).open() as raster:
+        return raster.spec()
+
+
+def _classes(rows: Sequence[_Row], where: Path) -> tuple[str, ...]:
+    """Return the class names in the order of the alphabet; each must be in a training image."""
+    names = {label for row in rows for label in row.labels}
+    unlearnt = sorted(
+        names - {label for row in rows if row.split == "train" for label in row.labels}
+    )
+    if unlearnt:
+        raise LabelError(
+            "label names of the splits do not match: no training image has these classes",
+            found=", ".join(unlearnt),
+            expected=", ".join(sorted(names - set(unlearnt))) or "classes in train",
+            where=where,
+            remedy="correct the spelling, or put images of these classes into train",
+        )
+    return tuple(sorted(names))
+
+
+# -------------------------------------------------------------------------- class folders
+
+
+def _from_folders(root: Path) -> list[_Row]:
+    from eofm.raster.folder import is_hidden, walk_files
+
+    folders = [
+        path for path in sorted(root.iterdir()) if path.is_dir() and not is_hidden(path.name)
+    ]
+    splits: dict[str, Path] = {}
+    for path in (folder for folder in folders if folder.name in _SPLIT_NAMES):
+        if splits.setdefault(_SPLIT_NAMES[path.name], path) != path:
+            raise DataError(
+                "two folders are the same split",
+                found=f"{splits[_SPLIT_NAMES[path.name]].name} and {path.name}",
+                where=root,
+                remedy=f"move the class folders of {path.name} into one of them",
+            )
+    if not {"train", "test"} <= splits.keys():
+        found = sorted(path.name for path in root.iterdir())[:8]
+        raise DataError(
+            "this folder holds no labelled images",
+            found=", ".join(found) or "an empty folder",
+            expected=f"train/<class>/*.tif and test/<class>/*.tif, or {' or '.join(TABLES)}",
+            where=root,
+            remedy=unpacking_remedy(root),
+        )
+    rows = []
+    for split, top in splits.items():
+        for folder in sorted(top.iterdir()):
+            if folder.is_dir() and not is_hidden(folder.name):
+                names = names_of(walk_files(folder), top)
+                rows += [
+                    _Row(f"{top.name}/{name}", split, path, (folder.name,), name)
+                    for path, name in names.items()
+                ]
+    if not rows:
+        raise DataError(
+            "there is no GeoTIFF in the class folders",
+            expected="<split>/<class>/<anything>.tif",
+            where=root,
+        )
+    return rows
+
+
+# -------------------------------------------------------------------------------- tables
+
+
+def _from_table(root: Path, file: Path) -> tuple[list[_Row], bool]:
+    """Return the rows of a table, and whether an image may have several classes."""
+    columns = _read_parquet(file) if file.suffix == ".parquet" else _read_csv(file)
+    several = "labels" in columns
+    missing = [n for n in ("file", "split") if n not in columns]
+    if missing or several == ("label" in columns):
+        raise LabelError(
+            "a table of labels has other columns",
+            found=", ".join(columns),
+            expected="file, split, and either label or labels",
+            where=file,
+        )
+    values = columns["labels" if several else "label"]
+    rows = []
+    for name, split, label in zip(columns["file"], columns["split"], values, strict=True):
+        rows.append(_row(root, file, str(name), str(split), _names(label, several=several)))
+    if not rows:
+        raise LabelError("a table of labels is empty", where=file)
+    twice = [path for path, count in Counter(row.path for row in rows).items() if count > 1]
+    if twice:
+        raise LabelError(
+            "a table of labels names an image more than once",
+            found=", ".join(str(path.relative_to(root)) for path in twice[:5]),
+            expected="one row per image" + ("" if several else "; several classes in `labels`"),
+            where=file,
+            remedy="keep one of its rows",
+        )
+    names = names_of([row.path for row in rows], root)
+    return [replace(row, id=names[row.path], key=names[row.path]) for row in rows], several
+
+
+def _names(label: object, *, several: bool) -> tuple[str, ...]:
+    if isinstance(label, (list, tuple)):
+        return tuple(str(one).strip() for one in label)
+    words = str(label).split(";") if several else [str(label)]
+    return tuple(word.strip() for word in words if word.strip())
+
+
+def _row(root: Path, file: Path, name: str, split: str, labels: tuple[str, ...]) -> _Row:
+    path = root / name
+    if split not in _SPLIT_NAMES:
+        raise LabelError(
+            "there is no such split",
+            found=split,
+            expected="train, val or test",
+            where=f"{file}: {name}",
+        )
+    if not labels:
+        raise LabelError(
+            "an image has no label",
+            where=f"{file}: {name}",
+            remedy="leave unlabelled images out: no label is not the same as no class",
+        )
+    if not path.is_file():
+        raise DataError("the table names a file that is not there", found=path, where=file)
+    return _Row(name, _SPLIT_NAMES[split], path, labels, name)
+
+
+def _read_parquet(file: Path) -> Mapping[str, list[object]]:
+    from eofm.formats.parquet import read_table
+
+    with foreign(LabelError, "a table of labels cannot be read", where=file):
+        columns: Mapping[str, list[object]] = read_table(file).to_pydict()
+        return columns
+
+
+def _read_csv(file: Path) -> Mapping[str, list[object]]:
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, ValueError) as error:
+        raise LabelError("a table of labels cannot be read", found=error, where=file) from error
+    names = list(rows[0]) if rows else []
+    return {name: [row[name] for row in rows] for name in names}
+
+
+# ---------------------------------------------------------------------------------- task
+
+
+@dataclass(frozen=True)
+class BenchFolderConfig(BenchConfig):
+    """Score encoders and controls on your own labelled images.
+
+    Args:
+        root: Folder of train/<class>/*.tif and test/<class>/*.tif, or of images and a table
+            labels.csv or labels.parquet with columns file, split, and label or labels.
+        sensor: What the images are.
+        unit: Unit of the values in the files.
+        bands: Bands in stored order; without it as the files say, else all of
+            the sensor.
+        labels: A table of labels that lies elsewhere.
+        place: Which part of an image's name is the place it shows, as in T32_{place}_*. Without
+            it, images whose footprints overlap are one place. Val is taken from train by place.
+    """
+
+    verb: ClassVar[str] = "folder"
+
+    sensor: Literal["s2-l1c", "s2-l2a", "s1-grd", "s1-rtc", "rgb"] = "s2-l1c"
+    unit: Literal["dn", "dn-offset1000", "reflectance", "uint8", "db", "power"] = "dn"
+    bands: str | None = field(default=None, metadata={"list": True})
+    labels: str | None = None
+    place: str | None = None
+    out: str = "runs/bench/folder.jsonl"
+
+
+def _load(config: BenchFolderConfig) -> Loaded:
+    chips, spec = open_labelled_folder(
+        config.root,
+        Sensor(config.sensor),
+        Unit(config.unit),
+        bands=listed(config.bands) if config.bands else None,
+        table=config.labels,
+        place=config.place,
+    )
+    name = chips.root.resolve().name
+    task = Task(
+        name=f"folder-{name}",
+        dataset=f"labelled images of the folder {name}",
+        specs=(spec,),
+        classes=chips.classes,
+        size=0,
+        kind=TaskKind.SEVERAL_CLASSES if chips.multi_label else TaskKind.ONE_CLASS,
+    )
+    return Loaded(task, chips, None)
+
+
+DATASET: Final = Dataset(
+    name="folder",
+    title="labelled images of your own",
+    benchmark=Benchmark(
+        "score encoders and controls on your own labelled images",
+        BenchFolderConfig,
+        _load,
+        (
+            "eofm bench folder --root DIR --sensor s2-l2a --unit dn --model my_models:encoder",
+            "",
+            "DIR holds train/<class>/*.tif and test/<class>/*.tif, or labels.csv:",
+            "  file,split,labels",
+            "  images/1.tif,train,water;forest",
+        ),
+    ),
+)

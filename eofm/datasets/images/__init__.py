@@ -1,0 +1,1 @@
+"""Labelled images, whatever the data set: files, splits, places, copies."""

@@ -1,0 +1,431 @@
+"""Labelled images of one size, divided into train, val and test: what every benchmark task reads.
+
+A data set's own module finds its files and names its labels; what comes out is `Chips`. Pixels
+are read when they are asked for, and the libraries that read them are loaded then: declarations
+of data sets import this file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from eofm.contract.spec import ImageSpec, Unit
+from eofm.errors import DataError, LabelError, RasterError
+from eofm.store.splits import SPLITS, hold_out
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray as NDArray  # noqa: PLC0414 (see Imagery)
+    from torch import Tensor
+
+    # Files with settings name these types as `chips.Imagery`: the parser of the command line runs
+    # the imports for type checking of such a file, and help has to answer without torch.
+    from eofm.contract.imagery import Imagery as Imagery  # noqa: PLC0414 (exported)
+    from eofm.raster.grid import Window
+    from eofm.raster.source import RasterSource
+
+# What a browser or a downloader leaves beside a file until it is whole.
+_UNFINISHED: Final = (".part", ".partial", ".crdownload", ".aria2", ".download", ".tmp")
+_ARCHIVES: Final = (".zip", ".tar", ".gz", ".tgz", ".zst", ".gzst", ".bz2", ".xz", ".7z", ".rar")
+
+
+class Named(Protocol):
+    """Anything with a name."""
+
+    @property
+    def id(self) -> str:
+        """The name."""
+        ...
+
+
+NamedT = TypeVar("NamedT", bound=Named)
+
+
+@dataclass(frozen=True)
+class StoredAt:
+    """Where something is stored.
+
+    Args:
+        files: The files, which may hold more than this.
+        part: Which part of them is meant, in words; empty for all.
+    """
+
+    files: tuple[Path, ...]
+    part: str = ""
+
+
+class Stored(Protocol):
+    """Something in files."""
+
+    @property
+    def place(self) -> StoredAt:
+        """Where it is: as long as that and the files stay, so does the digest."""
+        ...
+
+    def digest(self) -> str:
+        """Return the sha256 of what is stored."""
+        ...
+
+
+class Pixels(Stored, Protocol):
+    """Where the pixels of one image are."""
+
+    def read(self) -> Imagery:
+        """Return the image whole, (1, C, H, W)."""
+        ...
+
+
+@dataclass(frozen=True)
+class FilePixels:
+    """An image in one file, or in one file per band.
+
+    Args:
+        source: The files, and what they are stated to be.
+        spec: What the image must be when it is read.
+        dtypes: Number types the files may hold; empty leaves that open.
+    """
+
+    source: RasterSource
+    spec: ImageSpec
+    dtypes: frozenset[str] = frozenset()
+
+    def read(self, window: Window | None = None) -> Imagery:
+        """Return the image, or a part of it.
+
+        Args:
+            window: The part; None is all of it.
+
+        Raises:
+            RasterError: If a file is damaged, or the image is not of the stated kind.
+        """
+        with self.source.open() as raster:
+            size, kinds = (raster.grid.height, raster.grid.width), set(raster.dtypes)
+            wrong_kind = self.dtypes and not kinds <= self.dtypes
+            if raster.bands != self.spec.bands or size != self.spec.size or wrong_kind:
+                raise RasterError(
+                    "an image is not of the kind that the others are",
+                    found=_kind(size, raster.bands, kinds),
+                    expected=_kind(self.spec.size, self.spec.bands, self.dtypes),
+                    where=self.source.files[0],
+                    remedy="use the published files; converted or resized copies are other data",
+                )
+            return raster.read(window)
+
+    @property
+    def place(self) -> StoredAt:
+        """The files of its bands."""
+        return StoredAt(self.source.files)
+
+    def digest(self) -> str:
+        """Return the sha256 of the files, one after the other.
+
+        Raises:
+            RasterError: If one cannot be read.
+        """
+        digest = hashlib.sha256()
+        for file in self.source.files:
+            try:
+                digest.update(file.read_bytes())
+            except OSError as error:
+                raise RasterError("an image cannot be read", found=error, where=file) from error
+        return digest.hexdigest()
+
+
+def file_pixels(
+    file: Path, spec: ImageSpec, dtypes: frozenset[str] = frozenset(), name: str | None = None
+) -> FilePixels:
+    """Return where the pixels of an image in one file are.
+
+    Args:
+        file: The file.
+        spec: What the image must be.
+        dtypes: Number types the file may hold; empty leaves that open.
+        name: Of the image; None takes that of the file.
+    """
+    from eofm.raster.source import RasterSource
+
+    name = file.stem if name is None else name
+    source = RasterSource(name, (file,), spec.sensor, spec.unit, spec.bands, spec.gsd)
+    return FilePixels(source, spec, dtypes)
+
+
+@dataclass(frozen=True)
+class KeptPixels:
+    """An image that is decoded once and kept in memory: whole numbers as such, without its mask
+    where all of it is valid.
+
+    Args:
+        inner: Where its pixels are.
+        kept: What has been read; empty before.
+    """
+
+    inner: Pixels
+    kept: list[tuple[NDArray[np.generic], ImageSpec, Tensor | None]] = field(default_factory=list)
+
+    def read(self) -> Imagery:
+        """Return the image whole, (1, C, H, W).
+
+        Raises:
+            RasterError: If a file is damaged.
+        """
+        import numpy as np
+        import torch
+
+        from eofm.contract.imagery import Imagery
+
+        if not self.kept:
+            imagery = self.inner.read()
+            values = imagery.pixels.numpy()
+            small = values.astype(_COMPACT.get(imagery.spec.unit, "float32"))
+            compact = small if np.array_equal(small, values) else values
+            whole = None if bool(imagery.valid.all()) else imagery.valid
+            self.kept.append((compact, imagery.spec, whole))
+            return imagery
+        values, spec, valid = self.kept[0]
+        if valid is None:
+            valid = torch.ones(1, *values.shape[2:], dtype=torch.bool)
+        return Imagery(torch.from_numpy(values.astype(np.float32)), spec, valid)
+
+    @property
+    def place(self) -> StoredAt:
+        """Where it is stored."""
+        return self.inner.place
+
+    def digest(self) -> str:
+        """Return the sha256 of what is stored."""
+        return self.inner.digest()
+
+
+_COMPACT: Final = {Unit.DN: "uint16", Unit.DN_OFFSET1000: "uint16", Unit.UINT8: "uint8"}
+_KEPT_BYTES: Final = 4 * 2**30
+
+
+def keeping_pixels(chips: Chips, most: int = _KEPT_BYTES) -> Chips:
+    """Return the same images, each decoded once and then kept, if there is room for all of them.
+
+    Args:
+        chips: The images.
+        most: Bytes; the first image tells how large they are.
+    """
+    first = [pixels.read() for pixels in chips.all[0].pixels]
+    width = {Unit.UINT8: 1, Unit.DN: 2, Unit.DN_OFFSET1000: 2}
+    each = sum(image.pixels.numel() * width.get(image.spec.unit, 4) for image in first)
+    if each * len(chips.all) > most:
+        return chips
+    splits = {
+        name: tuple(replace(c, pixels=tuple(KeptPixels(p) for p in c.pixels)) for c in part)
+        for name, part in chips.splits.items()
+    }
+    return replace(chips, splits=splits)
+
+
+def _kind(
+    size: tuple[int, int] | None, bands: Sequence[str], kinds: set[str] | frozenset[str]
+) -> str:
+    pixels = f"{size[0]} x {size[1]} pixels" if size else "pixels"
+    numbers = f" of {', '.join(sorted(kinds))}" if kinds else ""
+    return f"{pixels}{numbers}, bands {' '.join(bands)}"
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One labelled image.
+
+    Args:
+        id: Its name, unique in the data set.
+        label: Class index, or the indices of the classes that are present.
+        pixels: One entry per sensor of the task.
+    """
+
+    id: str
+    label: int | tuple[int, ...]
+    pixels: tuple[Pixels, ...]
+
+
+@dataclass(frozen=True)
+class Chips:
+    """The images of a task, divided.
+
+    Args:
+        root: The folder as the user named it.
+        rule: How they were divided.
+        classes: Class names in the order of the indices.
+        splits: `train`, `val` and `test`, each in the order of ids; val may be empty.
+        remarks: What a reader of the scores should know of these images.
+
+    Raises:
+        DataError: If an id occurs twice, or train or test are empty.
+        LabelError: If a label is none of the classes, or labels are of both kinds.
+    """
+
+    root: Path
+    rule: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, tuple[Chip, ...]]
+    remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        ordered = {n: tuple(sorted(self.splits[n], key=lambda c: c.id)) for n in SPLITS}
+        object.__setattr__(self, "splits", ordered)
+        check_unique(ordered, self.root)
+        _check_labels(self.all, self.classes, self.root)
+        empty = [name for name in ("train", "test") if not ordered[name]]
+        if empty:
+            raise DataError(
+                "a split has no image",
+                found=", ".join(f"{len(ordered[name])} {name}" for name in SPLITS),
+                expected="images in train and in test",
+                where=self.root,
+                remedy=unpacking_remedy(self.root)
+                or "the folder holds a part of the data set only: complete the download",
+            )
+
+    @property
+    def all(self) -> tuple[Chip, ...]:
+        """The images of train, val and test, in this order."""
+        return tuple(chip for name in SPLITS for chip in self.splits[name])
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several classes."""
+        return isinstance(self.splits["train"][0].label, tuple)
+
+    def keeping(self, kept: Mapping[str, frozenset[str]]) -> Chips:
+        """Return the images whose ids are kept, split by split; other splits stay whole."""
+        splits = {
+            name: tuple(c for c in chips if name not in kept or c.id in kept[name])
+            for name, chips in self.splits.items()
+        }
+        return replace(self, splits=splits)
+
+
+def hold_out_val(
+    train: Sequence[NamedT], dataset: str, group: Callable[[NamedT], object] | None = None
+) -> dict[str, tuple[NamedT, ...]]:
+    """Return train and val of a data set that has no val: a tenth of train, drawn by hash.
+
+    Args:
+        train: The images of train as published.
+        dataset: Name that goes into the hash.
+        group: The group of an image; a tenth of each is drawn. None draws of all together.
+    """
+    groups: dict[str, list[str]] = {}
+    for one in train:
+        groups.setdefault("" if group is None else str(group(one)), []).append(one.id)
+    held = frozenset(hold_out(groups, dataset, Fraction(1, 10))[1])
+    return {
+        "train": tuple(one for one in train if one.id not in held),
+        "val": tuple(one for one in train if one.id in held),
+    }
+
+
+def targets_of(chips: Sequence[Chip], classes: int) -> Tensor:
+    """Return class indices (N,), or multi-hot (N, K) where images may have several; int64."""
+    import torch
+
+    if not chips or isinstance(chips[0].label, int):
+        return torch.tensor([chip.label for chip in chips], dtype=torch.int64)
+    hot = torch.zeros(len(chips), classes, dtype=torch.int64)
+    for row, chip in enumerate(chips):
+        if isinstance(chip.label, tuple):
+            hot[row, list(chip.label)] = 1
+    return hot
+
+
+def source_of(chip: Chip) -> RasterSource:
+    """Return the files of an image of one sensor.
+
+    Raises:
+        DataError: If it is no file of its own, but a part of one.
+    """
+    pixels = chip.pixels[0]
+    if not isinstance(pixels, FilePixels):
+        raise DataError(
+            "an image is no file of its own",
+            found=type(pixels).__name__,
+            expected="one file per image",
+            where=chip.id,
+        )
+    return pixels.source
+
+
+def read_batches(chips: Sequence[Chip], size: int, sensor: int = 0) -> Iterator[Imagery]:
+    """Yield images in batches of at most `size`, in order.
+
+    Args:
+        chips: The images.
+        size: Of a batch.
+        sensor: Which of the task's sensors.
+
+    Raises:
+        RasterError: If an image is damaged.
+        DataError: If one is of another kind than its neighbours.
+    """
+    from eofm.contract.imagery import collate
+
+    for start in range(0, len(chips), size):
+        yield collate([chip.pixels[sensor].read() for chip in chips[start : start + size]])
+
+
+# ----------------------------------------------------------------------------- checking
+
+
+def check_unique(splits: Mapping[str, Sequence[Named]], root: Path) -> None:
+    """Refuse a name that occurs twice, in one split or in two.
+
+    Raises:
+        DataError: If one does.
+    """
+    seen: dict[str, str] = {}
+    for name, chips in splits.items():
+        for chip in chips:
+            if chip.id in seen:
+                raise DataError(
+                    "two images have the same name",
+                    found=f"{chip.id} in {seen[chip.id]} and in {name}",
+                    expected="every name once in all splits together",
+                    where=root,
+                    remedy="rename one of them, or remove it if it is a copy",
+                )
+            seen[chip.id] = name
+
+
+def _check_labels(chips: Sequence[Chip], classes: Sequence[str], root: Path) -> None:
+    kinds = {type(chip.label) for chip in chips}
+    if len(kinds) > 1:
+        raise LabelError("some images have one class and others a set of classes", where=root)
+    for chip in chips:
+        labels = (chip.label,) if isinstance(chip.label, int) else chip.label
+        if any(not 0 <= label < len(classes) for label in labels):
+            raise LabelError(
+                "a label is none of the classes",
+                found=chip.label,
+                expected=f"0..{len(classes) - 1}",
+                where=f"{root}: {chip.id}",
+            )
+
+
+def class_counts(chips: Sequence[Chip], classes: Sequence[str]) -> dict[str, int]:
+    """Return how many images have each class."""
+    count: Counter[int] = Counter()
+    for chip in chips:
+        count.update((chip.label,) if isinstance(chip.label, int) else chip.label)
+    return {name: count[index] for index, name in enumerate(classes)}
+
+
+def unpacking_remedy(root: Path) -> str | None:
+    """Return what to do about archives or unfinished downloads that lie where images should be."""
+    names = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+    torn = [name for name in names if name.lower().endswith(_UNFINISHED)]
+    if torn:
+        return f"{torn[0]} is a download that has not ended: complete it, then unpack it"
+    packed = [name for name in names if name.lower().endswith(_ARCHIVES)]
+    if packed:
+        return f"unpack {', '.join(packed[:4])} first"
+    return None

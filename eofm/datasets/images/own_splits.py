@@ -1,0 +1,128 @@
+"""Training, validation and test of a user's own images: divided by place, and held against ground.
+
+Splits are given by folders or a table. Where there is no val, 20 % of the places of train become
+it, drawn by hash, so that no place is in both. Splits that were given stay as they are; images of
+test that show the ground of train or val are reported.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from eofm.datasets.images.places import Places, find_places, grid_of_file, units_of
+from eofm.progress import track
+from eofm.store.splits import hold_out
+
+
+@dataclass(frozen=True)
+class OwnImage:
+    """One image of a user.
+
+    Args:
+        id: Its name, unique.
+        path: The file.
+        split: `train`, `val` or `test`, as given.
+        key: What val is drawn by.
+        labels: Its classes; none where they are in a mask.
+        by_class: Whether a share of each class is drawn, by the class of a place's first image.
+    """
+
+    id: str
+    path: Path
+    split: str
+    key: str
+    labels: tuple[str, ...] = ()
+    by_class: bool = False
+
+
+@dataclass(frozen=True)
+class Divided:
+    """How the images are divided.
+
+    Args:
+        rule: In words.
+        split: Image -> `train`, `val` or `test`.
+        group: Image -> first image of its place in its split.
+        remarks: What a reader of scores should know.
+    """
+
+    rule: str
+    split: Mapping[str, str]
+    group: Mapping[str, str]
+    remarks: tuple[str, ...]
+
+
+def divide(images: Sequence[OwnImage], dataset: str, pattern: str | None) -> Divided:
+    """Hold out a val of train where none is given, and compare the ground of the splits.
+
+    Args:
+        images: All of them.
+        dataset: Name that goes into the hash.
+        pattern: States the places by names; None takes images that overlap as one place.
+
+    Raises:
+        ConfigError: If the pattern does not fit a name.
+    """
+    opened = track(images, "locating images") if pattern is None else images
+    grids = {one.id: grid_of_file(one.path) if pattern is None else None for one in opened}
+    places = find_places(grids, pattern)
+    split = {one.id: one.split for one in images}
+    remarks = [*places.remarks, *places.leaks(split)]
+    rule = "given"
+    if "val" not in split.values():
+        rule = "given, val held out"
+        train = [one for one in images if one.split == "train"]
+        taken = _held_out(train, places, dataset)
+        if not taken and len(train) > 1:
+            every = Places({one.id: one.id for one in train})
+            taken = _held_out(train, every, dataset)
+            remarks += [_NO_PLACE_TO_SPARE] if taken else []
+        split |= dict.fromkeys(taken, "val")
+    first: dict[tuple[str, str], str] = {}
+    group = {n: first.setdefault((split[n], places.of[n]), n) for n in split}
+    return Divided(rule, split, group, tuple(remarks))
+
+
+def names_of(files: Iterable[Path], folder: Path) -> dict[Path, str]:
+    """Return a name for each file, no two alike: its path in the folder, without its ending.
+
+    Files that differ in their ending only, such as `a.tif` and `a.tiff`, keep it.
+    """
+    by_name: dict[str, list[Path]] = {}
+    for file in files:
+        by_name.setdefault(file.relative_to(folder).with_suffix("").as_posix(), []).append(file)
+    return {
+        file: name if len(same) == 1 else file.relative_to(folder).as_posix()
+        for name, same in by_name.items()
+        for file in same
+    }
+
+
+_NO_PLACE_TO_SPARE: Final = (
+    "Val shows ground that train shows, too, and its scores say little: the training images of "
+    "each class are one place, so val is drawn by image. Test images are untouched by this. Put "
+    "other places into val/, or state places with --place."
+)
+
+
+def _held_out(train: Sequence[OwnImage], places: Places, dataset: str) -> set[str]:
+    """Return the images of the places that are drawn; every class stays in train."""
+    by_id = {one.id: one for one in train}
+    units = {by_id[n].key: ids for n, ids in units_of(list(by_id), places).items()}
+    groups: dict[str, list[str]] = {}
+    for key, ids in units.items():
+        one = by_id[ids[0]]
+        groups.setdefault(one.labels[0] if one.by_class else "", []).append(key)
+    left = Counter(label for one in train for label in one.labels)
+    taken: set[str] = set()
+    for key in hold_out(groups, dataset)[1]:
+        lost = Counter(label for name in units[key] for label in by_id[name].labels)
+        # a place of several classes may hold all images of one of them
+        if all(left[label] > count for label, count in lost.items()):
+            left -= lost
+            taken.update(units[key])
+    return taken

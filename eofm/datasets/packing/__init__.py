@@ -1,0 +1,1 @@
+"""What the verbs that pack a data set have in common."""

@@ -1,0 +1,240 @@
+"""The folders of SSL4EO-S12 v1 (arXiv 2211.07044).
+
+    ROOT/s2c/0000001/20210117T104259_20210117T104300_T31TFJ/B1.tif ... B12.tif     L1C
+    ROOT/s2a/0000001/20210117T104259_20210117T105030_T31TFJ/B1.tif ... B12.tif     L2A, no B10
+    ROOT/s1/0000001/S1A_IW_GRDH_1SDV_20210115T054321_.../VV.tif VH.tif             GRD in dB
+
+One file per band, 264, 132 or 44 pixels wide. The georeference of the published files is
+approximate: it is in degrees, and shifted by half a pixel of each band, so that the bands of one
+scene seem to lie up to 25 m apart. They do not; they were cut to one centre.
+
+Version 1.1 (arXiv 2503.00168) is another data set: other projections, other values, Zarr archives
+whose digital numbers carry the offset of 1000 in one published description and not in another. It
+is recognised and not read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from eofm.contract.spec import Sensor
+from eofm.datasets.ssl4eo import FOLDERS, UNITS
+from eofm.errors import LabelError, RasterError
+from eofm.raster.folder import band_of, choose_bands
+from eofm.raster.source import RasterSource
+
+_TIME: Final = re.compile(r"(?<!\d)\d{8}T\d{6}(?!\d)")
+_HALF_A_PIXEL: Final = 0.51  # see the module's docstring: half of a 60 m pixel, less half of 10 m
+_V11: Final = ("S1GRD", "S2L1C", "S2L2A", "S2RGB")
+
+
+@dataclass(frozen=True)
+class Ssl4eoScene:
+    """One season of one place.
+
+    Args:
+        location: The place, seven digits.
+        season: Name of the product it was cut from.
+        folder: Where its bands are.
+        sensor: Sensor and product level.
+    """
+
+    location: str
+    season: str
+    folder: Path
+    sensor: Sensor
+
+    @property
+    def name(self) -> str:
+        """Place and season."""
+        return f"{self.location}/{self.season}"
+
+    @property
+    def date(self) -> datetime | None:
+        """When it was taken, from the name of the product; None where that holds no time."""
+        return season_date(self.season)
+
+    def require_date(self) -> datetime:
+        """Return when it was taken.
+
+        Raises:
+            LabelError: If the name of the product holds no time.
+        """
+        if self.date is None:
+            raise LabelError(
+                "a scene cannot be paired by time: its name holds none",
+                found=self.season,
+                expected="YYYYMMDDTHHMMSS in the name of its folder",
+                where=self.folder,
+            )
+        return self.date
+
+    def source(self) -> RasterSource:
+        """Return where its pixels are.
+
+        Raises:
+            RasterError: If a band is missing.
+        """
+        found = {}
+        for file in sorted(self.folder.glob("*.tif")):
+            band, _ = band_of(file.stem, self.sensor)
+            if band:
+                found[band] = file
+        chosen = choose_bands(found, self.sensor, None, self.folder)
+        return RasterSource(
+            self.name,
+            tuple(chosen.values()),
+            self.sensor,
+            UNITS[self.sensor],
+            tuple(chosen),
+            gsd=10.0,
+            slack=_HALF_A_PIXEL,
+        )
+
+
+def season_date(season: str) -> datetime | None:
+    """Return the first time in a product's name: when sensing began."""
+    match = _TIME.search(season)
+    if match is None:
+        return None
+    try:
+        return datetime.strptime(match.group(), "%Y%m%dT%H%M%S")
+    except ValueError:
+        return None
+
+
+def list_scenes(
+    root: str | Path, sensor: Sensor, ids: Collection[str] | None = None
+) -> list[Ssl4eoScene]:
+    """Return all scenes of a sensor, ordered by place and name.
+
+    Args:
+        root: The folder that holds s1, s2c or s2a.
+        sensor: Which of the three.
+        ids: Places wanted, seven digits each; None means all. Those without a folder are passed
+            over: `missing_places` names them.
+
+    Raises:
+        RasterError: If there are none.
+    """
+    folder = Path(root) / FOLDERS[sensor]
+    if ids is None:
+        places = sorted(folder.glob("*"))
+    else:
+        places = [folder / place for place in sorted(set(ids))]
+    seasons = [p for place in places if place.is_dir() for p in sorted(place.iterdir())]
+    scenes = [Ssl4eoScene(p.parent.name, p.name, p, sensor) for p in seasons if p.is_dir()]
+    if scenes:
+        return scenes
+    if any((Path(root) / name).is_dir() for name in _V11):
+        raise RasterError(
+            "this is SSL4EO-S12 v1.1, which eofm does not read",
+            found=", ".join(name for name in _V11 if (Path(root) / name).is_dir()),
+            expected="version 1: s1, s2c or s2a with one folder per place",
+            where=root,
+            remedy="download version 1, or write the scenes as GeoTIFFs and state their unit: "
+            "eofm pack tiles",
+        )
+    raise RasterError(
+        f"there are no {sensor} scenes in the layout of SSL4EO-S12",
+        found="no such folder" if not folder.is_dir() else "no folders of wanted places in it",
+        expected=f"{FOLDERS[sensor]}/0000001/SEASON/{'VV' if sensor is Sensor.S1_GRD else 'B1'}"
+        ".tif and so on",
+        where=folder,
+        remedy="give the folder that holds s1, s2c or s2a",
+    )
+
+
+def read_ids(file: str | Path) -> list[str]:
+    """Return the places of a list such as `void_ids.csv` or `50k_ids_random.csv`, seven digits.
+
+    Each once, in order: the published list of 50,000 names four places twice.
+
+    Raises:
+        RasterError: If it cannot be read, or a line is no place.
+    """
+    file = Path(file)
+    try:
+        lines = file.read_text("utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RasterError("the list of places cannot be read", found=error, where=file) from error
+    wrong = [line for line in lines if not line.isdecimal() or len(line.lstrip("0")) > 7]
+    if wrong or not lines:
+        raise RasterError(
+            "this is no list of places",
+            found=", ".join(wrong[:5]) or "an empty file",
+            expected="one number per line, as in 7 or 0000007",
+            where=file,
+        )
+    return list(dict.fromkeys(f"{int(line):07d}" for line in lines))
+
+
+def missing_places(root: str | Path, sensor: Sensor, ids: Iterable[str]) -> list[str]:
+    """Return the places that have no folder of a sensor."""
+    folder = Path(root) / FOLDERS[sensor]
+    return [place for place in ids if not (folder / place).is_dir()]
+
+
+def season_names(root: str | Path, location: str) -> list[str]:
+    """Return the names of the Sentinel-2 seasons of a place, Level-1C where there are any."""
+    for sensor in (Sensor.S2_L1C, Sensor.S2_L2A):
+        folder = Path(root) / FOLDERS[sensor] / location
+        names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+        if names:
+            return names
+    return []
+
+
+# ------------------------------------------------------------------------------- pairing
+
+
+def nearest_season(date: datetime, seasons: Sequence[str], max_gap_days: float) -> str | None:
+    """Return the season nearest in time, or None if all are farther away than the gap.
+
+    Sentinel-1 products sort by platform before date, so seasons cannot be paired by their rank.
+
+    Args:
+        date: Of the scene that is paired.
+        seasons: Names of Sentinel-2 products; those without a time are passed over.
+        max_gap_days: The greatest distance that counts.
+    """
+    gaps = []
+    for season in sorted(seasons):
+        other = season_date(season)
+        if other is not None:
+            gaps.append((abs((date - other).total_seconds()) / 86_400, season))
+    gap, season = min(gaps, default=(float("inf"), ""))
+    return season if gap <= max_gap_days else None
+
+
+def pair_scenes(
+    scenes: Sequence[Ssl4eoScene], others: Sequence[Ssl4eoScene], max_gap_days: float = 30.0
+) -> dict[str, Ssl4eoScene | None]:
+    """Pair each scene with the one of another sensor at its place that is nearest in time.
+
+    Args:
+        scenes: As of Sentinel-1.
+        others: As of Sentinel-2.
+        max_gap_days: The greatest distance that counts; 30 days is how far apart the two can be
+            within a season of SSL4EO-S12.
+
+    Returns:
+        Name of a scene -> the one it belongs with, or None where none is near enough.
+
+    Raises:
+        LabelError: If the name of one of `scenes` holds no time.
+    """
+    there: dict[str, dict[str, Ssl4eoScene]] = {}
+    for other in others:
+        there.setdefault(other.location, {})[other.season] = other
+    pairs = {}
+    for scene in scenes:
+        candidates = there.get(scene.location, {})
+        season = nearest_season(scene.require_date(), list(candidates), max_gap_days)
+        pairs[scene.name] = None if season is None else candidates[season]
+    return pairs

@@ -1,0 +1,207 @@
+"""Parquet: tables whose claims are looked at before their bytes are unpacked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from eofm.formats.text import parse_json
+
+# A table may unpack to so many times its file, or to so many bytes in any case. Runs of equal
+# values and dictionaries pack further than that only where somebody made them to.
+_RATIO: Final = 200
+_ALWAYS: Final = 64 * 2**20
+
+
+def read_table(
+    path: Path, columns: Sequence[str] | None = None, *, rows: int | None = None
+) -> pa.Table:
+    """Return a table, or some columns of it.
+
+    Args:
+        path: The file.
+        columns: Which; None means all.
+        rows: How many there must be, where that is known.
+
+    Raises:
+        OSError: If it cannot be read.
+        pa.ArrowException: If it is damaged.
+        ValueError: If it has another number of rows, or would unpack to more than a file of its
+            size can hold.
+    """
+    size = path.stat().st_size
+    room = max(_ALWAYS, _RATIO * size)
+    with pq.ParquetFile(path) as file:
+        about = file.metadata
+        if rows is not None and about.num_rows != rows:
+            raise RowsError(about.num_rows)
+        _check_claims(about, room)
+        texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
+    if columns is not None:
+        texts = [name for name in texts if name in columns]
+    named = None if columns is None else list(columns)
+    table = pq.read_table(path, columns=named, read_dictionary=texts, partitioning=None)
+    for name in texts:
+        _check_text(table[name], room, name)
+    return table.cast(_plain(table.schema))
+
+
+class RowsError(ValueError):
+    """A table has another number of rows than it must have.
+
+    Args:
+        found: How many it has.
+    """
+
+    def __init__(self, found: int) -> None:
+        self.found = found
+        super().__init__(f"{found} rows")
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """Return the columns of a table, with its metadata.
+
+    Raises:
+        OSError: If it cannot be read.
+        pa.ArrowException: If it is damaged.
+    """
+    return pq.read_schema(path)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_binary(kind))
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    """Return columns with texts for the dictionaries of texts that they were read as."""
+    fields = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in schema
+    ]
+    return pa.schema(fields, metadata=schema.metadata)
+
+
+def _check_claims(about: Any, room: int) -> None:  # noqa: ANN401 (pyarrow has no types)
+    """Compare what the footer says of the columns with what the file can hold."""
+    claimed = 0
+    for group in range(about.num_row_groups):
+        part = about.row_group(group)
+        for at in range(part.num_columns):
+            column = part.column(at)
+            width = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}
+            claimed += max(
+                column.num_values * width.get(column.physical_type, 4),
+                column.total_uncompressed_size,
+            )
+    # a footer that says little of its columns may say much of its rows
+    claimed = max(claimed, about.num_rows)
+    if claimed > room:
+        raise ValueError(f"it asks for {claimed} bytes of memory, too many for a file of its size")
+
+
+def _check_text(column: pa.ChunkedArray, room: int, name: str) -> None:
+    """Compare the length of all texts, written out, with what the file can hold."""
+    total = 0
+    for chunk in column.chunks:
+        if pa.types.is_dictionary(chunk.type):
+            lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
+            total += pc.sum(lengths.cast(pa.int64())).as_py() or 0
+    if total > room:
+        raise ValueError(f"column {name} asks for {total} bytes, too many for a file of its size")
+
+
+# ------------------------------------------------------------------------------- checksums
+
+SEAL: Final = b"eofm.columns"
+
+
+_STREAMS: Final = 6  # of a list of texts; others leave some empty
+
+
+class ColumnDigests:
+    """The sha256 of every column of a table that comes in pieces, however it is cut into them."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, list[Any]] = {}
+
+    def add(self, table: pa.Table) -> None:
+        """Take in further rows."""
+        for name in table.schema.names:
+            streams = self._columns.setdefault(name, [sha256() for _ in range(_STREAMS)])
+            for chunk in table[name].chunks:
+                _take_in(chunk, streams)
+
+    def result(self) -> dict[str, str]:
+        """Return name -> sha256."""
+        return {
+            name: sha256(b"".join(stream.digest() for stream in streams)).hexdigest()
+            for name, streams in self._columns.items()
+        }
+
+    def metadata(self) -> dict[bytes, bytes]:
+        """Return what the metadata of a file say of its columns."""
+        return {SEAL: json.dumps(self.result()).encode()}
+
+
+def _take_in(values: pa.Array, streams: Sequence[Any]) -> None:
+    """Hash which places of an array have a value, what it is, and how long it is.
+
+    Each goes into a stream of its own, so that pieces do not show.
+    """
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        values = values.cast(kind.value_type)
+    there, content, texts, *rest = streams
+    there.update(values.is_valid().to_numpy(zero_copy_only=False).tobytes())
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        content.update(pc.list_value_length(values).fill_null(0).to_numpy().tobytes())
+        _take_in(values.flatten(), [texts, *rest])
+    elif _is_text(values.type):
+        content.update(pc.binary_length(values).fill_null(0).to_numpy().tobytes())
+        texts.update("".join(values.fill_null("").to_pylist()).encode())
+    else:
+        zero = pa.scalar(0).cast(values.type)
+        content.update(values.fill_null(zero).to_numpy(zero_copy_only=False).tobytes())
+
+
+def metadata_of(path: Path) -> dict[bytes, bytes]:
+    """Return the metadata of a file.
+
+    Raises:
+        OSError: If it cannot be read.
+        pa.ArrowException: If it is damaged.
+    """
+    with pq.ParquetFile(path) as file:
+        return dict(file.metadata.metadata or {})
+
+
+def is_sealed(path: Path) -> bool:
+    """Return whether the columns of a file have checksums; tables of eofm 0.1 have none."""
+    return SEAL in metadata_of(path)
+
+
+def read_sealed(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return a table, or some columns of it, after comparing them with their checksums.
+
+    A column without one is read as it is.
+
+    Raises:
+        ValueError: If a column is not as it was written; further kinds as `read_table`.
+    """
+    table = read_table(path, columns)
+    stated = parse_json(metadata_of(path).get(SEAL, b"{}"))
+    digests = ColumnDigests()
+    digests.add(table)
+    wrong = [name for name, found in digests.result().items() if stated.get(name, found) != found]
+    if stated and columns is None:
+        wrong += sorted(set(stated) ^ set(table.schema.names))
+    if wrong:
+        raise ValueError(f"not as written: {', '.join(wrong)}")
+    return table

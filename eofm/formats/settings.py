@@ -1,0 +1,46 @@
+"""Files of settings that a command line names: looked at before its parser reads them.
+
+The parser of the command line follows aliases without end, reads devices, and speaks of what is
+wrong in words of its own.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from eofm.errors import ConfigError
+from eofm.formats.foreign import foreign
+from eofm.formats.text import read_yaml
+
+_OPTION: Final = "--config"
+
+
+def settings_files(words: Sequence[str]) -> list[str]:
+    """Return the files of settings that a command names.
+
+    >>> settings_files(["--config", "a.yaml", "--out", "b", "--config=c.yaml"])
+    ['c.yaml', 'a.yaml']
+    """
+    start = f"{_OPTION}="
+    joined = [word.removeprefix(start) for word in words if word.startswith(start)]
+    return joined + [words[i + 1] for i, word in enumerate(words[:-1]) if word == _OPTION]
+
+
+def check_settings_files(words: Sequence[str]) -> None:
+    """Refuse files of settings that no parser should be given.
+
+    What a shell hands on as a pipe, `--config <(...)`, can be read once only, and passes.
+
+    Raises:
+        ConfigError: If one is a device, is not UTF-8 or no YAML, is too large, or has aliases
+            without end.
+    """
+    for name in settings_files(words):
+        file = Path(name)
+        with foreign(ConfigError, "the settings cannot be read", where=name):
+            if not file.exists() or stat.S_ISFIFO(file.stat().st_mode):
+                continue  # the parser says so, with the options that there are
+        read_yaml(file, ConfigError, "the settings cannot be read")

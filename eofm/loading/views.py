@@ -1,0 +1,313 @@
+"""Two random views of a scene, with parameters drawn per sample.
+
+kornia draws the parameters and is the reference for what they mean. Crop, resize, flip and
+Gaussian blur are separable and linear, so one draw is two small matrices per sample; the
+`fused` engine carries them out as two matrix products and agrees with kornia to 1e-4.
+
+Views are made in normalised space, after `eofm.contract.preprocess`. Where the normalisation clips
+to [0, 1], colour changes are clamped to it as well; elsewhere nothing is clamped (clamping a
+z-scored image to [0, 1] silently destroys a third of it).
+
+Shapes: B samples, C bands, H by W pixels in, S by S pixels out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import kornia.augmentation as K
+import torch
+from kornia.augmentation.container.params import ParamItem
+from kornia.augmentation.random_generator import PlainUniformGenerator
+from torch import Tensor, nn
+
+from eofm.contract.recipe import Recipe
+from eofm.contract.spec import Sensor
+from eofm.loading.config import AugmentConfig
+
+
+class RandomBandMean(K.IntensityAugmentationBase2D):
+    """Replace every band by the mean of all: the gray image of a sensor of any band count."""
+
+    def apply_transform(
+        self,
+        input: Tensor,
+        params: dict[str, Tensor],
+        flags: dict[str, object],
+        transform: Tensor | None = None,
+    ) -> Tensor:
+        """Return the band mean in every band."""
+        return input.mean(dim=1, keepdim=True).expand_as(input)
+
+
+class RandomColour(K.IntensityAugmentationBase2D):
+    """Brightness x · s, then contrast about the mean of each band; one draw decides on both.
+
+    As in the transforms of zhu-xlab/SSL4EO-S12, but for its uint8 arithmetic, which wraps around:
+    values that leave the bounds of the normalised space are clamped. An additive change, which
+    kornia's RandomBrightness is, would move every band alike, by more than tiles differ.
+
+    Args:
+        brightness: Largest relative change b: s is drawn from 1 - b to 1 + b.
+        contrast: Largest relative change of the distance from the mean.
+        probability: Of a change of both.
+        clip: Bounds of the normalised space, or None where it is unbounded.
+    """
+
+    def __init__(
+        self,
+        brightness: float,
+        contrast: float,
+        probability: float,
+        clip: tuple[float, float] | None,
+    ) -> None:
+        super().__init__(p=probability)
+        self.clip = clip
+        self._param_generator = PlainUniformGenerator(
+            (torch.tensor((1 - brightness, 1 + brightness)), "brightness", None, None),
+            (torch.tensor((1 - contrast, 1 + contrast)), "contrast", None, None),
+        )
+
+    def apply_transform(
+        self,
+        input: Tensor,
+        params: dict[str, Tensor],
+        flags: dict[str, object],
+        transform: Tensor | None = None,
+    ) -> Tensor:
+        """Return the images with another brightness and contrast."""
+        return recolour_(input.clone(), params["brightness"], params["contrast"], self.clip)
+
+
+def recolour_(
+    pixels: Tensor, brightness: Tensor, contrast: Tensor, clip: tuple[float, float] | None
+) -> Tensor:
+    """Give images another brightness and contrast in place, and return them, (B, C, H, W).
+
+    Args:
+        pixels: (B, C, H, W).
+        brightness: Factor s on every value, (B,).
+        contrast: Factor on the distance from the mean of the band, (B,).
+        clip: Bounds of the normalised space, or None where it is unbounded.
+    """
+    brightness, contrast = (each.to(pixels).view(-1, 1, 1, 1) for each in (brightness, contrast))
+    pixels.mul_(brightness)
+    if clip:
+        pixels.clamp_(*clip)
+    mean = pixels.mean(dim=(2, 3), keepdim=True)
+    pixels.mul_(contrast).add_(mean * (1 - contrast))  # exactly itself at a factor of 1
+    return pixels.clamp_(*clip) if clip else pixels
+
+
+@dataclass(frozen=True)
+class ViewParameters:
+    """One draw for a batch, in the terms of the fused engine.
+
+    Args:
+        top, left, height, width: int64 (B,), the crop box in pixels.
+        flip_x, flip_y: bool (B,).
+        sigma: float (B,), standard deviation of the blur in output pixels; 0 means none.
+        brightness: float (B,), factor on every value.
+        contrast: float (B,), factor on the distance from the mean of a band, after brightness.
+        gray: bool (B,).
+    """
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    flip_x: Tensor
+    flip_y: Tensor
+    sigma: Tensor
+    brightness: Tensor
+    contrast: Tensor
+    gray: Tensor
+
+
+class Views(nn.Module):
+    """Draws and makes one random view of each image of a batch.
+
+    Args:
+        size: Output height and width in pixels.
+        config: Ranges and probabilities.
+        clip: Bounds of the normalised space, or None where it is unbounded.
+        colour: Whether brightness, contrast and gray make sense (not for SAR).
+    """
+
+    def __init__(
+        self, size: int, config: AugmentConfig, *, clip: tuple[float, float] | None, colour: bool
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.clip = clip
+        self.fused = config.engine == "fused"
+        flip = 0.5 if config.flips else 0.0
+        jitter = config.colour_probability if colour else 0.0
+        self.kernel_size = max(3, size // 10 | 1)  # a tenth of the image, odd, as in SimCLR
+        self.draws = K.AugmentationSequential(
+            K.RandomResizedCrop(
+                (size, size), scale=config.scale, align_corners=False, cropping_mode="slice"
+            ),
+            K.RandomHorizontalFlip(p=flip),
+            K.RandomVerticalFlip(p=flip),
+            K.RandomGaussianBlur(
+                (self.kernel_size, self.kernel_size), config.blur_sigma, p=config.blur_probability
+            ),
+            RandomColour(config.brightness, config.contrast, jitter, clip),
+            RandomBandMean(p=config.gray_probability if colour else 0.0),
+            same_on_batch=False,
+            data_keys=["input"],
+        )
+
+    def draw(self, shape: torch.Size) -> list[ParamItem]:
+        """Draw the parameters for a batch of that shape."""
+        parameters: list[ParamItem] = self.draws.forward_parameters(shape)
+        return parameters
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return one new view of each image: (B, C, H, W) -> (B, C, S, S)."""
+        return self.make(pixels, self.draw(pixels.shape))
+
+    def make(self, pixels: Tensor, parameters: list[ParamItem]) -> Tensor:
+        """Return the views that `parameters` describe."""
+        if self.fused:
+            view = translate(parameters, pixels.device)
+            return apply_fused(pixels, view, self.size, self.kernel_size, self.clip)
+        with torch.autocast(pixels.device.type, enabled=False):
+            out: Tensor = self.draws(pixels, params=parameters)
+        return out
+
+
+def views_for(recipe: Recipe, config: AugmentConfig) -> Views:
+    """Return the random views that suit a recipe: SAR images have no colours."""
+    return Views(
+        recipe.size[0],
+        config,
+        clip=recipe.normalization.clip,
+        colour=shows_colour(recipe.sensor),
+    )
+
+
+def shows_colour(sensor: Sensor) -> bool:
+    """Whether brightness, contrast and gray are changes a scene could show: not in SAR."""
+    return sensor not in {Sensor.S1_GRD, Sensor.S1_RTC}
+
+
+# What moves pixels about, and must be alike where two images are to show the same place.
+_GEOMETRY: Final = ("RandomResizedCrop", "RandomHorizontalFlip", "RandomVerticalFlip")
+
+
+def with_geometry_of(one: list[ParamItem], other: list[ParamItem]) -> list[ParamItem]:
+    """Return a draw with the crops and flips of `one`, and all else of `other`.
+
+    Args:
+        one: A draw for B images of some size.
+        other: A draw for B images of the same size, of any number of bands.
+    """
+    return [a if a.name.startswith(_GEOMETRY) else b for a, b in zip(one, other, strict=True)]
+
+
+def translate(parameters: list[ParamItem], device: torch.device) -> ViewParameters:
+    """Express kornia's draw of `Views.draws` in the terms of the fused engine."""
+    data: dict[str, dict[str, Tensor]] = {
+        item.name.rsplit("_", 1)[0]: item.data  # type: ignore[misc]  # a dict for every plain op
+        for item in parameters
+    }
+    on = {name: values["batch_prob"] > 0.5 for name, values in data.items()}
+    box = data["RandomResizedCrop"]["src"].long()  # corners (x, y) clockwise, the last included
+
+    def where(name: str, key: str, otherwise: float) -> Tensor:
+        values = torch.full((len(box),), otherwise)
+        if key in data[name]:
+            values = torch.where(on[name], data[name][key].float(), values)
+        return values
+
+    # one table and one copy: a GPU stops for each copy from ordinary memory
+    table = torch.stack(
+        [
+            box[:, 0, 1].float(),
+            box[:, 0, 0].float(),
+            (box[:, 2, 1] - box[:, 0, 1] + 1).float(),
+            (box[:, 1, 0] - box[:, 0, 0] + 1).float(),
+            on["RandomHorizontalFlip"].float(),
+            on["RandomVerticalFlip"].float(),
+            on["RandomBandMean"].float(),
+            where("RandomGaussianBlur", "sigma", 0.0),
+            where("RandomColour", "brightness", 1.0),
+            where("RandomColour", "contrast", 1.0),
+        ]
+    )
+    if device.type == "cuda":
+        table = table.pin_memory()
+    table = table.to(device, non_blocking=True)
+    top, left, height, width = table[:4].long().unbind()
+    flip_x, flip_y, gray = (table[4:7] > 0).unbind()
+    sigma, brightness, contrast = table[7:].unbind()
+    return ViewParameters(
+        top=top, left=left, height=height, width=width, flip_x=flip_x, flip_y=flip_y,
+        sigma=sigma, brightness=brightness, contrast=contrast, gray=gray,
+    )  # fmt: skip
+
+
+def crop_matrix(start: Tensor, length: Tensor, flip: Tensor, source: int, target: int) -> Tensor:
+    """Return (B, target, source): bilinear resampling of each sample's own interval.
+
+    Half-pixel centres, edges repeated, no widening of the kernel when shrinking: what kornia's
+    sliced crop does.
+    """
+    steps = torch.arange(target, device=start.device, dtype=torch.float32)
+    steps = torch.where(flip[:, None], target - 1 - steps, steps)
+    length = length[:, None]
+    position = (steps + 0.5) * (length / target) - 0.5
+    position = position.clamp(min=0).minimum(length - 1.0)
+    below = position.floor()
+    weight = position - below
+    low = below.long() + start[:, None]
+    high = (below + 1).minimum(length - 1.0).long() + start[:, None]
+    matrix = torch.zeros(len(start), target, source, device=start.device)
+    matrix.scatter_add_(2, low[:, :, None], (1 - weight)[:, :, None])
+    return matrix.scatter_add_(2, high[:, :, None], weight[:, :, None])
+
+
+def blur_matrix(sigma: Tensor, size: int, kernel_size: int) -> Tensor:
+    """Return (B, size, size): Gaussian blur with mirrored borders; the identity for sigma 0."""
+    radius = kernel_size // 2
+    offset = torch.arange(-radius, radius + 1, device=sigma.device)
+    taps = torch.exp(-(offset.float() ** 2) / (2 * sigma.clamp_min(1e-3)[:, None] ** 2))
+    taps = taps / taps.sum(dim=1, keepdim=True)
+    index = torch.arange(size, device=sigma.device)[:, None] + offset
+    index = index.abs()
+    index = torch.where(index > size - 1, 2 * (size - 1) - index, index)
+    matrix = torch.zeros(len(sigma), size, size, device=sigma.device)
+    return matrix.scatter_add_(
+        2,
+        index.expand(len(sigma), -1, -1),
+        taps[:, None, :].expand(-1, size, -1).contiguous(),
+    )
+
+
+def apply_fused(
+    pixels: Tensor,
+    view: ViewParameters,
+    size: int,
+    kernel_size: int,
+    clip: tuple[float, float] | None,
+) -> Tensor:
+    """Make the views of one draw: (B, C, H, W) -> (B, C, S, S), float32."""
+    batch, bands, height, width = pixels.shape
+    rows = crop_matrix(view.top, view.height, view.flip_y, height, size)
+    columns = crop_matrix(view.left, view.width, view.flip_x, width, size)
+    blur = blur_matrix(view.sigma, size, kernel_size)
+    with torch.autocast(pixels.device.type, enabled=False):
+        rows, columns = blur @ rows, blur @ columns
+        # both products are one batched matrix product over views of the same memory
+        out = pixels.float().permute(0, 2, 1, 3).reshape(batch, height, bands * width)
+        out = (rows @ out).view(batch, size * bands, width) @ columns.mT
+        out = out.view(batch, size, bands, size).permute(0, 2, 1, 3).contiguous()
+    recolour_(out, view.brightness, view.contrast, clip)
+    if out.device.type == "cpu":
+        out[view.gray] = out[view.gray].mean(dim=1, keepdim=True)
+        return out
+    # to ask a GPU which images these are would stop it
+    return torch.where(view.gray.view(-1, 1, 1, 1), out.mean(dim=1, keepdim=True), out)

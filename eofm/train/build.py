@@ -1,0 +1,370 @@
+"""From settings and data to the module that is trained, for one sensor or for two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+import torch
+
+from eofm.contract.preprocess import Plan, convert_unit, plan
+from eofm.contract.recipe import AcceptSize, Pooling, Recipe
+from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS, Statistics
+from eofm.contract.spec import ImageSpec, Normalization, Sensor
+from eofm.errors import ConfigError, StoreError, TrainingError
+from eofm.loading.pairs import SecondSensor, SecondStore, open_pair
+from eofm.loading.sampler import Seasons
+from eofm.method import LabelFacts, label_facts
+from eofm.method.config import MaskForm
+from eofm.method.objectives import describe_objective, make_objective
+from eofm.method.teacher import check_chunks
+from eofm.networks.adapt import InputInit, PositionRecipe
+from eofm.networks.build import default_pooling
+from eofm.networks.joint import JointTrunk, share_trunk
+from eofm.networks.trunk import Trunk
+from eofm.store.choice import held_out
+from eofm.store.format import PAIRS, SPEC
+from eofm.store.licence import common_licence, licence_of
+from eofm.store.paired import PairedStore
+from eofm.store.reader import Store
+from eofm.train.checkpoint import open_stage
+from eofm.train.config import DataConfig, ModelConfig, PretrainConfig
+from eofm.train.datamodule import StoreDataModule, check_share, iterate_rows
+from eofm.train.demo import demo_path, make_demo
+from eofm.train.distributed.sharding import ShardedModule
+from eofm.train.module import PretrainModule, band_mean
+from eofm.train.monitor.loggers import check_installed
+from eofm.train.run_folder import config_hash
+from eofm.weights.checkpoint import CHECKPOINT_KEY
+from eofm.weights.start import Origin, start_from
+from eofm.world.config import WorldConfig
+
+_SOME: Final = 9  # classes, until the labels are known
+
+
+def open_data(config: DataConfig, *, make: bool = True) -> tuple[Store, SecondStore | None]:
+    """Return the store to train on, and the second one where the views are of two sensors.
+
+    Args:
+        config: Which store; without one it is the synthetic world's.
+        make: Write the synthetic world if it is not there.
+
+    Raises:
+        ConfigError: If the world's folder holds another world.
+        StoreError: If a store is half written or damaged, or there are not two of them.
+    """
+    if config.store is None and make:
+        make_demo(config)
+    path = config.store or demo_path(config)
+    if config.views == "sensors":
+        return open_pair(path)
+    return _open_one(Path(path), config.sensor), None
+
+
+def _open_one(path: Path, sensor: str) -> Store:
+    """Return a store; of a folder of several sensors, that of the sensor of the settings."""
+    if (path / SPEC).is_file() or not (path / PAIRS).is_file():
+        return Store(path)
+    stores = PairedStore(path).stores
+    fitting = [store for store in stores.values() if store.spec.sensor == sensor]
+    if len(fitting) == 1:
+        return fitting[0]
+    raise StoreError(
+        "the folder holds the stores of several sensors, and not one of the sensor of the settings",
+        found=", ".join(f"{name} ({store.spec.sensor})" for name, store in stores.items()),
+        expected=sensor,
+        where=path,
+        remedy=f"--data.store {path / next(iter(stores))}",
+    )
+
+
+def build_module(
+    config: PretrainConfig, data: StoreDataModule, recipe: Recipe
+) -> tuple[PretrainModule, Origin]:
+    """Return what is trained, and where its weights come from.
+
+    Args:
+        config: All settings.
+        data: Training scenes, of one sensor or two.
+        recipe: What the network expects; of two sensors, the one that leads.
+
+    Raises:
+        ConfigError: If the network cannot be trained as the settings say.
+        WeightsError: If the weights to start from do not fit.
+    """
+    generator = torch.Generator().manual_seed(config.optim.seed)
+    trunk, origin = _start(config, recipe, generator)
+    _check_mask(config, trunk)
+    columns = config.optim.batch + config.method.queue
+    facts = label_facts(data.train_labels, config.method, columns)
+    whole: Trunk | JointTrunk = trunk
+    second_sensor = None
+    if data.second_store is not None:
+        whole, second_sensor, origin = _join(
+            config, data, data.second_store, trunk, recipe, origin, generator
+        )
+    kind = ShardedModule if config.trainer.strategy == "fsdp" else PretrainModule
+    made = kind(
+        whole,
+        config,
+        training_plan(data.store.spec, recipe),
+        recipe,
+        facts,
+        _card_facts(config, data),
+        generator,
+        new_input=origin.new_input,
+        second_sensor=second_sensor,
+    )
+    if config.model.continue_from is not None:
+        stage = open_stage(Path(config.model.continue_from), CHECKPOINT_KEY)
+        made.continue_from_stage(stage)
+        origin = stage.origin
+    return made, origin
+
+
+def _start(
+    config: PretrainConfig, recipe: Recipe, generator: torch.Generator, *, second: bool = False
+) -> tuple[Trunk, Origin]:
+    """Return the network of the sensor of a recipe, and where its tensors come from."""
+    weights = config.model.weights
+    if weights is not None and config.data.views == "sensors" and weights.count("+") == 1:
+        weights = weights.split("+")[second]
+    return start_from(
+        weights,
+        config.model.architecture,
+        recipe,
+        generator,
+        input_init=InputInit(config.model.input_init),
+        positions=PositionRecipe(config.model.position),
+    )
+
+
+def _join(
+    config: PretrainConfig,
+    data: StoreDataModule,
+    second_store: SecondStore,
+    trunk: Trunk,
+    recipe: Recipe,
+    origin: Origin,
+    generator: torch.Generator,
+) -> tuple[JointTrunk, SecondSensor, Origin]:
+    """Give the trunk a second input layer, made from the same weights for the other sensor."""
+    store = second_store.store
+    second = make_recipe(store, data.seen_by(store.spec.sensor, data.train_rows)[1], config.model)
+    other, own = _start(config, second, generator, second=True)
+    joint = share_trunk({str(recipe.sensor): trunk, str(second.sensor): other})
+    second_sensor = SecondSensor(
+        str(second.sensor), training_plan(store.spec, second), second, own.new_input
+    )
+    words = f"{origin.input_layer} ({recipe.sensor}), {own.input_layer} ({second.sensor})"
+    return joint, second_sensor, replace(origin, input_layer=words)
+
+
+def _check_mask(config: PretrainConfig, trunk: Trunk) -> None:
+    method = config.method
+    if method.mask_ratio > 0 and method.mask is MaskForm.TOKENS and not trunk.drops_tokens:
+        raise ConfigError(
+            f"{config.model.architecture} has no tokens to drop",
+            found=f"mask ratio {method.mask_ratio:g} of tokens",
+            expected="0, or masks of pixels",
+            where="method.mask_ratio",
+            remedy="add --method.mask_ratio 0 (as usual), or --method.mask pixels",
+        )
+
+
+def _licence_of(data: StoreDataModule) -> str:
+    """Return the licence that all data of a run have."""
+    stores = [data.store]
+    stores += [] if data.second_store is None else [data.second_store.store]
+    stores += [] if data.replay is None else [data.replay]
+    return common_licence(map(licence_of, stores))
+
+
+def _card_facts(config: PretrainConfig, data: StoreDataModule) -> Mapping[str, Any]:
+    store = data.store
+    synthetic = store.synthetic or (data.replay is not None and data.replay.synthetic)
+    made_up = " (synthetic, not observed)" if synthetic else ""
+    again = ""
+    if data.replay is not None:
+        again = f"; {config.data.replay_share:.0%} of each batch from {data.replay.path.name}"
+    if data.second_store is not None:
+        second = data.second_store.store
+        again = f"; paired with {second.path.name}, {second.spec.sensor}"
+    return {
+        "name": Path(config.run.out or "eofm").name,
+        "architecture": config.model.architecture,
+        "positions": config.model.position,
+        "objective": describe_objective(config.method.objective),
+        "training_data": f"packed store {store.path.name}{made_up}, {store.spec.sensor}{again}",
+        "counts": {
+            "scenes": len(store),
+            "train": len(data.train_rows),
+            "held_out": len(np.union1d(data.val_rows, data.test_rows)),
+        },
+        "synthetic": synthetic,
+        "licence": config.run.licence or _licence_of(data),
+        "config_hash": config_hash(config),
+    }
+
+
+# The unit in which published statistics of a sensor are stated.
+STATED_UNIT: Final = {s: STATISTICS[name].unit for s, name in DEFAULT_STATISTICS.items()}
+
+_WHY = "a random resized crop follows and brings each view to the recipe's size"
+
+
+def make_recipe(store: Store, rows: Sequence[int], config: ModelConfig) -> Recipe:
+    """Return what the network will expect.
+
+    Args:
+        store: The packed store to train on.
+        rows: Its training rows, for statistics of its own.
+        config: Size, normalisation, statistics and pooling.
+
+    Raises:
+        SpecError: If published statistics lack one of the store's bands.
+        WeightsError: If no architecture has the name in `config`.
+    """
+    spec = store.spec
+    if config.statistics == "published":
+        stats = STATISTICS[DEFAULT_STATISTICS[spec.sensor]].select(spec.bands)
+    else:
+        stats = measure(store, rows)
+    if config.normalization == "two-sigma":
+        norm = Normalization.two_sigma(
+            stats.mean, stats.std, stats.source, quantise=config.quantise
+        )
+    else:
+        norm = Normalization.zscore(stats.mean, stats.std, stats.source)
+    return Recipe(
+        sensor=spec.sensor,
+        bands=spec.bands,
+        unit=stats.unit,
+        size=(config.size, config.size),
+        normalization=norm,
+        pooling=_pooling(config),
+    )
+
+
+def _pooling(config: ModelConfig) -> Pooling:
+    if config.pooling == "auto":
+        return default_pooling(config.architecture)
+    return Pooling(config.pooling)
+
+
+def measure(store: Store, rows: Sequence[int]) -> Statistics:
+    """Return mean and standard deviation of each band over the valid pixels of `rows`.
+
+    Raises:
+        ConfigError: If there is no row to measure.
+    """
+    if not len(rows):
+        raise ConfigError("there are no training scenes to take statistics of", where=store.path)
+    unit = STATED_UNIT[store.spec.sensor]
+    bands = len(store.spec.bands)
+    count, total, squares = 0, torch.zeros(bands).double(), torch.zeros(bands).double()
+    for imagery in iterate_rows(store, rows):
+        values = imagery.pixels.permute(1, 0, 2, 3)[:, imagery.valid].double()
+        values = convert_unit(values, imagery.spec.unit, unit)
+        count += values.shape[1]
+        total += values.sum(dim=1)
+        squares += (values**2).sum(dim=1)
+    mean = total / count
+    std = (squares / count - mean**2).clamp_min(0).sqrt()
+    return Statistics(
+        store.path.name,
+        store.spec.sensor,
+        unit,
+        store.spec.bands,
+        tuple(mean.tolist()),
+        tuple(std.tolist()),
+        f"store {store.path.name}: valid pixels of {len(rows)} training scenes, bilinear to 10 m",
+    )
+
+
+def training_plan(spec: ImageSpec, recipe: Recipe) -> Plan:
+    """Return the plan for a training batch: everything but the resize, which the crop does.
+
+    Raises:
+        SpecMismatch: If the store's imagery does not fit the recipe.
+    """
+    if spec.size is None or spec.size == recipe.size:
+        return plan(spec, recipe)
+    return plan(spec, recipe, (AcceptSize(spec.size, _WHY),))
+
+
+# ----------------------------------------------------------- before there is anything to train on
+
+
+@dataclass(frozen=True)
+class _Promised:
+    """The store that the demo's world will become, as far as a recipe asks of it."""
+
+    spec: ImageSpec
+
+
+def check_before_world(config: PretrainConfig, processes: int) -> None:
+    """Refuse what cannot be trained on the demo's world, before it is written.
+
+    The network is built, with its weights, and thrown away again. What only the labels can tell,
+    such as how many scenes have some, is seen later.
+
+    Args:
+        config: All settings, without a store.
+        processes: How many share a batch.
+
+    Raises:
+        ConfigError: If the network cannot be trained as the settings say, a batch cannot be shared
+            out, or a logger is not installed.
+        TrainingError: If the world will have fewer training scenes than a batch.
+        WeightsError: If there is no such network, or the weights to start from do not fit.
+        SpecError: If the size does not suit the network.
+        StoreError: If another store of the settings cannot be read.
+    """
+    check_share(config.optim.batch, processes)
+    _check_demo_scenes(config)
+    for store in (config.data.replay, config.monitor.store, config.monitor.before):
+        if store is not None:
+            Store(store)
+    check_installed(config.monitor.writers)
+    if config.model.continue_from is not None:
+        open_stage(Path(config.model.continue_from), CHECKPOINT_KEY)
+    both = config.data.views == "sensors"
+    trunks: dict[str, Trunk] = {}
+    for sensor in (Sensor.S2_L1C, Sensor.S1_GRD) if both else (Sensor(config.data.sensor),):
+        table = STATISTICS[DEFAULT_STATISTICS[sensor]]
+        side = config.data.size
+        spec = ImageSpec(sensor, table.bands, table.unit, (side, side), 10.0)
+        recipe = make_recipe(  # statistics of the store are not known yet: any will do
+            cast("Store", _Promised(spec)), (), replace(config.model, statistics="published")
+        )
+        generator = torch.Generator().manual_seed(config.optim.seed)
+        second = bool(trunks)
+        trunks[str(sensor)], _ = _start(config, recipe, generator, second=second)
+        _check_mask(config, trunks[str(sensor)])
+        check_chunks(trunks[str(sensor)], config.trainer.chunk)
+    trunk = share_trunk(trunks) if both else trunks[str(sensor)]
+    make_objective(trunk, config.method, generator, LabelFacts(_SOME), band_mean=band_mean(config))
+
+
+def _check_demo_scenes(config: PretrainConfig) -> None:
+    """Refuse a batch that the world cannot fill even if all of its scenes have labels."""
+    data = config.data
+    names = [f"{i:07d}" for i in range(data.scenes)]
+    places = data.scenes - int(held_out(names, data.holdout, data.seed).sum())
+    one_of_each = data.views in tuple(Seasons)
+    most = places if one_of_each else places * WorldConfig.seasons
+    needed = config.optim.batch * config.trainer.accumulate
+    if config.data.replay is None and most < needed:
+        what = "places" if one_of_each else "scenes"
+        raise TrainingError(
+            f"the synthetic world has fewer training {what} than a batch",
+            found=f"at most {most} {what}: data.scenes={data.scenes}, "
+            f"data.holdout={data.holdout:g}",
+            expected=f"at least {needed} (optim.batch x trainer.accumulate)",
+            remedy=f"a smaller batch: --optim.batch {max(2, most // config.trainer.accumulate)}, "
+            "or more --data.scenes",
+        )

@@ -1,0 +1,286 @@
+"""What a linear layer and the nearest neighbours make of frozen embeddings of held-out scenes.
+
+Fitted on labelled scenes of the training locations, scored on labelled scenes of held-out
+locations, through the same `Encoder.embed` that users call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eofm.contract.recipe import CHECKED
+from eofm.errors import PixelError
+from eofm.probes.bootstrap import (
+    Interval,
+    Resampled,
+    bootstrap_interval,
+    resampled_ap,
+    resampled_difference,
+)
+from eofm.probes.knn import Distance, knn_probe
+from eofm.probes.linear import Labelled, Scaling, StrengthGrid, linear_probe
+from eofm.probes.metrics import Metric, average_precision
+from eofm.store.choice import held_out
+from eofm.store.reader import Store
+from eofm.train.datamodule import ROWS_AT_ONCE, StoreDataModule, iterate_rows, name_scenes
+from eofm.weights.encoder import Encoder
+
+NEIGHBOURS: Final = 20
+# What the encoder is called that a run starts from, in tables and records.
+INIT: Final = "initialisation"
+# With fewer training locations than this, one of them is too much to set aside for validation.
+FEW_PLACES: Final = 5
+_QUICK_GRID: Final = StrengthGrid.log10(-3, 1, 5)
+
+
+def embed_rows(encoder: Encoder, store: Store, rows: Sequence[int]) -> Tensor:
+    """Return the embeddings of `rows`, float32 (N, D), on the CPU.
+
+    Raises:
+        PixelError: If a scene has no valid pixel, or one that is not a number: it is named.
+    """
+    made = []
+    for start, imagery in zip(count(0, ROWS_AT_ONCE), iterate_rows(store, rows), strict=False):
+        try:
+            made.append(encoder.embed(imagery, (CHECKED,)).cpu())
+        except PixelError as error:
+            raise name_scenes(error, (store,), rows[start:]) from None
+    return torch.cat(made)
+
+
+@dataclass(frozen=True)
+class ProbeScore:
+    """What probes of frozen embeddings reach on held-out scenes.
+
+    Args:
+        name: Which encoder.
+        ap_macro: Average precision of a linear probe, mean over the classes that occur.
+        ap_micro: Average precision of the linear probe, all scene-class pairs together.
+        knn_macro: Average precision of the nearest neighbours' votes, mean over classes.
+        knn_micro: The same, all pairs together.
+        per_class: Average precision of the linear probe by class, None where it does not occur.
+        dim: Width of the embedding.
+    """
+
+    name: str
+    ap_macro: float
+    ap_micro: float
+    knn_macro: float
+    knn_micro: float
+    per_class: tuple[float | None, ...]
+    dim: int
+
+
+@dataclass(frozen=True)
+class ProbeOutputs:
+    """What the two probes of one encoder say of the held-out scenes.
+
+    Args:
+        name: Of the encoder.
+        linear: (N, K), of the linear probe.
+        knn: (N, K), of the nearest neighbours.
+        dim: Width of the embedding.
+    """
+
+    name: str
+    linear: Tensor
+    knn: Tensor
+    dim: int
+
+    def score(self, target: Tensor) -> ProbeScore:
+        """Return what they are worth.
+
+        Args:
+            target: (N, K), 1 where a class is present.
+        """
+        ap, knn = average_precision(self.linear, target), average_precision(self.knn, target)
+        return ProbeScore(
+            self.name, ap.macro, ap.micro, knn.macro, knn.micro, ap.per_class, self.dim
+        )
+
+
+def probe(
+    name: str, train: Tensor, test: Tensor, store: Store, data: StoreDataModule, seed: int
+) -> ProbeOutputs:
+    """Fit probes on training locations, ask them of held-out locations.
+
+    The linear probe's strength is chosen on a fifth of the training locations (of the training
+    scenes where there are few locations), never on the held-out ones.
+
+    Args:
+        name: Of the encoder.
+        train: Embeddings of `data.probe_rows`.
+        test: Embeddings of `data.test_rows`.
+        store: Has the labels.
+        data: Has the rows.
+        seed: Of the choice of validation locations.
+    """
+    labels = store.labels(data.probe_rows.tolist()).multi_hot.long()
+    aside = set_aside(store.locations[data.probe_rows].tolist(), seed + 1)
+    count = len(store.classes)
+    fitted = linear_probe(
+        Labelled(train[~aside], labels[~aside], count),
+        Labelled(train[aside], labels[aside], count),
+        test,
+        choice=lambda logits, y: average_precision(logits, y).macro,
+        scaling=Scaling.STANDARD,
+    )
+    return ProbeOutputs(name, fitted.scores, knn_votes(train, labels, test), train.shape[1])
+
+
+def knn_votes(train: Tensor, labels: Tensor, test: Tensor) -> Tensor:
+    """Return the votes of the nearest training scenes by cosine, (N, K).
+
+    Args:
+        train: (M, D).
+        labels: (M, K).
+        test: (N, D).
+    """
+    k = min(NEIGHBOURS, len(train))
+    reference = Labelled(train, labels, labels.shape[1])
+    return knn_probe(reference, test, k=k, metric=Distance.COSINE).scores
+
+
+def set_aside(places: Sequence[str], seed: int) -> Tensor:
+    """Return which training scenes choose the strength of a linear probe, bool (M,).
+
+    They are those of a fifth of the locations; every fifth scene where no location can be spared.
+
+    Args:
+        places: The location of each scene.
+        seed: Of the choice of locations.
+    """
+    if len(set(places)) < FEW_PLACES:
+        return torch.arange(len(places)) % 5 == 0
+    return torch.from_numpy(held_out(places, 0.2, seed))
+
+
+def quick_linear(
+    train: Tensor, labels: Tensor, places: Sequence[str], test: Tensor, seed: int = 1
+) -> Tensor:
+    """Return the logits of a linear probe, (N, K): an estimate during training, not a result.
+
+    Its strength C is chosen on a fifth of the training locations, from a coarse grid, and the probe
+    fitted again to all: one fixed C is a stronger penalty the fewer directions the features have,
+    and training changes that.
+
+    Args:
+        train: (M, D).
+        labels: (M, K).
+        places: The location of each training scene.
+        test: (N, D).
+        seed: Of the choice of locations.
+    """
+    aside, count = set_aside(places, seed), labels.shape[1]
+    fitted = linear_probe(
+        Labelled(train[~aside], labels[~aside], count),
+        Labelled(train[aside], labels[aside], count),
+        test,
+        choice=lambda logits, y: average_precision(logits, y).macro,
+        grid=_QUICK_GRID,
+        scaling=Scaling.STANDARD,
+        refit=True,
+    )
+    return fitted.scores
+
+
+def why_no_probe(store: Store, train: Sequence[int], test: Sequence[int]) -> str | None:
+    """Return why held-out scenes cannot be probed, or None if they can.
+
+    Args:
+        store: Has the labels.
+        train: Labelled rows to fit on.
+        test: Labelled rows to score on.
+    """
+    if not store.classes:
+        return "the store has no labels"
+    if len(train) < 4 or not len(test):
+        return (
+            f"{len(train)} labelled training scenes and {len(test)} labelled "
+            "held-out scenes are too few"
+        )
+    one, other = (store.labels(rows).multi_hot.mean(dim=0) for rows in (train, test))
+    # any score of a class that all or none of the scenes have would be its frequency, whatever
+    # the encoder is
+    if not ((one > 0) & (one < 1) & (other > 0) & (other < 1)).any():
+        return (
+            "there is no class that some training scenes and some held-out scenes have, and some "
+            "of each have not"
+        )
+    return None
+
+
+# -------------------------------------------------------------------------------- intervals
+
+
+@dataclass(frozen=True)
+class ScoreIntervals:
+    """How sure the scores of an encoder are: 95 % intervals over held-out locations.
+
+    Args:
+        linear: Of the linear probe's macro average precision.
+        knn: Of the nearest neighbours'.
+        linear_gain: Of the linear probe's difference from the encoder's own start; None for a
+            start.
+        knn_gain: Of the neighbours' difference from it; None for a start.
+    """
+
+    linear: Interval
+    knn: Interval
+    linear_gain: Interval | None
+    knn_gain: Interval | None
+
+
+def own_starts(names: Sequence[str]) -> list[int]:
+    """Return for each encoder which one it started from: the last initialisation before it.
+
+    >>> own_starts(["initialisation", "student", "initialisation s1-grd", "student s1-grd"])
+    [0, 0, 2, 2]
+    """
+    found, last = [], 0
+    for i, name in enumerate(names):
+        last = i if name.startswith(INIT) else last
+        found.append(last)
+    return found
+
+
+def intervals(
+    votes: Sequence[ProbeOutputs], target: Tensor, places: Sequence[str]
+) -> list[ScoreIntervals]:
+    """Return intervals by resampling whole locations: the seasons of a place are no new evidence.
+
+    Args:
+        votes: Of each encoder; those behind an initialisation are compared with it.
+        target: (N, K), 1 where a class is present.
+        places: The location of each scene.
+    """
+    names, place = np.unique(np.asarray(places), return_inverse=True)
+    index = torch.from_numpy(place)
+
+    def by_place(scores: Tensor) -> Resampled:
+        metric = resampled_ap(scores, target, Metric.AP_MACRO)
+        return lambda counts: metric(counts[:, index])
+
+    def interval(metric: Resampled) -> Interval:
+        return bootstrap_interval(metric, len(names))
+
+    linear, knn = (
+        [by_place(s) for s in (v.linear for v in votes)],
+        [by_place(v.knn) for v in votes],
+    )
+    return [
+        ScoreIntervals(
+            interval(linear[i]),
+            interval(knn[i]),
+            interval(resampled_difference(linear[i], linear[start])) if i != start else None,
+            interval(resampled_difference(knn[i], knn[start])) if i != start else None,
+        )
+        for i, start in enumerate(own_starts([each.name for each in votes]))
+    ]

@@ -1,0 +1,253 @@
+"""Stops a run whose embedding has collapsed, or whose weights are no numbers, and says why."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import lightning as L
+
+from eofm.errors import TrainingError
+from eofm.train.config import PretrainConfig
+from eofm.train.monitor.collapse import Geometry, Health, diagnosis, is_pretrained, remedy
+from eofm.train.monitor.diagnosis import broken_tensors
+from eofm.train.monitor.online import OnlineMonitor
+
+KEPT: Final = "before-collapse.ckpt"
+WARNINGS: Final = "warnings.txt"
+# The vectors of a new network may be close together from the start; a collapse takes far more away.
+_LEFT: Final = 0.1
+
+
+class CollapseGuard(L.Callback):
+    """Monitors the encoder's embeddings and the spread of the heads', and refuses broken weights.
+
+    From the first step on, at every evaluation, the encoder's embeddings of held-out scenes are
+    compared with those before training (`eofm.train.monitor.collapse`). It warns once, with a
+    diagnosis and a command; if the next evaluation finds the encoder collapsed, it stops the run.
+
+    Two spreads count besides, once the warm-up is over: that of the contrastive embedding, in every
+    step, and that of held-out scenes, at every evaluation. An evaluation counts if the spread is
+    also a tenth or less of what it was before the first step. Either has to stay too small for
+    `monitor.collapse_steps` steps.
+
+    While the spread is too small, the last checkpoint from before is kept under a name of its own;
+    it is removed if the spread recovers.
+
+    Args:
+        config: All settings.
+        checkpoint: The newest checkpoint, replaced whole every time.
+        monitor: What is seen of held-out scenes, or None.
+        scenes: Columns of the contrastive terms, N: scenes per step.
+    """
+
+    def __init__(
+        self, config: PretrainConfig, checkpoint: Path, monitor: OnlineMonitor | None, scenes: int
+    ) -> None:
+        self.config, self.checkpoint, self.scenes = config, checkpoint, scenes
+        self.monitor = monitor
+        self.floor = config.monitor.collapse_std
+        self._since: int | None = None  # the step at which the spread fell below the floor
+        self._seen: int | None = None  # the same, of the spread of held-out scenes
+        self._start = Geometry(math.nan, math.inf, math.nan, math.nan)  # before the first step
+        self._warned = -1  # the step at which it warned of the encoder
+        self._step = 0
+
+    @property
+    def state_key(self) -> str:
+        """The name of its state in a checkpoint, whatever the class is called."""
+        return "Guard"
+
+    @property
+    def kept(self) -> Path:
+        """The checkpoint from before the spread fell."""
+        return self.checkpoint.with_name(KEPT)
+
+    def state_dict(self) -> dict[str, float]:
+        """Return what a resumed run must know: what there was to lose."""
+        start = self._start
+        return {
+            "start": start.spread,
+            "rank": start.rank,
+            "cosine": start.cosine,
+            "knn": start.knn,
+            "warned": self._warned,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Continue with it; of earlier versions there is the spread alone."""
+        rank, cosine, knn = (state_dict.get(n, math.nan) for n in ("rank", "cosine", "knn"))
+        self._start = Geometry(rank, state_dict["start"], cosine, knn)
+        self._warned = int(state_dict.get("warned", -1))
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Record what there is to lose before the first step."""
+        if self.monitor is not None and self.monitor.latest[0] == 0:
+            self._start = Geometry.of(self.monitor.latest[1])
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Stop if the encoder has collapsed, or the spread has been too small for too long.
+
+        Raises:
+            TrainingError: Then, in all processes.
+        """
+        step = trainer.global_step
+        if self.floor == 0 or step == self._step:
+            return
+        self._step = step
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self._check_encoder(trainer, step)
+        late = step > self.config.optim.warmup * trainer.estimated_stepping_batches
+        # what is logged is the mean of all processes, and all evaluate the same scenes: they agree
+        if late and (self._steps_say(trainer, values) or self._evaluations_say(step)):
+            raise self._error(step, values)
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, object]
+    ) -> None:
+        """Refuse to replace a good checkpoint by one with a NaN in it.
+
+        Raises:
+            TrainingError: If a parameter or buffer is not finite.
+        """
+        broken = broken_tensors(pl_module)
+        if broken:
+            raise TrainingError(
+                "the networks are not finite",
+                found=f"{len(broken)} tensors with NaN or infinity, {broken[0]} among them",
+                where=f"step {trainer.global_step}, about to save a checkpoint",
+                remedy="lower optim.lr, lengthen optim.warmup, set optim.clip; the checkpoint "
+                f"before is still there: {self.checkpoint}",
+            )
+
+    def _check_encoder(self, trainer: L.Trainer, step: int) -> None:
+        """Warn of an encoder that loses directions; stop if its probe has fallen as well.
+
+        Raises:
+            TrainingError: If this and an earlier evaluation found it so, in all processes.
+        """
+        if self.monitor is None or self.monitor.latest[0] != step:
+            return
+        now = Geometry.of(self.monitor.latest[1])
+        health = now.health(self._start, pretrained=is_pretrained(self.config))
+        if health is Health.HEALTHY:
+            if self._warned >= 0 and self._since is None and trainer.is_global_zero:
+                self.kept.unlink(missing_ok=True)
+            self._warned = -1
+            return
+        seen = f"{now.describe(self._start)} (held-out scenes at step {step})"
+        if self._warned < 0:  # one evaluation alone is not enough to stop a run
+            self._warned = step
+            if trainer.is_global_zero:
+                self._keep()
+                self._warn(step, seen)
+        elif health is Health.COLLAPSED:
+            raise TrainingError(
+                "the encoder has collapsed: it has lost its directions, and what they told",
+                found=f"{seen}; {diagnosis(self.config)}",
+                expected="at least half of the effective rank at the start",
+                where=f"step {step}, since step {self._warned}",
+                remedy=remedy(self.config),
+            )
+
+    def _warn(self, step: int, seen: str) -> None:
+        text = (
+            f"warning: the encoder is losing directions at step {step}: it may collapse\n"
+            f"  found:    {seen}\n"
+            "  expected: at least half of the effective rank at the start\n"
+            f"  likely:   {diagnosis(self.config)}\n"
+            f"  remedy:   {remedy(self.config)}\n"
+        )
+        print(text, file=sys.stderr, flush=True, end="")  # noqa: T201
+        folder = self.checkpoint.parent.parent
+        with (folder / WARNINGS).open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def _steps_say(self, trainer: L.Trainer, values: Mapping[str, float]) -> bool:
+        """Whether what the method logged has been below the floor for long."""
+        value = values.get("embedding_std")
+        if value is None or math.isnan(value) or value >= self.floor:
+            if self._since is not None and trainer.is_global_zero:
+                self.kept.unlink(missing_ok=True)
+            self._since = None
+            return False
+        if self._since is None:
+            self._since = trainer.global_step
+            if trainer.is_global_zero:
+                self._keep()
+        return trainer.global_step - self._since + 1 >= self.config.monitor.collapse_steps
+
+    def _evaluations_say(self, step: int) -> bool:
+        """Whether all evaluations of held-out scenes, for so many steps, saw one point."""
+        if self.monitor is None or self.monitor.latest[0] != step:
+            return False
+        value = self._held_out_spread()
+        if not (value < self.floor and value <= _LEFT * self._start.spread):
+            self._seen = None
+            return False
+        if self._seen is None:
+            self._seen = step
+            return False  # one evaluation alone is not enough
+        return step - self._seen + 1 >= self.config.monitor.collapse_steps
+
+    def _held_out_spread(self) -> float:
+        """Return the spread of held-out scenes at the latest evaluation."""
+        assert self.monitor is not None  # noqa: S101 (asked where there is one)
+        return self.monitor.latest[1].get("monitor/embedding_std", math.inf)
+
+    def _keep(self) -> None:
+        if self.checkpoint.is_file():
+            self.kept.unlink(missing_ok=True)
+            try:  # a second name will do: the checkpoint is replaced, never written into
+                self.kept.hardlink_to(self.checkpoint)
+            except OSError:  # some file systems know no second names
+                shutil.copyfile(self.checkpoint, self.kept)
+
+    def _error(self, step: int, values: Mapping[str, float]) -> TrainingError:
+        seen = []
+        if "embedding_std" in values:
+            words = f", below {self.floor:g}" if values["embedding_std"] < self.floor else ""
+            seen.append(f"embedding_std {values['embedding_std']:.4g}{words}")
+        seen += self._loss_evidence(values)
+        if self.monitor is not None and self.monitor.latest[1]:
+            at, seen_then = self.monitor.latest
+            seen.append(
+                f"held-out scenes at step {at}: spread {self._held_out_spread():.4g} after "
+                f"{self._start.spread:.4g} at the start, effective rank "
+                f"{seen_then.get('monitor/effective_rank', math.nan):.3g}"
+            )
+        first = self._seen if self._since is None else self._since
+        since = "" if first is None else f", since step {first}"
+        kept = self.kept if self.kept.is_file() else self.checkpoint
+        there = f"; the last checkpoint from before is {kept}" if kept.is_file() else ""
+        return TrainingError(
+            "the embedding has collapsed: all images are embedded as one",
+            found="; ".join(seen),
+            expected="a spread near 1, more than monitor.collapse_std",
+            where=f"step {step}{since}",
+            remedy="lower optim.lr, lengthen optim.warmup, raise method.momentum, use "
+            f"method.head_norm bn, a larger optim.batch{there}",
+        )
+
+    def _loss_evidence(self, values: Mapping[str, float]) -> list[str]:
+        """Compare the hard term with its value when all embeddings are equal (2τ ln N)."""
+        if "hard" not in values:
+            return []
+        method = self.config.method
+        equal = 2 * method.tau * math.log(self.scenes) * (2 if method.symmetric else 1)
+        words = f"hard {values['hard']:.4g}, where all embeddings being equal gives {equal:.4g}"
+        if "own_probability" in values:
+            words += f"; own_probability {values['own_probability']:.3g} of 1/N = "
+            words += f"{1 / self.scenes:.3g}"
+        return [words]

@@ -1,0 +1,106 @@
+"""The campaigns in short: each driver finds no fault in a few trials, and would find one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import conditions
+import inputs
+import kill_writers
+import pytest
+import races
+from mutations import made
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::Warning:rasterio"),
+]
+SLOW = {"encoder: card.json", "encoder: weights.safetensors"}
+
+
+@pytest.mark.parametrize("name", sorted(set(inputs.CASES) - SLOW))
+def test_spoiled_inputs(name: str, tmp_path: Path) -> None:
+    """A few spoiled files of each format: the same value, or words."""
+    found = inputs.run_case(name, 12, 7, tmp_path / "case")
+
+    assert {} == found.faults
+    assert 12 == found.counts.total()
+
+
+def test_the_oracle_sees_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that raises something foreign, and one that believes what is spoiled, are caught."""
+    case = inputs.CASES["ids.txt"]
+
+    def read(file: Path) -> object:
+        return file.read_bytes().decode("ascii")
+
+    for sealed, words in ((False, "UnicodeDecodeError"), (True, "ALTERED")):
+        spoiled = inputs.Case(case.make, read, case.spoil, sealed)
+        monkeypatch.setattr(inputs, "CASES", {"ids.txt": spoiled})
+        found = inputs.run_case("ids.txt", 60, 0, tmp_path / "case")
+        assert any(words in fault for fault in found.faults)
+
+
+def test_the_same_seed_is_the_same_harm() -> None:
+    """A trial can be repeated alone."""
+    data = b"0123456789" * 9
+
+    assert inputs.mutations.of_bytes(data, made(3, "x", 5)) == inputs.mutations.of_bytes(
+        data, made(3, "x", 5)
+    )
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What writers and verbs read."""
+    folder = tmp_path_factory.mktemp("campaign") / "sources"
+    conditions.make_sources(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["store", "data relabel in place", "labels"])
+def test_killed_writers(name: str, tmp_path: Path, sources: Path) -> None:
+    """Killed at a few points and again in the recovery, a writer ends as if undisturbed."""
+    found = kill_writers.run_scenario(name, 4, 7, tmp_path / "work", sources)
+
+    assert 4 == found["points"] <= found["killed"]
+    assert not found["cannot resume"] + found["different"]
+
+
+def test_races(tmp_path: Path) -> None:
+    """Three benchmarks at once on a cold cache."""
+    found = races.run(3, 1)
+
+    assert {"processes": 3} == {name: count for name, count in found.items() if count}
+
+
+@pytest.mark.parametrize("condition", ["stdout closed", "stdout full", "a name of 300 characters"])
+def test_conditions(condition: str) -> None:
+    """Three verbs under three conditions: words and a status."""
+    found = conditions.run(["models list", "data stats", "bench validate"], [condition])
+
+    assert 3 == found["runs"]
+    assert not found["fault"]
+
+
+def test_what_is_a_fault_of_a_verb() -> None:
+    """A traceback, a signal, an odd status, and a failure without a word."""
+    judge = conditions.judge
+    assert not judge(0, "", "plain")
+    assert not judge(1 << 8, "eofm: error: ...", "plain")
+    assert "signal" not in judge(1 << 8, "", "stderr closed")
+    assert "SIGKILL" in judge(9, "", "plain")
+    assert "traceback" in judge(71 << 8, "Traceback ...", "plain")
+    assert "status 3" in judge(3 << 8, "words", "plain")
+    assert "without a word" in judge(1 << 8, "", "plain")
+
+
+@pytest.mark.slow
+def test_the_long_form() -> None:
+    """A tenth of what `benchmarks/results/reliability.md` tells of."""
+    found = inputs.run(2500, 0, list(inputs.CASES))
+    assert not sum(tally.counts["fault"] for tally in found.values())
+    kills = kill_writers.run(100, 0)
+    assert not sum(each["cannot resume"] + each["different"] for each in kills.values())
+    assert not races.run(20, 1)["failed"]
+    assert not conditions.run()["fault"]

@@ -1,0 +1,105 @@
+"""JSON and YAML that others wrote: the right value, or one error that names the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from eofm.errors import ConfigError, DataError
+from eofm.formats.text import YAML_BYTES, parse_yaml, read_json, read_yaml, split_lines
+
+BAD_JSON = {
+    "not UTF-8": b'{"a": "\xff\xfe"}',
+    "cut short": b'{"a": [1, 2',
+    "nested": b"[" * 100_000 + b"]" * 100_000,
+    "long integer": b'{"a": ' + b"9" * 5000 + b"}",
+    "no number": b'{"a": NaN}',
+    "no bound": b'{"a": -Infinity}',
+    "empty": b"",
+    "two values": b"1 2",
+}
+BAD_YAML = {
+    "not UTF-8": b"a: \xff\xfe",
+    "cut short": b"a: [1, 2",
+    "nested": b"[" * 5_000 + b"]" * 5_000,
+    "long integer": b"a: " + b"9" * 5000,
+    "holds itself": b"a: &x [*x]",
+    "multiplied": b"a: &a [x,x,x,x,x,x,x,x,x,x]\n"
+    + b"".join(
+        f"{n}: &{n} [{','.join([f'*{m}'] * 10)}]\n".encode()
+        for m, n in zip("abcdefgh", "bcdefghi", strict=True)
+    ),
+    "code": b"a: !!python/object/apply:os.system ['true']",
+    "a list as a key": b"? [a, b]\n: 1",
+    "a date that is none": b"a: 2021-13-45",
+    "too large": b"#" * (YAML_BYTES + 1),
+}
+
+
+@pytest.mark.parametrize("how", BAD_JSON)
+def test_bad_json(tmp_path: Path, how: str) -> None:
+    """Whatever is wrong is one error of the kind that was asked for, in one line."""
+    file = tmp_path / "x.json"
+    file.write_bytes(BAD_JSON[how])
+
+    with pytest.raises(ConfigError, match="cannot be had") as caught:
+        read_json(file, ConfigError, "it cannot be had", remedy="write it")
+
+    assert (file, "write it") == (caught.value.where, caught.value.remedy)
+    assert "\n" not in str(caught.value.found)
+    assert len(str(caught.value.found)) < 310
+
+
+@pytest.mark.parametrize("how", BAD_YAML)
+def test_bad_yaml(tmp_path: Path, how: str) -> None:
+    """The same for YAML; and no code in it is run, nor an alias followed without end."""
+    file = tmp_path / "x.yaml"
+    file.write_bytes(BAD_YAML[how])
+
+    with pytest.raises(DataError) as caught:
+        read_yaml(file)
+
+    assert file == caught.value.where
+
+
+@pytest.mark.parametrize("read", [read_json, read_yaml])
+def test_what_is_no_plain_file(tmp_path: Path, read) -> None:
+    """Nothing, a folder, a device that never ends: each has its words."""
+    for path, words in [
+        (tmp_path / "none", "no such file"),
+        (tmp_path, "no plain file"),
+        (Path("/dev/zero"), "no plain file"),
+    ]:
+        with pytest.raises(DataError) as caught:
+            read(path)
+        assert words in str(caught.value.found)
+
+
+def test_bounds(tmp_path: Path) -> None:
+    """A file that is longer than allowed is not read."""
+    file = tmp_path / "x.json"
+    file.write_text("[1, 2, 3]")
+    assert [1, 2, 3] == read_json(file, limit=9)
+
+    with pytest.raises(DataError) as caught:
+        read_json(file, limit=8)
+    assert "9 bytes, more than the 8" in str(caught.value.found)
+
+
+def test_yaml_means_what_it_says() -> None:
+    """An alias repeats a part; equal keys are refused only where that is asked for."""
+    text = "a: &x [1, 2]\nb: *x\na: 3\n"
+
+    assert {"a": 3, "b": [1, 2]} == parse_yaml(text)
+    with pytest.raises(ValueError, match="a twice"):
+        parse_yaml(text, unique=True)
+    assert {1: "one", 2: {"deep": [1]}} == parse_yaml("1: one\n2: {deep: [1]}", unique=True)
+    assert parse_yaml("") is None
+
+
+def test_lines() -> None:
+    """Only a line feed ends a line: not U+2028, nor a carriage return within a name."""
+    text = '"a\u2028b"\n\n"c\x85d"\n'.encode()
+
+    assert [(1, '"a\u2028b"'.encode()), (3, '"c\x85d"'.encode())] == list(split_lines(text))

@@ -1,0 +1,75 @@
+"""What `docs/contributing.md` says is one file is one file: weights and an option of the method."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from contributing import apply_change
+
+import eofm
+from eofm.networks.vit import build_vit
+
+PACKAGE = Path(eofm.__file__).parent
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A folder with a copy of the package, to be changed."""
+    shutil.copytree(PACKAGE, tmp_path / "eofm", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def run(copy: Path, *words: str) -> str:
+    """What Python prints with the changed package."""
+    kept = {"PYTHONPATH": str(copy), "EOFM_WEIGHTS": str(copy / "weights"), "EOFM_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, *words],
+        env={**os.environ, **kept},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=copy,
+    )
+    assert 0 == done.returncode, done.stderr
+    return done.stdout
+
+
+def changed_files(copy: Path) -> list[str]:
+    """The files of the copy that are not those of the package."""
+    return [
+        path.relative_to(copy).as_posix()
+        for path in sorted((copy / "eofm").rglob("*.py"))
+        if path.read_bytes() != (PACKAGE / path.relative_to(copy / "eofm")).read_bytes()
+    ]
+
+
+def test_weights_are_one_row(copy: Path) -> None:
+    """The row alone makes them known to `models`, `load_weights` and torch.hub."""
+    apply_change("eofm/weights/cards/softcon.py", copy)
+    network = build_vit("vit-tiny-14", 13, (224, 224), torch.Generator().manual_seed(0))
+    (copy / "weights").mkdir()
+    torch.save(network.state_dict(), copy / "weights" / "toy_vit_s2.pth")
+
+    assert ["eofm/weights/cards/softcon.py"] == changed_files(copy)
+    assert "toy_vit_s2" in run(copy, "-m", "eofm", "models", "list")
+    code = "import eofm, eofm.hub; encoder = eofm.load_weights('toy_vit_s2'); "
+    code += "print(encoder.dim, eofm.hub.ENTRIES['toy_vit_s2']().recipe == encoder.recipe)"
+    assert f"{network.dim} True" == run(copy, "-c", code).strip()
+
+
+def test_an_option_is_one_field(copy: Path) -> None:
+    """The field alone makes the option: command line, help, YAML and Python know it."""
+    apply_change("eofm/method/config.py", copy)
+
+    assert ["eofm/method/config.py"] == changed_files(copy)
+    words = ("-m", "eofm", "pretrain", "--method.hard_weight", "2", "--print_config")
+    assert "  hard_weight: 2.0\n" in run(copy, *words)
+    assert "Weight of the hard term." in run(copy, "-m", "eofm", "pretrain", "--help-all")
+    code = "from eofm.method import SoftConConfig; print(SoftConConfig(hard_weight=2.0).weights)"
+    assert "(2.0, 1.0)" == run(copy, "-c", code).strip()
