@@ -94,6 +94,12 @@ def settings(root: Path) -> dict[str, str]:
     return {"reference/settings.md": "\n".join(lines)}
 
 
+def contributing(root: Path) -> dict[str, str]:
+    """Return the rules for contributors; links into the site's folder become links of the site."""
+    text = (root / "CONTRIBUTING.md").read_text("utf-8")
+    return {"contribute.md": text.replace("](docs/", "](")}
+
+
 def changelog(root: Path) -> dict[str, str]:
     """Return the changes, with those not yet released."""
     text = (root / "CHANGELOG.md").read_text("utf-8")

@@ -28,6 +28,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "data-cards": included.data_cards(ROOT),
         "results": included.results(ROOT),
         "settings": included.settings(ROOT),
+        "contributing": included.contributing(ROOT),
         "changelog": included.changelog(ROOT),
     }
     for pages in parts.values():
@@ -37,6 +38,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, path, abs_src_path=str(source)))
     config.nav = _placed(config.nav, {name: list(pages) for name, pages in parts.items()})
     return files
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Lead links to files that are pages of the site, though they lie elsewhere, to these pages."""
+    return markdown.replace("](../CONTRIBUTING.md", "](contribute.md")
 
 
 def _placed(nav: Any, parts: dict[str, list[str]]) -> Any:  # noqa: ANN401 (YAML: text, list, dict)

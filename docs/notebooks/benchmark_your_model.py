@@ -77,7 +77,7 @@ def encoder():
 from eofm.cli import main
 
 words = "bench folder --root chips --sensor s2-l1c --unit dn --model mine=my_models.py:encoder --probe knn,linear --bootstrap 500 --cache"
-status = main([*words.split(), ""])
+assert main([*words.split(), ""]) == 0
 
 # %% [markdown]
 # ## Is the difference more than chance?
@@ -85,7 +85,7 @@ status = main([*words.split(), ""])
 # Both models saw the same test chips, so the bootstrap draws the same chips for both.
 
 # %%
-status = main("bench compare mine imagestats --results runs/bench/folder.jsonl".split())
+assert main("bench compare mine imagestats --results runs/bench/folder.jsonl".split()) == 0
 
 # %% [markdown]
 # The interval says how much other test chips would move the difference. It knows nothing of training seeds, and nothing of places: see

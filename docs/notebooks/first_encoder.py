@@ -19,7 +19,7 @@ words = (
     " --optim.epochs 2 --optim.batch 8 --run.threads 1 --trainer.accelerator cpu"
     " --monitor.every_epochs 0 --run.figures false --run.out runs/first"
 )
-status = main(words.split())
+assert main(words.split()) == 0
 
 # %% [markdown]
 # ## Look at an image

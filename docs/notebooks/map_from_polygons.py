@@ -63,7 +63,7 @@ len(rows), "polygons"
 from eofm.cli import main
 
 words = "embed scene.tif --sensor s2-l1c --unit dn --model random:vit-tiny-14 --size 56 --patches --out emb"
-status = main(words.split())
+assert main(words.split()) == 0
 
 # %%
 with rasterio.open("emb/patches.tif") as file:
@@ -73,7 +73,7 @@ with rasterio.open("emb/patches.tif") as file:
 # ## A map
 
 # %%
-status = main("map emb --labels fields.gpkg --field class --out fields".split())
+assert main("map emb --labels fields.gpkg --field class --out fields".split()) == 0
 
 # %%
 import matplotlib.pyplot as plt

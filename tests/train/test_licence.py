@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,20 +9,19 @@ from pathlib import Path
 import pytest
 
 from eofm.cli import main
-from eofm.store.format import SPEC
+from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig
 from eofm.train.run import pretrain
 from eofm.weights.encoder import load_encoder
 
 
 @pytest.fixture
-def own_images(make_store: Callable[..., Path], tmp_path: Path) -> Path:
+def own_images(
+    make_store: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """A store of images that nobody knows the licence of."""
-    path = make_store(tmp_path / "store")
-    card = json.loads((path / SPEC).read_text())
-    card["provenance"].pop("synthetic")
-    (path / SPEC).write_text(json.dumps(card))
-    return path
+    monkeypatch.setattr(Store, "synthetic", property(lambda store: False))
+    return make_store(tmp_path / "store")
 
 
 def test_a_run_states_no_licence_until_it_is_asked_for(
