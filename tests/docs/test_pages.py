@@ -249,6 +249,8 @@ def test_every_page_with_commands_is_run() -> None:
         "scenes.md",  # calls with products of one's own
         "index.md",  # the first command of the README
         "install.md",  # installing
+        "embedding.md",  # tests/geo
+        "maps.md",  # tests/geo
         "contributing.md",  # tests/test_contributing.py
     }
     for page in sorted(DOCS.rglob("*.md")):
