@@ -24,7 +24,7 @@ NEEDED_BY = {
     "requests": "torchgeo",
     "onnx": "torch.onnx",
     "onnxscript": "torch.onnx",
-    "geopandas": "pyogrio.read_dataframe",
+    "zarr": "xarray",
     "tensorboard": "torch.utils.tensorboard",
     "aiohttp": "fsspec",
     "s3fs": "fsspec",
@@ -67,7 +67,9 @@ def declared(requirements: list[str]) -> set[str]:
 
 
 CORE = declared(PROJECT["dependencies"])
-OPTIONAL = set().union(*(declared(lines) for name, lines in EXTRAS.items() if name != "dev"))
+# extras of those who work on the package, not of its users
+TOOLS = {"dev", "docs", "notebooks", "release"}
+OPTIONAL = set().union(*(declared(lines) for name, lines in EXTRAS.items() if name not in TOOLS))
 USED = set().union(*(imported(path.read_text()) for path in SOURCES))
 
 
@@ -86,11 +88,12 @@ def test_the_tests_import_what_is_declared() -> None:
     """What the tests import is in the extra `dev`, or in what it includes."""
     own = {canonical(path.stem) for path in (ROOT / "tests").rglob("*.py")}
     used = set().union(*(imported(path.read_text()) for path in (ROOT / "tests").rglob("*.py")))
+    tools = set().union(*(declared(EXTRAS[name]) for name in TOOLS))
 
-    assert set() == used - own - CORE - OPTIONAL - declared(EXTRAS["dev"])
+    assert set() == used - own - CORE - OPTIONAL - tools
 
 
-@pytest.mark.parametrize("extra", sorted(set(EXTRAS) - {"dev"}))
+@pytest.mark.parametrize("extra", sorted(set(EXTRAS) - TOOLS))
 def test_an_optional_library_is_imported_when_it_is_needed(extra: str) -> None:
     """No file imports a library of an extra at its top: eofm works without it."""
     optional = declared(EXTRAS[extra]) - CORE

@@ -27,6 +27,7 @@ from eofm.networks.joint import JointTrunk, share_trunk
 from eofm.networks.trunk import Trunk
 from eofm.store.choice import held_out
 from eofm.store.format import PAIRS, SPEC
+from eofm.store.licence import common_licence, licence_of
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
 from eofm.train.checkpoint import open_stage
@@ -42,7 +43,6 @@ from eofm.weights.start import Origin, start_from
 from eofm.world.config import WorldConfig
 
 _SOME: Final = 9  # classes, until the labels are known
-LICENCE: Final = "Apache-2.0"
 
 
 def open_data(config: DataConfig, *, make: bool = True) -> tuple[Store, SecondStore | None]:
@@ -175,6 +175,14 @@ def _check_mask(config: PretrainConfig, trunk: Trunk) -> None:
         )
 
 
+def _licence_of(data: StoreDataModule) -> str:
+    """Return the licence that all data of a run have."""
+    stores = [data.store]
+    stores += [] if data.second_store is None else [data.second_store.store]
+    stores += [] if data.replay is None else [data.replay]
+    return common_licence(map(licence_of, stores))
+
+
 def _card_facts(config: PretrainConfig, data: StoreDataModule) -> Mapping[str, Any]:
     store = data.store
     synthetic = store.synthetic or (data.replay is not None and data.replay.synthetic)
@@ -197,7 +205,7 @@ def _card_facts(config: PretrainConfig, data: StoreDataModule) -> Mapping[str, A
             "held_out": len(np.union1d(data.val_rows, data.test_rows)),
         },
         "synthetic": synthetic,
-        "licence": LICENCE,
+        "licence": config.run.licence or _licence_of(data),
         "config_hash": config_hash(config),
     }
 

@@ -240,6 +240,8 @@ class RunConfig:
         figures: Draw figures at the end.
         dry_run: Train nothing and write nothing (`--dry-run`): say what would be trained on, steps,
             negatives, memory and time from a few measured steps, what is evaluated, and doubts.
+        licence: Of the exported weights, an SPDX identifier; without it that of the data, where
+            their data card states one, and otherwise none is stated.
     """
 
     out: str | None = None
@@ -251,6 +253,7 @@ class RunConfig:
     checkpoint_keep: int = 0
     figures: bool = True
     dry_run: bool = False
+    licence: str | None = None
 
 
 LOGGERS: Final = ("tensorboard", "wandb")

@@ -76,6 +76,7 @@ class ExportConfig:
             (needs the extra `onnx`) add programs that run without eofm, compared with the network.
         takes: What the programs take: `normalised` pixels, or `physical` ones in the recipe's
             unit, at its size, with the normalisation inside the program.
+        licence: Of the weights, an SPDX identifier, in place of what their card says.
     """
 
     source: str = field(metadata={"positional": True})
@@ -84,6 +85,7 @@ class ExportConfig:
     sensor: str | None = None
     formats: str = "safetensors"
     takes: Literal["normalised", "physical"] = "normalised"
+    licence: str | None = None
 
     def __post_init__(self) -> None:
         unknown = [word for word in self.formats.split(",") if word.strip() not in FORMATS]

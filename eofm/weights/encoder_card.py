@@ -16,6 +16,7 @@ from eofm.errors import SpecError, WeightsError
 from eofm.networks.adapt import PositionRecipe
 
 FORMAT: Final = "eofm-encoder-1"
+UNSTATED: Final = "not stated"  # a licence that nobody has stated is never assumed
 
 
 def library_versions() -> dict[str, str]:
@@ -37,7 +38,7 @@ class Card:
         training_data: What it was trained on, in words.
         counts: The same in numbers: scenes, images, labelled images.
         synthetic: The training data were made up, not observed.
-        licence: Of the weights: an SPDX identifier.
+        licence: Of the weights: an SPDX identifier, or `not stated`.
         url: Where published weights were fetched from; empty for a run of one's own.
         paper: arXiv id of published weights.
         positions: How positions are interpolated for images of another size.

@@ -111,13 +111,13 @@ def test_the_weights_of_a_settings_file_are_published_ones_of_its_network(path: 
     )
 
 
-# ------------------------------------------------------------------ the lines of the README
+# ------------------------------------------------------------- the lines of the documentation
 
-README = (ROOT / "README.md").read_text()
+README = "".join((ROOT / "docs/howto" / name).read_text() for name in ("data.md", "pretrain.md"))
 
 
 def printed(start: str) -> list[str]:
-    """The words after `eofm` of the line of the README that starts so."""
+    """The words after `eofm` of the line of the how-to pages that starts so."""
     found = re.search(rf"^eofm ({re.escape(start)}.*)$", README, re.MULTILINE)
     assert found, start
     return shlex.split(found[1], comments=True)
@@ -142,7 +142,7 @@ def ssl4eo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_both_sensors_are_packed_and_either_is_pretrained_as_printed(
     ssl4eo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`pack ssl4eo --sensors s2c,s1`, then `pretrain` with the file of either, as the README says.
+    """`pack ssl4eo --sensors s2c,s1`, then `pretrain` with the file of either, as printed.
 
     Only what makes it small is added; the shipped file names the store that the first line wrote.
     """

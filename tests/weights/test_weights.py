@@ -21,7 +21,7 @@ from eofm.weights.catalogue import readme_table, recipe_in_words
 from eofm.weights.fetch.download import file_name
 from eofm.weights.layouts.keymaps import KEY_MAPS
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "docs" / "howto" / "encoder.md"
 CARDS = [pytest.param(card, id=name) for name, card in WEIGHTS.items()]
 FIXED_BANDS = {StateLayout.DINOV2, StateLayout.TIMM_DINOV2, StateLayout.RESNET, StateLayout.TIMM}
 SOFTCON = [c for c in softcon.CARDS if not c.name.endswith("_enc")]
@@ -170,7 +170,7 @@ def test_cards_need_neither_torch_nor_timm() -> None:
 # ----------------------------------------------------------------------------- descriptions
 
 
-def test_the_readmes_table_is_made_from_the_cards() -> None:
+def test_the_table_of_the_documentation_is_made_from_the_cards() -> None:
     """Model, modality, one line to load it, published scores: as the cards have them."""
     assert readme_table(SOFTCON) in README.read_text(encoding="utf-8")
     assert "| 86.8* | 98.0* |" in readme_table(SOFTCON)

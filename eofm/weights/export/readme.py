@@ -13,7 +13,7 @@ from typing import Final
 from eofm.contract.recipe import Recipe
 from eofm.contract.spec import Sensor
 from eofm.weights.cards.card import Score
-from eofm.weights.encoder_card import Card
+from eofm.weights.encoder_card import UNSTATED, Card
 from eofm.weights.export.program import ProgramFormat
 
 FILE: Final = "README.md"
@@ -70,6 +70,7 @@ def model_card(
         _input(card.recipe),
         _loading(card, dim, formats, folder),
         _training(card),
+        _licence(card),
         _scores(scores),
     ]
     return "\n".join(part for part in parts if part)
@@ -83,12 +84,33 @@ def _front_matter(card: Card) -> str:
         "feature-extraction",
     ]
     tags += ["synthetic-data"] * card.synthetic
-    licence = card.licence.lower().replace(" ", "-")
-    lines = ["---", f"license: {json.dumps(licence)}", MARK, "tags:"]
+    lines = ["---", *_licence_lines(card.licence), MARK, "tags:"]
     lines += [f"- {tag}" for tag in tags]
     names = _data_sets(card.training_data)
     lines += ["datasets:", *(f"- {json.dumps(name)}" for name in names)] if names else []
     return "\n".join([*lines, "---", ""])
+
+
+def _licence_lines(licence: str) -> list[str]:
+    """Return what model hubs read: an SPDX identifier, or `other` with a name.
+
+    >>> _licence_lines("CC-BY-4.0"), _licence_lines("not stated")
+    (['license: "cc-by-4.0"'], ['license: "other"', 'license_name: "not-stated"'])
+    """
+    name = licence.lower().replace(" ", "-")
+    if licence == UNSTATED:
+        return ['license: "other"', f"license_name: {json.dumps(name)}"]
+    return [f"license: {json.dumps(name)}"]
+
+
+def _licence(card: Card) -> str:
+    """Return what may be done with the weights; who exports them has to state it."""
+    if card.licence != UNSTATED:
+        return ""
+    return (
+        "## Licence\n\nNot stated: that of the training data is not known to eofm. Whoever trained"
+        " the weights\nstates it with `eofm models export FOLDER --licence NAME --to FOLDER`.\n"
+    )
 
 
 def _data_sets(training_data: str) -> list[str]:

@@ -153,6 +153,8 @@ def export_source(config: ExportConfig) -> Exported:
     """
     source = config.source if config.branch is None else f"{config.source}@{config.branch}"
     encoder = load_weights(source, sensor=config.sensor)
+    if config.licence is not None:
+        encoder = Encoder(encoder.trunk, replace(encoder.card, licence=config.licence))
     published = WEIGHTS.get(encoder.card.name.partition("@")[0])
     return export_encoder(
         encoder,

@@ -1,0 +1,103 @@
+"""The command line, from its parser: a page for each group of verbs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from eofm.cli import GROUPS
+from eofm.cli.parsing import parser_of
+from eofm.cli.verb import Verb
+
+_OWN = {"help", "help_all", "config", "print_config"}
+
+
+def pages() -> dict[str, str]:
+    """Return path -> Markdown."""
+    made = {"reference/cli/index.md": _index()}
+    for title, verbs in GROUPS.items():
+        made[f"reference/cli/{_slug(title)}.md"] = _group(title, verbs)
+    return made
+
+
+def _index() -> str:
+    lines = [
+        "# Command line",
+        "",
+        "`eofm VERB --help` prints what stands here. Every option can also stand in a YAML file,",
+        "`--config FILE`; options and files take effect in the order they are given.",
+        "`--print_config` prints the settings without running. Exit status: 0 done, 1 failed,",
+        "2 wrong usage.",
+        "",
+        "| verb | what it does |",
+        "|---|---|",
+    ]
+    for title, verbs in GROUPS.items():
+        for name, verb in verbs.items():
+            target = f"{_slug(title)}.md#eofm-{_slug(name)}"
+            lines.append(f"| [`eofm {name}`]({target}) | {_cell(verb.summary)} |")
+    return "\n".join([*lines, ""])
+
+
+def _group(title: str, verbs: Any) -> str:  # noqa: ANN401 (a mapping of verbs)
+    parts = [f"# {title.rstrip(':').capitalize()}", ""]
+    for name, verb in verbs.items():
+        parts += _verb(name, verb)
+    return "\n".join(parts)
+
+
+def _verb(name: str, verb: Verb) -> list[str]:
+    parser = parser_of(name, verb, None, every=True)
+    lines = [f"## `eofm {name}` {{#eofm-{_slug(name)}}}", "", f"{verb.summary.capitalize()}.", ""]
+    lines += ["```text", *verb.examples, "```", ""]
+    actions = [a for a in parser._actions if a.dest not in _OWN and not _is_section(a)]
+    sections: dict[str, list[Any]] = {}
+    for action in actions:
+        section = action.dest.partition(".")[0] if "." in action.dest else ""
+        sections.setdefault(section, []).append(action)
+    for section, options in sections.items():
+        lines += [f"**`--{section}.*`**", ""] if section else []
+        lines += ["| option | values | default | meaning |", "|---|---|---|---|"]
+        lines += [_row(action, verb) for action in options]
+        lines.append("")
+    if verb.common:
+        lines += ["Options with • stand in `--help`; all of them in `--help-all`.", ""]
+    return lines
+
+
+def _is_section(action: Any) -> bool:  # noqa: ANN401 (an action of the parser)
+    """Whether an option only takes a file of settings for a whole section."""
+    return action.metavar == "CONFIG"
+
+
+def _row(action: Any, verb: Verb) -> str:  # noqa: ANN401
+    name = action.option_strings[-1] if action.option_strings else action.dest.upper()
+    mark = " •" if action.dest in verb.common else ""
+    default = action.default
+    missing = default is None or "==SUPPRESS==" in str(default)
+    shown = "" if missing else f"`{_cell(str(default))}`"
+    return f"| `{name}`{mark} | {_values(action)} | {shown} | {_cell(action.help or '')} |"
+
+
+def _values(action: Any) -> str:  # noqa: ANN401
+    if action.nargs == 0:
+        return "flag"
+    if isinstance(action.metavar, str) and action.metavar.startswith("{"):
+        return ", ".join(f"`{word}`" for word in action.metavar.strip("{}").split(","))
+    kind = getattr(action, "_typehint", None) or action.type
+    text = str(getattr(kind, "__name__", kind)) if isinstance(kind, type) else str(kind)
+    text = re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
+    literal = re.fullmatch(r"Literal\[(.*)\](?: \| None)?", text)
+    if literal:
+        words = [word.strip().strip("'\"") for word in literal[1].split(",")]
+        return ", ".join(f"`{word}`" for word in words)
+    return f"{_cell(text.replace(' | None', ''))}"
+
+
+def _cell(text: str) -> str:
+    # an underscore or a star within a word is no emphasis, a bar would end the cell
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ").replace("*", "\\*")
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
