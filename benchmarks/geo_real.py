@@ -28,17 +28,17 @@ from eofm.contract.sensors import DEFAULT_STATISTICS, SENSOR_BANDS, STATISTICS
 from eofm.contract.spec import ImageSpec, Normalization, Sensor
 from eofm.errors import LabelError
 from eofm.geo.cells import cells_of
-from eofm.geo.class_map import LearntMap, map_classes
-from eofm.geo.embeddings import PatchGrid, Provenance, patch_grid
-from eofm.geo.files import open_patches
-from eofm.geo.grid_file import write_tiff
-from eofm.geo.map_files import write_map
-from eofm.geo.map_report import map_figure
+from eofm.geo.mapping.class_map import LearntMap, map_classes
+from eofm.geo.mapping.map_files import write_map
+from eofm.geo.mapping.map_report import map_figure
+from eofm.geo.mapping.training import label_cells
 from eofm.geo.maps_config import MapMethod
 from eofm.geo.pictures import scene_picture
 from eofm.geo.places import classes_of, read_labels
 from eofm.geo.styles import class_colours
-from eofm.geo.training import label_cells
+from eofm.geo.vectors.embeddings import PatchGrid, Provenance, patch_grid
+from eofm.geo.vectors.files import open_patches
+from eofm.geo.vectors.grid_file import write_tiff
 from eofm.networks.adapt import InputInit, PositionRecipe
 from eofm.raster.opening import open_scene
 from eofm.report import maps, output

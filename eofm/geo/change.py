@@ -46,8 +46,8 @@ from eofm.geo.cells import (
     cells_of,
     metric_centres,
 )
-from eofm.geo.embeddings import ChipTable, require_same_vectors
 from eofm.geo.places import geo_frame
+from eofm.geo.vectors.embeddings import ChipTable, require_same_vectors
 from eofm.probes.neighbours import Neighbours
 from eofm.raster.grid import crs_text
 

@@ -20,10 +20,10 @@ from eofm.cli import main
 from eofm.errors import ConfigError, DataError, SpecError
 from eofm.geo.cells import cells_of
 from eofm.geo.change import NullKind, cosine_distance, detect_change
-from eofm.geo.embeddings import PatchGrid, patch_grid
-from eofm.geo.files import open_embeddings
-from eofm.geo.grid_file import write_tiff
 from eofm.geo.maps_config import ChangeConfig
+from eofm.geo.vectors.embeddings import PatchGrid, patch_grid
+from eofm.geo.vectors.files import open_embeddings
+from eofm.geo.vectors.grid_file import write_tiff
 
 SIZE = (64, 64)
 BLOCK = (slice(20, 26), slice(30, 37))

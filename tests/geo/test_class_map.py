@@ -20,11 +20,11 @@ from vector_world import FIELD, NAMES, PLACES, chips_of, drawn, on_disk, other_m
 
 from eofm.cli import main
 from eofm.errors import ConfigError, DataError, LabelError, SpecError
-from eofm.geo.class_map import LearntMap, map_classes
-from eofm.geo.fitting import fit_probe, said
-from eofm.geo.grid_file import write_tiff
-from eofm.geo.map_files import write_map
+from eofm.geo.mapping.class_map import LearntMap, map_classes
+from eofm.geo.mapping.fitting import fit_probe, said
+from eofm.geo.mapping.map_files import write_map
 from eofm.geo.maps_config import MapConfig, MapMethod, MapProbe, SampleDesign
+from eofm.geo.vectors.grid_file import write_tiff
 from eofm.raster.cube import grid_of_array
 
 SIZE = (48, 48)

@@ -16,9 +16,9 @@ from matplotlib.image import imread
 from vector_world import chips_of, drawn, on_disk, world
 
 import eofm
-from eofm.geo.class_map import map_classes
-from eofm.geo.grid_file import write_tiff
-from eofm.geo.map_files import write_map
+from eofm.geo.mapping.class_map import map_classes
+from eofm.geo.mapping.map_files import write_map
+from eofm.geo.vectors.grid_file import write_tiff
 
 PYTHON = Path("/usr/bin/python3")
 PLUGINS = Path(__file__).parents[2] / "contrib" / "qgis"

@@ -16,10 +16,10 @@ from torch import Tensor
 from eofm.contract.imagery import Imagery, NativeImagery
 from eofm.contract.validity import check_plausible, check_sentinels
 from eofm.errors import DataError, PixelError
-from eofm.geo.config import EmbedConfig
-from eofm.geo.embeddings import Layout, Provenance
-from eofm.geo.ground import GroundPixels, GroundReader, SceneGround
-from eofm.geo.network import Network
+from eofm.geo.embedding.config import EmbedConfig
+from eofm.geo.embedding.ground import GroundPixels, GroundReader, SceneGround
+from eofm.geo.embedding.network import Network
+from eofm.geo.vectors.embeddings import Layout, Provenance
 from eofm.raster.grid import crs_text
 
 

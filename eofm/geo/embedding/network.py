@@ -24,8 +24,8 @@ from eofm.contract.preprocess import ConvertUnit, Plan, SelectBands, plan
 from eofm.contract.recipe import AcceptScale, Waiver
 from eofm.contract.spec import ImageSpec
 from eofm.errors import ConfigError, MismatchKind, PixelError, SpecMismatch, WeightsError
-from eofm.geo.config import EmbedConfig
-from eofm.geo.embeddings import Layout
+from eofm.geo.embedding.config import EmbedConfig
+from eofm.geo.vectors.embeddings import Layout
 from eofm.networks.build import default_pooling
 from eofm.networks.device import device_of
 from eofm.networks.state import state_sha256

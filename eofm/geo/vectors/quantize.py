@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eofm.geo.embeddings import Codes
+from eofm.geo.vectors.embeddings import Codes
 
 # From so many vectors on, int8: 384 dimensions take 154 MB in float32, and 38 MB so.
 QUANTIZE_FROM: Final = 100_000

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from eofm.geo.chips_job import ChipPlaces
-from eofm.geo.embeddings import Layout
-from eofm.geo.ground import GroundReader
-from eofm.geo.job import Job, check_pixels, room
-from eofm.geo.quantize import QUANTIZE_FROM, wants_codes
-from eofm.geo.windows import PatchLattice
+from eofm.geo.embedding.chips_job import ChipPlaces
+from eofm.geo.embedding.ground import GroundReader
+from eofm.geo.embedding.job import Job, check_pixels, room
+from eofm.geo.embedding.windows import PatchLattice
+from eofm.geo.vectors.embeddings import Layout
+from eofm.geo.vectors.quantize import QUANTIZE_FROM, wants_codes
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from eofm.errors import DataError
-from eofm.geo.embeddings import ChipTable, Codes, Provenance, Quantization, SceneRecord
-from eofm.geo.extra import library
+from eofm.geo.vectors.embeddings import ChipTable, Codes, Provenance, Quantization, SceneRecord
+from eofm.geo.vectors.extra import library
 from eofm.io import replacing
 from eofm.progress import notice
 

@@ -21,7 +21,7 @@ from xarray.backends.common import BackendArray
 from xarray.core import indexing
 
 from eofm.errors import ConfigError, DataError
-from eofm.geo.embeddings import Codes
+from eofm.geo.vectors.embeddings import Codes
 from eofm.io import BINARY, replacing, write_all
 
 _STATE: Final = "state.json"

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eofm.geo.blocks import Folds
 from eofm.geo.cells import Floats, Index
-from eofm.geo.fitting import FittedProbe, said
-from eofm.geo.training import TrainingCells
+from eofm.geo.mapping.blocks import Folds
+from eofm.geo.mapping.fitting import FittedProbe, said
+from eofm.geo.mapping.training import TrainingCells
 from eofm.probes.bootstrap import bootstrap_values, percentile_interval
 from eofm.report.plots import Estimate
 

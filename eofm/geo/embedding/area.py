@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from eofm.errors import DataError, SpecError
-from eofm.geo.extra import library
+from eofm.geo.vectors.extra import library
 from eofm.raster.where import LONGITUDE_LATITUDE, Area
 
 _JSON: Final = frozenset({".json", ".geojson"})

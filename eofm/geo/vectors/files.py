@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from eofm.errors import ConfigError, DataError
-from eofm.geo.chip_file import SUFFIXES, read_chips
-from eofm.geo.embeddings import ChipTable, Layout, PatchGrid
-from eofm.geo.grid_file import TIFF, ZARR, read_tiff, read_zarr
+from eofm.geo.vectors.chip_file import SUFFIXES, read_chips
+from eofm.geo.vectors.embeddings import ChipTable, Layout, PatchGrid
+from eofm.geo.vectors.grid_file import TIFF, ZARR, read_tiff, read_zarr
 
 CHIPS: Final = "chips.parquet"
 PATCHES_TIFF: Final = "patches.tif"

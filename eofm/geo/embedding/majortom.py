@@ -20,7 +20,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform as warp_points
 
 from eofm.errors import DataError
-from eofm.geo.chips_job import ChipPlaces
+from eofm.geo.embedding.chips_job import ChipPlaces
 from eofm.raster.grid import Grid, to_wgs84
 
 _RADIUS: Final = 6_378_137.0  # metres: the sphere of Major TOM

@@ -22,12 +22,12 @@ import numpy as np
 from eofm import __version__
 from eofm.errors import DataError
 from eofm.geo.cells import GridCells
-from eofm.geo.class_map import NO_CLASS, LearntMap, MappedCells, map_classes
 from eofm.geo.cog import plane, write_categories, write_cog
-from eofm.geo.files import CHIPS, PATCHES_TIFF, PATCHES_ZARR, open_embeddings
-from eofm.geo.map_report import markdown_of, page_of, summary
+from eofm.geo.mapping.class_map import NO_CLASS, LearntMap, MappedCells, map_classes
+from eofm.geo.mapping.map_report import markdown_of, page_of, summary
 from eofm.geo.maps_config import MapConfig
 from eofm.geo.styles import class_colours, class_qml, class_sld, polygon_qml, score_qml
+from eofm.geo.vectors.files import CHIPS, PATCHES_TIFF, PATCHES_ZARR, open_embeddings
 from eofm.report import pages
 from eofm.report.output import write_file
 from eofm.report.plots import Estimate

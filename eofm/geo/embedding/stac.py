@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from eofm.geo.embeddings import Codes, Layout, Provenance
-from eofm.geo.extra import library
-from eofm.geo.job import Job
+from eofm.geo.embedding.job import Job
+from eofm.geo.vectors.embeddings import Codes, Layout, Provenance
+from eofm.geo.vectors.extra import library
 from eofm.io import replacing
 from eofm.raster.scene import corners
 from eofm.weights.encoder import Encoder

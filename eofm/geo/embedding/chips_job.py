@@ -14,16 +14,24 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eofm.geo.chip_file import write_chips
-from eofm.geo.embeddings import ChipTable, Codes, Quantization
-from eofm.geo.extra import library
-from eofm.geo.files import CHIPS
-from eofm.geo.ground import GroundPixels, GroundReader, Readers
-from eofm.geo.job import Job, check_pixels, check_room, check_scene, no_vectors, spread, writable
-from eofm.geo.quantize import codes_of, recall, sample_step, wants_codes
-from eofm.geo.stac import write_stac
-from eofm.geo.windows import chip_lattice
-from eofm.geo.work import ArrayFile, Work
+from eofm.geo.embedding.ground import GroundPixels, GroundReader, Readers
+from eofm.geo.embedding.job import (
+    Job,
+    check_pixels,
+    check_room,
+    check_scene,
+    no_vectors,
+    spread,
+    writable,
+)
+from eofm.geo.embedding.stac import write_stac
+from eofm.geo.embedding.windows import chip_lattice
+from eofm.geo.embedding.work import ArrayFile, Work
+from eofm.geo.vectors.chip_file import write_chips
+from eofm.geo.vectors.embeddings import ChipTable, Codes, Quantization
+from eofm.geo.vectors.extra import library
+from eofm.geo.vectors.files import CHIPS
+from eofm.geo.vectors.quantize import codes_of, recall, sample_step, wants_codes
 from eofm.progress import track
 from eofm.raster.grid import Grid, crs_text
 

@@ -28,8 +28,8 @@ from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window as RasterioWindow
 
 from eofm.errors import DataError
-from eofm.geo.embeddings import HIDDEN, Codes, PatchGrid, Provenance, has_vector
-from eofm.geo.extra import library
+from eofm.geo.vectors.embeddings import HIDDEN, Codes, PatchGrid, Provenance, has_vector
+from eofm.geo.vectors.extra import library
 from eofm.io import replacing, unfinished
 from eofm.raster.cube import placed
 from eofm.raster.geotiff import grid_of

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from eofm.errors import ConfigError
-from eofm.geo.area import read_area
-from eofm.geo.chips_job import ChipPlaces, scene_places
-from eofm.geo.config import EmbedConfig
-from eofm.geo.embeddings import Layout, Provenance, SceneRecord
-from eofm.geo.ground import SceneGround
-from eofm.geo.job import Job
-from eofm.geo.majortom import MajorTom, cell_places
-from eofm.geo.network import Network, waivers_of
-from eofm.geo.windows import PatchLattice, patch_lattice
+from eofm.geo.embedding.area import read_area
+from eofm.geo.embedding.chips_job import ChipPlaces, scene_places
+from eofm.geo.embedding.config import EmbedConfig
+from eofm.geo.embedding.ground import SceneGround
+from eofm.geo.embedding.job import Job
+from eofm.geo.embedding.majortom import MajorTom, cell_places
+from eofm.geo.embedding.network import Network, waivers_of
+from eofm.geo.embedding.windows import PatchLattice, patch_lattice
+from eofm.geo.vectors.embeddings import Layout, Provenance, SceneRecord
 from eofm.raster.cube_file import CubeFile
 from eofm.raster.grid import Window
 from eofm.raster.masks import CloudMask

@@ -14,16 +14,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eofm.geo.embeddings import PatchGrid, Quantization
-from eofm.geo.extra import library
-from eofm.geo.files import PATCHES_TIFF, PATCHES_ZARR
-from eofm.geo.grid_file import write_tiff, write_zarr
-from eofm.geo.ground import GroundPixels, GroundReader, Readers
-from eofm.geo.job import Job, check_pixels, check_room, check_scene, no_vectors, spread, writable
-from eofm.geo.quantize import codes_of, recall, sample_step, wants_codes
-from eofm.geo.stac import write_stac
-from eofm.geo.windows import PatchLattice, blending
-from eofm.geo.work import ArrayFile, Work, as_planes
+from eofm.geo.embedding.ground import GroundPixels, GroundReader, Readers
+from eofm.geo.embedding.job import (
+    Job,
+    check_pixels,
+    check_room,
+    check_scene,
+    no_vectors,
+    spread,
+    writable,
+)
+from eofm.geo.embedding.stac import write_stac
+from eofm.geo.embedding.windows import PatchLattice, blending
+from eofm.geo.embedding.work import ArrayFile, Work, as_planes
+from eofm.geo.vectors.embeddings import PatchGrid, Quantization
+from eofm.geo.vectors.extra import library
+from eofm.geo.vectors.files import PATCHES_TIFF, PATCHES_ZARR
+from eofm.geo.vectors.grid_file import write_tiff, write_zarr
+from eofm.geo.vectors.quantize import codes_of, recall, sample_step, wants_codes
 from eofm.progress import track
 from eofm.raster.cube import placed
 

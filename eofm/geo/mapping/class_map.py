@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eofm.errors import DataError, LabelError
-from eofm.geo.accuracy import (
+from eofm.geo.cells import Cells, Embeddings, Floats, GridCells, Index, cells_of, metric_centres
+from eofm.geo.mapping.accuracy import (
     Assessment,
     CrossValidation,
     LearningPoint,
@@ -29,16 +30,15 @@ from eofm.geo.accuracy import (
     cross_validate,
     learning_curve,
 )
-from eofm.geo.areas import AreaEstimate, estimate_areas
-from eofm.geo.blocks import Folds, Variogram, make_folds, variogram
-from eofm.geo.cell_areas import cell_areas
-from eofm.geo.cells import Cells, Embeddings, Floats, GridCells, Index, cells_of, metric_centres
-from eofm.geo.embeddings import require_same_vectors
-from eofm.geo.fitting import FittedProbe, fit_probe, said
+from eofm.geo.mapping.areas import AreaEstimate, estimate_areas
+from eofm.geo.mapping.blocks import Folds, Variogram, make_folds, variogram
+from eofm.geo.mapping.cell_areas import cell_areas
+from eofm.geo.mapping.fitting import FittedProbe, fit_probe, said
+from eofm.geo.mapping.novelty import Novelty
+from eofm.geo.mapping.training import TrainingCells, label_cells
 from eofm.geo.maps_config import MapMethod, SampleDesign
-from eofm.geo.novelty import Novelty
 from eofm.geo.places import LabelledPlaces, classes_of, geo_frame, read_labels
-from eofm.geo.training import TrainingCells, label_cells
+from eofm.geo.vectors.embeddings import require_same_vectors
 from eofm.raster.cube import placed
 
 if TYPE_CHECKING:

@@ -24,11 +24,15 @@ import torch
 import yaml
 
 from eofm.errors import ConfigError, DataError, EofmError
-from eofm.geo.chips_job import ChipsDone, run_chips
-from eofm.geo.config import SIDE, EmbedConfig
-from eofm.geo.embeddings import ChipTable, Layout, PatchGrid
-from eofm.geo.explain import Explanation, explain_job
-from eofm.geo.files import (
+from eofm.geo.embedding.chips_job import ChipsDone, run_chips
+from eofm.geo.embedding.config import SIDE, EmbedConfig
+from eofm.geo.embedding.explain import Explanation, explain_job
+from eofm.geo.embedding.job import Job, writable
+from eofm.geo.embedding.jobs import jobs_of, places_of
+from eofm.geo.embedding.network import encoder_of
+from eofm.geo.embedding.patches_job import PatchesDone, run_patches
+from eofm.geo.vectors.embeddings import ChipTable, Layout, PatchGrid
+from eofm.geo.vectors.files import (
     CHIPS,
     PATCHES_TIFF,
     PATCHES_ZARR,
@@ -36,10 +40,6 @@ from eofm.geo.files import (
     open_embeddings,
     open_patches,
 )
-from eofm.geo.job import Job, writable
-from eofm.geo.jobs import jobs_of, places_of
-from eofm.geo.network import encoder_of
-from eofm.geo.patches_job import PatchesDone, run_patches
 from eofm.io import replacing
 from eofm.progress import track
 from eofm.raster.masks import CloudMask

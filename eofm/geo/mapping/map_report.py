@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from eofm.geo.areas import Z95
 from eofm.geo.cells import GridCells
-from eofm.geo.class_map import LearntMap
+from eofm.geo.mapping.areas import Z95
+from eofm.geo.mapping.class_map import LearntMap
 from eofm.geo.styles import Colour
 from eofm.report import maps, pages, plots
 from eofm.report.plots import Estimate
