@@ -64,7 +64,7 @@ from eofm.networks.device import device_of
 from eofm.probes.linear import Labelled
 from eofm.probes.metrics import Metric
 from eofm.progress import track
-from eofm.store.splits import hash_order
+from eofm.store.rows.splits import hash_order
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ from rasterio.windows import Window as RasterioWindow
 
 from eofm.errors import RasterError
 from eofm.formats.foreign import foreign
-from eofm.raster.dates import acquisition_date
 from eofm.raster.grid import Grid, Window, check_proj
-from eofm.raster.tiff_tags import GeoTags, read_geo_tags
+from eofm.raster.metadata.dates import acquisition_date
+from eofm.raster.metadata.tiff_tags import GeoTags, read_geo_tags
 
 # GDAL looks through the folder of every file it opens and asks for an .aux.xml: over the 13 files
 # of an SSL4EO patch that is a third of the time. A file that has such a companion is opened with

@@ -22,13 +22,13 @@ from eofm.formats.text import parse_yaml
 from eofm.method import Exclude, LabelSimilarity, Objective
 from eofm.method.teacher import check_chunks
 from eofm.terminal import Ended
+from eofm.train.before.doubts import doubts
+from eofm.train.before.dry_run import describe, measure, world_for
 from eofm.train.build import build_module, check_before_world, make_recipe, open_data
 from eofm.train.config import PretrainConfig, TrainerConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.distributed.processes import ProcessPlace, broadcast, find_place, process_group
 from eofm.train.distributed.sharding import check_sharding
-from eofm.train.doubts import doubts
-from eofm.train.dry_run import describe, measure, world_for
 from eofm.train.export import export_branches, export_init
 from eofm.train.module import PretrainModule
 from eofm.train.monitor.guard import CollapseGuard

@@ -24,8 +24,8 @@ from eofm.formats.foreign import foreign
 from eofm.formats.tensors import read_torch
 from eofm.formats.text import read_yaml
 from eofm.io import lock_alone, replacing, unfinished
+from eofm.train.before.demo import DEMO_METHOD
 from eofm.train.config import MonitorConfig, PretrainConfig
-from eofm.train.demo import DEMO_METHOD
 
 # Groups of settings that change no result: a run may be resumed with others.
 FREE: Final = frozenset({"run", "monitor"})

@@ -62,7 +62,7 @@ from eofm.probes.bootstrap import Interval, resampled_accuracy
 from eofm.probes.knn import knn_scores
 from eofm.probes.linear import Labelled, ProbeResult, Scaling
 from eofm.probes.metrics import Metric, average_precision
-from eofm.store.splits import by_value, hash_order
+from eofm.store.rows.splits import by_value, hash_order
 from eofm.weights.encoder import Encoder, random_encoder
 
 SPEC = EUROSAT.spec

@@ -294,7 +294,7 @@ GUARDS = (
     _guard(
         "test_17_neighbours_are_kept_apart",
         (
-            "eofm.store.splits:by_value",
+            "eofm.store.rows.splits:by_value",
             "sorted(values, key=lambda name: (values[name], name))",
             "sorted(values)",
         ),
@@ -333,7 +333,7 @@ GUARDS = (
     ),
     _guard(
         "test_22_subsets_are_without_replacement_and_without_order",
-        ("eofm.store.splits:hash_order", "sorted(ids, key=key)", "list(ids)"),
+        ("eofm.store.rows.splits:hash_order", "sorted(ids, key=key)", "list(ids)"),
     ),
     _guard(
         "test_23_a_frozen_network_stays_frozen",

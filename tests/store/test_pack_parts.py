@@ -125,7 +125,7 @@ import sys, time
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
-from eofm.store.entry import Entry
+from eofm.store.rows.entry import Entry
 from eofm.store.format import StoreCard
 from eofm.store.packing.parts import write_parts
 from eofm.contract.imagery import NativeImagery

@@ -37,7 +37,7 @@ from eofm.datasets.images.chips import Chip, Chips
 from eofm.probes import linear as probe
 from eofm.probes.metrics import Metric
 from eofm.progress import track
-from eofm.store.splits import SPLITS, subset_hash
+from eofm.store.rows.splits import SPLITS, subset_hash
 
 # What the predictions of a trained probe depend on, beside the code that treats pixels.
 _CODE: Final = ("classifier.py", "fit.py", "job.py", "runs.py", "trainings.py", "views.py")

@@ -31,7 +31,7 @@ from eofm.errors import ConfigError, DataError, EofmError
 from eofm.formats.foreign import foreign
 from eofm.formats.text import parse_json
 from eofm.probes.metrics import Metric
-from eofm.store.splits import SPLITS, subset_hash
+from eofm.store.rows.splits import SPLITS, subset_hash
 
 _SAME_INTERVAL: Final = 1e-6
 

@@ -59,7 +59,7 @@ VERBS: Final[Mapping[str, Verb]] = {
             "monitor.every_epochs",
             "monitor.loggers",
         ),
-        "eofm.train.demo:demo_defaults",
+        "eofm.train.before.demo:demo_defaults",
     ),
     "report": Verb(
         "write one HTML page about a run (finished, going on, or dead), or to compare several",

@@ -42,7 +42,7 @@ from eofm.geo.vectors.files import (
 )
 from eofm.io import replacing
 from eofm.progress import track
-from eofm.raster.masks import CloudMask
+from eofm.raster.metadata.masks import CloudMask
 from eofm.raster.opening import Source, open_scene, open_scenes
 from eofm.raster.scene import Scene
 from eofm.raster.where import Area, cut_out

@@ -20,7 +20,7 @@ from torch import Tensor
 from eofm.contract.spec import ImageSpec
 from eofm.open_files import Closing
 from eofm.raster.grid import Grid, Window
-from eofm.raster.masks import CloudMask
+from eofm.raster.metadata.masks import CloudMask
 from eofm.raster.scene import OpenScene, Scene
 
 T = TypeVar("T")

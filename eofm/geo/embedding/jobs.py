@@ -16,9 +16,9 @@ from eofm.geo.embedding.majortom import MajorTom, cell_places
 from eofm.geo.embedding.network import Network, waivers_of
 from eofm.geo.embedding.windows import PatchLattice, patch_lattice
 from eofm.geo.vectors.embeddings import Layout, Provenance, SceneRecord
-from eofm.raster.cube_file import CubeFile
 from eofm.raster.grid import Window
-from eofm.raster.masks import CloudMask
+from eofm.raster.metadata.masks import CloudMask
+from eofm.raster.products.cube_file import CubeFile
 from eofm.raster.scene import Scene
 from eofm.raster.where import cut_out
 from eofm.weights.encoder import Encoder

@@ -19,7 +19,6 @@ from eofm.formats.seal import opened, sealed
 from eofm.formats.text import JSON_BYTES, parse_json
 from eofm.io import replacing
 from eofm.progress import track
-from eofm.store.choice import held_out, matching, read_ids, sampled, with_ids
 from eofm.store.config import StatsConfig
 from eofm.store.describe.histogram import (
     BINS,
@@ -30,7 +29,8 @@ from eofm.store.describe.histogram import (
     Summary,
 )
 from eofm.store.reader import Store
-from eofm.store.splits import subset_hash
+from eofm.store.rows.choice import held_out, matching, read_ids, sampled, with_ids
+from eofm.store.rows.splits import subset_hash
 
 STATS: Final = "stats.json"
 _CHUNK: Final = 32  # images in memory at a time

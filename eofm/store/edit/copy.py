@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 import eofm
 from eofm.errors import StoreError
 from eofm.progress import track
-from eofm.store.choice import matching, read_ids, sampled, with_ids
 from eofm.store.config import MergeConfig, SubsetConfig
 from eofm.store.describe.report import PackReport
-from eofm.store.entry import Entry
 from eofm.store.format import Plain, StoreCard
-from eofm.store.places import join_places
 from eofm.store.reader import Store
-from eofm.store.splits import subset_hash
+from eofm.store.rows.choice import matching, read_ids, sampled, with_ids
+from eofm.store.rows.entry import Entry
+from eofm.store.rows.places import join_places
+from eofm.store.rows.splits import subset_hash
 from eofm.store.writer import StoreWriter
 
 

@@ -24,11 +24,11 @@ from eofm.errors import DataError, PixelError, RasterError
 from eofm.raster.quality import find_doubt
 from eofm.raster.source import OpenRaster, RasterSource
 from eofm.store.describe.report import PackReport
-from eofm.store.entry import Entry
 from eofm.store.format import LabelRule, Plain, StoreCard
 from eofm.store.packing.convert import stored_spec, to_stored
 from eofm.store.packing.grids import located
 from eofm.store.packing.parts import write_parts
+from eofm.store.rows.entry import Entry
 from eofm.store.writer import StoreWriter
 
 _LOOKED_AT: Final = 32  # images, before packing begins

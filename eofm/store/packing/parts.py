@@ -37,7 +37,6 @@ from eofm.formats.text import parse_json
 from eofm.io import replacing, sync_folder, unfinished
 from eofm.progress import track
 from eofm.store.card_file import read_card_file, write_card_file
-from eofm.store.entry import Entry
 from eofm.store.format import (
     INDEX,
     JOURNAL,
@@ -50,6 +49,7 @@ from eofm.store.format import (
 )
 from eofm.store.index_file import read_index
 from eofm.store.journal import BusyError, Journal, check_settings
+from eofm.store.rows.entry import Entry
 from eofm.store.writer import StoreWriter
 from eofm.workers import end_with_parent
 

@@ -27,10 +27,10 @@ from eofm.contract.sensors import BANDS, SENSOR_BANDS, canonical_bands
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError
 from eofm.raster.grid import Grid
-from eofm.raster.masks import CloudMask
-from eofm.raster.product_xml import MAX_BYTES, first_text, parse_xml, texts, too_large
+from eofm.raster.metadata.masks import CloudMask
+from eofm.raster.metadata.settled import settle
+from eofm.raster.products.product_xml import MAX_BYTES, first_text, parse_xml, texts, too_large
 from eofm.raster.scene import CloudLayer, Scene, scene_of
-from eofm.raster.settled import settle
 from eofm.raster.source import RasterSource
 
 _PRODUCT: Final = re.compile(

@@ -17,7 +17,7 @@ from eofm.contract.sensors import SENSOR_BANDS, band_candidates
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError
 from eofm.raster.geotiff import Header
-from eofm.raster.masks import declares_measured, is_beside
+from eofm.raster.metadata.masks import declares_measured, is_beside
 
 # What stands behind a band in the name of a file: resolution, "(Raw)" of Copernicus Browser, level
 _BEHIND: Final = re.compile(r"(?:[_\-. ]+(?:\d{1,3}m|\(?raw\)?|db|sr|toa|boa))+$", re.IGNORECASE)

@@ -17,10 +17,10 @@ from typing import Final
 import torch
 
 from eofm.method import update_teacher
+from eofm.train.before.demo import demo_path
+from eofm.train.before.doubts import doubts, steps_of
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.demo import demo_path
-from eofm.train.doubts import doubts, steps_of
 from eofm.train.module import PretrainModule
 from eofm.train.monitor.held_out import held_out_of_run
 from eofm.train.monitor.online import EARLY_STEPS, EvaluatedScenes, encoder_of
