@@ -177,7 +177,7 @@ def test_import_eofm_is_light() -> None:
 def test_help_is_light() -> None:
     """`eofm --help` and `eofm VERB --help` answer without torch."""
     assert set() == loaded_after("from eofm.cli import main; main(['--help'])")
-    for verb in ("pretrain", "pack tiles", "world", "bench eurosat"):
+    for verb in ("pretrain", "pack tiles", "world", "bench eurosat", "embed"):
         code = f"""
 from eofm.cli import main
 try: main({[*verb.split(), "--help"]!r})

@@ -210,8 +210,8 @@ def _finish(job: Job, places: ChipPlaces, vectors: ArrayFile, shares: ArrayFile)
     made = replace(made, settings={**made.settings, "job": job.identity})
     parts = _parts(replace(job, made=made), places, vectors, table, codes)
     file = job.out / CHIPS
-    write_chips(file, parts)
     write_stac(job, made, [file], codes)
+    write_chips(file, parts)  # last: a job is complete when its table is there
     return ChipsDone(file, count, len(places) - count, found)
 
 

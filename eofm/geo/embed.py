@@ -7,25 +7,26 @@ same bytes.
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
+import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import rasterio
+import torch
 import yaml
 
 from eofm.errors import ConfigError, DataError, EofmError
-from eofm.geo.area import read_area
-from eofm.geo.chips_job import ChipPlaces, ChipsDone, run_chips, scene_places
+from eofm.geo.chips_job import ChipsDone, run_chips
 from eofm.geo.config import SIDE, EmbedConfig
-from eofm.geo.embeddings import ChipTable, Layout, PatchGrid, Provenance, SceneRecord
+from eofm.geo.embeddings import ChipTable, Layout, PatchGrid
 from eofm.geo.explain import Explanation, explain_job
 from eofm.geo.files import (
     CHIPS,
@@ -35,21 +36,18 @@ from eofm.geo.files import (
     open_embeddings,
     open_patches,
 )
-from eofm.geo.ground import SceneGround
 from eofm.geo.job import Job, writable
-from eofm.geo.majortom import MajorTom, cell_places
-from eofm.geo.network import Network, encoder_of, waivers_of
+from eofm.geo.jobs import jobs_of, places_of
+from eofm.geo.network import encoder_of
 from eofm.geo.patches_job import PatchesDone, run_patches
-from eofm.geo.windows import PatchLattice, patch_lattice
+from eofm.io import replacing
 from eofm.orphans import end_with_parent
-from eofm.raster.cube_file import CubeFile
-from eofm.raster.grid import Window
+from eofm.progress import track
 from eofm.raster.masks import CloudMask
 from eofm.raster.opening import Source, open_scene, open_scenes
 from eofm.raster.scene import Scene
 from eofm.raster.where import Area, cut_out
 from eofm.weights.encoder import Encoder
-from eofm.weights.receipt import hash_file
 
 CONFIG: Final = "embed.yaml"
 _GDAL_CACHE: Final = 256  # MB; GDAL's own default grows with the machine
@@ -98,14 +96,22 @@ def embed(config: EmbedConfig) -> EmbedOutcome | Explanation:
         parts = []
         for scene in scenes:
             encoder = encoder_of(config, scene.spec)
-            parts += [explain_job(job, *_places(job)) for job in _jobs(config, scene, encoder, out)]
+            parts += [
+                explain_job(job, *places_of(job)) for job in jobs_of(config, scene, encoder, out)
+            ]
         return Explanation(tuple(parts))
-    with writable(out):
-        out.mkdir(parents=True, exist_ok=True)
-        (out / CONFIG).write_text(yaml.safe_dump(asdict(config), sort_keys=False))
     if len(scenes) == 1:
         return EmbedOutcome(_embed_one(config, scenes[0], out), {})
+    _keep(config, out)
     return _embed_many(config, scenes, out)
+
+
+def _keep(config: EmbedConfig, out: Path) -> None:
+    """Write the settings beside what they make."""
+    with writable(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with replacing(out / CONFIG) as temporary:
+            temporary.write_text(yaml.safe_dump(asdict(config), sort_keys=False), encoding="utf-8")
 
 
 def _scenes(config: EmbedConfig) -> list[Scene]:
@@ -140,22 +146,46 @@ def _embed_many(config: EmbedConfig, scenes: Sequence[Scene], out: Path) -> Embe
     done: list[ChipsDone | PatchesDone | str] = []
     failed: dict[str, str] = {}
     folders = [out / scene.name.replace("/", "_") for scene in scenes]
-    if config.workers == 1:
-        results = (_attempt(config, *job) for job in zip(scenes, folders, strict=True))
-    else:
-        pool = ProcessPoolExecutor(
-            min(config.workers, len(scenes)),
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=end_with_parent,
-        )
-        futures = [pool.submit(_attempt, config, *job) for job in zip(scenes, folders, strict=True)]
-        results = (future.result() for future in futures)
-    for scene, result in zip(scenes, results, strict=True):
+    for scene, result in zip(scenes, _results(config, scenes, folders), strict=True):
         if isinstance(result, str):
             failed[scene.name] = result
         else:
             done += result
     return EmbedOutcome(tuple(done), failed)
+
+
+def _results(
+    config: EmbedConfig, scenes: Sequence[Scene], folders: Sequence[Path]
+) -> Iterator[tuple[ChipsDone | PatchesDone | str, ...] | str]:
+    """Yield what becomes of each scene, in order: see `_attempt`."""
+    if config.workers == 1:
+        yield from (_attempt(config, *job) for job in zip(scenes, folders, strict=True))
+        return
+    threads = max(1, (os.cpu_count() or 1) // config.workers)
+    pool = ProcessPoolExecutor(
+        min(config.workers, len(scenes)),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin_worker,
+        initargs=(threads,),
+    )
+    try:
+        futures = [pool.submit(_attempt, config, *job) for job in zip(scenes, folders, strict=True)]
+        # workers are silent: how far they are is said here, by scenes
+        yield from track((future.result() for future in futures), "scenes", len(scenes))
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a worker process was killed",
+            found="perhaps the machine is out of memory",
+            remedy="run again with fewer --workers: what is finished stays",
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin_worker(threads: int) -> None:
+    """Let processes share the cores, not each take all of them."""
+    end_with_parent()
+    torch.set_num_threads(threads)
 
 
 def _attempt(
@@ -169,11 +199,14 @@ def _attempt(
 
 
 def _embed_one(
-    config: EmbedConfig, scene: Scene, out: Path, encoder: Encoder | None = None
+    config: EmbedConfig, scene: Scene, out: Path
 ) -> tuple[ChipsDone | PatchesDone | str, ...]:
-    encoder = encoder or encoder_of(config, scene.spec)
+    jobs = jobs_of(config, scene, encoder_of(config, scene.spec), out)
+    for job in jobs:
+        _there(job)  # before the settings of another job are replaced
+    _keep(replace(config, out=str(out)), out)
     with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE):
-        return tuple(_run(job) for job in _jobs(config, scene, encoder, out))
+        return tuple(_run(job) for job in jobs)
 
 
 def _run(job: Job) -> ChipsDone | PatchesDone | str:
@@ -182,7 +215,7 @@ def _run(job: Job) -> ChipsDone | PatchesDone | str:
         if job.work.exists():  # it was killed while it tidied up
             shutil.rmtree(job.work)
         return f"{', '.join(map(str, there))}: complete already"
-    places, lattice = _places(job)
+    places, lattice = places_of(job)
     if lattice is not None:
         return run_patches(job, lattice)
     assert places is not None  # noqa: S101 (a job is one or the other)
@@ -205,126 +238,6 @@ def _there(job: Job) -> list[Path]:
                 remedy="name another folder with --out, or remove the file",
             )
     return files if len(files) == len(names) else []
-
-
-# ------------------------------------------------------------------------------- the jobs
-
-
-def _jobs(config: EmbedConfig, scene: Scene, encoder: Encoder, out: Path) -> list[Job]:
-    scene.grid.require_crs()
-    needed = [band for band in encoder.recipe.bands if band in scene.bands]
-    chosen = scene.select(needed) if needed and tuple(needed) != scene.bands else scene
-    ground = _ground(config, chosen)
-    record = SceneRecord(scene.name, sha256_of(scene), scene.date)
-    jobs = []
-    if config.chips is not None:
-        jobs.append(_job(config, ground, encoder, out, record, Layout.CHIPS, config.chips))
-    if config.patches:
-        side = config.window or encoder.recipe.size[0]
-        jobs.append(_job(config, ground, encoder, out, record, Layout.PATCHES, side))
-    return jobs
-
-
-def _job(
-    config: EmbedConfig,
-    ground: SceneGround,
-    encoder: Encoder,
-    out: Path,
-    record: SceneRecord,
-    layout: Layout,
-    side: int,
-) -> Job:
-    spec = ground.spec(side)
-    network = Network(encoder, spec, waivers_of(spec, encoder, config.force))
-    settings: dict[str, Any] = {"layout": layout.value, "window": side, "gsd": spec.gsd}
-    if layout is Layout.CHIPS:
-        named = {"grid": MajorTom(side * spec.gsd).name}
-        plain = {"stride": config.stride or side, "grid": config.grid}
-        settings |= plain if config.grid == "scene" else named
-    else:
-        tokens = network.tokens
-        if side % tokens:
-            raise ConfigError(
-                "a patch must be whole pixels of the scene, so that its place is exact",
-                found=f"windows of {side} pixels for {tokens} x {tokens} patches",
-                expected=f"a multiple of {tokens}",
-                where="--window",
-                remedy=f"--window {max(1, round(side / tokens)) * tokens}",
-            )
-        overlap = tokens // 4 if config.overlap is None else config.overlap
-        if overlap > tokens // 2:
-            raise ConfigError(
-                "more than half of a window cannot be shared with its neighbour",
-                found=f"--overlap {overlap}",
-                expected=f"0 to {tokens // 2} patches",
-                where="--overlap",
-                remedy=f"--overlap {tokens // 2}",
-            )
-        settings |= {"patch": side // tokens, "overlap": overlap}
-    settings["patch_metres"] = spec.gsd * settings.get("patch", side)
-    if encoder.card.url:
-        settings["source"] = encoder.card.url
-    made = Provenance(
-        encoder.card.name,
-        network.sha256,
-        network.plan.hash,
-        network.way(layout),
-        str(spec.sensor),
-        str(spec.unit),
-        (record,),
-        config.licence,
-        settings=settings,
-    )
-    return Job(ground, network, config, made, layout, out)
-
-
-def _places(job: Job) -> tuple[ChipPlaces | None, PatchLattice | None]:
-    settings, part = job.made.settings, job.ground.window
-    if job.layout is Layout.CHIPS:
-        if settings["grid"] != "scene":
-            return cell_places(job.ground.grid, settings["window"], settings["gsd"]), None
-        return scene_places(job, settings["window"], settings["stride"]), None
-    lattice = patch_lattice(
-        part.height, part.width, settings["patch"], job.network.tokens, settings["overlap"]
-    )
-    return None, lattice
-
-
-def _ground(config: EmbedConfig, scene: Scene) -> SceneGround:
-    clouds = None if config.cloud_mask is None else CloudMask.parse(config.cloud_mask)
-    if config.where is None:
-        return SceneGround(scene, Window(0, 0, scene.grid.height, scene.grid.width), None, clouds)
-    area, crs = read_area(config.where, config.where_crs)
-    cut = cut_out(scene.grid, scene.step, area, crs)
-    return SceneGround(scene, cut.window, cut.inside, clouds)
-
-
-def sha256_of(scene: Scene) -> str:
-    """Return the sha256 of a scene's files; empty of what is no file of this machine.
-
-    Of several files it is that of a list of their hashes and names, as `sha256sum` writes it.
-    """
-    pixels = scene.pixels
-    if isinstance(pixels, CubeFile):
-        file = pixels.array
-        return hash_file(file) if isinstance(file, Path) and file.is_file() else ""
-    files = sorted({_archive(name) for name in pixels.names or map(str, pixels.files)})
-    if not all(file.is_file() for file in files):
-        return ""
-    hashes = [hash_file(file) for file in files]
-    if len(hashes) == 1:
-        return hashes[0]
-    lines = "".join(f"{digest}  {file.name}\n" for digest, file in zip(hashes, files, strict=True))
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def _archive(name: str) -> Path:
-    """Return the file that GDAL's name of a file in an archive lies in."""
-    inner = name.removeprefix("/vsizip/").strip("{}")
-    if inner == name:
-        return Path(name)
-    path = Path(inner)
-    return next((p for p in [path, *path.parents] if p.is_file()), path)
 
 
 # ------------------------------------------------------------------------------ notebooks
@@ -411,7 +324,7 @@ def _in_memory(
 ) -> None:
     scene = source if isinstance(source, Scene) else open_scene(source)
     encoder = model if isinstance(model, Encoder) else encoder_of(config, scene.spec)
-    for job in _jobs(config, scene, encoder, Path(config.out)):
+    for job in jobs_of(config, scene, encoder, Path(config.out)):
         ground = job.ground
         if where is not None:
             cut = cut_out(ground.scene.grid, ground.scene.step, where)

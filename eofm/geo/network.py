@@ -177,9 +177,12 @@ class Network:
             for step in self.plan.steps
             if not isinstance(step, (ConvertUnit, SelectBands))
         ]
+        target = asdict(self.plan.target)
+        # on a grid in degrees the metres of a pixel change with the latitude, in the third digit
+        target["gsd"] = f"{self.plan.target.gsd:.2g}"
         content = {
             "weights": self.sha256,
-            "target": asdict(self.plan.target),
+            "target": target,
             "steps": steps,
             "waivers": [[type(w).__name__, asdict(w)] for w in self.plan.waivers],
             "token": "patch" if layout is Layout.PATCHES else self.encoder.recipe.pooling,

@@ -244,9 +244,9 @@ def _finish(job: Job, lattice: PatchLattice, vectors: ArrayFile) -> PatchesDone:
     place = lattice.grid(job.ground.grid)
     grid = PatchGrid(placed(as_planes(vectors, codes), place), valid, made, codes)
     files = tuple(job.out / _FILES[kind] for kind in job.config.formats)
-    for file in files:
-        (write_zarr if file.name == PATCHES_ZARR else write_tiff)(file, grid)
     write_stac(job, made, files, codes)
+    for file in files:  # last: a job is complete when they are there
+        (write_zarr if file.name == PATCHES_ZARR else write_tiff)(file, grid)
     side = lattice.patch * job.ground.scene.gsd
     return PatchesDone(files, (lattice.rows, lattice.columns), count, side, found)
 

@@ -152,8 +152,10 @@ def test_another_job_in_the_folder_is_refused(scene: Path, model: str, tmp_path:
     out = tmp_path / "out"
     embed(config(scene, model, out, chips=32))
 
+    kept = (out / "embed.yaml").read_text()
     with pytest.raises(ConfigError, match="another job"):
         embed(config(scene, model, out, chips=16))
+    assert kept == (out / "embed.yaml").read_text()
 
     shutil.rmtree(out)
     work = out / ".chips.work"

@@ -155,7 +155,7 @@ def test_an_array_of_a_notebook_is_a_scene(tmp_path: Path) -> None:
     assert found.grid == embed_patches(opened, encoder).grid
 
 
-@pytest.mark.parametrize("layout", [{"patches": True, "chips": None}, {"chips": 16}])
+@pytest.mark.parametrize("layout", [{"patches": True, "chips": None, "overlap": 1}, {"chips": 16}])
 def test_a_killed_run_ends_with_the_same_bytes(layout, tmp_path: Path, kill, monkeypatch) -> None:
     """Killed anywhere, again and again, the same command ends with the files of a quiet run."""
     monkeypatch.setattr("eofm.geo.chips_job._BLOCK", 4)
