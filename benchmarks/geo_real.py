@@ -344,8 +344,8 @@ def page(held, rows, chip: str, seen: bool, folder: str, models: list[str]) -> s
         "## What it is elsewhere",
         "",
         "Patches of which one class covers three fifths, of the classes that the map "
-        "knows. Beyond: share of all patches that are further from the training vectors than 99 % of "
-        "these from one another.",
+        "knows. Beyond: share of all patches that are further from the training vectors than 99 % "
+        "of these from one another.",
         "",
         head,
         "|---|---|---|---:|---:|---|---:|",
