@@ -87,7 +87,7 @@ def test_the_last_the_best_and_the_one_before_the_anneal(
 def test_the_monitor_says_what_is_best(
     short: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where monitor/knn is logged, its largest value counts, whatever the loss."""
+    """Where monitor/knn is of scenes that are not scored, its largest value counts."""
     inner = PretrainModule.log_dict
 
     def log(self: PretrainModule, values: dict[str, torch.Tensor], **rest: object) -> None:
@@ -95,9 +95,11 @@ def test_the_monitor_says_what_is_best(
         inner(self, {**values, "monitor/knn": score}, **rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(PretrainModule, "log_dict", log)
-    pretrain(short)
+    four_places = with_groups(short, data={"holdout": 0.34})
+    pretrain(four_places)
 
-    assert {"last.ckpt": 12, "best.ckpt": 4} == saved_in(short)
+    last = saved_in(four_places)["last.ckpt"]
+    assert {"last.ckpt": last, "best.ckpt": last // 3} == saved_in(four_places)
 
 
 @pytest.mark.parametrize("name", ["constant.ckpt", "best.ckpt"])

@@ -53,7 +53,12 @@ class HeldOutScenes:
             reference: Embeddings of those.
             kind: Similarity of label sets.
             brief: Only what tells a collapse: no linear probe, no rank correlation.
+
+        Returns:
+            Values by name; none where an embedding is not finite.
         """
+        if not all(torch.isfinite(x).all() for x in (reference, queries)):
+            return {}  # the loss of the next step says where it came from
         values = {
             "embedding_std": measures.spread(queries),
             "mean_cosine": measures.mean_cosine(queries),
@@ -70,8 +75,8 @@ class HeldOutScenes:
         labels = self.store.labels(self.reference.tolist()).multi_hot.long()
         target = self.store.labels(self.queries.tolist()).multi_hot.long()
         dead = any(bool((x == 0).all(dim=1).any()) for x in (reference, queries))
-        if dead or not all(torch.isfinite(x).all() for x in (reference, queries)):
-            return {}  # a dead or broken embedding is for the guard to report
+        if dead:
+            return {}  # a dead embedding is for the guard to report
         scores = {"knn": average_precision(knn_votes(reference, labels, queries), target).macro}
         if not brief:
             places = self.store.locations[self.reference].tolist()

@@ -15,10 +15,13 @@ from pretrain_settings import with_groups
 
 from eofm.cli import main
 from eofm.errors import TrainingError
+from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig
+from eofm.train.datamodule import StoreDataModule
 from eofm.train.monitor import measures
 from eofm.train.monitor.collapse import Geometry, Health, diagnosis, remedy
 from eofm.train.monitor.guard import WARNINGS
+from eofm.train.monitor.held_out import held_out_of_run
 from eofm.train.monitor.online import EARLY_STEPS
 from eofm.train.monitor.run_log import read_rows
 from eofm.train.run import pretrain
@@ -161,6 +164,17 @@ def test_the_remedy_depends_on_what_there_is_to_lose() -> None:
     assert "--optim.layer_decay 0.75 --optim.freeze_epochs 1" in remedy(pretrained)
     assert "every layer of the pretrained network" in diagnosis(pretrained)
     assert "31 negatives" in diagnosis(config)
+
+
+def test_embeddings_that_are_no_numbers_are_not_measured(config: PretrainConfig) -> None:
+    """An evaluation after the weights broke says nothing, and raises nothing of torch's."""
+    store = Store(str(config.data.store))
+    held = held_out_of_run(StoreDataModule(store, config.data, 8, 0), 8, 0)
+    assert held is not None
+    good, broken = torch.rand(len(held.reference), 4), torch.full((len(held.queries), 4), torch.nan)
+
+    assert {} == held.measure(broken, good, config.method.similarity)
+    assert {} == held.measure(broken, good, config.method.similarity, brief=True)
 
 
 @pytest.mark.slow
