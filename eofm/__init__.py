@@ -36,13 +36,13 @@ _HOME: Final = {
     "Store": "eofm.store.reader",
     "Unit": "eofm.contract.spec",
     "detect_change": "eofm.geo.change",
-    "embed_chips": "eofm.geo.embed",
-    "embed_patches": "eofm.geo.embed",
+    "embed_chips": "eofm.geo.embedding.embed",
+    "embed_patches": "eofm.geo.embedding.embed",
     "explore": "eofm.geo.explore",
     "load_encoder": "eofm.weights.encoder",
     "load_weights": "eofm.weights.load",
-    "map_classes": "eofm.geo.class_map",
-    "open_embeddings": "eofm.geo.files",
+    "map_classes": "eofm.geo.mapping.class_map",
+    "open_embeddings": "eofm.geo.vectors.files",
     "open_scene": "eofm.raster.opening",
     "plan": "eofm.contract.preprocess",
     "pretrain": "eofm.train.run",
@@ -66,11 +66,11 @@ if TYPE_CHECKING:
     from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
     from eofm.errors import EofmError, SpecMismatch
     from eofm.geo.change import detect_change
-    from eofm.geo.class_map import map_classes
-    from eofm.geo.embed import embed_chips, embed_patches
+    from eofm.geo.embedding.embed import embed_chips, embed_patches
     from eofm.geo.explore import explore
-    from eofm.geo.files import open_embeddings
+    from eofm.geo.mapping.class_map import map_classes
     from eofm.geo.search import search
+    from eofm.geo.vectors.files import open_embeddings
     from eofm.raster.opening import open_scene, read_scene
     from eofm.raster.read import read_geotiff
     from eofm.store.reader import Store

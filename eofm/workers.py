@@ -1,4 +1,7 @@
-"""Worker processes that end with the process that started them."""
+"""Processes that share a machine: workers end with their parent, and idle threads do not spin.
+
+Standard library only: the second has to happen before torch is loaded.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,26 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import MutableMapping
 from multiprocessing.connection import wait
+from typing import Final
+
+# What a user sets who has chosen how threads of OpenMP wait (GNU's, and Intel's and LLVM's).
+WAIT_SETTINGS: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+
+
+def wait_passively(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Let threads of OpenMP sleep while they wait, unless the user has said how they wait.
+
+    By default they spin: where other processes have the cores, each parallel loop then waits for
+    threads that spin in vain. With two other processes on two cores, training ran at 2 scenes/s,
+    and at 30 so. Takes effect if it comes before torch is loaded; child processes inherit it.
+
+    Args:
+        environ: The environment to set it in.
+    """
+    if not any(name in environ for name in WAIT_SETTINGS):
+        environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def end_with_parent() -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import matplotlib as mpl
-import pytest
-import torch
+from eofm.workers import wait_passively
+
+wait_passively()  # before torch is loaded
+
+import matplotlib as mpl  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 mpl.use("Agg")
 

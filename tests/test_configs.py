@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from eofm.cli import parse
+from eofm.train.before.demo import DEMO_METHOD
 from eofm.train.config import PretrainConfig
-from eofm.train.demo import DEMO_METHOD
 
 ROOT = Path(__file__).parent.parent / "configs"
 FILES = sorted(ROOT.rglob("*.yaml"))

@@ -130,7 +130,9 @@ def test_imports_point_down(path: Path) -> None:
 
 def test_the_layer_check_can_fail() -> None:
     """A file that breaks each rule is caught, also one whose own folder stands lower."""
-    assert ["store imports eofm.train.run"] == complaints("eofm.store.stats", {"eofm.train.run"})
+    assert ["store imports eofm.train.run"] == complaints(
+        "eofm.store.describe.stats", {"eofm.train.run"}
+    )
     assert ["bench imports eofm.train"] == complaints("eofm.bench.run", {"eofm.train"})
     assert ["weights imports rasterio"] == complaints("eofm.weights.load", {"rasterio.windows"})
     assert ["contract imports eofm.raster"] == complaints(
@@ -167,8 +169,9 @@ def test_help_is_light() -> None:
     code = """
 from eofm.cli import VERBS, main
 main(['--help'])
+some = 'pretrain', 'world', 'embed', 'map', 'search'
 for verb in VERBS:
-    if verb in ('pretrain', 'world') or VERBS[verb].settings.startswith('eofm.datasets.'):
+    if verb in some or VERBS[verb].settings.startswith('eofm.datasets.'):
         try: main([*verb.split(), '--help'])
         except SystemExit as done: assert not done.code
 """

@@ -37,9 +37,9 @@ from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import CHECKED, Pooling
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.geo.config import EmbedConfig
-from eofm.geo.embed import embed
-from eofm.geo.windows import blending, patch_lattice
+from eofm.geo.embedding.config import EmbedConfig
+from eofm.geo.embedding.embed import embed
+from eofm.geo.embedding.windows import blending, patch_lattice
 from eofm.weights.encoder import Encoder, random_encoder, save_encoder
 
 SIZE, PATCH, OVERLAP, BATCH = 224, 14, 4, 8

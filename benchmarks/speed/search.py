@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from eofm.geo.embeddings import Codes
 from eofm.geo.scan import best, scan_codes
+from eofm.geo.vectors.embeddings import Codes
 
 BLOCK = 100_000
 NONE = np.zeros(0, np.int64)

@@ -37,10 +37,10 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.loading.feeder import Feeder
 from eofm.loading.sampler import epoch_rows
 from eofm.store.config import SubsetConfig, VerifyConfig
-from eofm.store.copy import subset_store
+from eofm.store.describe.verify import verify_store
+from eofm.store.edit.copy import subset_store
 from eofm.store.format import HEADER_BYTES, LabelRule, StoreCard
 from eofm.store.reader import Store
-from eofm.store.verify import verify_store
 from eofm.store.writer import Entry, StoreWriter
 
 BANDS = SENSOR_BANDS[Sensor.S2_L1C]

@@ -175,11 +175,11 @@ def colour_store(path: Path) -> None:
     """Write a store of the three colours of a world of other places."""
     from dataclasses import replace
 
-    from eofm.store.entry import Entry
     from eofm.store.format import StoreCard
+    from eofm.store.rows.entry import Entry
     from eofm.store.writer import StoreWriter
+    from eofm.train.before.demo import demo_store
     from eofm.train.config import DataConfig
-    from eofm.train.demo import demo_store
 
     store = demo_store(DataConfig(world=str(RUNS / "other-places"), scenes=300, seed=1))
     spec = replace(store.spec, bands=COLOURS)

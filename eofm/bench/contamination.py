@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from eofm.bench.sources import Identity
+from eofm.bench.models.sources import Identity
 
 # Corpus, as cards name it -> first words of the names of the tasks whose images it holds.
 CONTAINS: Final[Mapping[str, tuple[str, ...]]] = {

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from eofm.bench.cache import FeatureCache, Key, classes_sha256, code_sha256
-from eofm.bench.network import NetworkSource
-from eofm.bench.sources import (
+from eofm.bench.models.network import NetworkSource
+from eofm.bench.models.sources import (
     Candidate,
     EncoderSource,
     FeatureSource,

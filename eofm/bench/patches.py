@@ -22,8 +22,9 @@ from torch import Tensor
 from eofm.bench import segmentation
 from eofm.bench.cache import FeatureCache, content_sha256
 from eofm.bench.config import SegmentationConfig
-from eofm.bench.controls import PixelValues
 from eofm.bench.features import ahead, extract
+from eofm.bench.models.controls import PixelValues
+from eofm.bench.models.sources import Candidate, FeatureSource, TokenSource
 from eofm.bench.predictions import Archive, request_sha256
 from eofm.bench.probes import Scored
 from eofm.bench.segmentation import (
@@ -36,7 +37,6 @@ from eofm.bench.segmentation import (
     picked,
     resampled_segmentation,
 )
-from eofm.bench.sources import Candidate, FeatureSource, TokenSource
 from eofm.contract.imagery import Imagery, collate
 from eofm.datasets.base import Task
 from eofm.datasets.images.dense import VOID, DenseChip, DenseChips

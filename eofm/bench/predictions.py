@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 
 from eofm.bench.cache import code_sha256, file_sha256
+from eofm.bench.models.sources import Identity
 from eofm.bench.probes import KINDS, Scored, Splits, probe_of, resampled_metrics, run_probe
 from eofm.bench.records import Result, Sample
 from eofm.bench.segmentation import resampled_segmentation
-from eofm.bench.sources import Identity
 from eofm.datasets.base import Cluster
 from eofm.datasets.registry import TASKS
 from eofm.errors import DataError

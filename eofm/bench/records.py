@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from eofm.bench.sources import Identity
+from eofm.bench.models.sources import Identity
 from eofm.errors import DataError
 from eofm.formats.foreign import foreign, read_bounded
 from eofm.formats.seal import opened, sealed
@@ -50,7 +50,7 @@ from torch.nn.modules.module import (
 )
 from torch.overrides import TorchFunctionMode
 
-from eofm.bench.sources import FeatureSource
+from eofm.bench.models.sources import FeatureSource
 from eofm.contract.imagery import Imagery
 
 

@@ -21,19 +21,22 @@ from torch import Tensor
 
 from eofm.bench import records
 from eofm.bench.cache import FeatureCache, Key, code_sha256, content_sha256, digests_of
-from eofm.bench.candidates import resolve_models
-from eofm.bench.classes import ClassScores
 from eofm.bench.config import AUTO, BenchConfig, ScoringConfig, SegmentationConfig, listed
 from eofm.bench.contamination import contamination_flags
 from eofm.bench.features import extract, key_of, layered_candidates, readout_columns
 from eofm.bench.finetune.runs import score_on_images
-from eofm.bench.inputs import OF_TRAIN
 from eofm.bench.load import check_pixels, load
+from eofm.bench.models.candidates import resolve_models
+from eofm.bench.models.inputs import OF_TRAIN
+from eofm.bench.models.sources import Candidate, FeatureSource
+from eofm.bench.models.waive import FORCED_FLAG, forced_flags, nonstandard_flags
 from eofm.bench.patches import Segmenter
 from eofm.bench.predictions import Archive, Group
 from eofm.bench.probes import KINDS, LAYER_KINDS, Scored, Splits, compare
 from eofm.bench.protocols import stated
 from eofm.bench.records import Made, Result, append_results, read_results
+from eofm.bench.reports.classes import ClassScores
+from eofm.bench.reports.tables import table
 from eofm.bench.samples import (
     Subset,
     limited,
@@ -43,9 +46,6 @@ from eofm.bench.samples import (
     units_of,
     values_of,
 )
-from eofm.bench.sources import Candidate, FeatureSource
-from eofm.bench.tables import table
-from eofm.bench.waive import FORCED_FLAG, forced_flags, nonstandard_flags
 from eofm.contract.imagery import Imagery
 from eofm.datasets.base import AnyChips, Loaded, Task
 from eofm.datasets.images.chips import (
@@ -64,7 +64,7 @@ from eofm.networks.device import device_of
 from eofm.probes.linear import Labelled
 from eofm.probes.metrics import Metric
 from eofm.progress import track
-from eofm.store.splits import hash_order
+from eofm.store.rows.splits import hash_order
 
 
 @dataclass(frozen=True)

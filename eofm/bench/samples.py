@@ -26,7 +26,7 @@ from eofm.datasets.images.copies import Image, copies_in_test, values_sha256
 from eofm.datasets.images.dense import DenseChip
 from eofm.errors import ConfigError
 from eofm.progress import track
-from eofm.store.splits import SPLITS, hash_order, subset_hash
+from eofm.store.rows.splits import SPLITS, hash_order, subset_hash
 
 
 class ClusterFields(TypedDict):

@@ -14,6 +14,7 @@ from eofm.cli.verbs import GROUPS, VERBS
 from eofm.cli.verbs.benchmark import full_words
 from eofm.errors import EofmError
 from eofm.terminal import guarded
+from eofm.workers import wait_passively
 
 __all__ = ["find_verb", "main", "overview"]
 
@@ -21,6 +22,7 @@ __all__ = ["find_verb", "main", "overview"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    wait_passively()  # before a verb loads torch
     return guarded(words, lambda: _main(words))
 
 

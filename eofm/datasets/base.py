@@ -39,7 +39,7 @@ class SplitList:
     Args:
         rule: As in `Chips.rule`.
         counts: Split -> number of images.
-        sha256: Split -> hash of its ids (`eofm.store.splits.subset_hash`), where it is known.
+        sha256: Split -> hash of its ids (`eofm.store.rows.splits.subset_hash`), where it is known.
     """
 
     rule: str
@@ -199,7 +199,7 @@ class Packing(Generic[PackT]):
 
 
 @dataclass(frozen=True)
-class Layout:
+class FolderLayout:
     """How `eofm data check` recognises a folder of the data set, and what it looks into.
 
     Args:
@@ -229,7 +229,7 @@ class Dataset:
     title: str
     benchmark: Benchmark[Any] | None = None
     packing: Packing[Any] | None = None
-    layout: Layout | None = None
+    layout: FolderLayout | None = None
     cards: tuple[str, ...] = ()
 
 

@@ -24,7 +24,7 @@ from eofm.datasets.images.dense import Coding, DenseChip, DenseChips, Mask
 from eofm.datasets.images.own_splits import OwnImage, divide
 from eofm.datasets.images.places import check_place
 from eofm.errors import ConfigError, DataError, LabelError
-from eofm.store.splits import SPLITS
+from eofm.store.rows.splits import SPLITS
 
 
 def open_mask_folder(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from eofm.contract.spec import Sensor, Unit
-from eofm.datasets.base import Dataset, Layout
+from eofm.datasets.base import Dataset, FolderLayout
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import CheckGroup, Described, Finding, known_source
 
@@ -51,6 +51,6 @@ def _describe(root: Path, config: CheckConfig) -> Described:
 DATASET: Final = Dataset(
     name="s2-100k",
     title="S2-100K",
-    layout=Layout(_is_s2_100k, _describe),
+    layout=FolderLayout(_is_s2_100k, _describe),
     cards=("s2-100k",),
 )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from eofm.contract.spec import Sensor, Unit
-from eofm.datasets.base import Dataset, Layout
+from eofm.datasets.base import Dataset, FolderLayout
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import (
     CheckGroup,
@@ -180,6 +180,6 @@ def _values(source: RasterSource) -> dict[str, NDArray[np.float64]]:
 DATASET: Final = Dataset(
     name="terramesh",
     title="TerraMesh",
-    layout=Layout(_is_terramesh, _terramesh),
+    layout=FolderLayout(_is_terramesh, _terramesh),
     cards=("terramesh",),
 )

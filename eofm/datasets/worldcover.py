@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from eofm.datasets.base import Dataset, Layout
+from eofm.datasets.base import Dataset, FolderLayout
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import Described
 
@@ -32,6 +32,6 @@ def _describe(root: Path, config: CheckConfig) -> Described:
 DATASET: Final = Dataset(
     name="worldcover",
     title="ESA WorldCover",
-    layout=Layout(_is_worldcover, _describe),
+    layout=FolderLayout(_is_worldcover, _describe),
     cards=("worldcover",),
 )

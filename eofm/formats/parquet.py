@@ -42,8 +42,9 @@ def read_table(
         about = file.metadata
         if rows is not None and about.num_rows != rows:
             raise RowsError(about.num_rows)
-        _check_claims(about, room)
-        texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
+        schema = file.schema_arrow
+        _check_claims(about, schema, room)
+        texts = [field.name for field in schema if _is_text(field.type)]
     if columns is not None:
         texts = [name for name in texts if name in columns]
     named = None if columns is None else list(columns)
@@ -88,22 +89,26 @@ def _plain(schema: pa.Schema) -> pa.Schema:
     return pa.schema(fields, metadata=schema.metadata)
 
 
-def _check_claims(about: Any, room: int) -> None:  # noqa: ANN401 (pyarrow has no types)
-    """Compare what the footer says of the columns with what the file can hold."""
-    claimed = 0
-    for group in range(about.num_row_groups):
-        part = about.row_group(group)
-        for at in range(part.num_columns):
-            column = part.column(at)
-            width = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}
-            claimed += max(
-                column.num_values * width.get(column.physical_type, 4),
-                column.total_uncompressed_size,
-            )
-    # a footer that says little of its columns may say much of its rows
-    claimed = max(claimed, about.num_rows)
+def _check_claims(about: Any, schema: pa.Schema, room: int) -> None:  # noqa: ANN401 (no types)
+    """Compare what the footer says of rows and bytes with what the file can hold.
+
+    Not of single columns: asked for one with damaged statistics, Arrow ends the process.
+    """
+    groups = range(about.num_row_groups)
+    packed = sum(about.row_group(group).total_byte_size for group in groups)
+    claimed = max(packed, about.num_rows * max(1, sum(_width(field.type) for field in schema)))
     if claimed > room:
         raise ValueError(f"it asks for {claimed} bytes of memory, too many for a file of its size")
+
+
+def _width(kind: pa.DataType) -> int:
+    """Return how many bytes a value takes at least."""
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size) * _width(kind.value_type)
+    try:
+        return -(-int(kind.bit_width) // 8)
+    except ValueError:  # of no fixed width
+        return 4
 
 
 def _check_text(column: pa.ChunkedArray, room: int, name: str) -> None:

@@ -15,6 +15,7 @@ JSON_BYTES: Final = 64 * 2**20
 # The parser takes seconds for a megabyte; settings and schemes have a few kilobytes.
 YAML_BYTES: Final = 256 * 2**10
 _YAML_NODES: Final = 100_000
+_NESTED: Final = 100
 
 
 def parse_json(text: str | bytes, *, nan: bool = False) -> Any:  # noqa: ANN401 (whatever it holds)
@@ -99,9 +100,12 @@ def parse_yaml(text: str | bytes, *, unique: bool = False) -> object:
 
     if len(text) > YAML_BYTES:
         raise ValueError(f"it has {len(text)} bytes, more than the {YAML_BYTES} that are read")
+    plain = text.decode("utf-8") if isinstance(text, bytes) else text
+    if any(sign * _NESTED in plain for sign in "[{"):  # the parser takes seconds to find out
+        raise ValueError("it is nested too deeply")
     if unique:
         Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
-    loader = Loader(text.decode("utf-8") if isinstance(text, bytes) else text)
+    loader = Loader(plain)
     try:
         node = loader.get_single_node()
         if node is None:

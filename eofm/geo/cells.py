@@ -22,8 +22,8 @@ from rasterio.errors import CRSError
 from rasterio.warp import transform as warp_points
 
 from eofm.errors import LabelError
-from eofm.geo.embeddings import ChipTable, PatchGrid, Provenance, has_vector
 from eofm.geo.places import LabelledPlaces, crs_of_frame
+from eofm.geo.vectors.embeddings import ChipTable, PatchGrid, Provenance, has_vector
 from eofm.landcover.polygons import pixels_of
 from eofm.raster.grid import read_crs, to_wgs84, utm_of
 

@@ -46,8 +46,8 @@ from eofm.geo.cells import (
     cells_of,
     metric_centres,
 )
-from eofm.geo.embeddings import require_same_vectors
 from eofm.geo.places import geo_frame
+from eofm.geo.vectors.embeddings import ChipTable, require_same_vectors
 from eofm.probes.neighbours import Neighbours
 from eofm.raster.grid import crs_text
 
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 _ACROSS: Final = 9  # neighbours at a side that the median is taken of: every few of the window
 _NEAREST: Final = 24  # neighbouring chips
 _LEAST: Final = 1e-12
-_MOVED: Final = 1e-3  # of a cell, by which two grids may differ
+_MOVED: Final = 0.05  # of a chip: those of a named grid are on one ground to half a pixel
 
 
 class NullKind(StrEnum):
@@ -161,7 +161,8 @@ def detect_change(
 
     Args:
         before: Embeddings of the first date.
-        after: Of the second, on the same grid, of the same model and plan.
+        after: Of the second, on the same grid, of the same model and plan. Of two tables of chips,
+            those are compared that have the same name (`id`) and ground.
         null: Of dates between which, and the first, nothing has changed.
         rate: Share of unchanged cells that are reported, in (0, 0.5).
         window: Cells at a side of the neighbourhood, without `null`.
@@ -171,7 +172,7 @@ def detect_change(
         SpecError: If vectors of two models, or of two ways from pixel to network, are compared.
         ConfigError: If the null dates have too few cells for the rate.
     """
-    every = [cells_of(one) for one in (before, after, *null)]
+    every = [cells_of(one) for one in _of_one_name([before, after, *null])]
     for other in every[1:]:
         require_same_vectors(every[0].made, other.made)
         _require_same_ground(every[0], other)
@@ -215,6 +216,24 @@ def cosine_distance(first: Cells, second: Cells) -> Floats:
 
 
 # ------------------------------------------------------------------------------- the same ground
+
+
+def _of_one_name(every: list[Embeddings]) -> list[Embeddings]:
+    """Return chips in one order, those alone that all tables name; anything else as it is."""
+    tables = [one for one in every if isinstance(one, ChipTable) and "id" in one.table]
+    names = [one.table["id"].astype(str).tolist() for one in tables]
+    if len(tables) < len(every) or any(len(set(own)) < len(own) for own in names):
+        return every
+    if all(own == names[0] for own in names):
+        return every
+    shared = set(names[0]).intersection(*names[1:])
+    if not shared:
+        raise _elsewhere(f"chips {names[1][0]}, ...", f"chips {names[0][0]}, ...")
+    found: list[Embeddings] = []
+    for table, own in zip(tables, names, strict=True):
+        row = {name: number for number, name in enumerate(own)}
+        found.append(table[np.array([row[name] for name in names[0] if name in shared])])
+    return found
 
 
 def _require_same_ground(first: Cells, second: Cells) -> None:

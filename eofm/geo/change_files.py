@@ -18,10 +18,10 @@ from eofm import __version__
 from eofm.geo.cells import GridCells
 from eofm.geo.change import ChangeResult, NullKind, detect_change
 from eofm.geo.cog import plane, write_cog
-from eofm.geo.files import open_embeddings
-from eofm.geo.map_files import NO_NUMBER, write_frame
+from eofm.geo.mapping.map_files import NO_NUMBER, write_frame
 from eofm.geo.maps_config import ChangeConfig
 from eofm.geo.styles import score_qml
+from eofm.geo.vectors.files import open_embeddings
 from eofm.report.output import write_file
 
 _WHITE: Final = 2.0  # score that the style shows lightest

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eofm.geo.cells import Cells, ChipCells, Floats
-from eofm.geo.embeddings import Codes
+from eofm.geo.vectors.embeddings import Codes
 
 _ROWS: Final = 1024  # of codes at once: 1.5 MB of 384 dimensions as float32, what a cache holds
 _LEAST: Final = 1e-30  # of a squared length

@@ -26,10 +26,10 @@ import torch
 
 from eofm.errors import ConfigError, DataError, LabelError
 from eofm.geo.cells import Cells, Embeddings, Floats, GridCells, Index, cells_of, degrees
-from eofm.geo.fitting import affine
+from eofm.geo.mapping.fitting import affine
+from eofm.geo.mapping.training import covered
 from eofm.geo.places import LabelledPlaces, geo_frame, read_places
 from eofm.geo.scan import best, scan
-from eofm.geo.training import covered
 from eofm.probes.linear import Labelled, Scaling, StrengthGrid, fit_linear
 from eofm.probes.metrics import overall_accuracy
 from eofm.raster.grid import read_crs

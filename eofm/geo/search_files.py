@@ -18,12 +18,12 @@ import numpy as np
 from eofm import __version__
 from eofm.geo.cells import GridCells
 from eofm.geo.cog import plane, write_cog
-from eofm.geo.files import open_embeddings
-from eofm.geo.map_files import write_frame
+from eofm.geo.mapping.map_files import write_frame
 from eofm.geo.maps_config import SearchConfig
 from eofm.geo.pictures import cell_pictures
 from eofm.geo.search import SearchResult, search
 from eofm.geo.styles import score_qml
+from eofm.geo.vectors.files import open_embeddings
 from eofm.raster.opening import open_scene
 from eofm.report import output
 from eofm.report.output import write_file

@@ -37,7 +37,7 @@ from eofm.raster.address import gdal_name, local_path
 from eofm.raster.folder import walk_files
 from eofm.raster.geotiff import grid_of
 from eofm.raster.grid import Grid, Window
-from eofm.raster.stac import read_items
+from eofm.raster.products.stac import read_items
 
 TIFS: Final = frozenset({".tif", ".tiff"})
 _LISTS: Final = frozenset({".json", ".geojson"})
@@ -449,7 +449,7 @@ def _parts(stem: str) -> tuple[str, str]:
 
 
 def _stac_maps(file: Path, asset: str | None) -> list[_Listed]:
-    """List the maps of STAC items (`eofm.raster.stac.read_items`)."""
+    """List the maps of STAC items (`eofm.raster.products.stac.read_items`)."""
     try:
         items = read_items(file)
     except RasterError as error:
@@ -509,6 +509,8 @@ def _is_raster(asset: Mapping[str, Any]) -> bool:
 
 
 def _local(href: str, file: Path, where: str) -> Path:
+    if "\0" in href:
+        raise LabelError("the asset has no path", found=repr(href)[:200], where=where)
     if gdal_name(href):
         raise LabelError(
             "the asset is not on this machine",

@@ -57,7 +57,8 @@ class Feeder(Closing):
         hold: How many batches, the newest among them, the consumer uses at a time.
         bands: Names of the bands to read; None means all.
         pin: Page-locked memory, for copies to a GPU that do not wait.
-        labels: Of all rows of all stores (`eofm.store.label_table`), in place of the stores' own.
+        labels: Of all rows of all stores (`eofm.store.rows.label_table`), in place of the stores'
+            own.
 
     Raises:
         ConfigError: If a number is not positive, or there is not a label for every row.

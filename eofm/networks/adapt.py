@@ -1,7 +1,7 @@
 """Make published weights fit: a state dict goes in, a state dict comes out.
 
 Every function is pure: the state it is given is left as it was. Which tensors a file may hold, and
-under which names, is `eofm.weights.keymaps`'s business.
+under which names, is `eofm.weights.layouts.keymaps`'s business.
 
 Shapes: O output channels, C bands, k by k pixels of a patch, P patches, D width.
 """

@@ -17,8 +17,8 @@ from typing import Final
 from eofm.contract.sensors import SENSOR_BANDS, canonical_bands
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError
-from eofm.raster.bands import NamedBand, named_band
-from eofm.raster.masks import CloudMask
+from eofm.raster.metadata.bands import NamedBand, named_band
+from eofm.raster.metadata.masks import CloudMask
 from eofm.raster.source import RasterSource
 
 # A .vrt in a folder is a view of files that are listed themselves; by its own path it can be read.

@@ -20,15 +20,17 @@ from typing import Any, Final
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
 
 from eofm.errors import RasterError
-from eofm.raster.dates import acquisition_date
+from eofm.formats.foreign import foreign
 from eofm.raster.grid import Grid, Window, check_proj
-from eofm.raster.tiff_tags import GeoTags, read_geo_tags
+from eofm.raster.metadata.dates import acquisition_date
+from eofm.raster.metadata.tiff_tags import GeoTags, read_geo_tags
 
 # GDAL looks through the folder of every file it opens and asks for an .aux.xml: over the 13 files
 # of an SSL4EO patch that is a third of the time. A file that has such a companion is opened with
@@ -107,7 +109,7 @@ def open_geotiffs(files: Sequence[Path | str]) -> list[tuple[DatasetReader, Grid
                 # what rasterio.open ends in; on the way it would make an environment per file
                 datasets.append(DatasetReader(str(file), driver=_driver(file), **options))
                 opened.callback(datasets[-1].close)  # `with` would make one more environment
-            except RasterioError as error:
+            except (RasterioError, CPLE_BaseError) as error:
                 if isinstance(file, Path) and not file.exists():
                     raise RasterError("there is no such file", where=file) from error
                 raise damaged(file, error) from error
@@ -116,7 +118,8 @@ def open_geotiffs(files: Sequence[Path | str]) -> list[tuple[DatasetReader, Grid
                 if "IO error" in text:
                     raise damaged(file, EOFError(text))
         if not shared:
-            grids = [grid_of(dataset) for dataset in datasets]
+            with foreign(RasterError, "where a file lies cannot be read", where=files[0]):
+                grids = [grid_of(dataset) for dataset in datasets]
         else:
             crs = datasets[0].crs
             grids = [
@@ -248,7 +251,7 @@ def read_stored(
     try:
         stored = dataset.read(list(indexes), window=place)
         outside = _masked(dataset, indexes, masks, place)
-    except RasterioError as error:
+    except (RasterioError, CPLE_BaseError) as error:
         raise damaged(dataset.name, error) from error
     values = _as_plane(stored, dataset.name)
     nodata = [(k, dataset.nodatavals[i - 1]) for k, i in enumerate(indexes)]

@@ -15,14 +15,14 @@ from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError
 from eofm.raster.address import gdal_name, local_path
 from eofm.raster.cube import Cube, check_cube
-from eofm.raster.cube_file import SUFFIXES, CubeFile, date_at
 from eofm.raster.grid import Window
-from eofm.raster.masks import CloudMask
+from eofm.raster.metadata.masks import CloudMask
+from eofm.raster.metadata.settled import settle
+from eofm.raster.products.cube_file import SUFFIXES, CubeFile, date_at
+from eofm.raster.products.safe import is_safe, open_safe
+from eofm.raster.products.stac import open_stac, read_items
 from eofm.raster.read import source_of
-from eofm.raster.safe import is_safe, open_safe
 from eofm.raster.scene import Scene, scene_of, scene_of_cube
-from eofm.raster.settled import settle
-from eofm.raster.stac import open_stac, read_items
 from eofm.raster.where import LONGITUDE_LATITUDE, Area
 
 _STAC: Final = frozenset({".json", ".geojson"})

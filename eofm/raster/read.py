@@ -11,7 +11,7 @@ from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError, SpecError
 from eofm.raster.folder import list_sources
 from eofm.raster.grid import Window
-from eofm.raster.masks import CloudMask
+from eofm.raster.metadata.masks import CloudMask
 from eofm.raster.source import RasterSource
 
 

@@ -26,10 +26,10 @@ from eofm.contract.validity import fine_mask
 from eofm.errors import RasterError, SpecError
 from eofm.open_files import Closing
 from eofm.raster.cube import Cube, band_layers, from_xarray, grid_of_array
-from eofm.raster.cube_file import CubeFile
 from eofm.raster.geotiff import open_geotiff
 from eofm.raster.grid import Grid, Window, to_wgs84
-from eofm.raster.masks import CloudMask, Clouds
+from eofm.raster.metadata.masks import CloudMask, Clouds
+from eofm.raster.products.cube_file import CubeFile
 from eofm.raster.source import OpenRaster, RasterSource
 from eofm.raster.where import LONGITUDE_LATITUDE, Area, cut_out
 

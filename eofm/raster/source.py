@@ -3,9 +3,9 @@
 An image is one multi-band file, or one file per band at 10, 20 and 60 m. Either way it is read
 whole or by window, as `NativeImagery` (as stored) or `Imagery` (float32 on the finest grid), with
 a mask of the pixels that hold a measurement. Nothing is guessed: the sensor is stated, the unit is
-stated or named by the scale and offset of the file (`eofm.raster.scaling`), and bands have names:
-the file's own descriptions, the names of the files, or what the user states
-(`eofm.raster.bands`). `eofm.raster.folder` finds the images of a folder.
+stated or named by the scale and offset of the file (`eofm.raster.metadata.scaling`), and bands have
+names: the file's own descriptions, the names of the files, or what the user states
+(`eofm.raster.metadata.bands`). `eofm.raster.folder` finds the images of a folder.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.io import DatasetReader
 
 from eofm.contract.imagery import Imagery, NativeImagery
@@ -30,9 +31,9 @@ from eofm.contract.validity import doubt_of_type, measured, refusal
 from eofm.errors import RasterError
 from eofm.open_files import Closing
 from eofm.progress import notice
-from eofm.raster.bands import BandLayout, check_band, check_product, described_unit, lay_out
 from eofm.raster.geotiff import (
     Header,
+    damaged,
     date_of,
     header_of,
     open_geotiff,
@@ -40,8 +41,15 @@ from eofm.raster.geotiff import (
     read_stored,
 )
 from eofm.raster.grid import Grid, Window, utm_of
-from eofm.raster.masks import CloudMask, Clouds
-from eofm.raster.scaling import TagScaling, read_scaling
+from eofm.raster.metadata.bands import (
+    BandLayout,
+    check_band,
+    check_product,
+    described_unit,
+    lay_out,
+)
+from eofm.raster.metadata.masks import CloudMask, Clouds
+from eofm.raster.metadata.scaling import TagScaling, read_scaling
 
 _RADAR: Final = frozenset({Sensor.S1_GRD, Sensor.S1_RTC})
 
@@ -151,6 +159,9 @@ class OpenRaster(Closing):
             self.date = date_of(finest)
             mask = source.cloud_mask
             self._clouds = None if mask is None else self.clouds(mask)
+        except CPLE_BaseError as error:  # of GDAL, which rasterio hands on as it is
+            self._stack.close()
+            raise damaged(source.files[0], error) from error
         except BaseException as error:
             self._stack.close()
             if isinstance(error, RasterError) and error.where is None:

@@ -348,7 +348,7 @@ def byte_words(count: float) -> str:
 
 
 def current(folder: Path, name: str) -> Path:
-    """Return where a small file of a store is: see `eofm.store.relabel`."""
+    """Return where a small file of a store is: see `eofm.store.edit.relabel`."""
     newer = folder / RELABELLED / name
     return newer if newer.exists() else folder / name
 

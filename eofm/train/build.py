@@ -25,15 +25,15 @@ from eofm.networks.adapt import InputInit, PositionRecipe
 from eofm.networks.build import default_pooling
 from eofm.networks.joint import JointTrunk, share_trunk
 from eofm.networks.trunk import Trunk
-from eofm.store.choice import held_out
 from eofm.store.format import PAIRS, SPEC
 from eofm.store.licence import common_licence, licence_of
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
+from eofm.store.rows.choice import held_out
+from eofm.train.before.demo import demo_path, make_demo
 from eofm.train.checkpoint import open_stage
 from eofm.train.config import DataConfig, ModelConfig, PretrainConfig
 from eofm.train.datamodule import StoreDataModule, check_share, iterate_rows
-from eofm.train.demo import demo_path, make_demo
 from eofm.train.distributed.sharding import ShardedModule
 from eofm.train.module import PretrainModule, band_mean
 from eofm.train.monitor.loggers import check_installed

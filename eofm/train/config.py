@@ -18,6 +18,7 @@ from eofm.loading.config import AugmentConfig
 from eofm.method.config import SoftConConfig
 
 __all__ = [
+    "LOGGERS",
     "AugmentConfig",
     "DataConfig",
     "ModelConfig",
@@ -237,6 +238,8 @@ class RunConfig:
             are kept in any case. The best is by kNN on held-out scenes that are not scored at the
             end, else by the mean loss.
         figures: Draw figures at the end.
+        dry_run: Train nothing and write nothing (`--dry-run`): say what would be trained on, steps,
+            negatives, memory and time from a few measured steps, what is evaluated, and doubts.
         licence: Of the exported weights, an SPDX identifier; without it that of the data, where
             their data card states one, and otherwise none is stated.
     """
@@ -249,6 +252,7 @@ class RunConfig:
     checkpoint_minutes: float = 10.0
     checkpoint_keep: int = 0
     figures: bool = True
+    dry_run: bool = False
     licence: str | None = None
 
 

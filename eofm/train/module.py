@@ -165,7 +165,7 @@ class PretrainModule(L.LightningModule):
                 first, second = imagery.pixels.chunk(2)
             return imagery, self.views(first), self.views(second)
 
-    def _of_views(self, labels: Labels) -> Labels | tuple[Labels, Labels]:
+    def of_views(self, labels: Labels) -> Labels | tuple[Labels, Labels]:
         """Return the labels of both views, or of each where they are seasons."""
         if not self.seasons:
             return labels
@@ -185,7 +185,7 @@ class PretrainModule(L.LightningModule):
         except PixelError as error:
             data = self.trainer.datamodule  # type: ignore[attr-defined]
             raise (data.named(error) if isinstance(data, StoreDataModule) else error) from None
-        forward = partial(self.method, (first, second), self._of_views(labels), self.masks)
+        forward = partial(self.method, (first, second), self.of_views(labels), self.masks)
         output = forward()
         if not torch.isfinite(output.loss):
             words = ", ".join(f"{n} {float(v):.4g}" for n, v in output.logged().items())

@@ -22,12 +22,13 @@ from eofm.formats.text import parse_yaml
 from eofm.method import Exclude, LabelSimilarity, Objective
 from eofm.method.teacher import check_chunks
 from eofm.terminal import Ended
+from eofm.train.before.doubts import doubts
+from eofm.train.before.dry_run import describe, measure, world_for
 from eofm.train.build import build_module, check_before_world, make_recipe, open_data
 from eofm.train.config import PretrainConfig, TrainerConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.distributed.processes import ProcessPlace, broadcast, find_place, process_group
 from eofm.train.distributed.sharding import check_sharding
-from eofm.train.doubts import doubts
 from eofm.train.export import export_branches, export_init
 from eofm.train.module import PretrainModule
 from eofm.train.monitor.guard import CollapseGuard
@@ -77,6 +78,8 @@ def pretrain(config: PretrainConfig) -> Report:
         follow(place, accelerator)
     folder, config = open_folder(config)
     _use_threads(config, place)
+    if config.run.dry_run:
+        return _dry_run(config, place, accelerator)
     with contextlib.ExitStack() as owned:
         try:
             if config.run.resume:
@@ -114,6 +117,8 @@ def _run(
         folder.write("weights.txt", origin.describe() + "\n")
         export_init(module, folder, origin.line)
     _say(_opening(data, module, origin, place))
+    for each in doubts(config, data, module):
+        _say(f"warning: {each}")
     with process_group(place, accelerator) as group:
         broadcast(to_yaml(config))
         seconds = fit(module, data, folder, config, group, callbacks)
@@ -122,6 +127,16 @@ def _run(
     folder.done.touch()
     _say(f"done in {time.monotonic() - started:.0f} s; everything is in {folder.path}")
     return report
+
+
+def _dry_run(config: PretrainConfig, place: ProcessPlace, accelerator: str) -> Report:
+    """Say what the run would be, from a few steps that are thrown away."""
+    with world_for(config) as readable:
+        data, module, origin = _prepare(readable, place)
+        device = torch.device("cuda" if accelerator == "gpu" else "cpu")
+        opening = _opening(data, module, origin, place)
+        measured = measure(readable, data, module, device)
+        return Report(describe(readable, data, module, opening, measured), (), 0.0)
 
 
 def follow(place: ProcessPlace, accelerator: str) -> NoReturn:
@@ -190,7 +205,6 @@ def _opening(
         + f"\n"
         f"{module.config.model.architecture}, {size / 1e6:.1f} M parameters, from {origin.line}"
         + (f"\n{place.world} processes" if place.world > 1 else "")
-        + "".join(f"\nwarning: {each}" for each in doubts(module.config, data, module))
     )
 
 

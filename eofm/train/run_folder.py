@@ -24,8 +24,8 @@ from eofm.formats.foreign import foreign
 from eofm.formats.tensors import read_torch
 from eofm.formats.text import read_yaml
 from eofm.io import lock_alone, replacing, unfinished
+from eofm.train.before.demo import DEMO_METHOD
 from eofm.train.config import MonitorConfig, PretrainConfig
-from eofm.train.demo import DEMO_METHOD
 
 # Groups of settings that change no result: a run may be resumed with others.
 FREE: Final = frozenset({"run", "monitor"})
@@ -291,7 +291,8 @@ def from_dict(data: Any, where: Path | str) -> PretrainConfig:  # noqa: ANN401 (
     for name, kind in groups.items():
         known, found = {f.name for f in fields(kind)}, set(map(str, data[name]))
         other += [f"{name}.{key} (unknown here)" for key in sorted(found - known)]
-        other += [f"no {name}.{key}" for key in sorted(known - found)]
+        if name not in FREE:  # what changes no result has its default
+            other += [f"no {name}.{key}" for key in sorted(known - found)]
     if other:
         raise _other_version(where, other)
     with foreign(ConfigError, "these settings cannot be those of a run", where=where):

@@ -16,8 +16,8 @@ from eofm.contract.recipe import Recipe
 from eofm.weights.cards import WEIGHTS, find
 from eofm.weights.cards.card import WeightCard
 from eofm.weights.config import InfoConfig, ListConfig
-from eofm.weights.download import file_name, weights_directory
-from eofm.weights.receipt import read_receipt
+from eofm.weights.fetch.download import file_name, weights_directory
+from eofm.weights.fetch.receipt import read_receipt
 
 _TABLE_TASKS: Final = (("BigEarthNet-10%", "bigearthnet-10%"), ("EuroSAT", "eurosat"))
 

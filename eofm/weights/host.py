@@ -54,6 +54,7 @@ class _Connection(http.client.HTTPConnection):
     """Waits for the head of an answer only so long."""
 
     def getresponse(self) -> http.client.HTTPResponse:
+        """Return the answer, once its head is there."""
         with _deadline(self.sock):
             return super().getresponse()
 
@@ -62,17 +63,20 @@ class _SecureConnection(http.client.HTTPSConnection):
     """The same, encrypted."""
 
     def getresponse(self) -> http.client.HTTPResponse:
+        """Return the answer, once its head is there."""
         with _deadline(self.sock):
             return super().getresponse()
 
 
 class _Http(HTTPHandler):
     def http_open(self, req: Request) -> http.client.HTTPResponse:
+        """Open an address over a connection that waits only so long."""
         return self.do_open(_Connection, req)
 
 
 class _Https(HTTPSHandler):
     def https_open(self, req: Request) -> http.client.HTTPResponse:
+        """Open an address over a connection that waits only so long."""
         return self.do_open(_SecureConnection, req, context=self._context)  # type: ignore[attr-defined]
 
 

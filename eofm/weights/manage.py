@@ -12,8 +12,8 @@ from eofm.formats.text import read_json
 from eofm.weights.cards import WEIGHTS, find
 from eofm.weights.cards.card import WeightCard
 from eofm.weights.config import DownloadConfig, VerifyWeightsConfig
-from eofm.weights.download import fetch, file_name
-from eofm.weights.receipt import SUFFIX, compare_sha256, hash_file, known_sha256, read_receipt
+from eofm.weights.fetch.download import fetch, file_name
+from eofm.weights.fetch.receipt import SUFFIX, compare_sha256, hash_file, known_sha256, read_receipt
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from typing import Final
 
 from eofm.errors import WeightsError
 from eofm.io import names_own
-from eofm.weights import torchgeo_names
 from eofm.weights.cards import WEIGHTS
+from eofm.weights.foreign import torchgeo_names
 
 CARD_FILE: Final = "card.json"
 WEIGHTS_FILE: Final = "weights.safetensors"

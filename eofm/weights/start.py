@@ -96,8 +96,8 @@ def start_from(
     normalisation that the recipe has. Positions are interpolated to the recipe's size.
 
     Args:
-        weights: None for random weights; a file in any layout that `eofm.weights.keymaps` knows;
-            the folder of an eofm export; an address; or a published name.
+        weights: None for random weights; a file in any layout that `eofm.weights.layouts.keymaps`
+            knows; the folder of an eofm export; an address; or a published name.
         architecture: Name of the network.
         recipe: What it will expect.
         generator: Source of whatever is drawn.

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from eofm.bench.models.sources import Identity
 from eofm.bench.predictions import groups_of
 from eofm.bench.probes import Scored, compare
 from eofm.bench.records import Made, Result, Sample
 from eofm.bench.samples import clusters_of
-from eofm.bench.sources import Identity
 from eofm.datasets.base import Cluster
 from eofm.datasets.bigearthnet.lists import read_tables
 from eofm.datasets.registry import TASKS

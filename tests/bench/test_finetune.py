@@ -23,7 +23,7 @@ from eofm.bench.finetune.fit import fit, parameter_groups, rate_at
 from eofm.bench.finetune.job import TrainingJob, run_job
 from eofm.bench.finetune.trainings import Case, Faults, Optimiser, Training, training_of
 from eofm.bench.finetune.views import Augmentation, Images, in_order, shuffled
-from eofm.bench.sources import Trainee, state_sha256
+from eofm.bench.models.sources import Trainee, state_sha256
 from eofm.errors import ConfigError, EofmError, PixelError, TrainingError, WeightsError
 from eofm.probes.linear import ProbeResult
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from toy_task import RECIPE, Small
 
-from eofm.bench.controls import ImageStatistics
 from eofm.bench.features import (
     columns_of,
     last_layers,
@@ -17,10 +16,11 @@ from eofm.bench.features import (
     readout_columns,
     readouts_of,
 )
-from eofm.bench.network import NetworkSource
+from eofm.bench.models.controls import ImageStatistics
+from eofm.bench.models.network import NetworkSource
+from eofm.bench.models.sources import Candidate, EncoderSource
 from eofm.bench.probes import KINDS, Splits, choice_of
 from eofm.bench.run import bench
-from eofm.bench.sources import Candidate, EncoderSource
 from eofm.datasets.eurosat import BenchEurosatConfig
 from eofm.errors import ConfigError
 from eofm.networks.resnet import build_resnet

@@ -10,18 +10,18 @@ import timm
 import torch
 import yaml
 
-from eofm.bench.candidates import TrainImages, resolve_models
-from eofm.bench.sources import Candidate
+from eofm.bench.models.candidates import TrainImages, resolve_models
+from eofm.bench.models.sources import Candidate
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import Pooling, Recipe
 from eofm.contract.spec import Normalization, Sensor, Unit
 from eofm.datasets.base import Task
 from eofm.datasets.eurosat import EUROSAT, BenchEurosatConfig
 from eofm.errors import ConfigError, WeightsError
-from eofm.weights import torchgeo_names
 from eofm.weights.cards import WEIGHTS
 from eofm.weights.encoder import load_encoder, random_encoder, save_encoder
-from eofm.weights.timm_pretrained import load_timm
+from eofm.weights.foreign import torchgeo_names
+from eofm.weights.foreign.timm_pretrained import load_timm
 
 
 def noise(sensor: int, index: int) -> Imagery:

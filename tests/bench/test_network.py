@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from eofm.bench.cache import FeatureCache
 from eofm.bench.features import extract
-from eofm.bench.network import NetworkSource, load_own
+from eofm.bench.models.network import NetworkSource, load_own
 from eofm.bench.run import bench
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import Recipe

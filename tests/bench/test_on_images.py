@@ -12,21 +12,21 @@ import torch
 from toy_task import BANDS, RECIPE, SPEC, Small, toy_chips
 
 from eofm.bench.config import BenchConfig, TrainingConfig
-from eofm.bench.controls import ImageStatistics
 from eofm.bench.finetune import runs as on_images
 from eofm.bench.finetune.runs import score_on_images, trainees_of
-from eofm.bench.network import NetworkSource
+from eofm.bench.models.controls import ImageStatistics
+from eofm.bench.models.network import NetworkSource
+from eofm.bench.models.sources import Candidate
 from eofm.bench.predictions import Archive, Group
 from eofm.bench.records import Sample
 from eofm.bench.run import BenchReport, bench
-from eofm.bench.sources import Candidate
 from eofm.cli import main
 from eofm.datasets.base import Task, TaskKind
 from eofm.datasets.eurosat import BenchEurosatConfig
 from eofm.datasets.images.chips import Chips, targets_of
 from eofm.errors import ConfigError
 from eofm.probes.metrics import Metric, batched_average_precision
-from eofm.store.splits import hash_order, subset_hash
+from eofm.store.rows.splits import hash_order, subset_hash
 
 TASK = Task("toy", "toy", (SPEC,), ("a", "b", "c"), 0, TaskKind.SEVERAL_CLASSES)
 

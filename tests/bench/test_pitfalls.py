@@ -22,15 +22,15 @@ from guards import GUARDS, Guard
 from levels import levels
 from torch import Tensor, nn
 
-from eofm.bench.compare import _alike
 from eofm.bench.contamination import contamination_flags
-from eofm.bench.controls import ImageStatistics
 from eofm.bench.features import key_of
-from eofm.bench.network import NetworkSource
+from eofm.bench.models.controls import ImageStatistics
+from eofm.bench.models.network import NetworkSource
+from eofm.bench.models.sources import EncoderSource, Identity
 from eofm.bench.predictions import write_predictions
 from eofm.bench.probes import Scored, Splits, compare, run_probe
 from eofm.bench.records import Made, Result, Sample, executed_parameters
-from eofm.bench.sources import EncoderSource, Identity
+from eofm.bench.reports.compare import _alike
 from eofm.contract.defaults import default_recipe
 from eofm.contract.forced import FORCEABLE, waivers_for
 from eofm.contract.imagery import Imagery
@@ -62,7 +62,7 @@ from eofm.probes.bootstrap import Interval, resampled_accuracy
 from eofm.probes.knn import knn_scores
 from eofm.probes.linear import Labelled, ProbeResult, Scaling
 from eofm.probes.metrics import Metric, average_precision
-from eofm.store.splits import by_value, hash_order
+from eofm.store.rows.splits import by_value, hash_order
 from eofm.weights.encoder import Encoder, random_encoder
 
 SPEC = EUROSAT.spec

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from eofm.bench.plan import bench_plan
-from eofm.bench.report_config import PlanConfig
+from eofm.bench.models.waive import forced_flags
+from eofm.bench.reports.plan import bench_plan
+from eofm.bench.reports.report_config import PlanConfig
 from eofm.bench.run import bench
-from eofm.bench.waive import forced_flags
 from eofm.cli import main
 from eofm.contract.forced import FORCED_WHY, waivers_for
 from eofm.contract.preprocess import plan

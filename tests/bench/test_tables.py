@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eofm.bench.tables import metric_name, metric_note, probe_words
+from eofm.bench.reports.tables import metric_name, metric_note, probe_words
 from eofm.probes.metrics import Metric
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from eofm.bench.records import Result, read_results
-from eofm.bench.report_config import ValidateConfig
+from eofm.bench.reports.report_config import ValidateConfig
+from eofm.bench.reports.validate import Validation, validate
 from eofm.bench.run import bench
-from eofm.bench.validate import Validation, validate
 from eofm.cli import main
 from eofm.datasets.eurosat import BenchEurosatConfig
 from eofm.errors import DataError

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 import eofm
-from eofm.bench.aggregate import aggregate
-from eofm.bench.compare import compare_models
-from eofm.bench.export import export, plot, print_table
-from eofm.bench.plan import bench_plan
 from eofm.bench.records import read_results
-from eofm.bench.report_config import (
+from eofm.bench.reports.aggregate import aggregate
+from eofm.bench.reports.compare import compare_models
+from eofm.bench.reports.export import export, plot, print_table
+from eofm.bench.reports.plan import bench_plan
+from eofm.bench.reports.report_config import (
     AggregateConfig,
     CompareConfig,
     PlanConfig,
@@ -23,7 +23,7 @@ from eofm.bench.report_config import (
     TableConfig,
     ValidateConfig,
 )
-from eofm.bench.validate import validate
+from eofm.bench.reports.validate import validate
 from eofm.cli import VERBS, find_verb, main, parse
 from eofm.datasets.registry import (
     FAMILIES,

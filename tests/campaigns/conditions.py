@@ -189,9 +189,12 @@ def judge(status: int, said: str, condition: str) -> str:
 
 
 def run(
-    verb_names: Sequence[str] | None = None, names: Sequence[str] | None = None
+    verb_names: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+    seconds: float = 1e9,
 ) -> Counter[str]:
     """Run verbs under conditions; return how many there were, ended in what way, and faults."""
+    until = time.monotonic() + seconds
     torch.set_num_threads(1)
     found: Counter[str] = Counter()
     os.environ["EOFM_OFFLINE"] = "1"

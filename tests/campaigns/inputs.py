@@ -38,12 +38,12 @@ from mutations import Mutate, made
 
 import eofm
 from eofm.bench.cache import FeatureCache, Key, digests_of, keep_json, kept_json
-from eofm.bench.candidates import read_recipe
 from eofm.bench.finetune.job import Fit, RateJournal
+from eofm.bench.models.candidates import read_recipe
+from eofm.bench.models.sources import Identity
 from eofm.bench.predictions import predictions_of, write_predictions
 from eofm.bench.probes import Splits, run_probe
 from eofm.bench.records import Made, Result, Sample, append_results, record_lines
-from eofm.bench.sources import Identity
 from eofm.contract.recipe import Pooling
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import DataError, EofmError
@@ -58,20 +58,20 @@ from eofm.networks.state import read_state
 from eofm.probes.bootstrap import Interval
 from eofm.probes.linear import Labelled, Scaling
 from eofm.probes.metrics import Metric
-from eofm.raster.stac import open_stac
-from eofm.store.choice import read_ids
+from eofm.raster.products.stac import open_stac
 from eofm.store.config import StatsConfig, VerifyConfig
+from eofm.store.describe.stats import make_statistics, read_statistics
+from eofm.store.describe.verify import verify_store
 from eofm.store.format import LabelRule, StoreCard
 from eofm.store.paired import PairedStore, match_stores, write_pairs
 from eofm.store.reader import Store
-from eofm.store.stats import make_statistics, read_statistics
-from eofm.store.verify import verify_store
+from eofm.store.rows.choice import read_ids
 from eofm.store.writer import StoreWriter
 from eofm.weights.checkpoint import from_checkpoint
 from eofm.weights.encoder import random_encoder, save_encoder
-from eofm.weights.receipt import read_receipt, write_receipt
+from eofm.weights.fetch.receipt import read_receipt, write_receipt
 
-HANGS_S: Final = 20
+HANGS_S: Final = 20  # of the processor: a loaded machine is no hang
 
 
 class HangError(BaseException):
@@ -571,7 +571,7 @@ def run_case(name: str, trials: int, seed: int, folder: Path, first: int = 0) ->
     file = case.make(folder)
     data = file.read_bytes()
     want = case.read(file)
-    before = signal.signal(signal.SIGALRM, _alarm)
+    before = signal.signal(signal.SIGPROF, _alarm)
     try:
         for number in range(first, first + trials):
             rng = made(seed, name, number)
@@ -585,9 +585,9 @@ def run_case(name: str, trials: int, seed: int, folder: Path, first: int = 0) ->
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(spoiled)
             try:
-                signal.alarm(HANGS_S)
+                signal.setitimer(signal.ITIMER_PROF, HANGS_S)
                 got = case.read(file)
-                signal.alarm(0)
+                signal.setitimer(signal.ITIMER_PROF, 0)
                 same = got == want
                 if same or not case.sealed or forged:
                     tally.counts["same" if same else "altered"] += 1
@@ -603,9 +603,9 @@ def run_case(name: str, trials: int, seed: int, folder: Path, first: int = 0) ->
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 tally.fault(f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}: {str(error)[:80]}", number)  # fmt: skip
             finally:
-                signal.alarm(0)
+                signal.setitimer(signal.ITIMER_PROF, 0)
     finally:
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGPROF, before)
     return tally
 
 

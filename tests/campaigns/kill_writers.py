@@ -42,11 +42,11 @@ from eofm.landcover.config import LabelsConfig
 from eofm.landcover.run import write_labels
 from eofm.store import writer
 from eofm.store.config import MergeConfig, RelabelConfig, StatsConfig, SubsetConfig
-from eofm.store.copy import merge_stores, subset_store
+from eofm.store.describe.stats import make_statistics
+from eofm.store.edit.copy import merge_stores, subset_store
+from eofm.store.edit.relabel import relabel_store
 from eofm.store.format import LabelRule, StoreCard
 from eofm.store.paired import match_stores, write_pairs
-from eofm.store.relabel import relabel_store
-from eofm.store.stats import make_statistics
 from eofm.store.writer import StoreWriter
 from eofm.weights.encoder import Encoder, random_encoder, save_encoder
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import kill_writers
 import torch
-from eofm.bench.task_config import BenchFolderConfig
 
 from eofm.bench.records import read_results
 from eofm.bench.run import bench
+from eofm.datasets.folder import BenchFolderConfig
 
 
 def at_once(count: int, work: Callable[[int], object], errors: Path) -> int:

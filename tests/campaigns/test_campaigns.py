@@ -27,6 +27,22 @@ def test_spoiled_inputs(name: str, tmp_path: Path) -> None:
     assert 12 == found.counts.total()
 
 
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("GeoTIFF", 882),
+        ("STAC items of maps", 723),
+        ("footprints.parquet", 143),
+        ("stores: rows.parquet", 29),
+    ],
+)
+def test_what_once_was_a_fault(name: str, number: int, tmp_path: Path) -> None:
+    """An error of GDAL, a null byte in a path, statistics that ended Arrow, a column less."""
+    found = inputs.run_case(name, 1, 1, tmp_path / "case", number)
+
+    assert {"refused": 1} == dict(found.counts)
+
+
 def test_the_oracle_sees_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that raises something foreign, and one that believes what is spoiled, are caught."""
     case = inputs.CASES["ids.txt"]

@@ -19,8 +19,8 @@ from eofm.datasets.registry import DATASETS
 from eofm.datasets.ssl4eo import multilabels
 from eofm.errors import DataError
 from eofm.landcover.schemes import SCHEMES
-from eofm.store.card import write_card
 from eofm.store.config import CardConfig
+from eofm.store.describe.card import write_card
 
 FOLDER = Path(__file__).parents[2] / "data_cards"
 CARDS = sorted(FOLDER.glob("*.md"))

@@ -23,11 +23,11 @@ from eofm.datasets.ssl4eo.pack import pack_ssl4eo
 from eofm.errors import ConfigError, RasterError, StoreError
 from eofm.landcover.scenes import SceneOptions, find_scenes
 from eofm.store.config import ShowConfig
+from eofm.store.describe.show import PairsReport, show_store
 from eofm.store.format import PAIRS, StoreCard
-from eofm.store.packing import Item, pack_items
+from eofm.store.packing.items import Item, pack_items
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
-from eofm.store.show import PairsReport, show_store
 from eofm.world.config import WorldConfig
 from eofm.world.files import write_world
 

@@ -125,7 +125,7 @@ def bomb(file: Path, kind: str) -> Path:
             )
             pq.write_table(pa.table({"x": text}), file, compression="zstd", store_schema=False)
         case "lists":
-            column = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(20_000_000, "u1")), 500)
+            column = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(80_000_000, "u1")), 500)
             pq.write_table(pa.table({"x": column}), file, compression="zstd")
     return file
 

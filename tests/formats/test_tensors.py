@@ -82,6 +82,7 @@ def archive(pickled: object, compression: int = zipfile.ZIP_STORED) -> bytes:
         pickle.dumps(3),
         b"\x80\x02" + b"(" * 100_000,
     ],
+    ids=["call", "large", "bomb", "cut", "empty", "zip", "page", "old", "number", "deep"],
 )
 def test_bad_files(tmp_path: Path, data: bytes, monkeypatch) -> None:
     """Code, a demand for memory, an archive that is packed, and rubbish: one error each."""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eofm.errors import ConfigError, LabelError
-from eofm.geo.blocks import make_folds, variogram
+from eofm.geo.mapping.blocks import make_folds, variogram
 
 
 def patchwork(side: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

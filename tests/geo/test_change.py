@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from eofm.cli import main
 from eofm.errors import ConfigError, DataError, SpecError
 from eofm.geo.cells import cells_of
 from eofm.geo.change import NullKind, cosine_distance, detect_change
-from eofm.geo.embeddings import PatchGrid, patch_grid
-from eofm.geo.grid_file import write_tiff
 from eofm.geo.maps_config import ChangeConfig
+from eofm.geo.vectors.embeddings import PatchGrid, patch_grid
+from eofm.geo.vectors.files import open_embeddings
+from eofm.geo.vectors.grid_file import write_tiff
 
 SIZE = (64, 64)
 BLOCK = (slice(20, 26), slice(30, 37))
@@ -154,7 +156,7 @@ def test_grids_that_differ_are_refused() -> None:
         (one, patch_grid(vectors, moved, MADE)),
         (one, patch_grid(vectors[:, 1:], replace(one.grid, height=63), MADE)),
         (one, chips),
-        (chips, chips[np.arange(50)]),
+        (chips, replace(chips, table=chips.table.assign(id="x" + chips.table["id"]))),
         (chips, away),
         (chips, replace(chips, table=chips.table.to_crs(4326))),
     ]
@@ -162,6 +164,49 @@ def test_grids_that_differ_are_refused() -> None:
         with pytest.raises(DataError, match=r"one grid|cannot be compared") as caught:
             detect_change(before, after)
         assert "eofm embed SCENE" in str(caught.value.remedy)
+
+
+def test_chips_of_one_name_are_compared() -> None:
+    """Tables in another order, or with other chips beside, are compared where names agree."""
+    dates = [chips_of(one) for one in (date(1), date(2, changed=True), date(3))]
+    whole = detect_change(dates[0], dates[1], dates[2:])
+    random = np.random.default_rng(0)
+    kept = [random.permutation(len(one))[200:] for one in dates]
+    part = detect_change(
+        *(one[rows] for one, rows in zip(dates[:2], kept, strict=False)), [dates[2][kept[2]]]
+    )
+
+    found = part.cells.chips.table["id"].tolist()
+    assert set(found) == set.intersection(
+        *(set(one.table["id"].iloc[rows]) for one, rows in zip(dates, kept, strict=True))
+    )
+    row = {name: number for number, name in enumerate(dates[0].table["id"])}
+    assert np.allclose(whole.distance[[row[name] for name in found]], part.distance, atol=1e-6)
+
+
+def test_the_named_grid_aligns_two_scenes(tmp_path: Path, write_tif) -> None:
+    """Scenes that are cut differently have no patches in common; as the remedy says, chips do."""
+    random = np.random.default_rng(0)
+    for name, origin in {"a": (5e5, 5.4e6), "b": (5e5 + 250, 5.4e6 - 130)}.items():
+        pixels = random.integers(300, 3000, (12, 128, 128)).astype(np.uint16)
+        write_tif(tmp_path / f"{name}.tif", pixels, origin=origin)
+    stated = ["--sensor", "s2-l2a", "--unit", "dn", "--model", "random:vits14", "--size", "28"]
+    stated += ["--force", "scale"]
+
+    def embed(way: list[str], folder: str) -> list[str]:
+        for name in "ab":
+            out = ["--out", str(tmp_path / folder / name)]
+            assert 0 == main(["embed", str(tmp_path / f"{name}.tif"), *stated, *way, *out])
+        return [str(tmp_path / folder / name) for name in "ab"]
+
+    before, after = (open_embeddings(p) for p in embed(["--patches", "--window", "28"], "patches"))
+    with pytest.raises(DataError, match="one grid") as caught:
+        detect_change(before, after)
+    words = shlex.split(str(caught.value.remedy).partition("eofm embed ")[2].partition(";")[0])
+    way = words[words.index("--chips") : words.index("--out")]
+    assert ["--chips", "32", "--grid", "majortom"] == way
+    folders = embed(way, "chips")
+    assert 0 == main(["change", *folders, "--rate", "0.3", "--out", str(tmp_path / "out")])
 
 
 def test_vectors_of_another_model_are_refused() -> None:

@@ -21,10 +21,10 @@ from eofm.cli import main
 from eofm.contract.defaults import default_recipe
 from eofm.contract.recipe import Pooling
 from eofm.errors import ConfigError, DataError, EofmError, PixelError, RasterError, SpecMismatch
-from eofm.geo.config import EmbedConfig
-from eofm.geo.embed import embed
-from eofm.geo.embeddings import require_same_vectors
-from eofm.geo.files import open_chips, open_embeddings, open_patches
+from eofm.geo.embedding.config import EmbedConfig
+from eofm.geo.embedding.embed import embed
+from eofm.geo.vectors.embeddings import require_same_vectors
+from eofm.geo.vectors.files import open_chips, open_embeddings, open_patches
 from eofm.weights.cards import WEIGHTS
 from eofm.weights.encoder import random_encoder
 
@@ -152,8 +152,10 @@ def test_another_job_in_the_folder_is_refused(scene: Path, model: str, tmp_path:
     out = tmp_path / "out"
     embed(config(scene, model, out, chips=32))
 
+    kept = (out / "embed.yaml").read_text()
     with pytest.raises(ConfigError, match="another job"):
         embed(config(scene, model, out, chips=16))
+    assert kept == (out / "embed.yaml").read_text()
 
     shutil.rmtree(out)
     work = out / ".chips.work"
@@ -187,8 +189,8 @@ def test_vectors_of_two_models_do_not_mix(scene: Path, model: str, tmp_path: Pat
 
 def test_a_full_disk_loses_nothing(scene: Path, model: str, tmp_path: Path, monkeypatch) -> None:
     """One clear error; with room again the same command goes on with what is finished."""
-    monkeypatch.setattr("eofm.geo.chips_job._BLOCK", 1)
-    real, calls = eofm.geo.work.write_all, []
+    monkeypatch.setattr("eofm.geo.embedding.chips_job._BLOCK", 1)
+    real, calls = eofm.geo.embedding.work.write_all, []
 
     def full(handle: int, data: memoryview) -> None:
         calls.append(len(data))
@@ -198,14 +200,14 @@ def test_a_full_disk_loses_nothing(scene: Path, model: str, tmp_path: Path, monk
 
     settings = config(scene, model, tmp_path / "out", chips=32, batch=1)
     with monkeypatch.context() as patch:
-        patch.setattr("eofm.geo.work.write_all", full)
+        patch.setattr("eofm.geo.embedding.work.write_all", full)
         with pytest.raises(DataError, match="cannot be written") as caught:
             embed(settings)
     assert "No space" in str(caught.value.found)
 
     before = len(calls)
     with monkeypatch.context() as patch:
-        patch.setattr("eofm.geo.work.write_all", full)  # its fourth call is over
+        patch.setattr("eofm.geo.embedding.work.write_all", full)  # its fourth call is over
         embed(settings)
     assert len(calls) - before == 2 * (6 - 1)
     assert len(open_chips(tmp_path / "out")) == 6
@@ -214,7 +216,7 @@ def test_a_full_disk_loses_nothing(scene: Path, model: str, tmp_path: Path, monk
 def test_a_disk_without_room_is_said_before(scene, model, tmp_path: Path, monkeypatch) -> None:
     """What cannot fit is not begun."""
     usage = type(shutil.disk_usage("/"))(10, 9, 1)
-    monkeypatch.setattr("eofm.geo.job.shutil.disk_usage", lambda folder: usage)
+    monkeypatch.setattr("eofm.geo.embedding.job.shutil.disk_usage", lambda folder: usage)
 
     with pytest.raises(DataError, match="no room"):
         embed(config(scene, model, tmp_path / "out"))

@@ -21,12 +21,12 @@ from vector_world import PLACES, chips_of, world
 from eofm.cli import main
 from eofm.errors import ConfigError, DataError
 from eofm.geo.cells import cells_of, degrees
-from eofm.geo.embeddings import PatchGrid, patch_grid
 from eofm.geo.explore import explore
-from eofm.geo.grid_file import write_tiff
 from eofm.geo.lattice import lattice_of
 from eofm.geo.maps_config import ExploreConfig
 from eofm.geo.pictures import scene_picture
+from eofm.geo.vectors.embeddings import PatchGrid, patch_grid
+from eofm.geo.vectors.grid_file import write_tiff
 from eofm.raster.grid import Grid
 from eofm.raster.opening import open_scene
 

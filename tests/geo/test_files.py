@@ -19,8 +19,8 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from eofm.errors import ConfigError, DataError, RasterError, SpecError
-from eofm.geo.chip_file import write_chips
-from eofm.geo.embeddings import (
+from eofm.geo.vectors.chip_file import write_chips
+from eofm.geo.vectors.embeddings import (
     ChipTable,
     Codes,
     Layout,
@@ -31,8 +31,8 @@ from eofm.geo.embeddings import (
     patch_grid,
     require_same_vectors,
 )
-from eofm.geo.files import open_chips, open_embeddings, open_patches
-from eofm.geo.grid_file import write_tiff, write_zarr
+from eofm.geo.vectors.files import open_chips, open_embeddings, open_patches
+from eofm.geo.vectors.grid_file import write_tiff, write_zarr
 from eofm.raster.grid import Grid
 
 MADE = Provenance(

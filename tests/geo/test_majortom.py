@@ -14,9 +14,9 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from eofm.errors import DataError
-from eofm.geo.embed import embed
-from eofm.geo.files import open_chips
-from eofm.geo.majortom import MajorTom, cell_places
+from eofm.geo.embedding.embed import embed
+from eofm.geo.embedding.majortom import MajorTom, cell_places
+from eofm.geo.vectors.files import open_chips
 from eofm.raster.grid import Grid
 
 WGS84 = CRS.from_epsg(4326)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from vector_world import chips_of, world
 
 from eofm.geo.cells import cells_of
-from eofm.geo.embeddings import HIDDEN, Codes
 from eofm.geo.scan import best, scan, scan_codes
+from eofm.geo.vectors.embeddings import HIDDEN, Codes
 
 
 @settings(max_examples=30, deadline=None)

@@ -16,10 +16,10 @@ from vector_world import NAMES, PLACES, chips_of, drawn, on_disk, world
 from eofm.cli import main
 from eofm.errors import ConfigError, DataError, EofmError, LabelError
 from eofm.geo.cells import cells_of, degrees
-from eofm.geo.grid_file import write_tiff
 from eofm.geo.maps_config import SearchConfig
 from eofm.geo.search import ScoreKind, search
 from eofm.geo.search_files import run_search
+from eofm.geo.vectors.grid_file import write_tiff
 
 SIZE = (32, 32)
 

@@ -14,8 +14,8 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
-from eofm.geo.embed import embed
-from eofm.geo.files import open_chips, open_patches
+from eofm.geo.embedding.embed import embed
+from eofm.geo.vectors.files import open_chips, open_patches
 
 SCHEMAS = Path(__file__).parent / "schemas"
 ADDRESSES = {

@@ -11,8 +11,8 @@ import pytest
 import torch
 from geo_scenes import config, export, small_encoder, texture, write_scene
 
-from eofm.geo.embed import embed
-from eofm.geo.files import open_chips
+from eofm.geo.embedding.embed import embed
+from eofm.geo.vectors.files import open_chips
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from vector_world import FIELD, NAMES, PLACES, chips_of, drawn, outline, world
 
 from eofm.errors import LabelError
 from eofm.geo.cells import cells_of
+from eofm.geo.mapping.training import covered, label_cells
 from eofm.geo.places import classes_of, read_labels, read_places
-from eofm.geo.training import covered, label_cells
 
 SIZE = (24, 24)
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eofm.geo.windows import blending, chip_lattice, patch_lattice
+from eofm.geo.embedding.windows import blending, chip_lattice, patch_lattice
 
 
 @given(

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eofm.errors import DataError
-from eofm.geo.embeddings import Codes
-from eofm.geo.work import Work, as_planes
+from eofm.geo.embedding.work import Work, as_planes
+from eofm.geo.vectors.embeddings import Codes
 
 
 def test_rows_are_written_in_any_order(tmp_path: Path) -> None:

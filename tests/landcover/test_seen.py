@@ -23,8 +23,8 @@ from eofm.landcover.multilabel import Cover, Reason, class_fractions
 from eofm.landcover.run import write_labels
 from eofm.landcover.schemes import SCHEMES
 from eofm.store.config import RelabelConfig
+from eofm.store.edit.relabel import relabel_store
 from eofm.store.reader import Store
-from eofm.store.relabel import relabel_store
 
 SIDE = 24
 BANDS = ["B02", "B03", "B04", "B08"]

@@ -13,7 +13,7 @@ from affine import Affine
 from eofm.contract.defaults import default_recipe
 from eofm.contract.recipe import Pooling
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.geo.config import EmbedConfig
+from eofm.geo.embedding.config import EmbedConfig
 from eofm.weights.encoder import Encoder, random_encoder, save_encoder
 
 BANDS = ("B02", "B03", "B04")

@@ -294,7 +294,7 @@ GUARDS = (
     _guard(
         "test_17_neighbours_are_kept_apart",
         (
-            "eofm.store.splits:by_value",
+            "eofm.store.rows.splits:by_value",
             "sorted(values, key=lambda name: (values[name], name))",
             "sorted(values)",
         ),
@@ -333,16 +333,16 @@ GUARDS = (
     ),
     _guard(
         "test_22_subsets_are_without_replacement_and_without_order",
-        ("eofm.store.splits:hash_order", "sorted(ids, key=key)", "list(ids)"),
+        ("eofm.store.rows.splits:hash_order", "sorted(ids, key=key)", "list(ids)"),
     ),
     _guard(
         "test_23_a_frozen_network_stays_frozen",
-        ("eofm.bench.sources:EncoderSource.__init__", "encoder.eval()", "encoder"),
+        ("eofm.bench.models.sources:EncoderSource.__init__", "encoder.eval()", "encoder"),
     ),
     _guard(
         "test_23_a_frozen_network_stays_frozen",
         (
-            "eofm.bench.sources:EncoderSource.check_frozen",
+            "eofm.bench.models.sources:EncoderSource.check_frozen",
             "if state_sha256(self._encoder) != self._state:",
             "if False:",
         ),
@@ -389,8 +389,8 @@ GUARDS = (
     ),
     _guard(
         "test_29_versions_of_a_data_set_are_tasks_of_their_own",
-        ("eofm.bench.compare:_alike", "(one.task, one.version, ", "("),
-        ("eofm.bench.compare:_alike", "(other.task, other.version, ", "("),
+        ("eofm.bench.reports.compare:_alike", "(one.task, one.version, ", "("),
+        ("eofm.bench.reports.compare:_alike", "(other.task, other.version, ", "("),
     ),
     _guard(
         "test_30_training_data_that_hold_the_test_images_are_flagged",

@@ -11,7 +11,7 @@ import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
-from eofm.geo.embeddings import ChipTable, PatchGrid, Provenance, SceneRecord, patch_grid
+from eofm.geo.vectors.embeddings import ChipTable, PatchGrid, Provenance, SceneRecord, patch_grid
 from eofm.raster.grid import Grid
 
 NAMES = ("water", "trees", "crops", "built")

@@ -18,8 +18,8 @@ from eofm.contract.imagery import Imagery
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError, SpecError
-from eofm.raster.bands import NamedBand, named_band
 from eofm.raster.folder import list_sources
+from eofm.raster.metadata.bands import NamedBand, named_band
 from eofm.raster.source import RasterSource
 
 WriteTif = Callable[..., Path]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eofm.raster.dates import acquisition_date
+from eofm.raster.metadata.dates import acquisition_date
 
 WHEN = "2021-05-13T07:36:09"
 

@@ -11,7 +11,7 @@ import torch
 
 import eofm
 from eofm.errors import RasterError
-from eofm.raster.masks import CloudMask, is_beside
+from eofm.raster.metadata.masks import CloudMask, is_beside
 
 WriteTif = Callable[..., Path]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from eofm.errors import RasterError
-from eofm.raster import product_xml
-from eofm.raster.product_xml import first_text, parse_xml, texts
+from eofm.raster.products import product_xml
+from eofm.raster.products.product_xml import first_text, parse_xml, texts
 
 BOMB = b"""<?xml version="1.0"?>
 <!DOCTYPE lolz [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>

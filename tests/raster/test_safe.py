@@ -16,7 +16,7 @@ import eofm
 from eofm.contract.sensors import BANDS, SENSOR_BANDS
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError, SpecError
-from eofm.raster.safe import _OFFSET_SINCE
+from eofm.raster.products.safe import _OFFSET_SINCE
 
 LEVELS = (Sensor.S2_L1C, Sensor.S2_L2A)
 
@@ -311,7 +311,7 @@ def test_what_is_no_product(tmp_path: Path) -> None:
 
 def test_a_zip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Metadata that the zip says are huge are refused before they are read."""
-    monkeypatch.setattr("eofm.raster.safe.MAX_BYTES", 1000)
+    monkeypatch.setattr("eofm.raster.products.safe.MAX_BYTES", 1000)
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.SAFE/MTD_MSIL1C.xml", b" " * 100_000)
     with pytest.raises(RasterError, match="too large"):

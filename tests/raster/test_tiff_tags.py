@@ -10,7 +10,7 @@ import pytest
 import rasterio
 
 from eofm.raster.geotiff import open_geotiffs
-from eofm.raster.tiff_tags import read_geo_tags
+from eofm.raster.metadata.tiff_tags import read_geo_tags
 
 WriteTif = Callable[..., Path]
 PIXELS = np.arange(24, dtype=np.uint16).reshape(4, 6)

@@ -12,8 +12,8 @@ import pytest
 from eofm.errors import ConfigError, LabelError, StoreError
 from eofm.landcover.table import FORMAT, KEY, VERSION, schema
 from eofm.store.config import RelabelConfig
+from eofm.store.edit.relabel import relabel_store
 from eofm.store.reader import Store
-from eofm.store.relabel import relabel_store
 
 CLASSES = ("rock", "ice")
 

@@ -18,12 +18,12 @@ from eofm.cli import main
 from eofm.errors import ConfigError, StoreError
 from eofm.raster.grid import Window
 from eofm.store.config import MergeConfig, RelabelConfig, SubsetConfig, UpgradeConfig
-from eofm.store.copy import merge_stores, subset_store
+from eofm.store.edit.copy import merge_stores, subset_store
+from eofm.store.edit.upgrade import upgrade_store
 from eofm.store.format import VERSION
-from eofm.store.grids import known_grids
+from eofm.store.packing.grids import known_grids
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
-from eofm.store.upgrade import upgrade_store
 
 OLD = Path(__file__).parents[1] / "stores_0_1"
 KINDS = ("tiles", "radar", "both/s2-l2a", "both/s1-rtc")

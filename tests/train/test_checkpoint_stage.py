@@ -12,8 +12,9 @@ from pretrain_settings import with_groups
 from eofm.errors import ConfigError, WeightsError
 from eofm.train.checkpoint import open_stage
 from eofm.train.config import PretrainConfig
-from eofm.train.module import PretrainModule
+from eofm.train.module import PretrainModule, schedule_of
 from eofm.train.run import pretrain
+from eofm.train.schedule import DecayShape, rate_over_steps
 from eofm.weights.checkpoint import CHECKPOINT_KEY
 from eofm.weights.encoder import load_encoder
 
@@ -152,5 +153,13 @@ def test_phases_that_overlap_are_refused(groups: dict, match: str) -> None:
 
 
 def test_wsd_may_fall_to_zero() -> None:
-    """Its anneal is linear by default."""
-    with_groups(PretrainConfig(), optim={"schedule": "wsd"})
+    """Its anneal is linear by default: the last rate is 0, and half way to it is half the peak."""
+    config = with_groups(PretrainConfig(), optim={"schedule": "wsd", "floor": 0.0})
+
+    schedule = schedule_of(config)
+    rate = rate_over_steps(1000, 100, 0, schedule)
+
+    assert schedule.anneal_shape is DecayShape.LINEAR
+    assert [1.0, 1.0] == [rate(step) for step in (200, 799)]
+    assert pytest.approx(0.5, abs=0.01) == rate(900)
+    assert pytest.approx(0.0, abs=0.01) == rate(999)

@@ -14,15 +14,15 @@ from eofm.contract.imagery import Labels
 from eofm.contract.preprocess import to_grid
 from eofm.errors import ConfigError, WeightsError
 from eofm.method.objectives import OBJECTIVES
-from eofm.store.label_table import exchanged
 from eofm.store.reader import Store
+from eofm.store.rows.label_table import exchanged
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.report.result import Report
 from eofm.train.run import pretrain
 from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import load_encoder
-from eofm.weights.export import export_source
+from eofm.weights.export.write import export_source
 
 Finished = tuple[PretrainConfig, Report]
 

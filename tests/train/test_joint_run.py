@@ -27,7 +27,7 @@ from eofm.train.datamodule import StoreDataModule
 from eofm.train.run import pretrain
 from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import load_encoder
-from eofm.weights.export import export_source
+from eofm.weights.export.write import export_source
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from eofm.errors import ConfigError, PixelError, TrainingError
 from eofm.method import LabelFacts
 from eofm.store.format import HEADER_BYTES
 from eofm.store.reader import Store
+from eofm.train.before.demo import DEMO_METHOD
 from eofm.train.checkpoint import Stage, load_networks
 from eofm.train.config import (
     DataConfig,
@@ -33,7 +34,6 @@ from eofm.train.config import (
     SoftConConfig,
     TrainerConfig,
 )
-from eofm.train.demo import DEMO_METHOD
 from eofm.train.evaluate import embed_rows
 from eofm.train.run import pretrain
 

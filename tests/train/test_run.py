@@ -29,7 +29,7 @@ from eofm.train.run import pretrain
 from eofm.train.trainer import choose_device
 from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import load_encoder
-from eofm.weights.export import export_source
+from eofm.weights.export.write import export_source
 
 
 def metrics(config: PretrainConfig) -> list[dict[str, float]]:

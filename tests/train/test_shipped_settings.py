@@ -58,8 +58,8 @@ def small(config: PretrainConfig, stores: Path, out: Path) -> PretrainConfig:
         ),
         model=replace(config.model, architecture=name, size=size, weights=weights),
         method=replace(config.method, hidden=32, dim=16),
-        optim=replace(config.optim, epochs=1, batch=8),
-        trainer=replace(config.trainer, accelerator="cpu"),
+        optim=replace(config.optim, epochs=1 + config.optim.freeze_epochs, batch=8),
+        trainer=replace(config.trainer, accelerator="cpu", chunk=min(config.trainer.chunk, 4)),
         run=replace(config.run, out=str(out / "run"), figures=False),
         monitor=replace(config.monitor, every_epochs=0),
     )
@@ -67,7 +67,7 @@ def small(config: PretrainConfig, stores: Path, out: Path) -> PretrainConfig:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_a_settings_file_runs(path: Path, stores: Path, tmp_path: Path) -> None:
-    """Two steps end in a student that is finite and moved from where its weights put it."""
+    """One epoch after those that freeze the trunk ends in a student that is finite and moved."""
     made = parse("pretrain", ["--config", str(path)])
     assert isinstance(made, PretrainConfig)
     config = small(made, stores, tmp_path / "it")
@@ -75,11 +75,29 @@ def test_a_settings_file_runs(path: Path, stores: Path, tmp_path: Path) -> None:
     pretrain(config)
 
     out = Path(str(config.run.out))
-    assert 2 == len((out / "metrics.jsonl").read_text().splitlines())
+    steps = len((out / "metrics.jsonl").read_text().splitlines())
+    each = 1 if "seasons" in config.data.views else 2  # of 9 places or of 16 scenes
+    assert steps == each * config.optim.epochs
     start, end = (load_encoder(out / "export" / n).trunk for n in ("init", "student"))
     tensors = dict(end.named_parameters())
     assert all(torch.isfinite(value).all() for value in tensors.values())
     assert any(not torch.equal(p, tensors[name]) for name, p in start.named_parameters())
+
+
+@pytest.mark.parametrize("name", ["continue_dinov2_small_data", "continue_dinov2_full"])
+def test_a_recipe_for_pretrained_weights_protects_them(name: str) -> None:
+    """Continuing has all that keeps a start: layer decay, freezing, a small rate, and the guard."""
+    made = parse("pretrain", ["--config", str(FILES[0].with_name(f"{name}.yaml"))])
+
+    assert isinstance(made, PretrainConfig)
+    assert made.model.weights is not None
+    assert made.optim.lr <= 5e-4
+    assert made.optim.layer_decay <= 0.75
+    assert made.optim.freeze_epochs >= 1
+    assert made.optim.schedule == "infinite"
+    assert made.monitor.evaluates
+    assert made.monitor.collapse_std > 0
+    assert (made.method.soft_unit, made.method.soft_weight) == ("gradient", 1.0)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

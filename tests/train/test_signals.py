@@ -1,4 +1,4 @@
-"""Being asked to stop, by Ctrl-C or SIGTERM, in the steps and outside of them; and one owner."""
+"""Being asked to stop: Ctrl-C and SIGTERM alike, in the steps and outside; and one owner."""
 
 from __future__ import annotations
 

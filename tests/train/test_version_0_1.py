@@ -19,8 +19,8 @@ from pretrain_settings import with_groups
 from eofm.cli import main, parse
 from eofm.errors import ConfigError
 from eofm.method import SoftConConfig, SoftForm
+from eofm.train.before.demo import DEMO_METHOD
 from eofm.train.config import PretrainConfig, RunConfig
-from eofm.train.demo import DEMO_METHOD
 from eofm.train.module import CHECKPOINT_KEY
 from eofm.train.run import pretrain
 from eofm.train.run_folder import from_dict, to_yaml

@@ -15,6 +15,11 @@ from torch import Tensor, nn
 
 import eofm
 from eofm.contract.preprocess import Plan
+from eofm.geo.change import ChangeResult
+from eofm.geo.explore import ExplorePage
+from eofm.geo.mapping.class_map import LearntMap
+from eofm.geo.search import SearchResult
+from eofm.geo.vectors.embeddings import ChipTable, PatchGrid
 from eofm.raster.scene import Scene
 from eofm.train.report.result import Report
 from eofm.weights.encoder_card import Card
@@ -69,6 +74,21 @@ def embed(image: eofm.Imagery, array: NDArray[np.uint16], spec: eofm.ImageSpec) 
     assert_type(card, Card)
     again = eofm.load_encoder(Path("encoders/mine"))
     return again.embed(array, spec=spec)
+
+
+def maps(scene: str) -> int:
+    """From a scene to vectors, and to what is made of them."""
+    chips = eofm.embed_chips(scene, "softcon_vits14_s2", chips=32)
+    assert_type(chips, ChipTable)
+    patches = eofm.embed_patches(scene, "softcon_vits14_s2")
+    assert_type(patches, PatchGrid)
+    assert_type(eofm.open_embeddings("embeddings/mine"), ChipTable | PatchGrid)
+    assert_type(eofm.map_classes(patches, "polygons.gpkg", "class"), LearntMap)
+    assert_type(eofm.detect_change(patches, patches, rate=0.01), ChangeResult)
+    assert_type(eofm.explore(patches, Path("page.html")), ExplorePage)
+    found = eofm.search(chips, at=(11.5, 48.1))
+    assert_type(found, SearchResult)
+    return len(chips)
 
 
 def labels(path: str, rows: Sequence[int]) -> eofm.Labels:

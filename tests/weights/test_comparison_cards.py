@@ -18,7 +18,7 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.networks.build import BUILDERS
 from eofm.weights.cards import WEIGHTS, find, foundation, ssl4eo
 from eofm.weights.cards.card import StateLayout
-from eofm.weights.keymaps import KEY_MAPS
+from eofm.weights.layouts.keymaps import KEY_MAPS
 
 CARDS = {card.name: card for card in (*ssl4eo.CARDS, *foundation.CARDS)}
 

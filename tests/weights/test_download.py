@@ -17,8 +17,8 @@ from types import SimpleNamespace
 import pytest
 
 from eofm.errors import WeightsError
-from eofm.weights.download import fetch, file_name, offline, weights_directory
-from eofm.weights.receipt import SUFFIX, check_file, known_sha256, read_receipt
+from eofm.weights.fetch.download import fetch, file_name, offline, weights_directory
+from eofm.weights.fetch.receipt import SUFFIX, check_file, known_sha256, read_receipt
 
 BODY = bytes(range(256)) * 12_000  # 3 MB: three chunks
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -109,7 +109,8 @@ def test_a_killed_process_is_resumed(host, tmp_path: Path) -> None:
     gate = threading.Event()
     url = host.put("w.pth", BODY, gate=gate, sent_first=2 << 20)
     process = start_process(
-        f"from eofm.weights.download import fetch; fetch({url!r}, directory={str(tmp_path)!r})",
+        "from eofm.weights.fetch.download import fetch; "
+        f"fetch({url!r}, directory={str(tmp_path)!r})",
         quiet=True,
     )
     part = tmp_path / "w.pth.part"
@@ -389,7 +390,7 @@ def test_two_processes_fetch_once(host, tmp_path: Path) -> None:
     gate = threading.Event()
     url = host.put("w.pth", BODY, gate=gate, sent_first=1000)
     code = (
-        "from eofm.weights.download import fetch; "
+        "from eofm.weights.fetch.download import fetch; "
         f"fetch({url!r}, sha256={SHA!r}, directory={str(tmp_path)!r})"
     )
     first = start_process(code)
@@ -496,7 +497,9 @@ def test_an_untouched_file_is_not_hashed_again(
     """Loading 350 MB a second time costs no second of hashing."""
     url = host.put("w.pth", BODY)
     path = fetch(url, sha256=SHA, directory=tmp_path, progress=False)
-    monkeypatch.setattr("eofm.weights.receipt.hash_file", lambda _: pytest.fail("hashed again"))
+    monkeypatch.setattr(
+        "eofm.weights.fetch.receipt.hash_file", lambda _: pytest.fail("hashed again")
+    )
 
     fetch(url, sha256=SHA, directory=tmp_path, progress=False)
 
@@ -509,6 +512,28 @@ def test_a_remembered_hash_is_still_compared(host, tmp_path: Path) -> None:
     fetch(url, directory=tmp_path, progress=False)
 
     assert "hash differs" in refused(url, tmp_path, sha256=SHA).problem
+
+
+def test_a_damaged_receipt_is_an_error(host, tmp_path: Path) -> None:
+    """One digit of a remembered hash: it is not taken for the hash of the file."""
+    path = fetch(host.put("w.pth", BODY), directory=tmp_path, progress=False)
+    receipt = path.with_name(path.name + SUFFIX)
+    receipt.write_text(receipt.read_text().replace(SHA, "0" + SHA[1:]))
+
+    with pytest.raises(WeightsError, match="cannot be read") as caught:
+        known_sha256(path)
+    assert "checksum" in str(caught.value.found)
+
+
+def test_a_receipt_of_before_has_no_checksum(host, tmp_path: Path) -> None:
+    """It is believed, as it was."""
+    path = fetch(host.put("w.pth", BODY), directory=tmp_path, progress=False)
+    receipt = path.with_name(path.name + SUFFIX)
+    plain = json.loads(receipt.read_text())
+    plain.pop("checksum")
+    receipt.write_text(json.dumps(plain))
+
+    assert SHA == known_sha256(path)
 
 
 def test_a_receipt_that_cannot_be_read_is_an_error(host, tmp_path: Path) -> None:

@@ -22,13 +22,13 @@ from eofm.contract.recipe import Kernel, Pooling, Recipe, ResizeOrder, ResizeRul
 from eofm.contract.sensors import STATISTICS
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import ConfigError, WeightsError
-from eofm.weights import program, readme, sidecar
 from eofm.weights.cards.card import Score
 from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import Encoder, load_encoder, random_encoder, save_encoder
 from eofm.weights.encoder_card import Card
-from eofm.weights.export import Exported, export_encoder, export_source
-from eofm.weights.program import Program, ProgramFormat, ProgramInput
+from eofm.weights.export import program, readme, sidecar
+from eofm.weights.export.program import Program, ProgramFormat, ProgramInput
+from eofm.weights.export.write import Exported, export_encoder, export_source
 
 STATS = STATISTICS["ssl4eo-s12-l1c"]
 RECIPE = Recipe(
@@ -205,7 +205,7 @@ def test_a_program_that_disagrees_is_not_kept(tmp_path, monkeypatch):
     graph = program.graph_of(encoder, ProgramInput.NORMALISED)
     one = torch.zeros(3, 192)
     one[2, 7] = 0.01
-    monkeypatch.setattr("eofm.weights.export.trace", lambda *_: None)
+    monkeypatch.setattr("eofm.weights.export.write.trace", lambda *_: None)
     monkeypatch.setattr(torch.export, "save", lambda *_: None)
     for run, said in (
         (lambda pixels: graph(pixels) + one[-len(pixels) :], r"0\.01"),
@@ -247,7 +247,7 @@ def test_programs_of_other_weights_do_not_stand_beside(tmp_path, monkeypatch):
             (scratch / f"encoder.{form}").write_text(encoder.card.source)
         return tuple(Program(f"encoder.{form}", takes, "", 0.0, 1.0) for form in formats)
 
-    monkeypatch.setattr("eofm.weights.export._make_programs", quick)
+    monkeypatch.setattr("eofm.weights.export.write._make_programs", quick)
     first, second = encoder_of(seed=1), encoder_of(seed=2)
     export_encoder(first, tmp_path, [PT2])
     export_encoder(first, tmp_path, [ONNX])
@@ -285,7 +285,7 @@ def test_a_full_disk_is_an_error_of_ours(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("eofm.weights.export.write_whole", full)
+    monkeypatch.setattr("eofm.weights.export.write.write_whole", full)
     with pytest.raises(WeightsError, match="No space left"):
         export_encoder(encoder_of(), tmp_path)
 

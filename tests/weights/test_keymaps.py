@@ -20,7 +20,7 @@ from eofm.networks.state import load_strict
 from eofm.networks.timm_trunk import build_timm
 from eofm.networks.vit import ARCHITECTURES, Architecture, FeedForward, ViT
 from eofm.weights.cards.card import StateLayout
-from eofm.weights.keymaps import (
+from eofm.weights.layouts.keymaps import (
     KEY_MAPS,
     detect_layout,
     dinov2,
@@ -30,8 +30,8 @@ from eofm.weights.keymaps import (
     transformers_dinov2,
     vit_to_dinov2,
 )
-from eofm.weights.keymaps import timm as timm_map
-from eofm.weights.mapped import check_layer_scale
+from eofm.weights.layouts.keymaps import timm as timm_map
+from eofm.weights.layouts.mapped import check_layer_scale
 
 Shapes = dict[str, tuple[int, ...]]
 State = dict[str, Tensor]

@@ -19,7 +19,7 @@ from eofm.networks.state import read_state
 from eofm.weights.cards.card import StateLayout, WeightCard
 from eofm.weights.cards.foundation import CARDS as FOUNDATION_CARDS
 from eofm.weights.cards.ssl4eo import CARDS as SSL4EO_CARDS
-from eofm.weights.keymaps import KEY_MAPS
+from eofm.weights.layouts.keymaps import KEY_MAPS
 from eofm.weights.load import load_weights
 
 CARDS = {card.name: card for card in (*SSL4EO_CARDS, *FOUNDATION_CARDS)}

@@ -27,7 +27,7 @@ from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import SpecMismatch, WeightsError
 from eofm.weights.cards import WEIGHTS
-from eofm.weights.download import file_name
+from eofm.weights.fetch.download import file_name
 from eofm.weights.load import load_weights
 
 State = dict[str, Tensor]

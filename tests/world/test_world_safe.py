@@ -15,7 +15,7 @@ import eofm
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import ConfigError
-from eofm.raster.product_xml import parse_xml, texts
+from eofm.raster.products.product_xml import parse_xml, texts
 from eofm.world.config import WorldConfig
 from eofm.world.files import write_world
 from eofm.world.safe import Product

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from eofm.bench.features import EMBEDDING, Readout, columns_of, last_layers, take
 from eofm.bench.finetune.trainings import Training
 from eofm.bench.finetune.views import Draw, Images, in_order, make_views
-from eofm.bench.sources import Trainee, check_evaluating, check_vectors
+from eofm.bench.models.sources import Trainee, check_evaluating, check_vectors
 from eofm.contract.imagery import Imagery
 from eofm.errors import ConfigError, WeightsError
 from eofm.networks.state import state_sha256

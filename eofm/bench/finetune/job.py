@@ -23,10 +23,10 @@ from torch import Tensor
 from eofm.bench.finetune.classifier import Classifier, Head, features, precision_of, predict
 from eofm.bench.finetune.trainings import NO_FAULTS, Training
 from eofm.bench.finetune.views import Images
+from eofm.bench.models.sources import Trainee
+from eofm.bench.models.waive import NONSTANDARD
 from eofm.bench.probes import choice_of
 from eofm.bench.protocols import said_of
-from eofm.bench.sources import Trainee
-from eofm.bench.waive import NONSTANDARD
 from eofm.errors import ConfigError, DataError, PixelError, TrainingError, WeightsError
 from eofm.formats.foreign import foreign, read_bounded
 from eofm.formats.seal import opened, sealed

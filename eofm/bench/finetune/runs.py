@@ -27,17 +27,17 @@ from eofm.bench.finetune.trainings import (
     with_replacement,
 )
 from eofm.bench.finetune.views import Images
-from eofm.bench.network import NetworkSource
+from eofm.bench.models.network import NetworkSource
+from eofm.bench.models.sources import Candidate, EncoderSource, Identity, Trainee
 from eofm.bench.predictions import Archive, Group
 from eofm.bench.probes import Scored, resampled_metrics
 from eofm.bench.samples import clusters_of, subsets
-from eofm.bench.sources import Candidate, EncoderSource, Identity, Trainee
 from eofm.datasets.base import Task
 from eofm.datasets.images.chips import Chip, Chips
 from eofm.probes import linear as probe
 from eofm.probes.metrics import Metric
 from eofm.progress import track
-from eofm.store.splits import SPLITS, subset_hash
+from eofm.store.rows.splits import SPLITS, subset_hash
 
 # What the predictions of a trained probe depend on, beside the code that treats pixels.
 _CODE: Final = ("classifier.py", "fit.py", "job.py", "runs.py", "trainings.py", "views.py")

@@ -25,25 +25,25 @@ VERBS: Final[Mapping[str, Verb]] = {
     "card": Verb(
         "write a data card of a packed store",
         "eofm.store.config:CardConfig",
-        "eofm.store.card:write_card",
+        "eofm.store.describe.card:write_card",
         ("eofm card STORE --out data_cards/mine.md --licence CC-BY-4.0",),
     ),
     "data show": Verb(
         "draw a packed store: places, label frequencies, co-occurrence, samples",
         "eofm.store.config:ShowConfig",
-        "eofm.store.show:show_store",
+        "eofm.store.describe.show:show_store",
         ("eofm data show stores/mine", "eofm data show stores/mine --out mine.png --samples 21"),
     ),
     "data verify": Verb(
         "read every image of a packed store and compare its checksum",
         "eofm.store.config:VerifyConfig",
-        "eofm.store.verify:verify_store",
+        "eofm.store.describe.verify:verify_store",
         ("eofm data verify stores/mine", "eofm data verify stores/mine --threads 16"),
     ),
     "data stats": Verb(
         "mean, spread and percentiles of every band of a packed store, in one pass",
         "eofm.store.config:StatsConfig",
-        "eofm.store.stats:make_statistics",
+        "eofm.store.describe.stats:make_statistics",
         (
             "eofm data stats stores/mine",
             "eofm data stats stores/mine --split train --holdout 0.1 --seed 0 --sample 10000",
@@ -53,7 +53,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "data relabel": Verb(
         "give a packed store other labels, without touching a pixel",
         "eofm.store.config:RelabelConfig",
-        "eofm.store.relabel:relabel_store",
+        "eofm.store.edit.relabel:relabel_store",
         (
             "eofm data relabel stores/mine --labels labels.parquet --out stores/relabelled",
             "eofm data relabel stores/mine --labels labels.parquet --in_place true",
@@ -62,7 +62,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "data upgrade": Verb(
         "bring a store of eofm 0.1 to the present version: its rows keep CRS and transform",
         "eofm.store.config:UpgradeConfig",
-        "eofm.store.upgrade:upgrade_store",
+        "eofm.store.edit.upgrade:upgrade_store",
         (
             "eofm data upgrade stores/old --images DIR --out stores/new",
             "eofm data upgrade stores/old --images DIR --in_place true",
@@ -71,7 +71,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "data subset": Verb(
         "copy some images of a packed store into a new one",
         "eofm.store.config:SubsetConfig",
-        "eofm.store.copy:subset_store",
+        "eofm.store.edit.copy:subset_store",
         (
             "eofm data subset stores/mine --sample 1000 --out stores/small",
             "eofm data subset stores/mine --ids ids.txt --out stores/chosen",
@@ -81,7 +81,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "data merge": Verb(
         "copy several packed stores of the same kind into one",
         "eofm.store.config:MergeConfig",
-        "eofm.store.copy:merge_stores",
+        "eofm.store.edit.copy:merge_stores",
         ("eofm data merge stores/north stores/south --out stores/both",),
     ),
     "labels": Verb(

@@ -12,8 +12,8 @@ __all__ = ["VERBS"]
 VERBS: Final[Mapping[str, Verb]] = {
     "embed": Verb(
         "turn whole scenes into vectors: one for each chip (GeoParquet) or patch (GeoTIFF, Zarr)",
-        "eofm.geo.config:EmbedConfig",
-        "eofm.geo.embed:embed",
+        "eofm.geo.embedding.config:EmbedConfig",
+        "eofm.geo.embedding.embed:embed",
         (
             "eofm embed S2B_MSIL1C_20210704T...SAFE --model softcon_vits14_s2 --out DIR",
             "eofm embed scene.tif --sensor s2-l2a --unit dn --model runs/mine --patches --out DIR",

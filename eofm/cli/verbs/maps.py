@@ -13,7 +13,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "map": Verb(
         "learn a map of classes from polygons or points, with its accuracy",
         "eofm.geo.maps_config:MapConfig",
-        "eofm.geo.map_files:run_map",
+        "eofm.geo.mapping.map_files:run_map",
         (
             "eofm map EMB --labels fields.gpkg --field crop --out maps/crops",
             "eofm map EMB --labels drawn.gpkg visited.geojson --field class --block 2000",

@@ -48,7 +48,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "models export": Verb(
         "write a checkpoint, an export or published weights for others: safetensors, pt2, onnx",
         "eofm.weights.config:ExportConfig",
-        "eofm.weights.export:export_source",
+        "eofm.weights.export.write:export_source",
         (
             "eofm models export runs/mine/checkpoints/last.ckpt --to encoders/mine",
             "eofm models export runs/mine/export/student --to encoders/mine --formats pt2,onnx",

@@ -16,6 +16,7 @@ VERBS: Final[Mapping[str, Verb]] = {
         "eofm.train.run:pretrain",
         (
             "eofm pretrain",
+            "eofm pretrain --data.store stores/mine --dry-run",
             "eofm pretrain --data.store stores/mine --optim.epochs 20 --run.out runs/mine",
             "eofm pretrain --data.store stores/mine --model.architecture vits14 \\",
             "    --model.weights dinov2_vits14 --model.size 224 --run.out runs/mine",
@@ -54,10 +55,11 @@ VERBS: Final[Mapping[str, Verb]] = {
             "trainer.precision",
             "run.out",
             "run.resume",
+            "run.dry_run",
             "monitor.every_epochs",
             "monitor.loggers",
         ),
-        "eofm.train.demo:demo_defaults",
+        "eofm.train.before.demo:demo_defaults",
     ),
     "report": Verb(
         "write one HTML page about a run (finished, going on, or dead), or to compare several",

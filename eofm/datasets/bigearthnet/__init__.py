@@ -21,7 +21,7 @@ from eofm.datasets.base import (
     Benchmark,
     Cluster,
     Dataset,
-    Layout,
+    FolderLayout,
     Loaded,
     Packing,
     SplitList,
@@ -354,6 +354,6 @@ DATASET: Final = Dataset(
             "eofm pack bigearthnet --root DIR --sensors s2-l2a s1-grd --out OUT",
         ),
     ),
-    layout=Layout(_is_bigearthnet, _describe),
+    layout=FolderLayout(_is_bigearthnet, _describe),
     cards=("bigearthnet-v1", "bigearthnet-v2"),
 )

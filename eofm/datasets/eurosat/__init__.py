@@ -13,7 +13,7 @@ from typing import ClassVar, Final, Literal
 
 from eofm.bench.config import BenchConfig
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.datasets.base import Benchmark, Dataset, Layout, Loaded, Packing, SplitList, Task
+from eofm.datasets.base import Benchmark, Dataset, FolderLayout, Loaded, Packing, SplitList, Task
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import Described
 from eofm.datasets.images.chips import Chips
@@ -240,6 +240,6 @@ DATASET: Final = Dataset(
         "eofm.datasets.eurosat.tiles:pack_eurosat",
         ("eofm pack eurosat --root EuroSAT_MS --out STORE",),
     ),
-    layout=Layout(_is_eurosat, _describe),
+    layout=FolderLayout(_is_eurosat, _describe),
     cards=("eurosat",),
 )

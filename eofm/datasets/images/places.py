@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from eofm.errors import ConfigError, RasterError
-from eofm.store.splits import SPLITS
+from eofm.store.rows.splits import SPLITS
 
 if TYPE_CHECKING:
     from eofm.raster.grid import Grid

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from eofm.contract.spec import Sensor, Unit
-from eofm.datasets.base import Dataset, Layout, Packing
+from eofm.datasets.base import Dataset, FolderLayout, Packing
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import Described
 from eofm.datasets.packing.options import check_labels, check_sensors, check_workers
@@ -123,6 +123,6 @@ DATASET: Final = Dataset(
             "eofm pack ssl4eo --root DIR --sensors s2c s1 --workers 8 --verify --stats --out OUT",
         ),
     ),
-    layout=Layout(_is_ssl4eo, _describe),
+    layout=FolderLayout(_is_ssl4eo, _describe),
     cards=("ssl4eo-s12", "ssl4eo-s12-ml"),
 )

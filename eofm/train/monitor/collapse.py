@@ -6,7 +6,7 @@ those before the first step.
 
 The bounds were measured (`benchmarks/results/collapse.md`). A pretrained network that collapsed
 had at most 0.30 of its effective rank and 0.17 of its spread after 4 steps; at a rate that it
-survived it had 0.95 of both after 20. A network with random weights loses most of its directions
+survived it kept 0.93 of both or more. A network with random weights loses most of its directions
 within 8 steps even where it learns (to a fifth of the start, 6 directions, in the demo) but keeps
 0.45 of its spread: there the rank counts only where fewer than 4 directions are left, as in the
 collapse on 18 windows, or less of the spread.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -21,11 +22,13 @@ from eofm.train.datamodule import StoreDataModule
 from eofm.train.monitor.run_log import RunLog
 
 _GIB: Final = 2**30
+# Rate and time left are those of this many seconds: a machine may become busy, or free.
+WINDOW_S: Final = 60.0
 
 
 @dataclass(frozen=True)
 class ThroughputReading:
-    """How far a run is, and how fast since this process began.
+    """How far a run is, and how fast in the last minute.
 
     Args:
         epoch: Counted from 1.
@@ -35,7 +38,7 @@ class ThroughputReading:
         loss: The latest.
         rate: Scenes per second, of all processes together.
         waiting: Share of the time in which no batch was there.
-        left: Seconds to the end at this rate.
+        left: Seconds to the end at this rate, which may have changed since the run began.
     """
 
     epoch: int
@@ -140,6 +143,7 @@ class Throughput(L.Callback):
         self.display: Display = display or (Bar() if sys.stderr.isatty() else Lines())
         self.evaluating = 0.0  # seconds spent on held-out scenes: `online` adds to it
         self._begin = self._mark = _Mark(0.0, 0, 0, 0.0, 0.0)
+        self._recent = deque([self._begin])
         self._batches = self._step = 0
         self._scenes = 0
 
@@ -148,6 +152,7 @@ class Throughput(L.Callback):
         self._scenes = 0
         self._step = trainer.global_step
         self._begin = self._mark = self._now(trainer)
+        self._recent = deque([self._begin])
 
     def on_train_batch_end(
         self,
@@ -193,7 +198,7 @@ class Throughput(L.Callback):
         )
 
     def _reading(self, trainer: L.Trainer, now: _Mark, total: int) -> ThroughputReading:
-        begin = self._begin
+        begin = remember(self._recent, now)
         seconds = max(now.time - begin.time, 1e-9)
         loss = trainer.callback_metrics.get("loss")
         return ThroughputReading(
@@ -232,6 +237,19 @@ class _Mark:
     scenes: int
     waited: float
     evaluating: float
+
+
+def remember(recent: deque[_Mark], now: _Mark) -> _Mark:
+    """Add the present to the recent past, and return the latest mark that is `WINDOW_S` old.
+
+    Args:
+        recent: Marks in their order, the first of them the beginning of the window; is changed.
+        now: The present.
+    """
+    recent.append(now)
+    while len(recent) > 2 and now.time - recent[1].time >= WINDOW_S:
+        recent.popleft()
+    return recent[0]
 
 
 def _waited(trainer: L.Trainer) -> float:

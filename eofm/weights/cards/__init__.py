@@ -10,7 +10,7 @@ from eofm.contract.recipe import Recipe
 from eofm.errors import WeightsError
 from eofm.weights.cards import foundation, softcon, ssl4eo, vision
 from eofm.weights.cards.card import WeightCard
-from eofm.weights.download import file_name
+from eofm.weights.fetch.download import file_name
 
 
 def _by_name(cards: Iterable[WeightCard]) -> Mapping[str, WeightCard]:

@@ -17,7 +17,7 @@ from eofm.errors import WeightsError
 class StateLayout(StrEnum):
     """How the tensors of a weights file are named; each has its key map.
 
-    `eofm.weights.keymaps` holds one pure, strict function per layout.
+    `eofm.weights.layouts.keymaps` holds one pure, strict function per layout.
     """
 
     DINOV2 = "dinov2"  # Meta's names, with or without registers; also SoftCon's ViT files

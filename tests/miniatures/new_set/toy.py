@@ -12,11 +12,11 @@ from typing import ClassVar, Final, Literal
 
 from eofm.bench.config import BenchConfig
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.datasets.base import Benchmark, Dataset, Layout, Loaded, Packing, Task
+from eofm.datasets.base import Benchmark, Dataset, FolderLayout, Loaded, Packing, Task
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import Described, described_chips
 from eofm.datasets.images.chips import Chip, Chips, file_pixels
-from eofm.store.splits import SPLITS
+from eofm.store.rows.splits import SPLITS
 
 CLASSES: Final = ("dark", "bright")
 SPEC: Final = ImageSpec(Sensor.S2_L2A, ("B02", "B03", "B04", "B08"), Unit.DN, (16, 16), 10.0)
@@ -123,5 +123,5 @@ DATASET: Final = Dataset(
         "eofm.datasets.toy:pack",
         ("eofm pack toy --root DIR --out STORE",),
     ),
-    layout=Layout(fits, describe),
+    layout=FolderLayout(fits, describe),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from eofm.errors import ConfigError
 from eofm.train.config import MonitorConfig
 from eofm.train.monitor.loggers import make_writers
 from eofm.train.monitor.run_log import FAILURE, RowFile, RunLog, read_rows
-from eofm.train.monitor.throughput import Bar, Lines, ThroughputReading
+from eofm.train.monitor.throughput import Bar, Lines, ThroughputReading, _Mark, remember
 from eofm.train.signals import Stopped
 
 READING = ThroughputReading(1, 8, 30, 360, 2.5, 48.0, 0.01, 220.0)
@@ -91,6 +92,21 @@ def test_the_bar_shows_the_same(tmp_path: Path) -> None:
     text = (tmp_path / "terminal").read_text()
     for words in ("1/8", "30/360", "loss 2.500", "48 scenes/s", "1% waiting for data", "3:40 left"):
         assert words in text
+
+
+def test_the_time_left_follows_the_rate_of_the_last_minute() -> None:
+    """100 steps of a second, then steps of ten: after a minute of them the window has no other."""
+    begin = _Mark(0.0, 0, 0, 0.0, 0.0)
+    recent, time, found = deque([begin]), 0.0, []
+    for step in range(1, 121):
+        time += 1.0 if step <= 100 else 10.0
+        first = remember(recent, _Mark(time, step, 8 * step, 0.0, 0.0))
+        found.append((time - first.time) / (step - first.step))
+
+    assert [1.0] * 100 == found[:100]
+    assert all(1.0 < rate < 10.0 for rate in found[100:105])
+    assert [10.0] * 14 == found[106:]
+    assert len(recent) <= 61
 
 
 def test_loggers_are_named_and_known() -> None:

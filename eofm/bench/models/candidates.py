@@ -1,0 +1,414 @@
+"""From the words of `--model` to what they name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import nn
+
+from eofm.bench.config import OWN, BenchConfig, ScoringConfig, listed
+from eofm.bench.models.controls import (
+    IMAGESTATS,
+    PIXELS,
+    RANDOM,
+    RCF,
+    RCF_ZCA,
+    ImageStatistics,
+    PixelValues,
+    gaussian_control,
+    random_control,
+    untrained_control,
+    zca_control,
+)
+from eofm.bench.models.inputs import BandStatistics, normalized, statistics, suitable
+from eofm.bench.models.network import NetworkSource, load_own
+from eofm.bench.models.sources import Candidate, EncoderSource, FeatureSource, TokenSource
+from eofm.bench.models.waive import CHANGED_WHY
+from eofm.contract.defaults import default_recipe
+from eofm.contract.forced import waivers_for
+from eofm.contract.imagery import Imagery, collate
+from eofm.contract.recipe import AcceptSize, Recipe, Waiver
+from eofm.datasets.base import Task, TaskKind
+from eofm.errors import ConfigError, MismatchKind
+from eofm.formats.foreign import foreign
+from eofm.formats.text import read_yaml
+from eofm.networks import timm_trunk
+from eofm.networks.build import BUILDERS, default_pooling
+from eofm.networks.device import device_of
+from eofm.weights.cards import WEIGHTS
+from eofm.weights.encoder import Encoder
+from eofm.weights.load import load_weights
+from eofm.weights.resolve import WeightsKind, is_function, resolve
+
+_OF_WHOLE_IMAGES: Final = (IMAGESTATS, RCF, RCF_ZCA)
+_CONTROLS: Final = (*_OF_WHOLE_IMAGES, PIXELS)
+# Training images read at once for the constants of a normalisation.
+_READ: Final = 64
+
+_FORMS: Final = (
+    "a folder, a published name, torchgeo:ENUM.MEMBER, timm:NAME, module:function, "
+    f"{', '.join(_CONTROLS)}, {RANDOM}, {RANDOM}:ARCHITECTURE, or NAME= before one of these"
+)
+
+_RANDOM_SIZE: Final = (224, 224)
+
+# (sensor, index) -> a training image
+TrainImages = Callable[[int, int], Imagery]
+
+
+def resolve_models(
+    config: ScoringConfig, task: Task, images: TrainImages, total: int
+) -> list[Candidate]:
+    """Return what `config.model` names, in its order, then the controls it does not name.
+
+    Args:
+        config: The settings.
+        task: What it is for: its images and the exceptions it grants.
+        images: Training images, of which `rcf-zca` takes patches, and normalisations constants.
+        total: Number of training images.
+
+    Raises:
+        ConfigError: If two get the same name, `random` has nothing to be like, a word names
+            nothing, a segmentation is asked of a model without patches, or the device is not there.
+        WeightsError: If weights cannot be had, or do not fit.
+    """
+    forced = tuple(MismatchKind(word) for word in listed(config.force))
+    shop = _Shop(config, task, images, total, device_of(config.device), forced)
+    named = [_named(word) for word in config.models]
+    if config.controls:
+        targets = {target for _, target in named}
+        named += [(name, name) for name in controls_of(task) if name not in targets]
+    _check_names([name for name, _ in named])
+    candidates = [shop.candidate(name, target) for name, target in named]
+    if isinstance(config, BenchConfig):
+        for plain, (_, target) in zip(tuple(candidates), named, strict=True):
+            candidates += shop.changed(config, plain, target)
+    if config.controls and not any(_is_twin(target) for _, target in named):
+        candidates += shop.twins()
+    _check_names([candidate.name for candidate in candidates])
+    if task.kind is TaskKind.SEGMENTATION:
+        for candidate in candidates:
+            _check_patches(candidate)
+    return candidates
+
+
+def controls_of(task: Task) -> tuple[str, ...]:
+    """Return the controls of a task that need no encoder to be like."""
+    return (PIXELS,) if task.kind is TaskKind.SEGMENTATION else _OF_WHOLE_IMAGES
+
+
+def plan_source(
+    task: Task, word: str, recipe: str | None, forced: Sequence[MismatchKind]
+) -> FeatureSource:
+    """Return what a word names, for the first sensor of a task; networks without their weights.
+
+    Raises:
+        ConfigError: If the word names nothing, or a control that has no plan.
+        WeightsError: If the weights are not known.
+    """
+    config = ScoringConfig("", model=word, recipe=recipe, controls=False)
+
+    def no_images(sensor: int, index: int) -> Imagery:
+        raise ConfigError(f"{RCF_ZCA} takes its filters from images", remedy=f"plan {RCF}")
+
+    shop = _Shop(config, task, no_images, 0, torch.device("cpu"), tuple(forced))
+    name, target = _named(word)
+    return shop.source(name, target, 0)
+
+
+@dataclass
+class _Shop:
+    """Makes sources, and loads each network once."""
+
+    config: ScoringConfig
+    task: Task
+    images: TrainImages
+    total: int
+    device: torch.device
+    forced: tuple[MismatchKind, ...]
+    encoders: dict[tuple[str, int], Encoder] = field(default_factory=dict)
+    own: dict[str, Encoder | tuple[nn.Module, Recipe]] = field(default_factory=dict)
+
+    def changed(self, config: BenchConfig, plain: Candidate, target: str) -> list[Candidate]:
+        """Return an encoder with the inputs of the settings that are not its own; no control.
+
+        Raises:
+            SpecMismatch: If it cannot take the images as they are: one thing is changed, no more.
+            ConfigError: If a normalisation does not suit the images, or the task has two sensors.
+        """
+        if _kind(target) in {*_CONTROLS, RANDOM} or not (config.sizes or config.normalizations):
+            return []
+        plain.identity(self.task)
+        rules = suitable(config.normalizations, self.task.spec) or (OWN,)
+        if rules != (OWN,) and len(self.task.specs) > 1:
+            raise ConfigError(
+                "the normalisation of one sensor is changed at a time",
+                found=", ".join(str(spec.sensor) for spec in self.task.specs),
+                where="--normalization",
+                remedy="name one with --sensor",
+            )
+        found: dict[str, Candidate] = {}
+        for word in config.sizes or (OWN,):
+            for rule in rules:
+                made = self._changed(plain.name, target, word, rule)
+                if made is not None:
+                    found.setdefault(made.name, made)
+        return list(found.values())
+
+    def _changed(self, model: str, target: str, word: str, rule: str) -> Candidate | None:
+        """Return an encoder with another input; None where that is its own: the row is there."""
+        halves = target.split("+")
+        sizes = [
+            None if word == OWN else self._rounded(h, i, int(word)) for i, h in enumerate(halves)
+        ]
+        if rule == OWN and all(size is None for size in sizes):
+            return None
+        size = next((size for size in sizes if size is not None), None)
+        pixels = self._recipe(halves[0], 0).size[0] if size is None else size
+        name = f"{model} {pixels} px" + (f" {rule}" if rule != OWN else "")
+        parts = tuple(
+            self.source(name, half, i, size, rule)
+            for i, (half, size) in enumerate(zip(halves, sizes, strict=True))
+        )
+        return Candidate(name, parts, model, "" if rule == OWN else rule)
+
+    def _recipe(self, target: str, sensor: int) -> Recipe:
+        made = self._own(target, sensor) if is_function(target) else self._encoder(target, sensor)
+        return made.recipe if isinstance(made, Encoder) else made[1]
+
+    def _rounded(self, target: str, sensor: int, pixels: int) -> int | None:
+        """Return whole patches nearest to a number of pixels; None if that is the own size."""
+        own = self._recipe(target, sensor).size
+        if (target, sensor) not in self.encoders:  # a plain network takes any size
+            return None if own == (pixels, pixels) else pixels
+        step = self._encoder(target, sensor).trunk.multiple
+        size = max(1, round(pixels / step)) * step
+        return None if own == (size, size) else size
+
+    def candidate(self, name: str, target: str) -> Candidate:
+        """Return an encoder or control as it is scored.
+
+        Args:
+            name: In the records.
+            target: Words of `--model`; of a task of two sensors, two of them joined by `+`.
+
+        Raises:
+            ConfigError: If the task has two sensors, and one encoder is named.
+        """
+        sensors = len(self.task.specs)
+        halves = target.split("+") if sensors > 1 else [target]
+        if sensors > 1 and len(halves) == 1 and _kind(target) in {*_CONTROLS, RANDOM}:
+            halves = [target] * sensors
+        if len(halves) != sensors:
+            raise ConfigError(
+                "a task of two sensors needs an encoder for each",
+                found=target,
+                expected=" + ".join(str(spec.sensor) for spec in self.task.specs),
+                where="--model",
+                remedy="join them: --model ENCODER_OF_S2+ENCODER_OF_S1",
+            )
+        return Candidate(name, tuple(self.source(name, h, i) for i, h in enumerate(halves)))
+
+    def source(
+        self, name: str, target: str, sensor: int, size: int | None = None, rule: str = OWN
+    ) -> FeatureSource:
+        """Return what a word names, as a source of features of one sensor.
+
+        Args:
+            name: Name in tables.
+            target: The word.
+            sensor: Which of the task's.
+            size: Of the input in pixels, if not the network's own.
+            rule: Normalisation of the input.
+        """
+        if _kind(target) in _CONTROLS:
+            return self._control(name, target, sensor)
+        if _kind(target) == RANDOM:
+            return self._random(name, target, sensor)
+        changed = (f"normalization {rule} for the recipe's",) if rule != OWN else ()
+        made = self._own(target, sensor) if is_function(target) else self._encoder(target, sensor)
+        own = made.recipe if isinstance(made, Encoder) else made[1]
+        recipe = normalized(own, rule, self.task.specs[sensor], lambda: self.constants)
+        granted = self._waivers(recipe, sensor, size)
+        if not isinstance(made, Encoder):
+            network = made[0].to(self.device)
+            return NetworkSource(name, network, recipe, target, waivers=granted, changed=changed)
+        encoder = self._encoder(target, sensor)
+        if rule != OWN:
+            encoder = Encoder(encoder.trunk, replace(encoder.card, recipe=recipe))
+        return EncoderSource(name, encoder, waivers=granted, changed=changed)
+
+    def _control(self, name: str, target: str, sensor: int) -> FeatureSource:
+        spec, seed = self.task.specs[sensor], self.config.seed
+        if target not in controls_of(self.task):
+            raise ConfigError(
+                "this control has no patch tokens"
+                if self.task.kind is TaskKind.SEGMENTATION
+                else "this control is one of segmentation",
+                found=target,
+                expected=", ".join([*controls_of(self.task), RANDOM]),
+                where="--model",
+            )
+        if target == PIXELS:
+            assert spec.size is not None  # noqa: S101 (every task states a size)
+            return PixelValues(name, spec.size)
+        if target == IMAGESTATS:
+            return ImageStatistics(name)
+        if target == RCF:
+            return gaussian_control(name, spec, seed, self.device)
+        return zca_control(
+            name, spec, seed, self.device, lambda i: self.images(sensor, i), self.total
+        )
+
+    @cached_property
+    def constants(self) -> BandStatistics:
+        """Statistics of the training images of the first sensor."""
+        starts = range(0, self.total, _READ)
+        batches = (
+            collate([self.images(0, i) for i in range(start, min(start + _READ, self.total))])
+            for start in starts
+        )
+        return statistics(batches, self.total)
+
+    def _own(self, target: str, sensor: int) -> Encoder | tuple[nn.Module, Recipe]:
+        """Call a user's function once."""
+        if target not in self.own:
+            self.own[target] = load_own(target)
+        made = self.own[target]
+        if isinstance(made, Encoder):
+            self.encoders[target, sensor] = made.to(self.device)
+        return made
+
+    def twins(self) -> list[Candidate]:
+        """Return an untrained twin of every architecture and recipe among the encoders."""
+        if len(self.task.specs) > 1:
+            pairs = {i: e for (_, i), e in reversed(self.encoders.items())}
+            if len(pairs) < len(self.task.specs):
+                return []
+            parts = tuple(self._twin(RANDOM, pairs[i], i) for i in sorted(pairs))
+            return [Candidate(RANDOM, parts)]
+        kinds = {(e.card.architecture, e.recipe): e for e in self.encoders.values()}
+        names = [RANDOM, *(f"{RANDOM}-{i}" for i in range(2, len(kinds) + 1))]
+        return [
+            Candidate(name, (self._twin(name, encoder, 0),))
+            for name, encoder in zip(names, kinds.values(), strict=False)
+        ]
+
+    def _twin(self, name: str, encoder: Encoder, sensor: int) -> FeatureSource:
+        waivers = self._waivers(encoder.recipe, sensor)
+        return random_control(encoder, self.config.seed, name, waivers)
+
+    def _random(self, name: str, target: str, sensor: int) -> FeatureSource:
+        like = target.partition(":")[2]
+        if like in BUILDERS or like.startswith(timm_trunk.PREFIX):
+            spec = self.task.specs[sensor]
+            recipe = default_recipe(spec, _RANDOM_SIZE, default_pooling(like))
+            return untrained_control(like, recipe, self.config.seed, self.device, name)
+        return self._twin(name, self._encoder(like or self._first(sensor), sensor), sensor)
+
+    def _first(self, sensor: int) -> str:
+        """Return the first encoder among the models, for `random` to be like."""
+        for _, target in map(_named, self.config.models):
+            if _kind(target) not in {*_CONTROLS, RANDOM} and "module" not in _kind(target):
+                return target.split("+")[sensor] if len(self.task.specs) > 1 else target
+        raise ConfigError(
+            "a random encoder needs an architecture and a recipe to be like",
+            found=RANDOM,
+            expected=f"{RANDOM}:ARCHITECTURE, {RANDOM}:FOLDER, or an encoder among the models",
+            where="--model",
+        )
+
+    def _encoder(self, target: str, sensor: int) -> Encoder:
+        if (target, sensor) not in self.encoders:
+            self.encoders[target, sensor] = self._load(target).to(self.device)
+        return self.encoders[target, sensor]
+
+    def _load(self, target: str) -> Encoder:
+        if resolve(target).kind is WeightsKind.TIMM:
+            return load_weights(target, recipe=read_recipe(self.config.recipe))
+        return load_weights(target)
+
+    def _waivers(self, recipe: Recipe, sensor: int, size: int | None = None) -> tuple[Waiver, ...]:
+        spec = self.task.specs[sensor]
+        found = waivers_for(spec, recipe, self.task.waivers, self.forced)
+        return found if size is None else (*found, AcceptSize((size, size), CHANGED_WHY))
+
+
+def read_recipe(file: str | None) -> Recipe:
+    """Return the recipe of a YAML file: the fields of `eofm.Recipe`, as in a card.
+
+    Raises:
+        ConfigError: If none is named, or it cannot be read.
+    """
+    if file is None:
+        raise ConfigError(
+            "a network of timm does not say what it expects",
+            expected="--recipe FILE: sensor, bands, unit, size, normalization, resize, pooling",
+            remedy="see benchmarks/README.md for a recipe",
+        )
+    with foreign(ConfigError, "a recipe cannot be read", where=file):
+        content = read_yaml(Path(file))
+        return Recipe.from_dict(content if isinstance(content, dict) else {})
+
+
+# ------------------------------------------------------------------------------- words
+
+
+def _check_patches(candidate: Candidate) -> None:
+    """Refuse a model without patches, and one whose parts cut an image into different ones."""
+    parts = [part for part in candidate.parts if isinstance(part, TokenSource)]
+    if len(parts) < len(candidate.parts):
+        raise ConfigError(
+            "a segmentation needs patch tokens, and this model has none",
+            found=candidate.name,
+            expected=f"an encoder; controls {PIXELS} and {RANDOM}",
+            where="--model",
+            remedy="return an eofm.Encoder from your function: its trunk says what patches are",
+        )
+    grids = {part.grid for part in parts}
+    if len(grids) > 1:
+        raise ConfigError(
+            "two encoders cut an image into different patches",
+            found=", ".join(f"{rows} x {columns}" for rows, columns in sorted(grids)),
+            where=candidate.name,
+            remedy="take two with the same size and patch",
+        )
+
+
+def _kind(target: str) -> str:
+    return target.partition(":")[0]
+
+
+def _is_twin(target: str) -> bool:
+    """Return whether a word means an untrained twin of an encoder: random:resnet50 does not."""
+    like = target.partition(":")[2]
+    architecture = like in BUILDERS or like.startswith(timm_trunk.PREFIX)
+    return _kind(target) == RANDOM and not architecture
+
+
+def _named(word: str) -> tuple[str, str]:
+    """Split NAME=TARGET; without a name, a folder is called as it is, all else what it says."""
+    name, equals, target = word.partition("=")
+    if equals:
+        if not name.strip() or not target.strip():
+            raise ConfigError("a model needs a name and a target", found=word, expected=_FORMS)
+        return name.strip(), target.strip()
+    if word.partition("@")[0] in WEIGHTS or ":" in word or "+" in word:
+        return word, word
+    return Path(word).name or word, word
+
+
+def _check_names(names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(
+            "two models would have the same name in the table",
+            found=", ".join(twice),
+            where="--model",
+            remedy="name them: --model first=FOLDER,second=FOLDER",
+        )

@@ -1,0 +1,107 @@
+"""The classes of a segmentation one by one: a table, and a figure of them.
+
+Shapes: K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from eofm.bench.probes import Scored
+from eofm.bench.records import Result
+from eofm.bench.reports.tables import probe_words
+from eofm.bench.segmentation import class_iou, resampled_iou
+from eofm.probes.bootstrap import bootstrap_values, percentile_interval
+from eofm.report import output, plots
+from eofm.report.plots import Estimate
+from eofm.report.tables import Table, TableRow, markdown
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Intersection over union of each class, of several models on the same test images.
+
+    Args:
+        names: Of the classes, K.
+        points: Model -> its score of each class with its interval; None for a class that occurs
+            in no test mask.
+        empty: Number of test images without a labelled pixel, whoever looks at them.
+        figure: Where the classes are drawn; empty without.
+    """
+
+    names: tuple[str, ...]
+    points: Mapping[str, tuple[Estimate | None, ...]]
+    empty: int
+    figure: str
+
+    @classmethod
+    def of(
+        cls, scored: Mapping[str, Scored], first: Result, names: tuple[str, ...], figure: str
+    ) -> ClassScores:
+        """Return the classes of a run, and draw them where a figure is named.
+
+        Args:
+            scored: Model -> what its linear layer reaches.
+            first: A record of the run: of which task, with how many resamples.
+            names: Of the classes.
+            figure: PNG to write; empty for none.
+
+        Raises:
+            DataError: If the figure cannot be written.
+        """
+        matrices = {n: one.matrices for n, one in scored.items() if one.matrices is not None}
+        points = {name: _points(one, first) for name, one in matrices.items()}
+        empty = min(int((one.sum(dim=(1, 2)) == 0).sum()) for one in matrices.values())
+        found = cls(names, points, empty, figure)
+        if figure:
+            found._draw(first)
+        return found
+
+    def unlabelled(self) -> tuple[str, ...]:
+        """Return a remark if test images have no labelled pixel."""
+        words = f"{self.empty} test images have no labelled pixel, and count nowhere"
+        return (words,) if self.empty else ()
+
+    def describe(self) -> str:
+        """Return one row per class, one column per model."""
+        rows = (
+            TableRow((label, *(_cell(values[index]) for values in self.points.values())))
+            for index, label in enumerate(self.names)
+        )
+        heads = ("class", *self.points)
+        made = Table(heads, tuple(rows), words=frozenset(range(1, len(heads))))
+        head = "Intersection over union % of each class, with its 95 % interval:"
+        drawn = f"\n\n- classes: {self.figure}" if self.figure else ""
+        return f"{head}\n\n{markdown(made)}{drawn}"
+
+    def _draw(self, first: Result) -> None:
+        subset = "" if first.sample.complete else ", a subset"
+        figure = plots.dots(
+            f"{first.task}{subset}: {probe_words(first.probe)}",
+            self.names,
+            {name: list(values) for name, values in self.points.items()},
+            "intersection over union, 95 % interval",
+        )
+        output.save(figure, Path(self.figure), "name another --figure")
+
+
+def _points(matrices: Tensor, first: Result) -> tuple[Estimate | None, ...]:
+    """Return the classes of one model, resampled over its groups of images."""
+    values = class_iou(matrices.sum(dim=0)).tolist()
+    repeats, seed = first.interval.repeats, first.seed
+    drawn = bootstrap_values(resampled_iou(matrices), len(matrices), repeats=repeats, seed=seed)
+    spans = [percentile_interval(drawn[:, k]) for k in range(len(values))]
+    return tuple(
+        Estimate(value, span.low, span.high) if value == value else None  # noqa: PLR0124 (NaN)
+        for value, span in zip(values, spans, strict=True)
+    )
+
+
+def _cell(point: Estimate | None) -> str:
+    if point is None:
+        return "not in test"
+    return f"{100 * point.value:.1f} ({100 * point.low:.1f} – {100 * point.high:.1f})"

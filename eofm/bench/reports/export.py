@@ -1,0 +1,285 @@
+"""`eofm bench table|plot|export`: what records say, as Markdown, CSV, figures and one HTML page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from eofm.bench.models.waive import FORCED_FLAG, NONSTANDARD
+from eofm.bench.predictions import Predictions, predictions_of
+from eofm.bench.records import Result, read_results
+from eofm.bench.reports.curves import label_curves, size_curves
+from eofm.bench.reports.figures import class_dots, class_matrix, curve_figures
+from eofm.bench.reports.report_config import RecordsExportConfig, TableConfig
+from eofm.bench.reports.tables import probe_words, table, tables_of
+from eofm.bench.segmentation import SEGMENTATION
+from eofm.datasets.registry import task_filter
+from eofm.errors import ConfigError, DataError
+from eofm.report import output, pages
+from eofm.report.output import write_file
+
+if TYPE_CHECKING:
+    from eofm.report.output import Figure
+
+# With one of these begins the flag of a row whose input is not what its model was trained on.
+_MARKS: Final = (FORCED_FLAG, NONSTANDARD)
+
+
+@dataclass(frozen=True)
+class Text:
+    """An outcome that is printed.
+
+    Args:
+        text: What is printed.
+    """
+
+    text: str
+
+    def describe(self) -> str:
+        """Return the text."""
+        return self.text
+
+
+def is_nonstandard(result: Result) -> bool:
+    """Whether a row stays out of tables unless asked for."""
+    return any(flag.startswith(_MARKS) for flag in result.flags)
+
+
+def _asked(config: TableConfig | RecordsExportConfig) -> list[Result]:
+    """Return the records of the task and probe that settings name, of whatever input."""
+    asked = task_filter(config.task)
+    return [
+        r
+        for r in read_results(Path(config.results))
+        if asked(r.task) and config.probe in {"", r.kind}
+    ]
+
+
+def _has(result: Result, mark: str) -> bool:
+    return any(flag.startswith(mark) for flag in result.flags)
+
+
+def hidden(config: TableConfig | RecordsExportConfig) -> str:
+    """Return a line on the records that are left out, if there are any."""
+    if config.nonstandard:
+        return ""
+    counts = {mark: sum(_has(r, mark) for r in _asked(config)) for mark in _MARKS}
+    words = ", ".join(f"{count} {mark}" for mark, count in counts.items() if count)
+    return f"left out: {words} (--nonstandard true shows them, marked)" if words else ""
+
+
+def chosen(config: TableConfig | RecordsExportConfig) -> list[Result]:
+    """Return the records that settings ask for.
+
+    Raises:
+        DataError: If the file is not there, or torn.
+        ConfigError: If there are none.
+    """
+    path = Path(config.results)
+    if not path.is_file():
+        raise DataError(
+            "there is no file of records", where=path, remedy="`eofm bench TASK --out FILE` writes"
+        )
+    found = [r for r in _asked(config) if config.nonstandard or not is_nonstandard(r)]
+    if not found:
+        records = read_results(path)
+        raise ConfigError(
+            "no record is what was asked for",
+            found=f"{len(records)} records, {sum(map(is_nonstandard, records))} of them forced or "
+            "nonstandard",
+            where=path,
+            remedy="leave --task and --probe out, or add --nonstandard true",
+        )
+    return found
+
+
+def print_table(config: TableConfig | RecordsExportConfig) -> Text:
+    """Return the tables of a file of records.
+
+    Args:
+        config: The settings, as on the command line.
+
+    Raises:
+        DataError: If the file is not there, or torn.
+        ConfigError: If no record is what was asked for.
+    """
+    found = chosen(config)
+    return Text("\n\n".join(part for part in (table(found), hidden(config)) if part))
+
+
+def to_csv(results: Sequence[Result]) -> str:
+    """Return one line per record, for other programs."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(
+        [
+            *("task", "version", "split", "subset", "model", "control", "probe", "metric"),
+            *("value", "low", "high", "n_train", "n_val", "n_test", "strength", "rank", "flags"),
+            *("labels", "draw", "size", "of", "parameters", "trained_on"),
+            *("waivers", "weights_sha256", "plan_sha256", "ids_sha256", "utc", "git", "key"),
+        ]
+    )
+    for r in results:
+        writer.writerow(
+            [
+                *(r.task, r.version, r.sample.split, not r.sample.complete, r.model.name),
+                *(r.model.control, r.probe, r.metric, r.value, r.interval.low, r.interval.high),
+                *(r.sample.n_train, r.sample.n_val, r.sample.n_test, r.strength, r.rank),
+                "; ".join(r.flags),
+                *(r.sample.labels or "all", r.sample.draw, r.model.size, r.of, r.parameters),
+                r.model.trained_on,
+                *("; ".join(r.model.waivers), r.model.weights_sha256),
+                *(r.model.plan_sha256, r.sample.ids_sha256, r.made.utc, r.made.git, r.key),
+            ]
+        )
+    return buffer.getvalue()
+
+
+# -------------------------------------------------------------------------------- figures
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Figures of records.
+
+    Args:
+        figures: By the name of their file, without its ending.
+        missing: How many models and probes have no predictions beside the records.
+    """
+
+    figures: Mapping[str, Figure]
+    missing: int
+
+    @property
+    def remark(self) -> str:
+        """What was not drawn and why; nothing if all was."""
+        if not self.missing:
+            return ""
+        return (
+            f"not drawn by class: {self.missing} models and probes, whose predictions are not "
+            "beside the records"
+        )
+
+
+def draw_figures(config: RecordsExportConfig) -> Drawn:
+    """Draw dots per class and a matrix for each task, split and probe; and curves.
+
+    Curves over the input size are drawn whether or not nonstandard rows are asked for: they are
+    made of little else, and mark the model's own size.
+
+    Args:
+        config: The settings, as on the command line.
+
+    Raises:
+        DataError: If records or predictions cannot be read, or do not fit one another.
+        ConfigError: If no record is what was asked for.
+    """
+    groups: dict[tuple[str, str, str], dict[str, Result]] = {}
+    found, missing = chosen(config), set()
+    records = Path(config.results)
+    for result in found:
+        plain = result.predictions and not result.sample.labels and not result.of
+        if plain and result.kind != SEGMENTATION:
+            if not (records.parent / result.predictions).is_file():
+                missing.add(result.predictions)
+                continue
+            place = result.task, result.sample.ids_sha256, result.kind
+            groups.setdefault(place, {}).setdefault(result.model.name, result)
+    figures = {}
+    for (task, ids, kind), rows in groups.items():
+        stem = re.sub(r"[^\w.-]+", "_", f"{task}-{ids[:8]}-{kind}")
+        kept = {n: predictions_of(r, records) for n, r in rows.items()}
+        first = next(iter(rows.values()))
+        words = probe_words(first.probe, scaling=False)
+        title = f"{task}, split {first.sample.split}: {words}"
+        figures[f"{stem}-classes"] = class_dots(title, kept, config)
+        name, best = _best(rows, kept)
+        figures[f"{stem}-matrix"] = class_matrix(f"{title}: {name}", best)
+    sized = [r for r in _asked(config) if config.nonstandard or not _has(r, FORCED_FLAG)]
+    figures |= curve_figures(label_curves(found)) | curve_figures(size_curves(sized))
+    return Drawn(figures, len(missing))
+
+
+def _best(rows: Mapping[str, Result], kept: Mapping[str, Predictions]) -> tuple[str, Predictions]:
+    """Return the model with the highest score that is no control, if there is one."""
+    name = max(rows, key=lambda n: (not rows[n].model.control, rows[n].value))
+    return name, kept[name]
+
+
+def plot(config: RecordsExportConfig) -> Text:
+    """Write the figures of a file of records.
+
+    Args:
+        config: The settings, as on the command line.
+
+    Raises:
+        DataError: If there is nothing to draw, or predictions cannot be read, or figures cannot be
+            written.
+        ConfigError: If no record is what was asked for.
+    """
+    drawn = draw_figures(config)
+    if not drawn.figures:
+        raise DataError(
+            "nothing can be drawn of these records",
+            found=drawn.remark or "records without predictions, and no curve",
+            where=config.results,
+            remedy="run the benchmark again with another --out, which writes them; "
+            "`eofm bench table` needs the records alone",
+        )
+    files = {f"{name}.png": output.png(figure) for name, figure in drawn.figures.items()}
+    return _write(config, files, drawn.remark)
+
+
+# --------------------------------------------------------------------------------- export
+
+
+def export(config: RecordsExportConfig) -> Text:
+    """Write records as `results.md`, `results.csv` and `index.html`, which holds its figures.
+
+    Args:
+        config: The settings, as on the command line.
+
+    Raises:
+        DataError: If records or predictions cannot be read, or files cannot be written.
+        ConfigError: If no record is what was asked for.
+    """
+    found = chosen(config)
+    drawn = draw_figures(config)
+    files = {
+        "results.md": print_table(config).text.encode() + b"\n",
+        "results.csv": to_csv(found).encode(),
+        "index.html": pages.render(page_of(found, drawn, hidden(config))).encode(),
+    }
+    return _write(config, files, drawn.remark)
+
+
+def _write(config: RecordsExportConfig, files: Mapping[str, bytes], remark: str) -> Text:
+    folder = Path(config.out) if config.out else Path(config.results).with_suffix("")
+    lines = [str(write_file(folder / name, content)) for name, content in files.items()]
+    return Text("\n".join(line for line in [*lines, hidden(config), remark] if line))
+
+
+def page_of(results: Sequence[Result], drawn: Drawn, left_out: str) -> pages.Page:
+    """Return the page of records: tables, their notes, and figures.
+
+    Args:
+        results: That it shows.
+        drawn: Their figures.
+        left_out: What it does not show, in words.
+    """
+    made = tables_of(results)
+    remarks = tuple(pages.Paragraph(words) for words in (left_out, drawn.remark) if words)
+    figures = tuple(drawn.figures.items())
+    return pages.Page(
+        "Benchmark",
+        (
+            pages.Section("Scores", (*map(pages.TableBlock, made.tables), *remarks)),
+            pages.Section("Notes", (pages.Notes(made.notes),) if made.notes else ()),
+            pages.Section("Figures", (pages.Drawings(figures, wide=True),) if figures else ()),
+        ),
+    )

@@ -1,0 +1,270 @@
+"""A vector for each patch of a scene, as a raster, blended where windows overlap.
+
+Shapes: T patches at the side of a window, Y by X patches of the scene, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eofm.geo.embedding.ground import GroundPixels, GroundReader, Readers
+from eofm.geo.embedding.job import (
+    Job,
+    check_pixels,
+    check_room,
+    check_scene,
+    no_vectors,
+    spread,
+    writable,
+)
+from eofm.geo.embedding.stac import write_stac
+from eofm.geo.embedding.windows import PatchLattice, blending
+from eofm.geo.embedding.work import ArrayFile, Work, as_planes
+from eofm.geo.vectors.embeddings import PatchGrid, Quantization
+from eofm.geo.vectors.extra import library
+from eofm.geo.vectors.files import PATCHES_TIFF, PATCHES_ZARR
+from eofm.geo.vectors.grid_file import write_tiff, write_zarr
+from eofm.geo.vectors.quantize import codes_of, recall, sample_step, wants_codes
+from eofm.progress import track
+from eofm.raster.cube import placed
+
+_LOOKED_AT: Final = 16  # windows of a scene, before it is begun
+_STRIP: Final = 16  # rows of patches that are in memory at a time
+_FILES: Final = {"tif": PATCHES_TIFF, "zarr": PATCHES_ZARR}
+
+
+@dataclass(frozen=True)
+class PatchesDone:
+    """What a job of patches has made.
+
+    Args:
+        files: Where the vectors are.
+        shape: Rows and columns of patches.
+        vectors: How many patches have a vector.
+        ground: Side of a patch on the ground in metres.
+        recall: recall@10 of int8 against float16; None where they are float16.
+    """
+
+    files: tuple[Path, ...]
+    shape: tuple[int, int]
+    vectors: int
+    ground: float
+    recall: float | None
+
+    def describe(self) -> str:
+        """Return one line."""
+        kind = "float16" if self.recall is None else f"int8, recall@10 {self.recall:.3f}"
+        rows, columns = self.shape
+        return (
+            f"{', '.join(map(str, self.files))}: {rows} x {columns} patches of "
+            f"{self.ground:g} m, {self.vectors} with a vector, {kind}"
+        )
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Windows of one row that are read and embedded together: numbers of the row and columns."""
+
+    row: int
+    columns: range
+
+
+def run_patches(job: Job, lattice: PatchLattice) -> PatchesDone:
+    """Embed the patches of a scene, or go on with it, and write them.
+
+    Raises:
+        DataError: If nothing is measured, or the disk cannot be written to.
+        PixelError: If pixels contradict what is stated of them.
+        RasterError: If a file is damaged.
+        ConfigError: If another job is half finished in the folder, or a library is missing.
+    """
+    if "zarr" in job.config.formats:
+        library("zarr", "embeddings as Zarr")
+    with writable(job.out):
+        # GeoTIFF has a plain form first, in float32
+        check_room(job, lattice.rows * lattice.columns, np.dtype(np.float32).itemsize)
+        work = Work(job.work, job.identity)
+        shape = (lattice.rows, lattice.columns, job.network.dim)
+        vectors = work.rows("vectors", shape, np.float16)
+        _embed(job, lattice, work, vectors)
+        done = _finish(job, lattice, vectors)
+        work.remove()
+    return done
+
+
+# ------------------------------------------------------------------------------- blending
+
+
+class _Blend:
+    """Adds up the windows of one row of windows after the other, and hands on what is finished.
+
+    Args:
+        lattice: The windows.
+        dim: D.
+    """
+
+    def __init__(self, lattice: PatchLattice, dim: int) -> None:
+        self._lattice = lattice
+        side = blending(lattice.tokens, lattice.overlap)
+        self._weights = side[:, None] * side[None]
+        self._sums = np.zeros((lattice.tokens, lattice.columns, dim), np.float32)
+        self._total = np.zeros((lattice.tokens, lattice.columns), np.float32)
+        self._valid = np.zeros((lattice.tokens, lattice.columns), np.bool_)
+
+    def add(self, left: int, vectors: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        """Add a window: vectors (T, T, D) and where they are valid, its first column in patches."""
+        part = slice(left, left + self._lattice.tokens)
+        # a lattice of a scene smaller than a window ends before the window does
+        here = self._sums[:, part].shape[1]
+        self._sums[:, part] += self._weights[:, :here, None] * vectors[:, :here]
+        self._total[:, part] += self._weights[:, :here]
+        self._valid[:, part] |= valid[:, :here]
+
+    def finished(self, rows: int) -> NDArray[np.float16]:
+        """Return the first rows, (rows, X, D), and move on; NaN where there is no vector."""
+        total = self._total[:rows]
+        there = self._valid[:rows] & (total > 0)
+        mean = self._sums[:rows] / np.where(total > 0, total, 1)[..., None]
+        found = np.where(there[..., None], mean, np.nan).astype(np.float16)
+        for array in (self._sums, self._total, self._valid):
+            array[: -rows or None] = array[rows:].copy() if rows < len(array) else 0
+            array[len(array) - rows :] = 0
+        return found
+
+    @property
+    def carried(self) -> NDArray[np.float32]:
+        """What the next row of windows is added to, as one array (T, X, D + 2)."""
+        extra = np.stack([self._total, self._valid.astype(np.float32)], axis=-1)
+        return np.concatenate([self._sums, extra], axis=-1)
+
+    @carried.setter
+    def carried(self, value: NDArray[np.float32]) -> None:
+        """Go on from what `carried` returned."""
+        self._sums, self._total = value[..., :-2].copy(), value[..., -2].copy()
+        self._valid = value[..., -1] > 0
+
+
+def _embed(job: Job, lattice: PatchLattice, work: Work, vectors: ArrayFile) -> None:
+    windows, batch = lattice.windows, job.config.batch
+    if not work.done:
+        some = [
+            (windows.tops[i // len(windows.lefts)], windows.lefts[i % len(windows.lefts)])
+            for i in spread(len(windows), _LOOKED_AT)
+        ]
+        check_scene(job, some, windows.side)
+    columns = len(windows.lefts)
+    groups = [
+        _Group(row, range(start, min(start + batch, columns)))
+        for row in range(work.done, len(windows.tops))
+        for start in range(0, columns, batch)
+    ]
+    blend = _Blend(lattice, job.network.dim)
+    carry = [
+        work.rows(f"carry{i}", (lattice.tokens, lattice.columns, job.network.dim + 2), np.float32)
+        for i in range(2)
+    ]
+    if work.done:
+        blend.carried = carry[work.done % 2].read(0, lattice.tokens)
+
+    def read(reader: GroundReader, group: _Group) -> GroundPixels:
+        top, left, height, width = _hull(lattice, group)
+        pixels = reader.read(top, left, height, width)
+        check_pixels(pixels, job, top, left)
+        return pixels
+
+    with Readers(job.ground, job.config.readers) as readers:
+        ahead = readers.ahead(groups, read)
+        for group, pixels in track(ahead, f"embedding {job.ground.scene.name}", len(groups)):
+            for left, found, valid in _windows(job, lattice, group, pixels):
+                blend.add(left, found, valid)
+            if group.columns.stop == columns:
+                start, stop = _finished(lattice, group.row)
+                vectors.write(start, blend.finished(stop - start))
+                # two files in turn: that of the last block is whole while this one is written
+                carry[(work.done + 1) % 2].write(0, blend.carried)
+                work.commit(work.done + 1)
+
+
+def _hull(lattice: PatchLattice, group: _Group) -> tuple[int, int, int, int]:
+    """Return the rectangle around the windows of a group: top, left, height, width."""
+    windows = lattice.windows
+    left, last = windows.lefts[group.columns[0]], windows.lefts[group.columns[-1]]
+    return windows.tops[group.row], left, windows.side, last + windows.side - left
+
+
+def _finished(lattice: PatchLattice, row: int) -> tuple[int, int]:
+    """Return the rows of patches that no later row of windows adds to: from, and before."""
+    tops = [top // lattice.patch for top in lattice.windows.tops]
+    stop = tops[row + 1] if row + 1 < len(tops) else lattice.rows
+    return tops[row], stop
+
+
+def _windows(
+    job: Job, lattice: PatchLattice, group: _Group, pixels: GroundPixels
+) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.bool_]]]:
+    """Yield first column in patches, vectors (T, T, D) and validity (T, T) of windows with any."""
+    windows, side = lattice.windows, lattice.windows.side
+    first = windows.lefts[group.columns[0]]
+    kept, values, masks, shares = [], [], [], []
+    for column in group.columns:
+        left = windows.lefts[column]
+        cut = slice(left - first, left - first + side)
+        mask = pixels.valid[:, cut]
+        share = torch.nn.functional.avg_pool2d(mask[None].float(), lattice.patch)[0]
+        valid = (share >= job.config.min_valid).numpy()
+        if valid.any():
+            kept.append(left // lattice.patch)
+            values.append(pixels.values[:, :, cut])
+            masks.append(mask)
+            shares.append(valid)
+    if kept:
+        found = job.network.patches(job.batch(values, masks, side))
+        yield from zip(kept, found, shares, strict=True)
+
+
+# ------------------------------------------------------------------------------ the files
+
+
+def _finish(job: Job, lattice: PatchLattice, vectors: ArrayFile) -> PatchesDone:
+    valid = np.concatenate([~np.isnan(part[..., 0]) for part in _strips(vectors)])
+    count = int(valid.sum())
+    if not count:
+        raise no_vectors(job, len(lattice.windows), 0.0)
+    codes, found = None, None
+    made = replace(job.made, quantization=Quantization.FLOAT16)
+    if wants_codes(job.config.quantization, count):
+        codes = codes_of(_finite(vectors))
+        step = sample_step(count)
+        sample = np.concatenate([part[::step] for part in _finite(vectors)])
+        found = recall(sample, codes) if len(sample) > 1 else 1.0
+        made = replace(
+            made,
+            quantization=Quantization.INT8,
+            settings={**made.settings, "recall_at_10": round(found, 4)},
+        )
+    made = replace(made, settings={**made.settings, "job": job.identity})
+    place = lattice.grid(job.ground.grid)
+    grid = PatchGrid(placed(as_planes(vectors, codes), place), valid, made, codes)
+    files = tuple(job.out / _FILES[kind] for kind in job.config.formats)
+    write_stac(job, made, files, codes)
+    for file in files:  # last: a job is complete when they are there
+        (write_zarr if file.name == PATCHES_ZARR else write_tiff)(file, grid)
+    side = lattice.patch * job.ground.scene.gsd
+    return PatchesDone(files, (lattice.rows, lattice.columns), count, side, found)
+
+
+def _strips(vectors: ArrayFile) -> Iterator[NDArray[Any]]:
+    for start in range(0, vectors.shape[0], _STRIP):
+        yield vectors.read(start, min(start + _STRIP, vectors.shape[0]))
+
+
+def _finite(vectors: ArrayFile) -> Iterator[NDArray[np.float32]]:
+    for part in _strips(vectors):
+        yield part[~np.isnan(part[..., 0])].astype(np.float32)

@@ -1,0 +1,1 @@
+"""From vectors and polygons to a class map with its accuracy: `eofm map`."""

@@ -1,0 +1,233 @@
+"""Patch grids as GeoTIFF and as Zarr: rasters that GIS programs and xarray open without eofm.
+
+*GeoTIFF*: a band for each dimension, kept apart (band-interleaved), in tiles, with overviews where
+it is large: the layout of a cloud-optimised GeoTIFF. int8 has a scale and an offset for each band
+and nodata -128; floating-point numbers have 16 bits and NaN. Provenance stands in the tag
+`EOFM_PROVENANCE`.
+
+*Zarr*, format 3: the array `embedding` (dim, y, x) with CF coordinates and `spatial_ref`; of int8
+also `scale` and `offset` (dim).
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import rasterio
+import rioxarray
+import xarray as xr
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.shutil import copy as copy_raster
+from rasterio.windows import Window as RasterioWindow
+
+from eofm.errors import DataError
+from eofm.geo.vectors.embeddings import HIDDEN, Codes, PatchGrid, Provenance, has_vector
+from eofm.geo.vectors.extra import library
+from eofm.io import replacing, unfinished
+from eofm.raster.cube import placed
+from eofm.raster.geotiff import grid_of
+
+PROVENANCE: Final = "EOFM_PROVENANCE"
+TIFF: Final = frozenset({".tif", ".tiff"})
+ZARR: Final = ".zarr"
+_TILE: Final = 256  # pixels at a side, at most; also the largest raster without overviews
+_UNIT: Final = 16  # sides of TIFF's tiles are multiples of it
+_CHUNK: Final = 64  # patches at a side
+_SMALL: Final = {"blockxsize": _CHUNK, "blockysize": _CHUNK}
+
+# ---------------------------------------------------------------------------------- GeoTIFF
+
+
+def write_tiff(file: Path, grid: PatchGrid) -> None:
+    """Write a patch grid as GeoTIFF, whole or not at all, row of tiles by row of tiles.
+
+    Raises:
+        OSError: If the disk is full, or the folder not there.
+    """
+    with replacing(file) as temporary:
+        plain = temporary.with_name(temporary.name + ".plain")
+        try:
+            _write_plain(plain, grid)
+            levels = _levels(*grid.valid.shape)
+            if levels:
+                with rasterio.open(plain, "r+") as target:
+                    target.build_overviews(levels, Resampling.nearest)
+            copy_raster(
+                plain, temporary, driver="GTiff", copy_src_overviews=True, **_layout(grid.stored)
+            )
+        except (RasterioError, OSError) as error:
+            # GDAL says of a full disk that a write has failed
+            raise OSError(f"{file} cannot be written: {error}") from error
+        finally:
+            plain.unlink(missing_ok=True)
+
+
+def _layout(stored: xr.DataArray) -> dict[str, Any]:
+    """Return the creation options of GDAL."""
+    whole = stored.dtype == np.int8
+    tile = min(_TILE, -(-max(stored.shape[1:]) // _UNIT) * _UNIT)
+    return {
+        "tiled": True,
+        "blockxsize": tile,
+        "blockysize": tile,
+        "interleave": "band",
+        "compress": "deflate",
+        "bigtiff": "if_safer",
+        **({"predictor": 2} if whole else {"nbits": 16}),
+    }
+
+
+def _write_plain(file: Path, grid: PatchGrid) -> None:
+    rows, columns = grid.valid.shape
+    whole = grid.stored.dtype == np.int8
+    with rasterio.open(
+        file,
+        "w",
+        driver="GTiff",
+        height=rows,
+        width=columns,
+        count=grid.dim,
+        dtype="int8" if whole else "float32",
+        nodata=HIDDEN if whole else np.nan,
+        crs=grid.grid.crs,
+        transform=grid.grid.transform,
+        **_layout(grid.stored) | {"compress": None, "predictor": 1, **_SMALL},
+    ) as target:
+        target.update_tags(**{PROVENANCE: grid.provenance.to_json()})
+        target.descriptions = tuple(f"dim_{number:04d}" for number in range(grid.dim))
+        if grid.codes is not None:
+            target.scales = tuple(map(float, grid.codes.scale))
+            target.offsets = tuple(map(float, grid.codes.offset))
+        for strip, part in _strips(grid, _CHUNK):
+            window = RasterioWindow(0, strip.start, columns, strip.stop - strip.start)
+            target.write(part if whole else part.astype(np.float32), window=window)
+
+
+def _strips(grid: PatchGrid, height: int) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Yield strips of rows as stored, (D, y, X), with what marks that there is no vector."""
+    whole = grid.stored.dtype == np.int8
+    rows = grid.valid.shape[0]
+    for start in range(0, rows, height):
+        strip = slice(start, min(start + height, rows))
+        part = grid.stored.isel(y=strip).to_numpy()
+        hidden = ~grid.valid[strip]
+        if hidden.any():
+            part = np.where(hidden, part.dtype.type(HIDDEN if whole else np.nan), part)
+        yield strip, part
+
+
+def _levels(rows: int, columns: int) -> list[int]:
+    return [2**n for n in range(1, 12) if max(rows, columns) > _TILE * 2 ** (n - 1)]
+
+
+def read_tiff(file: Path) -> PatchGrid:
+    """Open a patch grid that is a GeoTIFF; vectors stay in the file until they are used.
+
+    A file without provenance is read too: of how it was made nothing is known then.
+
+    Raises:
+        DataError: If the file is damaged, or lies nowhere.
+    """
+    try:
+        with rasterio.open(file) as source:
+            text = source.tags().get(PROVENANCE)
+            kind = source.dtypes[0]
+            scales, offsets = source.scales, source.offsets
+            place = grid_of(source)
+            valid = has_vector(source.read(1)) & (source.read_masks(1) != 0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scales that differ by band, which are read above
+            stored = rioxarray.open_rasterio(file, cache=False, parse_coordinates=False)
+    except (RasterioError, OSError) as error:
+        raise DataError("the embeddings cannot be read", found=error, where=file) from error
+    assert isinstance(stored, xr.DataArray)  # noqa: S101 (a list is for files of several sets)
+    codes = None
+    if kind == "int8":
+        codes = Codes(np.array(scales, np.float32), np.array(offsets, np.float32))
+    made = Provenance("", "", "", "") if text is None else Provenance.from_json(text, file)
+    stored = placed(stored.drop_vars("band").rename(band="dim"), place)
+    return PatchGrid(stored, valid, made, codes)
+
+
+# ------------------------------------------------------------------------------------ Zarr
+
+
+def write_zarr(folder: Path, grid: PatchGrid) -> None:
+    """Write a patch grid as Zarr, whole or not at all, row of chunks by row of chunks.
+
+    Raises:
+        ConfigError: If zarr is not installed.
+        OSError: If the disk is full, or the folder not there.
+    """
+    zarr = library("zarr", "embeddings as Zarr")
+    temporary = unfinished(folder)
+    shutil.rmtree(temporary, ignore_errors=True)
+    rows, columns = grid.valid.shape
+    whole = grid.stored.dtype == np.int8
+    number = np.dtype(np.int8 if whole else np.float16)
+    _small(grid).to_zarr(temporary, zarr_format=3, consolidated=False, mode="w-")
+    group = zarr.open_group(temporary, mode="r+")
+    array = group.create_array(
+        "embedding",
+        shape=(grid.dim, rows, columns),
+        chunks=(grid.dim, min(_CHUNK, rows), min(_CHUNK, columns)),
+        dtype=number,
+        fill_value=number.type(HIDDEN if whole else np.nan),
+        dimension_names=("dim", "y", "x"),
+        attributes={"grid_mapping": "spatial_ref", "long_name": "embedding"},
+    )
+    for strip, part in _strips(grid, _CHUNK):
+        array[:, strip] = part.astype(number, copy=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is no part of the format yet, but xarray asks for it
+        zarr.consolidate_metadata(temporary)
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.replace(folder)
+
+
+def _small(grid: PatchGrid) -> xr.Dataset:
+    """Return all but the vectors: coordinates, CRS, where there are vectors, scale and offset."""
+    valid = placed(xr.DataArray(grid.valid.astype(np.uint8), dims=("y", "x")), grid.grid)
+    valid.attrs.update(long_name="1 where there is a vector", grid_mapping="spatial_ref")
+    valid.encoding.clear()
+    data = valid.to_dataset(name="valid")
+    data.attrs.update(Conventions="CF-1.10", eofm_provenance=grid.provenance.to_json())
+    if grid.codes is not None:
+        data["scale"] = ("dim", grid.codes.scale)
+        data["offset"] = ("dim", grid.codes.offset)
+        data["scale"].attrs["long_name"] = "value = embedding x scale + offset"
+    return data
+
+
+def read_zarr(folder: Path) -> PatchGrid:
+    """Open a patch grid that is Zarr; vectors stay in the folder until they are used.
+
+    Raises:
+        DataError: If it is damaged, or none of eofm.
+        ConfigError: If zarr is not installed.
+    """
+    library("zarr", "embeddings as Zarr")
+    try:
+        data = xr.open_zarr(folder, consolidated=False, chunks=None, mask_and_scale=False)
+        stored = data["embedding"]
+        valid = data["valid"].to_numpy().astype(np.bool_)
+        made = Provenance.from_json(data.attrs["eofm_provenance"], folder)
+        codes = None
+        if stored.dtype == np.int8:
+            codes = Codes(data["scale"].to_numpy(), data["offset"].to_numpy())
+        stored = stored.assign_coords(spatial_ref=data["spatial_ref"])
+    except (KeyError, ValueError, OSError, AttributeError) as error:
+        raise DataError(
+            "the embeddings cannot be read",
+            found=f"{type(error).__name__}: {error}",
+            expected="Zarr with embedding (dim, y, x), as eofm writes it",
+            where=folder,
+        ) from error
+    return PatchGrid(stored, valid, made, codes)

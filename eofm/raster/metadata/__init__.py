@@ -1,0 +1,1 @@
+"""What files say of their pixels: bands, dates, masks, scale, tags."""

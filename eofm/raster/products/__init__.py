@@ -1,0 +1,1 @@
+"""Formats of products: SAFE, STAC, netCDF and Zarr."""

@@ -1,0 +1,1 @@
+"""Saying what is in a store: card, drawing, statistics, checksums."""

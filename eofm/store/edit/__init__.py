@@ -1,0 +1,1 @@
+"""Changing a finished store: copies of it, other labels, a newer format."""

@@ -1,0 +1,1 @@
+"""What the rows of a store say: places, splits, choices, labels."""

@@ -1,0 +1,1 @@
+"""Before the first step: the demo's world, doubts, and a dry run."""

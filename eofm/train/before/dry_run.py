@@ -1,0 +1,198 @@
+"""What a run would be: data, steps, negatives, memory, time from a few measured steps, and doubts.
+
+Nothing is written: where the demo's world is not there, it is made in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+
+from eofm.method import update_teacher
+from eofm.train.before.demo import demo_path
+from eofm.train.before.doubts import doubts, steps_of
+from eofm.train.config import PretrainConfig
+from eofm.train.datamodule import StoreDataModule
+from eofm.train.module import PretrainModule
+from eofm.train.monitor.held_out import held_out_of_run
+from eofm.train.monitor.online import EARLY_STEPS, EvaluatedScenes, encoder_of
+from eofm.train.monitor.throughput import clock
+from eofm.train.optimizer import make_optimizer, parameter_groups
+
+STEPS: Final = 5
+_GIB: Final = 2**30
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a few steps took.
+
+    Args:
+        step: Seconds of a step, the median without the first.
+        memory: Bytes at most: of the GPU, else of this process; None where nobody counts them.
+        evaluation: Seconds of one evaluation of held-out scenes; 0 without any.
+    """
+
+    step: float
+    memory: int | None
+    evaluation: float
+
+
+@contextmanager
+def world_for(config: PretrainConfig) -> Iterator[PretrainConfig]:
+    """Yield settings whose data can be read, though nothing is left behind.
+
+    Args:
+        config: All settings.
+    """
+    if config.data.store is not None or demo_path(config.data).exists():
+        yield config
+        return
+    with tempfile.TemporaryDirectory(prefix="eofm-dry-run-") as folder:
+        yield replace(config, data=replace(config.data, world=folder))
+
+
+def measure(
+    config: PretrainConfig, data: StoreDataModule, module: PretrainModule, device: torch.device
+) -> Measured:
+    """Take a few steps with a module that is thrown away, and evaluate once.
+
+    Args:
+        config: All settings.
+        data: What to train on.
+        module: Is changed.
+        device: Where to train.
+    """
+    module.to(device).train()
+    for branch in (module.method.student, module.method.teacher):
+        branch.chunk = config.trainer.chunk
+    groups = parameter_groups(module.method.named_parameters(), config.optim.weight_decay, 1e-6)
+    optimizer = make_optimizer(groups, config)
+    half = device.type == "cuda" and config.trainer.precision in ("auto", "bf16-mixed")
+    took: list[float] = []
+    loader = data.train_dataloader()
+    while len(took) < STEPS:
+        for batch in loader:
+            began = time.monotonic()
+            images, labels = data.transfer_batch_to_device(batch, device, 0)
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                _, first, second = module.two_views(images)
+                output = module.method((first, second), module.of_views(labels), module.masks)
+            optimizer.zero_grad()
+            output.loss.backward()
+            optimizer.step()
+            update_teacher(module.method.teacher, module.method.student, config.method.momentum)
+            float(output.loss.detach())  # waits for the device
+            took.append(time.monotonic() - began)
+            if len(took) == STEPS:
+                break
+    data.close()
+    step = statistics.median(took[1:]) * config.trainer.accumulate
+    return Measured(step, _memory(device), _evaluation(config, data, module))
+
+
+def _evaluation(config: PretrainConfig, data: StoreDataModule, module: PretrainModule) -> float:
+    held = held_out_of_run(data, config.monitor.scenes, config.data.seed)
+    if held is None or not config.monitor.evaluates:
+        return 0.0
+    scenes, encoder = EvaluatedScenes(held, paired=True), encoder_of(module, config.monitor.branch)
+    scenes.measure(encoder, config)  # the first time the pixels are read as well
+    began = time.monotonic()
+    scenes.measure(encoder, config)
+    return time.monotonic() - began
+
+
+def _memory(device: torch.device) -> int | None:
+    """Return the most bytes that were used so far."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def describe(
+    config: PretrainConfig,
+    data: StoreDataModule,
+    module: PretrainModule,
+    opening: str,
+    measured: Measured,
+) -> str:
+    """Return the dry run's text.
+
+    Args:
+        config: All settings.
+        data: Which scenes are trained on and held out.
+        module: What would be trained.
+        opening: What a run says of its data and network first.
+        measured: What a few steps took.
+    """
+    steps, optim = steps_of(config, data), config.optim
+    scenes = optim.batch * config.trainer.accumulate
+    negatives = optim.batch - 1 + config.method.queue
+    memory = "unknown" if measured.memory is None else f"{measured.memory / _GIB:.1f} GiB at most"
+    evaluations = _evaluations(config, steps) if measured.evaluation else 0
+    seconds = steps * measured.step + evaluations * measured.evaluation
+    lines = [
+        "Dry run: nothing was written.",
+        "",
+        opening,
+        "",
+        f"steps      {steps // optim.epochs} an epoch x {optim.epochs} epochs = {steps}, "
+        f"of {scenes} scenes each",
+        f"negatives  {negatives} for each scene in a step",
+        f"a step     {measured.step:.3g} s (median of {STEPS - 1}, the first left out): "
+        f"{scenes / max(measured.step, 1e-9):.0f} scenes/s, in one process",
+        f"memory     {memory}",
+        f"time       {clock(seconds)} for all steps and {evaluations} evaluations of "
+        f"{measured.evaluation:.2g} s",
+        f"monitor    {_monitor(config, data)}",
+        "doubts     " + ("none" if not (found := doubts(config, data, module)) else ""),
+        *(f"  - {each}" for each in found),
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _evaluations(config: PretrainConfig, steps: int) -> int:
+    """Return how often held-out scenes are evaluated in full, the start included."""
+    monitor = config.monitor
+    by_epoch = config.optim.epochs // monitor.every_epochs if monitor.every_epochs else 0
+    return 1 + by_epoch + (steps // monitor.every_steps if monitor.every_steps else 0)
+
+
+def _every(count: int, what: str) -> list[str]:
+    """Return how often in words; nothing for never.
+
+    >>> _every(1, "epoch"), _every(5, "step"), _every(0, "step")
+    (['after every epoch'], ['after every 5 steps'], [])
+    """
+    if not count:
+        return []
+    return [f"after every {what}" if count == 1 else f"after every {count} {what}s"]
+
+
+def _monitor(config: PretrainConfig, data: StoreDataModule) -> str:
+    monitor = config.monitor
+    held = held_out_of_run(data, monitor.scenes, config.data.seed)
+    if not monitor.evaluates or held is None:
+        return "evaluates nothing: a collapse of the encoder would not be seen"
+    what = "kNN, linear probe, effective rank, spread, mean cosine"
+    if held.problem is not None:
+        what = f"effective rank, spread, mean cosine ({held.problem})"
+    often = [*_every(monitor.every_epochs, "epoch"), *_every(monitor.every_steps, "step")]
+    often.append(f"briefly after steps 1, 2, 4, ... {EARLY_STEPS}")
+    return (
+        f"{len(held.queries)} scenes against {len(held.reference)} of training places: {what}; "
+        f"{', '.join(often)}"
+    )

@@ -1,0 +1,1 @@
+"""Writing encoders for others: weights, programs, a page and a script beside them."""

@@ -1,0 +1,1 @@
+"""Getting published files: one downloader, and the record of what came first."""

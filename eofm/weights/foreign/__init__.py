@@ -1,0 +1,1 @@
+"""Weights of timm, and torchgeo's names."""

@@ -1,0 +1,1 @@
+"""Names of tensors in published files, and those of eofm's networks."""

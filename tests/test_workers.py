@@ -1,0 +1,62 @@
+"""Processes that share a machine leave it to each other while they wait."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from eofm.workers import WAIT_SETTINGS, wait_passively
+
+
+def policy_after(code: str, **settings: str) -> list[str]:
+    """Return what a fresh process prints that runs some code, with only these settings."""
+    inherited = {k: v for k, v in os.environ.items() if k not in WAIT_SETTINGS}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**inherited, **settings},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()[1:]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "PASSIVE"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"),
+        ({"GOMP_SPINCOUNT": "100"}, "None"),
+    ],
+)
+def test_every_verb_waits_passively_unless_told(settings: dict[str, str], expected: str) -> None:
+    """The command line sets the policy before torch is loaded, and leaves the user's alone."""
+    code = (
+        "import os, sys; from eofm.cli import main; main(['--version']); "
+        "print('torch' in sys.modules, os.environ.get('OMP_WAIT_POLICY'))"
+    )
+
+    assert [f"False {expected}"] == policy_after(code, **settings)
+
+
+def test_a_child_of_a_verb_inherits_the_policy() -> None:
+    """A worker, started anew, has it in its environment before it loads anything."""
+    child = "import os; print(os.environ['OMP_WAIT_POLICY'])"
+    code = (
+        "import subprocess, sys; from eofm.cli import main; main(['--version']); "
+        f"sys.stdout.flush(); subprocess.run([sys.executable, '-c', {child!r}])"
+    )
+
+    assert ["PASSIVE"] == policy_after(code)
+
+
+@pytest.mark.parametrize("name", WAIT_SETTINGS)
+def test_any_choice_of_the_user_stands(name: str) -> None:
+    """Each of the settings that say how threads wait keeps the policy from being set."""
+    environ = {name: "1"}
+    wait_passively(environ)
+
+    assert {name: "1"} == environ
