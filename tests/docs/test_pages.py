@@ -112,6 +112,7 @@ def test_readme(desk: Path) -> None:
     assert list((desk / "runs").glob("pretrain-*/report.md"))
 
 
+@pytest.mark.slow
 def test_own_geotiffs(desk: Path) -> None:
     """The tutorial from a folder of GeoTIFFs to an encoder and its score."""
     shutil.rmtree(desk / "runs")
@@ -128,6 +129,7 @@ def test_own_geotiffs(desk: Path) -> None:
     assert (desk / "runs/mine/report.html").is_file()
 
 
+@pytest.mark.slow  # the README has the same verbs
 def test_scene_to_map(desk: Path) -> None:
     """The tutorial from one GeoTIFF to a map."""
     read(DOCS / "tutorials/scene-to-map.md", Reader(words=WORDS))
