@@ -176,12 +176,15 @@ def colour_store(path: Path) -> None:
     from dataclasses import replace
 
     from eofm.store.format import StoreCard
+    from eofm.store.reader import Store
     from eofm.store.rows.entry import Entry
     from eofm.store.writer import StoreWriter
-    from eofm.train.before.demo import demo_store
+    from eofm.train.before.demo import demo_path, make_demo
     from eofm.train.config import DataConfig
 
-    store = demo_store(DataConfig(world=str(RUNS / "other-places"), scenes=300, seed=1))
+    world = DataConfig(world=str(RUNS / "other-places"), scenes=300, seed=1)
+    make_demo(world)
+    store = Store(demo_path(world))
     spec = replace(store.spec, bands=COLOURS)
     groups = store.images([0], COLOURS).bands
     card = StoreCard(
