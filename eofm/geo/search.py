@@ -21,7 +21,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
-import shapely
 import torch
 
 from eofm.errors import ConfigError, DataError, LabelError
@@ -150,6 +149,8 @@ def search(
 
 
 def _point(at: tuple[float, float]) -> LabelledPlaces:
+    import shapely
+
     return LabelledPlaces(
         np.array([shapely.Point(*at)], object),
         read_crs("EPSG:4326"),

@@ -77,13 +77,13 @@ def _of_rows(file: Path, card: StoreCard) -> pa.Table:
 
 
 def _check_labels(file: Path, table: pa.Table) -> None:
-    """Check that labels are 0 or 1, and shares from 0 to 1."""
+    """Check that labels are 0 or 1, and shares from 0 to 1; NaN of labels that were not counted."""
     hot, share = (_flat(table[name]) for name in ("multi_hot", "fraction"))
     valid = table["valid_share"].to_numpy()
     if len(hot) and hot.max() > 1:
         raise damaged(file, f"a label {hot.max()}", "labels 0 and 1")
     for values in (share, valid):
-        wrong = ~((values >= 0) & (values <= 1 + _ROUNDED))  # NaN too
+        wrong = (values < 0) | (values > 1 + _ROUNDED)
         if wrong.any():
             raise damaged(file, f"a share {values[wrong][0]}", "shares from 0 to 1")
 

@@ -100,7 +100,7 @@ class _DamagedError(ValueError):
 def _parse(text: bytes, number: int, *, sealed: bool | None) -> Line:
     """Return what a line says; in a journal that begins with a crc32, every line has one."""
     try:
-        line: Line = parse_json(text)
+        line: Line = parse_json(text, nan=True)  # shares of labels that were not counted
         whole = line_is_whole(text)
         if whole is not False and whole == sealed and _is_line(line):
             return line

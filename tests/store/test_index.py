@@ -109,7 +109,7 @@ def rewritten(path: Path, **columns: object) -> Path:
         ({"row": [0, 1, 1, 3, 0]}, "row 1 in shard 0", "every row of a shard once"),
         ({"row": [0, 1, 2, 4, 0]}, "row 4 in shard 0", "every row of a shard once"),
         ({"multi_hot": [[1, 0, 0]] * 4 + [[255, 0, 0]]}, "a label 255", "labels 0 and 1"),
-        ({"fraction": [[0.1, 0.2, 0.7]] * 4 + [[float("nan")] * 3]}, "a share nan", "from 0 to 1"),
+        ({"fraction": [[0.1, 0.2, 0.7]] * 4 + [[1.5, 0, 0]]}, "a share 1.5", "from 0 to 1"),
         ({"valid_share": [0.5] * 4 + [-7.0]}, "a share -7", "from 0 to 1"),
         ({"shard": [0, 0, 0, 0, -1]}, "shards -1, 0", "numbered from 0"),
         ({"shard": [0, 0, 0, 0, 2]}, "shards 0, 2", "numbered from 0"),
