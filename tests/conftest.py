@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 from eofm.workers import wait_passively
@@ -16,6 +17,10 @@ import torch  # noqa: E402
 mpl.use("Agg")
 
 pytest_plugins = ["miniature_files"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell lets its jobs in the background ignore Ctrl-C, and so would what the tests start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # there is a process for each core: threads on top of them would wait for one another

@@ -145,7 +145,7 @@ class Scaler:
     std: Tensor | None = None
 
     @classmethod
-    def of(cls, train: Tensor, scaling: Scaling) -> Scaler:
+    def of(cls, train: Float[Tensor, "n d"], scaling: Scaling) -> Scaler:
         """Return the scaling with the constants of training features (N, D)."""
         if scaling is not Scaling.STANDARD:
             return cls(scaling)
@@ -154,7 +154,7 @@ class Scaler:
         constant = (x == x[0]).all(dim=0)  # rounding leaves such a feature a tiny deviation
         return cls(scaling, mean, torch.where(constant, 1, std))
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
         """Return scaled features, float64 (N, D)."""
         if self.mean is not None and self.std is not None:
             return (x.double() - self.mean) / self.std
@@ -273,16 +273,21 @@ class LinearFit:
     solution: Solution
     fitted: Tensor
 
-    def scores(self, x: Tensor) -> Tensor:
+    def scores(self, x: Float[Tensor, "m d"]) -> Float64[Tensor, "m k"]:
         """Return the logits (M, K), float64, of features (M, D) as they are, not yet scaled."""
         return _scores(self.solution, self.fitted, self.bias, self.scaler(x))
 
-    def probability(self, logits: Tensor) -> Tensor:
+    def probability(self, logits: Float64[Tensor, "m k"]) -> Float64[Tensor, "m k"]:
         """Return the probabilities (M, K) that logits stand for."""
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
 
 
-def _scores(solution: Solution, fitted: Tensor, constant: Tensor, x: Tensor) -> Tensor:
+def _scores(
+    solution: Solution,
+    fitted: Bool[Tensor, " k"],
+    constant: Float64[Tensor, " k"],
+    x: Float64[Tensor, "m d"],
+) -> Float64[Tensor, "m k"]:
     scores = constant.repeat(len(x), 1)
     scores[:, fitted] = solution.scores(x)
     return scores

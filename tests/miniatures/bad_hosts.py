@@ -61,7 +61,9 @@ HOSTS: Final[dict[str, Answer]] = {
     "continues for ever": for_ever(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.001),
     "headers without end": for_ever(OK, b"X: y\r\n"),
     "a header without end": for_ever(OK + b"X: ", b"y" * 1000),
-    "chunks without end": for_ever(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "chunks without end": for_ever(
+        OK + b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    ),
     "a body without end": for_ever(OK + b"\r\n", b"x" * 65536),
     # lengths that are none
     **{

@@ -278,9 +278,8 @@ GUARDS = (
         "test_16_the_test_split_has_no_say",
         (
             "eofm.probes.linear:scale",
-            "mean, std = x.mean(dim=0), x.std(dim=0, correction=0)",
-            "both = torch.cat([x, *(other.double() for other in others)])\n"
-            "    mean, std = both.mean(dim=0), both.std(dim=0, correction=0)",
+            "scaler = Scaler.of(train, scaling)",
+            "scaler = Scaler.of(torch.cat([train, *others]), scaling)",
         ),
     ),
     _guard(
@@ -369,7 +368,7 @@ GUARDS = (
     ),
     _guard(
         "test_26_a_refit_stands_in_the_id",
-        ("eofm.probes.linear:linear_probe", "'refit' if refit else 'norefit'", "'norefit'"),
+        ("eofm.probes.linear:fit_linear", "'refit' if refit else 'norefit'", "'norefit'"),
     ),
     _guard(
         "test_27_pooling_is_part_of_the_recipe",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -30,11 +29,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("sha256", ["", "0" * 64])
 def test_a_bad_host(tmp_path: Path, name: str, sha256: str) -> None:
     """Whatever it does ends in one WeightsError, soon, and no file of it is there to be trusted."""
-    began = time.monotonic()
     with serve(HOSTS[name]) as url, pytest.raises(WeightsError):
         fetch(url, sha256=sha256, directory=tmp_path, progress=False)
 
-    assert time.monotonic() - began < 30  # not a time: whether it ends
     assert [] == [path.name for path in tmp_path.glob("w.pth*") if ".part" not in path.name]
 
 
