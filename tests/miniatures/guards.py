@@ -277,9 +277,9 @@ GUARDS = (
     _guard(
         "test_16_the_test_split_has_no_say",
         (
-            "eofm.probes.linear:scale",
-            "scaler = Scaler.of(train, scaling)",
-            "scaler = Scaler.of(torch.cat([train, *others]), scaling)",
+            "eofm.probes.linear:linear_probe",
+            "fit_linear(train, val,",
+            "fit_linear(Labelled(train.x - test_x.mean(dim=0), train.y, train.classes), val,",
         ),
     ),
     _guard(
