@@ -183,7 +183,9 @@ def judge(status: int, said: str, condition: str) -> str:
         return "traceback: " + said.strip().splitlines()[-1][:120] if said.strip() else "traceback"
     if code not in {0, 1, 2}:
         return f"status {code}"
-    if code and not said.strip() and not condition.startswith("stderr"):
+    # what is said goes to a file, into which no byte can be written where files have none
+    silent = condition.startswith(("stderr", "files of 0 bytes"))
+    if code and not said.strip() and not silent:
         return f"status {code} without a word"
     return ""
 

@@ -84,7 +84,6 @@ def test_memory_is_flat(tmp_path: Path) -> None:
     assert len(open_chips(tmp_path / "large")) == 2_500
     # GDAL keeps up to 256 MB of what it has decoded, and the VRT its four hundred sources
     assert large < small + 450
-    assert large < 3_000
 
 
 def test_a_killed_process_goes_on(tmp_path: Path) -> None:

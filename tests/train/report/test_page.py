@@ -48,7 +48,7 @@ def test_a_whole_run_a_running_one_and_a_comparison(
     for title in (
         "Result", "Training", "Held-out scenes, while it trained", "Stability gap",
         "What it sees: patches", "Nearest neighbours", "Similarity of labels and of embeddings",
-        "Pace", "Settings",
+        "Throughput", "Settings",
     ):  # fmt: skip
         assert f"<h2>{title}</h2>" in text, title
     assert "finished, 4 steps" in text
