@@ -125,6 +125,23 @@ class Task:
         return tuple(Metric(word) for word in _METRICS[self.kind])
 
 
+def own_task(
+    verb: str, what: str, root: Path, spec: ImageSpec, classes: tuple[str, ...], kind: TaskKind
+) -> Task:
+    """Return the task of images of the user's own, which is named after their folder.
+
+    Args:
+        verb: Its family, as in `eofm bench VERB`.
+        what: What the images are, in words.
+        root: Their folder.
+        spec: What its images are.
+        classes: As of `Task`.
+        kind: As of `Task`.
+    """
+    name = root.resolve().name
+    return Task(f"{verb}-{name}", f"{what} of the folder {name}", (spec,), classes, 0, kind)
+
+
 def level_2a(why: str, fill: str) -> tuple[Waiver, ...]:
     """Return the exceptions of a task of Sentinel-2 Level-2A: networks for Level-1C may take it.
 

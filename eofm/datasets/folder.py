@@ -22,7 +22,7 @@ from typing import ClassVar, Final, Literal
 from eofm.bench.config import BenchConfig, listed
 from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.datasets.base import Benchmark, Dataset, Loaded, Task, TaskKind
+from eofm.datasets.base import Benchmark, Dataset, Loaded, TaskKind, own_task
 from eofm.datasets.images.chips import Chip, Chips, FilePixels, unpacking_remedy
 from eofm.datasets.images.own_splits import OwnImage, divide, names_of
 from eofm.datasets.images.places import check_place
@@ -299,15 +299,8 @@ def _load(config: BenchFolderConfig) -> Loaded:
         table=config.labels,
         place=config.place,
     )
-    name = chips.root.resolve().name
-    task = Task(
-        name=f"folder-{name}",
-        dataset=f"labelled images of the folder {name}",
-        specs=(spec,),
-        classes=chips.classes,
-        size=0,
-        kind=TaskKind.SEVERAL_CLASSES if chips.multi_label else TaskKind.ONE_CLASS,
-    )
+    kind = TaskKind.SEVERAL_CLASSES if chips.multi_label else TaskKind.ONE_CLASS
+    task = own_task("folder", "labelled images", chips.root, spec, chips.classes, kind)
     return Loaded(task, chips, None)
 
 

@@ -18,7 +18,7 @@ from typing import ClassVar, Final, Literal
 from eofm.bench.config import SegmentationConfig, listed
 from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.datasets.base import Benchmark, Dataset, Loaded, Task, TaskKind
+from eofm.datasets.base import Benchmark, Dataset, Loaded, TaskKind, own_task
 from eofm.datasets.images.chips import FilePixels, unpacking_remedy
 from eofm.datasets.images.dense import Coding, DenseChip, DenseChips, Mask
 from eofm.datasets.images.own_splits import OwnImage, divide
@@ -220,15 +220,8 @@ def _load(config: BenchMasksConfig) -> Loaded:
         bands=listed(config.bands) if config.bands else None,
         place=config.place,
     )
-    name = chips.root.resolve().name
-    task = Task(
-        name=f"masks-{name}",
-        dataset=f"images with masks of the folder {name}",
-        specs=(spec,),
-        classes=chips.classes,
-        size=0,
-        kind=TaskKind.SEGMENTATION,
-    )
+    kind = TaskKind.SEGMENTATION
+    task = own_task("masks", "images with masks", chips.root, spec, chips.classes, kind)
     return Loaded(task, chips, None)
 
 

@@ -16,7 +16,7 @@ from eofm.datasets.images.class_folders import (
     ClassFolders,
     FolderSplit,
     list_files,
-    open_class_folders,
+    load_class_folders,
 )
 
 RESISC45: Final = ClassFolders(
@@ -73,8 +73,7 @@ class BenchResisc45Config(BenchConfig):
 
 
 def _open(config: BenchResisc45Config) -> Loaded:
-    rule = None if config.split == "auto" else FolderSplit(config.split)
-    return Loaded(TASK, open_class_folders(RESISC45, config.root, rule), TASK.size)
+    return load_class_folders(TASK, RESISC45, config.root, config.split)
 
 
 DATASET: Final = Dataset(

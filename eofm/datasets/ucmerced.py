@@ -16,7 +16,7 @@ from eofm.datasets.images.class_folders import (
     ClassFolders,
     FolderSplit,
     list_files,
-    open_class_folders,
+    load_class_folders,
 )
 
 UCMERCED: Final = ClassFolders(
@@ -68,8 +68,7 @@ class BenchUCMercedConfig(BenchConfig):
 
 
 def _open(config: BenchUCMercedConfig) -> Loaded:
-    rule = None if config.split == "auto" else FolderSplit(config.split)
-    return Loaded(TASK, open_class_folders(UCMERCED, config.root, rule), TASK.size)
+    return load_class_folders(TASK, UCMERCED, config.root, config.split)
 
 
 DATASET: Final = Dataset(

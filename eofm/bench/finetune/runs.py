@@ -99,7 +99,7 @@ def score_on_images(
 
 
 @dataclass(frozen=True)
-class _Run:
+class _ProbeRun:
     """One probe of one candidate."""
 
     kind: str
@@ -166,8 +166,8 @@ def _runs(
     candidates: Sequence[Candidate],
     chips: Chips,
     archive: Archive,
-) -> list[_Run]:
-    runs: list[_Run] = []
+) -> list[_ProbeRun]:
+    runs: list[_ProbeRun] = []
     for candidate in candidates:
         trainees = trainees_of(candidate)
         if not trainees:
@@ -179,7 +179,7 @@ def _runs(
         place = runs[0].place if runs else _placed(training, task, chips, archive)
         training = training.fitted(len(place.train))
         model = candidate.identity(task)
-        runs.append(_Run(kind, training, trainees, model, place, config.seed))
+        runs.append(_ProbeRun(kind, training, trainees, model, place, config.seed))
     if not runs:
         raise nothing_to_read(candidates)
     return runs

@@ -8,9 +8,10 @@ from eofm.bench.config import check_force, check_seed
 from eofm.errors import ConfigError
 
 
-def _check_bootstrap(resamples: int) -> None:
+def _check_resampling(resamples: int, seed: int) -> None:
     if resamples < 1:
         raise ConfigError("bootstrap must be positive", found=resamples, where="--bootstrap")
+    check_seed(seed)
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,7 @@ class RecordsExportConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_bootstrap(self.bootstrap)
-        check_seed(self.seed)
+        _check_resampling(self.bootstrap, self.seed)
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,7 @@ class CompareConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_bootstrap(self.bootstrap)
-        check_seed(self.seed)
+        _check_resampling(self.bootstrap, self.seed)
         if self.one == self.other:
             raise ConfigError("a model is compared with another one", found=self.one)
 
@@ -112,8 +111,7 @@ class AggregateConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_bootstrap(self.bootstrap)
-        check_seed(self.seed)
+        _check_resampling(self.bootstrap, self.seed)
 
 
 @dataclass(frozen=True)

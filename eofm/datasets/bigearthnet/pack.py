@@ -87,12 +87,12 @@ def _pack_sensor(config: PackBigEarthNetConfig) -> ItemsReport:
 def _item(
     data: BigEarthNet, sample: PatchSample, sensor: Sensor, rule: LabelRule, classes: int
 ) -> Item:
-    line = _Line(sample, rule, data.multi_hot(sample, classes))
+    line = _PatchLine(sample, rule, data.multi_hot(sample, classes))
     return Item(sample.id, UNITS[sensor], line.source, line.entry)
 
 
 @dataclass(frozen=True)
-class _Line:
+class _PatchLine:
     """Makes the line of a patch in the index."""
 
     sample: PatchSample

@@ -22,7 +22,7 @@ from eofm.datasets.images.class_folders import (
     ClassFolders,
     FolderSplit,
     list_files,
-    open_class_folders,
+    load_class_folders,
 )
 from eofm.datasets.packing.options import check_workers
 
@@ -164,8 +164,7 @@ class BenchEurosatConfig(BenchConfig):
 
 def _open(config: BenchEurosatConfig) -> Loaded:
     (task,) = (task for task in _TASKS if task.name == config.task)
-    rule = None if config.split == "auto" else FolderSplit(config.split)
-    return Loaded(task, open_class_folders(_SETS[task.name], config.root, rule), task.size)
+    return load_class_folders(task, _SETS[task.name], config.root, config.split)
 
 
 # ----------------------------------------------------------------- packing and checking

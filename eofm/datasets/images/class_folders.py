@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.datasets.base import Loaded, Task
 from eofm.datasets.images.chips import (
     Chip,
     Chips,
@@ -131,6 +132,19 @@ def open_class_folders(
             expected=" | ".join([*folders.lists, FolderSplit.STRATIFIED]),
         )
     return _divided(folders, root, rule, found, parts)
+
+
+def load_class_folders(task: Task, folders: ClassFolders, root: str, split: str) -> Loaded:
+    """Open a task whose images lie in class folders.
+
+    Args:
+        task: The task.
+        folders: Its data set.
+        root: As for `open_class_folders`, which says what it raises.
+        split: A `FolderSplit`, or `auto` for none.
+    """
+    rule = None if split == "auto" else FolderSplit(split)
+    return Loaded(task, open_class_folders(folders, root, rule), task.size)
 
 
 def _divided(

@@ -57,7 +57,7 @@ def pack_chips(
         StoreError: If `out` holds something else, or cannot be written.
     """
     wanted = SPLITS if split == "all" else (split,)
-    lines = [_Line(chip, spec, name, rule.classes) for name in wanted for chip in splits[name]]
+    lines = [_ChipLine(chip, spec, name, rule.classes) for name in wanted for chip in splits[name]]
     lines.sort(key=lambda line: line.chip.id)
     _check_located([line.source() for line in lines])
     items = [Item(line.chip.id, spec.unit, line.source, line.entry) for line in lines]
@@ -85,7 +85,7 @@ def _check_located(sources: Sequence[RasterSource]) -> None:
 
 
 @dataclass(frozen=True)
-class _Line:
+class _ChipLine:
     """Makes the line of an image in the index."""
 
     chip: Chip

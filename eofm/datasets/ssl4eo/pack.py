@@ -97,7 +97,7 @@ def _pack_sensor(config: PackSsl4eoConfig) -> ItemsReport:
             scene.name,
             UNITS[sensor],
             scene.source,
-            _Line(scene).entry,
+            _SceneLine(scene).entry,
             None if labels is None else labels.of(scene).put,
         )
         for scene in scenes
@@ -210,7 +210,7 @@ class _Label:
 
 
 @dataclass(frozen=True)
-class _Line:
+class _SceneLine:
     """Makes the line of a scene in the index."""
 
     scene: Ssl4eoScene
