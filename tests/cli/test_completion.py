@@ -124,7 +124,9 @@ def test_completion_loads_no_heavy_library() -> None:
         "import sys; from eofm.cli import main; main(['completion', 'bash']); "
         "assert not {'torch', 'rasterio', 'numpy'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert 0 == done.returncode, done.stderr
 
 
 class Kind(StrEnum):

@@ -221,6 +221,8 @@ def test_how_to_bench(desk: Path) -> None:
     # one percent of a miniature leaves classes without an image
     read(DOCS / "howto/bench.md", Reader(words={"1,10,5-shot,100": "1-shot,100"}))
 
+    assert (desk / "runs/bench/eurosat.jsonl").is_file()
+
 
 @pytest.mark.slow
 def test_how_to_pretrain(desk: Path) -> None:
