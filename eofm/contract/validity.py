@@ -46,7 +46,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -54,11 +53,9 @@ import torch
 from torch import Tensor, nn
 
 from eofm.contract.imagery import Imagery, NativeImagery
+from eofm.contract.shapes import Bool, Float, Shaped
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import PixelError
-
-with suppress(ImportError):  # the tests check shapes; torch.hub needs torch and timm alone
-    from jaxtyping import Bool, Float, Shaped
 
 # Sentinel-2 numbers with and without offset, and reflectance, on the scale of digital numbers.
 _PER_DN: Final[Mapping[Unit, float]] = {
