@@ -76,6 +76,14 @@ def read_schema(path: Path) -> pa.Schema:
     return pq.read_schema(path)
 
 
+def null_count(column: pa.ChunkedArray) -> int:
+    """Count the rows without a value, and the gaps in lists."""
+    gaps: int = column.null_count
+    if pa.types.is_fixed_size_list(column.type) or pa.types.is_list(column.type):
+        gaps += sum(chunk.flatten().null_count for chunk in column.chunks)
+    return gaps
+
+
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_binary(kind))
 
