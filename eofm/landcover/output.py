@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from eofm.errors import ConfigError, LabelError
 from eofm.formats.foreign import foreign
-from eofm.formats.parquet import SEAL, ColumnDigests, metadata_of, read_sealed
+from eofm.formats.parquet import SEAL, ColumnDigests, metadata_of, read_sealed, seal_columns
 from eofm.formats.seal import opened, sealed
 from eofm.formats.text import parse_json, read_json
 from eofm.io import BINARY, replacing, try_lock
@@ -163,10 +163,7 @@ class LabelOutput:
             LabelError: If it cannot be written.
         """
         tally = {"skipped": batch.skipped, "ignored": batch.ignored}
-        digests = ColumnDigests()
-        digests.add(batch.table)
-        said = {**digests.metadata(), KEY: json.dumps(sealed(tally))}
-        table = batch.table.replace_schema_metadata(said)
+        table = seal_columns(batch.table, {KEY: json.dumps(sealed(tally)).encode()})
         with self._full_disk(), replacing(self._part(number)) as file:
             pq.write_table(table, file)
 
