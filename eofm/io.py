@@ -53,19 +53,28 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def lock_alone(handle: int) -> bool:
+def try_lock(handle: int) -> bool:
     """Lock an open file against other processes until it is closed; return whether that worked.
 
-    Where there are no such locks (Windows, some network disks), everybody is alone.
+    On Windows, which has no such locks, everybody is alone.
+
+    Raises:
+        OSError: If its file system has no such locks, as some network disks.
     """
     if sys.platform != "win32":
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        except OSError:
-            return True
     return True
+
+
+def lock_alone(handle: int) -> bool:
+    """Lock as `try_lock` does; where there are no such locks, everybody is alone."""
+    try:
+        return try_lock(handle)
+    except OSError:
+        return True
 
 
 def write_all(handle: int, data: memoryview) -> None:

@@ -2,7 +2,7 @@
 
     python tests/mutation.py                      # a sample of 60 mutants a module, seed 0
     python tests/mutation.py --sample 0           # all of them
-    python tests/mutation.py --only validity --table benchmarks/results/mutation_contract.md
+    python tests/mutation.py --only validity/masks --table benchmarks/results/mutation_contract.md
 
 Each mutant is one change of one module, written into a temporary copy of the package. The tests of
 `tests/contract` that call the changed function (found by one run that notes it) run against the
@@ -55,14 +55,18 @@ MODULES: Final = {
     "recipe": ("contract_limits", "spec", "preprocess"),
     "sensors": ("spec",),
     "spec": ("contract_limits", "spec"),
-    "validity": ("validity_thresholds", "validity_measured", "validity_batches", "validity"),
+    **dict.fromkeys(
+        ("validity/masks", "validity/plausible", "validity/traces"),
+        ("validity_thresholds", "validity_measured", "validity_batches", "validity"),
+    ),
 }
 """Module -> the files that test what it does on import; functions are traced to their tests."""
 
 EQUIVALENT: Final[dict[str, str]] = {
-    "validity: _is_full: not values.is_floating_point() or bool(torch.isfinite(values.sum())) -> "
-    "not values.is_floating_point() and bool(torch.isfinite(values.sum()))": "a shortcut: without "
-    "it the whole rule is asked, and answers the same",
+    "validity/masks: _is_full: not values.is_floating_point() or "
+    "bool(torch.isfinite(values.sum())) -> not values.is_floating_point() and "
+    "bool(torch.isfinite(values.sum()))": "a shortcut: without it the whole rule is asked, and "
+    "answers the same",
     "preprocess: Preprocess._take: False -> True": "`antialias` of the nearest neighbour, which "
     "has no such form",
     **{

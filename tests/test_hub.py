@@ -39,6 +39,7 @@ ABSENT = [
     "lightning_fabric",
     "kornia",
     "torchmetrics",
+    "jaxtyping",
     "lightly",
     "jsonargparse",
     "rich",

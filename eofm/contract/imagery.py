@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
+from eofm.contract.shapes import Bool, Float, Float32, Int64, Real, Shaped
 from eofm.contract.spec import ImageSpec
 from eofm.errors import SpecError
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
-
-with suppress(ImportError):  # the tests check shapes; torch.hub needs torch and timm alone
-    from jaxtyping import Bool, Float, Float32, Int64, Real, Shaped
 
 
 @dataclass(frozen=True)

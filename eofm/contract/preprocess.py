@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
@@ -36,12 +35,10 @@ from eofm.contract.recipe import (
     Waiver,
 )
 from eofm.contract.sensors import BANDS
+from eofm.contract.shapes import Bool, Float
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
 from eofm.contract.validity import check_finite
 from eofm.errors import MismatchKind, PixelError, SpecError, SpecMismatch
-
-with suppress(ImportError):  # the tests check shapes; torch.hub needs torch and timm alone
-    from jaxtyping import Bool, Float
 
 # ------------------------------------------------------------------------------ steps
 

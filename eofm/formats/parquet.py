@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -74,6 +74,14 @@ def read_schema(path: Path) -> pa.Schema:
         pa.ArrowException: If it is damaged.
     """
     return pq.read_schema(path)
+
+
+def null_count(column: pa.ChunkedArray) -> int:
+    """Count the rows without a value, and the gaps in lists."""
+    gaps: int = column.null_count
+    if pa.types.is_fixed_size_list(column.type) or pa.types.is_list(column.type):
+        gaps += sum(chunk.flatten().null_count for chunk in column.chunks)
+    return gaps
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -153,6 +161,18 @@ class ColumnDigests:
     def metadata(self) -> dict[bytes, bytes]:
         """Return what the metadata of a file say of its columns."""
         return {SEAL: json.dumps(self.result()).encode()}
+
+
+def seal_columns(table: pa.Table, said: Mapping[bytes, bytes]) -> pa.Table:
+    """Return a table of which the metadata are what is said of it and the checksums of its columns.
+
+    Args:
+        table: All rows of a file that is to be written.
+        said: Further metadata.
+    """
+    digests = ColumnDigests()
+    digests.add(table)
+    return table.replace_schema_metadata({**said, **digests.metadata()})
 
 
 def _take_in(values: pa.Array, streams: Sequence[Any]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,15 +21,12 @@ import pyarrow.parquet as pq
 
 from eofm.errors import ConfigError, LabelError
 from eofm.formats.foreign import foreign
-from eofm.formats.parquet import SEAL, ColumnDigests, metadata_of, read_sealed
+from eofm.formats.parquet import SEAL, ColumnDigests, metadata_of, read_sealed, seal_columns
 from eofm.formats.seal import opened, sealed
 from eofm.formats.text import parse_json, read_json
-from eofm.io import BINARY, replacing
+from eofm.io import BINARY, replacing, try_lock
 from eofm.landcover.table import KEY, SEALED, TableBatch, open_table
 from eofm.progress import notice
-
-if sys.platform != "win32":
-    import fcntl
 
 ROW_GROUP: Final = 65_536
 _RUN: Final = "run.json"
@@ -167,10 +163,7 @@ class LabelOutput:
             LabelError: If it cannot be written.
         """
         tally = {"skipped": batch.skipped, "ignored": batch.ignored}
-        digests = ColumnDigests()
-        digests.add(batch.table)
-        said = {**digests.metadata(), KEY: json.dumps(sealed(tally))}
-        table = batch.table.replace_schema_metadata(said)
+        table = seal_columns(batch.table, {KEY: json.dumps(sealed(tally)).encode()})
         with self._full_disk(), replacing(self._part(number)) as file:
             pq.write_table(table, file)
 
@@ -260,14 +253,11 @@ def _read_part(part: Path) -> pa.Table:
 
 def _lock(file: Path, out: Path) -> int:
     handle = os.open(file, os.O_RDWR | os.O_CREAT | BINARY)
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(handle)
-            raise LabelError(
-                "another process is writing these labels",
-                where=out,
-                remedy="wait for it, or choose another --out",
-            ) from error
+    if not try_lock(handle):
+        os.close(handle)
+        raise LabelError(
+            "another process is writing these labels",
+            where=out,
+            remedy="wait for it, or choose another --out",
+        )
     return handle

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from eofm.errors import LabelError
 from eofm.formats.foreign import foreign
-from eofm.formats.parquet import SEAL, metadata_of, read_sealed
+from eofm.formats.parquet import SEAL, metadata_of, null_count, read_sealed
 from eofm.formats.seal import opened
 from eofm.formats.text import parse_json
 from eofm.landcover.multilabel import Reason, multi_labels, shares
@@ -232,7 +232,7 @@ class LabelTable:
             for column in table.schema:
                 if not column.equals(layout.field(column.name)):
                     raise TypeError(f"{column}; {layout.field(column.name)} was expected")
-                if _gaps(table[column.name]):
+                if null_count(table[column.name]):
                     raise ValueError(f"nulls in {column.name}")
             hot = table["multi_hot"] if "multi_hot" in table.schema.names else None
             if hot is not None and (pc.max(hot.combine_chunks().flatten()).as_py() or 0) > 1:
@@ -248,12 +248,6 @@ class LabelTable:
 
 _DAMAGED: Final = "the table of labels is damaged"
 _AGAIN: Final = "write it again with `eofm labels`"
-
-
-def _gaps(column: pa.ChunkedArray) -> int:
-    """Count the rows without a value, and the lists with a gap."""
-    flat = column.combine_chunks().flatten() if pa.types.is_nested(column.type) else column
-    return int(column.null_count + flat.null_count)
 
 
 def open_table(path: str | Path) -> LabelTable:

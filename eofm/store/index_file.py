@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from eofm.errors import StoreError
 from eofm.formats.foreign import foreign
-from eofm.formats.parquet import RowsError, read_schema, read_table
+from eofm.formats.parquet import RowsError, null_count, read_schema, read_table
 from eofm.formats.seal import file_sha256
 from eofm.store.format import SPEC, StoreCard, index_schema
 
@@ -51,7 +51,7 @@ def read_index(file: Path, card: StoreCard) -> pa.Table:
     with foreign(StoreError, DAMAGED, where=file, remedy=COPY):
         table = _of_rows(file, card)
         schema = index_schema(len(card.classes), card.version)
-    holes = [name for name in schema.names if name != "transform" and _nulls(table[name])]
+    holes = [name for name in schema.names if name != "transform" and null_count(table[name])]
     if holes:
         raise damaged(file, f"nulls in {', '.join(holes)}", "a value in every row")
     _check_places(file, table)
@@ -113,14 +113,6 @@ def _columns_apart(some: pa.Schema, others: pa.Schema) -> str:
         if field.name not in others.names or others.field(field.name).type != field.type
     ]
     return ", ".join(apart) or "the same columns in another order, or none more"
-
-
-def _nulls(column: pa.ChunkedArray) -> int:
-    """Count the rows without a value, and the lists with a gap."""
-    gaps: int = column.null_count
-    if pa.types.is_fixed_size_list(column.type) or pa.types.is_list(column.type):
-        gaps += sum(chunk.flatten().null_count for chunk in column.chunks)
-    return gaps
 
 
 def _check_places(file: Path, table: pa.Table) -> None:

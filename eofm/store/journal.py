@@ -8,7 +8,6 @@ damaged line on, a later run makes everything anew. Journals of eofm 0.1 have no
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -20,12 +19,9 @@ from eofm.errors import StoreError
 from eofm.formats.foreign import in_words
 from eofm.formats.seal import line_is_whole, sealed_line
 from eofm.formats.text import parse_json
-from eofm.io import BINARY, replacing, write_all
+from eofm.io import BINARY, replacing, try_lock, write_all
 from eofm.progress import notice
 from eofm.store.format import JOURNAL, VERSION, StoreCard, index_schema
-
-if sys.platform != "win32":
-    import fcntl
 
 Line = dict[str, Any]
 _INDEX_CHUNK: Final = 10_000  # rows of the index held in memory at a time
@@ -189,15 +185,12 @@ def check_settings(card: StoreCard, there: StoreCard, folder: Path) -> None:
 
 
 def _lock(handle: int, where: Path) -> None:
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BusyError(
-                "another process is writing this store",
-                where=where,
-                remedy="wait for it, or stop it",
-            ) from error
+    if not try_lock(handle):
+        raise BusyError(
+            "another process is writing this store",
+            where=where,
+            remedy="wait for it, or stop it",
+        )
 
 
 def _check_version(card: StoreCard, folder: Path) -> None:

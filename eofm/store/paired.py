@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from eofm.contract.imagery import NativeImagery
 from eofm.errors import StoreError
 from eofm.formats.foreign import foreign
-from eofm.formats.parquet import ColumnDigests, read_sealed
+from eofm.formats.parquet import read_sealed, seal_columns
 from eofm.io import replacing
 from eofm.store.format import PAIRS
 from eofm.store.reader import Rows, Store
@@ -246,10 +246,8 @@ def write_pairs(path: str | Path, pairs: Sequence[Pair], names: Sequence[str] = 
     fields = [(key, pa.string()) for key in _KEYS] + [(name, pa.int64()) for name in names]
     said = {name.encode(): _fingerprint(store).encode() for name, store in stores.items()}
     table = pa.table(columns, schema=pa.schema(fields))
-    digests = ColumnDigests()
-    digests.add(table)
     with replacing(out / ROWS) as file:
-        pq.write_table(table.replace_schema_metadata(said | digests.metadata()), file)
+        pq.write_table(seal_columns(table, said), file)
     return out / ROWS
 
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from levels import levels, surface
 from torch import Tensor
 
-from eofm.contract import validity
 from eofm.contract.imagery import Imagery, NativeImagery
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import ImageSpec, Sensor, Unit
@@ -23,6 +22,7 @@ from eofm.contract.validity import (
     check_plausible,
     check_sentinels,
     find_doubts,
+    plausible,
     refusal,
 )
 from eofm.errors import PixelError
@@ -228,7 +228,7 @@ def test_large_images_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels[0, 2, 5, 6] = -9999  # an odd row
     imagery = replace(honest, pixels=pixels)
     for limit, seen in ((32 * 32 // 3, True), (32 * 32 // 4, False)):
-        monkeypatch.setattr(validity, "_LOOKED_AT", limit)
+        monkeypatch.setattr(plausible, "_LOOKED_AT", limit)
         assert seen == bool(find_doubts(imagery)), limit
     pixels[0, 2, 6, 8] = -9999
     assert find_doubts(imagery)
@@ -241,9 +241,9 @@ def test_the_sample_is_spread_and_smaller_for_batches(monkeypatch: pytest.Monkey
     def spy(values: dict[str, Tensor], _: ImageSpec) -> None:
         seen.append(values["B03"])
 
-    monkeypatch.setattr(validity, "_contradiction", spy)
-    monkeypatch.setattr(validity, "_SAMPLE", 500)
-    monkeypatch.setattr(validity, "_SAMPLE_OF_MANY", 100)
+    monkeypatch.setattr(plausible, "contradiction", spy)
+    monkeypatch.setattr(plausible, "_SAMPLE", 500)
+    monkeypatch.setattr(plausible, "_SAMPLE_OF_MANY", 100)
     one, many = ground(1), ground(2)
     assert find_doubts(one) == find_doubts(many) == []
 
@@ -256,9 +256,9 @@ def test_the_sample_is_spread_and_smaller_for_batches(monkeypatch: pytest.Monkey
 def test_the_limits_are_those_that_are_documented() -> None:
     """4 million pixels, 65,536 values of one image and 1,024 of each of many, 64 images."""
     assert (1 << 22, 1 << 16, 1 << 10) == (
-        validity._LOOKED_AT,
-        validity._SAMPLE,
-        validity._SAMPLE_OF_MANY,
+        plausible._LOOKED_AT,
+        plausible._SAMPLE,
+        plausible._SAMPLE_OF_MANY,
     )
     assert 64 == ENOUGH_IMAGES
 

@@ -13,13 +13,12 @@ from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import (
     Doubt,
-    _part,
-    _written,
     check_sentinels,
     doubt_of,
     doubt_of_type,
     find_doubts,
 )
+from eofm.contract.validity.plausible import _part, _written
 from eofm.errors import PixelError
 
 L1C = SENSOR_BANDS[Sensor.S2_L1C]

@@ -119,8 +119,8 @@ def _guard(test: str, *edits: tuple[str, str, str], case: int = 0) -> Guard:
 
 
 _PIXELS = "test_04_05_06_07_pixels_that_contradict_the_declaration"
-_SAMPLED = "eofm.contract.validity:_contradiction"
-_MEANS = ("eofm.contract.validity:check_plausible", "_check_means(imagery)", "pass")
+_SAMPLED = "eofm.contract.validity.traces:contradiction"
+_MEANS = ("eofm.contract.validity.plausible:check_plausible", "_check_means(imagery)", "pass")
 _TESTS = "tests = (_radar, _range, _sky, _order, _offset)"
 
 GUARDS = (
@@ -173,11 +173,11 @@ GUARDS = (
     _guard(
         _PIXELS,
         (
-            "eofm.contract.validity:find_doubts",
+            "eofm.contract.validity.plausible:find_doubts",
             "_sentinel(values, spec) or _dead(values, spec)",
             "_sentinel(values, spec)",
         ),
-        ("eofm.contract.validity:doubt_of", " or _dead(pixels, own)", ""),
+        ("eofm.contract.validity.plausible:doubt_of", " or _dead(pixels, own)", ""),
         _MEANS,
         case=4,
     ),
@@ -217,12 +217,12 @@ GUARDS = (
     _guard(
         "test_10_invalid_pixels_and_features",
         ("eofm.contract.preprocess:Preprocess.forward", "check_finite(imagery)", "pass"),
-        ("eofm.contract.validity:find_doubts", "check_finite(imagery)", "pass"),
+        ("eofm.contract.validity.plausible:find_doubts", "check_finite(imagery)", "pass"),
     ),
     _guard(
         "test_10_invalid_pixels_and_features",
         (
-            "eofm.contract.validity:check_plausible",
+            "eofm.contract.validity.plausible:check_plausible",
             "if not bool(imagery.valid.any()):",
             "if False:",
         ),
