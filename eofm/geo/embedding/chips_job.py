@@ -28,10 +28,10 @@ from eofm.geo.embedding.stac import write_stac
 from eofm.geo.embedding.windows import chip_lattice
 from eofm.geo.embedding.work import ArrayFile, Work
 from eofm.geo.vectors.chip_file import write_chips
-from eofm.geo.vectors.embeddings import ChipTable, Codes, Quantization
+from eofm.geo.vectors.embeddings import ChipTable, Codes
 from eofm.geo.vectors.extra import library
 from eofm.geo.vectors.files import CHIPS
-from eofm.geo.vectors.quantize import codes_of, recall, sample_step, wants_codes
+from eofm.geo.vectors.quantize import quantized
 from eofm.progress import track
 from eofm.raster.grid import Grid, crs_text
 
@@ -204,17 +204,9 @@ def _finish(job: Job, places: ChipPlaces, vectors: ArrayFile, shares: ArrayFile)
     if not count:
         valid = float((table[:, 0] * (1 - table[:, 1])).mean())
         raise no_vectors(job, len(places), valid)
-    codes, found, made = None, None, job.made
-    if wants_codes(job.config.quantization, count):
-        codes = codes_of(_kept(vectors, kept))
-        step = sample_step(count)
-        sample = np.concatenate([part[:: max(1, step)] for part in _kept(vectors, kept)])
-        found = recall(sample, codes) if count > 1 else 1.0
-        made = replace(
-            made,
-            quantization=Quantization.INT8,
-            settings={**made.settings, "recall_at_10": round(found, 4)},
-        )
+    codes, found, made = quantized(
+        job.config.quantization, count, lambda: _kept(vectors, kept), job.made
+    )
     made = replace(made, settings={**made.settings, "job": job.identity})
     parts = _parts(replace(job, made=made), places, vectors, table, codes)
     file = job.out / CHIPS

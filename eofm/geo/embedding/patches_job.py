@@ -31,7 +31,7 @@ from eofm.geo.vectors.embeddings import PatchGrid, Quantization
 from eofm.geo.vectors.extra import library
 from eofm.geo.vectors.files import PATCHES_TIFF, PATCHES_ZARR
 from eofm.geo.vectors.grid_file import write_tiff, write_zarr
-from eofm.geo.vectors.quantize import codes_of, recall, sample_step, wants_codes
+from eofm.geo.vectors.quantize import quantized
 from eofm.progress import track
 from eofm.raster.cube import placed
 
@@ -237,18 +237,12 @@ def _finish(job: Job, lattice: PatchLattice, vectors: ArrayFile) -> PatchesDone:
     count = int(valid.sum())
     if not count:
         raise no_vectors(job, len(lattice.windows), 0.0)
-    codes, found = None, None
-    made = replace(job.made, quantization=Quantization.FLOAT16)
-    if wants_codes(job.config.quantization, count):
-        codes = codes_of(_finite(vectors))
-        step = sample_step(count)
-        sample = np.concatenate([part[::step] for part in _finite(vectors)])
-        found = recall(sample, codes) if len(sample) > 1 else 1.0
-        made = replace(
-            made,
-            quantization=Quantization.INT8,
-            settings={**made.settings, "recall_at_10": round(found, 4)},
-        )
+    codes, found, made = quantized(
+        job.config.quantization,
+        count,
+        lambda: _finite(vectors),
+        replace(job.made, quantization=Quantization.FLOAT16),
+    )
     made = replace(made, settings={**made.settings, "job": job.identity})
     place = lattice.grid(job.ground.grid)
     grid = PatchGrid(placed(as_planes(vectors, codes), place), valid, made, codes)
