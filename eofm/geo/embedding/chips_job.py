@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from eofm.geo.embedding.ground import GroundPixels, GroundReader, Readers
 from eofm.geo.embedding.job import (
     Job,
-    check_pixels,
-    check_room,
+    check_disk,
     check_scene,
     no_vectors,
-    spread,
+    read_checked,
     writable,
 )
 from eofm.geo.embedding.stac import write_stac
@@ -35,7 +34,6 @@ from eofm.geo.vectors.quantize import quantized
 from eofm.progress import track
 from eofm.raster.grid import Grid, crs_text
 
-_LOOKED_AT: Final = 16  # windows of a scene, before it is begun
 _BLOCK: Final = 512  # chips
 _PART: Final = 16_384  # chips that are in memory at a time
 _SHARES: Final = 3  # measured, clouded, and whether there is a vector
@@ -59,6 +57,10 @@ class ChipPlaces:
 
     def __len__(self) -> int:
         return len(self.tops)
+
+    def corner(self, number: int) -> tuple[int, int]:
+        """Return first row and column of a chip."""
+        return int(self.tops[number]), int(self.lefts[number])
 
     def groups(self, batch: int) -> list[range]:
         """Return runs of chips that are read and embedded together: neighbours in a row."""
@@ -108,7 +110,7 @@ def run_chips(job: Job, places: ChipPlaces) -> ChipsDone:
     """
     library("geopandas", "chips")
     with writable(job.out):
-        check_room(job, len(places), np.dtype(np.float32).itemsize)
+        check_disk(job, len(places))
         work = Work(job.work, job.identity)
         vectors = work.rows("vectors", (len(places), job.network.dim), np.float32)
         shares = work.rows("shares", (len(places), _SHARES), np.float32)
@@ -120,19 +122,13 @@ def run_chips(job: Job, places: ChipPlaces) -> ChipsDone:
 
 def _embed(job: Job, places: ChipPlaces, work: Work, vectors: ArrayFile, shares: ArrayFile) -> None:
     if not work.done:
-        some = [
-            (int(places.tops[i]), int(places.lefts[i])) for i in spread(len(places), _LOOKED_AT)
-        ]
-        check_scene(job, some, places.side)
+        check_scene(job, places)
     groups = places.groups(job.config.batch)
     blocks = _blocks(groups)
     todo = [group for block in blocks[work.done :] for group in block]
 
     def read(reader: GroundReader, group: range) -> GroundPixels:
-        top, left, height, width = _hull(places, group)
-        pixels = reader.read(top, left, height, width)
-        check_pixels(pixels, job, top, left)
-        return pixels
+        return read_checked(reader, job, *_hull(places, group))
 
     with Readers(job.ground, job.config.readers) as readers:
         found: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from eofm.geo.embedding.ground import GroundPixels, GroundReader, Readers
 from eofm.geo.embedding.job import (
     Job,
-    check_pixels,
-    check_room,
+    check_disk,
     check_scene,
     no_vectors,
-    spread,
+    read_checked,
     writable,
 )
 from eofm.geo.embedding.stac import write_stac
@@ -35,7 +34,6 @@ from eofm.geo.vectors.quantize import quantized
 from eofm.progress import track
 from eofm.raster.cube import placed
 
-_LOOKED_AT: Final = 16  # windows of a scene, before it is begun
 _STRIP: Final = 16  # rows of patches that are in memory at a time
 _FILES: Final = {"tif": PATCHES_TIFF, "zarr": PATCHES_ZARR}
 
@@ -88,8 +86,7 @@ def run_patches(job: Job, lattice: PatchLattice) -> PatchesDone:
     if "zarr" in job.config.formats:
         library("zarr", "embeddings as Zarr")
     with writable(job.out):
-        # GeoTIFF has a plain form first, in float32
-        check_room(job, lattice.rows * lattice.columns, np.dtype(np.float32).itemsize)
+        check_disk(job, lattice.rows * lattice.columns)
         work = Work(job.work, job.identity)
         shape = (lattice.rows, lattice.columns, job.network.dim)
         vectors = work.rows("vectors", shape, np.float16)
@@ -154,11 +151,7 @@ class _Blend:
 def _embed(job: Job, lattice: PatchLattice, work: Work, vectors: ArrayFile) -> None:
     windows, batch = lattice.windows, job.config.batch
     if not work.done:
-        some = [
-            (windows.tops[i // len(windows.lefts)], windows.lefts[i % len(windows.lefts)])
-            for i in spread(len(windows), _LOOKED_AT)
-        ]
-        check_scene(job, some, windows.side)
+        check_scene(job, windows)
     columns = len(windows.lefts)
     groups = [
         _Group(row, range(start, min(start + batch, columns)))
@@ -174,10 +167,7 @@ def _embed(job: Job, lattice: PatchLattice, work: Work, vectors: ArrayFile) -> N
         blend.carried = carry[work.done % 2].read(0, lattice.tokens)
 
     def read(reader: GroundReader, group: _Group) -> GroundPixels:
-        top, left, height, width = _hull(lattice, group)
-        pixels = reader.read(top, left, height, width)
-        check_pixels(pixels, job, top, left)
-        return pixels
+        return read_checked(reader, job, *_hull(lattice, group))
 
     with Readers(job.ground, job.config.readers) as readers:
         ahead = readers.ahead(groups, read)
