@@ -29,7 +29,6 @@ from eofm.geo.embedding.work import ArrayFile, Work
 from eofm.geo.vectors.chip_file import write_chips
 from eofm.geo.vectors.embeddings import ChipTable, Codes
 from eofm.geo.vectors.extra import library
-from eofm.geo.vectors.files import CHIPS
 from eofm.geo.vectors.quantize import quantized
 from eofm.progress import track
 from eofm.raster.grid import Grid, crs_text
@@ -205,8 +204,8 @@ def _finish(job: Job, places: ChipPlaces, vectors: ArrayFile, shares: ArrayFile)
     )
     made = replace(made, settings={**made.settings, "job": job.identity})
     parts = _parts(replace(job, made=made), places, vectors, table, codes)
-    file = job.out / CHIPS
-    write_stac(job, made, [file], codes)
+    (file,) = job.files
+    write_stac(job, made, job.files, codes)
     write_chips(file, parts)  # last: a job is complete when its table is there
     return ChipsDone(file, count, len(places) - count, found)
 

@@ -22,8 +22,10 @@ from eofm.geo.embedding.config import EmbedConfig
 from eofm.geo.embedding.ground import GroundPixels, GroundReader, SceneGround
 from eofm.geo.embedding.network import Network
 from eofm.geo.vectors.embeddings import Layout, Provenance
+from eofm.geo.vectors.files import CHIPS, PATCHES_TIFF, PATCHES_ZARR
 from eofm.raster.grid import crs_text
 
+_GRIDS: Final = {"tif": PATCHES_TIFF, "zarr": PATCHES_ZARR}
 _LOOKED_AT: Final = 16  # windows of a scene, before it is begun
 
 
@@ -64,6 +66,13 @@ class Job:
     def work(self) -> Path:
         """Folder of what is half finished."""
         return self.out / f".{self.layout}.work"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Where the vectors are in the end; a job is complete when all of them are there."""
+        if self.layout is Layout.CHIPS:
+            return (self.out / CHIPS,)
+        return tuple(self.out / _GRIDS[kind] for kind in self.config.formats)
 
     @property
     def identity(self) -> str:

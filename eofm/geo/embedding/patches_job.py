@@ -28,14 +28,13 @@ from eofm.geo.embedding.windows import PatchLattice, blending
 from eofm.geo.embedding.work import ArrayFile, Work, as_planes
 from eofm.geo.vectors.embeddings import PatchGrid, Quantization
 from eofm.geo.vectors.extra import library
-from eofm.geo.vectors.files import PATCHES_TIFF, PATCHES_ZARR
+from eofm.geo.vectors.files import PATCHES_ZARR
 from eofm.geo.vectors.grid_file import write_tiff, write_zarr
 from eofm.geo.vectors.quantize import quantized
 from eofm.progress import track
 from eofm.raster.cube import placed
 
 _STRIP: Final = 16  # rows of patches that are in memory at a time
-_FILES: Final = {"tif": PATCHES_TIFF, "zarr": PATCHES_ZARR}
 
 
 @dataclass(frozen=True)
@@ -236,12 +235,11 @@ def _finish(job: Job, lattice: PatchLattice, vectors: ArrayFile) -> PatchesDone:
     made = replace(made, settings={**made.settings, "job": job.identity})
     place = lattice.grid(job.ground.grid)
     grid = PatchGrid(placed(as_planes(vectors, codes), place), valid, made, codes)
-    files = tuple(job.out / _FILES[kind] for kind in job.config.formats)
-    write_stac(job, made, files, codes)
-    for file in files:  # last: a job is complete when they are there
+    write_stac(job, made, job.files, codes)
+    for file in job.files:  # last: a job is complete when they are there
         (write_zarr if file.name == PATCHES_ZARR else write_tiff)(file, grid)
     side = lattice.patch * job.ground.scene.gsd
-    return PatchesDone(files, (lattice.rows, lattice.columns), count, side, found)
+    return PatchesDone(job.files, (lattice.rows, lattice.columns), count, side, found)
 
 
 def _strips(vectors: ArrayFile) -> Iterator[NDArray[Any]]:
