@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from eofm.extras import geo_library
 from eofm.geo.embedding.ground import GroundPixels, GroundReader, Readers
 from eofm.geo.embedding.job import (
     Job,
@@ -28,7 +29,6 @@ from eofm.geo.embedding.windows import chip_lattice
 from eofm.geo.embedding.work import ArrayFile, Work
 from eofm.geo.vectors.chip_file import write_chips
 from eofm.geo.vectors.embeddings import ChipTable, Codes
-from eofm.geo.vectors.extra import library
 from eofm.geo.vectors.quantize import quantized
 from eofm.progress import track
 from eofm.raster.grid import Grid, crs_text
@@ -107,7 +107,7 @@ def run_chips(job: Job, places: ChipPlaces) -> ChipsDone:
         RasterError: If a file is damaged.
         ConfigError: If another job is half finished in the folder, or a library is missing.
     """
-    library("geopandas", "chips")
+    geo_library("geopandas", "chips need a library that is not installed")
     with writable(job.out):
         check_disk(job, len(places))
         work = Work(job.work, job.identity)

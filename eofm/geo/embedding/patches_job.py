@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eofm.extras import geo_library
 from eofm.geo.embedding.ground import GroundPixels, GroundReader, Readers
 from eofm.geo.embedding.job import (
     Job,
@@ -27,7 +28,6 @@ from eofm.geo.embedding.stac import write_stac
 from eofm.geo.embedding.windows import PatchLattice, blending
 from eofm.geo.embedding.work import ArrayFile, Work, as_planes
 from eofm.geo.vectors.embeddings import PatchGrid, Quantization
-from eofm.geo.vectors.extra import library
 from eofm.geo.vectors.files import PATCHES_ZARR
 from eofm.geo.vectors.grid_file import write_tiff, write_zarr
 from eofm.geo.vectors.quantize import quantized
@@ -83,7 +83,7 @@ def run_patches(job: Job, lattice: PatchLattice) -> PatchesDone:
         ConfigError: If another job is half finished in the folder, or a library is missing.
     """
     if "zarr" in job.config.formats:
-        library("zarr", "embeddings as Zarr")
+        geo_library("zarr", "embeddings as Zarr need a library that is not installed")
     with writable(job.out):
         check_disk(job, lattice.rows * lattice.columns)
         work = Work(job.work, job.identity)

@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from eofm.errors import DataError
+from eofm.extras import geo_library
 from eofm.geo.vectors.embeddings import ChipTable, Codes, Provenance, Quantization, SceneRecord
-from eofm.geo.vectors.extra import library
 from eofm.io import replacing
 from eofm.progress import notice
 
@@ -51,7 +51,7 @@ def write_chips(file: Path, parts: Iterable[ChipTable]) -> None:
         ConfigError: If the libraries are not installed.
         OSError: If the disk is full, or the folder not there.
     """
-    library("geopandas", "chips")
+    geo_library("geopandas", "chips need a library that is not installed")
     rest = iter(parts)
     first = next(rest, None)
     if first is None:
@@ -198,7 +198,7 @@ def read_chips(file: Path) -> ChipTable:
         DataError: If the file is damaged, is no GeoParquet, or holds no vectors of one length.
         ConfigError: If the libraries are not installed.
     """
-    geopandas = library("geopandas", "chips")
+    geopandas = geo_library("geopandas", "chips need a library that is not installed")
     try:
         schema = pq.read_schema(file)
         name = next((name for name in _VECTORS if name in schema.names), None)
