@@ -9,7 +9,7 @@ Shapes: N cells, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Protocol, final
@@ -20,11 +20,13 @@ from rasterio._err import CPLE_BaseError  # what the warper raises is no Rasteri
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import transform as warp_points
+from xarray import DataArray, Dataset
 
-from eofm.errors import LabelError
+from eofm.errors import DataError, LabelError
 from eofm.geo.places import LabelledPlaces, crs_of_frame
 from eofm.geo.vectors.embeddings import ChipTable, PatchGrid, Provenance, has_vector
 from eofm.landcover.polygons import pixels_of
+from eofm.raster.cube import placed
 from eofm.raster.grid import read_crs, to_wgs84, utm_of
 
 Floats = NDArray[np.float32]
@@ -305,3 +307,25 @@ def metric_centres(cells: Cells, which: Index) -> NDArray[np.float64]:
 def degrees(cells: Cells, which: Index) -> NDArray[np.float64]:
     """Return longitude and latitude of cells, (n, 2)."""
     return _warped(cells.centres(which), cells.crs, read_crs("EPSG:4326"))
+
+
+def on_grid(cells: Cells, values: Mapping[str, NDArray[Any]], remedy: str) -> Dataset:
+    """Return values of patches as rasters, (y, x), with CRS and transform for `.rio`.
+
+    Args:
+        cells: The cells.
+        values: Name -> (N,).
+        remedy: What to take of chips in place of a raster.
+
+    Raises:
+        DataError: If the cells are chips, which have no grid.
+    """
+    if not isinstance(cells, GridCells):
+        raise DataError("chips have no grid", remedy=remedy)
+    grid = cells.patches.grid
+    return Dataset(
+        {
+            name: placed(DataArray(one.reshape(grid.height, grid.width), dims=("y", "x")), grid)
+            for name, one in values.items()
+        }
+    )

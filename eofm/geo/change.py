@@ -45,6 +45,7 @@ from eofm.geo.cells import (
     GridCells,
     cells_of,
     metric_centres,
+    on_grid,
 )
 from eofm.geo.places import geo_frame
 from eofm.geo.vectors.embeddings import ChipTable, require_same_vectors
@@ -101,22 +102,8 @@ class ChangeResult:
         Raises:
             DataError: If the cells are chips, which have no grid.
         """
-        import xarray as xr
-
-        from eofm.raster.cube import placed
-
-        if not isinstance(self.cells, GridCells):
-            raise DataError("chips have no grid", remedy="take the polygons: found.polygons()")
-        grid = self.cells.patches.grid
         planes = {"score": self.score, "p": self.p, "distance": self.distance}
-        return xr.Dataset(
-            {
-                name: placed(
-                    xr.DataArray(plane.reshape(grid.height, grid.width), dims=("y", "x")), grid
-                )
-                for name, plane in planes.items()
-            }
-        )
+        return on_grid(self.cells, planes, "take the polygons: found.polygons()")
 
     def polygons(self, smallest: int = 1) -> GeoDataFrame:
         """Return changed cells that touch as one polygon each: cells, mean and highest score.

@@ -8,18 +8,17 @@ change.json              threshold, rate, null, settings, provenance of both dat
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from eofm import __version__
 from eofm.geo.cells import GridCells
 from eofm.geo.change import ChangeResult, NullKind, detect_change
 from eofm.geo.cog import plane, write_cog
-from eofm.geo.mapping.map_files import NO_NUMBER, write_frame
 from eofm.geo.maps_config import ChangeConfig
+from eofm.geo.results import NO_NUMBER, ResultFiles, write_frame, write_record
 from eofm.geo.styles import score_qml
 from eofm.geo.vectors.files import open_embeddings
 from eofm.report.output import write_file
@@ -27,27 +26,7 @@ from eofm.report.output import write_file
 _WHITE: Final = 2.0  # score that the style shows lightest
 
 
-@dataclass(frozen=True)
-class ChangeFiles:
-    """The outcome of `eofm change`.
-
-    Args:
-        folder: Of the files.
-        text: How much has changed.
-        files: What was written.
-    """
-
-    folder: Path
-    text: str
-    files: tuple[Path, ...]
-
-    def describe(self) -> str:
-        """Return how much has changed, and the files."""
-        names = " ".join(file.name for file in self.files)
-        return f"{self.text}\n{self.folder}: {names}"
-
-
-def run_change(config: ChangeConfig) -> ChangeFiles:
+def run_change(config: ChangeConfig) -> ResultFiles:
     """Compare two dates and write all files.
 
     Args:
@@ -64,7 +43,6 @@ def run_change(config: ChangeConfig) -> ChangeFiles:
     found = detect_change(before, after, null, rate=config.rate, window=config.window)
     folder, polygons = Path(config.out), found.polygons(config.smallest)
     record: dict[str, Any] = {
-        "eofm": __version__,
         "settings": asdict(config),
         "null": found.null,
         "null_distances": found.samples,
@@ -81,9 +59,9 @@ def run_change(config: ChangeConfig) -> ChangeFiles:
     files = [
         *_raster(found, folder),
         write_frame(polygons, folder / "change.gpkg"),
-        write_file(folder / "change.json", (json.dumps(record, indent=1) + "\n").encode()),
+        write_record(folder / "change.json", record),
     ]
-    return ChangeFiles(folder, _words(found, len(polygons), config.smallest), tuple(files))
+    return ResultFiles(folder, _words(found, len(polygons), config.smallest), tuple(files))
 
 
 def _words(found: ChangeResult, polygons: int, smallest: int) -> str:

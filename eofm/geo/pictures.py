@@ -36,9 +36,14 @@ def scene_picture(scene: Scene, grid: Grid) -> NDArray[np.float32]:
         RasterError: If the scene lies nowhere, or a file is damaged.
     """
     composite = composite_for(scene.spec)
-    wanted = [b for b in scene.bands if b in {p for n in composite.bands for p in n.split("-")}]
-    with scene.select(wanted).open() as opened:
+    with _shown(scene, composite).open() as opened:
         return _sampled(opened, composite, grid)
+
+
+def _shown(scene: Scene, composite: Composite) -> Scene:
+    """Return a scene with the bands that a composite shows."""
+    wanted = {part for name in composite.bands for part in name.split("-")}
+    return scene.select([band for band in scene.bands if band in wanted])
 
 
 def _sampled(opened: OpenScene, composite: Composite, grid: Grid) -> NDArray[np.float32]:
@@ -92,8 +97,7 @@ def cell_pictures(scene: Scene, cells: Cells, which: Index) -> list[Tensor]:
 
     bounds = shapely.bounds(cells.outlines(which))
     composite = composite_for(scene.spec)
-    wanted = [b for b in scene.bands if b in {p for n in composite.bands for p in n.split("-")}]
-    with scene.select(wanted).open() as opened:
+    with _shown(scene, composite).open() as opened:
         return [
             torch.from_numpy(_sampled(opened, composite, _around(box, cells.crs)))
             for box in bounds.tolist()

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from eofm.errors import ConfigError, LabelError
+from eofm.errors import LabelError
 from eofm.landcover.polygons import (
     AREAS,
     VectorLayer,
     check_filled,
     check_shapes,
+    polygon_library,
     read_vectors,
 )
 from eofm.raster.grid import crs_text, read_crs
@@ -120,15 +121,7 @@ def _layer(given: PlacesLike) -> VectorLayer:
 
 
 def _of_parquet(file: Path) -> VectorLayer:
-    try:
-        import geopandas
-    except ImportError as error:
-        raise ConfigError(
-            "polygons need libraries that are not installed",
-            found=error,
-            where=file,
-            remedy='pip install "eofm[geo]"',
-        ) from error
+    geopandas = polygon_library("geopandas", file)
     try:
         return _of_frame(geopandas.read_parquet(file), file)
     except (ValueError, OSError, KeyError, TypeError) as error:

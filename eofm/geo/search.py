@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from eofm.errors import ConfigError, DataError, LabelError
-from eofm.geo.cells import Cells, Embeddings, Floats, GridCells, Index, cells_of, degrees
+from eofm.errors import ConfigError, LabelError
+from eofm.geo.cells import Cells, Embeddings, Floats, Index, cells_of, degrees, on_grid
 from eofm.geo.mapping.fitting import affine
 from eofm.geo.mapping.training import covered
 from eofm.geo.places import LabelledPlaces, geo_frame, read_places
@@ -91,15 +91,8 @@ class SearchResult:
         Raises:
             DataError: If the cells are chips, which have no grid.
         """
-        import xarray as xr
-
-        from eofm.raster.cube import placed
-
-        if not isinstance(self.cells, GridCells):
-            raise DataError("chips have no grid", remedy="take the best: found.ranked(100)")
-        grid = self.cells.patches.grid
-        plane = self.scores.reshape(grid.height, grid.width)
-        return placed(xr.DataArray(plane, dims=("y", "x"), name="score"), grid)
+        remedy = "take the best: found.ranked(100)"
+        return on_grid(self.cells, {"score": self.scores}, remedy)["score"]
 
 
 def search(

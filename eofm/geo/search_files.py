@@ -9,18 +9,17 @@ search.json                   settings, provenance, what a score is
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from eofm import __version__
 from eofm.geo.cells import GridCells
 from eofm.geo.cog import plane, write_cog
-from eofm.geo.mapping.map_files import write_frame
 from eofm.geo.maps_config import SearchConfig
 from eofm.geo.pictures import cell_pictures
+from eofm.geo.results import ResultFiles, write_frame, write_record
 from eofm.geo.search import SearchResult, search
 from eofm.geo.styles import score_qml
 from eofm.geo.vectors.files import open_embeddings
@@ -37,27 +36,7 @@ _SHOWN: Final = 7  # pictures of the best on a sheet, beside an example
 _NO_SCORE: Final = -2.0  # below any cosine and any probability
 
 
-@dataclass(frozen=True)
-class SearchFiles:
-    """The outcome of `eofm search`.
-
-    Args:
-        folder: Of the files.
-        text: The best places.
-        files: What was written.
-    """
-
-    folder: Path
-    text: str
-    files: tuple[Path, ...]
-
-    def describe(self) -> str:
-        """Return the best places, and the files."""
-        names = " ".join(file.name for file in self.files)
-        return f"{self.text}\n{self.folder}: {names}"
-
-
-def run_search(config: SearchConfig) -> SearchFiles:
+def run_search(config: SearchConfig) -> ResultFiles:
     """Search and write all files.
 
     Args:
@@ -89,16 +68,14 @@ def run_search(config: SearchConfig) -> SearchFiles:
         figure = contact_sheet(columns, [caption], f"the best of {scene.name}")
         files.append(output.save(figure, folder / "sheet.png"))
     record = {
-        "eofm": __version__,
         "settings": asdict(config),
         "provenance": json.loads(found.cells.made.to_json()),
         "score": found.kind,
         "examples": len(found.examples),
         "counterexamples": len(found.counterexamples),
     }
-    text = (json.dumps(record, indent=1) + "\n").encode()
-    files.append(write_file(folder / "search.json", text))
-    return SearchFiles(folder, _listing(found, ranked), tuple(files))
+    files.append(write_record(folder / "search.json", record))
+    return ResultFiles(folder, _listing(found, ranked), tuple(files))
 
 
 def _raster(found: SearchResult, folder: Path) -> list[Path]:

@@ -21,6 +21,7 @@ from rasterio.features import rasterize
 from rasterio.warp import transform as warp_points
 
 from eofm.errors import ConfigError, LabelError, RasterError
+from eofm.extras import geo_library
 from eofm.landcover.multilabel import ClassMap, unknown_codes
 from eofm.landcover.schemes import Scheme
 from eofm.landcover.warp import Bounds, box_in, overlapping
@@ -149,18 +150,17 @@ def read_layer(file: Path, field: str | None) -> Layer:
     return _read(file, field, state.st_mtime_ns, state.st_size)
 
 
-def _libraries(file: Path) -> tuple[ModuleType, ModuleType]:
-    try:
-        import pyogrio
-        import shapely
-    except ImportError as error:
-        raise ConfigError(
-            "polygons need libraries that are not installed",
-            found=error,
-            where=file,
-            remedy='pip install "eofm[geo]"',
-        ) from error
-    return pyogrio, shapely
+def polygon_library(name: str, file: Path) -> ModuleType:
+    """Return a library that polygons need.
+
+    Args:
+        name: As it is imported.
+        file: Of the polygons.
+
+    Raises:
+        ConfigError: If it is not installed.
+    """
+    return geo_library(name, "polygons need libraries that are not installed", file)
 
 
 def read_vectors(file: Path) -> VectorLayer:
@@ -170,7 +170,7 @@ def read_vectors(file: Path) -> VectorLayer:
         ConfigError: If the libraries that read them are not installed.
         LabelError: If the file cannot be read, or has several layers.
     """
-    pyogrio, shapely = _libraries(file)
+    pyogrio, shapely = (polygon_library(name, file) for name in ("pyogrio", "shapely"))
     try:
         layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
         if len(layers) != 1:
@@ -192,7 +192,7 @@ def read_vectors(file: Path) -> VectorLayer:
 
 @lru_cache(maxsize=8)
 def _read(file: Path, field: str | None, changed: int, size: int) -> Layer:
-    _, shapely = _libraries(file)
+    shapely = polygon_library("shapely", file)
     read = read_vectors(file)
     values = read.field(field)
     check_shapes(file, read.shapes, AREAS)
@@ -326,7 +326,7 @@ class PolygonReader:
 
     def _near(self, grid: Grid, box: Bounds) -> tuple[list[Any], NDArray[np.int64]]:
         """Return the polygons near a window, in its pixels, and their numbers."""
-        _, shapely = _libraries(self._layer.file)
+        shapely = polygon_library("shapely", self._layer.file)
         layer, shapes, own = self._layer, [], []
         edges = np.asarray(shapely.bounds(layer.shapes))
         left, bottom, right, top = box

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from eofm.errors import DataError, SpecError
-from eofm.geo.vectors.extra import library
+from eofm.extras import geo_library
 from eofm.raster.where import LONGITUDE_LATITUDE, Area
 
 _JSON: Final = frozenset({".json", ".geojson"})
@@ -55,7 +55,7 @@ def _geojson(path: Path) -> Mapping[str, Any]:
 
 
 def _polygons(path: Path) -> Mapping[str, Any]:
-    geopandas = library("geopandas", "polygons")
+    geopandas = geo_library("geopandas", "polygons need a library that is not installed")
     try:
         table = geopandas.read_file(path)
     except Exception as error:  # pyogrio raises kinds of its own

@@ -14,28 +14,25 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from eofm.extras import geo_library
 from eofm.geo.embedding.ground import GroundPixels, GroundReader, Readers
 from eofm.geo.embedding.job import (
     Job,
-    check_pixels,
-    check_room,
+    check_disk,
     check_scene,
     no_vectors,
-    spread,
+    read_checked,
     writable,
 )
 from eofm.geo.embedding.stac import write_stac
 from eofm.geo.embedding.windows import chip_lattice
 from eofm.geo.embedding.work import ArrayFile, Work
 from eofm.geo.vectors.chip_file import write_chips
-from eofm.geo.vectors.embeddings import ChipTable, Codes, Quantization
-from eofm.geo.vectors.extra import library
-from eofm.geo.vectors.files import CHIPS
-from eofm.geo.vectors.quantize import codes_of, recall, sample_step, wants_codes
+from eofm.geo.vectors.embeddings import ChipTable, Codes
+from eofm.geo.vectors.quantize import quantized
 from eofm.progress import track
 from eofm.raster.grid import Grid, crs_text
 
-_LOOKED_AT: Final = 16  # windows of a scene, before it is begun
 _BLOCK: Final = 512  # chips
 _PART: Final = 16_384  # chips that are in memory at a time
 _SHARES: Final = 3  # measured, clouded, and whether there is a vector
@@ -59,6 +56,10 @@ class ChipPlaces:
 
     def __len__(self) -> int:
         return len(self.tops)
+
+    def corner(self, number: int) -> tuple[int, int]:
+        """Return first row and column of a chip."""
+        return int(self.tops[number]), int(self.lefts[number])
 
     def groups(self, batch: int) -> list[range]:
         """Return runs of chips that are read and embedded together: neighbours in a row."""
@@ -106,9 +107,9 @@ def run_chips(job: Job, places: ChipPlaces) -> ChipsDone:
         RasterError: If a file is damaged.
         ConfigError: If another job is half finished in the folder, or a library is missing.
     """
-    library("geopandas", "chips")
+    geo_library("geopandas", "chips need a library that is not installed")
     with writable(job.out):
-        check_room(job, len(places), np.dtype(np.float32).itemsize)
+        check_disk(job, len(places))
         work = Work(job.work, job.identity)
         vectors = work.rows("vectors", (len(places), job.network.dim), np.float32)
         shares = work.rows("shares", (len(places), _SHARES), np.float32)
@@ -120,19 +121,13 @@ def run_chips(job: Job, places: ChipPlaces) -> ChipsDone:
 
 def _embed(job: Job, places: ChipPlaces, work: Work, vectors: ArrayFile, shares: ArrayFile) -> None:
     if not work.done:
-        some = [
-            (int(places.tops[i]), int(places.lefts[i])) for i in spread(len(places), _LOOKED_AT)
-        ]
-        check_scene(job, some, places.side)
+        check_scene(job, places)
     groups = places.groups(job.config.batch)
     blocks = _blocks(groups)
     todo = [group for block in blocks[work.done :] for group in block]
 
     def read(reader: GroundReader, group: range) -> GroundPixels:
-        top, left, height, width = _hull(places, group)
-        pixels = reader.read(top, left, height, width)
-        check_pixels(pixels, job, top, left)
-        return pixels
+        return read_checked(reader, job, *_hull(places, group))
 
     with Readers(job.ground, job.config.readers) as readers:
         found: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
@@ -204,21 +199,13 @@ def _finish(job: Job, places: ChipPlaces, vectors: ArrayFile, shares: ArrayFile)
     if not count:
         valid = float((table[:, 0] * (1 - table[:, 1])).mean())
         raise no_vectors(job, len(places), valid)
-    codes, found, made = None, None, job.made
-    if wants_codes(job.config.quantization, count):
-        codes = codes_of(_kept(vectors, kept))
-        step = sample_step(count)
-        sample = np.concatenate([part[:: max(1, step)] for part in _kept(vectors, kept)])
-        found = recall(sample, codes) if count > 1 else 1.0
-        made = replace(
-            made,
-            quantization=Quantization.INT8,
-            settings={**made.settings, "recall_at_10": round(found, 4)},
-        )
+    codes, found, made = quantized(
+        job.config.quantization, count, lambda: _kept(vectors, kept), job.made
+    )
     made = replace(made, settings={**made.settings, "job": job.identity})
     parts = _parts(replace(job, made=made), places, vectors, table, codes)
-    file = job.out / CHIPS
-    write_stac(job, made, [file], codes)
+    (file,) = job.files
+    write_stac(job, made, job.files, codes)
     write_chips(file, parts)  # last: a job is complete when its table is there
     return ChipsDone(file, count, len(places) - count, found)
 

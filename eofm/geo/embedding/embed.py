@@ -31,15 +31,8 @@ from eofm.geo.embedding.job import Job, writable
 from eofm.geo.embedding.jobs import jobs_of, places_of
 from eofm.geo.embedding.network import encoder_of
 from eofm.geo.embedding.patches_job import PatchesDone, run_patches
-from eofm.geo.vectors.embeddings import ChipTable, Layout, PatchGrid
-from eofm.geo.vectors.files import (
-    CHIPS,
-    PATCHES_TIFF,
-    PATCHES_ZARR,
-    open_chips,
-    open_embeddings,
-    open_patches,
-)
+from eofm.geo.vectors.embeddings import ChipTable, PatchGrid
+from eofm.geo.vectors.files import open_chips, open_embeddings, open_patches
 from eofm.io import replacing
 from eofm.progress import track
 from eofm.raster.metadata.masks import CloudMask
@@ -202,19 +195,22 @@ def _embed_one(
     config: EmbedConfig, scene: Scene, out: Path
 ) -> tuple[ChipsDone | PatchesDone | str, ...]:
     jobs = jobs_of(config, scene, encoder_of(config, scene.spec), out)
-    for job in jobs:
-        _there(job)  # before the settings of another job are replaced
+    complete = [_is_complete(job) for job in jobs]  # before settings of another are replaced
     _keep(replace(config, out=str(out)), out)
     with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE):
-        return tuple(_run(job) for job in jobs)
+        return tuple(
+            _tidied(job) if ended else _run(job) for job, ended in zip(jobs, complete, strict=True)
+        )
 
 
-def _run(job: Job) -> ChipsDone | PatchesDone | str:
-    there = _there(job)
-    if there:
-        if job.work.exists():  # it was killed while it tidied up
-            shutil.rmtree(job.work)
-        return f"{', '.join(map(str, there))}: complete already"
+def _tidied(job: Job) -> str:
+    """Say that a job is complete; it may have been killed while it tidied up."""
+    if job.work.exists():
+        shutil.rmtree(job.work)
+    return f"{', '.join(map(str, job.files))}: complete already"
+
+
+def _run(job: Job) -> ChipsDone | PatchesDone:
     places, lattice = places_of(job)
     if lattice is not None:
         return run_patches(job, lattice)
@@ -222,12 +218,9 @@ def _run(job: Job) -> ChipsDone | PatchesDone | str:
     return run_chips(job, places)
 
 
-def _there(job: Job) -> list[Path]:
-    """Return the files of a job, if all of them are there; refuse those of another job."""
-    names = [CHIPS]
-    if job.layout is Layout.PATCHES:
-        names = [PATCHES_TIFF if kind == "tif" else PATCHES_ZARR for kind in job.config.formats]
-    files = [job.out / name for name in names if (job.out / name).exists()]
+def _is_complete(job: Job) -> bool:
+    """Return whether all files of a job are there; refuse those of another job."""
+    files = [file for file in job.files if file.exists()]
     for file in files:
         found = open_embeddings(file).provenance.settings.get("job", "")
         if found != job.identity:
@@ -237,7 +230,7 @@ def _there(job: Job) -> list[Path]:
                 where=file,
                 remedy="name another folder with --out, or remove the file",
             )
-    return files if len(files) == len(names) else []
+    return 0 < len(files) == len(job.files)
 
 
 # ------------------------------------------------------------------------------ notebooks

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from eofm.geo.embedding.chips_job import ChipPlaces
 from eofm.geo.embedding.ground import GroundReader
-from eofm.geo.embedding.job import Job, check_pixels, room
+from eofm.geo.embedding.job import Job, disk_bytes, read_checked
 from eofm.geo.embedding.windows import PatchLattice
 from eofm.geo.vectors.embeddings import Layout
 from eofm.geo.vectors.quantize import QUANTIZE_FROM, wants_codes
@@ -51,7 +51,7 @@ def explain_job(job: Job, places: ChipPlaces | None, lattice: PatchLattice | Non
             "shared with each neighbour and blended",
         }
         reach = lattice.windows.lefts[: job.config.batch]
-        corner, width = (lattice.windows.tops[0], reach[0]), reach[-1] + side - reach[0]
+        corner, width = lattice.windows.corner(0), reach[-1] + side - reach[0]
     else:
         assert places is not None  # noqa: S101 (a job is one or the other)
         count = windows = len(places)
@@ -61,7 +61,7 @@ def explain_job(job: Job, places: ChipPlaces | None, lattice: PatchLattice | Non
             + f", grid {settings['grid']}",
         }
         group = places.groups(job.config.batch)[0]
-        corner = int(places.tops[group.start]), int(places.lefts[group.start])
+        corner = places.corner(group.start)
         width = int(places.lefts[group.stop - 1]) + side - corner[1]
     codes = wants_codes(job.config.quantization, count)
     number = 1 if codes else 4 if lattice is None else 2
@@ -70,7 +70,7 @@ def explain_job(job: Job, places: ChipPlaces | None, lattice: PatchLattice | Non
     rule = f" (from {QUANTIZE_FROM} vectors on)" if codes else ""
     lines |= {
         "vectors": f"{count} x {dim} {kind}{rule}, {_size(count * dim * number)}",
-        "disk": f"{_size(room(job, count, 4))} while it runs, in {job.out}",
+        "disk": f"{_size(disk_bytes(job, count))} while it runs, in {job.out}",
         "time": f"about {_duration(seconds * windows)} on {job.network.device.type}, by one batch "
         f"of {job.config.batch}: {1 / seconds:.1f} windows/s",
     }
@@ -84,8 +84,7 @@ def _probe(job: Job, corner: tuple[int, int], width: int) -> float:
     run = job.network.chips if job.layout is Layout.CHIPS else job.network.patches
     with GroundReader(job.ground) as reader:
         start = time.monotonic()
-        pixels = reader.read(*corner, side, width)
-        check_pixels(pixels, job, *corner)
+        pixels = read_checked(reader, job, *corner, side, width)
         reading = (time.monotonic() - start) / batch
     valid = pixels.valid[:, :side].clone()
     valid[0, 0] = True  # of a corner without measurement the time is the same

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +22,24 @@ from eofm.geo.embedding.config import EmbedConfig
 from eofm.geo.embedding.ground import GroundPixels, GroundReader, SceneGround
 from eofm.geo.embedding.network import Network
 from eofm.geo.vectors.embeddings import Layout, Provenance
+from eofm.geo.vectors.files import CHIPS, PATCHES_TIFF, PATCHES_ZARR
 from eofm.raster.grid import crs_text
+
+_GRIDS: Final = {"tif": PATCHES_TIFF, "zarr": PATCHES_ZARR}
+_LOOKED_AT: Final = 16  # windows of a scene, before it is begun
+
+
+class Windows(Protocol):
+    """Square windows of a scene, numbered."""
+
+    @property
+    def side(self) -> int:
+        """Of a window, in pixels."""
+
+    def __len__(self) -> int: ...
+
+    def corner(self, number: int) -> tuple[int, int]:
+        """Return first row and column of a window."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +68,13 @@ class Job:
         return self.out / f".{self.layout}.work"
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """Where the vectors are in the end; a job is complete when all of them are there."""
+        if self.layout is Layout.CHIPS:
+            return (self.out / CHIPS,)
+        return tuple(self.out / _GRIDS[kind] for kind in self.config.formats)
+
+    @property
     def identity(self) -> str:
         """What decides the result, as a hash: also the order in which numbers are added."""
         ground = self.ground
@@ -75,40 +101,44 @@ class Job:
         return Imagery(torch.stack(tuple(values)), spec, torch.stack(tuple(valid)))
 
 
-def check_pixels(pixels: GroundPixels, job: Job, top: int, left: int) -> None:
-    """Refuse a rectangle that holds a value which no measurement takes: see `check_sentinels`.
+def read_checked(
+    reader: GroundReader, job: Job, top: int, left: int, height: int, width: int
+) -> GroundPixels:
+    """Return a rectangle; refuse one with a value that no measurement takes: see `check_sentinels`.
 
     Every pixel is looked at. What a scene as a whole tells (its unit, the order of its bands) has
     been asked by `check_scene`: a window of clouds alone would give a wrong answer.
 
     Args:
-        pixels: Of the rectangle.
+        reader: Of the job's ground.
         job: The job.
         top: First row of the rectangle.
         left: First column.
+        height: Rows.
+        width: Columns.
 
     Raises:
-        PixelError: If it does, with the place.
+        PixelError: If it holds one, with the place.
+        RasterError: If a file is damaged.
     """
+    pixels = reader.read(top, left, height, width)
     if "pixels" in job.config.force:
-        return
-    height, width = pixels.measured.shape
+        return pixels
     spec = replace(job.ground.spec(1), size=(height, width))
     native = NativeImagery({1: pixels.values[None]}, {1: spec.bands}, spec, pixels.valid[None])
     window = job.ground.window
     place = f"row {window.row + top}, column {window.col + left}, {height} x {width} pixels"
     with _forceable():
         check_sentinels(native, f"{job.ground.scene.name}, {place}")
+    return pixels
 
 
-def check_scene(job: Job, places: Sequence[tuple[int, int]], side: int) -> None:
+def check_scene(job: Job, windows: Windows) -> None:
     """Refuse a scene whose pixels contradict what is stated of them: see `check_plausible`.
 
     Args:
         job: The job.
-        places: First row and column of windows, spread over the scene; they are judged together, as
-            one image.
-        side: Of a window.
+        windows: All of its windows; some, spread over the scene, are judged together, as one image.
 
     Raises:
         PixelError: If so.
@@ -116,8 +146,10 @@ def check_scene(job: Job, places: Sequence[tuple[int, int]], side: int) -> None:
     """
     if "pixels" in job.config.force:
         return
+    side = windows.side
+    corners = [windows.corner(number) for number in spread(len(windows), _LOOKED_AT)]
     with GroundReader(job.ground) as reader:
-        parts = [reader.read(top, left, side, side) for top, left in places]
+        parts = [reader.read(*corner, side, side) for corner in corners]
     values = torch.cat([part.values for part in parts], dim=2)[None]
     valid = torch.cat([part.valid for part in parts], dim=1)[None]
     if not bool(valid.any()):
@@ -166,18 +198,17 @@ def writable(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def check_room(job: Job, count: int, number: int) -> None:
-    """Refuse to begin what the disk has no room for.
+def check_disk(job: Job, count: int) -> None:
+    """Refuse to begin what the disk has no space for.
 
     Args:
         job: The job.
         count: Vectors.
-        number: Bytes of a number while the job runs.
 
     Raises:
         DataError: If it has not.
     """
-    needed = room(job, count, number)
+    needed = disk_bytes(job, count)
     job.out.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(job.out).free
     if needed > free:
@@ -190,9 +221,12 @@ def check_room(job: Job, count: int, number: int) -> None:
         )
 
 
-def room(job: Job, count: int, number: int) -> int:
-    """Return the bytes on disk that a job takes while it runs: its rows, and the file beside."""
-    return 2 * number * count * job.network.dim
+def disk_bytes(job: Job, count: int) -> int:
+    """Return the bytes on disk that a job takes while it runs: its rows, and the finished file.
+
+    Rows of patches are float16, but GeoTIFF has a plain form first, in float32.
+    """
+    return 2 * np.dtype(np.float32).itemsize * count * job.network.dim
 
 
 def no_vectors(job: Job, windows: int, valid: float) -> DataError:

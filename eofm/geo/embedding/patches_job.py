@@ -14,30 +14,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eofm.extras import geo_library
 from eofm.geo.embedding.ground import GroundPixels, GroundReader, Readers
 from eofm.geo.embedding.job import (
     Job,
-    check_pixels,
-    check_room,
+    check_disk,
     check_scene,
     no_vectors,
-    spread,
+    read_checked,
     writable,
 )
 from eofm.geo.embedding.stac import write_stac
 from eofm.geo.embedding.windows import PatchLattice, blending
 from eofm.geo.embedding.work import ArrayFile, Work, as_planes
 from eofm.geo.vectors.embeddings import PatchGrid, Quantization
-from eofm.geo.vectors.extra import library
-from eofm.geo.vectors.files import PATCHES_TIFF, PATCHES_ZARR
+from eofm.geo.vectors.files import PATCHES_ZARR
 from eofm.geo.vectors.grid_file import write_tiff, write_zarr
-from eofm.geo.vectors.quantize import codes_of, recall, sample_step, wants_codes
+from eofm.geo.vectors.quantize import quantized
 from eofm.progress import track
 from eofm.raster.cube import placed
 
-_LOOKED_AT: Final = 16  # windows of a scene, before it is begun
 _STRIP: Final = 16  # rows of patches that are in memory at a time
-_FILES: Final = {"tif": PATCHES_TIFF, "zarr": PATCHES_ZARR}
 
 
 @dataclass(frozen=True)
@@ -86,10 +83,9 @@ def run_patches(job: Job, lattice: PatchLattice) -> PatchesDone:
         ConfigError: If another job is half finished in the folder, or a library is missing.
     """
     if "zarr" in job.config.formats:
-        library("zarr", "embeddings as Zarr")
+        geo_library("zarr", "embeddings as Zarr need a library that is not installed")
     with writable(job.out):
-        # GeoTIFF has a plain form first, in float32
-        check_room(job, lattice.rows * lattice.columns, np.dtype(np.float32).itemsize)
+        check_disk(job, lattice.rows * lattice.columns)
         work = Work(job.work, job.identity)
         shape = (lattice.rows, lattice.columns, job.network.dim)
         vectors = work.rows("vectors", shape, np.float16)
@@ -154,11 +150,7 @@ class _Blend:
 def _embed(job: Job, lattice: PatchLattice, work: Work, vectors: ArrayFile) -> None:
     windows, batch = lattice.windows, job.config.batch
     if not work.done:
-        some = [
-            (windows.tops[i // len(windows.lefts)], windows.lefts[i % len(windows.lefts)])
-            for i in spread(len(windows), _LOOKED_AT)
-        ]
-        check_scene(job, some, windows.side)
+        check_scene(job, windows)
     columns = len(windows.lefts)
     groups = [
         _Group(row, range(start, min(start + batch, columns)))
@@ -174,10 +166,7 @@ def _embed(job: Job, lattice: PatchLattice, work: Work, vectors: ArrayFile) -> N
         blend.carried = carry[work.done % 2].read(0, lattice.tokens)
 
     def read(reader: GroundReader, group: _Group) -> GroundPixels:
-        top, left, height, width = _hull(lattice, group)
-        pixels = reader.read(top, left, height, width)
-        check_pixels(pixels, job, top, left)
-        return pixels
+        return read_checked(reader, job, *_hull(lattice, group))
 
     with Readers(job.ground, job.config.readers) as readers:
         ahead = readers.ahead(groups, read)
@@ -237,27 +226,20 @@ def _finish(job: Job, lattice: PatchLattice, vectors: ArrayFile) -> PatchesDone:
     count = int(valid.sum())
     if not count:
         raise no_vectors(job, len(lattice.windows), 0.0)
-    codes, found = None, None
-    made = replace(job.made, quantization=Quantization.FLOAT16)
-    if wants_codes(job.config.quantization, count):
-        codes = codes_of(_finite(vectors))
-        step = sample_step(count)
-        sample = np.concatenate([part[::step] for part in _finite(vectors)])
-        found = recall(sample, codes) if len(sample) > 1 else 1.0
-        made = replace(
-            made,
-            quantization=Quantization.INT8,
-            settings={**made.settings, "recall_at_10": round(found, 4)},
-        )
+    codes, found, made = quantized(
+        job.config.quantization,
+        count,
+        lambda: _finite(vectors),
+        replace(job.made, quantization=Quantization.FLOAT16),
+    )
     made = replace(made, settings={**made.settings, "job": job.identity})
     place = lattice.grid(job.ground.grid)
     grid = PatchGrid(placed(as_planes(vectors, codes), place), valid, made, codes)
-    files = tuple(job.out / _FILES[kind] for kind in job.config.formats)
-    write_stac(job, made, files, codes)
-    for file in files:  # last: a job is complete when they are there
+    write_stac(job, made, job.files, codes)
+    for file in job.files:  # last: a job is complete when they are there
         (write_zarr if file.name == PATCHES_ZARR else write_tiff)(file, grid)
     side = lattice.patch * job.ground.scene.gsd
-    return PatchesDone(files, (lattice.rows, lattice.columns), count, side, found)
+    return PatchesDone(job.files, (lattice.rows, lattice.columns), count, side, found)
 
 
 def _strips(vectors: ArrayFile) -> Iterator[NDArray[Any]]:

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from eofm.extras import geo_library
 from eofm.geo.embedding.job import Job
 from eofm.geo.vectors.embeddings import Codes, Layout, Provenance
-from eofm.geo.vectors.extra import library
 from eofm.io import replacing
 from eofm.raster.scene import corners
 from eofm.weights.encoder import Encoder
@@ -265,7 +265,9 @@ def _ground(job: Job) -> tuple[Mapping[str, Any], list[float]]:
     south, north = min(y for _, y in ring), max(y for _, y in ring)
     if east - west <= 180:
         return {"type": "Polygon", "coordinates": [ring]}, [west, south, east, north]
-    shapely = library("shapely", "scenes across 180 degrees")
+    shapely = geo_library(
+        "shapely", "scenes across 180 degrees need a library that is not installed"
+    )
     moved = [(x + 360 if x < 0 else x, y) for x, y in ring]
     whole = shapely.Polygon(moved)
     left = whole.intersection(shapely.box(0, -90, 180, 90))

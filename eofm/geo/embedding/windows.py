@@ -36,6 +36,11 @@ class WindowLattice:
     def __len__(self) -> int:
         return len(self.tops) * len(self.lefts)
 
+    def corner(self, number: int) -> tuple[int, int]:
+        """Return first row and column of a window, counted row by row."""
+        row, column = divmod(number, len(self.lefts))
+        return self.tops[row], self.lefts[column]
+
 
 def chip_lattice(height: int, width: int, side: int, stride: int) -> WindowLattice:
     """Return chips from the first pixel on, every `stride` pixels, that begin within the scene."""

@@ -20,8 +20,16 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eofm.errors import DataError, LabelError
-from eofm.geo.cells import Cells, Embeddings, Floats, GridCells, Index, cells_of, metric_centres
+from eofm.errors import LabelError
+from eofm.geo.cells import (
+    Cells,
+    Embeddings,
+    Floats,
+    Index,
+    cells_of,
+    metric_centres,
+    on_grid,
+)
 from eofm.geo.mapping.accuracy import (
     Assessment,
     CrossValidation,
@@ -39,7 +47,6 @@ from eofm.geo.mapping.training import TrainingCells, label_cells
 from eofm.geo.maps_config import MapMethod, SampleDesign
 from eofm.geo.places import LabelledPlaces, classes_of, geo_frame, read_labels
 from eofm.geo.vectors.embeddings import require_same_vectors
-from eofm.raster.cube import placed
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -89,23 +96,12 @@ class MappedCells:
         Raises:
             DataError: If the map is of chips, which have no grid.
         """
-        import xarray as xr
-
-        if not isinstance(self.cells, GridCells):
-            raise DataError("chips have no grid", remedy="take them as a GeoDataFrame: to_frame()")
-        grid = self.cells.patches.grid
         planes: dict[str, NDArray[np.generic]] = {
             "class": self.codes,
             "probability": self.probability,
             "novelty": self.novelty,
         }
-        arrays = {
-            name: placed(
-                xr.DataArray(plane.reshape(grid.height, grid.width), dims=("y", "x")), grid
-            )
-            for name, plane in planes.items()
-        }
-        found = xr.Dataset(arrays)
+        found = on_grid(self.cells, planes, "take them as a GeoDataFrame: to_frame()")
         found["class"].attrs.update(
             flag_values=np.arange(1, len(self.classes) + 1, dtype=np.uint8),
             flag_meanings=" ".join(name.replace(" ", "_") for name in self.classes),

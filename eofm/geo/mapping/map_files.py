@@ -13,52 +13,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 import numpy as np
 
-from eofm import __version__
-from eofm.errors import DataError
 from eofm.geo.cells import GridCells
 from eofm.geo.cog import plane, write_categories, write_cog
 from eofm.geo.mapping.class_map import NO_CLASS, LearntMap, MappedCells, map_classes
 from eofm.geo.mapping.map_report import markdown_of, page_of, summary
 from eofm.geo.maps_config import MapConfig
+from eofm.geo.results import NO_NUMBER, ResultFiles, write_frame, write_record
 from eofm.geo.styles import class_colours, class_qml, class_sld, polygon_qml, score_qml
 from eofm.geo.vectors.files import CHIPS, PATCHES_TIFF, PATCHES_ZARR, open_embeddings
 from eofm.report import pages
 from eofm.report.output import write_file
 from eofm.report.plots import Estimate
 
-if TYPE_CHECKING:
-    from geopandas import GeoDataFrame
 
-NO_NUMBER: Final = -1.0  # of float rasters: NaN is not understood by all programs
-
-
-@dataclass(frozen=True)
-class MapFiles:
-    """The outcome of `eofm map`.
-
-    Args:
-        folder: Of the files.
-        text: Accuracy in some lines.
-        files: What was written.
-    """
-
-    folder: Path
-    text: str
-    files: tuple[Path, ...]
-
-    def describe(self) -> str:
-        """Return the accuracy, and the files."""
-        names = " ".join(str(file.relative_to(self.folder)) for file in self.files)
-        return f"{self.text}\n\n{self.folder}: {names}"
-
-
-def run_map(config: MapConfig) -> MapFiles:
+def run_map(config: MapConfig) -> ResultFiles:
     """Learn a map and write all its files.
 
     Args:
@@ -94,7 +68,7 @@ def _folder_names(paths: Sequence[Path]) -> list[str]:
 
 def write_map(
     learnt: LearntMap, out: Path | str, settings: Mapping[str, Any] | None = None
-) -> MapFiles:
+) -> ResultFiles:
     """Write the files of a map.
 
     Args:
@@ -120,9 +94,10 @@ def write_map(
     files += [
         write_file(folder / "report.md", markdown_of(learnt).encode()),
         pages.save(page, folder / "report.html"),
-        write_file(folder / "map.json", (json.dumps(record, indent=1) + "\n").encode()),
+        write_record(folder / "map.json", record),
     ]
-    return MapFiles(folder, summary(learnt), tuple(files))
+    # the summary ends with a table or a list, which ends with an empty line
+    return ResultFiles(folder, summary(learnt) + "\n", tuple(files))
 
 
 def write_mapped(found: MappedCells, probe: str, folder: Path) -> list[Path]:
@@ -170,30 +145,8 @@ def write_mapped(found: MappedCells, probe: str, folder: Path) -> list[Path]:
     ]
 
 
-def write_frame(frame: GeoDataFrame, file: Path) -> Path:
-    """Write a GeoDataFrame as GeoPackage, or as GeoParquet by its suffix.
-
-    Raises:
-        DataError: If it cannot be written.
-    """
-    temporary = file.with_name(f"{file.stem}.tmp{file.suffix}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)
-        if file.suffix == ".parquet":
-            frame.to_parquet(temporary)
-        else:
-            frame.to_file(temporary, driver="GPKG", layer=file.stem, engine="pyogrio")
-        temporary.replace(file)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(
-            "the layer cannot be written", found=error, where=file, remedy="name another --out"
-        ) from error
-    return file
-
-
 def record_of(learnt: LearntMap, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all numbers of a map in plain types, as `map.json` holds them.
+    """Return all numbers of a map in plain types: see `write_record`.
 
     Args:
         learnt: The map.
@@ -201,7 +154,6 @@ def record_of(learnt: LearntMap, settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     found, areas = learnt.assessment, learnt.areas
     record = {
-        "eofm": __version__,
         "settings": dict(settings),
         "provenance": json.loads(learnt.map.cells.made.to_json()),
         "probe": learnt.probe.name,

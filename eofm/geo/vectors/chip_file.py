@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from eofm.errors import DataError
+from eofm.extras import geo_library
 from eofm.geo.vectors.embeddings import ChipTable, Codes, Provenance, Quantization, SceneRecord
-from eofm.geo.vectors.extra import library
 from eofm.io import replacing
 from eofm.progress import notice
 
@@ -34,6 +34,7 @@ SUFFIXES: Final = frozenset({".parquet", ".gpq", ".geoparquet"})
 EMB_VERSION: Final = "0.0.1"
 _VECTORS: Final = ("embedding", "embeddings")
 _DATES: Final = ("datetime", "date")
+_CORNERS: Final = ("xmin", "ymin", "xmax", "ymax")
 _ROWS: Final = 16_384  # of a row group
 
 # ---------------------------------------------------------------------------------- out
@@ -51,7 +52,7 @@ def write_chips(file: Path, parts: Iterable[ChipTable]) -> None:
         ConfigError: If the libraries are not installed.
         OSError: If the disk is full, or the folder not there.
     """
-    library("geopandas", "chips")
+    geo_library("geopandas", "chips need a library that is not installed")
     rest = iter(parts)
     first = next(rest, None)
     if first is None:
@@ -84,12 +85,11 @@ def _check_alike(part: ChipTable, first: ChipTable, file: Path) -> None:
 
 def _schema(chips: ChipTable) -> pa.Schema:
     number = pa.from_numpy_dtype(chips.stored.dtype)
-    corner = pa.float64()
     return pa.schema(
         [
             pa.field("id", pa.string()),
             pa.field("geometry", pa.binary()),
-            pa.field("bbox", pa.struct([(k, corner) for k in ("xmin", "ymin", "xmax", "ymax")])),
+            pa.field("bbox", pa.struct([(name, pa.float64()) for name in _CORNERS])),
             pa.field("datetime", pa.timestamp("us", tz="UTC")),
             pa.field("valid_share", pa.float32()),
             pa.field("cloud_share", pa.float32()),
@@ -105,8 +105,7 @@ def _table(chips: ChipTable, schema: pa.Schema) -> pa.Table:
     frame = chips.table
     shapes = frame.geometry.to_numpy()
     corners = shapely.bounds(shapes)
-    names = ("xmin", "ymin", "xmax", "ymax")
-    box = pa.StructArray.from_arrays([pa.array(corners[:, i]) for i in range(4)], names=names)
+    box = pa.StructArray.from_arrays([pa.array(edge) for edge in corners.T], names=_CORNERS)
     dates = pd.to_datetime(frame["datetime"], utc=True)
     flat = pa.array(np.ascontiguousarray(chips.stored).reshape(-1))
     columns = {
@@ -122,7 +121,7 @@ def _table(chips: ChipTable, schema: pa.Schema) -> pa.Table:
 
 
 def _metadata(chips: ChipTable, bounds: list[float]) -> dict[str, str]:
-    corners = {f"{end}": ["bbox", end] for end in ("xmin", "ymin", "xmax", "ymax")}
+    corners = {name: ["bbox", name] for name in _CORNERS}
     crs = chips.table.crs
     geo = {
         "version": "1.1.0",
@@ -198,7 +197,7 @@ def read_chips(file: Path) -> ChipTable:
         DataError: If the file is damaged, is no GeoParquet, or holds no vectors of one length.
         ConfigError: If the libraries are not installed.
     """
-    geopandas = library("geopandas", "chips")
+    geopandas = geo_library("geopandas", "chips need a library that is not installed")
     try:
         schema = pq.read_schema(file)
         name = next((name for name in _VECTORS if name in schema.names), None)

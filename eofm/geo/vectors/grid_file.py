@@ -28,8 +28,8 @@ from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window as RasterioWindow
 
 from eofm.errors import DataError
+from eofm.extras import geo_library
 from eofm.geo.vectors.embeddings import HIDDEN, Codes, PatchGrid, Provenance, has_vector
-from eofm.geo.vectors.extra import library
 from eofm.io import replacing, unfinished
 from eofm.raster.cube import placed
 from eofm.raster.geotiff import grid_of
@@ -166,7 +166,7 @@ def write_zarr(folder: Path, grid: PatchGrid) -> None:
         ConfigError: If zarr is not installed.
         OSError: If the disk is full, or the folder not there.
     """
-    zarr = library("zarr", "embeddings as Zarr")
+    zarr = geo_library("zarr", "embeddings as Zarr need a library that is not installed")
     temporary = unfinished(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     rows, columns = grid.valid.shape
@@ -213,7 +213,7 @@ def read_zarr(folder: Path) -> PatchGrid:
         DataError: If it is damaged, or none of eofm.
         ConfigError: If zarr is not installed.
     """
-    library("zarr", "embeddings as Zarr")
+    geo_library("zarr", "embeddings as Zarr need a library that is not installed")
     try:
         data = xr.open_zarr(folder, consolidated=False, chunks=None, mask_and_scale=False)
         stored = data["embedding"]

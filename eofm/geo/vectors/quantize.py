@@ -9,13 +9,14 @@ Shapes: N vectors, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eofm.geo.vectors.embeddings import Codes
+from eofm.geo.vectors.embeddings import Codes, Provenance, Quantization
 
 # From so many vectors on, int8: 384 dimensions take 154 MB in float32, and 38 MB so.
 QUANTIZE_FROM: Final = 100_000
@@ -32,6 +33,29 @@ def wants_codes(setting: str, count: int) -> bool:
         count: Number of vectors.
     """
     return setting == "int8" or (setting == "auto" and count >= QUANTIZE_FROM)
+
+
+def quantized(
+    setting: str,
+    count: int,
+    parts: Callable[[], Iterable[NDArray[np.float32]]],
+    made: Provenance,
+) -> tuple[Codes | None, float | None, Provenance]:
+    """Return the codes of vectors, their recall@10, and a provenance that says both.
+
+    Args:
+        setting: auto, none or int8.
+        count: Number of vectors, at least one.
+        parts: Yields them all, (n, D), finite; called once for the range and once for the recall.
+        made: How they were made; returned as it is where they do not become int8.
+    """
+    if not wants_codes(setting, count):
+        return None, None, made
+    codes, step = codes_of(parts()), sample_step(count)
+    sample = np.concatenate([part[::step] for part in parts()])
+    found = recall(sample, codes) if count > 1 else 1.0
+    settings = {**made.settings, "recall_at_10": round(found, 4)}
+    return codes, found, replace(made, quantization=Quantization.INT8, settings=settings)
 
 
 def codes_of(parts: Iterable[NDArray[np.float32]]) -> Codes:

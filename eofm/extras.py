@@ -8,12 +8,13 @@ from types import ModuleType
 from eofm.errors import ConfigError
 
 
-def library(name: str, purpose: str) -> ModuleType:
+def geo_library(name: str, problem: str, where: object = None) -> ModuleType:
     """Return a library.
 
     Args:
         name: As it is imported.
-        purpose: What needs it, in words: the beginning of the message.
+        problem: What the error says, in one sentence: what needs it.
+        where: What was to be read or written with it.
 
     Raises:
         ConfigError: If it is not installed.
@@ -22,7 +23,5 @@ def library(name: str, purpose: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise ConfigError(
-            f"{purpose} need a library that is not installed",
-            found=error,
-            remedy='pip install "eofm[geo]"',
+            problem, found=error, where=where, remedy='pip install "eofm[geo]"'
         ) from error
