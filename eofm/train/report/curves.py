@@ -17,10 +17,9 @@ import numpy as np
 from eofm.errors import DataError
 from eofm.formats.text import read_json, read_yaml
 from eofm.report.plots import LinePanel, StepCurve
+from eofm.train.monitor.loggers import NOT_A_VALUE
 from eofm.train.monitor.run_log import EVALUATIONS, FAILURE, MONITOR_PREFIX, THROUGHPUT, read_rows
 from eofm.train.run_folder import RunFolder
-
-_NO_VALUE: Final = frozenset({"step", "epoch"})
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def read_curves(path: Path) -> dict[str, StepCurve]:
     columns: dict[str, list[tuple[float, float]]] = {}
     for row in read_rows(path):
         for name, value in row.items():
-            if name not in _NO_VALUE:
+            if name not in NOT_A_VALUE:
                 columns.setdefault(name, []).append((float(row["step"]), float(value)))
     return {name: _curve(points) for name, points in columns.items()}
 

@@ -23,7 +23,10 @@ from eofm.report.pages import Block, Gallery, Paragraph, Picture, Sheet
 from eofm.report.sheets import FIXED, composite_for, heat, stretches, to_rgb
 from eofm.store.reader import Store
 from eofm.store.rows.choice import held_out
+from eofm.train.before.demo import demo_path
+from eofm.train.config import DataConfig
 from eofm.train.evaluate import embed_rows
+from eofm.train.monitor.held_out import some_rows
 from eofm.train.monitor.measures import label_correlation
 from eofm.train.report.curves import RunRecord
 from eofm.weights.checkpoint import from_checkpoint
@@ -123,8 +126,8 @@ def find_scenes(record: RunRecord, store: str | None, count: int) -> Scenes | st
         return f"the store is not there: {error.problem} ({path}); --store says where it is"
     outside = held_out(found.locations.tolist(), float(share), int(seed))
     usable = known if found.classes else np.ones_like(known)
-    queries = _some(np.flatnonzero(outside & usable), count, int(seed))
-    reference = _some(np.flatnonzero(~outside & usable), count, int(seed) + 1)
+    queries = some_rows(np.flatnonzero(outside & usable), count, int(seed))
+    reference = some_rows(np.flatnonzero(~outside & usable), count, int(seed) + 1)
     if min(len(queries), len(reference)) < 4:
         return "there are too few held-out scenes to show"
     return Scenes(found, queries, reference)
@@ -137,16 +140,8 @@ def _store_of(record: RunRecord) -> Path | None:
         return Path(said)
     if made is None:
         return None
-    world = Path(made)
-    if record.setting("data", "views") == "sensors":
-        return world / "stores"
-    return world / f"store-{record.setting('data', 'sensor')}"
-
-
-def _some(rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    if len(rows) <= count:
-        return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
+    views, sensor = record.setting("data", "views"), record.setting("data", "sensor")
+    return demo_path(DataConfig(world=made, views=views, sensor=sensor))
 
 
 def find_encoders(record: RunRecord) -> dict[str, Encoder]:
