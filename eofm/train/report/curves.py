@@ -18,7 +18,14 @@ from eofm.errors import DataError
 from eofm.formats.text import read_json, read_yaml
 from eofm.report.plots import LinePanel, StepCurve
 from eofm.train.monitor.loggers import NOT_A_VALUE
-from eofm.train.monitor.run_log import EVALUATIONS, FAILURE, MONITOR_PREFIX, THROUGHPUT, read_rows
+from eofm.train.monitor.run_log import (
+    EVALUATIONS,
+    FAILURE,
+    MONITOR_PREFIX,
+    STEPS,
+    THROUGHPUT,
+    read_rows,
+)
 from eofm.train.run_folder import RunFolder
 
 
@@ -96,14 +103,14 @@ def read_record(path: Path) -> RunRecord:
     )
     if not isinstance(config, dict) or not all(isinstance(v, dict) for v in config.values()):
         raise DataError("these are not the settings of a run", where=folder.config)
-    quiet = 0.0
-    if folder.metrics.is_file():
-        quiet = max(time.time() - folder.metrics.stat().st_mtime, 0.0)
+    steps, quiet = path / STEPS, 0.0
+    if steps.is_file():
+        quiet = max(time.time() - steps.stat().st_mtime, 0.0)
     return RunRecord(
         folder=folder,
         config=config,
         environment=_json(path / "environment.json"),
-        steps=read_curves(folder.metrics),
+        steps=read_curves(steps),
         evaluations=read_curves(path / EVALUATIONS),
         throughput=read_curves(path / THROUGHPUT),
         results=_json(path / "results.json"),

@@ -32,7 +32,7 @@ from eofm.train.evaluate import (
     why_no_probe,
 )
 from eofm.train.module import PretrainModule
-from eofm.train.monitor.run_log import EVALUATIONS
+from eofm.train.monitor.run_log import EVALUATIONS, STEPS
 from eofm.train.report.curves import collapse_panels, read_curves, training_panels
 from eofm.train.run_folder import RunFolder
 from eofm.weights.encoder import Encoder
@@ -245,7 +245,7 @@ def _draw(
 ) -> None:
     made_up = "synthetic scenes, " if store.synthetic else ""
     remedy = "check free space and permissions; the run itself is complete"
-    steps = read_curves(folder.metrics)
+    steps = read_curves(folder.path / STEPS)
     panels = training_panels(
         steps,
         columns=config.optim.batch + config.method.queue,
