@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Final
 import lightning as L
 
 from eofm.errors import TrainingError
+from eofm.train.checkpoint import keep_as
 from eofm.train.config import PretrainConfig
 from eofm.train.monitor.collapse import Geometry, Health, diagnosis, is_pretrained, remedy
 from eofm.train.monitor.diagnosis import broken_tensors
@@ -208,11 +208,7 @@ class CollapseGuard(L.Callback):
 
     def _keep(self) -> None:
         if self.checkpoint.is_file():
-            self.kept.unlink(missing_ok=True)
-            try:  # a second name will do: the checkpoint is replaced, never written into
-                self.kept.hardlink_to(self.checkpoint)
-            except OSError:  # some file systems know no second names
-                shutil.copyfile(self.checkpoint, self.kept)
+            keep_as(self.checkpoint, KEPT)
 
     def _error(self, step: int, values: Mapping[str, float]) -> TrainingError:
         seen = []
