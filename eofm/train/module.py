@@ -23,6 +23,7 @@ from eofm import method as softcon
 from eofm.contract.imagery import Imagery, Labels
 from eofm.contract.preprocess import Plan, Preprocess, to_grid
 from eofm.contract.recipe import Recipe
+from eofm.contract.spec import Sensor
 from eofm.errors import PixelError
 from eofm.loading.loader import Batch, Pixels
 from eofm.loading.pairs import PairedViews, SecondSensor
@@ -128,16 +129,17 @@ class PretrainModule(L.LightningModule):
         # masks come from a source of their own, so that they do not depend on the views
         self.masks = torch.Generator().manual_seed(config.optim.seed)
 
-    def trunk(self, branch: str = "student") -> Trunk:
-        """Return the network of a branch that takes images of the recipe.
+    def trunk(self, branch: str = "student", sensor: Sensor | None = None) -> Trunk:
+        """Return the network of a branch that takes images of a sensor.
 
         Args:
             branch: `student` or `teacher`.
+            sensor: Of the two that a run may have; None for that of the recipe.
         """
         part = self.method.teacher if branch == "teacher" else self.method.student
         trunk = part.trunk
         if isinstance(trunk, JointTrunk):
-            return trunk.of(self.recipe.sensor)
+            return trunk.of(sensor or self.recipe.sensor)
         return trunk  # type: ignore[return-value]  # the method asks for less than a Trunk
 
     def describe_plans(self) -> str:
