@@ -237,7 +237,11 @@ class PretrainModule(L.LightningModule):
         """
         if gradient_clip_val:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+            self.clip(parameters, gradient_clip_val)
+
+    def clip(self, parameters: list[nn.Parameter], largest: float) -> None:
+        """Scale all gradients so that their norm is bounded: here with every parameter whole."""
+        nn.utils.clip_grad_norm_(parameters, largest)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning's own type is a union of nine)
         """Return the optimiser with its schedule per step, and each layer at its own rate."""
