@@ -78,7 +78,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 def keep_as(file: Path, name: str) -> None:
     """Give a checkpoint a further name beside it: it is replaced whole, never written into."""
-    with replacing(file.with_name(name)) as temporary:
+    kept = file.with_name(name)
+    if kept.is_file() and kept.samefile(file):
+        return  # to rename one name of a file to another of its names does nothing
+    with replacing(kept) as temporary:
         temporary.unlink(missing_ok=True)
         try:
             temporary.hardlink_to(file)
