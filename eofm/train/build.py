@@ -106,6 +106,7 @@ def build_module(
         whole, second_sensor, origin = _join(
             config, data, data.second_store, trunk, recipe, origin, generator
         )
+    check_chunks(whole, config.trainer.chunk)
     kind = ShardedModule if config.trainer.strategy == "fsdp" else PretrainModule
     made = kind(
         whole,

@@ -121,6 +121,8 @@ class PretrainModule(L.LightningModule):
         self.method = make_objective(
             trunk, config.method, generator, facts, band_mean=band_mean(config)
         )
+        for part in (self.method.student, self.method.teacher):
+            part.chunk = config.trainer.chunk
         self.preprocess = Preprocess(plan)
         self.views = views_for(recipe, config.augment)
         self.paired_views: PairedViews | None = None

@@ -20,7 +20,6 @@ from lightning.pytorch.callbacks import Callback
 from eofm.errors import EofmError
 from eofm.formats.text import parse_yaml
 from eofm.method import Exclude, LabelSimilarity, Objective
-from eofm.method.teacher import check_chunks
 from eofm.terminal import Ended
 from eofm.train.before.doubts import doubts
 from eofm.train.before.dry_run import describe, measure, world_for
@@ -188,7 +187,6 @@ def _prepare(
     data.batches(place.rank, place.world)  # refuses what cannot be shared out
     recipe = make_recipe(store, data.train_rows.tolist(), config.model)
     module, origin = build_module(config, data, recipe)
-    check_chunks(module.method.student.trunk, config.trainer.chunk)  # type: ignore[arg-type]
     return data, module, origin
 
 

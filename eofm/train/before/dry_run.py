@@ -72,8 +72,6 @@ def measure(
         device: Where to train.
     """
     module.to(device).train()
-    for branch in (module.method.student, module.method.teacher):
-        branch.chunk = config.trainer.chunk
     groups = parameter_groups(module.method.named_parameters(), config.optim.weight_decay, 1e-6)
     optimizer = make_optimizer(groups, config)
     half = device.type == "cuda" and config.trainer.precision in ("auto", "bf16-mixed")
