@@ -78,7 +78,7 @@ def pretrain(config: PretrainConfig) -> Report:
     folder, config = open_folder(config)
     _use_threads(config, place)
     if config.run.dry_run:
-        return _dry_run(config, place, accelerator)
+        return _dry_run(config, place, precision, accelerator)
     with contextlib.ExitStack() as owned:
         try:
             if config.run.resume:
@@ -128,13 +128,15 @@ def _run(
     return report
 
 
-def _dry_run(config: PretrainConfig, place: ProcessPlace, accelerator: str) -> Report:
+def _dry_run(
+    config: PretrainConfig, place: ProcessPlace, precision: str, accelerator: str
+) -> Report:
     """Say what the run would be, from a few steps that are thrown away."""
     with world_for(config) as readable:
         data, module, origin = _prepare(readable, place)
         device = torch.device("cuda" if accelerator == "gpu" else "cpu")
         opening = _opening(data, module, origin, place)
-        measured = measure(readable, data, module, device)
+        measured = measure(readable, data, module, device, precision)
         return Report(describe(readable, data, module, opening, measured), (), 0.0)
 
 

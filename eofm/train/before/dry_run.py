@@ -61,7 +61,11 @@ def world_for(config: PretrainConfig) -> Iterator[PretrainConfig]:
 
 
 def measure(
-    config: PretrainConfig, data: StoreDataModule, module: PretrainModule, device: torch.device
+    config: PretrainConfig,
+    data: StoreDataModule,
+    module: PretrainModule,
+    device: torch.device,
+    precision: str,
 ) -> Measured:
     """Take a few steps with a module that is thrown away, and evaluate once.
 
@@ -70,11 +74,12 @@ def measure(
         data: What to train on.
         module: Is changed.
         device: Where to train.
+        precision: In Lightning's words, as `choose_device` says it.
     """
     module.to(device).train()
     groups = parameter_groups(module.method.named_parameters(), config.optim.weight_decay, 1e-6)
     optimizer = make_optimizer(groups, config)
-    half = device.type == "cuda" and config.trainer.precision in ("auto", "bf16-mixed")
+    half = precision == "bf16-mixed"
     took: list[float] = []
     loader = data.train_dataloader()
     while len(took) < STEPS:
