@@ -98,8 +98,7 @@ def build_module(
     generator = torch.Generator().manual_seed(config.optim.seed)
     trunk, origin = _start(config, recipe, generator)
     _check_mask(config, trunk)
-    columns = config.optim.batch + config.method.queue
-    facts = label_facts(data.train_labels, config.method, columns)
+    facts = label_facts(data.train_labels, config.method, config.columns)
     whole: Trunk | JointTrunk = trunk
     second_sensor = None
     if data.second_store is not None:

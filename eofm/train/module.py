@@ -253,7 +253,7 @@ class PretrainModule(L.LightningModule):
             parameter_groups(
                 self.method.named_parameters(),
                 optim.weight_decay,
-                optim.lr * optim.batch * self.config.trainer.accumulate / 256,
+                self.config.peak_lr,
                 self._parameter_rates(),
                 tables_decay=optim.decay == "dinov2",
             )

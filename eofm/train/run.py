@@ -257,11 +257,10 @@ def make_callbacks(
     log = RunLog(folder.path, make_writers(config.monitor.writers, folder.path, settings))
     throughput = Throughput(log)
     steps = StepLog(log)
-    columns = data.batch + config.method.queue
     if not config.monitor.evaluates:
-        return [steps, throughput, CollapseGuard(config, folder.checkpoint, None, columns)]
+        return [steps, throughput, CollapseGuard(config, folder.checkpoint, None)]
     online = OnlineMonitor(config, data, log, throughput)
-    return [steps, online, throughput, CollapseGuard(config, folder.checkpoint, online, columns)]
+    return [steps, online, throughput, CollapseGuard(config, folder.checkpoint, online)]
 
 
 def main() -> int:

@@ -143,7 +143,6 @@ def describe(
     """
     steps, optim = steps_of(config, data), config.optim
     scenes = optim.batch * config.trainer.accumulate
-    negatives = optim.batch - 1 + config.method.queue
     memory = "unknown" if measured.memory is None else f"{measured.memory / _GIB:.1f} GiB at most"
     evaluations = _evaluations(config, steps) if measured.evaluation else 0
     seconds = steps * measured.step + evaluations * measured.evaluation
@@ -154,7 +153,7 @@ def describe(
         "",
         f"steps      {steps // optim.epochs} an epoch x {optim.epochs} epochs = {steps}, "
         f"of {scenes} scenes each",
-        f"negatives  {negatives} for each scene in a step",
+        f"negatives  {config.negatives} for each scene in a step",
         f"a step     {measured.step:.3g} s (median of {STEPS - 1}, the first left out): "
         f"{scenes / max(measured.step, 1e-9):.0f} scenes/s, in one process",
         f"memory     {memory}",

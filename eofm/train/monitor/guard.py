@@ -42,14 +42,12 @@ class CollapseGuard(L.Callback):
         config: All settings.
         checkpoint: The newest checkpoint, replaced whole every time.
         monitor: What is seen of held-out scenes, or None.
-        scenes: Columns of the contrastive terms, N: scenes per step.
     """
 
     def __init__(
-        self, config: PretrainConfig, checkpoint: Path, monitor: OnlineMonitor | None, scenes: int
+        self, config: PretrainConfig, checkpoint: Path, monitor: OnlineMonitor | None
     ) -> None:
-        self.config, self.checkpoint, self.scenes = config, checkpoint, scenes
-        self.monitor = monitor
+        self.config, self.checkpoint, self.monitor = config, checkpoint, monitor
         self.floor = config.monitor.collapse_std
         self._since: int | None = None  # the step at which the spread fell below the floor
         self._seen: int | None = None  # the same, of the spread of held-out scenes
@@ -240,10 +238,10 @@ class CollapseGuard(L.Callback):
         """Compare the hard term with its value when all embeddings are equal (2τ ln N)."""
         if "hard" not in values:
             return []
-        method = self.config.method
-        equal = 2 * method.tau * math.log(self.scenes) * (2 if method.symmetric else 1)
+        method, columns = self.config.method, self.config.columns
+        equal = 2 * method.tau * math.log(columns) * (2 if method.symmetric else 1)
         words = f"hard {values['hard']:.4g}, where all embeddings being equal gives {equal:.4g}"
         if "own_probability" in values:
             words += f"; own_probability {values['own_probability']:.3g} of 1/N = "
-            words += f"{1 / self.scenes:.3g}"
+            words += f"{1 / columns:.3g}"
         return [words]

@@ -248,7 +248,7 @@ def _draw(
     steps = read_curves(folder.path / STEPS)
     panels = training_panels(
         steps,
-        columns=config.optim.batch + config.method.queue,
+        columns=config.columns,
         collapse=config.monitor.collapse_std,
     )
     panels += collapse_panels(read_curves(folder.path / EVALUATIONS))
