@@ -68,7 +68,7 @@ class Scenes:
         rgb = to_rgb(imagery, composite=composite, stretch=stretch)
         made = []
         for row, pixels, one in zip(rows, rgb, stretch, strict=True):
-            labels = self.words(row)
+            labels = label_words(self.store, row)
             own = "" if one == FIXED else f" ({one.words(composite)})"
             framed = labels == like and labels != "unlabelled"
             made.append(Picture(pixels.numpy(), words, labels + own, framed))
@@ -77,14 +77,6 @@ class Scenes:
     def imagery(self, rows: Sequence[int]) -> Imagery:
         """Return rows on one grid, in physical units."""
         return to_grid(self.store.images(list(rows)))
-
-    def words(self, row: int) -> str:
-        """Return the labels of a row."""
-        labels = self.store.labels([row])
-        if not self.store.classes or not labels.known[0]:
-            return "unlabelled"
-        hot = labels.multi_hot[0].tolist()
-        return ", ".join(c for c, on in zip(self.store.classes, hot, strict=True) if on)
 
     def varied(self, count: int) -> NDArray[np.int64]:
         """Return some held-out rows whose largest classes differ, each from a place of its own."""
@@ -104,6 +96,15 @@ class Scenes:
                 chosen.append(i)
         chosen.sort(key=lambda i: (int(owner[i]), i))
         return np.asarray(rows[chosen])
+
+
+def label_words(store: Store, row: int) -> str:
+    """Return the labels of a row of a store."""
+    labels = store.labels([row])
+    if not store.classes or not labels.known[0]:
+        return "unlabelled"
+    hot = labels.multi_hot[0].tolist()
+    return ", ".join(c for c, on in zip(store.classes, hot, strict=True) if on)
 
 
 def find_scenes(record: RunRecord, store: str | None, count: int) -> Scenes | str:
@@ -287,7 +288,7 @@ def neighbours(name: str, encoder: Encoder, scenes: Scenes) -> tuple[Block, ...]
     lines = tuple(
         (
             *scenes.pictures([row], "query"),
-            *scenes.pictures(near, "neighbour", like=scenes.words(row)),
+            *scenes.pictures(near, "neighbour", like=label_words(scenes.store, row)),
         )
         for row, near in zip(
             rows.tolist(), nearest(encoder, scenes, rows, _NEIGHBOURS), strict=True
