@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["UsageError", "joined", "load", "parse", "parser_of"]
 
 
-_SHORT: Final = {"--dry-run": "--run.dry_run=true"}  # as other programs spell it
-
-
 def load(reference: str) -> Any:  # noqa: ANN401 (a class or a function, by name)
     """Return what `module:name` names; its module is imported now."""
     module, _, attribute = reference.partition(":")
@@ -66,7 +63,7 @@ def parse(name: str, words: Sequence[str]) -> object:
 
     verb = VERBS[name]
     check_settings_files(words)
-    words = [_SHORT.get(word, word) for word in words]
+    words = [verb.spelled.get(word, word) for word in words]
     settings = load(verb.settings)
     defaults = load(verb.defaults)(words) if verb.defaults is not None else None
     # what is hidden is left out of --print_config as well

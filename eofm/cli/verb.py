@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 __all__ = ["Outcome", "Verb", "Verdict"]
@@ -36,6 +37,7 @@ class Verb:
         common: Options that `--help` shows, where there are many; `--help-all` shows the rest.
         defaults: `module:function` that takes the words of the command line and returns defaults,
             by option, other than those of the dataclass.
+        spelled: Word of the command line, as other programs spell it -> the option it stands for.
     """
 
     summary: str
@@ -44,3 +46,4 @@ class Verb:
     examples: tuple[str, ...]
     common: tuple[str, ...] = ()
     defaults: str | None = None
+    spelled: Mapping[str, str] = field(default_factory=dict)

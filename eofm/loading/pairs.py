@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import tee
 from pathlib import Path
-from typing import Final, final
+from typing import final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,15 +23,12 @@ from torch import Tensor, nn
 from eofm.contract.imagery import Labels, NativeImagery
 from eofm.contract.preprocess import Plan, Preprocess, to_grid
 from eofm.contract.recipe import Recipe
-from eofm.contract.spec import Sensor
 from eofm.errors import StoreError
 from eofm.loading.config import AugmentConfig
 from eofm.loading.feeder import Feeder
-from eofm.loading.views import Views, views_for, with_geometry_of
+from eofm.loading.views import RADAR, Views, views_for, with_geometry_of
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
-
-RADAR: Final = frozenset({Sensor.S1_GRD, Sensor.S1_RTC})
 
 PairBatch = tuple[tuple[NativeImagery, NativeImagery], Labels]
 

@@ -189,9 +189,12 @@ def views_for(recipe: Recipe, config: AugmentConfig) -> Views:
     )
 
 
+RADAR: Final = frozenset({Sensor.S1_GRD, Sensor.S1_RTC})
+
+
 def shows_colour(sensor: Sensor) -> bool:
     """Whether brightness, contrast and gray are changes a scene could show: not in SAR."""
-    return sensor not in {Sensor.S1_GRD, Sensor.S1_RTC}
+    return sensor not in RADAR
 
 
 # What moves pixels about, and must be alike where two images are to show the same place.

@@ -98,14 +98,14 @@ def build_module(
     generator = torch.Generator().manual_seed(config.optim.seed)
     trunk, origin = _start(config, recipe, generator)
     _check_mask(config, trunk)
-    columns = config.optim.batch + config.method.queue
-    facts = label_facts(data.train_labels, config.method, columns)
+    facts = label_facts(data.train_labels, config.method, config.columns)
     whole: Trunk | JointTrunk = trunk
     second_sensor = None
     if data.second_store is not None:
         whole, second_sensor, origin = _join(
             config, data, data.second_store, trunk, recipe, origin, generator
         )
+    check_chunks(whole, config.trainer.chunk)
     kind = ShardedModule if config.trainer.strategy == "fsdp" else PretrainModule
     made = kind(
         whole,

@@ -37,6 +37,7 @@ from eofm.weights.start import Origin
 BEST: Final = "best.ckpt"
 CONSTANT: Final = "constant.ckpt"
 _EPOCH: Final = "epoch-{:04d}.ckpt"
+_PATTERN: Final = r"epoch-\d{4,}\.ckpt"
 # What says which checkpoint is the best: the online monitor, or the loss where there is none.
 _MONITOR: Final = "monitor/knn"
 _RANDOM: Final = "random_sources"
@@ -73,6 +74,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 where=file,
                 remedy="make room and resume the run: the checkpoint before is still there",
             ) from error
+
+
+def keep_as(file: Path, name: str) -> None:
+    """Give a checkpoint a further name beside it: it is replaced whole, never written into."""
+    kept = file.with_name(name)
+    if kept.is_file() and kept.samefile(file):
+        return  # to rename one name of a file to another of its names does nothing
+    with replacing(kept) as temporary:
+        temporary.unlink(missing_ok=True)
+        try:
+            temporary.hardlink_to(file)
+        except OSError:  # some file systems know no second names
+            shutil.copyfile(file, temporary)
 
 
 def stepped(trainer: L.Trainer, batch_idx: int) -> bool:
@@ -220,14 +234,8 @@ class Checkpoints(Checkpoint):
 
     def _name(self, trainer: L.Trainer, name: str) -> None:
         """Give the file just saved a further name: it stays when the next one replaces it."""
-        if not trainer.is_global_zero:
-            return
-        with replacing(self.path.with_name(name)) as temporary:
-            temporary.unlink(missing_ok=True)
-            try:
-                temporary.hardlink_to(self.path)
-            except OSError:  # some file systems know no second names
-                shutil.copyfile(self.path, temporary)
+        if trainer.is_global_zero:
+            keep_as(self.path, name)
 
     def _tidy(self, trainer: L.Trainer) -> None:
         if trainer.is_global_zero:
@@ -236,9 +244,6 @@ class Checkpoints(Checkpoint):
             )
             for file in kept[: -self.keep]:
                 file.unlink()
-
-
-_PATTERN: Final = r"epoch-\d{4,}\.ckpt"
 
 
 # --------------------------------------------------------------------------------- random

@@ -340,6 +340,21 @@ class PretrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
 
+    @property
+    def peak_lr(self) -> float:
+        """The peak learning rate itself: `optim.lr` is that of 256 scenes per step."""
+        return self.optim.lr * self.optim.batch * self.trainer.accumulate / 256
+
+    @property
+    def columns(self) -> int:
+        """Images among which the own one is found: those of a batch and of the queue."""
+        return self.optim.batch + self.method.queue
+
+    @property
+    def negatives(self) -> int:
+        """Images from which a scene is told apart: all columns but its own."""
+        return self.columns - 1
+
     def __post_init__(self) -> None:
         for name, value, low, high in (
             ("data.holdout", self.data.holdout, 0.0, 0.9),

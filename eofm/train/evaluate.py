@@ -25,7 +25,7 @@ from eofm.probes.bootstrap import (
     resampled_difference,
 )
 from eofm.probes.knn import Distance, knn_probe
-from eofm.probes.linear import Labelled, Scaling, StrengthGrid, linear_probe
+from eofm.probes.linear import C11, Labelled, Scaling, StrengthGrid, linear_probe
 from eofm.probes.metrics import Metric, average_precision
 from eofm.store.reader import Store
 from eofm.store.rows.choice import held_out
@@ -123,16 +123,33 @@ def probe(
         seed: Of the choice of validation locations.
     """
     labels = store.labels(data.probe_rows.tolist()).multi_hot.long()
-    aside = set_aside(store.locations[data.probe_rows].tolist(), seed + 1)
-    count = len(store.classes)
+    places = store.locations[data.probe_rows].tolist()
+    linear = _fit_linear(train, labels, places, test, seed + 1)
+    return ProbeOutputs(name, linear, knn_votes(train, labels, test), train.shape[1])
+
+
+def _fit_linear(
+    train: Tensor,
+    labels: Tensor,
+    places: Sequence[str],
+    test: Tensor,
+    seed: int,
+    *,
+    grid: StrengthGrid = C11,
+    refit: bool = False,
+) -> Tensor:
+    """Return the logits of a linear probe, its strength chosen on the scenes of `set_aside`."""
+    aside, count = set_aside(places, seed), labels.shape[1]
     fitted = linear_probe(
         Labelled(train[~aside], labels[~aside], count),
         Labelled(train[aside], labels[aside], count),
         test,
         choice=lambda logits, y: average_precision(logits, y).macro,
+        grid=grid,
         scaling=Scaling.STANDARD,
+        refit=refit,
     )
-    return ProbeOutputs(name, fitted.scores, knn_votes(train, labels, test), train.shape[1])
+    return fitted.scores
 
 
 def knn_votes(train: Tensor, labels: Tensor, test: Tensor) -> Tensor:
@@ -178,17 +195,7 @@ def quick_linear(
         test: (N, D).
         seed: Of the choice of locations.
     """
-    aside, count = set_aside(places, seed), labels.shape[1]
-    fitted = linear_probe(
-        Labelled(train[~aside], labels[~aside], count),
-        Labelled(train[aside], labels[aside], count),
-        test,
-        choice=lambda logits, y: average_precision(logits, y).macro,
-        grid=_QUICK_GRID,
-        scaling=Scaling.STANDARD,
-        refit=True,
-    )
-    return fitted.scores
+    return _fit_linear(train, labels, places, test, seed, grid=_QUICK_GRID, refit=True)
 
 
 def why_no_probe(store: Store, train: Sequence[int], test: Sequence[int]) -> str | None:
@@ -271,10 +278,7 @@ def intervals(
     def interval(metric: Resampled) -> Interval:
         return bootstrap_interval(metric, len(names))
 
-    linear, knn = (
-        [by_place(s) for s in (v.linear for v in votes)],
-        [by_place(v.knn) for v in votes],
-    )
+    linear, knn = [by_place(v.linear) for v in votes], [by_place(v.knn) for v in votes]
     return [
         ScoreIntervals(
             interval(linear[i]),

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from eofm.contract.prepare import preprocess_for
 from eofm.contract.recipe import Recipe
-from eofm.networks.joint import JointTrunk
 from eofm.networks.norms import has_batch_norm, refresh_batch_norms
 from eofm.networks.state import load_strict
 from eofm.networks.trunk import Trunk
@@ -43,7 +42,7 @@ def export_init(module: PretrainModule, folder: RunFolder, line: str) -> None:
     """
     for suffix, recipe in _sensors(module):
         card = make_card(module.card, recipe, f"{INIT}: {line}")
-        export_trunk(_trunk(module, "student", recipe), card, folder.export / f"init{suffix}")
+        export_trunk(module.trunk("student", recipe.sensor), card, folder.export / f"init{suffix}")
 
 
 def export_branches(
@@ -65,7 +64,7 @@ def export_branches(
         mark = suffix.replace("-", " ", 1)
         encoders[f"{INIT}{mark}"] = load_encoder(folder.export / f"init{suffix}")
         for branch in BRANCHES:
-            trunk = _trunk(module, branch, recipe)
+            trunk = module.trunk(branch, recipe.sensor)
             source = f"{branch} after {config.optim.epochs} epochs"
             if fresh_norms_needed(config, branch) and has_batch_norm(trunk):
                 store, rows = data.seen_by(recipe.sensor, data.train_rows)
@@ -99,13 +98,6 @@ def _sensors(module: PretrainModule) -> list[tuple[str, Recipe]]:
     if module.second_sensor is not None:
         made.append((f"-{module.second_sensor.name}", module.second_sensor.recipe))
     return made
-
-
-def _trunk(module: PretrainModule, branch: str, recipe: Recipe) -> Trunk:
-    part = module.method.teacher if branch == "teacher" else module.method.student
-    if isinstance(part.trunk, JointTrunk):
-        return part.trunk.of(recipe.sensor)
-    return module.trunk(branch)
 
 
 def export_trunk(trunk: Trunk, card: Card, directory: Path) -> Encoder:

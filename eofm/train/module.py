@@ -23,6 +23,7 @@ from eofm import method as softcon
 from eofm.contract.imagery import Imagery, Labels
 from eofm.contract.preprocess import Plan, Preprocess, to_grid
 from eofm.contract.recipe import Recipe
+from eofm.contract.spec import Sensor
 from eofm.errors import PixelError
 from eofm.loading.loader import Batch, Pixels
 from eofm.loading.pairs import PairedViews, SecondSensor
@@ -120,6 +121,8 @@ class PretrainModule(L.LightningModule):
         self.method = make_objective(
             trunk, config.method, generator, facts, band_mean=band_mean(config)
         )
+        for part in (self.method.student, self.method.teacher):
+            part.chunk = config.trainer.chunk
         self.preprocess = Preprocess(plan)
         self.views = views_for(recipe, config.augment)
         self.paired_views: PairedViews | None = None
@@ -128,16 +131,17 @@ class PretrainModule(L.LightningModule):
         # masks come from a source of their own, so that they do not depend on the views
         self.masks = torch.Generator().manual_seed(config.optim.seed)
 
-    def trunk(self, branch: str = "student") -> Trunk:
-        """Return the network of a branch that takes images of the recipe.
+    def trunk(self, branch: str = "student", sensor: Sensor | None = None) -> Trunk:
+        """Return the network of a branch that takes images of a sensor.
 
         Args:
             branch: `student` or `teacher`.
+            sensor: Of the two that a run may have; None for that of the recipe.
         """
         part = self.method.teacher if branch == "teacher" else self.method.student
         trunk = part.trunk
         if isinstance(trunk, JointTrunk):
-            return trunk.of(self.recipe.sensor)
+            return trunk.of(sensor or self.recipe.sensor)
         return trunk  # type: ignore[return-value]  # the method asks for less than a Trunk
 
     def describe_plans(self) -> str:
@@ -235,7 +239,11 @@ class PretrainModule(L.LightningModule):
         """
         if gradient_clip_val:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+            self.clip(parameters, gradient_clip_val)
+
+    def clip(self, parameters: list[nn.Parameter], largest: float) -> None:
+        """Scale all gradients so that their norm is bounded: here with every parameter whole."""
+        nn.utils.clip_grad_norm_(parameters, largest)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning's own type is a union of nine)
         """Return the optimiser with its schedule per step, and each layer at its own rate."""
@@ -245,7 +253,7 @@ class PretrainModule(L.LightningModule):
             parameter_groups(
                 self.method.named_parameters(),
                 optim.weight_decay,
-                optim.lr * optim.batch * self.config.trainer.accumulate / 256,
+                self.config.peak_lr,
                 self._parameter_rates(),
                 tables_decay=optim.decay == "dinov2",
             )

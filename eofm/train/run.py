@@ -20,7 +20,6 @@ from lightning.pytorch.callbacks import Callback
 from eofm.errors import EofmError
 from eofm.formats.text import parse_yaml
 from eofm.method import Exclude, LabelSimilarity, Objective
-from eofm.method.teacher import check_chunks
 from eofm.terminal import Ended
 from eofm.train.before.doubts import doubts
 from eofm.train.before.dry_run import describe, measure, world_for
@@ -79,7 +78,7 @@ def pretrain(config: PretrainConfig) -> Report:
     folder, config = open_folder(config)
     _use_threads(config, place)
     if config.run.dry_run:
-        return _dry_run(config, place, accelerator)
+        return _dry_run(config, place, precision, accelerator)
     with contextlib.ExitStack() as owned:
         try:
             if config.run.resume:
@@ -129,13 +128,15 @@ def _run(
     return report
 
 
-def _dry_run(config: PretrainConfig, place: ProcessPlace, accelerator: str) -> Report:
+def _dry_run(
+    config: PretrainConfig, place: ProcessPlace, precision: str, accelerator: str
+) -> Report:
     """Say what the run would be, from a few steps that are thrown away."""
     with world_for(config) as readable:
         data, module, origin = _prepare(readable, place)
         device = torch.device("cuda" if accelerator == "gpu" else "cpu")
         opening = _opening(data, module, origin, place)
-        measured = measure(readable, data, module, device)
+        measured = measure(readable, data, module, device, precision)
         return Report(describe(readable, data, module, opening, measured), (), 0.0)
 
 
@@ -188,7 +189,6 @@ def _prepare(
     data.batches(place.rank, place.world)  # refuses what cannot be shared out
     recipe = make_recipe(store, data.train_rows.tolist(), config.model)
     module, origin = build_module(config, data, recipe)
-    check_chunks(module.method.student.trunk, config.trainer.chunk)  # type: ignore[arg-type]
     return data, module, origin
 
 
@@ -257,11 +257,10 @@ def make_callbacks(
     log = RunLog(folder.path, make_writers(config.monitor.writers, folder.path, settings))
     throughput = Throughput(log)
     steps = StepLog(log)
-    columns = data.batch + config.method.queue
     if not config.monitor.evaluates:
-        return [steps, throughput, CollapseGuard(config, folder.checkpoint, None, columns)]
+        return [steps, throughput, CollapseGuard(config, folder.checkpoint, None)]
     online = OnlineMonitor(config, data, log, throughput)
-    return [steps, online, throughput, CollapseGuard(config, folder.checkpoint, online, columns)]
+    return [steps, online, throughput, CollapseGuard(config, folder.checkpoint, online)]
 
 
 def main() -> int:

@@ -49,11 +49,6 @@ class RunFolder:
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
-    def metrics(self) -> Path:
-        """Loss terms and schedules per step."""
-        return self.path / "metrics.jsonl"
-
-    @property
     def export(self) -> Path:
         """Encoders: init, student, teacher."""
         return self.path / "export"
@@ -254,12 +249,9 @@ def _essence(config: PretrainConfig) -> dict[str, dict[str, Any]]:
 
 
 def _value(config: PretrainConfig, key: str) -> object:
-    return _in(asdict(config), key)
-
-
-def _in(settings: dict[str, dict[str, Any]], key: str) -> object:
     group, _, name = key.partition(".")
-    return settings[group][name]
+    value: object = asdict(config)[group][name]
+    return value
 
 
 def to_yaml(config: PretrainConfig) -> str:

@@ -16,7 +16,6 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Str
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from eofm.errors import ConfigError
-from eofm.method.teacher import check_chunks
 from eofm.terminal import Ended, signals_end
 from eofm.train.checkpoint import AtomicCheckpointIO, Checkpoints, RandomStates
 from eofm.train.config import PretrainConfig
@@ -96,12 +95,8 @@ def fit(
         callbacks: Logs, monitor and guard; they come before the checkpoint of a step.
 
     Raises:
-        ConfigError: If the network cannot be trained as `trainer` says.
         Stopped: If the run was asked to stop; a checkpoint has been saved.
     """
-    check_chunks(module.method.student.trunk, config.trainer.chunk)  # type: ignore[arg-type]
-    for branch in (module.method.student, module.method.teacher):
-        branch.chunk = config.trainer.chunk
     torch.set_float32_matmul_precision("high" if config.trainer.tf32 else "highest")
     random = RandomStates(group.place.rank, config.optim.seed)
     random.scatter(module)

@@ -17,7 +17,7 @@ from torch import nn
 
 from eofm.cli import main
 from eofm.errors import ConfigError
-from eofm.train.checkpoint import AtomicCheckpointIO, Checkpoints, RandomStates
+from eofm.train.checkpoint import AtomicCheckpointIO, Checkpoints, RandomStates, keep_as
 from eofm.train.config import PretrainConfig
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
@@ -131,6 +131,18 @@ def test_a_kill_between_a_checkpoint_and_its_name_loses_neither(
 
     assert {4} == set(saved_in(short).values())
     assert name in saved_in(short)
+
+
+def test_a_further_name_is_given_as_often_as_asked(tmp_path: Path) -> None:
+    """A name that is there follows the file; a rename onto itself would leave a half name."""
+    file = tmp_path / "last.ckpt"
+    for content in ("first", "first", "second"):
+        if not file.exists() or content != file.read_text():
+            file.unlink(missing_ok=True)
+            file.write_text(content)
+        keep_as(file, "kept.ckpt")
+        assert content == (tmp_path / "kept.ckpt").read_text()
+        assert ["kept.ckpt", "last.ckpt"] == sorted(path.name for path in tmp_path.iterdir())
 
 
 @pytest.mark.slow

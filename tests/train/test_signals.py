@@ -20,7 +20,7 @@ from eofm.cli import main
 from eofm.errors import ConfigError, TrainingError
 from eofm.train.config import PretrainConfig
 from eofm.train.module import PretrainModule
-from eofm.train.monitor.run_log import RunLog
+from eofm.train.monitor.run_log import FAILURE, RunLog
 from eofm.train.run import pretrain
 from eofm.train.run_folder import RunFolder, open_folder
 
@@ -181,4 +181,11 @@ def test_what_ended_a_run_is_said_on_a_full_disk_too(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr("eofm.train.monitor.run_log.replacing", full)
 
-    RunLog(tmp_path).fail(TrainingError("the loss is not finite"), 3)
+    with pytest.raises(TrainingError, match="the loss is not finite"):
+        try:
+            raise TrainingError("the loss is not finite")
+        except TrainingError as error:  # as Lightning does it: the callbacks first
+            RunLog(tmp_path).fail(error, 3)
+            raise
+
+    assert not (tmp_path / FAILURE).exists()

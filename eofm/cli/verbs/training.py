@@ -60,6 +60,7 @@ VERBS: Final[Mapping[str, Verb]] = {
             "monitor.loggers",
         ),
         "eofm.train.before.demo:demo_defaults",
+        {"--dry-run": "--run.dry_run=true"},
     ),
     "report": Verb(
         "write one HTML page about a run (finished, going on, or dead), or to compare several",

@@ -72,17 +72,17 @@ def _held_out(data: StoreDataModule) -> list[str]:
 
 
 def _rates(config: PretrainConfig) -> list[str]:
-    made, optim, method = [], config.optim, config.method
+    made, optim = [], config.optim
     high = optim.optimizer == "adamw" and optim.lr > 2 * GENTLE_LR and optim.layer_decay == 1
     if is_pretrained(config) and config.model.continue_from is None and high:
         made.append(
             f"optim.lr {optim.lr:g} is far above what a pretrained network survived: --optim.lr "
             f"{GENTLE_LR:g} --optim.layer_decay {GENTLE_DECAY:g} did"
         )
-    negatives = optim.batch - 1 + method.queue
-    if negatives < FEWEST_NEGATIVES:
+    if config.negatives < FEWEST_NEGATIVES:
         made.append(
-            f"each scene has {negatives} negatives: a larger optim.batch, or method.queue, has more"
+            f"each scene has {config.negatives} negatives: a larger optim.batch, or method.queue, "
+            "has more"
         )
     return made
 

@@ -61,7 +61,11 @@ def world_for(config: PretrainConfig) -> Iterator[PretrainConfig]:
 
 
 def measure(
-    config: PretrainConfig, data: StoreDataModule, module: PretrainModule, device: torch.device
+    config: PretrainConfig,
+    data: StoreDataModule,
+    module: PretrainModule,
+    device: torch.device,
+    precision: str,
 ) -> Measured:
     """Take a few steps with a module that is thrown away, and evaluate once.
 
@@ -70,13 +74,12 @@ def measure(
         data: What to train on.
         module: Is changed.
         device: Where to train.
+        precision: In Lightning's words, as `choose_device` says it.
     """
     module.to(device).train()
-    for branch in (module.method.student, module.method.teacher):
-        branch.chunk = config.trainer.chunk
     groups = parameter_groups(module.method.named_parameters(), config.optim.weight_decay, 1e-6)
     optimizer = make_optimizer(groups, config)
-    half = device.type == "cuda" and config.trainer.precision in ("auto", "bf16-mixed")
+    half = precision == "bf16-mixed"
     took: list[float] = []
     loader = data.train_dataloader()
     while len(took) < STEPS:
@@ -140,7 +143,6 @@ def describe(
     """
     steps, optim = steps_of(config, data), config.optim
     scenes = optim.batch * config.trainer.accumulate
-    negatives = optim.batch - 1 + config.method.queue
     memory = "unknown" if measured.memory is None else f"{measured.memory / _GIB:.1f} GiB at most"
     evaluations = _evaluations(config, steps) if measured.evaluation else 0
     seconds = steps * measured.step + evaluations * measured.evaluation
@@ -151,7 +153,7 @@ def describe(
         "",
         f"steps      {steps // optim.epochs} an epoch x {optim.epochs} epochs = {steps}, "
         f"of {scenes} scenes each",
-        f"negatives  {negatives} for each scene in a step",
+        f"negatives  {config.negatives} for each scene in a step",
         f"a step     {measured.step:.3g} s (median of {STEPS - 1}, the first left out): "
         f"{scenes / max(measured.step, 1e-9):.0f} scenes/s, in one process",
         f"memory     {memory}",

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
-from torch.optim import Optimizer
 
 from eofm.errors import ConfigError
 from eofm.method import SoftCon
@@ -79,15 +78,9 @@ class ShardedModule(PretrainModule):
             if (part := [p for p in group["params"] if _is_cut(p) is cut])
         ]
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip by the norm of the whole gradient, shards and the rest."""
-        if gradient_clip_val:
-            clip([p for g in optimizer.param_groups for p in g["params"]], gradient_clip_val)
+    def clip(self, parameters: list[nn.Parameter], largest: float) -> None:
+        """Scale all gradients so that their norm, over shards and the rest, is bounded."""
+        clip(parameters, largest)
 
 
 def shard(method: SoftCon | MultiLabel, mesh: DeviceMesh) -> None:

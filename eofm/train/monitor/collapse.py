@@ -96,12 +96,11 @@ class Geometry:
 def diagnosis(config: PretrainConfig) -> str:
     """Return what in the settings may have made an encoder collapse."""
     optim, method = config.optim, config.method
-    peak = optim.lr * optim.batch * config.trainer.accumulate / 256
+    peak = config.peak_lr
     words = [f"the peak learning rate is {peak:.2g} (optim.lr {optim.lr:g} x batch / 256)"]
     if is_pretrained(config) and optim.layer_decay == 1:
         words.append("every layer of the pretrained network learns at it (optim.layer_decay 1)")
-    negatives = optim.batch - 1 + method.queue
-    words.append(f"each scene has {negatives} negatives (optim.batch {optim.batch})")
+    words.append(f"each scene has {config.negatives} negatives (optim.batch {optim.batch})")
     if method.soft_weight:
         words.append(f"method.soft_weight is {method.soft_weight:g} ({method.soft_unit})")
     return "; ".join(words)

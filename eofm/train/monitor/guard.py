@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import lightning as L
+from torch import Tensor
 
 from eofm.errors import TrainingError
+from eofm.train.checkpoint import keep_as
 from eofm.train.config import PretrainConfig
 from eofm.train.monitor.collapse import Geometry, Health, diagnosis, is_pretrained, remedy
 from eofm.train.monitor.diagnosis import broken_tensors
@@ -42,14 +43,12 @@ class CollapseGuard(L.Callback):
         config: All settings.
         checkpoint: The newest checkpoint, replaced whole every time.
         monitor: What is seen of held-out scenes, or None.
-        scenes: Columns of the contrastive terms, N: scenes per step.
     """
 
     def __init__(
-        self, config: PretrainConfig, checkpoint: Path, monitor: OnlineMonitor | None, scenes: int
+        self, config: PretrainConfig, checkpoint: Path, monitor: OnlineMonitor | None
     ) -> None:
-        self.config, self.checkpoint, self.scenes = config, checkpoint, scenes
-        self.monitor = monitor
+        self.config, self.checkpoint, self.monitor = config, checkpoint, monitor
         self.floor = config.monitor.collapse_std
         self._since: int | None = None  # the step at which the spread fell below the floor
         self._seen: int | None = None  # the same, of the spread of held-out scenes
@@ -106,11 +105,13 @@ class CollapseGuard(L.Callback):
         if self.floor == 0 or step == self._step:
             return
         self._step = step
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self._check_encoder(trainer, step)
+        values = trainer.callback_metrics  # on the device: each number that is read is waited for
+        seen = self._seen_after(step)
+        if seen is not None:
+            self._check_encoder(trainer, step, seen)
         late = step > self.config.optim.warmup * trainer.estimated_stepping_batches
         # what is logged is the mean of all processes, and all evaluate the same scenes: they agree
-        if late and (self._steps_say(trainer, values) or self._evaluations_say(step)):
+        if late and (self._steps_say(trainer, values) or self._evaluations_say(step, seen)):
             raise self._error(step, values)
 
     def on_save_checkpoint(
@@ -131,15 +132,18 @@ class CollapseGuard(L.Callback):
                 f"before is still there: {self.checkpoint}",
             )
 
-    def _check_encoder(self, trainer: L.Trainer, step: int) -> None:
+    def _seen_after(self, step: int) -> Geometry | None:
+        """Return what was seen of held-out scenes after a step, if they were evaluated then."""
+        if self.monitor is None or self.monitor.latest[0] != step:
+            return None
+        return Geometry.of(self.monitor.latest[1])
+
+    def _check_encoder(self, trainer: L.Trainer, step: int, now: Geometry) -> None:
         """Warn of an encoder that loses directions; stop if its probe has fallen as well.
 
         Raises:
             TrainingError: If this and an earlier evaluation found it so, in all processes.
         """
-        if self.monitor is None or self.monitor.latest[0] != step:
-            return
-        now = Geometry.of(self.monitor.latest[1])
         health = now.health(self._start, pretrained=is_pretrained(self.config))
         if health is Health.HEALTHY:
             if self._warned >= 0 and self._since is None and trainer.is_global_zero:
@@ -174,10 +178,10 @@ class CollapseGuard(L.Callback):
         with (folder / WARNINGS).open("a", encoding="utf-8") as file:
             file.write(text)
 
-    def _steps_say(self, trainer: L.Trainer, values: Mapping[str, float]) -> bool:
+    def _steps_say(self, trainer: L.Trainer, values: Mapping[str, Tensor]) -> bool:
         """Whether what the method logged has been below the floor for long."""
-        value = values.get("embedding_std")
-        if value is None or math.isnan(value) or value >= self.floor:
+        value = float(values.get("embedding_std", math.nan))
+        if math.isnan(value) or value >= self.floor:
             if self._since is not None and trainer.is_global_zero:
                 self.kept.unlink(missing_ok=True)
             self._since = None
@@ -188,12 +192,11 @@ class CollapseGuard(L.Callback):
                 self._keep()
         return trainer.global_step - self._since + 1 >= self.config.monitor.collapse_steps
 
-    def _evaluations_say(self, step: int) -> bool:
+    def _evaluations_say(self, step: int, seen: Geometry | None) -> bool:
         """Whether all evaluations of held-out scenes, for so many steps, saw one point."""
-        if self.monitor is None or self.monitor.latest[0] != step:
+        if seen is None:
             return False
-        value = self._held_out_spread()
-        if not (value < self.floor and value <= _LEFT * self._start.spread):
+        if not (seen.spread < self.floor and seen.spread <= _LEFT * self._start.spread):
             self._seen = None
             return False
         if self._seen is None:
@@ -201,31 +204,21 @@ class CollapseGuard(L.Callback):
             return False  # one evaluation alone is not enough
         return step - self._seen + 1 >= self.config.monitor.collapse_steps
 
-    def _held_out_spread(self) -> float:
-        """Return the spread of held-out scenes at the latest evaluation."""
-        assert self.monitor is not None  # noqa: S101 (asked where there is one)
-        return self.monitor.latest[1].get("monitor/embedding_std", math.inf)
-
     def _keep(self) -> None:
         if self.checkpoint.is_file():
-            self.kept.unlink(missing_ok=True)
-            try:  # a second name will do: the checkpoint is replaced, never written into
-                self.kept.hardlink_to(self.checkpoint)
-            except OSError:  # some file systems know no second names
-                shutil.copyfile(self.checkpoint, self.kept)
+            keep_as(self.checkpoint, KEPT)
 
-    def _error(self, step: int, values: Mapping[str, float]) -> TrainingError:
-        seen = []
+    def _error(self, step: int, logged: Mapping[str, Tensor]) -> TrainingError:
+        seen, values = [], {name: float(value) for name, value in logged.items()}
         if "embedding_std" in values:
             words = f", below {self.floor:g}" if values["embedding_std"] < self.floor else ""
             seen.append(f"embedding_std {values['embedding_std']:.4g}{words}")
         seen += self._loss_evidence(values)
         if self.monitor is not None and self.monitor.latest[1]:
-            at, seen_then = self.monitor.latest
+            at, then = self.monitor.latest[0], Geometry.of(self.monitor.latest[1])
             seen.append(
-                f"held-out scenes at step {at}: spread {self._held_out_spread():.4g} after "
-                f"{self._start.spread:.4g} at the start, effective rank "
-                f"{seen_then.get('monitor/effective_rank', math.nan):.3g}"
+                f"held-out scenes at step {at}: spread {then.spread:.4g} after "
+                f"{self._start.spread:.4g} at the start, effective rank {then.rank:.3g}"
             )
         first = self._seen if self._since is None else self._since
         since = "" if first is None else f", since step {first}"
@@ -244,10 +237,10 @@ class CollapseGuard(L.Callback):
         """Compare the hard term with its value when all embeddings are equal (2τ ln N)."""
         if "hard" not in values:
             return []
-        method = self.config.method
-        equal = 2 * method.tau * math.log(self.scenes) * (2 if method.symmetric else 1)
+        method, columns = self.config.method, self.config.columns
+        equal = 2 * method.tau * math.log(columns) * (2 if method.symmetric else 1)
         words = f"hard {values['hard']:.4g}, where all embeddings being equal gives {equal:.4g}"
         if "own_probability" in values:
             words += f"; own_probability {values['own_probability']:.3g} of 1/N = "
-            words += f"{1 / self.scenes:.3g}"
+            words += f"{1 / columns:.3g}"
         return [words]

@@ -104,12 +104,12 @@ def held_out_of_run(data: StoreDataModule, count: int, seed: int) -> HeldOutScen
         seed: Of the choice.
     """
     if len(data.val_rows) < _FEWEST:
-        rows = _some(data.train_rows, count, seed)
+        rows = some_rows(data.train_rows, count, seed)
         empty = rows[:0]
         held = HeldOutScenes("monitor", data.store, empty, rows, "no labelled scene is held out")
         return held if len(rows) >= _FEWEST else None
-    reference = _some(data.probe_rows, count, seed)
-    queries = _some(data.val_rows, count, seed + 1)
+    reference = some_rows(data.probe_rows, count, seed)
+    queries = some_rows(data.val_rows, count, seed + 1)
     problem = why_no_probe(data.store, reference.tolist(), queries.tolist())
     return HeldOutScenes("monitor", data.store, reference, queries, problem)
 
@@ -129,8 +129,8 @@ def held_out_of_store(path: str, prefix: str, count: int, seed: int) -> HeldOutS
     store = Store(path)
     known = store.labels(range(len(store))).known.numpy()
     apart = held_out(store.locations.tolist(), 0.5, seed)
-    reference = _some(np.flatnonzero(known & ~apart), count, seed)
-    queries = _some(np.flatnonzero(known & apart), count, seed + 1)
+    reference = some_rows(np.flatnonzero(known & ~apart), count, seed)
+    queries = some_rows(np.flatnonzero(known & apart), count, seed + 1)
     if min(len(reference), len(queries)) < _FEWEST:
         raise ConfigError(
             "too few labelled scenes to evaluate",
@@ -142,7 +142,8 @@ def held_out_of_store(path: str, prefix: str, count: int, seed: int) -> HeldOutS
     return HeldOutScenes(prefix, store, reference, queries, problem)
 
 
-def _some(rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+def some_rows(rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Return at most so many of some rows, drawn at random and in rising order."""
     if len(rows) <= count:
         return rows
     return np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))

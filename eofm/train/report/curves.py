@@ -17,10 +17,16 @@ import numpy as np
 from eofm.errors import DataError
 from eofm.formats.text import read_json, read_yaml
 from eofm.report.plots import LinePanel, StepCurve
-from eofm.train.monitor.run_log import EVALUATIONS, FAILURE, MONITOR_PREFIX, THROUGHPUT, read_rows
+from eofm.train.monitor.loggers import NOT_A_VALUE
+from eofm.train.monitor.run_log import (
+    EVALUATIONS,
+    FAILURE,
+    MONITOR_PREFIX,
+    STEPS,
+    THROUGHPUT,
+    read_rows,
+)
 from eofm.train.run_folder import RunFolder
-
-_NO_VALUE: Final = frozenset({"step", "epoch"})
 
 
 @dataclass(frozen=True)
@@ -97,14 +103,14 @@ def read_record(path: Path) -> RunRecord:
     )
     if not isinstance(config, dict) or not all(isinstance(v, dict) for v in config.values()):
         raise DataError("these are not the settings of a run", where=folder.config)
-    quiet = 0.0
-    if folder.metrics.is_file():
-        quiet = max(time.time() - folder.metrics.stat().st_mtime, 0.0)
+    steps, quiet = path / STEPS, 0.0
+    if steps.is_file():
+        quiet = max(time.time() - steps.stat().st_mtime, 0.0)
     return RunRecord(
         folder=folder,
         config=config,
         environment=_json(path / "environment.json"),
-        steps=read_curves(folder.metrics),
+        steps=read_curves(steps),
         evaluations=read_curves(path / EVALUATIONS),
         throughput=read_curves(path / THROUGHPUT),
         results=_json(path / "results.json"),
@@ -131,7 +137,7 @@ def read_curves(path: Path) -> dict[str, StepCurve]:
     columns: dict[str, list[tuple[float, float]]] = {}
     for row in read_rows(path):
         for name, value in row.items():
-            if name not in _NO_VALUE:
+            if name not in NOT_A_VALUE:
                 columns.setdefault(name, []).append((float(row["step"]), float(value)))
     return {name: _curve(points) for name, points in columns.items()}
 

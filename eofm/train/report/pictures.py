@@ -23,7 +23,10 @@ from eofm.report.pages import Block, Gallery, Paragraph, Picture, Sheet
 from eofm.report.sheets import FIXED, composite_for, heat, stretches, to_rgb
 from eofm.store.reader import Store
 from eofm.store.rows.choice import held_out
+from eofm.train.before.demo import demo_path
+from eofm.train.config import DataConfig
 from eofm.train.evaluate import embed_rows
+from eofm.train.monitor.held_out import some_rows
 from eofm.train.monitor.measures import label_correlation
 from eofm.train.report.curves import RunRecord
 from eofm.weights.checkpoint import from_checkpoint
@@ -65,7 +68,7 @@ class Scenes:
         rgb = to_rgb(imagery, composite=composite, stretch=stretch)
         made = []
         for row, pixels, one in zip(rows, rgb, stretch, strict=True):
-            labels = self.words(row)
+            labels = label_words(self.store, row)
             own = "" if one == FIXED else f" ({one.words(composite)})"
             framed = labels == like and labels != "unlabelled"
             made.append(Picture(pixels.numpy(), words, labels + own, framed))
@@ -74,14 +77,6 @@ class Scenes:
     def imagery(self, rows: Sequence[int]) -> Imagery:
         """Return rows on one grid, in physical units."""
         return to_grid(self.store.images(list(rows)))
-
-    def words(self, row: int) -> str:
-        """Return the labels of a row."""
-        labels = self.store.labels([row])
-        if not self.store.classes or not labels.known[0]:
-            return "unlabelled"
-        hot = labels.multi_hot[0].tolist()
-        return ", ".join(c for c, on in zip(self.store.classes, hot, strict=True) if on)
 
     def varied(self, count: int) -> NDArray[np.int64]:
         """Return some held-out rows whose largest classes differ, each from a place of its own."""
@@ -101,6 +96,15 @@ class Scenes:
                 chosen.append(i)
         chosen.sort(key=lambda i: (int(owner[i]), i))
         return np.asarray(rows[chosen])
+
+
+def label_words(store: Store, row: int) -> str:
+    """Return the labels of a row of a store."""
+    labels = store.labels([row])
+    if not store.classes or not labels.known[0]:
+        return "unlabelled"
+    hot = labels.multi_hot[0].tolist()
+    return ", ".join(c for c, on in zip(store.classes, hot, strict=True) if on)
 
 
 def find_scenes(record: RunRecord, store: str | None, count: int) -> Scenes | str:
@@ -123,8 +127,8 @@ def find_scenes(record: RunRecord, store: str | None, count: int) -> Scenes | st
         return f"the store is not there: {error.problem} ({path}); --store says where it is"
     outside = held_out(found.locations.tolist(), float(share), int(seed))
     usable = known if found.classes else np.ones_like(known)
-    queries = _some(np.flatnonzero(outside & usable), count, int(seed))
-    reference = _some(np.flatnonzero(~outside & usable), count, int(seed) + 1)
+    queries = some_rows(np.flatnonzero(outside & usable), count, int(seed))
+    reference = some_rows(np.flatnonzero(~outside & usable), count, int(seed) + 1)
     if min(len(queries), len(reference)) < 4:
         return "there are too few held-out scenes to show"
     return Scenes(found, queries, reference)
@@ -137,16 +141,8 @@ def _store_of(record: RunRecord) -> Path | None:
         return Path(said)
     if made is None:
         return None
-    world = Path(made)
-    if record.setting("data", "views") == "sensors":
-        return world / "stores"
-    return world / f"store-{record.setting('data', 'sensor')}"
-
-
-def _some(rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    if len(rows) <= count:
-        return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
+    views, sensor = record.setting("data", "views"), record.setting("data", "sensor")
+    return demo_path(DataConfig(world=made, views=views, sensor=sensor))
 
 
 def find_encoders(record: RunRecord) -> dict[str, Encoder]:
@@ -292,7 +288,7 @@ def neighbours(name: str, encoder: Encoder, scenes: Scenes) -> tuple[Block, ...]
     lines = tuple(
         (
             *scenes.pictures([row], "query"),
-            *scenes.pictures(near, "neighbour", like=scenes.words(row)),
+            *scenes.pictures(near, "neighbour", like=label_words(scenes.store, row)),
         )
         for row, near in zip(
             rows.tolist(), nearest(encoder, scenes, rows, _NEIGHBOURS), strict=True

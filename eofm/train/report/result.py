@@ -32,8 +32,9 @@ from eofm.train.evaluate import (
     why_no_probe,
 )
 from eofm.train.module import PretrainModule
-from eofm.train.monitor.run_log import EVALUATIONS
+from eofm.train.monitor.run_log import EVALUATIONS, STEPS
 from eofm.train.report.curves import collapse_panels, read_curves, training_panels
+from eofm.train.report.pictures import label_words
 from eofm.train.run_folder import RunFolder
 from eofm.weights.encoder import Encoder
 
@@ -245,10 +246,10 @@ def _draw(
 ) -> None:
     made_up = "synthetic scenes, " if store.synthetic else ""
     remedy = "check free space and permissions; the run itself is complete"
-    steps = read_curves(folder.metrics)
+    steps = read_curves(folder.path / STEPS)
     panels = training_panels(
         steps,
-        columns=config.optim.batch + config.method.queue,
+        columns=config.columns,
         collapse=config.monitor.collapse_std,
     )
     panels += collapse_panels(read_curves(folder.path / EVALUATIONS))
@@ -348,14 +349,8 @@ def _sheet(store: Store, data: StoreDataModule, module: PretrainModule, made_up:
     return sheets.contact_sheet(
         {**columns, f"view 2, whole, for the teacher{by}": two},
         [
-            _caption(store, int(row)) + (f" ({words})" if words else "")
+            label_words(store, int(row)) + (f" ({words})" if words else "")
             for row, words in zip(rows, own_words, strict=True)
         ],
         f"{made_up.capitalize()}{store.spec.sensor}: {composite.caption}",
     )
-
-
-def _caption(store: Store, row: int) -> str:
-    labels = store.labels([row])
-    present = [c for c, on in zip(store.classes, labels.multi_hot[0].tolist(), strict=True) if on]
-    return ", ".join(present) if labels.known[0] else "unlabelled"
