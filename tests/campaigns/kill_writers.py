@@ -28,6 +28,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "miniatures"))  # as in pyproject.toml
+
 from miniature_files import Miniature
 from old_stores import write_images
 
