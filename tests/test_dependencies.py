@@ -29,6 +29,7 @@ NEEDED_BY = {
     "aiohttp": "fsspec",
     "s3fs": "fsspec",
     "gcsfs": "fsspec",
+    "pyogrio": "geopandas",  # and, by its name in a string, for polygons
 }
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from eofm import read_geotiff
 from eofm.bench.run import bench
-from eofm.contract import validity
+from eofm.contract.validity import masks, traces
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import as_imagery
 from eofm.contract.preprocess import to_grid
@@ -332,7 +332,7 @@ def test_another_rule_for_measured_changes_every_route(
     route: str, tmp_path: Path, encoders: dict[Sensor, Encoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where everything is measured no route masks a margin any more."""
-    monkeypatch.setattr(validity, "_ZERO_IS_UNMEASURED", frozenset())
+    monkeypatch.setattr(masks, "_ZERO_IS_UNMEASURED", frozenset())
     case = TAKEN["c12"]
 
     found = ROUTES[route](case, tmp_path, encoders[case.sensor])
@@ -350,7 +350,7 @@ def test_another_rule_for_plausible_changes_every_route(
     encoder = encoders[case.sensor]
     with pytest.raises(PixelError) as caught:
         ROUTES[route](case, tmp_path / "before", encoder)
-    monkeypatch.setattr(validity, "_LIFTED", (5_000.0, 6_000.0))
+    monkeypatch.setattr(traces, "_LIFTED", (5_000.0, 6_000.0))
 
     found = ROUTES[route](case, tmp_path / "after", encoder)
 
@@ -364,7 +364,7 @@ def test_a_stricter_rule_is_met_on_every_route(
     route: str, tmp_path: Path, encoders: dict[Sensor, Encoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nothing above 100 is a digital number every route refuses."""
-    monkeypatch.setattr(validity, "_RANGE", {**validity._RANGE, Unit.DN: (30, 100)})
+    monkeypatch.setattr(traces, "_RANGE", {**traces._RANGE, Unit.DN: (30, 100)})
     case = TAKEN["sound"]
 
     with pytest.raises(PixelError, match="size that unit dn has"):
