@@ -21,13 +21,13 @@ from torch import Tensor
 
 from eofm import read_geotiff
 from eofm.bench.run import bench
-from eofm.contract.validity import masks, traces
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import as_imagery
 from eofm.contract.preprocess import to_grid
 from eofm.contract.recipe import Recipe
 from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
+from eofm.contract.validity import masks, traces
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.run import check_data
 from eofm.datasets.folder import BenchFolderConfig
