@@ -29,8 +29,7 @@ from eofm.bench.models.sources import Identity
 from eofm.bench.probes import KINDS, Scored, Splits, probe_of, resampled_metrics, run_probe
 from eofm.bench.records import Result, Sample
 from eofm.bench.segmentation import resampled_segmentation
-from eofm.datasets.base import Cluster
-from eofm.datasets.registry import TASKS
+from eofm.datasets.images.groups import groups_sha256
 from eofm.errors import DataError
 from eofm.formats.arrays import read_npz
 from eofm.formats.foreign import foreign, read_bounded
@@ -38,6 +37,7 @@ from eofm.formats.text import parse_json
 from eofm.probes import knn as nearest
 from eofm.probes import linear as probe
 from eofm.probes import logistic, neighbours
+from eofm.probes.bootstrap import group_numbers
 from eofm.probes.linear import ProbeResult, Scaling
 from eofm.probes.metrics import Metric
 
@@ -58,6 +58,7 @@ class Predictions:
         fit: What else the probe says of itself: id, strength, ...
         matrices: int64, (M, K, K): what pixels of each true class were called. Of a segmentation,
             whose scores come from them alone; `scores` and `target` then count pixels.
+        groups: Name of the group of each sample; empty in files of eofm 0.1, which knew none.
     """
 
     ids: tuple[str, ...]
@@ -67,6 +68,12 @@ class Predictions:
     target: Tensor
     fit: dict[str, object]
     matrices: Tensor | None = None
+    groups: tuple[str, ...] = ()
+
+    @property
+    def numbers(self) -> Tensor | None:
+        """Number of each sample's group, int64 (M,), as intervals resample; None: one by one."""
+        return _numbers(self.groups)
 
     def result(self) -> ProbeResult:
         """Return the probe's outcome."""
@@ -100,7 +107,12 @@ class Predictions:
             rank=rank if isinstance(rank, float) else None,
             narrow=bool(self.fit.get("narrow")),
             matrices=matrices,
+            groups=self.numbers,
         )
+
+
+def _numbers(groups: Sequence[str]) -> Tensor | None:
+    return group_numbers(groups) if len(set(groups)) < len(groups) else None
 
 
 def request_sha256(
@@ -122,6 +134,7 @@ def request_sha256(
     files = (str(module.__file__) for module in code)
     content = [
         *(task, sample.dataset, sample.split, sample.ids_sha256, sample.data_sha256),
+        *([sample.groups_sha256] if sample.groups_sha256 else []),
         *(model.about if not model.weights_sha256 else "", model.weights_sha256),
         *(model.recipe_sha256, model.plan_sha256, *model.waivers),
         *(*choices, code_sha256(*files)),
@@ -136,6 +149,7 @@ def write_predictions(
     target: Tensor,
     ids: Sequence[str],
     classes: Sequence[str],
+    groups: Sequence[str] = (),
 ) -> str:
     """Write the predictions of a request, whole or not at all; return the sha256 of the file.
 
@@ -146,6 +160,7 @@ def write_predictions(
         target: (M,) or (M, K).
         ids: Of the test samples, M.
         classes: Names, K.
+        groups: Name of the group of each test sample, M; empty: every one is a group.
 
     Raises:
         DataError: If ids repeat or do not fit the scores, or the folder cannot be written.
@@ -161,6 +176,7 @@ def write_predictions(
     arrays = {
         "ids": np.array(list(ids)),
         "classes": np.array(list(classes)),
+        "groups": np.array(list(groups or ids)),
         "scores": outcome.scores.numpy(),
         "target": target.numpy(),
         "fit": np.array(json.dumps(_fit_of(scored))),
@@ -223,6 +239,7 @@ def load_predictions(path: Path) -> Predictions:
             target=torch.from_numpy(data["target"]),
             fit=parse_json(str(data["fit"])),
             matrices=None if matrices is None else torch.from_numpy(matrices),
+            groups=tuple(map(str, data["groups"].tolist())) if "groups" in data else (),
         )
         _check_shapes(found)
         found.result()
@@ -240,6 +257,8 @@ def _check_shapes(found: Predictions) -> None:
     for name, (tensor, shape) in shapes.items():
         if tensor is not None and (tensor.shape != shape or tensor.is_complex()):
             raise ValueError(f"{name} {tuple(tensor.shape)} of {samples} ids, {classes} classes")
+    if found.groups and len(found.groups) != samples:
+        raise ValueError(f"groups of {len(found.groups)} samples, {samples} ids")
     target = found.target
     if target.shape not in {(samples,), (samples, classes)}:
         raise ValueError(f"target {tuple(target.shape)} of {samples} ids, {classes} classes")
@@ -259,7 +278,7 @@ class Archive:
         classes: Names, K.
         target: (M,) or (M, K); None for a segmentation, whose masks the predictions count.
         metrics: Of the task.
-        cluster: What of the test samples is resampled together.
+        groups: Name of the group of each test sample, M.
     """
 
     records: Path
@@ -269,7 +288,7 @@ class Archive:
     classes: tuple[str, ...]
     target: Tensor | None
     metrics: tuple[Metric, ...]
-    cluster: Cluster | None = None
+    groups: tuple[str, ...]
 
     def score(
         self, model: Identity, kind: str, scaling: Scaling, k: int, splits: Callable[[], Splits]
@@ -330,10 +349,11 @@ class Archive:
             scored = fit()
             target = _pixels(scored.matrices) if scored.matrices is not None else self.target
             assert target is not None  # noqa: S101 (whole images have labels)
-            sha256 = write_predictions(path.parent, request, scored, target, self.ids, self.classes)
+            names = (self.ids, self.classes, self.groups)
+            sha256 = write_predictions(path.parent, request, scored, target, *names)
         return replace(
             scored,
-            groups=None if self.cluster is None else torch.tensor(self.cluster.of(self.ids)),
+            groups=_numbers(self.groups),
             predictions=f"{FOLDER}/{path.name}",
             predictions_sha256=sha256,
         )
@@ -358,30 +378,6 @@ class Group:
 
     sample: Sample
     scored: Mapping[tuple[str, str], Scored]
-
-
-def groups_of(result: Result, ids: Sequence[str]) -> Tensor | None:
-    """Return the cluster of each test sample, as the intervals of a record resample them.
-
-    Args:
-        result: The record; one of 0.1 resampled single samples.
-        ids: Of the test samples.
-
-    Raises:
-        DataError: If the record speaks of clusters that the task does not have.
-    """
-    if not result.sample.clusters:
-        return None
-    task = TASKS.get(result.task)
-    found = None if task is None or task.cluster is None else task.cluster.of(ids)
-    if found is None or len(set(found)) != result.sample.clusters:
-        raise DataError(
-            "the clusters of the record are not those of its task",
-            found=f"{result.sample.clusters} of {result.sample.cluster}",
-            expected="none" if found is None else f"{len(set(found))}",
-            where=result.task,
-        )
-    return torch.tensor(found)
 
 
 _SAME: Final = 1e-9
@@ -436,4 +432,23 @@ def predictions_of(result: Result, records: Path) -> Predictions:
             expected=f"{result.value:.6f}",
             where=path,
         )
-    return found
+    return _grouped(found, result.sample, path)
+
+
+def _grouped(found: Predictions, sample: Sample, path: Path) -> Predictions:
+    """Return predictions whose groups are those that the interval of a record resampled."""
+    if not sample.groups:
+        return replace(found, groups=())
+    groups = found.groups or found.ids  # where every sample is one, a file may leave them out
+    if (len(set(groups)), groups_sha256(found.ids, groups)) != (
+        sample.groups,
+        sample.groups_sha256,
+    ):
+        raise DataError(
+            "the groups of the predictions are not those of the record",
+            found=f"{len(set(groups))} groups",
+            expected=f"{sample.groups} {sample.grouping}",
+            where=path,
+            remedy="run the benchmark again with another --out",
+        )
+    return replace(found, groups=groups)

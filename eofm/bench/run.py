@@ -39,6 +39,7 @@ from eofm.bench.reports.classes import ClassScores
 from eofm.bench.reports.tables import table
 from eofm.bench.samples import (
     Subset,
+    groups_in,
     limited,
     sample_of,
     subsample_of,
@@ -199,7 +200,7 @@ class _Run:
             if isinstance(chips, Chips)
             else None,
             metrics=task.metrics,
-            cluster=task.cluster,
+            groups=groups_in(test),
         )
         return cls(
             config, task, chips, tuple(candidates), digests, values, cache, parameters, archive

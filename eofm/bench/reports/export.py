@@ -120,6 +120,7 @@ def to_csv(results: Sequence[Result]) -> str:
         [
             *("task", "version", "split", "subset", "model", "control", "probe", "metric"),
             *("value", "low", "high", "n_train", "n_val", "n_test", "strength", "rank", "flags"),
+            *("groups", "grouping"),
             *("labels", "draw", "size", "of", "parameters", "trained_on"),
             *("waivers", "weights_sha256", "plan_sha256", "ids_sha256", "utc", "git", "key"),
         ]
@@ -130,7 +131,7 @@ def to_csv(results: Sequence[Result]) -> str:
                 *(r.task, r.version, r.sample.split, not r.sample.complete, r.model.name),
                 *(r.model.control, r.probe, r.metric, r.value, r.interval.low, r.interval.high),
                 *(r.sample.n_train, r.sample.n_val, r.sample.n_test, r.strength, r.rank),
-                "; ".join(r.flags),
+                *("; ".join(r.flags), r.sample.groups, r.sample.grouping),
                 *(r.sample.labels or "all", r.sample.draw, r.model.size, r.of, r.parameters),
                 r.model.trained_on,
                 *("; ".join(r.model.waivers), r.model.weights_sha256),
