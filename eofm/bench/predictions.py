@@ -22,6 +22,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from eofm.bench.cache import code_sha256, file_sha256
@@ -59,6 +60,7 @@ class Predictions:
         matrices: int64, (M, K, K): what pixels of each true class were called. Of a segmentation,
             whose scores come from them alone; `scores` and `target` then count pixels.
         groups: Name of the group of each sample; empty in files of eofm 0.1, which knew none.
+        countries: Of each sample; empty where the data set does not say.
     """
 
     ids: tuple[str, ...]
@@ -69,6 +71,25 @@ class Predictions:
     fit: dict[str, object]
     matrices: Tensor | None = None
     groups: tuple[str, ...] = ()
+    countries: tuple[str, ...] = ()
+
+    def at(self, rows: Sequence[int]) -> Predictions:
+        """Return the predictions of some of the samples.
+
+        Args:
+            rows: Which of them.
+        """
+        index = torch.tensor(rows)
+        return replace(
+            self,
+            ids=tuple(self.ids[row] for row in rows),
+            scores=self.scores[index],
+            probability=None if self.probability is None else self.probability[index],
+            target=self.target[index],
+            matrices=None if self.matrices is None else self.matrices[index],
+            groups=tuple(self.groups[row] for row in rows if self.groups),
+            countries=tuple(self.countries[row] for row in rows if self.countries),
+        )
 
     @property
     def numbers(self) -> Tensor | None:
@@ -150,6 +171,7 @@ def write_predictions(
     ids: Sequence[str],
     classes: Sequence[str],
     groups: Sequence[str] = (),
+    countries: Sequence[str] = (),
 ) -> str:
     """Write the predictions of a request, whole or not at all; return the sha256 of the file.
 
@@ -161,6 +183,7 @@ def write_predictions(
         ids: Of the test samples, M.
         classes: Names, K.
         groups: Name of the group of each test sample, M; empty: every one is a group.
+        countries: Of each test sample, M; empty where they are not known.
 
     Raises:
         DataError: If ids repeat or do not fit the scores, or the folder cannot be written.
@@ -181,6 +204,8 @@ def write_predictions(
         "target": target.numpy(),
         "fit": np.array(json.dumps(_fit_of(scored))),
     }
+    if any(countries):
+        arrays["countries"] = np.array(list(countries))
     for name, tensor in (("probability", outcome.probability), ("matrices", scored.matrices)):
         if tensor is not None:
             arrays[name] = tensor.numpy()
@@ -239,11 +264,17 @@ def load_predictions(path: Path) -> Predictions:
             target=torch.from_numpy(data["target"]),
             fit=parse_json(str(data["fit"])),
             matrices=None if matrices is None else torch.from_numpy(matrices),
-            groups=tuple(map(str, data["groups"].tolist())) if "groups" in data else (),
+            groups=_words(data, "groups"),
+            countries=_words(data, "countries"),
         )
         _check_shapes(found)
         found.result()
         return found
+
+
+def _words(data: Mapping[str, NDArray[np.generic]], name: str) -> tuple[str, ...]:
+    """Return an array of words, which files may lack: those of eofm 0.1 have neither of them."""
+    return tuple(map(str, data[name].tolist())) if name in data else ()
 
 
 def _check_shapes(found: Predictions) -> None:
@@ -257,8 +288,9 @@ def _check_shapes(found: Predictions) -> None:
     for name, (tensor, shape) in shapes.items():
         if tensor is not None and (tensor.shape != shape or tensor.is_complex()):
             raise ValueError(f"{name} {tuple(tensor.shape)} of {samples} ids, {classes} classes")
-    if found.groups and len(found.groups) != samples:
-        raise ValueError(f"groups of {len(found.groups)} samples, {samples} ids")
+    for name, words in (("groups", found.groups), ("countries", found.countries)):
+        if words and len(words) != samples:
+            raise ValueError(f"{name} of {len(words)} samples, {samples} ids")
     target = found.target
     if target.shape not in {(samples,), (samples, classes)}:
         raise ValueError(f"target {tuple(target.shape)} of {samples} ids, {classes} classes")
@@ -279,6 +311,7 @@ class Archive:
         target: (M,) or (M, K); None for a segmentation, whose masks the predictions count.
         metrics: Of the task.
         groups: Name of the group of each test sample, M.
+        countries: Of each test sample, M; empty where they are not known.
     """
 
     records: Path
@@ -289,6 +322,7 @@ class Archive:
     target: Tensor | None
     metrics: tuple[Metric, ...]
     groups: tuple[str, ...]
+    countries: tuple[str, ...] = ()
 
     def score(
         self, model: Identity, kind: str, scaling: Scaling, k: int, splits: Callable[[], Splits]
@@ -349,7 +383,7 @@ class Archive:
             scored = fit()
             target = _pixels(scored.matrices) if scored.matrices is not None else self.target
             assert target is not None  # noqa: S101 (whole images have labels)
-            names = (self.ids, self.classes, self.groups)
+            names = (self.ids, self.classes, self.groups, self.countries)
             sha256 = write_predictions(path.parent, request, scored, target, *names)
         return replace(
             scored,

@@ -39,6 +39,7 @@ from eofm.bench.reports.classes import ClassScores
 from eofm.bench.reports.tables import table
 from eofm.bench.samples import (
     Subset,
+    countries_in,
     groups_in,
     limited,
     sample_of,
@@ -201,6 +202,7 @@ class _Run:
             else None,
             metrics=task.metrics,
             groups=groups_in(test),
+            countries=countries_in(test),
         )
         return cls(
             config, task, chips, tuple(candidates), digests, values, cache, parameters, archive

@@ -56,6 +56,12 @@ def groups_in(part: Iterable[Chip | DenseChip]) -> tuple[str, ...]:
     return tuple(found.values())
 
 
+def countries_in(part: Sequence[Chip | DenseChip]) -> tuple[str, ...]:
+    """Return the country of each image of a split; nothing where none says it."""
+    found = tuple(chip.country for chip in part if isinstance(chip, Chip))
+    return found if any(found) else ()
+
+
 def limited(loaded: Loaded, limit: int | None) -> AnyChips:
     """Return the images of a task, of each split at most `limit` samples, chosen by hash."""
     if limit is None:

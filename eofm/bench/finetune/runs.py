@@ -31,7 +31,7 @@ from eofm.bench.models.network import NetworkSource
 from eofm.bench.models.sources import Candidate, EncoderSource, Identity, Trainee
 from eofm.bench.predictions import Archive, Group
 from eofm.bench.probes import Scored, resampled_metrics
-from eofm.bench.samples import group_fields, groups_in, subsets
+from eofm.bench.samples import countries_in, group_fields, groups_in, subsets
 from eofm.datasets.base import Task
 from eofm.datasets.images.chips import Chip, Chips
 from eofm.probes import linear as probe
@@ -232,6 +232,7 @@ def _placed(training: Training, task: Task, chips: Chips, archive: Archive) -> _
         sample=sample,
         ids=tuple(chip.id for chip in test),
         groups=groups_in(test),
+        countries=countries_in(test),
         target=images[2].target,
         metrics=(*archive.metrics, *([Metric.AP_MICRO_BATCHES] if several else [])),
     )

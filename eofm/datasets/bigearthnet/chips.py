@@ -136,6 +136,7 @@ def _split(data: BigEarthNet, choice: BigEarthNetChoice, split: str) -> list[Chi
         {s.id: s for s in data.samples(split, choice.classes, sensor, excluded=choice.excluded)}
         for sensor in choice.sensors
     ]
+    countries = {} if data.listing is None else data.listing.countries
     chips = []
     for name, sample in per_sensor[0].items():
         hot = data.multi_hot(sample, choice.classes)
@@ -146,7 +147,8 @@ def _split(data: BigEarthNet, choice: BigEarthNetChoice, split: str) -> list[Chi
             for sensor, samples in zip(choice.sensors, per_sensor, strict=True)
         )
         label = tuple(k for k, one in enumerate(hot) if one)
-        chips.append(Chip(name, label, pixels, product_in(name) or ""))
+        group, country = product_in(name) or "", countries.get(name, "")
+        chips.append(Chip(name, label, pixels, group, country))
     return chips
 
 

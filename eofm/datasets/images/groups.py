@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Final
 
 # Sentinel-2 and Sentinel-1 as their products are called; patches are called like them with
@@ -66,6 +67,23 @@ def product_in(name: str) -> str | None:
     """
     found = (pattern.search(name) for pattern in _PRODUCTS)
     return next((one.group() for one in found if one), None)
+
+
+def taken_in(name: str) -> date | None:
+    """Return the day on which the product that a name holds was taken; None if it holds none.
+
+    Args:
+        name: As of `product_in`.
+
+    >>> taken_in("S2A_MSIL2A_20170613T101031_0_45").isoformat()
+    '2017-06-13'
+    """
+    product = product_in(name)
+    day = None if product is None else re.search(r"_(\d{8})T", product)
+    try:
+        return None if day is None else datetime.strptime(day[1], "%Y%m%d").date()
+    except ValueError:  # eight digits that are no day
+        return None
 
 
 def groups_sha256(ids: Sequence[str], groups: Sequence[str]) -> str:
