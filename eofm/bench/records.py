@@ -184,6 +184,15 @@ class Result:
     details: Mapping[str, str] = field(default_factory=dict)
     normalization: str = ""
 
+    def __repr__(self) -> str:
+        """Return what was reached in one line; `to_line` has all of it."""
+        low, high = self.interval.low, self.interval.high
+        return (
+            f"Result({self.task}, {self.model.name}, {self.probe}: {self.metric} "
+            f"{100 * self.value:.1f} % ({100 * low:.1f} – {100 * high:.1f}), "
+            f"{self.sample.n_test:,} test samples)"
+        )
+
     @property
     def key(self) -> str:
         """sha256 of what was scored and how: of all that determines the value."""
