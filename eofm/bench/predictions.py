@@ -310,7 +310,7 @@ class Archive:
         classes: Names, K.
         target: (M,) or (M, K); None for a segmentation, whose masks the predictions count.
         metrics: Of the task.
-        groups: Name of the group of each test sample, M.
+        groups: Name of the group of each test sample, M; empty: every one is a group.
         countries: Of each test sample, M; empty where they are not known.
     """
 
@@ -321,7 +321,7 @@ class Archive:
     classes: tuple[str, ...]
     target: Tensor | None
     metrics: tuple[Metric, ...]
-    groups: tuple[str, ...]
+    groups: tuple[str, ...] = ()
     countries: tuple[str, ...] = ()
 
     def score(

@@ -150,7 +150,7 @@ def test_a_fitted_probe_is_not_fitted_again(
     """From the archive come the same scores without the features; damage costs a new fit."""
     metrics = (Metric.AP_MICRO, Metric.AP_MACRO)
     archive = Archive(
-        tmp_path / "r.jsonl", "set 1", SAMPLE, tuple(IDS), CLASSES, splits.test_y, metrics, ()
+        tmp_path / "r.jsonl", "set 1", SAMPLE, tuple(IDS), CLASSES, splits.test_y, metrics
     )
     opened = []
 
