@@ -155,7 +155,7 @@ def test_predictions_of_other_groups_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("groups", "grouping", "words"),
     [
-        (["p"] * 100, PLACES, "all 100 test samples are of one: images whose"),
+        (["p"] * 100, PLACES, "all test samples (100) are of one group, where places"),
         ([f"{n % 12}" for n in range(100)], PLACES, "**12 are few**: below 30"),
         ([f"{n % 50}" for n in range(100)], PLACES, "resample 50 places of 100 test samples"),
         ([f"{n}" for n in range(100)], NO_GROUPS, "resample 100 test images one by one: the data"),

@@ -17,8 +17,8 @@ def resampled(sample: Sample) -> str:
     units = sample.groups or sample.n_test
     if sample.grouped and units == 1:
         found = (
-            f"intervals would resample {sample.grouping}, and all {sample.n_test:,} test samples "
-            f"are of one: {sample.grouped_by}"
+            f"all test samples ({sample.n_test:,}) are of one group, where {sample.grouping} are "
+            f"groups: {sample.grouped_by}"
         )
     elif sample.grouped:
         found = (
