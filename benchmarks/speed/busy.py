@@ -27,19 +27,29 @@ UNSET: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
 STEP: Final = """
 import sys, time, torch
 a = torch.randn(512, 384); w = torch.randn(384, 384)
-end, steps = time.monotonic() + float(sys.argv[1]), 0
-while time.monotonic() < end:
+def step():
+    global a
     for _ in range(40):
         a = torch.nn.functional.layer_norm(a @ w, (384,))
     sum(range(20000))
+step()  # the first one starts the threads
+start, steps = time.monotonic(), 0
+while time.monotonic() < start + float(sys.argv[1]):
+    step()
     steps += 1
-print(steps / float(sys.argv[1]))
+print(steps / (time.monotonic() - start))
 """
 SPIN: Final = "while True: pass"
 
 
 def rate(settings: dict[str, str], seconds: float, busy: int) -> float:
-    """Return the steps per second of one process beside some busy ones."""
+    """Return the steps per second of one process beside some busy ones, which are ended.
+
+    Args:
+        settings: Variables of its environment; those of `UNSET` are not inherited.
+        seconds: How long it computes, beside the time to start.
+        busy: How many processes spin beside it.
+    """
     inherited = {k: v for k, v in os.environ.items() if k not in UNSET}
     others = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(busy)]
     try:
@@ -58,12 +68,16 @@ def rate(settings: dict[str, str], seconds: float, busy: int) -> float:
     return float(done.stdout)
 
 
-def main() -> None:
-    """Measure in turns, and print a table."""
+def main(words: list[str] | None = None) -> None:
+    """Measure in turns, and print a table.
+
+    Args:
+        words: As on the command line; None takes those of this process.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
+    asked = parser.parse_args(words)
     cores = os.cpu_count() or 1
     if os.getloadavg()[0] > 0.3 * cores:
         sys.stderr.write(f"load average {os.getloadavg()[0]:.1f} on {cores} cores: not idle\n")

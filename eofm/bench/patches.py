@@ -27,6 +27,7 @@ from eofm.bench.models.controls import PixelValues
 from eofm.bench.models.sources import Candidate, FeatureSource, TokenSource
 from eofm.bench.predictions import Archive, request_sha256
 from eofm.bench.probes import Scored
+from eofm.bench.samples import unit_of
 from eofm.bench.segmentation import (
     SEGMENTATION,
     Batches,
@@ -335,7 +336,7 @@ class Segmenter:
         standard = candidate.scaling is Scaling.STANDARD
         fit = fit_head(x, shares, opened("val"), patches.grid, standard=standard)
         (found,) = evaluate([fit.head], opened("test"), patches.grid, len(self.task.classes))
-        matrices, groups = grouped(found, [chip.group for chip in self.chips.splits["test"]])
+        matrices, groups = grouped(found, [unit_of(chip) for chip in self.chips.splits["test"]])
         return Scored(
             kind=SEGMENTATION,
             probe=fit.outcome(matrices),

@@ -22,6 +22,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from eofm.bench.cache import code_sha256, file_sha256
@@ -29,8 +30,7 @@ from eofm.bench.models.sources import Identity
 from eofm.bench.probes import KINDS, Scored, Splits, probe_of, resampled_metrics, run_probe
 from eofm.bench.records import Result, Sample
 from eofm.bench.segmentation import resampled_segmentation
-from eofm.datasets.base import Cluster
-from eofm.datasets.registry import TASKS
+from eofm.datasets.images.groups import groups_sha256
 from eofm.errors import DataError
 from eofm.formats.arrays import read_npz
 from eofm.formats.foreign import foreign, read_bounded
@@ -38,6 +38,7 @@ from eofm.formats.text import parse_json
 from eofm.probes import knn as nearest
 from eofm.probes import linear as probe
 from eofm.probes import logistic, neighbours
+from eofm.probes.bootstrap import group_numbers
 from eofm.probes.linear import ProbeResult, Scaling
 from eofm.probes.metrics import Metric
 
@@ -58,6 +59,8 @@ class Predictions:
         fit: What else the probe says of itself: id, strength, ...
         matrices: int64, (M, K, K): what pixels of each true class were called. Of a segmentation,
             whose scores come from them alone; `scores` and `target` then count pixels.
+        groups: Name of the group of each sample; empty in files of eofm 0.1, which knew none.
+        countries: Of each sample; empty where the data set does not say.
     """
 
     ids: tuple[str, ...]
@@ -67,6 +70,31 @@ class Predictions:
     target: Tensor
     fit: dict[str, object]
     matrices: Tensor | None = None
+    groups: tuple[str, ...] = ()
+    countries: tuple[str, ...] = ()
+
+    def at(self, rows: Sequence[int]) -> Predictions:
+        """Return the predictions of some of the samples.
+
+        Args:
+            rows: Which of them.
+        """
+        index = torch.tensor(rows)
+        return replace(
+            self,
+            ids=tuple(self.ids[row] for row in rows),
+            scores=self.scores[index],
+            probability=None if self.probability is None else self.probability[index],
+            target=self.target[index],
+            matrices=None if self.matrices is None else self.matrices[index],
+            groups=tuple(self.groups[row] for row in rows if self.groups),
+            countries=tuple(self.countries[row] for row in rows if self.countries),
+        )
+
+    @property
+    def numbers(self) -> Tensor | None:
+        """Number of each sample's group, int64 (M,), as intervals resample; None: one by one."""
+        return _numbers(self.groups)
 
     def result(self) -> ProbeResult:
         """Return the probe's outcome."""
@@ -100,7 +128,12 @@ class Predictions:
             rank=rank if isinstance(rank, float) else None,
             narrow=bool(self.fit.get("narrow")),
             matrices=matrices,
+            groups=self.numbers,
         )
+
+
+def _numbers(groups: Sequence[str]) -> Tensor | None:
+    return group_numbers(groups) if len(set(groups)) < len(groups) else None
 
 
 def request_sha256(
@@ -122,6 +155,7 @@ def request_sha256(
     files = (str(module.__file__) for module in code)
     content = [
         *(task, sample.dataset, sample.split, sample.ids_sha256, sample.data_sha256),
+        *([sample.groups_sha256] if sample.groups_sha256 else []),
         *(model.about if not model.weights_sha256 else "", model.weights_sha256),
         *(model.recipe_sha256, model.plan_sha256, *model.waivers),
         *(*choices, code_sha256(*files)),
@@ -136,6 +170,8 @@ def write_predictions(
     target: Tensor,
     ids: Sequence[str],
     classes: Sequence[str],
+    groups: Sequence[str] = (),
+    countries: Sequence[str] = (),
 ) -> str:
     """Write the predictions of a request, whole or not at all; return the sha256 of the file.
 
@@ -146,6 +182,8 @@ def write_predictions(
         target: (M,) or (M, K).
         ids: Of the test samples, M.
         classes: Names, K.
+        groups: Name of the group of each test sample, M; empty: every one is a group.
+        countries: Of each test sample, M; empty where they are not known.
 
     Raises:
         DataError: If ids repeat or do not fit the scores, or the folder cannot be written.
@@ -161,10 +199,13 @@ def write_predictions(
     arrays = {
         "ids": np.array(list(ids)),
         "classes": np.array(list(classes)),
+        "groups": np.array(list(groups or ids)),
         "scores": outcome.scores.numpy(),
         "target": target.numpy(),
         "fit": np.array(json.dumps(_fit_of(scored))),
     }
+    if any(countries):
+        arrays["countries"] = np.array(list(countries))
     for name, tensor in (("probability", outcome.probability), ("matrices", scored.matrices)):
         if tensor is not None:
             arrays[name] = tensor.numpy()
@@ -223,10 +264,17 @@ def load_predictions(path: Path) -> Predictions:
             target=torch.from_numpy(data["target"]),
             fit=parse_json(str(data["fit"])),
             matrices=None if matrices is None else torch.from_numpy(matrices),
+            groups=_words(data, "groups"),
+            countries=_words(data, "countries"),
         )
         _check_shapes(found)
         found.result()
         return found
+
+
+def _words(data: Mapping[str, NDArray[np.generic]], name: str) -> tuple[str, ...]:
+    """Return an array of words, which files may lack: those of eofm 0.1 have neither of them."""
+    return tuple(map(str, data[name].tolist())) if name in data else ()
 
 
 def _check_shapes(found: Predictions) -> None:
@@ -240,6 +288,9 @@ def _check_shapes(found: Predictions) -> None:
     for name, (tensor, shape) in shapes.items():
         if tensor is not None and (tensor.shape != shape or tensor.is_complex()):
             raise ValueError(f"{name} {tuple(tensor.shape)} of {samples} ids, {classes} classes")
+    for name, words in (("groups", found.groups), ("countries", found.countries)):
+        if words and len(words) != samples:
+            raise ValueError(f"{name} of {len(words)} samples, {samples} ids")
     target = found.target
     if target.shape not in {(samples,), (samples, classes)}:
         raise ValueError(f"target {tuple(target.shape)} of {samples} ids, {classes} classes")
@@ -259,7 +310,8 @@ class Archive:
         classes: Names, K.
         target: (M,) or (M, K); None for a segmentation, whose masks the predictions count.
         metrics: Of the task.
-        cluster: What of the test samples is resampled together.
+        groups: Name of the group of each test sample, M; empty: every one is a group.
+        countries: Of each test sample, M; empty where they are not known.
     """
 
     records: Path
@@ -269,7 +321,8 @@ class Archive:
     classes: tuple[str, ...]
     target: Tensor | None
     metrics: tuple[Metric, ...]
-    cluster: Cluster | None = None
+    groups: tuple[str, ...] = ()
+    countries: tuple[str, ...] = ()
 
     def score(
         self, model: Identity, kind: str, scaling: Scaling, k: int, splits: Callable[[], Splits]
@@ -330,10 +383,11 @@ class Archive:
             scored = fit()
             target = _pixels(scored.matrices) if scored.matrices is not None else self.target
             assert target is not None  # noqa: S101 (whole images have labels)
-            sha256 = write_predictions(path.parent, request, scored, target, self.ids, self.classes)
+            names = (self.ids, self.classes, self.groups, self.countries)
+            sha256 = write_predictions(path.parent, request, scored, target, *names)
         return replace(
             scored,
-            groups=None if self.cluster is None else torch.tensor(self.cluster.of(self.ids)),
+            groups=_numbers(self.groups),
             predictions=f"{FOLDER}/{path.name}",
             predictions_sha256=sha256,
         )
@@ -358,30 +412,6 @@ class Group:
 
     sample: Sample
     scored: Mapping[tuple[str, str], Scored]
-
-
-def groups_of(result: Result, ids: Sequence[str]) -> Tensor | None:
-    """Return the cluster of each test sample, as the intervals of a record resample them.
-
-    Args:
-        result: The record; one of 0.1 resampled single samples.
-        ids: Of the test samples.
-
-    Raises:
-        DataError: If the record speaks of clusters that the task does not have.
-    """
-    if not result.sample.clusters:
-        return None
-    task = TASKS.get(result.task)
-    found = None if task is None or task.cluster is None else task.cluster.of(ids)
-    if found is None or len(set(found)) != result.sample.clusters:
-        raise DataError(
-            "the clusters of the record are not those of its task",
-            found=f"{result.sample.clusters} of {result.sample.cluster}",
-            expected="none" if found is None else f"{len(set(found))}",
-            where=result.task,
-        )
-    return torch.tensor(found)
 
 
 _SAME: Final = 1e-9
@@ -436,4 +466,23 @@ def predictions_of(result: Result, records: Path) -> Predictions:
             expected=f"{result.value:.6f}",
             where=path,
         )
-    return found
+    return _grouped(found, result.sample, path)
+
+
+def _grouped(found: Predictions, sample: Sample, path: Path) -> Predictions:
+    """Return predictions whose groups are those that the interval of a record resampled."""
+    if not sample.groups:
+        return replace(found, groups=())
+    groups = found.groups or found.ids  # where every sample is one, a file may leave them out
+    if (len(set(groups)), groups_sha256(found.ids, groups)) != (
+        sample.groups,
+        sample.groups_sha256,
+    ):
+        raise DataError(
+            "the groups of the predictions are not those of the record",
+            found=f"{len(set(groups))} groups",
+            expected=f"{sample.groups} {sample.grouping}",
+            where=path,
+            remedy="run the benchmark again with another --out",
+        )
+    return replace(found, groups=groups)

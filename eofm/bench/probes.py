@@ -95,7 +95,7 @@ class Scored:
         samples: Number of test samples, M.
         seconds: Time spent.
         rank: Effective rank of the training features, as the probe saw them.
-        groups: Number of each test sample's cluster, int64 (M,); None resamples single samples.
+        groups: Number of each test sample's group, int64 (M,); None resamples single samples.
         narrow: Whether features are so few by nature that their rank says nothing.
         matrices: int64 (M, K, K), what pixels of each true class were called; None of whole images.
         predictions: File in which they are kept, relative to the records; empty if none.
@@ -130,7 +130,7 @@ class Scored:
 
     @property
     def units(self) -> int:
-        """Number of test samples, or of clusters of them, that a resample draws."""
+        """Number of test samples, or of groups of them, that a resample draws."""
         return self.samples if self.groups is None else int(self.groups.max()) + 1
 
     def faults(self) -> tuple[str, ...]:
@@ -352,7 +352,7 @@ def resampled_metrics(
 
 
 def class_intervals(
-    scores: Tensor, targets: Tensor, repeats: int, seed: int
+    scores: Tensor, targets: Tensor, repeats: int, seed: int, groups: Tensor | None = None
 ) -> list[tuple[float, Interval] | None]:
     """Return each class's average precision with its interval; None for a class without positive.
 
@@ -361,13 +361,13 @@ def class_intervals(
         targets: (M, K), or (M,) class indices: one class against all others.
         repeats: Resamples.
         seed: Of the resampling.
+        groups: Number of each test sample's group, (M,); None resamples single samples.
     """
     if targets.ndim == 1:
         targets = torch.nn.functional.one_hot(targets, scores.shape[1])
     plain = average_precision(scores, targets).per_class
-    values = bootstrap_values(
-        resampled_class_ap(scores, targets), len(scores), repeats=repeats, seed=seed
-    )
+    per_class = resampled_class_ap(scores, targets)
+    values = bootstrap_values(per_class, len(scores), repeats=repeats, seed=seed, groups=groups)
     return [
         None if value is None else (value, percentile_interval(values[:, k]))
         for k, value in enumerate(plain)

@@ -16,7 +16,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,8 +73,12 @@ class Sample:
         train_sha256: Of the ids in train.
         val_sha256: Of the ids in val.
         test_sha256: Of the ids in test.
-        clusters: Number of clusters of test samples that intervals resample; 0: single samples.
-        cluster: What they are, in words.
+        groups: Number of groups of test samples, which intervals resample. 0: the record says
+            nothing of groups, as those of eofm 0.1 do, and its interval resamples single samples.
+        grouping: What a group is, in the plural.
+        grouped_by: How the groups are known; or why they are not, and every sample is one.
+        grouped: Whether they are known.
+        groups_sha256: Of the group of every test sample; empty where every sample is one.
     """
 
     dataset: str
@@ -91,8 +95,16 @@ class Sample:
     train_sha256: str = ""
     val_sha256: str = ""
     test_sha256: str = ""
-    clusters: int = 0
-    cluster: str = ""
+    groups: int = 0
+    grouping: str = ""
+    grouped_by: str = ""
+    grouped: bool = False
+    groups_sha256: str = ""
+
+    @property
+    def ungrouped(self) -> Sample:
+        """The same images, whatever intervals resample."""
+        return replace(self, groups=0, grouping="", grouped_by="", grouped=False, groups_sha256="")
 
 
 @dataclass(frozen=True)
@@ -134,7 +146,7 @@ class Result:
         gradient_norm: Of the final linear fit.
         metric: Id of the metric.
         value: Between 0 and 1.
-        interval: Percentile bootstrap over test samples.
+        interval: Percentile bootstrap over groups of test samples.
         seed: Of the resampling and of untrained networks.
         flags: What a reader must be told.
         made: How.
@@ -172,6 +184,15 @@ class Result:
     details: Mapping[str, str] = field(default_factory=dict)
     normalization: str = ""
 
+    def __repr__(self) -> str:
+        """Return what was reached in one line; `to_line` has all of it."""
+        low, high = self.interval.low, self.interval.high
+        return (
+            f"Result({self.task}, {self.model.name}, {self.probe}: {self.metric} "
+            f"{100 * self.value:.1f} % ({100 * low:.1f} – {100 * high:.1f}), "
+            f"{self.sample.n_test:,} test samples)"
+        )
+
     @property
     def key(self) -> str:
         """sha256 of what was scored and how: of all that determines the value."""
@@ -199,7 +220,7 @@ class Result:
         with foreign(DataError, "this line is no result", where=None):
             data, whole = opened(parse_json(line, nan=True))
             key = data.pop("key")
-            data["sample"] = Sample(**data["sample"])
+            data["sample"] = _sample(data["sample"])
             data["model"] = Identity(**_with_tuples(data["model"], "plan", "waivers"))
             data["interval"] = Interval(**data["interval"])
             data["made"] = Made(**data["made"])
@@ -217,6 +238,11 @@ class Result:
                 )
             _check_score(result)
         return result
+
+
+def _sample(data: Mapping[str, Any]) -> Sample:
+    """Return what was scored on what. Between 0.1 and groups, records had two other fields."""
+    return Sample(**{name: data[name] for name in data if name not in {"clusters", "cluster"}})
 
 
 def _check_score(result: Result) -> None:

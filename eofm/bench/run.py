@@ -36,9 +36,11 @@ from eofm.bench.probes import KINDS, LAYER_KINDS, Scored, Splits, compare
 from eofm.bench.protocols import stated
 from eofm.bench.records import Made, Result, append_results, read_results
 from eofm.bench.reports.classes import ClassScores
-from eofm.bench.reports.tables import table
+from eofm.bench.reports.tables import table, tables_of
 from eofm.bench.samples import (
     Subset,
+    countries_in,
+    groups_in,
     limited,
     sample_of,
     subsample_of,
@@ -64,6 +66,7 @@ from eofm.networks.device import device_of
 from eofm.probes.linear import Labelled
 from eofm.probes.metrics import Metric
 from eofm.progress import track
+from eofm.report.facts import tables_html
 from eofm.store.rows.splits import hash_order
 
 
@@ -84,6 +87,19 @@ class BenchReport:
     out: Path
     remarks: tuple[str, ...] = ()
     classes: ClassScores | None = None
+
+    def __repr__(self) -> str:
+        """Return what was scored in one line; `describe()` returns the tables."""
+        models = len({result.model.name for result in self.results})
+        tasks = ", ".join(dict.fromkeys(result.task for result in self.results))
+        return (
+            f"BenchReport({tasks}: {models} models, {len(self.results)} records in {self.out}; "
+            "print(report.describe()) shows the tables)"
+        )
+
+    def _repr_html_(self) -> str:
+        made = tables_of([result for result in self.results if not _is_forced(result)])
+        return tables_html(made.tables, (*made.notes, *self.remarks))
 
     def describe(self) -> str:
         """Return the tables, and where the records are. Forced rows stand outside of them."""
@@ -199,7 +215,8 @@ class _Run:
             if isinstance(chips, Chips)
             else None,
             metrics=task.metrics,
-            cluster=task.cluster,
+            groups=groups_in(test),
+            countries=countries_in(test),
         )
         return cls(
             config, task, chips, tuple(candidates), digests, values, cache, parameters, archive

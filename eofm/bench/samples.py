@@ -20,30 +20,46 @@ from eofm.bench.cache import content_sha256, keep_json, kept_json
 from eofm.bench.config import listed
 from eofm.bench.records import Sample
 from eofm.contract.spec import ImageSpec
-from eofm.datasets.base import AnyChips, Cluster, Loaded
+from eofm.datasets.base import AnyChips, Loaded
 from eofm.datasets.images.chips import Chip, Chips, class_counts
 from eofm.datasets.images.copies import Image, copies_in_test, values_sha256
 from eofm.datasets.images.dense import DenseChip
+from eofm.datasets.images.groups import Grouping, groups_sha256
 from eofm.errors import ConfigError
 from eofm.progress import track
 from eofm.store.rows.splits import SPLITS, hash_order, subset_hash
 
 
-class ClusterFields(TypedDict):
-    """The fields of a `Sample` on clusters."""
+class GroupFields(TypedDict):
+    """The fields of a `Sample` on groups."""
 
-    clusters: int
-    cluster: str
+    groups: int
+    grouping: str
+    grouped_by: str
+    grouped: bool
+    groups_sha256: str
 
 
 def unit_of(chip: Chip | DenseChip) -> str:
     """Return what counts as one sample: the image, or the scene of which it is a window."""
-    return chip.group if isinstance(chip, DenseChip) else chip.id
+    return chip.scene if isinstance(chip, DenseChip) else chip.id
 
 
 def units_of(part: Iterable[Chip | DenseChip]) -> tuple[str, ...]:
     """Return the samples of a split, each once and in order."""
     return tuple(dict.fromkeys(unit_of(chip) for chip in part))
+
+
+def groups_in(part: Iterable[Chip | DenseChip]) -> tuple[str, ...]:
+    """Return the group of each of `units_of` a split, in their order."""
+    found = {unit_of(chip): chip.group or unit_of(chip) for chip in part}
+    return tuple(found.values())
+
+
+def countries_in(part: Sequence[Chip | DenseChip]) -> tuple[str, ...]:
+    """Return the country of each image of a split; nothing where none says it."""
+    found = tuple(chip.country for chip in part if isinstance(chip, Chip))
+    return found if any(found) else ()
 
 
 def limited(loaded: Loaded, limit: int | None) -> AnyChips:
@@ -120,7 +136,7 @@ def sample_of(
         train_sha256=subset_hash(train),
         val_sha256=subset_hash(val),
         test_sha256=subset_hash(test),
-        **clusters_of(loaded.task.cluster, test),
+        **group_fields(loaded.task.grouping, test, groups_in(chips.splits["test"])),
     )
 
 
@@ -130,16 +146,21 @@ def _copies(chips: AnyChips, values: Mapping[str, str]) -> int:
     return len({unit_of(chip) for chip in chips.splits["test"] if chip.id in found})
 
 
-def clusters_of(cluster: Cluster | None, ids: Sequence[str]) -> ClusterFields:
-    """Return what a sample says of the clusters of its test split.
+def group_fields(grouping: Grouping, ids: Sequence[str], groups: Sequence[str]) -> GroupFields:
+    """Return what a sample says of the groups of its test split.
 
     Args:
-        cluster: Of the task.
+        grouping: Of the task.
         ids: Of the test samples.
+        groups: The group of each of them.
     """
-    if cluster is None:
-        return {"clusters": 0, "cluster": ""}
-    return {"clusters": len(set(cluster.of(ids))), "cluster": cluster.name}
+    return {
+        "groups": len(set(groups)),
+        "grouping": grouping.what,
+        "grouped_by": grouping.why,
+        "grouped": grouping.known,
+        "groups_sha256": groups_sha256(ids, groups),
+    }
 
 
 _VALUES: Final = "values.json"

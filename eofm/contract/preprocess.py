@@ -122,6 +122,9 @@ class Plan:
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
+    def __repr__(self) -> str:
+        return self.describe()
+
     def describe(self) -> str:
         """Return the steps as numbered lines, with the waivers as footnotes."""
         lines = [

@@ -8,8 +8,7 @@ declarations, and every verb reads them there.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +19,7 @@ from eofm.contract.recipe import AcceptSensor, FillBand, Waiver
 from eofm.contract.spec import ImageSpec, Sensor
 from eofm.datasets.images.chips import Chips
 from eofm.datasets.images.dense import DenseChips
+from eofm.datasets.images.groups import NO_GROUPS, Grouping
 
 if TYPE_CHECKING:
     from eofm.datasets.check.options import CheckConfig
@@ -45,25 +45,6 @@ class SplitList:
     rule: str
     counts: Mapping[str, int]
     sha256: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """What test samples have in common that makes them alike, as far as their names tell.
-
-    Args:
-        name: What it is, in words.
-        tail: Regular expression of what a sample's name has behind that of its cluster.
-    """
-
-    name: str
-    tail: str
-
-    def of(self, ids: Sequence[str]) -> tuple[int, ...]:
-        """Return the number of each sample's cluster, from 0 on, in the order of the names."""
-        names = [re.sub(f"{self.tail}$", "", one) for one in ids]
-        number = {name: place for place, name in enumerate(dict.fromkeys(names))}
-        return tuple(number[name] for name in names)
 
 
 class TaskKind(StrEnum):
@@ -96,7 +77,7 @@ class Task:
         splits: The lists by which it can be divided.
         waivers: Exceptions every model is granted on this task where it needs them, with reasons.
         notes: What a reader of its scores should know.
-        cluster: What is resampled for intervals; None where names tell nothing.
+        grouping: Which of its images belong together, and how that is known.
         version: Part of every record's key: scores of two versions are never compared.
     """
 
@@ -109,7 +90,7 @@ class Task:
     splits: tuple[SplitList, ...] = ()
     waivers: tuple[Waiver, ...] = ()
     notes: tuple[str, ...] = ()
-    cluster: Cluster | None = None
+    grouping: Grouping = NO_GROUPS
     version: str = "1"
 
     @property
@@ -126,7 +107,13 @@ class Task:
 
 
 def own_task(
-    verb: str, what: str, root: Path, spec: ImageSpec, classes: tuple[str, ...], kind: TaskKind
+    verb: str,
+    what: str,
+    root: Path,
+    spec: ImageSpec,
+    classes: tuple[str, ...],
+    kind: TaskKind,
+    grouping: Grouping,
 ) -> Task:
     """Return the task of images of the user's own, which is named after their folder.
 
@@ -137,9 +124,11 @@ def own_task(
         spec: What its images are.
         classes: As of `Task`.
         kind: As of `Task`.
+        grouping: As of `Task`.
     """
     name = root.resolve().name
-    return Task(f"{verb}-{name}", f"{what} of the folder {name}", (spec,), classes, 0, kind)
+    about = f"{what} of the folder {name}"
+    return Task(f"{verb}-{name}", about, (spec,), classes, 0, kind, grouping=grouping)
 
 
 def level_2a(why: str, fill: str) -> tuple[Waiver, ...]:

@@ -38,6 +38,8 @@ from eofm.datasets.base import (
 )
 from eofm.datasets.images.chips import file_pixels, hold_out_val, unpacking_remedy
 from eofm.datasets.images.dense import Coding, DenseChip, DenseChips, Mask
+from eofm.datasets.images.groups import PLACES
+from eofm.datasets.images.places import by_ground
 from eofm.errors import DataError
 
 CLASSES: Final = (
@@ -102,7 +104,8 @@ def _by_lists(root: Path, sensors: Sequence[Sensor]) -> tuple[DenseChips, int]:
             ) from error
         masks = [root / "dfc" / line for line in lines]
         named += len(masks)
-        splits[split] = tuple(_chip(m, sensors) for m in masks if m.is_file())
+        chips = tuple(_chip(m, sensors) for m in masks if m.is_file())
+        splits[split] = by_ground(chips) if split == "test" else chips
     absent = named - sum(map(len, splits.values()))
     remarks = (f"{absent} of {named} masks of the lists are not on disk",) if absent else ()
     return DenseChips(root, "copernicus-bench", CLASSES, splits, remarks), named
@@ -123,7 +126,7 @@ def _by_contest(root: Path, sensors: Sequence[Sensor]) -> tuple[DenseChips, int]
                 remedy=unpacking_remedy(root),
             )
         found[split] = [_chip(mask, sensors) for mask in masks]
-    splits = {**hold_out_val(found["train"], "dfc2020"), "test": tuple(found["test"])}
+    splits = {**hold_out_val(found["train"], "dfc2020"), "test": by_ground(found["test"])}
     return DenseChips(root, "contest, val held out", CLASSES, splits), sum(COUNTS.values())
 
 
@@ -161,6 +164,7 @@ def _task(sensor: str) -> Task:
             SplitList("contest, val held out", {"train": 4_615, "val": 513, "test": 986}),
         ),
         notes=("Savanna and snow do not occur in these masks: eight classes of ten are scored.",),
+        grouping=PLACES,
     )
 
 

@@ -24,6 +24,13 @@ from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.base import Benchmark, Dataset, Loaded, TaskKind, own_task
 from eofm.datasets.images.chips import Chip, Chips, FilePixels, unpacking_remedy
+from eofm.datasets.images.groups import (
+    PLACES,
+    PRODUCTS,
+    STATED_PLACES,
+    Grouping,
+    products_of,
+)
 from eofm.datasets.images.own_splits import OwnImage, divide, names_of
 from eofm.datasets.images.places import check_place
 from eofm.errors import DataError, LabelError
@@ -99,14 +106,24 @@ def open_labelled_folder(
     spec = _spec_of(rows[0].path, sensor, unit, named)
     classes = _classes(rows, file or root)
     divided = divide([_own(row, several=several) for row in rows], "folder", place)
+    products = products_of(row.id for row in rows)
+    groups = products if _grouping(products, place) is PRODUCTS else divided.place
     splits: dict[str, list[Chip]] = {name: [] for name in SPLITS}
     for row in rows:
         source = RasterSource(row.id, (row.path,), sensor, unit, named, spec.gsd)
         indices = tuple(sorted(classes.index(label) for label in row.labels))
         label = indices if several else indices[0]
-        splits[divided.split[row.id]].append(Chip(row.id, label, (FilePixels(source, spec),)))
+        chip = Chip(row.id, label, (FilePixels(source, spec),), groups[row.id])
+        splits[divided.split[row.id]].append(chip)
     parts = {n: tuple(c) for n, c in splits.items()}
     return Chips(root, divided.rule, classes, parts, divided.remarks), spec
+
+
+def _grouping(products: Mapping[str, str], place: str | None) -> Grouping:
+    """Return which images belong together: what is stated goes before what names happen to say."""
+    if place is not None:
+        return STATED_PLACES
+    return PRODUCTS if products else PLACES
 
 
 def _own(row: _Row, *, several: bool) -> OwnImage:
@@ -278,6 +295,8 @@ class BenchFolderConfig(BenchConfig):
         labels: A table of labels that lies elsewhere.
         place: Which part of an image's name is the place it shows, as in T32_{place}_*. Without
             it, images whose footprints overlap are one place. Val is taken from train by place.
+            Intervals resample places, or products where every name holds one and no place is
+            stated.
     """
 
     verb: ClassVar[str] = "folder"
@@ -300,7 +319,8 @@ def _load(config: BenchFolderConfig) -> Loaded:
         place=config.place,
     )
     kind = TaskKind.SEVERAL_CLASSES if chips.multi_label else TaskKind.ONE_CLASS
-    task = own_task("folder", "labelled images", chips.root, spec, chips.classes, kind)
+    grouping = _grouping(products_of(chip.id for chip in chips.all), config.place)
+    task = own_task("folder", "labelled images", chips.root, spec, chips.classes, kind, grouping)
     return Loaded(task, chips, None)
 
 

@@ -4,8 +4,8 @@
     <root>/<split>/masks/<name>.tif     one band of codes, of the same size
 
 Splits are train, val and test; without a val, 20 % of the places of train are held out by hash
-(`eofm.datasets.images.own_splits`). Images of one place and split are one group: the windows of a
-scene.
+(`eofm.datasets.images.own_splits`). Images of one place and split count as one sample: the
+windows of a scene.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.base import Benchmark, Dataset, Loaded, TaskKind, own_task
 from eofm.datasets.images.chips import FilePixels, unpacking_remedy
 from eofm.datasets.images.dense import Coding, DenseChip, DenseChips, Mask
+from eofm.datasets.images.groups import PLACES, STATED_PLACES
 from eofm.datasets.images.own_splits import OwnImage, divide
 from eofm.datasets.images.places import check_place
 from eofm.errors import ConfigError, DataError, LabelError
@@ -98,7 +99,7 @@ def open_mask_folder(
             source = RasterSource(image.stem, (image,), sensor, unit, named, spec.gsd)
             pixels = (FilePixels(source, spec),)
             chip = DenseChip(
-                identifier, divided.group[identifier], pixels, Mask(mask, coding, spec.size)
+                identifier, divided.place[identifier], pixels, Mask(mask, coding, spec.size)
             )
             splits[divided.split[identifier]].append(chip)
     parts = {split: tuple(chips) for split, chips in splits.items()}
@@ -220,8 +221,8 @@ def _load(config: BenchMasksConfig) -> Loaded:
         bands=listed(config.bands) if config.bands else None,
         place=config.place,
     )
-    kind = TaskKind.SEGMENTATION
-    task = own_task("masks", "images with masks", chips.root, spec, chips.classes, kind)
+    kind, grouping = TaskKind.SEGMENTATION, STATED_PLACES if config.place else PLACES
+    task = own_task("masks", "images with masks", chips.root, spec, chips.classes, kind, grouping)
     return Loaded(task, chips, None)
 
 

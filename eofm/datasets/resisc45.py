@@ -18,6 +18,7 @@ from eofm.datasets.images.class_folders import (
     list_files,
     load_class_folders,
 )
+from eofm.datasets.images.groups import Grouping
 
 RESISC45: Final = ClassFolders(
     "resisc45",
@@ -53,6 +54,7 @@ TASK: Final = Task(
     classes=RESISC45.classes,
     size=RESISC45.size,
     splits=(SplitList("lists", {"train": 18_900, "val": 6_300, "test": 6_300}),),
+    grouping=Grouping("pictures", "RESISC45 does not say where a picture was taken", known=False),
 )
 
 

@@ -7,7 +7,8 @@ Bonafilia et al. 2020 (CVPR Workshops), version 1.1:
 
 A mask says 1 where water is, 0 where none is, -1 where nobody can tell. Chips are cut into four
 windows of 256 pixels, for a network sees them near their own resolution then; the windows of a
-chip count as one image in the intervals.
+chip count as one image, and intervals resample the floods: the chips of one event were cut from
+the same acquisitions.
 
 Faults that are met with: `S2Hand` is int16 with 0 as nodata, not uint16 as documented; `S1Hand`
 has NaN where there is no measurement; five chips of Ghana are void altogether and the radar of
@@ -38,6 +39,7 @@ from eofm.datasets.base import (
 )
 from eofm.datasets.images.chips import FilePixels, file_pixels, unpacking_remedy
 from eofm.datasets.images.dense import Coding, DenseChip, DenseChips, Mask, WindowPixels
+from eofm.datasets.images.groups import Grouping
 from eofm.errors import DataError
 
 CLASSES: Final = ("No water", "Water")
@@ -150,6 +152,7 @@ def _windows(top: Path, name: str, sensors: Sequence[Sensor]) -> list[DenseChip]
             name,
             tuple(WindowPixels(pixels, window) for pixels in whole),
             Mask(label, CODING, (CHIP, CHIP), window),
+            name.rpartition("_")[0],
         )
         for window in (Window(row, col, WINDOW, WINDOW) for row, col in CORNERS)
     ]
@@ -172,6 +175,7 @@ def _task(sensor: str) -> Task:
         kind=TaskKind.SEGMENTATION,
         splits=(SplitList("official", COUNTS),),
         notes=("The four windows of a chip count as one image.",),
+        grouping=Grouping("flood events", "the name of a chip begins with its event"),
     )
 
 

@@ -28,6 +28,7 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.base import Benchmark, Dataset, Loaded, Task, sensors_of, short_sensor
 from eofm.datasets.images import chips
 from eofm.datasets.images.chips import Chip, Chips, StoredAt, hold_out_val, unpacking_remedy
+from eofm.datasets.images.groups import Grouping
 from eofm.errors import ConfigError, DataError, LabelError, RasterError
 
 CLASSES: Final = (
@@ -220,6 +221,11 @@ _NEIGHBOURS: Final = (
 )
 
 
+_PATCHES: Final = Grouping(
+    "patches", "the files of So2Sat do not say which city a patch shows", known=False
+)
+
+
 def _task(version: So2SatVersion, sensor: str) -> Task:
     return Task(
         name=f"so2sat-{version}-{sensor}",
@@ -229,6 +235,7 @@ def _task(version: So2SatVersion, sensor: str) -> Task:
         size=400_673,
         waivers=_FILLS if sensor == "s2" else (),
         notes=_NEIGHBOURS if version in {So2SatVersion.RANDOM, So2SatVersion.BLOCK} else (),
+        grouping=_PATCHES,
     )
 
 

@@ -30,6 +30,8 @@ from eofm.datasets.images.chips import (
     hold_out_val,
     unpacking_remedy,
 )
+from eofm.datasets.images.groups import PLACES
+from eofm.datasets.images.places import by_ground
 from eofm.errors import DataError, LabelError
 
 CLASSES: Final = (
@@ -100,6 +102,7 @@ def open_treesatai(root: Path | str, metres: int, threshold: float) -> tuple[Chi
         present = [n for n in files if (root / f"s2/{metres}m/{n}").is_file()]
         splits[split] = tuple(_chip(root, n, metres, shares, threshold) for n in present)
     splits |= hold_out_val(splits["train"], "treesatai")
+    splits |= {name: by_ground(splits[name]) for name in ("val", "test")}
     count = sum(map(len, names.values()))
     absent = count - sum(map(len, splits.values()))
     remarks = (f"{absent} of {count} images are not on disk",) if absent else ()
@@ -173,6 +176,7 @@ def _task(metres: int, percent: int) -> Task:
         ),
         waivers=level_2a("TreeSatAI is Level-2A", "Level-2A has no B10; 0 after scaling"),
         notes=(f"A genus counts as present from a share of the area above {percent} %.",),
+        grouping=PLACES,
     )
 
 

@@ -18,6 +18,7 @@ from eofm.datasets.images.class_folders import (
     list_files,
     load_class_folders,
 )
+from eofm.datasets.images.groups import Grouping
 
 UCMERCED: Final = ClassFolders(
     "ucmerced",
@@ -48,6 +49,7 @@ TASK: Final = Task(
     classes=UCMERCED.classes,
     size=UCMERCED.size,
     splits=(SplitList("lists", {"train": 1_260, "val": 420, "test": 420}),),
+    grouping=Grouping("pictures", "UC Merced does not say where a picture was taken", known=False),
 )
 
 

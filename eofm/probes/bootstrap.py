@@ -8,7 +8,7 @@ Shapes: N samples, K classes, M decisions, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +35,11 @@ Resampled = Callable[[Tensor], Tensor]
 # Counts and sorted decisions held at once: 8 MB and about 50 MB.
 _BOOTSTRAP_CELLS: Final = 1_000_000
 _SORTED_CELLS: Final = 4_000_000
+
+# With fewer groups than this a cluster bootstrap is too sure of itself: it holds the true value
+# less often than its level says (Cameron, Gelbach and Miller 2008, doi 10.1162/rest.90.3.414,
+# find that for 5 to 30 groups). `tests/probes/test_groups.py` measures it.
+FEW_GROUPS: Final = 30
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,19 @@ def bootstrap_values(
         )
     drawn = _draw(int(groups.max()) + 1, repeats, seed, chunk)
     return torch.cat([metric(counts[:, groups]) for counts in drawn]).double()
+
+
+def group_numbers(names: Sequence[str]) -> Int64[Tensor, " n"]:
+    """Return the number of each sample's group, int64 (N,): from 0 on, in the order of the names.
+
+    The order of the samples has no say in which number a group has, so a resample draws the same
+    groups whatever that order is.
+
+    Args:
+        names: Of the group of each sample, N.
+    """
+    _, numbers = np.unique(np.asarray(names), return_inverse=True)
+    return torch.from_numpy(numbers.astype(np.int64))
 
 
 def percentile_interval(values: Float[Tensor, " r"], level: float = 0.95) -> Interval:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import Unit
 from eofm.errors import SpecError
+from eofm.report.facts import fact_rows
 from eofm.report.sheets import composite_for, to_rgb
 
 if TYPE_CHECKING:
@@ -84,16 +85,11 @@ def plot(imagery: Imagery, ax: Axes | None = None) -> Axes:
 
 def to_html(imagery: Imagery) -> str:
     """Return a small picture of the first image and a table of what the batch is, for Jupyter."""
-    rows = "".join(
-        f"<tr><th style='text-align:left'>{name}</th>"
-        f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-        for name, value in imagery.facts().items()
-    )
     picture = ""
     if len(imagery):
         data, caption = _png(imagery[0])
         picture = f"<img alt='{html.escape(caption)}' title='{html.escape(caption)}' src='{data}'>"
-    return f"<div>{picture}<table>{rows}</table></div>"
+    return f"<div>{picture}{fact_rows(imagery.facts())}</div>"
 
 
 def _png(imagery: Imagery) -> tuple[str, str]:

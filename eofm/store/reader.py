@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
@@ -26,6 +27,7 @@ from eofm.errors import StoreError
 from eofm.formats.arrays import map_npy
 from eofm.formats.foreign import foreign
 from eofm.open_files import allow_open_files
+from eofm.report.facts import facts_html, facts_text
 from eofm.store.bands import select_bands
 from eofm.store.card_file import read_card_file
 from eofm.store.format import (
@@ -90,6 +92,27 @@ class Store:
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
+
+    def facts(self) -> dict[str, str]:
+        """Return what the store holds, one short text for each name, as `repr` shows it."""
+        spec, (height, width) = self.spec, self.card.size
+        places = pc.count_distinct(self.table["location"]).as_py()
+        labels = f"{len(self.classes)} classes of {self.scheme}, {int(self._known.sum()):,} images"
+        return {
+            "images": f"{len(self):,} of {places:,} places",
+            "pixels": f"{spec.sensor}, {spec.unit}, {height} x {width} at {spec.gsd:g} m",
+            "bands": " ".join(spec.bands),
+            "labels": labels if self.classes else "none",
+            "crs": _few_words(self.crs_words()),
+            "made up": "synthetic images, not observed" if self.synthetic else "",
+            "path": str(self.path),
+        }
+
+    def __repr__(self) -> str:
+        return facts_text("Store", self.facts())
+
+    def _repr_html_(self) -> str:
+        return facts_html("Store", self.facts())
 
     @property
     def spec(self) -> ImageSpec:
@@ -295,6 +318,12 @@ class Store:
                 if found != expected:
                     what = "no such file" if found is None else f"{found} bytes"
                     raise damaged(file, what, f"{expected} bytes for {count} images")
+
+
+def _few_words(words: str) -> str:
+    """Return the first few of words between commas, and how many are left."""
+    each = words.split(", ")
+    return ", ".join(each[:3]) + (f" and {len(each) - 3} more" if each[3:] else "")
 
 
 def _crs_word(crs: str) -> str:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from eofm.probes.bootstrap import (
     Interval,
     Resampled,
     bootstrap_interval,
+    group_numbers,
     resampled_ap,
     resampled_difference,
 )
@@ -268,17 +268,15 @@ def intervals(
         target: (N, K), 1 where a class is present.
         places: The location of each scene.
     """
-    names, place = np.unique(np.asarray(places), return_inverse=True)
-    index = torch.from_numpy(place)
+    groups = group_numbers(places)
 
-    def by_place(scores: Tensor) -> Resampled:
-        metric = resampled_ap(scores, target, Metric.AP_MACRO)
-        return lambda counts: metric(counts[:, index])
+    def metric_of(scores: Tensor) -> Resampled:
+        return resampled_ap(scores, target, Metric.AP_MACRO)
 
     def interval(metric: Resampled) -> Interval:
-        return bootstrap_interval(metric, len(names))
+        return bootstrap_interval(metric, len(places), groups=groups)
 
-    linear, knn = [by_place(v.linear) for v in votes], [by_place(v.knn) for v in votes]
+    linear, knn = [metric_of(v.linear) for v in votes], [metric_of(v.knn) for v in votes]
     return [
         ScoreIntervals(
             interval(linear[i]),

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 import torch
 from safetensors.torch import load
@@ -33,9 +33,17 @@ from eofm.formats.text import read_json
 from eofm.networks.build import build, build_blank
 from eofm.networks.state import load_strict
 from eofm.networks.trunk import Trunk
+from eofm.report.facts import facts_html, facts_text
 from eofm.weights.encoder_card import Card, library_versions
 from eofm.weights.resolve import CARD_FILE, WEIGHTS_FILE
 from eofm.weights.weights_file import identity, read_identity, serialise, sha256, write_whole
+
+_LONGEST: Final = 90  # characters of a fact that `repr` shows
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
 
 
 @final
@@ -70,6 +78,32 @@ class Encoder(nn.Module):
         self.trunk = trunk
         self.card = card
         self.eval()
+
+    def facts(self) -> dict[str, str]:
+        """Return what the encoder is, one short text for each name, as `repr` shows it."""
+        weight, card = next(self.trunk.parameters()), self.card
+        millions = sum(one.numel() for one in self.trunk.parameters()) / 1e6
+        kind = str(weight.dtype).removeprefix("torch.")
+        recipe, (height, width) = card.recipe, card.recipe.size
+        made_up = ", synthetic" if card.synthetic else ""
+        return {
+            "network": f"{card.architecture}, {millions:.1f} million parameters, {kind} on "
+            f"{weight.device}",
+            "expects": f"{recipe.sensor}, {recipe.unit}, {height} x {width} pixels",
+            "bands": " ".join(recipe.bands),
+            "returns": f"{self.dim} numbers per image ({recipe.pooling})",
+            "objective": _short(card.objective),
+            "trained on": _short(card.training_data) + made_up,
+            "weights": _short(card.source),
+            "licence": card.licence,
+        }
+
+    def __repr__(self) -> str:
+        """Return the facts; `repr(encoder.trunk)` shows the modules of the network."""
+        return facts_text(f"Encoder {self.card.name}", self.facts())
+
+    def _repr_html_(self) -> str:
+        return facts_html(f"Encoder {self.card.name}", self.facts())
 
     @property
     def recipe(self) -> Recipe:

@@ -9,6 +9,7 @@ import ben_world
 import pytest
 
 from eofm.bench.load import load
+from eofm.bench.predictions import load_predictions
 from eofm.bench.run import BenchReport, bench
 from eofm.datasets.bigearthnet import BenchBigEarthNetConfig, Version
 from eofm.datasets.bigearthnet.chips import GOLDEN, GOLDEN_CLASSES, first_share
@@ -282,8 +283,13 @@ def test_a_whole_data_set_is_complete(small: Path, tmp_path: Path) -> None:
     """All patches that the tables name are there: no subset."""
     report = bench(settings(small, tmp_path, k=1))
 
-    assert report.results[0].sample.complete
+    record = report.results[0]
+    assert record.sample.complete
     assert "subset" not in report.describe()
+    assert (1, "Sentinel-2 products") == (record.sample.groups, record.sample.grouping)
+    kept = load_predictions(tmp_path / record.predictions)
+    assert ("S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP",) == kept.groups
+    assert ("Austria",) == kept.countries
 
 
 def test_missing_radar_is_named(small: Path, tmp_path: Path) -> None:

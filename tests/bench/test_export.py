@@ -12,9 +12,9 @@ from html_checker import checked
 
 from eofm.bench.predictions import load_predictions
 from eofm.bench.records import append_results, read_results
+from eofm.bench.reports.classes import class_points
 from eofm.bench.reports.compare import compare_models
 from eofm.bench.reports.export import export, plot, print_table
-from eofm.bench.reports.figures import class_iou
 from eofm.bench.reports.report_config import CompareConfig, RecordsExportConfig, TableConfig
 from eofm.bench.run import bench
 from eofm.cli import main
@@ -107,7 +107,7 @@ def test_the_page_shows_what_the_table_says(records: Path, tmp_path: Path) -> No
         if line.startswith("| ") and not line.startswith("| model"):
             for cell in line.strip("|").split("|"):
                 assert cell.strip(" *") in shown
-    assert 1 == shown.count("percentile bootstrap over the test samples")
+    assert 1 == shown.count("percentile bootstrap")
     assert 1 == shown.count("knn[k=5,l2,uniform,none]")
 
 
@@ -150,9 +150,8 @@ def test_classes_of_a_segmentation_have_their_overlap() -> None:
     generator = torch.Generator().manual_seed(0)
     matrices = torch.randint(0, 20, (30, 3, 3), generator=generator)
     matrices[:, 2] = 0
-    config = RecordsExportConfig("x", bootstrap=50)
 
-    first, second, absent = class_iou(matrices, config)
+    first, second, absent = class_points(matrices, 50, 0, None)
 
     total = matrices.sum(dim=0).tolist()
     for k, point in enumerate((first, second)):

@@ -226,7 +226,7 @@ def test_one_test_sample_has_no_interval() -> None:
     text = table([lonely])
 
     assert "none" == rows_of(text)[2][3]
-    assert "One test sample" in text
+    assert "With one there is no interval" in text
     assert "One test sample" not in table([RESULT])
 
 

@@ -74,6 +74,7 @@ def test_the_contest_divides_itself(tmp_path: Path) -> None:
 
     assert (9, 2, 2) == sizes(chips)
     assert 6_114 == count
+    assert all(chip.group for chip in chips.splits["test"])
     ((optical, masks),) = read_dense(chips.splits["test"], 4)
     assert dfc2020.SPECS[Sensor.S2_L1C] == optical.spec
     b10, b8a = (optical.spec.bands.index(b) for b in ("B10", "B8A"))
@@ -143,9 +144,9 @@ def test_chips_are_cut_into_windows(tmp_path: Path) -> None:
 
     assert (4, 4, 4) == sizes(chips)
     assert 252 + 89 + 90 == count
-    assert ("Spain_3",) == chips.groups("test")
-    assert 3 == len(chips.groups())
-    assert {"Spain_3"} == {chip.group for chip in chips.splits["test"]}
+    assert {"Spain_3"} == {chip.scene for chip in chips.splits["test"]}
+    assert {"Spain"} == {chip.group for chip in chips.splits["test"]}
+    assert 3 == len({chip.scene for chip in chips.all})
     ((vv_vh, masks),) = read_dense(chips.splits["test"], 4, sensor=1)
     assert sen1floods11.SPECS[Sensor.S1_GRD] == vv_vh.spec
     assert not vv_vh.valid[0, :3, :5].any()
@@ -165,7 +166,7 @@ def test_bolivia_is_a_test_split_of_its_own(tmp_path: Path) -> None:
 
     chips, count = open_sen1floods11(tmp_path / "v1.1", BOTH[1:], bolivia=True)
 
-    assert {"Bolivia_1"} == {chip.group for chip in chips.splits["test"]}
+    assert {"Bolivia_1"} == {chip.scene for chip in chips.splits["test"]}
     assert ("official, Bolivia", 252 + 89 + 15) == (chips.rule, count)
 
 
@@ -300,7 +301,7 @@ def move(root: Path, names: dict[str, float]) -> None:
 
 
 def test_own_windows_of_one_scene_stay_together(tmp_path: Path) -> None:
-    """In val or in train, one group for the bootstrap; lone images are drawn as in 0.1."""
+    """In val or in train, one sample for the bootstrap; lone images are drawn as in 0.1."""
     write_own(tmp_path, "train", 20)
     write_own(tmp_path, "test", 2)
     move(tmp_path, {f"train/{n}": 10_000 * (n // 4) + 80 * (n % 4) for n in range(20)})
@@ -310,12 +311,12 @@ def test_own_windows_of_one_scene_stay_together(tmp_path: Path) -> None:
     scenes = [{int(c.id[6:]) // 4 for c in chips.splits[s]} for s in ("train", "val")]
     assert not scenes[0] & scenes[1]
     assert (16, 4) == (len(chips.splits["train"]), len(chips.splits["val"]))
-    assert 4 == len(chips.groups("train"))
+    assert 4 == len({chip.scene for chip in chips.splits["train"]})
     assert () == chips.remarks
     alone = own(tmp_path, place="{place}")
     _, taken = hold_out({"": [f"train/{n}" for n in range(20)]}, "masks")
     assert set(taken) == {c.id for c in alone.splits["val"]}
-    assert [c.id for c in alone.all] == [c.group for c in alone.all]
+    assert [c.id for c in alone.all] == [c.scene for c in alone.all]
 
 
 def test_own_test_images_on_training_ground_are_said(tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def test_the_official_lists_divide(root: Path) -> None:
 
     assert (2, 1, 1) == tuple(len(chips.splits[s]) for s in ("train", "val", "test"))
     assert "Quercus_robur_4_4_BI_NLF" == chips.splits["test"][0].id
+    assert all(chip.group for name in ("val", "test") for chip in chips.splits[name])
 
 
 def test_missing_images_are_counted(root: Path) -> None:

@@ -31,7 +31,7 @@ from eofm.bench.models.network import NetworkSource
 from eofm.bench.models.sources import Candidate, EncoderSource, Identity, Trainee
 from eofm.bench.predictions import Archive, Group
 from eofm.bench.probes import Scored, resampled_metrics
-from eofm.bench.samples import clusters_of, subsets
+from eofm.bench.samples import countries_in, group_fields, groups_in, subsets
 from eofm.datasets.base import Task
 from eofm.datasets.images.chips import Chip, Chips
 from eofm.probes import linear as probe
@@ -126,7 +126,7 @@ class _ProbeRun:
         archive, model = self.place.archive, self.model
         here = Path(__file__).parent
         content = [
-            *(archive.task, asdict(archive.sample)),
+            *(archive.task, asdict(archive.sample.ungrouped), archive.sample.groups_sha256),
             *(model.weights_sha256 or model.about, model.recipe_sha256, model.plan_sha256),
             *model.waivers,
             *(self.training.spelled(self.kind, self.seed), archive.metrics),
@@ -223,7 +223,7 @@ def _placed(training: Training, task: Task, chips: Chips, archive: Archive) -> _
         train_sha256=subset_hash(chip.id for chip in train),
         val_sha256="" if faults.on_val else subset_hash(chip.id for chip in val),
         test_sha256=subset_hash(chip.id for chip in test),
-        **clusters_of(task.cluster, [chip.id for chip in test]),
+        **group_fields(task.grouping, [chip.id for chip in test], groups_in(test)),
     )
     several = chips.multi_label and training.protocol in {"ssl4eo", "softcon"}
     images = [Images(part, len(task.classes)) for part in (train, val, test)]
@@ -231,6 +231,8 @@ def _placed(training: Training, task: Task, chips: Chips, archive: Archive) -> _
         archive,
         sample=sample,
         ids=tuple(chip.id for chip in test),
+        groups=groups_in(test),
+        countries=countries_in(test),
         target=images[2].target,
         metrics=(*archive.metrics, *([Metric.AP_MICRO_BATCHES] if several else [])),
     )

@@ -4,8 +4,8 @@ Raw scores of different tasks are on no common scale: a point of accuracy on Eur
 average precision on BigEarthNet. Each score is therefore put between two stated references of its
 task: 0 is what a named control reaches there, 1 is perfect, or what another named model reaches.
 Over all tasks (and seeds) the interquartile mean is taken, and its interval by a bootstrap that
-draws within every task: first seeds, then test samples (arXiv 2108.13264, section 4.3; there the
-strata are tasks and the draws are seeds, of which a deterministic probe has one).
+draws within every task: first seeds, then groups of test samples (arXiv 2108.13264, section 4.3;
+there the strata are tasks and the draws are seeds, of which a deterministic probe has one).
 
 Shapes: T tasks, S seeds of a task, R resamples.
 """
@@ -21,10 +21,11 @@ import torch
 from numpy.typing import NDArray
 
 from eofm.bench.config import listed
-from eofm.bench.predictions import groups_of, predictions_of
+from eofm.bench.predictions import predictions_of
 from eofm.bench.records import Result, read_results
 from eofm.bench.reports.export import is_nonstandard
 from eofm.bench.reports.report_config import AggregateConfig
+from eofm.bench.reports.resampled import resampled
 from eofm.datasets.registry import task_filter
 from eofm.errors import ConfigError, DataError
 from eofm.probes.bootstrap import (
@@ -168,16 +169,20 @@ def aggregate(config: AggregateConfig) -> Aggregate:
         low=config.low,
         high="perfect" if config.high == "1" else config.high,
         runs=runs,
-        notes=_notes(config, runs, left),
+        notes=_notes(config, runs, left, found),
     )
 
 
-def _notes(config: AggregateConfig, runs: int, left: Sequence[str]) -> tuple[str, ...]:
+def _notes(
+    config: AggregateConfig, runs: int, left: Sequence[str], found: Sequence[tuple[Result, Path]]
+) -> tuple[str, ...]:
+    units = dict.fromkeys(f"{r.task}: {resampled(r.sample)}." for r, _ in found)
     return (
         f"{runs} scores per model; the lowest and the highest quarter of them are cut "
         f"({runs // 4} each)." + (" Fewer than four: this is the plain mean." * (runs < 4)),
-        f"Intervals: {config.bootstrap} resamples, drawn within each task: seeds, then test "
-        "samples. They hold for these tasks, not for others. References are not resampled.",
+        f"Intervals: {config.bootstrap} resamples, drawn within each task: seeds, then groups of "
+        "test samples. They hold for these tasks, not for others. References are not resampled.",
+        *units,
         *([f"Left out, for want of a score on every task: {', '.join(left)}."] if left else []),
     )
 
@@ -282,7 +287,7 @@ def _scores(rows: Sequence[tuple[Result, Path]], config: AggregateConfig, seed: 
             len(kept.ids),
             repeats=config.bootstrap,
             seed=seed,
-            groups=groups_of(result, kept.ids),
+            groups=kept.numbers,
         )
         resampled.append(values.numpy())
     return _Scores(np.array([result.value for result, _ in rows]), np.stack(resampled))

@@ -54,7 +54,11 @@ class ClassScores:
             DataError: If the figure cannot be written.
         """
         matrices = {n: one.matrices for n, one in scored.items() if one.matrices is not None}
-        points = {name: _points(one, first) for name, one in matrices.items()}
+        repeats, seed = first.interval.repeats, first.seed
+        points = {
+            name: class_points(one, repeats, seed, scored[name].groups)
+            for name, one in matrices.items()
+        }
         empty = min(int((one.sum(dim=(1, 2)) == 0).sum()) for one in matrices.values())
         found = cls(names, points, empty, figure)
         if figure:
@@ -89,11 +93,20 @@ class ClassScores:
         output.save(figure, Path(self.figure), "name another --figure")
 
 
-def _points(matrices: Tensor, first: Result) -> tuple[Estimate | None, ...]:
-    """Return the classes of one model, resampled over its groups of images."""
+def class_points(
+    matrices: Tensor, repeats: int, seed: int, groups: Tensor | None
+) -> tuple[Estimate | None, ...]:
+    """Return each class's intersection over union with its interval; None if it is in no target.
+
+    Args:
+        matrices: What pixels of each true class were called, int64 (M, K, K).
+        repeats: Resamples.
+        seed: Of the resampling.
+        groups: Number of each test sample's group, (M,); None resamples single samples.
+    """
     values = class_iou(matrices.sum(dim=0)).tolist()
-    repeats, seed = first.interval.repeats, first.seed
-    drawn = bootstrap_values(resampled_iou(matrices), len(matrices), repeats=repeats, seed=seed)
+    metric = resampled_iou(matrices)
+    drawn = bootstrap_values(metric, len(matrices), repeats=repeats, seed=seed, groups=groups)
     spans = [percentile_interval(drawn[:, k]) for k in range(len(values))]
     return tuple(
         Estimate(value, span.low, span.high) if value == value else None  # noqa: PLR0124 (NaN)

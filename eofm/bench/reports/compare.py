@@ -8,12 +8,13 @@ waivers, C) stands beside it, for it may be the whole reason.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from eofm.bench.predictions import Predictions, groups_of, predictions_of
-from eofm.bench.records import Result, Sample, read_results
+from eofm.bench.predictions import Predictions, predictions_of
+from eofm.bench.records import Result, read_results
 from eofm.bench.reports.report_config import CompareConfig
+from eofm.bench.reports.resampled import resampled
 from eofm.datasets.registry import task_filter
 from eofm.errors import ConfigError, DataError
 from eofm.probes.bootstrap import Interval, bootstrap_interval, resampled_difference
@@ -119,14 +120,10 @@ def _of(records: Sequence[Result], name: str, path: Path) -> list[Result]:
 
 
 def _alike(one: Result, other: Result) -> bool:
-    return (one.task, one.version, one.metric, one.kind or one.probe, _images(one)) == (
-        *(other.task, other.version, other.metric, other.kind or other.probe, _images(other)),
+    return (one.task, one.version, one.metric, one.kind or one.probe, one.sample.ungrouped) == (
+        *(other.task, other.version, other.metric, other.kind or other.probe),
+        other.sample.ungrouped,  # records of 0.1 say nothing of groups
     )
-
-
-def _images(result: Result) -> Sample:
-    """Return the sample whatever its intervals resample: records of 0.1 know no clusters."""
-    return replace(result.sample, clusters=0, cluster="")
 
 
 def _short(records: Sequence[Result]) -> str:
@@ -145,7 +142,7 @@ def _interval(one: Result, other: Result, path: Path, config: CompareConfig) -> 
         len(first.ids),
         repeats=config.bootstrap,
         seed=config.seed,
-        groups=groups_of(one if one.sample.clusters else other, first.ids),
+        groups=(first if one.sample.groups else second).numbers,
     )
 
 
@@ -156,15 +153,20 @@ def _check_same_samples(one: Predictions, other: Predictions, path: Path) -> Non
             found=f"{len(one.ids)} and {len(other.ids)} samples",
             where=path,
         )
+    if one.groups and other.groups and one.groups != other.groups:
+        raise DataError(
+            "the intervals of the two resample other groups of the same samples",
+            found=f"{len(set(one.groups))} and {len(set(other.groups))} groups",
+            where=path,
+            remedy="score both in one run: --model A,B",
+        )
 
 
 def _notes(pairs: Sequence[tuple[Result, Result]]) -> tuple[str, ...]:
     notes: dict[str, None] = {}
     for one, other in pairs:
-        sample = one.sample if one.sample.clusters else other.sample
-        if sample.clusters:
-            words = f"{sample.clusters} clusters of test samples ({sample.cluster})"
-            notes[f"{one.task}: resampled by {words}"] = None
+        sample = one.sample if one.sample.groups else other.sample
+        notes[f"{one.task}: {resampled(sample)}"] = None
         for mine, yours in ((one, other), (other, one)):
             for waiver in mine.model.waivers:
                 if waiver not in yours.model.waivers:

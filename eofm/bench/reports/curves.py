@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eofm.bench.records import Result
+from eofm.bench.reports.resampled import over
 from eofm.bench.samples import whole_split
 from eofm.report.plots import Estimate
 from eofm.report.tables import Cell
@@ -211,11 +212,11 @@ def _size_curve(group: Sequence[Result]) -> Curve:
         levels={r.model.name: r.value for r in group if r.model.control},
         log=False,
         x_label="input size, pixels",
-        spread=f"{100 * level:g} % interval over test samples",
+        spread=f"{100 * level:g} % interval {over(group[0].sample)}",
         drawn=frozenset(),
         notes=(
             *_probes([r for r in group if (r.of or r.model.name) in sized]),
             "In bold: the model's own input. All others are nonstandard. In brackets: "
-            f"{100 * level:g} % interval over test samples.",
+            f"{100 * level:g} % interval {over(group[0].sample)}.",
         ),
     )

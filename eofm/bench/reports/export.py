@@ -16,6 +16,7 @@ from eofm.bench.records import Result, read_results
 from eofm.bench.reports.curves import label_curves, size_curves
 from eofm.bench.reports.figures import class_dots, class_matrix, curve_figures
 from eofm.bench.reports.report_config import RecordsExportConfig, TableConfig
+from eofm.bench.reports.slices import sliced
 from eofm.bench.reports.tables import probe_words, table, tables_of
 from eofm.bench.segmentation import SEGMENTATION
 from eofm.datasets.registry import task_filter
@@ -105,11 +106,13 @@ def print_table(config: TableConfig | RecordsExportConfig) -> Text:
         config: The settings, as on the command line.
 
     Raises:
-        DataError: If the file is not there, or torn.
-        ConfigError: If no record is what was asked for.
+        DataError: If the file is not there, or torn; of slices, if predictions cannot be read.
+        ConfigError: If no record is what was asked for, or none can be sliced.
     """
     found = chosen(config)
-    return Text("\n\n".join(part for part in (table(found), hidden(config)) if part))
+    by = config.slice if isinstance(config, TableConfig) else None
+    shown = table(found) if by is None else sliced(found, Path(config.results), by)
+    return Text("\n\n".join(part for part in (shown, hidden(config)) if part))
 
 
 def to_csv(results: Sequence[Result]) -> str:
@@ -120,6 +123,7 @@ def to_csv(results: Sequence[Result]) -> str:
         [
             *("task", "version", "split", "subset", "model", "control", "probe", "metric"),
             *("value", "low", "high", "n_train", "n_val", "n_test", "strength", "rank", "flags"),
+            *("groups", "grouping"),
             *("labels", "draw", "size", "of", "parameters", "trained_on"),
             *("waivers", "weights_sha256", "plan_sha256", "ids_sha256", "utc", "git", "key"),
         ]
@@ -130,7 +134,7 @@ def to_csv(results: Sequence[Result]) -> str:
                 *(r.task, r.version, r.sample.split, not r.sample.complete, r.model.name),
                 *(r.model.control, r.probe, r.metric, r.value, r.interval.low, r.interval.high),
                 *(r.sample.n_train, r.sample.n_val, r.sample.n_test, r.strength, r.rank),
-                "; ".join(r.flags),
+                *("; ".join(r.flags), r.sample.groups, r.sample.grouping),
                 *(r.sample.labels or "all", r.sample.draw, r.model.size, r.of, r.parameters),
                 r.model.trained_on,
                 *("; ".join(r.model.waivers), r.model.weights_sha256),

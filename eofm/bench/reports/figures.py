@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from eofm.bench.predictions import Predictions
 from eofm.bench.probes import class_intervals
+from eofm.bench.reports.classes import class_points
 from eofm.bench.reports.curves import Curve
 from eofm.bench.reports.report_config import RecordsExportConfig
 from eofm.bench.reports.tables import metric_name, probe_words
-from eofm.probes.bootstrap import bootstrap_values, once, percentile_interval
 from eofm.probes.metrics import confusion_matrix
 from eofm.report import plots
 from eofm.report.output import shorten
@@ -60,11 +59,11 @@ def class_dots(title: str, kept: Mapping[str, Predictions], config: RecordsExpor
     first = next(iter(kept.values()))
     if all(one.matrices is not None for one in kept.values()):
         found = {
-            name: class_iou(one.matrices, config)
+            name: class_points(one.matrices, config.bootstrap, config.seed, one.numbers)
             for name, one in kept.items()
             if one.matrices is not None
         }
-        label = "intersection over union, 95 % interval over images"
+        label = "intersection over union, 95 % interval"
         return plots.dots(title, first.classes, found, label)
     series = {name: _class_precision(one, config) for name, one in kept.items()}
     hot = first.target if first.target.ndim == 2 else torch.nn.functional.one_hot(first.target)
@@ -78,33 +77,9 @@ def _class_precision(one: Predictions, config: RecordsExportConfig) -> list[Esti
     # of one class per sample, logits of different samples are on no common scale
     comparable = None if one.target.ndim == 2 else one.probability
     scores = one.scores if comparable is None else comparable
-    found = class_intervals(scores, one.target, config.bootstrap, config.seed)
+    found = class_intervals(scores, one.target, config.bootstrap, config.seed, one.numbers)
     return [
         None if pair is None else Estimate(pair[0], pair[1].low, pair[1].high) for pair in found
-    ]
-
-
-def class_iou(matrices: Tensor, config: RecordsExportConfig) -> list[Estimate | None]:
-    """Return each class's intersection over union, resampled over images; None if it is absent.
-
-    Args:
-        matrices: What pixels of each true class were called, (M, K, K).
-        config: The settings of the bootstrap.
-    """
-    cells = matrices.double()
-
-    def values(counts: Tensor) -> Tensor:
-        total = torch.einsum("rm,mij->rij", counts, cells)
-        both = total.diagonal(dim1=1, dim2=2)
-        return both / (total.sum(dim=1) + total.sum(dim=2) - both)
-
-    plain = values(once(len(cells)))[0].tolist()
-    drawn = bootstrap_values(values, len(cells), repeats=config.bootstrap, seed=config.seed)
-    intervals = [percentile_interval(column) for column in drawn.T]
-    present = cells.sum(dim=(0, 2)) > 0
-    return [
-        Estimate(value, found.low, found.high) if there else None
-        for value, found, there in zip(plain, intervals, present.tolist(), strict=True)
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from eofm.bench.config import check_force, check_seed
 from eofm.errors import ConfigError
@@ -24,12 +25,15 @@ class TableConfig:
             (bigearthnet-v1-s1-43).
         probe: The only probe that is looked at: knn, linear, ...
         nonstandard: Show also rows of which the input was forced or changed on purpose, marked.
+        slice: Score the test samples of each season, year or country by themselves, from the
+            predictions beside the records. Days are those of the products that names hold.
     """
 
     results: str = field(metadata={"positional": True})
     task: str = ""
     probe: str = ""
     nonstandard: bool = False
+    slice: Literal["season", "year", "country"] | None = None
 
 
 @dataclass(frozen=True)

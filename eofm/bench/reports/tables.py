@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
-from eofm.bench.records import Result, Sample
+from eofm.bench.records import Result
 from eofm.bench.reports.curves import Curve, label_curves, size_curves
+from eofm.bench.reports.resampled import resampled_notes
 from eofm.probes.metrics import METRIC_WORDS, Metric
 from eofm.report.tables import Footnotes, Table, TableRow, bullets, markdown
 
-# Test samples below which an interval over them means nothing.
+# Groups of test samples below which there is no interval over them.
 _FEWEST: Final = 2
 # How the flags begin that name a control; their order in a cell.
 _COMPARED: Final = ("below ", "not above ")
@@ -140,7 +141,7 @@ def _percent(value: float) -> str:
 
 
 def _span(result: Result) -> str:
-    if (result.sample.clusters or result.sample.n_test) < _FEWEST:
+    if (result.sample.groups or result.sample.n_test) < _FEWEST:
         return "none"
     interval = result.interval
     return f"{_percent(interval.low)} – {_percent(interval.high)}"
@@ -158,27 +159,16 @@ def _remarks_on(results: Sequence[Result]) -> list[str]:
         )
     if sample.copies:
         lines.append(f"**{sample.copies} test samples are copies** of samples of train or val.")
-    if sample.n_test < _FEWEST:
-        lines.append("**One test sample**: it has no interval, and tells no model from another.")
-    return lines
-
-
-def _units(sample: Sample) -> str:
-    """Return what is resampled for the intervals of records."""
-    if sample.clusters:
-        return f"{sample.clusters} clusters of test samples ({sample.cluster})"
-    return "the test samples"
+    return [*lines, *resampled_notes(results)]
 
 
 def _remarks(results: Sequence[Result]) -> list[str]:
     """Return what holds for all tables, once."""
-    intervals = dict.fromkeys(
-        (r.interval.level, r.interval.repeats, _units(r.sample)) for r in results
-    )
+    intervals = dict.fromkeys((r.interval.level, r.interval.repeats) for r in results)
     lines = [
-        f"Intervals: {100 * level:g} % percentile bootstrap over {units}, "
-        f"{repeats} resamples. In italics: controls."
-        for level, repeats, units in intervals
+        f"Intervals: {100 * level:g} % percentile bootstrap, {repeats} resamples. In italics: "
+        "controls."
+        for level, repeats in intervals
     ]
     if any(flag.startswith(_COMPARED) for result in results for flag in result.flags):
         lines.append(

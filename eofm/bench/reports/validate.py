@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import eofm
 from eofm.bench.models.waive import CHANGED_WHY
-from eofm.bench.predictions import Predictions, groups_of, predictions_of
+from eofm.bench.predictions import Predictions, predictions_of
 from eofm.bench.records import Result, has_checksum, record_lines
 from eofm.bench.reports.report_config import ValidateConfig
 from eofm.bench.samples import whole_split
@@ -276,12 +276,7 @@ def _check_ids(result: Result, kept: Predictions, remarks: list[str]) -> list[st
 
 def _check_interval(result: Result, kept: Predictions) -> list[str]:
     metric, stated = Metric(result.metric), result.interval
-    try:
-        groups = groups_of(result, kept.ids)
-    except DataError as error:
-        return [_first(error)]
-    scored = replace(kept.scored([metric]), groups=groups)
-    found = scored.interval(metric, stated.repeats, result.seed)
+    found = kept.scored([metric]).interval(metric, stated.repeats, result.seed)
     same: Callable[[float, float], bool] = lambda a, b: math.isclose(  # noqa: E731
         a, b, rel_tol=0, abs_tol=_SAME_INTERVAL
     )

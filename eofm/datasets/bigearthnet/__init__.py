@@ -19,7 +19,6 @@ from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.base import (
     Benchmark,
-    Cluster,
     Dataset,
     FolderLayout,
     Loaded,
@@ -34,6 +33,7 @@ from eofm.datasets.base import (
 from eofm.datasets.bigearthnet.classes import CLASSES_19, CLASSES_43
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import Described
+from eofm.datasets.images.groups import Grouping
 from eofm.datasets.packing.options import check_sensors, check_workers
 from eofm.errors import ConfigError
 
@@ -148,7 +148,7 @@ _DATA: Final = {
 }
 
 # 119,825 test patches of version 2 come from about a hundred products: those of one are alike.
-_PRODUCT: Final = Cluster("Sentinel-2 product", r"_\d+_\d+")
+_PRODUCTS: Final = Grouping("Sentinel-2 products", "the name of a patch begins with its product")
 _RARE: Final = (
     "Macro AP of version 2 rests on classes with 117 and 152 positives in test: see its interval.",
 )
@@ -188,7 +188,7 @@ def _task(version: str, sensor: str, classes: int) -> Task:
         splits=lists,
         waivers=_WAIVERS if Sensor.S2_L2A in sensors else (),
         notes=_COPERNICUS if subset else _RARE if version == "v2" else (),
-        cluster=_PRODUCT,
+        grouping=_PRODUCTS,
     )
 
 

@@ -14,6 +14,7 @@ from eofm.datasets.bigearthnet import SPECS, Version
 from eofm.datasets.bigearthnet.classes import CLASSES_19
 from eofm.datasets.bigearthnet.patches import BigEarthNet, open_bigearthnet
 from eofm.datasets.images.chips import Chip, Chips, FilePixels, unpacking_remedy
+from eofm.datasets.images.groups import product_in
 from eofm.errors import ConfigError, DataError
 from eofm.store.rows.splits import SPLITS, hash_order
 
@@ -135,6 +136,7 @@ def _split(data: BigEarthNet, choice: BigEarthNetChoice, split: str) -> list[Chi
         {s.id: s for s in data.samples(split, choice.classes, sensor, excluded=choice.excluded)}
         for sensor in choice.sensors
     ]
+    countries = {} if data.listing is None else data.listing.countries
     chips = []
     for name, sample in per_sensor[0].items():
         hot = data.multi_hot(sample, choice.classes)
@@ -144,7 +146,9 @@ def _split(data: BigEarthNet, choice: BigEarthNetChoice, split: str) -> list[Chi
             FilePixels(samples[name].source, SPECS[sensor], _DTYPES[sensor])
             for sensor, samples in zip(choice.sensors, per_sensor, strict=True)
         )
-        chips.append(Chip(name, tuple(k for k, one in enumerate(hot) if one), pixels))
+        label = tuple(k for k, one in enumerate(hot) if one)
+        group, country = product_in(name) or "", countries.get(name, "")
+        chips.append(Chip(name, label, pixels, group, country))
     return chips
 
 

@@ -22,6 +22,7 @@ from eofm.datasets.bigearthnet import COUNTS_COPERNICUS, SPECS
 from eofm.datasets.bigearthnet.chips import GOLDEN, GOLDEN_CLASSES
 from eofm.datasets.bigearthnet.classes import CLASSES_19
 from eofm.datasets.images.chips import Chip, Chips, file_pixels, unpacking_remedy
+from eofm.datasets.images.groups import product_in
 from eofm.errors import DataError, LabelError
 from eofm.store.rows.splits import SPLITS
 
@@ -124,7 +125,8 @@ def _chip(
         if not file.is_file():
             return None
         pixels.append(file_pixels(file, SPECS[sensor], _DTYPES[sensor]))
-    return Chip(Path(row[1]).stem.removesuffix(_ENDING), labels, tuple(pixels))
+    name = Path(row[1]).stem.removesuffix(_ENDING)
+    return Chip(name, labels, tuple(pixels), product_in(name) or "")
 
 
 def _check_golden(chips: Chips) -> None:

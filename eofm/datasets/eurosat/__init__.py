@@ -24,6 +24,7 @@ from eofm.datasets.images.class_folders import (
     list_files,
     load_class_folders,
 )
+from eofm.datasets.images.groups import Grouping
 from eofm.datasets.packing.options import check_workers
 
 CLASSES: Final = (
@@ -115,9 +116,15 @@ _SETS: Final[Mapping[str, ClassFolders]] = {
 }
 
 
+_TILES: Final = Grouping(
+    "tiles", "EuroSAT does not say from which products its tiles were cut", known=False
+)
+
+
 def _task(name: str, dataset: str, notes: tuple[str, ...] = ()) -> Task:
     splits = (_RANDOM_LISTS, _SPATIAL_LISTS)
-    return Task(name, dataset, (_SETS[name].spec,), CLASSES, TILES, splits=splits, notes=notes)
+    spec = _SETS[name].spec
+    return Task(name, dataset, (spec,), CLASSES, TILES, splits=splits, notes=notes, grouping=_TILES)
 
 
 _HELBER: Final = "(Helber et al. 2019, arXiv 1709.00029)"

@@ -241,11 +241,17 @@ class Chip:
         id: Its name, unique in the data set.
         label: Class index, or the indices of the classes that are present.
         pixels: One entry per sensor of the task.
+        group: Name of what it was cut from or shows (`eofm.datasets.images.groups`): intervals
+            draw groups of test images. Empty: it is a group of its own, as any image of train is,
+            of which no interval is made.
+        country: Where it lies, if the data set says so: scores can be told apart by it.
     """
 
     id: str
     label: int | tuple[int, ...]
     pixels: tuple[Pixels, ...]
+    group: str = ""
+    country: str = ""
 
 
 @dataclass(frozen=True)

@@ -201,15 +201,18 @@ class DenseChip:
 
     Args:
         id: Its name, unique in the data set.
-        group: Images of one group are not independent of one another: windows of one scene.
+        scene: What counts as one sample: the image of which it is a window, or all images of a
+            place.
         pixels: One entry per sensor of the task.
         mask: Its classes.
+        group: As of `Chip`: of the scene.
     """
 
     id: str
-    group: str
+    scene: str
     pixels: tuple[Pixels, ...]
     mask: Mask
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -224,7 +227,7 @@ class DenseChips:
         remarks: What a reader of the scores should know of these images.
 
     Raises:
-        DataError: If an id occurs twice, a group is in two splits, or a split is empty.
+        DataError: If an id occurs twice, a scene is in two splits, or a split is empty.
     """
 
     root: Path
@@ -237,7 +240,7 @@ class DenseChips:
         ordered = {n: tuple(sorted(self.splits[n], key=lambda c: c.id)) for n in SPLITS}
         object.__setattr__(self, "splits", ordered)
         check_unique(ordered, self.root)
-        _check_groups(ordered, self.root)
+        _check_scenes(ordered, self.root)
         if not all(ordered.values()):
             raise DataError(
                 "a split has no image",
@@ -253,25 +256,20 @@ class DenseChips:
         """The images of train, val and test, in this order."""
         return tuple(chip for name in SPLITS for chip in self.splits[name])
 
-    def groups(self, *splits: str) -> tuple[str, ...]:
-        """Return the groups of some splits, or of all, each once and in order."""
-        parts = [self.splits[name] for name in splits or SPLITS]
-        return tuple(dict.fromkeys(chip.group for part in parts for chip in part))
-
     def keeping(self, kept: Mapping[str, frozenset[str]]) -> DenseChips:
         """Return the images whose ids are kept, split by split."""
         splits = {n: tuple(c for c in self.splits[n] if c.id in kept[n]) for n in SPLITS}
         return replace(self, splits=splits)
 
 
-def _check_groups(splits: Mapping[str, Sequence[DenseChip]], root: Path) -> None:
+def _check_scenes(splits: Mapping[str, Sequence[DenseChip]], root: Path) -> None:
     seen: dict[str, str] = {}
     for name, chips in splits.items():
         for chip in chips:
-            if seen.setdefault(chip.group, name) != name:
+            if seen.setdefault(chip.scene, name) != name:
                 raise DataError(
                     "parts of one image lie in two splits",
-                    found=f"{chip.group} in {seen[chip.group]} and in {name}",
+                    found=f"{chip.scene} in {seen[chip.scene]} and in {name}",
                     where=root,
                     remedy="divide whole images: a neighbour in train is a leak",
                 )

@@ -46,13 +46,13 @@ class Divided:
     Args:
         rule: In words.
         split: Image -> `train`, `val` or `test`.
-        group: Image -> first image of its place in its split.
+        place: Image -> first image of its place in its split.
         remarks: What a reader of scores should know.
     """
 
     rule: str
     split: Mapping[str, str]
-    group: Mapping[str, str]
+    place: Mapping[str, str]
     remarks: tuple[str, ...]
 
 
@@ -83,8 +83,8 @@ def divide(images: Sequence[OwnImage], dataset: str, pattern: str | None) -> Div
             remarks += [_NO_PLACE_TO_SPARE] if taken else []
         split |= dict.fromkeys(taken, "val")
     first: dict[tuple[str, str], str] = {}
-    group = {n: first.setdefault((split[n], places.of[n]), n) for n in split}
-    return Divided(rule, split, group, tuple(remarks))
+    place = {n: first.setdefault((split[n], places.of[n]), n) for n in split}
+    return Divided(rule, split, place, tuple(remarks))
 
 
 def names_of(files: Iterable[Path], folder: Path) -> dict[Path, str]:

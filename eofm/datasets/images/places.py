@@ -14,16 +14,21 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
+from eofm.datasets.images.chips import Chip
+from eofm.datasets.images.dense import DenseChip
 from eofm.errors import ConfigError, RasterError
+from eofm.progress import track
 from eofm.store.rows.splits import SPLITS
 
 if TYPE_CHECKING:
     from eofm.raster.grid import Grid
+
+ChipT = TypeVar("ChipT", Chip, DenseChip)
 
 _NAMED: Final = 5
 _MARK: Final = "{place}"
@@ -143,6 +148,18 @@ def grid_of_file(file: Path) -> Grid | None:
             return grid_of(dataset)
     except RasterError:
         return None
+
+
+def by_ground(chips: Sequence[ChipT]) -> tuple[ChipT, ...]:
+    """Return images with their place as their group. Each file is opened, no pixel is read.
+
+    Args:
+        chips: Images of one split; of each the first sensor says where it lies.
+    """
+    opened = track(chips, "locating images")
+    grids = {chip.id: grid_of_file(chip.pixels[0].place.files[0]) for chip in opened}
+    places = find_places(grids)
+    return tuple(replace(chip, group=places.of[chip.id]) for chip in chips)
 
 
 def units_of(names: Sequence[str], places: Places) -> dict[str, list[str]]:
