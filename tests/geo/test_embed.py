@@ -61,13 +61,12 @@ def test_the_command_line(scene: Path, model: str, tmp_path: Path, capsys) -> No
 def test_the_settings_that_are_kept_can_be_run_again(
     scene: Path, model: str, tmp_path: Path
 ) -> None:
-    """`embed.yaml` of a run is a `--config` that makes the same vectors."""
+    """`config.yaml` of a run is a `--config` that makes the same vectors."""
     embed(config(scene, model, tmp_path / "a", chips=16, stride=8))
 
     status = main(
-        ["embed", str(scene), "--config", str(tmp_path / "a" / "embed.yaml"), "--out",
-         str(tmp_path / "b")]
-    )  # fmt: skip
+        ["embed", "--config", str(tmp_path / "a" / "config.yaml"), "--out", str(tmp_path / "b")]
+    )
 
     assert status == 0
     first, second = (tmp_path / name / "chips.parquet" for name in "ab")
@@ -152,10 +151,10 @@ def test_another_job_in_the_folder_is_refused(scene: Path, model: str, tmp_path:
     out = tmp_path / "out"
     embed(config(scene, model, out, chips=32))
 
-    kept = (out / "embed.yaml").read_text()
+    kept = (out / "config.yaml").read_text()
     with pytest.raises(ConfigError, match="another job"):
         embed(config(scene, model, out, chips=16))
-    assert kept == (out / "embed.yaml").read_text()
+    assert kept == (out / "config.yaml").read_text()
 
     shutil.rmtree(out)
     work = out / ".chips.work"

@@ -165,7 +165,7 @@ def test_a_killed_run_ends_with_the_same_bytes(layout, tmp_path: Path, kill, mon
 
     def write(path: Path) -> None:
         embed(config(scene, model, path, batch=2, quantization="int8", **layout))
-        (path / "embed.yaml").write_text("")  # it names the folder
+        (path / "config.yaml").write_text("")  # it names the folder
 
     write(out)
     draw, kills = random.Random(0), 0

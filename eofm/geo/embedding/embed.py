@@ -14,14 +14,13 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import rasterio
 import torch
-import yaml
 
 from eofm.errors import ConfigError, DataError, EofmError
 from eofm.geo.embedding.chips_job import ChipsDone, run_chips
@@ -31,9 +30,9 @@ from eofm.geo.embedding.job import Job, writable
 from eofm.geo.embedding.jobs import jobs_of, places_of
 from eofm.geo.embedding.network import encoder_of
 from eofm.geo.embedding.patches_job import PatchesDone, run_patches
+from eofm.geo.results import CONFIG, write_settings
 from eofm.geo.vectors.embeddings import ChipTable, PatchGrid
 from eofm.geo.vectors.files import open_chips, open_embeddings, open_patches
-from eofm.io import replacing
 from eofm.progress import track
 from eofm.raster.metadata.masks import CloudMask
 from eofm.raster.opening import Source, open_scene, open_scenes
@@ -42,7 +41,6 @@ from eofm.raster.where import Area, cut_out
 from eofm.weights.encoder import Encoder
 from eofm.workers import end_with_parent
 
-CONFIG: Final = "embed.yaml"
 _GDAL_CACHE: Final = 256  # MB; GDAL's own default grows with the machine
 _LIST: Final = ".txt"
 
@@ -102,9 +100,7 @@ def embed(config: EmbedConfig) -> EmbedOutcome | Explanation:
 def _keep(config: EmbedConfig, out: Path) -> None:
     """Write the settings beside what they make."""
     with writable(out):
-        out.mkdir(parents=True, exist_ok=True)
-        with replacing(out / CONFIG) as temporary:
-            temporary.write_text(yaml.safe_dump(asdict(config), sort_keys=False), encoding="utf-8")
+        write_settings(config, out / CONFIG)
 
 
 def _scenes(config: EmbedConfig) -> list[Scene]:
