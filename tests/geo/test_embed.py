@@ -320,8 +320,8 @@ def test_bad_input_is_one_clear_error(
 
 
 def test_remedies_of_the_patch_grid_work(scene: Path, model: str, tmp_path: Path) -> None:
-    """The windows and the overlap that an error names are taken."""
-    for changes in ({"window": 31}, {"overlap": 2}):
+    """The windows, the overlap and the stride that an error names are taken."""
+    for changes in ({"window": 31}, {"overlap": 2}, {"stride": 6}):
         with pytest.raises(ConfigError) as caught:
             embed(config(scene, model, tmp_path / "out", patches=True, chips=None, **changes))
         word, value = str(caught.value.remedy).split()
@@ -336,7 +336,7 @@ def test_remedies_of_the_patch_grid_work(scene: Path, model: str, tmp_path: Path
     [
         {"chips": 0}, {"min_valid": 0.0}, {"min_valid": 1.5}, {"batch": 0}, {"overlap": -1},
         {"force": ["unit"]}, {"formats": ["png"]}, {"window": 28}, {"scenes": []},
-        {"chips": None, "patches": True, "stride": 3},
+        {"chips": 16, "patches": True, "stride": 7},
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_named(scene: Path, model: str, tmp_path: Path, changes) -> None:

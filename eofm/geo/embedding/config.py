@@ -32,7 +32,8 @@ class EmbedConfig:
         size: Side of the network's input in pixels, for weights that do not state one (random:,
             timm:); without it 224.
         chips: Side of a chip in pixels of the scene.
-        stride: Step from chip to chip in pixels; without it, the side of a chip.
+        stride: Step from chip to chip, or from patch to patch, in pixels; without it, their side.
+            Patches are finer by shifted passes: --patches --stride 7 looks four times.
         grid: Where chips lie: scene, from its first pixel on, or majortom, squares of the named
             grid Major TOM, the same for every scene of a place.
         patches: Write a vector for each patch token, as a raster.
@@ -97,9 +98,11 @@ class EmbedConfig:
         require(0 < self.min_valid <= 1, "min_valid", self.min_valid, "above 0 and up to 1")
         self._check_words("force", self.force, FORCE)
         self._check_words("formats", self.formats, ("tif", "zarr"))
-        if self.stride is not None and self.chips is None:
+        if self.stride is not None and self.chips is not None and self.patches:
             raise ConfigError(
-                "a stride is one of chips", found=f"--stride {self.stride}", remedy="--chips 32"
+                "a stride is one of chips or one of patches",
+                found=f"--stride {self.stride} with --chips and --patches",
+                remedy="embed them one after the other: leave out --chips, and then --patches",
             )
         if self.stride is not None and self.grid != "scene":
             raise ConfigError(

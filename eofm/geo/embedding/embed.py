@@ -207,9 +207,9 @@ def _tidied(job: Job) -> str:
 
 
 def _run(job: Job) -> ChipsDone | PatchesDone:
-    places, lattice = places_of(job)
-    if lattice is not None:
-        return run_patches(job, lattice)
+    places, passes = places_of(job)
+    if passes is not None:
+        return run_patches(job, passes)
     assert places is not None  # noqa: S101 (a job is one or the other)
     return run_chips(job, places)
 
@@ -274,6 +274,7 @@ def embed_patches(
     *,
     window: int | None = None,
     overlap: int | None = None,
+    stride: int | None = None,
     where: Area | None = None,
     cloud_mask: CloudMask | str | None = None,
     min_valid: float = 0.5,
@@ -286,6 +287,8 @@ def embed_patches(
         model: An encoder, or the words for its weights.
         window: Side of the windows in pixels; without it, that of the network's input.
         overlap: How many patches neighbouring windows share and blend; without it, a quarter.
+        stride: Step from patch to patch in pixels, by which their side can be divided; finer than a
+            patch by shifted passes.
         where: The part of the scene: see `Scene.read`.
         cloud_mask: The mask that hides clouds.
         min_valid: Share of a patch that must be measured and free of clouds.
@@ -297,7 +300,7 @@ def embed_patches(
     with tempfile.TemporaryDirectory() as folder:
         config = EmbedConfig(
             ["-"], str(model), folder, patches=True, window=window, overlap=overlap,
-            min_valid=min_valid, batch=batch, quantization="none", formats=["tif"],
+            stride=stride, min_valid=min_valid, batch=batch, quantization="none", formats=["tif"],
         )  # fmt: skip
         _in_memory(config, source, model, where, cloud_mask)
         found = open_patches(folder)
