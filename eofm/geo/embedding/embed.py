@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ import rasterio
 import torch
 
 from eofm.errors import ConfigError, DataError, EofmError
+from eofm.extras import dask_client
 from eofm.geo.embedding.chips_job import ChipsDone, run_chips
 from eofm.geo.embedding.config import SIDE, EmbedConfig
 from eofm.geo.embedding.explain import Explanation, explain_job
@@ -91,8 +93,8 @@ def embed(config: EmbedConfig) -> EmbedOutcome | Explanation:
                 explain_job(job, *places_of(job)) for job in jobs_of(config, scene, encoder, out)
             ]
         return Explanation(tuple(parts))
-    if len(scenes) == 1:
-        return EmbedOutcome(_embed_one(config, scenes[0], out), {})
+    if len(scenes) == 1 and config.dask is None:
+        return EmbedOutcome(_embed_one(_on_device(config), scenes[0], out), {})
     _keep(config, out)
     return _embed_many(config, scenes, out)
 
@@ -147,15 +149,22 @@ def _results(
     config: EmbedConfig, scenes: Sequence[Scene], folders: Sequence[Path]
 ) -> Iterator[tuple[ChipsDone | PatchesDone | str, ...] | str]:
     """Yield what becomes of each scene, in order: see `_attempt`."""
-    if config.workers == 1:
+    if config.dask is not None:
+        yield from _on_dask(config, config.dask, scenes, folders)
+        return
+    count = len(config.devices) if config.devices else config.workers
+    if count == 1:
         yield from (_attempt(config, *job) for job in zip(scenes, folders, strict=True))
         return
-    threads = max(1, (os.cpu_count() or 1) // config.workers)
+    context = multiprocessing.get_context("spawn")
+    devices = context.SimpleQueue()
+    for device in config.devices or [config.device] * count:
+        devices.put(device)
     pool = ProcessPoolExecutor(
-        min(config.workers, len(scenes)),
-        mp_context=multiprocessing.get_context("spawn"),
+        min(count, len(scenes)),
+        mp_context=context,
         initializer=_begin_worker,
-        initargs=(threads,),
+        initargs=(max(1, (os.cpu_count() or 1) // count), devices),
     )
     try:
         futures = [pool.submit(_attempt, config, *job) for job in zip(scenes, folders, strict=True)]
@@ -171,10 +180,31 @@ def _results(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin_worker(threads: int) -> None:
-    """Let processes share the cores, not each take all of them."""
+def _on_dask(
+    config: EmbedConfig, scheduler: str, scenes: Sequence[Scene], folders: Sequence[Path]
+) -> Iterator[tuple[ChipsDone | PatchesDone | str, ...] | str]:
+    with dask_client(scheduler) as client:
+        futures = [
+            client.submit(_attempt, config, *job, pure=False)  # type: ignore[no-untyped-call]
+            for job in zip(scenes, folders, strict=True)
+        ]
+        yield from track((future.result() for future in futures), "scenes", len(scenes))
+
+
+_OWN: Final[dict[str, str]] = {}  # of a worker process: its device
+
+
+def _begin_worker(threads: int, devices: SimpleQueue[str]) -> None:
+    """Let processes share the cores, not each take all of them; each has a device of its own."""
     end_with_parent()
     torch.set_num_threads(threads)
+    _OWN["device"] = devices.get()
+
+
+def _on_device(config: EmbedConfig) -> EmbedConfig:
+    """Return the settings of one scene: it has one device, and is divided no further."""
+    device = _OWN.get("device", (config.devices or [config.device])[0])
+    return replace(config, device=device, devices=None, workers=1, dask=None)
 
 
 def _attempt(
@@ -182,7 +212,7 @@ def _attempt(
 ) -> tuple[ChipsDone | PatchesDone | str, ...] | str:
     """Embed one scene of several; return why it failed, if it did."""
     try:
-        return _embed_one(config, scene, out)
+        return _embed_one(_on_device(config), scene, out)
     except EofmError as error:
         return str(error)
 
@@ -192,7 +222,8 @@ def _embed_one(
 ) -> tuple[ChipsDone | PatchesDone | str, ...]:
     jobs = jobs_of(config, scene, encoder_of(config, scene.spec), out)
     complete = [_is_complete(job) for job in jobs]  # before settings of another are replaced
-    _keep(replace(config, out=str(out)), out)
+    if out == Path(config.out):  # of several scenes, the folder above has the settings
+        _keep(config, out)
     with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE):
         return tuple(
             _tidied(job) if ended else _run(job) for job, ended in zip(jobs, complete, strict=True)
