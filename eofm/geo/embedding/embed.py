@@ -185,7 +185,7 @@ def _on_dask(
 ) -> Iterator[tuple[ChipsDone | PatchesDone | str, ...] | str]:
     with dask_client(scheduler) as client:
         futures = [
-            client.submit(_attempt, config, *job, pure=False)  # type: ignore[no-untyped-call]
+            client.submit(_attempt, config, *job, pure=False)
             for job in zip(scenes, folders, strict=True)
         ]
         yield from track((future.result() for future in futures), "scenes", len(scenes))
