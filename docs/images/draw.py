@@ -1,6 +1,7 @@
 """Draw the pictures of the README from real data and from runs.
 
     python docs/images/draw.py scene --data ../shared/data --weights natural_vits14.safetensors
+    python docs/images/draw.py qgis --data ../shared/data --weights natural_vits14.safetensors
     python docs/images/draw.py table --data ../shared/data --weights natural_vits14.safetensors
     python docs/images/draw.py page report.html docs/images/report_run.png --height 900
 
@@ -8,7 +9,8 @@
 Copernicus Sentinel data), polygons drawn by hand, and the map that `eofm map` makes of them. The
 network is a ViT-S/14 in DINOv2's layout that saw natural images only; the filters of its colours
 are shared among the bands nearest in wavelength, and of its twelve blocks the first seven take
-part. `page` takes a picture of a page with headless Chromium.
+part. `qgis` has the QGIS of the distribution lay out the same map: `qgis_map.png`. `page` takes a
+picture of a page with headless Chromium.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch, Rectangle
+from PIL import Image
 from shapely.geometry import box
 
 from eofm.cli import main as eofm
@@ -110,19 +113,38 @@ def polygons(scene: Path, out: Path) -> None:
     geopandas.GeoDataFrame(rows, crs=crs).to_file(out, driver="GPKG")
 
 
+def learn(scene: Path, weights: Path, folder: Path) -> None:
+    """Embed a scene and map it from polygons, into `folder`/map."""
+    natural_encoder(weights, Sensor.S2_L2A, folder / "encoder")
+    polygons(scene, folder / "drawn.gpkg")
+    bands = " ".join(SENSOR_BANDS[Sensor.S2_L2A])
+    words = f"embed {scene} --sensor s2-l2a --unit dn-offset1000 --bands {bands}"
+    words += f" --model {folder}/encoder --patches --window 32 --formats tif"
+    assert eofm([*words.split(), "--out", f"{folder}/emb"]) == 0
+    words = f"map {folder}/emb --labels {folder}/drawn.gpkg --field class --out {folder}/map"
+    assert eofm(words.split()) == 0
+
+
+def qgis_map(data: Path, weights: Path, out: Path) -> None:
+    """Have QGIS lay out the layers of a map, without a screen."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        learn(data / SCENE, weights, folder)
+        words = [data / SCENE, folder / "map", out]
+        variables = {"QT_QPA_PLATFORM": "offscreen", "PATH": "/usr/bin:/bin", "HOME": scratch}
+        script = HERE / "qgis_layout.py"
+        subprocess.run(["/usr/bin/python3", script, *words], check=True, env=variables)
+    with Image.open(out) as picture:
+        fewer = picture.convert("RGB").quantize(96)
+    fewer.save(out, optimize=True)
+
+
 def scene_and_map(data: Path, weights: Path, out: Path) -> None:
     """Embed a scene, map it from polygons, and draw both side by side."""
     scene = data / SCENE
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        natural_encoder(weights, Sensor.S2_L2A, folder / "encoder")
-        polygons(scene, folder / "drawn.gpkg")
-        bands = " ".join(SENSOR_BANDS[Sensor.S2_L2A])
-        words = f"embed {scene} --sensor s2-l2a --unit dn-offset1000 --bands {bands}"
-        words += f" --model {folder}/encoder --patches --window 32 --formats tif"
-        assert eofm([*words.split(), "--out", f"{folder}/emb"]) == 0
-        words = f"map {folder}/emb --labels {folder}/drawn.gpkg --field class --out {folder}/map"
-        assert eofm(words.split()) == 0
+        learn(scene, weights, folder)
         record = json.loads((folder / "map" / "map.json").read_text("utf-8"))
         with rasterio.open(folder / "map" / "map.tif") as file:
             classes = file.read(1)
@@ -191,7 +213,7 @@ def main() -> None:
     """Draw one picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for name in ("scene", "table"):
+    for name in ("scene", "qgis", "table"):
         verb = verbs.add_parser(name)
         verb.add_argument("--data", type=Path, required=True)
         verb.add_argument("--weights", type=Path, required=True)
@@ -203,6 +225,8 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.verb == "scene":
         scene_and_map(chosen.data, chosen.weights, HERE / "scene_and_map.png")
+    elif chosen.verb == "qgis":
+        qgis_map(chosen.data, chosen.weights, HERE / "qgis_map.png")
     elif chosen.verb == "table":
         bench_table(chosen.data, chosen.weights, HERE / "bench_table.png")
     else:

@@ -1,4 +1,4 @@
-"""Files of settings that a command line names: looked at before its parser reads them.
+"""Files of settings: written by runs, named by command lines, and looked at before they are read.
 
 The parser of the command line follows aliases without end, reads devices, and speaks of what is
 wrong in words of its own.
@@ -6,16 +6,34 @@ wrong in words of its own.
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from eofm.errors import ConfigError
 from eofm.formats.foreign import foreign
 from eofm.formats.text import read_yaml
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 _OPTION: Final = "--config"
+
+
+def settings_text(config: DataclassInstance) -> str:
+    """Return settings as YAML that `--config` reads.
+
+    Args:
+        config: Settings of a verb: plain values, enumerations, lists and groups of these.
+    """
+    import yaml
+
+    plain = json.loads(json.dumps(asdict(config)))  # enumerations become their values
+    text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def settings_files(words: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 change.tif, change.qml   of a patch grid: score (above 1: a change), p, cosine distance
 change.gpkg              changed cells that touch, as polygons
 change.json              threshold, rate, null, settings, provenance of both dates
+config.yaml              the settings: `eofm change --config config.yaml` does it again
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from eofm.geo.cells import GridCells
 from eofm.geo.change import ChangeResult, NullKind, detect_change
 from eofm.geo.cog import plane, write_cog
 from eofm.geo.maps_config import ChangeConfig
-from eofm.geo.results import NO_NUMBER, ResultFiles, write_frame, write_record
+from eofm.geo.results import (
+    CONFIG,
+    NO_NUMBER,
+    ResultFiles,
+    write_frame,
+    write_record,
+    write_settings,
+)
 from eofm.geo.styles import score_qml
 from eofm.geo.vectors.files import open_embeddings
 from eofm.report.output import write_file
@@ -60,6 +68,7 @@ def run_change(config: ChangeConfig) -> ResultFiles:
         *_raster(found, folder),
         write_frame(polygons, folder / "change.gpkg"),
         write_record(folder / "change.json", record),
+        write_settings(config, folder / CONFIG),
     ]
     return ResultFiles(folder, _words(found, len(polygons), config.smallest), tuple(files))
 

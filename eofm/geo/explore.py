@@ -26,6 +26,7 @@ from eofm.geo.cells import Cells, Embeddings, Floats, Index, cells_of
 from eofm.geo.lattice import lattice_of
 from eofm.geo.maps_config import ExploreConfig
 from eofm.geo.pictures import scene_picture
+from eofm.geo.results import write_settings
 from eofm.geo.vectors.files import open_embeddings
 from eofm.raster.grid import Grid, crs_text, read_crs
 from eofm.raster.opening import open_scene
@@ -67,7 +68,7 @@ class ExplorePage:
 
 
 def run_explore(config: ExploreConfig) -> ExplorePage:
-    """Write the page.
+    """Write the page, and its settings beside it: NAME.html.yaml.
 
     Args:
         config: The settings, as on the command line.
@@ -80,13 +81,16 @@ def run_explore(config: ExploreConfig) -> ExplorePage:
     scene = (
         open_scene(config.scene, sensor=config.sensor, unit=config.unit) if config.scene else None
     )
-    return explore(
+    page = explore(
         open_embeddings(config.embeddings),
         config.out,
         scene=scene,
         dimensions=config.dimensions,
         most=config.cells,
     )
+    # pages may stand side by side: settings have the name of theirs
+    write_settings(config, page.file.with_name(f"{page.file.name}.yaml"))
+    return page
 
 
 def explore(

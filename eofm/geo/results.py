@@ -1,4 +1,4 @@
-"""What a verb hands back of the files it has written, and layers and records among them."""
+"""What a verb hands back of the files it has written; layers, records and settings among them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eofm import __version__
 from eofm.errors import DataError
+from eofm.formats.settings import settings_text
 from eofm.report.output import write_file
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from geopandas import GeoDataFrame
 
+CONFIG: Final = "config.yaml"
 NO_NUMBER: Final = -1.0  # of float rasters: NaN is not understood by all programs
 
 
@@ -50,6 +53,19 @@ def write_record(file: Path, record: Mapping[str, Any]) -> Path:
     """
     content = json.dumps({"eofm": __version__, **record}, indent=1)
     return write_file(file, f"{content}\n".encode())
+
+
+def write_settings(config: DataclassInstance, file: Path) -> Path:
+    """Write the settings of a verb beside what it made: `--config FILE` makes it again.
+
+    Args:
+        config: The settings, as on the command line; files are named as they were there.
+        file: The file; the folder above it is made.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    return write_file(file, settings_text(config).encode())
 
 
 def write_frame(frame: GeoDataFrame, file: Path) -> Path:

@@ -4,6 +4,7 @@ ranked.gpkg, ranked.parquet   the best cells: rank, score, longitude, latitude
 score.tif, score.qml          of a patch grid: the score of every patch
 sheet.png                     with the scene: pictures of the examples and of the best
 search.json                   settings, provenance, what a score is
+config.yaml                   the settings: `eofm search --config config.yaml` does it again
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from eofm.geo.cells import GridCells
 from eofm.geo.cog import plane, write_cog
 from eofm.geo.maps_config import SearchConfig
 from eofm.geo.pictures import cell_pictures
-from eofm.geo.results import ResultFiles, write_frame, write_record
+from eofm.geo.results import CONFIG, ResultFiles, write_frame, write_record, write_settings
 from eofm.geo.search import SearchResult, search
 from eofm.geo.styles import score_qml
 from eofm.geo.vectors.files import open_embeddings
@@ -75,6 +76,7 @@ def run_search(config: SearchConfig) -> ResultFiles:
         "counterexamples": len(found.counterexamples),
     }
     files.append(write_record(folder / "search.json", record))
+    files.append(write_settings(config, folder / CONFIG))
     return ResultFiles(folder, _listing(found, ranked), tuple(files))
 
 

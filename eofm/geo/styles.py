@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 from xml.etree import ElementTree
@@ -15,6 +16,7 @@ Colour = tuple[int, int, int, int]
 _DOCTYPE: Final = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _QGIS: Final = "3.22.0"  # the oldest version whose files these are
 _SLD: Final = "http://www.opengis.net/sld"
+_APART: Final = 80.0  # least distance of two colours, of 442 between black and white
 _GOLDEN: Final = 0.61803398875  # of a turn: hues of consecutive numbers lie far apart
 # Land cover as maps show it; the first word that a name contains decides.
 _KNOWN: Final[Mapping[str, str]] = {
@@ -29,6 +31,8 @@ _KNOWN: Final[Mapping[str, str]] = {
     "shrub": "#a6793b",
     "grass": "#a6d96a",
     "range": "#c2cf7a",
+    "pasture": "#c2cf7a",
+    "meadow": "#c2cf7a",
     "crop": "#e5b946",
     "built": "#d7301f",
     "urban": "#d7301f",
@@ -47,15 +51,23 @@ def class_colours(names: Sequence[str]) -> dict[int, Colour]:
     Args:
         names: Of the classes.
     """
-    taken: set[str] = set()
-    found: dict[int, Colour] = {}
-    spare = [*PALETTE, *(_hue(number) for number in range(len(names)))]
+    texts: dict[int, str] = {}
     for code, name in enumerate(names, 1):
-        typical = [text for word, text in _KNOWN.items() if word in name.lower()]
-        text = next((one for one in [*typical[:1], *spare] if one not in taken), spare[-1])
-        taken.add(text)
-        found[code] = _rgba(text)
-    return found
+        typical = next((text for word, text in _KNOWN.items() if word in name.lower()), None)
+        if typical is not None and typical not in texts.values():
+            texts[code] = typical
+    spare = [*PALETTE, *(_hue(number) for number in range(4 * len(names)))]
+    for code in range(1, len(names) + 1):
+        if code not in texts:
+            taken = {_rgba(text) for text in texts.values()}
+            free = [text for text in spare if _rgba(text) not in taken]
+            texts[code] = next((text for text in free if _is_apart(text, taken)), free[0])
+    return {code: _rgba(texts[code]) for code in sorted(texts)}
+
+
+def _is_apart(text: str, others: set[Colour]) -> bool:
+    """Return whether a colour can be told from others: blue of water from that of the palette."""
+    return all(math.dist(_rgba(text), other) >= _APART for other in others)
 
 
 def _hue(number: int) -> str:

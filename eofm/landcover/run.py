@@ -22,6 +22,7 @@ import numpy as np
 
 import eofm
 from eofm.errors import ConfigError, LabelError
+from eofm.extras import dask_client
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.dates import DatePattern
 from eofm.landcover.jobs import LabelJob, LabelScene, run_job, scene_jobs, window_jobs
@@ -241,24 +242,7 @@ def _in_processes(jobs: Sequence[LabelJob], workers: int) -> Iterator[TableBatch
 
 
 def _on_dask(jobs: Sequence[LabelJob], scheduler: str) -> Iterator[TableBatch]:
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise ConfigError(
-            "Dask is not installed",
-            found=error,
-            remedy='pip install "eofm[dask]", or use --workers on this machine',
-        ) from error
-    try:
-        client = Client(scheduler, timeout="10s", set_as_default=False)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            "the Dask scheduler does not answer",
-            found=str(error) or type(error).__name__,
-            expected="an address such as tcp://host:8786",
-            where=scheduler,
-        ) from error
-    with client:
+    with dask_client(scheduler) as client:
         threads = sum(client.nthreads().values())  # type: ignore[no-untyped-call]
         yield from _in_order(
             jobs, lambda job: client.submit(run_job, job, pure=False), 2 * max(threads, 1)

@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from eofm.errors import EofmError
+from eofm.formats.settings import settings_text
 from eofm.formats.text import parse_yaml
 from eofm.method import Exclude, LabelSimilarity, Objective
 from eofm.terminal import Ended
@@ -42,7 +43,6 @@ from eofm.train.run_folder import (
     environment,
     from_dict,
     open_folder,
-    to_yaml,
 )
 from eofm.train.signals import WARNING, Stopped, requeue
 from eofm.train.trainer import choose_device, fit
@@ -119,7 +119,7 @@ def _run(
     for each in doubts(config, data, module):
         _say(f"warning: {each}")
     with process_group(place, accelerator) as group:
-        broadcast(to_yaml(config))
+        broadcast(settings_text(config))
         seconds = fit(module, data, folder, config, group, callbacks)
     encoders = export_branches(module, data, folder, config)
     report = write_report(folder, data.store, data, module, encoders, config, seconds)

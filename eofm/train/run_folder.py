@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Final, get_type_hints
 
 import torch
-import yaml
 
 from eofm.errors import ConfigError
 from eofm.formats.foreign import foreign
+from eofm.formats.settings import settings_text
 from eofm.formats.tensors import read_torch
 from eofm.formats.text import read_yaml
 from eofm.io import lock_alone, replacing, unfinished
@@ -105,7 +105,7 @@ class RunFolder:
 
     def start(self, config: PretrainConfig) -> None:
         """Make the folder with its settings: only a run that can begin leaves anything behind."""
-        self.write("config.yaml", to_yaml(config))
+        self.write("config.yaml", settings_text(config))
 
     def write(self, name: str, text: str) -> Path:
         """Write a text file whole or not at all."""
@@ -254,15 +254,8 @@ def _value(config: PretrainConfig, key: str) -> object:
     return value
 
 
-def to_yaml(config: PretrainConfig) -> str:
-    """Return the settings as YAML that `--config` reads."""
-    plain = json.loads(json.dumps(asdict(config)))
-    text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-    return text
-
-
 def from_dict(data: Any, where: Path | str) -> PretrainConfig:  # noqa: ANN401 (whatever YAML holds)
-    """Read what `to_yaml` wrote.
+    """Read what `settings_text` wrote.
 
     Args:
         data: Settings by group and key.

@@ -12,6 +12,7 @@ The path of a location, one module each:
     season      that ground on one day: two satellites and a Dynamic World map
     spectra     what each ground reflects and scatters, with the origin of every number
     safe        a scene as a Sentinel-2 product, as ESA delivers it
+    polygons    pieces of known ground beside it, to learn a map from
     files       GeoTIFFs, folders, resuming
 
 Ground, air and radar are simple physics on purpose: surface reflectance is mixed per pixel, then

@@ -24,8 +24,8 @@ class WorldConfig:
         seasons: Acquisitions per location, 1 to 4.
         workers: Processes that write at the same time; it changes no byte.
         safe: Processing baseline, as in 05.11, of Sentinel-2 L1C products that are written beside
-            the GeoTIFFs, in the layout of ESA's SAFE. Since 04.00 their digital numbers carry an
-            offset of 1000. None writes none.
+            the GeoTIFFs, in the layout of ESA's SAFE, each with polygons of known ground as
+            GeoJSON. Since 04.00 their digital numbers carry an offset of 1000. None writes none.
 
     Raises:
         ConfigError: If a number is out of range.

@@ -5,6 +5,7 @@
     {out}/s1/{id:07d}/{season}/{VV,VH}.tif            float32 dB
     {out}/dw/{id:07d}/{season}.tif                    uint8 Dynamic World codes, nodata 255
     {out}/safe/{id:07d}/{product}.SAFE                with `safe`: s2c as ESA delivers it
+    {out}/safe/{id:07d}/{product}.geojson             polygons of known ground beside it
 
 A location is written under `.partial` and moved into place, `s2c` last: a location whose `s2c`
 folder exists is complete. A folder of `dw` has no file for a season that nobody labelled.
@@ -40,6 +41,7 @@ from eofm.world.biomes import BIOMES
 from eofm.world.config import WorldConfig
 from eofm.world.landscape import PIXEL, draw_landscape
 from eofm.world.places import Visit, WorldPlace, draw_place, draw_visit
+from eofm.world.polygons import write_polygons
 from eofm.world.safe import Product, write_safe
 from eofm.world.season import WorldScene, draw_scene
 from eofm.world.spectra import GroundCover
@@ -238,6 +240,9 @@ def write_location(config: WorldConfig, location: int) -> _Classes:
             if config.safe:
                 product = Product(Sensor.S2_L1C, config.safe, place, visit.optical)
                 write_safe(partial / "safe", product, scene.optical)
+                drawn = np.random.default_rng([config.seed, location, visit.optical.toordinal()])
+                polygons = partial / "safe" / f"{product.name}.geojson"
+                write_polygons(polygons, scene.cover, place, drawn)
             if labelled:
                 classes.append(
                     [GroundCover(c).name for c in np.unique(scene.cover) if c < len(GroundCover)]

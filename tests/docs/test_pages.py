@@ -6,6 +6,7 @@ a download or an installation has a stand-in here, with its reason.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_readme(desk: Path) -> None:
     shutil.rmtree(desk / "runs")
     reader = Reader(
         stand_ins=[("pip install -e . && eofm pretrain", f"eofm pretrain {DEMO[1:]}")],
-        words=WORDS,
+        words={**WORDS, "--size 1320": "--size 240", "--window 112": "--window 28"},
         not_run={
             "pip install torch": "PyTorch's own line; it would replace the torch of the tests",
             "pip install -e '.": "the environment of the tests has it",
@@ -109,6 +110,9 @@ def test_readme(desk: Path) -> None:
     assert "```bash\npip install -e '.[dev]' && pytest\n```" in text
     assert (desk / "maps/fields/map.tif").is_file()
     assert (desk / "explore.html").is_file()
+    product = json.loads((desk / "maps/product/map.json").read_text())
+    assert "dn-offset1000" == product["provenance"]["unit"]
+    assert {"crops", "grass"} <= set(product["classes"])
     assert list((desk / "runs").glob("pretrain-*/report.md"))
 
 

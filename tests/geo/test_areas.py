@@ -25,6 +25,23 @@ def test_the_worked_example_of_the_paper() -> None:
     assert [0.88, 0.73, 0.93, 0.96] == found.users.round(2).tolist()
     assert [0.07, 0.10, 0.04, 0.02] == (Z95 * found.users_error).round(2).tolist()
     assert [0.75, 0.85, 0.93, 0.96] == found.producers.round(2).tolist()
+    # of 10 million pixels; the paper computes on with rounded numbers
+    pixels = found.area[0] * PIXELS.sum(), Z95 * found.area_error[0] * PIXELS.sum()
+    assert np.allclose([235_086, 68_418], pixels, atol=2)
+
+
+def test_intervals_of_the_producers_accuracy_are_those_of_other_programs() -> None:
+    """Equation 7 on the same example, as the package PyMapAccuracy has it, to eight digits.
+
+    Its `tests/test_olofsson.py` (agcopenhaver/PyMapAccuracy, `test_olofsson_table8_2014`) follows
+    the example of the R package mapaccuracy (`?olofsson`), which is compared with page 54 of the
+    paper. With the class itself in the sum over the others, the intervals would be wider.
+    """
+    found = estimate_areas(COUNTS, PIXELS.astype(float))
+
+    half_widths = [0.21330593, 0.25440369, 0.03432379, 0.01836120]
+    assert np.allclose(half_widths, Z95 * found.producers_error, rtol=0, atol=1e-8)
+    assert np.allclose([0.7486614, 0.8471564, 0.9345089, 0.9616090], found.producers, atol=1e-7)
 
 
 def test_against_the_formulas_written_out() -> None:

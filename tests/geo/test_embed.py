@@ -61,13 +61,12 @@ def test_the_command_line(scene: Path, model: str, tmp_path: Path, capsys) -> No
 def test_the_settings_that_are_kept_can_be_run_again(
     scene: Path, model: str, tmp_path: Path
 ) -> None:
-    """`embed.yaml` of a run is a `--config` that makes the same vectors."""
+    """`config.yaml` of a run is a `--config` that makes the same vectors."""
     embed(config(scene, model, tmp_path / "a", chips=16, stride=8))
 
     status = main(
-        ["embed", str(scene), "--config", str(tmp_path / "a" / "embed.yaml"), "--out",
-         str(tmp_path / "b")]
-    )  # fmt: skip
+        ["embed", "--config", str(tmp_path / "a" / "config.yaml"), "--out", str(tmp_path / "b")]
+    )
 
     assert status == 0
     first, second = (tmp_path / name / "chips.parquet" for name in "ab")
@@ -132,6 +131,51 @@ def test_several_scenes_are_jobs_of_their_own(model: str, tmp_path: Path, worker
     assert isinstance(open_embeddings(str(caught.value.remedy).rpartition(": ")[2]), object)
 
 
+def three_scenes(folder: Path) -> Path:
+    """Write three scenes, and return the list of them."""
+    names = [write_scene(folder / f"t{i}.tif", texture(32, 32, i)) for i in range(3)]
+    (folder / "three.txt").write_text("\n".join(map(str, names)))
+    return folder / "three.txt"
+
+
+def vectors_in(folder: Path) -> list[bytes]:
+    """The bytes of the vectors of three scenes."""
+    return [(folder / f"t{i}" / "chips.parquet").read_bytes() for i in range(3)]
+
+
+@pytest.mark.slow  # two processes import torch
+def test_scenes_are_divided_among_devices(model: str, tmp_path: Path) -> None:
+    """A process for each device, here twice the CPU; the vectors are those of one process."""
+    plain = config(three_scenes(tmp_path), model, tmp_path / "plain", chips=16, device="cpu")
+    embed(plain)
+
+    done = embed(replace(plain, out=str(tmp_path / "both"), device="auto", devices=["cpu", "cpu"]))
+
+    assert (0, 3) == (done.status, len(done.done))
+    assert vectors_in(tmp_path / "plain") == vectors_in(tmp_path / "both")
+
+
+def test_scenes_on_a_dask_cluster(model: str, tmp_path: Path) -> None:
+    """On a cluster the vectors have the same bytes, and a scene that fails stops no other."""
+    distributed = pytest.importorskip("distributed")
+    listed = three_scenes(tmp_path)
+    plain = config(listed, model, tmp_path / "plain", chips=16, device="cpu")
+    embed(plain)
+    write_scene(tmp_path / "dark.tif", np.zeros((3, 32, 32), np.uint16))
+    listed.write_text(listed.read_text() + f"\n{tmp_path / 'dark.tif'}")
+
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "protocol": "tcp"}
+    with distributed.LocalCluster(**options, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        done = embed(replace(plain, out=str(tmp_path / "cluster"), dask=address))
+
+    assert ["dark"] == [*done.failed]
+    assert vectors_in(tmp_path / "plain") == vectors_in(tmp_path / "cluster")
+    kept = (tmp_path / "cluster" / "config.yaml").read_text()
+    assert f"dask: {address}" in kept
+    assert not (tmp_path / "cluster" / "t0" / "config.yaml").exists()
+
+
 def test_two_scenes_of_one_name_are_refused(model: str, tmp_path: Path) -> None:
     """They would be written over each other."""
     (tmp_path / "other").mkdir()
@@ -152,10 +196,10 @@ def test_another_job_in_the_folder_is_refused(scene: Path, model: str, tmp_path:
     out = tmp_path / "out"
     embed(config(scene, model, out, chips=32))
 
-    kept = (out / "embed.yaml").read_text()
+    kept = (out / "config.yaml").read_text()
     with pytest.raises(ConfigError, match="another job"):
         embed(config(scene, model, out, chips=16))
-    assert kept == (out / "embed.yaml").read_text()
+    assert kept == (out / "config.yaml").read_text()
 
     shutil.rmtree(out)
     work = out / ".chips.work"
@@ -321,8 +365,8 @@ def test_bad_input_is_one_clear_error(
 
 
 def test_remedies_of_the_patch_grid_work(scene: Path, model: str, tmp_path: Path) -> None:
-    """The windows and the overlap that an error names are taken."""
-    for changes in ({"window": 31}, {"overlap": 2}):
+    """The windows, the overlap and the stride that an error names are taken."""
+    for changes in ({"window": 31}, {"overlap": 2}, {"stride": 6}):
         with pytest.raises(ConfigError) as caught:
             embed(config(scene, model, tmp_path / "out", patches=True, chips=None, **changes))
         word, value = str(caught.value.remedy).split()
@@ -337,7 +381,8 @@ def test_remedies_of_the_patch_grid_work(scene: Path, model: str, tmp_path: Path
     [
         {"chips": 0}, {"min_valid": 0.0}, {"min_valid": 1.5}, {"batch": 0}, {"overlap": -1},
         {"force": ["unit"]}, {"formats": ["png"]}, {"window": 28}, {"scenes": []},
-        {"chips": None, "patches": True, "stride": 3},
+        {"chips": 16, "patches": True, "stride": 7}, {"device": "gpu"}, {"devices": ["cuda:x"]},
+        {"workers": 2, "dask": "tcp://x:1"}, {"devices": ["cpu", "cpu"], "workers": 2},
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_named(scene: Path, model: str, tmp_path: Path, changes) -> None:

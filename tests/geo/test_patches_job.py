@@ -45,6 +45,60 @@ def test_a_bright_block_lights_its_patch(place: str, tmp_path: Path) -> None:
         assert found.grid.crs == rasterio.CRS.from_string(GRIDS[place][0])
 
 
+@pytest.mark.parametrize("place", GRIDS)
+def test_a_bright_block_between_patches_lights_the_cell_in_its_middle(
+    place: str, tmp_path: Path
+) -> None:
+    """Of shifted passes, one cell sees the whole block: that in the middle of it, in any grid.
+
+    Its vector is the one of a scene that is bright everywhere.
+    """
+    bright = np.random.default_rng(1).integers(8_900, 9_100, (3, 120, 160)).astype(np.uint16)
+    pixels = texture(120, 160)
+    pixels[:, 49:63, 98:112] = bright[:, 49:63, 98:112]  # half a patch below the plain grid
+    scene = write_scene(tmp_path / "scene.tif", pixels, place)
+    everywhere = write_scene(tmp_path / "bright.tif", bright, place)
+    model = export(tmp_path / "model", small_encoder(56))
+    for path, out in ((scene, "out"), (everywhere, "bright")):
+        embed(config(path, model, tmp_path / out, patches=True, chips=None, stride=7))
+    wanted = open_patches(tmp_path / "bright").rows(slice(None))
+
+    with rasterio.open(scene) as source:
+        x, y = source.transform @ (105, 56)
+    for name in (PATCHES_TIFF, PATCHES_ZARR):
+        found = open_embeddings(tmp_path / "out" / name)
+        far = np.linalg.norm(found.rows(slice(None)) - wanted, axis=-1)
+        row, col = np.unravel_index(np.nanargmin(far), far.shape)
+
+        assert found.valid.shape == (17, 22)
+        assert 5 * np.nanmin(far) < np.nanpercentile(far, 1)
+        assert (row, col) == (7, 14)
+        assert np.allclose(found.grid.point(col + 0.5, row + 0.5), (x, y), rtol=1e-12, atol=1e-9)
+
+
+def test_shifted_passes_are_plain_grids_of_shifted_scenes(tmp_path: Path) -> None:
+    """Every second row and column is the grid of the scene without its first 7 rows or columns."""
+    encoder = small_encoder(28)
+    pixels = texture(112, 98)
+    scene = eofm.open_scene(write_scene(tmp_path / "s.tif", pixels), sensor="s2-l2a", unit="dn")
+
+    finer = embed_patches(scene, encoder, stride=7)
+
+    assert (15, 13) == finer.valid.shape
+    for down in (0, 1):
+        for across in (0, 1):
+            path = write_scene(
+                tmp_path / f"{down}{across}.tif",
+                pixels[:, 7 * down : 112 - 7 * down, 7 * across : 98 - 7 * across],
+            )
+            cut = eofm.open_scene(path, sensor="s2-l2a", unit="dn")
+            plain = embed_patches(cut, encoder).array.to_numpy()
+            every = finer.array.to_numpy()[:, down::2, across::2]
+            assert np.abs(every - plain).max() < 2e-3  # float16
+    same = embed_patches(scene, encoder, stride=14)
+    assert np.array_equal(same.array, embed_patches(scene, encoder).array)
+
+
 def test_vectors_are_those_of_a_plain_loop(tmp_path: Path) -> None:
     """The blended grid is the weighted mean of what the encoder says of each window by itself."""
     encoder = small_encoder(56)
@@ -155,7 +209,14 @@ def test_an_array_of_a_notebook_is_a_scene(tmp_path: Path) -> None:
     assert found.grid == embed_patches(opened, encoder).grid
 
 
-@pytest.mark.parametrize("layout", [{"patches": True, "chips": None, "overlap": 1}, {"chips": 16}])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"patches": True, "chips": None, "overlap": 1},
+        {"patches": True, "chips": None, "overlap": 1, "stride": 7, "formats": ["tif"]},
+        {"chips": 16},
+    ],
+)
 def test_a_killed_run_ends_with_the_same_bytes(layout, tmp_path: Path, kill, monkeypatch) -> None:
     """Killed anywhere, again and again, the same command ends with the files of a quiet run."""
     monkeypatch.setattr("eofm.geo.embedding.chips_job._BLOCK", 4)
@@ -165,7 +226,7 @@ def test_a_killed_run_ends_with_the_same_bytes(layout, tmp_path: Path, kill, mon
 
     def write(path: Path) -> None:
         embed(config(scene, model, path, batch=2, quantization="int8", **layout))
-        (path / "embed.yaml").write_text("")  # it names the folder
+        (path / "config.yaml").write_text("")  # it names the folder
 
     write(out)
     draw, kills = random.Random(0), 0

@@ -10,14 +10,22 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import geopandas
+import numpy as np
 import pytest
 import rasterio
+import shapely
 from matplotlib.image import imread
+from safe_product import PLACE, SIZE, write_product
 from vector_world import chips_of, drawn, on_disk, world
 
 import eofm
+from eofm.contract.sensors import BANDS, SENSOR_BANDS
+from eofm.contract.spec import Sensor
 from eofm.geo.mapping.class_map import map_classes
 from eofm.geo.mapping.map_files import write_map
+from eofm.geo.vectors.embeddings import patch_grid
+from eofm.geo.vectors.files import open_patches
 from eofm.geo.vectors.grid_file import write_tiff
 
 PYTHON = Path("/usr/bin/python3")
@@ -85,19 +93,33 @@ def test_qgis_opens_the_map_with_its_style(tmp_path: Path) -> None:
     assert {tuple(colours[value][:3]) for value, _, _ in found["classes"]} <= shown
 
 
+def provider(folder: Path) -> dict[str, str]:
+    """Enable the provider; return the variables of a QGIS whose program is this Python's eofm."""
+    require_qgis()
+    root = Path(eofm.__file__).parents[1]
+    program = folder / "eofm"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH="{root}" exec "{sys.executable}" -m eofm "$@"\n')
+    program.chmod(0o755)
+    variables = {**settings(folder / "home"), "EOFM_PROGRAM": str(program)}
+    variables |= {k: v for k, v in os.environ.items() if k.startswith("OMP_")}
+    processing(["plugins", "enable", "eofm_processing"], variables)
+    return variables
+
+
+def succeed(verb: str, given: Mapping[str, object], variables: Mapping[str, str]) -> str:
+    """Run an algorithm that has to succeed; return what it says."""
+    words = [f"{name}={value}" for name, value in given.items()]
+    done = processing(["run", f"eofm:{verb}", "--", *words], variables)
+    assert 0 == done.returncode, done.stdout + done.stderr
+    return done.stdout
+
+
 def test_the_provider_runs_the_program_of_another_python(tmp_path: Path) -> None:
     """`qgis_process run eofm:map` writes a map by this Python; its error is the program's own."""
-    require_qgis()
+    variables = provider(tmp_path)
     patches, truth = world(size=(24, 24))
     write_tiff(tmp_path / "patches.tif", patches)
     labels = on_disk(drawn(patches, truth), tmp_path / "labels.gpkg", "EPSG:4326")
-    root = Path(eofm.__file__).parents[1]
-    program = tmp_path / "eofm"
-    program.write_text(f'#!/bin/sh\nPYTHONPATH="{root}" exec "{sys.executable}" -m eofm "$@"\n')
-    program.chmod(0o755)
-    variables = {**settings(tmp_path / "home"), "EOFM_PROGRAM": str(program)}
-    variables |= {k: v for k, v in os.environ.items() if k.startswith("OMP_")}
-    processing(["plugins", "enable", "eofm_processing"], variables)
     given = [f"EMBEDDINGS={tmp_path}", f"LABELS={labels}", f"OUT={tmp_path / 'out'}"]
 
     done = processing(["run", "eofm:map", "--", *given, "FIELD=class"], variables)
@@ -112,3 +134,73 @@ def test_the_provider_runs_the_program_of_another_python(tmp_path: Path) -> None
     without = {k: v for k, v in variables.items() if k != "EOFM_PROGRAM"}
     missing = processing(["run", "eofm:map", "--", *given, "FIELD=class"], without)
     assert "There is no eofm program" in missing.stdout + missing.stderr
+
+
+def test_the_provider_embeds_a_part_of_a_product(tmp_path: Path) -> None:
+    """`eofm:embed` takes a SAFE product and an extent in any CRS; sensor and unit are not asked."""
+    variables = provider(tmp_path)
+    ramp = {
+        band: (1000 + 10 * np.add.outer(np.arange(side), np.arange(side))).astype(np.uint16)
+        for band in SENSOR_BANDS[Sensor.S2_L1C]
+        for side in [SIZE * 10 // int(BANDS[band].gsd)]
+    }
+    product = write_product(tmp_path, pixels=ramp)
+    west, north = PLACE.left, PLACE.top
+    extent = f"{west + 70},{west + 230},{north - 230},{north - 70} [EPSG:{PLACE.epsg}]"
+    given = {"SCENES": product, "MODEL": "random:vit-tiny-14", "SIZE": 28, "WHERE": extent}
+
+    succeed("embed", {**given, "OUT": tmp_path / "emb"}, variables)
+
+    found = open_patches(tmp_path / "emb")
+    assert "dn-offset1000" == found.provenance.unit
+    assert (2, 2) == found.valid.shape  # of 14 pixels each, over 18 pixels
+    # cut between pixels of 60 m
+    assert np.allclose(found.grid.point(0, 0), (west + 60, north - 60))
+
+
+def test_the_provider_searches(tmp_path: Path) -> None:
+    """`eofm:search` by a place on the map, in any CRS, and by layers of examples."""
+    variables = provider(tmp_path)
+    patches, truth = world(size=(24, 24))
+    write_tiff(tmp_path / "patches.tif", patches)
+    layer = drawn(patches, truth)
+    like = on_disk(layer[layer["class"] == "water"], tmp_path / "water.gpkg", "EPSG:4326")
+    unlike = on_disk(layer[layer["class"] != "water"], tmp_path / "others.gpkg")
+    x, y = patches.grid.point(4.5, 4.5)
+
+    place = {"EMBEDDINGS": tmp_path, "AT": f"{x},{y} [EPSG:32632]", "TOP": 7}
+    succeed("search", {**place, "OUT": tmp_path / "at"}, variables)
+    layers = {"EMBEDDINGS": tmp_path, "LIKE": like, "UNLIKE": unlike}
+    said = succeed("search", {**layers, "OUT": tmp_path / "like"}, variables)
+
+    ranked = geopandas.read_file(tmp_path / "at" / "ranked.gpkg")
+    middles = shapely.get_coordinates(ranked.centroid)
+    rows = ((patches.grid.transform.f - middles[:, 1]) // 140).astype(int)
+    columns = ((middles[:, 0] - patches.grid.transform.c) // 140).astype(int)
+    assert 7 == len(ranked)
+    assert (truth[rows, columns] == truth[4, 4]).all()
+    assert "probability" in said
+    assert (tmp_path / "like" / "score.tif").is_file()
+
+
+def test_the_provider_compares_dates(tmp_path: Path) -> None:
+    """`eofm:change` of two dates, with a date between which nothing has changed."""
+    variables = provider(tmp_path)
+    patches, _ = world(size=(24, 24))
+    for seed, name in enumerate(("before", "after", "unchanged")):
+        (tmp_path / name).mkdir()
+        noise = 0.05 * np.random.default_rng(seed).normal(size=patches.array.shape)
+        values = patches.array.to_numpy() + noise.astype(np.float32)
+        if name == "after":
+            values[:, 3:6, 3:6] *= -1
+        moved = patch_grid(values, patches.grid, patches.provenance)
+        write_tiff(tmp_path / name / "patches.tif", moved)
+    given = {"BEFORE": tmp_path / "before", "AFTER": tmp_path / "after", "RATE": 0.01}
+
+    null = {"NULL": tmp_path / "unchanged", "OUT": tmp_path / "change"}
+    said = succeed("change", {**given, **null}, variables)
+
+    assert "cells changed" in said
+    found = geopandas.read_file(tmp_path / "change" / "change.gpkg")
+    side = patches.grid.transform.a
+    assert (found.area >= 9 * side**2).any()

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eofm.geo.embedding.windows import blending, chip_lattice, patch_lattice
+from eofm.geo.embedding.windows import blending, chip_lattice, patch_lattice, patch_passes
 
 
 @given(
@@ -35,6 +35,35 @@ def test_windows_cover_every_patch(
         assert {*range(total)} <= {i for start in first for i in range(start, start + tokens)}
         assert max(first) + tokens == max(total, tokens)
         assert all(0 < b - a <= tokens - overlap for a, b in pairwise(first))
+
+
+@given(
+    height=st.integers(1, 200),
+    width=st.integers(1, 200),
+    sides=st.sampled_from([(1, 1), (4, 1), (14, 14), (14, 7), (14, 2), (16, 4)]),
+    tokens=st.integers(1, 5),
+)
+def test_patches_of_shifted_passes_take_turns(
+    height: int, width: int, sides: tuple[int, int], tokens: int
+) -> None:
+    """Each cell belongs to one pass, lies at a stride, and the last pixel lies in a patch."""
+    patch, stride = sides
+    passes = patch_passes(height, width, patch, tokens, tokens // 2, stride)
+
+    firsts = np.full((passes.rows, passes.columns, 2), -1)
+    for one in passes.passes:
+        lattice = one.lattice
+        top, left = lattice.windows.corner(0)
+        cells = firsts[one.row :: passes.turns, one.column :: passes.turns]
+        assert (lattice.rows, lattice.columns) == cells.shape[:2]
+        assert (cells == -1).all()
+        cells[..., 0] = top + patch * np.arange(lattice.rows)[:, None]
+        cells[..., 1] = left + patch * np.arange(lattice.columns)
+    assert (firsts[..., 0] == stride * np.arange(passes.rows)[:, None]).all()
+    assert (firsts[..., 1] == stride * np.arange(passes.columns)).all()
+    for last, length in ((firsts[-1, -1, 0], height), (firsts[-1, -1, 1], width)):
+        assert last + patch >= length
+        assert last == 0 or last + patch - stride < length
 
 
 @given(tokens=st.integers(1, 20), overlap=st.integers(0, 10))

@@ -1,6 +1,7 @@
 """Run the blocks of a page of Markdown as a reader would: in order, in one folder.
 
-`eofm` lines of shell blocks are run by the program itself, in this process; Python blocks share one
+`eofm` lines of shell blocks are run by the program itself, in this process, with the names that a
+`*` stands for; Python blocks share one
 namespace. What makes a test small stands in a table of stand-ins, and what cannot be run in a test
 in a table of reasons: both are written beside the test, never in the page.
 """
@@ -89,7 +90,11 @@ class Reader:
                 more = put.startswith("+")
                 typed = f"{typed} {put[1:]}" if more else put + typed[len(start) :]
                 break
-        words = shlex.split(self._worded(typed), comments=True)
+        words = [
+            one
+            for word in shlex.split(self._worded(typed), comments=True)
+            for one in (sorted(map(str, Path().glob(word))) if "*" in word else []) or [word]
+        ]
         assert words[0] == "eofm", f"{page}:{block.line}: who runs {line!r}?"
         expected = next((s for start, s in self.status.items() if line.startswith(start)), 0)
         found = main(words[1:])

@@ -10,9 +10,10 @@ import yaml
 from pretrain_settings import with_groups
 
 from eofm.cli import main
+from eofm.formats.settings import settings_text
 from eofm.train.config import PretrainConfig, RunConfig
 from eofm.train.run import pretrain
-from eofm.train.run_folder import from_dict, to_yaml
+from eofm.train.run_folder import from_dict
 
 PLAIN = (
     "steps      2 an epoch x 2 epochs = 4, of 8 scenes each",
@@ -89,7 +90,7 @@ def test_the_option_of_the_command_line(
 
 def test_settings_that_change_no_result_may_be_missing() -> None:
     """A run that began before an option of `run` or `monitor` existed resumes with its default."""
-    settings = yaml.safe_load(to_yaml(PretrainConfig()))
+    settings = yaml.safe_load(settings_text(PretrainConfig()))
     del settings["run"]["dry_run"], settings["monitor"]["dense"]
 
     assert PretrainConfig(run=RunConfig()) == from_dict(settings, "config.yaml")

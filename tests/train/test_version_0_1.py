@@ -18,12 +18,13 @@ from pretrain_settings import with_groups
 
 from eofm.cli import main, parse
 from eofm.errors import ConfigError
+from eofm.formats.settings import settings_text
 from eofm.method import SoftConConfig, SoftForm
 from eofm.train.before.demo import DEMO_METHOD
 from eofm.train.config import PretrainConfig, RunConfig
 from eofm.train.module import CHECKPOINT_KEY
 from eofm.train.run import pretrain
-from eofm.train.run_folder import from_dict, to_yaml
+from eofm.train.run_folder import from_dict
 
 OLD = Path(__file__).parent / "run-0.1"
 
@@ -34,7 +35,7 @@ def test_settings_of_0_1_are_read() -> None:
     old = yaml.safe_load((OLD / "config.yaml").read_text())
 
     assert isinstance(made, PretrainConfig)
-    now = yaml.safe_load(to_yaml(made))
+    now = yaml.safe_load(settings_text(made))
     for group, values in old.items():
         assert values == {key: now[group][key] for key in values}, group
     assert DEMO_METHOD == made.method
@@ -83,7 +84,7 @@ def made_old(run: Path) -> None:
 )
 def test_other_keys_are_named(change: Callable[[dict], object], words: str) -> None:
     """What is missing or unknown is named, whatever version wrote it."""
-    settings = yaml.safe_load(to_yaml(PretrainConfig()))
+    settings = yaml.safe_load(settings_text(PretrainConfig()))
     change(settings)
 
     with pytest.raises(ConfigError, match=words):
@@ -104,5 +105,5 @@ def test_settings_come_back_from_yaml() -> None:
     method = SoftConConfig(soft_form=SoftForm.CE, hidden=64)
     made = replace(PretrainConfig(), method=method)
 
-    assert made == from_dict(yaml.safe_load(to_yaml(made)), Path("config.yaml"))
+    assert made == from_dict(yaml.safe_load(settings_text(made)), Path("config.yaml"))
     assert asdict(made)["method"]["soft_form"] is SoftForm.CE

@@ -41,6 +41,8 @@ VERBS: Final[Mapping[str, Verb]] = {
             "formats",
             "workers",
             "device",
+            "devices",
+            "dask",
             "explain",
         ),
     ),

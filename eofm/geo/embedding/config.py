@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -11,6 +12,7 @@ from eofm.errors import ConfigError, require
 SIDE: Final = (
     32  # pixels of a chip where none is stated: 320 m of Sentinel-2, as Earth Index has it
 )
+_DEVICE: Final = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 FORCE: Final = ("sensor", "missing-band", "scale", "pixels")
 
 
@@ -32,7 +34,8 @@ class EmbedConfig:
         size: Side of the network's input in pixels, for weights that do not state one (random:,
             timm:); without it 224.
         chips: Side of a chip in pixels of the scene.
-        stride: Step from chip to chip in pixels; without it, the side of a chip.
+        stride: Step from chip to chip, or from patch to patch, in pixels; without it, their side.
+            Patches are finer by shifted passes: --patches --stride 7 looks four times.
         grid: Where chips lie: scene, from its first pixel on, or majortom, squares of the named
             grid Major TOM, the same for every scene of a place.
         patches: Write a vector for each patch token, as a raster.
@@ -49,8 +52,12 @@ class EmbedConfig:
         licence: Of the vectors, an SPDX identifier.
         batch: Windows that the network sees at once.
         readers: Threads that read ahead of the network.
-        device: auto, cpu or cuda.
-        workers: Processes, each with scenes of its own.
+        device: auto, cpu, cuda, or one of several: cuda:1.
+        devices: Devices that the scenes are divided among, a process for each: cuda:0 cuda:1.
+        workers: Processes on this machine, each with scenes of its own.
+        dask: Scheduler of a Dask cluster to work on instead, as in tcp://host:8786. Its workers
+            must see scenes, weights and the folder under the same paths. Needs the extra:
+            pip install "eofm[dask]".
         force: What to accept that is refused otherwise: sensor, missing-band, scale, pixels. It is
             written beside the vectors.
         explain: Say what would be read and done, and how long it would take; write nothing.
@@ -79,8 +86,10 @@ class EmbedConfig:
     licence: str = "other"
     batch: int = 8
     readers: int = 2
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: str = "auto"
+    devices: list[str] | None = None
     workers: int = 1
+    dask: str | None = None
     force: list[str] = dataclasses.field(default_factory=list)
     explain: bool = dataclasses.field(default=False, metadata={"flag": True})
 
@@ -97,9 +106,12 @@ class EmbedConfig:
         require(0 < self.min_valid <= 1, "min_valid", self.min_valid, "above 0 and up to 1")
         self._check_words("force", self.force, FORCE)
         self._check_words("formats", self.formats, ("tif", "zarr"))
-        if self.stride is not None and self.chips is None:
+        self._check_place()
+        if self.stride is not None and self.chips is not None and self.patches:
             raise ConfigError(
-                "a stride is one of chips", found=f"--stride {self.stride}", remedy="--chips 32"
+                "a stride is one of chips or one of patches",
+                found=f"--stride {self.stride} with --chips and --patches",
+                remedy="embed them one after the other: leave out --chips, and then --patches",
             )
         if self.stride is not None and self.grid != "scene":
             raise ConfigError(
@@ -114,6 +126,23 @@ class EmbedConfig:
                 f"--{given[0]} is one of the patch grid",
                 found=f"--{given[0]} {alone[given[0]]} without --patches",
                 remedy="--patches",
+            )
+
+    def _check_place(self) -> None:
+        for device in [self.device, *(self.devices or ())]:
+            expected = "auto, cpu, cuda, or cuda:0, cuda:1, ..."
+            require(bool(_DEVICE.fullmatch(device)), "device", device, expected)
+        given = {
+            "workers": self.workers if self.workers > 1 else None,
+            "devices": self.devices,
+            "dask": self.dask,
+        }
+        chosen = [f"--{name} {value}" for name, value in given.items() if value is not None]
+        if len(chosen) > 1:
+            raise ConfigError(
+                "scenes are divided among processes, devices or a cluster: one of these",
+                found=", ".join(chosen),
+                remedy="leave out all but one",
             )
 
     @staticmethod

@@ -14,16 +14,17 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import rasterio
 import torch
-import yaml
 
 from eofm.errors import ConfigError, DataError, EofmError
+from eofm.extras import dask_client
 from eofm.geo.embedding.chips_job import ChipsDone, run_chips
 from eofm.geo.embedding.config import SIDE, EmbedConfig
 from eofm.geo.embedding.explain import Explanation, explain_job
@@ -31,9 +32,9 @@ from eofm.geo.embedding.job import Job, writable
 from eofm.geo.embedding.jobs import jobs_of, places_of
 from eofm.geo.embedding.network import encoder_of
 from eofm.geo.embedding.patches_job import PatchesDone, run_patches
+from eofm.geo.results import CONFIG, write_settings
 from eofm.geo.vectors.embeddings import ChipTable, PatchGrid
 from eofm.geo.vectors.files import open_chips, open_embeddings, open_patches
-from eofm.io import replacing
 from eofm.progress import track
 from eofm.raster.metadata.masks import CloudMask
 from eofm.raster.opening import Source, open_scene, open_scenes
@@ -42,7 +43,6 @@ from eofm.raster.where import Area, cut_out
 from eofm.weights.encoder import Encoder
 from eofm.workers import end_with_parent
 
-CONFIG: Final = "embed.yaml"
 _GDAL_CACHE: Final = 256  # MB; GDAL's own default grows with the machine
 _LIST: Final = ".txt"
 
@@ -93,8 +93,8 @@ def embed(config: EmbedConfig) -> EmbedOutcome | Explanation:
                 explain_job(job, *places_of(job)) for job in jobs_of(config, scene, encoder, out)
             ]
         return Explanation(tuple(parts))
-    if len(scenes) == 1:
-        return EmbedOutcome(_embed_one(config, scenes[0], out), {})
+    if len(scenes) == 1 and config.dask is None:
+        return EmbedOutcome(_embed_one(_on_device(config), scenes[0], out), {})
     _keep(config, out)
     return _embed_many(config, scenes, out)
 
@@ -102,9 +102,7 @@ def embed(config: EmbedConfig) -> EmbedOutcome | Explanation:
 def _keep(config: EmbedConfig, out: Path) -> None:
     """Write the settings beside what they make."""
     with writable(out):
-        out.mkdir(parents=True, exist_ok=True)
-        with replacing(out / CONFIG) as temporary:
-            temporary.write_text(yaml.safe_dump(asdict(config), sort_keys=False), encoding="utf-8")
+        write_settings(config, out / CONFIG)
 
 
 def _scenes(config: EmbedConfig) -> list[Scene]:
@@ -151,15 +149,22 @@ def _results(
     config: EmbedConfig, scenes: Sequence[Scene], folders: Sequence[Path]
 ) -> Iterator[tuple[ChipsDone | PatchesDone | str, ...] | str]:
     """Yield what becomes of each scene, in order: see `_attempt`."""
-    if config.workers == 1:
+    if config.dask is not None:
+        yield from _on_dask(config, config.dask, scenes, folders)
+        return
+    count = len(config.devices) if config.devices else config.workers
+    if count == 1:
         yield from (_attempt(config, *job) for job in zip(scenes, folders, strict=True))
         return
-    threads = max(1, (os.cpu_count() or 1) // config.workers)
+    context = multiprocessing.get_context("spawn")
+    devices = context.SimpleQueue()
+    for device in config.devices or [config.device] * count:
+        devices.put(device)
     pool = ProcessPoolExecutor(
-        min(config.workers, len(scenes)),
-        mp_context=multiprocessing.get_context("spawn"),
+        min(count, len(scenes)),
+        mp_context=context,
         initializer=_begin_worker,
-        initargs=(threads,),
+        initargs=(max(1, (os.cpu_count() or 1) // count), devices),
     )
     try:
         futures = [pool.submit(_attempt, config, *job) for job in zip(scenes, folders, strict=True)]
@@ -175,10 +180,31 @@ def _results(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin_worker(threads: int) -> None:
-    """Let processes share the cores, not each take all of them."""
+def _on_dask(
+    config: EmbedConfig, scheduler: str, scenes: Sequence[Scene], folders: Sequence[Path]
+) -> Iterator[tuple[ChipsDone | PatchesDone | str, ...] | str]:
+    with dask_client(scheduler) as client:
+        futures = [
+            client.submit(_attempt, config, *job, pure=False)
+            for job in zip(scenes, folders, strict=True)
+        ]
+        yield from track((future.result() for future in futures), "scenes", len(scenes))
+
+
+_OWN: Final[dict[str, str]] = {}  # of a worker process: its device
+
+
+def _begin_worker(threads: int, devices: SimpleQueue[str]) -> None:
+    """Let processes share the cores, not each take all of them; each has a device of its own."""
     end_with_parent()
     torch.set_num_threads(threads)
+    _OWN["device"] = devices.get()
+
+
+def _on_device(config: EmbedConfig) -> EmbedConfig:
+    """Return the settings of one scene: it has one device, and is divided no further."""
+    device = _OWN.get("device", (config.devices or [config.device])[0])
+    return replace(config, device=device, devices=None, workers=1, dask=None)
 
 
 def _attempt(
@@ -186,7 +212,7 @@ def _attempt(
 ) -> tuple[ChipsDone | PatchesDone | str, ...] | str:
     """Embed one scene of several; return why it failed, if it did."""
     try:
-        return _embed_one(config, scene, out)
+        return _embed_one(_on_device(config), scene, out)
     except EofmError as error:
         return str(error)
 
@@ -196,7 +222,8 @@ def _embed_one(
 ) -> tuple[ChipsDone | PatchesDone | str, ...]:
     jobs = jobs_of(config, scene, encoder_of(config, scene.spec), out)
     complete = [_is_complete(job) for job in jobs]  # before settings of another are replaced
-    _keep(replace(config, out=str(out)), out)
+    if out == Path(config.out):  # of several scenes, the folder above has the settings
+        _keep(config, out)
     with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE):
         return tuple(
             _tidied(job) if ended else _run(job) for job, ended in zip(jobs, complete, strict=True)
@@ -211,9 +238,9 @@ def _tidied(job: Job) -> str:
 
 
 def _run(job: Job) -> ChipsDone | PatchesDone:
-    places, lattice = places_of(job)
-    if lattice is not None:
-        return run_patches(job, lattice)
+    places, passes = places_of(job)
+    if passes is not None:
+        return run_patches(job, passes)
     assert places is not None  # noqa: S101 (a job is one or the other)
     return run_chips(job, places)
 
@@ -278,6 +305,7 @@ def embed_patches(
     *,
     window: int | None = None,
     overlap: int | None = None,
+    stride: int | None = None,
     where: Area | None = None,
     cloud_mask: CloudMask | str | None = None,
     min_valid: float = 0.5,
@@ -290,6 +318,8 @@ def embed_patches(
         model: An encoder, or the words for its weights.
         window: Side of the windows in pixels; without it, that of the network's input.
         overlap: How many patches neighbouring windows share and blend; without it, a quarter.
+        stride: Step from patch to patch in pixels, by which their side can be divided; finer than a
+            patch by shifted passes.
         where: The part of the scene: see `Scene.read`.
         cloud_mask: The mask that hides clouds.
         min_valid: Share of a patch that must be measured and free of clouds.
@@ -301,7 +331,7 @@ def embed_patches(
     with tempfile.TemporaryDirectory() as folder:
         config = EmbedConfig(
             ["-"], str(model), folder, patches=True, window=window, overlap=overlap,
-            min_valid=min_valid, batch=batch, quantization="none", formats=["tif"],
+            stride=stride, min_valid=min_valid, batch=batch, quantization="none", formats=["tif"],
         )  # fmt: skip
         _in_memory(config, source, model, where, cloud_mask)
         found = open_patches(folder)

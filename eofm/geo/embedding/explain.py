@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from eofm.geo.embedding.chips_job import ChipPlaces
 from eofm.geo.embedding.ground import GroundReader
 from eofm.geo.embedding.job import Job, disk_bytes, read_checked
-from eofm.geo.embedding.windows import PatchLattice
+from eofm.geo.embedding.windows import PatchPasses
 from eofm.geo.vectors.embeddings import Layout
 from eofm.geo.vectors.quantize import QUANTIZE_FROM, wants_codes
 
@@ -28,13 +28,13 @@ class Explanation:
         return "\n\n".join(self.parts)
 
 
-def explain_job(job: Job, places: ChipPlaces | None, lattice: PatchLattice | None) -> str:
+def explain_job(job: Job, places: ChipPlaces | None, passes: PatchPasses | None) -> str:
     """Return what a job would read and do, and how long it would take by a probe of one batch.
 
     Args:
         job: The job.
         places: Of chips; None for patches.
-        lattice: Of patches; None for chips.
+        passes: Of patches; None for chips.
 
     Raises:
         PixelError: If the pixels of the probe contradict what is stated of them.
@@ -42,11 +42,13 @@ def explain_job(job: Job, places: ChipPlaces | None, lattice: PatchLattice | Non
     """
     settings, dim = job.made.settings, job.network.dim
     side, gsd = settings["window"], settings["gsd"]
-    if lattice is not None:
-        count, windows = lattice.rows * lattice.columns, len(lattice.windows)
+    if passes is not None:
+        lattice = passes.passes[0].lattice
+        count, windows = passes.rows * passes.columns, passes.windows
+        finer = f", every {passes.stride} px by {len(passes.passes)} passes"
         lines = {
-            "patches": f"{lattice.rows} x {lattice.columns} of {lattice.patch} px, "
-            f"{settings['patch_metres']:g} m on the ground",
+            "patches": f"{passes.rows} x {passes.columns} of {lattice.patch} px, "
+            f"{settings['patch_metres']:g} m on the ground{finer if passes.turns > 1 else ''}",
             "windows": f"{windows} of {side} px ({side * gsd:g} m), {lattice.overlap} patches "
             "shared with each neighbour and blended",
         }
@@ -64,7 +66,7 @@ def explain_job(job: Job, places: ChipPlaces | None, lattice: PatchLattice | Non
         corner = places.corner(group.start)
         width = int(places.lefts[group.stop - 1]) + side - corner[1]
     codes = wants_codes(job.config.quantization, count)
-    number = 1 if codes else 4 if lattice is None else 2
+    number = 1 if codes else 4 if passes is None else 2
     kind = {1: "int8", 2: "float16", 4: "float32"}[number]
     seconds = _probe(job, corner, width)
     rule = f" (from {QUANTIZE_FROM} vectors on)" if codes else ""

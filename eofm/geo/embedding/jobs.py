@@ -14,7 +14,7 @@ from eofm.geo.embedding.ground import SceneGround
 from eofm.geo.embedding.job import Job
 from eofm.geo.embedding.majortom import MajorTom, cell_places
 from eofm.geo.embedding.network import Network, waivers_of
-from eofm.geo.embedding.windows import PatchLattice, patch_lattice
+from eofm.geo.embedding.windows import PatchPasses, patch_passes
 from eofm.geo.vectors.embeddings import Layout, Provenance, SceneRecord
 from eofm.raster.grid import Window
 from eofm.raster.metadata.masks import CloudMask
@@ -88,7 +88,10 @@ def _job(
                 where="--overlap",
                 remedy=f"--overlap {tokens // 2}",
             )
-        settings |= {"patch": side // tokens, "overlap": overlap}
+        patch = side // tokens
+        settings |= {"patch": patch, "overlap": overlap}
+        if config.stride is not None:
+            settings |= _finer(config.stride, patch)
     settings["patch_metres"] = spec.gsd * settings.get("patch", side)
     if encoder.card.url:
         settings["source"] = encoder.card.url
@@ -106,7 +109,25 @@ def _job(
     return Job(ground, network, config, made, layout, out)
 
 
-def places_of(job: Job) -> tuple[ChipPlaces | None, PatchLattice | None]:
+def _finer(stride: int, patch: int) -> dict[str, int]:
+    """Return what a stride adds to the settings: nothing where it is the side of a patch.
+
+    Raises:
+        ConfigError: If patches of so many pixels cannot take turns at that stride.
+    """
+    if patch % stride:
+        fits = [step for step in range(1, patch + 1) if patch % step == 0]
+        raise ConfigError(
+            "shifted passes need a stride by which the side of a patch can be divided",
+            found=f"--stride {stride} for patches of {patch} pixels",
+            expected=", ".join(map(str, fits)),
+            where="--stride",
+            remedy=f"--stride {min(fits, key=lambda step: abs(step - stride))}",
+        )
+    return {} if stride == patch else {"stride": stride}
+
+
+def places_of(job: Job) -> tuple[ChipPlaces | None, PatchPasses | None]:
     """Return where the chips or the windows of a job lie; the other of the two is None.
 
     Raises:
@@ -117,10 +138,9 @@ def places_of(job: Job) -> tuple[ChipPlaces | None, PatchLattice | None]:
         if settings["grid"] != "scene":
             return cell_places(job.ground.grid, settings["window"], settings["gsd"]), None
         return scene_places(job, settings["window"], settings["stride"]), None
-    lattice = patch_lattice(
-        part.height, part.width, settings["patch"], job.network.tokens, settings["overlap"]
-    )
-    return None, lattice
+    patch, tokens = settings["patch"], job.network.tokens
+    stride = settings.get("stride", patch)
+    return None, patch_passes(part.height, part.width, patch, tokens, settings["overlap"], stride)
 
 
 def _ground(config: EmbedConfig, scene: Scene) -> SceneGround:

@@ -25,8 +25,8 @@ from eofm.geo.embedding.job import (
     writable,
 )
 from eofm.geo.embedding.stac import write_stac
-from eofm.geo.embedding.windows import PatchLattice, blending
-from eofm.geo.embedding.work import ArrayFile, Work, as_planes
+from eofm.geo.embedding.windows import PatchLattice, PatchPasses, blending
+from eofm.geo.embedding.work import ArrayFile, Interlaced, Work, as_planes
 from eofm.geo.vectors.embeddings import PatchGrid, Quantization
 from eofm.geo.vectors.files import PATCHES_ZARR
 from eofm.geo.vectors.grid_file import write_tiff, write_zarr
@@ -46,6 +46,7 @@ class PatchesDone:
         shape: Rows and columns of patches.
         vectors: How many patches have a vector.
         ground: Side of a patch on the ground in metres.
+        step: From patch to patch, in metres.
         recall: recall@10 of int8 against float16; None where they are float16.
     """
 
@@ -53,27 +54,30 @@ class PatchesDone:
     shape: tuple[int, int]
     vectors: int
     ground: float
+    step: float
     recall: float | None
 
     def describe(self) -> str:
         """Return one line."""
         kind = "float16" if self.recall is None else f"int8, recall@10 {self.recall:.3f}"
         rows, columns = self.shape
+        every = "" if self.step == self.ground else f" every {self.step:g} m"
         return (
             f"{', '.join(map(str, self.files))}: {rows} x {columns} patches of "
-            f"{self.ground:g} m, {self.vectors} with a vector, {kind}"
+            f"{self.ground:g} m{every}, {self.vectors} with a vector, {kind}"
         )
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Windows of one row that are read and embedded together: numbers of the row and columns."""
+    """Windows of one row that are read and embedded together: numbers of pass, row and columns."""
 
+    number: int
     row: int
     columns: range
 
 
-def run_patches(job: Job, lattice: PatchLattice) -> PatchesDone:
+def run_patches(job: Job, passes: PatchPasses) -> PatchesDone:
     """Embed the patches of a scene, or go on with it, and write them.
 
     Raises:
@@ -85,12 +89,18 @@ def run_patches(job: Job, lattice: PatchLattice) -> PatchesDone:
     if "zarr" in job.config.formats:
         geo_library("zarr", "embeddings as Zarr need a library that is not installed")
     with writable(job.out):
-        check_disk(job, lattice.rows * lattice.columns)
+        check_disk(job, passes.rows * passes.columns)
         work = Work(job.work, job.identity)
-        shape = (lattice.rows, lattice.columns, job.network.dim)
-        vectors = work.rows("vectors", shape, np.float16)
-        _embed(job, lattice, work, vectors)
-        done = _finish(job, lattice, vectors)
+        parts = [
+            work.rows(
+                f"vectors{number or ''}",
+                (one.lattice.rows, one.lattice.columns, job.network.dim),
+                np.float16,
+            )
+            for number, one in enumerate(passes.passes)
+        ]
+        _embed(job, passes, work, parts)
+        done = _finish(job, passes, parts)
         work.remove()
     return done
 
@@ -147,38 +157,53 @@ class _Blend:
         self._valid = value[..., -1] > 0
 
 
-def _embed(job: Job, lattice: PatchLattice, work: Work, vectors: ArrayFile) -> None:
-    windows, batch = lattice.windows, job.config.batch
+def _embed(job: Job, passes: PatchPasses, work: Work, parts: list[ArrayFile]) -> None:
+    lattices, dim = [one.lattice for one in passes.passes], job.network.dim
     if not work.done:
-        check_scene(job, windows)
-    columns = len(windows.lefts)
-    groups = [
-        _Group(row, range(start, min(start + batch, columns)))
-        for row in range(work.done, len(windows.tops))
-        for start in range(0, columns, batch)
-    ]
-    blend = _Blend(lattice, job.network.dim)
-    carry = [
-        work.rows(f"carry{i}", (lattice.tokens, lattice.columns, job.network.dim + 2), np.float32)
-        for i in range(2)
-    ]
-    if work.done:
-        blend.carried = carry[work.done % 2].read(0, lattice.tokens)
+        check_scene(job, lattices[0].windows)
+    groups = _groups(lattices, job.config.batch, work.done)
+    blend = _Blend(lattices[0], dim)
 
     def read(reader: GroundReader, group: _Group) -> GroundPixels:
-        return read_checked(reader, job, *_hull(lattice, group))
+        return read_checked(reader, job, *_hull(lattices[group.number], group))
+
+    def carry(number: int, done: int) -> ArrayFile:
+        # two files in turn: that of the last block is whole while the next one is written
+        shape = (lattices[number].tokens, lattices[number].columns, dim + 2)
+        return work.rows(f"carry{done % 2}", shape, np.float32)
 
     with Readers(job.ground, job.config.readers) as readers:
         ahead = readers.ahead(groups, read)
-        for group, pixels in track(ahead, f"embedding {job.ground.scene.name}", len(groups)):
+        progress = track(ahead, f"embedding {job.ground.scene.name}", len(groups))
+        for count, (group, pixels) in enumerate(progress):
+            lattice = lattices[group.number]
+            if group.row == group.columns.start == 0:
+                blend = _Blend(lattice, dim)
+            elif not count:  # a pass that was begun before
+                blend = _Blend(lattice, dim)
+                blend.carried = carry(group.number, work.done).read(0, lattice.tokens)
             for left, found, valid in _windows(job, lattice, group, pixels):
                 blend.add(left, found, valid)
-            if group.columns.stop == columns:
+            if group.columns.stop == len(lattice.windows.lefts):
                 start, stop = _finished(lattice, group.row)
-                vectors.write(start, blend.finished(stop - start))
-                # two files in turn: that of the last block is whole while this one is written
-                carry[(work.done + 1) % 2].write(0, blend.carried)
+                parts[group.number].write(start, blend.finished(stop - start))
+                carry(group.number, work.done + 1).write(0, blend.carried)
                 work.commit(work.done + 1)
+
+
+def _groups(lattices: list[PatchLattice], batch: int, done: int) -> list[_Group]:
+    """Return what is read and embedded together, after so many rows of windows."""
+    rows = [
+        (number, row)
+        for number, lattice in enumerate(lattices)
+        for row in range(len(lattice.windows.tops))
+    ]
+    return [
+        _Group(number, row, range(start, min(start + batch, columns)))
+        for number, row in rows[done:]
+        for columns in [len(lattices[number].windows.lefts)]
+        for start in range(0, columns, batch)
+    ]
 
 
 def _hull(lattice: PatchLattice, group: _Group) -> tuple[int, int, int, int]:
@@ -221,11 +246,14 @@ def _windows(
 # ------------------------------------------------------------------------------ the files
 
 
-def _finish(job: Job, lattice: PatchLattice, vectors: ArrayFile) -> PatchesDone:
+def _finish(job: Job, passes: PatchPasses, parts: list[ArrayFile]) -> PatchesDone:
+    shape = (passes.rows, passes.columns, job.network.dim)
+    placed_parts = [(p.row, p.column, a) for p, a in zip(passes.passes, parts, strict=True)]
+    vectors = Interlaced(shape, passes.turns, tuple(placed_parts))
     valid = np.concatenate([~np.isnan(part[..., 0]) for part in _strips(vectors)])
     count = int(valid.sum())
     if not count:
-        raise no_vectors(job, len(lattice.windows), 0.0)
+        raise no_vectors(job, passes.windows, 0.0)
     codes, found, made = quantized(
         job.config.quantization,
         count,
@@ -233,20 +261,21 @@ def _finish(job: Job, lattice: PatchLattice, vectors: ArrayFile) -> PatchesDone:
         replace(job.made, quantization=Quantization.FLOAT16),
     )
     made = replace(made, settings={**made.settings, "job": job.identity})
-    place = lattice.grid(job.ground.grid)
+    place = passes.grid(job.ground.grid)
     grid = PatchGrid(placed(as_planes(vectors, codes), place), valid, made, codes)
     write_stac(job, made, job.files, codes)
     for file in job.files:  # last: a job is complete when they are there
         (write_zarr if file.name == PATCHES_ZARR else write_tiff)(file, grid)
-    side = lattice.patch * job.ground.scene.gsd
-    return PatchesDone(job.files, (lattice.rows, lattice.columns), count, side, found)
+    gsd = job.ground.scene.gsd
+    side, step = passes.patch * gsd, passes.stride * gsd
+    return PatchesDone(job.files, (passes.rows, passes.columns), count, side, step, found)
 
 
-def _strips(vectors: ArrayFile) -> Iterator[NDArray[Any]]:
+def _strips(vectors: Interlaced) -> Iterator[NDArray[Any]]:
     for start in range(0, vectors.shape[0], _STRIP):
         yield vectors.read(start, min(start + _STRIP, vectors.shape[0]))
 
 
-def _finite(vectors: ArrayFile) -> Iterator[NDArray[np.float32]]:
+def _finite(vectors: Interlaced) -> Iterator[NDArray[np.float32]]:
     for part in _strips(vectors):
         yield part[~np.isnan(part[..., 0])].astype(np.float32)

@@ -67,6 +67,36 @@ class ArrayFile:
         return np.frombuffer(data, self.dtype).reshape(stop - start, *self.shape[1:])
 
 
+@dataclass(frozen=True)
+class Interlaced:
+    """Arrays that take turns in one: each has every n-th row and column of it.
+
+    Args:
+        shape: Of the one array; the first axes count rows and columns.
+        turns: n.
+        parts: First row, first column and array of each.
+    """
+
+    shape: tuple[int, ...]
+    turns: int
+    parts: tuple[tuple[int, int, ArrayFile], ...]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of its numbers."""
+        return self.parts[0][2].dtype
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Return rows from `start` to before `stop`."""
+        found = np.zeros((stop - start, *self.shape[1:]), self.dtype)
+        for row, column, part in self.parts:
+            first, last = (max(0, -(-(end - row) // self.turns)) for end in (start, stop))
+            if first < last:
+                above = row + first * self.turns - start
+                found[above :: self.turns, column :: self.turns] = part.read(first, last)
+        return found
+
+
 class Work:
     """A job that may have been begun.
 
@@ -125,7 +155,7 @@ class Work:
 class _Planes(BackendArray):
     """Rows of patches (Y, X, D) as an array (D, Y, X) that is read when it is used."""
 
-    def __init__(self, rows: ArrayFile, codes: Codes | None) -> None:
+    def __init__(self, rows: ArrayFile | Interlaced, codes: Codes | None) -> None:
         height, width, dim = rows.shape
         self._rows, self._codes = rows, codes
         self.shape = (dim, height, width)
@@ -148,7 +178,7 @@ class _Planes(BackendArray):
         return np.asarray(planes[:, 0 if single else slice(None)][dims][..., columns])
 
 
-def as_planes(rows: ArrayFile, codes: Codes | None = None) -> xr.DataArray:
+def as_planes(rows: ArrayFile | Interlaced, codes: Codes | None = None) -> xr.DataArray:
     """Return rows of patches (Y, X, D) as an array (dim, y, x) that stays on the disk.
 
     Args:

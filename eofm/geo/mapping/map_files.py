@@ -7,6 +7,7 @@ map.gpkg            of chips, in place of the rasters
 training.gpkg       the cells it was learnt from, and what was said of them held out
 report.md, .html    accuracy, intervals, areas, what to mistrust
 map.json            all numbers of the report, settings, provenance
+config.yaml         the settings of `eofm map`: `eofm map --config config.yaml` does it again
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ from eofm.geo.cog import plane, write_categories, write_cog
 from eofm.geo.mapping.class_map import NO_CLASS, LearntMap, MappedCells, map_classes
 from eofm.geo.mapping.map_report import markdown_of, page_of, summary
 from eofm.geo.maps_config import MapConfig
-from eofm.geo.results import NO_NUMBER, ResultFiles, write_frame, write_record
+from eofm.geo.results import (
+    CONFIG,
+    NO_NUMBER,
+    ResultFiles,
+    write_frame,
+    write_record,
+    write_settings,
+)
 from eofm.geo.styles import class_colours, class_qml, class_sld, polygon_qml, score_qml
 from eofm.geo.vectors.files import CHIPS, PATCHES_TIFF, PATCHES_ZARR, open_embeddings
 from eofm.report import pages
@@ -53,7 +61,8 @@ def run_map(config: MapConfig) -> ResultFiles:
         write_mapped(found, learnt.probe.name, done.folder / name)[0]
         for name, found in zip(names, also, strict=True)
     ]
-    return replace(done, files=(*done.files, *more))
+    kept = write_settings(config, done.folder / CONFIG)
+    return replace(done, files=(*done.files, *more, kept))
 
 
 def _folder_names(paths: Sequence[Path]) -> list[str]:

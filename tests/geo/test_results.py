@@ -1,0 +1,72 @@
+"""What the verbs of maps keep of how they were asked."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import geopandas
+import pytest
+import yaml
+from vector_world import drawn, on_disk, world
+
+from eofm.cli import main
+from eofm.geo.vectors.grid_file import write_tiff
+
+VERBS = {
+    "map": "map emb --labels fields.gpkg --field class --also later --probe knn --out made",
+    "search": "search emb --like water.gpkg --unlike others.gpkg --top 7 --out made",
+    "change": "change emb later --null unchanged --rate 0.05 --smallest 2 --out made",
+    "explore": "explore emb --dimensions 5 --out made/page.html",
+}
+
+
+@pytest.fixture
+def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with embeddings of three dates and fields, in which commands are run."""
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("emb", "later", "unchanged")):
+        Path(name).mkdir()
+        patches, truth = world(size=(24, 24), seed=seed)
+        write_tiff(Path(name) / "patches.tif", patches)
+    layer = drawn(patches, truth)
+    on_disk(layer, Path("fields.gpkg"), "EPSG:4326")
+    on_disk(layer[layer["class"] == "water"], Path("water.gpkg"))
+    on_disk(layer[layer["class"] != "water"], Path("others.gpkg"))
+
+
+def contents() -> dict[str, object]:
+    """What each file says; a GeoPackage holds the time at which it was written."""
+    return {
+        str(file): geopandas.read_file(file).to_json() if file.suffix == ".gpkg" else data
+        for file in sorted(Path("made").rglob("*"))
+        if file.is_file() and (data := file.read_bytes())
+    }
+
+
+@pytest.mark.usefixtures("ground")
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_settings_beside_the_results_make_them_again(verb: str) -> None:
+    """`--config` with what a verb has kept, and nothing else, writes the same files."""
+    kept = "made/page.html.yaml" if verb == "explore" else "made/config.yaml"
+    assert 0 == main(VERBS[verb].split())
+    first = contents()
+    shutil.copy(kept, "kept.yaml")
+    shutil.rmtree("made")
+
+    assert 0 == main([verb, "--config", "kept.yaml"])
+    assert kept in first
+    assert first == contents()
+
+
+@pytest.mark.usefixtures("ground")
+def test_settings_that_are_kept_can_be_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A word after the file overrides it; the outcome names the file."""
+    assert 0 == main(VERBS["search"].split())
+    assert "config.yaml" in capsys.readouterr().out
+
+    assert 0 == main(["search", "--config", "made/config.yaml", "--top", "3", "--out", "fewer"])
+    assert 3 == len(geopandas.read_file("fewer/ranked.gpkg"))
+    assert (3, "fewer") == tuple(
+        yaml.safe_load(Path("fewer/config.yaml").read_text())[name] for name in ("top", "out")
+    )
