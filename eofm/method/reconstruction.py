@@ -15,6 +15,7 @@ width of the trunk, d of the decoder, N tokens of another view.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -24,9 +25,12 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eofm.errors import SpecError, require
+from eofm.errors import ConfigError, SpecError, require
+from eofm.method.config import MaskForm
 from eofm.method.distributed import mean_over_ranks
 from eofm.method.heads import linear_layer
+from eofm.method.masking import number_kept
+from eofm.method.terms.seam import Mask, RunFacts, Seen, Side
 
 # Added to the variance of a patch, as in MAE. In units where a band's standard deviation is 0.25
 # it is a 250th of it: patches as flat as the quantisation of the sensor are not blown up.
@@ -322,3 +326,83 @@ class PixelDecoder(nn.Module):
             state = block(state, memory)
         out: Tensor = self.pixels(self.norm(state[:, 1 + keep.shape[1] :]))
         return out.unflatten(2, (self.bands, -1))
+
+
+def make_decoders(
+    term: str,
+    facts: RunFacts,
+    bands: Sequence[int],
+    ratio: float,
+    config: DecoderConfig,
+    generator: torch.Generator,
+    *,
+    cross: bool,
+) -> nn.ModuleDict:
+    """Return a decoder for each number of bands that is predicted, by that number.
+
+    Args:
+        term: Name of the term that asks, for the error.
+        facts: What there is to know of the trunk and the run.
+        bands: Of the views that are predicted: two sensors have two decoders.
+        ratio: Share of hidden patches.
+        config: Size.
+        generator: Source of the weights, on the CPU.
+        cross: Whether there is another view to look at.
+
+    Raises:
+        ConfigError: If hidden patches are not dropped: by a network without tokens, or a mask that
+            fills their pixels; or if none is hidden.
+    """
+    if not facts.drops_tokens or facts.method.mask is MaskForm.PIXELS:
+        raise ConfigError(
+            f"the term {term} predicts patches whose tokens are dropped",
+            found="a network without tokens, such as a ResNet"
+            if not facts.drops_tokens
+            else f"method.mask={MaskForm.PIXELS}",
+            expected="a vision transformer, and method.mask=tokens",
+            where=f"method.terms={term}",
+            remedy="choose a transformer such as vits14 (model.architecture), or leave the term out",
+        )
+    if number_kept(facts.tokens, ratio) == facts.tokens:
+        raise ConfigError(
+            f"the term {term} has nothing to predict: no patch is hidden",
+            found=f"{facts.tokens} patches, of which a share of {ratio:g} is hidden",
+            expected="one hidden patch or more, beside two visible ones",
+            where=f"method.terms={term}",
+            remedy="raise the mask ratio, or the size of the images (model.size)",
+        )
+    return nn.ModuleDict(
+        {
+            str(each): PixelDecoder(facts.width, facts.patch, each, config, generator, cross=cross)
+            for each in sorted(set(bands))
+        }
+    )
+
+
+def completion(
+    decoders: nn.ModuleDict,
+    seen: Seen,
+    view: int,
+    mask: Mask,
+    facts: RunFacts,
+    form: PixelLoss,
+    memory: Float[Tensor, "b all D"] | None = None,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Return the error of the hidden pixels of a view, with a gradient, and the patch means' own.
+
+    Args:
+        decoders: `make_decoders`.
+        seen: The batch, and what the networks make of it.
+        view: Which view is masked and predicted.
+        mask: What is hidden of it.
+        facts: What there is to know of the trunk and the run.
+        form: Distance of pixels.
+        memory: Tokens of another view to look at, (B, 1 + P, D).
+    """
+    pixels, keep = seen.images(view), seen.keep(view, mask)
+    assert keep is not None  # noqa: S101 (a mask that hides nothing is refused when a term is made)
+    decoder = decoders[str(pixels.shape[1])]
+    predicted = decoder(seen.forward(Side.STUDENT, view, mask), keep, facts.grid, memory)
+    hidden = hidden_patches(keep, facts.tokens)
+    targets = pixel_targets(pixels, seen.valid(view)[:, 0], facts.patch).of(hidden)
+    return pixel_loss(predicted, targets, form), patch_mean_floor(targets, form)
