@@ -361,7 +361,7 @@ def make_decoders(
             else f"method.mask={MaskForm.PIXELS}",
             expected="a vision transformer, and method.mask=tokens",
             where=f"method.terms={term}",
-            remedy="choose a transformer such as vits14 (model.architecture), or leave the term out",
+            remedy="choose a transformer (model.architecture=vits14), or leave the term out",
         )
     if number_kept(facts.tokens, ratio) == facts.tokens:
         raise ConfigError(

@@ -22,6 +22,10 @@ from enum import StrEnum
 from typing import final
 
 import torch
+
+from eofm.contract.imagery import Labels
+from eofm.errors import require
+from eofm.method.reconstruction import DecoderConfig, PixelLoss, completion, make_decoders
 from eofm.method.terms.seam import (
     Needs,
     RandomMask,
@@ -33,10 +37,6 @@ from eofm.method.terms.seam import (
     Tokens,
     Views,
 )
-
-from eofm.contract.imagery import Labels
-from eofm.errors import require
-from eofm.method.reconstruction import DecoderConfig, PixelLoss, completion, make_decoders
 
 
 class Pair(StrEnum):
@@ -135,7 +135,7 @@ class CroCo(Term[CroCoSettings]):
     def loss(
         self, seen: Seen, labels: Labels | tuple[Labels, Labels], generator: torch.Generator
     ) -> TermOutput:
-        """Return the error of the hidden pixels, the mean of both views where both are predicted."""
+        """Return the error of the hidden pixels, a mean over the views that are predicted."""
         mask = RandomMask(self.chosen.ratio)
         parts = [
             completion(

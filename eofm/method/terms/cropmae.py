@@ -16,6 +16,10 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
+
+from eofm.contract.imagery import Labels
+from eofm.errors import require
+from eofm.method.reconstruction import DecoderConfig, PixelLoss, completion, make_decoders
 from eofm.method.terms.seam import (
     Needs,
     RandomMask,
@@ -27,10 +31,6 @@ from eofm.method.terms.seam import (
     Tokens,
     Views,
 )
-
-from eofm.contract.imagery import Labels
-from eofm.errors import require
-from eofm.method.reconstruction import DecoderConfig, PixelLoss, completion, make_decoders
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ distribution over prototypes, is what each visible patch of the student is to pr
 of this part is its idea; centre, temperatures and head are those of DINO (2104.14294), and one head
 serves both sides, without a gradient on the teacher's.
 
-Shapes: B images, P patches of which K are seen, T = K visible patches, D trunk width, Z prototypes.
+Shapes: B images, P patches of which K are seen, D trunk width, Z prototypes.
 """
 
 from __future__ import annotations
@@ -22,17 +22,6 @@ from enum import StrEnum
 from typing import Final, final
 
 import torch
-from eofm.method.terms.seam import (
-    Needs,
-    RandomMask,
-    RunFacts,
-    Seen,
-    Side,
-    TeacherKind,
-    Term,
-    TermOutput,
-    Tokens,
-)
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -45,11 +34,22 @@ from eofm.method.masking import number_kept
 from eofm.method.reconstruction import (
     DecoderConfig,
     PixelLoss,
+    completion,
     make_decoders,
+)
+from eofm.method.terms.seam import (
+    Needs,
+    RandomMask,
+    RunFacts,
+    Seen,
+    Side,
+    TeacherKind,
+    Term,
+    TermOutput,
+    Tokens,
 )
 
 _CENTRE_MOMENTUM: Final = 0.9  # DINO
-_BLOCKS_TO_SPARE: Final = 4  # times the blocks that would cover the image without an overlap
 
 
 class MimMask(StrEnum):
@@ -88,28 +88,29 @@ class BlockMask:
         hidden = patches - number_kept(patches, self.ratio)
         longest = [math.ceil(self.side * length) for length in grid]
         area = math.prod((most + 1) / 2 for most in longest)
-        count = math.ceil(_BLOCKS_TO_SPARE * patches / area)
+        # so many would hide the share without borders, and as many again
+        count = math.ceil(-2 * math.log(1 - self.ratio) * patches / area)
 
         def covered(length: int, most: int) -> Tensor:
-            """Return which lines each rectangle covers, bool (B, rectangles, lines)."""
-            size, start = torch.rand(2, batch, count, generator=generator, device=device)
+            """Return which lines each rectangle covers, bool (B, lines, rectangles)."""
+            size, start = torch.rand(2, batch, 1, count, generator=generator, device=device)
             size = (size * most).long() + 1
             start = (start * (length - size + 1)).long()
-            line = torch.arange(length, device=device)
-            return (line >= start[..., None]) & (line < (start + size)[..., None])
+            line = torch.arange(length, device=device)[:, None]
+            return (line >= start) & (line < start + size)
 
         rows, columns = (covered(*each) for each in zip(grid, longest, strict=True))
-        inside = (rows[:, :, :, None] & columns[:, :, None, :]).flatten(2)
+        inside = (rows[:, :, None] & columns[:, None]).flatten(1, 2)
         # the number of the first rectangle that covers a patch says when it is hidden
-        order = inside.to(torch.uint8).argmax(dim=1).double()
+        order = inside.to(torch.uint8).argmax(dim=2).double()
         left = torch.rand(batch, patches, generator=generator, device=device)
         within = torch.arange(patches, device=device) / patches
-        order = torch.where(inside.any(dim=1), order + within, count + left)
+        order = torch.where(inside.any(dim=2), order + within, count + left)
         return order.argsort(dim=1)[:, hidden:]
 
 
 def cls_to_patch_loss(
-    patches: Float[Tensor, "b t z"],
+    patches: Float[Tensor, "b k z"],
     images: Float[Tensor, "b z"],
     centre: Float[Tensor, " z"],
     tau: float,
@@ -121,7 +122,7 @@ def cls_to_patch_loss(
     value is the mean entropy of p, and both are ln Z where nothing is known.
 
     Args:
-        patches: Logits of the student's patches, (B, T, Z).
+        patches: Logits of the student's patches, (B, K, Z).
         images: Logits of the teacher's vectors, (B, Z).
         centre: Mean of those over earlier batches, (Z,).
         tau: Temperature τ of the patches.
