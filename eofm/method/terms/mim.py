@@ -8,10 +8,10 @@ puts them back (MAE, 2111.06377). With `mask method` both terms share one mask, 
 
 MMC adds that patches take the semantics of the image: the teacher's vector of a whole view, as a
 distribution over prototypes, is what each visible patch of the student is to predict. What is known
-of this part is its idea; centre, temperatures and head are those of DINO (2104.14294), and one head
-serves both sides, without a gradient on the teacher's.
+of this part is its idea; temperatures, centre and cosines with prototypes are DINO's (2104.14294).
+One head serves both sides, without a gradient from the teacher's.
 
-Shapes: B images, P patches of which K are seen, D trunk width, Z prototypes.
+Shapes: B images, P patches of which K are seen, D trunk width, d of the head, Z prototypes.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from typing import Final, final
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from eofm.contract.imagery import Labels
 from eofm.errors import require
 from eofm.method.config import HeadForm, HeadNorm
 from eofm.method.distributed import gathered
-from eofm.method.heads import projection_head
+from eofm.method.heads import linear_layer, projection_head
 from eofm.method.masking import number_kept
 from eofm.method.reconstruction import (
     DecoderConfig,
@@ -149,6 +150,7 @@ class MimSettings:
             out, and with it the teacher.
         prototypes: Number of prototypes of this part, Z.
         prototype_hidden: Hidden width of its head.
+        prototype_dim: Width behind its head, d.
         tau: Temperature of the patches.
         teacher_tau: Temperature of the teacher's vectors.
         decoder_width: Width of the decoder.
@@ -167,6 +169,7 @@ class MimSettings:
     cls_weight: float = 0.1
     prototypes: int = 1024
     prototype_hidden: int = 1024
+    prototype_dim: int = 256
     tau: float = 0.1
     teacher_tau: float = 0.04
     decoder_width: int = 256
@@ -178,7 +181,7 @@ class MimSettings:
         require(0 < self.ratio < 1, "mim.ratio", self.ratio, "more than 0 and less than 1")
         require(0 < self.side <= 1, "mim.side", self.side, "more than 0, at most 1")
         require(self.cls_weight >= 0, "mim.cls_weight", self.cls_weight, "0 or more")
-        for name in ("prototypes", "prototype_hidden", "tau", "teacher_tau"):
+        for name in ("prototypes", "prototype_hidden", "prototype_dim", "tau", "teacher_tau"):
             value = getattr(self, name)
             require(value > 0, f"mim.{name}", value, "more than 0")
 
@@ -188,6 +191,57 @@ class MimSettings:
         return DecoderConfig(
             self.decoder_width, self.decoder_depth, self.decoder_heads, self.decoder_hidden
         )
+
+
+@final
+class Prototypes(nn.Module):
+    """What patches and images are compared by: cosines with Z directions behind a head.
+
+    The images' mean logits are subtracted before they become a distribution, or all images would
+    agree on one prototype (the centring of DINO). The mean is a moving one without a bias at its
+    beginning: the first batch is centred by itself.
+
+    Args:
+        width: Of the trunk's tokens, D.
+        settings: Of the term.
+        generator: Source of initial weights, on the CPU.
+    """
+
+    total: Tensor
+    weight: Tensor
+
+    def __init__(self, width: int, settings: MimSettings, generator: torch.Generator) -> None:
+        super().__init__()
+        self.tau, self.teacher_tau = settings.tau, settings.teacher_tau
+        hidden, out = settings.prototype_hidden, settings.prototype_dim
+        self.head = projection_head(width, hidden, out, HeadNorm.NONE, generator, HeadForm.MOCO2)
+        self.directions = linear_layer(out, settings.prototypes, generator).weight
+        self.register_buffer("total", torch.zeros(settings.prototypes))
+        self.register_buffer("weight", torch.zeros(()))
+
+    def forward(
+        self, patches: Float[Tensor, "b k D"], images: Float[Tensor, "b D"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Return `cls_to_patch_loss`, and move the centre.
+
+        Args:
+            patches: Of the student, (B, K, D).
+            images: The teacher's vectors, (B, D).
+        """
+        # not under no_grad: autocast would keep the cast weights of that pass, without a gradient
+        logits = self._cosines(images.detach()).detach()
+        if self.training:
+            mean = gathered(logits.mean(dim=0, keepdim=True)).mean(dim=0)
+            self.total.lerp_(mean, 1 - _CENTRE_MOMENTUM)
+            self.weight.lerp_(torch.ones_like(self.weight), 1 - _CENTRE_MOMENTUM)
+        centre = self.total / self.weight.clamp(min=1 - _CENTRE_MOMENTUM)
+        return cls_to_patch_loss(self._cosines(patches), logits, centre, self.tau, self.teacher_tau)
+
+    def _cosines(self, tokens: Float[Tensor, "*b D"]) -> Float[Tensor, "*b z"]:
+        behind = self.head(tokens)
+        with torch.autocast(behind.device.type, enabled=False):
+            unit = functional.normalize(behind.float(), dim=-1)
+            return unit @ functional.normalize(self.directions, dim=1).mT
 
 
 @final
@@ -206,7 +260,6 @@ class Mim(Term[MimSettings]):
     about = "masked image modelling of blocks (parts of SiT, arXiv 2104.03602, and MMC, 2308.11448)"
     settings = MimSettings
     needs = Needs(teacher=TeacherKind.EMA, tokens=Tokens.PATCHES)
-    centre: Tensor
 
     def __init__(self, settings: MimSettings, facts: RunFacts, generator: torch.Generator) -> None:
         super().__init__(settings, facts, generator)
@@ -216,16 +269,9 @@ class Mim(Term[MimSettings]):
         self.decoders = make_decoders(
             "mim", facts, bands, self.mask.ratio, settings.decoder, generator, cross=False
         )
+        self.prototypes: Prototypes | None = None
         if settings.cls_weight:
-            self.head = projection_head(
-                facts.width,
-                settings.prototype_hidden,
-                settings.prototypes,
-                HeadNorm.NONE,
-                generator,
-                HeadForm.MOCO2,
-            )
-            self.register_buffer("centre", torch.zeros(settings.prototypes))
+            self.prototypes = Prototypes(facts.width, settings, generator)
 
     @classmethod
     def needs_of(cls, settings: MimSettings) -> Needs:
@@ -236,38 +282,20 @@ class Mim(Term[MimSettings]):
         self, seen: Seen, labels: Labels | tuple[Labels, Labels], generator: torch.Generator
     ) -> TermOutput:
         """Return the error of the hidden pixels, and λ times the cross entropy of the patches."""
-        parts = [self._pixels(seen, view) for view in self.views]
-        error = torch.stack([error for error, _ in parts]).mean()
-        floor = torch.stack([floor for _, floor in parts]).mean()
+        parts = [
+            completion(self.decoders, seen, view, self.mask, self.facts, self.chosen.distance)
+            for view in self.views
+        ]
+        error, floor = (torch.stack(each).mean() for each in zip(*parts, strict=True))
         scalars = {"error": error.detach(), "floor": floor}
-        if not self.chosen.cls_weight:
+        if self.prototypes is None:
             return TermOutput(error, scalars)
-        cross, entropy = self._prototypes(seen)
+        cross, entropy = self.prototypes(
+            torch.cat([seen.forward(Side.STUDENT, v, self.mask)[:, 1:] for v in self.views]),
+            torch.cat([seen.forward(Side.TEACHER, v)[:, 0] for v in self.views]),
+        )
         scalars |= {"cls": cross.detach(), "cls_excess": cross.detach() - entropy}
         return TermOutput(error + self.chosen.cls_weight * cross, scalars)
-
-    def _pixels(self, seen: Seen, view: int) -> tuple[Tensor, Tensor]:
-        """Return the error of a view, and that of the patch means."""
-        return completion(self.decoders, seen, view, self.mask, self.facts, self.chosen.distance)
-
-    def _prototypes(self, seen: Seen) -> tuple[Tensor, Tensor]:
-        """Return the cross entropy of the visible patches, and its floor; then move the centre."""
-        with torch.no_grad():
-            images = [self.head(seen.forward(Side.TEACHER, view)[:, 0]) for view in self.views]
-        parts = [
-            cls_to_patch_loss(
-                self.head(seen.forward(Side.STUDENT, view, self.mask)[:, 1:]),
-                image,
-                self.centre,
-                self.chosen.tau,
-                self.chosen.teacher_tau,
-            )
-            for view, image in zip(self.views, images, strict=True)
-        ]
-        if self.training:
-            mean = gathered(torch.cat(images).float()).mean(dim=0)
-            self.centre.lerp_(mean, 1 - _CENTRE_MOMENTUM)
-        return tuple(torch.stack(each).mean() for each in zip(*parts, strict=True))
 
 
 def _mask_of(settings: MimSettings, facts: RunFacts) -> BlockMask | RandomMask:
