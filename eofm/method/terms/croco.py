@@ -35,7 +35,7 @@ from eofm.method.terms.seam import (
     Term,
     TermOutput,
     Tokens,
-    Views,
+    ViewKind,
 )
 
 
@@ -115,7 +115,7 @@ class CroCo(Term[CroCoSettings]):
 
     about = "CroCo: one image of a place completed from another one (arXiv 2210.10716)"
     settings = CroCoSettings
-    needs = Needs(views=Views.SEASONS, tokens=Tokens.PATCHES)
+    needs = Needs(views=ViewKind.SEASONS, tokens=Tokens.PATCHES)
 
     def __init__(
         self, settings: CroCoSettings, facts: RunFacts, generator: torch.Generator
@@ -129,7 +129,7 @@ class CroCo(Term[CroCoSettings]):
     @classmethod
     def needs_of(cls, settings: CroCoSettings) -> Needs:
         """Return what has to be there: the two views of the setting."""
-        views = Views.SENSORS if settings.pair is Pair.SENSORS else Views.SEASONS
+        views = ViewKind.SENSORS if settings.pair is Pair.SENSORS else ViewKind.SEASONS
         return Needs(views=views, tokens=Tokens.PATCHES)
 
     def loss(

@@ -29,7 +29,7 @@ from eofm.method.terms.seam import (
     Term,
     TermOutput,
     Tokens,
-    Views,
+    ViewKind,
 )
 
 
@@ -82,7 +82,7 @@ class CropMae(Term[CropMaeSettings]):
 
     about = "CropMAE: a crop predicted from the image around it (arXiv 2403.17823)"
     settings = CropMaeSettings
-    needs = Needs(views=Views.NESTED, tokens=Tokens.PATCHES)
+    needs = Needs(views=ViewKind.NESTED, tokens=Tokens.PATCHES)
 
     def __init__(
         self, settings: CropMaeSettings, facts: RunFacts, generator: torch.Generator
