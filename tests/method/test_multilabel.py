@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
+from eofm.method.multilabel import bce_loss
 from torch import Tensor
 
 from eofm.contract.imagery import Labels
 from eofm.errors import ConfigError
 from eofm.method import MaskForm, MultiLabel, SoftConConfig, update_teacher
-from eofm.method.multilabel import bce_loss
 from eofm.networks.vit import build_vit
 
 

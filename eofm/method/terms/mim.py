@@ -6,17 +6,18 @@ of patches: a single hidden patch is guessed from its neighbours by interpolatio
 pixels; here their tokens are dropped, as the student of SoftCon drops them, and a small decoder
 puts them back (MAE, 2111.06377). With `mask method` both terms share one mask, and so one pass.
 
-MMC adds that patches take the semantics of the image: the teacher's vector of a whole view, as a
-distribution over prototypes, is what each visible patch of the student is to predict. What is known
-of this part is its idea; temperatures, centre and cosines with prototypes are DINO's (2104.14294).
-One head serves both sides, without a gradient from the teacher's.
+MMC adds that patches take on the semantics of their image, from the teacher's vector of the whole
+view. What is known of this part is its idea. Distributions over prototypes, as DINO has them
+(2104.14294), became the same for all images in short runs, whether centred or balanced; so here
+each visible patch is to find the vector of its own image among those of the batch.
 
-Shapes: B images, P patches of which K are seen, D trunk width, d of the head, Z prototypes.
+Shapes: B images, N of all ranks, P patches of which K are seen, D trunk width, d of the head.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, final
@@ -29,8 +30,8 @@ from torch.nn import functional
 from eofm.contract.imagery import Labels
 from eofm.errors import require
 from eofm.method.config import HeadForm, HeadNorm
-from eofm.method.distributed import gathered
-from eofm.method.heads import linear_layer, projection_head
+from eofm.method.distributed import first_column, gathered
+from eofm.method.heads import projection_head
 from eofm.method.masking import number_kept
 from eofm.method.reconstruction import (
     DecoderConfig,
@@ -38,6 +39,7 @@ from eofm.method.reconstruction import (
     completion,
     make_decoders,
 )
+from eofm.method.similarity import cosine_matrix
 from eofm.method.terms.seam import (
     Needs,
     RandomMask,
@@ -50,7 +52,7 @@ from eofm.method.terms.seam import (
     Tokens,
 )
 
-_CENTRE_MOMENTUM: Final = 0.9  # DINO
+_HEAD: Final = "mim_head"
 
 
 class MimMask(StrEnum):
@@ -111,29 +113,23 @@ class BlockMask:
 
 
 def cls_to_patch_loss(
-    patches: Float[Tensor, "b k z"],
-    images: Float[Tensor, "b z"],
-    centre: Float[Tensor, " z"],
+    patches: Float[Tensor, "b k d"],
+    images: Float[Tensor, "n d"],
+    own: Int64[Tensor, " b"],
     tau: float,
-    teacher_tau: float,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Return the cross entropy of each patch with its image's prototypes, and its least value.
+) -> Float[Tensor, ""]:
+    """Return the cross entropy with which patches find their image: ln N where nothing is known.
 
-    p = softmax((images - centre) / τ'), q = softmax(patches / τ), mean of -Σ p log q; the least
-    value is the mean entropy of p, and both are ln Z where nothing is known.
+    L = mean of logsumexp_j(s_j / τ) - s_own / τ over all patches, s being cosines.
 
     Args:
-        patches: Logits of the student's patches, (B, K, Z).
-        images: Logits of the teacher's vectors, (B, Z).
-        centre: Mean of those over earlier batches, (Z,).
-        tau: Temperature τ of the patches.
-        teacher_tau: Temperature τ' of the images: lower, which keeps p from going flat.
+        patches: Of the student, (B, K, d).
+        images: The teacher's vectors of all ranks, (N, d).
+        own: int64 (B,), which of them is each image's own.
+        tau: Temperature τ.
     """
-    with torch.autocast(patches.device.type, enabled=False):
-        target = ((images.detach().float() - centre) / teacher_tau).log_softmax(dim=1)
-        found = (patches.float() / tau).log_softmax(dim=2)
-        entropy = -(target.exp() * target).sum(dim=1).mean()
-        return -(target.exp()[:, None] * found).sum(dim=2).mean(), entropy
+    cosines = cosine_matrix(patches.flatten(0, 1), images.detach())
+    return functional.cross_entropy(cosines / tau, own.repeat_interleave(patches.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -146,13 +142,11 @@ class MimSettings:
         ratio: Share of hidden patches, where the mask is of blocks.
         side: Longest side of a block, as a share of the image's.
         distance: Of pixels: `l1` or `mse`.
-        cls_weight: Weight of the part in which patches predict the teacher's vector; 0 leaves it
-            out, and with it the teacher.
-        prototypes: Number of prototypes of this part, Z.
-        prototype_hidden: Hidden width of its head.
-        prototype_dim: Width behind its head, d.
-        tau: Temperature of the patches.
-        teacher_tau: Temperature of the teacher's vectors.
+        cls_weight: Weight of the part in which patches find the teacher's vector; 0 leaves it out,
+            and with it the teacher.
+        cls_hidden: Hidden width of its head.
+        cls_dim: Width behind its head, d.
+        tau: Its temperature.
         decoder_width: Width of the decoder.
         decoder_depth: Number of its blocks.
         decoder_heads: Its attention heads.
@@ -167,11 +161,9 @@ class MimSettings:
     side: float = 0.3
     distance: PixelLoss = PixelLoss.L1
     cls_weight: float = 0.1
-    prototypes: int = 1024
-    prototype_hidden: int = 1024
-    prototype_dim: int = 256
-    tau: float = 0.1
-    teacher_tau: float = 0.04
+    cls_hidden: int = 1024
+    cls_dim: int = 256
+    tau: float = 0.2
     decoder_width: int = 256
     decoder_depth: int = 2
     decoder_heads: int = 8
@@ -181,7 +173,7 @@ class MimSettings:
         require(0 < self.ratio < 1, "mim.ratio", self.ratio, "more than 0 and less than 1")
         require(0 < self.side <= 1, "mim.side", self.side, "more than 0, at most 1")
         require(self.cls_weight >= 0, "mim.cls_weight", self.cls_weight, "0 or more")
-        for name in ("prototypes", "prototype_hidden", "prototype_dim", "tau", "teacher_tau"):
+        for name in ("cls_hidden", "cls_dim", "tau"):
             value = getattr(self, name)
             require(value > 0, f"mim.{name}", value, "more than 0")
 
@@ -194,59 +186,8 @@ class MimSettings:
 
 
 @final
-class Prototypes(nn.Module):
-    """What patches and images are compared by: cosines with Z directions behind a head.
-
-    The images' mean logits are subtracted before they become a distribution, or all images would
-    agree on one prototype (the centring of DINO). The mean is a moving one without a bias at its
-    beginning: the first batch is centred by itself.
-
-    Args:
-        width: Of the trunk's tokens, D.
-        settings: Of the term.
-        generator: Source of initial weights, on the CPU.
-    """
-
-    total: Tensor
-    weight: Tensor
-
-    def __init__(self, width: int, settings: MimSettings, generator: torch.Generator) -> None:
-        super().__init__()
-        self.tau, self.teacher_tau = settings.tau, settings.teacher_tau
-        hidden, out = settings.prototype_hidden, settings.prototype_dim
-        self.head = projection_head(width, hidden, out, HeadNorm.NONE, generator, HeadForm.MOCO2)
-        self.directions = linear_layer(out, settings.prototypes, generator).weight
-        self.register_buffer("total", torch.zeros(settings.prototypes))
-        self.register_buffer("weight", torch.zeros(()))
-
-    def forward(
-        self, patches: Float[Tensor, "b k D"], images: Float[Tensor, "b D"]
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Return `cls_to_patch_loss`, and move the centre.
-
-        Args:
-            patches: Of the student, (B, K, D).
-            images: The teacher's vectors, (B, D).
-        """
-        # not under no_grad: autocast would keep the cast weights of that pass, without a gradient
-        logits = self._cosines(images.detach()).detach()
-        if self.training:
-            mean = gathered(logits.mean(dim=0, keepdim=True)).mean(dim=0)
-            self.total.lerp_(mean, 1 - _CENTRE_MOMENTUM)
-            self.weight.lerp_(torch.ones_like(self.weight), 1 - _CENTRE_MOMENTUM)
-        centre = self.total / self.weight.clamp(min=1 - _CENTRE_MOMENTUM)
-        return cls_to_patch_loss(self._cosines(patches), logits, centre, self.tau, self.teacher_tau)
-
-    def _cosines(self, tokens: Float[Tensor, "*b D"]) -> Float[Tensor, "*b z"]:
-        behind = self.head(tokens)
-        with torch.autocast(behind.device.type, enabled=False):
-            unit = functional.normalize(behind.float(), dim=-1)
-            return unit @ functional.normalize(self.directions, dim=1).mT
-
-
-@final
 class Mim(Term[MimSettings]):
-    """Pixels of hidden blocks, and the image's prototypes in each patch.
+    """Pixels of hidden blocks, and the image in each patch.
 
     Args:
         settings: Of the term.
@@ -269,33 +210,52 @@ class Mim(Term[MimSettings]):
         self.decoders = make_decoders(
             "mim", facts, bands, self.mask.ratio, settings.decoder, generator, cross=False
         )
-        self.prototypes: Prototypes | None = None
-        if settings.cls_weight:
-            self.prototypes = Prototypes(facts.width, settings, generator)
 
     @classmethod
     def needs_of(cls, settings: MimSettings) -> Needs:
-        """Return what has to be there: without the part of the prototypes no teacher."""
+        """Return what has to be there: without the teacher's vector no teacher."""
         return cls.needs if settings.cls_weight else Needs(tokens=Tokens.PATCHES)
+
+    @classmethod
+    def heads(
+        cls, settings: MimSettings, facts: RunFacts, generator: torch.Generator
+    ) -> Mapping[str, nn.Module]:
+        """Return the layers behind which patches and images are compared."""
+        if not settings.cls_weight:
+            return {}
+        return {
+            _HEAD: projection_head(
+                facts.width,
+                settings.cls_hidden,
+                settings.cls_dim,
+                HeadNorm.NONE,
+                generator,
+                HeadForm.MOCO2,
+            )
+        }
 
     def loss(
         self, seen: Seen, labels: Labels | tuple[Labels, Labels], generator: torch.Generator
     ) -> TermOutput:
-        """Return the error of the hidden pixels, and λ times the cross entropy of the patches."""
+        """Return the error of the hidden pixels, and the weighted cross entropy of the patches."""
         parts = [
             completion(self.decoders, seen, view, self.mask, self.facts, self.chosen.distance)
             for view in self.views
         ]
         error, floor = (torch.stack(each).mean() for each in zip(*parts, strict=True))
         scalars = {"error": error.detach(), "floor": floor}
-        if self.prototypes is None:
+        if not self.chosen.cls_weight:
             return TermOutput(error, scalars)
-        cross, entropy = self.prototypes(
-            torch.cat([seen.forward(Side.STUDENT, v, self.mask)[:, 1:] for v in self.views]),
-            torch.cat([seen.forward(Side.TEACHER, v)[:, 0] for v in self.views]),
-        )
-        scalars |= {"cls": cross.detach(), "cls_excess": cross.detach() - entropy}
+        cross = torch.stack([self._found(seen, view) for view in self.views]).mean()
+        scalars["cls"] = cross.detach()
         return TermOutput(error + self.chosen.cls_weight * cross, scalars)
+
+    def _found(self, seen: Seen, view: int) -> Tensor:
+        """Return the cross entropy with which the visible patches of a view find their image."""
+        patches = seen.project(Side.STUDENT, view, _HEAD, self.mask, Tokens.PATCHES)
+        images = seen.project(Side.TEACHER, view, _HEAD)
+        own = first_column(len(images)) + torch.arange(len(images), device=images.device)
+        return cls_to_patch_loss(patches, gathered(images), own, self.chosen.tau)
 
 
 def _mask_of(settings: MimSettings, facts: RunFacts) -> BlockMask | RandomMask:
