@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -39,6 +39,17 @@ from eofm.method.terms.seam import (
 Valid = Callable[[int], Tensor]
 # Name of weights -> the frozen network that they are of.
 Frozen = Callable[[str], nn.Module]
+
+
+class Outcome(Protocol):
+    """One step of an objective: what a run uses of it, also of one of a user's own."""
+
+    @property
+    def loss(self) -> Tensor:
+        """What is minimised, with a gradient."""
+
+    def logged(self) -> dict[str, Tensor]:
+        """Return the numbers to log, by name."""
 
 
 @dataclass(frozen=True)
@@ -261,8 +272,8 @@ class CombinedTerms(nn.Module):
         average = any(each.teacher is TeacherKind.EMA for each in needs.values())
         self.teacher: Branch | None = make_teacher(self.student) if average else None
         self.frozen = nn.ModuleDict(_frozen_of(kinds, settings, frozen))
-        self.register_state_dict_post_hook(_to_old_names)
-        self.register_load_state_dict_pre_hook(_from_old_names)
+        self.register_state_dict_post_hook(_to_old_names)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_from_old_names)  # type: ignore[no-untyped-call]
 
     def forward(
         self,
@@ -270,7 +281,7 @@ class CombinedTerms(nn.Module):
         labels: Labels | tuple[Labels, Labels],
         generator: torch.Generator,
         valid: Valid | None = None,
-    ) -> StepOutput:
+    ) -> Outcome:
         """Return the loss of a batch and what there is to log.
 
         Args:
@@ -324,7 +335,7 @@ class CombinedTerms(nn.Module):
 
     def frozen_of(self, name: str) -> nn.Module | None:
         """Return the frozen teacher of a term; None without one."""
-        return self.frozen[name] if name in self.frozen else None
+        return dict(self.frozen.items()).get(name)
 
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
