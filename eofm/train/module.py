@@ -201,7 +201,8 @@ class PretrainModule(L.LightningModule):
             made: Outcome = self.method(views, both, self.masks)
             return made
         measured = (first.measured, second.measured)
-        return self.method(views, both, self.masks, lambda view: measured[view]())
+        output: Outcome = self.method(views, both, self.masks, lambda view: measured[view]())
+        return output
 
     def of_views(self, labels: Labels) -> Labels | tuple[Labels, Labels]:
         """Return the labels of both views, or of each where they are seasons."""
