@@ -17,15 +17,15 @@ from eofm.networks.vit import Architecture, ViT, initialise
 
 PATCH, SIDE = 4, 16
 DECODER: Mapping[str, object] = {
-    "decoder_width": 32, "decoder_depth": 2, "decoder_heads": 4, "decoder_hidden": 64,
+    "decoder_width": 32, "decoder_depth": 1, "decoder_heads": 4, "decoder_hidden": 64,
 }  # fmt: skip
 Two = tuple[Tensor, Tensor]
 
 
 def small_vit(channels: int = 3, seed: int = 0, **changes: object) -> ViT:
-    """A transformer of two blocks for images of 16 pixels in 4 x 4 patches."""
+    """A transformer of one block for images of 16 pixels in 4 x 4 patches."""
     with torch.random.fork_rng(devices=[]):
-        vit = ViT(Architecture(32, 2, 4, PATCH, **changes), channels, (SIDE, SIDE))
+        vit = ViT(Architecture(32, 1, 4, PATCH, **changes), channels, (SIDE, SIDE))
     initialise(vit, torch.Generator().manual_seed(seed))
     return vit
 

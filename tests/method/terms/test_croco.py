@@ -54,7 +54,7 @@ def test_the_true_partner_is_better_than_another():
     image, partner = seasons(fresh)
 
     before = [scored(terms, (image, each)) for each in (partner, partner.roll(1, 0))]
-    train(terms, seasons, 200)
+    train(terms, seasons, 180)
     true, shuffled = (scored(terms, (image, each)) for each in (partner, partner.roll(1, 0)))
 
     assert abs(before[0]["croco/error"] - before[1]["croco/error"]) < 0.02

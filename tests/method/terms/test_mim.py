@@ -124,7 +124,7 @@ def test_images_give_no_gradient(generator):
 
 def test_hidden_pixels_are_predicted_better_than_by_their_mean():
     """After a short run the error on new images is below the floor; of noise it never is."""
-    terms, blind = combined(PIXELS), combined(PIXELS)
+    terms, blind = combined(PIXELS, symmetric=False), combined(PIXELS, symmetric=False)
     fresh = torch.Generator().manual_seed(99)
 
     def noise(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -132,12 +132,12 @@ def test_hidden_pixels_are_predicted_better_than_by_their_mean():
         return images, images
 
     before = scored(terms, twice(fresh))
-    train(terms, twice, 120)
-    train(blind, noise, 60)
+    train(terms, twice, 100)
+    train(blind, noise, 50)
     after, control = scored(terms, twice(fresh)), scored(blind, noise(fresh))
 
     assert before["mim/error"] > before["mim/floor"]
-    assert after["mim/error"] < 0.95 * after["mim/floor"]
+    assert after["mim/error"] < 0.98 * after["mim/floor"]
     assert control["mim/error"] > 0.99 * control["mim/floor"]
 
 
@@ -209,15 +209,15 @@ def test_softcon_beside_mim_is_softcon():
 
 def test_patches_learn_what_their_image_is():
     """On new images they find it far above chance after a short run, at the start at chance."""
-    terms = combined({"mim": {**WHOLE["mim"], "cls_weight": 1.0}})
+    terms = combined({"mim": {**WHOLE["mim"], "cls_weight": 1.0}}, symmetric=False)
     views = twice(torch.Generator().manual_seed(99))
 
     before = scored(terms, views)["mim/cls"]
-    train(terms, twice, 80)
+    train(terms, twice, 60)
     after = scored(terms, views)["mim/cls"]
 
     assert before > 0.95 * math.log(16)
-    assert after < 0.85 * math.log(16)
+    assert after < 0.9 * math.log(16)
 
 
 def test_networks_and_masks_without_dropped_tokens_are_refused(generator):
