@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import time
@@ -316,6 +317,8 @@ def value(record: Record, measure: str, encoder: str) -> float:
 def cell(rows: Mapping[int, Record], base: Mapping[int, Record], measure: str) -> str:
     """Return mean of the student, and what it gained on its own start and on the base."""
     student = {seed: value(row, measure, "student") for seed, row in rows.items()}
+    if any(math.isnan(each) for each in student.values()):
+        return "–"
     gain = [student[s] - value(row, measure, "initialisation") for s, row in rows.items()]
     text = f"{interval(list(student.values()))[0]:.1f}, start {signed(gain)}"
     common = sorted(rows.keys() & base.keys())
