@@ -225,7 +225,8 @@ class Attention(nn.Module):
         return out
 
     def _by_head(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        batch, count, width = tokens.shape
+        return tokens.view(batch, count, self.heads, width // self.heads).transpose(1, 2)
 
 
 class DecoderBlock(nn.Module):
@@ -325,7 +326,7 @@ class PixelDecoder(nn.Module):
         for block in self.blocks:
             state = block(state, memory)
         out: Tensor = self.pixels(self.norm(state[:, 1 + keep.shape[1] :]))
-        return out.unflatten(2, (self.bands, -1))
+        return out.view(*out.shape[:2], self.bands, -1)
 
 
 def make_decoders(

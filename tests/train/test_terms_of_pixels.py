@@ -79,7 +79,7 @@ def test_a_killed_run_is_resumed_exactly(
 def test_two_dates_of_a_place_show_one_crop(
     pair: str, config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With `augment.season_pair same` both views have one box and equal flips, never equal colours."""
+    """`augment.season_pair same` gives both views one box and equal flips, never equal colours."""
     drawn = []
     make = Views.make
 

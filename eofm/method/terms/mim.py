@@ -100,7 +100,8 @@ class BlockMask:
             size = (size * most).long() + 1
             start = (start * (length - size + 1)).long()
             line = torch.arange(length, device=device)[:, None]
-            return (line >= start) & (line < start + size)
+            inside: Tensor = (line >= start) & (line < start + size)
+            return inside
 
         rows, columns = (covered(*each) for each in zip(grid, longest, strict=True))
         inside = (rows[:, :, None] & columns[:, None]).flatten(1, 2)
