@@ -80,25 +80,38 @@ class Arm:
 
 _SEASONS: Final = {"data.views": "seasons", "augment.season_pair": "same"}
 _SENSORS: Final = {"data.views": "sensors"}
-_RADAR: Final = {"pair": "sensors", "completed": "second"}
+# in proportion to a vit-tiny: the decoders of the papers have more weights than it
+_SMALL: Final = {
+    "decoder_width": 128, "decoder_depth": 2, "decoder_heads": 4, "decoder_hidden": 512,
+}  # fmt: skip
+_MIM: Final = {"cls_weight": 0.0, **_SMALL}
+_RADAR: Final = {"pair": "sensors", "completed": "second", **_SMALL}
 _PLAIN: Final = {"augment.colour_probability": "0", "augment.blur_probability": "0"}
 ARMS: Final = (
     Arm("moco-v3, dense", {"softcon": 1}, {"method.objective": "moco", "method.mask_ratio": "0"}),
     Arm(BASE, {"softcon": 1}),
-    Arm("softcon + mim", {"softcon": 1, "mim": {"cls_weight": 0.0}}, pixels="mim"),
-    Arm("softcon + mim + vector", {"softcon": 1, "mim": {"cls_weight": 0.1}}, pixels="mim"),
+    Arm("softcon + mim", {"softcon": 1, "mim": _MIM}, pixels="mim"),
+    Arm("softcon + mim + vector", {"softcon": 1, "mim": {**_MIM, "cls_weight": 0.1}}, pixels="mim"),
     Arm(
         "softcon + mim, one mask",
-        {"softcon": 1, "mim": {"cls_weight": 0.0, "mask": "method"}},
+        {"softcon": 1, "mim": {**_MIM, "mask": "method"}},
         pixels="mim",
     ),
-    Arm("mim", {"mim": {"cls_weight": 0.0}}, pixels="mim"),
-    Arm("cropmae", {"cropmae": 1}, {"data.views": "nested", **_PLAIN}, 0, "cropmae"),
-    Arm("softcon + cropmae", {"softcon": 1, "cropmae": 1}, {"data.views": "nested"}, 0, "cropmae"),
+    Arm("mim", {"mim": _MIM}, pixels="mim"),
+    Arm("cropmae", {"cropmae": _SMALL}, {"data.views": "nested", **_PLAIN}, 0, "cropmae"),
+    Arm(
+        "softcon + cropmae",
+        {"softcon": 1, "cropmae": _SMALL},
+        {"data.views": "nested"},
+        0,
+        "cropmae",
+    ),
     Arm("softcon, seasons", {"softcon": 1}, {"data.views": "seasons"}),
-    Arm("croco, seasons", {"croco": 1}, _SEASONS, 1, "croco"),
-    Arm("softcon + croco, seasons", {"softcon": 1, "croco": 1}, _SEASONS, 1, "croco"),
-    Arm("croco, optical from radar", {"croco": {"pair": "sensors"}}, _SENSORS, 1, "croco"),
+    Arm("croco, seasons", {"croco": _SMALL}, _SEASONS, 1, "croco"),
+    Arm("softcon + croco, seasons", {"softcon": 1, "croco": _SMALL}, _SEASONS, 1, "croco"),
+    Arm(
+        "croco, optical from radar", {"croco": {"pair": "sensors", **_SMALL}}, _SENSORS, 1, "croco"
+    ),
     Arm("croco, radar from optical", {"croco": _RADAR}, _SENSORS, 0, "croco"),
 )
 
