@@ -407,7 +407,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--scenes", type=int, default=300)
     parser.add_argument("--window", type=int, default=120)
     parser.add_argument("--image", type=int, default=112)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--work", type=Path, default=Path("runs/terms"))
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of records and table")
