@@ -17,6 +17,9 @@ class AugmentConfig:
             where it is a crop of the first (data.views=nested; arXiv 2403.17823).
         pair: Of two sensors (data.views=sensors): both views show the same crop, flipped alike, or
             each one of its own. Everything else is drawn for each.
+        season_pair: Of two dates of a place (data.views=seasons and its kind): both views show the
+            same crop, flipped alike, or each one of its own. A term that completes one date from
+            the other (croco) has most to gain from `same`.
         brightness: Largest relative change of all values: x · s with s from 1 - b to 1 + b.
         contrast: Largest relative change of the distance from the mean of each band.
         colour_probability: Probability of a change of brightness and contrast, one draw for both.
@@ -32,6 +35,7 @@ class AugmentConfig:
     nested_scale: tuple[float, float] = (0.3, 0.6)
     flips: bool = True
     pair: Literal["same", "independent"] = "same"
+    season_pair: Literal["same", "independent"] = "independent"
     brightness: float = 0.1
     contrast: float = 0.2
     colour_probability: float = 0.8

@@ -155,17 +155,23 @@ class SeenOnce(Seen):
         return seen
 
     def project(
-        self, side: Side, view: int, head: str, mask: PatchMask | None = None
-    ) -> Float[Tensor, "b d"]:
-        """Return the vector of a view behind a head: see `Seen.project`."""
-        vectors = self.forward(side, view, mask)[:, 0]
+        self,
+        side: Side,
+        view: int,
+        head: str,
+        mask: PatchMask | None = None,
+        tokens: Tokens = Tokens.CLS,
+    ) -> Float[Tensor, "b ..."]:
+        """Return tokens of a view behind a head: see `Seen.project`."""
+        seen = self.forward(side, view, mask)
+        inputs = seen[:, 0] if tokens is Tokens.CLS else seen[:, 1:]
         hidden = None if self.keep(view, mask) is None else mask
 
         def run() -> Tensor:
             with torch.set_grad_enabled(side is Side.STUDENT and torch.is_grad_enabled()):
-                return self._branch(side).project(vectors, head)
+                return self._branch(side).project(inputs, head)
 
-        projected: Tensor = self._once((side, view, hidden, head), run)
+        projected: Tensor = self._once((side, view, hidden, head, tokens), run)
         return projected
 
     def frozen(self, view: int) -> Float[Tensor, "b tokens d"]:

@@ -47,6 +47,26 @@ class MaskedTrunk(Protocol):
         """Return (B, D) for pixels (B, C, H, W), seeing the patches `keep` (B, K) only."""
 
 
+def number_kept(tokens: int, ratio: float) -> int:
+    """Return how many patches stay visible: K = max(2, floor(P (1 - ratio))), P at a ratio of 0.
+
+    Args:
+        tokens: Number of patches, P.
+        ratio: Share of hidden patches, 0 to below 1.
+
+    Raises:
+        ConfigError: If the ratio is out of range, or fewer than two patches are there to keep.
+    """
+    if not 0 <= ratio < 1 or (ratio > 0 and tokens < 2):
+        raise ConfigError(
+            "the student must drop less than all of at least two patches",
+            found=f"mask ratio {ratio} of {tokens} patches",
+            expected="0 <= ratio < 1, 2 patches or more",
+        )
+    # 100 (1 - 0.9) is 9.999...98 in binary, and ten patches are meant
+    return tokens if ratio == 0 else max(2, math.floor(tokens * (1 - ratio) + 1e-9))
+
+
 @runtime_checkable
 class TokenTrunk(MaskedTrunk, Protocol):
     """What a term that reads patches asks of an encoder besides."""
@@ -84,16 +104,9 @@ def keep_tokens(
     Raises:
         ConfigError: If the ratio is out of range, or fewer than two patches are there to keep.
     """
-    if not 0 <= ratio < 1 or (ratio > 0 and tokens < 2):
-        raise ConfigError(
-            "the student must drop less than all of at least two patches",
-            found=f"mask ratio {ratio} of {tokens} patches",
-            expected="0 <= ratio < 1, 2 patches or more",
-        )
+    kept = number_kept(tokens, ratio)
     if ratio == 0:
         return None
-    # 100 (1 - 0.9) is 9.999...98 in binary, and ten patches are meant
-    kept = max(2, math.floor(tokens * (1 - ratio) + 1e-9))
     noise = torch.rand(batch, tokens, generator=generator, device=generator.device)
     return noise.argsort(dim=1)[:, :kept]
 

@@ -80,8 +80,8 @@ class Branch(nn.Module):
             return self.project(seen, self.heads[0]) if self.heads else seen
         return seen[:, None] if tokens is Tokens.CLS else seen
 
-    def project(self, vectors: Float[Tensor, "b d"], head: str) -> Float[Tensor, "b e"]:
-        """Return what one of the heads makes of the trunk's vectors."""
+    def project(self, vectors: Float[Tensor, "b ... d"], head: str) -> Float[Tensor, "b ... e"]:
+        """Return what one of the heads makes of the trunk's vectors, or of patches."""
         projection: Tensor = self.get_submodule(head)(vectors)
         return projection
 

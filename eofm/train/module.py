@@ -27,7 +27,7 @@ from eofm.errors import ConfigError, PixelError
 from eofm.loading.loader import Batch, Pixels
 from eofm.loading.pairs import PairedViews, SecondSensor
 from eofm.loading.sampler import Seasons
-from eofm.loading.views import View, view_of, views_for, with_crop_within
+from eofm.loading.views import View, view_of, views_for, with_crop_within, with_geometry_of
 from eofm.method import CombinedTerms, LabelFacts, update_teacher
 from eofm.method.combined import Frozen, StepOutcome
 from eofm.method.config import MaskForm, Objective
@@ -184,8 +184,11 @@ class PretrainModule(L.LightningModule):
             draw = self.views.draw(first[0].shape)
             view = view_of(self.views, *first, draw)
             other = self.views.draw(second[0].shape)
+            augment = self.config.augment
             if self.config.data.views == "nested":
-                other = with_crop_within(draw, other, self.config.augment.nested_scale)
+                other = with_crop_within(draw, other, augment.nested_scale)
+            elif self.seasons and augment.season_pair == "same":
+                other = with_geometry_of(draw, other)
             return imagery, view, view_of(self.views, *second, other)
 
     def outcome(self, first: View, second: View, labels: Labels) -> StepOutcome:

@@ -30,7 +30,7 @@ from eofm.train.config import MonitorConfig, PretrainConfig
 # Groups of settings that change no result: a run may be resumed with others.
 FREE: Final = frozenset({"run", "monitor"})
 # Settings that came later, and whose default is what runs were before: older runs lack them.
-LATER: Final = frozenset({"method.terms", "augment.nested_scale"})
+LATER: Final = frozenset({"method.terms", "augment.nested_scale", "augment.season_pair"})
 LIBRARIES: Final = ("eofm", "torch", "timm", "lightning", "kornia", "numpy")
 
 

@@ -248,6 +248,19 @@ def test_how_to_pretrain(desk: Path) -> None:
     read(DOCS / "howto/pretrain.md", reader)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", ["terms/index.md", "terms/mim.md", "terms/cropmae.md", "terms/croco.md"]
+)
+def test_terms(page: str, desk: Path) -> None:
+    """Every term that a page names is trained by, on one sensor's store or on that of both."""
+    doc_files.write_ssl4eo(Path())
+    pack = "pack ssl4eo --root SSL4EO --sensors s2c,s1 --labels ssl4eo_multilabel.json"
+    assert 0 == main([*pack.split(), "--out", "stores/ssl4eo"])
+
+    read(DOCS / page, Reader(stand_ins=[("eofm pretrain", OWN)]))
+
+
 def test_every_page_with_commands_is_run() -> None:
     """A page that gains a first block gains a test: no block of the site is never run."""
     text = Path(__file__).read_text("utf-8")

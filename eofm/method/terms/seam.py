@@ -211,9 +211,22 @@ class Seen(ABC):
 
     @abstractmethod
     def project(
-        self, side: Side, view: int, head: str, mask: PatchMask | None = None
-    ) -> Float[Tensor, "b d"]:
-        """Return the vector of a view behind a head of `Term.heads`, (B, d)."""
+        self,
+        side: Side,
+        view: int,
+        head: str,
+        mask: PatchMask | None = None,
+        tokens: Tokens = Tokens.CLS,
+    ) -> Float[Tensor, "b ..."]:
+        """Return the vector of a view behind a head of `Term.heads`, (B, d); or its patches'.
+
+        Args:
+            side: Whose head.
+            view: 0 or 1.
+            head: Its name.
+            mask: As for `forward`.
+            tokens: The vector, (B, d), or the patches, (B, K, d).
+        """
 
     @abstractmethod
     def frozen(self, view: int) -> Float[Tensor, "b tokens d"]:

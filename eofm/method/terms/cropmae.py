@@ -1,0 +1,113 @@
+"""CropMAE: a crop of the image, nearly all of it hidden, predicted from the whole (2403.17823).
+
+View 0 is seen whole; view 1 is a crop of it (`data.views nested`), of which a few patches are left
+to say where it lies. To predict the rest, the network must find the crop in the whole and resample
+it: correspondence is learned, from single images, without a teacher and without colours.
+
+The share of the paper, 98.5 % of 196 patches, leaves two to see. On small grids the same share
+leaves none, and the loss would go on to fall on the mean image: two are kept whatever the share.
+
+Shapes: see `eofm.method.reconstruction`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from eofm.contract.imagery import Labels
+from eofm.errors import require
+from eofm.method.reconstruction import DecoderConfig, PixelLoss, completion, make_decoders
+from eofm.method.terms.seam import (
+    Needs,
+    RandomMask,
+    RunFacts,
+    Seen,
+    Side,
+    Term,
+    TermOutput,
+    Tokens,
+    ViewKind,
+)
+
+
+@dataclass(frozen=True)
+class CropMaeSettings:
+    """Settings of the term `cropmae`, those of the paper but for the size of its image.
+
+    Args:
+        ratio: Share of the crop's patches that are hidden; two stay visible whatever it is.
+        distance: Of pixels: `mse` or `l1`.
+        decoder_width: Width of the decoder.
+        decoder_depth: Number of its blocks.
+        decoder_heads: Its attention heads.
+        decoder_hidden: Hidden width of its MLPs.
+
+    Raises:
+        ConfigError: If a value is out of range.
+    """
+
+    ratio: float = 0.985
+    distance: PixelLoss = PixelLoss.MSE
+    decoder_width: int = 256
+    decoder_depth: int = 4
+    decoder_heads: int = 8
+    decoder_hidden: int = 2048
+
+    def __post_init__(self) -> None:
+        require(0 < self.ratio < 1, "cropmae.ratio", self.ratio, "more than 0 and less than 1")
+
+    @property
+    def decoder(self) -> DecoderConfig:
+        """Size of the decoder."""
+        return DecoderConfig(
+            self.decoder_width, self.decoder_depth, self.decoder_heads, self.decoder_hidden
+        )
+
+
+@final
+class CropMae(Term[CropMaeSettings]):
+    """The pixels of a crop from the image around it.
+
+    Args:
+        settings: Of the term.
+        facts: What there is to know of the trunk and the run.
+        generator: Source of initial weights, on the CPU.
+
+    Raises:
+        ConfigError: If the trunk does not drop tokens, or the grid is too small to hide a patch.
+    """
+
+    about = "CropMAE: a crop predicted from the image around it (arXiv 2403.17823)"
+    settings = CropMaeSettings
+    needs = Needs(views=ViewKind.NESTED, tokens=Tokens.PATCHES)
+
+    def __init__(
+        self, settings: CropMaeSettings, facts: RunFacts, generator: torch.Generator
+    ) -> None:
+        super().__init__(settings, facts, generator)
+        self.decoders = make_decoders(
+            "cropmae",
+            facts,
+            facts.channels[1:],
+            settings.ratio,
+            settings.decoder,
+            generator,
+            cross=True,
+        )
+
+    def loss(
+        self, seen: Seen, labels: Labels | tuple[Labels, Labels], generator: torch.Generator
+    ) -> TermOutput:
+        """Return the error of the crop's hidden pixels."""
+        memory = seen.forward(Side.STUDENT, 0)
+        mask = RandomMask(self.chosen.ratio)
+        error, floor = completion(
+            self.decoders, seen, 1, mask, self.facts, self.chosen.distance, memory
+        )
+        return TermOutput(error, {"error": error.detach(), "floor": floor})
+
+
+TERM = CropMae
