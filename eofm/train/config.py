@@ -85,7 +85,8 @@ class ModelConfig:
 
     Args:
         architecture: `vits14`, `vitb14`, `resnet50`, ..., or `timm:` and the name of one of timm's
-            networks. All but the ViTs need `method.mask_ratio` 0.
+            networks. All but the ViTs need `method.mask_ratio` 0. `vits14-7blocks` is a ViT-S/14
+            cut after its first 7 blocks, without a final norm.
         weights: Where training starts: a file (DINOv2, DINO, torchvision, timm; .pth or
             .safetensors), the folder of an earlier export, an address, or a name of `eofm models
             list`, such as dinov2_vits14. Without it, from random weights. Of two sensors
