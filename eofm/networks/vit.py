@@ -217,7 +217,7 @@ class ViT(Trunk):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.tokens, width))
         if architecture.registers:
             self.register_tokens = nn.Parameter(torch.zeros(1, architecture.registers, width))
-        self.blocks = nn.Sequential(*(_block(architecture) for _ in range(architecture.depth)))
+        self.blocks = nn.Sequential(*(block_of(architecture) for _ in range(architecture.depth)))
         self.norm = LayerNorm(width) if architecture.final_norm else nn.Identity()
 
     @property
@@ -322,7 +322,8 @@ class ViT(Trunk):
         return tuple(patches)
 
 
-def _block(architecture: Architecture) -> Block:
+def block_of(architecture: Architecture) -> Block:
+    """Return one block of a ViT, its weights drawn from the global source."""
     block = Block(
         architecture.width,
         architecture.heads,

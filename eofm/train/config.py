@@ -191,8 +191,13 @@ class TrainerConfig:
         strategy: `ddp` keeps the whole network on each device; `fsdp` shards weights, gradients and
             the optimizer's moments, for networks that do not fit (FSDP2). `auto` is ddp.
         accelerator: `auto`, `cpu` or `gpu`.
-        precision: Number format; `auto` is bf16-mixed on a GPU that has it and float32 elsewhere.
-            16-mixed scales the loss, and needs a GPU.
+        precision: Number format; `auto` is bf16-mixed on a GPU that has it and float32 elsewhere,
+            but for a ViT of width 384 or more on a CPU with bfloat16 arithmetic: there the faster
+            one is measured before the first step, and config.yaml keeps the choice. 16-mixed scales
+            the loss, and needs a GPU.
+        attention: `fused` computes it in one kernel, `plain` in two matrix products, which is
+            faster on some CPUs at few tokens; they agree up to rounding. `auto` measures it as
+            above, and is timm's choice elsewhere.
         tf32: Let a GPU round the factors of float32 matrix products to 10 bits. Those of the loss
             are rounded too.
         accumulate: Batches per optimizer step: gradients are averaged over so many, and the
@@ -208,6 +213,7 @@ class TrainerConfig:
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    attention: Literal["auto", "fused", "plain"] = "auto"
     tf32: bool = False
     accumulate: int = 1
     chunk: int = 0
