@@ -128,4 +128,4 @@ def use_attention(network: nn.Module, attention: str) -> None:
         return
     for part in network.modules():
         if hasattr(part, "fused_attn"):
-            part.fused_attn = attention == "fused"
+            part.fused_attn = attention == "fused"  # type: ignore[assignment]  # a flag of timm
