@@ -42,7 +42,6 @@ from real_pixels_scores import (
     with_discriminant,
 )
 from sklearn.model_selection import StratifiedKFold, train_test_split
-from timm.layers.config import set_fused_attn
 from torch import Tensor
 
 import eofm
@@ -57,6 +56,7 @@ from eofm.raster.source import OpenRaster
 from eofm.store.format import LabelRule
 from eofm.store.packing.items import Item, listed, make_card, pack_items
 from eofm.store.rows.entry import Entry
+from eofm.train.before.cpu_speed import use_attention
 from eofm.train.build import build_module, make_recipe, open_data
 from eofm.train.config import (
     DataConfig,
@@ -138,7 +138,9 @@ BASE: Final = PretrainConfig(
     method=SoftConConfig(hidden=512, dim=128, symmetric=False),
     optim=OptimConfig(batch=BATCH, layer_decay=0.75),
     trainer=TrainerConfig(
-        accelerator="cpu", precision="bf16-mixed" if cpu_has_bf16() else "32-true"
+        accelerator="cpu",
+        precision="bf16-mixed" if cpu_has_bf16() else "32-true",
+        attention="plain",  # at 5 to 17 tokens
     ),
     run=RunConfig(readers=1),
 )
@@ -334,6 +336,7 @@ def prepare(config: PretrainConfig) -> tuple[StoreDataModule, PretrainModule]:
     )
     recipe = make_recipe(store, data.train_rows.tolist(), config.model)
     module, _ = build_module(config, data, recipe)
+    use_attention(module, config.trainer.attention)
     return data, module
 
 
@@ -515,7 +518,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     records = options.out / "study_real_pixels.jsonl"
     if not options.draw:
         torch.set_num_threads(options.threads)
-        set_fused_attn(False)  # slower on a CPU at 5 to 17 tokens
         options.out.mkdir(parents=True, exist_ok=True)
         folds = (0,) if options.quick else tuple(range(FOLDS))
         study = Study(Tiles(options.stores), records, folds, 8 if options.quick else STEPS)

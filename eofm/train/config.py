@@ -196,8 +196,8 @@ class TrainerConfig:
             one is measured before the first step, and config.yaml keeps the choice. 16-mixed scales
             the loss, and needs a GPU.
         attention: `fused` computes it in one kernel, `plain` in two matrix products, which is
-            faster on some CPUs at few tokens; they agree up to rounding. `auto` measures it as
-            above, and is timm's choice elsewhere.
+            faster on some CPUs at few tokens; they agree up to rounding. `auto` is measured where
+            the precision is, and timm's choice elsewhere.
         tf32: Let a GPU round the factors of float32 matrix products to 10 bits. Those of the loss
             are rounded too.
         accumulate: Batches per optimizer step: gradients are averaged over so many, and the

@@ -35,17 +35,16 @@ class CpuSpeed:
 
     seconds: dict[tuple[str, str], float]
 
-    def fastest(self, precision: str, attention: str) -> tuple[str, str]:
-        """Return the faster of the settings that are left open.
+    def fastest(self, attention: str) -> tuple[str, str]:
+        """Return the fastest pair.
 
         Args:
-            precision: As in `trainer.precision`: `auto` leaves it open.
-            attention: As in `trainer.attention`.
+            attention: As in `trainer.attention`: `auto` leaves it open.
         """
         open_to = {
             key: took * (WORTH if key[0] == "bf16-mixed" else 1)
             for key, took in self.seconds.items()
-            if precision in ("auto", key[0]) and attention in ("auto", key[1])
+            if attention in ("auto", key[1])
         }
         return min(open_to, key=open_to.__getitem__)
 
@@ -60,25 +59,26 @@ class CpuSpeed:
 def settle(config: PretrainConfig, *, bf16: bool) -> tuple[PretrainConfig, str]:
     """Return the settings with precision and attention chosen, and a line that says so.
 
+    A precision that is stated is obeyed, and nothing is measured: such a run gives the same numbers
+    on every start.
+
     Args:
         config: All settings, of a run on a CPU that begins.
         bf16: Whether this CPU has bfloat16 arithmetic.
 
     Returns:
-        The settings as they are, and no line, where nothing is open or the network is small or no
-        ViT of ours.
+        The settings as they are, and no line, where the precision is stated or the network is small
+        or no ViT of ours.
     """
     trainer = config.trainer
     architecture = find_architecture(config.model.architecture)
     if architecture is None or architecture.width < SMALLEST_WIDTH:
         return config, ""
-    if "auto" not in (trainer.precision, trainer.attention):
+    if trainer.precision != "auto":
         return config, ""
     precisions = ("32-true", "bf16-mixed") if bf16 else ("32-true",)
-    if trainer.precision != "auto":
-        precisions = (trainer.precision,)
     speed = measure(architecture, config.model.size, config.optim.batch, precisions)
-    precision, attention = speed.fastest(trainer.precision, trainer.attention)
+    precision, attention = speed.fastest(trainer.attention)
     made = replace(trainer, precision=precision, attention=attention)  # type: ignore[arg-type]
     return replace(config, trainer=made), speed.describe((precision, attention))
 
