@@ -31,6 +31,7 @@ from typing import Any, Final
 import lightning as L
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from real_pixels_scores import (
     PRIMARY,
     Rows,
@@ -41,6 +42,7 @@ from real_pixels_scores import (
     standardised,
     with_discriminant,
 )
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from torch import Tensor
 
@@ -84,6 +86,7 @@ STEPS: Final = 120  # optimiser steps: 30 passes over 216 tiles, 60 over the lab
 # three quarters of them to train on. The second one a pretrained ViT-S/14 survived (collapse.md).
 RATES: Final = (1.5e-4, 5e-4, 1.5e-3, 4.5e-3)
 INNER: Final = FOLDS
+NEAR_KM: Final = 50.0  # half the side of a Sentinel-2 product
 CURVE: Final = (4, 12, 24, 48, 84)  # steps after which held-out tiles are looked at
 
 # No label names one of the ten classes that are tested: every set of labels is that of two or
@@ -231,6 +234,7 @@ class Tiles:
     Attributes:
         y: Classes, (N,).
         group: Coarse groups, (N,).
+        places: Number of each tile's place, (N,): intervals draw places, not tiles.
         folds: (training rows, held-out rows) of each fold, and last of the inner one.
 
     Args:
@@ -243,6 +247,7 @@ class Tiles:
         self.images: list[Imagery] = list(read_batches(self.chips, BATCH))
         self.y = torch.tensor([chip.label for chip in self.chips])
         self.group = GROUP_OF[self.y]
+        self.places = places_of([source_of(chip).open() for chip in self.chips])
         folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
         self.folds: list[tuple[Rows, Rows]] = list(folds.split(self.y, self.y))
         outer = self.folds[0][0]
@@ -279,6 +284,24 @@ class Tiles:
         card = make_card(items, rule, {"verb": "study", "fold": int(fold), "half": half}, {})
         pack_items(items, card, out, strict=True, workers=1)
         return out
+
+
+def places_of(tiles: Sequence[OpenRaster]) -> NDArray[np.int64]:
+    """Return the number of each tile's place: those within `NEAR_KM` of one another have one.
+
+    Args:
+        tiles: Open files, which are closed.
+    """
+    points = []
+    for tile in tiles:
+        with tile:
+            points.append(tile.grid.centre())
+    longitude, latitude = np.radians(points).T
+    flat = np.cos(latitude)
+    on_sphere = np.stack([flat * np.cos(longitude), flat * np.sin(longitude), np.sin(latitude)], 1)
+    far = 6371 * np.linalg.norm(on_sphere[:, None] - on_sphere[None], axis=2)
+    _, number = connected_components(far < NEAR_KM)
+    return np.asarray(number, np.int64)
 
 
 @dataclass(frozen=True)
@@ -414,6 +437,7 @@ class Study:
             "seed": seed,
             "fold": fold,
             "tiles": test.tolist(),
+            "places": tiles.places[test].tolist(),
             "rank": round(rank(x, test), 2),
             "scores": score(x, tiles.y, tiles.group, train_rows, test),
             **more,

@@ -40,8 +40,17 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("real_pixels_scores")
 
 
-def records(page: ModuleType, gains: dict[str, float]) -> list[dict[str, object]]:
-    """Records of arms that are better than their start by so much, on 40 tiles and two seeds."""
+def records(
+    page: ModuleType, gains: dict[str, float], together: int = 1
+) -> list[dict[str, object]]:
+    """Records of arms that are better than their start by so much, on 40 tiles and two seeds.
+
+    Args:
+        page: The module.
+        gains: Of each arm.
+        together: Tiles of a place.
+    """
+    places = np.arange(40) // together
     random = np.random.default_rng(0)
     base = random.normal(0.6, 0.2, 40)
     made: list[dict[str, object]] = []
@@ -52,7 +61,7 @@ def records(page: ModuleType, gains: dict[str, float]) -> list[dict[str, object]
             scored = dict.fromkeys(page.MEASURES, values[tiles].tolist())
             made.append(
                 {"arm": arm, "seed": seed, "fold": fold, "tiles": tiles.tolist(), "rank": 9.0}
-                | {"scores": scored}
+                | {"scores": scored, "places": places[tiles].tolist()}
             )
 
     add("start", 0, base)
@@ -83,6 +92,23 @@ def test_a_gain_is_found_and_corrected_for(page: ModuleType) -> None:
     pairs = one_seed.pairs("hard only", "start", "retrieval")
     half = 1.96 * pairs.std() / 40**0.5
     assert pytest.approx(2 * half, rel=0.1) == only.high - only.low
+
+
+def test_tiles_of_a_place_are_drawn_together(page: ModuleType) -> None:
+    """Where four tiles gain alike, the interval of places is twice as wide as that of tiles."""
+    widths = []
+    for together in (1, 4):
+        rows = records(page, {"hard only": 0.0}, together)
+        for row in rows:
+            if row["arm"] == "hard only":
+                alike = np.random.default_rng(1).normal(0, 0.2, 40)[np.asarray(row["tiles"]) // 4]
+                row["scores"] = {name: (0.6 + alike).tolist() for name in page.MEASURES}
+            else:
+                row["scores"] = {name: [0.6] * 8 for name in page.MEASURES}
+        one = page.Scores(rows).difference("hard only", "start", "retrieval")
+        widths.append(one.high - one.low)
+
+    assert pytest.approx(2, rel=0.1) == widths[1] / widths[0]
 
 
 def test_an_unfinished_seed_does_not_count(page: ModuleType) -> None:
