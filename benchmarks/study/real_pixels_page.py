@@ -328,6 +328,8 @@ _LIMITS: Final = """Not concluded:
 - The 54 tiles of a fold share one trained network for each seed, which the bootstrap does not
   know. An arm with one seed has five training seeds all the same, one for each fold. Folds divide
   classes, not places: a held-out tile may have a training tile near it, for every arm alike.
+- BCE reaches the features through one linear layer, softcon through a projector, which may take the
+  damage upon itself: how much of their difference is the projector's was not asked.
 - Rates were chosen for three objectives; the parts of softcon and the variants have softcon's rate.
 """
 
