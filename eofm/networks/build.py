@@ -59,7 +59,8 @@ def build(
     """Return an untrained network for a recipe's bands, size and pooling.
 
     Args:
-        architecture: A key of `BUILDERS`, or `timm:` and the name of a network of timm.
+        architecture: A key of `BUILDERS`, a ViT cut after its first blocks (`vits14-7blocks`), or
+            `timm:` and the name of a network of timm.
         recipe: What it will expect.
         generator: Source of the weights, on the CPU.
         positions: How a `ViT` interpolates its position table for images of another size; other
@@ -70,11 +71,14 @@ def build(
         SpecError: If the recipe's size or pooling does not fit the architecture.
     """
     builder = _timm if architecture.startswith(timm_trunk.PREFIX) else BUILDERS.get(architecture)
+    if builder is None and vit.find_architecture(architecture) is not None:
+        builder = _vit
     if builder is None:
         raise WeightsError(
             f"no architecture is called {architecture!r}",
             found=architecture,
-            expected=f"{', '.join(BUILDERS)}, or {timm_trunk.PREFIX} and a network of timm",
+            expected=f"{', '.join(BUILDERS)}, a ViT of fewer blocks as in vits14-7blocks, or "
+            f"{timm_trunk.PREFIX} and a network of timm",
         )
     return builder(architecture, recipe, generator, positions)
 
@@ -93,7 +97,7 @@ def build_blank(
         WeightsError: If no architecture has that name.
         SpecError: If the recipe's size or pooling does not fit the architecture.
     """
-    if architecture in vit.ARCHITECTURES:
+    if vit.find_architecture(architecture) is not None:
         return vit.blank_vit(
             architecture,
             len(recipe.bands),
@@ -107,9 +111,12 @@ def build_blank(
 def default_pooling(architecture: str) -> Pooling:
     """Return how an architecture is usually pooled: its CLS token, or the mean if it has none.
 
+    Of a ViT that is cut it is the mean as well: no CLS token was trained to be the output there.
+
     Raises:
         WeightsError: If no architecture has that name.
     """
     if architecture.startswith(timm_trunk.PREFIX):
         return timm_trunk.default_pooling(architecture)
-    return Pooling.CLS if architecture in vit.ARCHITECTURES else Pooling.MEAN
+    found = vit.find_architecture(architecture)
+    return Pooling.CLS if found is not None and found.final_norm else Pooling.MEAN

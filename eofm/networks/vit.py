@@ -9,8 +9,9 @@ Shapes: B images, C bands, H by W pixels, P patches of which K are kept, R regis
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, final
 
@@ -43,6 +44,7 @@ class Architecture:
         patch: Side of a patch in pixels.
         registers: Tokens beside CLS that stand for no patch, R.
         feed_forward: Second half of a block.
+        final_norm: Whether a layer norm follows the last block.
     """
 
     width: int
@@ -51,6 +53,7 @@ class Architecture:
     patch: int
     registers: int = 0
     feed_forward: FeedForward = FeedForward.MLP
+    final_norm: bool = True
 
 
 ARCHITECTURES: Final[Mapping[str, Architecture]] = {
@@ -66,6 +69,55 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = {
     "vitl14_reg4": Architecture(1024, 24, 16, 14, registers=4),
     "vitg14_reg4": Architecture(1536, 40, 24, 14, registers=4, feed_forward=FeedForward.SWIGLU),
 }
+
+EXPECTED: Final = f"{', '.join(ARCHITECTURES)}, or one with fewer blocks, as in vits14-7blocks"
+
+_CUT: Final = re.compile(r"(?P<whole>.+)-(?P<blocks>[1-9][0-9]*)blocks")
+_BLOCK: Final = re.compile(r"blocks\.([0-9]+)\.")
+
+
+def find_architecture(name: str) -> Architecture | None:
+    """Return the ViT of a name, or None if no ViT is called that.
+
+    A row of `ARCHITECTURES`; or one cut after its first blocks, as in `vits14-7blocks`: a trunk
+    whose last blocks serve another purpose, or half the cost of the whole. It has no final norm,
+    because that of the whole one belongs to the output of the last block.
+
+    Args:
+        name: Of the whole one, and the number of blocks.
+    """
+    cut = _CUT.fullmatch(name)
+    if cut is None:
+        return ARCHITECTURES.get(name)
+    whole, blocks = ARCHITECTURES.get(cut["whole"]), int(cut["blocks"])
+    if whole is None or blocks >= whole.depth:
+        return None
+    return replace(whole, depth=blocks, final_norm=False)
+
+
+def whole_name(name: str) -> str:
+    """Return the name of the ViT that another one is cut from; of others, their own."""
+    cut = _CUT.fullmatch(name)
+    return name if cut is None or find_architecture(name) is None else cut["whole"]
+
+
+def cut_state(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Return the tensors that a cut ViT takes from the state of a whole one.
+
+    Args:
+        state: Of a `ViT`, whole or cut in the same way.
+        name: Of the cut one; the state of any other network stays as it is.
+    """
+    architecture = find_architecture(name)
+    if architecture is None or architecture.final_norm:
+        return dict(state)
+
+    def stays(key: str) -> bool:
+        block = _BLOCK.match(key)
+        return int(block[1]) < architecture.depth if block else not key.startswith("norm.")
+
+    return {key: tensor for key, tensor in state.items() if stays(key)}
+
 
 # DINOv2 and timm build LayerScale at 1e-5. A network at random with that value is nearly the
 # identity: its CLS output does not depend on the image, so it is a worthless control, and a
@@ -131,7 +183,7 @@ class ViT(Trunk):
     """A vision transformer with CLS token, registers, LayerScale and learned positions.
 
     Args:
-        architecture: A row of `ARCHITECTURES`.
+        architecture: A row of `ARCHITECTURES`, or a part of one (`find_architecture`).
         channels: Bands, C.
         size: Native height and width in pixels, multiples of the patch size.
         pooling: What `forward` returns: the CLS token or the mean of the patch tokens.
@@ -165,8 +217,8 @@ class ViT(Trunk):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.tokens, width))
         if architecture.registers:
             self.register_tokens = nn.Parameter(torch.zeros(1, architecture.registers, width))
-        self.blocks = nn.Sequential(*(_block(architecture) for _ in range(architecture.depth)))
-        self.norm = LayerNorm(width)
+        self.blocks = nn.Sequential(*(block_of(architecture) for _ in range(architecture.depth)))
+        self.norm = LayerNorm(width) if architecture.final_norm else nn.Identity()
 
     @property
     def dim(self) -> int:
@@ -270,7 +322,8 @@ class ViT(Trunk):
         return tuple(patches)
 
 
-def _block(architecture: Architecture) -> Block:
+def block_of(architecture: Architecture) -> Block:
+    """Return one block of a ViT, its weights drawn from the global source."""
     block = Block(
         architecture.width,
         architecture.heads,
@@ -295,7 +348,7 @@ def build_vit(
     """Build a ViT by name, with weights drawn from `generator`.
 
     Args:
-        name: A key of `ARCHITECTURES`.
+        name: A key of `ARCHITECTURES`, or one cut (`find_architecture`).
         channels: Bands, C.
         size: Native height and width in pixels.
         generator: Source of the initial weights, on the CPU.
@@ -306,9 +359,9 @@ def build_vit(
         WeightsError: If no architecture has that name.
         SpecError: If the size is not a multiple of the patch size.
     """
-    _check_name(name)
+    architecture = _architecture(name)
     with torch.random.fork_rng(devices=[]):  # layers draw on construction; leave no trace of it
-        vit = ViT(ARCHITECTURES[name], channels, size, pooling, positions)
+        vit = ViT(architecture, channels, size, pooling, positions)
     initialise(vit, generator)
     return vit
 
@@ -327,7 +380,7 @@ def blank_vit(
     Drawing those of a ViT-g takes longer than reading them.
 
     Args:
-        name: A key of `ARCHITECTURES`.
+        name: A key of `ARCHITECTURES`, or one cut (`find_architecture`).
         channels: Bands, C.
         size: Native height and width in pixels.
         pooling: What `forward` returns.
@@ -337,22 +390,24 @@ def blank_vit(
         WeightsError: If no architecture has that name.
         SpecError: If the size is not a multiple of the patch size.
     """
-    _check_name(name)
+    architecture = _architecture(name)
     with torch.device("meta"):
-        vit = ViT(ARCHITECTURES[name], channels, size, pooling, positions)
+        vit = ViT(architecture, channels, size, pooling, positions)
     vit.to_empty(device="cpu")
     for parameter in vit.parameters():
         parameter.fill_(torch.nan)
     return vit
 
 
-def _check_name(name: str) -> None:
-    if name not in ARCHITECTURES:
+def _architecture(name: str) -> Architecture:
+    found = find_architecture(name)
+    if found is None:
         raise WeightsError(
             f"no architecture is called {name!r}",
             found=name,
-            expected=", ".join(ARCHITECTURES),
+            expected=EXPECTED,
         )
+    return found
 
 
 @torch.no_grad()

@@ -88,7 +88,8 @@ class ModelConfig:
 
     Args:
         architecture: `vits14`, `vitb14`, `resnet50`, ..., or `timm:` and the name of one of timm's
-            networks. All but the ViTs need `method.mask_ratio` 0.
+            networks. All but the ViTs need `method.mask_ratio` 0. `vits14-7blocks` is a ViT-S/14
+            cut after its first 7 blocks, without a final norm.
         weights: Where training starts: a file (DINOv2, DINO, torchvision, timm; .pth or
             .safetensors), the folder of an earlier export, an address, or a name of `eofm models
             list`, such as dinov2_vits14. Without it, from random weights. Of two sensors
@@ -193,8 +194,13 @@ class TrainerConfig:
         strategy: `ddp` keeps the whole network on each device; `fsdp` shards weights, gradients and
             the optimizer's moments, for networks that do not fit (FSDP2). `auto` is ddp.
         accelerator: `auto`, `cpu` or `gpu`.
-        precision: Number format; `auto` is bf16-mixed on a GPU that has it and float32 elsewhere.
-            16-mixed scales the loss, and needs a GPU.
+        precision: Number format; `auto` is bf16-mixed on a GPU that has it and float32 elsewhere,
+            but for a ViT of width 384 or more on a CPU with bfloat16 arithmetic: there the faster
+            one is measured before the first step, and config.yaml keeps the choice. 16-mixed scales
+            the loss, and needs a GPU.
+        attention: `fused` computes it in one kernel, `plain` in two matrix products, which is
+            faster on some CPUs at few tokens; they agree up to rounding. `auto` is measured where
+            the precision is, and timm's choice elsewhere.
         tf32: Let a GPU round the factors of float32 matrix products to 10 bits. Those of the loss
             are rounded too.
         accumulate: Batches per optimizer step: gradients are averaged over so many, and the
@@ -210,6 +216,7 @@ class TrainerConfig:
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    attention: Literal["auto", "fused", "plain"] = "auto"
     tf32: bool = False
     accumulate: int = 1
     chunk: int = 0

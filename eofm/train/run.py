@@ -22,6 +22,7 @@ from eofm.formats.settings import settings_text
 from eofm.formats.text import parse_yaml
 from eofm.method import Exclude, LabelSimilarity, Objective
 from eofm.terminal import Ended
+from eofm.train.before.cpu_speed import settle, use_attention
 from eofm.train.before.doubts import doubts
 from eofm.train.before.dry_run import describe, measure, world_for
 from eofm.train.build import build_module, check_before_world, make_recipe, open_data
@@ -45,7 +46,7 @@ from eofm.train.run_folder import (
     open_folder,
 )
 from eofm.train.signals import WARNING, Stopped, requeue
-from eofm.train.trainer import choose_device, fit
+from eofm.train.trainer import choose_device, cpu_has_bf16, fit
 from eofm.weights.checkpoint import CHECKPOINT_KEY
 from eofm.weights.start import Origin
 
@@ -77,6 +78,11 @@ def pretrain(config: PretrainConfig) -> Report:
         follow(place, accelerator)
     folder, config = open_folder(config)
     _use_threads(config, place)
+    if accelerator == "cpu" and not config.run.resume:
+        config, words = settle(config, bf16=cpu_has_bf16())
+        precision, _ = choose_device(config)
+        if words:
+            _say(words)
     if config.run.dry_run:
         return _dry_run(config, place, precision, accelerator)
     with contextlib.ExitStack() as owned:
@@ -134,6 +140,7 @@ def _dry_run(
     """Say what the run would be, from a few steps that are thrown away."""
     with world_for(config) as readable:
         data, module, origin = _prepare(readable, place)
+        use_attention(module, config.trainer.attention)
         device = torch.device("cuda" if accelerator == "gpu" else "cpu")
         opening = _opening(data, module, origin, place)
         measured = measure(readable, data, module, device, precision)

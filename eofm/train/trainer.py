@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from eofm.errors import ConfigError
 from eofm.terminal import Ended, signals_end
+from eofm.train.before.cpu_speed import use_attention
 from eofm.train.checkpoint import AtomicCheckpointIO, Checkpoints, RandomStates
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
@@ -98,6 +99,7 @@ def fit(
         Stopped: If the run was asked to stop; a checkpoint has been saved.
     """
     torch.set_float32_matmul_precision("high" if config.trainer.tf32 else "highest")
+    use_attention(module, config.trainer.attention)
     random = RandomStates(group.place.rank, config.optim.seed)
     random.scatter(module)
     by_monitor = data.divided or config.monitor.store is not None

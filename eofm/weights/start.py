@@ -7,7 +7,7 @@ recipe, and an `Origin` that says of every tensor where it came from.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +29,7 @@ from eofm.networks.adapt import (
 from eofm.networks.build import build
 from eofm.networks.state import State, load_strict
 from eofm.networks.trunk import Trunk
-from eofm.networks.vit import ViT
+from eofm.networks.vit import ViT, cut_state, whole_name
 from eofm.weights.source import Source, open_source
 
 
@@ -93,7 +93,8 @@ def start_from(
     Weights for RGB get a new input layer by `input_init`. Weights for the recipe's own bands keep
     theirs; those for a part of them, or for more, as L1C for L2A and back, keep the filter of each
     band (`eofm.networks.adapt.select_input_bands`). They must have been trained with the
-    normalisation that the recipe has. Positions are interpolated to the recipe's size.
+    normalisation that the recipe has. Positions are interpolated to the recipe's size. A ViT that
+    is cut (`vits14-7blocks`) takes the first blocks of the whole one's weights.
 
     Args:
         weights: None for random weights; a file in any layout that `eofm.weights.layouts.keymaps`
@@ -111,13 +112,20 @@ def start_from(
     trunk = build(architecture, recipe, generator, positions)
     if weights is None:
         return trunk, Origin("random weights", initialised=tuple(trunk.state_dict()))
-    source = open_source(weights, architecture)
-    if source.architecture not in {"", architecture}:
+    source = _cut(open_source(weights, architecture), architecture)
+    if source.architecture not in {"", architecture, whole_name(architecture)}:
         raise _unfit(source, source.architecture, architecture, "state its architecture")
     state, words = _fit_input(source, trunk.input_layer, recipe, input_init, generator)
     state = _fit_positions(state, source, trunk, positions)
     load_strict(trunk, state, where=str(source.where))
     return trunk, _origin(source, state, trunk.input_layer, words)
+
+
+def _cut(source: Source, architecture: str) -> Source:
+    """Leave out the blocks of a ViT that a network cut from it does not have, and say so."""
+    state = cut_state(source.state, architecture)
+    left_out = tuple(key for key in source.state if key not in state)
+    return replace(source, state=state, dropped=source.dropped + left_out)
 
 
 def _unfit(source: Source, found: object, expected: object, remedy: str) -> WeightsError:

@@ -231,6 +231,7 @@ def freeze(work: Path) -> dict[str, object]:
         method = [w for k, v in PLAIN.items() for w in (f"--method.{k}", str(v))]
         model = ("--model.architecture", "vits14", "--model.weights", str(start))
         rest = ["--model.input_init", "rgb-nearest", "--optim.epochs", "1", "--optim.lr", "0.002"]
+        rest += ["--trainer.precision", "32-true"]  # `auto` is measured for a network of this size
         train("real start", "--data.store", str(store), *method, *model, *rest)
         seen |= {f"real {n}": work / "runs/real-start/export" / n for n in ("init", "student")}
     data = Path(os.environ.get("EOFM_REAL_DATA", "../shared/data"))

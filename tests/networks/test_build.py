@@ -10,10 +10,10 @@ from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Normalization, Sensor, Unit
 from eofm.errors import SpecError, WeightsError
 from eofm.networks.adapt import PositionRecipe
-from eofm.networks.build import BUILDERS, build
+from eofm.networks.build import BUILDERS, build, default_pooling
 from eofm.networks.resnet import ResNet
 from eofm.networks.timm_trunk import TimmTrunk
-from eofm.networks.vit import ARCHITECTURES, ViT
+from eofm.networks.vit import ARCHITECTURES, ViT, find_architecture
 
 BANDS = SENSOR_BANDS[Sensor.S1_GRD]
 
@@ -74,3 +74,31 @@ def test_unknown_names_list_what_there_is():
     assert {*ARCHITECTURES, "resnet18", "resnet50"} <= set(BUILDERS)
     for name in (*BUILDERS, "timm:"):
         assert name in str(caught.value)
+
+
+def test_a_vit_of_fewer_blocks_is_the_start_of_the_whole_one():
+    """With the weights of the whole one it gives what leaves that one's block, without a norm."""
+    wanted = recipe(Pooling.MEAN)
+    whole = build("vit-tiny-14", wanted, torch.Generator().manual_seed(3)).eval()
+    cut = build("vit-tiny-14-4blocks", wanted, torch.Generator().manual_seed(4)).eval()
+    shared = {key: whole.state_dict()[key] for key in cut.state_dict()}
+    cut.load_state_dict(shared)
+    pixels = torch.rand(2, 2, 56, 112, generator=torch.Generator().manual_seed(5))
+
+    with torch.no_grad():
+        (expected,) = whole.get_intermediate_layers(pixels, [3], norm=False)
+        assert torch.equal(expected.mean(dim=1), cut(pixels))
+    assert (4, 5) == (cut.depth, cut.layer_of("blocks.3.mlp.fc1.weight") + 1)
+    assert not any(key.startswith("norm.") for key in shared)
+    assert Pooling.MEAN is default_pooling("vit-tiny-14-4blocks")
+    assert Pooling.CLS is default_pooling("vit-tiny-14")
+
+
+@pytest.mark.parametrize(
+    "name", ["vits14-0blocks", "vits14-12blocks", "vits14-blocks", "resnet18-2blocks", "vits14-7"]
+)
+def test_no_other_number_of_blocks_is_a_network(name):
+    """As many blocks as there are, or more, or none, is no cut: the name is refused."""
+    assert find_architecture(name) is None
+    with pytest.raises(WeightsError, match=r"no architecture.*"):
+        build(name, recipe(Pooling.MEAN), torch.Generator())

@@ -123,6 +123,29 @@ def test_the_papers_rule_loads_all_but_the_input_layer(dinov2: Path) -> None:
     assert (13 * 14 * 14) ** -0.5 >= state["patch_embed.proj.weight"].abs().max()
 
 
+def test_a_cut_network_takes_the_first_blocks_and_names_what_it_leaves(
+    dinov2: Path, tmp_path: Path
+) -> None:
+    """Of a file and of an export of the whole one; an export of the cut one is continued whole."""
+    recipe = recipe_for(pooling=Pooling.MEAN)
+    source = torch.load(dinov2, weights_only=True)
+    trunk, origin = start(dinov2, recipe, f"{TINY}-4blocks")
+    state = trunk.state_dict()
+
+    left_out = {key for key in source if key.startswith(("blocks.4.", "blocks.5.", "norm."))}
+    assert {"mask_token", *left_out} == set(origin.dropped)
+    assert all(torch.equal(source[key], state[key]) for key in origin.loaded)
+
+    save_encoder(random_encoder(TINY, recipe, 1), tmp_path / "whole")
+    save_encoder(random_encoder(f"{TINY}-4blocks", recipe, 1), tmp_path / "cut")
+    assert left_out == set(start(tmp_path / "whole", recipe, f"{TINY}-4blocks")[1].dropped)
+    assert () == start(tmp_path / "cut", recipe, f"{TINY}-4blocks")[1].dropped
+    with pytest.raises(WeightsError, match="made for another network"):
+        start(tmp_path / "cut", recipe, TINY)
+    with pytest.raises(WeightsError, match="do not fit"):
+        start(dinov2, recipe, "vits14-7blocks")
+
+
 def test_the_line_and_the_list_name_what_happened(dinov2: Path) -> None:
     """One line with file, layout and counts; a list with every tensor and the file's sha256."""
     _, origin = start(dinov2, recipe_for())
