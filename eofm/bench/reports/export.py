@@ -121,6 +121,7 @@ def to_csv(results: Sequence[Result]) -> str:
             *("task", "version", "split", "subset", "model", "control", "probe", "metric"),
             *("value", "low", "high", "n_train", "n_val", "n_test", "strength", "rank", "flags"),
             *("labels", "draw", "size", "of", "parameters", "trained_on"),
+            *("lead", "alpha"),
             *("waivers", "weights_sha256", "plan_sha256", "ids_sha256", "utc", "git", "key"),
         ]
     )
@@ -132,7 +133,7 @@ def to_csv(results: Sequence[Result]) -> str:
                 *(r.sample.n_train, r.sample.n_val, r.sample.n_test, r.strength, r.rank),
                 "; ".join(r.flags),
                 *(r.sample.labels or "all", r.sample.draw, r.model.size, r.of, r.parameters),
-                r.model.trained_on,
+                *(r.model.trained_on, r.lead, r.alpha),
                 *("; ".join(r.model.waivers), r.model.weights_sha256),
                 *(r.model.plan_sha256, r.sample.ids_sha256, r.made.utc, r.made.git, r.key),
             ]
