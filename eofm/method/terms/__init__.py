@@ -1,0 +1,1 @@
+"""What a run minimises, one file for each term: see `eofm.method.terms.seam`."""

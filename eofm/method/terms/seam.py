@@ -1,0 +1,289 @@
+"""The one place where an objective meets training: what a term asks for, sees, and returns.
+
+A run minimises a weighted sum of terms, `method.terms: {softcon: 1, mim: 0.5}`. A term is one file,
+`eofm/method/terms/<name>.py`: pure functions, the dataclass of its settings, and a class derived
+from `Term`, which the file names as `TERM`. It does not know the trunk, the views or the other
+terms. What it needs of an image it asks of `Seen`, which computes every forward pass once, so that
+two terms with the same mask share it.
+
+    class Mean(Term[MeanSettings]):
+        about = "what the card of an export says it was trained for"
+        settings = MeanSettings
+        needs = Needs(tokens=Tokens.PATCHES)
+
+        def loss(self, seen, labels, generator):
+            tokens = seen.forward(Side.STUDENT, 0)
+            return TermOutput(tokens.square().mean(), {"size": tokens.detach().abs().mean()})
+
+    TERM = Mean
+
+Shapes: B images, C bands, H by W pixels, P patches of which K are kept, D trunk width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from eofm.contract.imagery import Labels
+from eofm.method.config import SoftConConfig
+from eofm.method.masking import keep_tokens
+from eofm.method.similarity import LabelFacts
+
+S = TypeVar("S")
+
+
+class Views(StrEnum):
+    """Which two views of a scene a term needs: `data.views` makes them.
+
+    ANY: whatever there is. CROPS: two crops of one image. NESTED: the second is a crop of the
+    first. SEASONS: crops of two dates of a place. SENSORS: the optical and the radar image.
+    """
+
+    ANY = "any"
+    CROPS = "crops"
+    NESTED = "nested"
+    SEASONS = "seasons"
+    SENSORS = "sensors"
+
+
+class TeacherKind(StrEnum):
+    """Which second network a term needs: none, the student's moving average, or a frozen one."""
+
+    NONE = "none"
+    EMA = "ema"
+    FROZEN = "frozen"
+
+
+class Tokens(StrEnum):
+    """What a term needs of a forward pass: the image's vector alone, or its patches as well."""
+
+    CLS = "cls"
+    PATCHES = "patches"
+
+
+class Side(StrEnum):
+    """Which of the run's own networks sees an image: the one that learns, or its average."""
+
+    STUDENT = "student"
+    TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What has to be there for a term. What no term of a run needs is not built.
+
+    Args:
+        views: Of a scene.
+        labels: Whether it reads labels: a store without any is refused.
+        teacher: Besides the student.
+        tokens: Of a forward pass.
+    """
+
+    views: Views = Views.ANY
+    labels: bool = False
+    teacher: TeacherKind = TeacherKind.NONE
+    tokens: Tokens = Tokens.CLS
+
+
+@dataclass(frozen=True)
+class TermOutput:
+    """One step of a term.
+
+    Args:
+        loss: What is minimised, before its weight: a scalar with a gradient.
+        scalars: What there is to log, detached, by name. The run puts the term's name before it:
+            `mim/error`. A spread called `embedding_std` is watched by the collapse guard.
+    """
+
+    loss: Float[Tensor, ""]
+    scalars: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a term must know of the trunk and of the run when it is made.
+
+    Args:
+        width: Of the trunk's tokens, D.
+        grid: Rows and columns of patches of a view; P is their product.
+        patch: Side of a patch in pixels.
+        channels: Bands of each of the two views.
+        drops_tokens: Whether the trunk computes on kept patches alone.
+        method: All settings of the method: those that terms share, such as the mask.
+        labels: What the objective takes from the labels of the training images.
+        band_mean: Value of a band's mean in normalised units.
+    """
+
+    width: int
+    grid: tuple[int, int]
+    patch: int
+    channels: tuple[int, int]
+    drops_tokens: bool = True
+    method: SoftConConfig = field(default_factory=SoftConConfig)
+    labels: LabelFacts = field(default_factory=LabelFacts)
+    band_mean: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """Number of patches, P."""
+        return self.grid[0] * self.grid[1]
+
+
+class Mask(Protocol):
+    """How patches are hidden: a frozen dataclass, so that two terms with equal masks share one."""
+
+    def draw(
+        self, batch: int, grid: tuple[int, int], generator: torch.Generator
+    ) -> Int64[Tensor, "b k"] | None:
+        """Return which patches are seen, int64 (B, K), row by row of the grid; None for all.
+
+        Args:
+            batch: Number of images, B.
+            grid: Rows and columns of patches.
+            generator: Source of randomness.
+        """
+
+    def __hash__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class RandomMask:
+    """Patches hidden uniformly, for each image on its own: `keep_tokens`.
+
+    Args:
+        ratio: Share of hidden patches, 0 to below 1.
+    """
+
+    ratio: float
+
+    def draw(
+        self, batch: int, grid: tuple[int, int], generator: torch.Generator
+    ) -> Int64[Tensor, "b k"] | None:
+        """Return the kept patches (B, K), or None where nothing is hidden."""
+        return keep_tokens(batch, grid[0] * grid[1], self.ratio, generator)
+
+
+class Seen(ABC):
+    """One batch, and what the networks make of it: every forward pass is computed once.
+
+    A pass is known by (side, view, mask): asked again, the same tensor comes back. Views are 0 and
+    1. Everything is normalised; nothing is in physical units.
+    """
+
+    @abstractmethod
+    def images(self, view: int) -> Float[Tensor, "b c h w"]:
+        """Return a view, (B, C, H, W), normalised."""
+
+    @abstractmethod
+    def valid(self, view: int) -> Bool[Tensor, "b 1 h w"]:
+        """Return which pixels of a view were measured, bool (B, 1, H, W).
+
+        A pixel of a view is resampled from several: it is valid where all of them are. Losses on
+        pixels leave the others out.
+        """
+
+    @abstractmethod
+    def keep(self, view: int, mask: Mask | None) -> Int64[Tensor, "b k"] | None:
+        """Return the patches of a view that a mask leaves, (B, K), on the device; None for all.
+
+        Drawn when it is first asked for, from the run's generator of masks.
+        """
+
+    @abstractmethod
+    def forward(
+        self, side: Side, view: int, mask: Mask | None = None
+    ) -> Float[Tensor, "b tokens d"]:
+        """Return the tokens of a view, (B, 1 + K, D): its vector, then the patches row by row.
+
+        The vector is what the trunk is exported with: CLS, or the mean of the patches. The patches
+        are those of `keep(view, mask)`, in its order; all P where the mask is None, and where the
+        method's mask fills pixels (`method.mask pixels`). Without a term that needs
+        `Tokens.PATCHES` there are none: (B, 1, D). A teacher's have no gradient.
+        """
+
+    @abstractmethod
+    def project(
+        self, side: Side, view: int, head: str, mask: Mask | None = None
+    ) -> Float[Tensor, "b d"]:
+        """Return the vector of a view behind a head of `Term.heads`, (B, d)."""
+
+    @abstractmethod
+    def frozen(self, view: int) -> Float[Tensor, "b tokens d"]:
+        """Return the frozen teacher's tokens of a whole view, (B, 1 + P, D'), without a gradient.
+
+        Args:
+            view: Of the sensor that the teacher expects.
+        """
+
+
+class Term(nn.Module, ABC, Generic[S]):
+    """A part of the objective: its trained parts, and its loss.
+
+    A parameter that no loss reaches stops distributed training: make only what is used. Random
+    numbers come from `generator`, never from torch's global state: two processes must draw alike,
+    and a resumed run must go on.
+
+    Args:
+        settings: Of the term: an instance of the class's `settings`.
+        facts: What there is to know of the trunk and the run.
+        generator: Source of initial weights, on the CPU.
+
+    Attributes:
+        about: What the card of an export says it was trained for, with the paper.
+        settings: Frozen dataclass of its settings, all with defaults.
+        needs: What has to be there.
+    """
+
+    about: ClassVar[str]
+    settings: ClassVar[type]
+    needs: ClassVar[Needs] = Needs()
+
+    def __init__(self, settings: S, facts: RunFacts, generator: torch.Generator) -> None:
+        super().__init__()
+        self.chosen, self.facts = settings, facts
+
+    @classmethod
+    def needs_of(cls, settings: S) -> Needs:
+        """Return what has to be there with some settings: `needs`, where they change nothing."""
+        return cls.needs
+
+    @classmethod
+    def heads(
+        cls, settings: S, facts: RunFacts, generator: torch.Generator
+    ) -> Mapping[str, nn.Module]:
+        """Return layers on the image's vector that the teacher averages as well, by name.
+
+        They lie beside the trunk in both networks: `Seen.project` runs them. Layers of the student
+        alone are made in `__init__`, and are parts of the term.
+
+        Args:
+            settings: Of the term.
+            facts: What there is to know of the trunk and the run.
+            generator: Source of initial weights, on the CPU.
+        """
+        return {}
+
+    @classmethod
+    def frozen_source(cls, settings: S) -> str:
+        """Return which weights the frozen teacher is, as `model.weights` names them; "" for none."""
+        return ""
+
+    @abstractmethod
+    def loss(
+        self, seen: Seen, labels: Labels | tuple[Labels, Labels], generator: torch.Generator
+    ) -> TermOutput:
+        """Return the loss of a batch.
+
+        Args:
+            seen: The batch, and what the networks make of it.
+            labels: Of the images, or of each view where the two are of different seasons.
+            generator: Source of what is drawn in a step, on the CPU.
+        """
