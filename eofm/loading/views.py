@@ -13,6 +13,7 @@ Shapes: B samples, C bands, H by W pixels in, S by S pixels out.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -198,7 +199,9 @@ def shows_colour(sensor: Sensor) -> bool:
 
 
 # What moves pixels about, and must be alike where two images are to show the same place.
-_GEOMETRY: Final = ("RandomResizedCrop", "RandomHorizontalFlip", "RandomVerticalFlip")
+_CROP: Final = "RandomResizedCrop"
+_GEOMETRY: Final = (_CROP, "RandomHorizontalFlip", "RandomVerticalFlip")
+_LOG_RATIO: Final = math.log(4 / 3)  # kornia's default for a random resized crop
 
 
 def with_geometry_of(one: list[ParamItem], other: list[ParamItem]) -> list[ParamItem]:
@@ -209,6 +212,45 @@ def with_geometry_of(one: list[ParamItem], other: list[ParamItem]) -> list[Param
         other: A draw for B images of the same size, of any number of bands.
     """
     return [a if a.name.startswith(_GEOMETRY) else b for a, b in zip(one, other, strict=True)]
+
+
+def with_crop_within(
+    outer: list[ParamItem], inner: list[ParamItem], share: tuple[float, float]
+) -> list[ParamItem]:
+    """Return the draw `inner`, its crop drawn anew within that of `outer`: nested views.
+
+    As the crops themselves are drawn: share of the area uniform, ratio of the sides log-uniform
+    from 3/4 to 4/3, cut at the outer crop's borders. Its own flips and colours stay.
+
+    Args:
+        outer: A draw for B images of some size.
+        inner: A draw for B images of the same size.
+        share: Smallest and largest share of the outer crop's area (CropMAE: 0.3 to 0.6).
+    """
+    corners = _crop_of(outer)
+    start, end = corners[:, 0], corners[:, 2]  # (B, 2), x before y, the last pixel included
+    whole = end - start + 1
+    area = whole.prod(dim=1) * torch.empty(len(whole)).uniform_(*share)
+    ratio = torch.empty(len(whole)).uniform_(-_LOG_RATIO, _LOG_RATIO).exp()
+    sides = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], dim=1)
+    sides = sides.round().clamp(min=1).minimum(whole)
+    start = start + (torch.rand(len(whole), 2) * (whole - sides + 1)).floor()
+    end = start + sides - 1
+    left, top, right, bottom = start[:, 0], start[:, 1], end[:, 0], end[:, 1]
+    box = torch.stack([left, top, right, top, right, bottom, left, bottom], dim=1)
+    return [
+        ParamItem(item.name, {**item.data, "src": box.view_as(corners).to(corners.dtype)})  # type: ignore[dict-item]
+        if item.name.startswith(_CROP)
+        else item
+        for item in inner
+    ]
+
+
+def _crop_of(draw: list[ParamItem]) -> Tensor:
+    """Return the corners of a draw's crops, (B, 4, 2), clockwise, the last pixel included."""
+    (crop,) = (item.data for item in draw if item.name.startswith(_CROP))
+    corners: Tensor = crop["src"]  # type: ignore[index,call-overload,assignment]
+    return corners
 
 
 def translate(parameters: list[ParamItem], device: torch.device) -> ViewParameters:

@@ -5,10 +5,11 @@ the other. Their cosines s, one row per student image and one column per teacher
 terms. The hard term pulls each image to itself among all others. The soft term makes s follow
 the similarity S of the images' land-cover labels. The loss is hard + λ · soft.
 
-To read in this order: `config` (all that can be chosen), `softcon` (one step), `losses` and
-`similarity` (the formulas), `masking`, `heads` and `teacher` (the networks), `distributed` (the
-columns of all processes, and the queue), `multilabel` (the control without contrast), `objectives`
-(which of them a run has, and how to bring one of your own).
+To read in this order: `config` (all that can be chosen), `terms.seam` (what a part of an objective
+asks for and returns), `terms.softcon` (the contrast), `losses` and `similarity` (the formulas),
+`masking`, `heads` and `teacher` (the networks), `combined` (the weighted sum of a run's terms),
+`distributed` (the columns of all processes, and the queue), `terms.multilabel` (the control without
+contrast), `objectives` (which of them a run has, and how to bring one of your own).
 
 Shapes: B student images (rows), N teacher images (columns: those of all processes, and the queue),
 d embedding width, K classes, P patch tokens.
@@ -22,6 +23,7 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from eofm.method.combined import CombinedTerms, StepOutput
     from eofm.method.config import (
         Diagonal,
         Exclude,
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
         soft_loss,
     )
     from eofm.method.masking import MaskedTrunk, hide_blocks, keep_tokens, see_patches
-    from eofm.method.multilabel import MultiLabel, MultiLabelOutput
     from eofm.method.similarity import (
         LabelFacts,
         cosine_matrix,
@@ -59,10 +60,13 @@ if TYPE_CHECKING:
         labelled,
         mean_label_similarity,
     )
-    from eofm.method.softcon import SoftCon, SoftConOutput
+    from eofm.method.softcon import SoftCon
     from eofm.method.teacher import Branch, make_teacher, momentum_at, update_teacher
+    from eofm.method.terms.multilabel import MultiLabel
+    from eofm.method.terms.softcon import SoftConOutput, SoftContrast
 
 _HOME: Final = {
+    "combined": ("CombinedTerms", "StepOutput"),
     "config": (
         "Diagonal",
         "Exclude",
@@ -88,7 +92,6 @@ _HOME: Final = {
         "soft_loss",
     ),
     "masking": ("MaskedTrunk", "hide_blocks", "keep_tokens", "see_patches"),
-    "multilabel": ("MultiLabel", "MultiLabelOutput"),
     "similarity": (
         "LabelFacts",
         "cosine_matrix",
@@ -100,13 +103,16 @@ _HOME: Final = {
         "labelled",
         "mean_label_similarity",
     ),
-    "softcon": ("SoftCon", "SoftConOutput"),
+    "softcon": ("SoftCon",),
     "teacher": ("Branch", "make_teacher", "momentum_at", "update_teacher"),
+    "terms.multilabel": ("MultiLabel",),
+    "terms.softcon": ("SoftConOutput", "SoftContrast"),
 }
 _MODULE: Final = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "Branch",
+    "CombinedTerms",
     "Diagonal",
     "Exclude",
     "HeadForm",
@@ -117,15 +123,16 @@ __all__ = [
     "MaskForm",
     "MaskedTrunk",
     "MultiLabel",
-    "MultiLabelOutput",
     "Objective",
     "SoftBias",
     "SoftCon",
     "SoftConConfig",
     "SoftConOutput",
+    "SoftContrast",
     "SoftForm",
     "SoftScale",
     "SoftUnit",
+    "StepOutput",
     "cosine_matrix",
     "hard_loss",
     "hide_blocks",

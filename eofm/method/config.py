@@ -9,11 +9,14 @@ demo (`eofm/train/before/demo.py`).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, Final
 
 from eofm.errors import ConfigError, require
 from eofm.io import names_own
+from eofm.method.terms import term_names
 
 
 class Objective(StrEnum):
@@ -150,6 +153,69 @@ class HeadNorm(StrEnum):
 
 
 @dataclass(frozen=True)
+class TermChoice:
+    """A term of a run.
+
+    Args:
+        name: Of the term, or `file.py:Class`.
+        weight: On its loss.
+        settings: What differs from the defaults of the term's settings, by field.
+    """
+
+    name: str
+    weight: float = 1.0
+    settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What numbers and tensors of the term are called by: its name, or that of its class."""
+        return self.name.rpartition(":")[2]
+
+
+# Objective -> the term that it is, where it has another name.
+_PRESETS: Final[Mapping[str, str]] = {
+    objective: Objective.SOFTCON.value
+    for objective in (Objective.MOCO, Objective.SOFT, Objective.SHUFFLED)
+}
+_VARIANTS: Final = (Objective.SOFTCON, *_PRESETS)
+
+
+def _choice(name: str, value: object) -> TermChoice:
+    """Return what `method.terms` says of a term.
+
+    Raises:
+        ConfigError: If there is no such term, or its weight is no number of 0 or more.
+    """
+    where = f"method.terms.{name}"
+    if name not in term_names() and not names_own(name):
+        raise ConfigError(
+            "there is no such term",
+            found=name,
+            expected=", ".join(term_names()) + ", or module:Class",
+            where="method.terms",
+        )
+    settings = dict(value) if isinstance(value, Mapping) else {"weight": value}
+    weight = settings.pop("weight", 1.0)
+    number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    require(
+        number and 0 <= float(weight) < float("inf"),
+        where,
+        weight,
+        "a weight of 0 or more, or settings with one: {weight: 0.5}",
+    )
+    return TermChoice(name, float(weight), {str(key): each for key, each in settings.items()})
+
+
+def _bad_terms(value: object) -> ConfigError:
+    return ConfigError(
+        "method.terms names no term with a weight",
+        found=value,
+        expected="names and weights, such as {softcon: 1}",
+        where="method.terms",
+    )
+
+
+@dataclass(frozen=True)
 class SoftConConfig:
     """The SoftCon objective, loss = hard + λ · soft, and its controls.
 
@@ -159,6 +225,12 @@ class SoftConConfig:
             scene keeping one through the run; `multilabel`, the classes predicted by binary cross
             entropy from the embedding, with the same views and masks and without contrast. Or
             `module:Class`, `file.py:Class`: one of your own (`eofm.method.objectives`).
+        terms: What is minimised, as a weighted sum, where that is more than the objective: names
+            and weights, `{softcon: 1, mim: 0.5}`; or, with settings of a term, `{softcon: 1, mim:
+            {weight: 0.5, mask_ratio: 0.6}}`. Which terms there are and what can be set says the
+            documentation of each. Of `softcon`, whose settings are those of this group, the
+            objective then says which terms it has: `softcon`, `moco`, `soft`, `shuffled`. A term of
+            your own is `file.py:Class`. Nothing for the objective alone.
         tau: Temperature of the hard term.
         hard_exclude: Images that the hard term does not push apart: `none`; `same-location`, other
             seasons and windows of a place; `same-labels`, images with the same classes.
@@ -202,6 +274,7 @@ class SoftConConfig:
     """
 
     objective: Objective | str = Objective.SOFTCON
+    terms: dict[str, Any] | None = None
     tau: float = 0.2
     hard_exclude: Exclude = Exclude.NONE
     queue: int = 0
@@ -229,6 +302,7 @@ class SoftConConfig:
             object.__setattr__(self, name, _member(kind, name, getattr(self, name)))
         for name, holds, expected in self._rules():
             require(holds, f"method.{name}", getattr(self, name), expected)
+        _ = self.chosen  # refuses what is no term, and what has no weight
 
     def _rules(self) -> tuple[tuple[str, bool, str], ...]:
         bce = self.soft_form is SoftForm.BCE
@@ -259,6 +333,38 @@ class SoftConConfig:
             ("hidden", self.hidden > 0, "more than 0"),
             ("dim", self.dim > 0, "more than 0"),
         )
+
+    @property
+    def chosen(self) -> tuple[TermChoice, ...]:
+        """The terms of a run with weights and settings, in the order in which they are computed.
+
+        The objective stands for one term with weight 1. A term of weight 0 is left out: a run with
+        it is the run without it, bit for bit.
+
+        Raises:
+            ConfigError: If there is no such term, a weight is no number of 0 or more, or none is
+                left.
+        """
+        if self.terms is None:
+            return (TermChoice(_PRESETS.get(str(self.objective), str(self.objective))),)
+        require(
+            self.objective in _VARIANTS,
+            "method.objective",
+            self.objective,
+            f"{', '.join(_VARIANTS)}, where method.terms says what is minimised",
+        )
+        if not isinstance(self.terms, Mapping):
+            raise _bad_terms(self.terms)
+        made = tuple(_choice(str(name), value) for name, value in self.terms.items())
+        made = tuple(choice for choice in made if choice.weight > 0)
+        if not made:
+            raise _bad_terms(self.terms)
+        return made
+
+    @property
+    def contrasts(self) -> bool:
+        """Whether `softcon` is among the terms, so that its settings mean something."""
+        return any(choice.name == Objective.SOFTCON for choice in self.chosen)
 
     @property
     def weights(self) -> tuple[float, float]:

@@ -5,7 +5,19 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from eofm.method.config import HeadForm, HeadNorm
+from eofm.method.config import HeadForm, HeadNorm, SoftConConfig
+
+
+def head_of(config: SoftConConfig, *, drops_tokens: bool) -> HeadForm:
+    """Return the form of the heads: `auto` follows the trunk.
+
+    Args:
+        config: The objective.
+        drops_tokens: Whether the trunk computes on kept patches alone, as a transformer does.
+    """
+    if config.head is not HeadForm.AUTO:
+        return config.head
+    return HeadForm.MOCO3 if drops_tokens else HeadForm.MOCO3_RESNET
 
 
 def projection_head(

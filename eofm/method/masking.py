@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from eofm.contract.recipe import Pooling
 from eofm.errors import ConfigError, SpecError
 from eofm.method.config import MaskFill, MaskForm, SoftConConfig
 
@@ -44,6 +45,24 @@ class MaskedTrunk(Protocol):
         self, pixels: Float[Tensor, "b c h w"], keep: Int64[Tensor, "b k"] | None = None
     ) -> Float[Tensor, "b d"]:
         """Return (B, D) for pixels (B, C, H, W), seeing the patches `keep` (B, K) only."""
+
+
+@runtime_checkable
+class TokenTrunk(MaskedTrunk, Protocol):
+    """What a term that reads patches asks of an encoder besides."""
+
+    @property
+    def prefix(self) -> int:
+        """Number of tokens before the patches: CLS, registers."""
+
+    @property
+    def pooling(self) -> Pooling:
+        """What its vector is: CLS, or the mean of the patches."""
+
+    def forward_features(
+        self, pixels: Float[Tensor, "b c h w"], keep: Int64[Tensor, "b k"] | None = None
+    ) -> Float[Tensor, "b t d"]:
+        """Return tokens (B, prefix + K, D), seeing the patches `keep` (B, K) only."""
 
 
 def keep_tokens(
@@ -130,6 +149,42 @@ def see_patches(
     if keep is not None and mask is MaskForm.PIXELS:
         return trunk(hide_blocks(pixels, keep, trunk.block, fill))
     return trunk(pixels, keep)
+
+
+def see_tokens(
+    trunk: MaskedTrunk,
+    pixels: Float[Tensor, "b c h w"],
+    keep: Int64[Tensor, "b k"] | None,
+    mask: MaskForm,
+    fill: float,
+) -> Float[Tensor, "b t d"]:
+    """Return the vector of each image and its patches, (B, 1 + K, D); without registers.
+
+    Args:
+        trunk: The encoder.
+        pixels: (B, C, H, W), normalised.
+        keep: int64 (B, K), the visible patches; all of them if None.
+        mask: Form in which the others are hidden; where it fills pixels, all P patches come back.
+        fill: Value of their pixels in normalised units, where these are filled.
+
+    Raises:
+        ConfigError: If the trunk has no patches to give.
+    """
+    if not isinstance(trunk, TokenTrunk):
+        raise ConfigError(
+            "this network gives no tokens",
+            found=type(trunk).__name__,
+            expected="a network with forward_features, as those of eofm.networks",
+        )
+    if keep is not None and mask is MaskForm.PIXELS:
+        pixels, keep = hide_blocks(pixels, keep, trunk.block, fill), None
+    tokens = trunk.forward_features(pixels, keep)
+    if trunk.pooling is Pooling.CLS and trunk.prefix == 1:
+        return tokens
+    patches = tokens[:, trunk.prefix :]
+    mean = trunk.pooling is Pooling.MEAN
+    vector = patches.mean(dim=1, keepdim=True) if mean else tokens[:, :1]
+    return torch.cat([vector, patches], dim=1)
 
 
 def fill_of(config: SoftConConfig, band_mean: float) -> float:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeVar
 
@@ -23,20 +23,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from eofm.errors import ConfigError
-from eofm.method.config import HeadForm, SoftConConfig
-from eofm.method.heads import projection_head
-from eofm.method.masking import MaskedTrunk, see_patches
+from eofm.method.config import SoftConConfig
+from eofm.method.masking import MaskedTrunk, see_patches, see_tokens
+from eofm.method.terms.seam import Tokens
 
 M = TypeVar("M", bound=nn.Module)
 
 
 class Branch(nn.Module):
-    """Trunk and projector: the part that the student and the teacher have in common.
+    """A trunk and the heads that are averaged with it: what the student and the teacher are.
 
     Args:
         trunk: The encoder.
-        config: Head and mask.
-        generator: Source of the projector's initial weights, on the CPU.
+        config: Mask.
+        heads: Layers on the trunk's vector, by name: `Term.heads`.
         fill: Value of hidden pixels in normalised units, where the mask fills pixels.
 
     Attributes:
@@ -47,7 +47,7 @@ class Branch(nn.Module):
         self,
         trunk: MaskedTrunk,
         config: SoftConConfig,
-        generator: torch.Generator,
+        heads: Mapping[str, nn.Module],
         *,
         fill: float = 0.0,
     ) -> None:
@@ -55,30 +55,35 @@ class Branch(nn.Module):
         self.trunk = trunk
         self.mask, self.fill = config.mask, fill
         self.chunk = 0
-        self.projector = projection_head(
-            trunk.dim,
-            config.hidden,
-            config.dim,
-            config.head_norm,
-            generator,
-            head_of(config, trunk),
-        )
+        self.heads = tuple(heads)
+        for name, head in heads.items():
+            self.add_module(name, head)
 
     def forward(
-        self, pixels: Float[Tensor, "b c h w"], keep: Int64[Tensor, "b k"] | None = None
-    ) -> Float[Tensor, "b d"]:
-        """Return (B, d), seeing the patches `keep` (B, K) only, or all."""
-        encode = partial(see_patches, self.trunk, mask=self.mask, fill=self.fill)
-        vectors = in_chunks(encode, pixels, keep, self.chunk)
-        projection: Tensor = self.projector(vectors)
+        self,
+        pixels: Float[Tensor, "b c h w"],
+        keep: Int64[Tensor, "b k"] | None = None,
+        tokens: Tokens | None = None,
+    ) -> Float[Tensor, "b ..."]:
+        """Return what the branch makes of a view, seeing the patches `keep` (B, K) only, or all.
+
+        Args:
+            pixels: (B, C, H, W), normalised.
+            keep: int64 (B, K), the patches to see; all of them if None.
+            tokens: The trunk's vector, (B, 1, D), or its patches as well, (B, 1 + K, D); without
+                it, what the first head makes of the vector, (B, d).
+        """
+        see = see_tokens if tokens is Tokens.PATCHES else see_patches
+        encode = partial(see, self.trunk, mask=self.mask, fill=self.fill)
+        seen = in_chunks(encode, pixels, keep, self.chunk)
+        if tokens is None:
+            return self.project(seen, self.heads[0]) if self.heads else seen
+        return seen[:, None] if tokens is Tokens.CLS else seen
+
+    def project(self, vectors: Float[Tensor, "b d"], head: str) -> Float[Tensor, "b e"]:
+        """Return what one of the heads makes of the trunk's vectors."""
+        projection: Tensor = self.get_submodule(head)(vectors)
         return projection
-
-
-def head_of(config: SoftConConfig, trunk: MaskedTrunk) -> HeadForm:
-    """Return the form of the heads: `auto` follows the trunk."""
-    if config.head is not HeadForm.AUTO:
-        return config.head
-    return HeadForm.MOCO3 if trunk.drops_tokens else HeadForm.MOCO3_RESNET
 
 
 def in_chunks(
@@ -86,8 +91,8 @@ def in_chunks(
     pixels: Float[Tensor, "b c h w"],
     keep: Int64[Tensor, "b k"] | None,
     size: int,
-) -> Float[Tensor, "b d"]:
-    """Return the trunk's output for a batch, (B, D), computed `size` images at a time.
+) -> Float[Tensor, "b ..."]:
+    """Return the trunk's output for a batch, (B, ...), computed `size` images at a time.
 
     Args:
         encode: The trunk, which treats every image on its own (`check_chunks`).

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eofm.loading.views import Views, blur_matrix, crop_matrix, translate
+from eofm.loading.views import Views, blur_matrix, crop_matrix, translate, with_crop_within
 from eofm.train.config import AugmentConfig
 
 UNIT = (0.0, 1.0)
@@ -175,3 +175,78 @@ def test_blur_matrix_keeps_constants_and_no_blur_is_identity() -> None:
 
     assert torch.equal(torch.eye(20), matrix[0])
     assert torch.allclose(torch.ones(20), matrix[1].sum(dim=1), atol=1e-6)
+
+
+@given(
+    st.integers(0, 10_000), st.sampled_from([(0.3, 0.6), (1.0, 1.0), (0.01, 0.02)]), st.booleans()
+)
+@settings(max_examples=25, deadline=None)
+def test_a_nested_crop_lies_in_its_outer_one(
+    seed: int, share: tuple[float, float], elongated: bool
+) -> None:
+    """Inside it on all sides, of a share of its area and a shape that were asked for."""
+    torch.manual_seed(seed)
+    views = Views(28, ALWAYS, clip=UNIT, colour=True)
+    shape = torch.Size((16, 3, 60, 200 if elongated else 60))
+    outer, inner = views.draw(shape), views.draw(shape)
+
+    nested = with_crop_within(outer, inner, share)
+
+    box, whole = translate(nested, torch.device("cpu")), translate(outer, torch.device("cpu"))
+    assert (box.top >= whole.top).all()
+    assert (box.left >= whole.left).all()
+    assert (box.top + box.height <= whole.top + whole.height).all()
+    assert (box.left + box.width <= whole.left + whole.width).all()
+    assert (box.height >= 1).all()
+    assert (box.width >= 1).all()
+    for i in range(16):
+        height, width, area = box.height[i], box.width[i], whole.height[i] * whole.width[i]
+        rounded = (height + width) / 2 + 1  # half a pixel on each side
+        assert height * width <= share[1] * area + rounded
+        if height < whole.height[i] and width < whole.width[i]:  # not cut at a border
+            assert height * width >= share[0] * area - rounded
+            assert (width + 0.5) / (height - 0.5) >= 3 / 4
+            assert (width - 0.5) / (height + 0.5) <= 4 / 3
+
+
+def test_a_nested_draw_keeps_its_flips_and_differs_between_images() -> None:
+    """All but the crop is the inner draw's own; crops are spread evenly over the outer one."""
+    torch.manual_seed(0)
+    views = Views(28, ALWAYS, clip=UNIT, colour=True)
+    shape = torch.Size((400, 3, 60, 60))
+    outer, inner = views.draw(shape), views.draw(shape)
+
+    nested = translate(with_crop_within(outer, inner, (0.3, 0.6)), torch.device("cpu"))
+
+    own, whole = translate(inner, torch.device("cpu")), translate(outer, torch.device("cpu"))
+    for name in ("flip_x", "flip_y", "sigma", "brightness", "contrast", "gray"):
+        assert getattr(own, name).equal(getattr(nested, name))
+    after = whole.left + whole.width - nested.left - nested.width
+    assert (nested.left == whole.left).any()
+    assert (after == 0).any()
+    assert abs(float((nested.left - whole.left).float().mean() - after.float().mean())) < 1
+    share = nested.height * nested.width / (whole.height * whole.width)
+    assert 0.42 < share.mean() < 0.48
+
+
+@pytest.mark.parametrize("engine", ["fused", "kornia"])
+def test_a_nested_view_shows_a_part_of_the_outer_one(engine: str) -> None:
+    """On a map of coordinates, both engines resample the very pixels of the inner box."""
+    torch.manual_seed(0)
+    still = AugmentConfig(
+        scale=(0.5, 1.0), flips=False, colour_probability=0, blur_probability=0,
+        engine=engine,  # type: ignore[arg-type]
+    )  # fmt: skip
+    views = Views(28, still, clip=None, colour=True)
+    row, column = torch.meshgrid(torch.arange(60.0), torch.arange(60.0), indexing="ij")
+    pixels = torch.stack([row, column]).expand(6, -1, -1, -1)
+    outer = views.draw(pixels.shape)
+    draw = with_crop_within(outer, views.draw(pixels.shape), (0.3, 0.6))
+
+    made, box = views.make(pixels, draw), translate(draw, pixels.device)
+
+    lowest, highest = made.amin(dim=(2, 3)), made.amax(dim=(2, 3))
+    assert ((lowest[:, 0] - box.top).abs() < 1).all()
+    assert ((lowest[:, 1] - box.left).abs() < 1).all()
+    assert ((highest[:, 0] - (box.top + box.height - 1)).abs() < 1).all()
+    assert ((highest[:, 1] - (box.left + box.width - 1)).abs() < 1).all()

@@ -40,7 +40,7 @@ from eofm.method.similarity import LabelFacts
 S = TypeVar("S")
 
 
-class Views(StrEnum):
+class ViewKind(StrEnum):
     """Which two views of a scene a term needs: `data.views` makes them.
 
     ANY: whatever there is. CROPS: two crops of one image. NESTED: the second is a crop of the
@@ -87,7 +87,7 @@ class Needs:
         tokens: Of a forward pass.
     """
 
-    views: Views = Views.ANY
+    views: ViewKind = ViewKind.ANY
     labels: bool = False
     teacher: TeacherKind = TeacherKind.NONE
     tokens: Tokens = Tokens.CLS
@@ -240,11 +240,13 @@ class Term(nn.Module, ABC, Generic[S]):
         about: What the card of an export says it was trained for, with the paper.
         settings: Frozen dataclass of its settings, all with defaults.
         needs: What has to be there.
+        prefix: What stands before the names of its scalars; the term's name and a slash if None.
     """
 
     about: ClassVar[str]
     settings: ClassVar[type]
     needs: ClassVar[Needs] = Needs()
+    prefix: ClassVar[str | None] = None
 
     def __init__(self, settings: S, facts: RunFacts, generator: torch.Generator) -> None:
         super().__init__()
@@ -273,7 +275,7 @@ class Term(nn.Module, ABC, Generic[S]):
 
     @classmethod
     def frozen_source(cls, settings: S) -> str:
-        """Return which weights the frozen teacher is, as `model.weights` names them; "" for none."""
+        """Return which weights the frozen teacher has, as `model.weights` names them."""
         return ""
 
     @abstractmethod

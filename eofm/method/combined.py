@@ -1,0 +1,459 @@
+"""The weighted sum of a run's terms, with the networks that they share.
+
+One student, and one teacher where a term needs its average; `Seen` computes every forward pass of a
+step once, whatever terms ask for it.
+
+Shapes: B images, C bands, H by W pixels, P patches of which K are kept, D trunk width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, cast
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from eofm.contract.imagery import Labels
+from eofm.errors import ConfigError
+from eofm.method.config import Objective, SoftConConfig
+from eofm.method.masking import MaskedTrunk, fill_of
+from eofm.method.similarity import LabelFacts
+from eofm.method.teacher import Branch, make_teacher
+from eofm.method.terms.registry import find_term, settings_of
+from eofm.method.terms.seam import (
+    Mask,
+    Needs,
+    RunFacts,
+    Seen,
+    Side,
+    TeacherKind,
+    Term,
+    Tokens,
+    ViewKind,
+)
+
+Valid = Callable[[int], Tensor]
+# Name of weights -> the frozen network that they are of.
+Frozen = Callable[[str], nn.Module]
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """One step of all terms. Only `loss` carries a gradient.
+
+    Args:
+        loss: The weighted sum.
+        scalars: Of all terms, by name.
+    """
+
+    loss: Float[Tensor, ""]
+    scalars: Mapping[str, Float[Tensor, ""]]
+
+    def logged(self) -> dict[str, Float[Tensor, ""]]:
+        """Return the numbers to log, by name."""
+        return {"loss": self.loss.detach(), **self.scalars}
+
+
+class SeenOnce(Seen):
+    """One batch: what was computed of it is kept until the step is over.
+
+    Args:
+        branches: Networks by side.
+        frozen: The frozen teacher of the term that asks; None without one.
+        views: Two views of the same images, (B, C, H, W) each, normalised.
+        valid: Makes the mask of a view, bool (B, 1, H, W), when it is asked for.
+        tokens: What every forward pass gives: patches, if any term reads them.
+        grid: Rows and columns of patches.
+        generator: Source of masks.
+        kept: What other terms have asked for already.
+    """
+
+    def __init__(
+        self,
+        branches: Mapping[Side, Branch],
+        frozen: nn.Module | None,
+        views: tuple[Tensor, Tensor],
+        valid: Valid,
+        tokens: Tokens,
+        grid: tuple[int, int],
+        generator: torch.Generator,
+        kept: dict[object, Any] | None = None,
+    ) -> None:
+        self._branches, self._frozen, self._views = branches, frozen, views
+        self._valid, self._tokens, self._grid, self._generator = valid, tokens, grid, generator
+        self._kept: dict[object, Any] = {} if kept is None else kept
+
+    def asked_by(self, frozen: nn.Module | None) -> SeenOnce:
+        """Return the same batch for a term with its own frozen teacher."""
+        return SeenOnce(
+            self._branches,
+            frozen,
+            self._views,
+            self._valid,
+            self._tokens,
+            self._grid,
+            self._generator,
+            self._kept,
+        )
+
+    def _once(self, key: object, make: Callable[[], Any]) -> Any:  # noqa: ANN401
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+    def images(self, view: int) -> Float[Tensor, "b c h w"]:
+        """Return a view: see `Seen.images`."""
+        return self._views[view]
+
+    def valid(self, view: int) -> Bool[Tensor, "b 1 h w"]:
+        """Return which pixels of a view were measured: see `Seen.valid`."""
+        made: Tensor = self._once(("valid", view), partial(self._valid, view))
+        return made
+
+    def keep(self, view: int, mask: Mask | None) -> Int64[Tensor, "b k"] | None:
+        """Return the patches that a mask leaves: see `Seen.keep`."""
+        if mask is None:
+            return None
+        images = self._views[view]
+
+        def draw() -> Tensor | None:
+            keep = mask.draw(len(images), self._grid, self._generator)
+            return None if keep is None else keep.to(images.device)
+
+        drawn: Tensor | None = self._once(("keep", view, mask), draw)
+        return drawn
+
+    def forward(
+        self, side: Side, view: int, mask: Mask | None = None
+    ) -> Float[Tensor, "b tokens d"]:
+        """Return the tokens of a view: see `Seen.forward`."""
+        keep = self.keep(view, mask)
+        branch = self._branch(side)
+
+        def run() -> Tensor:
+            with torch.set_grad_enabled(side is Side.STUDENT and torch.is_grad_enabled()):
+                tokens: Tensor = branch(self._views[view], keep, self._tokens)
+            return tokens
+
+        # a mask that hides nothing is none
+        seen: Tensor = self._once((side, view, None if keep is None else mask), run)
+        return seen
+
+    def project(
+        self, side: Side, view: int, head: str, mask: Mask | None = None
+    ) -> Float[Tensor, "b d"]:
+        """Return the vector of a view behind a head: see `Seen.project`."""
+        vectors = self.forward(side, view, mask)[:, 0]
+        hidden = None if self.keep(view, mask) is None else mask
+
+        def run() -> Tensor:
+            with torch.set_grad_enabled(side is Side.STUDENT and torch.is_grad_enabled()):
+                return self._branch(side).project(vectors, head)
+
+        projected: Tensor = self._once((side, view, hidden, head), run)
+        return projected
+
+    def frozen(self, view: int) -> Float[Tensor, "b tokens d"]:
+        """Return the frozen teacher's tokens of a whole view: see `Seen.frozen`."""
+        teacher = self._frozen
+        if teacher is None:
+            raise ConfigError(
+                "the term has no frozen teacher",
+                found="no weights",
+                expected="a source of weights: Term.frozen_source",
+            )
+
+        def run() -> Tensor:
+            with torch.no_grad():
+                tokens: Tensor = teacher(self._views[view])
+            return tokens
+
+        seen: Tensor = self._once(("frozen", id(teacher), view), run)
+        return seen
+
+    def _branch(self, side: Side) -> Branch:
+        if side not in self._branches:
+            raise ConfigError(
+                "the run has no teacher",
+                found="no term that needs one",
+                expected=f"a term whose needs say {TeacherKind.EMA}",
+            )
+        return self._branches[side]
+
+
+# SoftCon's own tensors lay at the top when it was the only term (0.1), and do so in checkpoints.
+_FIRST: Final = f"terms.{Objective.SOFTCON}."
+_FROZEN: Final = "frozen."
+
+
+class CombinedTerms(nn.Module):
+    """Student, teacher and the terms of a run, and one step of their weighted sum.
+
+    Tensors have the names and the order that they had when SoftCon was the only term, so that
+    checkpoints and optimizers of such runs fit.
+
+    The teacher is not updated here: call `update_teacher(self.teacher, self.student, m)` after
+    each optimiser step, with m from `momentum_at`.
+
+    Args:
+        trunk: The encoder to pretrain: an `nn.Module` that is a `MaskedTrunk`.
+        config: The objective.
+        generator: Source of the initial weights of heads and terms, on the CPU.
+        facts: Properties of the training labels: `label_facts`.
+        band_mean: Value of a band's mean in normalised units, with which hidden pixels are filled
+            if `config.mask_fill` says so.
+        frozen: Makes the frozen teacher of a name of weights.
+
+    Attributes:
+        student: What is trained, with the heads that are averaged.
+        teacher: Its average; None where no term needs it.
+        terms: By name.
+
+    Raises:
+        ConfigError: If the trunk is no `nn.Module`, or a term cannot be made.
+    """
+
+    def __init__(
+        self,
+        trunk: MaskedTrunk,
+        config: SoftConConfig,
+        generator: torch.Generator,
+        facts: LabelFacts = LabelFacts(),  # noqa: B008 (frozen)
+        *,
+        band_mean: float = 0.0,
+        frozen: Frozen | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(trunk, nn.Module):
+            raise ConfigError(
+                "an objective needs a module to train",
+                found=type(trunk).__name__,
+                expected="an nn.Module",
+            )
+        self.config, self.facts = config, _facts_of(trunk, config, facts, band_mean)
+        kinds = {choice.label: find_term(choice.name) for choice in config.chosen}
+        settings = {c.label: settings_of(kinds[c.label], c, config) for c in config.chosen}
+        self.weights = {choice.label: choice.weight for choice in config.chosen}
+        if len(self.weights) < len(config.chosen):
+            raise _twice("terms", [choice.label for choice in config.chosen])
+        needs = needs_of(config)
+        self.tokens = Tokens.PATCHES if _patches(needs.values()) else Tokens.CLS
+        heads: dict[str, nn.Module] = {}
+        for name, kind in kinds.items():
+            made = kind.heads(settings[name], self.facts, generator)
+            if heads.keys() & made.keys():
+                raise _twice("heads", [*heads, *made])
+            heads |= made
+        self.student = Branch(trunk, config, heads, fill=fill_of(config, band_mean))
+        self.terms = nn.ModuleDict(
+            {n: kind(settings[n], self.facts, generator) for n, kind in kinds.items()}
+        )
+        average = any(each.teacher is TeacherKind.EMA for each in needs.values())
+        self.teacher: Branch | None = make_teacher(self.student) if average else None
+        self.frozen = nn.ModuleDict(_frozen_of(kinds, settings, frozen))
+        self.register_state_dict_post_hook(_to_old_names)
+        self.register_load_state_dict_pre_hook(_from_old_names)
+
+    def forward(
+        self,
+        views: tuple[Float[Tensor, "b c h w"], Float[Tensor, "b other h w"]],
+        labels: Labels | tuple[Labels, Labels],
+        generator: torch.Generator,
+        valid: Valid | None = None,
+    ) -> StepOutput:
+        """Return the loss of a batch and what there is to log.
+
+        Args:
+            views: Two views of the same B images, each (B, C, H, W), normalised.
+            labels: Of the images, or of each view where the two are of different seasons.
+            generator: Source of the masks.
+            valid: Makes the mask of measured pixels of a view, bool (B, 1, H, W); without it all
+                count.
+        """
+        seen = self.see(views, generator, valid)
+        losses, scalars = [], {}
+        for name, term in self.terms.items():
+            one = cast("Term[Any]", term)
+            output = one.loss(seen.asked_by(self.frozen_of(name)), labels, generator)
+            losses.append(self.weights[name] * output.loss)
+            prefix = f"{name}/" if one.prefix is None else one.prefix
+            if len(self.weights) > 1:
+                scalars[f"{name}/loss"] = output.loss.detach()
+            scalars |= {f"{prefix}{key}": value.detach() for key, value in output.scalars.items()}
+        return StepOutput(losses[0] if len(losses) == 1 else torch.stack(losses).sum(), scalars)
+
+    def see(
+        self,
+        views: tuple[Float[Tensor, "b c h w"], Float[Tensor, "b other h w"]],
+        generator: torch.Generator,
+        valid: Valid | None = None,
+    ) -> SeenOnce:
+        """Return what terms ask of a batch.
+
+        Args:
+            views: Two views of the same B images, each (B, C, H, W), normalised.
+            generator: Source of the masks.
+            valid: Makes the mask of measured pixels of a view; without it all count.
+        """
+
+        def all_measured(view: int) -> Tensor:
+            return torch.ones_like(views[view][:, :1], dtype=torch.bool)
+
+        branches = {Side.STUDENT: self.student}
+        if self.teacher is not None:
+            branches[Side.TEACHER] = self.teacher
+        return SeenOnce(
+            branches,
+            None,
+            views,
+            all_measured if valid is None else valid,
+            self.tokens,
+            self.facts.grid,
+            generator,
+        )
+
+    def frozen_of(self, name: str) -> nn.Module | None:
+        """Return the frozen teacher of a term; None without one."""
+        return self.frozen[name] if name in self.frozen else None
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield names and parameters as checkpoints have them, in the order of 0.1.
+
+        Scalars of terms come first, then the student, the layers of terms, and the teacher.
+        """
+        named = [
+            (_old_name(name), parameter)
+            for name, parameter in super().named_parameters("", recurse, remove_duplicate)
+        ]
+        for name, parameter in sorted(named, key=lambda each: _rank(each[0])):
+            yield (f"{prefix}.{name}" if prefix else name), parameter
+
+
+def _facts_of(
+    trunk: MaskedTrunk, config: SoftConConfig, facts: LabelFacts, band_mean: float
+) -> RunFacts:
+    channels = getattr(trunk, "channels", 0)
+    return RunFacts(
+        width=trunk.dim,
+        grid=getattr(trunk, "grid", (1, trunk.tokens)),  # a trunk of one's own may not know
+        patch=trunk.block,
+        channels=channels if isinstance(channels, tuple) else (channels, channels),
+        drops_tokens=trunk.drops_tokens,
+        method=config,
+        labels=facts,
+        band_mean=band_mean,
+    )
+
+
+def needs_of(config: SoftConConfig) -> dict[str, Needs]:
+    """Return what each term of a run needs, by its name.
+
+    Raises:
+        ConfigError: If there is no such term, or its settings do not fit.
+    """
+    made: dict[str, Needs] = {}
+    for choice in config.chosen:
+        kind = find_term(choice.name)
+        made[choice.label] = kind.needs_of(settings_of(kind, choice, config))
+    return made
+
+
+def check_views(config: SoftConConfig, views: ViewKind) -> None:
+    """Refuse views of which a term cannot make anything.
+
+    Args:
+        config: The objective.
+        views: What the data give.
+
+    Raises:
+        ConfigError: If a term needs others.
+    """
+    for name, needs in needs_of(config).items():
+        if needs.views not in (ViewKind.ANY, views):
+            raise ConfigError(
+                f"the term {name} needs other views",
+                found=f"data.views={views}",
+                expected=needs.views,
+                where="data.views",
+                remedy=f"add --data.views {needs.views}",
+            )
+
+
+def _patches(needs: Any) -> bool:  # noqa: ANN401 (an iterable of `Needs`)
+    return any(each.tokens is Tokens.PATCHES for each in needs)
+
+
+def _twice(what: str, names: list[str]) -> ConfigError:
+    return ConfigError(
+        f"two {what} of a run have one name",
+        found=", ".join(names),
+        expected="different names",
+        where="method.terms",
+    )
+
+
+def _frozen_of(
+    kinds: Mapping[str, type[Term[Any]]], settings: Mapping[str, Any], make: Frozen | None
+) -> dict[str, nn.Module]:
+    """Return the frozen teachers by term: one network where two terms name the same weights."""
+    sources = {n: s for n, kind in kinds.items() if (s := kind.frozen_source(settings[n]))}
+    if sources and make is None:
+        raise ConfigError(
+            "nothing says how the weights of a frozen teacher are read",
+            found=", ".join(sources.values()),
+            where="method.terms",
+        )
+    made = {source: make(source) for source in set(sources.values())} if make else {}
+    return {name: made[source] for name, source in sources.items()}
+
+
+# ------------------------------------------------------------------------- names in checkpoints
+
+
+def _old_name(name: str) -> str:
+    return name.removeprefix(_FIRST)
+
+
+def _rank(name: str) -> int:
+    """Return where a parameter stands in the order of 0.1."""
+    part, _, rest = name.partition(".")
+    own = rest.partition(".")[2] if part == "terms" else name
+    if "." not in own:
+        return 0
+    return {"student": 1, "teacher": 3}.get(part, 2)
+
+
+def _to_old_names(
+    module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]
+) -> None:
+    for key in [key for key in state if key.startswith(prefix)]:
+        name = key.removeprefix(prefix)
+        if name.startswith(_FROZEN):  # a file of its own has them
+            del state[key]
+        elif name.startswith(_FIRST):
+            state[prefix + _old_name(name)] = state.pop(key)
+
+
+def _from_old_names(
+    module: nn.Module,
+    state: dict[str, Any],
+    prefix: str,
+    metadata: dict[str, Any],
+    strict: bool,
+    missing: list[str],
+    unexpected: list[str],
+    errors: list[str],
+) -> None:
+    here = {*module._parameters, *module._buffers, *module._modules}
+    for key in [key for key in state if key.startswith(prefix)]:
+        name = key.removeprefix(prefix)
+        if name.partition(".")[0] not in here:
+            state[f"{prefix}{_FIRST}{name}"] = state.pop(key)
+    for name, tensor in cast("CombinedTerms", module).frozen.state_dict().items():
+        state[f"{prefix}{_FROZEN}{name}"] = tensor
