@@ -176,7 +176,7 @@ class Distill(Term[DistillSettings]):
         losses, near = [], []
         for view in self.facts.views:
             mine = self.adapter(seen.forward(Side.STUDENT, view)[:, 0])
-            theirs = seen.frozen(self.chosen.teacher, view)[:, 0]
+            theirs = seen.frozen(view)[:, 0]
             losses.append(self._distance(mine, theirs))
             near.append(1 - cosine_loss(mine.detach(), theirs))
         return TermOutput(torch.stack(losses).mean(), {"cosine": torch.stack(near).mean()})

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from eofm.contract.imagery import Labels
 from eofm.errors import require
+from eofm.method.config import HeadForm
 from eofm.method.distributed import first_column, gathered
-from eofm.method.heads import head_of, prediction_head, projection_head
+from eofm.method.heads import prediction_head, projector_of
 from eofm.method.losses import hard_loss, own_probability
 from eofm.method.similarity import cosine_matrix
 from eofm.method.terms.seam import (
@@ -101,9 +102,8 @@ class Hallucinate(Term[HallucinateSettings]):
     ) -> None:
         super().__init__(settings, facts, generator)
         method = facts.method
-        form = head_of(method, drops_tokens=facts.drops_tokens)
         self.hallucinator = prediction_head(
-            method.dim, method.hidden, method.head_norm, generator, form
+            method.dim, method.hidden, method.head_norm, generator, HeadForm.MOCO3
         )
 
     @classmethod
@@ -111,7 +111,8 @@ class Hallucinate(Term[HallucinateSettings]):
         cls, settings: HallucinateSettings, facts: RunFacts, generator: torch.Generator
     ) -> Mapping[str, nn.Module]:
         """Return the projector."""
-        return {_HEAD: projector_of(facts, generator)}
+        drops = facts.drops_tokens
+        return {_HEAD: projector_of(facts.method, facts.width, generator, drops_tokens=drops)}
 
     def loss(
         self, seen: Seen, labels: Labels | tuple[Labels, Labels], generator: torch.Generator

@@ -32,7 +32,7 @@ from eofm.method.distributed import (
     gathered,
     mean_over_ranks,
 )
-from eofm.method.heads import head_of, projection_head
+from eofm.method.heads import projector_of
 from eofm.method.losses import labelled_pairs, nearest_columns
 from eofm.method.similarity import cosine_matrix, label_similarity, label_vectors, labelled
 from eofm.method.terms.seam import (
@@ -160,9 +160,7 @@ class Look(Term[LookSettings]):
     settings = LookSettings
     needs = Needs(labels=True, places=True, teacher=TeacherKind.EMA)
 
-    def __init__(
-        self, settings: LookSettings, facts: RunFacts, generator: torch.Generator
-    ) -> None:
+    def __init__(self, settings: LookSettings, facts: RunFacts, generator: torch.Generator) -> None:
         super().__init__(settings, facts, generator)
         self.class_weights: Tensor | None
         weights = facts.labels.class_weights
@@ -180,7 +178,8 @@ class Look(Term[LookSettings]):
         cls, settings: LookSettings, facts: RunFacts, generator: torch.Generator
     ) -> Mapping[str, nn.Module]:
         """Return the projector."""
-        return {_HEAD: projector_of(facts, generator)}
+        drops = facts.drops_tokens
+        return {_HEAD: projector_of(facts.method, facts.width, generator, drops_tokens=drops)}
 
     def loss(
         self, seen: Seen, labels: Labels | tuple[Labels, Labels], generator: torch.Generator
@@ -231,9 +230,7 @@ class Look(Term[LookSettings]):
             allowed &= rows.places[:, None] != columns.targets.places[None, :]
         if columns.missing is not None:
             allowed &= ~columns.missing
-        loss = neighbour_loss(
-            cosines, similarity, allowed, self.chosen.neighbours, self.chosen.tau
-        )
+        loss = neighbour_loss(cosines, similarity, allowed, self.chosen.neighbours, self.chosen.tau)
         return loss, neighbour_floor(similarity, allowed)
 
 

@@ -91,7 +91,7 @@ class SelfDistill(Term[SelfDistillSettings]):
         losses = [
             squared_distance(
                 seen.forward(Side.STUDENT, view)[:, 0],
-                seen.frozen(self.chosen.teacher, view)[:, 0],
+                seen.frozen(view)[:, 0],
             )
             for view in self.facts.views
         ]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from term_small import combined, images, train
 
+from eofm.errors import ConfigError
+from eofm.method import cosine_matrix, hard_loss
 from eofm.method.terms.hallucinate import extrapolated
 
 
@@ -37,3 +40,54 @@ def test_the_same_source_makes_the_same_vectors(generator):
     )
 
     assert torch.equal(one, other)
+
+
+# ----------------------------------------------------------------------------- as a term
+
+
+def test_a_step_is_the_contrast_of_what_was_made(generator):
+    """Rebuilt from the networks and the same draws, without a mask and in one direction."""
+    terms = {"hallucinate": 1}
+    method = combined(terms, mask_ratio=0.0, symmetric=False)
+    views, labels = images(generator)
+    output = method(views, labels, torch.Generator().manual_seed(4))
+    term = method.terms["hallucinate"]
+    real = [method.student(view) for view in views]
+    made = extrapolated(real[0], real[1], 0.5, torch.Generator().manual_seed(4))
+    cosines = cosine_matrix(term.hallucinator(made), method.teacher(views[1]))
+
+    assert hard_loss(cosines, torch.arange(16), 0.2).item() == pytest.approx(
+        output.loss.item(), rel=1e-5
+    )
+
+
+def test_it_learns_and_finds_its_own_image():
+    """The loss falls, and the own image's probability rises above that of chance, 1 / 16."""
+    method = combined({"hallucinate": 1})
+    losses = train(method, 40)
+    generator = torch.Generator().manual_seed(8)
+    views, labels = images(generator)
+    output = method(views, labels, generator)
+
+    assert sum(losses[-5:]) < sum(losses[:5])
+    assert output.scalars["hallucinate/own_probability"] > 1.5 / 16
+    shuffled = method((views[0], views[1].roll(1, 0)), labels, generator)
+    assert shuffled.loss > output.loss
+
+
+def test_every_trained_tensor_gets_a_gradient(generator):
+    """Beside softcon, whose masks and forward passes it shares: two student passes, not four."""
+    method = combined({"softcon": 1, "hallucinate": 0.5})
+    views, labels = images(generator)
+    passes = []
+    method.student.trunk.register_forward_hook(lambda *_: passes.append(1))
+    method(views, labels, generator).loss.backward()
+
+    assert 2 == len(passes)
+    assert all(p.grad is not None for p in method.parameters() if p.requires_grad)
+
+
+def test_no_step_is_no_setting():
+    """With a_max 0 there would be no hallucination: refused."""
+    with pytest.raises(ConfigError, match="furthest"):
+        combined({"hallucinate": {"furthest": 0}})

@@ -7,10 +7,20 @@ import math
 import pytest
 import torch
 from softcon_small import everything, multi_hot, some_labels
+from term_small import combined, images
 from torch import Tensor
 
-from eofm.method import LabelSimilarity, cosine_matrix, label_similarity, labelled_pairs
-from eofm.method.terms.look import neighbour_floor, neighbour_loss, neighbours_of
+from eofm.contract.imagery import Labels
+from eofm.errors import ConfigError
+from eofm.method import (
+    LabelSimilarity,
+    cosine_matrix,
+    label_similarity,
+    labelled_pairs,
+    update_teacher,
+)
+from eofm.method.terms.look import Look, neighbour_floor, neighbour_loss, neighbours_of
+from eofm.method.terms.seam import Needs, TeacherKind
 
 COSINE = LabelSimilarity.COSINE
 
@@ -146,3 +156,91 @@ def test_only_voters_get_a_gradient(generator):
 
     assert not s.grad[~neighbours_of(s, similarity, allowed, 3)].any()
     assert 3 == (s.grad[0] != 0).sum()
+
+
+# ----------------------------------------------------------------------------- as a term
+
+
+def test_a_step_is_the_mean_of_both_directions(generator):
+    """Rebuilt from the networks: the own column left out, labels of each view with its view."""
+    terms = {"look": {"neighbours": 5, "queue": 0}}
+    method = combined(terms, mask_ratio=0.0)
+    views, labels = images(generator)
+    output = method(views, labels, generator)
+    similarity = label_similarity(labels.multi_hot, labels.multi_hot, COSINE)
+    allowed = others_only(labels.known, labels.known)
+    losses = [
+        neighbour_loss(
+            cosine_matrix(method.student(views[a]), method.teacher(views[b])),
+            similarity,
+            allowed,
+            5,
+            0.2,
+        ).item()
+        for a, b in ((0, 1), (1, 0))
+    ]
+
+    assert sum(losses) / 2 == pytest.approx(output.loss.item(), rel=1e-5)
+    floor = neighbour_floor(similarity, allowed).item()
+    assert output.loss.item() - floor == pytest.approx(
+        output.scalars["look/excess"].item(), rel=1e-4
+    )
+    output.loss.backward()
+    assert all(p.grad is not None for p in method.parameters() if p.requires_grad)
+
+
+def test_an_image_of_the_same_place_never_votes(generator):
+    """In a queue longer than an epoch an image would find itself: places leave it out."""
+    method = combined({"look": {"neighbours": 3, "queue": 64}}, mask_ratio=0.0)
+    views, labels = images(generator)
+    whole = Labels(labels.multi_hot, torch.ones(16, dtype=torch.bool), places=labels.places)
+    first = method(views, whole, generator)
+    again = method(views, whole, generator)  # the queue now holds the very same images
+    elsewhere = Labels(whole.multi_hot, whole.known, places=whole.places + 10**6)
+    found = method(views, elsewhere, generator)
+
+    assert first.loss.item() == pytest.approx(again.loss.item(), abs=0.3)
+    assert found.loss < again.loss - 0.3  # of "another place", the image itself votes
+
+
+def test_it_learns_labels_and_shuffled_ones_teach_nothing():
+    """A class is the brightest band: the excess over the floor falls, and not with mixed labels."""
+
+    def excess(shuffled: bool) -> tuple[float, float]:
+        method = combined({"look": {"neighbours": 8, "queue": 64}})
+        generator = torch.Generator().manual_seed(3)
+        optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=3e-2)
+        seen = []
+        for _ in range(60):
+            (one, _), _ = images(generator)
+            bands = torch.randint(3, (16,), generator=generator)
+            one = 0.3 * one
+            one[torch.arange(16), bands] += 1
+            hot = torch.nn.functional.one_hot(bands, 9).float()
+            hot = hot[torch.randperm(16, generator=generator)] if shuffled else hot
+            labels = Labels(hot, torch.ones(16, dtype=torch.bool), places=torch.arange(16))
+            output = method((one, one), labels, generator)
+            optimizer.zero_grad()
+            output.loss.backward()
+            optimizer.step()
+            update_teacher(method.teacher, method.student, 0.9)
+            seen.append(output.scalars["look/excess"].item())
+        return sum(seen[:10]) / 10, sum(seen[-10:]) / 10
+
+    start, end = excess(shuffled=False)
+    mixed_start, mixed_end = excess(shuffled=True)
+    assert end < 0.5 * start
+    assert mixed_end > 0.7 * mixed_start
+
+
+def test_its_needs_are_labels_places_and_an_average():
+    """What the data have to bring, and the network that follows."""
+    assert Needs(labels=True, places=True, teacher=TeacherKind.EMA) == Look.needs
+    assert combined({"look": 1}).teacher is not None
+
+
+@pytest.mark.parametrize(("name", "value"), [("neighbours", 0), ("tau", 0.0), ("queue", -1)])
+def test_settings_out_of_range_are_refused(name, value):
+    """Each is named with its place."""
+    with pytest.raises(ConfigError, match=f"look.{name}"):
+        combined({"look": {name: value}})
