@@ -107,7 +107,7 @@ class Stepper:
         _, first, second = self.module.two_views(batch[0])
         views = now() - start
         with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):
-            loss = self.module.method((first, second), batch[1], self.module.masks).loss
+            loss = self.module.outcome(first, second, batch[1]).loss
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -169,7 +169,7 @@ def agreement(store: Store, base: PretrainConfig) -> dict[str, object]:
         module.to(device).zero_grad()
         module.masks.manual_seed(0)
         with torch.autocast(device, torch.bfloat16, enabled=half):
-            views = (first.to(device), second.to(device))
+            views = (first.pixels.to(device), second.pixels.to(device))
             output = module.method(views, labels.to(device), module.masks)
         output.loss.backward()
         gradients = [p.grad.flatten().double().cpu() for p in module.method.student.parameters()]

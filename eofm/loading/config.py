@@ -13,6 +13,8 @@ class AugmentConfig:
     Args:
         scale: Smallest and largest share of the area a random resized crop keeps.
         flips: Horizontal and vertical flips. For Sentinel-1 they alter the look direction.
+        nested_scale: Smallest and largest share of the first view's area that the second keeps,
+            where it is a crop of the first (data.views=nested; arXiv 2403.17823).
         pair: Of two sensors (data.views=sensors): both views show the same crop, flipped alike, or
             each one of its own. Everything else is drawn for each.
         brightness: Largest relative change of all values: x · s with s from 1 - b to 1 + b.
@@ -27,6 +29,7 @@ class AugmentConfig:
     """
 
     scale: tuple[float, float] = (0.4, 1.0)
+    nested_scale: tuple[float, float] = (0.3, 0.6)
     flips: bool = True
     pair: Literal["same", "independent"] = "same"
     brightness: float = 0.1

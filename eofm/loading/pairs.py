@@ -18,15 +18,15 @@ from typing import final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from eofm.contract.imagery import Labels, NativeImagery
+from eofm.contract.imagery import Imagery, Labels, NativeImagery
 from eofm.contract.preprocess import Plan, Preprocess, to_grid
 from eofm.contract.recipe import Recipe
 from eofm.errors import StoreError
 from eofm.loading.config import AugmentConfig
 from eofm.loading.feeder import Feeder
-from eofm.loading.views import RADAR, Views, views_for, with_geometry_of
+from eofm.loading.views import RADAR, View, Views, view_of, views_for, with_geometry_of
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
 
@@ -169,15 +169,18 @@ class PairedViews(nn.Module):
         self.preprocess = Preprocess(second.plan)
         self.same_crop = config.pair == "same"
 
-    def forward(self, pixels: Tensor, native: NativeImagery) -> tuple[Tensor, Tensor]:
+    def forward(self, imagery: Imagery, native: NativeImagery) -> tuple[View, View]:
         """Return a view of each, (B, C, S, S) with its own C.
 
         Args:
-            pixels: Of the first sensor, normalised.
+            imagery: Of the first sensor, normalised.
             native: Of the second, as stored, of the same places in the same order.
         """
-        others = self.preprocess(to_grid(native)).pixels
-        draw, other = self.first.draw(pixels.shape), self.second.draw(others.shape)
+        others = self.preprocess(to_grid(native))
+        draw, other = self.first.draw(imagery.pixels.shape), self.second.draw(others.pixels.shape)
         if self.same_crop:
             other = with_geometry_of(draw, other)
-        return self.first.make(pixels, draw), self.second.make(others, other)
+        return (
+            view_of(self.first, imagery.pixels, imagery.valid, draw),
+            view_of(self.second, others.pixels, others.valid, other),
+        )

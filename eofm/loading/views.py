@@ -14,7 +14,9 @@ Shapes: B samples, C bands, H by W pixels in, S by S pixels out.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import kornia.augmentation as K
@@ -170,6 +172,27 @@ class Views(nn.Module):
         """Return one new view of each image: (B, C, H, W) -> (B, C, S, S)."""
         return self.make(pixels, self.draw(pixels.shape))
 
+    def measured(self, valid: Tensor, parameters: list[ParamItem]) -> Tensor:
+        """Return which pixels of the views that `parameters` describe were measured.
+
+        A pixel of a view is a mean of several, with weights that add up to 1: it counts where what
+        was not measured has less than a thousandth of them.
+
+        Args:
+            valid: Of the images, bool (B, H, W).
+            parameters: Of the views.
+
+        Returns:
+            bool (B, 1, S, S).
+        """
+        view = translate(parameters, valid.device)
+        rows, columns = resampling(
+            view, valid.shape[1], valid.shape[2], self.size, self.kernel_size
+        )
+        with torch.autocast(valid.device.type, enabled=False):
+            missing = rows @ (~valid).float() @ columns.mT
+        return (missing < _LARGEST_MISSING)[:, None]
+
     def make(self, pixels: Tensor, parameters: list[ParamItem]) -> Tensor:
         """Return the views that `parameters` describe."""
         if self.fused:
@@ -190,6 +213,31 @@ def views_for(recipe: Recipe, config: AugmentConfig) -> Views:
     )
 
 
+@dataclass(frozen=True)
+class View:
+    """A view of each image of a batch, and which of its pixels were measured.
+
+    Args:
+        pixels: (B, C, S, S), normalised.
+        measured: Makes bool (B, 1, S, S) when it is called: most objectives do not ask.
+    """
+
+    pixels: Tensor
+    measured: Callable[[], Tensor]
+
+
+def view_of(views: Views, pixels: Tensor, valid: Tensor, draw: list[ParamItem]) -> View:
+    """Return the view of images that a draw describes.
+
+    Args:
+        views: Make it.
+        pixels: Normalised images, (B, C, H, W).
+        valid: Which of their pixels were measured, bool (B, H, W).
+        draw: Of `views`, for images of this size.
+    """
+    return View(views.make(pixels, draw), partial(views.measured, valid, draw))
+
+
 RADAR: Final = frozenset({Sensor.S1_GRD, Sensor.S1_RTC})
 
 
@@ -201,6 +249,7 @@ def shows_colour(sensor: Sensor) -> bool:
 # What moves pixels about, and must be alike where two images are to show the same place.
 _CROP: Final = "RandomResizedCrop"
 _GEOMETRY: Final = (_CROP, "RandomHorizontalFlip", "RandomVerticalFlip")
+_LARGEST_MISSING: Final = 1e-3
 _LOG_RATIO: Final = math.log(4 / 3)  # kornia's default for a random resized crop
 
 
@@ -332,6 +381,25 @@ def blur_matrix(sigma: Tensor, size: int, kernel_size: int) -> Tensor:
     )
 
 
+def resampling(
+    view: ViewParameters, height: int, width: int, size: int, kernel_size: int
+) -> tuple[Tensor, Tensor]:
+    """Return how rows and columns of views are made: weights (B, S, H) and (B, S, W).
+
+    Args:
+        view: A draw.
+        height: Of the images, in pixels.
+        width: Of the images, in pixels.
+        size: Side of the views, S.
+        kernel_size: Of the blur.
+    """
+    rows = crop_matrix(view.top, view.height, view.flip_y, height, size)
+    columns = crop_matrix(view.left, view.width, view.flip_x, width, size)
+    blur = blur_matrix(view.sigma, size, kernel_size)
+    with torch.autocast(rows.device.type, enabled=False):
+        return blur @ rows, blur @ columns
+
+
 def apply_fused(
     pixels: Tensor,
     view: ViewParameters,
@@ -341,11 +409,8 @@ def apply_fused(
 ) -> Tensor:
     """Make the views of one draw: (B, C, H, W) -> (B, C, S, S), float32."""
     batch, bands, height, width = pixels.shape
-    rows = crop_matrix(view.top, view.height, view.flip_y, height, size)
-    columns = crop_matrix(view.left, view.width, view.flip_x, width, size)
-    blur = blur_matrix(view.sigma, size, kernel_size)
+    rows, columns = resampling(view, height, width, size, kernel_size)
     with torch.autocast(pixels.device.type, enabled=False):
-        rows, columns = blur @ rows, blur @ columns
         # both products are one batched matrix product over views of the same memory
         out = pixels.float().permute(0, 2, 1, 3).reshape(batch, height, bands * width)
         out = (rows @ out).view(batch, size * bands, width) @ columns.mT

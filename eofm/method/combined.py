@@ -56,6 +56,17 @@ Frozen = Callable[[str], FrozenNetwork]
 FrozenInput = Callable[[FrozenNetwork, int], Tensor]
 
 
+class Outcome(Protocol):
+    """One step of an objective: what a run uses of it, also of one of a user's own."""
+
+    @property
+    def loss(self) -> Tensor:
+        """What is minimised, with a gradient."""
+
+    def logged(self) -> dict[str, Tensor]:
+        """Return the numbers to log, by name."""
+
+
 @dataclass(frozen=True)
 class StepOutput:
     """One step of all terms. Only `loss` carries a gradient.
@@ -280,8 +291,8 @@ class CombinedTerms(nn.Module):
         average = any(each.teacher is TeacherKind.EMA for each in needs.values())
         self.teacher: Branch | None = make_teacher(self.student) if average else None
         self.frozen = nn.ModuleDict(cast("dict[str, nn.Module]", teachers))
-        self.register_state_dict_post_hook(_to_old_names)
-        self.register_load_state_dict_pre_hook(_from_old_names)
+        self.register_state_dict_post_hook(_to_old_names)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_from_old_names)  # type: ignore[no-untyped-call]
 
     def forward(
         self,
@@ -290,7 +301,7 @@ class CombinedTerms(nn.Module):
         generator: torch.Generator,
         valid: Valid | None = None,
         frozen_input: FrozenInput | None = None,
-    ) -> StepOutput:
+    ) -> Outcome:
         """Return the loss of a batch and what there is to log.
 
         Args:
@@ -348,7 +359,7 @@ class CombinedTerms(nn.Module):
 
     def frozen_of(self, name: str) -> FrozenNetwork | None:
         """Return the frozen teacher of a term; None without one."""
-        return cast("FrozenNetwork", self.frozen[name]) if name in self.frozen else None
+        return cast("dict[str, FrozenNetwork]", dict(self.frozen.items())).get(name)
 
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True

@@ -194,7 +194,7 @@ def _choice(name: str, value: object) -> TermChoice:
             expected=", ".join(term_names()) + ", or module:Class",
             where="method.terms",
         )
-    settings = dict(value) if isinstance(value, Mapping) else {"weight": value}
+    settings: dict[Any, Any] = dict(value) if isinstance(value, Mapping) else {"weight": value}
     weight = settings.pop("weight", 1.0)
     number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
     require(

@@ -1,7 +1,7 @@
 """SoftCon on its own: the run's only term, with the parts that it has as attributes.
 
-What a run trains is `eofm.method.combined.CombinedTerms`; this is the same for a user in Python, and
-for an objective of one's own that changes what embeddings are compared by.
+What a run trains is `eofm.method.combined.CombinedTerms`; this is the same for a user in Python,
+and for an objective of one's own that changes what embeddings are compared by.
 
 Shapes: B student images (rows), C bands, H by W pixels, d embedding width.
 """

@@ -18,9 +18,11 @@ from eofm.errors import ConfigError, StoreError, TrainingError
 from eofm.loading.pairs import SecondSensor, SecondStore, open_pair
 from eofm.loading.sampler import Seasons
 from eofm.method import LabelFacts, label_facts
+from eofm.method.combined import check_views, needs_of
 from eofm.method.config import MaskForm
-from eofm.method.objectives import describe_objective, make_objective
+from eofm.method.objectives import describe_objective, is_whole, make_objective
 from eofm.method.teacher import check_chunks
+from eofm.method.terms.seam import ViewKind
 from eofm.networks.adapt import InputInit, PositionRecipe
 from eofm.networks.build import default_pooling
 from eofm.networks.joint import JointTrunk, share_trunk
@@ -35,7 +37,7 @@ from eofm.train.checkpoint import open_stage
 from eofm.train.config import DataConfig, ModelConfig, PretrainConfig
 from eofm.train.datamodule import StoreDataModule, check_share, iterate_rows
 from eofm.train.distributed.sharding import ShardedModule
-from eofm.train.module import PretrainModule, band_mean
+from eofm.train.module import PretrainModule, band_mean, no_teacher
 from eofm.train.monitor.loggers import check_installed
 from eofm.train.run_folder import config_hash
 from eofm.weights.checkpoint import CHECKPOINT_KEY
@@ -43,6 +45,14 @@ from eofm.weights.start import Origin, start_from
 from eofm.world.config import WorldConfig
 
 _SOME: Final = 9  # classes, until the labels are known
+
+# `data.views` -> what a term may ask for.
+VIEW_KINDS: Final[Mapping[str, ViewKind]] = {
+    "crops": ViewKind.CROPS,
+    "nested": ViewKind.NESTED,
+    "sensors": ViewKind.SENSORS,
+    **{str(kind): ViewKind.SEASONS for kind in Seasons},
+}
 
 
 def open_data(config: DataConfig, *, make: bool = True) -> tuple[Store, SecondStore | None]:
@@ -98,7 +108,7 @@ def build_module(
     generator = torch.Generator().manual_seed(config.optim.seed)
     trunk, origin = _start(config, recipe, generator)
     _check_mask(config, trunk)
-    facts = label_facts(data.train_labels, config.method, config.columns)
+    facts = _label_facts(config, data)
     whole: Trunk | JointTrunk = trunk
     second_sensor = None
     if data.second_store is not None:
@@ -118,11 +128,29 @@ def build_module(
         new_input=origin.new_input,
         second_sensor=second_sensor,
     )
+    if config.monitor.branch not in made.branches:
+        raise no_teacher()
     if config.model.continue_from is not None:
         stage = open_stage(Path(config.model.continue_from), CHECKPOINT_KEY)
         made.continue_from_stage(stage)
         origin = stage.origin
     return made, origin
+
+
+def _label_facts(config: PretrainConfig, data: StoreDataModule) -> LabelFacts:
+    """Return what the terms take from the training labels.
+
+    Raises:
+        TrainingError: If a term needs labels, and no scene has any.
+        ConfigError: If a term needs other views.
+    """
+    labels, method = data.train_labels, config.method
+    if is_whole(method):
+        return label_facts(labels, method, config.columns)
+    check_views(method, VIEW_KINDS[config.data.views])
+    if any(needs.labels for needs in needs_of(method).values()):
+        return label_facts(labels, method, config.columns)
+    return LabelFacts(labels.multi_hot.shape[1])
 
 
 def _start(
@@ -197,7 +225,7 @@ def _card_facts(config: PretrainConfig, data: StoreDataModule) -> Mapping[str, A
         "name": Path(config.run.out or "eofm").name,
         "architecture": config.model.architecture,
         "positions": config.model.position,
-        "objective": describe_objective(config.method.objective),
+        "objective": describe_objective(config.method),
         "training_data": f"packed store {store.path.name}{made_up}, {store.spec.sensor}{again}",
         "counts": {
             "scenes": len(store),
@@ -325,6 +353,8 @@ def check_before_world(config: PretrainConfig, processes: int) -> None:
         StoreError: If another store of the settings cannot be read.
     """
     check_share(config.optim.batch, processes)
+    if not is_whole(config.method):
+        check_views(config.method, VIEW_KINDS[config.data.views])
     _check_demo_scenes(config)
     for store in (config.data.replay, config.monitor.store, config.monitor.before):
         if store is not None:

@@ -307,7 +307,7 @@ def _generators(module: L.LightningModule) -> Iterator[tuple[str, torch.Generato
 # What a checkpoint calls the names of the optimizer's parameters, in the order it counts them.
 PARAMETERS: Final = "parameters"
 _METHOD: Final = "method."
-_QUEUE: Final = "queue."
+_QUEUE: Final = "queue"
 
 
 @dataclass(frozen=True)
@@ -401,7 +401,7 @@ def load_networks(stage: Stage, method: nn.Module) -> None:
 
 
 def _without_queue(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith(_QUEUE)}
+    return {name: tensor for name, tensor in tensors.items() if _QUEUE not in name.split(".")}
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> str:

@@ -53,7 +53,8 @@ class DataConfig:
             place (`seasons`: drawn anew in every epoch; `fixed-seasons`: the same two;
             `independent-seasons`: each drawn on its own, so that they may be the same); a place
             seen once gives two crops. An epoch then has a step for every `optim.batch` places.
-            The soft term compares the labels of the two seasons at hand. With `sensors` they are
+            The soft term compares the labels of the two seasons at hand. `nested`: the second view
+            is a crop of the first, of a share `augment.nested_scale` of it. With `sensors` they are
             the optical and the radar image of a place, through two input layers and a shared trunk,
             in both directions: `store` is then the folder of `eofm pack ... --sensors`, with one
             store of each kind; labels and held-out places are those of the optical one.
@@ -73,7 +74,9 @@ class DataConfig:
     seed: int = 0
     holdout: float = 0.2
     unlabelled: Literal["drop", "hard-only", "inherit"] = "drop"
-    views: Literal["crops", "seasons", "fixed-seasons", "independent-seasons", "sensors"] = "crops"
+    views: Literal[
+        "crops", "nested", "seasons", "fixed-seasons", "independent-seasons", "sensors"
+    ] = "crops"
     balance: Literal["none", "rarity"] = "none"
     replay: str | None = None
     replay_share: float = 0.0
@@ -413,8 +416,11 @@ class PretrainConfig:
             require(0 <= value <= _LARGEST_SEED, name, value, f"0 to {_LARGEST_SEED}")
         require(self.optim.batch > 1, "optim.batch", self.optim.batch, "2 or more: negatives")
         self._check_objective()
-        low, high = self.augment.scale
-        require(0 < low <= high <= 1, "augment.scale", self.augment.scale, "0 < low <= high <= 1")
+        for name, (low, high) in (
+            ("augment.scale", self.augment.scale),
+            ("augment.nested_scale", self.augment.nested_scale),
+        ):
+            require(0 < low <= high <= 1, name, (low, high), "0 < low <= high <= 1")
 
     def _check_objective(self) -> None:
         method, sensors, batch = self.method, self.data.views == "sensors", self.optim.batch

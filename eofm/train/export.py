@@ -22,7 +22,7 @@ from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import ROWS_AT_ONCE, StoreDataModule, iterate_rows
 from eofm.train.evaluate import INIT
-from eofm.train.module import BRANCHES, PretrainModule, fresh_norms_needed
+from eofm.train.module import PretrainModule, fresh_norms_needed
 from eofm.train.run_folder import RunFolder
 from eofm.weights.checkpoint import make_card
 from eofm.weights.encoder import Encoder, build_trunk, load_encoder, save_encoder
@@ -63,7 +63,7 @@ def export_branches(
     for suffix, recipe in _sensors(module):
         mark = suffix.replace("-", " ", 1)
         encoders[f"{INIT}{mark}"] = load_encoder(folder.export / f"init{suffix}")
-        for branch in BRANCHES:
+        for branch in module.branches:
             trunk = module.trunk(branch, recipe.sensor)
             source = f"{branch} after {config.optim.epochs} epochs"
             if fresh_norms_needed(config, branch) and has_batch_norm(trunk):

@@ -19,16 +19,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from eofm import method as softcon
 from eofm.contract.imagery import Imagery, Labels
 from eofm.contract.preprocess import Plan, Preprocess, to_grid
 from eofm.contract.recipe import Recipe
 from eofm.contract.spec import Sensor
-from eofm.errors import PixelError
+from eofm.errors import ConfigError, PixelError
 from eofm.loading.loader import Batch, Pixels
 from eofm.loading.pairs import PairedViews, SecondSensor
 from eofm.loading.sampler import Seasons
-from eofm.loading.views import views_for
+from eofm.loading.views import View, view_of, views_for, with_crop_within
+from eofm.method import CombinedTerms, LabelFacts, update_teacher
+from eofm.method.combined import Frozen, Outcome
 from eofm.method.config import MaskForm, Objective
 from eofm.method.objectives import make_objective
 from eofm.networks.joint import JointTrunk
@@ -53,7 +54,7 @@ from eofm.train.schedule import (
 )
 from eofm.weights.checkpoint import CHECKPOINT_KEY
 
-# The two networks of a run, whatever it is: what learns, and its average over time.
+# The networks of a run: what learns, and its average over time, where a term needs one.
 BRANCHES: Final = ("student", "teacher")
 
 # Where mean ± 2 standard deviations become 0 to 1, the mean is at one half; a z-score has it at 0.
@@ -81,7 +82,7 @@ def schedule_of(config: PretrainConfig) -> RateSchedule:
 
 
 class PretrainModule(L.LightningModule):
-    """One run of SoftCon or of a control.
+    """One run of SoftCon, of a control, or of other terms.
 
     Args:
         trunk: The network to train: of two sensors, with an input layer for each.
@@ -94,6 +95,7 @@ class PretrainModule(L.LightningModule):
         new_input: The input layer was drawn at random: it learns at the full rate, whatever
             `optim.layer_decay`.
         second_sensor: The second sensor, where the views are of two.
+        frozen: Makes the frozen teacher of a name of weights.
     """
 
     def __init__(
@@ -102,12 +104,13 @@ class PretrainModule(L.LightningModule):
         config: PretrainConfig,
         plan: Plan,
         recipe: Recipe,
-        facts: softcon.LabelFacts,
+        facts: LabelFacts,
         card: Mapping[str, Any],
         generator: torch.Generator,
         *,
         new_input: bool = True,
         second_sensor: SecondSensor | None = None,
+        frozen: Frozen | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -117,12 +120,13 @@ class PretrainModule(L.LightningModule):
         self.schedule = schedule_of(config)
         self.stage: Stage | None = None
         self.recipe = recipe
-        self.card = dict(card)
+        self.card, self.facts = dict(card), facts
         self.method = make_objective(
-            trunk, config.method, generator, facts, band_mean=band_mean(config)
+            trunk, config.method, generator, facts, band_mean=band_mean(config), frozen=frozen
         )
         for part in (self.method.student, self.method.teacher):
-            part.chunk = config.trainer.chunk
+            if part is not None:
+                part.chunk = config.trainer.chunk
         self.preprocess = Preprocess(plan)
         self.views = views_for(recipe, config.augment)
         self.paired_views: PairedViews | None = None
@@ -131,14 +135,24 @@ class PretrainModule(L.LightningModule):
         # masks come from a source of their own, so that they do not depend on the views
         self.masks = torch.Generator().manual_seed(config.optim.seed)
 
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The networks of this run: what learns, and its average where a term needs it."""
+        return BRANCHES if self.method.teacher is not None else BRANCHES[:1]
+
     def trunk(self, branch: str = "student", sensor: Sensor | None = None) -> Trunk:
         """Return the network of a branch that takes images of a sensor.
 
         Args:
             branch: `student` or `teacher`.
             sensor: Of the two that a run may have; None for that of the recipe.
+
+        Raises:
+            ConfigError: If the run has no teacher, and it is asked for.
         """
         part = self.method.teacher if branch == "teacher" else self.method.student
+        if part is None:
+            raise no_teacher()
         trunk = part.trunk
         if isinstance(trunk, JointTrunk):
             return trunk.of(sensor or self.recipe.sensor)
@@ -151,7 +165,7 @@ class PretrainModule(L.LightningModule):
         )
         return "\n\n".join(plan.describe() for plan in plans)
 
-    def two_views(self, native: Pixels) -> tuple[Imagery, Tensor, Tensor]:
+    def two_views(self, native: Pixels) -> tuple[Imagery, View, View]:
         """Return the normalised batch and its two random views, (B, C, S, S) each.
 
         Both are of the same B images; or, where the views are seasons, the batch holds 2B images,
@@ -162,12 +176,32 @@ class PretrainModule(L.LightningModule):
             if isinstance(native, tuple):
                 assert self.paired_views is not None  # noqa: S101 (the run sees to it)
                 imagery = self.preprocess(to_grid(native[0]))
-                return (imagery, *self.paired_views(imagery.pixels, native[1]))
+                return (imagery, *self.paired_views(imagery, native[1]))
             imagery = self.preprocess(to_grid(native))
-            first = second = imagery.pixels
+            first = second = (imagery.pixels, imagery.valid)
             if self.seasons:
-                first, second = imagery.pixels.chunk(2)
-            return imagery, self.views(first), self.views(second)
+                first, second = zip(*(part.chunk(2) for part in first), strict=True)
+            draw = self.views.draw(first[0].shape)
+            view = view_of(self.views, *first, draw)
+            other = self.views.draw(second[0].shape)
+            if self.config.data.views == "nested":
+                other = with_crop_within(draw, other, self.config.augment.nested_scale)
+            return imagery, view, view_of(self.views, *second, other)
+
+    def outcome(self, first: View, second: View, labels: Labels) -> Outcome:
+        """Return the loss of two views of a batch, and what there is to log.
+
+        Args:
+            first: View of the images, or of the first half of the batch where views are seasons.
+            second: The other view.
+            labels: Of the batch.
+        """
+        views, both = (first.pixels, second.pixels), self.of_views(labels)
+        if not isinstance(self.method, CombinedTerms):  # one of a user's own
+            made: Outcome = self.method(views, both, self.masks)
+            return made
+        measured = (first.measured, second.measured)
+        return self.method(views, both, self.masks, lambda view: measured[view]())
 
     def of_views(self, labels: Labels) -> Labels | tuple[Labels, Labels]:
         """Return the labels of both views, or of each where they are seasons."""
@@ -189,22 +223,19 @@ class PretrainModule(L.LightningModule):
         except PixelError as error:
             data = self.trainer.datamodule  # type: ignore[attr-defined]
             raise (data.named(error) if isinstance(data, StoreDataModule) else error) from None
-        forward = partial(self.method, (first, second), self.of_views(labels), self.masks)
+        forward = partial(self.outcome, first, second, labels)
         output = forward()
         if not torch.isfinite(output.loss):
             words = ", ".join(f"{n} {float(v):.4g}" for n, v in output.logged().items())
             # several processes would wait for one another in a second forward pass
             again = forward if self.trainer.world_size == 1 else None
-            raise not_finite(self.method, (first, second), again, words, self.global_step)
-        self.log_dict(
-            {
-                **all_mean(output.logged()),  # over all processes, each of which has its rows
-                "momentum": torch.tensor(self._momentum()),
-                "lr": torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"]),
-            },
-            batch_size=len(labels),
-            prog_bar=False,
-        )
+            pixels = (first.pixels, second.pixels)
+            raise not_finite(self.method, pixels, again, words, self.global_step)
+        scalars = all_mean(output.logged())  # over all processes, each of which has its rows
+        if self.method.teacher is not None:
+            scalars["momentum"] = torch.tensor(self._momentum())
+        scalars["lr"] = torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.log_dict(scalars, batch_size=len(labels), prog_bar=False)
         loss: Tensor = output.loss
         return loss
 
@@ -223,7 +254,8 @@ class PretrainModule(L.LightningModule):
         """Take the step, then move the teacher."""
         momentum = self._momentum()
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        softcon.update_teacher(self.method.teacher, self.method.student, momentum)
+        if self.method.teacher is not None:
+            update_teacher(self.method.teacher, self.method.student, momentum)
 
     def configure_gradient_clipping(
         self,
@@ -316,7 +348,7 @@ class PretrainModule(L.LightningModule):
         checkpoint[CHECKPOINT_KEY] = {
             "recipe": self.recipe.to_dict(),
             "partner": None if self.second_sensor is None else self.second_sensor.recipe.to_dict(),
-            "stale_norms": [b for b in BRANCHES if fresh_norms_needed(self.config, b)],
+            "stale_norms": [b for b in self.branches if fresh_norms_needed(self.config, b)],
             "architecture": self.config.model.architecture,
             "positions": self.config.model.position,
             "card": self.card,
@@ -350,6 +382,17 @@ def band_mean(config: PretrainConfig) -> float:
     return _MEAN[config.model.normalization]
 
 
+def no_teacher() -> ConfigError:
+    """Return the error that says that a run has no average over time."""
+    return ConfigError(
+        "the run has no teacher",
+        found="terms that need none",
+        expected="student",
+        where="monitor.branch",
+        remedy="--monitor.branch student",
+    )
+
+
 def fresh_norms_needed(config: PretrainConfig, branch: str) -> bool:
     """Whether the batch norms of a branch hold statistics of other images than it will be given.
 
@@ -363,6 +406,6 @@ def fresh_norms_needed(config: PretrainConfig, branch: str) -> bool:
     method = config.method
     if config.data.views == "sensors":
         return True
-    if branch == "teacher":
-        return method.objective is Objective.MULTILABEL
+    if branch == "teacher":  # the average beside multi-label alone sees no image
+        return {choice.name for choice in method.chosen} == {Objective.MULTILABEL}
     return method.mask is MaskForm.PIXELS and method.mask_ratio > 0

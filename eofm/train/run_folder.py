@@ -29,6 +29,8 @@ from eofm.train.config import MonitorConfig, PretrainConfig
 
 # Groups of settings that change no result: a run may be resumed with others.
 FREE: Final = frozenset({"run", "monitor"})
+# Settings that came later, and whose default is what runs were before: older runs lack them.
+LATER: Final = frozenset({"method.terms", "augment.nested_scale"})
 LIBRARIES: Final = ("eofm", "torch", "timm", "lightning", "kornia", "numpy")
 
 
@@ -284,7 +286,8 @@ def from_dict(data: Any, where: Path | str) -> PretrainConfig:  # noqa: ANN401 (
         known, found = {f.name for f in fields(kind)}, set(map(str, data[name]))
         other += [f"{name}.{key} (unknown here)" for key in sorted(found - known)]
         if name not in FREE:  # what changes no result has its default
-            other += [f"no {name}.{key}" for key in sorted(known - found)]
+            later = {key for key in known if f"{name}.{key}" in LATER}
+            other += [f"no {name}.{key}" for key in sorted(known - found - later)]
     if other:
         raise _other_version(where, other)
     with foreign(ConfigError, "these settings cannot be those of a run", where=where):

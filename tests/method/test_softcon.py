@@ -11,12 +11,12 @@ from softcon_small import TAU, Patches, batch, everything, hard, model, multi_ho
 from eofm.contract.imagery import Labels
 from eofm.errors import ConfigError, TrainingError
 from eofm.method import (
+    CombinedTerms,
     Diagonal,
     Exclude,
     HeadNorm,
     LabelFacts,
     LabelSimilarity,
-    MultiLabel,
     Objective,
     SoftBias,
     SoftCon,
@@ -233,9 +233,9 @@ def test_what_cannot_be_trained_is_refused(generator):
     with pytest.raises(ConfigError, match=r"nn\.Module"):
         SoftCon(NoModule(), small(), generator)
     labels_alone = small(objective=Objective.MULTILABEL)
-    with pytest.raises(ConfigError, match="MultiLabel for this control"):
+    with pytest.raises(ConfigError, match="CombinedTerms for other terms"):
         SoftCon(Patches(), labels_alone, generator)
-    assert MultiLabel(Patches(), labels_alone, 9, generator).directions  # what the error names
+    assert CombinedTerms(Patches(), labels_alone, generator, LabelFacts(9))  # what it names
     with pytest.raises(ConfigError, match="from 0 to 1"):
         LabelFacts(mean_similarity=1.2)
 

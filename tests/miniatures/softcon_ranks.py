@@ -13,9 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from eofm.contract.imagery import Labels
 from eofm.method import (
+    CombinedTerms,
     HeadNorm,
     LabelFacts,
-    MultiLabel,
+    Objective,
     SoftCon,
     SoftConConfig,
     SoftConOutput,
@@ -74,7 +75,8 @@ def run(case: Case, rank: int, world: int) -> dict[str, list[Tensor]]:
 def classify(rank: int, world: int) -> dict[str, list[Tensor]]:
     """The gradients of the control that predicts the labels, and its loss, of each batch."""
     torch.manual_seed(0)
-    method = MultiLabel(Patches(), SoftConConfig(mask_ratio=0.0), 9, torch.Generator())
+    config = SoftConConfig(objective=Objective.MULTILABEL, mask_ratio=0.0)
+    method = CombinedTerms(Patches(), config, torch.Generator(), LabelFacts(9))
     step: nn.Module = method
     if world > 1:
         step = DistributedDataParallel(method, broadcast_buffers=False)

@@ -326,23 +326,23 @@ def test_views_and_their_labels(
 ) -> None:
     """The first view is of the first half with its labels, the second of the second."""
     store = Store(str(config.data.store))
-    monkeypatch.setattr("eofm.loading.views.Views.forward", lambda self, pixels: pixels)
+    monkeypatch.setattr("eofm.loading.views.Views.make", lambda self, pixels, _: pixels)
     seen = []
 
     def spy(self: PretrainModule, native: NativeImagery, inner=PretrainModule.two_views):
         imagery, first, second = inner(self, native)
-        seen.append((imagery.pixels, first, second))
+        seen.append((imagery.pixels, first.pixels, second.pixels))
         return imagery, first, second
 
     class StopHereError(Exception):
         pass
 
-    def method(self: object, images: object, labels: object, generator: object) -> None:
+    def method(self: object, images: object, labels: object, *_: object) -> None:
         seen.append(labels)
         raise StopHereError
 
     monkeypatch.setattr(PretrainModule, "two_views", spy)
-    monkeypatch.setattr("eofm.method.SoftCon.forward", method)
+    monkeypatch.setattr("eofm.method.CombinedTerms.forward", method)
     with pytest.raises(StopHereError):
         pretrain(
             replace(

@@ -21,7 +21,7 @@ from pretrain_settings import with_groups
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 
-from eofm.loading.views import Views
+from eofm.loading.views import View, Views
 from eofm.train.config import PretrainConfig
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
@@ -173,8 +173,7 @@ def test_what_is_left_behind_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Views that stay on the CPU stop the step: the tests above can fail."""
-    monkeypatch.setattr(
-        PretrainModule, "two_views", lambda *_: (None, *torch.randn(2, 4, 13, 56, 56))
-    )
+    left = [View(pixels, torch.ones) for pixels in torch.randn(2, 4, 13, 56, 56)]
+    monkeypatch.setattr(PretrainModule, "two_views", lambda *_: (None, *left))
     with pytest.raises(Exception, match="same device"):
         step_on_gpu(with_groups(config, optim={"batch": 4}, monitor={"every_epochs": 0}))

@@ -128,13 +128,13 @@ def test_views_of_two_sensors(joint: PretrainConfig, pair: str) -> None:
             seen[at].append(draw[0].data["src"]),
             make(pixels, draw),
         )[1]
-    paired(imagery.pixels, data.images([5, 6, 7, 8])[1])
+    paired(imagery, data.images([5, 6, 7, 8])[1])
 
-    assert (4, 13, 56, 56) == tuple(first.shape)
-    assert (4, 2, 56, 56) == tuple(second.shape)
+    assert (4, 13, 56, 56) == tuple(first.pixels.shape)
+    assert (4, 2, 56, 56) == tuple(second.pixels.shape)
     assert [False] == boxes  # two draws are two boxes
     assert (pair == "same") == torch.equal(seen[0][0], seen[1][0])
-    assert 0 <= float(second.min()) <= float(second.max()) <= 1
+    assert 0 <= float(second.pixels.min()) <= float(second.pixels.max()) <= 1
 
 
 def test_radar_has_no_colours(joint: PretrainConfig) -> None:

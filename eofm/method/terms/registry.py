@@ -1,4 +1,4 @@
-"""Which terms there are: a file of this folder that has a `TERM` is one, and so is a class of yours.
+"""Which terms there are: the files of this folder that have a `TERM`, and classes of your own.
 
 Only the terms that a run names are loaded.
 """
@@ -100,10 +100,12 @@ def _fit(kind: object, value: object, where: str) -> object:
         return tuple(value) if isinstance(value, list) else value
     if issubclass(kind, StrEnum):
         if value in list(kind):
-            return kind(value)
+            return kind(str(value))
         expected = ", ".join(kind)
-    elif type(value) is kind or (kind is float and type(value) is int):
-        return kind(value)
+    elif kind is float and type(value) is int:
+        return float(value)
+    elif type(value) is kind:
+        return value
     else:
         expected = kind.__name__
     raise ConfigError(

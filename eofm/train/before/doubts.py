@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from eofm.method import SoftCon
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.evaluate import why_no_probe
@@ -79,7 +78,7 @@ def _rates(config: PretrainConfig) -> list[str]:
             f"optim.lr {optim.lr:g} is far above what a pretrained network survived: --optim.lr "
             f"{GENTLE_LR:g} --optim.layer_decay {GENTLE_DECAY:g} did"
         )
-    if config.negatives < FEWEST_NEGATIVES:
+    if config.method.contrasts and config.negatives < FEWEST_NEGATIVES:
         made.append(
             f"each scene has {config.negatives} negatives: a larger optim.batch, or method.queue, "
             "has more"
@@ -88,7 +87,7 @@ def _rates(config: PretrainConfig) -> list[str]:
 
 
 def _labels(config: PretrainConfig, module: PretrainModule) -> list[str]:
-    if isinstance(module.method, SoftCon) and module.method.facts.all_alike:
+    if config.method.contrasts and module.facts.all_alike:
         return [
             "all labelled training scenes have the same labels, so every similarity is 1: the soft "
             "term calls all scenes one, and only the hard term separates them"

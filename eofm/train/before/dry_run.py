@@ -88,11 +88,12 @@ def measure(
             images, labels = data.transfer_batch_to_device(batch, device, 0)
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
                 _, first, second = module.two_views(images)
-                output = module.method((first, second), module.of_views(labels), module.masks)
+                output = module.outcome(first, second, labels)
             optimizer.zero_grad()
-            output.loss.backward()
+            output.loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            update_teacher(module.method.teacher, module.method.student, config.method.momentum)
+            if module.method.teacher is not None:
+                update_teacher(module.method.teacher, module.method.student, config.method.momentum)
             float(output.loss.detach())  # waits for the device
             took.append(time.monotonic() - began)
             if len(took) == STEPS:
@@ -145,6 +146,7 @@ def describe(
     scenes = optim.batch * config.trainer.accumulate
     memory = "unknown" if measured.memory is None else f"{measured.memory / _GIB:.1f} GiB at most"
     evaluations = _evaluations(config, steps) if measured.evaluation else 0
+    found = doubts(config, data, module)
     seconds = steps * measured.step + evaluations * measured.evaluation
     lines = [
         "Dry run: nothing was written.",
@@ -153,17 +155,24 @@ def describe(
         "",
         f"steps      {steps // optim.epochs} an epoch x {optim.epochs} epochs = {steps}, "
         f"of {scenes} scenes each",
-        f"negatives  {config.negatives} for each scene in a step",
+        *_negatives(config),
         f"a step     {measured.step:.3g} s (median of {STEPS - 1}, the first left out): "
         f"{scenes / max(measured.step, 1e-9):.0f} scenes/s, in one process",
         f"memory     {memory}",
         f"time       {clock(seconds)} for all steps and {evaluations} evaluations of "
         f"{measured.evaluation:.2g} s",
         f"monitor    {_monitor(config, data)}",
-        "doubts     " + ("none" if not (found := doubts(config, data, module)) else ""),
+        "doubts     " + ("" if found else "none"),
         *(f"  - {each}" for each in found),
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _negatives(config: PretrainConfig) -> list[str]:
+    """Say from how many images each is told apart, where anything is."""
+    if not config.method.contrasts:
+        return []
+    return [f"negatives  {config.negatives} for each scene in a step"]
 
 
 def _evaluations(config: PretrainConfig, steps: int) -> int:

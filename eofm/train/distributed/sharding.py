@@ -14,12 +14,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
 from eofm.errors import ConfigError
-from eofm.method import SoftCon
-from eofm.method.multilabel import MultiLabel
+from eofm.method import CombinedTerms
+from eofm.method.teacher import Branch
 from eofm.train.config import PretrainConfig
 from eofm.train.distributed.batchnorm import SharedNorms
 from eofm.train.module import PretrainModule
@@ -83,18 +83,26 @@ class ShardedModule(PretrainModule):
         clip(parameters, largest)
 
 
-def shard(method: SoftCon | MultiLabel, mesh: DeviceMesh) -> None:
-    """Cut student, teacher and heads up, block by block, in place."""
-    for part in method.children():
-        if not any(True for _ in part.parameters()):
-            continue
+def shard(method: CombinedTerms, mesh: DeviceMesh) -> None:
+    """Cut student, teacher and the layers of terms up, block by block, in place."""
+    for part in _parts(method):
         for block in _blocks(part):
             fully_shard(block, mesh=mesh)
         # also of the outermost part: the teacher, which has no way back, would stay whole
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
+        if isinstance(part, Branch):
+            register_fsdp_forward_method(part, "project")
     for parameter in method.parameters():
         if parameter.requires_grad and not _is_cut(parameter):
             parameter.register_post_accumulate_grad_hook(_average)  # type: ignore[no-untyped-call]
+
+
+def _parts(method: CombinedTerms) -> Iterator[nn.Module]:
+    """Yield what is called as a whole, and has parameters."""
+    terms = [part for term in method.terms.values() for part in term.children()]
+    for part in (method.student, *terms, method.teacher, *method.frozen.values()):
+        if part is not None and any(True for _ in part.parameters()):
+            yield part
 
 
 def _blocks(part: nn.Module) -> Iterator[nn.Module]:

@@ -100,6 +100,8 @@ def diagnosis(config: PretrainConfig) -> str:
     words = [f"the peak learning rate is {peak:.2g} (optim.lr {optim.lr:g} x batch / 256)"]
     if is_pretrained(config) and optim.layer_decay == 1:
         words.append("every layer of the pretrained network learns at it (optim.layer_decay 1)")
+    if not method.contrasts:
+        return "; ".join(words)
     words.append(f"each scene has {config.negatives} negatives (optim.batch {optim.batch})")
     if method.soft_weight:
         words.append(f"method.soft_weight is {method.soft_weight:g} ({method.soft_unit})")

@@ -17,11 +17,26 @@ from eofm.train.config import PretrainConfig
 from eofm.train.monitor.collapse import Geometry, Health, diagnosis, is_pretrained, remedy
 from eofm.train.monitor.diagnosis import broken_tensors
 from eofm.train.monitor.online import OnlineMonitor
+from eofm.train.monitor.run_log import MONITOR_PREFIX
 
 KEPT: Final = "before-collapse.ckpt"
 WARNINGS: Final = "warnings.txt"
 # The vectors of a new network may be close together from the start; a collapse takes far more away.
 _LEFT: Final = 0.1
+
+
+# What the spread of a term's embeddings is called; a term's name may stand before it.
+_SPREAD: Final = "embedding_std"
+
+
+def _spread(values: Mapping[str, Tensor]) -> float:
+    """Return the smallest spread that a term logged; NaN where none has any."""
+    found = [
+        float(value)
+        for name, value in values.items()
+        if name.rpartition("/")[2] == _SPREAD and not name.startswith(MONITOR_PREFIX)
+    ]
+    return min(found, default=math.nan)
 
 
 class CollapseGuard(L.Callback):
@@ -180,7 +195,7 @@ class CollapseGuard(L.Callback):
 
     def _steps_say(self, trainer: L.Trainer, values: Mapping[str, Tensor]) -> bool:
         """Whether what the method logged has been below the floor for long."""
-        value = float(values.get("embedding_std", math.nan))
+        value = _spread(values)
         if math.isnan(value) or value >= self.floor:
             if self._since is not None and trainer.is_global_zero:
                 self.kept.unlink(missing_ok=True)
@@ -210,9 +225,10 @@ class CollapseGuard(L.Callback):
 
     def _error(self, step: int, logged: Mapping[str, Tensor]) -> TrainingError:
         seen, values = [], {name: float(value) for name, value in logged.items()}
-        if "embedding_std" in values:
-            words = f", below {self.floor:g}" if values["embedding_std"] < self.floor else ""
-            seen.append(f"embedding_std {values['embedding_std']:.4g}{words}")
+        spread = _spread(logged)
+        if not math.isnan(spread):
+            words = f", below {self.floor:g}" if spread < self.floor else ""
+            seen.append(f"{_SPREAD} {spread:.4g}{words}")
         seen += self._loss_evidence(values)
         if self.monitor is not None and self.monitor.latest[1]:
             at, then = self.monitor.latest[0], Geometry.of(self.monitor.latest[1])

@@ -93,6 +93,15 @@ def page_of(record: RunRecord, config: ReportConfig) -> Page:
     )
 
 
+def _objective(record: RunRecord) -> str:
+    """Return the objective of a run, or its terms with their weights."""
+    terms = record.setting("method", "terms", None)
+    if not isinstance(terms, dict):
+        return str(record.setting("method", "objective", "softcon"))
+    weights = {n: v.get("weight", 1) if isinstance(v, dict) else v for n, v in terms.items()}
+    return " + ".join(f"{weight} {name}" for name, weight in weights.items())
+
+
 def _lead(record: RunRecord) -> tuple[Block, ...]:
     made: list[Block] = []
     if record.failure and not record.finished:
@@ -102,8 +111,7 @@ def _lead(record: RunRecord) -> tuple[Block, ...]:
         made.append(Paragraph(words, quiet=False))
     made.append(
         Paragraph(
-            f"{record.setting('model', 'architecture')}, objective "
-            f"{record.setting('method', 'objective', 'softcon')}, started "
+            f"{record.setting('model', 'architecture')}, objective {_objective(record)}, started "
             f"{record.environment.get('started', '')}, on "
             f"{record.environment.get('device', 'an unknown device')}"
         )

@@ -253,7 +253,7 @@ def _draw(
         collapse=config.monitor.collapse_std,
     )
     panels += collapse_panels(read_curves(folder.path / EVALUATIONS))
-    figure = plots.lines(panels, f"SoftCon pretraining, {made_up}{store.spec.sensor}")
+    figure = plots.lines(panels, f"Pretraining, {made_up}{store.spec.sensor}")
     output.save(figure, folder.figures / "loss.png", remedy)
     if len(data.test_rows) >= 3 and store.classes:
         owner = store.fractions(data.test_rows.tolist()).numpy().argmax(axis=1)
@@ -327,9 +327,9 @@ def _sheet(store: Store, data: StoreDataModule, module: PretrainModule, made_up:
         own = like if what == mine else None
         return list(sheets.to_rgb(view, what[1], sheets.composite_for(what[0]), own))
 
-    full = torch.ones(len(rows), *first.shape[2:], dtype=torch.bool)
-    one = pictures(view_of(first, full, mine[0]), mine, stretch[: len(rows)])
-    two = pictures(view_of(second, full, theirs[0]), theirs, stretch[-len(rows) :])
+    full = torch.ones(len(rows), *first.pixels.shape[2:], dtype=torch.bool)
+    one = pictures(view_of(first.pixels, full, mine[0]), mine, stretch[: len(rows)])
+    two = pictures(view_of(second.pixels, full, theirs[0]), theirs, stretch[-len(rows) :])
     shown = pictures(scenes, mine, stretch)
     columns = {"scene, normalised": shown[: len(rows)]}
     if len(seasons) > len(rows):
@@ -345,9 +345,10 @@ def _sheet(store: Store, data: StoreDataModule, module: PretrainModule, made_up:
         if second_sensor is None
         else f", {sheets.composite_of(second_sensor.recipe.sensor).caption}"
     )
+    teacher = "" if module.method.teacher is None else ", whole, for the teacher"
     own_words = [each.words(composite) for each in stretch[: len(rows)]]
     return sheets.contact_sheet(
-        {**columns, f"view 2, whole, for the teacher{by}": two},
+        {**columns, f"view 2{teacher}{by}": two},
         [
             label_words(store, int(row)) + (f" ({words})" if words else "")
             for row, words in zip(rows, own_words, strict=True)
