@@ -250,3 +250,25 @@ def test_a_nested_view_shows_a_part_of_the_outer_one(engine: str) -> None:
     assert ((lowest[:, 1] - box.left).abs() < 1).all()
     assert ((highest[:, 0] - (box.top + box.height - 1)).abs() < 1).all()
     assert ((highest[:, 1] - (box.left + box.width - 1)).abs() < 1).all()
+
+
+@pytest.mark.parametrize("engine", ["fused", "kornia"])
+def test_the_crop_of_a_draw_is_taken_of_other_pixels_at_another_size(engine: str) -> None:
+    """Slices, flips and torch's bilinear by hand; blur and colours of the draw are left out."""
+    torch.manual_seed(0)
+    views = Views(28, AugmentConfig(engine=engine), clip=None, colour=True)  # type: ignore[arg-type]
+    draw = views.draw(torch.Size((6, 3, 60, 60)))
+    pixels, box = torch.rand(6, 5, 60, 60), translate(draw, torch.device("cpu"))
+    made = crop_of(draw, pixels, 20)
+
+    assert (6, 5, 20, 20) == tuple(made.shape)
+    assert bool(box.flip_x.any())
+    assert bool((box.sigma > 0).any())
+    for i in range(6):
+        top, left = int(box.top[i]), int(box.left[i])
+        part = pixels[i : i + 1, :, top : top + int(box.height[i])]
+        part = part[..., left : left + int(box.width[i])]
+        part = torch.nn.functional.interpolate(part, (20, 20), mode="bilinear")
+        part = part.flip(3) if box.flip_x[i] else part
+        part = part.flip(2) if box.flip_y[i] else part
+        torch.testing.assert_close(made[i : i + 1], part, rtol=0, atol=1e-5)

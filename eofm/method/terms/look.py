@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from eofm.contract.imagery import Labels
 from eofm.errors import require
+from eofm.method.config import LabelSimilarity
 from eofm.method.distributed import (
     Columns,
     KeyQueue,
@@ -164,6 +165,12 @@ class Look(Term[LookSettings]):
         super().__init__(settings, facts, generator)
         self.class_weights: Tensor | None
         weights = facts.labels.class_weights
+        require(
+            bool(weights) or facts.method.similarity is not LabelSimilarity.IDF,
+            "method.similarity",
+            facts.method.similarity,
+            "another one: class weights are taken where the soft term has a weight",
+        )
         self.register_buffer(
             "class_weights", torch.tensor(weights) if weights else None, persistent=False
         )
