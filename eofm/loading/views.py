@@ -323,7 +323,7 @@ def with_crop_within(
 def _crop_of(draw: list[ParamItem]) -> Tensor:
     """Return the corners of a draw's crops, (B, 4, 2), clockwise, the last pixel included."""
     (crop,) = (item.data for item in draw if item.name.startswith(_CROP))
-    corners: Tensor = crop["src"]  # type: ignore[index,call-overload,assignment]
+    corners: Tensor = crop["src"]  # type: ignore[index,call-overload]
     return corners
 
 

@@ -15,6 +15,7 @@ from typing import final
 
 from torch import Tensor, nn
 
+from eofm.contract.recipe import Pooling
 from eofm.errors import ConfigError, MismatchKind, SpecMismatch
 from eofm.networks.trunk import Trunk
 
@@ -42,6 +43,7 @@ class JointTrunk(nn.Module):
         first = next(iter(trunks.values()))
         self._dim, self._tokens, self._block = first.dim, first.tokens, first.block
         self._drops_tokens = first.drops_tokens
+        self._grid, self._prefix, self._pooling = first.grid, first.prefix, first.pooling
 
     @property
     def dim(self) -> int:
@@ -62,6 +64,26 @@ class JointTrunk(nn.Module):
     def drops_tokens(self) -> bool:
         """Whether `keep` is understood."""
         return self._drops_tokens
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Bands of each sensor, in their order."""
+        return tuple(self._of_bands)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self._grid
+
+    @property
+    def prefix(self) -> int:
+        """Tokens before the patches in `forward_features`."""
+        return self._prefix
+
+    @property
+    def pooling(self) -> Pooling:
+        """What `forward` returns: the CLS token, or the mean over the patches."""
+        return self._pooling
 
     def of(self, name: str) -> Trunk:
         """Return the trunk of a sensor.
@@ -88,6 +110,27 @@ class JointTrunk(nn.Module):
         Raises:
             SpecMismatch: If no sensor has that number of bands, or the trunk refuses the size.
         """
+        vectors: Tensor = self._taker(pixels)(pixels, keep)
+        return vectors
+
+    def forward_features(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return tokens after the final norm, (B, prefix + P, D): see `Trunk.forward_features`.
+
+        Args:
+            pixels: (B, C, H, W), normalised as the trunk of a sensor of C bands takes them.
+            keep: int64 (B, K), the patches to see; all of them if None.
+
+        Raises:
+            SpecMismatch: If no sensor has that number of bands, or the trunk refuses the size.
+        """
+        return self._taker(pixels).forward_features(pixels, keep)
+
+    def _taker(self, pixels: Tensor) -> Trunk:
+        """Return the trunk whose number of bands the pixels have.
+
+        Raises:
+            SpecMismatch: If there is none.
+        """
         if pixels.ndim != 4 or pixels.shape[1] not in self._of_bands:
             raise SpecMismatch(
                 MismatchKind.BANDS,
@@ -95,8 +138,7 @@ class JointTrunk(nn.Module):
                 found=f"pixels of shape {tuple(pixels.shape)}",
                 expected=", ".join(f"{c} ({name})" for c, name in self._of_bands.items()),
             )
-        vectors: Tensor = self.trunks[self._of_bands[pixels.shape[1]]](pixels, keep)
-        return vectors
+        return self.of(self._of_bands[pixels.shape[1]])
 
 
 def _check(trunks: Mapping[str, Trunk]) -> None:

@@ -203,10 +203,10 @@ class PretrainModule(L.LightningModule):
             made: Outcome = self.method(views, both, self.masks)
             return made
         measured = (first.measured, second.measured)
-        shown = partial(
-            self._shown_to, cache(lambda teacher: teacher.prepare(native)), first, second
-        )
-        return self.method(views, both, self.masks, lambda view: measured[view](), shown)
+        prepared = cache(lambda teacher: teacher.prepare(native))  # once for both views
+        shown = partial(self._shown_to, prepared, first, second)
+        output: Outcome = self.method(views, both, self.masks, lambda view: measured[view](), shown)
+        return output
 
     @torch.no_grad()
     def _shown_to(

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eofm.loading.views import Views, blur_matrix, crop_matrix, translate, with_crop_within
+from eofm.loading.views import Views, blur_matrix, crop_matrix, crop_of, translate, with_crop_within
 from eofm.train.config import AugmentConfig
 
 UNIT = (0.0, 1.0)

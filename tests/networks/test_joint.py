@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from eofm.errors import ConfigError, SpecMismatch
+from eofm.method.masking import TokenTrunk
 from eofm.networks.joint import JointTrunk, share_trunk
 from eofm.networks.resnet import build_resnet
 from eofm.networks.trunk import Trunk
@@ -150,3 +151,20 @@ def test_it_is_a_module_the_method_takes(joint: JointTrunk) -> None:
     """Width, patches and their side are those of its trunks."""
     assert isinstance(joint, nn.Module)
     assert (192, 16, 14, True) == (joint.dim, joint.tokens, joint.block, joint.drops_tokens)
+
+
+def test_tokens_are_those_of_the_sensor(joint: JointTrunk, generator: torch.Generator) -> None:
+    """What a term of reconstruction asks of a trunk, for either sensor: tokens, bands and grid."""
+    keep = torch.tensor([[3, 0, 7]])
+    for trunk in (joint.of("s2-l1c"), joint.of("s1-grd")):
+        pixels = torch.rand(1, trunk.channels, *SIZE, generator=generator)
+        for kept in (None, keep):
+            expected = trunk.forward_features(pixels, kept)
+            assert expected.equal(joint.forward_features(pixels, kept))
+
+    assert (13, 2) == joint.channels
+    assert isinstance(joint, TokenTrunk)
+    first = joint.of("s2-l1c")
+    assert (first.grid, first.prefix, first.pooling) == (joint.grid, joint.prefix, joint.pooling)
+    with pytest.raises(SpecMismatch, match="this number of bands"):
+        joint.forward_features(torch.rand(1, 5, *SIZE))

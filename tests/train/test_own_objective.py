@@ -1,60 +1,171 @@
-"""An objective of one's own: one file, named by `--method.objective file.py:Class`."""
+"""A term or an objective of one's own: one file, named on the command line, or put beside ours."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from contributing import write_example
+from pretrain_settings import with_groups
 from softcon_small import Patches, small
 
+import eofm.method.terms
 from eofm.cli import main
 from eofm.contract.imagery import Labels
 from eofm.errors import ConfigError
 from eofm.method import LabelFacts, SoftCon
 from eofm.method.objectives import make_objective
+from eofm.train.config import PretrainConfig
+from eofm.train.run import pretrain
 from eofm.weights.encoder import load_encoder
+
+TERMS = "{softcon: 1, spread.py:Spread: 0.1}"  # as the guide has it
+WHOLE = """
+from dataclasses import replace
+from eofm.method import SoftCon
+
+class Twice(SoftCon):
+    def loss(self, queries, keys, labels):
+        output = super().loss(queries, keys, labels)
+        return replace(output, loss=2 * output.loss)
+"""
+
+
+def run(store: Path, *words: str) -> int:
+    """One epoch, in the working directory."""
+    settings = "--model.size 28 --optim.batch 8 --optim.epochs 1 --method.hidden 16"
+    settings += " --method.dim 8 --trainer.accelerator cpu --run.figures false --run.out run"
+    settings += " --monitor.every_epochs 0"
+    return main(["pretrain", "--data.store", str(store), *settings.split(), *words])
 
 
 def test_the_example_trains(
     make_store: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file alone makes it: a run ends in an encoder whose card names the objective."""
+    """The file alone makes it: a run ends in an encoder whose card names both terms."""
     monkeypatch.chdir(tmp_path)
     write_example("spread.py", tmp_path)
-    store = make_store(tmp_path / "store")
-    settings = "--model.size 28 --optim.batch 8 --optim.epochs 1 --method.hidden 16"
-    settings += " --method.dim 8 --trainer.accelerator cpu --run.figures false --run.out run"
 
-    words = ["pretrain", "--data.store", str(store), "--method.objective", "spread.py:Spread"]
-    assert 0 == main([*words, *settings.split(), "--monitor.every_epochs", "0"])
+    assert 0 == run(make_store(tmp_path / "store"), "--method.terms", TERMS)
 
-    assert "own: spread.py:Spread" == load_encoder(Path("run/export/student")).card.objective
-    assert "objective: spread.py:Spread" in Path("run/config.yaml").read_text()
-
-
-def test_the_example_adds_its_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its loss is that of SoftCon and the term of the file."""
-    monkeypatch.chdir(tmp_path)
-    write_example("spread.py", tmp_path)
-    own = make_objective(
-        Patches(),
-        small(objective="spread.py:Spread"),
-        torch.Generator().manual_seed(0),
-        LabelFacts(9),
-        band_mean=0.5,
+    card = load_encoder(Path("run/export/student")).card
+    assert "arXiv 2405.20462" in card.objective
+    assert card.objective.endswith("; 0.1 x own: spread.py:Spread")
+    assert "spread.py:Spread: 0.1" in Path("run/config.yaml").read_text()
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert {"softcon/loss", "Spread/loss", "Spread/embedding_std", "hard"} <= set(rows[0])
+    assert rows[0]["loss"] == pytest.approx(
+        rows[0]["softcon/loss"] + 0.1 * rows[0]["Spread/loss"], rel=1e-4
     )
+
+
+def test_a_file_beside_ours_is_a_term(
+    config: PretrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pretrain_interrupted: Callable[[PretrainConfig], None],
+) -> None:
+    """Called by its name, alone: no teacher is kept, and a killed run is resumed exactly."""
+    folder = tmp_path / "terms"
+    folder.mkdir()
+    write_example("spread.py", folder)
+    monkeypatch.setattr(eofm.method.terms, "__path__", [*eofm.method.terms.__path__, str(folder)])
+    config = with_groups(config, method={"terms": {"spread": {"least": 0.5}}})
+    config = with_groups(config, run={"threads": 1, "checkpoint_minutes": 0.0})
+    killed = with_groups(config, run={"out": str(tmp_path / "killed")})
+
+    pretrain(config)
+    pretrain_interrupted(killed)
+    pretrain(PretrainConfig(run=with_groups(killed, run={"resume": True}).run))
+
+    whole, again = (Path(str(each.run.out)) for each in (config, killed))
+    assert (whole / "metrics.jsonl").read_text() == (again / "metrics.jsonl").read_text()
+    assert "momentum" not in (whole / "metrics.jsonl").read_text()
+    assert {"init", "student"} == {path.name for path in (whole / "export").iterdir()}
+    one, other = (
+        load_encoder(path / "export/student").trunk.state_dict() for path in (whole, again)
+    )
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_a_run_without_a_teacher_evaluates_its_student(
+    config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To ask for the teacher is an error before training, and its remedy is obeyed."""
+    monkeypatch.chdir(tmp_path)
+    write_example("spread.py", tmp_path)
+    config = with_groups(config, method={"terms": {"spread.py:Spread": 1}})
+    with pytest.raises(ConfigError, match="no teacher") as caught:
+        pretrain(with_groups(config, monitor={"branch": "teacher"}))
+    assert "--monitor.branch student" == caught.value.remedy
+
+    assert "student" in pretrain(with_groups(config, monitor={"branch": "student"})).text
+
+
+def test_a_dry_run_speaks_of_the_terms(
+    config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negatives are counted where something is told apart, and a teacher moves if there is one."""
+    monkeypatch.chdir(tmp_path)
+    write_example("spread.py", tmp_path)
+    dry = with_groups(config, run={"dry_run": True})
+
+    both = pretrain(with_groups(dry, method={"terms": {"softcon": 1, "spread.py:Spread": 1}})).text
+    alone = pretrain(with_groups(dry, method={"terms": {"spread.py:Spread": 1}})).text
+
+    assert "negatives  7 for each scene" in both
+    assert "negatives" not in alone
+    assert "memory " in alone
+
+
+def test_a_term_that_needs_other_views_is_refused(
+    config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the option to set; with it, the second view is a crop of the first."""
+    monkeypatch.chdir(tmp_path)
+    text = write_example("spread.py", tmp_path).read_text()
+    needs = "settings = SpreadSettings\n    needs = Needs(views=ViewKind.NESTED)\n"
+    text = text.replace("settings = SpreadSettings\n", needs)
+    (tmp_path / "spread.py").write_text(text.replace("RandomMask,", "Needs, RandomMask, ViewKind,"))
+    config = with_groups(config, method={"terms": {"spread.py:Spread": 1}})
+    with pytest.raises(ConfigError, match="needs other views") as caught:
+        pretrain(config)
+    assert "add --data.views nested" == caught.value.remedy
+
+    assert "student" in pretrain(with_groups(config, data={"views": "nested"})).text
+
+
+def test_a_whole_objective_trains(
+    make_store: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class derived from SoftCon brings its networks, and the card names it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(WHOLE)
+
+    assert 0 == run(make_store(tmp_path / "store"), "--method.objective", "mine.py:Twice")
+
+    assert "own: mine.py:Twice" == load_encoder(Path("run/export/teacher")).card.objective
+    assert "objective: mine.py:Twice" in Path("run/config.yaml").read_text()
+
+
+def test_a_whole_objective_changes_the_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loss is what the file makes of SoftCon's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(WHOLE)
+    config, generator = small(objective="mine.py:Twice"), torch.Generator().manual_seed(0)
+    own = make_objective(Patches(), config, generator, LabelFacts(9), band_mean=0.5)
     assert isinstance(own, SoftCon)
     queries = [torch.rand(4, 8), torch.rand(4, 8)]
     labels = Labels(torch.ones(4, 9), torch.ones(4, dtype=torch.bool))
-    term = sum(torch.relu(1 - rows.std(dim=0)).mean() for rows in queries)
 
     whole = own.loss(queries, queries, labels).loss
-    plain = SoftCon.loss(own, queries, queries, labels).loss
 
-    torch.testing.assert_close(whole, plain + term)
+    assert torch.equal(whole, 2 * SoftCon.loss(own, queries, queries, labels).loss)
 
 
 @pytest.mark.parametrize(
