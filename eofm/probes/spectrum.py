@@ -74,7 +74,7 @@ def singular_values(x: Float[Tensor, "n d"]) -> Float[Tensor, " r"]:
     return torch.linalg.eigvalsh(small).clamp_min(0).sqrt()
 
 
-def _rank(singular: Tensor) -> float:
+def _rank(singular: Float[Tensor, " r"]) -> float:
     if float(singular.sum()) == 0:
         return 0.0
     share = singular / singular.sum()
