@@ -71,7 +71,8 @@ def singular_values(x: Float[Tensor, "n d"]) -> Float[Tensor, " r"]:
     """
     centred = x.double() - x.double().mean(dim=0)
     small = centred.T @ centred if len(x) >= x.shape[1] else centred @ centred.T
-    return torch.linalg.eigvalsh(small).clamp_min(0).sqrt()
+    values: Tensor = torch.linalg.eigvalsh(small).clamp_min(0).sqrt()
+    return values
 
 
 def _rank(singular: Float[Tensor, " r"]) -> float:

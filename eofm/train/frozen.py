@@ -50,8 +50,9 @@ class FrozenTeacher(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move the network as well, to a device or to another precision."""
-        self.trunk._apply(fn, recurse)
-        return super()._apply(fn, recurse)
+        self.trunk._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     @property
     def trunk(self) -> Trunk:
