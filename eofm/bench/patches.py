@@ -343,7 +343,7 @@ class Segmenter:
             metrics={m: resampled_segmentation(matrices, m) for m in self.task.metrics},
             samples=len(groups),
             seconds=time.monotonic() - start,
-            rank=fit.rank,
+            spectrum=fit.spectrum,
             narrow=fit.narrow,
             matrices=matrices,
         )

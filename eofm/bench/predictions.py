@@ -15,7 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Final
@@ -37,10 +37,11 @@ from eofm.formats.foreign import foreign, read_bounded
 from eofm.formats.text import parse_json
 from eofm.probes import knn as nearest
 from eofm.probes import linear as probe
-from eofm.probes import logistic, neighbours
+from eofm.probes import logistic, neighbours, spectrum
 from eofm.probes.bootstrap import group_numbers
 from eofm.probes.linear import ProbeResult, Scaling
 from eofm.probes.metrics import Metric
+from eofm.probes.spectrum import Spectrum
 
 FOLDER: Final = "predictions"
 _BYTES: Final = 2**31
@@ -116,7 +117,7 @@ class Predictions:
 
     def scored(self, metrics: Sequence[Metric]) -> Scored:
         """Return what `run_probe` returned, for these metrics; no time was spent."""
-        rank, matrices = self.fit["rank"], self.matrices
+        matrices = self.matrices
         return Scored(
             kind=str(self.fit["kind"]),
             probe=self.result(),
@@ -125,7 +126,7 @@ class Predictions:
             else {metric: resampled_segmentation(matrices, metric) for metric in metrics},
             samples=len(self.target),
             seconds=0.0,
-            rank=rank if isinstance(rank, float) else None,
+            spectrum=_spectrum_in(self.fit),
             narrow=bool(self.fit.get("narrow")),
             matrices=matrices,
             groups=self.numbers,
@@ -234,12 +235,21 @@ def _fit_of(scored: Scored) -> dict[str, object]:
         "on_edge": outcome.on_edge,
         "gradient_norm": outcome.gradient_norm,
         "validation": [list(pair) for pair in outcome.validation],
-        "rank": scored.rank,
+        **({"rank": None} if scored.spectrum is None else asdict(scored.spectrum)),
         "narrow": scored.narrow,
         "chosen": outcome.chosen,
         "notes": list(outcome.notes),
         "details": dict(outcome.details),
     }
+
+
+def _spectrum_in(fit: Mapping[str, object]) -> Spectrum | None:
+    """Return the spectrum that predictions were kept with; those of 0.1 know the rank alone."""
+    rank, lead, alpha = (
+        value if isinstance(value, float) else None
+        for value in (fit["rank"], fit.get("lead"), fit.get("alpha"))
+    )
+    return None if rank is None else Spectrum(rank, lead, alpha)
 
 
 def load_predictions(path: Path) -> Predictions:
@@ -340,7 +350,8 @@ class Archive:
             DataError: If predictions cannot be kept.
             ConfigError: If a metric does not fit the labels.
         """
-        choices, code = (kind, scaling.value, k), [probe, nearest, neighbours, logistic]
+        choices = (kind, scaling.value, k)
+        code = [probe, nearest, neighbours, logistic, spectrum]
         if kind not in KINDS:  # what a function of one's own says changes with its file
             code += [sys.modules[probe_of(kind).__module__]]
         request = request_sha256(self.task, self.sample, model, choices, code)

@@ -40,11 +40,11 @@ from eofm.probes.linear import (
     ProbeResult,
     Scaling,
     StrengthGrid,
-    effective_rank,
     linear_probe,
     scale,
 )
 from eofm.probes.metrics import BATCH, Metric, average_precision, overall_accuracy
+from eofm.probes.spectrum import Spectrum, spectrum_of
 
 _CONVERGED: Final = 1e-4
 
@@ -94,7 +94,7 @@ class Scored:
         metrics: Each metric as a function of resampled test samples.
         samples: Number of test samples, M.
         seconds: Time spent.
-        rank: Effective rank of the training features, as the probe saw them.
+        spectrum: Of the training features, as the probe saw them.
         groups: Number of each test sample's group, int64 (M,); None resamples single samples.
         narrow: Whether features are so few by nature that their rank says nothing.
         matrices: int64 (M, K, K), what pixels of each true class were called; None of whole images.
@@ -107,7 +107,7 @@ class Scored:
     metrics: Mapping[Metric, Resampled]
     samples: int
     seconds: float
-    rank: float | None = None
+    spectrum: Spectrum | None = None
     groups: Tensor | None = None
     narrow: bool = False
     matrices: Tensor | None = None
@@ -136,12 +136,13 @@ class Scored:
     def faults(self) -> tuple[str, ...]:
         """Return what is to be said against the fit."""
         norm = self.probe.gradient_norm
+        rank = None if self.spectrum is None else self.spectrum.rank
         faults = {
             "C at the edge of the grid": self.probe.on_edge,
             "not converged": norm is not None and norm > _CONVERGED,
-            f"effective rank {self.rank or 0:.1f}": self.rank is not None
+            f"effective rank {rank or 0:.1f}": rank is not None
             and not self.narrow
-            and self.rank < _LEAST_RANK,
+            and rank < _LEAST_RANK,
         }
         return (*self.probe.notes, *(text for text, holds in faults.items() if holds))
 
@@ -319,7 +320,7 @@ def run_probe(
         )
     scored = resampled_metrics(probe, splits.test_y, wanted)
     (train,) = scale(splits.train.x, scaling)
-    return Scored(kind, probe, scored, len(splits.test_y), seconds, effective_rank(train))
+    return Scored(kind, probe, scored, len(splits.test_y), seconds, spectrum_of(train))
 
 
 def resampled_metrics(

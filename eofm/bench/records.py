@@ -152,6 +152,8 @@ class Result:
         made: How.
         kind: Key of the probe in `eofm.bench.probes.KINDS`.
         rank: Effective rank of the training features.
+        lead: Share of the first direction of their singular values (`eofm.probes.spectrum`).
+        alpha: Exponent of the decay of their eigenvalues; None of narrow features.
         predictions: File of the scores of every test sample, beside the records; empty if none.
         predictions_sha256: Of that file.
         of: Name of the model of which this is one with another input; else empty.
@@ -176,6 +178,8 @@ class Result:
     made: Made
     kind: str = ""
     rank: float | None = None
+    lead: float | None = None
+    alpha: float | None = None
     predictions: str = ""
     predictions_sha256: str = ""
     of: str = ""

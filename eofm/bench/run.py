@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
@@ -319,7 +319,7 @@ class _Run:
                     flags=self._flags(group, name, kind, metric),
                     made=replace(made, probe_seconds=round(one.seconds, 2)),
                     kind=kind,
-                    rank=one.rank,
+                    **({} if one.spectrum is None else asdict(one.spectrum)),
                     predictions=one.predictions,
                     predictions_sha256=one.predictions_sha256,
                     of=models[name].of,

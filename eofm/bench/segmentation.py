@@ -34,9 +34,10 @@ from torch import Tensor, nn
 from eofm.datasets.images.dense import VOID
 from eofm.errors import LabelError
 from eofm.probes.bootstrap import Resampled
-from eofm.probes.linear import C11, ProbeResult, Scaling, check_features, effective_rank, scale
+from eofm.probes.linear import C11, ProbeResult, Scaling, check_features, scale
 from eofm.probes.logistic import Eigenbasis, LogisticProblem, Loss, Solution
 from eofm.probes.metrics import Metric
+from eofm.probes.spectrum import Spectrum, spectrum_of
 
 # Key of the probe in records.
 SEGMENTATION: Final = "dense-linear"
@@ -229,7 +230,7 @@ class PatchFit:
         on_edge: The chosen C is the end of the grid, also after extending it.
         gradient_norm: Of the final fit.
         validation: Each C tried with its mean IoU on the validation split.
-        rank: Effective rank of the training patches.
+        spectrum: Of the training patches.
     """
 
     head: PatchHead
@@ -238,7 +239,7 @@ class PatchFit:
     on_edge: bool
     gradient_norm: float
     validation: tuple[tuple[float, float], ...]
-    rank: float
+    spectrum: Spectrum
 
     @property
     def narrow(self) -> bool:
@@ -314,7 +315,7 @@ def fit_head(
         on_edge=at_end and strength in (min(tried), max(tried)),
         gradient_norm=final.gradient_norm,
         validation=tuple((c, tried[c][1]) for c in sorted(tried)),
-        rank=effective_rank(problem.scaled),
+        spectrum=spectrum_of(problem.scaled),
     )
 
 

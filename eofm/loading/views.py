@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -220,10 +220,12 @@ class View:
     Args:
         pixels: (B, C, S, S), normalised.
         measured: Makes bool (B, 1, S, S) when it is called: most objectives do not ask.
+        crop: Makes the same crop of other pixels of the same ground, at another size: `crop_of`.
     """
 
     pixels: Tensor
     measured: Callable[[], Tensor]
+    crop: Callable[[Tensor, int], Tensor]
 
 
 def view_of(views: Views, pixels: Tensor, valid: Tensor, draw: list[ParamItem]) -> View:
@@ -235,7 +237,30 @@ def view_of(views: Views, pixels: Tensor, valid: Tensor, draw: list[ParamItem]) 
         valid: Which of their pixels were measured, bool (B, H, W).
         draw: Of `views`, for images of this size.
     """
-    return View(views.make(pixels, draw), partial(views.measured, valid, draw))
+    made, measured = views.make(pixels, draw), partial(views.measured, valid, draw)
+    return View(made, measured, partial(crop_of, draw))
+
+
+def crop_of(draw: list[ParamItem], pixels: Tensor, size: int) -> Tensor:
+    """Return the crop of a draw, flipped as it says, without its blur and colours.
+
+    Args:
+        draw: For images of this height and width, of any number of bands.
+        pixels: (B, C, H, W).
+        size: Side of the result in pixels, S.
+
+    Returns:
+        (B, C, S, S), float32.
+    """
+    drawn = translate(draw, pixels.device)
+    plain = replace(
+        drawn,
+        sigma=torch.zeros_like(drawn.sigma),
+        brightness=torch.ones_like(drawn.brightness),
+        contrast=torch.ones_like(drawn.contrast),
+        gray=torch.zeros_like(drawn.gray),
+    )
+    return apply_fused(pixels, plain, size, kernel_size=3, clip=None)
 
 
 RADAR: Final = frozenset({Sensor.S1_GRD, Sensor.S1_RTC})

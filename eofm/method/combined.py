@@ -9,7 +9,7 @@ Shapes: B images, C bands, H by W pixels, P patches of which K are kept, D trunk
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
@@ -37,8 +37,23 @@ from eofm.method.terms.seam import (
 )
 
 Valid = Callable[[int], Tensor]
+
+
+class FrozenNetwork(Protocol):
+    """A frozen teacher, besides being an `nn.Module`."""
+
+    @property
+    def dim(self) -> int:
+        """Width of its vector, D'."""
+
+    def __call__(self, pixels: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        """Return the vectors of images that are prepared as it expects them."""
+
+
 # Name of weights -> the frozen network that they are of.
-Frozen = Callable[[str], nn.Module]
+Frozen = Callable[[str], FrozenNetwork]
+# What a frozen network is to see of a view: the same crop, prepared by its own recipe.
+FrozenInput = Callable[[FrozenNetwork, int], Tensor]
 
 
 class StepOutcome(Protocol):
@@ -80,25 +95,28 @@ class SeenOnce(Seen):
         tokens: What every forward pass gives: patches, if any term reads them.
         grid: Rows and columns of patches.
         generator: Source of masks.
+        frozen_input: Makes what a frozen teacher sees of a view; without it, the view itself.
         kept: What other terms have asked for already.
     """
 
     def __init__(
         self,
         branches: Mapping[Side, Branch],
-        frozen: nn.Module | None,
+        frozen: FrozenNetwork | None,
         views: tuple[Tensor, Tensor],
         valid: Valid,
         tokens: Tokens,
         grid: tuple[int, int],
         generator: torch.Generator,
+        frozen_input: FrozenInput | None = None,
         kept: dict[object, Any] | None = None,
     ) -> None:
         self._branches, self._frozen, self._views = branches, frozen, views
         self._valid, self._tokens, self._grid, self._generator = valid, tokens, grid, generator
+        self._frozen_input = frozen_input
         self._kept: dict[object, Any] = {} if kept is None else kept
 
-    def asked_by(self, frozen: nn.Module | None) -> SeenOnce:
+    def asked_by(self, frozen: FrozenNetwork | None) -> SeenOnce:
         """Return the same batch for a term with its own frozen teacher."""
         return SeenOnce(
             self._branches,
@@ -108,6 +126,7 @@ class SeenOnce(Seen):
             self._tokens,
             self._grid,
             self._generator,
+            self._frozen_input,
             self._kept,
         )
 
@@ -174,8 +193,8 @@ class SeenOnce(Seen):
         projected: Tensor = self._once((side, view, hidden, head, tokens), run)
         return projected
 
-    def frozen(self, view: int) -> Float[Tensor, "b tokens d"]:
-        """Return the frozen teacher's tokens of a whole view: see `Seen.frozen`."""
+    def frozen(self, view: int) -> Float[Tensor, "b 1 d"]:
+        """Return what the term's frozen teacher makes of a view: see `Seen.frozen`."""
         teacher = self._frozen
         if teacher is None:
             raise ConfigError(
@@ -185,9 +204,10 @@ class SeenOnce(Seen):
             )
 
         def run() -> Tensor:
+            make = self._frozen_input
             with torch.no_grad():
-                tokens: Tensor = teacher(self._views[view])
-            return tokens
+                pixels = self._views[view] if make is None else make(teacher, view)
+                return teacher(pixels)[:, None]
 
         seen: Tensor = self._once(("frozen", id(teacher), view), run)
         return seen
@@ -266,12 +286,17 @@ class CombinedTerms(nn.Module):
                 raise _twice("heads", [*heads, *made])
             heads |= made
         self.student = Branch(trunk, config, heads, fill=fill_of(config, band_mean))
+        teachers = _frozen_of(kinds, settings, frozen)
+        widths = {name: teacher.dim for name, teacher in teachers.items()}
         self.terms = nn.ModuleDict(
-            {n: kind(settings[n], self.facts, generator) for n, kind in kinds.items()}
+            {
+                n: kind(settings[n], replace(self.facts, frozen_width=widths.get(n, 0)), generator)
+                for n, kind in kinds.items()
+            }
         )
         average = any(each.teacher is TeacherKind.EMA for each in needs.values())
         self.teacher: Branch | None = make_teacher(self.student) if average else None
-        self.frozen = nn.ModuleDict(_frozen_of(kinds, settings, frozen))
+        self.frozen = nn.ModuleDict(cast("dict[str, nn.Module]", teachers))
         self.register_state_dict_post_hook(_to_old_names)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_from_old_names)  # type: ignore[no-untyped-call]
 
@@ -281,6 +306,7 @@ class CombinedTerms(nn.Module):
         labels: Labels | tuple[Labels, Labels],
         generator: torch.Generator,
         valid: Valid | None = None,
+        frozen_input: FrozenInput | None = None,
     ) -> StepOutcome:
         """Return the loss of a batch and what there is to log.
 
@@ -290,8 +316,9 @@ class CombinedTerms(nn.Module):
             generator: Source of the masks.
             valid: Makes the mask of measured pixels of a view, bool (B, 1, H, W); without it all
                 count.
+            frozen_input: Makes what a frozen teacher sees of a view; without it, the view itself.
         """
-        seen = self.see(views, generator, valid)
+        seen = self.see(views, generator, valid, frozen_input)
         losses, scalars = [], {}
         for name, term in self.terms.items():
             one = cast("Term[Any]", term)
@@ -308,6 +335,7 @@ class CombinedTerms(nn.Module):
         views: tuple[Float[Tensor, "b c h w"], Float[Tensor, "b other h w"]],
         generator: torch.Generator,
         valid: Valid | None = None,
+        frozen_input: FrozenInput | None = None,
     ) -> SeenOnce:
         """Return what terms ask of a batch.
 
@@ -315,6 +343,7 @@ class CombinedTerms(nn.Module):
             views: Two views of the same B images, each (B, C, H, W), normalised.
             generator: Source of the masks.
             valid: Makes the mask of measured pixels of a view; without it all count.
+            frozen_input: Makes what a frozen teacher sees of a view; without it, the view itself.
         """
 
         def all_measured(view: int) -> Tensor:
@@ -331,11 +360,12 @@ class CombinedTerms(nn.Module):
             self.tokens,
             self.facts.grid,
             generator,
+            frozen_input,
         )
 
-    def frozen_of(self, name: str) -> nn.Module | None:
+    def frozen_of(self, name: str) -> FrozenNetwork | None:
         """Return the frozen teacher of a term; None without one."""
-        return dict(self.frozen.items()).get(name)
+        return cast("dict[str, FrozenNetwork]", dict(self.frozen.items())).get(name)
 
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
@@ -417,16 +447,34 @@ def _twice(what: str, names: list[str]) -> ConfigError:
 
 def _frozen_of(
     kinds: Mapping[str, type[Term[Any]]], settings: Mapping[str, Any], make: Frozen | None
-) -> dict[str, nn.Module]:
-    """Return the frozen teachers by term: one network where two terms name the same weights."""
-    sources = {n: s for n, kind in kinds.items() if (s := kind.frozen_source(settings[n]))}
+) -> dict[str, FrozenNetwork]:
+    """Return the frozen teachers by term: one network where two terms name the same weights.
+
+    Raises:
+        ConfigError: If a term that learns from a frozen teacher names none, or nothing makes it.
+    """
+    sources = {
+        name: kind.frozen_source(settings[name])
+        for name, kind in kinds.items()
+        if kind.needs_of(settings[name]).teacher is TeacherKind.FROZEN
+    }
+    for name, source in sources.items():
+        if not source:
+            raise ConfigError(
+                f"the term {name} learns from a frozen teacher, and none is named",
+                found="no teacher",
+                expected="weights as model.weights names them",
+                where=f"method.terms.{name}.teacher",
+                remedy=f'--method.terms "{{{name}: {{teacher: runs/first}}}}", or a name of '
+                "`eofm models list`",
+            )
     if sources and make is None:
         raise ConfigError(
             "nothing says how the weights of a frozen teacher are read",
             found=", ".join(sources.values()),
             where="method.terms",
         )
-    made = {source: make(source) for source in set(sources.values())} if make else {}
+    made = {source: make(source) for source in dict.fromkeys(sources.values())} if make else {}
     return {name: made[source] for name, source in sources.items()}
 
 

@@ -48,6 +48,21 @@ def projection_head(
             return nn.Sequential(first, nn.ReLU(), linear_layer(hidden, out, generator, bias=True))
 
 
+def projector_of(
+    config: SoftConConfig, width: int, generator: torch.Generator, *, drops_tokens: bool
+) -> nn.Sequential:
+    """Return the projector that the settings of a method ask for.
+
+    Args:
+        config: The objective.
+        width: Of the trunk's vector, D.
+        generator: Source of the weights, on the CPU.
+        drops_tokens: Whether the trunk computes on kept patches alone, as a transformer does.
+    """
+    form = head_of(config, drops_tokens=drops_tokens)
+    return projection_head(width, config.hidden, config.dim, config.head_norm, generator, form)
+
+
 def prediction_head(
     out: int,
     hidden: int,

@@ -21,14 +21,14 @@ from torch import nn
 
 from eofm.errors import ConfigError
 from eofm.io import load_own, names_own
-from eofm.method.combined import CombinedTerms, Frozen
-from eofm.method.config import Objective, SoftConConfig, TermChoice
+from eofm.method.combined import CombinedTerms, Frozen, needs_of
+from eofm.method.config import Exclude, Objective, SoftConConfig, TermChoice
 from eofm.method.masking import MaskedTrunk
 from eofm.method.similarity import LabelFacts
 from eofm.method.terms.registry import find_term
 from eofm.method.terms.seam import Term
 
-__all__ = ["OBJECTIVES", "describe_objective", "is_whole", "make_objective"]
+__all__ = ["OBJECTIVES", "asks_for_places", "describe_objective", "is_whole", "make_objective"]
 
 # What the card of an export says it was trained for.
 OBJECTIVES: Final[Mapping[Objective, str]] = {
@@ -95,6 +95,17 @@ def is_whole(config: SoftConConfig) -> bool:
         return False
     kind = _load(config.objective)
     return not (isinstance(kind, type) and issubclass(kind, Term))
+
+
+def asks_for_places(config: SoftConConfig) -> bool:
+    """Whether the objective must know which images are of one place.
+
+    Raises:
+        ConfigError: If a term or an objective of your own cannot be loaded.
+    """
+    if config.hard_exclude is Exclude.SAME_LOCATION:
+        return True
+    return not is_whole(config) and any(each.places for each in needs_of(config).values())
 
 
 def _load(reference: str) -> object:

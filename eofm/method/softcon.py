@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from eofm.contract.imagery import Labels
 from eofm.errors import ConfigError
-from eofm.method.combined import CombinedTerms, Valid
+from eofm.method.combined import CombinedTerms, FrozenInput, Valid
 from eofm.method.config import Objective, SoftConConfig
 from eofm.method.distributed import KeyQueue
 from eofm.method.masking import MaskedTrunk
@@ -103,6 +103,7 @@ class SoftCon(CombinedTerms):
         labels: Labels | tuple[Labels, Labels],
         generator: torch.Generator,
         valid: Valid | None = None,
+        frozen_input: FrozenInput | None = None,
     ) -> SoftConOutput:
         """Return the loss of a batch and what there is to log.
 
@@ -111,6 +112,7 @@ class SoftCon(CombinedTerms):
             labels: Of the images, or of each view where the two are of different seasons.
             generator: Source of the masks.
             valid: Not read: vectors alone are compared.
+            frozen_input: Not read: there is no frozen teacher.
 
         Raises:
             TrainingError: If the batch has fewer than two images: there is nothing to contrast.

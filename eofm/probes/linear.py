@@ -179,23 +179,6 @@ def unit_length(x: Float[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
     return nn.functional.normalize(x.double(), eps=1e-300)
 
 
-def effective_rank(x: Float[Tensor, "n d"]) -> float:
-    """Return exp(entropy) of the centred features' singular values: how many directions they use.
-
-    Degenerate features (RankMe, arXiv 2210.02885) have a handful, whatever their width.
-
-    Args:
-        x: (N, D).
-    """
-    centred = x.double() - x.double().mean(dim=0)
-    small = centred.T @ centred if len(x) >= x.shape[1] else centred @ centred.T
-    singular = torch.linalg.eigvalsh(small).clamp_min(0).sqrt()
-    if float(singular.sum()) == 0:
-        return 0.0
-    share = singular / singular.sum()
-    return float(torch.special.entr(share).sum().exp())
-
-
 # ------------------------------------------------------------------------------ linear
 
 # (scores (N, K), labels as in `Labelled.y`) -> the number by which C is chosen, larger is better

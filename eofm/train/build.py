@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
 import torch
 
-from eofm.contract.preprocess import Plan, convert_unit, plan
-from eofm.contract.recipe import AcceptSize, Pooling, Recipe
+from eofm.contract.preprocess import convert_unit
+from eofm.contract.recipe import Pooling, Recipe
 from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS, Statistics
 from eofm.contract.spec import ImageSpec, Normalization, Sensor
 from eofm.errors import ConfigError, StoreError, TrainingError
 from eofm.loading.pairs import SecondSensor, SecondStore, open_pair
 from eofm.loading.sampler import Seasons
-from eofm.method import LabelFacts, label_facts
+from eofm.method import CombinedTerms, LabelFacts, label_facts
 from eofm.method.combined import check_views, needs_of
-from eofm.method.config import MaskForm
+from eofm.method.config import MaskForm, Objective
 from eofm.method.objectives import describe_objective, is_whole, make_objective
+from eofm.method.similarity import labelled
 from eofm.method.teacher import check_chunks
 from eofm.method.terms.seam import ViewKind
+from eofm.method.terms.self_distill import SelfDistill
 from eofm.networks.adapt import InputInit, PositionRecipe
 from eofm.networks.build import default_pooling
 from eofm.networks.joint import JointTrunk, share_trunk
@@ -37,8 +40,10 @@ from eofm.train.checkpoint import open_stage
 from eofm.train.config import DataConfig, ModelConfig, PretrainConfig
 from eofm.train.datamodule import StoreDataModule, check_share, iterate_rows
 from eofm.train.distributed.sharding import ShardedModule
+from eofm.train.frozen import FrozenTeacher, open_teacher
 from eofm.train.module import PretrainModule, band_mean, no_teacher
 from eofm.train.monitor.loggers import check_installed
+from eofm.train.plans import training_plan
 from eofm.train.run_folder import config_hash
 from eofm.weights.checkpoint import CHECKPOINT_KEY
 from eofm.weights.start import Origin, start_from
@@ -127,7 +132,9 @@ def build_module(
         generator,
         new_input=origin.new_input,
         second_sensor=second_sensor,
+        frozen=partial(open_teacher, specs=[store.spec for store in _stores(data)]),
     )
+    _note_teachers(made, origin)
     if config.monitor.branch not in made.branches:
         raise no_teacher()
     if config.model.continue_from is not None:
@@ -135,6 +142,33 @@ def build_module(
         made.continue_from_stage(stage)
         origin = stage.origin
     return made, origin
+
+
+def _stores(data: StoreDataModule) -> list[Store]:
+    """Return the stores of the sensors of a run, the one that leads first."""
+    return [data.store] + ([] if data.second_store is None else [data.second_store.store])
+
+
+def _note_teachers(module: PretrainModule, origin: Origin) -> None:
+    """Put the frozen teachers on the card, and refuse a start from the one that is kept near.
+
+    Raises:
+        ConfigError: If the student of `self_distill` starts from its teacher.
+    """
+    if not isinstance(module.method, CombinedTerms):
+        return
+    teachers = {name: cast("FrozenTeacher", t) for name, t in module.method.frozen.items()}
+    for name, teacher in teachers.items():
+        module.card["objective"] += f"; teacher of {name}: {teacher.describe()}"
+        own = isinstance(module.method.terms[name], SelfDistill)
+        if own and origin.sha256 and origin.sha256 == teacher.card.sha256:
+            raise ConfigError(
+                "the student starts from its own teacher: self-distillation would hold it there",
+                found=f"{teacher.card.name} as start and as teacher",
+                expected="the weights from which the teacher's own run started",
+                where="model.weights",
+                remedy="leave --model.weights as it was in the first run (arXiv 2210.02871)",
+            )
 
 
 def _label_facts(config: PretrainConfig, data: StoreDataModule) -> LabelFacts:
@@ -148,7 +182,17 @@ def _label_facts(config: PretrainConfig, data: StoreDataModule) -> LabelFacts:
     if is_whole(method):
         return label_facts(labels, method, config.columns)
     check_views(method, VIEW_KINDS[config.data.views])
-    if any(needs.labels for needs in needs_of(method).values()):
+    readers = [name for name, needs in needs_of(method).items() if needs.labels]
+    for name in readers:
+        if name != Objective.SOFTCON and not labelled(labels, labels.multi_hot).any():
+            raise TrainingError(
+                f"the term {name} reads labels, and no image is labelled",
+                found=f"{len(labels)} images without labels",
+                where="method.terms",
+                remedy="pack the images with a land-cover map that covers them, or leave the term "
+                "out",
+            )
+    if readers:
         return label_facts(labels, method, config.columns)
     return LabelFacts(labels.multi_hot.shape[1])
 
@@ -205,8 +249,7 @@ def _check_mask(config: PretrainConfig, trunk: Trunk) -> None:
 
 def _licence_of(data: StoreDataModule) -> str:
     """Return the licence that all data of a run have."""
-    stores = [data.store]
-    stores += [] if data.second_store is None else [data.second_store.store]
+    stores = _stores(data)
     stores += [] if data.replay is None else [data.replay]
     return common_licence(map(licence_of, stores))
 
@@ -240,8 +283,6 @@ def _card_facts(config: PretrainConfig, data: StoreDataModule) -> Mapping[str, A
 
 # The unit in which published statistics of a sensor are stated.
 STATED_UNIT: Final = {s: STATISTICS[name].unit for s, name in DEFAULT_STATISTICS.items()}
-
-_WHY = "a random resized crop follows and brings each view to the recipe's size"
 
 
 def make_recipe(store: Store, rows: Sequence[int], config: ModelConfig) -> Recipe:
@@ -313,17 +354,6 @@ def measure(store: Store, rows: Sequence[int]) -> Statistics:
     )
 
 
-def training_plan(spec: ImageSpec, recipe: Recipe) -> Plan:
-    """Return the plan for a training batch: everything but the resize, which the crop does.
-
-    Raises:
-        SpecMismatch: If the store's imagery does not fit the recipe.
-    """
-    if spec.size is None or spec.size == recipe.size:
-        return plan(spec, recipe)
-    return plan(spec, recipe, (AcceptSize(spec.size, _WHY),))
-
-
 # ----------------------------------------------------------- before there is anything to train on
 
 
@@ -364,10 +394,12 @@ def check_before_world(config: PretrainConfig, processes: int) -> None:
         open_stage(Path(config.model.continue_from), CHECKPOINT_KEY)
     both = config.data.views == "sensors"
     trunks: dict[str, Trunk] = {}
+    specs: list[ImageSpec] = []
     for sensor in (Sensor.S2_L1C, Sensor.S1_GRD) if both else (Sensor(config.data.sensor),):
         table = STATISTICS[DEFAULT_STATISTICS[sensor]]
         side = config.data.size
         spec = ImageSpec(sensor, table.bands, table.unit, (side, side), 10.0)
+        specs.append(spec)
         recipe = make_recipe(  # statistics of the store are not known yet: any will do
             cast("Store", _Promised(spec)), (), replace(config.model, statistics="published")
         )
@@ -377,7 +409,14 @@ def check_before_world(config: PretrainConfig, processes: int) -> None:
         _check_mask(config, trunks[str(sensor)])
         check_chunks(trunks[str(sensor)], config.trainer.chunk)
     trunk = share_trunk(trunks) if both else trunks[str(sensor)]
-    make_objective(trunk, config.method, generator, LabelFacts(_SOME), band_mean=band_mean(config))
+    make_objective(
+        trunk,
+        config.method,
+        generator,
+        LabelFacts(_SOME),
+        band_mean=band_mean(config),
+        frozen=partial(open_teacher, specs=specs),
+    )
 
 
 def _check_demo_scenes(config: PretrainConfig) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
 import lightning as L
@@ -29,7 +29,7 @@ from eofm.loading.pairs import PairedViews, SecondSensor
 from eofm.loading.sampler import Seasons
 from eofm.loading.views import View, view_of, views_for, with_crop_within, with_geometry_of
 from eofm.method import CombinedTerms, LabelFacts, update_teacher
-from eofm.method.combined import Frozen, StepOutcome
+from eofm.method.combined import Frozen, FrozenNetwork, StepOutcome
 from eofm.method.config import MaskForm, Objective
 from eofm.method.objectives import make_objective
 from eofm.networks.joint import JointTrunk
@@ -38,6 +38,7 @@ from eofm.train.checkpoint import PARAMETERS, Stage, load_moments, load_networks
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.distributed.processes import all_mean
+from eofm.train.frozen import FrozenTeacher
 from eofm.train.monitor.diagnosis import not_finite
 from eofm.train.optimizer import (
     ParameterRate,
@@ -191,10 +192,11 @@ class PretrainModule(L.LightningModule):
                 other = with_geometry_of(draw, other)
             return imagery, view, view_of(self.views, *second, other)
 
-    def outcome(self, first: View, second: View, labels: Labels) -> StepOutcome:
+    def outcome(self, native: Pixels, first: View, second: View, labels: Labels) -> StepOutcome:
         """Return the loss of two views of a batch, and what there is to log.
 
         Args:
+            native: The images as stored, of which a frozen teacher's input is made.
             first: View of the images, or of the first half of the batch where views are seasons.
             second: The other view.
             labels: Of the batch.
@@ -204,8 +206,28 @@ class PretrainModule(L.LightningModule):
             made: StepOutcome = self.method(views, both, self.masks)
             return made
         measured = (first.measured, second.measured)
-        output: StepOutcome = self.method(views, both, self.masks, lambda view: measured[view]())
+        prepared = cache(lambda teacher: teacher.prepare(native))  # once for both views
+        shown = partial(self._shown_to, prepared, first, second)
+        output: StepOutcome = self.method(
+            views, both, self.masks, lambda view: measured[view](), shown
+        )
         return output
+
+    @torch.no_grad()
+    def _shown_to(
+        self,
+        prepared: Callable[[FrozenTeacher], Tensor],
+        first: View,
+        second: View,
+        teacher: FrozenNetwork,
+        view: int,
+    ) -> Tensor:
+        """Return what a frozen teacher sees of a view: the same crop of its own input."""
+        assert isinstance(teacher, FrozenTeacher)  # noqa: S101 (the run makes no other)
+        images = prepared(teacher)
+        if self.seasons:
+            images = images.chunk(2)[view]
+        return (first, second)[view].crop(images, teacher.size)
 
     def of_views(self, labels: Labels) -> Labels | tuple[Labels, Labels]:
         """Return the labels of both views, or of each where they are seasons."""
@@ -227,7 +249,7 @@ class PretrainModule(L.LightningModule):
         except PixelError as error:
             data = self.trainer.datamodule  # type: ignore[attr-defined]
             raise (data.named(error) if isinstance(data, StoreDataModule) else error) from None
-        forward = partial(self.outcome, first, second, labels)
+        forward = partial(self.outcome, native, first, second, labels)
         output = forward()
         if not torch.isfinite(output.loss):
             words = ", ".join(f"{n} {float(v):.4g}" for n, v in output.logged().items())

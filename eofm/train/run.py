@@ -20,7 +20,8 @@ from lightning.pytorch.callbacks import Callback
 from eofm.errors import EofmError
 from eofm.formats.settings import settings_text
 from eofm.formats.text import parse_yaml
-from eofm.method import Exclude, LabelSimilarity, Objective
+from eofm.method import LabelSimilarity, Objective
+from eofm.method.objectives import asks_for_places
 from eofm.terminal import Ended
 from eofm.train.before.cpu_speed import settle, use_attention
 from eofm.train.before.doubts import doubts
@@ -191,7 +192,7 @@ def _prepare(
         second_store=second_store,
         exchange=config.method.objective is Objective.SHUFFLED,
         shares=config.method.similarity is LabelSimilarity.FRACTION,
-        places=config.method.hard_exclude is Exclude.SAME_LOCATION,
+        places=asks_for_places(config.method),
     )
     data.batches(place.rank, place.world)  # refuses what cannot be shared out
     recipe = make_recipe(store, data.train_rows.tolist(), config.model)

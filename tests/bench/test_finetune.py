@@ -163,11 +163,11 @@ def test_a_network_learns_and_its_original_does_not(tmp_path: Path) -> None:
     network = Small()
     before = state_sha256(network)
 
-    result, rank = run_job(job(tmp_path, replace(FINETUNE, epochs=8), network))
+    result, spectrum = run_job(job(tmp_path, replace(FINETUNE, epochs=8), network))
 
     assert accuracy(result) > 0.9
     assert before == state_sha256(network)
-    assert rank > 1
+    assert spectrum.rank > 1
     assert result.probability is not None
     assert torch.allclose(torch.ones(15).double(), result.probability.sum(dim=1))
     assert not result.chosen  # there was nothing to choose
@@ -299,9 +299,9 @@ def test_wrong_networks_are_found_and_named(
 
 def test_features_of_low_rank_are_measured(tmp_path: Path) -> None:
     """Sixteen times the same feature is one direction: the harness flags ranks below five."""
-    _, rank = run_job(job(tmp_path, replace(HEADS, rates=(0.1,)), Collapsed()))
+    _, spectrum = run_job(job(tmp_path, replace(HEADS, rates=(0.1,)), Collapsed()))
 
-    assert 1.0 == pytest.approx(rank, abs=1e-3)
+    assert 1.0 == pytest.approx(spectrum.rank, abs=1e-3)
 
 
 # --------------------------------------------------------------------------------- faults

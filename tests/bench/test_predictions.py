@@ -79,7 +79,8 @@ def test_predictions_give_the_same_scores_again(splits: Splits, tmp_path: Path, 
     assert all(scored.value(m) == again.value(m) for m in scored.metrics)
     for name in ("probe", "strength", "on_edge", "gradient_norm", "validation"):
         assert vars(scored.probe)[name] == vars(again.probe)[name]
-    assert (scored.kind, scored.rank, scored.faults()) == (again.kind, again.rank, again.faults())
+    assert scored.spectrum == again.spectrum
+    assert (scored.kind, scored.faults()) == (again.kind, again.faults())
 
 
 def test_the_same_predictions_are_the_same_bytes(splits: Splits, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eofm.loading.views import Views, blur_matrix, crop_matrix, translate, with_crop_within
+from eofm.loading.views import Views, blur_matrix, crop_matrix, crop_of, translate, with_crop_within
 from eofm.train.config import AugmentConfig
 
 UNIT = (0.0, 1.0)
@@ -273,3 +273,25 @@ def test_what_was_not_measured_moves_with_its_image(engine: str) -> None:
     assert torch.equal((missing < 1e-3)[sure], found[sure])
     assert found[4:].all()
     assert 0.05 < float((~found[:4]).float().mean()) < 0.5
+
+
+@pytest.mark.parametrize("engine", ["fused", "kornia"])
+def test_the_crop_of_a_draw_is_taken_of_other_pixels_at_another_size(engine: str) -> None:
+    """Slices, flips and torch's bilinear by hand; blur and colours of the draw are left out."""
+    torch.manual_seed(0)
+    views = Views(28, AugmentConfig(engine=engine), clip=None, colour=True)  # type: ignore[arg-type]
+    draw = views.draw(torch.Size((6, 3, 60, 60)))
+    pixels, box = torch.rand(6, 5, 60, 60), translate(draw, torch.device("cpu"))
+    made = crop_of(draw, pixels, 20)
+
+    assert (6, 5, 20, 20) == tuple(made.shape)
+    assert bool(box.flip_x.any())
+    assert bool((box.sigma > 0).any())
+    for i in range(6):
+        top, left = int(box.top[i]), int(box.left[i])
+        part = pixels[i : i + 1, :, top : top + int(box.height[i])]
+        part = part[..., left : left + int(box.width[i])]
+        part = torch.nn.functional.interpolate(part, (20, 20), mode="bilinear")
+        part = part.flip(3) if box.flip_x[i] else part
+        part = part.flip(2) if box.flip_y[i] else part
+        torch.testing.assert_close(made[i : i + 1], part, rtol=0, atol=1e-5)

@@ -31,8 +31,9 @@ def test_two_processes_are_one(name: str, two: tuple[dict[str, Results], ...]) -
     for part in two:
         for key, values in whole.items():
             for one, other in zip(values, part[name][key], strict=True):
-                scale = float(one.abs().max())
-                assert torch.allclose(one, other, rtol=1e-3, atol=1e-5 * max(scale, 1e-3)), key
+                # sums in another order are 1e-7 apart at first, and steps on them drift further
+                scale = float(one.abs().max()) if one.numel() else 0.0
+                assert torch.allclose(one, other, rtol=1e-3, atol=2e-4 * max(scale, 1e-3)), key
 
 
 @EVERY

@@ -16,7 +16,6 @@ from eofm.probes.linear import (
     Scaling,
     StrengthGrid,
     check_features,
-    effective_rank,
     linear_probe,
     scale,
 )
@@ -270,14 +269,3 @@ def test_unit_scaling_leaves_directions_only(generator: torch.Generator) -> None
 
     assert torch.allclose(torch.ones(5).double(), a.norm(dim=1))
     assert torch.allclose(y.double() / y.double().norm(dim=1, keepdim=True), b)
-
-
-def test_effective_rank_counts_directions(generator: torch.Generator) -> None:
-    """Isotropic features in three of twenty directions have rank three; constant ones none."""
-    basis, _ = torch.linalg.qr(torch.randn(20, 3, generator=generator).double())
-    line, _ = torch.linalg.qr(torch.randn(60, 3, generator=generator).double())
-    x = (line - line.mean(dim=0)) @ basis.T + 5
-
-    assert 2.9 < effective_rank(x) <= 3.0001
-    assert effective_rank(x.T) < 4
-    assert 0.0 == effective_rank(torch.ones(6, 4))

@@ -173,7 +173,7 @@ def test_what_is_left_behind_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Views that stay on the CPU stop the step: the tests above can fail."""
-    left = [View(pixels, torch.ones) for pixels in torch.randn(2, 4, 13, 56, 56)]
+    left = [View(pixels, torch.ones, torch.clone) for pixels in torch.randn(2, 4, 13, 56, 56)]
     monkeypatch.setattr(PretrainModule, "two_views", lambda *_: (None, *left))
     with pytest.raises(Exception, match="same device"):
         step_on_gpu(with_groups(config, optim={"batch": 4}, monitor={"every_epochs": 0}))

@@ -19,7 +19,7 @@ from eofm.contract.spec import Normalization, Sensor
 from eofm.loading.views import Views
 from eofm.method import Objective, SoftCon, SoftConConfig, update_teacher
 from eofm.networks.adapt import InputInit, PositionRecipe
-from eofm.probes.linear import effective_rank
+from eofm.probes.spectrum import effective_rank
 from eofm.train.config import AugmentConfig
 from eofm.train.optimizer import parameter_groups, parameter_rates
 from eofm.weights.start import start_from

@@ -34,8 +34,9 @@ from eofm.formats.tensors import read_torch
 from eofm.formats.text import JSON_BYTES, parse_json
 from eofm.io import replacing
 from eofm.networks.state import state_sha256
-from eofm.probes.linear import ProbeResult, check_features, effective_rank
+from eofm.probes.linear import ProbeResult, check_features
 from eofm.probes.metrics import BATCH, batched_average_precision
+from eofm.probes.spectrum import Spectrum, spectrum_of
 
 # In the file of the best state, where not the state but what it said of val is kept.
 SAID: Final = "said of val"
@@ -213,14 +214,14 @@ class TrainingJob:
         return self.trainees[0].name
 
 
-def run_job(job: TrainingJob) -> tuple[ProbeResult, float]:
+def run_job(job: TrainingJob) -> tuple[ProbeResult, Spectrum]:
     """Train, choose, and predict the images that are scored.
 
     Args:
         job: What is to be done.
 
     Returns:
-        The outcome, and the effective rank of the features that the heads read at the start.
+        The outcome, and the spectrum of the features that the heads read at the start.
 
     Raises:
         ConfigError: If there is something to choose and no validation split.
@@ -236,7 +237,7 @@ def run_job(job: TrainingJob) -> tuple[ProbeResult, float]:
     def fresh() -> Classifier:
         return Classifier(job.trainees, training, job.classes, job.seed, sample)
 
-    rank = _first_look(job, fresh())
+    spectrum = _first_look(job, fresh())
     journal = RateJournal(job.folder)
     for factor in training.factors:
         if factor not in journal.tried:
@@ -248,7 +249,7 @@ def run_job(job: TrainingJob) -> tuple[ProbeResult, float]:
         model = fresh()
         model.load_state_dict(journal.state())
         logits = predict(model, job.scored)[head]
-    return _outcome(job, journal, logits.double()), rank
+    return _outcome(job, journal, logits.double()), spectrum
 
 
 def _check_choice(job: TrainingJob) -> None:
@@ -263,15 +264,15 @@ def _check_choice(job: TrainingJob) -> None:
         )
 
 
-def _first_look(job: TrainingJob, model: Classifier) -> float:
-    """Return the effective rank of what the heads read, after checking it."""
+def _first_look(job: TrainingJob, model: Classifier) -> Spectrum:
+    """Return the spectrum of what the heads read, after checking it."""
     found = features(model, job.train, min(len(job.train), _LOOK))
     try:
         check_features(found)
     except PixelError as error:
         error.where = job.name
         raise
-    return effective_rank(found)
+    return spectrum_of(found)
 
 
 # ------------------------------------------------------------------------------- one fit

@@ -35,6 +35,7 @@ from eofm.bench.samples import countries_in, group_fields, groups_in, subsets
 from eofm.datasets.base import Task
 from eofm.datasets.images.chips import Chip, Chips
 from eofm.probes import linear as probe
+from eofm.probes import spectrum as spectra
 from eofm.probes.metrics import Metric
 from eofm.progress import track
 from eofm.store.rows.splits import SPLITS, subset_hash
@@ -130,7 +131,9 @@ class _ProbeRun:
             *(model.weights_sha256 or model.about, model.recipe_sha256, model.plan_sha256),
             *model.waivers,
             *(self.training.spelled(self.kind, self.seed), archive.metrics),
-            code_sha256(*(str(here / name) for name in _CODE), str(probe.__file__)),
+            code_sha256(
+                *(str(here / name) for name in _CODE), str(probe.__file__), str(spectra.__file__)
+            ),
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -147,7 +150,7 @@ class _ProbeRun:
             seed=self.seed,
             folder=folder,
         )
-        found, rank = run_job(job)
+        found, spectrum = run_job(job)
         target, metrics = place.scored.target, place.archive.metrics
         return Scored(
             self.kind,
@@ -155,7 +158,7 @@ class _ProbeRun:
             resampled_metrics(found, target, metrics),
             len(target),
             time.monotonic() - start,
-            rank,
+            spectrum,
         )
 
 

@@ -125,6 +125,7 @@ def to_csv(results: Sequence[Result]) -> str:
             *("value", "low", "high", "n_train", "n_val", "n_test", "strength", "rank", "flags"),
             *("groups", "grouping"),
             *("labels", "draw", "size", "of", "parameters", "trained_on"),
+            *("lead", "alpha"),
             *("waivers", "weights_sha256", "plan_sha256", "ids_sha256", "utc", "git", "key"),
         ]
     )
@@ -136,7 +137,7 @@ def to_csv(results: Sequence[Result]) -> str:
                 *(r.sample.n_train, r.sample.n_val, r.sample.n_test, r.strength, r.rank),
                 *("; ".join(r.flags), r.sample.groups, r.sample.grouping),
                 *(r.sample.labels or "all", r.sample.draw, r.model.size, r.of, r.parameters),
-                r.model.trained_on,
+                *(r.model.trained_on, r.lead, r.alpha),
                 *("; ".join(r.model.waivers), r.model.weights_sha256),
                 *(r.model.plan_sha256, r.sample.ids_sha256, r.made.utc, r.made.git, r.key),
             ]

@@ -83,12 +83,14 @@ class Needs:
     Args:
         views: Of a scene.
         labels: Whether it reads labels: a store without any is refused.
+        places: Whether it must know which images are of one place: `Labels.places`.
         teacher: Besides the student.
         tokens: Of a forward pass.
     """
 
     views: ViewKind = ViewKind.ANY
     labels: bool = False
+    places: bool = False
     teacher: TeacherKind = TeacherKind.NONE
     tokens: Tokens = Tokens.CLS
 
@@ -120,6 +122,7 @@ class RunFacts:
         method: All settings of the method: those that terms share, such as the mask.
         labels: What the objective takes from the labels of the training images.
         band_mean: Value of a band's mean in normalised units.
+        frozen_width: Of the tokens of the term's frozen teacher, D'; 0 without one.
     """
 
     width: int
@@ -130,6 +133,12 @@ class RunFacts:
     method: SoftConConfig = field(default_factory=SoftConConfig)
     labels: LabelFacts = field(default_factory=LabelFacts)
     band_mean: float = 0.0
+    frozen_width: int = 0
+
+    @property
+    def views(self) -> tuple[int, ...]:
+        """Views that the student learns from: both where the method is symmetric."""
+        return (0, 1) if self.method.symmetric else (0,)
 
     @property
     def tokens(self) -> int:
@@ -229,11 +238,11 @@ class Seen(ABC):
         """
 
     @abstractmethod
-    def frozen(self, view: int) -> Float[Tensor, "b tokens d"]:
-        """Return the frozen teacher's tokens of a whole view, (B, 1 + P, D'), without a gradient.
+    def frozen(self, view: int) -> Float[Tensor, "b 1 d"]:
+        """Return what the term's frozen teacher makes of the crop that a view shows, (B, 1, D').
 
-        Args:
-            view: Of the sensor that the teacher expects.
+        Its vector, without a gradient. It sees the same place, whole and without colour and blur,
+        by the sensor, in the bands and at the size of its own recipe.
         """
 
 

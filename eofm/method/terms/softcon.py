@@ -27,7 +27,7 @@ from eofm.method.config import (
     SoftScale,
 )
 from eofm.method.distributed import Columns, KeyQueue, Targets, first_column, gathered
-from eofm.method.heads import head_of, prediction_head, projection_head
+from eofm.method.heads import head_of, prediction_head, projector_of
 from eofm.method.losses import (
     hard_loss,
     labelled_pairs,
@@ -149,15 +149,8 @@ class SoftContrast(Term[SoftConConfig]):
         cls, settings: SoftConConfig, facts: RunFacts, generator: torch.Generator
     ) -> Mapping[str, nn.Module]:
         """Return the projector."""
-        projector = projection_head(
-            facts.width,
-            settings.hidden,
-            settings.dim,
-            settings.head_norm,
-            generator,
-            head_of(settings, drops_tokens=facts.drops_tokens),
-        )
-        return {PROJECTOR: projector}
+        drops = facts.drops_tokens
+        return {PROJECTOR: projector_of(settings, facts.width, generator, drops_tokens=drops)}
 
     def _make_logits(self, config: SoftConConfig) -> None:
         """Make bias and scale of the bce form; parameters without a use would stop DDP."""

@@ -88,7 +88,7 @@ def measure(
             images, labels = data.transfer_batch_to_device(batch, device, 0)
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
                 _, first, second = module.two_views(images)
-                output = module.outcome(first, second, labels)
+                output = module.outcome(images, first, second, labels)
             optimizer.zero_grad()
             output.loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

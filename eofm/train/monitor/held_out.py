@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from eofm.errors import ConfigError
 from eofm.method import LabelSimilarity, label_similarity
-from eofm.probes.linear import effective_rank
 from eofm.probes.metrics import average_precision
+from eofm.probes.spectrum import effective_rank, within_class_rank
 from eofm.store.reader import Store
 from eofm.store.rows.choice import held_out
 from eofm.train.datamodule import StoreDataModule
@@ -82,6 +82,7 @@ class HeldOutScenes:
             places = self.store.locations[self.reference].tolist()
             logits = quick_linear(reference, labels, places, queries)
             scores["linear"] = average_precision(logits, target).macro
+            scores["within_class_rank"] = within_class_rank(reference, labels)
         return scores
 
     def _correlation(self, queries: Tensor, kind: LabelSimilarity) -> float:

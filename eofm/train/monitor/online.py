@@ -20,7 +20,6 @@ from eofm.contract.preprocess import Preprocess
 from eofm.contract.recipe import CHECKED
 from eofm.loading.views import views_for
 from eofm.store.reader import Store
-from eofm.train.build import training_plan
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule, iterate_rows
 from eofm.train.module import PretrainModule
@@ -34,6 +33,7 @@ from eofm.train.monitor.held_out import (
 from eofm.train.monitor.measures import dense_steps
 from eofm.train.monitor.run_log import RunLog
 from eofm.train.monitor.throughput import Throughput
+from eofm.train.plans import training_plan
 from eofm.weights.checkpoint import make_card
 from eofm.weights.encoder import Encoder
 

@@ -165,6 +165,7 @@ TITLES: Final[Mapping[str, str]] = {
     "knn": "kNN, average precision, macro",
     "linear": "Linear probe, average precision, macro",
     "effective_rank": "Effective rank: directions in use (arXiv 2210.02885)",
+    "within_class_rank": "Effective rank within a class, mean over classes",
     "embedding_std": "Spread (1 fills the sphere, 0 is one point)",
     "alignment": "Alignment: distance of two views (arXiv 2005.10242)",
     "uniformity": "Uniformity: lower is more even (arXiv 2005.10242)",
@@ -174,7 +175,8 @@ _TERMS: Final = ("hard", "soft", "soft_excess")
 _FIRST: Final = frozenset({"loss", *_TERMS, "own_probability", "embedding_std", "lr", "momentum"})
 _SCORES: Final = frozenset({"knn", "linear"})
 _MEASURES: Final = (
-    *("effective_rank", "embedding_std", "alignment", "uniformity", "label_correlation"),
+    *("effective_rank", "within_class_rank", "embedding_std"),
+    *("alignment", "uniformity", "label_correlation"),
 )
 
 
