@@ -95,6 +95,7 @@ def test_the_tests_import_what_is_declared() -> None:
     assert set() == used - own - CORE - OPTIONAL - tools
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", sorted(set(EXTRAS) - TOOLS))
 def test_an_optional_library_is_imported_when_it_is_needed(extra: str) -> None:
     """No file imports a library of an extra at its top: eofm works without it."""

@@ -52,6 +52,7 @@ def test_controls_come_along(encoder_folder: Path) -> None:
     assert always == names("imagestats")
 
 
+@pytest.mark.slow
 def test_controls_that_are_named_are_not_doubled(encoder_folder: Path) -> None:
     """The order is the user's."""
     found = names(f"random,imagestats,{encoder_folder}")
@@ -61,6 +62,7 @@ def test_controls_that_are_named_are_not_doubled(encoder_folder: Path) -> None:
     assert ["rcf", "imagestats", "rcf-zca"] == names("rcf")
 
 
+@pytest.mark.slow
 def test_every_architecture_gets_its_twin(encoder_folder: Path, tmp_path: Path) -> None:
     """Two encoders of one recipe share an untrained twin; another architecture gets its own."""
     mine = load_encoder(encoder_folder)

@@ -96,6 +96,7 @@ def _test_chips(root: Path) -> tuple:
     return load(BenchSen1Floods11Config(str(root))).chips.splits["test"]
 
 
+@pytest.mark.slow
 def test_an_encoder_runs_beside_its_controls(
     floods: Path, large_folder: Path, tmp_path: Path
 ) -> None:
@@ -122,6 +123,7 @@ def test_an_encoder_runs_beside_its_controls(
     assert (tmp_path / "classes.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_one_group_of_test_images_tells_no_model_from_another(
     floods: Path, large_folder: Path, tmp_path: Path
 ) -> None:
@@ -137,6 +139,7 @@ def test_one_group_of_test_images_tells_no_model_from_another(
     assert not [flag for flag in flags if flag.startswith("below")]
 
 
+@pytest.mark.slow
 def test_a_second_run_embeds_and_fits_nothing(
     floods: Path, large_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +161,7 @@ def test_a_second_run_embeds_and_fits_nothing(
     assert 2 == len(read_results(tmp_path / "results.jsonl"))
 
 
+@pytest.mark.slow
 def test_records_can_be_compared_and_validated(
     floods: Path, large_folder: Path, tmp_path: Path
 ) -> None:

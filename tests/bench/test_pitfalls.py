@@ -285,6 +285,7 @@ def test_15_bytes_are_clipped_before_they_are_cast() -> None:
     assert 0 < float(found.flatten()[0]) < 0.3
 
 
+@pytest.mark.slow
 def test_16_the_test_split_has_no_say(splits: Splits) -> None:
     """Other test labels or images change neither C nor the scaler."""
     other = replace(splits, test_x=splits.test_x[:7] * 100, test_y=splits.test_y[:7].flip(0))
@@ -394,6 +395,7 @@ def test_25_fits_that_cannot_be_trusted_are_flagged() -> None:
     assert ("C at the edge of the grid", "not converged") == faults
 
 
+@pytest.mark.slow
 def test_26_a_refit_stands_in_the_id(splits: Splits) -> None:
     """Half a point to a point is not to be had in silence."""
     plain, refit = (
@@ -497,6 +499,7 @@ def test_31_degenerate_features_and_models_below_a_control_are_flagged(splits: S
 # ------------------------------------------------------------------- tests of these tests
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guard", GUARDS, ids=str)
 def test_a_pitfall_is_met_when_its_guard_is_removed(
     guard: Guard, request: pytest.FixtureRequest

@@ -338,6 +338,7 @@ def test_a_real_run_compares_an_encoder_with_its_controls(
     assert torch.get_num_threads() >= 1
 
 
+@pytest.mark.slow
 def test_runs_side_by_side_share_a_cold_cache(
     eurosat: Path, encoder_folder: Path, tmp_path: Path
 ) -> None:

@@ -91,6 +91,7 @@ def read(page: Path, reader: Reader) -> list[str]:
     return done
 
 
+@pytest.mark.slow
 def test_readme(desk: Path) -> None:
     """Every block of the README runs, in order; its two commands are the promised ones."""
     shutil.rmtree(desk / "runs")

@@ -38,6 +38,7 @@ def truth_codes(learnt: LearntMap, truth: np.ndarray) -> np.ndarray:
     return np.array([own[name] for name in NAMES])[truth]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "probe"), [*((place, "linear") for place in PLACES), ("rotated", "knn")]
 )
@@ -178,6 +179,7 @@ def test_areas_need_a_sample() -> None:
     assert map_classes(patches, layer, "class", replace(QUICK, design=SampleDesign(design)))
 
 
+@pytest.mark.slow
 def test_a_class_with_two_polygons_and_one_with_one() -> None:
     """Two are enough to be scored, with a warning; one is mapped, and said not to be scored."""
     patches, truth = world(size=SIZE)
@@ -194,6 +196,7 @@ def test_a_class_with_two_polygons_and_one_with_one() -> None:
     assert (learnt.map.codes == 1 + learnt.classes.index("built")).sum() > 100
 
 
+@pytest.mark.slow
 def test_every_class_with_one_polygon_is_no_test() -> None:
     """If no class has a second polygon nothing can be scored; a second one mends it."""
     patches, truth = world(size=SIZE)
@@ -235,6 +238,7 @@ def test_chips_give_polygons() -> None:
         chips.map.to_xarray()
 
 
+@pytest.mark.slow
 def test_the_read_out_maps_another_scene() -> None:
     """Another scene of the same ground classes is mapped right; another model's is refused."""
     patches, truth = world(size=SIZE)
@@ -250,6 +254,7 @@ def test_the_read_out_maps_another_scene() -> None:
 # ------------------------------------------------------------------------------- files
 
 
+@pytest.mark.slow
 def test_the_verb_writes_a_map_that_others_open(tmp_path: Path, capsys) -> None:
     """COG with colours, names and nodata; styles; training data; report; one set of numbers."""
     patches, truth = world(size=SIZE)
@@ -291,6 +296,7 @@ def test_the_verb_writes_a_map_that_others_open(tmp_path: Path, capsys) -> None:
     assert checked((out / "report.html").read_text()).seen >= {"table", "svg"}
 
 
+@pytest.mark.slow
 def test_the_verb_maps_chips(tmp_path: Path) -> None:
     """Chips give polygons with a style in place of rasters."""
     patches, truth = world(size=SIZE)
@@ -311,6 +317,7 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         write_map(learnt, tmp_path / "file" / "map")
 
 
+@pytest.mark.slow
 def test_the_printed_remedies_run(tmp_path: Path, capsys) -> None:
     """--field, --block and --purity as the errors print them lead to a map."""
     patches, truth = world(size=(24, 24))

@@ -61,6 +61,7 @@ def processing(words: list[str], variables: Mapping[str, str]) -> subprocess.Com
     )
 
 
+@pytest.mark.slow
 def test_qgis_opens_the_map_with_its_style(tmp_path: Path) -> None:
     """QGIS shows names and colours of the style, the CRS and nodata of the rasters."""
     require_qgis()
@@ -114,6 +115,7 @@ def succeed(verb: str, given: Mapping[str, object], variables: Mapping[str, str]
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_provider_runs_the_program_of_another_python(tmp_path: Path) -> None:
     """`qgis_process run eofm:map` writes a map by this Python; its error is the program's own."""
     variables = provider(tmp_path)

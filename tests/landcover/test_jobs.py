@@ -173,6 +173,7 @@ def test_few_maps_stay_open(class_map, tmp_path: Path, write_tif) -> None:
     assert [True] * 4 + [False] * 16 == [dataset.closed for dataset in lent]
 
 
+@pytest.mark.slow
 def test_any_number_of_workers(class_map, tmp_path: Path, write_tif) -> None:
     """Processes and batch sizes change nothing: the tables are equal byte for byte."""
     path = write_tif(tmp_path / "m.tif", class_map, nodata=255, **TILED)

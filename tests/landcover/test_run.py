@@ -49,6 +49,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_killed(path: Path, tmp_path: Path) -> None:
     """Killed at random points, run after run, it ends in the bytes of an undisturbed run."""
     label(path, tmp_path / "calm.parquet")
@@ -76,6 +77,7 @@ def test_killed(path: Path, tmp_path: Path) -> None:
     assert not parts.exists()
 
 
+@pytest.mark.slow
 def test_workers_end_with_their_parent(path: Path, tmp_path: Path) -> None:
     """When the command is killed, its worker processes do not live on."""
     script = _SLOW.replace(
@@ -180,6 +182,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
 def test_full_disk(path: Path, tmp_path: Path) -> None:
     """When nothing more can be written, that is said, and a re-run finishes the same table."""

@@ -251,6 +251,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
+@pytest.mark.slow
 def test_real_worldcover_by_window(real_data: Path) -> None:
     """A window in UTM is read from a tile of 36,000 x 36,000 degrees' pixels in bounded memory.
 

@@ -75,6 +75,7 @@ def step(chunk: int, mask_ratio: float, batch: int = 7) -> tuple[softcon.SoftCon
     return method, output.loss.detach(), size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask_ratio", [0.0, 0.5])
 @pytest.mark.parametrize("chunk", [1, 3, 7, 50])
 def test_chunks_give_the_gradients_of_the_whole_batch(chunk: int, mask_ratio: float) -> None:
@@ -97,6 +98,7 @@ def test_chunks_give_the_gradients_of_the_whole_batch(chunk: int, mask_ratio: fl
         assert torch.allclose(a.double(), b.double(), rtol=1e-12, atol=1e-12), name
 
 
+@pytest.mark.slow
 def test_chunks_keep_less_for_the_way_back() -> None:
     """The forward pass of 16 images in chunks of 2 keeps less than a fifth of the whole one's."""
     whole, parts = step(0, 0.0, batch=16)[2], step(2, 0.0, batch=16)[2]

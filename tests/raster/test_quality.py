@@ -172,6 +172,7 @@ def test_only_windows_are_looked_at(doubt) -> None:
 LIFTED = ("S2L1C/609U", "patch_252161", "patch_57755")  # with the offset of baseline 04.00
 
 
+@pytest.mark.slow
 def test_real_units(real_data: Path) -> None:
     """No real image at hand is doubted in its own unit, and every optical one is in the other.
 

@@ -58,6 +58,7 @@ def options(config: PretrainConfig) -> list[str]:
 # --------------------------------------------------------------------------------- which
 
 
+@pytest.mark.slow
 def test_the_last_the_best_and_the_one_before_the_anneal(
     short: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +85,7 @@ def test_the_last_the_best_and_the_one_before_the_anneal(
     } == saved_in(short)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_monitor_says_what_is_best(
     short: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +104,7 @@ def test_the_monitor_says_what_is_best(
     assert {"last.ckpt": last, "best.ckpt": last // 3} == saved_in(four_places)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["constant.ckpt", "best.ckpt"])
 def test_a_kill_between_a_checkpoint_and_its_name_loses_neither(
     short: PretrainConfig, monkeypatch: pytest.MonkeyPatch, name: str
@@ -212,6 +215,7 @@ def test_a_full_disk_ends_the_run_with_one_message(
 # ---------------------------------------------------------------------------------- stop
 
 
+@pytest.mark.slow
 def test_slurm_warns_and_the_job_is_put_back(
     short: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -300,6 +304,7 @@ def test_a_run_goes_on_with_other_machines_but_the_same_objective(short: Pretrai
 # ---------------------------------------------------------------------------- bad input
 
 
+@pytest.mark.slow
 def test_bad_input_from_the_command_line(
     short: PretrainConfig, tmp_path: Path, make_store: Callable[..., Path],
     capsys: pytest.CaptureFixture[str],

@@ -61,6 +61,7 @@ def test_the_constant_phase_is_kept_from_before_the_anneal(first: PretrainConfig
     assert not constant["state_dict"][name].equal(last["state_dict"][name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["constant.ckpt", "last.ckpt"])
 def test_a_later_stage_goes_on(
     first: PretrainConfig, start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

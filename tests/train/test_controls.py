@@ -117,6 +117,7 @@ def test_a_shuffled_run_goes_another_way(runs: dict[str, Finished]) -> None:
     assert first["softcon"]["soft"] != first["shuffled"]["soft"]
 
 
+@pytest.mark.slow
 def test_a_transformer_is_masked_by_pixels(runs: dict[str, Finished], tmp_path: Path) -> None:
     """Dense masking runs, and is another estimator than dropping: the losses differ."""
     dropped = runs["softcon"][0]
@@ -126,6 +127,7 @@ def test_a_transformer_is_masked_by_pixels(runs: dict[str, Finished], tmp_path: 
     assert metrics(dense)[0]["loss"] != metrics(dropped)[0]["loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["moco2", "moco3-resnet"])
 def test_other_heads_train(runs: dict[str, Finished], tmp_path: Path, head: str) -> None:
     """A run with each, to a finite loss."""
@@ -205,6 +207,7 @@ def test_predicting_labels_that_are_not_there_is_refused(
         pretrain(config)
 
 
+@pytest.mark.slow
 def test_a_resnet_is_masked_by_pixels_and_its_norms_refreshed(
     config: PretrainConfig, tmp_path: Path
 ) -> None:

@@ -449,6 +449,7 @@ def test_what_chooses_is_not_scored(store_path: Path, holdout: float, places: in
     assert test
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_not_chosen_on_scored_scenes(config: PretrainConfig) -> None:
     """With four held-out places kNN chooses, on scenes that are not scored; with three the loss."""
     for holdout, expected in ((0.25, "loss"), (0.34, "monitor/knn")):

@@ -64,6 +64,7 @@ def test_it_says_what_would_be(
     assert float(took[1]) > 0
 
 
+@pytest.mark.slow
 def test_the_steps_are_those_that_the_run_takes(config: PretrainConfig) -> None:
     """The run that follows takes as many steps as the dry run said."""
     text = pretrain(with_groups(config, run={"dry_run": True})).text

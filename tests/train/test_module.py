@@ -106,6 +106,7 @@ def test_a_frozen_resnet_stands_still(config: PretrainConfig, recorder: Recorder
     assert trunk <= recorder.moved(1)
 
 
+@pytest.mark.slow
 def test_a_frozen_run_resumes_to_the_same_end(
     config: PretrainConfig, tmp_path: Path, pretrain_interrupted: Callable[[PretrainConfig], None]
 ) -> None:
@@ -140,6 +141,7 @@ def test_each_layer_has_its_rate(config: PretrainConfig, recorder: Recorder) -> 
             assert pytest.approx(full / 2 ** (6 - block)) == rates[name]
 
 
+@pytest.mark.slow
 def test_an_input_layer_that_is_kept_has_the_slowest_rate(
     config: PretrainConfig, recorder: Recorder, tmp_path: Path
 ) -> None:

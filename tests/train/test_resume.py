@@ -205,6 +205,7 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(
     assert {"step": 1} == torch.load(file, weights_only=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chosen", "expected"),
     [
@@ -235,6 +236,7 @@ def test_checkpoints_come_when_they_should(
     assert expected == [saved["global_step"] for saved in steps]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_within_an_epoch_says_so(
     short: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ def test_a_run_leaves_a_whole_folder(config: PretrainConfig) -> None:
     )
 
 
+@pytest.mark.slow
 def test_exports_embed_what_fits_and_state_their_data(config: PretrainConfig) -> None:
     """The exported encoder takes the store's imagery by its own recipe; its card says synthetic."""
     pretrain(config)
@@ -88,6 +89,7 @@ def test_exports_embed_what_fits_and_state_their_data(config: PretrainConfig) ->
     assert 64 == len(encoder.card.config_hash)
 
 
+@pytest.mark.slow
 def test_student_teacher_and_start_differ_as_they_should(config: PretrainConfig) -> None:
     """The student has moved; the teacher has followed part of the way (momentum 0.99)."""
     pretrain(config)
@@ -99,6 +101,7 @@ def test_student_teacher_and_start_differ_as_they_should(config: PretrainConfig)
     assert 0 < near < 0.2 * far
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits(config: PretrainConfig, tmp_path: Path) -> None:
     """Two runs with one seed are equal; another seed is not."""
     again = with_groups(config, run={"out": str(tmp_path / "again")})
@@ -145,6 +148,7 @@ def test_a_run_does_not_overwrite_another(config: PretrainConfig) -> None:
     assert ["precious.txt"] == [path.name for path in out.iterdir()]
 
 
+@pytest.mark.slow
 def test_resuming_needs_a_run_with_the_same_settings(config: PretrainConfig) -> None:
     """Nothing to resume, and settings that changed meanwhile, are errors that name them."""
     with pytest.raises(ConfigError, match="no run to resume"):
@@ -160,6 +164,7 @@ def test_too_few_scenes_are_named(config: PretrainConfig) -> None:
         pretrain(with_groups(config, optim={"batch": 64}))
 
 
+@pytest.mark.slow
 def test_a_refused_run_leaves_no_folder(config: PretrainConfig) -> None:
     """After a refusal the same --run.out is free for the corrected command."""
     with pytest.raises(TrainingError):
@@ -169,6 +174,7 @@ def test_a_refused_run_leaves_no_folder(config: PretrainConfig) -> None:
     pretrain(config)
 
 
+@pytest.mark.slow
 def test_a_run_that_died_before_its_start_was_written_resumes(
     config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +199,7 @@ def test_a_diverging_run_stops(config: PretrainConfig) -> None:
     assert "optim.lr" in str(caught.value.remedy)
 
 
+@pytest.mark.slow
 def test_an_unlabelled_store_trains_the_hard_term(
     tmp_path: Path, config: PretrainConfig, make_store: Callable[..., Path]
 ) -> None:
@@ -210,6 +217,7 @@ def test_an_unlabelled_store_trains_the_hard_term(
     assert "No linear probe" in report.describe()
 
 
+@pytest.mark.slow
 def test_labels_that_tell_nothing_are_not_probed(
     tmp_path: Path, config: PretrainConfig, make_store: Callable[..., Path]
 ) -> None:
@@ -233,6 +241,7 @@ def test_all_unlabelled_with_a_soft_term_is_refused(
         pretrain(config)
 
 
+@pytest.mark.slow
 def test_sentinel_1_trains_with_its_own_recipe(
     tmp_path: Path, config: PretrainConfig, make_store: Callable[..., Path]
 ) -> None:
@@ -247,6 +256,7 @@ def test_sentinel_1_trains_with_its_own_recipe(
     assert pytest.approx(-12.59 - 2 * 5.26) == recipe.normalization.shift[0]
 
 
+@pytest.mark.slow
 def test_statistics_of_the_store_are_measured_on_its_training_split(config: PretrainConfig) -> None:
     """`statistics: store` agrees with numpy over the training rows and says where it is from."""
     config = with_groups(
@@ -271,6 +281,7 @@ def test_statistics_of_the_store_are_measured_on_its_training_split(config: Pret
     assert f"{len(rows)} training scenes" in recipe.normalization.source
 
 
+@pytest.mark.slow
 def test_training_continues_from_an_export(config: PretrainConfig, tmp_path: Path) -> None:
     """A second run starts with the weights of the first one's export, bit for bit."""
     pretrain(config)
@@ -289,6 +300,7 @@ def test_training_continues_from_an_export(config: PretrainConfig, tmp_path: Pat
     )
 
 
+@pytest.mark.slow
 def test_a_checkpoint_becomes_the_same_encoder(config: PretrainConfig, tmp_path: Path) -> None:
     """`eofm models export` of the last checkpoint equals what the run exported itself."""
     pretrain(config)
@@ -329,6 +341,7 @@ def test_bfloat16_is_refused_where_the_cpu_emulates_it(
     assert ("32-true", "cpu") == choose_device(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("group", "options"),
     [
@@ -373,6 +386,7 @@ def test_bfloat16_trains_and_clips(
 # ----------------------------------------------------------------------- where it starts
 
 
+@pytest.mark.slow
 def test_a_resnet_is_pretrained_end_to_end(config: PretrainConfig, tmp_path: Path) -> None:
     """From a file, without masks, by SGD: figures, table, weights.txt, an encoder that embeds."""
     net = build_resnet("resnet18", 3, (64, 64), torch.Generator().manual_seed(0))
@@ -450,6 +464,7 @@ def test_the_pooling_suits_the_network(
     assert expected is make_recipe(store, [0], model).pooling
 
 
+@pytest.mark.slow
 def test_the_start_is_printed_in_one_line(
     config: PretrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -472,6 +487,7 @@ def test_the_start_is_printed_in_one_line(
     assert line in load_encoder(out / "export" / "init").card.source
 
 
+@pytest.mark.slow
 def test_a_network_of_timm_is_pretrained(config: PretrainConfig) -> None:
     """By its name: masks drop its tokens, and its export embeds."""
     config = with_groups(
@@ -488,6 +504,7 @@ def test_a_network_of_timm_is_pretrained(config: PretrainConfig) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", [False, True])
 def test_signals_are_given_back(
     config: PretrainConfig, fails: bool, monkeypatch: pytest.MonkeyPatch

@@ -65,6 +65,7 @@ def small(config: PretrainConfig, stores: Path, out: Path) -> PretrainConfig:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_a_settings_file_runs(path: Path, stores: Path, tmp_path: Path) -> None:
     """One epoch after those that freeze the trunk ends in a student that is finite and moved."""
@@ -139,6 +140,7 @@ def ssl4eo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_both_sensors_are_packed_and_either_is_pretrained_as_printed(
     ssl4eo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,7 @@ def test_the_vectors_are_those_of_the_encoder(name, published):
     assert expected.std() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["softcon_vits14_s1", "softcon_rn50_s1"])
 @torch.no_grad()
 def test_heads_and_maps(name, published):
