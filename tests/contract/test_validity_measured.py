@@ -42,7 +42,7 @@ def drawn(
     rng = np.random.default_rng(seed)
     kinds = [0, 1, 9000, 65_535] if whole else [0, 0.5, -0.5, -1, -3, np.nan, np.inf, -np.inf, 7]
     planes, declared, bands = {}, {}, {}
-    zeros = rng.choice([0.1, 0.5, 0.9])
+    zeros = rng.choice([0.0, 0.1, 0.5, 0.9])  # none: the short way for whole images
     for ratio, count in LAYOUTS[place].items():
         shape = (2, count, 6 // ratio, 6 // ratio)
         values = rng.choice(kinds[1:], shape, p=None)
@@ -217,3 +217,16 @@ def test_every_image_with_a_valid_nan_is_named() -> None:
     assert (1, 3) == caught.value.images
     assert "band B03" in str(caught.value)
     assert "image 1 of the batch" == caught.value.where
+
+
+@pytest.mark.parametrize("unit", [Unit.REFLECTANCE, Unit.DB])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_value_in_an_image_without_zeros(unit: Unit, value: float) -> None:
+    """The short way for whole images is not taken where one value is not a number."""
+    plane = torch.full((2, 3, 4, 4), 0.25)
+    plane[1, 2, 3, 0] = value
+
+    mask = measured({10: plane}, {}, {10: ("a", "b", "c")}, unit, (4, 4))
+
+    assert not mask[1, 3, 0]
+    assert 31 == int(mask.sum())
