@@ -200,7 +200,7 @@ class Codes:
 
     def decode(self, codes: NDArray[np.int8]) -> NDArray[np.float32]:
         """Return the vectors of codes (..., D); NaN where there is none."""
-        values = codes.astype(np.float32) * self.scale + self.offset
+        values = codes.astype(np.float32, order="C") * self.scale + self.offset
         hidden = codes == HIDDEN
         if hidden.any():
             values[hidden] = np.nan
@@ -208,8 +208,13 @@ class Codes:
 
 
 def decoded(stored: NDArray[Any], codes: Codes | None) -> NDArray[np.float32]:
-    """Return stored numbers (..., D) as float32."""
-    return stored.astype(np.float32, copy=False) if codes is None else codes.decode(stored)
+    """Return stored numbers (..., D) as float32, each vector in one piece.
+
+    Planes of a raster are turned into vectors once, here, and not by each product with them.
+    """
+    return (
+        stored.astype(np.float32, order="C", copy=False) if codes is None else codes.decode(stored)
+    )
 
 
 # ---------------------------------------------------------------------------------- chips
