@@ -230,3 +230,14 @@ def test_one_value_in_an_image_without_zeros(unit: Unit, value: float) -> None:
 
     assert not mask[1, 3, 0]
     assert 31 == int(mask.sum())
+
+
+def test_a_coarse_mask_of_an_image_that_is_not_square() -> None:
+    """Each coarse pixel is valid where its block is, whatever the shape of the image."""
+    valid = torch.ones(1, 4, 12, dtype=torch.bool)
+    valid[0, 1, 7] = False
+
+    mask = coarse_mask(valid, (2, 6))
+
+    assert (1, 2, 6) == tuple(mask.shape)
+    assert [[0, 0, 3]] == (~mask).nonzero().tolist()
