@@ -25,8 +25,8 @@ from eofm.method.similarity import LabelFacts
 from eofm.method.teacher import Branch, make_teacher
 from eofm.method.terms.registry import find_term, settings_of
 from eofm.method.terms.seam import (
-    Mask,
     Needs,
+    PatchMask,
     RunFacts,
     Seen,
     Side,
@@ -56,7 +56,7 @@ Frozen = Callable[[str], FrozenNetwork]
 FrozenInput = Callable[[FrozenNetwork, int], Tensor]
 
 
-class Outcome(Protocol):
+class StepOutcome(Protocol):
     """One step of an objective: what a run uses of it, also of one of a user's own."""
 
     @property
@@ -144,7 +144,7 @@ class SeenOnce(Seen):
         made: Tensor = self._once(("valid", view), partial(self._valid, view))
         return made
 
-    def keep(self, view: int, mask: Mask | None) -> Int64[Tensor, "b k"] | None:
+    def keep(self, view: int, mask: PatchMask | None) -> Int64[Tensor, "b k"] | None:
         """Return the patches that a mask leaves: see `Seen.keep`."""
         if mask is None:
             return None
@@ -158,7 +158,7 @@ class SeenOnce(Seen):
         return drawn
 
     def forward(
-        self, side: Side, view: int, mask: Mask | None = None
+        self, side: Side, view: int, mask: PatchMask | None = None
     ) -> Float[Tensor, "b tokens d"]:
         """Return the tokens of a view: see `Seen.forward`."""
         keep = self.keep(view, mask)
@@ -174,7 +174,7 @@ class SeenOnce(Seen):
         return seen
 
     def project(
-        self, side: Side, view: int, head: str, mask: Mask | None = None
+        self, side: Side, view: int, head: str, mask: PatchMask | None = None
     ) -> Float[Tensor, "b d"]:
         """Return the vector of a view behind a head: see `Seen.project`."""
         vectors = self.forward(side, view, mask)[:, 0]
@@ -301,7 +301,7 @@ class CombinedTerms(nn.Module):
         generator: torch.Generator,
         valid: Valid | None = None,
         frozen_input: FrozenInput | None = None,
-    ) -> Outcome:
+    ) -> StepOutcome:
         """Return the loss of a batch and what there is to log.
 
         Args:

@@ -29,7 +29,7 @@ from eofm.loading.pairs import PairedViews, SecondSensor
 from eofm.loading.sampler import Seasons
 from eofm.loading.views import View, view_of, views_for, with_crop_within
 from eofm.method import CombinedTerms, LabelFacts, update_teacher
-from eofm.method.combined import Frozen, FrozenNetwork, Outcome
+from eofm.method.combined import Frozen, FrozenNetwork, StepOutcome
 from eofm.method.config import MaskForm, Objective
 from eofm.method.objectives import make_objective
 from eofm.networks.joint import JointTrunk
@@ -189,7 +189,7 @@ class PretrainModule(L.LightningModule):
                 other = with_crop_within(draw, other, self.config.augment.nested_scale)
             return imagery, view, view_of(self.views, *second, other)
 
-    def outcome(self, native: Pixels, first: View, second: View, labels: Labels) -> Outcome:
+    def outcome(self, native: Pixels, first: View, second: View, labels: Labels) -> StepOutcome:
         """Return the loss of two views of a batch, and what there is to log.
 
         Args:
@@ -200,12 +200,14 @@ class PretrainModule(L.LightningModule):
         """
         views, both = (first.pixels, second.pixels), self.of_views(labels)
         if not isinstance(self.method, CombinedTerms):  # one of a user's own
-            made: Outcome = self.method(views, both, self.masks)
+            made: StepOutcome = self.method(views, both, self.masks)
             return made
         measured = (first.measured, second.measured)
         prepared = cache(lambda teacher: teacher.prepare(native))  # once for both views
         shown = partial(self._shown_to, prepared, first, second)
-        output: Outcome = self.method(views, both, self.masks, lambda view: measured[view](), shown)
+        output: StepOutcome = self.method(
+            views, both, self.masks, lambda view: measured[view](), shown
+        )
         return output
 
     @torch.no_grad()

@@ -57,7 +57,7 @@ class VerifyWeightsConfig:
 
 
 @dataclass(frozen=True)
-class MergeConfig:
+class MergeModelsConfig:
     """Two encoders become one whose weights lie on the line between theirs.
 
     Args:

@@ -18,7 +18,7 @@ from eofm.contract.recipe import Recipe
 from eofm.errors import WeightsError
 from eofm.networks.norms import has_batch_norm
 from eofm.networks.state import load_strict
-from eofm.weights.config import MergeConfig
+from eofm.weights.config import MergeModelsConfig
 from eofm.weights.encoder import Encoder, build_trunk
 from eofm.weights.encoder_card import UNSTATED, Card, library_versions
 from eofm.weights.export.write import Exported, export_encoder
@@ -122,7 +122,7 @@ def _joined(*words: str) -> str:
     return "; ".join(dict.fromkeys(words))
 
 
-def merge_models(config: MergeConfig) -> Exported:
+def merge_models(config: MergeModelsConfig) -> Exported:
     """Merge two encoders and write the result.
 
     Raises:

@@ -47,7 +47,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     ),
     "models merge": Verb(
         "write the encoder whose weights lie between those of two, such as a run's start and end",
-        "eofm.weights.config:MergeConfig",
+        "eofm.weights.config:MergeModelsConfig",
         "eofm.weights.merge:merge_models",
         (
             "eofm models merge runs/mine/export/init runs/mine/export/student \\",
