@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -39,6 +39,7 @@ from eofm.method.terms.seam import (
 Valid = Callable[[int], Tensor]
 
 
+@runtime_checkable
 class FrozenNetwork(Protocol):
     """A frozen teacher, besides being an `nn.Module`."""
 
@@ -56,14 +57,15 @@ Frozen = Callable[[str], FrozenNetwork]
 FrozenInput = Callable[[FrozenNetwork, int], Tensor]
 
 
+@runtime_checkable
 class StepOutcome(Protocol):
     """One step of an objective: what a run uses of it, also of one of a user's own."""
 
     @property
-    def loss(self) -> Tensor:
+    def loss(self) -> Float[Tensor, ""]:
         """What is minimised, with a gradient."""
 
-    def logged(self) -> dict[str, Tensor]:
+    def logged(self) -> dict[str, Float[Tensor, ""]]:
         """Return the numbers to log, by name."""
 
 
@@ -103,7 +105,7 @@ class SeenOnce(Seen):
         self,
         branches: Mapping[Side, Branch],
         frozen: FrozenNetwork | None,
-        views: tuple[Tensor, Tensor],
+        views: tuple[Float[Tensor, "b c h w"], Float[Tensor, "b other h w"]],
         valid: Valid,
         tokens: Tokens,
         grid: tuple[int, int],
@@ -150,7 +152,7 @@ class SeenOnce(Seen):
             return None
         images = self._views[view]
 
-        def draw() -> Tensor | None:
+        def draw() -> Int64[Tensor, "b k"] | None:
             keep = mask.draw(len(images), self._grid, self._generator)
             return None if keep is None else keep.to(images.device)
 
@@ -164,7 +166,7 @@ class SeenOnce(Seen):
         keep = self.keep(view, mask)
         branch = self._branch(side)
 
-        def run() -> Tensor:
+        def run() -> Float[Tensor, "b tokens d"]:
             with torch.set_grad_enabled(side is Side.STUDENT and torch.is_grad_enabled()):
                 tokens: Tensor = branch(self._views[view], keep, self._tokens)
             return tokens
@@ -186,7 +188,7 @@ class SeenOnce(Seen):
         inputs = seen[:, 0] if tokens is Tokens.CLS else seen[:, 1:]
         hidden = None if self.keep(view, mask) is None else mask
 
-        def run() -> Tensor:
+        def run() -> Float[Tensor, "b d"]:
             with torch.set_grad_enabled(side is Side.STUDENT and torch.is_grad_enabled()):
                 return self._branch(side).project(inputs, head)
 
@@ -203,7 +205,7 @@ class SeenOnce(Seen):
                 expected="a source of weights: Term.frozen_source",
             )
 
-        def run() -> Tensor:
+        def run() -> Float[Tensor, "b 1 d"]:
             make = self._frozen_input
             with torch.no_grad():
                 pixels = self._views[view] if make is None else make(teacher, view)
@@ -346,7 +348,7 @@ class CombinedTerms(nn.Module):
             frozen_input: Makes what a frozen teacher sees of a view; without it, the view itself.
         """
 
-        def all_measured(view: int) -> Tensor:
+        def all_measured(view: int) -> Bool[Tensor, "b 1 h w"]:
             return torch.ones_like(views[view][:, :1], dtype=torch.bool)
 
         branches = {Side.STUDENT: self.student}

@@ -78,7 +78,7 @@ class SoftCon(CombinedTerms):
         return self.term.predictor
 
     @property
-    def bias(self) -> Tensor | None:
+    def bias(self) -> Float[Tensor, ""] | None:
         """Of the bce form."""
         return self.term.bias
 

@@ -164,6 +164,25 @@ def test_an_optical_teacher_sees_the_optical_image_under_both_views(
     torch.testing.assert_close(seen[0], seen[1])  # augment.pair same: one crop
 
 
+def test_a_radar_student_is_trained_by_an_optical_teacher(
+    config: PretrainConfig, both: Path, tmp_path: Path
+) -> None:
+    """A run from start to end: an export of each sensor, and nothing but the term was minimised."""
+    name = write_teacher(tmp_path / "s2", recipe_for(both / "s2-l1c", "vit-tiny-14", 56))
+    config = distil(
+        config, name, data={"store": str(both), "views": "sensors"}, optim={"epochs": 1}
+    )
+    pretrain(config)
+    folder = Path(str(config.run.out))
+    sensors = {
+        str(load_encoder(card.parent).recipe.sensor)
+        for card in (folder / "export").rglob("card.json")
+    }
+
+    assert {"s1-grd", "s2-l1c"} <= sensors
+    assert not any("teacher" in str(path) for path in (folder / "export").rglob("*"))
+
+
 def test_a_radar_teacher_sees_the_radar_image(
     config: PretrainConfig, both: Path, tmp_path: Path
 ) -> None:

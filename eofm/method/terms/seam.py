@@ -26,7 +26,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -146,6 +146,7 @@ class RunFacts:
         return self.grid[0] * self.grid[1]
 
 
+@runtime_checkable
 class PatchMask(Protocol):
     """How patches are hidden: a frozen dataclass, so that two terms with equal masks share one."""
 

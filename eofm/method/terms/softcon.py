@@ -177,7 +177,7 @@ class SoftContrast(Term[SoftConConfig]):
         del scalars["loss"]
         return TermOutput(output.loss, scalars)
 
-    def embed(self, seen: Seen) -> tuple[list[Tensor], list[Tensor]]:
+    def embed(self, seen: Seen) -> tuple[list[Float[Tensor, "b d"]], list[Float[Tensor, "b d"]]]:
         """Return the student's queries and the teacher's keys, (B, d), one for each direction.
 
         Raises:
