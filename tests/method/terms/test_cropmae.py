@@ -71,7 +71,7 @@ def test_a_loss_for_every_sensor(bands, size, generator):
 
 
 def test_the_image_is_not_predicted():
-    """The crop's valid pixels are the targets: without any the loss is 0, whatever the image has."""
+    """The crop's valid pixels are the targets: without any the loss is 0, whatever the image is."""
     terms = combined(TERM)
     views = nested(torch.Generator().manual_seed(0))
 
