@@ -151,7 +151,7 @@ def _alive(tokens: Tensor) -> Tensor:
 
 @final
 @dataclass(frozen=True)
-class Tokens:
+class PatchTokens:
     """A vector per patch, for `eofm.bench.features.extract`.
 
     Args:
@@ -280,7 +280,7 @@ class Segmenter:
                 return track(self._read(split, sensor), "embedding batches of images", total)
 
             parts = _kept_parts(candidates, sensor)
-            kept = extract(parts, spec, content, len(part), batches, self.cache, Tokens(picks))
+            kept = extract(parts, spec, content, len(part), batches, self.cache, PatchTokens(picks))
             for source in parts:
                 down, across = _tokens_part(source).grid
                 places = picks[source.name].most if picks else down * across

@@ -212,7 +212,7 @@ def window_jobs(
 # ------------------------------------------------------------------------------------ scenes
 
 
-class Seen(Protocol):
+class MeasuredPixels(Protocol):
     """Which pixels of a scene its image measures. It is sent to other processes."""
 
     def read(self, window: Window) -> Mask:
@@ -235,7 +235,7 @@ class LabelScene:
     grid: Grid
     date: str = ""
     name: str = ""
-    seen: Seen | None = None
+    seen: MeasuredPixels | None = None
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from eofm.method.similarity import LabelFacts
 from eofm.method.teacher import Branch, make_teacher
 from eofm.method.terms.registry import find_term, settings_of
 from eofm.method.terms.seam import (
-    Mask,
     Needs,
+    PatchMask,
     RunFacts,
     Seen,
     Side,
@@ -41,7 +41,7 @@ Valid = Callable[[int], Tensor]
 Frozen = Callable[[str], nn.Module]
 
 
-class Outcome(Protocol):
+class StepOutcome(Protocol):
     """One step of an objective: what a run uses of it, also of one of a user's own."""
 
     @property
@@ -125,7 +125,7 @@ class SeenOnce(Seen):
         made: Tensor = self._once(("valid", view), partial(self._valid, view))
         return made
 
-    def keep(self, view: int, mask: Mask | None) -> Int64[Tensor, "b k"] | None:
+    def keep(self, view: int, mask: PatchMask | None) -> Int64[Tensor, "b k"] | None:
         """Return the patches that a mask leaves: see `Seen.keep`."""
         if mask is None:
             return None
@@ -139,7 +139,7 @@ class SeenOnce(Seen):
         return drawn
 
     def forward(
-        self, side: Side, view: int, mask: Mask | None = None
+        self, side: Side, view: int, mask: PatchMask | None = None
     ) -> Float[Tensor, "b tokens d"]:
         """Return the tokens of a view: see `Seen.forward`."""
         keep = self.keep(view, mask)
@@ -159,7 +159,7 @@ class SeenOnce(Seen):
         side: Side,
         view: int,
         head: str,
-        mask: Mask | None = None,
+        mask: PatchMask | None = None,
         tokens: Tokens = Tokens.CLS,
     ) -> Float[Tensor, "b ..."]:
         """Return tokens of a view behind a head: see `Seen.project`."""
@@ -281,7 +281,7 @@ class CombinedTerms(nn.Module):
         labels: Labels | tuple[Labels, Labels],
         generator: torch.Generator,
         valid: Valid | None = None,
-    ) -> Outcome:
+    ) -> StepOutcome:
         """Return the loss of a batch and what there is to log.
 
         Args:

@@ -30,7 +30,7 @@ from eofm.method.config import MaskForm
 from eofm.method.distributed import mean_over_ranks
 from eofm.method.heads import linear_layer
 from eofm.method.masking import number_kept
-from eofm.method.terms.seam import Mask, RunFacts, Seen, Side
+from eofm.method.terms.seam import PatchMask, RunFacts, Seen, Side
 
 # Added to the variance of a patch, as in MAE. In units where a band's standard deviation is 0.25
 # it is a 250th of it: patches as flat as the quantisation of the sensor are not blown up.
@@ -384,7 +384,7 @@ def completion(
     decoders: nn.ModuleDict,
     seen: Seen,
     view: int,
-    mask: Mask,
+    mask: PatchMask,
     facts: RunFacts,
     form: PixelLoss,
     memory: Float[Tensor, "b all D"] | None = None,

@@ -29,7 +29,7 @@ from eofm.loading.pairs import PairedViews, SecondSensor
 from eofm.loading.sampler import Seasons
 from eofm.loading.views import View, view_of, views_for, with_crop_within, with_geometry_of
 from eofm.method import CombinedTerms, LabelFacts, update_teacher
-from eofm.method.combined import Frozen, Outcome
+from eofm.method.combined import Frozen, StepOutcome
 from eofm.method.config import MaskForm, Objective
 from eofm.method.objectives import make_objective
 from eofm.networks.joint import JointTrunk
@@ -191,7 +191,7 @@ class PretrainModule(L.LightningModule):
                 other = with_geometry_of(draw, other)
             return imagery, view, view_of(self.views, *second, other)
 
-    def outcome(self, first: View, second: View, labels: Labels) -> Outcome:
+    def outcome(self, first: View, second: View, labels: Labels) -> StepOutcome:
         """Return the loss of two views of a batch, and what there is to log.
 
         Args:
@@ -201,10 +201,10 @@ class PretrainModule(L.LightningModule):
         """
         views, both = (first.pixels, second.pixels), self.of_views(labels)
         if not isinstance(self.method, CombinedTerms):  # one of a user's own
-            made: Outcome = self.method(views, both, self.masks)
+            made: StepOutcome = self.method(views, both, self.masks)
             return made
         measured = (first.measured, second.measured)
-        output: Outcome = self.method(views, both, self.masks, lambda view: measured[view]())
+        output: StepOutcome = self.method(views, both, self.masks, lambda view: measured[view]())
         return output
 
     def of_views(self, labels: Labels) -> Labels | tuple[Labels, Labels]:

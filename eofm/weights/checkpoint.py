@@ -76,6 +76,14 @@ def _encoder_of(
         for name, tensor in checkpoint["state_dict"].items()
         if name.startswith(prefix)
     }
+    if not state:
+        raise WeightsError(
+            f"the run of this checkpoint has no {branch}",
+            found=f"no tensors of a {branch}: no term of the run needs one",
+            expected="student",
+            where=path,
+            remedy=f"take its student: {path}",
+        )
     if branch in saved.get("stale_norms", ()) and any("running_mean" in name for name in state):
         raise WeightsError(
             f"the batch norms of the {branch} remember other images than it will be given",

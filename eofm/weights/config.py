@@ -56,6 +56,28 @@ class VerifyWeightsConfig:
     folder: str = field(metadata={"positional": True})
 
 
+@dataclass(frozen=True)
+class MergeModelsConfig:
+    """Two encoders become one whose weights lie on the line between theirs.
+
+    Args:
+        first: An export, a run, a checkpoint, or a name of `eofm models list`.
+        second: The same, of one architecture and recipe with the first: such as the start and the
+            student of a run.
+        out: Folder to write weights.safetensors, card.json, preprocess.json and README.md into.
+        alpha: Share of the second in every weight: 0 is the first, 1 the second.
+    """
+
+    first: str = field(metadata={"positional": True})
+    second: str = field(metadata={"positional": True})
+    out: str
+    alpha: float = 0.5
+
+    def __post_init__(self) -> None:
+        low, high = 0.0, 1.0
+        require(low <= self.alpha <= high, "alpha", self.alpha, "0 to 1")
+
+
 FORMATS: Final = ("safetensors", "pt2", "onnx")
 
 

@@ -75,6 +75,7 @@ def verbs(sources: Path) -> dict[str, list[str]]:
         "models info": ["models", "info", "softcon_vits14_s2"],
         "models download": ["models", "download", "softcon_vits14_s2", "--to", "OUT"],
         "models verify": ["models", "verify", str(sources / "encoder")],
+        "models merge": ["models", "merge", str(sources / "encoder"), str(sources / "encoder"), "--out", "OUT"],
         "models export": ["models", "export", str(sources / "encoder"), "--to", "OUT"],
         "pretrain": ["pretrain", "--data.store", str(sources / "store"), "--run.out", "OUT", "--optim.epochs", "1"],
         "report": ["report", str(sources / "store"), "--out", "OUT.html"],

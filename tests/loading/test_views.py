@@ -250,3 +250,26 @@ def test_a_nested_view_shows_a_part_of_the_outer_one(engine: str) -> None:
     assert ((lowest[:, 1] - box.left).abs() < 1).all()
     assert ((highest[:, 0] - (box.top + box.height - 1)).abs() < 1).all()
     assert ((highest[:, 1] - (box.left + box.width - 1)).abs() < 1).all()
+
+
+@pytest.mark.parametrize("engine", ["fused", "kornia"])
+def test_what_was_not_measured_moves_with_its_image(engine: str) -> None:
+    """A view's pixel counts where no part of it was missing: seen by a view of what is missing."""
+    torch.manual_seed(0)
+    still = AugmentConfig(
+        scale=(0.3, 1.0), blur_probability=0.5, colour_probability=0,
+        engine=engine,  # type: ignore[arg-type]
+    )  # fmt: skip
+    views = Views(28, still, clip=None, colour=False)
+    valid = torch.ones(8, 60, 60, dtype=torch.bool)
+    valid[:4, 20:33, 41:] = False
+    draw = views.draw(torch.Size((8, 1, 60, 60)))
+
+    found = views.measured(valid, draw)
+
+    missing = views.make((~valid)[:, None].float(), draw)
+    sure = (missing - 1e-3).abs() > 2e-4  # engines agree to 1e-4
+    assert (8, 1, 28, 28) == tuple(found.shape)
+    assert torch.equal((missing < 1e-3)[sure], found[sure])
+    assert found[4:].all()
+    assert 0.05 < float((~found[:4]).float().mean()) < 0.5

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from contributing import write_example
 from pretrain_settings import with_groups
 from softcon_small import Patches, small
@@ -15,11 +16,13 @@ from softcon_small import Patches, small
 import eofm.method.terms
 from eofm.cli import main
 from eofm.contract.imagery import Labels
-from eofm.errors import ConfigError
+from eofm.errors import ConfigError, WeightsError
 from eofm.method import LabelFacts, SoftCon
 from eofm.method.objectives import make_objective
 from eofm.train.config import PretrainConfig
 from eofm.train.run import pretrain
+from eofm.train.run_folder import LATER, from_dict
+from eofm.weights.checkpoint import CHECKPOINT_KEY, from_checkpoint
 from eofm.weights.encoder import load_encoder
 
 TERMS = "{softcon: 1, spread.py:Spread: 0.1}"  # as the guide has it
@@ -89,6 +92,32 @@ def test_a_file_beside_ours_is_a_term(
         load_encoder(path / "export/student").trunk.state_dict() for path in (whole, again)
     )
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    with pytest.raises(WeightsError, match="has no teacher"):
+        from_checkpoint(whole / "checkpoints/last.ckpt", "teacher")
+
+
+def test_a_run_from_before_there_were_terms_is_resumed(
+    config: PretrainConfig, pretrain_interrupted: Callable[[PretrainConfig], None]
+) -> None:
+    """Its settings and its checkpoint do not speak of them; what else is missing is an error."""
+    pretrain_interrupted(config)
+    folder = Path(str(config.run.out))
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    saved = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    for groups in (settings, saved[CHECKPOINT_KEY]["config"]):
+        for key in LATER:
+            group, _, name = key.partition(".")
+            del groups[group][name]
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    torch.save(saved, folder / "checkpoints/last.ckpt")
+    resumed = PretrainConfig(run=with_groups(config, run={"resume": True}).run)
+
+    assert "student" in pretrain(resumed).text
+
+    del settings["method"]["tau"]
+    with pytest.raises(ConfigError, match="another version") as caught:
+        from_dict(settings, folder / "config.yaml")
+    assert "no method.tau" == caught.value.found
 
 
 def test_a_run_without_a_teacher_evaluates_its_student(

@@ -45,6 +45,15 @@ VERBS: Final[Mapping[str, Verb]] = {
         "eofm.weights.manage:verify",
         ("eofm models verify runs/mine/export/student", "eofm models verify weights"),
     ),
+    "models merge": Verb(
+        "write the encoder whose weights lie between those of two, such as a run's start and end",
+        "eofm.weights.config:MergeModelsConfig",
+        "eofm.weights.merge:merge_models",
+        (
+            "eofm models merge runs/mine/export/init runs/mine/export/student \\",
+            "    --alpha 0.5 --out encoders/halfway",
+        ),
+    ),
     "models export": Verb(
         "write a checkpoint, an export or published weights for others: safetensors, pt2, onnx",
         "eofm.weights.config:ExportConfig",

@@ -137,7 +137,7 @@ class RunFacts:
         return self.grid[0] * self.grid[1]
 
 
-class Mask(Protocol):
+class PatchMask(Protocol):
     """How patches are hidden: a frozen dataclass, so that two terms with equal masks share one."""
 
     def draw(
@@ -191,7 +191,7 @@ class Seen(ABC):
         """
 
     @abstractmethod
-    def keep(self, view: int, mask: Mask | None) -> Int64[Tensor, "b k"] | None:
+    def keep(self, view: int, mask: PatchMask | None) -> Int64[Tensor, "b k"] | None:
         """Return the patches of a view that a mask leaves, (B, K), on the device; None for all.
 
         Drawn when it is first asked for, from the run's generator of masks.
@@ -199,7 +199,7 @@ class Seen(ABC):
 
     @abstractmethod
     def forward(
-        self, side: Side, view: int, mask: Mask | None = None
+        self, side: Side, view: int, mask: PatchMask | None = None
     ) -> Float[Tensor, "b tokens d"]:
         """Return the tokens of a view, (B, 1 + K, D): its vector, then the patches row by row.
 
@@ -215,7 +215,7 @@ class Seen(ABC):
         side: Side,
         view: int,
         head: str,
-        mask: Mask | None = None,
+        mask: PatchMask | None = None,
         tokens: Tokens = Tokens.CLS,
     ) -> Float[Tensor, "b ..."]:
         """Return the vector of a view behind a head of `Term.heads`, (B, d); or its patches'.

@@ -306,7 +306,9 @@ def _sheet(store: Store, data: StoreDataModule, module: PretrainModule, made_up:
         imagery, first, second = module.two_views(data.images(seasons.tolist()))
     trunk, second_sensor = module.trunk(), module.second_sensor
     ratio, masks = module.config.method.mask_ratio, torch.Generator().manual_seed(0)
-    keep = keep_tokens(len(rows), trunk.tokens, ratio, masks)
+    method = module.config.method
+    shown_mask = method.terms is None or method.contrasts  # other terms have masks of their own
+    keep = keep_tokens(len(rows), trunk.tokens, ratio, masks) if shown_mask else None
     mine = module.preprocess.plan.target, module.recipe.unit
     theirs = (
         mine if second_sensor is None else (second_sensor.plan.target, second_sensor.recipe.unit)
