@@ -39,7 +39,7 @@ from eofm.method.terms.seam import (
 )
 
 
-class Pair(StrEnum):
+class ViewPair(StrEnum):
     """What the two views are: seasons of a place, or its optical and its radar image."""
 
     SEASONS = "seasons"
@@ -73,7 +73,7 @@ class CroCoSettings:
         ConfigError: If a value is out of range.
     """
 
-    pair: Pair = Pair.SEASONS
+    pair: ViewPair = ViewPair.SEASONS
     completed: Completed = Completed.FIRST
     ratio: float = 0.9
     distance: PixelLoss = PixelLoss.MSE
@@ -129,7 +129,7 @@ class CroCo(Term[CroCoSettings]):
     @classmethod
     def needs_of(cls, settings: CroCoSettings) -> Needs:
         """Return what has to be there: the two views of the setting."""
-        views = ViewKind.SENSORS if settings.pair is Pair.SENSORS else ViewKind.SEASONS
+        views = ViewKind.SENSORS if settings.pair is ViewPair.SENSORS else ViewKind.SEASONS
         return Needs(views=views, tokens=Tokens.PATCHES)
 
     def loss(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_terms import DECODER, Two, combined, passes, scored, step, train, unreached, waves
+from small_terms import DECODER, Two, combined, labels_of, passes, scored, train, unreached, waves
 from torch.nn import functional
 
 from eofm.errors import ConfigError
@@ -71,13 +71,16 @@ def test_a_loss_for_every_sensor(bands, size, generator):
 
 
 def test_the_image_is_not_predicted():
-    """Only the crop's hidden pixels are targets: its valid mask counts, and what it hides."""
+    """The crop's valid pixels are the targets: without any the loss is 0, whatever the image is."""
     terms = combined(TERM)
-    image, crop = nested(torch.Generator().manual_seed(0))
-    nothing = torch.zeros(16, 1, 16, 16, dtype=torch.bool)
+    views = nested(torch.Generator().manual_seed(0))
 
-    assert step(terms, (image, crop), valid=nothing).loss == 0
-    assert step(terms, (image, crop)).loss > 0
+    def loss_of(*valid: bool) -> torch.Tensor:
+        masks = [torch.full((16, 1, 16, 16), each) for each in valid]
+        return terms(views, labels_of(views), torch.Generator(), masks.__getitem__).loss
+
+    assert loss_of(True, False) == 0
+    assert loss_of(False, True) > 0
 
 
 def test_what_it_needs():
