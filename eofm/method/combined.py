@@ -299,6 +299,7 @@ class CombinedTerms(nn.Module):
         average = any(each.teacher is TeacherKind.EMA for each in needs.values())
         self.teacher: Branch | None = make_teacher(self.student) if average else None
         self.frozen = nn.ModuleDict(cast("dict[str, nn.Module]", teachers))
+        self.old_names = True  # shards are saved and found by the names of the parts themselves
         self.register_state_dict_post_hook(_to_old_names)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_from_old_names)  # type: ignore[no-untyped-call]
 
@@ -503,7 +504,7 @@ def _to_old_names(
         name = key.removeprefix(prefix)
         if name.startswith(_FROZEN):  # a file of its own has them
             del state[key]
-        elif name.startswith(_FIRST):
+        elif name.startswith(_FIRST) and cast("CombinedTerms", module).old_names:
             state[prefix + _old_name(name)] = state.pop(key)
 
 

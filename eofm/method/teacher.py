@@ -41,6 +41,7 @@ class Branch(nn.Module):
 
     Attributes:
         chunk: Number of images that run through the trunk at a time; 0 for all (`in_chunks`).
+        sharded: The branch is cut into shards, whose hooks take no views of other tensors.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Branch(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.mask, self.fill = config.mask, fill
-        self.chunk = 0
+        self.chunk, self.sharded = 0, False
         self.heads = tuple(heads)
         for name, head in heads.items():
             self.add_module(name, head)
@@ -78,7 +79,10 @@ class Branch(nn.Module):
         seen = in_chunks(encode, pixels, keep, self.chunk)
         if tokens is None:
             return self.project(seen, self.heads[0]) if self.heads else seen
-        return seen[:, None] if tokens is Tokens.CLS else seen
+        if tokens is Tokens.PATCHES:
+            return seen
+        vector = seen[:, None]
+        return vector.clone() if self.sharded else vector
 
     def project(self, vectors: Float[Tensor, "b ... d"], head: str) -> Float[Tensor, "b ... e"]:
         """Return what one of the heads makes of the trunk's vectors, or of patches."""

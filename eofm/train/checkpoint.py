@@ -307,6 +307,7 @@ def _generators(module: L.LightningModule) -> Iterator[tuple[str, torch.Generato
 # What a checkpoint calls the names of the optimizer's parameters, in the order it counts them.
 PARAMETERS: Final = "parameters"
 _METHOD: Final = "method."
+_SHARDED: Final = "terms.softcon."  # before SoftCon's own tensors, in checkpoints of shards
 _QUEUE: Final = "queue"
 
 
@@ -365,7 +366,7 @@ def open_stage(path: Path, key: str) -> Stage:
             path=path,
             progress=own["progress"],
             tensors={
-                name.removeprefix(_METHOD): tensor
+                name.removeprefix(_METHOD).removeprefix(_SHARDED): tensor
                 for name, tensor in saved["state_dict"].items()
                 if name.startswith(_METHOD)
             },

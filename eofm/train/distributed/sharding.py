@@ -66,6 +66,7 @@ class ShardedModule(PretrainModule):
         """Cut the networks up, once the processes have met."""
         if self.device_mesh is None or any(_is_cut(p) for p in self.method.parameters()):
             return
+        self.method.old_names = False
         SharedNorms(gpu=self.device_mesh.device_type == "cuda").apply(self.method)
         shard(self.method, self.device_mesh["data_parallel"])
 
@@ -91,6 +92,7 @@ def shard(method: CombinedTerms, mesh: DeviceMesh) -> None:
         # also of the outermost part: the teacher, which has no way back, would stay whole
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
         if isinstance(part, Branch):
+            part.sharded = True
             register_fsdp_forward_method(part, "project")
     for parameter in method.parameters():
         if parameter.requires_grad and not _is_cut(parameter):
