@@ -250,11 +250,11 @@ def _head(records: Sequence[Record], scores: Scores) -> list[str]:
         f"within {NEAR_KM:g} km of one another are drawn together) and, where there are several,",
         "over seeds; every fold has a training seed of its own, the same for all arms.",
         f"**Bold**: below {LEVEL:.0%} after Holm's correction over the family of comparisons",
-        "listed below, in both primary measures. Other columns are outside of it. Measures, arms and",
-        "family were fixed before an arm was trained, with three exceptions: the lowest learning",
-        "rate was added when all objectives had chosen the lowest of three; intervals over places",
-        "took the place of those over tiles when five arms were done; `hard only, mask 0` was added",
-        "when three folds of softcon without a mask had been seen.",
+        "listed below, in both primary measures. Other columns are outside of it. Measures, arms",
+        "and family were fixed before an arm was trained, with three exceptions: the lowest",
+        "learning rate was added when all objectives had chosen the lowest of three; intervals over",
+        "places took the place of those over tiles when six arms were done; `hard only, mask 0` was",
+        "added when three folds of softcon without a mask had been seen.",
         "",
     ]
 
