@@ -252,9 +252,9 @@ def _head(records: Sequence[Record], scores: Scores) -> list[str]:
         f"**Bold**: below {LEVEL:.0%} after Holm's correction over the family of comparisons",
         "listed below, in both primary measures. Other columns are outside of it. Measures, arms",
         "and family were fixed before an arm was trained, with three exceptions: the lowest",
-        "learning rate was added when all objectives had chosen the lowest of three; intervals over",
-        "places took the place of those over tiles when six arms were done; `hard only, mask 0` was",
-        "added when three folds of softcon without a mask had been seen.",
+        "learning rate was added when all objectives had chosen the lowest of three; intervals",
+        "over places took the place of those over tiles when six arms were done; `hard only,",
+        "mask 0` was added when three folds of softcon without a mask had been seen.",
         "",
     ]
 
