@@ -108,7 +108,7 @@ class Scores:
         for row in folds:
             places[self._place(row["tiles"])] = row["places"]
         self.places = np.unique(places, return_inverse=True)[1]
-        self.ranks: dict[str, float] = {}
+        ranks: dict[str, list[float]] = {}
         self._values: dict[tuple[str, str], dict[int, Values]] = {}
         for name in dict.fromkeys(row["arm"] for row in rows):
             mine = [row for row in rows if row["arm"] == name]
@@ -116,7 +116,8 @@ class Scores:
                 folds = [row for row in mine if row["seed"] == seed]
                 if sum(len(row["tiles"]) for row in folds) == self.tiles:
                     self._add(name, seed, folds)
-            self.ranks[name] = float(np.mean([row["rank"] for row in mine]))
+                    ranks.setdefault(name, []).extend(row["rank"] for row in folds)
+        self.ranks = {name: float(np.mean(found)) for name, found in ranks.items()}
 
     def _add(self, name: str, seed: int, folds: Sequence[Record]) -> None:
         for measure in MEASURES:
@@ -249,9 +250,11 @@ def _head(records: Sequence[Record], scores: Scores) -> list[str]:
         f"within {NEAR_KM:g} km of one another are drawn together) and, where there are several,",
         "over seeds; every fold has a training seed of its own, the same for all arms.",
         f"**Bold**: below {LEVEL:.0%} after Holm's correction over the family of comparisons",
-        "listed below, in both primary measures. Other columns are outside of it. All was fixed",
-        "before the first run but `hard only, mask 0`, which was added when three folds of softcon",
-        "without a mask had been seen.",
+        "listed below, in both primary measures. Other columns are outside of it. Measures, arms",
+        "and family were fixed before an arm was trained, with three exceptions: the lowest",
+        "learning rate was added when all objectives had chosen the lowest of three; intervals",
+        "over places took the place of those over tiles when six arms were done; `hard only,",
+        "mask 0` was added when three folds of softcon without a mask had been seen.",
         "",
     ]
 
@@ -390,7 +393,8 @@ def _cost(records: Sequence[Record]) -> list[str]:
         f"({trained[-1]['machine']}). On an idle one of the kind, one thread would take about",
         f"{hours[1]:.1f} h for one seed of every arm ({runs[1]} runs, `--seeds 1`) and",
         f"{hours[len(SEEDS)]:.1f} h for {len(SEEDS)} ({runs[len(SEEDS)]} runs), with scoring: an",
-        "estimate from the processor time, not a measurement. `--draw` makes this page from the",
+        "estimate from the processor time, not a measurement. What is not recorded yet a rerun",
+        "adds: seeds of arms that the table shows with fewer. `--draw` makes this page from the",
         f"records in `{NAME}.jsonl`, `--quick` runs a miniature. eofm {versions['eofm']},",
         f"torch {versions['torch']}.",
         "",
