@@ -239,7 +239,7 @@ def _head(records: Sequence[Record], scores: Scores) -> list[str]:
         "the training tiles of each class; softcon keeps the others in its hard term, BCE takes as",
         "many steps on the labelled ones alone.",
         "",
-        "**Measures,** fixed before it ran. Primary: *retrieval*, mean average precision of each",
+        "**Measures,** fixed before training. Primary: *retrieval*, mean average precision of each",
         "held-out tile's search for its class among the held-out tiles of its fold; *2-shot*,",
         "nearest mean of two training tiles per class, over 100 draws. Beside them: retrieval",
         "*within* a coarse group, where the labels say nothing; kNN and a linear layer with k and",
@@ -254,7 +254,9 @@ def _head(records: Sequence[Record], scores: Scores) -> list[str]:
         "and family were fixed before an arm was trained, with three exceptions: the lowest",
         "learning rate was added when all objectives had chosen the lowest of three; intervals",
         "over places took the place of those over tiles when six arms were done; `hard only,",
-        "mask 0` was added when three folds of softcon without a mask had been seen.",
+        "mask 0` was added when three folds of softcon without a mask had been seen. Before any",
+        "training, with the features of the start alone: among which tiles retrieval searches was",
+        "settled, and LDA beside the features, the stronger use, was put beside LDA alone.",
         "",
     ]
 

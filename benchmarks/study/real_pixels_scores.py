@@ -20,8 +20,9 @@ from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 from eofm.probes.knn import Distance, knn_scores
-from eofm.probes.linear import Labelled, StrengthGrid, effective_rank, fit_linear
+from eofm.probes.linear import Labelled, StrengthGrid, fit_linear
 from eofm.probes.metrics import overall_accuracy
+from eofm.probes.spectrum import effective_rank
 
 Rows = NDArray[np.int64]
 
