@@ -45,7 +45,7 @@ def imported(source: str) -> set[str]:
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.split(".")[0])
-    foreign = names - set(sys.stdlib_module_names) - {"eofm"}
+    foreign = names - set(sys.stdlib_module_names) - {"eofm", "_typeshed"}  # of type checkers
     return {canonical(HOMES.get(name, [name])[0]) for name in foreign}
 
 

@@ -164,7 +164,7 @@ def grid_positions(
     frequency = 10000.0 ** (-torch.arange(quarter, device=device, dtype=torch.float32) / quarter)
     patch = torch.arange(rows * columns, device=device)
 
-    def half(places: Tensor) -> Tensor:
+    def half(places: Int64[Tensor, " p"]) -> Float[Tensor, "p q"]:
         angle = places[:, None] * frequency
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
@@ -224,7 +224,7 @@ class Attention(nn.Module):
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
 
-    def _by_head(self, tokens: Tensor) -> Tensor:
+    def _by_head(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b heads t e"]:
         batch, count, width = tokens.shape
         return tokens.view(batch, count, self.heads, width // self.heads).transpose(1, 2)
 

@@ -203,7 +203,7 @@ def test_predicting_labels_that_are_not_there_is_refused(
         data={"store": str(path), "unlabelled": "hard-only"},
         method={"objective": "multilabel", "soft_weight": 0.0},
     )
-    with pytest.raises(ConfigError, match="no classes to predict"):
+    with pytest.raises(ConfigError, match="no image is labelled"):
         pretrain(config)
 
 
