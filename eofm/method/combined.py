@@ -188,7 +188,7 @@ class SeenOnce(Seen):
         inputs = seen[:, 0] if tokens is Tokens.CLS else seen[:, 1:]
         hidden = None if self.keep(view, mask) is None else mask
 
-        def run() -> Float[Tensor, "b d"]:
+        def run() -> Float[Tensor, "b ..."]:
             with torch.set_grad_enabled(side is Side.STUDENT and torch.is_grad_enabled()):
                 return self._branch(side).project(inputs, head)
 

@@ -12,7 +12,7 @@ from pretrain_settings import with_groups
 
 from eofm.contract.imagery import Labels
 from eofm.contract.preprocess import to_grid
-from eofm.errors import ConfigError, WeightsError
+from eofm.errors import ConfigError, TrainingError, WeightsError
 from eofm.method.objectives import OBJECTIVES
 from eofm.store.reader import Store
 from eofm.store.rows.label_table import exchanged
@@ -203,7 +203,7 @@ def test_predicting_labels_that_are_not_there_is_refused(
         data={"store": str(path), "unlabelled": "hard-only"},
         method={"objective": "multilabel", "soft_weight": 0.0},
     )
-    with pytest.raises(ConfigError, match="no image is labelled"):
+    with pytest.raises(TrainingError, match="no image is labelled"):
         pretrain(config)
 
 

@@ -23,7 +23,7 @@ from enum import StrEnum
 from typing import Final, final
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -94,7 +94,7 @@ class BlockMask:
         # so many would hide the share without borders, and as many again
         count = math.ceil(-2 * math.log(1 - self.ratio) * patches / area)
 
-        def covered(length: int, most: int) -> Tensor:
+        def covered(length: int, most: int) -> Bool[Tensor, "b lines rectangles"]:
             """Return which lines each rectangle covers, bool (B, lines, rectangles)."""
             size, start = torch.rand(2, batch, 1, count, generator=generator, device=device)
             size = (size * most).long() + 1
@@ -251,7 +251,7 @@ class Mim(Term[MimSettings]):
         scalars["cls"] = cross.detach()
         return TermOutput(error + self.chosen.cls_weight * cross, scalars)
 
-    def _found(self, seen: Seen, view: int) -> Tensor:
+    def _found(self, seen: Seen, view: int) -> Float[Tensor, ""]:
         """Return the cross entropy with which the visible patches of a view find their image."""
         patches = seen.project(Side.STUDENT, view, _HEAD, self.mask, Tokens.PATCHES)
         images = seen.project(Side.TEACHER, view, _HEAD)

@@ -8,6 +8,7 @@ from small_terms import (
     DECODER,
     Two,
     combined,
+    labels_of,
     passes,
     scored,
     small_vit,
@@ -90,7 +91,7 @@ def test_both_directions_are_a_mean_of_each():
         generator = torch.Generator().manual_seed(0)
         if number:  # the second view's mask is drawn after the first one's
             both.see(views, generator).keep(0, RandomMask(0.9))
-        output = one(views, None, generator)
+        output = one(views, labels_of(views), generator)
         alone.append(float(output.scalars["croco/error"]))
 
     assert pytest.approx(sum(alone) / 2, rel=1e-5) == found["croco/error"]
