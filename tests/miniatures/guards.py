@@ -409,7 +409,7 @@ GUARDS = (
     ),
     _guard(
         "test_31_degenerate_features_and_models_below_a_control_are_flagged",
-        ("eofm.bench.probes:Scored.faults", "self.rank < _LEAST_RANK", "False"),
+        ("eofm.bench.probes:Scored.faults", "rank < _LEAST_RANK", "False"),
     ),
     _guard(
         "test_31_degenerate_features_and_models_below_a_control_are_flagged",
