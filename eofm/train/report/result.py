@@ -151,19 +151,23 @@ def verdict_of(scores: Sequence[ProbeScore], sure: Sequence[ScoreIntervals]) -> 
                 "linear probe": (score.ap_macro - scores[start].ap_macro, own.linear_gain),
                 "nearest neighbours": (score.knn_macro - scores[start].knn_macro, own.knn_gain),
             }
-            words.append(f"The {score.name} is {_judgement(gains)}: {_gains(gains)}.")
+            words.append(f"The {score.name} {_judgement(gains)}: {_gains(gains)}.")
     where = "95 % intervals over held-out locations; they know nothing of other training seeds."
     return " ".join([*words, f"Points of average precision (macro), {where}"])
 
 
 def _judgement(gains: Mapping[str, tuple[float, Interval]]) -> str:
-    up = any(interval.low > 0 for _, interval in gains.values())
-    down = any(interval.high < 0 for _, interval in gains.values())
-    if up and down:
-        return "better than its start by one measure and worse by the other"
-    if up:
-        return "better than its start"
-    return "worse than its start" if down else "not shown to be better than its start"
+    up = [name for name, (_, interval) in gains.items() if interval.low > 0]
+    down = [name for name, (_, interval) in gains.items() if interval.high < 0]
+    if not up + down:
+        return "is not shown to be better than its start"
+    if not down and len(up) == len(gains):
+        return "is better than its start"
+    if not up and len(down) == len(gains):
+        return "is worse than its start"
+    found = {name: "better" if name in up else "worse" for name in up + down}
+    parts = [f"{found.get(name, 'not shown to differ')} by {name}" for name in gains]
+    return f"is, compared with its start, {' and '.join(parts)}"
 
 
 def _gains(gains: Mapping[str, tuple[float, Interval]]) -> str:

@@ -38,10 +38,17 @@ def sure(linear: tuple[float, float] | None, knn: tuple[float, float] | None) ->
 @pytest.mark.parametrize(
     ("linear", "knn", "words"),
     [
-        ((0.01, 0.05), (-0.01, 0.03), "is better than its start: linear probe +3.0 [+1.0, +5.0]"),
+        ((0.01, 0.05), (0.01, 0.03), "is better than its start: linear probe +3.0 [+1.0, +5.0]"),
+        (
+            (0.01, 0.05),
+            (-0.01, 0.03),
+            "is, compared with its start, better by linear probe and not shown to differ by "
+            "nearest neighbours: linear probe +3.0 [+1.0, +5.0]",
+        ),
         ((-0.01, 0.05), (0.00, 0.03), "is not shown to be better than its start"),
-        ((-0.05, -0.01), (-0.01, 0.03), "is worse than its start"),
-        ((-0.05, -0.01), (0.01, 0.03), "better than its start by one measure and worse by the"),
+        ((-0.05, -0.01), (-0.03, -0.01), "is worse than its start"),
+        ((-0.05, -0.01), (-0.01, 0.03), "worse by linear probe and not shown to differ by nearest"),
+        ((-0.05, -0.01), (0.01, 0.03), "worse by linear probe and better by nearest neighbours"),
     ],
 )
 def test_the_verdict_says_what_the_intervals_allow(
