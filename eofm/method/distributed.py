@@ -130,9 +130,10 @@ def ranks() -> int:
     return distributed.get_world_size() if _together() else 1
 
 
-def first_column(batch: int) -> int:
-    """Return where this process's own images begin among the columns of all."""
-    return distributed.get_rank() * batch if _together() else 0
+def own_columns(rows: Shaped[Tensor, "b ..."]) -> Int64[Tensor, " b"]:
+    """Return the column of each of this process's own rows among those of all ranks."""
+    first = distributed.get_rank() * len(rows) if _together() else 0
+    return first + torch.arange(len(rows), device=rows.device)
 
 
 def gathered(rows: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "rb ..."]:

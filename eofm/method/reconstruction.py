@@ -30,7 +30,7 @@ from eofm.method.config import MaskForm
 from eofm.method.distributed import mean_over_ranks
 from eofm.method.heads import linear_layer
 from eofm.method.masking import number_kept
-from eofm.method.terms.seam import PatchMask, RunFacts, Seen, Side
+from eofm.method.terms.seam import PatchMask, RunFacts, Seen, Side, TermOutput
 
 # Added to the variance of a patch, as in MAE. In units where a band's standard deviation is 0.25
 # it is a 250th of it: patches as flat as the quantisation of the sensor are not blown up.
@@ -196,6 +196,22 @@ class DecoderConfig:
             require(value > 0, f"decoder.{name}", value, "more than 0")
         step = math.lcm(4, self.heads)
         require(self.width % step == 0, "decoder.width", self.width, f"a multiple of {step}")
+
+
+class WithDecoder:
+    """Settings of a term with a decoder, under the names that its YAML has."""
+
+    decoder_width: int
+    decoder_depth: int
+    decoder_heads: int
+    decoder_hidden: int
+
+    @property
+    def decoder(self) -> DecoderConfig:
+        """Size of the decoder."""
+        return DecoderConfig(
+            self.decoder_width, self.decoder_depth, self.decoder_heads, self.decoder_hidden
+        )
 
 
 class Attention(nn.Module):
@@ -383,27 +399,33 @@ def make_decoders(
 def completion(
     decoders: nn.ModuleDict,
     seen: Seen,
-    view: int,
+    views: Sequence[int],
     mask: PatchMask,
     facts: RunFacts,
     form: PixelLoss,
-    memory: Float[Tensor, "b all D"] | None = None,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Return the error of the hidden pixels of a view, with a gradient, and the patch means' own.
+    *,
+    cross: bool,
+) -> TermOutput:
+    """Return the error of the hidden pixels, a mean over views, and the patch means' own (`floor`).
 
     Args:
         decoders: `make_decoders`.
         seen: The batch, and what the networks make of it.
-        view: Which view is masked and predicted.
-        mask: What is hidden of it.
+        views: Which views are masked and predicted, in turn.
+        mask: What is hidden of them.
         facts: What there is to know of the trunk and the run.
         form: Distance of pixels.
-        memory: Tokens of another view to look at, (B, 1 + P, D).
+        cross: Whether the decoder looks at the other view, whole.
     """
-    pixels, keep = seen.images(view), seen.keep(view, mask)
-    assert keep is not None  # noqa: S101 (a mask that hides nothing is refused when a term is made)
-    decoder = decoders[str(pixels.shape[1])]
-    predicted = decoder(seen.forward(Side.STUDENT, view, mask), keep, facts.grid, memory)
-    hidden = hidden_patches(keep, facts.tokens)
-    targets = pixel_targets(pixels, seen.valid(view)[:, 0], facts.patch).of(hidden)
-    return pixel_loss(predicted, targets, form), patch_mean_floor(targets, form)
+    parts = []
+    for view in views:
+        memory = seen.forward(Side.STUDENT, 1 - view) if cross else None
+        pixels, keep = seen.images(view), seen.keep(view, mask)
+        assert keep is not None  # noqa: S101 (a mask that hides nothing is refused with the term)
+        decoder = decoders[str(pixels.shape[1])]
+        predicted = decoder(seen.forward(Side.STUDENT, view, mask), keep, facts.grid, memory)
+        hidden = hidden_patches(keep, facts.tokens)
+        targets = pixel_targets(pixels, seen.valid(view)[:, 0], facts.patch).of(hidden)
+        parts.append((pixel_loss(predicted, targets, form), patch_mean_floor(targets, form)))
+    error, floor = (torch.stack(each).mean() for each in zip(*parts, strict=True))
+    return TermOutput(error, {"error": error.detach(), "floor": floor})

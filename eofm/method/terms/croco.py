@@ -25,13 +25,12 @@ import torch
 
 from eofm.contract.imagery import Labels
 from eofm.errors import require
-from eofm.method.reconstruction import DecoderConfig, PixelLoss, completion, make_decoders
+from eofm.method.reconstruction import PixelLoss, WithDecoder, completion, make_decoders
 from eofm.method.terms.seam import (
     Needs,
     RandomMask,
     RunFacts,
     Seen,
-    Side,
     Term,
     TermOutput,
     Tokens,
@@ -55,7 +54,7 @@ class Completed(StrEnum):
 
 
 @dataclass(frozen=True)
-class CroCoSettings:
+class CroCoSettings(WithDecoder):
     """Settings of the term `croco`; the decoder is the paper's.
 
     Args:
@@ -84,13 +83,6 @@ class CroCoSettings:
 
     def __post_init__(self) -> None:
         require(0 < self.ratio < 1, "croco.ratio", self.ratio, "more than 0 and less than 1")
-
-    @property
-    def decoder(self) -> DecoderConfig:
-        """Size of the decoder."""
-        return DecoderConfig(
-            self.decoder_width, self.decoder_depth, self.decoder_heads, self.decoder_hidden
-        )
 
     @property
     def predicted(self) -> tuple[int, ...]:
@@ -136,21 +128,10 @@ class CroCo(Term[CroCoSettings]):
         self, seen: Seen, labels: Labels | tuple[Labels, Labels], generator: torch.Generator
     ) -> TermOutput:
         """Return the error of the hidden pixels, a mean over the views that are predicted."""
-        mask = RandomMask(self.chosen.ratio)
-        parts = [
-            completion(
-                self.decoders,
-                seen,
-                view,
-                mask,
-                self.facts,
-                self.chosen.distance,
-                seen.forward(Side.STUDENT, 1 - view),
-            )
-            for view in self.chosen.predicted
-        ]
-        error, floor = (torch.stack(each).mean() for each in zip(*parts, strict=True))
-        return TermOutput(error, {"error": error.detach(), "floor": floor})
+        mask, chosen = RandomMask(self.chosen.ratio), self.chosen
+        return completion(
+            self.decoders, seen, chosen.predicted, mask, self.facts, chosen.distance, cross=True
+        )
 
 
 TERM = CroCo

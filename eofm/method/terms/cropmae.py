@@ -19,13 +19,12 @@ import torch
 
 from eofm.contract.imagery import Labels
 from eofm.errors import require
-from eofm.method.reconstruction import DecoderConfig, PixelLoss, completion, make_decoders
+from eofm.method.reconstruction import PixelLoss, WithDecoder, completion, make_decoders
 from eofm.method.terms.seam import (
     Needs,
     RandomMask,
     RunFacts,
     Seen,
-    Side,
     Term,
     TermOutput,
     Tokens,
@@ -34,7 +33,7 @@ from eofm.method.terms.seam import (
 
 
 @dataclass(frozen=True)
-class CropMaeSettings:
+class CropMaeSettings(WithDecoder):
     """Settings of the term `cropmae`, those of the paper but for the size of its image.
 
     Args:
@@ -58,13 +57,6 @@ class CropMaeSettings:
 
     def __post_init__(self) -> None:
         require(0 < self.ratio < 1, "cropmae.ratio", self.ratio, "more than 0 and less than 1")
-
-    @property
-    def decoder(self) -> DecoderConfig:
-        """Size of the decoder."""
-        return DecoderConfig(
-            self.decoder_width, self.decoder_depth, self.decoder_heads, self.decoder_hidden
-        )
 
 
 @final
@@ -102,12 +94,8 @@ class CropMae(Term[CropMaeSettings]):
         self, seen: Seen, labels: Labels | tuple[Labels, Labels], generator: torch.Generator
     ) -> TermOutput:
         """Return the error of the crop's hidden pixels."""
-        memory = seen.forward(Side.STUDENT, 0)
-        mask = RandomMask(self.chosen.ratio)
-        error, floor = completion(
-            self.decoders, seen, 1, mask, self.facts, self.chosen.distance, memory
-        )
-        return TermOutput(error, {"error": error.detach(), "floor": floor})
+        mask, form = RandomMask(self.chosen.ratio), self.chosen.distance
+        return completion(self.decoders, seen, (1,), mask, self.facts, form, cross=True)
 
 
 TERM = CropMae

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from eofm.contract.imagery import Labels
 from eofm.errors import require
 from eofm.method.config import HeadForm
-from eofm.method.distributed import first_column, gathered
+from eofm.method.distributed import gathered, own_columns
 from eofm.method.heads import prediction_head, projector_of
 from eofm.method.losses import hard_loss, own_probability
 from eofm.method.similarity import cosine_matrix
@@ -126,7 +126,7 @@ class Hallucinate(Term[HallucinateSettings]):
             made = extrapolated(real[view], real[other], self.chosen.furthest, generator)
             keys = gathered(seen.project(Side.TEACHER, other, _HEAD))
             cosines = cosine_matrix(self.hallucinator(made), keys)
-            own = first_column(len(made)) + torch.arange(len(made), device=made.device)
+            own = own_columns(made)
             losses.append(hard_loss(cosines, own, self.facts.method.tau))
             found.append(own_probability(cosines, own, self.facts.method.tau))
         return TermOutput(

@@ -29,9 +29,9 @@ from eofm.method.distributed import (
     Columns,
     KeyQueue,
     Targets,
-    first_column,
     gathered,
     mean_over_ranks,
+    own_columns,
 )
 from eofm.method.heads import projector_of
 from eofm.method.losses import labelled_pairs, nearest_columns
@@ -231,8 +231,7 @@ class Look(Term[LookSettings]):
         kind = self.facts.method.similarity
         similarity = label_similarity(rows.vectors, columns.targets.vectors, kind)
         allowed = labelled_pairs(rows.known, columns.targets.known)
-        own = first_column(len(queries)) + torch.arange(len(queries), device=queries.device)
-        allowed = allowed.scatter(1, own[:, None], False)
+        allowed = allowed.scatter(1, own_columns(queries)[:, None], False)
         if rows.places is not None and columns.targets.places is not None:
             allowed &= rows.places[:, None] != columns.targets.places[None, :]
         if columns.missing is not None:

@@ -30,12 +30,12 @@ from torch.nn import functional
 from eofm.contract.imagery import Labels
 from eofm.errors import require
 from eofm.method.config import HeadForm, HeadNorm
-from eofm.method.distributed import first_column, gathered
+from eofm.method.distributed import gathered, own_columns
 from eofm.method.heads import projection_head
 from eofm.method.masking import number_kept
 from eofm.method.reconstruction import (
-    DecoderConfig,
     PixelLoss,
+    WithDecoder,
     completion,
     make_decoders,
 )
@@ -134,7 +134,7 @@ def cls_to_patch_loss(
 
 
 @dataclass(frozen=True)
-class MimSettings:
+class MimSettings(WithDecoder):
     """Settings of the term `mim`.
 
     Args:
@@ -177,13 +177,6 @@ class MimSettings:
         for name in ("cls_hidden", "cls_dim", "tau"):
             value = getattr(self, name)
             require(value > 0, f"mim.{name}", value, "more than 0")
-
-    @property
-    def decoder(self) -> DecoderConfig:
-        """Size of the decoder."""
-        return DecoderConfig(
-            self.decoder_width, self.decoder_depth, self.decoder_heads, self.decoder_hidden
-        )
 
 
 @final
@@ -239,24 +232,20 @@ class Mim(Term[MimSettings]):
         self, seen: Seen, labels: Labels | tuple[Labels, Labels], generator: torch.Generator
     ) -> TermOutput:
         """Return the error of the hidden pixels, and the weighted cross entropy of the patches."""
-        parts = [
-            completion(self.decoders, seen, view, self.mask, self.facts, self.chosen.distance)
-            for view in self.views
-        ]
-        error, floor = (torch.stack(each).mean() for each in zip(*parts, strict=True))
-        scalars = {"error": error.detach(), "floor": floor}
-        if not self.chosen.cls_weight:
-            return TermOutput(error, scalars)
-        cross = torch.stack([self._found(seen, view) for view in self.views]).mean()
-        scalars["cls"] = cross.detach()
-        return TermOutput(error + self.chosen.cls_weight * cross, scalars)
+        form, weight = self.chosen.distance, self.chosen.cls_weight
+        pixels = completion(
+            self.decoders, seen, self.views, self.mask, self.facts, form, cross=False
+        )
+        if not weight:
+            return pixels
+        found = torch.stack([self._found(seen, view) for view in self.views]).mean()
+        return TermOutput(pixels.loss + weight * found, {**pixels.scalars, "cls": found.detach()})
 
     def _found(self, seen: Seen, view: int) -> Float[Tensor, ""]:
         """Return the cross entropy with which the visible patches of a view find their image."""
         patches = seen.project(Side.STUDENT, view, _HEAD, self.mask, Tokens.PATCHES)
         images = seen.project(Side.TEACHER, view, _HEAD)
-        own = first_column(len(images)) + torch.arange(len(images), device=images.device)
-        return cls_to_patch_loss(patches, gathered(images), own, self.chosen.tau)
+        return cls_to_patch_loss(patches, gathered(images), own_columns(images), self.chosen.tau)
 
 
 def _mask_of(settings: MimSettings, facts: RunFacts) -> BlockMask | RandomMask:

@@ -26,7 +26,7 @@ from eofm.method.config import (
     SoftForm,
     SoftScale,
 )
-from eofm.method.distributed import Columns, KeyQueue, Targets, first_column, gathered
+from eofm.method.distributed import Columns, KeyQueue, Targets, gathered, own_columns
 from eofm.method.heads import head_of, prediction_head, projector_of
 from eofm.method.losses import (
     hard_loss,
@@ -269,8 +269,7 @@ class SoftContrast(Term[SoftConConfig]):
         config = self.chosen
         columns = fresh if self.queue is None else self.queue.behind(fresh)
         cosines = cosine_matrix(queries, columns.keys)
-        batch = len(queries)
-        own = first_column(batch) + torch.arange(batch, device=queries.device)
+        own = own_columns(queries)
         similarity = label_similarity(rows.vectors, columns.targets.vectors, config.similarity)
         if config.soft_diagonal is Diagonal.ONE:
             similarity = similarity.scatter(1, own[:, None], 1.0)
