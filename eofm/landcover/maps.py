@@ -341,7 +341,7 @@ class MapsOnGrid:
 
 
 @dataclass(frozen=True)
-class _Listed:
+class _ListedMap:
     """A map whose header has not been read."""
 
     file: Path
@@ -369,7 +369,7 @@ def find_maps(
         LabelError: If there is no map, one lies nowhere, or its name does not tell its date.
         RasterError: If a map cannot be read, or a list holds no STAC items.
     """
-    listed: list[_Listed] = []
+    listed: list[_ListedMap] = []
     # a shell may have named what accompanies the maps too: DIR/*.tif
     _, left_out = _split_companions([Path(path) for path in paths])
     for path in map(Path, paths):
@@ -381,7 +381,7 @@ def find_maps(
                 raise LabelError("the folder holds no land-cover maps", found="no .tif", where=path)
             left_out += companions
             listed += [
-                _Listed(f, f.relative_to(path).with_suffix("").as_posix(), folder=path)
+                _ListedMap(f, f.relative_to(path).with_suffix("").as_posix(), folder=path)
                 for f in files
             ]
         elif not path.exists():
@@ -389,12 +389,12 @@ def find_maps(
         elif path.suffix.lower() in _LISTS and not (path.suffix == ".geojson" and field):
             listed += _stac_maps(path, asset)
         else:
-            listed.append(_Listed(path, path.stem))
+            listed.append(_ListedMap(path, path.stem))
     maps = [_described(entry, dates, field) for entry in track(listed, "reading map headers")]
     return Catalogue(tuple(_distinct(maps)), tuple(left_out))
 
 
-def _described(listed: _Listed, dates: DatePattern | None, field: str | None) -> MapFile:
+def _described(listed: _ListedMap, dates: DatePattern | None, field: str | None) -> MapFile:
     """Read the header of a map."""
     file, period = listed.file, listed.period
     if period is None and dates is not None:
@@ -448,7 +448,7 @@ def _parts(stem: str) -> tuple[str, str]:
 # ------------------------------------------------------------------------------------- STAC
 
 
-def _stac_maps(file: Path, asset: str | None) -> list[_Listed]:
+def _stac_maps(file: Path, asset: str | None) -> list[_ListedMap]:
     """List the maps of STAC items (`eofm.raster.products.stac.read_items`)."""
     try:
         items = read_items(file)
@@ -459,7 +459,7 @@ def _stac_maps(file: Path, asset: str | None) -> list[_Listed]:
     return [_stac_map(item, asset, file) for item in items]
 
 
-def _stac_map(item: Mapping[str, Any], asset: str | None, file: Path) -> _Listed:
+def _stac_map(item: Mapping[str, Any], asset: str | None, file: Path) -> _ListedMap:
     assets: Mapping[str, Mapping[str, Any]] = {
         key: value
         for key, value in item["assets"].items()
@@ -476,7 +476,7 @@ def _stac_map(item: Mapping[str, Any], asset: str | None, file: Path) -> _Listed
             where=where,
             remedy="name it: --asset " + (rasters or ["KEY"])[0],
         )
-    return _Listed(
+    return _ListedMap(
         _local(assets[chosen[0]]["href"], file, where), item["id"], _period_of(item, where)
     )
 

@@ -71,8 +71,11 @@ def test_decibels(tmp_path: Path, radar_miniature) -> None:
     """Float stores without labels, of an odd size, come as they are."""
     store = Store(radar_miniature.store(tmp_path / "s", 6))
     with Feeder(store, 4) as feeder:
+        count = 0
         for rows, batch in zip([[5, 0, 1], [2]], feeder.feed([[5, 0, 1], [2]]), strict=True):
             same(batch, store, rows)
+            count += 1
+    assert 2 == count
 
 
 def test_memory_is_used_again(store: Store) -> None:

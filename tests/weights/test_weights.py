@@ -164,7 +164,9 @@ def test_cards_need_neither_torch_nor_timm() -> None:
         "main(['models', 'info', 'softcon_vits14_s2']); import eofm.weights.manage; "
         "assert not {'torch', 'timm', 'numpy', 'huggingface_hub'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+
+    assert 0 == done.returncode, done.stderr.decode()
 
 
 # ----------------------------------------------------------------------------- descriptions
