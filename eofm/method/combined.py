@@ -9,6 +9,7 @@ Shapes: B images, C bands, H by W pixels, P patches of which K are kept, D trunk
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol, cast, runtime_checkable
@@ -98,7 +99,6 @@ class SeenOnce(Seen):
         grid: Rows and columns of patches.
         generator: Source of masks.
         frozen_input: Makes what a frozen teacher sees of a view; without it, the view itself.
-        kept: What other terms have asked for already.
     """
 
     def __init__(
@@ -111,26 +111,17 @@ class SeenOnce(Seen):
         grid: tuple[int, int],
         generator: torch.Generator,
         frozen_input: FrozenInput | None = None,
-        kept: dict[object, Any] | None = None,
     ) -> None:
         self._branches, self._frozen, self._views = branches, frozen, views
         self._valid, self._tokens, self._grid, self._generator = valid, tokens, grid, generator
         self._frozen_input = frozen_input
-        self._kept: dict[object, Any] = {} if kept is None else kept
+        self._kept: dict[object, Any] = {}
 
     def asked_by(self, frozen: FrozenNetwork | None) -> SeenOnce:
         """Return the same batch for a term with its own frozen teacher."""
-        return SeenOnce(
-            self._branches,
-            frozen,
-            self._views,
-            self._valid,
-            self._tokens,
-            self._grid,
-            self._generator,
-            self._frozen_input,
-            self._kept,
-        )
+        other = copy(self)  # with what is kept, which both share
+        other._frozen = frozen
+        return other
 
     def _once(self, key: object, make: Callable[[], Any]) -> Any:  # noqa: ANN401
         if key not in self._kept:
