@@ -1,6 +1,6 @@
 """Speed of embedding a whole scene, beside its network alone, in one run.
 
-    python benchmarks/speed/embed.py [--side 896] [--rounds 5] [--table FILE.md]
+    python benchmarks/speed/embed.py [--side 1792] [--rounds 5] [--table FILE.md]
 
 Three variants take turns, over the same windows of a Level-1C scene of 13 bands:
 
@@ -137,7 +137,7 @@ def ours(model: str, scene: Path, folder: Path) -> Callable[[], None]:
 def main() -> None:
     """Run all variants in turn and print the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--side", type=int, default=896)
+    parser.add_argument("--side", type=int, default=1792)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--architecture", default="vits14")
     parser.add_argument("--table", type=Path, help="append the report to this file")

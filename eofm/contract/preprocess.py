@@ -447,11 +447,11 @@ def normalize(
     shape = (1, -1, 1, 1)
     shift = pixels.new_tensor(normalization.shift).view(shape)
     scale = pixels.new_tensor(normalization.scale).view(shape)
-    out = (pixels - shift) / scale
+    out = (pixels - shift).div_(scale)  # the difference is a tensor of its own, and is reused
     if normalization.clip:
-        out = out.clamp(*normalization.clip)
+        out.clamp_(*normalization.clip)
     if normalization.levels:
-        out = torch.floor(out * normalization.levels) / normalization.levels
+        out.mul_(normalization.levels).floor_().div_(normalization.levels)
     return out
 
 

@@ -150,6 +150,8 @@ def check_finite(imagery: Imagery) -> None:
     Raises:
         PixelError: With the first band of the first image, and the numbers of all such images.
     """
+    if bool(torch.isfinite(imagery.pixels.sum())):
+        return  # a sum is finite only if all of it is, and is found in a fifth of the time
     bad = ~torch.isfinite(imagery.pixels)
     if not bool(bad.any()):
         return
