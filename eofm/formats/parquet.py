@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -190,10 +191,19 @@ def _take_in(values: pa.Array, streams: Sequence[Any]) -> None:
         _take_in(values.flatten(), [texts, *rest])
     elif _is_text(values.type):
         content.update(pc.binary_length(values).fill_null(0).to_numpy().tobytes())
-        texts.update("".join(values.fill_null("").to_pylist()).encode())
+        texts.update(_joined(values.fill_null("")))
     else:
         zero = pa.scalar(0).cast(values.type)
         content.update(values.fill_null(zero).to_numpy(zero_copy_only=False).tobytes())
+
+
+def _joined(texts: pa.Array) -> bytes:
+    """Return texts, none of them null, one behind the other in UTF-8: as they lie in memory."""
+    _, ends, content = texts.buffers()
+    if content is None:
+        return b""
+    limits = np.frombuffer(ends, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    return content[int(limits[0]) : int(limits[-1])].to_pybytes() if len(texts) else b""
 
 
 def metadata_of(path: Path) -> dict[bytes, bytes]:

@@ -171,3 +171,17 @@ def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
 
     assert resource.RUSAGE_SELF is not None
     assert peaks[0] * unit < peaks[1] * unit + 10**8
+
+
+@pytest.mark.parametrize("cut", [slice(0, 6), slice(2, 5), slice(4, 4), slice(5, 6)])
+def test_texts_are_hashed_as_they_are_read(cut: slice) -> None:
+    """A part of a column has the checksum of its texts, wherever it lies in memory."""
+    words = ["ä", "", None, "xyz", "日本", "end"]
+    part = pa.table({"name": pa.array(words, pa.string())}).slice(cut.start, cut.stop - cut.start)
+    alone = pa.table({"name": pa.array(words[cut], pa.string())})
+    digests = []
+    for table in (part, alone, alone.combine_chunks()):
+        found = ColumnDigests()
+        found.add(table)
+        digests.append(found.result())
+    assert digests[0] == digests[1] == digests[2]
