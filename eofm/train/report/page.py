@@ -138,10 +138,15 @@ def _tiles(record: RunRecord) -> tuple[tuple[str, str], ...]:
     return tuple(made)
 
 
-_HEADS: Final = (
-    *("encoder", "linear probe, macro AP [95 %]", "gain [95 %]", "kNN, macro AP [95 %]"),
-    *("gain [95 %]", "linear probe, micro AP", "kNN, micro AP"),
-)
+# Runs of earlier versions, which do not say so, have intervals of the mean over classes.
+_EARLIER: Final = "ap_macro"
+
+
+def _heads(sure: str, other: str) -> tuple[str, ...]:
+    return (
+        *("encoder", f"linear probe, {sure} AP [95 %]", "gain [95 %]", f"kNN, {sure} AP [95 %]"),
+        *("gain [95 %]", f"linear probe, {other} AP", f"kNN, {other} AP"),
+    )
 
 
 def _result(record: RunRecord) -> tuple[Block, ...]:
@@ -159,6 +164,9 @@ def _result(record: RunRecord) -> tuple[Block, ...]:
 
 def _scores(results: Mapping[str, Any]) -> tuple[Block, ...]:
     scores, sure = results["scores"], results.get("intervals") or []
+    macro = results.get("intervals_of", _EARLIER) == _EARLIER
+    main, other = ("macro", "micro") if macro else ("micro", "macro")
+    linear, knn = f"ap_{main}", f"knn_{main}"
     rows = []
     starts = own_starts([str(score["name"]) for score in scores])
     for i, score in enumerate(scores):
@@ -167,12 +175,12 @@ def _scores(results: Mapping[str, Any]) -> tuple[Block, ...]:
             TableRow(
                 (
                     str(score["name"]),
-                    _points(score["ap_macro"], extra.get("linear")),
-                    _gain(score["ap_macro"], start["ap_macro"], extra.get("linear_gain")),
-                    _points(score["knn_macro"], extra.get("knn")),
-                    _gain(score["knn_macro"], start["knn_macro"], extra.get("knn_gain")),
-                    f"{100 * score['ap_micro']:.1f}",
-                    f"{100 * score['knn_micro']:.1f}",
+                    _points(score[linear], extra.get("linear")),
+                    _gain(score[linear], start[linear], extra.get("linear_gain")),
+                    _points(score[knn], extra.get("knn")),
+                    _gain(score[knn], start[knn], extra.get("knn_gain")),
+                    f"{100 * score[f'ap_{other}']:.1f}",
+                    f"{100 * score[f'knn_{other}']:.1f}",
                 )
             )
         )
@@ -188,7 +196,7 @@ def _scores(results: Mapping[str, Any]) -> tuple[Block, ...]:
     return (
         *((Paragraph(str(verdict), quiet=False),) if verdict else ()),
         Paragraph(words),
-        TableBlock(Table(_HEADS, tuple(rows))),
+        TableBlock(Table(_heads(main, other), tuple(rows))),
         Drawings(((title, figure),), wide=True),
     )
 
@@ -331,7 +339,7 @@ def comparison_of(records: Sequence[RunRecord]) -> Page:
     """
     names = _unique([record.name for record in records])
     heads = (
-        *("run", "state", "linear probe, macro AP", "kNN, macro AP"),
+        *("run", "state", "linear probe, micro AP", "kNN, micro AP"),
         *("kNN, last evaluation", "linear probe, last evaluation"),
     )
     rows = tuple(_ending(name, record) for name, record in zip(names, records, strict=True))
@@ -358,7 +366,7 @@ def _ending(name: str, record: RunRecord) -> TableRow:
         (
             name,
             record.state,
-            *(f"{100 * student[k]:.1f}" if k in student else "" for k in ("ap_macro", "knn_macro")),
+            *(f"{100 * student[k]:.1f}" if k in student else "" for k in ("ap_micro", "knn_micro")),
             *("" if curve is None else f"{100 * curve[1][-1]:.1f}" for curve in evaluations),
         )
     )

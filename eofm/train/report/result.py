@@ -22,6 +22,7 @@ from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.evaluate import (
+    MEASURE,
     NEIGHBOURS,
     ProbeScore,
     ScoreIntervals,
@@ -113,6 +114,7 @@ def write_report(
         "probe_failed": problem,
         "scores": [asdict(score) for score in scores],
         "intervals": [asdict(each) for each in sure],
+        "intervals_of": MEASURE,
         "verdict": verdict,
         "train_seconds": round(seconds, 1),
     }
@@ -148,12 +150,12 @@ def verdict_of(scores: Sequence[ProbeScore], sure: Sequence[ScoreIntervals]) -> 
     for score, own, start in zip(scores, sure, own_starts([s.name for s in scores]), strict=True):
         if score.name.startswith("student") and own.linear_gain and own.knn_gain:
             gains = {
-                "linear probe": (score.ap_macro - scores[start].ap_macro, own.linear_gain),
-                "nearest neighbours": (score.knn_macro - scores[start].knn_macro, own.knn_gain),
+                "linear probe": (score.ap_micro - scores[start].ap_micro, own.linear_gain),
+                "nearest neighbours": (score.knn_micro - scores[start].knn_micro, own.knn_gain),
             }
             words.append(f"The {score.name} {_judgement(gains)}: {_gains(gains)}.")
     where = "95 % intervals over held-out locations; they know nothing of other training seeds."
-    return " ".join([*words, f"Points of average precision (macro), {where}"])
+    return " ".join([*words, f"Points of average precision (micro), {where}"])
 
 
 def _judgement(gains: Mapping[str, tuple[float, Interval]]) -> str:
@@ -203,11 +205,11 @@ def _table(
         f"{len(set(store.locations[data.test_rows].tolist()))} locations. Average precision, "
         f"x 100, of a linear probe and of the {NEIGHBOURS} nearest neighbours (cosine):",
         "",
-        "| encoder | linear, macro | linear, micro | kNN, macro | kNN, micro |",
+        "| encoder | linear, micro | linear, macro | kNN, micro | kNN, macro |",
         "|---|---:|---:|---:|---:|",
     ]
     for score in scores:
-        values = (score.ap_macro, score.ap_micro, score.knn_macro, score.knn_micro)
+        values = (score.ap_micro, score.ap_macro, score.knn_micro, score.knn_macro)
         lines.append(f"| {score.name} | " + " | ".join(f"{100 * v:.1f}" for v in values) + " |")
     lines += ["", "| linear, by class | " + " | ".join(s.name for s in scores) + " |"]
     lines += ["|---|" + "---:|" * len(scores)]

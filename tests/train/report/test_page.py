@@ -17,12 +17,13 @@ from eofm.contract.preprocess import to_grid
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor
 from eofm.errors import DataError, TrainingError
+from eofm.report.pages import TableBlock
 from eofm.store.reader import Store
 from eofm.train.build import make_recipe
 from eofm.train.config import ModelConfig, PretrainConfig, ReportConfig
 from eofm.train.module import PretrainModule
 from eofm.train.report.curves import read_record
-from eofm.train.report.page import report
+from eofm.train.report.page import _scores, report
 from eofm.train.report.pictures import Scenes, by_labels, nearest, patch_colours
 from eofm.train.run import pretrain
 from eofm.weights.encoder import random_encoder
@@ -100,6 +101,34 @@ def test_a_dead_run_says_why(config: PretrainConfig, monkeypatch: pytest.MonkeyP
     assert "ended at step 3: &lt;it&gt; broke" in text
     assert "this &amp; that" in text
     assert "<h2>Training</h2>" in text
+
+
+@pytest.mark.parametrize(("said", "measure"), [({"intervals_of": "ap_micro"}, 0.9), ({}, 0.6)])
+def test_intervals_stand_beside_the_measure_they_are_of(
+    said: dict[str, str], measure: float
+) -> None:
+    """Those of runs that do not say it, of earlier versions, are of the mean over classes."""
+    names = ("initialisation", "student")
+    score = {"ap_micro": 0.9, "ap_macro": 0.6, "knn_micro": 0.9, "knn_macro": 0.6}
+    ends = {"low": measure - 0.1, "high": measure + 0.1}
+    results = {
+        "scores": [{"name": name, "per_class": [measure], **score} for name in names],
+        "intervals": [{"linear": ends, "knn": ends}] * 2,
+        "held_out_scenes": 9,
+        "classes": ["water"],
+        **said,
+    }
+
+    table = next(block for block in _scores(results) if isinstance(block, TableBlock)).table
+
+    word = "micro" if said else "macro"
+    where = [f"{word} AP [95 %]" in head for head in table.heads]
+    row = [str(cell) for cell in table.rows[1].cells]
+    ends_in_words = f"{100 * measure:.1f} [{100 * ends['low']:.1f}, {100 * ends['high']:.1f}]"
+    assert [cell for cell, is_main in zip(row, where, strict=True) if is_main] == [
+        ends_in_words,
+        ends_in_words,
+    ]
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
