@@ -259,7 +259,7 @@ class StoredMask:
 
 
 @lru_cache(maxsize=64)
-def _masks(file: Path, changed: int) -> NDArray[np.uint8]:  # a store may be packed anew
+def _masks(file: Path, changed: int) -> NDArray[np.uint8]:  # a store may be packed again
     with foreign(LabelError, "the masks of a store cannot be read", where=file):
         return map_npy(file)
 

@@ -26,7 +26,7 @@ def read_card_file(file: Path) -> StoreCard:
         StoreError,
         "the card of a packed store cannot be read",
         where=file,
-        remedy="copy the store again, or pack it anew",
+        remedy="copy the store again, or pack it again",
     ):
         text = read_bounded(file, JSON_BYTES)
     return StoreCard.from_json(text, file)

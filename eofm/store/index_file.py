@@ -16,7 +16,7 @@ from eofm.formats.seal import file_sha256
 from eofm.store.format import SPEC, StoreCard, index_schema
 
 DAMAGED: Final = "a piece of the store is missing or damaged"
-COPY: Final = "copy the store again, or delete it and pack it anew"
+COPY: Final = "copy the store again, or delete it and pack it again"
 _ROUNDED: Final = 1e-5  # shares are float32
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from eofm.store.reader import Store
-from eofm.weights.encoder_card import UNSTATED
+from eofm.weights.cards.card import UNSTATED
 
 SYNTHETIC: Final = "Apache-2.0"  # data_cards/embedded-world.md
 PACKED: Final[Mapping[str, str]] = {  # verb that packs a known set -> licence on its data card

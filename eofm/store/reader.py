@@ -271,7 +271,7 @@ class Store:
                 "images in the store have changed since they were written",
                 found=f"{len(bad)} with a wrong checksum: {shown}{', ...' if bad[10:] else ''}",
                 where=self.path,
-                remedy="copy the store again, or delete it and pack it anew",
+                remedy="copy the store again, or delete it and pack it again",
             )
 
     def changed(self, rows: Rows) -> list[int]:

@@ -267,7 +267,7 @@ class StoreWriter(Closing):
         return int(np.prod(shape)) * dtype.itemsize
 
     def _create_shard(self, shard: int) -> None:
-        """Create the files of a shard, with room for the header."""
+        """Create the files of a shard, with space for the header."""
         (self.path / shard_name(shard)).mkdir(exist_ok=True)
         for name in self._pieces:
             file = unfinished(self._piece(shard, name))
@@ -363,7 +363,7 @@ class StoreWriter(Closing):
                 "the store cannot be written",
                 found=error.strerror or str(error),
                 where=error.filename or self.path,
-                remedy="make room, and run the same command again: it resumes after "
+                remedy="free some space, and run the same command again: it resumes after "
                 f"{len(self)} images",
             ) from error
         except BaseException:

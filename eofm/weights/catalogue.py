@@ -17,7 +17,7 @@ from eofm.weights.cards import WEIGHTS, find
 from eofm.weights.cards.card import WeightCard
 from eofm.weights.config import InfoConfig, ListConfig
 from eofm.weights.fetch.download import file_name, weights_directory
-from eofm.weights.fetch.receipt import read_receipt
+from eofm.weights.fetch.receipt import read_record
 
 _TABLE_TASKS: Final = (("BigEarthNet-10%", "bigearthnet-10%"), ("EuroSAT", "eurosat"))
 
@@ -187,8 +187,8 @@ def _whereabouts(card: WeightCard) -> str:
     path = downloaded(card)
     if path is None:
         return f"not here; would be {weights_directory() / file_name(card.url)}"
-    receipt = read_receipt(path)
-    known = "not checked yet" if receipt is None else f"sha256 {receipt.sha256[:16]}..."
+    record = read_record(path)
+    known = "not checked yet" if record is None else f"sha256 {record.sha256[:16]}..."
     return f"{path}, {path.stat().st_size / 1e6:.1f} MB, {known}"
 
 

@@ -89,7 +89,7 @@ def _encoder_of(
             f"the batch norms of the {branch} remember other images than it will be given",
             found="statistics of masked images, of two sensors, or none",
             where=path,
-            remedy=f"take export/{branch} of the finished run, where they are taken anew",
+            remedy=f"take export/{branch} of the finished run, where they are computed again",
         )
     card = make_card(saved["card"], recipe, f"{branch} after {saved['progress']}")
     trunk = build_trunk(card)

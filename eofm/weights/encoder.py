@@ -323,7 +323,7 @@ def save_encoder(encoder: Encoder, directory: Path | str) -> Card:
             "the encoder cannot be written",
             found=error,
             where=directory,
-            remedy="name a folder that can be written to, on a disk with room",
+            remedy="name a folder that can be written to, on a disk with free space",
         ) from error
     return card
 

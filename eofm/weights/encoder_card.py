@@ -16,7 +16,6 @@ from eofm.errors import SpecError, WeightsError
 from eofm.networks.adapt import PositionRecipe
 
 FORMAT: Final = "eofm-encoder-1"
-UNSTATED: Final = "not stated"  # a licence that nobody has stated is never assumed
 
 
 def library_versions() -> dict[str, str]:

@@ -13,7 +13,7 @@ from eofm.weights.cards import WEIGHTS, find
 from eofm.weights.cards.card import WeightCard
 from eofm.weights.config import DownloadConfig, VerifyWeightsConfig
 from eofm.weights.fetch.download import fetch, file_name
-from eofm.weights.fetch.receipt import SUFFIX, compare_sha256, hash_file, known_sha256, read_receipt
+from eofm.weights.fetch.receipt import SUFFIX, compare_sha256, hash_file, known_sha256, read_record
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Verified:
 
 
 def verify(config: VerifyWeightsConfig) -> Verified:
-    """Compare every file of a folder with its card, its published hash or its receipt.
+    """Compare every file of a folder with its card, its published hash or its record.
 
-    Everything is hashed anew, whatever receipts say.
+    Everything is hashed again, whatever records say.
 
     Raises:
         WeightsError: If a file is another one, or the folder holds nothing that can be compared.
@@ -92,7 +92,7 @@ def verify(config: VerifyWeightsConfig) -> Verified:
         raise WeightsError(
             "nothing in this folder can be compared with anything",
             found=", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "no files",
-            expected="an export (card.json), a published file, or one with its receipt",
+            expected="an export (card.json), a published file, or a recorded download",
             where=folder,
         )
     return Verified(tuple(good))
@@ -134,11 +134,11 @@ def _downloads(folder: Path) -> Iterator[tuple[str, str]]:
         if path.name.endswith(SUFFIX) or not path.is_file():
             continue
         try:
-            receipt = read_receipt(path)
+            record = read_record(path)
         except WeightsError as error:
             yield path.name, _in_short(error)
             continue
-        if digest := published.get(path.name) or (receipt.sha256 if receipt else ""):
+        if digest := published.get(path.name) or (record.sha256 if record else ""):
             yield path.name, _difference(path, digest)
         elif path.name in published:
             yield path.name, "no hash is published and none was recorded"

@@ -211,7 +211,7 @@ def _norm_behind(state: State, key: str) -> str | None:
 
 
 def _continue_input(source: Source, expects: Recipe, key: str, recipe: Recipe) -> tuple[State, str]:
-    """Go on with an input layer whose bands are known."""
+    """Adapt an input layer whose bands are known."""
     remedy = "continue with the same sensor, normalization and statistics"
     have, want = set(expects.bands), set(recipe.bands)
     if not (have <= want or want <= have) or not _are_related(expects.sensor, recipe.sensor):

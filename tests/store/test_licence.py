@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from eofm.store.licence import PACKED, SYNTHETIC, licence_of
-from eofm.weights.encoder_card import UNSTATED
+from eofm.weights.cards.card import UNSTATED
 
 CARDS = Path(__file__).parents[2] / "data_cards"
 

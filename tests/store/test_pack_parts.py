@@ -261,7 +261,7 @@ def test_disk_full(tmp_path: Path, miniature, tree) -> None:
             write(tmp_path / "s", miniature)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "make room" in str(caught.value.remedy)
+    assert "free some space" in str(caught.value.remedy)
 
     write(tmp_path / "s", miniature)
     write(tmp_path / "whole", miniature)

@@ -93,7 +93,7 @@ def test_download_then_offline(
 
 
 def test_verify_downloads(capsys: pytest.CaptureFixture[str], published: Path, host) -> None:
-    """Good files are listed; a changed one, receipt or not, is status 1 and named."""
+    """Good files are listed; a changed one, record or not, is status 1 and named."""
     folder = published / "stick"
     run(capsys, "models", "download", NAME, "--to", str(folder))
     trusted = WEIGHTS["dino_rn50"].filename

@@ -78,7 +78,7 @@ class _State:
         self.history.append((move, change, torch.where(bend > 0, 1 / bend, 0)))
 
     def keep(self, rows: Bool[Tensor, " g"] | Int64[Tensor, " g"]) -> None:
-        """Go on with some classes alone: independent problems, so nothing is lost."""
+        """Continue with some classes alone: independent problems, so nothing is lost."""
         self.objective = replace(self.objective, y=self.objective.y[rows])
         self.theta, self.margins = self.theta[rows], self.margins[rows]
         self.value, self.gradient = self.value[rows], self.gradient[rows]

@@ -73,7 +73,7 @@ def verify_store(config: VerifyConfig) -> VerifyReport:
             found=f"{len(bad)} of {len(store)} with a wrong checksum, in shards "
             f"{', '.join(map(str, shards[:_NAMED]))}: {shown}{', ...' if bad[_NAMED:] else ''}",
             where=store.path,
-            remedy="copy those shards again, or pack the store anew",
+            remedy="copy those shards again, or pack the store again",
         )
     return VerifyReport(store.path, len(store), len(store) * store.card.row_bytes, store.sealed)
 

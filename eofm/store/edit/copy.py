@@ -114,7 +114,7 @@ def _copy(
     settings: Mapping[str, Plain],
     joined: Mapping[tuple[int, str], str] | None = None,
 ) -> PackReport:
-    """Copy rows of stores that are alike; `joined` names places anew, as `join_places` says."""
+    """Copy rows of stores that are alike; `joined` renames places, as `join_places` says."""
     first = parts[0][0].card
     provenance: dict[str, Plain] = {
         "eofm": eofm.__version__,

@@ -156,5 +156,5 @@ def on_disk(out: Path) -> Iterator[None]:
             "the store cannot be written",
             found=error.strerror or str(error),
             where=error.filename or out,
-            remedy="make room, and run the same command again",
+            remedy="free some space, and run the same command again",
         ) from error

@@ -55,7 +55,7 @@ def known_grids(store: Store) -> list[Grid | None]:
                 found=str(error),
                 expected="an authority code or WKT",
                 where=f"{store.path}, {name}",
-                remedy="copy the store again, or delete it and pack it anew",
+                remedy="copy the store again, or delete it and pack it again",
             ) from error
     return found
 

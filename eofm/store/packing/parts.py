@@ -127,13 +127,13 @@ def assign(rows: Mapping[str, int], per_shard: int) -> list[list[str]]:
     [['a', 'b'], ['c'], ['d']]
     """
     parts: list[list[str]] = []
-    room = 0
+    left = 0
     for name, count in rows.items():
-        if not parts or count > room:
+        if not parts or count > left:
             parts.append([])
-            room = per_shard
+            left = per_shard
         parts[-1].append(name)
-        room -= count
+        left -= count
     return parts
 
 
@@ -189,7 +189,7 @@ def _on_disk(out: Path) -> Iterator[None]:
             "the store cannot be written",
             found=error.strerror or str(error),
             where=error.filename or out,
-            remedy="make room, and run the same command again: it resumes where it stopped",
+            remedy="free some space, and run the same command again: it resumes where it stopped",
         ) from error
 
 

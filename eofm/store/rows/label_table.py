@@ -67,7 +67,7 @@ _EXCHANGE: Final = 5  # tells this draw from those of eofm.loading.sampler
 
 
 def exchanged(labels: Labels, rows: NDArray[np.int64], seed: int) -> Labels:
-    """Return the labels with those of some images dealt out anew among them.
+    """Return the labels with those of some images exchanged at random among them.
 
     Every label set stays as frequent as it was, and every image keeps one for good; but it is that
     of a random image. What training gains from such labels it does not gain from what they mean.

@@ -99,7 +99,7 @@ def export_encoder(
                 "the programs of the encoder cannot be written",
                 found=error,
                 where=directory,
-                remedy="name a folder that can be written to, on a disk with room",
+                remedy="name a folder that can be written to, on a disk with free space",
             ) from error
     return Exported(directory, card, programs)
 

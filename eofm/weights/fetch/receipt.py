@@ -29,7 +29,7 @@ FEWEST_DIGITS: Final = 8
 
 
 @dataclass(frozen=True)
-class Receipt:
+class DownloadRecord:
     """Where a file came from and what it was.
 
     Args:
@@ -49,18 +49,18 @@ class Receipt:
     stamp: tuple[int, int, int]
 
 
-def receipt_path(file: Path) -> Path:
-    """Return where the receipt of `file` lies."""
+def record_path(file: Path) -> Path:
+    """Return where the record of `file` lies."""
     return file.with_name(file.name + SUFFIX)
 
 
-def read_receipt(file: Path) -> Receipt | None:
-    """Return the receipt of `file`, or None where there is none.
+def read_record(file: Path) -> DownloadRecord | None:
+    """Return the record of `file`, or None where there is none.
 
     Raises:
         WeightsError: If it cannot be read.
     """
-    path = receipt_path(file)
+    path = record_path(file)
     if not path.exists():
         return None
     with foreign(
@@ -75,23 +75,23 @@ def read_receipt(file: Path) -> Receipt | None:
         return _parse(plain)
 
 
-def _parse(data: Mapping[str, Any]) -> Receipt:
-    if set(data) != {field.name for field in fields(Receipt)}:
+def _parse(data: Mapping[str, Any]) -> DownloadRecord:
+    if set(data) != {field.name for field in fields(DownloadRecord)}:
         raise KeyError(f"keys {', '.join(sorted(data))}")
     changed, entered, inode = map(int, data["stamp"])
     texts = {key: str(data[key]) for key in ("url", "sha256", "date")}
-    return Receipt(**texts, size=int(data["size"]), stamp=(changed, entered, inode))
+    return DownloadRecord(**texts, size=int(data["size"]), stamp=(changed, entered, inode))
 
 
-def write_receipt(file: Path, url: str, sha256: str) -> None:
+def write_record(file: Path, url: str, sha256: str) -> None:
     """Record `file` as it is now. A folder that cannot be written to (a shared one) is let be."""
     status = file.stat()
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    receipt = Receipt(url, sha256, now, status.st_size, _stamp(status))
-    path = receipt_path(file)
+    record = DownloadRecord(url, sha256, now, status.st_size, _stamp(status))
+    path = record_path(file)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with contextlib.suppress(OSError):
-        temporary.write_text(json.dumps(sealed(asdict(receipt)), indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(sealed(asdict(record)), indent=2) + "\n", encoding="utf-8")
         temporary.replace(path)
 
 
@@ -109,16 +109,16 @@ def hash_file(path: Path) -> str:
 
 
 def known_sha256(file: Path) -> str:
-    """Return the sha256 of a file, from its receipt if it was not touched since."""
-    receipt = read_receipt(file)
-    return receipt.sha256 if receipt and _untouched(file, receipt) else hash_file(file)
+    """Return the sha256 of a file, from its record if it was not touched since."""
+    record = read_record(file)
+    return record.sha256 if record and _untouched(file, record) else hash_file(file)
 
 
 def check_file(file: Path, url: str, published: str = "") -> str:
     """Compare a file with its published hash, or else with what was there first.
 
     Args:
-        file: In the folder of downloads; its receipt is read and written there.
+        file: In the folder of downloads; its record is read and written there.
         url: Where it is asked for.
         published: sha256, whole or its leading digits; empty where none is published.
 
@@ -128,30 +128,31 @@ def check_file(file: Path, url: str, published: str = "") -> str:
     Raises:
         WeightsError: If the file is another one.
     """
-    receipt = read_receipt(file)
-    fresh = receipt is not None and _untouched(file, receipt)
-    digest = receipt.sha256 if receipt and fresh else hash_file(file)
+    record = read_record(file)
+    fresh = record is not None and _untouched(file, record)
+    digest = record.sha256 if record and fresh else hash_file(file)
     if published:
         compare_sha256(digest, published, file)
-    elif receipt and digest != receipt.sha256:
+    elif record and digest != record.sha256:
         raise WeightsError(
             "the file is not the one that was trusted first",
             found=f"sha256 {digest}",
-            expected=f"sha256 {receipt.sha256}, recorded {receipt.date} from {receipt.url}",
+            expected=f"sha256 {record.sha256}, recorded {record.date} from {record.url}",
             where=file,
-            remedy=f"if the change is meant, delete {receipt_path(file).name}; "
+            remedy=f"if the change is meant, delete {record_path(file).name}; "
             "otherwise delete both files and download again",
         )
-    elif receipt and receipt.url != url:
+    elif record and record.url != url:
         raise WeightsError(
             "a file of that name is here, but from another address, and no hash tells them apart",
-            found=receipt.url,
+            found=record.url,
             expected=url,
             where=file,
-            remedy="name another folder, or delete the file and its receipt and download again",
+            remedy=f"name another folder, or delete the file and {record_path(file).name}, and "
+            "download again",
         )
     if not fresh:
-        write_receipt(file, url, digest)
+        write_record(file, url, digest)
     return digest
 
 
@@ -178,9 +179,9 @@ def compare_sha256(digest: str, published: str, where: Path) -> None:
         )
 
 
-def _untouched(file: Path, receipt: Receipt) -> bool:
+def _untouched(file: Path, record: DownloadRecord) -> bool:
     status = file.stat()
-    return (status.st_size, _stamp(status)) == (receipt.size, receipt.stamp)
+    return (status.st_size, _stamp(status)) == (record.size, record.stamp)
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:

@@ -354,6 +354,6 @@ def _disk(error: OSError, part: Part) -> WeightsError:
         "the file cannot be written",
         found=error,
         where=part.path,
-        remedy="make room and try again: it goes on where it stopped; or name another disk by "
+        remedy="free some space and try again: it resumes where it stopped; or name another disk by "
         "EOFM_WEIGHTS or directory=",
     )
