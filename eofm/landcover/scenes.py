@@ -207,7 +207,7 @@ def _text(date: Any) -> str:  # noqa: ANN401 (text, a date, a moment or nothing)
 
 def _of_store(path: Path, crs: str | None) -> list[LabelScene]:
     """Return the images of a store on the grids that it keeps, or on those that are stated."""
-    from eofm.store.packing.grids import known_grids, unknown_grid
+    from eofm.store.grids import known_grids, unknown_grid
     from eofm.store.reader import Store  # brings torch, which nothing else here needs
 
     store = Store(path)

@@ -28,7 +28,6 @@ from eofm.contract.imagery import NativeImagery
 from eofm.errors import StoreError
 from eofm.io import BINARY, replacing, sync_folder, unfinished, write_all
 from eofm.open_files import Closing
-from eofm.store.card_file import read_card_file, write_card_file
 from eofm.store.format import (
     HEADER_BYTES,
     INDEX,
@@ -43,7 +42,7 @@ from eofm.store.format import (
     shard_name,
 )
 from eofm.store.journal import Journal, check_empty, check_settings, write_index
-from eofm.store.rows.entry import Entry
+from eofm.store.metadata import Entry, read_card_file, write_card_file
 
 SYNC_EVERY: Final = 128
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from eofm.contract.recipe import Recipe
 from eofm.errors import WeightsError
+from eofm.formats.arrays import read_torch
 from eofm.formats.foreign import foreign
-from eofm.formats.tensors import read_torch
 from eofm.networks.adapt import PositionRecipe
 from eofm.networks.state import load_strict
 from eofm.weights.encoder import Encoder, build_trunk

@@ -61,13 +61,13 @@ from eofm.probes.bootstrap import Interval
 from eofm.probes.linear import Labelled, Scaling
 from eofm.probes.metrics import Metric
 from eofm.raster.products.stac import open_stac
+from eofm.store.choice import read_ids
 from eofm.store.config import StatsConfig, VerifyConfig
+from eofm.store.describe.report import verify_store
 from eofm.store.describe.stats import make_statistics, read_statistics
-from eofm.store.describe.verify import verify_store
 from eofm.store.format import LabelRule, StoreCard
 from eofm.store.paired import PairedStore, match_stores, write_pairs
 from eofm.store.reader import Store
-from eofm.store.rows.choice import read_ids
 from eofm.store.writer import StoreWriter
 from eofm.weights.checkpoint import from_checkpoint
 from eofm.weights.encoder import random_encoder, save_encoder

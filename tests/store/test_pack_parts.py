@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from eofm.errors import StoreError
 from eofm.store.format import JOURNAL, PARTS
-from eofm.store.packing.parts import assign, write_parts
+from eofm.store.parts import assign, write_parts
 from eofm.store.reader import Store
 from eofm.store.writer import StoreWriter
 
@@ -125,9 +125,9 @@ import sys, time
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
-from eofm.store.rows.entry import Entry
+from eofm.store.metadata import Entry
 from eofm.store.format import StoreCard
-from eofm.store.packing.parts import write_parts
+from eofm.store.parts import write_parts
 from eofm.contract.imagery import NativeImagery
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 

@@ -354,6 +354,6 @@ def _disk(error: OSError, part: Part) -> WeightsError:
         "the file cannot be written",
         found=error,
         where=part.path,
-        remedy="free some space and try again: it resumes where it stopped; or name another disk by "
-        "EOFM_WEIGHTS or directory=",
+        remedy="free some space and try again: it resumes where it stopped; or name another disk "
+        "by EOFM_WEIGHTS or directory=",
     )

@@ -18,7 +18,7 @@ from eofm.raster.grid import Grid
 from eofm.store.config import CardConfig, ShowConfig
 from eofm.store.describe.show import show_store
 from eofm.store.format import JOURNAL, index_schema
-from eofm.store.packing.grids import known_grids, located
+from eofm.store.grids import known_grids, located
 from eofm.store.reader import Store
 from eofm.store.writer import StoreWriter
 

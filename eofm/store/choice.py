@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from eofm.errors import ConfigError, StoreError
 from eofm.formats.foreign import foreign, read_bounded
 from eofm.store.reader import Store
-from eofm.store.rows.splits import hash_order
+from eofm.store.splits import hash_order
 
 _COMPARE: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "=": operator.eq,

@@ -12,8 +12,8 @@ from affine import Affine
 
 from eofm.errors import RasterError, StoreError
 from eofm.raster.grid import Grid, crs_text, read_crs
+from eofm.store.metadata import Entry
 from eofm.store.reader import Store
-from eofm.store.rows.entry import Entry
 
 
 def located(entry: Entry, grid: Grid) -> Entry:

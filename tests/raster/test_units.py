@@ -15,7 +15,7 @@ import eofm
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError, SpecError
-from eofm.raster.metadata.scaling import read_scaling
+from eofm.raster.metadata.units import read_scaling
 
 WriteTif = Callable[..., Path]
 RAW = np.full((12, 8, 8), 1500, np.uint16)

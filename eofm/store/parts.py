@@ -36,7 +36,6 @@ from eofm.formats.seal import opened, sealed
 from eofm.formats.text import parse_json
 from eofm.io import replacing, sync_folder, unfinished
 from eofm.progress import track
-from eofm.store.card_file import read_card_file, write_card_file
 from eofm.store.format import (
     INDEX,
     JOURNAL,
@@ -47,9 +46,8 @@ from eofm.store.format import (
     index_schema,
     shard_name,
 )
-from eofm.store.index_file import read_index
 from eofm.store.journal import BusyError, Journal, check_settings
-from eofm.store.rows.entry import Entry
+from eofm.store.metadata import Entry, read_card_file, read_index, write_card_file
 from eofm.store.writer import StoreWriter
 from eofm.workers import end_with_parent
 

@@ -16,20 +16,100 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import eofm
-from eofm.contract.spec import Unit
-from eofm.errors import DataError, PixelError, RasterError
+from eofm.contract.imagery import NativeImagery
+from eofm.contract.preprocess import convert_unit
+from eofm.contract.sensors import SENSOR_BANDS
+from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.validity import check_sentinels
+from eofm.errors import DataError, PixelError, RasterError, StoreError
 from eofm.raster.quality import find_doubt
 from eofm.raster.source import OpenRaster, RasterSource
 from eofm.store.describe.report import PackReport
 from eofm.store.format import LabelRule, Plain, StoreCard
-from eofm.store.packing.convert import stored_spec, to_stored
-from eofm.store.packing.grids import located
-from eofm.store.packing.parts import write_parts
-from eofm.store.rows.entry import Entry
+from eofm.store.grids import located
+from eofm.store.metadata import Entry
+from eofm.store.parts import write_parts
+from eofm.store.reader import Store
 from eofm.store.writer import StoreWriter
+
+# ------------------------------------------------------------------------------------------ pixels
+
+
+# One unit per sensor in a store. RGB has no conversion between its two and keeps the stated one.
+_STORED: Final[Mapping[Unit, Unit]] = {
+    Unit.DN: Unit.DN,
+    Unit.DN_OFFSET1000: Unit.DN,
+    Unit.REFLECTANCE: Unit.DN,
+    Unit.DB: Unit.DB,
+    Unit.POWER: Unit.DB,
+    Unit.UINT8: Unit.UINT8,
+}
+_INTEGER: Final = frozenset({Unit.DN, Unit.UINT8})
+
+
+def stored_unit(sensor: Sensor, unit: Unit) -> Unit:
+    """Return the unit in which a store keeps images of a sensor stated to be in `unit`."""
+    return unit if sensor in {Sensor.RGB, Sensor.NAIP} else _STORED[unit]
+
+
+def stored_spec(raster: OpenRaster, size: tuple[int, int]) -> ImageSpec:
+    """Return the spec of windows of an image in a store: bands in the order of the sensor."""
+    spec = raster.spec()
+    bands = tuple(band for band in SENSOR_BANDS[spec.sensor] if band in raster.bands)
+    return replace(spec, bands=bands, size=size, unit=stored_unit(spec.sensor, spec.unit))
+
+
+def to_stored(native: NativeImagery, spec: ImageSpec, where: str) -> NativeImagery:
+    """Bring an image to the unit, dtype and band order of a store.
+
+    Digital numbers are rounded and clipped at 0: subtracting the offset of baseline 04.00 leaves
+    small negative numbers over water and shadow.
+
+    Args:
+        native: As read, with the pixels that hold no measurement marked.
+        spec: Of the store.
+        where: Name of the image, for the message of an error.
+
+    Raises:
+        PixelError: If there is a value that can only be nodata, though none is declared.
+        RasterError: If it has other bands or another GSD than the store.
+    """
+    found = native.spec
+    if set(found.bands) != set(spec.bands) or abs(found.gsd / spec.gsd - 1) > 0.02:
+        raise RasterError(
+            "an image differs from the first one of its folder",
+            found=f"{' '.join(found.bands)} at {found.gsd:g} m",
+            expected=f"{' '.join(spec.bands)} at {spec.gsd:g} m",
+            where=where,
+            remedy="pack different kinds of images into different stores",
+        )
+    check_sentinels(native, where)
+    planes, bands = {}, {}
+    for gsd, plane in native.planes.items():
+        order = [band for band in spec.bands if band in native.bands[gsd]]
+        index = [native.bands[gsd].index(band) for band in order]
+        bands[gsd] = tuple(order)
+        planes[gsd] = _convert(plane[:, index], found.unit, spec.unit)
+    return NativeImagery(planes, bands, spec, native.valid)
+
+
+def _convert(plane: torch.Tensor, unit: Unit, target: Unit) -> torch.Tensor:
+    integer = target in _INTEGER
+    if unit is target and (plane.dtype == torch.uint16) == integer:
+        return plane
+    values = plane.float()
+    if unit is Unit.POWER:
+        values = torch.where(values > 0, values, 1.0)  # 0 dB, under an invalid pixel
+    values = convert_unit(values, unit, target)
+    return values.round().clamp(0, 65_535).to(torch.uint16) if integer else values
+
+
+# ------------------------------------------------------------------------------------------- items
+
 
 _LOOKED_AT: Final = 32  # images, before packing begins
 
@@ -218,3 +298,48 @@ def _check_size(raster: OpenRaster, card: StoreCard) -> None:
             where=raster.source.name,
             remedy="pack images of another size into another store",
         )
+
+
+# ---------------------------------------------------------------------------------------- resuming
+
+
+def check_sources(writer: StoreWriter, units: Mapping[str, Unit]) -> None:
+    """Check that images with committed rows are still there, in the unit they were packed from.
+
+    Others may have been repaired, removed or added meanwhile, unless the store is complete.
+
+    Args:
+        writer: The store.
+        units: Name -> stated unit of the images there are now.
+
+    Raises:
+        StoreError: If one is gone, is stated otherwise, or is missing in a complete store.
+    """
+    store = Store(writer.path) if writer.complete else None
+    before = writer.source_units if store is None else _source_units(store)
+    found = [f"{name} is gone" for name in before if name not in units]
+    found += [
+        f"{name} was in {unit}, now in {units[name].value}"
+        for name, unit in before.items()
+        if name in units and units[name].value != unit
+    ]
+    if found:
+        raise StoreError(
+            "images that are in the store already are not what they were",
+            found="; ".join(found[:5]) + ("; ..." if found[5:] else ""),
+            where=writer.path,
+            remedy="restore them, or choose another --out",
+        )
+    if store is not None and len(units) != store.card.sources:
+        raise StoreError(
+            "the store is complete, but there are other images now",
+            found=f"{len(units)} images",
+            expected=f"the {store.card.sources} it was packed from",
+            where=writer.path,
+            remedy="choose another --out",
+        )
+
+
+def _source_units(store: Store) -> dict[str, str]:
+    columns = [store.table[name].to_pylist() for name in ("source", "source_unit")]
+    return dict(zip(*columns, strict=True))

@@ -15,7 +15,7 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import measured
 from eofm.errors import PixelError, RasterError
 from eofm.raster.source import RasterSource
-from eofm.store.packing.convert import stored_spec, stored_unit, to_stored
+from eofm.store.packing import stored_spec, stored_unit, to_stored
 
 L1C = SENSOR_BANDS[Sensor.S2_L1C]
 S1 = SENSOR_BANDS[Sensor.S1_GRD]

@@ -1,4 +1,6 @@
-"""The scale and offset of each band that a file states, and what they say of its unit.
+"""The unit of stored values: what a file or a product says of it, and what the user states.
+
+One of the two is needed, and both must agree (`settle`, which decides the sensor too).
 
 GDAL's convention is: physical value = stored value x scale + offset (GDAL raster data model). For
 Sentinel-2 the physical value is reflectance, so the pair names the unit of the stored values: 1e-4
@@ -13,13 +15,49 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eofm.contract.spec import UNITS, Sensor, Unit
-from eofm.errors import RasterError
+from eofm.errors import RasterError, SpecError
+
+Word = TypeVar("Word", Sensor, Unit)
+
+
+def settle(what: str, stated: Word | None, found: Word | None, by: str, where: object) -> Word:
+    """Return a sensor or unit that is stated, or that the product says.
+
+    Args:
+        what: Which of the two, as an argument is called: `sensor` or `unit`.
+        stated: By the user; None where nothing is.
+        found: In the product; None where it says nothing.
+        by: What says it in the product.
+        where: File or name.
+
+    Raises:
+        SpecError: If neither says it, or they say different things.
+    """
+    if stated is not None and found is not None and stated is not found:
+        raise SpecError(
+            f"the product itself says another {what} than stated",
+            found=f"{found}, by {by}",
+            expected=f"{stated}, as stated",
+            where=where,
+            remedy=f"leave the {what} out: what the product says is taken",
+        )
+    settled = stated or found
+    if settled is None:
+        example = {"sensor": Sensor.S2_L2A, "unit": Unit.DN}[what]
+        raise SpecError(
+            f"neither the user nor the product states the {what}",
+            expected=f"one of the {what}s of eofm",
+            where=where,
+            remedy=f'state it, as in {what}="{example}"',
+        )
+    return settled
+
 
 _SILENT: Final = (1.0, 0.0)
 _TO_DN: Final = (1.0, -1000.0)  # makes digital numbers, not reflectance, of those with the offset
