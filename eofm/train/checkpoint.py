@@ -31,7 +31,7 @@ from eofm.formats.foreign import foreign
 from eofm.io import replacing, unfinished
 from eofm.train.distributed.processes import all_gather, all_max
 from eofm.train.signals import Stopped, StopRequests
-from eofm.weights.fetch.receipt import hash_file
+from eofm.weights.fetch.record import hash_file
 from eofm.weights.start import Origin
 
 BEST: Final = "best.ckpt"

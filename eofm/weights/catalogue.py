@@ -20,7 +20,7 @@ from eofm.weights.cards import WEIGHTS, find
 from eofm.weights.cards.card import WeightCard
 from eofm.weights.config import DownloadConfig, InfoConfig, ListConfig, VerifyWeightsConfig
 from eofm.weights.fetch.download import fetch, file_name, weights_directory
-from eofm.weights.fetch.receipt import SUFFIX, compare_sha256, hash_file, known_sha256, read_record
+from eofm.weights.fetch.record import SUFFIX, compare_sha256, hash_file, known_sha256, read_record
 
 _TABLE_TASKS: Final = (("BigEarthNet-10%", "bigearthnet-10%"), ("EuroSAT", "eurosat"))
 

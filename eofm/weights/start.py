@@ -38,7 +38,7 @@ from eofm.weights.cards.card import StateLayout
 from eofm.weights.checkpoint import from_checkpoint
 from eofm.weights.encoder import Encoder, load_encoder
 from eofm.weights.fetch.download import fetch
-from eofm.weights.fetch.receipt import known_sha256
+from eofm.weights.fetch.record import known_sha256
 from eofm.weights.layouts.keymaps import KEY_MAPS, detect_layout
 from eofm.weights.resolve import WeightsKind, resolve
 

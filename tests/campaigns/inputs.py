@@ -71,7 +71,7 @@ from eofm.store.reader import Store
 from eofm.store.writer import StoreWriter
 from eofm.weights.checkpoint import from_checkpoint
 from eofm.weights.encoder import random_encoder, save_encoder
-from eofm.weights.fetch.receipt import read_record, write_record
+from eofm.weights.fetch.record import read_record, write_record
 
 HANGS_S: Final = 20  # of the processor: a loaded machine is no hang
 

@@ -18,7 +18,7 @@ import pytest
 
 from eofm.errors import WeightsError
 from eofm.weights.fetch.download import fetch, file_name, offline, weights_directory
-from eofm.weights.fetch.receipt import SUFFIX, check_file, known_sha256, read_record
+from eofm.weights.fetch.record import SUFFIX, check_file, known_sha256, read_record
 
 BODY = bytes(range(256)) * 12_000  # 3 MB: three chunks
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -498,7 +498,7 @@ def test_an_untouched_file_is_not_hashed_again(
     url = host.put("w.pth", BODY)
     path = fetch(url, sha256=SHA, directory=tmp_path, progress=False)
     monkeypatch.setattr(
-        "eofm.weights.fetch.receipt.hash_file", lambda _: pytest.fail("hashed again")
+        "eofm.weights.fetch.record.hash_file", lambda _: pytest.fail("hashed again")
     )
 
     fetch(url, sha256=SHA, directory=tmp_path, progress=False)

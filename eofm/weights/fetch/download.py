@@ -20,9 +20,9 @@ from urllib.request import url2pathname
 from filelock import FileLock, Timeout
 
 from eofm.errors import WeightsError
-from eofm.weights.fetch.receipt import check_file, compare_sha256, hash_file, write_record
+from eofm.weights.fetch.host import Interrupted, check_address
+from eofm.weights.fetch.record import check_file, compare_sha256, hash_file, write_record
 from eofm.weights.fetch.transfer import Part, transfer
-from eofm.weights.host import Interrupted, check_address
 
 # Pauses between attempts after a cut or a busy host; each attempt resumes where the last stopped.
 RETRY_DELAYS_S: tuple[float, ...] = (1.0, 2.0, 4.0)

@@ -29,7 +29,7 @@ from eofm.errors import WeightsError
 from eofm.formats.foreign import foreign
 from eofm.formats.text import read_json
 from eofm.progress import track
-from eofm.weights.host import (
+from eofm.weights.fetch.host import (
     CHUNK,
     LARGEST,
     TIMEOUT_S,
