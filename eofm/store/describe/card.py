@@ -18,6 +18,7 @@ import yaml
 from eofm.errors import DataError
 from eofm.io import replacing
 from eofm.store.config import CardConfig
+from eofm.store.describe.report import class_rows
 from eofm.store.reader import Store
 from eofm.weights.cards.card import UNSTATED
 
@@ -79,7 +80,7 @@ def _front(store: Store, name: str, licence: str | None) -> dict[str, object]:
     return {
         "name": name,
         "synthetic": store.synthetic,
-        "licence": licence or "not stated",
+        "licence": licence or UNSTATED,
         "revision": f"packed by eofm {card.provenance.get('eofm', 'of unknown version')}",
         "layout": "packed store (eofm.store.format)",
         "sensors": {
@@ -93,13 +94,8 @@ def _front(store: Store, name: str, licence: str | None) -> dict[str, object]:
         "images": len(store),
         "places": len(set(store.locations.tolist())),
         "splits": counts or "none",
-        "classes": _classes(store),
+        "classes": class_rows(store),
     }
-
-
-def _classes(store: Store) -> dict[str, int]:
-    hot = store.labels(range(len(store))).multi_hot.sum(dim=0).int().tolist()
-    return dict(zip(store.classes, hot, strict=True))
 
 
 def _body(store: Store) -> str:

@@ -95,6 +95,12 @@ def _faults(store: Store, threads: int) -> Iterator[list[int]]:
 # ------------------------------------------------------------------------------------------ report
 
 
+def class_rows(store: Store) -> dict[str, int]:
+    """Return class name -> rows in which it is present; empty for an unlabelled store."""
+    counts = store.labels(range(len(store))).multi_hot.sum(dim=0).int().tolist()
+    return dict(zip(store.classes, counts, strict=True))
+
+
 @dataclass(frozen=True)
 class PackReport:
     """The outcome of `eofm pack`.
@@ -125,15 +131,13 @@ class PackReport:
     def of(cls, path: Path, *, already: bool) -> PackReport:
         """Return the report of a finished store."""
         store = Store(path)
-        labels = store.labels(range(len(store)))
-        counts = labels.multi_hot.sum(dim=0).int().tolist()
         return cls(
             out=path,
             images=store.card.sources,
             windows=len(store),
             skipped=store.card.skipped,
-            labelled=int(labels.known.sum()),
-            classes=dict(zip(store.classes, counts, strict=True)),
+            labelled=int(store.labels(range(len(store))).known.sum()),
+            classes=class_rows(store),
             already=already,
             quarantined=store.card.quarantined,
         )

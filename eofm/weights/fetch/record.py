@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 import json
 import os
 import re
@@ -20,7 +19,7 @@ from typing import Any, Final
 
 from eofm.errors import WeightsError
 from eofm.formats.foreign import foreign
-from eofm.formats.seal import opened, sealed
+from eofm.formats.seal import fresh_sha256, opened, sealed
 from eofm.formats.text import read_json
 
 SUFFIX: Final = ".receipt.json"
@@ -102,8 +101,7 @@ def hash_file(path: Path) -> str:
         WeightsError: If it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return fresh_sha256(path)
     except OSError as error:
         raise WeightsError("the file cannot be read", found=error, where=path) from error
 
