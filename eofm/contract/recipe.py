@@ -219,7 +219,7 @@ def default_recipe(spec: ImageSpec, size: tuple[int, int], pooling: Pooling) -> 
 
 
 # What `--force` may turn into a waiver. A wrong unit, size or normalisation cannot be forced:
-# there is no number to be had from them.
+# no number can be computed from them.
 FORCEABLE: Final = (MismatchKind.SENSOR, MismatchKind.BANDS)
 FORCED_WHY: Final = "forced on the command line"
 

@@ -256,7 +256,7 @@ def download_model(config: DownloadConfig) -> Downloaded:
     """Fetch the file of published weights, unless it is there.
 
     Raises:
-        WeightsError: If there is no such name, or the file cannot be had.
+        WeightsError: If there is no such name, or the file cannot be fetched.
     """
     card, _ = find(config.name)
     path = fetch(card.url, sha256=card.sha256, directory=config.to)

@@ -57,8 +57,8 @@ def load_weights(
         progress: Show how far a download is.
 
     Raises:
-        WeightsError: If the weights are unknown, cannot be had, are others than the card says, or
-            do not fit the network; if a card or recipe is given to weights that bring their own,
+        WeightsError: If the weights are unknown, cannot be fetched, are others than the card says,
+            or do not fit the network; if a card or recipe is given to weights that bring their own,
             or is missing where they bring none.
     """
     found = resolve(weights)

@@ -89,7 +89,7 @@ def fetch(
         progress: Say on stderr how far it is.
 
     Raises:
-        WeightsError: If the file cannot be had, or is not the one the hash names.
+        WeightsError: If the file cannot be fetched, or is not the one the hash names.
     """
     check_address(url)
     if urlsplit(url).scheme == "file":
@@ -182,7 +182,7 @@ def _download(url: str, target: Path, sha256: str, *, progress: bool) -> None:
 
 
 def _transfer_patiently(url: str, part: Part, target: Path, sha256: str, *, progress: bool) -> bool:
-    """Carry a download to its end over interruptions; return whether older bytes were kept."""
+    """Finish a download despite interruptions; return whether older bytes were kept."""
     resumed = part.size > 0
     for delay in (*RETRY_DELAYS_S, None):
         try:

@@ -83,7 +83,7 @@ def _parse(data: Mapping[str, Any]) -> DownloadRecord:
 
 
 def write_record(file: Path, url: str, sha256: str) -> None:
-    """Record `file` as it is now. A folder that cannot be written to (a shared one) is let be."""
+    """Record `file` as it is now. A folder that cannot be written to (a shared one) gets none."""
     status = file.stat()
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     record = DownloadRecord(url, sha256, now, status.st_size, _stamp(status))
