@@ -2,9 +2,10 @@
 
 This is what `eofm pack ssl4eo`, `bigearthnet` and `eurosat` share. It looks at some images before
 it writes: what the data set states of its pixels must be possible (`eofm.contract.validity`). Then
-every image is read at native resolution and committed. One that cannot be read is passed over and
-listed in the store with the reason, or stops the run where all are required. A run that was
-interrupted resumes where it stopped.
+every image is read at native resolution, brought to the unit, number type and band order of the
+store, and committed. One that cannot be read is passed over and listed in the store with the
+reason, or stops the run where all are required. A run that was interrupted resumes where it
+stopped, if the images are still what they were.
 """
 
 from __future__ import annotations

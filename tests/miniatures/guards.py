@@ -1,7 +1,7 @@
 """The guards of the benchmark, and the code without each of them.
 
 A guard is one line or expression of the package. To remove it, the source of its function is
-changed, compiled anew, and put in the function's place, so that whoever has imported the function
+changed, compiled again, and put in the function's place, so that whoever has imported the function
 meets the changed one. What stands in place of the guard is what a harness without it would do, so
 that a test fails on its promise and not on a crash.
 """

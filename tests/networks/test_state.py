@@ -169,7 +169,7 @@ def test_only_the_statistics_change(generator: torch.Generator) -> None:
 
 
 def test_a_transformer_is_left_alone(generator: torch.Generator) -> None:
-    """There is nothing to take anew, and no image is looked at."""
+    """There is nothing to compute again, and no image is read."""
     vit = build_vit("vit-tiny-14", 2, (28, 28), generator)
 
     assert not has_batch_norm(vit)

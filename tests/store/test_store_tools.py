@@ -380,7 +380,7 @@ def test_subset_by_list_and_sample(tmp_path: Path, miniature) -> None:
 
 
 def test_copy_that_was_killed(tmp_path: Path, miniature, tree, kill) -> None:
-    """A copy that is interrupted, again and again, goes on to the same bytes."""
+    """A copy that is interrupted, again and again, resumes to the same bytes."""
     path = miniature.store(tmp_path / "s", 9)
     subset(path, tmp_path / "whole", where=["known=true"])
     kills = 0

@@ -347,7 +347,7 @@ def small_disk() -> Iterator[None]:
 def test_a_full_disk_is_one_error_and_keeps_the_part(
     host, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Writing fails midway: no retry, the bytes stay, and with room it goes on from there."""
+    """Writing fails midway: no retry, the bytes stay, and with free space it resumes from there."""
     url = host.put("w.pth", BODY)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     request.getfixturevalue("small_disk")
