@@ -32,9 +32,8 @@ import torch
 from affine import Affine
 from rasterio.windows import Window
 
-from eofm.contract.defaults import default_recipe
 from eofm.contract.imagery import Imagery
-from eofm.contract.recipe import CHECKED, Pooling
+from eofm.contract.recipe import CHECKED, Pooling, default_recipe
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.geo.embedding.config import EmbedConfig

@@ -37,7 +37,7 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.loading.feeder import Feeder
 from eofm.loading.sampler import epoch_rows
 from eofm.store.config import SubsetConfig, VerifyConfig
-from eofm.store.describe.verify import verify_store
+from eofm.store.describe.report import verify_store
 from eofm.store.edit.copy import subset_store
 from eofm.store.format import HEADER_BYTES, LabelRule, StoreCard
 from eofm.store.reader import Store

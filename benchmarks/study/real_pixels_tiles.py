@@ -21,8 +21,8 @@ from eofm.datasets.eurosat.tiles import open_eurosat
 from eofm.datasets.images.chips import Chip, read_batches, source_of
 from eofm.raster.source import OpenRaster
 from eofm.store.format import LabelRule
-from eofm.store.packing.items import Item, listed, make_card, pack_items
-from eofm.store.rows.entry import Entry
+from eofm.store.metadata import Entry
+from eofm.store.packing import Item, listed, make_card, pack_items
 
 DATA: Final = Path(os.environ.get("EOFM_REAL_DATA", "../shared/data")) / "eurosat_ms"
 FOLDS: Final = 5

@@ -176,8 +176,8 @@ def colour_store(path: Path) -> None:
     from dataclasses import replace
 
     from eofm.store.format import StoreCard
+    from eofm.store.metadata import Entry
     from eofm.store.reader import Store
-    from eofm.store.rows.entry import Entry
     from eofm.store.writer import StoreWriter
     from eofm.train.before.demo import demo_path, make_demo
     from eofm.train.config import DataConfig

@@ -37,7 +37,7 @@ from eofm.formats.foreign import foreign, read_bounded
 from eofm.formats.text import parse_json
 from eofm.probes import knn as nearest
 from eofm.probes import linear as probe
-from eofm.probes import logistic, neighbours, spectrum
+from eofm.probes import logistic, spectrum
 from eofm.probes.bootstrap import group_numbers
 from eofm.probes.linear import ProbeResult, Scaling
 from eofm.probes.metrics import Metric
@@ -351,7 +351,7 @@ class Archive:
             ConfigError: If a metric does not fit the labels.
         """
         choices = (kind, scaling.value, k)
-        code = [probe, nearest, neighbours, logistic, spectrum]
+        code = [probe, nearest, logistic, spectrum]
         if kind not in KINDS:  # what a function of one's own says changes with its file
             code += [sys.modules[probe_of(kind).__module__]]
         request = request_sha256(self.task, self.sample, model, choices, code)

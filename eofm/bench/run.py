@@ -62,12 +62,12 @@ from eofm.datasets.images.chips import (
 from eofm.datasets.images.copies import copy_remarks
 from eofm.datasets.images.dense import DenseChip
 from eofm.io import names_own
-from eofm.networks.device import device_of
+from eofm.networks.build import device_of
 from eofm.probes.linear import Labelled
 from eofm.probes.metrics import Metric
 from eofm.progress import track
 from eofm.report.facts import tables_html
-from eofm.store.rows.splits import hash_order
+from eofm.store.splits import hash_order
 
 
 @dataclass(frozen=True)

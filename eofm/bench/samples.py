@@ -27,7 +27,7 @@ from eofm.datasets.images.dense import DenseChip
 from eofm.datasets.images.groups import Grouping, groups_sha256
 from eofm.errors import ConfigError
 from eofm.progress import track
-from eofm.store.rows.splits import SPLITS, hash_order, subset_hash
+from eofm.store.splits import SPLITS, hash_order, subset_hash
 
 
 class GroupFields(TypedDict):

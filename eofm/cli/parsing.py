@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
 from eofm.cli.verb import Verb
 from eofm.cli.verbs import VERBS
-from eofm.formats.settings import check_settings_files
+from eofm.formats.text import check_settings_files
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Pixels: TypeAlias = "Imagery | Tensor | np.ndarray | DataArray | Dataset"
 
-# A program meets few kinds of imagery; one that walks through scenes of many sizes meets many.
+# A program meets few kinds of imagery; one that iterates over scenes of many sizes meets many.
 _KINDS: Final = 64
 
 

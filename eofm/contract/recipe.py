@@ -1,19 +1,21 @@
 """What a network expects (`Recipe`), and the named exceptions to it (`Waiver`).
 
-Every weight carries a recipe, saved inside every checkpoint and export.
-`eofm.contract.preprocess.plan` finds the way from a data set's `ImageSpec` to a recipe, or raises.
+Every weight carries a recipe, saved inside every checkpoint and export; a network that was trained
+on nothing has a default one. `eofm.contract.preprocess.plan` finds the way from a data set's
+`ImageSpec` to a recipe, or raises; `waivers_for` says which exceptions that takes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
-from eofm.contract.spec import UNITS, Normalization, Sensor, Unit
-from eofm.errors import SpecError
+from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS
+from eofm.contract.spec import UNITS, ImageSpec, Normalization, Sensor, Unit
+from eofm.errors import MismatchKind, SpecError
 
 
 class Kernel(StrEnum):
@@ -192,3 +194,64 @@ Waiver = FillBand | AcceptSensor | AcceptSize | AcceptScale | AcceptPixels
 
 # Of images that come from a store or a data set: one that is odd does not stop the others.
 CHECKED = AcceptPixels("checked when they were packed, or as a set before they were scored")
+
+
+# ----------------------------------------------------------------------------------------- default
+
+
+def default_recipe(spec: ImageSpec, size: tuple[int, int], pooling: Pooling) -> Recipe:
+    """Return a recipe for a network that was trained on nothing: z-scores by published statistics.
+
+    Args:
+        spec: What the images are.
+        size: Of the network's input.
+        pooling: Of its tokens.
+    """
+    statistics = STATISTICS[DEFAULT_STATISTICS[spec.sensor]].select(spec.bands)
+    return Recipe(
+        sensor=spec.sensor,
+        bands=spec.bands,
+        unit=statistics.unit,
+        size=size,
+        normalization=Normalization.zscore(statistics.mean, statistics.std, statistics.source),
+        pooling=pooling,
+    )
+
+
+# What `--force` may turn into a waiver. A wrong unit, size or normalisation cannot be forced:
+# no number can be computed from them.
+FORCEABLE: Final = (MismatchKind.SENSOR, MismatchKind.BANDS)
+FORCED_WHY: Final = "forced on the command line"
+
+
+def waivers_for(
+    spec: ImageSpec,
+    recipe: Recipe,
+    granted: Sequence[Waiver] = (),
+    forced: Sequence[MismatchKind] = (),
+) -> tuple[Waiver, ...]:
+    """Return the waivers that `plan(spec, recipe)` needs, as far as there are any.
+
+    A sensor is only ever accepted for another that has bands of the same name: no waiver makes
+    radar of Sentinel-2, or three bands of a photograph those of Sentinel-2.
+
+    Args:
+        spec: What the images are.
+        recipe: What the network expects.
+        granted: By the task.
+        forced: By the user.
+    """
+    missing = [band for band in recipe.bands if band not in spec.bands]
+    if len(missing) == len(recipe.bands):
+        return ()
+    needed: list[Waiver] = []
+    if spec.sensor is not recipe.sensor:
+        forced_sensor = AcceptSensor(spec.sensor, FORCED_WHY)
+        offers = [w for w in granted if isinstance(w, AcceptSensor) and w.sensor is spec.sensor]
+        needed += offers[:1] or ([forced_sensor] if MismatchKind.SENSOR in forced else [])
+    for band in missing:
+        fills = [w for w in granted if isinstance(w, FillBand) and w.band == band]
+        if not fills and MismatchKind.BANDS in forced:
+            fills = [FillBand(band, 0.0, FORCED_WHY)]
+        needed += fills[:1]
+    return tuple(needed)

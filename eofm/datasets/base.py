@@ -39,7 +39,7 @@ class SplitList:
     Args:
         rule: As in `Chips.rule`.
         counts: Split -> number of images.
-        sha256: Split -> hash of its ids (`eofm.store.rows.splits.subset_hash`), where it is known.
+        sha256: Split -> hash of its ids (`eofm.store.splits.subset_hash`), where it is known.
     """
 
     rule: str

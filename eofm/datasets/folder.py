@@ -35,7 +35,7 @@ from eofm.datasets.images.own_splits import OwnImage, divide, names_of
 from eofm.datasets.images.places import check_place
 from eofm.errors import DataError, LabelError
 from eofm.formats.foreign import foreign
-from eofm.store.rows.splits import SPLITS
+from eofm.store.splits import SPLITS
 
 TABLES: Final = ("labels.parquet", "labels.csv")
 _SPLIT_NAMES: Final = {"train": "train", "val": "val", "validation": "val", "test": "test"}

@@ -25,7 +25,7 @@ from eofm.datasets.images.groups import PLACES, STATED_PLACES
 from eofm.datasets.images.own_splits import OwnImage, divide
 from eofm.datasets.images.places import check_place
 from eofm.errors import ConfigError, DataError, LabelError
-from eofm.store.rows.splits import SPLITS
+from eofm.store.splits import SPLITS
 
 
 def open_mask_folder(

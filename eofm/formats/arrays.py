@@ -1,15 +1,26 @@
-"""npy and npz: plain numbers in C order, of just the size that the header states."""
+"""Files of numbers: npy and npz, torch and safetensors; no torch until a tensor is read.
+
+An npy file holds plain numbers in C order, of just the size that its header states. `torch.save`
+writes a zip archive with a crc32 of every tensor, which torch itself does not look at. Here it is
+compared, once per process and state of the file. Archives of before torch 1.6 and safetensors have
+no checksum: of those only what a card or a publisher states can be compared.
+"""
 
 from __future__ import annotations
 
 import io
 import zipfile
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
+
+from eofm.formats.seal import mark_whole, seen_whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _RATIO: Final = 64  # a packed archive may unpack to so many times its size
 _ALWAYS: Final = 64 * 2**20
@@ -80,3 +91,73 @@ def _check_size(shape: tuple[int, ...], dtype: np.dtype[Any], found: int) -> Non
         stated *= length  # of Python: it does not overflow
     if stated != found:
         raise ValueError(f"{found} bytes of numbers; the header states {stated}")
+
+
+# ----------------------------------------------------------------------------------------- tensors
+
+
+_CHUNK: Final = 1 << 20
+# `bytearray` is among what torch lets a file call, and takes as much memory as the file says.
+_GREEDY: Final = b"bytearray"
+
+
+def read_torch(path: Path, *, mapped: bool = False) -> Any:  # noqa: ANN401 (whatever was saved)
+    """Return what `torch.save` wrote: tensors and plain values; code in it is never run.
+
+    Args:
+        path: The file.
+        mapped: Leave the tensors in the file until they are looked at.
+
+    Raises:
+        ValueError: If bytes have changed since they were written; torch raises eight further kinds.
+            See `foreign`.
+    """
+    import torch
+
+    check_whole(path)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped or None)
+
+
+def check_whole(path: Path) -> None:
+    """Compare the checksums that an archive of torch holds; one without any passes.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If bytes have changed, or it would unpack to more than its size;
+            `zipfile.BadZipFile` if the archive itself is damaged.
+    """
+    status = path.stat()
+    if seen_whole(path):
+        return
+    with path.open("rb") as file:
+        packed = file.read(4) == b"PK\x03\x04"
+    if packed:
+        _check_archive(path, status.st_size)
+    mark_whole(path, status)
+
+
+def _check_archive(path: Path, size: int) -> None:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > size:
+            raise ValueError("it would unpack to more than its size; torch packs nothing")
+        for member in members:
+            with archive.open(member) as part:  # compares the crc32 at its end
+                start = part.read(_CHUNK)
+                if member.filename.endswith("/data.pkl"):
+                    start += part.read()
+                    if _GREEDY in start:
+                        raise ValueError("it holds more than tensors: a bytearray")
+                while part.read(_CHUNK):
+                    pass
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file.
+
+    Raises:
+        SafetensorError: If it is damaged; further kinds are possible. See `foreign`.
+    """
+    from safetensors.torch import load_file
+
+    return load_file(path)

@@ -38,20 +38,20 @@ def read_table(
             size can hold.
     """
     size = path.stat().st_size
-    room = max(_ALWAYS, _RATIO * size)
+    limit = max(_ALWAYS, _RATIO * size)
     with pq.ParquetFile(path) as file:
         about = file.metadata
         if rows is not None and about.num_rows != rows:
             raise RowsError(about.num_rows)
         schema = file.schema_arrow
-        _check_claims(about, schema, room)
+        _check_claims(about, schema, limit)
         texts = [field.name for field in schema if _is_text(field.type)]
     if columns is not None:
         texts = [name for name in texts if name in columns]
     named = None if columns is None else list(columns)
     table = pq.read_table(path, columns=named, read_dictionary=texts, partitioning=None)
     for name in texts:
-        _check_text(table[name], room, name)
+        _check_text(table[name], limit, name)
     return table.cast(_plain(table.schema))
 
 
@@ -98,7 +98,7 @@ def _plain(schema: pa.Schema) -> pa.Schema:
     return pa.schema(fields, metadata=schema.metadata)
 
 
-def _check_claims(about: Any, schema: pa.Schema, room: int) -> None:  # noqa: ANN401 (no types)
+def _check_claims(about: Any, schema: pa.Schema, limit: int) -> None:  # noqa: ANN401 (no types)
     """Compare what the footer says of rows and bytes with what the file can hold.
 
     Not of single columns: asked for one with damaged statistics, Arrow ends the process.
@@ -106,7 +106,7 @@ def _check_claims(about: Any, schema: pa.Schema, room: int) -> None:  # noqa: AN
     groups = range(about.num_row_groups)
     packed = sum(about.row_group(group).total_byte_size for group in groups)
     claimed = max(packed, about.num_rows * max(1, sum(_width(field.type) for field in schema)))
-    if claimed > room:
+    if claimed > limit:
         raise ValueError(f"it asks for {claimed} bytes of memory, too many for a file of its size")
 
 
@@ -120,14 +120,14 @@ def _width(kind: pa.DataType) -> int:
         return 4
 
 
-def _check_text(column: pa.ChunkedArray, room: int, name: str) -> None:
+def _check_text(column: pa.ChunkedArray, limit: int, name: str) -> None:
     """Compare the length of all texts, written out, with what the file can hold."""
     total = 0
     for chunk in column.chunks:
         if pa.types.is_dictionary(chunk.type):
             lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
             total += pc.sum(lengths.cast(pa.int64())).as_py() or 0
-    if total > room:
+    if total > limit:
         raise ValueError(f"column {name} asks for {total} bytes, too many for a file of its size")
 
 

@@ -71,11 +71,20 @@ def file_sha256(path: Path) -> str:
     key, status = (str(path), "sha256"), path.stat()
     if _KNOWN.get(key, ((), ""))[0] == look_of(status):
         return _KNOWN[key][1]
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = fresh_sha256(path)
     if _settled(status):
         _KNOWN[key] = look_of(status), found
     return found
+
+
+def fresh_sha256(path: Path) -> str:
+    """Return the sha256 of a file as it is now.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _settled(status: os.stat_result) -> bool:

@@ -49,7 +49,7 @@ from eofm.geo.cells import (
 )
 from eofm.geo.places import geo_frame
 from eofm.geo.vectors.embeddings import ChipTable, require_same_vectors
-from eofm.probes.neighbours import Neighbours
+from eofm.probes.knn import Neighbours
 from eofm.raster.grid import crs_text
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from eofm.errors import DataError
 from eofm.geo.cells import Cells, GridCells, Index, metric_centres, zone_of
-from eofm.probes.neighbours import Neighbours
+from eofm.probes.knn import Neighbours
 from eofm.raster.grid import Grid
 
 _OFF: Final = 0.35  # of a step, by which a chip may be beside its place

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eofm import __version__
 from eofm.errors import DataError
-from eofm.formats.settings import settings_text
+from eofm.formats.text import settings_text
 from eofm.report.output import write_file
 
 if TYPE_CHECKING:

@@ -33,9 +33,8 @@ from eofm.landcover.polygons import VECTORS, PolygonReader, read_layer
 from eofm.landcover.schemes import Scheme
 from eofm.landcover.warp import Bounds, MapReader, box_in, fill, opened, overlapping
 from eofm.progress import track
-from eofm.raster.address import gdal_name, local_path
 from eofm.raster.folder import walk_files
-from eofm.raster.geotiff import grid_of
+from eofm.raster.geotiff import gdal_name, grid_of, local_path
 from eofm.raster.grid import Grid, Window
 from eofm.raster.products.stac import read_items
 

@@ -126,7 +126,7 @@ class LabelOutput:
                 temporary.write_text(json.dumps(self._run), "utf-8")
 
     def _forget_damaged(self) -> None:
-        """Remove finished batches that are not as they were written: they are counted anew."""
+        """Remove finished batches that are not as they were written: they are counted again."""
         for number in range(self._batches):
             part = self._part(number)
             try:
@@ -134,7 +134,7 @@ class LabelOutput:
                     if part.exists():
                         _read_part(part)
             except LabelError as error:
-                notice(f"{part}: {error.found}; this batch is counted anew")
+                notice(f"{part}: {error.found}; this batch is counted again")
                 part.unlink()
 
     def _check(self, there: object, where: Path) -> None:

@@ -207,7 +207,7 @@ def _text(date: Any) -> str:  # noqa: ANN401 (text, a date, a moment or nothing)
 
 def _of_store(path: Path, crs: str | None) -> list[LabelScene]:
     """Return the images of a store on the grids that it keeps, or on those that are stated."""
-    from eofm.store.packing.grids import known_grids, unknown_grid
+    from eofm.store.grids import known_grids, unknown_grid
     from eofm.store.reader import Store  # brings torch, which nothing else here needs
 
     store = Store(path)
@@ -259,7 +259,7 @@ class StoredMask:
 
 
 @lru_cache(maxsize=64)
-def _masks(file: Path, changed: int) -> NDArray[np.uint8]:  # a store may be packed anew
+def _masks(file: Path, changed: int) -> NDArray[np.uint8]:  # a store may be packed again
     with foreign(LabelError, "the masks of a store cannot be read", where=file):
         return map_npy(file)
 

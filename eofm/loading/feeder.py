@@ -32,8 +32,8 @@ from eofm.contract.imagery import Labels, NativeImagery
 from eofm.errors import ConfigError, StoreError
 from eofm.io import BINARY
 from eofm.open_files import Closing, allow_open_files
-from eofm.store.bands import Selection, select_bands
 from eofm.store.format import HEADER_BYTES, VALID, npy_header
+from eofm.store.metadata import Selection, select_bands
 from eofm.store.reader import Store
 
 Batch = tuple[NativeImagery, Labels]
@@ -57,7 +57,7 @@ class Feeder(Closing):
         hold: How many batches, the newest among them, the consumer uses at a time.
         bands: Names of the bands to read; None means all.
         pin: Page-locked memory, for copies to a GPU that do not wait.
-        labels: Of all rows of all stores (`eofm.store.rows.label_table`), in place of the stores'
+        labels: Of all rows of all stores (`eofm.store.label_table`), in place of the stores'
             own.
 
     Raises:

@@ -257,8 +257,8 @@ class SoftConConfig:
         mask_ratio: Share of the student's patches that are hidden.
         mask: `tokens` drops hidden patches, which saves time and memory; networks without tokens
             cannot. `pixels` fills them: patches of a transformer, blocks of a ResNet's final stride
-            (32 pixels); the batch norms' statistics are then computed anew, of whole images, before
-            the student is exported.
+            (32 pixels); the batch norms' statistics are then computed again, of whole images,
+            before the student is exported.
         mask_fill: Value of hidden pixels: the `mean` of each band, or `zero`.
         symmetric: Both directions: student of view 1 with teacher of view 2, and the reverse.
         momentum: Teacher momentum at the start; a cosine takes it to 1.

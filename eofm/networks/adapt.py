@@ -212,7 +212,7 @@ def select_input_bands(
     changes nothing. One that goes is taken to have been constant, and its response is kept: exact
     for images in which it had that value everywhere (not where the layer pads with zeros).
 
-    So an encoder for L1C (13 bands) goes on with L2A (12), and back.
+    So an encoder for L1C (13 bands) continues on L2A (12), and back.
 
     Args:
         state: Holds `{key}.weight` (O, C, k, k) and, unless the layer has none, `{key}.bias` (O,).

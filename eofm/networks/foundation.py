@@ -161,7 +161,7 @@ class PanopticonTrunk(FoundationTrunk):
         self.norm = net.model.norm
 
     def _embed(self, pixels: Tensor) -> Tensor:
-        # torchgeo floors the ids in place: they are made anew each time
+        # torchgeo floors the ids in place: they are made again each time
         ids = torch.tensor(self.channel_ids, device=pixels.device).repeat(len(pixels), 1)
         patches = self.patch_embed({"imgs": pixels, "chn_ids": ids})
         table = _positions(self.pos_embed, self.architecture, pixels, PositionRecipe.DINOV2)

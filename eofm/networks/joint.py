@@ -25,7 +25,7 @@ class JointTrunk(nn.Module):
     """Trunks that share all but their input layers; pixels find theirs by their number of bands.
 
     Batch norms are shared as well: before a sensor's trunk is used on its own, their statistics
-    are taken of its images (`eofm.networks.norms.refresh_batch_norms`).
+    are taken of its images (`eofm.networks.state.refresh_batch_norms`).
 
     Args:
         trunks: Name of a sensor -> its trunk; `share_trunk` makes them share.

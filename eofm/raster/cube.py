@@ -24,8 +24,7 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import measured
 from eofm.errors import RasterError, SpecError
 from eofm.raster.grid import Grid, Window
-from eofm.raster.metadata.scaling import TagScaling, read_scaling
-from eofm.raster.metadata.settled import settle
+from eofm.raster.metadata.units import TagScaling, read_scaling, settle
 
 Cube = xr.DataArray | xr.Dataset
 

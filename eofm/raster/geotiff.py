@@ -1,4 +1,4 @@
-"""One raster file: opening it, reading a window with its mask, and what its header says.
+"""One raster file: its name for GDAL, opening it, reading a window with its mask, its header.
 
 GeoTIFF, JPEG 2000 and VRT. `AREA_OR_POINT=Point` is honoured as GDAL does: the coordinates of such
 a file are those of pixel centres, and its transform is moved by half a pixel, to the corner.
@@ -11,11 +11,12 @@ import math
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import rasterio
@@ -29,8 +30,58 @@ from rasterio.windows import Window as RasterioWindow
 from eofm.errors import RasterError
 from eofm.formats.foreign import foreign
 from eofm.raster.grid import Grid, Window, check_proj
-from eofm.raster.metadata.dates import acquisition_date
-from eofm.raster.metadata.tiff_tags import GeoTags, read_geo_tags
+from eofm.raster.metadata.tags import GeoTags, acquisition_date, read_geo_tags
+
+# https://gdal.org/en/stable/user/virtual_file_systems.html
+_SCHEMES: Final[Mapping[str, str]] = {
+    "http": "/vsicurl/{whole}",
+    "https": "/vsicurl/{whole}",
+    "ftp": "/vsicurl/{whole}",
+    "s3": "/vsis3/{rest}",
+    "gs": "/vsigs/{rest}",
+    "az": "/vsiaz/{rest}",
+    "abfs": "/vsiadls/{rest}",
+    "oss": "/vsioss/{rest}",
+}
+
+
+def gdal_name(text: str) -> str:
+    """Return what GDAL opens for an address; empty for a file of this machine.
+
+    >>> gdal_name("s3://bucket/a.tif"), gdal_name("scenes/a.tif")
+    ('/vsis3/bucket/a.tif', '')
+
+    Raises:
+        RasterError: If GDAL has no way to such an address.
+    """
+    if text.startswith("/vsi"):
+        return text
+    scheme, divider, rest = text.partition("://")
+    if not divider or scheme.lower() == "file":
+        return ""
+    if scheme.lower() not in _SCHEMES:
+        raise RasterError(
+            "addresses of this kind cannot be opened",
+            found=f"{scheme}://",
+            expected=", ".join(f"{name}://" for name in _SCHEMES) + ", or a /vsi path of GDAL",
+            where=text.partition("?")[0],
+        )
+    return _SCHEMES[scheme.lower()].format(whole=text, rest=rest)
+
+
+def local_path(text: str, folder: Path | None = None) -> Path:
+    """Return a path for a file, or one that names an address in messages.
+
+    Args:
+        text: A path, perhaps relative, a `file://` address, or another address.
+        folder: What a relative path is relative to.
+    """
+    if text.lower().startswith("file://"):
+        return Path(unquote(urlsplit(text).path))
+    if "://" in text or text.startswith("/vsi"):
+        return Path(PurePosixPath(text.partition("?")[0]).name)
+    return Path(text) if folder is None else folder / text
+
 
 # GDAL looks through the folder of every file it opens and asks for an .aux.xml: over the 13 files
 # of an SSL4EO patch that is a third of the time. A file that has such a companion is opened with
@@ -244,7 +295,7 @@ def read_stored(
     Raises:
         RasterError: If the file is damaged, or its values are no real numbers.
     """
-    _check_room(dataset, len(indexes) * window.height * window.width)
+    _check_memory(dataset, len(indexes) * window.height * window.width)
     place = None  # a file that is read whole is read faster without a window
     if (window.row, window.col, window.height, window.width) != (0, 0, *dataset.shape):
         place = RasterioWindow(window.col, window.row, window.width, window.height)
@@ -275,7 +326,7 @@ _RATIO: Final = 2_000
 _ALWAYS: Final = 2**29
 
 
-def _check_room(dataset: DatasetReader, pixels: int) -> None:
+def _check_memory(dataset: DatasetReader, pixels: int) -> None:
     """Refuse to make many gigabytes out of a file of a few bytes, whatever its header says."""
     asked = pixels * np.dtype(dataset.dtypes[0]).itemsize
     if asked <= _ALWAYS or dataset.driver != "GTiff":

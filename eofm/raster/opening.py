@@ -13,11 +13,11 @@ from typing import Final
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError
-from eofm.raster.address import gdal_name, local_path
 from eofm.raster.cube import Cube, check_cube
+from eofm.raster.geotiff import gdal_name, local_path
 from eofm.raster.grid import Window
 from eofm.raster.metadata.masks import CloudMask
-from eofm.raster.metadata.settled import settle
+from eofm.raster.metadata.units import settle
 from eofm.raster.products.cube_file import SUFFIXES, CubeFile, date_at
 from eofm.raster.products.safe import is_safe, open_safe
 from eofm.raster.products.stac import open_stac, read_items

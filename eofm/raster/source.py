@@ -3,7 +3,7 @@
 An image is one multi-band file, or one file per band at 10, 20 and 60 m. Either way it is read
 whole or by window, as `NativeImagery` (as stored) or `Imagery` (float32 on the finest grid), with
 a mask of the pixels that hold a measurement. Nothing is guessed: the sensor is stated, the unit is
-stated or named by the scale and offset of the file (`eofm.raster.metadata.scaling`), and bands have
+stated or named by the scale and offset of the file (`eofm.raster.metadata.units`), and bands have
 names: the file's own descriptions, the names of the files, or what the user states
 (`eofm.raster.metadata.bands`). `eofm.raster.folder` finds the images of a folder.
 """
@@ -49,7 +49,7 @@ from eofm.raster.metadata.bands import (
     lay_out,
 )
 from eofm.raster.metadata.masks import CloudMask, Clouds
-from eofm.raster.metadata.scaling import TagScaling, read_scaling
+from eofm.raster.metadata.units import TagScaling, read_scaling
 
 _RADAR: Final = frozenset({Sensor.S1_GRD, Sensor.S1_RTC})
 

@@ -218,7 +218,7 @@ class StoreCard:
                     "the card of the store is not as it was written",
                     found=f"a {CHECKSUM} that is not that of its content",
                     where=where,
-                    remedy="copy the store again, or pack it anew; a card is not to be edited",
+                    remedy="copy the store again, or pack it again; a card is not to be edited",
                 )
             return cls._of(stated, version)
 
@@ -364,8 +364,13 @@ def npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
     The format (version 1.0) is numpy's own; only the padding is longer than numpy would choose.
     """
     text = repr({"descr": dtype.str, "fortran_order": False, "shape": shape})
-    room = HEADER_BYTES - 10  # after the magic, the version and the length
-    return b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little") + text.ljust(room - 1).encode() + b"\n"
+    length = HEADER_BYTES - 10  # after the magic, the version and the length
+    return (
+        b"\x93NUMPY\x01\x00"
+        + length.to_bytes(2, "little")
+        + text.ljust(length - 1).encode()
+        + b"\n"
+    )
 
 
 def checksum(pieces: Iterable[NDArray[Any]]) -> int:

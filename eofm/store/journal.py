@@ -2,7 +2,7 @@
 
 Its first line holds the store's card, then comes one line per committed image and one per source
 that was read to its end. A line counts when its line end is there, and its crc32 is right: from a
-damaged line on, a later run makes everything anew. Journals of eofm 0.1 have no crc32.
+damaged line on, a later run makes everything again. Journals of eofm 0.1 have no crc32.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _read_whole(file: Path) -> tuple[list[tuple[int, Line]], int]:
     except _DamagedError as error:
         damage = str(error)
         if lines:
-            notice(f"{file}: {damage}; what was packed from there on is packed anew")
+            notice(f"{file}: {damage}; what was packed from there on is packed again")
     if not lines or not isinstance(lines[0].get("card"), str):
         raise _damaged(file, damage)
     return list(zip(ends, lines, strict=False)), ends[-1]

@@ -70,7 +70,7 @@ class PairedStore:
         path: The folder.
 
     Raises:
-        StoreError: If there is no table, a store is missing or damaged, or has been packed anew
+        StoreError: If there is no table, a store is missing or damaged, or has been packed again
             since the table was written.
     """
 
@@ -270,7 +270,7 @@ def _check_once(ids: Sequence[str], where: Path) -> None:
 
 
 def _fingerprint(store: Store) -> str:
-    """Return what changes when a store is packed anew, and not when it is relabelled."""
+    """Return what changes when a store is packed again, and not when it is relabelled."""
     names = "\n".join(store.table["id"].to_pylist()).encode()
     crc = zlib.crc32(names, zlib.crc32(store.table["crc32"].to_numpy().tobytes()))
     return f"{len(store)} images, crc32 {crc:08x}"
@@ -289,7 +289,7 @@ def _read_rows(file: Path) -> pa.Table:
         StoreError,
         "the table of rows is damaged",
         where=file,
-        remedy="run the command that packed the stores again: it writes the table anew",
+        remedy="run the command that packed the stores again: it writes the table again",
     ):
         table = read_sealed(file)
         missing = [key for key in _KEYS if key not in table.schema.names]

@@ -28,8 +28,6 @@ from eofm.formats.arrays import map_npy
 from eofm.formats.foreign import foreign
 from eofm.open_files import allow_open_files
 from eofm.report.facts import facts_html, facts_text
-from eofm.store.bands import select_bands
-from eofm.store.card_file import read_card_file
 from eofm.store.format import (
     HEADER_BYTES,
     INDEX,
@@ -43,7 +41,7 @@ from eofm.store.format import (
     current,
     shard_name,
 )
-from eofm.store.index_file import COPY, DAMAGED, damaged, read_index
+from eofm.store.metadata import COPY, DAMAGED, damaged, read_card_file, read_index, select_bands
 from eofm.store.remote import Mirror, is_remote
 
 Rows = Sequence[int] | NDArray[np.integer[Any]]
@@ -271,7 +269,7 @@ class Store:
                 "images in the store have changed since they were written",
                 found=f"{len(bad)} with a wrong checksum: {shown}{', ...' if bad[10:] else ''}",
                 where=self.path,
-                remedy="copy the store again, or delete it and pack it anew",
+                remedy="copy the store again, or delete it and pack it again",
             )
 
     def changed(self, rows: Rows) -> list[int]:

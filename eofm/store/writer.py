@@ -28,7 +28,6 @@ from eofm.contract.imagery import NativeImagery
 from eofm.errors import StoreError
 from eofm.io import BINARY, replacing, sync_folder, unfinished, write_all
 from eofm.open_files import Closing
-from eofm.store.card_file import read_card_file, write_card_file
 from eofm.store.format import (
     HEADER_BYTES,
     INDEX,
@@ -43,7 +42,7 @@ from eofm.store.format import (
     shard_name,
 )
 from eofm.store.journal import Journal, check_empty, check_settings, write_index
-from eofm.store.rows.entry import Entry
+from eofm.store.metadata import Entry, read_card_file, write_card_file
 
 SYNC_EVERY: Final = 128
 
@@ -267,7 +266,7 @@ class StoreWriter(Closing):
         return int(np.prod(shape)) * dtype.itemsize
 
     def _create_shard(self, shard: int) -> None:
-        """Create the files of a shard, with room for the header."""
+        """Create the files of a shard, with space for the header."""
         (self.path / shard_name(shard)).mkdir(exist_ok=True)
         for name in self._pieces:
             file = unfinished(self._piece(shard, name))
@@ -363,7 +362,7 @@ class StoreWriter(Closing):
                 "the store cannot be written",
                 found=error.strerror or str(error),
                 where=error.filename or self.path,
-                remedy="make room, and run the same command again: it resumes after "
+                remedy="free some space, and run the same command again: it resumes after "
                 f"{len(self)} images",
             ) from error
         except BaseException:

@@ -30,11 +30,11 @@ from eofm.networks.adapt import InputInit, PositionRecipe
 from eofm.networks.build import default_pooling
 from eofm.networks.joint import JointTrunk, share_trunk
 from eofm.networks.trunk import Trunk
+from eofm.store.choice import held_out
+from eofm.store.describe.card import common_licence, licence_of
 from eofm.store.format import PAIRS, SPEC
-from eofm.store.licence import common_licence, licence_of
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
-from eofm.store.rows.choice import held_out
 from eofm.train.before.demo import demo_path, make_demo
 from eofm.train.checkpoint import open_stage
 from eofm.train.config import DataConfig, ModelConfig, PretrainConfig

@@ -26,12 +26,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from eofm.errors import TrainingError, WeightsError
+from eofm.formats.arrays import read_torch
 from eofm.formats.foreign import foreign
-from eofm.formats.tensors import read_torch
 from eofm.io import replacing, unfinished
 from eofm.train.distributed.processes import all_gather, all_max
 from eofm.train.signals import Stopped, StopRequests
-from eofm.weights.fetch.receipt import hash_file
+from eofm.weights.fetch.record import hash_file
 from eofm.weights.start import Origin
 
 BEST: Final = "best.ckpt"

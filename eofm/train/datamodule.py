@@ -23,9 +23,9 @@ from eofm.loading.feeder import Feeder, check_alike
 from eofm.loading.loader import Batch, Pixels, StoreLoader
 from eofm.loading.pairs import PairFeeder, SecondStore
 from eofm.loading.sampler import EpochSampler, Pool, Seasons, rarity_factors, replay_count
+from eofm.store.choice import held_out
+from eofm.store.label_table import exchanged, label_table
 from eofm.store.reader import Store
-from eofm.store.rows.choice import held_out
-from eofm.store.rows.label_table import exchanged, label_table
 from eofm.train.config import DataConfig
 
 ROWS_AT_ONCE: Final = 64

@@ -27,8 +27,8 @@ from eofm.probes.bootstrap import (
 from eofm.probes.knn import Distance, knn_probe
 from eofm.probes.linear import C11, Labelled, Scaling, StrengthGrid, linear_probe
 from eofm.probes.metrics import Metric, average_precision
+from eofm.store.choice import held_out
 from eofm.store.reader import Store
-from eofm.store.rows.choice import held_out
 from eofm.train.datamodule import ROWS_AT_ONCE, StoreDataModule, iterate_rows, name_scenes
 from eofm.weights.encoder import Encoder
 

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from eofm.contract.prepare import preprocess_for
 from eofm.contract.recipe import Recipe
-from eofm.networks.norms import has_batch_norm, refresh_batch_norms
-from eofm.networks.state import load_strict
+from eofm.networks.state import has_batch_norm, load_strict, refresh_batch_norms
 from eofm.networks.trunk import Trunk
 from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig

@@ -18,8 +18,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from eofm.errors import EofmError
-from eofm.formats.settings import settings_text
-from eofm.formats.text import parse_yaml
+from eofm.formats.text import parse_yaml, settings_text
 from eofm.method import LabelSimilarity, Objective
 from eofm.method.objectives import asks_for_places
 from eofm.terminal import Ended

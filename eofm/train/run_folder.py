@@ -19,10 +19,9 @@ from typing import Any, Final, get_type_hints
 import torch
 
 from eofm.errors import ConfigError
+from eofm.formats.arrays import read_torch
 from eofm.formats.foreign import foreign
-from eofm.formats.settings import settings_text
-from eofm.formats.tensors import read_torch
-from eofm.formats.text import read_yaml
+from eofm.formats.text import read_yaml, settings_text
 from eofm.io import lock_alone, replacing, unfinished
 from eofm.train.before.demo import DEMO_METHOD
 from eofm.train.config import MonitorConfig, PretrainConfig

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from eofm.contract.recipe import Recipe
 from eofm.errors import WeightsError
+from eofm.formats.arrays import read_torch
 from eofm.formats.foreign import foreign
-from eofm.formats.tensors import read_torch
 from eofm.networks.adapt import PositionRecipe
 from eofm.networks.state import load_strict
 from eofm.weights.encoder import Encoder, build_trunk
@@ -89,7 +89,7 @@ def _encoder_of(
             f"the batch norms of the {branch} remember other images than it will be given",
             found="statistics of masked images, of two sensors, or none",
             where=path,
-            remedy=f"take export/{branch} of the finished run, where they are taken anew",
+            remedy=f"take export/{branch} of the finished run, where they are computed again",
         )
     card = make_card(saved["card"], recipe, f"{branch} after {saved['progress']}")
     trunk = build_trunk(card)

@@ -91,7 +91,7 @@ class ExportConfig:
         to: Folder to write weights.safetensors, card.json, preprocess.json and README.md into.
         branch: Of a checkpoint, which of the two networks; the student if not said. After a short
             run the student is ahead (measured on the demo); after a long one the teacher, a moving
-            average, may be: both can be had.
+            average, may be: both can be exported.
         sensor: Of the checkpoint of a run on two sensors, whose input layer; the optical one if not
             said.
         formats: Comma-separated. `safetensors` is always written; `pt2` (torch.export) and `onnx`

@@ -34,9 +34,16 @@ from eofm.networks.build import build, build_blank
 from eofm.networks.state import load_strict
 from eofm.networks.trunk import Trunk
 from eofm.report.facts import facts_html, facts_text
-from eofm.weights.encoder_card import Card, library_versions
+from eofm.weights.encoder_card import (
+    Card,
+    identity,
+    library_versions,
+    read_identity,
+    serialise,
+    sha256,
+    write_whole,
+)
 from eofm.weights.resolve import CARD_FILE, WEIGHTS_FILE
-from eofm.weights.weights_file import identity, read_identity, serialise, sha256, write_whole
 
 _LONGEST: Final = 90  # characters of a fact that `repr` shows
 
@@ -323,7 +330,7 @@ def save_encoder(encoder: Encoder, directory: Path | str) -> Card:
             "the encoder cannot be written",
             found=error,
             where=directory,
-            remedy="name a folder that can be written to, on a disk with room",
+            remedy="name a folder that can be written to, on a disk with free space",
         ) from error
     return card
 

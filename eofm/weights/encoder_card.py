@@ -1,22 +1,31 @@
-"""The card of an encoder: where its weights come from and what they expect."""
+"""The card of an encoder, and the weights file that it belongs to.
+
+The card says where weights come from and what they expect. `weights.safetensors` holds the tensors
+and the identity of the card, so that neither is exchanged unnoticed.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Final
 
 import timm
 import torch
+from safetensors.torch import save
 
 from eofm import __version__ as eofm_version
 from eofm.contract.recipe import Recipe
 from eofm.errors import SpecError, WeightsError
+from eofm.formats.text import parse_json
+from eofm.io import replacing
 from eofm.networks.adapt import PositionRecipe
+from eofm.networks.trunk import Trunk
 
 FORMAT: Final = "eofm-encoder-1"
-UNSTATED: Final = "not stated"  # a licence that nobody has stated is never assumed
 
 
 def library_versions() -> dict[str, str]:
@@ -117,3 +126,46 @@ def _read_recipe(data: Mapping[str, Any]) -> Recipe:
         return Recipe.from_dict(data)
     except SpecError as error:
         raise WeightsError("the recipe on the card cannot be read", found=error) from error
+
+
+def identity(card: Card) -> str:
+    """Return what must not be exchanged: format, architecture, recipe, positions."""
+    content = {
+        "format": FORMAT,
+        "architecture": card.architecture,
+        "recipe": card.recipe.to_dict(),
+        "positions": card.positions,
+    }
+    return json.dumps(content, sort_keys=True)
+
+
+def serialise(trunk: Trunk, card: Card) -> bytes:
+    """Return the weights file: the same bytes for the same tensors and card."""
+    state = {key: value.detach().cpu().contiguous() for key, value in trunk.state_dict().items()}
+    # one metadata entry only: safetensors does not promise an order among several
+    return save(state, metadata={"eofm": identity(card)})
+
+
+def read_identity(data: bytes) -> str | None:
+    """Return the identity in a weights file, None in a foreign one.
+
+    The header of a safetensors file is 8 bytes of length, then JSON.
+    """
+    length = int.from_bytes(data[:8], "little")
+    metadata: dict[str, str] = parse_json(data[8 : 8 + length]).get("__metadata__", {})
+    return metadata.get("eofm")
+
+
+def sha256(data: bytes) -> str:
+    """Return the hash of a file's bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: a kill leaves what was there before.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)

@@ -25,7 +25,7 @@ from eofm.weights.checkpoint import from_checkpoint
 from eofm.weights.encoder import Encoder, load_encoder, random_encoder
 from eofm.weights.encoder_card import Card, library_versions
 from eofm.weights.fetch.download import fetch, file_name
-from eofm.weights.fetch.receipt import FEWEST_DIGITS, compare_sha256, hash_file, known_sha256
+from eofm.weights.fetch.record import FEWEST_DIGITS, compare_sha256, hash_file, known_sha256
 from eofm.weights.foreign.timm_pretrained import load_timm
 from eofm.weights.layouts.keymaps import KEY_MAPS
 from eofm.weights.resolve import Reference, WeightsKind, resolve
@@ -57,8 +57,8 @@ def load_weights(
         progress: Show how far a download is.
 
     Raises:
-        WeightsError: If the weights are unknown, cannot be had, are others than the card says, or
-            do not fit the network; if a card or recipe is given to weights that bring their own,
+        WeightsError: If the weights are unknown, cannot be fetched, are others than the card says,
+            or do not fit the network; if a card or recipe is given to weights that bring their own,
             or is missing where they bring none.
     """
     found = resolve(weights)

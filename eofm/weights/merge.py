@@ -16,11 +16,11 @@ from torch import Tensor
 
 from eofm.contract.recipe import Recipe
 from eofm.errors import WeightsError
-from eofm.networks.norms import has_batch_norm
-from eofm.networks.state import load_strict
+from eofm.networks.state import has_batch_norm, load_strict
+from eofm.weights.cards.card import UNSTATED
 from eofm.weights.config import MergeModelsConfig
 from eofm.weights.encoder import Encoder, build_trunk
-from eofm.weights.encoder_card import UNSTATED, Card, library_versions
+from eofm.weights.encoder_card import Card, library_versions
 from eofm.weights.export.write import Exported, export_encoder
 from eofm.weights.load import load_weights
 from eofm.weights.resolve import resolve

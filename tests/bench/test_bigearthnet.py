@@ -18,7 +18,7 @@ from eofm.datasets.bigearthnet.lists import Listing, read_lists, read_tables
 from eofm.datasets.images.chips import class_counts
 from eofm.datasets.registry import TASKS, find_task
 from eofm.errors import ConfigError, DataError, LabelError, RasterError, SpecMismatch
-from eofm.store.rows.splits import subset_hash
+from eofm.store.splits import subset_hash
 
 # arXiv 2407.03653: patches of train, val and test with each class, in the official order
 V2_COUNTS = {

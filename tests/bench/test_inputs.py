@@ -19,9 +19,9 @@ from eofm.bench.reports.validate import validate
 from eofm.bench.run import BenchReport, bench
 from eofm.bench.samples import limited
 from eofm.cli import main
-from eofm.contract.forced import waivers_for
 from eofm.contract.imagery import Imagery, collate
 from eofm.contract.preprocess import Preprocess, plan
+from eofm.contract.recipe import waivers_for
 from eofm.datasets.base import Loaded
 from eofm.datasets.eurosat import BenchEurosatConfig
 from eofm.datasets.images.chips import Chip, read_batches

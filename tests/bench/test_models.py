@@ -20,8 +20,8 @@ from eofm.datasets.eurosat import EUROSAT, BenchEurosatConfig
 from eofm.errors import ConfigError, WeightsError
 from eofm.weights.cards import WEIGHTS
 from eofm.weights.encoder import load_encoder, random_encoder, save_encoder
-from eofm.weights.foreign import torchgeo_names
 from eofm.weights.foreign.timm_pretrained import load_timm
+from eofm.weights.resolve import TORCHGEO_NAMES, torchgeo_card
 
 
 def noise(sensor: int, index: int) -> Imagery:
@@ -136,7 +136,7 @@ def test_random_needs_a_known_architecture() -> None:
 def test_names_of_torchgeo_are_cards_of_the_same_file() -> None:
     """The table agrees with torchgeo's own addresses, member by member."""
     models = pytest.importorskip("torchgeo.models", reason="torchgeo is an extra")
-    for member, card in torchgeo_names.NAMES.items():
+    for member, card in TORCHGEO_NAMES.items():
         enum, name = member.split(".")
         weights = vars(models)[enum][name]
         assert weights.url.rpartition("/")[2].partition("?")[0] == WEIGHTS[card].filename
@@ -144,7 +144,7 @@ def test_names_of_torchgeo_are_cards_of_the_same_file() -> None:
 
 def test_a_name_of_torchgeo_without_a_card_is_refused() -> None:
     """What it expects is not known here, so it is not guessed."""
-    assert "softcon_rn50_s2@torchgeo-zscore" == torchgeo_names.card_name(
+    assert "softcon_rn50_s2@torchgeo-zscore" == torchgeo_card(
         "torchgeo:ResNet50_Weights.SENTINEL2_ALL_SOFTCON@torchgeo-zscore"
     )
     with pytest.raises(WeightsError, match="no card") as caught:

@@ -26,7 +26,7 @@ from eofm.datasets.eurosat import BenchEurosatConfig
 from eofm.datasets.images.chips import Chips, targets_of
 from eofm.errors import ConfigError
 from eofm.probes.metrics import Metric, batched_average_precision
-from eofm.store.rows.splits import hash_order, subset_hash
+from eofm.store.splits import hash_order, subset_hash
 
 TASK = Task("toy", "toy", (SPEC,), ("a", "b", "c"), 0, TaskKind.SEVERAL_CLASSES)
 

@@ -31,11 +31,10 @@ from eofm.bench.predictions import write_predictions
 from eofm.bench.probes import Scored, Splits, compare, run_probe
 from eofm.bench.records import Made, Result, Sample, executed_parameters
 from eofm.bench.reports.compare import _alike
-from eofm.contract.defaults import default_recipe
-from eofm.contract.forced import FORCEABLE, waivers_for
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import Preprocess, normalize, plan
 from eofm.contract.recipe import (
+    FORCEABLE,
     AcceptPixels,
     AcceptSize,
     FillBand,
@@ -43,6 +42,8 @@ from eofm.contract.recipe import (
     Pooling,
     Recipe,
     ResizeRule,
+    default_recipe,
+    waivers_for,
 )
 from eofm.contract.sensors import STATISTICS
 from eofm.contract.spec import Normalization, Sensor, Unit
@@ -62,7 +63,7 @@ from eofm.probes.bootstrap import Interval, resampled_accuracy
 from eofm.probes.knn import knn_scores
 from eofm.probes.linear import Labelled, ProbeResult, Scaling
 from eofm.probes.metrics import Metric, average_precision
-from eofm.store.rows.splits import by_value, hash_order
+from eofm.store.splits import by_value, hash_order
 from eofm.weights.encoder import Encoder, random_encoder
 
 SPEC = EUROSAT.spec

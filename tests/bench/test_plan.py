@@ -11,9 +11,8 @@ from eofm.bench.reports.plan import bench_plan
 from eofm.bench.reports.report_config import PlanConfig
 from eofm.bench.run import bench
 from eofm.cli import main
-from eofm.contract.forced import FORCED_WHY, waivers_for
 from eofm.contract.preprocess import plan
-from eofm.contract.recipe import AcceptSensor, FillBand, Recipe
+from eofm.contract.recipe import FORCED_WHY, AcceptSensor, FillBand, Recipe, waivers_for
 from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
 from eofm.contract.spec import Normalization, Sensor, Unit
 from eofm.datasets.eurosat import BenchEurosatConfig

@@ -27,7 +27,7 @@ from eofm.datasets.sat6 import BenchSat6Config
 from eofm.datasets.so2sat import BenchSo2SatConfig
 from eofm.datasets.treesatai import FILE_ORDER, BenchTreeSatAIConfig
 from eofm.errors import ConfigError, DataError, PixelError
-from eofm.store.rows.splits import hold_out
+from eofm.store.splits import hold_out
 from eofm.weights.encoder import random_encoder, save_encoder
 
 

@@ -61,17 +61,17 @@ from eofm.probes.bootstrap import Interval
 from eofm.probes.linear import Labelled, Scaling
 from eofm.probes.metrics import Metric
 from eofm.raster.products.stac import open_stac
+from eofm.store.choice import read_ids
 from eofm.store.config import StatsConfig, VerifyConfig
+from eofm.store.describe.report import verify_store
 from eofm.store.describe.stats import make_statistics, read_statistics
-from eofm.store.describe.verify import verify_store
 from eofm.store.format import LabelRule, StoreCard
 from eofm.store.paired import PairedStore, match_stores, write_pairs
 from eofm.store.reader import Store
-from eofm.store.rows.choice import read_ids
 from eofm.store.writer import StoreWriter
 from eofm.weights.checkpoint import from_checkpoint
 from eofm.weights.encoder import random_encoder, save_encoder
-from eofm.weights.fetch.receipt import read_receipt, write_receipt
+from eofm.weights.fetch.record import read_record, write_record
 
 HANGS_S: Final = 20  # of the processor: a loaded machine is no hang
 
@@ -344,12 +344,12 @@ def _read_state(file: Path) -> object:
 
 def _receipt(folder: Path) -> Path:
     (folder / "w.pth").write_bytes(b"weights")
-    write_receipt(folder / "w.pth", "https://host/w.pth", "a" * 64)
+    write_record(folder / "w.pth", "https://host/w.pth", "a" * 64)
     return folder / "w.pth.receipt.json"
 
 
 def _read_receipt(file: Path) -> object:
-    return read_receipt(file.with_name("w.pth"))
+    return read_record(file.with_name("w.pth"))
 
 
 def _written(name: str, text: str) -> Callable[[Path], Path]:

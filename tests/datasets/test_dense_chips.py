@@ -18,7 +18,7 @@ from eofm.datasets.images.dense import VOID, Coding, DenseChips, read_dense
 from eofm.datasets.masks import open_mask_folder
 from eofm.datasets.sen1floods11 import open_sen1floods11
 from eofm.errors import DataError, LabelError, RasterError
-from eofm.store.rows.splits import hold_out
+from eofm.store.splits import hold_out
 
 PLACE = {"crs": "EPSG:25832", "transform": Affine(10, 0, 5e5, 0, -10, 5.8e6)}
 BOTH = (Sensor.S2_L1C, Sensor.S1_GRD)

@@ -16,7 +16,7 @@ from eofm.contract.spec import Sensor, Unit
 from eofm.datasets.folder import open_labelled_folder
 from eofm.datasets.images.chips import Chips, read_batches
 from eofm.errors import DataError, LabelError, RasterError, SpecError
-from eofm.store.rows.splits import hold_out
+from eofm.store.splits import hold_out
 
 BANDS = ("B02", "B03", "B04", "B08")
 

@@ -25,7 +25,7 @@ from eofm.landcover.scenes import SceneOptions, find_scenes
 from eofm.store.config import ShowConfig
 from eofm.store.describe.show import PairsReport, show_store
 from eofm.store.format import PAIRS, StoreCard
-from eofm.store.packing.items import Item, pack_items
+from eofm.store.packing import Item, pack_items
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
 from eofm.world.config import WorldConfig

@@ -20,9 +20,9 @@ from eofm.datasets.tiles import PackTilesConfig
 from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import ConfigError, RasterError, StoreError
 from eofm.raster.grid import Grid
+from eofm.store.choice import held_out
+from eofm.store.metadata import Entry
 from eofm.store.reader import Store
-from eofm.store.rows.choice import held_out
-from eofm.store.rows.entry import Entry
 from eofm.store.writer import StoreWriter
 
 Write = Callable[..., Path]

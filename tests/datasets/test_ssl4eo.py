@@ -26,8 +26,8 @@ from eofm.datasets.ssl4eo.folders import (
 )
 from eofm.datasets.ssl4eo.pack import pack_ssl4eo
 from eofm.errors import ConfigError, LabelError, PixelError, RasterError, StoreError
-from eofm.store.packing.grids import known_grids
-from eofm.store.packing.parts import _PartWriter
+from eofm.store.grids import known_grids
+from eofm.store.parts import _PartWriter
 from eofm.store.reader import Store
 from eofm.store.writer import StoreWriter
 

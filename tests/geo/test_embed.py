@@ -18,8 +18,7 @@ from safe_product import write_product
 
 import eofm
 from eofm.cli import main
-from eofm.contract.defaults import default_recipe
-from eofm.contract.recipe import Pooling
+from eofm.contract.recipe import Pooling, default_recipe
 from eofm.errors import ConfigError, DataError, EofmError, PixelError, RasterError, SpecMismatch
 from eofm.geo.embedding.config import EmbedConfig
 from eofm.geo.embedding.embed import embed

@@ -95,4 +95,4 @@ def test_a_damaged_batch_is_counted_anew(
     with output() as writing:
         assert [0, 1] == writing.left
 
-    assert 2 == capsys.readouterr().err.count("is counted anew")
+    assert 2 == capsys.readouterr().err.count("is counted again")

@@ -23,7 +23,7 @@ from eofm.loading.sampler import (
     steps_per_epoch,
     stream_rows,
 )
-from eofm.store.rows.choice import held_out
+from eofm.store.choice import held_out
 
 SEEDS = st.integers(0, 2**31)
 EPOCHS = st.integers(0, 10)

@@ -139,7 +139,7 @@ def test_invalid_pixels_change_nothing(poison: float) -> None:
 
 
 def test_a_batch_without_valid_pixels_has_a_loss_of_nought() -> None:
-    """The loss is 0 and every gradient is there and 0: other ranks can go on."""
+    """The loss is 0 and every gradient is there and 0: other ranks can continue."""
     predicted = torch.randn(1, 4, 2, 16, requires_grad=True)
     none = torch.zeros(1, 8, 8, dtype=torch.bool)
 

@@ -10,8 +10,7 @@ import rasterio
 import torch
 from affine import Affine
 
-from eofm.contract.defaults import default_recipe
-from eofm.contract.recipe import Pooling
+from eofm.contract.recipe import Pooling, default_recipe
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.geo.embedding.config import EmbedConfig
 from eofm.weights.encoder import Encoder, random_encoder, save_encoder

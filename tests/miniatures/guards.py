@@ -1,7 +1,7 @@
 """The guards of the benchmark, and the code without each of them.
 
 A guard is one line or expression of the package. To remove it, the source of its function is
-changed, compiled anew, and put in the function's place, so that whoever has imported the function
+changed, compiled again, and put in the function's place, so that whoever has imported the function
 meets the changed one. What stands in place of the guard is what a harness without it would do, so
 that a test fails on its promise and not on a crash.
 """
@@ -203,7 +203,7 @@ GUARDS = (
     ),
     _guard(
         "test_08_rgb_weights_are_not_tiled",
-        ("eofm.contract.forced:waivers_for", "if len(missing) == len(recipe.bands):", "if False:"),
+        ("eofm.contract.recipe:waivers_for", "if len(missing) == len(recipe.bands):", "if False:"),
     ),
     _guard(
         "test_09_an_unknown_wavelength_is_an_error",
@@ -293,7 +293,7 @@ GUARDS = (
     _guard(
         "test_17_neighbours_are_kept_apart",
         (
-            "eofm.store.rows.splits:by_value",
+            "eofm.store.splits:by_value",
             "sorted(values, key=lambda name: (values[name], name))",
             "sorted(values)",
         ),
@@ -332,7 +332,7 @@ GUARDS = (
     ),
     _guard(
         "test_22_subsets_are_without_replacement_and_without_order",
-        ("eofm.store.rows.splits:hash_order", "sorted(ids, key=key)", "list(ids)"),
+        ("eofm.store.splits:hash_order", "sorted(ids, key=key)", "list(ids)"),
     ),
     _guard(
         "test_23_a_frozen_network_stays_frozen",
@@ -349,7 +349,7 @@ GUARDS = (
     _guard(
         "test_24_distances_far_from_the_origin_are_exact",
         (
-            "eofm.probes.neighbours:Neighbours._nearest",
+            "eofm.probes.knn:Neighbours._nearest",
             "self._rank(points[unsure], candidates)",
             "candidates, bounds.double() - 1e30",
         ),

@@ -19,8 +19,8 @@ from eofm.contract.imagery import NativeImagery
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import StoreError
 from eofm.store.format import JOURNAL, LabelRule, StoreCard
+from eofm.store.metadata import Entry
 from eofm.store.reader import Store
-from eofm.store.rows.entry import Entry
 from eofm.store.writer import StoreWriter
 
 UTM_ORIGIN = (500_000.0, 5_400_000.0)

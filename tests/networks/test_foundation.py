@@ -377,7 +377,7 @@ def test_without_torchgeo_the_remedy_is_named(monkeypatch):
 
 
 def test_torchgeo_waits_until_it_is_needed():
-    """No file of the room imports torchgeo before a function that needs it is called."""
+    """No file of the folder imports torchgeo before a function that needs it is called."""
     early = [
         f"{path.name}: {ast.unparse(node)}"
         for path in Path(foundation.__file__).parent.rglob("*.py")

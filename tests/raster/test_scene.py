@@ -304,7 +304,7 @@ def test_addresses_that_nothing_opens() -> None:
 
 def test_object_stores_are_gdals(tmp_path: Path) -> None:
     """`s3://`, `gs://` and `file://` become what GDAL and the system call them."""
-    from eofm.raster.address import gdal_name, local_path
+    from eofm.raster.geotiff import gdal_name, local_path
 
     assert "/vsis3/bucket/a%20b.tif" == gdal_name("s3://bucket/a%20b.tif")
     assert "/vsigs/bucket/a.tif" == gdal_name("gs://bucket/a.tif")

@@ -24,8 +24,8 @@ from eofm.contract.sensors import SENSOR_BANDS, resolution_groups
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import SpecError, StoreError
 from eofm.store.format import HEADER_BYTES, StoreCard, npy_header
+from eofm.store.metadata import Entry
 from eofm.store.reader import Store
-from eofm.store.rows.entry import Entry
 from eofm.store.writer import StoreWriter
 
 # ------------------------------------------------------------------------------ layout

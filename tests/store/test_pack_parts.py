@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from eofm.errors import StoreError
 from eofm.store.format import JOURNAL, PARTS
-from eofm.store.packing.parts import assign, write_parts
+from eofm.store.parts import assign, write_parts
 from eofm.store.reader import Store
 from eofm.store.writer import StoreWriter
 
@@ -47,7 +47,7 @@ class Filler:
 
 
 def write(path: Path, miniature, workers: int = 1, images=IMAGES) -> bool:
-    """Write the store by shards, or go on with it."""
+    """Write the store by shards, or resume it."""
     size = PER_SHARD * miniature.card.row_bytes
     return write_parts(
         path, miniature.card, images, Filler(miniature), workers=workers, shard_bytes=size
@@ -102,7 +102,7 @@ def test_an_image_larger_than_a_shard(tmp_path: Path, miniature) -> None:
 
 
 def test_killed_anywhere(tmp_path: Path, miniature, kill) -> None:
-    """Killed at any call to the system, a run goes on to the same bytes and is never readable."""
+    """Killed at any call to the system, a run resumes to the same bytes and is never readable."""
     with kill.at(10_000):
         write(tmp_path / "whole", miniature)
 
@@ -125,9 +125,9 @@ import sys, time
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
-from eofm.store.rows.entry import Entry
+from eofm.store.metadata import Entry
 from eofm.store.format import StoreCard
-from eofm.store.packing.parts import write_parts
+from eofm.store.parts import write_parts
 from eofm.contract.imagery import NativeImagery
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 
@@ -251,7 +251,7 @@ def test_one_identifier_in_two_parts(tmp_path: Path, miniature) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
 def test_disk_full(tmp_path: Path, miniature, tree) -> None:
-    """A full disk is one clear error, and the same call goes on after it."""
+    """A full disk is one clear error, and the same call resumes after it."""
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -261,7 +261,7 @@ def test_disk_full(tmp_path: Path, miniature, tree) -> None:
             write(tmp_path / "s", miniature)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "make room" in str(caught.value.remedy)
+    assert "free some space" in str(caught.value.remedy)
 
     write(tmp_path / "s", miniature)
     write(tmp_path / "whole", miniature)

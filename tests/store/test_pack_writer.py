@@ -22,7 +22,7 @@ ROWS, PER_SHARD = 5, 2
 
 
 def write(path: Path, miniature) -> None:
-    """Write the store, or go on with it."""
+    """Write the store, or resume it."""
     size = PER_SHARD * miniature.card.row_bytes
     with StoreWriter(path, miniature.card, shard_bytes=size) as writer:
         if not writer.complete:
@@ -30,7 +30,7 @@ def write(path: Path, miniature) -> None:
 
 
 def test_killed_anywhere(tmp_path: Path, miniature, kill) -> None:
-    """Killed at any of its calls to the system, a run goes on to the same bytes."""
+    """Killed at any of its calls to the system, a run resumes to the same bytes."""
     write(tmp_path / "whole", miniature)
 
     points = kill.anywhere(lambda path: write(path, miniature), tmp_path)
@@ -95,7 +95,7 @@ def test_power_loss(tmp_path: Path, miniature, tree, name: str, change) -> None:
 
 
 def test_disk_full(tmp_path: Path, miniature, tree) -> None:
-    """A full disk is one clear error, and the same call goes on after it."""
+    """A full disk is one clear error, and the same call resumes after it."""
     write(tmp_path / "whole", miniature)
     path = tmp_path / "s"
     size = PER_SHARD * miniature.card.row_bytes
@@ -200,7 +200,7 @@ def test_sources_before_the_first_row(tmp_path: Path, miniature, killed: bool, k
 
 
 def test_two_writers(tmp_path: Path, miniature) -> None:
-    """A second process that opens the same store is turned away, and can go on later."""
+    """A second process that opens the same store is turned away, and can resume later."""
     with StoreWriter(tmp_path / "s", miniature.card) as writer:
         writer.append(miniature.entry(0), miniature.imagery(0))
         with pytest.raises(StoreError, match="another process"):
@@ -235,7 +235,7 @@ def damaged_journal(miniature, path: Path, line: int, old: str, new: str) -> Pat
     ],
 )
 def test_damaged_journal(tmp_path: Path, miniature, tree, line: int, old: str, new: str) -> None:
-    """From a damaged line on everything is packed anew: the store is the undisturbed one."""
+    """From a damaged line on everything is packed again: the store is the undisturbed one."""
     path = damaged_journal(miniature, tmp_path / "s", line, old, new)
 
     for where in (path, tmp_path / "whole"):
@@ -252,7 +252,7 @@ def test_damaged_journal(tmp_path: Path, miniature, tree, line: int, old: str, n
 
 
 def test_a_damaged_journal_leaves_no_shard_behind(tmp_path: Path, miniature) -> None:
-    """Where fewer rows are packed anew than there were, shards of the others are gone."""
+    """Where fewer rows are packed again than there were, shards of the others are gone."""
     path = damaged_journal(miniature, tmp_path / "s", 4, '"id": "p', '"id": "q')
 
     with StoreWriter(path, miniature.card, shard_bytes=2 * miniature.card.row_bytes) as writer:

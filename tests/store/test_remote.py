@@ -151,7 +151,7 @@ def test_no_store_and_no_server(served, tmp_path: Path) -> None:
 
 
 def test_store_that_changed(tmp_path: Path, miniature, radar_miniature) -> None:
-    """A store packed anew at the same address gets a cache of its own."""
+    """A store packed again at the same address gets a cache of its own."""
     address = (tmp_path / "s").as_uri()
     miniature.store(tmp_path / "s", 3)
     assert 2100 == Store(address, cache=tmp_path / "c").images([2]).planes[10][0, 0, 0, 0]

@@ -8,7 +8,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eofm.store.rows.splits import SPLITS, by_hash, by_value, hash_order, hold_out, subset_hash
+from eofm.store.splits import SPLITS, by_hash, by_value, hash_order, hold_out, subset_hash
 
 names = st.sets(st.text("abcdefgh0123", min_size=1, max_size=6), max_size=60)
 

@@ -20,6 +20,7 @@ from unsealed import edit_store, remedies, unseal_store
 from eofm.cli import main
 from eofm.contract.spec import Unit
 from eofm.errors import ConfigError, PixelError, StoreError
+from eofm.store.choice import held_out
 from eofm.store.config import (
     MergeConfig,
     ShowConfig,
@@ -27,19 +28,19 @@ from eofm.store.config import (
     SubsetConfig,
     VerifyConfig,
 )
-from eofm.store.describe.histogram import (
+from eofm.store.describe.report import verify_store
+from eofm.store.describe.show import class_counts, show_store
+from eofm.store.describe.stats import (
     BINS,
     PERCENTILES,
     Bins,
     FloatHistogram,
     IntegerHistogram,
+    make_statistics,
+    read_statistics,
 )
-from eofm.store.describe.show import class_counts, show_store
-from eofm.store.describe.stats import make_statistics, read_statistics
-from eofm.store.describe.verify import verify_store
 from eofm.store.edit.copy import merge_stores, subset_store
 from eofm.store.reader import Store
-from eofm.store.rows.choice import held_out
 from eofm.store.writer import StoreWriter
 
 # ------------------------------------------------------------------------------- verify
@@ -379,7 +380,7 @@ def test_subset_by_list_and_sample(tmp_path: Path, miniature) -> None:
 
 
 def test_copy_that_was_killed(tmp_path: Path, miniature, tree, kill) -> None:
-    """A copy that is interrupted, again and again, goes on to the same bytes."""
+    """A copy that is interrupted, again and again, resumes to the same bytes."""
     path = miniature.store(tmp_path / "s", 9)
     subset(path, tmp_path / "whole", where=["known=true"])
     kills = 0

@@ -21,7 +21,7 @@ from eofm.store.config import MergeConfig, RelabelConfig, SubsetConfig, UpgradeC
 from eofm.store.edit.copy import merge_stores, subset_store
 from eofm.store.edit.upgrade import upgrade_store
 from eofm.store.format import VERSION
-from eofm.store.packing.grids import known_grids
+from eofm.store.grids import known_grids
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
 

@@ -14,8 +14,8 @@ from eofm.contract.imagery import Labels
 from eofm.contract.preprocess import to_grid
 from eofm.errors import ConfigError, TrainingError, WeightsError
 from eofm.method.objectives import OBJECTIVES
+from eofm.store.label_table import exchanged
 from eofm.store.reader import Store
-from eofm.store.rows.label_table import exchanged
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.report.result import Report

@@ -10,7 +10,7 @@ import yaml
 from pretrain_settings import with_groups
 
 from eofm.cli import main
-from eofm.formats.settings import settings_text
+from eofm.formats.text import settings_text
 from eofm.train.config import PretrainConfig, RunConfig
 from eofm.train.run import pretrain
 from eofm.train.run_folder import from_dict

@@ -18,7 +18,7 @@ from pretrain_settings import with_groups
 
 from eofm.cli import main, parse
 from eofm.errors import ConfigError
-from eofm.formats.settings import settings_text
+from eofm.formats.text import settings_text
 from eofm.method import SoftConConfig, SoftForm
 from eofm.train.before.demo import DEMO_METHOD
 from eofm.train.config import PretrainConfig, RunConfig

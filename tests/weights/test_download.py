@@ -18,7 +18,7 @@ import pytest
 
 from eofm.errors import WeightsError
 from eofm.weights.fetch.download import fetch, file_name, offline, weights_directory
-from eofm.weights.fetch.receipt import SUFFIX, check_file, known_sha256, read_receipt
+from eofm.weights.fetch.record import SUFFIX, check_file, known_sha256, read_record
 
 BODY = bytes(range(256)) * 12_000  # 3 MB: three chunks
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -42,7 +42,7 @@ def start_process(code: str, *, quiet: bool = False) -> subprocess.Popen[str]:
 
 
 def test_a_file_is_fetched_once(host, tmp_path: Path) -> None:
-    """The bytes arrive, nothing else is left but a receipt, and the host is asked one time."""
+    """The bytes arrive, nothing else is left but a record, and the host is asked one time."""
     url = host.put("w.pth", BODY)
 
     first = fetch(url, sha256=SHA, directory=tmp_path, progress=False)
@@ -347,7 +347,7 @@ def small_disk() -> Iterator[None]:
 def test_a_full_disk_is_one_error_and_keeps_the_part(
     host, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Writing fails midway: no retry, the bytes stay, and with room it goes on from there."""
+    """Writing fails midway: no retry, the bytes stay, and with free space it resumes from there."""
     url = host.put("w.pth", BODY)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     request.getfixturevalue("small_disk")
@@ -444,14 +444,14 @@ def test_the_first_file_is_trusted_and_another_refused(host, tmp_path: Path) -> 
     """Without a published hash: the first is recorded with its source, a changed one refused."""
     url = host.put("w.pth", BODY)
     path = fetch(url, directory=tmp_path, progress=False)
-    receipt = read_receipt(path)
+    record = read_record(path)
     path.write_bytes(OTHER)
 
     error = refused(url, tmp_path)
 
-    assert receipt is not None
-    assert (url, SHA, len(BODY)) == (receipt.url, receipt.sha256, receipt.size)
-    assert receipt.date.endswith("+00:00")
+    assert record is not None
+    assert (url, SHA, len(BODY)) == (record.url, record.sha256, record.size)
+    assert record.date.endswith("+00:00")
     assert "trusted first" in error.problem
     assert f"{path.name}{SUFFIX}" in str(error.remedy)
     assert path == fetch(url, directory=tmp_path, check_hash=False)
@@ -498,7 +498,7 @@ def test_an_untouched_file_is_not_hashed_again(
     url = host.put("w.pth", BODY)
     path = fetch(url, sha256=SHA, directory=tmp_path, progress=False)
     monkeypatch.setattr(
-        "eofm.weights.fetch.receipt.hash_file", lambda _: pytest.fail("hashed again")
+        "eofm.weights.fetch.record.hash_file", lambda _: pytest.fail("hashed again")
     )
 
     fetch(url, sha256=SHA, directory=tmp_path, progress=False)
@@ -514,29 +514,29 @@ def test_a_remembered_hash_is_still_compared(host, tmp_path: Path) -> None:
     assert "hash differs" in refused(url, tmp_path, sha256=SHA).problem
 
 
-def test_a_damaged_receipt_is_an_error(host, tmp_path: Path) -> None:
+def test_a_damaged_record_is_an_error(host, tmp_path: Path) -> None:
     """One digit of a remembered hash: it is not taken for the hash of the file."""
     path = fetch(host.put("w.pth", BODY), directory=tmp_path, progress=False)
-    receipt = path.with_name(path.name + SUFFIX)
-    receipt.write_text(receipt.read_text().replace(SHA, "0" + SHA[1:]))
+    record = path.with_name(path.name + SUFFIX)
+    record.write_text(record.read_text().replace(SHA, "0" + SHA[1:]))
 
     with pytest.raises(WeightsError, match="cannot be read") as caught:
         known_sha256(path)
     assert "checksum" in str(caught.value.found)
 
 
-def test_a_receipt_of_before_has_no_checksum(host, tmp_path: Path) -> None:
+def test_a_record_of_before_has_no_checksum(host, tmp_path: Path) -> None:
     """It is believed, as it was."""
     path = fetch(host.put("w.pth", BODY), directory=tmp_path, progress=False)
-    receipt = path.with_name(path.name + SUFFIX)
-    plain = json.loads(receipt.read_text())
+    record = path.with_name(path.name + SUFFIX)
+    plain = json.loads(record.read_text())
     plain.pop("checksum")
-    receipt.write_text(json.dumps(plain))
+    record.write_text(json.dumps(plain))
 
     assert SHA == known_sha256(path)
 
 
-def test_a_receipt_that_cannot_be_read_is_an_error(host, tmp_path: Path) -> None:
+def test_a_record_that_cannot_be_read_is_an_error(host, tmp_path: Path) -> None:
     """A damaged record is not the same as no record."""
     url = host.put("w.pth", BODY)
     path = fetch(url, directory=tmp_path, progress=False)

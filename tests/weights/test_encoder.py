@@ -194,7 +194,7 @@ def test_embedding_changes_nothing(encoder, training):
 def test_embedding_is_not_fooled_by_training_mode():
     """A network with batch norm embeds by its running statistics, which stay as they were.
 
-    Even when the network fails half way, training goes on as before.
+    Even when the network fails half way, training mode is kept as before.
     """
     encoder = random_encoder("resnet18", replace(RECIPE, pooling=Pooling.MEAN), seed=0)
     batch = imagery()
@@ -682,7 +682,7 @@ def test_a_failed_export_leaves_the_earlier_one(encoder, tmp_path, monkeypatch):
 
 
 def test_loading_needs_neither_lightning_nor_rasterio():
-    """The encoder's module imports torch and timm, and none of the heavy rooms' libraries."""
+    """The encoder's module imports torch and timm, and no library of the heavy folders."""
     code = (
         "import sys, eofm.weights.encoder, eofm.method\n"
         "heavy = {'lightning', 'pytorch_lightning', 'rasterio', 'torchgeo', 'kornia', 'xarray'}\n"

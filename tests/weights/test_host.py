@@ -9,7 +9,7 @@ from bad_hosts import BODY, HOSTS, serve, whole
 
 from eofm.errors import WeightsError
 from eofm.weights.fetch.download import fetch
-from eofm.weights.host import check_address
+from eofm.weights.fetch.host import check_address
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +19,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("eofm.weights.fetch.download.RETRY_DELAYS_S", (0.0,))
-    monkeypatch.setattr("eofm.weights.host.HEAD_S", 0.3)
-    monkeypatch.setattr("eofm.weights.host.RATE_OVER_S", 0.3)
+    monkeypatch.setattr("eofm.weights.fetch.host.HEAD_S", 0.3)
+    monkeypatch.setattr("eofm.weights.fetch.host.RATE_OVER_S", 0.3)
     monkeypatch.setattr("eofm.weights.fetch.transfer.TIMEOUT_S", 0.5)
     monkeypatch.setattr("eofm.weights.fetch.transfer.LARGEST", 4 << 20)
 

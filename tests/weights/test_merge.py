@@ -13,8 +13,8 @@ from eofm.cli import main
 from eofm.contract.recipe import Pooling, Recipe
 from eofm.contract.spec import Normalization, Sensor, Unit
 from eofm.errors import WeightsError
+from eofm.weights.cards.card import UNSTATED
 from eofm.weights.encoder import Encoder, load_encoder, random_encoder, save_encoder
-from eofm.weights.encoder_card import UNSTATED
 from eofm.weights.merge import merge_encoders
 
 RECIPE = Recipe(

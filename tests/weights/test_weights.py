@@ -161,7 +161,7 @@ def test_cards_need_neither_torch_nor_timm() -> None:
     """In a fresh interpreter the cards and their descriptions load no heavy library."""
     code = (
         "import sys; from eofm.cli import main; main(['models', 'list']); "
-        "main(['models', 'info', 'softcon_vits14_s2']); import eofm.weights.manage; "
+        "main(['models', 'info', 'softcon_vits14_s2']); import eofm.weights.catalogue; "
         "assert not {'torch', 'timm', 'numpy', 'huggingface_hub'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)

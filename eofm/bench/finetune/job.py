@@ -28,9 +28,9 @@ from eofm.bench.models.waive import NONSTANDARD
 from eofm.bench.probes import choice_of
 from eofm.bench.protocols import said_of
 from eofm.errors import ConfigError, DataError, PixelError, TrainingError, WeightsError
+from eofm.formats.arrays import read_torch
 from eofm.formats.foreign import foreign, read_bounded
 from eofm.formats.seal import opened, sealed
-from eofm.formats.tensors import read_torch
 from eofm.formats.text import JSON_BYTES, parse_json
 from eofm.io import replacing
 from eofm.networks.state import state_sha256

@@ -38,7 +38,7 @@ from eofm.probes import linear as probe
 from eofm.probes import spectrum as spectra
 from eofm.probes.metrics import Metric
 from eofm.progress import track
-from eofm.store.rows.splits import SPLITS, subset_hash
+from eofm.store.splits import SPLITS, subset_hash
 
 # What the predictions of a trained probe depend on, beside the code that treats pixels.
 _CODE: Final = ("classifier.py", "fit.py", "job.py", "runs.py", "trainings.py", "views.py")

@@ -29,17 +29,14 @@ from eofm.bench.models.inputs import BandStatistics, normalized, statistics, sui
 from eofm.bench.models.network import NetworkSource, load_own
 from eofm.bench.models.sources import Candidate, EncoderSource, FeatureSource, TokenSource
 from eofm.bench.models.waive import CHANGED_WHY
-from eofm.contract.defaults import default_recipe
-from eofm.contract.forced import waivers_for
 from eofm.contract.imagery import Imagery, collate
-from eofm.contract.recipe import AcceptSize, Recipe, Waiver
+from eofm.contract.recipe import AcceptSize, Recipe, Waiver, default_recipe, waivers_for
 from eofm.datasets.base import Task, TaskKind
 from eofm.errors import ConfigError, MismatchKind
 from eofm.formats.foreign import foreign
 from eofm.formats.text import read_yaml
 from eofm.networks import timm_trunk
-from eofm.networks.build import BUILDERS, default_pooling
-from eofm.networks.device import device_of
+from eofm.networks.build import BUILDERS, default_pooling, device_of
 from eofm.weights.cards import WEIGHTS
 from eofm.weights.encoder import Encoder
 from eofm.weights.load import load_weights

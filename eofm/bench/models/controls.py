@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from eofm.bench.models.network import NetworkSource
 from eofm.bench.models.sources import EncoderSource, Identity
-from eofm.contract.defaults import default_recipe
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import preprocess_for
-from eofm.contract.recipe import Pooling, Recipe, Waiver
+from eofm.contract.recipe import Pooling, Recipe, Waiver, default_recipe
 from eofm.contract.spec import ImageSpec
 from eofm.errors import PixelError
 from eofm.probes.linear import Scaling

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from eofm.contract.forced import FORCED_WHY
+from eofm.contract.recipe import FORCED_WHY
 
 FORCED_FLAG: Final = "forced"
 # Inputs changed on purpose, to see what it costs: `--size` and `--normalization`.

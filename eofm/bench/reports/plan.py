@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from eofm.bench.config import listed
 from eofm.bench.models.candidates import plan_source, read_recipe
 from eofm.bench.reports.report_config import PlanConfig
-from eofm.contract.forced import FORCED_WHY, waivers_for
 from eofm.contract.preprocess import plan
-from eofm.contract.recipe import Recipe
+from eofm.contract.recipe import FORCED_WHY, Recipe, waivers_for
 from eofm.datasets.base import Task
 from eofm.datasets.registry import TASKS, family_of, find_task
 from eofm.errors import MismatchKind, SpecMismatch, WeightsError

@@ -21,9 +21,8 @@ from eofm.bench.predictions import Predictions, predictions_of
 from eofm.bench.records import Result, has_checksum, record_lines
 from eofm.bench.reports.report_config import ValidateConfig
 from eofm.bench.samples import whole_split
-from eofm.contract.forced import FORCEABLE, FORCED_WHY, waivers_for
 from eofm.contract.preprocess import plan
-from eofm.contract.recipe import AcceptSize, Recipe, Waiver
+from eofm.contract.recipe import FORCEABLE, FORCED_WHY, AcceptSize, Recipe, Waiver, waivers_for
 from eofm.contract.spec import ImageSpec
 from eofm.datasets.base import Task
 from eofm.datasets.registry import TASKS, task_filter
@@ -31,7 +30,7 @@ from eofm.errors import ConfigError, DataError, EofmError
 from eofm.formats.foreign import foreign
 from eofm.formats.text import parse_json
 from eofm.probes.metrics import Metric
-from eofm.store.rows.splits import SPLITS, subset_hash
+from eofm.store.splits import SPLITS, subset_hash
 
 _SAME_INTERVAL: Final = 1e-6
 

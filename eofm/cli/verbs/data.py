@@ -37,7 +37,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "data verify": Verb(
         "read every image of a packed store and compare its checksum",
         "eofm.store.config:VerifyConfig",
-        "eofm.store.describe.verify:verify_store",
+        "eofm.store.describe.report:verify_store",
         ("eofm data verify stores/mine", "eofm data verify stores/mine --threads 16"),
     ),
     "data stats": Verb(

@@ -32,7 +32,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "models download": Verb(
         "fetch published weights, for use here or on a machine without network",
         "eofm.weights.config:DownloadConfig",
-        "eofm.weights.manage:download_model",
+        "eofm.weights.catalogue:download_model",
         (
             "eofm models download softcon_vits14_s2",
             "eofm models download softcon_vits14_s2 --to weights",
@@ -42,7 +42,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "models verify": Verb(
         "compare an export, or a folder of downloads, with its hashes",
         "eofm.weights.config:VerifyWeightsConfig",
-        "eofm.weights.manage:verify",
+        "eofm.weights.catalogue:verify",
         ("eofm models verify runs/mine/export/student", "eofm models verify weights"),
     ),
     "models merge": Verb(

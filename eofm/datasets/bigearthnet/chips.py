@@ -16,7 +16,7 @@ from eofm.datasets.bigearthnet.patches import BigEarthNet, open_bigearthnet
 from eofm.datasets.images.chips import Chip, Chips, FilePixels, unpacking_remedy
 from eofm.datasets.images.groups import product_in
 from eofm.errors import ConfigError, DataError
-from eofm.store.rows.splits import SPLITS, hash_order
+from eofm.store.splits import SPLITS, hash_order
 
 _DTYPES: Final = {Sensor.S2_L2A: frozenset({"uint16"}), Sensor.S1_GRD: frozenset({"float32"})}
 # One patch with known labels: a wrong mapping of names to indices once gave {10, 17}.

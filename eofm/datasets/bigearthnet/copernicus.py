@@ -24,7 +24,7 @@ from eofm.datasets.bigearthnet.classes import CLASSES_19
 from eofm.datasets.images.chips import Chip, Chips, file_pixels, unpacking_remedy
 from eofm.datasets.images.groups import product_in
 from eofm.errors import DataError, LabelError
-from eofm.store.rows.splits import SPLITS
+from eofm.store.splits import SPLITS
 
 _FOLDERS: Final = {Sensor.S2_L2A: "BigEarthNet-S2-5%", Sensor.S1_GRD: "BigEarthNet-S1-5%"}
 _COLUMNS: Final = {Sensor.S1_GRD: 0, Sensor.S2_L2A: 1}

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from eofm.datasets.bigearthnet import EXCLUDED_V1, METADATA
 from eofm.datasets.bigearthnet.classes import CLASSES_19, multi_hot
 from eofm.errors import DataError
-from eofm.store.rows.splits import SPLITS
+from eofm.store.splits import SPLITS
 
 SNOW_CLOUD: Final = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
 

@@ -14,9 +14,9 @@ from eofm.datasets.packing.sensors import SensorsReport, pack_sensors
 from eofm.errors import DataError
 from eofm.raster.source import OpenRaster, RasterSource
 from eofm.store.format import LabelRule
-from eofm.store.packing.items import Item, ItemsReport, listed, make_card, pack_items
+from eofm.store.metadata import Entry
+from eofm.store.packing import Item, ItemsReport, listed, make_card, pack_items
 from eofm.store.paired import match_ids
-from eofm.store.rows.entry import Entry
 
 
 def pack_bigearthnet(config: PackBigEarthNetConfig) -> ItemsReport | SensorsReport:

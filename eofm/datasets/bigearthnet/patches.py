@@ -36,7 +36,7 @@ from eofm.datasets.bigearthnet.lists import Listing, read_lists, read_tables
 from eofm.datasets.ssl4eo.folders import season_date
 from eofm.errors import ConfigError, DataError, LabelError, RasterError
 from eofm.raster.source import RasterSource
-from eofm.store.rows.splits import SPLITS
+from eofm.store.splits import SPLITS
 
 _STRAY: Final = "no Sentinel-2 patch for "
 # of a Sentinel-2 scene ..._T33UUP_..., of a Sentinel-1 patch ..._33UUP_87_48

@@ -25,8 +25,8 @@ from eofm.errors import ConfigError, DataError, RasterError
 from eofm.progress import track
 from eofm.raster.folder import class_files
 from eofm.store.format import LabelRule
-from eofm.store.packing.items import ItemsReport
-from eofm.store.rows.splits import SPLITS, by_hash, by_value, hold_out
+from eofm.store.packing import ItemsReport
+from eofm.store.splits import SPLITS, by_hash, by_value, hold_out
 
 _SUFFIXES: Final = (".tif", ".tiff")
 _DTYPES: Final = frozenset({"uint16"})

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from eofm.contract.spec import ImageSpec, Unit
 from eofm.errors import DataError, LabelError, RasterError
-from eofm.store.rows.splits import SPLITS, hold_out
+from eofm.store.splits import SPLITS, hold_out
 
 if TYPE_CHECKING:
     import numpy as np

@@ -26,7 +26,7 @@ from eofm.datasets.images.chips import (
     unpacking_remedy,
 )
 from eofm.errors import ConfigError, DataError, RasterError
-from eofm.store.rows.splits import SPLITS, by_hash
+from eofm.store.splits import SPLITS, by_hash
 
 if TYPE_CHECKING:
     from eofm.contract.imagery import Imagery

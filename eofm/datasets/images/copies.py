@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from eofm.datasets.images.chips import Pixels
-from eofm.store.rows.splits import SPLITS
+from eofm.store.splits import SPLITS
 
 _NAMED: Final = 5
 

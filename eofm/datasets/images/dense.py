@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from eofm.datasets.images.chips import FilePixels, Pixels, StoredAt, check_unique, unpacking_remedy
 from eofm.errors import DataError, LabelError, RasterError
-from eofm.store.rows.splits import SPLITS
+from eofm.store.splits import SPLITS
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,7 @@ from typing import Final
 
 from eofm.datasets.images.places import Places, find_places, grid_of_file, units_of
 from eofm.progress import track
-from eofm.store.rows.splits import hold_out
+from eofm.store.splits import hold_out
 
 
 @dataclass(frozen=True)

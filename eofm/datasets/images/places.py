@@ -23,7 +23,7 @@ from eofm.datasets.images.chips import Chip
 from eofm.datasets.images.dense import DenseChip
 from eofm.errors import ConfigError, RasterError
 from eofm.progress import track
-from eofm.store.rows.splits import SPLITS
+from eofm.store.splits import SPLITS
 
 if TYPE_CHECKING:
     from eofm.raster.grid import Grid

@@ -13,9 +13,9 @@ from eofm.datasets.images.chips import Chip, source_of
 from eofm.errors import RasterError
 from eofm.raster.source import OpenRaster, RasterSource
 from eofm.store.format import LabelRule, Plain
-from eofm.store.packing.items import Item, ItemsReport, listed, make_card, pack_items
-from eofm.store.rows.entry import Entry
-from eofm.store.rows.splits import SPLITS
+from eofm.store.metadata import Entry
+from eofm.store.packing import Item, ItemsReport, listed, make_card, pack_items
+from eofm.store.splits import SPLITS
 
 _LOOKED_AT: Final = 32  # images, before packing begins
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from eofm.errors import StoreError
 from eofm.store.format import JOURNAL, PAIRS, SPEC
-from eofm.store.packing.items import ItemsReport
+from eofm.store.packing import ItemsReport
 from eofm.store.paired import Pair, write_pairs
 
 

@@ -35,9 +35,9 @@ from eofm.landcover.schemes import SCHEMES, Scheme, find_scheme
 from eofm.raster.grid import Window
 from eofm.raster.source import OpenRaster
 from eofm.store.format import LabelRule, Plain
-from eofm.store.packing.items import Item, ItemsReport, listed, make_card, pack_items
+from eofm.store.metadata import Entry
+from eofm.store.packing import Item, ItemsReport, listed, make_card, pack_items
 from eofm.store.paired import match_stores
-from eofm.store.rows.entry import Entry
 
 VOID_IDS = "void_ids.csv"
 

@@ -35,10 +35,9 @@ from eofm.raster.quality import find_doubt
 from eofm.raster.source import OpenRaster, RasterSource
 from eofm.store.describe.report import PackReport
 from eofm.store.format import LabelRule, Plain, StoreCard
-from eofm.store.packing.convert import stored_spec, to_stored
-from eofm.store.packing.grids import located
-from eofm.store.packing.resume import check_sources
-from eofm.store.rows.entry import Entry
+from eofm.store.grids import located
+from eofm.store.metadata import Entry
+from eofm.store.packing import check_sources, stored_spec, to_stored
 from eofm.store.writer import StoreWriter
 
 _CHUNK_BYTES: Final = 16 * 1024**2  # of pixels that are read at once; threads hold a few of them

@@ -22,7 +22,7 @@ from eofm.raster.products.cube_file import CubeFile
 from eofm.raster.scene import Scene
 from eofm.raster.where import cut_out
 from eofm.weights.encoder import Encoder
-from eofm.weights.fetch.receipt import hash_file
+from eofm.weights.fetch.record import hash_file
 
 
 def jobs_of(config: EmbedConfig, scene: Scene, encoder: Encoder, out: Path) -> list[Job]:

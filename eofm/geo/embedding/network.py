@@ -16,18 +16,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eofm.contract.defaults import default_recipe
-from eofm.contract.forced import FORCEABLE, FORCED_WHY, waivers_for
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import preprocess_for
 from eofm.contract.preprocess import ConvertUnit, Plan, SelectBands, plan
-from eofm.contract.recipe import AcceptScale, Waiver
+from eofm.contract.recipe import (
+    FORCEABLE,
+    FORCED_WHY,
+    AcceptScale,
+    Waiver,
+    default_recipe,
+    waivers_for,
+)
 from eofm.contract.spec import ImageSpec
 from eofm.errors import ConfigError, MismatchKind, PixelError, SpecMismatch, WeightsError
 from eofm.geo.embedding.config import EmbedConfig
 from eofm.geo.vectors.embeddings import Layout
-from eofm.networks.build import default_pooling
-from eofm.networks.device import device_of
+from eofm.networks.build import default_pooling, device_of
 from eofm.networks.state import state_sha256
 from eofm.weights.encoder import Encoder
 from eofm.weights.load import load_weights

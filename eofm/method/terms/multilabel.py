@@ -63,7 +63,7 @@ class MultiLabel(Term[SoftConConfig]):
     """A linear layer that predicts labels, and its average over time, as SoftCon's views are seen.
 
     The average never sees an image, so the statistics of its batch norms have to be taken before it
-    is used (`eofm.networks.norms.refresh_batch_norms`).
+    is used (`eofm.networks.state.refresh_batch_norms`).
 
     Args:
         settings: Mask, and whether both views are classified (`symmetric`); what SoftCon has

@@ -1,1 +1,1 @@
-"""What files say of their pixels: bands, dates, masks, scale, tags."""
+"""What files say of their pixels: bands, masks, units, tags."""

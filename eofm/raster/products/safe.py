@@ -28,7 +28,7 @@ from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError
 from eofm.raster.grid import Grid
 from eofm.raster.metadata.masks import CloudMask
-from eofm.raster.metadata.settled import settle
+from eofm.raster.metadata.units import settle
 from eofm.raster.products.product_xml import MAX_BYTES, first_text, parse_xml, texts, too_large
 from eofm.raster.scene import CloudLayer, Scene, scene_of
 from eofm.raster.source import RasterSource

@@ -28,10 +28,9 @@ from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError, SpecError
 from eofm.formats.foreign import foreign, read_bounded
 from eofm.formats.text import parse_json
-from eofm.raster.address import gdal_name, local_path
+from eofm.raster.geotiff import gdal_name, local_path
 from eofm.raster.metadata.masks import CloudMask
-from eofm.raster.metadata.scaling import read_scaling
-from eofm.raster.metadata.settled import settle
+from eofm.raster.metadata.units import read_scaling, settle
 from eofm.raster.scene import CloudLayer, Scene, scene_of
 from eofm.raster.source import RasterSource
 

@@ -1,13 +1,16 @@
-"""`eofm card STORE`: a data card of a packed store, as far as the store can tell.
+"""`eofm card STORE`: a data card of a packed store, as far as the store can tell; its licence.
 
 The front matter has the keys of the cards in `data_cards/`. What no file knows (coverage in words,
-overlap with benchmarks, faults) is left to be written by hand, under its heading.
+overlap with benchmarks, faults) is left to be written by hand, under its heading. The licence of
+the images is that of a known data set, or not stated; it is never assumed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import yaml
@@ -15,7 +18,9 @@ import yaml
 from eofm.errors import DataError
 from eofm.io import replacing
 from eofm.store.config import CardConfig
+from eofm.store.describe.report import class_rows
 from eofm.store.reader import Store
+from eofm.weights.cards.card import UNSTATED
 
 _ASK = "*To be written by whoever knows.*"
 
@@ -75,7 +80,7 @@ def _front(store: Store, name: str, licence: str | None) -> dict[str, object]:
     return {
         "name": name,
         "synthetic": store.synthetic,
-        "licence": licence or "not stated",
+        "licence": licence or UNSTATED,
         "revision": f"packed by eofm {card.provenance.get('eofm', 'of unknown version')}",
         "layout": "packed store (eofm.store.format)",
         "sensors": {
@@ -89,13 +94,8 @@ def _front(store: Store, name: str, licence: str | None) -> dict[str, object]:
         "images": len(store),
         "places": len(set(store.locations.tolist())),
         "splits": counts or "none",
-        "classes": _classes(store),
+        "classes": class_rows(store),
     }
-
-
-def _classes(store: Store) -> dict[str, int]:
-    hot = store.labels(range(len(store))).multi_hot.sum(dim=0).int().tolist()
-    return dict(zip(store.classes, hot, strict=True))
 
 
 def _body(store: Store) -> str:
@@ -154,3 +154,36 @@ def _faults(store: Store) -> str:
     lines = [f"* {card.skipped} windows were left out for want of valid pixels."]
     lines += [f"* {name} could not be read: {why}." for name, why in card.quarantined.items()]
     return "\n".join([*lines, f"* {_ASK}"])
+
+
+# ----------------------------------------------------------------------------------------- licence
+
+
+SYNTHETIC: Final = "Apache-2.0"  # data_cards/embedded-world.md
+PACKED: Final[Mapping[str, str]] = {  # verb that packs a known set -> licence on its data card
+    "pack ssl4eo": "CC-BY-4.0",
+    "pack bigearthnet": "CDLA-Permissive-1.0",
+    "pack eurosat": "MIT",
+}
+
+
+def licence_of(store: Store) -> str:
+    """Return the licence of the images of a store.
+
+    Of a copy (`eofm data subset`, `merge`) it is that of the stores it was made from, where they
+    have the same one.
+    """
+    if store.synthetic:
+        return SYNTHETIC
+    sources = store.card.provenance.get("from")
+    origins = sources if isinstance(sources, list) else [dict(store.card.settings)]
+    return common_licence(
+        PACKED.get(str(each.get("verb")), UNSTATED) if isinstance(each, Mapping) else UNSTATED
+        for each in origins
+    )
+
+
+def common_licence(licences: Iterable[str]) -> str:
+    """Return the licence that all have, `not stated` where they differ or there is none."""
+    distinct = set(licences)
+    return distinct.pop() if len(distinct) == 1 else UNSTATED

@@ -16,11 +16,11 @@ import numpy as np
 from eofm.contract.preprocess import to_grid
 from eofm.report import output, sheets
 from eofm.report.plots import ClassCounts
+from eofm.store.choice import sampled
 from eofm.store.config import ShowConfig
 from eofm.store.format import PAIRS, byte_words
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
-from eofm.store.rows.choice import sampled
 
 if TYPE_CHECKING:
     from eofm.report.output import Figure

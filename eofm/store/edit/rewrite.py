@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 
 from eofm.errors import StoreError
 from eofm.io import replacing, sync_folder
-from eofm.store.card_file import write_card_file
 from eofm.store.format import INDEX, JOURNAL, RELABELLED, SPEC, StoreCard, current, shard_name
 from eofm.store.journal import check_empty
+from eofm.store.metadata import write_card_file
 from eofm.store.reader import Store
 
 _STAGED: Final = RELABELLED + ".tmp"
@@ -156,5 +156,5 @@ def on_disk(out: Path) -> Iterator[None]:
             "the store cannot be written",
             found=error.strerror or str(error),
             where=error.filename or out,
-            remedy="make room, and run the same command again",
+            remedy="free some space, and run the same command again",
         ) from error

@@ -24,7 +24,7 @@ from eofm.raster.grid import Grid, Window
 from eofm.store.config import UpgradeConfig
 from eofm.store.edit.rewrite import open_to_rewrite, rewrite
 from eofm.store.format import Plain
-from eofm.store.packing.grids import coefficients, known_grids
+from eofm.store.grids import coefficients, known_grids
 from eofm.store.reader import Store
 
 _NEAR: Final = 2e-6  # degrees, a fifth of a metre: centres are stored to 1e-7

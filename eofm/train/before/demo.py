@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from eofm.errors import DataError
-from eofm.formats.settings import settings_files
-from eofm.formats.text import read_yaml
+from eofm.formats.text import read_yaml, settings_files
 from eofm.method.config import SoftConConfig, SoftUnit
 from eofm.train.config import DataConfig
 

@@ -16,8 +16,8 @@ from eofm.errors import ConfigError
 from eofm.method import LabelSimilarity, label_similarity
 from eofm.probes.metrics import average_precision
 from eofm.probes.spectrum import effective_rank, within_class_rank
+from eofm.store.choice import held_out
 from eofm.store.reader import Store
-from eofm.store.rows.choice import held_out
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.evaluate import knn_votes, quick_linear, why_no_probe
 from eofm.train.monitor import measures

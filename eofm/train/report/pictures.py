@@ -21,8 +21,8 @@ from eofm.loading.pairs import open_pair
 from eofm.method import LabelSimilarity, label_similarity
 from eofm.report.pages import Block, Gallery, Paragraph, Picture, Sheet
 from eofm.report.sheets import FIXED, composite_for, heat, stretches, to_rgb
+from eofm.store.choice import held_out
 from eofm.store.reader import Store
-from eofm.store.rows.choice import held_out
 from eofm.train.before.demo import demo_path
 from eofm.train.config import DataConfig
 from eofm.train.evaluate import embed_rows

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from eofm.contract.recipe import Recipe
 from eofm.errors import WeightsError
+
+UNSTATED: Final = "not stated"  # a licence that nobody has stated is never assumed
 
 
 class StateLayout(StrEnum):

@@ -145,7 +145,8 @@ _DOFA_S1_SOURCE: Final = (
 )
 _DOFA_S1_NOTE: Final = (
     "DOFA was trained on uncalibrated amplitudes of SatlasPretrain in 8 bits (zhu-xlab/DOFA, "
-    "normalize_dataset.py), which cannot be had from dB or power: this is how it was evaluated. "
+    "normalize_dataset.py), which cannot be computed from dB or power: this is how it was "
+    "evaluated. "
     "Both channels have one wavelength: the network cannot tell VV from VH. "
 )
 _DOFA_DATA: Final = (

@@ -27,7 +27,7 @@ from eofm.contract.spec import Normalization
 from eofm.errors import WeightsError
 from eofm.networks.trunk import Trunk
 from eofm.weights.encoder import Encoder
-from eofm.weights.weights_file import sha256
+from eofm.weights.encoder_card import sha256
 
 INPUT: Final = "pixels"
 OUTPUT: Final = "embedding"

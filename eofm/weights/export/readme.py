@@ -12,8 +12,8 @@ from typing import Final
 
 from eofm.contract.recipe import Recipe
 from eofm.contract.spec import Sensor
-from eofm.weights.cards.card import Score
-from eofm.weights.encoder_card import UNSTATED, Card
+from eofm.weights.cards.card import UNSTATED, Score
+from eofm.weights.encoder_card import Card
 from eofm.weights.export.program import ProgramFormat
 
 FILE: Final = "README.md"

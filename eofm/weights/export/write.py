@@ -14,7 +14,7 @@ from eofm.weights.cards import WEIGHTS
 from eofm.weights.cards.card import Score
 from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import Encoder, save_encoder
-from eofm.weights.encoder_card import Card
+from eofm.weights.encoder_card import Card, serialise, sha256, write_whole
 from eofm.weights.export import readme, sidecar
 from eofm.weights.export.program import (
     Program,
@@ -26,7 +26,6 @@ from eofm.weights.export.program import (
     write_program,
 )
 from eofm.weights.load import load_weights
-from eofm.weights.weights_file import serialise, sha256, write_whole
 
 SAFETENSORS: Final = "safetensors"
 FORMATS: Final = (SAFETENSORS, *ProgramFormat)
@@ -99,7 +98,7 @@ def export_encoder(
                 "the programs of the encoder cannot be written",
                 found=error,
                 where=directory,
-                remedy="name a folder that can be written to, on a disk with room",
+                remedy="name a folder that can be written to, on a disk with free space",
             ) from error
     return Exported(directory, card, programs)
 

@@ -20,11 +20,11 @@ from urllib.request import url2pathname
 from filelock import FileLock, Timeout
 
 from eofm.errors import WeightsError
-from eofm.weights.fetch.receipt import check_file, compare_sha256, hash_file, write_receipt
+from eofm.weights.fetch.host import Interrupted, check_address
+from eofm.weights.fetch.record import check_file, compare_sha256, hash_file, write_record
 from eofm.weights.fetch.transfer import Part, transfer
-from eofm.weights.host import Interrupted, check_address
 
-# Pauses between attempts after a cut or a busy host; each attempt goes on where the last stopped.
+# Pauses between attempts after a cut or a busy host; each attempt resumes where the last stopped.
 RETRY_DELAYS_S: tuple[float, ...] = (1.0, 2.0, 4.0)
 # How long to wait for another process that fetches the same file.
 LOCK_TIMEOUT_S: Final = 3600.0
@@ -85,11 +85,11 @@ def fetch(
         sha256: Published hash, whole or its leading digits. Empty: the hash of the first file is
             recorded beside it, and another file under that name is refused later.
         directory: Where it is kept; None takes `weights_directory()`.
-        check_hash: Compare the hash. It is computed anew only for a file that was touched.
+        check_hash: Compare the hash. It is computed again only for a file that was touched.
         progress: Say on stderr how far it is.
 
     Raises:
-        WeightsError: If the file cannot be had, or is not the one the hash names.
+        WeightsError: If the file cannot be fetched, or is not the one the hash names.
     """
     check_address(url)
     if urlsplit(url).scheme == "file":
@@ -178,11 +178,11 @@ def _download(url: str, target: Path, sha256: str, *, progress: bool) -> None:
             raise
     part.path.replace(target)
     part.remove()
-    write_receipt(target, url, digest)
+    write_record(target, url, digest)
 
 
 def _transfer_patiently(url: str, part: Part, target: Path, sha256: str, *, progress: bool) -> bool:
-    """Carry a download to its end over interruptions; return whether older bytes were kept."""
+    """Finish a download despite interruptions; return whether older bytes were kept."""
     resumed = part.size > 0
     for delay in (*RETRY_DELAYS_S, None):
         try:
@@ -193,7 +193,7 @@ def _transfer_patiently(url: str, part: Part, target: Path, sha256: str, *, prog
                     "the download was interrupted again and again",
                     found=f"{error}; {part.size} bytes so far, in {part.path.name}",
                     where=url,
-                    remedy="try again: it goes on where it stopped; or download the file by hand "
+                    remedy="try again: it resumes where it stopped; or download the file by hand "
                     f"and put it at {target}",
                 ) from error
             time.sleep(delay)

@@ -29,7 +29,7 @@ from eofm.errors import WeightsError
 from eofm.formats.foreign import foreign
 from eofm.formats.text import read_json
 from eofm.progress import track
-from eofm.weights.host import (
+from eofm.weights.fetch.host import (
     CHUNK,
     LARGEST,
     TIMEOUT_S,
@@ -354,6 +354,6 @@ def _disk(error: OSError, part: Part) -> WeightsError:
         "the file cannot be written",
         found=error,
         where=part.path,
-        remedy="make room and try again: it goes on where it stopped; or name another disk by "
-        "EOFM_WEIGHTS or directory=",
+        remedy="free some space and try again: it resumes where it stopped; or name another disk "
+        "by EOFM_WEIGHTS or directory=",
     )

@@ -1,1 +1,1 @@
-"""Weights of timm, and torchgeo's names."""
+"""timm: networks with its own weights, and ours under its names."""

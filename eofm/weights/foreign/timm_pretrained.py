@@ -33,7 +33,7 @@ def load_timm(reference: str, recipe: Recipe) -> Encoder:
         recipe: What it expects: three bands.
 
     Raises:
-        WeightsError: If timm has no such network, the weights cannot be had or do not fit, or
+        WeightsError: If timm has no such network, the weights cannot be fetched or do not fit, or
             the recipe has not three bands.
         SpecError: If the network does not take images of the recipe's size and pooling.
     """
@@ -90,7 +90,7 @@ def _pretrained(name: str, size: tuple[int, int], file: str, reference: str) -> 
             continue  # the constructor does not have the option; which has which is not stated
         except Exception as error:
             raise WeightsError(
-                "timm's weights cannot be had",
+                "timm's weights cannot be fetched",
                 found=f"{type(error).__name__}: {error}",
                 where=reference,
                 remedy=f"name a file of them: {PREFIX}{name}@FILE",

@@ -16,7 +16,7 @@ from eofm.datasets.base import Benchmark, Dataset, FolderLayout, Loaded, Packing
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import Described, described_chips
 from eofm.datasets.images.chips import Chip, Chips, file_pixels
-from eofm.store.rows.splits import SPLITS
+from eofm.store.splits import SPLITS
 
 CLASSES: Final = ("dark", "bright")
 SPEC: Final = ImageSpec(Sensor.S2_L2A, ("B02", "B03", "B04", "B08"), Unit.DN, (16, 16), 10.0)

@@ -1,1 +1,0 @@
-"""What the rows of a store say: places, splits, choices, labels."""

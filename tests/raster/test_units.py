@@ -1,0 +1,207 @@
+"""Scale and offset of a file: what they say of its unit, and what becomes of the values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from remedies import named_unit
+
+import eofm
+from eofm.contract.imagery import Imagery
+from eofm.contract.spec import Sensor, Unit
+from eofm.errors import RasterError, SpecError
+from eofm.raster.metadata.units import read_scaling
+
+WriteTif = Callable[..., Path]
+RAW = np.full((12, 8, 8), 1500, np.uint16)
+NEW = (1e-4, -0.1)
+OLD = (1e-4, 0.0)
+
+
+def tagged(path: Path, pairs: Sequence[tuple[float, float]], units: Sequence[str] = ()) -> Path:
+    """Write scale and offset of each band into a file."""
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = zip(*pairs, strict=True)
+        if units:
+            dataset.units = units
+    return path
+
+
+def read(path: Path, unit: str | None, sensor: str = "s2-l2a") -> Imagery:
+    """Read a file in a stated unit, or in none."""
+    return eofm.read_geotiff(path, sensor=sensor, unit=unit)
+
+
+@pytest.mark.parametrize(
+    ("pair", "unit"), [(NEW, "dn-offset1000"), (OLD, "dn"), ((1.0, -1000.0), "dn-offset1000")]
+)
+def test_tags_state_the_unit(tmp_path, write_tif, pair: tuple[float, float], unit: str) -> None:
+    """Scale and offset name the unit of stored values, and nobody has to."""
+    path = tagged(write_tif(tmp_path / "a.tif", RAW), [pair] * 12)
+
+    for stated in (None, unit):
+        image = read(path, stated)
+        assert unit == image.spec.unit
+        assert 1500.0 == image.pixels.unique().item()
+
+
+@pytest.mark.parametrize(("pair", "value"), [(NEW, 0.05), (OLD, 0.15), ((2.75e-5, -0.2), -0.15875)])
+def test_tags_are_applied(tmp_path, write_tif, pair: tuple[float, float], value: float) -> None:
+    """Stated in the physical unit, values are stored value x scale + offset."""
+    path = tagged(write_tif(tmp_path / "a.tif", RAW), [pair] * 12)
+    image = read(path, "reflectance")
+
+    assert image.pixels.unique().item() == pytest.approx(value, abs=1e-7)
+    assert "reflectance" == image.spec.unit
+
+
+def test_an_offset_in_digital_numbers(tmp_path: Path, write_tif: WriteTif) -> None:
+    """1 and -1000 make digital numbers of stored values, and 1e-4 of them reflectance."""
+    path = tagged(write_tif(tmp_path / "a.tif", RAW), [(1.0, -1000.0)] * 12)
+
+    values = {unit: read(path, unit).pixels.unique().item() for unit in ("dn", "reflectance")}
+    assert values == pytest.approx({"dn": 500, "reflectance": 0.05}, abs=1e-6)
+
+
+def test_tags_of_another_kind_lead_to_reflectance(tmp_path: Path, write_tif: WriteTif) -> None:
+    """A scale that no Sentinel-2 product has is applied, and cannot be called digital numbers."""
+    path = tagged(write_tif(tmp_path / "a.tif", RAW), [(2e-5, 0.0)] * 12)
+
+    assert read(path, None).pixels.unique().item() == pytest.approx(0.03)
+    with pytest.raises(RasterError, match="another unit") as caught:
+        read(path, "dn")
+    assert "reflectance" == read(path, named_unit(caught.value)).spec.unit
+
+
+@pytest.mark.parametrize(
+    ("pair", "stated", "right"), [(NEW, "dn", "dn-offset1000"), (OLD, "dn-offset1000", "dn")]
+)
+def test_a_contradiction_is_refused(tmp_path, write_tif, pair, stated: str, right: str) -> None:
+    """1500 stated as dn, of which the tags make 0.05, is neither 1500 nor 500 in silence."""
+    path = tagged(write_tif(tmp_path / "a.tif", RAW), [pair] * 12)
+    with pytest.raises(RasterError, match="another unit than the user") as caught:
+        read(path, stated)
+
+    assert path == caught.value.where
+    assert right == named_unit(caught.value) == read(path, right).spec.unit
+
+
+def test_nobody_states_the_unit(tmp_path: Path, write_tif: WriteTif) -> None:
+    """Without tags and statement it is an error whose example is right."""
+    path = write_tif(tmp_path / "a.tif", RAW)
+    with pytest.raises(RasterError, match="neither the user nor the file") as caught:
+        read(path, None)
+
+    assert "dn" == named_unit(caught.value) == read(path, "dn").spec.unit
+
+
+def test_decibels_in_integers(tmp_path: Path, write_tif: WriteTif) -> None:
+    """int16 hundredths of a decibel are decibels, with nodata taken out before they are scaled."""
+    stored = np.stack([np.full((8, 8), -1259), np.full((8, 8), -2026)]).astype(np.int16)
+    stored[:, 2, 3] = -32768
+    path = write_tif(tmp_path / "a.tif", stored, nodata=-32768)
+    image = read(tagged(path, [(0.01, 0.0)] * 2), "db", "s1-grd")
+
+    assert image.pixels[0, :, 0, 0].tolist() == pytest.approx([-12.59, -20.26])
+    assert [[0, 2, 3]] == (~image.valid).nonzero().tolist()
+    assert [0.0, 0.0] == image.pixels[0, :, 2, 3].tolist()
+    with pytest.raises(RasterError, match="neither the user nor the file"):
+        read(path, None, "s1-grd")
+
+
+def test_power_in_integers(tmp_path: Path, write_tif: WriteTif) -> None:
+    """The scale of linear backscatter is applied as well; its 0 is no measurement."""
+    stored = np.full((2, 8, 8), 520, np.uint16)
+    stored[:, 1, 1] = 0
+    path = tagged(write_tif(tmp_path / "a.tif", stored), [(1e-4, 0.0)] * 2)
+    image = read(path, "power", "s1-rtc")
+
+    assert image.pixels[0, 0, 0, 0].item() == pytest.approx(0.052)
+    assert [[0, 1, 1]] == (~image.valid).nonzero().tolist()
+
+
+@pytest.mark.parametrize("words", [{"descriptions": ["VV_dB", "VH_dB"]}, {"units": ["dB", "dB"]}])
+def test_names_state_decibels(tmp_path: Path, write_tif: WriteTif, words: dict) -> None:
+    """`VV_dB`, or the unit tag of a band, says decibels: no statement is needed, power refused."""
+    pixels = np.full((2, 8, 8), -12.5, np.float32)
+    path = write_tif(tmp_path / "a.tif", pixels, descriptions=words.get("descriptions"))
+    tagged(path, [(1.0, 0.0)] * 2, words.get("units", ()))
+
+    assert "db" == read(path, None, "s1-grd").spec.unit
+    with pytest.raises(RasterError, match="another unit") as caught:
+        read(path, "power", "s1-grd")
+    assert "db" == named_unit(caught.value)
+
+
+def test_some_bands_state_a_scale(tmp_path: Path, write_tif: WriteTif) -> None:
+    """Half of the tags make no reflectance; as digital numbers the file is consistent."""
+    path = tagged(write_tif(tmp_path / "a.tif", RAW), [OLD] * 6 + [(1.0, 0.0)] * 6)
+    with pytest.raises(RasterError, match="others none") as caught:
+        read(path, "reflectance")
+
+    assert "dn" == named_unit(caught.value) == read(path, "dn").spec.unit
+
+
+def test_a_mask_beside_has_no_unit(tmp_path: Path, write_tif: WriteTif) -> None:
+    """QA60 without scale, among bands with one, changes nothing."""
+    names = ["B02", "B03", "QA60"]
+    path = write_tif(tmp_path / "a.tif", RAW[:3], descriptions=names)
+
+    assert "dn" == read(tagged(path, [OLD, OLD, (1.0, 0.0)]), None).spec.unit
+
+
+def test_a_margin_stays_a_margin(tmp_path: Path, write_tif: WriteTif) -> None:
+    """0 in all bands is no measurement, though scale and offset make -0.1 of it."""
+    stored = RAW.copy()
+    stored[:, :, :3] = 0
+    path = tagged(write_tif(tmp_path / "a.tif", stored), [NEW] * 12)
+    masks = [read(path, unit).valid for unit in ("reflectance", "dn-offset1000")]
+
+    assert torch.equal(masks[0], masks[1])
+    assert 24 == int((~masks[0]).sum())
+
+
+def test_one_file_per_band(tmp_path: Path, write_bands, write_tif) -> None:
+    """The tags of band files count together; one with another offset is a contradiction."""
+    folder = write_bands(tmp_path / "x", {"B02": 12, "B8A": 6})
+    for name in ("B02", "B8A"):
+        tagged(folder / f"{name}.tif", [NEW])
+    image = eofm.read_geotiff(folder, sensor="s2-l2a", unit=None, bands=["B02", "B8A"])
+
+    assert "dn-offset1000" == image.spec.unit
+    tagged(folder / "B8A.tif", [OLD])
+    with pytest.raises(RasterError, match="another unit"):
+        eofm.read_geotiff(folder, sensor="s2-l2a", unit="dn", bands=["B02", "B8A"])
+
+
+def test_a_unit_that_the_sensor_never_has(tmp_path: Path, write_tif: WriteTif) -> None:
+    """Tags do not make decibels of Sentinel-2."""
+    path = tagged(write_tif(tmp_path / "a.tif", RAW), [OLD] * 12)
+
+    with pytest.raises(SpecError, match="never in unit db"):
+        read(path, "db")
+
+
+def test_eight_bits(tmp_path: Path, write_tif: WriteTif) -> None:
+    """1/255 says 8-bit values of a picture; as reflectance they are divided."""
+    pixels = np.full((3, 8, 8), 51, np.uint8)
+    path = tagged(write_tif(tmp_path / "a.tif", pixels), [(1 / 255, 0.0)] * 3)
+
+    assert ("uint8", 51.0) == (
+        read(path, None, "rgb").spec.unit,
+        read(path, None, "rgb").pixels.max(),
+    )
+    assert read(path, "reflectance", "rgb").pixels.max().item() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("scale", [0.0, float("nan")])
+@pytest.mark.parametrize("stated", [Unit.DN, Unit.REFLECTANCE])
+def test_a_scale_that_is_no_factor(scale: float, stated: Unit) -> None:
+    """Stating reflectance, as the remedy said, made every pixel 0."""
+    with pytest.raises(RasterError, match="the scale of a file is no factor"):
+        read_scaling([(scale, 0.0)], Sensor.S2_L2A, stated, None, Path("a.tif"))

@@ -1,0 +1,61 @@
+"""The licence of a store's images is that of its data card, or not stated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from eofm.store.describe.card import PACKED, SYNTHETIC, licence_of
+from eofm.weights.cards.card import UNSTATED
+
+CARDS = Path(__file__).parents[2] / "data_cards"
+
+
+def store(settings: dict[str, object], **provenance: object) -> SimpleNamespace:
+    """As much of a store as its licence depends on."""
+    card = SimpleNamespace(settings=settings, provenance=provenance)
+    return SimpleNamespace(card=card, synthetic=provenance.get("synthetic") is True)
+
+
+def stated(card: str) -> str:
+    """The licence on a data card of the repository."""
+    return yaml.safe_load((CARDS / f"{card}.md").read_text("utf-8").split("---\n")[1])["licence"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "cards"),
+    [
+        ("pack ssl4eo", ["ssl4eo-s12"]),
+        ("pack bigearthnet", ["bigearthnet-v1", "bigearthnet-v2"]),
+        ("pack eurosat", ["eurosat"]),
+    ],
+)
+def test_a_known_set_has_the_licence_of_its_card(verb: str, cards: list[str]) -> None:
+    """The table in the package and the data cards cannot disagree."""
+    assert {licence_of(store({"verb": verb}))} == {stated(card) for card in cards}
+    assert verb in PACKED
+
+
+def test_the_synthetic_world_has_that_of_its_generator() -> None:
+    """It is packed as SSL4EO-S12 is, and is not SSL4EO-S12."""
+    assert SYNTHETIC == licence_of(store({"verb": "pack ssl4eo"}, synthetic=True))
+    assert stated("embedded-world").startswith(SYNTHETIC)
+
+
+def test_images_of_ones_own_have_none_until_it_is_stated() -> None:
+    """Nothing is assumed."""
+    assert UNSTATED == licence_of(store({"verb": "pack tiles"}))
+
+
+def test_a_copy_keeps_the_licence_that_all_its_sources_have() -> None:
+    """Two sets of different licences have none in common."""
+    one, other = {"verb": "pack ssl4eo"}, {"verb": "pack eurosat"}
+
+    def copied(*sources: dict[str, str]) -> str:
+        return licence_of(store({"verb": "data merge"}, **{"from": list(sources)}))
+
+    assert ["CC-BY-4.0", UNSTATED] == [copied(one, one), copied(one, other)]
+    assert UNSTATED == copied({"verb": "data subset"})
