@@ -30,8 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from eofm.contract.imagery import Labels, NativeImagery
 from eofm.errors import ConfigError, StoreError
-from eofm.io import BINARY
-from eofm.open_files import Closing, allow_open_files
+from eofm.io import BINARY, Closing, allow_open_files
 from eofm.store.bands import Selection, select_bands
 from eofm.store.format import HEADER_BYTES, VALID, npy_header
 from eofm.store.reader import Store

@@ -26,8 +26,8 @@ from eofm.contract.spec import ImageSpec
 from eofm.errors import StoreError
 from eofm.formats.arrays import map_npy
 from eofm.formats.foreign import foreign
-from eofm.open_files import allow_open_files
-from eofm.report.facts import facts_html, facts_text
+from eofm.io import allow_open_files
+from eofm.report.tables import facts_html, facts_text
 from eofm.store.bands import select_bands
 from eofm.store.card_file import read_card_file
 from eofm.store.format import (

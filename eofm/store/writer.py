@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 
 from eofm.contract.imagery import NativeImagery
 from eofm.errors import StoreError
-from eofm.io import BINARY, replacing, sync_folder, unfinished, write_all
-from eofm.open_files import Closing
+from eofm.io import BINARY, Closing, replacing, sync_folder, unfinished, write_all
 from eofm.store.card_file import read_card_file, write_card_file
 from eofm.store.format import (
     HEADER_BYTES,

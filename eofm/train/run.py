@@ -24,8 +24,7 @@ from eofm.method import LabelSimilarity, Objective
 from eofm.method.objectives import asks_for_places
 from eofm.terminal import Ended
 from eofm.train.before.cpu_speed import settle, use_attention
-from eofm.train.before.doubts import doubts
-from eofm.train.before.dry_run import describe, measure, world_for
+from eofm.train.before.dry_run import describe, doubts, measure, world_for
 from eofm.train.build import build_module, check_before_world, make_recipe, open_data
 from eofm.train.config import PretrainConfig, TrainerConfig
 from eofm.train.datamodule import StoreDataModule

@@ -33,7 +33,7 @@ from eofm.formats.text import read_json
 from eofm.networks.build import build, build_blank
 from eofm.networks.state import load_strict
 from eofm.networks.trunk import Trunk
-from eofm.report.facts import facts_html, facts_text
+from eofm.report.tables import facts_html, facts_text
 from eofm.weights.encoder_card import Card, library_versions
 from eofm.weights.resolve import CARD_FILE, WEIGHTS_FILE
 from eofm.weights.weights_file import identity, read_identity, serialise, sha256, write_whole

@@ -41,8 +41,7 @@ from eofm.world.biomes import BIOMES
 from eofm.world.config import WorldConfig
 from eofm.world.landscape import PIXEL, draw_landscape
 from eofm.world.places import Visit, WorldPlace, draw_place, draw_visit
-from eofm.world.polygons import write_polygons
-from eofm.world.safe import Product, write_safe
+from eofm.world.safe import Product, write_polygons, write_safe
 from eofm.world.season import WorldScene, draw_scene
 from eofm.world.spectra import GroundCover
 

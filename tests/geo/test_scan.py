@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vector_world import chips_of, world
 
 from eofm.geo.cells import cells_of
-from eofm.geo.scan import best, scan, scan_codes
+from eofm.geo.search import best, scan, scan_codes
 from eofm.geo.vectors.embeddings import HIDDEN, Codes
 
 

@@ -17,8 +17,7 @@ from eofm.cli import main
 from eofm.errors import ConfigError, DataError, EofmError, LabelError
 from eofm.geo.cells import cells_of, degrees
 from eofm.geo.maps_config import SearchConfig
-from eofm.geo.search import ScoreKind, search
-from eofm.geo.search_files import run_search
+from eofm.geo.search import ScoreKind, run_search, search
 from eofm.geo.vectors.grid_file import write_tiff
 
 SIZE = (32, 32)

@@ -14,8 +14,7 @@ from eofm.bench.records import Result, read_results
 from eofm.bench.run import BenchReport
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import plan
-from eofm.report.facts import facts_html, facts_text, tables_html
-from eofm.report.tables import Cell, Table, TableRow
+from eofm.report.tables import Cell, Table, TableRow, facts_html, facts_text, tables_html
 from eofm.store.reader import Store
 from eofm.weights.encoder import Encoder, random_encoder
 

@@ -9,7 +9,7 @@ import pytest
 from pretrain_settings import with_groups
 
 from eofm.store.reader import Store
-from eofm.train.before import doubts as told
+from eofm.train.before import dry_run as told
 from eofm.train.build import build_module, make_recipe
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule

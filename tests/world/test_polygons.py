@@ -13,7 +13,7 @@ from safe_product import PLACE
 
 from eofm.world.config import WorldConfig
 from eofm.world.files import draw_location, write_world
-from eofm.world.polygons import LEAST, write_polygons
+from eofm.world.safe import LEAST, write_polygons
 from eofm.world.spectra import NO_COVER, GroundCover
 
 

@@ -23,8 +23,8 @@ from torch import Tensor
 from eofm.bench.finetune.classifier import Classifier, Head, features, precision_of, predict
 from eofm.bench.finetune.trainings import NO_FAULTS, Training
 from eofm.bench.finetune.views import Images
+from eofm.bench.flags import NONSTANDARD
 from eofm.bench.models.sources import Trainee
-from eofm.bench.models.waive import NONSTANDARD
 from eofm.bench.probes import choice_of
 from eofm.bench.protocols import said_of
 from eofm.errors import ConfigError, DataError, PixelError, TrainingError, WeightsError

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import eofm
-from eofm.bench.models.waive import CHANGED_WHY
+from eofm.bench.flags import CHANGED_WHY
 from eofm.bench.predictions import Predictions, predictions_of
 from eofm.bench.records import Result, has_checksum, record_lines
 from eofm.bench.reports.report_config import ValidateConfig

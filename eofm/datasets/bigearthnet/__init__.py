@@ -26,15 +26,15 @@ from eofm.datasets.base import (
     SplitList,
     Task,
     TaskKind,
+    check_sensors,
+    check_workers,
     level_2a,
     sensors_of,
     short_sensor,
 )
 from eofm.datasets.bigearthnet.classes import CLASSES_19, CLASSES_43
-from eofm.datasets.check.options import CheckConfig
-from eofm.datasets.check.report import Described
+from eofm.datasets.check.report import CheckConfig, Described
 from eofm.datasets.images.groups import Grouping
-from eofm.datasets.packing.options import check_sensors, check_workers
 from eofm.errors import ConfigError
 
 SIZE: Final = (120, 120)

@@ -13,9 +13,17 @@ from typing import ClassVar, Final, Literal
 
 from eofm.bench.config import BenchConfig
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.datasets.base import Benchmark, Dataset, FolderLayout, Loaded, Packing, SplitList, Task
-from eofm.datasets.check.options import CheckConfig
-from eofm.datasets.check.report import Described
+from eofm.datasets.base import (
+    Benchmark,
+    Dataset,
+    FolderLayout,
+    Loaded,
+    Packing,
+    SplitList,
+    Task,
+    check_workers,
+)
+from eofm.datasets.check.report import CheckConfig, Described
 from eofm.datasets.images.chips import Chips
 from eofm.datasets.images.class_folders import (
     RGB,
@@ -25,7 +33,6 @@ from eofm.datasets.images.class_folders import (
     load_class_folders,
 )
 from eofm.datasets.images.groups import Grouping
-from eofm.datasets.packing.options import check_workers
 
 CLASSES: Final = (
     "AnnualCrop",

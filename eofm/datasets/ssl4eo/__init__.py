@@ -13,10 +13,15 @@ from pathlib import Path
 from typing import Final, Literal
 
 from eofm.contract.spec import Sensor, Unit
-from eofm.datasets.base import Dataset, FolderLayout, Packing
-from eofm.datasets.check.options import CheckConfig
-from eofm.datasets.check.report import Described
-from eofm.datasets.packing.options import check_labels, check_sensors, check_workers
+from eofm.datasets.base import (
+    Dataset,
+    FolderLayout,
+    Packing,
+    check_labels,
+    check_sensors,
+    check_workers,
+)
+from eofm.datasets.check.report import CheckConfig, Described
 from eofm.errors import ConfigError
 
 PLACES: Final = 251_079
@@ -105,7 +110,7 @@ def _is_ssl4eo(root: Path) -> bool:
 
 
 def _describe(root: Path, config: CheckConfig) -> Described:
-    from eofm.datasets.ssl4eo.check import describe
+    from eofm.datasets.ssl4eo.folders import describe
 
     return describe(root, config)
 

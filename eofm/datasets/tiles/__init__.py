@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Final
 
-from eofm.datasets.base import Dataset, Packing
-from eofm.datasets.images.places import check_place
-from eofm.datasets.packing.options import (
+from eofm.datasets.base import (
+    Dataset,
+    Packing,
     SensorName,
     UnitName,
     check_labels,
@@ -16,6 +16,7 @@ from eofm.datasets.packing.options import (
     check_unit,
     check_workers,
 )
+from eofm.datasets.images.places import check_place
 from eofm.errors import ConfigError
 
 

@@ -20,8 +20,8 @@ import eofm
 from eofm.contract.imagery import NativeImagery
 from eofm.contract.spec import Sensor, Unit
 from eofm.contract.validity import Doubt
+from eofm.datasets.images.own_images import state_units
 from eofm.datasets.images.places import Places, find_places
-from eofm.datasets.images.stated_units import state_units
 from eofm.datasets.tiles import PackTilesConfig
 from eofm.errors import ConfigError, DataError, LabelError, PixelError, StoreError
 from eofm.landcover.dates import DatePattern

@@ -13,8 +13,7 @@ from typing import ClassVar, Final, Literal
 from eofm.bench.config import BenchConfig
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.base import Benchmark, Dataset, FolderLayout, Loaded, Packing, Task
-from eofm.datasets.check.options import CheckConfig
-from eofm.datasets.check.report import Described, described_chips
+from eofm.datasets.check.report import CheckConfig, Described, described_chips
 from eofm.datasets.images.chips import Chip, Chips, file_pixels
 from eofm.store.rows.splits import SPLITS
 
@@ -83,7 +82,7 @@ class PackToyConfig:
 
 def pack(config: PackToyConfig) -> object:
     """Pack all images with their classes and splits."""
-    from eofm.datasets.packing.chips import pack_chips
+    from eofm.datasets.images.packing import pack_chips
     from eofm.store.format import LabelRule
 
     return pack_chips(
