@@ -28,7 +28,7 @@ from eofm.contract.recipe import Recipe
 from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
 from eofm.contract.validity import masks, traces
-from eofm.datasets.check.report import CheckConfig
+from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.run import check_data
 from eofm.datasets.folder import BenchFolderConfig
 from eofm.datasets.tiles import PackTilesConfig

@@ -102,7 +102,7 @@ _DATA: Final[Mapping[str, Verb]] = {
     **_declared("pack"),
     "data check": Verb(
         "look at a data set or a store, and say what is wrong with it; status 1 if anything is",
-        "eofm.datasets.check.report:CheckConfig",
+        "eofm.datasets.check.options:CheckConfig",
         "eofm.datasets.check.run:check_data",
         (
             "eofm data check DIR",

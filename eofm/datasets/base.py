@@ -23,7 +23,8 @@ from eofm.datasets.images.groups import NO_GROUPS, Grouping
 from eofm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from eofm.datasets.check.report import CheckConfig, Described
+    from eofm.datasets.check.options import CheckConfig
+    from eofm.datasets.check.report import Described
     from eofm.probes.metrics import Metric
 
 

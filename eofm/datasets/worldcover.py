@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from eofm.datasets.base import Dataset, FolderLayout
-from eofm.datasets.check.report import CheckConfig, Described
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.report import Described
 
 _MAPS: Final = "ESA_WorldCover_10m_*_Map.tif"
 

@@ -18,7 +18,8 @@ from eofm.cli import main
 from eofm.contract.imagery import NativeImagery
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor
-from eofm.datasets.check.report import CheckConfig, CheckReport, spread
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.report import CheckReport, spread
 from eofm.datasets.check.run import check_data
 from eofm.datasets.eurosat import CLASSES
 from eofm.datasets.ssl4eo import PackSsl4eoConfig

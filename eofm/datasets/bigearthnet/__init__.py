@@ -33,7 +33,8 @@ from eofm.datasets.base import (
     short_sensor,
 )
 from eofm.datasets.bigearthnet.classes import CLASSES_19, CLASSES_43
-from eofm.datasets.check.report import CheckConfig, Described
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.report import Described
 from eofm.datasets.images.groups import Grouping
 from eofm.errors import ConfigError
 

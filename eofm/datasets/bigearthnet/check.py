@@ -11,7 +11,8 @@ from eofm.datasets.bigearthnet import COUNTS_V1, COUNTS_V2, FOLDERS, SIZE, Versi
 from eofm.datasets.bigearthnet.classes import CLASSES_19
 from eofm.datasets.bigearthnet.lists import Listing, read_tables
 from eofm.datasets.bigearthnet.patches import BigEarthNet, open_bigearthnet
-from eofm.datasets.check.report import CheckConfig, CheckGroup, Described, Finding, Subject
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.report import CheckGroup, Described, Finding, Subject
 from eofm.raster.source import RasterSource
 
 

@@ -28,8 +28,8 @@ from eofm.contract.validity import (
     measured_of,
 )
 from eofm.datasets.check.folders import describe_folder
+from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import (
-    CheckConfig,
     CheckGroup,
     CheckReport,
     Finding,

@@ -23,7 +23,8 @@ from eofm.datasets.base import (
     Task,
     check_workers,
 )
-from eofm.datasets.check.report import CheckConfig, Described
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.report import Described
 from eofm.datasets.images.chips import Chips
 from eofm.datasets.images.class_folders import (
     RGB,

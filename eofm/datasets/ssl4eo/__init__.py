@@ -21,7 +21,8 @@ from eofm.datasets.base import (
     check_sensors,
     check_workers,
 )
-from eofm.datasets.check.report import CheckConfig, Described
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.report import Described
 from eofm.errors import ConfigError
 
 PLACES: Final = 251_079

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Final
 
 from eofm.contract.spec import Sensor
-from eofm.datasets.check.report import CheckConfig, CheckGroup, Described, Finding, Subject
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.report import CheckGroup, Described, Finding, Subject
 from eofm.datasets.ssl4eo import FOLDERS, SEASONS, UNITS
 from eofm.datasets.ssl4eo.multilabels import read_multilabels
 from eofm.errors import LabelError, RasterError
