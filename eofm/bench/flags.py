@@ -61,7 +61,7 @@ UNDECLARED: Final = "training data not declared"
 
 
 def contamination_flags(model: Identity, task: str) -> tuple[str, ...]:
-    """Return what is to be said of a model's training data, given the task.
+    """Return the flags of a model's training data for a task.
 
     Args:
         model: The model. A control is trained on nothing.

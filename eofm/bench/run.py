@@ -72,7 +72,7 @@ from eofm.store.rows.splits import hash_order
 
 @dataclass(frozen=True)
 class BenchReport:
-    """What a run of the benchmark gives back.
+    """What a run of the benchmark returns.
 
     Args:
         results: One record per model, probe and metric.

@@ -156,7 +156,7 @@ def subsample_of(
     digests: Mapping[str, str],
     values: Mapping[str, str],
 ) -> Sample:
-    """Return what is scored with some of the labels: `complete` goes on speaking of the images.
+    """Return what is scored with some of the labels: `complete` still speaks of the images.
 
     Args:
         whole: With all of them.

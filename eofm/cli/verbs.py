@@ -86,7 +86,7 @@ _PRETRAINING: Final[Mapping[str, Verb]] = {
         {"--dry-run": "--run.dry_run=true"},
     ),
     "report": Verb(
-        "write one HTML page about a run (finished, going on, or dead), or to compare several",
+        "write one HTML page about a run (finished, running, or dead), or to compare several",
         "eofm.train.config:ReportConfig",
         "eofm.train.report.page:report",
         (

@@ -5,7 +5,7 @@
 
 In a table, `label` is one class per image and `labels` several: a list in Parquet, names with `;`
 between them in CSV. Files are named relative to the root, and an image is called like its path in
-it: numbers that begin anew in each split and class are different images. Splits are train, val and
+it: numbers that start again in each split and class are different images. Splits are train, val and
 test; without a val, 20 % of the places of train are held out by hash
 (`eofm.datasets.images.own_images`).
 """

@@ -4,8 +4,8 @@
 
     eofm.explore(embeddings, "explore.html", scene=eofm.open_scene("T32UPU.SAFE"))
 
-The page holds the unit vectors on their first principal directions (not centred, for a cosine is
-no affair of the mean) as int8; how many of the ten most alike cells it finds is measured, and said.
+The page holds the unit vectors on their first principal directions (not centred, which would
+change cosines) as int8; how many of the ten most alike cells it finds is measured, and said.
 
 Shapes: N cells, D dimensions, d of them kept.
 """

@@ -397,7 +397,7 @@ def _short(store: Store, shard: int, name: str) -> StoreError:
         "a piece of the store has changed since the store was opened",
         found="it is too short, or of another shape",
         where=store.piece(shard, name),
-        remedy="copy the store again, or delete it and pack it anew",
+        remedy="copy the store again, or delete it and pack it again",
     )
 
 

@@ -8,7 +8,7 @@
     {out}/safe/{id:07d}/{product}.geojson             polygons of known ground beside it
 
 A location is written under `.partial` and moved into place, `s2c` last: a location whose `s2c`
-folder exists is complete. A folder of `dw` has no file for a season that nobody labelled.
+folder exists is complete. A folder of `dw` has no file for a season without labels.
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ def draw_location(
     """Draw the seasons of a location, without writing.
 
     Yields:
-        The visit, the place, the scene, and whether somebody drew a map of it.
+        The visit, the place, the scene, and whether there is a map of it.
     """
     rng = np.random.default_rng(np.random.SeedSequence([config.seed, location]))
     weights = np.array([b.weight for b in BIOMES.values()])

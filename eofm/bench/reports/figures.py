@@ -131,7 +131,7 @@ class ClassScores:
         names: Of the classes, K.
         points: Model -> its score of each class with its interval; None for a class that occurs
             in no test mask.
-        empty: Number of test images without a labelled pixel, whoever looks at them.
+        empty: Number of test images without a labelled pixel.
         figure: Where the classes are drawn; empty without.
     """
 

@@ -278,7 +278,7 @@ class PackBigEarthNetConfig:
     Args:
         root: The folder that holds BigEarthNet-v1.0 and BigEarthNet-S1-v1.0, or BigEarthNet-S2 and
             BigEarthNet-S1.
-        out: Folder of the packed store. An interrupted run goes on where it stopped.
+        out: Folder of the packed store. An interrupted run resumes where it stopped.
         sensor: Which half of the pairs; without it, and without sensors, s2-l2a.
         sensors: Both, as in s2-l2a s1-grd, each into a store OUT/SENSOR. The table
             OUT/rows.parquet says which patches belong together.

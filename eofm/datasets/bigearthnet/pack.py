@@ -22,7 +22,7 @@ from eofm.store.rows.entry import Entry
 def pack_bigearthnet(config: PackBigEarthNetConfig) -> ItemsReport | SensorsReport:
     """Pack the patches of a split, each band at its native resolution.
 
-    A run that was interrupted goes on where it stopped when it is called again.
+    A run that was interrupted resumes where it stopped when it is called again.
 
     Args:
         config: What to pack, and how.

@@ -191,7 +191,7 @@ class PackEurosatConfig:
 
     Args:
         root: Folder of the class folders, or of train and test with these inside.
-        out: Folder of the packed store. An interrupted run goes on where it stopped.
+        out: Folder of the packed store. An interrupted run resumes where it stopped.
         rule: How tiles are divided; without it, as the folders are, else by longitude.
         split: Which split, or all; the store says of every tile in which one it is.
         require: With `all`, every tile must be readable; else those that are not are passed over

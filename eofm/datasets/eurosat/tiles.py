@@ -272,7 +272,7 @@ def _longitude(tile: _Tile) -> float:
 def pack_eurosat(config: PackEurosatConfig) -> ItemsReport:
     """Pack the tiles of a split. The files keep B8A last, a store has the order of the sensor.
 
-    A run that was interrupted goes on where it stopped when it is called again.
+    A run that was interrupted resumes where it stopped when it is called again.
 
     Args:
         config: What to pack, and how.

@@ -44,7 +44,7 @@ class PackSsl4eoConfig:
 
     Args:
         root: The folder that holds s1, s2c or s2a.
-        out: Folder of the packed store. An interrupted run goes on where it stopped.
+        out: Folder of the packed store. An interrupted run resumes where it stopped.
         sensor: Which of the three to pack: s1-grd, s2-l1c or s2-l2a, or by its folder s1, s2c or
             s2a.
         sensors: Several of them, as in s2c s1 or s2-l1c s1-grd, each into a store OUT/SENSOR. The

@@ -45,7 +45,7 @@ VOID_IDS = "void_ids.csv"
 def pack_ssl4eo(config: PackSsl4eoConfig) -> ItemsReport | SensorsReport:
     """Pack every scene, each band at its native resolution.
 
-    A run that was interrupted goes on where it stopped when it is called again.
+    A run that was interrupted resumes where it stopped when it is called again.
 
     Args:
         config: What to pack, and how.

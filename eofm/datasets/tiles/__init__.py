@@ -30,7 +30,7 @@ class PackTilesConfig:
         sensor: Sensor and product level of the images.
         unit: Unit of the values in the files: dn is reflectance x 10000; dn-offset1000 is the
             same + 1000 (processing baseline 04.00 and later); Sentinel-1 is db or power.
-        out: Folder of the packed store. An interrupted run goes on where it stopped.
+        out: Folder of the packed store. An interrupted run resumes where it stopped.
         landcover: Land-cover map: a GeoTIFF, a folder of them (the map with an image's own name,
             else all that overlap it), a STAC item list (.json), or polygons (.gpkg, .geojson,
             .shp). Without one the store is unlabelled.

@@ -50,7 +50,7 @@ _Row = tuple[Entry, NativeImagery] | DataError | Literal[True] | None
 def pack_tiles(config: PackTilesConfig) -> PackReport:
     """Cut, label and pack the images of a folder.
 
-    A run that was interrupted goes on where it stopped when it is called again. Images that are
+    A run that was interrupted resumes where it stopped when it is called again. Images that are
     committed must still be there with the same unit; others may have been repaired or removed.
 
     Images whose footprints overlap share a `location`, called like the first of them, and each

@@ -1,7 +1,7 @@
 """`eofm embed`: from scenes to vectors on disk; and the same for a notebook, in memory.
 
 Each scene is a job of its own. What it takes is read by threads ahead of the network, window by
-window; what is finished is on the disk, so that a killed run goes on where it was and ends with the
+window; what is finished is on the disk, so that a killed run resumes where it was and ends with the
 same bytes.
 """
 

@@ -1,4 +1,4 @@
-"""What is said of a class map: as a page, as Markdown, and in some lines for the terminal."""
+"""The report of a class map: a page, Markdown, and some lines for the terminal."""
 
 from __future__ import annotations
 

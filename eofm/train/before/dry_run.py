@@ -41,7 +41,7 @@ class Measured:
 
     Args:
         step: Seconds of a step, the median without the first.
-        memory: Bytes at most: of the GPU, else of this process; None where nobody counts them.
+        memory: Bytes at most: of the GPU, else of this process; None where they cannot be counted.
         evaluation: Seconds of one evaluation of held-out scenes; 0 without any.
     """
 

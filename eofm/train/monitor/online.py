@@ -1,4 +1,4 @@
-"""Held-out scenes are evaluated now and then, while training goes on as if nothing happened.
+"""Held-out scenes are evaluated now and then, while training continues as if nothing happened.
 
 Shapes: N scenes, C bands, S by S pixels, D width.
 """
