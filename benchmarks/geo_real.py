@@ -41,7 +41,7 @@ from eofm.geo.vectors.files import open_patches
 from eofm.geo.vectors.grid_file import write_tiff
 from eofm.networks.adapt import InputInit, PositionRecipe
 from eofm.raster.opening import open_scene
-from eofm.report import maps, output
+from eofm.report import display, output
 from eofm.weights.encoder import Encoder, save_encoder
 from eofm.weights.encoder_card import Card, library_versions
 from eofm.weights.start import start_from
@@ -208,7 +208,7 @@ def figure(path: Path, scene: Path, unit: str, learnt: LearntMap, cover) -> None
     opened = open_scene(scene, sensor="s2-l1c", unit=unit)
     colours = class_colours(learnt.classes)
     output.save(
-        maps.raster(scene.stem, scene_picture(opened, opened.grid).astype(np.float64)),
+        display.raster(scene.stem, scene_picture(opened, opened.grid).astype(np.float64)),
         path.with_name(f"{path.stem}-scene.png"),
     )
     output.save(map_figure(learnt, colours), path.with_name(f"{path.stem}-map.png"))
@@ -218,7 +218,7 @@ def figure(path: Path, scene: Path, unit: str, learnt: LearntMap, cover) -> None
         picture[cells[names == name]] = np.array(colours[code][:3]) / 255
     shape = (*patches.valid.shape, 3)
     output.save(
-        maps.raster("Land cover (gray: mixed)", picture.reshape(shape)),
+        display.raster("Land cover (gray: mixed)", picture.reshape(shape)),
         path.with_name(f"{path.stem}-truth.png"),
     )
 

@@ -10,7 +10,7 @@
     │   └── StoreError      a packed store: half written, foreign, damaged
     ├── ConfigError     settings that cannot be obeyed
     ├── WeightsError    weights or a card that do not fit the architecture
-    └── TrainingError   a run that cannot go on (NaN loss, collapse, too little data)
+    └── TrainingError   a run that cannot continue (NaN loss, collapse, too little data)
 
 Every message says what was found, what was expected, where, and what to do about it.
 """
@@ -143,7 +143,7 @@ class WeightsError(EofmError):
 
 
 class TrainingError(EofmError):
-    """A run cannot go on."""
+    """A run cannot continue."""
 
 
 def require(holds: bool, name: str, found: object, expected: str) -> None:

@@ -32,7 +32,7 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
     """Yield the items of `iterable`, showing progress, rate and time left on stderr.
 
     Args:
-        iterable: What to walk through.
+        iterable: What to iterate over.
         description: What is being done, as in "packing tiles".
         total: Number of items. None takes `len(iterable)` where there is one.
 

@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn, cast
 from eofm.errors import DataError, EofmError
 from eofm.formats.foreign import in_words
 
-# What goes on where it stopped, if the same command is given again.
+# What resumes where it stopped, if the same command is given again.
 _RESUMED: Final = (
     *("bench", "pack", "data subset", "data merge", "data relabel", "data upgrade"),
     *("labels", "models download"),
@@ -73,19 +73,19 @@ def _refused(error: Exception) -> EofmError:
         "this cannot be read or written here",
         found=in_words(error),
         where=os.fsdecode(where) if isinstance(where, str | bytes) else None,
-        remedy="see to permissions, to room on the disk and in memory, and to names: their length "
+        remedy="see to permissions, to space on the disk and in memory, and to names: their length "
         "and their characters",
     )
 
 
 def _last_words(words: Sequence[str], signum: int) -> str:
-    """Say what has ended a command, and how it goes on."""
+    """Say what has ended a command, and how to continue."""
     said = f"\neofm: stopped by {signal.Signals(signum).name}"
     text = " ".join(words[:2])
     if not any(text == verb or text.startswith(f"{verb} ") for verb in _RESUMED):
         return said
     again = [*words, *(["--resume"] if words[0] == "labels" and "--resume" not in words else [])]
-    return f"{said}; the same command goes on where it stopped\n    eofm {shlex.join(again)}"
+    return f"{said}; the same command resumes where it stopped\n    eofm {shlex.join(again)}"
 
 
 # --------------------------------------------------------------------------------- signals
@@ -120,7 +120,7 @@ def _end(signum: int, _: FrameType | None) -> NoReturn:
 
 
 class _Forgiving:
-    """A stream for words beside the work, which goes on where they cannot be written."""
+    """A stream for words beside the work, which continues where they cannot be written."""
 
     def __init__(self, stream: Any) -> None:  # noqa: ANN401 (whatever stands for stderr)
         self._stream = stream

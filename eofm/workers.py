@@ -21,8 +21,9 @@ def wait_passively(environ: MutableMapping[str, str] = os.environ) -> None:
     """Let threads of OpenMP sleep while they wait, unless the user has said how they wait.
 
     By default they spin: where other processes have the cores, each parallel loop then waits for
-    threads that spin in vain. With two other processes on two cores, training ran at 2 scenes/s,
-    and at 30 so. Takes effect if it comes before torch is loaded; child processes inherit it.
+    spinning threads that do no work. With two other processes on two cores, training ran at 2
+    scenes/s, and at 30 with sleeping threads. Takes effect if it comes before torch is loaded;
+    child processes inherit it.
 
     Args:
         environ: The environment to set it in.

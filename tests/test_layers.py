@@ -18,7 +18,7 @@ PACKAGE = Path(eofm.__file__).parent
 # may stand on a line of its own.
 LINES = (
     {"errors"},
-    {"io", "progress", "open_files", "workers", "extras"},
+    {"io", "progress", "workers", "extras"},
     {"formats"},
     {"terminal"},
     {"contract", "probes"},

@@ -23,9 +23,9 @@ import torch
 
 from eofm.bench.cache import FeatureCache
 from eofm.bench.features import extract
-from eofm.bench.load import load
 from eofm.bench.models.candidates import resolve_models
 from eofm.bench.run import bench, limited
+from eofm.bench.samples import load
 from eofm.datasets.eurosat import BenchEurosatConfig
 from eofm.datasets.images.chips import read_batches
 

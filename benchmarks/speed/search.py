@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eofm.geo.scan import best, scan_codes
+from eofm.geo.search import best, scan_codes
 from eofm.geo.vectors.embeddings import Codes
 
 BLOCK = 100_000

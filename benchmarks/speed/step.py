@@ -14,13 +14,8 @@ printed are medians and ratios of medians; with `--out` they become a table in M
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import shlex
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -29,6 +24,7 @@ import torch
 from lightly.models.modules import MaskedVisionTransformerTIMM
 from lightly.models.modules.heads import ProjectionHead
 from lightly.models.utils import deactivate_requires_grad, random_token_mask, update_momentum
+from step_table import DEVICE, command, conditions, run, step_parser
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW
@@ -38,7 +34,6 @@ from eofm.contract.imagery import Labels
 from eofm.networks.vit import build_vit
 from eofm.train.optimizer import parameter_groups
 
-DEVICE: Final = "cuda" if torch.cuda.is_available() else "cpu"
 RATIOS: Final = (0.0, 0.25, 0.5, 0.75)
 BANDS: Final = 13
 HIDDEN: Final = 4096
@@ -191,13 +186,10 @@ def measure(given: argparse.Namespace) -> list[dict[str, float]]:
 
 def table(rows: list[dict[str, float]], given: argparse.Namespace) -> str:
     """Return the Markdown."""
-    device = torch.cuda.get_device_name() if DEVICE == "cuda" else platform.processor() or "CPU"
-    words = shlex.join(["python", "benchmarks/speed/step.py", *sys.argv[1:]])
     lines = [
         "# Time of a step",
         "",
-        f"{given.architecture} at {given.size} px, {BANDS} bands, {given.batch} scenes, "
-        f"{given.threads} thread(s), {device}, torch {torch.__version__}; medians of "
+        f"{conditions(given, BANDS)}; medians of "
         f"{given.rounds} rounds in turn; random numbers in memory.",
         "",
         "| tokens dropped | student alone, s | x dense | SoftCon step, s | x dense "
@@ -210,27 +202,13 @@ def table(rows: list[dict[str, float]], given: argparse.Namespace) -> str:
             f"| {row['step_s']:.3f} | {row['step_times_dense']:.2f} "
             f"| {row['lightly_over_softcon']:.2f} |"
         )
-    return "\n".join([*lines, "", f"`{words}`", ""])
+    return "\n".join([*lines, "", command("step.py"), ""])
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--architecture", default="vits14", choices=sorted(TIMM))
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="file for the table")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    rows = measure(given)
-    for row in rows:
-        print(json.dumps(row))
-    text = table(rows, given)
-    print(text)
-    if given.out:
-        given.out.write_text(text, encoding="utf-8")
+    parser = step_parser(__doc__, TIMM)
+    run(parser.parse_args(), measure, table)
 
 
 if __name__ == "__main__":

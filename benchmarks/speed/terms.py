@@ -12,17 +12,13 @@ ratios; with `--out` they become a table in Markdown.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import shlex
-import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
+from step_table import DEVICE, command, conditions, run, step_parser
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.optim import AdamW
@@ -36,7 +32,6 @@ from eofm.networks.joint import share_trunk
 from eofm.networks.vit import ARCHITECTURES, build_vit
 from eofm.train.optimizer import parameter_groups
 
-DEVICE: Final = "cuda" if torch.cuda.is_available() else "cpu"
 OPTICAL, RADAR, CLASSES = 13, 2, 9
 DENSE: Final = "MoCo-v3, dense"
 _MIB: Final = 2**20
@@ -180,13 +175,10 @@ def measure(given: argparse.Namespace) -> list[dict[str, object]]:
 
 def table(rows: list[dict[str, object]], given: argparse.Namespace) -> str:
     """Return the Markdown."""
-    device = torch.cuda.get_device_name() if DEVICE == "cuda" else platform.processor() or "CPU"
-    words = shlex.join(["python", "benchmarks/speed/terms.py", *sys.argv[1:]])
     lines = [
         "# Time and memory of each term",
         "",
-        f"{given.architecture} at {given.size} px, {OPTICAL} bands, {given.batch} scenes, "
-        f"{given.threads} thread(s), {device}, torch {torch.__version__}; default settings; "
+        f"{conditions(given, OPTICAL)}; default settings; "
         f"medians of {given.rounds} rounds in turn; random numbers in memory. All networks lie in "
         "memory at once, so the most that was allocated is to be compared, not read by itself.",
         "",
@@ -200,28 +192,14 @@ def table(rows: list[dict[str, object]], given: argparse.Namespace) -> str:
             f"| {row['objective']} | {row['step_s']:.3f} | {row['times_dense']:.2f} "
             f"| {row['kept_mib']:.0f} | {row['kept_times_dense']:.2f} | {peak} |"
         )
-    return "\n".join([*lines, "", f"`{words}`", ""])
+    return "\n".join([*lines, "", command("terms.py"), ""])
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--architecture", default="vits14", choices=sorted(ARCHITECTURES))
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
+    parser = step_parser(__doc__, ARCHITECTURES)
     parser.add_argument("--terms", nargs="+", default=list(term_names()), choices=term_names())
-    parser.add_argument("--out", type=Path, help="file for the table")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    rows = measure(given)
-    for row in rows:
-        print(json.dumps(row))
-    text = table(rows, given)
-    print(text)
-    if given.out:
-        given.out.write_text(text, encoding="utf-8")
+    run(parser.parse_args(), measure, table)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,9 @@
 A real transformer (EOFM_REAL_WEIGHTS, its first 7 blocks, mean of the patch tokens) is pretrained
 further on the 270 EuroSAT tiles of EOFM_REAL_DATA in five folds: on four fifths without their
 classes, of which labels tell a coarse group at most; then probes on those four fifths are asked
-for the classes of the last fifth. Training is eofm's own: `StoreDataModule`, `build_module`,
-`PretrainModule`. A run that is recorded is not made again. The records are
-`study_real_pixels.jsonl`, the page is `study_real_pixels.md` (`real_pixels_page.py`), scores are
-made by `real_pixels_scores.py`.
+for the classes of the last fifth. Training is eofm's own: its `prepare`, its `PretrainModule`. A
+run that is recorded is not made again. The records are `study_real_pixels.jsonl`, the page is
+`study_real_pixels.md` (`real_pixels_page.py`), scores are made by `real_pixels_scores.py`.
 """
 
 from __future__ import annotations
@@ -51,7 +50,6 @@ from eofm.contract.prepare import preprocess_for
 from eofm.datasets.images.chips import read_batches
 from eofm.method.config import SoftConConfig
 from eofm.train.before.cpu_speed import use_attention
-from eofm.train.build import build_module, make_recipe, open_data
 from eofm.train.config import (
     DataConfig,
     ModelConfig,
@@ -61,7 +59,9 @@ from eofm.train.config import (
     TrainerConfig,
 )
 from eofm.train.datamodule import StoreDataModule
+from eofm.train.distributed.processes import ProcessPlace
 from eofm.train.module import PretrainModule
+from eofm.train.run import prepare
 from eofm.train.trainer import cpu_has_bf16
 
 WEIGHTS: Final = (
@@ -210,20 +210,9 @@ def embed(module: PretrainModule, images: Sequence[Imagery]) -> Tensor:
     return torch.cat(parts)
 
 
-def prepare(config: PretrainConfig) -> tuple[StoreDataModule, PretrainModule]:
+def prepared(config: PretrainConfig) -> tuple[StoreDataModule, PretrainModule]:
     """Return data and network of a run as `eofm pretrain` makes them."""
-    store, _ = open_data(config.data)
-    L.seed_everything(config.optim.seed, verbose=False)
-    data = StoreDataModule(
-        store,
-        config.data,
-        config.optim.batch,
-        config.optim.seed,
-        readers=config.run.readers,
-        exchange=config.method.objective == "shuffled",
-    )
-    recipe = make_recipe(store, data.train_rows.tolist(), config.model)
-    module, _ = build_module(config, data, recipe)
+    data, module, _ = prepare(config, ProcessPlace())
     use_attention(module, config.trainer.attention)
     return data, module
 
@@ -250,7 +239,7 @@ class Curve(L.Callback):
 
 def train(config: PretrainConfig, curve: Curve) -> PretrainModule:
     """Train as `eofm pretrain` does, without its folder: no checkpoints, no report."""
-    data, module = prepare(config)
+    data, module = prepared(config)
     trainer = L.Trainer(
         max_epochs=config.optim.epochs,
         accelerator="cpu",
@@ -334,7 +323,7 @@ class Study:
                     continue
                 store = self.tiles.store(fold, half=False)
                 config = configure(Arm(name, options), run_seed(seed, fold), store, RATES[0], 1)
-                x = embed(prepare(config)[1], self.tiles.images)
+                x = embed(prepared(config)[1], self.tiles.images)
                 self.write(name, seed, fold, x)
                 if name in LDA:
                     self.with_labels(name, seed, fold, x)

@@ -57,7 +57,7 @@ _KEPT_BYTES: Final = 2**30
 def _code_sha256(file: str) -> str:
     """Return the sha256 of a file's code without comments, layout and docstrings.
 
-    Whoever changes how pixels are treated need not remember to raise a version.
+    A change of how pixels are treated needs no raised version.
     """
     tree = ast.parse(Path(file).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
@@ -193,7 +193,7 @@ class FeatureCache:
         Args:
             key: What they depend on.
             features: float32 (N, D).
-            about: Notes for whoever looks into the folder.
+            about: Notes for readers of the folder.
         """
         if self.root is None:
             return
@@ -224,7 +224,7 @@ def kept_json(file: Path) -> dict[str, Any]:
 
 
 def keep_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write a file of the cache: whole, or not at all, whoever else writes it at the time.
+    """Write a file of the cache: whole, or not at all, also beside other processes that write it.
 
     Args:
         file: In the folder of the cache.
@@ -249,7 +249,7 @@ def _say_not_kept(root: Path, error: str) -> None:
         return
     _SAID.add(root)
     print(  # noqa: T201
-        f"the cache of features cannot be kept, and the run goes on without it: {error}\n"
+        f"the cache of features cannot be kept, and the run continues without it: {error}\n"
         f"  where:    {root}\n"
         "  remedy:   name another folder with --cache, or none: --cache ''",
         file=sys.stderr,

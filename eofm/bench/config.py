@@ -96,7 +96,7 @@ class ScoringConfig:
         controls: Add the controls of the task to the models, if they are not among them.
         out: Results are appended to this file, one JSON record per line; predictions are kept in
             a folder beside it.
-        cache: Folder of computed features; empty computes them anew.
+        cache: Folder of computed features; empty computes them again.
         bootstrap: Resamples of the test images behind an interval.
         seed: Seed of random encoders and filters, and of the resampling.
         limit: Largest number of images of each split, chosen by hash. The result says so.

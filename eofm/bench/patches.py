@@ -1,7 +1,7 @@
 """Patch tokens of the models of a segmentation, the labels of patches, and what is scored on them.
 
 Tokens of encoders are kept in the feature cache: of val and test whole, of train the patches that
-the linear layer is fitted on. The control `pixels` has one token per pixel, cheaper to make anew
+the linear layer is fitted on. The control `pixels` has one token per pixel, cheaper to make again
 than to keep. An image without one valid pixel has no tokens; it counts nowhere.
 
 Shapes: B images, N images of a split, P patches of an image, Q of them picked, D features, K
@@ -300,7 +300,7 @@ class Segmenter:
     def _batches(
         self, split: str, candidate: Candidate, tokens: Mapping[str, Tensor]
     ) -> Iterator[Tensor]:
-        """Yield tokens (B, P, D): those that were kept, or made anew."""
+        """Yield tokens (B, P, D): those that were kept, or made again."""
         if candidate.name in tokens:
             yield from torch.split(tokens[candidate.name], self.config.batch)
             return

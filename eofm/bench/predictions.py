@@ -262,7 +262,7 @@ def load_predictions(path: Path) -> Predictions:
         DataError,
         "there are no predictions here that can be read",
         where=path,
-        remedy="run the benchmark again: it fits the probe anew",
+        remedy="run the benchmark again: it fits the probe again",
     ):
         data = read_npz(read_bounded(path, _BYTES))
         probability, matrices = data.get("probability"), data.get("matrices")

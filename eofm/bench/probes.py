@@ -134,7 +134,7 @@ class Scored:
         return self.samples if self.groups is None else int(self.groups.max()) + 1
 
     def faults(self) -> tuple[str, ...]:
-        """Return what is to be said against the fit."""
+        """Return the reservations about the fit."""
         norm = self.probe.gradient_norm
         rank = None if self.spectrum is None else self.spectrum.rank
         faults = {

@@ -22,26 +22,26 @@ from torch import Tensor
 from eofm.bench import records
 from eofm.bench.cache import FeatureCache, Key, code_sha256, content_sha256, digests_of
 from eofm.bench.config import AUTO, BenchConfig, ScoringConfig, SegmentationConfig, listed
-from eofm.bench.contamination import contamination_flags
 from eofm.bench.features import extract, key_of, layered_candidates, readout_columns
 from eofm.bench.finetune.runs import score_on_images
-from eofm.bench.load import check_pixels, load
+from eofm.bench.flags import FORCED_FLAG, contamination_flags, forced_flags, nonstandard_flags
 from eofm.bench.models.candidates import resolve_models
 from eofm.bench.models.inputs import OF_TRAIN
 from eofm.bench.models.sources import Candidate, FeatureSource
-from eofm.bench.models.waive import FORCED_FLAG, forced_flags, nonstandard_flags
 from eofm.bench.patches import Segmenter
 from eofm.bench.predictions import Archive, Group
 from eofm.bench.probes import KINDS, LAYER_KINDS, Scored, Splits, compare
 from eofm.bench.protocols import stated
 from eofm.bench.records import Made, Result, append_results, read_results
-from eofm.bench.reports.classes import ClassScores
+from eofm.bench.reports.figures import ClassScores
 from eofm.bench.reports.tables import table, tables_of
 from eofm.bench.samples import (
     Subset,
+    check_pixels,
     countries_in,
     groups_in,
     limited,
+    load,
     sample_of,
     subsample_of,
     subsets,
@@ -66,13 +66,13 @@ from eofm.networks.build import device_of
 from eofm.probes.linear import Labelled
 from eofm.probes.metrics import Metric
 from eofm.progress import track
-from eofm.report.facts import tables_html
+from eofm.report.tables import tables_html
 from eofm.store.splits import hash_order
 
 
 @dataclass(frozen=True)
 class BenchReport:
-    """What a run of the benchmark gives back.
+    """What a run of the benchmark returns.
 
     Args:
         results: One record per model, probe and metric.

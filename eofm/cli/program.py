@@ -11,7 +11,7 @@ from eofm import __version__
 from eofm.cli.parsing import UsageError, load, parse
 from eofm.cli.verb import Outcome, Verb, Verdict
 from eofm.cli.verbs import GROUPS, VERBS
-from eofm.cli.verbs.benchmark import full_words
+from eofm.datasets.registry import FAMILIES, family_of, options_of
 from eofm.errors import EofmError
 from eofm.terminal import guarded
 from eofm.workers import wait_passively
@@ -80,7 +80,7 @@ def find_verb(words: Sequence[str]) -> tuple[str | None, list[str]]:
     What is wrong has been printed then.
     """
     if len(words) > 1 and words[0] == "bench":
-        words = full_words(words)
+        words = _full_words(words)
         if not words:
             return None, []
     for length in (2, 1):
@@ -100,3 +100,24 @@ def find_verb(words: Sequence[str]) -> tuple[str | None, list[str]]:
         file=sys.stderr,
     )
     return None, []
+
+
+def _full_words(words: Sequence[str]) -> Sequence[str]:
+    """Return the words, the full name of a task as family and options; none if it is an error."""
+    task, rest = words[1], words[2:]
+    if task == "ablate":
+        family = rest[0] if rest and rest[0] in FAMILIES else "eurosat"
+        print(
+            "eofm: error: `eofm bench ablate` is now two options of every task of whole images\n"
+            f"  remedy:   eofm bench {family} --root DIR --model MODEL --probe knn "
+            "--size 32,64,128 --normalization auto\n"
+            f"  remedy:   of its YAML file without `figure`: eofm bench {family} --config FILE; "
+            "the figure: eofm bench plot RESULTS --nonstandard true",
+            file=sys.stderr,
+        )
+        return []
+    options = None if task in FAMILIES else options_of(task)
+    if options is None:
+        return words
+    named = [word for name, value in options.items() for word in (f"--{name}", value)]
+    return ["bench", family_of(task), *named, *rest]

@@ -12,19 +12,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
 from eofm.bench.config import ScoringConfig
 from eofm.contract.recipe import AcceptSensor, FillBand, Waiver
-from eofm.contract.spec import ImageSpec, Sensor
+from eofm.contract.spec import UNITS, ImageSpec, Sensor, Unit
 from eofm.datasets.images.chips import Chips
 from eofm.datasets.images.dense import DenseChips
 from eofm.datasets.images.groups import NO_GROUPS, Grouping
+from eofm.errors import ConfigError
 
 if TYPE_CHECKING:
     from eofm.datasets.check.options import CheckConfig
     from eofm.datasets.check.report import Described
     from eofm.probes.metrics import Metric
+
 
 # Images with labels, or with masks.
 AnyChips = Chips | DenseChips
@@ -263,3 +265,84 @@ def sensors_of(word: str, optical: Sensor) -> tuple[Sensor, ...]:
     """
     both = (optical, Sensor.S1_GRD)
     return {"s2": both[:1], "s1": both[1:], "both": both}[short_sensor(word)]
+
+
+# --------------------------------------------------------------------- settings of verbs that pack
+
+
+SensorName = Literal["s1-grd", "s1-rtc", "s2-l1c", "s2-l2a", "rgb", "naip"]
+UnitName = Literal["dn", "dn-offset1000", "reflectance", "uint8", "db", "power"]
+
+Name = TypeVar("Name", bound=str)
+
+
+def check_workers(workers: int) -> None:
+    """Refuse a number of workers below one."""
+    if workers < 1:
+        raise ConfigError("at least one worker is needed", found=workers)
+
+
+def split_sensors(text: str, names: Mapping[str, Name]) -> tuple[Name, ...]:
+    """Return the sensors of a list such as `s2c,s1`.
+
+    Args:
+        text: Names with commas between them.
+        names: Every name that may be given -> its sensor.
+
+    Raises:
+        ConfigError: If one is unknown, or given twice.
+    """
+    given = [word.strip() for word in text.split(",")]
+    sensors = tuple(names[word] for word in given if word in names)
+    if len(set(sensors)) < len(given):
+        raise ConfigError(
+            "sensors are a list of different names with commas between them",
+            found=text,
+            expected=" | ".join(names),
+        )
+    return sensors
+
+
+def check_sensors(sensor: str | None, sensors: str | None, names: Mapping[str, str]) -> None:
+    """Refuse settings that name no sensor, or one and several at once."""
+    if (sensor is None) == (sensors is None):
+        raise ConfigError(
+            "say which sensor to pack, or which sensors",
+            found=f"sensor={sensor}, sensors={sensors}",
+            remedy=f"--sensor {next(iter(names.values()))}, or "
+            f"--sensors {','.join(dict.fromkeys(names.values()))}",
+        )
+    if sensors is not None:
+        split_sensors(sensors, names)
+
+
+def check_unit(sensor: str, unit: str) -> None:
+    """Refuse a unit in which images of a sensor never are."""
+    possible = UNITS[Sensor(sensor)]
+    if Unit(unit) not in possible:
+        raise ConfigError(
+            f"{sensor} is never in unit {unit}",
+            found=unit,
+            expected=" | ".join(sorted(possible)),
+            remedy="state the unit the files are in",
+        )
+
+
+def check_labels(
+    landcover: str | None, scheme: str | None, threshold: float, min_valid: float
+) -> None:
+    """Refuse a land-cover map without its scheme, and shares that are none."""
+    if (landcover is None) != (scheme is None):
+        raise ConfigError(
+            "a land-cover map and its scheme belong together",
+            found=f"landcover={landcover}, scheme={scheme}",
+            remedy="give both, or neither for an unlabelled store",
+        )
+    check_share("threshold", threshold)
+    check_share("min_valid", min_valid)
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuse a number below 0 or above 1."""
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{name} is a share", found=value, expected="0 to 1")

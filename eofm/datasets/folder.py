@@ -5,9 +5,9 @@
 
 In a table, `label` is one class per image and `labels` several: a list in Parquet, names with `;`
 between them in CSV. Files are named relative to the root, and an image is called like its path in
-it: numbers that begin anew in each split and class are different images. Splits are train, val and
+it: numbers that start again in each split and class are different images. Splits are train, val and
 test; without a val, 20 % of the places of train are held out by hash
-(`eofm.datasets.images.own_splits`).
+(`eofm.datasets.images.own_images`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from eofm.datasets.images.groups import (
     Grouping,
     products_of,
 )
-from eofm.datasets.images.own_splits import OwnImage, divide, names_of
+from eofm.datasets.images.own_images import OwnImage, divide, names_of
 from eofm.datasets.images.places import check_place
 from eofm.errors import DataError, LabelError
 from eofm.formats.foreign import foreign

@@ -4,7 +4,7 @@
     <root>/<split>/masks/<name>.tif     one band of codes, of the same size
 
 Splits are train, val and test; without a val, 20 % of the places of train are held out by hash
-(`eofm.datasets.images.own_splits`). Images of one place and split count as one sample: the
+(`eofm.datasets.images.own_images`). Images of one place and split count as one sample: the
 windows of a scene.
 """
 
@@ -22,7 +22,7 @@ from eofm.datasets.base import Benchmark, Dataset, Loaded, TaskKind, own_task
 from eofm.datasets.images.chips import FilePixels, unpacking_remedy
 from eofm.datasets.images.dense import Coding, DenseChip, DenseChips, Mask
 from eofm.datasets.images.groups import PLACES, STATED_PLACES
-from eofm.datasets.images.own_splits import OwnImage, divide
+from eofm.datasets.images.own_images import OwnImage, divide
 from eofm.datasets.images.places import check_place
 from eofm.errors import ConfigError, DataError, LabelError
 from eofm.store.splits import SPLITS

@@ -5,7 +5,7 @@ Bonafilia et al. 2020 (CVPR Workshops), version 1.1:
     <root>/[v1.1/]data/flood_events/HandLabeled/{S1Hand,S2Hand,LabelHand}/<event>_<n>_S1Hand.tif
     <root>/[v1.1/]splits/flood_handlabeled/flood_{train,valid,test,bolivia}_data.csv
 
-A mask says 1 where water is, 0 where none is, -1 where nobody can tell. Chips are cut into four
+A mask says 1 where water is, 0 where none is, -1 where it is not known. Chips are cut into four
 windows of 256 pixels, for a network sees them near their own resolution then; the windows of a
 chip count as one image, and intervals resample the floods: the chips of one event were cut from
 the same acquisitions.

@@ -15,6 +15,8 @@ from functools import cached_property
 from typing import Any, Final, Protocol, final
 
 import numpy as np
+import torch
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError  # what the warper raises is no RasterioError
 from rasterio.crs import CRS
@@ -26,8 +28,9 @@ from eofm.errors import DataError, LabelError
 from eofm.geo.places import LabelledPlaces, crs_of_frame
 from eofm.geo.vectors.embeddings import ChipTable, PatchGrid, Provenance, has_vector
 from eofm.landcover.polygons import pixels_of
+from eofm.probes.knn import Neighbours
 from eofm.raster.cube import placed
-from eofm.raster.grid import read_crs, to_wgs84, utm_of
+from eofm.raster.grid import Grid, read_crs, to_wgs84, utm_of
 
 Floats = NDArray[np.float32]
 Index = NDArray[np.int64]
@@ -329,3 +332,67 @@ def on_grid(cells: Cells, values: Mapping[str, NDArray[Any]], remedy: str) -> Da
             for name, one in values.items()
         }
     )
+
+
+# -------------------------------------------------------------------------------- rows and columns
+
+
+_OFF: Final = 0.35  # of a step, by which a chip may be beside its place
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """Which cell stands in which row and column.
+
+    Args:
+        grid: Of the rows and columns.
+        cells: Number of the cell, (rows, columns); -1 where there is none.
+    """
+
+    grid: Grid
+    cells: Index
+
+
+def lattice_of(cells: Cells) -> Lattice:
+    """Return the rows and columns of cells.
+
+    Args:
+        cells: Patches, or chips at equal steps in the UTM zone of their middle.
+
+    Raises:
+        DataError: If chips do not lie at equal steps.
+    """
+    if isinstance(cells, GridCells):
+        grid = cells.patches.grid
+        numbers = np.arange(grid.height * grid.width).reshape(grid.height, grid.width)
+        return Lattice(grid, np.where(cells.patches.valid, numbers, -1))
+    which = np.flatnonzero(cells.valid)
+    xy = metric_centres(cells, which)
+    step = _step(xy)
+    low = xy.min(axis=0)
+    place = (xy - low) / step
+    col, up = np.rint(place).astype(np.int64).T
+    row = up.max() - up
+    off = np.abs(place - np.rint(place)).max()
+    table = np.full((int(row.max()) + 1, int(col.max()) + 1), -1, np.int64)
+    table[row, col] = which
+    if off > _OFF or int((table >= 0).sum()) < len(which):
+        raise DataError(
+            "the chips do not lie in rows and columns",
+            found=f"steps of about {step:.0f} m, and chips {off * step:.0f} m beside their place",
+            expected="one size and one step, in one UTM zone",
+            remedy="embed the scene by patches: eofm embed SCENE --model M --patches --out DIR",
+        )
+    top, left = low[1] + up.max() * step + step / 2, low[0] - step / 2
+    return Lattice(
+        Grid(zone_of(cells, which), Affine(step, 0, left, 0, -step, top), *table.shape), table
+    )
+
+
+def _step(xy: NDArray[np.float64]) -> float:
+    """Return the usual distance to the nearest other chip."""
+    if len(xy) < 2:
+        return 1.0
+    places = torch.from_numpy(xy)
+    nearest = Neighbours(places).nearest(places, 2)[:, 1].numpy()
+    return max(float(np.median(np.hypot(*(xy - xy[nearest]).T))), 1e-6)

@@ -17,12 +17,13 @@ import numpy as np
 
 from eofm.geo.cells import GridCells
 from eofm.geo.change import ChangeResult, NullKind, detect_change
-from eofm.geo.cog import plane, write_cog
 from eofm.geo.maps_config import ChangeConfig
 from eofm.geo.results import (
     CONFIG,
     NO_NUMBER,
     ResultFiles,
+    plane,
+    write_cog,
     write_frame,
     write_record,
     write_settings,

@@ -4,8 +4,8 @@
 
     eofm.explore(embeddings, "explore.html", scene=eofm.open_scene("T32UPU.SAFE"))
 
-The page holds the unit vectors on their first principal directions (not centred, for a cosine is
-no affair of the mean) as int8; how many of the ten most alike cells it finds is measured, and said.
+The page holds the unit vectors on their first principal directions (not centred, which would
+change cosines) as int8; how many of the ten most alike cells it finds is measured, and said.
 
 Shapes: N cells, D dimensions, d of them kept.
 """
@@ -22,16 +22,15 @@ from numpy.typing import NDArray
 from rasterio.warp import transform as warp_points
 
 from eofm.errors import DataError
-from eofm.geo.cells import Cells, Embeddings, Floats, Index, cells_of
-from eofm.geo.lattice import lattice_of
+from eofm.geo.cells import Cells, Embeddings, Floats, Index, cells_of, lattice_of
 from eofm.geo.maps_config import ExploreConfig
 from eofm.geo.pictures import scene_picture
 from eofm.geo.results import write_settings
 from eofm.geo.vectors.files import open_embeddings
 from eofm.raster.grid import Grid, crs_text, read_crs
 from eofm.raster.opening import open_scene
-from eofm.report.explorer import Explorer, render_explorer
 from eofm.report.output import shorten, write_file
+from eofm.report.pages import Explorer, render_explorer
 
 if TYPE_CHECKING:
     from eofm.raster.scene import Scene

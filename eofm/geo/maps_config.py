@@ -139,7 +139,7 @@ class SearchConfig:
         like: Polygons or points of what is looked for.
         unlike: Polygons or points of what is not meant: a linear probe then tells the two apart.
         top: How many places are listed.
-        scene: The scene of the embeddings: its pictures of the best places go on a sheet.
+        scene: The scene of the embeddings: its pictures of the best places are put on a sheet.
         sensor: Of the scene, where the product does not say it.
         unit: Of the scene, where the product does not say it.
         out: Folder of the results.

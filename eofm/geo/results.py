@@ -1,21 +1,35 @@
-"""What a verb hands back of the files it has written; layers, records and settings among them."""
+"""The files that a verb writes: rasters as cloud-optimised GeoTIFFs, layers, records, settings.
+
+Rasters open with names, nodata and colours.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
+from rasterio.shutil import copy as copy_raster
 
 from eofm import __version__
 from eofm.errors import DataError
 from eofm.formats.text import settings_text
+from eofm.geo.styles import Colour
+from eofm.io import replacing
+from eofm.raster.grid import Grid
 from eofm.report.output import write_file
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from geopandas import GeoDataFrame
+
 
 CONFIG: Final = "config.yaml"
 NO_NUMBER: Final = -1.0  # of float rasters: NaN is not understood by all programs
@@ -88,3 +102,92 @@ def write_frame(frame: GeoDataFrame, file: Path) -> Path:
             "the layer cannot be written", found=error, where=file, remedy="name another --out"
         ) from error
     return file
+
+
+# ----------------------------------------------------------------------------------------- rasters
+
+
+_TILE: Final = 256
+
+
+def write_cog(
+    file: Path,
+    planes: NDArray[Any],
+    grid: Grid,
+    names: Sequence[str],
+    *,
+    nodata: float,
+    tags: Mapping[str, str],
+    colours: Mapping[int, Colour] | None = None,
+) -> Path:
+    """Write a raster as COG, whole or not at all.
+
+    Args:
+        file: The file; the folder above it is made.
+        planes: (B, Y, X).
+        grid: Where it lies.
+        names: Of the bands.
+        nodata: What stands where there is nothing.
+        tags: What else the file says of itself.
+        colours: Of a raster of codes: their colours, shown by every program.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    profile = {
+        "driver": "GTiff",
+        "height": grid.height,
+        "width": grid.width,
+        "count": len(planes),
+        "dtype": str(planes.dtype),
+        "crs": grid.crs,
+        "transform": grid.transform,
+        "nodata": nodata,
+    }
+    options = {
+        "compress": "deflate",
+        "blocksize": _TILE,
+        "overview_resampling": "nearest" if colours is None else "mode",
+    }
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with MemoryFile() as memory:
+            with memory.open(**profile) as target:
+                target.write(planes)
+                target.descriptions = tuple(names)
+                target.update_tags(**tags)
+                if colours is not None:
+                    target.write_colormap(1, {0: (0, 0, 0, 0), **colours})
+            with memory.open() as source, replacing(file) as temporary:
+                copy_raster(source, temporary, driver="COG", **options)
+    except (RasterioError, OSError) as error:
+        raise DataError(
+            "the raster cannot be written", found=error, where=file, remedy="name another --out"
+        ) from error
+    return file
+
+
+def write_categories(file: Path, names: Mapping[int, str]) -> Path:
+    """Write the names of codes beside a raster, where GDAL and what is built on it look for them.
+
+    A GeoTIFF itself has no place for them; GDAL's own file `.aux.xml` does.
+
+    Args:
+        file: The raster.
+        names: Of the codes; those between have none.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    root = ElementTree.Element("PAMDataset")
+    band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
+    listing = ElementTree.SubElement(band, "CategoryNames")
+    for code in range(max(names) + 1):
+        ElementTree.SubElement(listing, "Category").text = names.get(code, "")
+    content = ElementTree.tostring(root, encoding="utf-8")
+    return write_file(file.with_name(file.name + ".aux.xml"), content)
+
+
+def plane(values: NDArray[Any], grid: Grid) -> NDArray[Any]:
+    """Return values of cells, (N,), as rows and columns of their grid."""
+    return np.ascontiguousarray(values).reshape(grid.height, grid.width)

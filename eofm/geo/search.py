@@ -1,4 +1,4 @@
-"""Places that look like others: exact search over all cells.
+"""Places that look like others: exact search over all cells, and the files of a search.
 
     import eofm
 
@@ -10,28 +10,76 @@ With examples alone the score is the cosine with the mean of their unit vectors.
 counterexamples a linear probe tells the two apart, and the score is its probability: differences of
 mean vectors are a poor guide with few examples.
 
+A score is one product with the vector of a cell. int8 codes are not decoded for it. With
+value = code x scale + offset, for a direction w,
+
+    w · value  = (w scale) · code + w · offset
+    |value|²   = scale² · code² + 2 (scale offset) · code + |offset|²
+
+so that a block of codes becomes float32 once, in the cache, and two products do the rest.
+
+The files of `eofm search`:
+
+    ranked.gpkg, ranked.parquet   the best cells: rank, score, longitude, latitude
+    score.tif, score.qml          of a patch grid: the score of every patch
+    sheet.png                     with the scene: pictures of the examples and of the best
+    search.json                   settings, provenance, what a score is
+    config.yaml                   the settings: `eofm search --config config.yaml` does it again
+
 Shapes: N cells, D dimensions.
 """
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from eofm.errors import ConfigError, LabelError
-from eofm.geo.cells import Cells, Embeddings, Floats, Index, cells_of, degrees, on_grid
+from eofm.geo.cells import (
+    Cells,
+    ChipCells,
+    Embeddings,
+    Floats,
+    GridCells,
+    Index,
+    cells_of,
+    degrees,
+    on_grid,
+)
 from eofm.geo.mapping.fitting import affine
 from eofm.geo.mapping.training import covered
+from eofm.geo.maps_config import SearchConfig
+from eofm.geo.pictures import cell_pictures
 from eofm.geo.places import LabelledPlaces, geo_frame, read_places
-from eofm.geo.scan import best, scan
+from eofm.geo.results import (
+    CONFIG,
+    ResultFiles,
+    plane,
+    write_cog,
+    write_frame,
+    write_record,
+    write_settings,
+)
+from eofm.geo.styles import score_qml
+from eofm.geo.vectors.embeddings import Codes
+from eofm.geo.vectors.files import open_embeddings
 from eofm.probes.linear import Labelled, Scaling, StrengthGrid, fit_linear
 from eofm.probes.metrics import overall_accuracy
 from eofm.raster.grid import read_crs
+from eofm.raster.opening import open_scene
+from eofm.report import output
+from eofm.report.output import write_file
+from eofm.report.sheets import contact_sheet
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -183,3 +231,185 @@ def _separate(positive: Floats, negative: Floats) -> tuple[Floats, float]:
     )
     weight, bias = affine(fit)
     return (weight[:, 1] - weight[:, 0]).numpy(), float(bias[1] - bias[0])
+
+
+# ------------------------------------------------------------------------------------------ scores
+
+
+_ROWS: Final = 1024  # of codes at once: 1.5 MB of 384 dimensions as float32, what a cache holds
+_LEAST: Final = 1e-30  # of a squared length
+
+
+def scan(cells: Cells, direction: Floats, bias: float = 0.0, *, cosine: bool) -> Floats:
+    """Return the score of every cell, (N,): NaN without a vector.
+
+    Args:
+        cells: Chips or patches.
+        direction: (D,).
+        bias: Added to the product.
+        cosine: Whether the product is divided by the lengths of both vectors first.
+    """
+    if cosine:
+        direction = direction / np.linalg.norm(direction)
+    scores = np.empty(len(cells.valid), np.float32)
+    if isinstance(cells, ChipCells) and cells.chips.codes is not None:
+        stored = np.asarray(cells.chips.stored)
+        scores[:] = scan_codes(stored, cells.chips.codes, direction, cosine=cosine)
+    else:
+        for rows, vectors in cells.blocks():
+            with np.errstate(invalid="ignore"):
+                part = vectors @ direction
+                if cosine:
+                    squares = np.einsum("nd,nd->n", vectors, vectors)
+                    part = part / np.sqrt(np.maximum(squares, _LEAST))
+            scores[rows] = part
+    scores += bias
+    scores[~cells.valid] = np.nan
+    return scores
+
+
+def scan_codes(
+    stored: NDArray[np.int8], codes: Codes, direction: Floats, *, cosine: bool
+) -> Floats:
+    """Return the product of a direction with each decoded row of int8 codes, (N,).
+
+    Args:
+        stored: (N, D), also memory-mapped.
+        codes: Scale and offset.
+        direction: (D,).
+        cosine: Whether the product is divided by the length of the row's vector.
+    """
+    scale, offset = codes.scale.astype(np.float64), codes.offset.astype(np.float64)
+    pair = np.stack([direction * scale, 2 * scale * offset], axis=1).astype(np.float32)
+    squares = (scale**2).astype(np.float32)
+    constant, length = float(direction @ offset), float(offset @ offset)
+    out = np.empty(len(stored), np.float32)
+
+    def score(part: slice) -> None:
+        buffer = np.empty((_ROWS, stored.shape[1]), np.float32)
+        for first in range(part.start, part.stop, _ROWS):
+            rows = slice(first, min(first + _ROWS, part.stop))
+            block = buffer[: rows.stop - rows.start]
+            np.copyto(block, stored[rows])
+            products = block @ pair
+            products[:, 0] += constant
+            if cosine:
+                np.multiply(block, block, out=block)
+                found = block @ squares + products[:, 1] + length
+                products[:, 0] /= np.sqrt(np.maximum(found, _LEAST))
+            out[rows] = products[:, 0]
+
+    threads = _threads()
+    step = max(_ROWS, -(-len(stored) // threads))
+    parts = [slice(a, min(a + step, len(stored))) for a in range(0, len(stored), step)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(score, parts))
+    return out
+
+
+def _threads() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return min(len(os.sched_getaffinity(0)), 8)
+    return min(os.cpu_count() or 1, 8)
+
+
+def best(scores: Floats, top: int, without: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the cells of the highest scores, best first; of equals the first cell.
+
+    Args:
+        scores: (N,), NaN where there is none.
+        top: How many, at most.
+        without: Cells that are left out.
+    """
+    ranked = np.where(np.isfinite(scores), scores, -np.inf)
+    ranked[without] = -np.inf
+    count = min(top, int(np.isfinite(ranked).sum()))
+    if not count:
+        return np.zeros(0, np.int64)
+    # all that tie with the last one, so that order does not depend on the partition
+    least = np.partition(ranked, len(ranked) - count)[len(ranked) - count]
+    found = np.flatnonzero(ranked >= least)
+    order = np.lexsort((found, -ranked[found]))
+    return np.asarray(found[order][:count], np.int64)
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+_LISTED: Final = 10
+_SHOWN: Final = 7  # pictures of the best on a sheet, beside an example
+_NO_SCORE: Final = -2.0  # below any cosine and any probability
+
+
+def run_search(config: SearchConfig) -> ResultFiles:
+    """Search and write all files.
+
+    Args:
+        config: The settings, as on the command line.
+
+    Raises:
+        DataError: If embeddings or polygons cannot be used, or files cannot be written.
+        SpecError: If sensor or unit of the scene are neither stated nor known.
+    """
+    scene = (
+        open_scene(config.scene, sensor=config.sensor, unit=config.unit) if config.scene else None
+    )
+    found = search(
+        open_embeddings(config.embeddings),
+        at=config.place,
+        like=config.like,
+        unlike=config.unlike,
+    )
+    folder, ranked = Path(config.out), found.ranked(config.top)
+    files = [write_frame(ranked, folder / f"ranked.{end}") for end in ("gpkg", "parquet")]
+    files += _raster(found, folder)
+    if scene is not None and len(ranked):
+        shown = np.concatenate([found.examples[:1], ranked["cell"].to_numpy()[:_SHOWN]])
+        pictures = cell_pictures(scene, found.cells, np.asarray(shown, np.int64))
+        numbered = enumerate(ranked["score"].tolist()[:_SHOWN], 1)
+        heads = ["an example", *(f"{number}: {score:.3f}" for number, score in numbered)]
+        columns = {head: [one] for head, one in zip(heads, pictures, strict=True)}
+        caption = f"{found.kind}; three sides of a cell are shown"
+        figure = contact_sheet(columns, [caption], f"the best of {scene.name}")
+        files.append(output.save(figure, folder / "sheet.png"))
+    record = {
+        "settings": asdict(config),
+        "provenance": json.loads(found.cells.made.to_json()),
+        "score": found.kind,
+        "examples": len(found.examples),
+        "counterexamples": len(found.counterexamples),
+    }
+    files.append(write_record(folder / "search.json", record))
+    files.append(write_settings(config, folder / CONFIG))
+    return ResultFiles(folder, _listing(found, ranked), tuple(files))
+
+
+def _raster(found: SearchResult, folder: Path) -> list[Path]:
+    if not isinstance(found.cells, GridCells):
+        return []
+    grid = found.cells.patches.grid
+    known = found.scores[np.isfinite(found.scores)]
+    low, high = (float(np.quantile(known, q)) for q in (0.02, 0.999))
+    return [
+        write_cog(
+            folder / "score.tif",
+            np.nan_to_num(plane(found.scores, grid), nan=_NO_SCORE)[None],
+            grid,
+            ["score"],
+            nodata=_NO_SCORE,
+            tags={"EOFM_SCORE": found.kind, "EOFM_PROVENANCE": found.cells.made.to_json()},
+        ),
+        write_file(folder / "score.qml", score_qml(low, max(high, low + 1e-6), "")),
+    ]
+
+
+def _listing(found: SearchResult, ranked: GeoDataFrame) -> str:
+    lines = [f"{found.kind}: the best {min(_LISTED, len(ranked))} of {len(found.scores)} cells"]
+    rows = zip(
+        ranked["rank"], ranked["score"], ranked["longitude"], ranked["latitude"], strict=True
+    )
+    lines += [
+        f"  {rank:4d}  {score:7.4f}  {lon:11.6f} {lat:11.6f}"
+        for rank, score, lon, lat in list(rows)[:_LISTED]
+    ]
+    return "\n".join(lines)

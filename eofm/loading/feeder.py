@@ -30,8 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from eofm.contract.imagery import Labels, NativeImagery
 from eofm.errors import ConfigError, StoreError
-from eofm.io import BINARY
-from eofm.open_files import Closing, allow_open_files
+from eofm.io import BINARY, Closing, allow_open_files
 from eofm.store.format import HEADER_BYTES, VALID, npy_header
 from eofm.store.metadata import Selection, select_bands
 from eofm.store.reader import Store
@@ -57,7 +56,7 @@ class Feeder(Closing):
         hold: How many batches, the newest among them, the consumer uses at a time.
         bands: Names of the bands to read; None means all.
         pin: Page-locked memory, for copies to a GPU that do not wait.
-        labels: Of all rows of all stores (`eofm.store.label_table`), in place of the stores'
+        labels: Of all rows of all stores (`eofm.store.rows.label_table`), in place of the stores'
             own.
 
     Raises:
@@ -398,7 +397,7 @@ def _short(store: Store, shard: int, name: str) -> StoreError:
         "a piece of the store has changed since the store was opened",
         found="it is too short, or of another shape",
         where=store.piece(shard, name),
-        remedy="copy the store again, or delete it and pack it anew",
+        remedy="copy the store again, or delete it and pack it again",
     )
 
 

@@ -159,7 +159,7 @@ class PairedViews(nn.Module):
 
     Args:
         first: Makes views of the first sensor.
-        second: What there is to know of the second.
+        second: Facts about the second.
         config: Ranges, probabilities, and whether both views show the same crop.
     """
 

@@ -114,7 +114,7 @@ def rarity_factors(multi_hot: ArrayLike, known: ArrayLike, threshold: float = 0.
 def repeated_rows(factors: ArrayLike, epoch: int, seed: int) -> Index:
     """Return row numbers, each as often as its factor says, in rising order.
 
-    The whole part of a factor is certain; its fraction is the chance of one more, drawn anew in
+    The whole part of a factor is certain; its fraction is the chance of one more, drawn again in
     every epoch. As factors are at least 1, every row is there.
 
     Args:
@@ -166,7 +166,7 @@ def replay_count(batch: int, share: float) -> int:
     count = round(batch * share) if 0 <= share < 1 else batch
     if count >= batch:
         raise ConfigError(
-            "the share of replayed images leaves no room for new ones",
+            "the share of replayed images leaves no space for new ones",
             found=f"replay {share} of a batch of {batch}",
             expected="0 to below 1, with at least one new image",
         )
@@ -270,7 +270,7 @@ _PERMUTE: Final = 4  # tells this draw from the others of this file
 class Seasons(StrEnum):
     """Which two seasons of a place are seen.
 
-    Two different ones, drawn anew in every epoch; the same two in every epoch; or two draws on
+    Two different ones, drawn again in every epoch; the same two in every epoch; or two draws on
     their own, which give the same season twice in one case of n.
     """
 
@@ -332,7 +332,7 @@ class Pool:
 
 
 class EpochSampler:
-    """Full batches of rows, shuffled anew every epoch, the same on every machine.
+    """Full batches of rows, shuffled again every epoch, the same on every machine.
 
     Each process sees its own part of every step; all see equally many steps.
 

@@ -291,7 +291,7 @@ def with_geometry_of(one: list[ParamItem], other: list[ParamItem]) -> list[Param
 def with_crop_within(
     outer: list[ParamItem], inner: list[ParamItem], share: tuple[float, float]
 ) -> list[ParamItem]:
-    """Return the draw `inner`, its crop drawn anew within that of `outer`: nested views.
+    """Return the draw `inner`, its crop drawn again within that of `outer`: nested views.
 
     As the crops themselves are drawn: share of the area uniform, ratio of the sides log-uniform
     from 3/4 to 4/3, cut at the outer crop's borders. Its own flips and colours stay.

@@ -24,7 +24,7 @@ from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import fine_mask
 from eofm.errors import RasterError, SpecError
-from eofm.open_files import Closing
+from eofm.io import Closing
 from eofm.raster.cube import Cube, band_layers, from_xarray, grid_of_array
 from eofm.raster.geotiff import open_geotiff
 from eofm.raster.grid import Grid, Window, to_wgs84

@@ -29,7 +29,7 @@ from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import doubt_of_type, measured, refusal
 from eofm.errors import RasterError
-from eofm.open_files import Closing
+from eofm.io import Closing
 from eofm.progress import notice
 from eofm.raster.geotiff import (
     Header,

@@ -62,7 +62,7 @@ def printable(text: object) -> str:
 
 
 def shorten(name: str, length: int = 36, *, keep_end: bool = False) -> str:
-    """Return a name on one line that leaves room for the figure: long ones are cut, and say so.
+    """Return a name on one line that leaves space for the figure: long ones are cut, and say so.
 
     Args:
         name: Of a class, a model or an image.

@@ -2,6 +2,10 @@
 
 Blocks are records; the templates beside this module lay them out. Every text is escaped by the
 template engine, and what cannot be shown is spelled out first.
+
+An `Explorer` is a page of its own: a click on its picture shows what looks alike. The vectors are
+in the page, as int8 of a few components; the browser multiplies them. Nothing is fetched: the
+page's own policy forbids it.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from eofm.report.tables import Table
 if TYPE_CHECKING:
     from jinja2 import Environment
     from matplotlib.figure import Figure
+
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.float64]
 
@@ -261,3 +266,65 @@ def marked(text: str) -> Markup:
     safe = str(escape(printable(text)))
     safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", safe)
     return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", safe))
+
+
+# ---------------------------------------------------------------------------------------- explorer
+
+
+@dataclass(frozen=True, eq=False)
+class Explorer:
+    """What the page shows.
+
+    Args:
+        title: Its name.
+        codes: int8 (rows, columns, components); all 0 where there is no vector.
+        scale: Of each component, (components,).
+        picture: Under the cells, (H, W, 3) in [0, 1], H and W multiples of rows and columns.
+        transform: From (column, row) of a cell's corner to coordinates: a, b, c, d, e, f.
+        crs: Of the coordinates, by name.
+        lonlat: Longitude and latitude at evenly spaced rows and columns, ends included,
+            (n, n, 2); the browser interpolates.
+        notes: Below the picture; words between backticks are code, between double asterisks bold.
+    """
+
+    title: str
+    codes: NDArray[np.int8]
+    scale: NDArray[np.float32]
+    picture: NDArray[np.float32]
+    transform: tuple[float, float, float, float, float, float]
+    crs: str
+    lonlat: NDArray[np.float64]
+    notes: tuple[str, ...]
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the script reads beside the vectors."""
+        rows, columns, components = self.codes.shape
+        return {
+            "rows": rows,
+            "columns": columns,
+            "components": components,
+            "scale": [float(value) for value in self.scale],
+            "transform": list(self.transform),
+            "crs": self.crs,
+            "lonlat": np.round(self.lonlat, 6).tolist(),
+        }
+
+    @property
+    def vectors(self) -> Markup:
+        """All codes, row by row, in base64."""
+        return Markup(base64.b64encode(np.ascontiguousarray(self.codes).tobytes()).decode())
+
+    @property
+    def background(self) -> Markup:
+        """The picture, as PNG inside an address."""
+        return Markup(Picture(self.picture, "").address)
+
+
+def render_explorer(explorer: Explorer) -> str:
+    """Return the page as one HTML document.
+
+    Args:
+        explorer: What it shows.
+    """
+    return environment().get_template("explore.html.j2").render(page=explorer)

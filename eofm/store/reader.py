@@ -26,8 +26,8 @@ from eofm.contract.spec import ImageSpec
 from eofm.errors import StoreError
 from eofm.formats.arrays import map_npy
 from eofm.formats.foreign import foreign
-from eofm.open_files import allow_open_files
-from eofm.report.facts import facts_html, facts_text
+from eofm.io import allow_open_files
+from eofm.report.tables import facts_html, facts_text
 from eofm.store.format import (
     HEADER_BYTES,
     INDEX,
@@ -269,7 +269,7 @@ class Store:
                 "images in the store have changed since they were written",
                 found=f"{len(bad)} with a wrong checksum: {shown}{', ...' if bad[10:] else ''}",
                 where=self.path,
-                remedy="copy the store again, or delete it and pack it again",
+                remedy="copy the store again, or delete it and pack it anew",
             )
 
     def changed(self, rows: Rows) -> list[int]:

@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 
 from eofm.contract.imagery import NativeImagery
 from eofm.errors import StoreError
-from eofm.io import BINARY, replacing, sync_folder, unfinished, write_all
-from eofm.open_files import Closing
+from eofm.io import BINARY, Closing, replacing, sync_folder, unfinished, write_all
 from eofm.store.format import (
     HEADER_BYTES,
     INDEX,
@@ -266,7 +265,7 @@ class StoreWriter(Closing):
         return int(np.prod(shape)) * dtype.itemsize
 
     def _create_shard(self, shard: int) -> None:
-        """Create the files of a shard, with space for the header."""
+        """Create the files of a shard, with room for the header."""
         (self.path / shard_name(shard)).mkdir(exist_ok=True)
         for name in self._pieces:
             file = unfinished(self._piece(shard, name))
@@ -362,7 +361,7 @@ class StoreWriter(Closing):
                 "the store cannot be written",
                 found=error.strerror or str(error),
                 where=error.filename or self.path,
-                remedy="free some space, and run the same command again: it resumes after "
+                remedy="make room, and run the same command again: it resumes after "
                 f"{len(self)} images",
             ) from error
         except BaseException:

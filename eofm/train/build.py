@@ -38,12 +38,11 @@ from eofm.store.reader import Store
 from eofm.train.before.demo import demo_path, make_demo
 from eofm.train.checkpoint import open_stage
 from eofm.train.config import DataConfig, ModelConfig, PretrainConfig
-from eofm.train.datamodule import StoreDataModule, check_share, iterate_rows
+from eofm.train.datamodule import StoreDataModule, check_share, iterate_rows, training_plan
 from eofm.train.distributed.sharding import ShardedModule
 from eofm.train.frozen import FrozenTeacher, open_teacher
 from eofm.train.module import PretrainModule, band_mean, no_teacher
 from eofm.train.monitor.loggers import check_installed
-from eofm.train.plans import training_plan
 from eofm.train.run_folder import config_hash
 from eofm.weights.checkpoint import CHECKPOINT_KEY
 from eofm.weights.start import Origin, start_from

@@ -72,7 +72,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 "the checkpoint cannot be written",
                 found=str(error).strip().splitlines()[0],
                 where=file,
-                remedy="make room and resume the run: the checkpoint before is still there",
+                remedy="free disk space and resume the run: the checkpoint before is still there",
             ) from error
 
 
@@ -153,7 +153,7 @@ class Checkpoints(Checkpoint):
         Raises:
             Stopped: If a process was asked to stop; it has been saved.
         """
-        if "loss" in trainer.callback_metrics:  # added up on the device, which nobody waits for
+        if "loss" in trainer.callback_metrics:  # added up on the device without a synchronisation
             self._sum = self._sum + trainer.callback_metrics["loss"].detach().double()
             self._count += 1
         if not stepped(trainer, batch_idx) or trainer.is_last_batch:

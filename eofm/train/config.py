@@ -50,7 +50,7 @@ class DataConfig:
             them the labels of the season of their place that is nearest in time (`inherit`; those
             without one are left out).
         views: The two views of a scene are two crops, or crops of two different seasons of its
-            place (`seasons`: drawn anew in every epoch; `fixed-seasons`: the same two;
+            place (`seasons`: drawn again in every epoch; `fixed-seasons`: the same two;
             `independent-seasons`: each drawn on its own, so that they may be the same); a place
             seen once gives two crops. An epoch then has a step for every `optim.batch` places.
             The soft term compares the labels of the two seasons at hand. `nested`: the second view

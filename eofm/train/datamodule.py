@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from eofm.contract.imagery import Imagery, Labels
-from eofm.contract.preprocess import to_grid
-from eofm.contract.spec import Sensor
+from eofm.contract.preprocess import Plan, plan, to_grid
+from eofm.contract.recipe import AcceptSize, Recipe
+from eofm.contract.spec import ImageSpec, Sensor
 from eofm.errors import ConfigError, PixelError, TrainingError
 from eofm.loading.feeder import Feeder, check_alike
 from eofm.loading.loader import Batch, Pixels, StoreLoader
@@ -358,3 +359,17 @@ def _moved(images: Pixels, device: torch.device, *, wait: bool = True) -> Pixels
             images[1].to(device, non_blocking=not wait),
         )
     return images.to(device, non_blocking=not wait)
+
+
+_WHY = "a random resized crop follows and brings each view to the recipe's size"
+
+
+def training_plan(spec: ImageSpec, recipe: Recipe) -> Plan:
+    """Return the plan for a training batch: everything but the resize, which the crop does.
+
+    Raises:
+        SpecMismatch: If the store's imagery does not fit the recipe.
+    """
+    if spec.size is None or spec.size == recipe.size:
+        return plan(spec, recipe)
+    return plan(spec, recipe, (AcceptSize(spec.size, _WHY),))

@@ -20,7 +20,7 @@ from eofm.contract.spec import ImageSpec
 from eofm.errors import EofmError, SpecMismatch
 from eofm.loading.loader import Pixels
 from eofm.networks.trunk import Trunk
-from eofm.train.plans import training_plan
+from eofm.train.datamodule import training_plan
 from eofm.weights.encoder import Encoder
 from eofm.weights.load import load_weights
 

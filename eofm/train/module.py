@@ -193,7 +193,7 @@ class PretrainModule(L.LightningModule):
             return imagery, view, view_of(self.views, *second, other)
 
     def outcome(self, native: Pixels, first: View, second: View, labels: Labels) -> StepOutcome:
-        """Return the loss of two views of a batch, and what there is to log.
+        """Return the loss of two views of a batch, and the values to log.
 
         Args:
             native: The images as stored, of which a frozen teacher's input is made.

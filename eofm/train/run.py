@@ -23,8 +23,7 @@ from eofm.method import LabelSimilarity, Objective
 from eofm.method.objectives import asks_for_places
 from eofm.terminal import Ended
 from eofm.train.before.cpu_speed import settle, use_attention
-from eofm.train.before.doubts import doubts
-from eofm.train.before.dry_run import describe, measure, world_for
+from eofm.train.before.dry_run import describe, doubts, measure, world_for
 from eofm.train.build import build_module, check_before_world, make_recipe, open_data
 from eofm.train.config import PretrainConfig, TrainerConfig
 from eofm.train.datamodule import StoreDataModule
@@ -105,11 +104,11 @@ def _run(
     started: float,
 ) -> Report:
     """Train, export and report; `owned` keeps the folder for this process."""
-    data, module, origin = _prepare(config, place)
+    data, module, origin = prepare(config, place)
     if config.run.resume and folder.checkpoint.is_file():
         check_checkpoint(folder.checkpoint, config, CHECKPOINT_KEY)
     elif config.run.resume:
-        _say(f"there is no checkpoint in {folder.path} yet: the run starts anew")
+        _say(f"there is no checkpoint in {folder.path} yet: the run starts from the beginning")
     callbacks = make_callbacks(config, data, folder)
     if not config.run.resume:
         owned.enter_context(folder.owned())
@@ -139,7 +138,7 @@ def _dry_run(
 ) -> Report:
     """Say what the run would be, from a few steps that are thrown away."""
     with world_for(config) as readable:
-        data, module, origin = _prepare(readable, place)
+        data, module, origin = prepare(readable, place)
         use_attention(module, config.trainer.attention)
         device = torch.device("cuda" if accelerator == "gpu" else "cpu")
         opening = _opening(data, module, origin, place)
@@ -157,7 +156,7 @@ def follow(place: ProcessPlace, accelerator: str) -> NoReturn:
         with process_group(place, accelerator) as group:
             config = from_dict(parse_yaml(broadcast("")), "the first process")
             _use_threads(config, place)
-            data, module, _ = _prepare(config, place)
+            data, module, _ = prepare(config, place)
             folder = RunFolder(Path(str(config.run.out)))
             fit(module, data, folder, config, group, make_callbacks(config, data, folder))
     except Stopped as stopped:
@@ -173,10 +172,24 @@ def _use_threads(config: PretrainConfig, place: ProcessPlace) -> None:
         torch.set_num_threads(threads)
 
 
-def _prepare(
+def prepare(
     config: PretrainConfig, place: ProcessPlace
 ) -> tuple[StoreDataModule, PretrainModule, Origin]:
-    """Make data and network, the same in all processes; the first one makes the demo's world."""
+    """Make data and network, the same in all processes; the first one makes the demo's world.
+
+    Args:
+        config: All settings.
+        place: Which of the processes this is.
+
+    Returns:
+        The data, the network that is trained, and what its weights were before.
+
+    Raises:
+        ConfigError: If the settings cannot be obeyed.
+        StoreError: If the store is half written or damaged.
+        WeightsError: If the weights to start from do not fit.
+        TrainingError: If there is too little data.
+    """
     if config.data.store is None and place.rank == 0:
         check_before_world(config, place.world)
     store, second_store = open_data(config.data, make=place.rank == 0)
@@ -233,7 +246,7 @@ def _stop(stopped: Stopped, folder: RunFolder) -> NoReturn:
         where = f"stopped by {name}" + (f" after step {stopped.step}" if stopped.step else "")
         how = "resume the run with"
     else:
-        where, how = f"stopped by {name} before there was a checkpoint", "start the run anew with"
+        where, how = f"stopped by {name} before there was a checkpoint", "start the run again with"
     if folder.config.is_file():
         _say(f"{where}; {how}\n    eofm pretrain --run.out {path} --run.resume true")
     else:

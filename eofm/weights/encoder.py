@@ -33,7 +33,7 @@ from eofm.formats.text import read_json
 from eofm.networks.build import build, build_blank
 from eofm.networks.state import load_strict
 from eofm.networks.trunk import Trunk
-from eofm.report.facts import facts_html, facts_text
+from eofm.report.tables import facts_html, facts_text
 from eofm.weights.encoder_card import (
     Card,
     identity,
@@ -330,7 +330,7 @@ def save_encoder(encoder: Encoder, directory: Path | str) -> Card:
             "the encoder cannot be written",
             found=error,
             where=directory,
-            remedy="name a folder that can be written to, on a disk with free space",
+            remedy="name a folder that can be written to, on a disk with room",
         ) from error
     return card
 

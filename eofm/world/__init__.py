@@ -9,10 +9,9 @@ The path of a location, one module each:
     biomes      what such a place looks like: a table of landscapes
     fields      fractal fields, parcels, winding lines
     landscape   one location drawn from its biome: which ground lies where, all year
-    season      that ground on one day: two satellites and a Dynamic World map
+    season      that ground on one day: weather, two satellites and a Dynamic World map
     spectra     what each ground reflects and scatters, with the origin of every number
-    safe        a scene as a Sentinel-2 product, as ESA delivers it
-    polygons    pieces of known ground beside it, to learn a map from
+    safe        a scene as a Sentinel-2 product, as ESA delivers it, and polygons of known ground
     files       GeoTIFFs, folders, resuming
 
 Ground, air and radar are simple physics on purpose: surface reflectance is mixed per pixel, then

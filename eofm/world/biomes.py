@@ -21,7 +21,7 @@ class Biome:
     Args:
         weight: How often a location is of this kind, relative to the others.
         boxes: Where it lies.
-        nature: What grows where nobody farms or builds: surface -> share.
+        nature: What grows where no land is farmed or built on: surface -> share.
         crops: What stands in parcels: surface -> share.
         farmed: Share in parcels.
         parcel: Width and length of a parcel.

@@ -8,7 +8,7 @@
     {out}/safe/{id:07d}/{product}.geojson             polygons of known ground beside it
 
 A location is written under `.partial` and moved into place, `s2c` last: a location whose `s2c`
-folder exists is complete. A folder of `dw` has no file for a season that nobody labelled.
+folder exists is complete. A folder of `dw` has no file for a season without labels.
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ from eofm.world.biomes import BIOMES
 from eofm.world.config import WorldConfig
 from eofm.world.landscape import PIXEL, draw_landscape
 from eofm.world.places import Visit, WorldPlace, draw_place, draw_visit
-from eofm.world.polygons import write_polygons
-from eofm.world.safe import Product, write_safe
+from eofm.world.safe import Product, write_polygons, write_safe
 from eofm.world.season import WorldScene, draw_scene
 from eofm.world.spectra import GroundCover
 
@@ -262,7 +261,7 @@ def draw_location(
     """Draw the seasons of a location, without writing.
 
     Yields:
-        The visit, the place, the scene, and whether somebody drew a map of it.
+        The visit, the place, the scene, and whether there is a map of it.
     """
     rng = np.random.default_rng(np.random.SeedSequence([config.seed, location]))
     weights = np.array([b.weight for b in BIOMES.values()])

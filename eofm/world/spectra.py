@@ -132,16 +132,16 @@ class SpectralCurve:
         base: Greenness that never goes.
         cycles: Of each growth: day of half rise, day of half fall, days of transition, amplitude.
             Days count from 1 January of the northern year; a fall after 365 lies in the next.
-        pace: Days by which the rise comes later per degree of latitude beyond 47°.
+        delay: Days by which the rise comes later per degree of latitude beyond 47°.
     """
 
     base: float
     cycles: tuple[tuple[float, float, float, float], ...] = ()
-    pace: float = 0.0
+    delay: float = 0.0
 
     def __call__(self, day: Floats, latitude: float) -> Floats:
         """Return the greenness on `day`, already turned to the northern year."""
-        late = self.pace * (abs(latitude) - 47.0)
+        late = self.delay * (abs(latitude) - 47.0)
         total = np.full_like(day, self.base)
         for rise, fall, width, amplitude in self.cycles:
             for year in (-365.0, 0.0, 365.0):

@@ -8,9 +8,9 @@ from pathlib import Path
 import ben_world
 import pytest
 
-from eofm.bench.load import load
 from eofm.bench.predictions import load_predictions
 from eofm.bench.run import BenchReport, bench
+from eofm.bench.samples import load
 from eofm.datasets.bigearthnet import BenchBigEarthNetConfig, Version
 from eofm.datasets.bigearthnet.chips import GOLDEN, GOLDEN_CLASSES, first_share
 from eofm.datasets.bigearthnet.classes import CLASSES_19, CLASSES_43

@@ -218,7 +218,7 @@ def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
     with pytest.raises(EofmError, match="journal") as caught:
         run_job(job(tmp_path, FINETUNE, Small()))
 
-    assert "starts anew" in str(caught.value)
+    assert "starts from the beginning" in str(caught.value)
 
 
 def test_a_rate_that_diverges_is_named_and_not_chosen(tmp_path: Path) -> None:

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 from eofm.bench.config import BenchConfig
-from eofm.bench.load import load
 from eofm.bench.models.inputs import normalized, statistics, suitable
 from eofm.bench.reports.curves import size_curves
 from eofm.bench.reports.export import plot, print_table
 from eofm.bench.reports.report_config import RecordsExportConfig, TableConfig, ValidateConfig
 from eofm.bench.reports.validate import validate
 from eofm.bench.run import BenchReport, bench
-from eofm.bench.samples import limited
+from eofm.bench.samples import limited, load
 from eofm.cli import main
 from eofm.contract.imagery import Imagery, collate
 from eofm.contract.preprocess import Preprocess, plan

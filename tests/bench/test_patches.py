@@ -13,7 +13,6 @@ import torch
 from dense_world import write_copernicus, write_floods
 
 from eofm.bench.config import SegmentationConfig
-from eofm.bench.load import load
 from eofm.bench.models.sources import EncoderSource
 from eofm.bench.predictions import Predictions, predictions_of
 from eofm.bench.records import read_results
@@ -21,6 +20,7 @@ from eofm.bench.reports.compare import compare_models
 from eofm.bench.reports.report_config import CompareConfig, ValidateConfig
 from eofm.bench.reports.validate import validate
 from eofm.bench.run import BenchReport, bench
+from eofm.bench.samples import load
 from eofm.cli import main
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import Sensor

@@ -22,8 +22,8 @@ from guards import GUARDS, Guard
 from levels import levels
 from torch import Tensor, nn
 
-from eofm.bench.contamination import contamination_flags
 from eofm.bench.features import key_of
+from eofm.bench.flags import contamination_flags
 from eofm.bench.models.controls import ImageStatistics
 from eofm.bench.models.network import NetworkSource
 from eofm.bench.models.sources import EncoderSource, Identity

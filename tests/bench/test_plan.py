@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eofm.bench.models.waive import forced_flags
+from eofm.bench.flags import forced_flags
 from eofm.bench.reports.plan import bench_plan
 from eofm.bench.reports.report_config import PlanConfig
 from eofm.bench.run import bench

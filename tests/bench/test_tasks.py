@@ -12,8 +12,8 @@ import rasterio
 from affine import Affine
 
 from eofm.bench.config import BenchConfig
-from eofm.bench.load import load
 from eofm.bench.run import BenchReport, bench
+from eofm.bench.samples import load
 from eofm.cli import VERBS, main
 from eofm.contract.recipe import Recipe
 from eofm.contract.sensors import SENSOR_BANDS

@@ -17,7 +17,7 @@ from eofm.datasets.bigearthnet import PackBigEarthNetConfig
 from eofm.datasets.bigearthnet.pack import pack_bigearthnet
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.run import check_data
-from eofm.datasets.packing.sensors import SensorsReport
+from eofm.datasets.images.packing import SensorsReport
 from eofm.datasets.ssl4eo import PackSsl4eoConfig
 from eofm.datasets.ssl4eo.pack import pack_ssl4eo
 from eofm.errors import ConfigError, RasterError, StoreError

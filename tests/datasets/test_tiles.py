@@ -18,7 +18,7 @@ import torch
 
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Sensor, Unit
-from eofm.datasets.packing.options import SensorName, UnitName
+from eofm.datasets.base import SensorName, UnitName
 from eofm.datasets.tiles import PackTilesConfig
 from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import ConfigError, LabelError, PixelError, RasterError, StoreError

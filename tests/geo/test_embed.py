@@ -261,7 +261,7 @@ def test_a_disk_without_room_is_said_before(scene, model, tmp_path: Path, monkey
     usage = type(shutil.disk_usage("/"))(10, 9, 1)
     monkeypatch.setattr("eofm.geo.embedding.job.shutil.disk_usage", lambda folder: usage)
 
-    with pytest.raises(DataError, match="no room"):
+    with pytest.raises(DataError, match="no space"):
         embed(config(scene, model, tmp_path / "out"))
 
 

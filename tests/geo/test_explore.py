@@ -20,9 +20,8 @@ from vector_world import PLACES, chips_of, world
 
 from eofm.cli import main
 from eofm.errors import ConfigError, DataError
-from eofm.geo.cells import cells_of, degrees
+from eofm.geo.cells import cells_of, degrees, lattice_of
 from eofm.geo.explore import explore
-from eofm.geo.lattice import lattice_of
 from eofm.geo.maps_config import ExploreConfig
 from eofm.geo.pictures import scene_picture
 from eofm.geo.vectors.embeddings import PatchGrid, patch_grid

@@ -162,7 +162,7 @@ def test_replay(n_rows: int, n_replay: int, share: float, seed: int, data) -> No
 @pytest.mark.parametrize("share", [-0.1, 1.0, 0.9])
 def test_replay_leaves_room(share: float) -> None:
     """A batch without a new image is refused."""
-    with pytest.raises(ConfigError, match="no room"):
+    with pytest.raises(ConfigError, match="no space"):
         replay_count(4, share)
 
 

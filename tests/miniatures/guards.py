@@ -394,7 +394,7 @@ GUARDS = (
     _guard(
         "test_30_training_data_that_hold_the_test_images_are_flagged",
         (
-            "eofm.bench.contamination:contamination_flags",
+            "eofm.bench.flags:contamination_flags",
             "if corpus.lower() in stated and task.startswith(tasks)",
             "if False",
         ),
@@ -402,7 +402,7 @@ GUARDS = (
     _guard(
         "test_30_training_data_that_hold_the_test_images_are_flagged",
         (
-            "eofm.bench.contamination:contamination_flags",
+            "eofm.bench.flags:contamination_flags",
             "return (UNDECLARED,)",
             "return ()",
         ),

@@ -81,10 +81,10 @@ def read_back(store: Any) -> dict[str, object]:
 
 def _write_stores(out: Path) -> None:
     # as the modules were called in 0.1
-    from eofm.data.config import PackTilesConfig
-    from eofm.data.pack import Store
-    from eofm.data.paired import match_ids, write_pairs
-    from eofm.data.tiles import pack_tiles
+    from eofm.datasets.tiles import PackTilesConfig
+    from eofm.datasets.tiles.pack import pack_tiles
+    from eofm.store.paired import match_ids, write_pairs
+    from eofm.store.reader import Store
 
     shutil.rmtree(out, ignore_errors=True)
     images = out / "images"

@@ -208,7 +208,7 @@ def test_a_full_disk_ends_the_run_with_one_message(
     assert 1 == status
     said = capsys.readouterr().err
     assert "eofm pretrain: error: the checkpoint cannot be written" in said
-    assert "make room and resume the run" in said
+    assert "free disk space and resume the run" in said
     assert {"last.ckpt": 4, "best.ckpt": 4} == saved_in(short)
 
 

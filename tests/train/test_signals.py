@@ -65,7 +65,7 @@ def test_a_signal_stops_a_run_that_the_printed_line_resumes(
     command = said.rpartition("eofm ")[2].split()
     assert 0 == main(command)
     assert list(range(1, 9)) == steps_of(short)
-    assert "starts anew" not in capsys.readouterr().err
+    assert "starts from the beginning" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -87,7 +87,7 @@ def test_a_signal_before_the_first_step(
     assert 128 + signum == ended.value.code
     assert f"stopped by {signal.Signals(signum).name} before there was a checkpoint" in said
     assert 0 == main(said.rpartition("eofm ")[2].split())
-    assert "the run starts anew" in capsys.readouterr().err
+    assert "the run starts from the beginning" in capsys.readouterr().err
     assert list(range(1, 9)) == steps_of(short)
 
 

@@ -14,12 +14,18 @@ from hypothesis import strategies as st
 
 from eofm.world.biomes import BIOMES
 from eofm.world.fields import borders, coarsen, fractal, parcels, smooth, winding
-from eofm.world.ground import draw_ground, map_cover
 from eofm.world.landscape import Landscape, draw_landscape
-from eofm.world.optical import _slope_light, draw_clouds, draw_optical
 from eofm.world.places import Visit, draw_visit, place_at, sun_position
-from eofm.world.radar import LOOKS, draw_radar
-from eofm.world.season import draw_scene
+from eofm.world.season import (
+    LOOKS,
+    _slope_light,
+    draw_clouds,
+    draw_ground,
+    draw_optical,
+    draw_radar,
+    draw_scene,
+    map_cover,
+)
 from eofm.world.spectra import (
     _MATERIALS,
     BANDS,

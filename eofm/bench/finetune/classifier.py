@@ -166,10 +166,10 @@ def predict(model: Classifier, images: Images) -> Tensor:
     """Return the logits of all images by all heads, in evaluation mode: float32 (M, N, K).
 
     Raises:
-        WeightsError: If a network moves while it predicts, or a part of it goes on training.
+        WeightsError: If a network moves while it predicts, or a part of it keeps training.
         PixelError: If a feature is not finite.
     """
-    logits = [model(vectors).float().cpu() for vectors in _walk(model, images, len(images))]
+    logits = [model(vectors).float().cpu() for vectors in _batches(model, images, len(images))]
     return torch.cat(logits, dim=1)
 
 
@@ -182,11 +182,11 @@ def features(model: Classifier, images: Images, count: int) -> Tensor:
         PixelError: If a feature is not finite.
     """
     first = model.specs[0].readout
-    walk = _walk(model, images, count)
-    return torch.cat([model.read(vectors, first).float().cpu() for vectors in walk])
+    batches = _batches(model, images, count)
+    return torch.cat([model.read(vectors, first).float().cpu() for vectors in batches])
 
 
-def _walk(model: Classifier, images: Images, count: int) -> Iterator[list[Tensor]]:
+def _batches(model: Classifier, images: Images, count: int) -> Iterator[list[Tensor]]:
     name = model.trainees[0].name
     model.eval()
     check_evaluating(model, name, "let eval() reach every part of the network")

@@ -74,7 +74,7 @@ class FitModule(L.LightningModule):
         self.moves = factor > 0
 
     def train_dataloader(self) -> Epoch:
-        """Return the epoch that is to come; Lightning asks anew before each."""
+        """Return the epoch that is to come; Lightning asks again before each."""
         size = self.training_.batch
         return Epoch(self.images, shuffled(len(self.images), size, self.seed, self.current_epoch))
 

@@ -23,8 +23,8 @@ from torch import Tensor
 from eofm.bench.finetune.classifier import Classifier, Head, features, precision_of, predict
 from eofm.bench.finetune.trainings import NO_FAULTS, Training
 from eofm.bench.finetune.views import Images
+from eofm.bench.flags import NONSTANDARD
 from eofm.bench.models.sources import Trainee
-from eofm.bench.models.waive import NONSTANDARD
 from eofm.bench.probes import choice_of
 from eofm.bench.protocols import said_of
 from eofm.errors import ConfigError, DataError, PixelError, TrainingError, WeightsError
@@ -96,7 +96,7 @@ class RateJournal:
         file = folder / "tried.json"
         if not file.is_file():
             return
-        with foreign(DataError, _BROKEN, where=file, remedy=_ANEW):
+        with foreign(DataError, _BROKEN, where=file, remedy=_START_AGAIN):
             tried, whole = opened(parse_json(read_bounded(file, JSON_BYTES), nan=True))
             if not whole or not tried["tried"]:
                 raise ValueError("its checksum is not that of its content, or it holds no fit")
@@ -124,7 +124,7 @@ class RateJournal:
                 "what was trained cannot be kept",
                 found=error,
                 where=self.folder,
-                remedy="make room, and run the same command again",
+                remedy="free space on the disk, and run the same command again",
             ) from error
 
     def best(self) -> Choice:
@@ -169,13 +169,13 @@ def _fit_of(plain: Mapping[str, Any]) -> Fit:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    with foreign(DataError, _BROKEN, where=path, remedy=_ANEW):
+    with foreign(DataError, _BROKEN, where=path, remedy=_START_AGAIN):
         content: dict[str, Tensor] = read_torch(path)
         return content
 
 
 _BROKEN: Final = "the journal of a training cannot be read"
-_ANEW: Final = "remove its folder, and run the same command again: it starts anew"
+_START_AGAIN: Final = "remove its folder, then run the same command: it starts from the beginning"
 
 
 # Images of train that are looked at before anything is trained.

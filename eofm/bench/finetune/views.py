@@ -201,7 +201,7 @@ def in_order(count: int, size: int) -> list[list[int]]:
 
 
 def shuffled(count: int, size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Return the rows in an order drawn anew for every epoch, in batches of `size`.
+    """Return the rows in an order drawn again for every epoch, in batches of `size`.
 
     An incomplete last batch is left out: as elsewhere, and no batch norm sees a single image. The
     images in it differ from epoch to epoch.

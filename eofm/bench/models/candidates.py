@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from eofm.bench.config import OWN, BenchConfig, ScoringConfig, listed
+from eofm.bench.flags import CHANGED_WHY
 from eofm.bench.models.controls import (
     IMAGESTATS,
     PIXELS,
@@ -28,7 +29,6 @@ from eofm.bench.models.controls import (
 from eofm.bench.models.inputs import BandStatistics, normalized, statistics, suitable
 from eofm.bench.models.network import NetworkSource, load_own
 from eofm.bench.models.sources import Candidate, EncoderSource, FeatureSource, TokenSource
-from eofm.bench.models.waive import CHANGED_WHY
 from eofm.contract.imagery import Imagery, collate
 from eofm.contract.recipe import AcceptSize, Recipe, Waiver, default_recipe, waivers_for
 from eofm.datasets.base import Task, TaskKind

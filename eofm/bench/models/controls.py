@@ -2,7 +2,7 @@
 
 Per-band statistics of the raw image reach 86-90 % on EuroSAT, above many published networks
 (arXiv 2305.13456); random convolutions and an untrained network of the same architecture reach
-nearly as much. Without these rows nobody would know.
+nearly as much. Without these rows that would not be visible.
 
 Shapes: B images, C bands, H by W pixels, F filters.
 """

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from eofm import io
+from eofm.bench.flags import CHANGED_WHY
 from eofm.bench.models.sources import (
     Identity,
     Trainee,
@@ -23,7 +24,6 @@ from eofm.bench.models.sources import (
     check_vectors,
     input_size,
 )
-from eofm.bench.models.waive import CHANGED_WHY
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import preprocess_for
 from eofm.contract.recipe import Recipe, Waiver

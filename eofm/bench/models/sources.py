@@ -14,7 +14,7 @@ from typing import Protocol, final, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from eofm.bench.models.waive import CHANGED_WHY
+from eofm.bench.flags import CHANGED_WHY
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import preprocess_for
 from eofm.contract.preprocess import Plan

@@ -299,7 +299,7 @@ def _normalised(scores: _Scores, place: TaskPlace) -> _Scores:
 
 
 def resampled_iqm(tasks: Sequence[_Scores], seed: int) -> Floats:
-    """Return the interquartile mean of each resample, (R,): in each task seeds are drawn anew.
+    """Return the interquartile mean of each resample, (R,): in each task seeds are drawn again.
 
     Args:
         tasks: Scores of one model, task by task.

@@ -37,7 +37,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """Who is better, or that nobody can be told to be."""
+        """Which model is better, or that neither can be called better."""
         low, high = self.interval.low, self.interval.high
         if low <= 0 <= high:
             return "no difference can be told"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from eofm.bench.models.waive import FORCED_FLAG, NONSTANDARD
+from eofm.bench.flags import FORCED_FLAG, NONSTANDARD
 from eofm.bench.predictions import Predictions, predictions_of
 from eofm.bench.records import Result, read_results
 from eofm.bench.reports.curves import label_curves, size_curves

@@ -9,7 +9,7 @@ from eofm.probes.bootstrap import FEW_GROUPS
 
 
 def resampled(sample: Sample) -> str:
-    """Return what the intervals of a record resample, as a clause, and what is to be said of it.
+    """Return what the intervals of a record resample, as a clause with its caveats.
 
     Args:
         sample: Of the record. One of eofm 0.1 says nothing of groups, and is called so.

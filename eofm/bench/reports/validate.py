@@ -1,7 +1,7 @@
 """`eofm bench validate`: which records can be trusted, by making each of them again.
 
-Of every record the score and its interval are computed anew from the predictions beside it, the
-ids are hashed again and held against the declared lists, and the plan is made anew from task and
+Of every record the score and its interval are computed again from the predictions beside it, the
+ids are hashed again and held against the declared lists, and the plan is made again from task and
 recipe. A fault is a contradiction. What a record does not say, and so cannot be checked, is a
 remark.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import eofm
-from eofm.bench.models.waive import CHANGED_WHY
+from eofm.bench.flags import CHANGED_WHY
 from eofm.bench.predictions import Predictions, predictions_of
 from eofm.bench.records import Result, has_checksum, record_lines
 from eofm.bench.reports.report_config import ValidateConfig

@@ -26,6 +26,8 @@ from eofm.datasets.base import (
     SplitList,
     Task,
     TaskKind,
+    check_sensors,
+    check_workers,
     level_2a,
     sensors_of,
     short_sensor,
@@ -34,7 +36,6 @@ from eofm.datasets.bigearthnet.classes import CLASSES_19, CLASSES_43
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import Described
 from eofm.datasets.images.groups import Grouping
-from eofm.datasets.packing.options import check_sensors, check_workers
 from eofm.errors import ConfigError
 
 SIZE: Final = (120, 120)
@@ -277,7 +278,7 @@ class PackBigEarthNetConfig:
     Args:
         root: The folder that holds BigEarthNet-v1.0 and BigEarthNet-S1-v1.0, or BigEarthNet-S2 and
             BigEarthNet-S1.
-        out: Folder of the packed store. An interrupted run goes on where it stopped.
+        out: Folder of the packed store. An interrupted run resumes where it stopped.
         sensor: Which half of the pairs; without it, and without sensors, s2-l2a.
         sensors: Both, as in s2-l2a s1-grd, each into a store OUT/SENSOR. The table
             OUT/rows.parquet says which patches belong together.

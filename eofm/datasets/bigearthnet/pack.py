@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from eofm.contract.spec import Sensor
+from eofm.datasets.base import split_sensors
 from eofm.datasets.bigearthnet import SENSOR_NAMES, UNITS, PackBigEarthNetConfig
 from eofm.datasets.bigearthnet.patches import BigEarthNet, PatchSample, open_bigearthnet
-from eofm.datasets.packing.options import split_sensors
-from eofm.datasets.packing.sensors import SensorsReport, pack_sensors
+from eofm.datasets.images.packing import SensorsReport, pack_sensors
 from eofm.errors import DataError
 from eofm.raster.source import OpenRaster, RasterSource
 from eofm.store.format import LabelRule
@@ -22,7 +22,7 @@ from eofm.store.paired import match_ids
 def pack_bigearthnet(config: PackBigEarthNetConfig) -> ItemsReport | SensorsReport:
     """Pack the patches of a split, each band at its native resolution.
 
-    A run that was interrupted goes on where it stopped when it is called again.
+    A run that was interrupted resumes where it stopped when it is called again.
 
     Args:
         config: What to pack, and how.

@@ -13,15 +13,9 @@ from typing import Final
 
 from eofm.contract.spec import Sensor, Unit
 from eofm.datasets.check.options import CheckConfig
-from eofm.datasets.check.report import (
-    CheckGroup,
-    Described,
-    Finding,
-    known_source,
-    spread,
-)
+from eofm.datasets.check.report import CheckGroup, Described, Finding, known_source, spread
+from eofm.datasets.images.own_images import state_units
 from eofm.datasets.images.places import find_places, grid_of_file
-from eofm.datasets.images.stated_units import state_units
 from eofm.datasets.registry import DATASETS
 from eofm.errors import ConfigError, DataError, EofmError
 from eofm.landcover.multilabel import class_fractions

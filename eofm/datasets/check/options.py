@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from eofm.datasets.base import SensorName, UnitName, check_unit
 from eofm.datasets.images.places import check_place
-from eofm.datasets.packing.options import SensorName, UnitName, check_unit
 from eofm.errors import ConfigError
 
 

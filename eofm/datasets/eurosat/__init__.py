@@ -13,7 +13,16 @@ from typing import ClassVar, Final, Literal
 
 from eofm.bench.config import BenchConfig
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.datasets.base import Benchmark, Dataset, FolderLayout, Loaded, Packing, SplitList, Task
+from eofm.datasets.base import (
+    Benchmark,
+    Dataset,
+    FolderLayout,
+    Loaded,
+    Packing,
+    SplitList,
+    Task,
+    check_workers,
+)
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import Described
 from eofm.datasets.images.chips import Chips
@@ -25,7 +34,6 @@ from eofm.datasets.images.class_folders import (
     load_class_folders,
 )
 from eofm.datasets.images.groups import Grouping
-from eofm.datasets.packing.options import check_workers
 
 CLASSES: Final = (
     "AnnualCrop",
@@ -183,7 +191,7 @@ class PackEurosatConfig:
 
     Args:
         root: Folder of the class folders, or of train and test with these inside.
-        out: Folder of the packed store. An interrupted run goes on where it stopped.
+        out: Folder of the packed store. An interrupted run resumes where it stopped.
         rule: How tiles are divided; without it, as the folders are, else by longitude.
         split: Which split, or all; the store says of every tile in which one it is.
         require: With `all`, every tile must be readable; else those that are not are passed over

@@ -20,7 +20,7 @@ from typing import Final
 from eofm.datasets.eurosat import CLASSES, NESTED, SPEC, PackEurosatConfig
 from eofm.datasets.images.chips import Chip, Chips, FilePixels, file_pixels, unpacking_remedy
 from eofm.datasets.images.class_folders import FolderSplit
-from eofm.datasets.packing.chips import pack_chips
+from eofm.datasets.images.packing import pack_chips
 from eofm.errors import ConfigError, DataError, RasterError
 from eofm.progress import track
 from eofm.raster.folder import class_files
@@ -272,7 +272,7 @@ def _longitude(tile: _Tile) -> float:
 def pack_eurosat(config: PackEurosatConfig) -> ItemsReport:
     """Pack the tiles of a split. The files keep B8A last, a store has the order of the sensor.
 
-    A run that was interrupted goes on where it stopped when it is called again.
+    A run that was interrupted resumes where it stopped when it is called again.
 
     Args:
         config: What to pack, and how.

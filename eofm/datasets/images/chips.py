@@ -207,7 +207,7 @@ _KEPT_BYTES: Final = 4 * 2**30
 
 
 def keeping_pixels(chips: Chips, most: int = _KEPT_BYTES) -> Chips:
-    """Return the same images, each decoded once and then kept, if there is room for all of them.
+    """Return the same images, each decoded once and then kept, if all of them fit in memory.
 
     Args:
         chips: The images.

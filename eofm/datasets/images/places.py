@@ -57,7 +57,7 @@ class Places:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a user should know: images that nobody can locate, and one place that is most."""
+        """What a user should know: images without a location, and one place with most images."""
         said = []
         if self.unlocated:
             said.append(

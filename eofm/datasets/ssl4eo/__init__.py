@@ -13,10 +13,16 @@ from pathlib import Path
 from typing import Final, Literal
 
 from eofm.contract.spec import Sensor, Unit
-from eofm.datasets.base import Dataset, FolderLayout, Packing
+from eofm.datasets.base import (
+    Dataset,
+    FolderLayout,
+    Packing,
+    check_labels,
+    check_sensors,
+    check_workers,
+)
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import Described
-from eofm.datasets.packing.options import check_labels, check_sensors, check_workers
 from eofm.errors import ConfigError
 
 PLACES: Final = 251_079
@@ -38,7 +44,7 @@ class PackSsl4eoConfig:
 
     Args:
         root: The folder that holds s1, s2c or s2a.
-        out: Folder of the packed store. An interrupted run goes on where it stopped.
+        out: Folder of the packed store. An interrupted run resumes where it stopped.
         sensor: Which of the three to pack: s1-grd, s2-l1c or s2-l2a, or by its folder s1, s2c or
             s2a.
         sensors: Several of them, as in s2c s1 or s2-l1c s1-grd, each into a store OUT/SENSOR. The
@@ -105,7 +111,7 @@ def _is_ssl4eo(root: Path) -> bool:
 
 
 def _describe(root: Path, config: CheckConfig) -> Described:
-    from eofm.datasets.ssl4eo.check import describe
+    from eofm.datasets.ssl4eo.folders import describe
 
     return describe(root, config)
 

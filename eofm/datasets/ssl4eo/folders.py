@@ -16,6 +16,7 @@ is recognised and not read.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +24,10 @@ from pathlib import Path
 from typing import Final
 
 from eofm.contract.spec import Sensor
-from eofm.datasets.ssl4eo import FOLDERS, UNITS
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.report import CheckGroup, Described, Finding, Subject
+from eofm.datasets.ssl4eo import FOLDERS, SEASONS, UNITS
+from eofm.datasets.ssl4eo.multilabels import read_multilabels
 from eofm.errors import LabelError, RasterError
 from eofm.raster.folder import band_of, choose_bands
 from eofm.raster.source import RasterSource
@@ -238,3 +242,48 @@ def pair_scenes(
         season = nearest_season(scene.require_date(), list(candidates), max_gap_days)
         pairs[scene.name] = None if season is None else candidates[season]
     return pairs
+
+
+# ------------------------------------------------------------------------------- `eofm data check`
+
+
+def describe(root: Path, config: CheckConfig) -> Described:
+    """List scenes, places and labels; seasons that are missing are notes, no faults."""
+    counts: dict[str, int] = {}
+    groups, notes, optical = [], [], []
+    places: dict[str, set[str]] = {}
+    for sensor, folder in FOLDERS.items():
+        if not (root / folder).is_dir():
+            continue
+        scenes = list_scenes(root, sensor)
+        seasons = Counter(scene.location for scene in scenes)
+        places[folder] = set(seasons)
+        counts |= {f"{folder} scenes": len(scenes), f"{folder} places": len(seasons)}
+        other = sum(count != SEASONS for count in seasons.values())
+        if other:
+            notes.append(f"{folder}: {other} places have not {SEASONS} seasons")
+        subjects = [Subject(scene.name, scene.source) for scene in scenes]
+        groups.append(CheckGroup(folder, subjects, prefix=f"{folder}/"))
+        optical += scenes if sensor is Sensor.S2_L1C else []
+    every = set().union(*places.values())
+    notes += [
+        f"{len(every - there)} places are not in {folder}"
+        for folder, there in places.items()
+        if every - there
+    ]
+    findings, labelled, classes = [], 0, {}
+    if config.labels is not None:
+        labels = read_multilabels(config.labels)
+        joined = [labels.multi_hot(scene.location, scene.season) for scene in optical]
+        labelled = sum(hot is not None for hot in joined)
+        rows = [hot for hot in joined if hot is not None]
+        classes = {name: sum(hot[k] for hot in rows) for k, name in enumerate(labels.frequencies)}
+        here = {(scene.location, scene.season) for scene in optical}
+        findings = [
+            Finding("labels of a season that is not there", f"{place}/{season}", "in the labels")
+            for place in {scene.location for scene in optical}
+            for season in labels.seasons.get(place, ())
+            if (place, season) not in here
+        ]
+        notes.append(labels.describe())
+    return Described("SSL4EO-S12 v1", counts, groups, findings, labelled, classes, notes)

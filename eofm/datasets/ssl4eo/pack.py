@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Protocol, final
 
 from eofm.contract.spec import Sensor
-from eofm.datasets.packing.options import split_sensors
-from eofm.datasets.packing.sensors import SensorsReport, pack_sensors
+from eofm.datasets.base import split_sensors
+from eofm.datasets.images.packing import SensorsReport, pack_sensors
 from eofm.datasets.ssl4eo import FOLDERS, SEASONS, SENSOR_NAMES, UNITS, PackSsl4eoConfig
 from eofm.datasets.ssl4eo.folders import (
     Ssl4eoScene,
@@ -45,7 +45,7 @@ VOID_IDS = "void_ids.csv"
 def pack_ssl4eo(config: PackSsl4eoConfig) -> ItemsReport | SensorsReport:
     """Pack every scene, each band at its native resolution.
 
-    A run that was interrupted goes on where it stopped when it is called again.
+    A run that was interrupted resumes where it stopped when it is called again.
 
     Args:
         config: What to pack, and how.

@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Final
 
-from eofm.datasets.base import Dataset, Packing
-from eofm.datasets.images.places import check_place
-from eofm.datasets.packing.options import (
+from eofm.datasets.base import (
+    Dataset,
+    Packing,
     SensorName,
     UnitName,
     check_labels,
@@ -16,6 +16,7 @@ from eofm.datasets.packing.options import (
     check_unit,
     check_workers,
 )
+from eofm.datasets.images.places import check_place
 from eofm.errors import ConfigError
 
 
@@ -29,7 +30,7 @@ class PackTilesConfig:
         sensor: Sensor and product level of the images.
         unit: Unit of the values in the files: dn is reflectance x 10000; dn-offset1000 is the
             same + 1000 (processing baseline 04.00 and later); Sentinel-1 is db or power.
-        out: Folder of the packed store. An interrupted run goes on where it stopped.
+        out: Folder of the packed store. An interrupted run resumes where it stopped.
         landcover: Land-cover map: a GeoTIFF, a folder of them (the map with an image's own name,
             else all that overlap it), a STAC item list (.json), or polygons (.gpkg, .geojson,
             .shp). Without one the store is unlabelled.

@@ -20,8 +20,8 @@ import eofm
 from eofm.contract.imagery import NativeImagery
 from eofm.contract.spec import Sensor, Unit
 from eofm.contract.validity import Doubt
+from eofm.datasets.images.own_images import state_units
 from eofm.datasets.images.places import Places, find_places
-from eofm.datasets.images.stated_units import state_units
 from eofm.datasets.tiles import PackTilesConfig
 from eofm.errors import ConfigError, DataError, LabelError, PixelError, StoreError
 from eofm.landcover.dates import DatePattern
@@ -49,7 +49,7 @@ _Row = tuple[Entry, NativeImagery] | DataError | Literal[True] | None
 def pack_tiles(config: PackTilesConfig) -> PackReport:
     """Cut, label and pack the images of a folder.
 
-    A run that was interrupted goes on where it stopped when it is called again. Images that are
+    A run that was interrupted resumes where it stopped when it is called again. Images that are
     committed must still be there with the same unit; others may have been repaired or removed.
 
     Images whose footprints overlap share a `location`, called like the first of them, and each

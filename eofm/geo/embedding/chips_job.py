@@ -99,7 +99,7 @@ class ChipsDone:
 
 
 def run_chips(job: Job, places: ChipPlaces) -> ChipsDone:
-    """Embed the chips of a scene, or go on with it, and write them.
+    """Embed the chips of a scene, or resume it, and write them.
 
     Raises:
         DataError: If nothing is measured, or the disk cannot be written to.

@@ -1,7 +1,7 @@
 """`eofm embed`: from scenes to vectors on disk; and the same for a notebook, in memory.
 
 Each scene is a job of its own. What it takes is read by threads ahead of the network, window by
-window; what is finished is on the disk, so that a killed run goes on where it was and ends with the
+window; what is finished is on the disk, so that a killed run resumes where it was and ends with the
 same bytes.
 """
 
@@ -27,9 +27,8 @@ from eofm.errors import ConfigError, DataError, EofmError
 from eofm.extras import dask_client
 from eofm.geo.embedding.chips_job import ChipsDone, run_chips
 from eofm.geo.embedding.config import SIDE, EmbedConfig
-from eofm.geo.embedding.explain import Explanation, explain_job
 from eofm.geo.embedding.job import Job, writable
-from eofm.geo.embedding.jobs import jobs_of, places_of
+from eofm.geo.embedding.jobs import Explanation, explain_job, jobs_of, places_of
 from eofm.geo.embedding.network import encoder_of
 from eofm.geo.embedding.patches_job import PatchesDone, run_patches
 from eofm.geo.results import CONFIG, write_settings

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eofm.contract.spec import ImageSpec
-from eofm.open_files import Closing
+from eofm.io import Closing
 from eofm.raster.grid import Grid, Window
 from eofm.raster.metadata.masks import CloudMask
 from eofm.raster.scene import OpenScene, Scene

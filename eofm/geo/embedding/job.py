@@ -193,8 +193,8 @@ def writable(folder: Path) -> Iterator[None]:
             "the embeddings cannot be written",
             found=error.strerror or error,
             where=folder,
-            remedy="make room on the disk, or name another folder with --out; what is finished is "
-            "kept, and the same command goes on with it",
+            remedy="free space on the disk, or name another folder with --out; what is finished is "
+            "kept, and the same command resumes it",
         ) from error
 
 
@@ -213,7 +213,7 @@ def check_disk(job: Job, count: int) -> None:
     free = shutil.disk_usage(job.out).free
     if needed > free:
         raise DataError(
-            "the disk has no room for the embeddings",
+            "the disk has no space for the embeddings",
             found=f"{free / 1e9:.3g} GB free",
             expected=f"{needed / 1e9:.3g} GB",
             where=job.out,

@@ -97,7 +97,7 @@ def cell_places(grid: Grid, side: int, gsd: float) -> ChipPlaces:
         raise DataError(
             "no cell of the named grid lies in the scene",
             found=f"{grid.height} x {grid.width} pixels of {gsd:g} m",
-            expected=f"room for the middle of a cell of {cells.metres:g} m",
+            expected=f"space for the middle of a cell of {cells.metres:g} m",
             remedy="take smaller chips, or those of the scene: --grid scene",
         )
     ids = np.array(labels, object)

@@ -78,7 +78,7 @@ class _Group:
 
 
 def run_patches(job: Job, passes: PatchPasses) -> PatchesDone:
-    """Embed the patches of a scene, or go on with it, and write them.
+    """Embed the patches of a scene, or resume it, and write them.
 
     Raises:
         DataError: If nothing is measured, or the disk cannot be written to.
@@ -152,7 +152,7 @@ class _Blend:
 
     @carried.setter
     def carried(self, value: NDArray[np.float32]) -> None:
-        """Go on from what `carried` returned."""
+        """Resume from what `carried` returned."""
         self._sums, self._total = value[..., :-2].copy(), value[..., -2].copy()
         self._valid = value[..., -1] > 0
 

@@ -157,7 +157,7 @@ def _accuracies(matrices: Tensor) -> Tensor:
 
 
 def _estimate(value: float, drawn: Tensor) -> Estimate | None:
-    if value != value:  # noqa: PLR0124 (0 of 0: nobody said it, or nothing is it)
+    if value != value:  # noqa: PLR0124 (0 of 0: no cell is predicted as it, or none belongs to it)
         return None
     interval = percentile_interval(drawn)
     return Estimate(value, interval.low, interval.high)

@@ -38,11 +38,9 @@ from eofm.geo.mapping.accuracy import (
     cross_validate,
     learning_curve,
 )
-from eofm.geo.mapping.areas import AreaEstimate, estimate_areas
+from eofm.geo.mapping.areas import AreaEstimate, cell_areas, estimate_areas
 from eofm.geo.mapping.blocks import Folds, Variogram, make_folds, variogram
-from eofm.geo.mapping.cell_areas import cell_areas
-from eofm.geo.mapping.fitting import FittedProbe, fit_probe, said
-from eofm.geo.mapping.novelty import Novelty
+from eofm.geo.mapping.fitting import FittedProbe, Novelty, fit_probe, said
 from eofm.geo.mapping.training import TrainingCells, label_cells
 from eofm.geo.maps_config import MapMethod, SampleDesign
 from eofm.geo.places import LabelledPlaces, classes_of, geo_frame, read_labels

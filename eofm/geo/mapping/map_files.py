@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from eofm.geo.cells import GridCells
-from eofm.geo.cog import plane, write_categories, write_cog
 from eofm.geo.mapping.class_map import NO_CLASS, LearntMap, MappedCells, map_classes
 from eofm.geo.mapping.map_report import markdown_of, page_of, summary
 from eofm.geo.maps_config import MapConfig
@@ -29,6 +28,9 @@ from eofm.geo.results import (
     CONFIG,
     NO_NUMBER,
     ResultFiles,
+    plane,
+    write_categories,
+    write_cog,
     write_frame,
     write_record,
     write_settings,

@@ -1,4 +1,4 @@
-"""What is said of a class map: as a page, as Markdown, and in some lines for the terminal."""
+"""The report of a class map: a page, Markdown, and some lines for the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eofm.geo.cells import GridCells
 from eofm.geo.mapping.areas import Z95
 from eofm.geo.mapping.class_map import LearntMap
 from eofm.geo.styles import Colour
-from eofm.report import maps, pages, plots
+from eofm.report import display, pages, plots
 from eofm.report.plots import Estimate
 from eofm.report.tables import Table, TableRow, bullets, markdown
 
@@ -180,11 +180,13 @@ def _pictures(learnt: LearntMap, colours: Mapping[int, Colour]) -> tuple[tuple[s
         ("the map", map_figure(learnt, colours)),
         (
             "probability of the class",
-            maps.raster("Probability", maps.grays(learnt.map.probability.reshape(shape))),
+            display.raster("Probability", display.grays(learnt.map.probability.reshape(shape))),
         ),
         (
             "distance from the training vectors",
-            maps.raster("Distance from training; white: twice the limit", maps.grays(half_novelty)),
+            display.raster(
+                "Distance from training; white: twice the limit", display.grays(half_novelty)
+            ),
         ),
     )
 
@@ -205,7 +207,7 @@ def map_figure(learnt: LearntMap, colours: Mapping[int, Colour]) -> Figure:
         name: (float(table[code, 0]), float(table[code, 1]), float(table[code, 2]))
         for code, name in enumerate(learnt.classes, 1)
     }
-    return maps.raster("Class", pixels, names)
+    return display.raster("Class", pixels, names)
 
 
 def _figures(learnt: LearntMap) -> tuple[tuple[str, Figure], ...]:

@@ -189,7 +189,7 @@ def emb_metadata(made: Provenance, dim: int) -> dict[str, Any]:
 
 
 def read_chips(file: Path) -> ChipTable:
-    """Read chips of eofm, of Earth Index, of Clay, or of whoever writes such files.
+    """Read chips of eofm, of Earth Index, of Clay, or of another program that writes such files.
 
     Vectors stay in the file until they are used.
 

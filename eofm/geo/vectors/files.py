@@ -1,4 +1,4 @@
-"""Open embeddings, whichever file they are in and whoever wrote them.
+"""Open embeddings from any supported file, also of other programs.
 
 chips.parquet      GeoParquet of eofm, Earth Index or Clay     -> `ChipTable`
 patches.tif        GeoTIFF of eofm                             -> `PatchGrid`

@@ -29,7 +29,7 @@ from eofm.errors import ConfigError, EofmError, TrainingError
 from eofm.train.config import TrainerConfig
 from eofm.train.signals import Stopped
 
-# The others wait while the first one packs a world; and nobody waits for ever.
+# The others wait while the first one packs a world, but not for ever.
 PATIENCE: Final = timedelta(hours=1)
 # How long processes may take to notice that one of them has failed, before they are ended.
 GRACE_S: Final = 20.0
@@ -48,7 +48,7 @@ class ProcessPlace:
         per_node: How many there are on each machine.
         address: Machine of the first process.
         port: Where it listens; 0 where it has yet to choose.
-        launched: Somebody else has started all processes: torchrun, srun, or the first process.
+        launched: All processes were started from outside: torchrun, srun, or the first process.
     """
 
     rank: int = 0
@@ -66,7 +66,7 @@ class ProcessPlace:
 
 
 def find_place(config: TrainerConfig, environ: Mapping[str, str] = os.environ) -> ProcessPlace:
-    """Return the place that torchrun, srun or nobody has given to this process.
+    """Return the place that torchrun or srun has given to this process; without them, its own.
 
     Raises:
         ConfigError: If the settings ask for other processes than have been started.
@@ -104,7 +104,7 @@ def _of_slurm(environ: Mapping[str, str], devices: int) -> ProcessPlace | None:
     """Return the place of a task of srun; a job of one task starts its own processes.
 
     srun alone sets the variables of a step. A batch script and a shell of salloc see those of the
-    job, whose other tasks nobody has started.
+    job, whose other tasks have not been started.
 
     Raises:
         ConfigError: If the job has several tasks and this process was not started by srun, unless
@@ -229,7 +229,7 @@ class ProcessGroup:
 
 @contextmanager
 def process_group(place: ProcessPlace, accelerator: str) -> Iterator[ProcessGroup]:
-    """Start the other processes where nobody else has, and meet them.
+    """Start the other processes where no launcher has, and connect to them.
 
     When the body fails, the first process to fail raises the error; the others end with status 1
     and without a word.

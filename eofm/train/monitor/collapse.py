@@ -71,7 +71,7 @@ class Geometry:
         """Return whether directions are lost, and whether the probe has lost with them.
 
         Args:
-            start: Before the first step; where something was not measured, nothing is said of it.
+            start: Before the first step; a value that was not measured is not judged.
             pretrained: The start had learned something.
         """
         few = self.rank < FEW_DIRECTIONS or self.spread < KEPT_SPREAD * start.spread

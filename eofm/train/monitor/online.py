@@ -1,4 +1,4 @@
-"""Held-out scenes are evaluated now and then, while training goes on as if nothing happened.
+"""Held-out scenes are evaluated now and then, while training continues as if nothing happened.
 
 Shapes: N scenes, C bands, S by S pixels, D width.
 """
@@ -21,7 +21,7 @@ from eofm.contract.recipe import CHECKED
 from eofm.loading.views import views_for
 from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig
-from eofm.train.datamodule import StoreDataModule, iterate_rows
+from eofm.train.datamodule import StoreDataModule, iterate_rows, training_plan
 from eofm.train.module import PretrainModule
 from eofm.train.monitor import measures
 from eofm.train.monitor.held_out import (
@@ -33,7 +33,6 @@ from eofm.train.monitor.held_out import (
 from eofm.train.monitor.measures import dense_steps
 from eofm.train.monitor.run_log import RunLog
 from eofm.train.monitor.throughput import Throughput
-from eofm.train.plans import training_plan
 from eofm.weights.checkpoint import make_card
 from eofm.weights.encoder import Encoder
 

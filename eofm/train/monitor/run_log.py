@@ -175,7 +175,7 @@ def _is_row(row: dict[str, object]) -> bool:
 
 @contextlib.contextmanager
 def _on_disk(file: Path) -> Iterator[None]:
-    """Turn an OSError (a full disk) into an error that says how to go on."""
+    """Turn an OSError (a full disk) into an error that says how to continue."""
     try:
         yield
     except OSError as error:
@@ -183,7 +183,7 @@ def _on_disk(file: Path) -> Iterator[None]:
             "what the run says of itself cannot be written",
             found=error.strerror or error,
             where=file,
-            remedy="make room and resume the run from its last checkpoint: --run.resume true",
+            remedy="free space and resume the run from its last checkpoint: --run.resume true",
         ) from error
 
 

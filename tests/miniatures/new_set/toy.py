@@ -83,7 +83,7 @@ class PackToyConfig:
 
 def pack(config: PackToyConfig) -> object:
     """Pack all images with their classes and splits."""
-    from eofm.datasets.packing.chips import pack_chips
+    from eofm.datasets.images.packing import pack_chips
     from eofm.store.format import LabelRule
 
     return pack_chips(

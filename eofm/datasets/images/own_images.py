@@ -1,21 +1,29 @@
-"""Training, validation and test of a user's own images: divided by place, and held against ground.
+"""A user's own images: divided into training, validation and test by place, in the units stated.
 
 Splits are given by folders or a table. Where there is no val, 20 % of the places of train become
 it, drawn by hash, so that no place is in both. Splits that were given stay as they are; images of
 test that show the ground of train or val are reported.
+
+`--unit_of` states the unit of single images by patterns of their names.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final
 
 from eofm.datasets.images.places import Places, find_places, grid_of_file, units_of
+from eofm.errors import ConfigError
 from eofm.progress import track
 from eofm.store.splits import hold_out
+
+if TYPE_CHECKING:
+    from eofm.contract.spec import Unit
+    from eofm.raster.source import RasterSource
 
 
 @dataclass(frozen=True)
@@ -126,3 +134,43 @@ def _held_out(train: Sequence[OwnImage], places: Places, dataset: str) -> set[st
             left -= lost
             taken.update(units[key])
     return taken
+
+
+# ------------------------------------------------------------------------------------ stated units
+
+
+def state_units(sources: Sequence[RasterSource], unit_of: Mapping[str, Unit]) -> list[RasterSource]:
+    """Return the images with the units that patterns of their names state.
+
+    Args:
+        sources: The images, in the unit of most.
+        unit_of: Pattern of a name, of a path in the folder or of a file name -> unit.
+
+    Raises:
+        ConfigError: If a pattern fits no image, or two of different units fit one.
+    """
+    unused = set(unit_of)
+    stated = []
+    for source in sources:
+        names = {source.name, PurePosixPath(source.name).name, *(f.name for f in source.files)}
+        units = {}
+        for pattern, unit in unit_of.items():
+            if any(fnmatch(name, pattern) for name in names):
+                unused.discard(pattern)
+                units[pattern] = unit
+        if len(set(units.values())) > 1:
+            raise ConfigError(
+                "an image is stated to be in several units",
+                found=", ".join(f"{pattern}: {unit}" for pattern, unit in units.items()),
+                where=source.name,
+                remedy="make the patterns of unit_of exclude one another",
+            )
+        stated.append(replace(source, unit=next(iter(units.values()), source.unit)))
+    if unused:
+        raise ConfigError(
+            "a pattern of unit_of fits no image",
+            found=", ".join(sorted(unused)),
+            expected=f"names such as {', '.join(source.name for source in sources[:3])}",
+            remedy="correct the pattern, or leave it out",
+        )
+    return stated

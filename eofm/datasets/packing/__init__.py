@@ -1,1 +1,0 @@
-"""What the verbs that pack a data set have in common."""
