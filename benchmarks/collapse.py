@@ -53,7 +53,12 @@ class Arm:
 
 
 WINDOWS: Final = {"optim.batch": "9", "optim.epochs": "10", "data.holdout": "0.34"}
-WORLD: Final = {"optim.batch": "32", "optim.epochs": "5"}
+WORLD: Final = {
+    "optim.batch": "32",
+    "optim.epochs": "5",
+    "method.soft_weight": "10",
+    "method.soft_unit": "plain",
+}
 ARMS: Final = (
     Arm("18 windows, random weights", True, "windows", WINDOWS),
     Arm("18 windows, pretrained", True, "windows", {**WINDOWS, **START}),

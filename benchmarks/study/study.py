@@ -80,6 +80,8 @@ def arms() -> list[Arm]:
 
 BASE: Final = {
     "model.size": str(SIZE),
+    "method.soft_weight": "10",
+    "method.soft_unit": "plain",
     "optim.epochs": str(EPOCHS),
     "run.figures": "false",
     "run.threads": "1",

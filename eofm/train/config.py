@@ -2,8 +2,8 @@
 
 `data`, `model`, `method`, `augment` and `optim` change the result; `run` and `monitor` do not, and
 `trainer` only by the batches per step and by rounding. `method` has the defaults of the paper's
-authors; the other groups those of the demo, a small network from random weights, minutes on two CPU
-cores. Without a store the command line trains the demo, whose method is `demo.DEMO_METHOD`.
+authors; the other groups suit a small network from random weights, minutes on two CPU cores.
+Without a store the command line trains the demo, whose settings are `demo.DEMO`.
 `configs/pretrain/` has the paper's setting. Choices that the SoftCon paper (arXiv 2405.20462)
 leaves open stay selectable.
 """

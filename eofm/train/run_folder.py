@@ -23,7 +23,7 @@ from eofm.formats.arrays import read_torch
 from eofm.formats.foreign import foreign
 from eofm.formats.text import read_yaml, settings_text
 from eofm.io import lock_alone, replacing, unfinished
-from eofm.train.before.demo import DEMO_METHOD
+from eofm.train.before.demo import DEMO
 from eofm.train.config import MonitorConfig, PretrainConfig
 
 # Groups of settings that change no result: a run may be resumed with others.
@@ -179,7 +179,7 @@ def _resumed(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig:
         )
     saved = from_dict(_read_yaml(folder.config), folder.config)
     usual = asdict(PretrainConfig())
-    unsaid = (PretrainConfig(), PretrainConfig(method=DEMO_METHOD))
+    unsaid = (PretrainConfig(), DEMO)
     differ = [
         key
         for key in differing(asked, saved)

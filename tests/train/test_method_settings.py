@@ -22,7 +22,7 @@ from eofm.errors import ConfigError, PixelError, TrainingError
 from eofm.method import LabelFacts
 from eofm.store.format import HEADER_BYTES
 from eofm.store.reader import Store
-from eofm.train.before.demo import DEMO_METHOD
+from eofm.train.before.demo import DEMO
 from eofm.train.checkpoint import Stage, load_networks
 from eofm.train.config import (
     DataConfig,
@@ -82,7 +82,7 @@ def test_one_set_of_defaults_and_the_demo_apart(store_path: Path, tmp_path: Path
 
     Without one it is the demo with its small heads, and an option still overrides it.
     """
-    usual, demo = SoftConConfig(), DEMO_METHOD
+    usual, demo = SoftConConfig(), DEMO.method
     file = tmp_path / "mine.yaml"
     file.write_text(f"data:\n  store: {store_path}\n")
     bare = tmp_path / "bare.yaml"

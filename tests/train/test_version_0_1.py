@@ -19,8 +19,8 @@ from pretrain_settings import with_groups
 from eofm.cli import main, parse
 from eofm.errors import ConfigError
 from eofm.formats.text import settings_text
-from eofm.method import SoftConConfig, SoftForm
-from eofm.train.before.demo import DEMO_METHOD
+from eofm.method import SoftConConfig, SoftForm, SoftUnit
+from eofm.train.before.demo import DEMO
 from eofm.train.config import PretrainConfig, RunConfig
 from eofm.train.module import CHECKPOINT_KEY
 from eofm.train.run import pretrain
@@ -38,7 +38,7 @@ def test_settings_of_0_1_are_read() -> None:
     now = yaml.safe_load(settings_text(made))
     for group, values in old.items():
         assert values == {key: now[group][key] for key in values}, group
-    assert DEMO_METHOD == made.method
+    assert made.method == replace(DEMO.method, soft_weight=10.0, soft_unit=SoftUnit.PLAIN)
 
 
 def test_a_run_of_0_1_is_not_resumed_and_its_networks_go_on(
