@@ -56,7 +56,7 @@ class Feeder(Closing):
         hold: How many batches, the newest among them, the consumer uses at a time.
         bands: Names of the bands to read; None means all.
         pin: Page-locked memory, for copies to a GPU that do not wait.
-        labels: Of all rows of all stores (`eofm.store.rows.label_table`), in place of the stores'
+        labels: Of all rows of all stores (`eofm.store.label_table`), in place of the stores'
             own.
 
     Raises:

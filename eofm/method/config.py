@@ -26,7 +26,8 @@ class Objective(StrEnum):
     MOCO: the hard term alone, as in MoCo-v3.
     SOFT: the soft term alone.
     SHUFFLED: SoftCon with the label sets exchanged between images at random.
-    MULTILABEL: binary cross entropy of the classes, without contrast (`eofm.method.multilabel`).
+    MULTILABEL: binary cross entropy of the classes, without contrast
+        (`eofm.method.terms.multilabel`).
     """
 
     SOFTCON = "softcon"
