@@ -17,6 +17,7 @@ def words(eurosat: Path, probe: str) -> list[str]:
     """A run of the control that needs no network."""
     assert "bench eurosat" in VERBS
     small = ["--controls", "false", "--bootstrap", "10", "--k", "1", "--cache", "cache"]
+    small += ["--limit", "10"]
     return [
         *("bench", "eurosat", "--root", str(eurosat), "--model", "imagestats", "--probe", probe),
         *("--out", "results.jsonl", *small),

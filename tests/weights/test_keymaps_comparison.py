@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import timm
@@ -53,6 +53,7 @@ class Published:
     unused: str = "$^"
 
 
+@cache
 def published(card: WeightCard) -> Published:
     """The file of a card, derived from the code that reads it."""
     match card.layout:
@@ -109,7 +110,7 @@ def test_published_names_become_ours(name):
     ("name", "model"),
     [
         ("ssl4eo_mae_vits16_s1", "vit_small_patch16_224"),
-        ("ssl4eo_moco_rn18_rgb", "resnet18"),
+        pytest.param("ssl4eo_moco_rn18_rgb", "resnet18", marks=pytest.mark.slow),
     ],
 )
 @torch.no_grad()
