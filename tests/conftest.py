@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from pathlib import Path
 
 from eofm.workers import wait_passively
+
+gc.disable()  # what is imported is no garbage: it is looked at neither now nor in the tests
 
 wait_passively()  # before torch is loaded
 
@@ -36,6 +39,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 REPOSITORY = Path(__file__).parent.parent
 # Their tests check the shapes in signatures at every call, all others at the first ones.
 WITH_SHAPES = [REPOSITORY / "tests" / name for name in ("contract", "method", "probes")]
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again, but only of what the tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

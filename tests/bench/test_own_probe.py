@@ -17,7 +17,6 @@ def words(eurosat: Path, probe: str) -> list[str]:
     """A run of the control that needs no network."""
     assert "bench eurosat" in VERBS
     small = ["--controls", "false", "--bootstrap", "10", "--k", "1", "--cache", "cache"]
-    small += ["--limit", "10"]
     return [
         *("bench", "eurosat", "--root", str(eurosat), "--model", "imagestats", "--probe", probe),
         *("--out", "results.jsonl", *small),
@@ -79,5 +78,5 @@ def test_what_is_no_probe_is_refused(
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(text)
 
-    assert 1 == main(words(eurosat, probe))
+    assert 1 == main([*words(eurosat, probe), "--limit", "10"])
     assert expected in capsys.readouterr().err
