@@ -37,8 +37,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
 REPOSITORY = Path(__file__).parent.parent
-# Their tests check the shapes in signatures at every call, all others at the first ones.
-WITH_SHAPES = [REPOSITORY / "tests" / name for name in ("contract", "method", "probes")]
 
 
 def pytest_collection_finish() -> None:
@@ -55,9 +53,8 @@ def pytest_xdist_setupnodes() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Count the calls that are checked anew for each test."""
-    every_call = any(item.path.is_relative_to(folder) for folder in WITH_SHAPES)
-    shape_checker.start_test(every_call=every_call)
+    """Check shapes at every call of a property test, whose examples differ, else at the first."""
+    shape_checker.start_test(every_call=item.get_closest_marker("hypothesis") is not None)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """What checks the shapes and types in signatures while tests run: an int is a float too.
 
 A check takes longer than many of the functions: a solver that calls one ten thousand times in a
-test is checked in its first calls. Tests of the folders with shapes check every call.
+test is checked in its first calls. Property tests, whose examples differ, check every call.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from beartype import BeartypeConf, beartype
 Function = Callable[..., Any]
 
 # Calls of a function that are checked in a test.
-FIRST_CALLS = 5
+FIRST_CALLS = 20
 
 _beartype = beartype(conf=BeartypeConf(is_pep484_tower=True))
 _calls: Counter[Function] = Counter()
