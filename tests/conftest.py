@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from pathlib import Path
 
 from eofm.workers import wait_passively
 
+gc.disable()  # what is imported is no garbage: it is looked at neither now nor in the tests
+
 wait_passively()  # before torch is loaded
 
 import matplotlib as mpl  # noqa: E402
 import pytest  # noqa: E402
+import shape_checker  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 mpl.use("Agg")
 
@@ -22,12 +27,34 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell lets its jobs in the background ignore Ctrl-C, and so would what the tests start
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# `pytest -m "slow or hypothesis" --hypothesis-profile=thorough` tries ten times as many examples
+settings.register_profile("short", max_examples=30, deadline=None)
+settings.register_profile("thorough", max_examples=300, deadline=None)
+settings.load_profile("short")
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # there is a process for each core: threads on top of them would wait for one another
     torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again, but only of what the tests make."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Let the linear algebra of NumPy and SciPy, which reads this when it is loaded, have one."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Check shapes at every call of a property test, whose examples differ, else at the first."""
+    shape_checker.start_test(every_call=item.get_closest_marker("hypothesis") is not None)
 
 
 @pytest.fixture(scope="session")

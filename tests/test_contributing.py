@@ -25,11 +25,21 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(copy: Path, *words: str) -> str:
-    """What Python prints with the changed package."""
+VERB = """
+import sys
+from eofm.cli import main
+def verb(*words):
+    try: status = main(list(words))
+    except SystemExit as done: status = done.code
+    if status: sys.exit(f"{words}: {status}")
+"""
+
+
+def run(copy: Path, code: str) -> list[str]:
+    """What Python prints with the changed package, in parts divided by `##`."""
     kept = {"PYTHONPATH": str(copy), "EOFM_WEIGHTS": str(copy / "weights"), "EOFM_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, *words],
+        [sys.executable, "-c", VERB + code],
         env={**os.environ, **kept},
         capture_output=True,
         text=True,
@@ -37,7 +47,7 @@ def run(copy: Path, *words: str) -> str:
         cwd=copy,
     )
     assert 0 == done.returncode, done.stderr
-    return done.stdout
+    return done.stdout.split("##\n")
 
 
 def changed_files(copy: Path) -> list[str]:
@@ -57,10 +67,16 @@ def test_weights_are_one_row(copy: Path) -> None:
     torch.save(network.state_dict(), copy / "weights" / "toy_vit_s2.pth")
 
     assert ["eofm/weights/cards/softcon.py"] == changed_files(copy)
-    assert "toy_vit_s2" in run(copy, "-m", "eofm", "models", "list")
-    code = "import eofm, eofm.hub; encoder = eofm.load_weights('toy_vit_s2'); "
-    code += "print(encoder.dim, eofm.hub.ENTRIES['toy_vit_s2']().recipe == encoder.recipe)"
-    assert f"{network.dim} True" == run(copy, "-c", code).strip()
+    code = """
+verb("models", "list")
+print("##")
+import eofm, eofm.hub
+encoder = eofm.load_weights("toy_vit_s2")
+print(encoder.dim, eofm.hub.ENTRIES["toy_vit_s2"]().recipe == encoder.recipe)
+"""
+    listed, loaded = run(copy, code)
+    assert "toy_vit_s2" in listed
+    assert f"{network.dim} True" == loaded.strip()
 
 
 def test_an_option_is_one_field(copy: Path) -> None:
@@ -68,8 +84,15 @@ def test_an_option_is_one_field(copy: Path) -> None:
     apply_change("eofm/method/config.py", copy)
 
     assert ["eofm/method/config.py"] == changed_files(copy)
-    words = ("-m", "eofm", "pretrain", "--method.hard_weight", "2", "--print_config")
-    assert "  hard_weight: 2.0\n" in run(copy, *words)
-    assert "Weight of the hard term." in run(copy, "-m", "eofm", "pretrain", "--help-all")
-    code = "from eofm.method import SoftConConfig; print(SoftConConfig(hard_weight=2.0).weights)"
-    assert "(2.0, 1.0)" == run(copy, "-c", code).strip()
+    code = """
+verb("pretrain", "--method.hard_weight", "2", "--print_config")
+print("##")
+verb("pretrain", "--help-all")
+print("##")
+from eofm.method import SoftConConfig
+print(SoftConConfig(hard_weight=2.0).weights)
+"""
+    printed, helped, weights = run(copy, code)
+    assert "  hard_weight: 2.0\n" in printed
+    assert "Weight of the hard term." in helped
+    assert "(2.0, 1.0)" == weights.strip()

@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -71,28 +72,33 @@ CORE = declared(PROJECT["dependencies"])
 # extras of those who work on the package, not of its users
 TOOLS = {"dev", "docs", "notebooks", "release"}
 OPTIONAL = set().union(*(declared(lines) for name, lines in EXTRAS.items() if name not in TOOLS))
-USED = set().union(*(imported(path.read_text()) for path in SOURCES))
+
+
+@cache
+def used() -> set[str]:
+    """The libraries that the package imports."""
+    return set().union(*(imported(path.read_text()) for path in SOURCES))
 
 
 def test_what_is_imported_is_declared() -> None:
     """No library is there only because another one brings it along."""
-    assert set() == USED - CORE - OPTIONAL
+    assert set() == used() - CORE - OPTIONAL
 
 
 def test_what_is_declared_is_imported() -> None:
     """No library is asked for that nothing uses; the exceptions are needed by others."""
-    assert set() == (CORE | OPTIONAL) - USED - set(NEEDED_BY)
-    assert set(NEEDED_BY) <= (CORE | OPTIONAL) - USED  # the list of exceptions stays true
+    assert set() == (CORE | OPTIONAL) - used() - set(NEEDED_BY)
+    assert set(NEEDED_BY) <= (CORE | OPTIONAL) - used()  # the list of exceptions stays true
 
 
 def test_the_tests_import_what_is_declared() -> None:
     """What the tests import is in the extra `dev`, or in what it includes."""
     own = {canonical(path.stem) for path in (ROOT / "tests").rglob("*.py")}
-    used = set().union(*(imported(path.read_text()) for path in (ROOT / "tests").rglob("*.py")))
-    used -= {"qgis"}  # of the distribution: PyPI has none, and its tests skip without it
+    tested = set().union(*(imported(path.read_text()) for path in (ROOT / "tests").rglob("*.py")))
+    tested -= {"qgis"}  # of the distribution: PyPI has none, and its tests skip without it
     tools = set().union(*(declared(EXTRAS[name]) for name in TOOLS))
 
-    assert set() == used - own - CORE - OPTIONAL - tools
+    assert set() == tested - own - CORE - OPTIONAL - tools
 
 
 @pytest.mark.slow

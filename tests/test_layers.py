@@ -65,7 +65,7 @@ DOORS = {
     },
 }
 LEVEL = {name: number for number, line in enumerate(LINES) for name in line}
-HEAVY = ("torch", "lightning", "torchgeo", "rasterio", "timm", "kornia")
+HEAVY = ("torch", "lightning", "torchgeo", "rasterio", "xarray", "timm", "kornia")
 
 
 def place_of(module: str) -> str:
@@ -186,8 +186,8 @@ def test_the_doors_are_closed_until_somebody_goes_through() -> None:
 
 
 def test_training_from_a_store_needs_no_raster_library() -> None:
-    """What trains from a packed store imports neither rasterio nor torchgeo."""
-    assert not {"rasterio", "torchgeo"} & loaded_after(
+    """What trains from a packed store imports neither rasterio, xarray nor torchgeo."""
+    assert not {"rasterio", "torchgeo", "xarray"} & loaded_after(
         "import eofm.train.module, eofm.store.reader"
     )
 

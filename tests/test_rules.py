@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ import eofm
 
 PACKAGE = Path(eofm.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-TREES = {path: ast.parse(path.read_text()) for path in FILES}
 ROOT = PACKAGE.parent
 TYPED = Path(__file__).parent / "typing" / "api.py"
 
@@ -24,6 +24,12 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 # Modules that a folder may hold beside its subfolders.
 MODULES = 15
+
+
+@cache
+def trees() -> dict[Path, ast.Module]:
+    """The files of the package, parsed."""
+    return {path: ast.parse(path.read_text()) for path in FILES}
 
 
 def name_of(path: Path) -> str:
@@ -67,7 +73,7 @@ def test_what_is_public_has_a_docstring() -> None:
     silent = {name_of(path): undocumented(path.read_text()) for path in FILES}
 
     assert {} == {name: what for name, what in silent.items() if what}
-    assert [] == [name_of(path) for path in FILES if not ast.get_docstring(TREES[path])]
+    assert [] == [name_of(path) for path in FILES if not ast.get_docstring(trees()[path])]
 
 
 def test_a_missing_docstring_is_seen() -> None:
@@ -104,7 +110,7 @@ def offered(tree: ast.Module) -> list[str] | None:
 
 def test_public_names_are_in_all() -> None:
     """Where a file says what it offers, that is every public name it makes, once."""
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         names = offered(tree)
         if names is not None:
             assert set() == set(bound(tree)) - set(names), name_of(path)

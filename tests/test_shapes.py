@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
+import shape_checker
 import torch
 
 import eofm
@@ -119,6 +120,22 @@ def test_wrong_shapes_are_noticed() -> None:
     ):
         with pytest.raises(jaxtyping.TypeCheckError):
             call()
+
+
+def test_first_calls_are_checked_and_all_of_them_on_demand() -> None:
+    """A wrong shape after many right calls is passed by, but not where every call is checked."""
+    right, wrong = torch.ones(1, 4, 4, dtype=torch.bool), torch.rand(3, 3)
+    for every_call in (True, False, False):
+        shape_checker.start_test(every_call=every_call)
+        with pytest.raises(jaxtyping.TypeCheckError):
+            coarse_mask(wrong, (3, 3))
+        for _ in range(shape_checker.FIRST_CALLS):
+            coarse_mask(right, (4, 4))
+        if every_call:
+            with pytest.raises(jaxtyping.TypeCheckError):
+                coarse_mask(wrong, (3, 3))
+        else:
+            assert wrong is coarse_mask(wrong, (3, 3))
 
 
 def test_right_shapes_are_not() -> None:

@@ -53,6 +53,7 @@ def settings(root: Path, folder: Path, **options: object) -> BenchBigEarthNetCon
 # ------------------------------------------------------------------------ lists and labels
 
 
+@pytest.mark.slow
 def test_class_counts_are_the_published_ones(tables: Listing) -> None:
     """The 480,038 recommended patches have, class by class, the labels the paper counts."""
     counts = {split: Counter[str]() for split in V2_COUNTS}
@@ -65,7 +66,7 @@ def test_class_counts_are_the_published_ones(tables: Listing) -> None:
     assert found == V2_COUNTS
 
 
-@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("version", ["v1", pytest.param("v2", marks=pytest.mark.slow)])
 def test_lists_are_those_the_task_declares(
     version: str, real_data: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_miniature_joined_with_the_real_tables(
     assert "**bigearthnet-v2-s2** version 1, split `official`" in text
 
 
+@pytest.mark.slow
 def test_the_golden_patch_has_its_labels(v2: Path, real_data: Path, tmp_path: Path) -> None:
     """{8, 11, 13} in the official order; a faulty mapping once gave {10, 17}."""
     config = settings(v2, tmp_path, metadata=str(real_data / "bigearthnet_v2"))

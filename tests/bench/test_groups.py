@@ -401,6 +401,7 @@ def test_the_remedy_for_old_records(chips: Path, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------- real data
 
 
+@pytest.mark.slow
 def test_intervals_by_product_of_the_real_test_split(real_data: Path) -> None:
     """Of 119,825 patches with simulated hits: equal to NumPy's, and far wider than by patch."""
     listing = read_tables(real_data / "bigearthnet_v2")

@@ -152,6 +152,7 @@ def test_the_verb_of_old_names_the_new_options(
     filled = {"DIR": str(eurosat), "MODEL": f"mine={encoder_folder}", "32,64,128": "own"}
     words = [filled.get(word, word) for word in remedy.split()[1:]]
     files = ["--out", str(tmp_path / "x.jsonl"), "--cache", "", "--bootstrap", "9"]
+    files += ["--limit", "20"]
 
     assert 0 == main([*words, *files, "--controls", "false"])
     assert "| mine, zscore | " in capsys.readouterr().out

@@ -78,5 +78,5 @@ def test_what_is_no_probe_is_refused(
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(text)
 
-    assert 1 == main(words(eurosat, probe))
+    assert 1 == main([*words(eurosat, probe), "--limit", "10"])
     assert expected in capsys.readouterr().err

@@ -298,6 +298,7 @@ def plain_statistics(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return found
 
 
+@pytest.mark.slow
 def test_real_tiles_score_as_in_a_plain_script(real_data: Path, tmp_path: Path) -> None:
     """numpy, scikit-learn's scaler and its kNN give exactly our accuracy; the linear one too."""
     root = real_data / "eurosat_ms"
@@ -322,6 +323,7 @@ def test_real_tiles_score_as_in_a_plain_script(real_data: Path, tmp_path: Path) 
     assert "subset" in report.describe()
 
 
+@pytest.mark.slow
 def test_a_real_run_compares_an_encoder_with_its_controls(
     real_data: Path, encoder_folder: Path, tmp_path: Path
 ) -> None:

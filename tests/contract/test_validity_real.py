@@ -75,7 +75,7 @@ def whole(source: RasterSource) -> Imagery:
 @pytest.mark.parametrize(
     ("kind", "count"),
     [
-        ("eurosat", 270),
+        pytest.param("eurosat", 270, marks=pytest.mark.slow),
         ("terramesh-l1c", 3),
         ("terramesh-l2a", 3),
         ("terramesh-rtc", 3),
@@ -102,6 +102,7 @@ def test_no_patch_of_bigearthnet_is_doubted(real_data: Path) -> None:
         check_plausible(whole(source), [source.name])
 
 
+@pytest.mark.slow
 def test_a_batch_of_eurosat_has_the_ratios_of_level_1c(real_data: Path) -> None:
     """From 64 images on the means of bands are compared as well."""
     images = [source.read() for source in sources(real_data, "eurosat")]
@@ -116,7 +117,9 @@ def test_a_batch_of_eurosat_has_the_ratios_of_level_1c(real_data: Path) -> None:
         check_plausible(replace(batch, spec=replace(spec, bands=L1C)))
 
 
-@pytest.mark.parametrize("side", [32, 48, 64, 96, 128])
+@pytest.mark.parametrize(
+    "side", [32, *(pytest.param(side, marks=pytest.mark.slow) for side in (48, 64, 96)), 128]
+)
 @pytest.mark.parametrize("kind", ["s2-100k", "terramesh-l2a", "terramesh-l1c", "terramesh-rtc"])
 def test_no_window_is_doubted(real_data: Path, kind: str, side: int) -> None:
     """Windows of 32 to 128 pixels over snow, cloud, water, forest, crops and towns."""

@@ -45,7 +45,7 @@ def problems(report: CheckReport) -> dict[str, list[str]]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three places of the embedded world."""
     root = tmp_path_factory.mktemp("made") / "world"
-    write_world(WorldConfig(out=str(root), scenes=3, size=48, seed=1))
+    write_world(WorldConfig(out=str(root), scenes=3, size=48, seed=1, workers=1))
     return root
 
 

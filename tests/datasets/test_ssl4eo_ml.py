@@ -129,7 +129,7 @@ def test_counts_of_the_full_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def world(tmp_path: Path) -> Path:
     """Three places of the embedded world, in the layout of SSL4EO-S12."""
-    write_world(WorldConfig(out=str(tmp_path / "world"), scenes=3, size=48, seed=1))
+    write_world(WorldConfig(out=str(tmp_path / "world"), scenes=3, size=48, seed=1, workers=1))
     return tmp_path / "world"
 
 

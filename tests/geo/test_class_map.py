@@ -159,7 +159,7 @@ def test_areas_of_a_probability_sample() -> None:
     patches, truth = world(size=SIZE, noise=2.0)
     points = sample(patches, truth)
     learnt = map_classes(patches, points, "class", MapMethod(design=SampleDesign.RANDOM))
-    plain = map_classes(patches, points, "class")
+    plain = map_classes(patches, points, "class", QUICK)
 
     assert plain.areas is None
     assert learnt.areas is not None
@@ -311,7 +311,7 @@ def test_the_verb_maps_chips(tmp_path: Path) -> None:
 def test_what_cannot_be_written(tmp_path: Path) -> None:
     """A folder that is a file is one error of eofm."""
     patches, truth = world(size=(24, 24))
-    learnt = map_classes(patches, drawn(patches, truth), "class")
+    learnt = map_classes(patches, drawn(patches, truth), "class", QUICK)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         write_map(learnt, tmp_path / "file" / "map")

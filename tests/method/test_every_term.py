@@ -23,6 +23,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Results], .
     return tuple(torch.load(f"{folder}/{rank}.pt", weights_only=True) for rank in range(2))
 
 
+@pytest.mark.slow
 @EVERY
 def test_two_processes_are_one(name: str, two: tuple[dict[str, Results], ...]) -> None:
     """With half of the batch each, and most unlabelled or unmeasured in one: the same steps."""

@@ -144,7 +144,7 @@ else: print("read")
 """
 
 
-@pytest.mark.parametrize("name", ["PROJ_DATA", "PROJ_LIB"])
+@pytest.mark.parametrize("name", ["PROJ_DATA", pytest.param("PROJ_LIB", marks=pytest.mark.slow)])
 def test_proj_data_elsewhere(tmp_path: Path, write_tif: WriteTif, name: str) -> None:
     """A variable that another program has set is named, and without it the file is read."""
     path = write_tif(tmp_path / "a_B02.tif", PIXELS)

@@ -68,7 +68,7 @@ def test_a_class_that_no_model_has_is_said() -> None:
     assert ["does not occur"] == [text.get_text() for text in figure.axes[0].texts]
 
 
-@pytest.mark.parametrize("classes", [1, 19, 130])
+@pytest.mark.parametrize("classes", [1, 19, pytest.param(130, marks=pytest.mark.slow)])
 def test_every_class_is_drawn_and_no_two_names_overlap(classes: int) -> None:
     """Up to three columns; names of neighbouring rows keep clear of one another and of the data."""
     names = [f"class number {i}, with a long name" for i in range(classes)]

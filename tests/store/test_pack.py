@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import pickle
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -186,17 +184,6 @@ def test_workers_and_threads(tmp_path: Path, miniature) -> None:
     assert len(sent) < 1000
     for k, batch in enumerate(batches):
         assert 1000 * (k % 9) + 100 == batch.planes[10][0, 0, 0, 0].item()
-
-
-def test_reading_needs_no_raster_library() -> None:
-    """Training imports the store without rasterio, torchgeo or xarray."""
-    code = (
-        "import sys, eofm.store.reader; "
-        "print({m.split('.')[0] for m in sys.modules} & {'rasterio', 'torchgeo', 'xarray'})"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert "set()" == run.stdout.strip()
 
 
 # ---------------------------------------------------------------------------- bad stores

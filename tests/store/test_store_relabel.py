@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -130,8 +131,9 @@ def test_killed_anywhere(tmp_path: Path, miniature, tree, kill, in_place: bool) 
     labels = write_labels(tmp_path / "l.parquet", [f"p{i // 2}_{i}" for i in range(6)])
     whole = relabel(miniature.store(tmp_path / "whole", 6), labels)
     expected, seen, kills = tree(whole.path), set(), 0
+    fresh = miniature.store(tmp_path / "fresh", 6)
     for call in range(1, 100):
-        path = miniature.store(tmp_path / f"s{call}", 6)
+        path = Path(shutil.copytree(fresh, tmp_path / f"s{call}"))
         out = {} if in_place else {"out": str(tmp_path / f"out{call}")}
         with kill.at(call) as calls:
             try:

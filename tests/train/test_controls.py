@@ -51,7 +51,7 @@ def runs(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         config = with_groups(
             PretrainConfig(),
             data={"store": str(store_path), "holdout": 0.25},
-            model={"size": 56},
+            model={"size": 28},
             method={
                 "hidden": 32,
                 "dim": 16,

@@ -58,6 +58,12 @@ class Recorder:
 
 
 @pytest.fixture
+def config(config: PretrainConfig) -> PretrainConfig:
+    """Two epochs, looked at by nobody."""
+    return with_groups(config, monitor={"every_epochs": 0})
+
+
+@pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """Watches the run that the test makes."""
     return Recorder(monkeypatch)

@@ -123,6 +123,7 @@ def test_a_stopped_run_resumes_to_the_same_end(
     config: PretrainConfig, tmp_path: Path, pretrain_interrupted: Callable[[PretrainConfig], None]
 ) -> None:
     """A run killed in its second epoch and resumed ends as an unbroken one, bit for bit."""
+    config = with_groups(config, monitor={"every_epochs": 0})
     whole = with_groups(config, run={"out": str(tmp_path / "whole")})
     pretrain(whole)
     pretrain_interrupted(config)

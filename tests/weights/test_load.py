@@ -149,7 +149,10 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 @pytest.mark.parametrize("modality", ["s2", "s1"])
-@pytest.mark.parametrize(("model", "width", "heads"), [("vits14", 384, 6), ("vitb14", 768, 12)])
+@pytest.mark.parametrize(
+    ("model", "width", "heads"),
+    [("vits14", 384, 6), pytest.param("vitb14", 768, 12, marks=pytest.mark.slow)],  # 350 MB
+)
 def test_softcon_vit_gives_the_published_features(
     tmp_path: Path, modality: str, model: str, width: int, heads: int
 ) -> None:

@@ -142,9 +142,10 @@ def test_radar_is_decibel_with_fractions(world: Path):
     assert np.mean(bands["VV"][0] == np.rint(bands["VV"][0])) < 0.01
 
 
-def test_a_location_is_the_same_in_any_world(world: Path, tmp_path: Path):
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_location_is_the_same_in_any_world(world: Path, tmp_path: Path, workers: int):
     """Bytes depend on seed and location alone: not on scenes, seasons or workers."""
-    write_world(WorldConfig(str(tmp_path / "w"), scenes=3, size=SIZE, seasons=2, workers=2))
+    write_world(WorldConfig(str(tmp_path / "w"), scenes=3, size=SIZE, seasons=2, workers=workers))
     few, many = content(tmp_path / "w"), content(world)
 
     assert len({k.split("/")[1] for k in few}) == 3
