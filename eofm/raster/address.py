@@ -19,6 +19,7 @@ _SCHEMES: Final[Mapping[str, str]] = {
     "az": "/vsiaz/{rest}",
     "abfs": "/vsiadls/{rest}",
     "oss": "/vsioss/{rest}",
+    "zip": "/vsizip/{rest}",  # rasterio's way to write it: zip://archive.zip!folder/file.tif
 }
 
 
@@ -43,6 +44,8 @@ def gdal_name(text: str) -> str:
             expected=", ".join(f"{name}://" for name in _SCHEMES) + ", or a /vsi path of GDAL",
             where=text.partition("?")[0],
         )
+    if scheme.lower() == "zip":
+        rest = rest.replace("!", "/", 1)
     return _SCHEMES[scheme.lower()].format(whole=text, rest=rest)
 
 

@@ -165,5 +165,5 @@ def _unstated(sensor: Sensor, where: Path) -> RasterError:
         found="no scale and offset that name it",
         expected=" | ".join(units),
         where=where,
-        remedy=f"state it, as in unit={units[0].value!r}",
+        remedy=f"state it, as in unit={units[0].value!r} in Python, --unit {units[0]} in a command",
     )

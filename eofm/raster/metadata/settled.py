@@ -38,6 +38,6 @@ def settle(what: str, stated: Word | None, found: Word | None, by: str, where: o
             f"neither the user nor the product states the {what}",
             expected=f"one of the {what}s of eofm",
             where=where,
-            remedy=f'state it, as in {what}="{example}"',
+            remedy=f'state it, as in {what}="{example}" in Python, --{what} {example} in a command',
         )
     return settled
