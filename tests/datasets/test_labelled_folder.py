@@ -241,7 +241,7 @@ def test_two_folders_of_one_split_are_refused(folders: Path) -> None:
     with pytest.raises(DataError, match="the same split") as caught:
         opened(folders)
 
-    assert "class folders of validation" in str(caught.value.remedy)
+    assert "what is in validation" in str(caught.value.remedy)
     (folders / "validation" / "water" / "2.tif").rename(folders / "val" / "water" / "2.tif")
     (folders / "validation" / "water").rmdir()
     (folders / "validation").rmdir()
