@@ -40,15 +40,69 @@ class UsageError(Exception):
 
     def __init__(self, problem: str, known: Sequence[str]) -> None:
         unknown = re.search(
-            r"(?:Group '(\S+)' does not accept option|does not accept option|"
-            r"unrecognized arguments:) '?(?:--)?([\w.]+)",
+            r"(?:Group '(\S+)' does not accept option '?|does not accept option '?|"
+            r"unrecognized arguments: '?--)([\w.-]+)",
             problem,
         )
+        problem = _plain(problem, known)
         if unknown:
             key = ".".join(part for part in unknown.groups() if part)
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            problem += f"\n  did you mean: --{near[0]}" if near else ""
+            near = _nearest(key, known)
+            problem += f"\n  did you mean: --{near}" if near else ""
         super().__init__(problem)
+
+
+def _nearest(key: str, known: Sequence[str]) -> str | None:
+    """Return the option that a word is likest to, or its last part to the last part of one."""
+    own = key.rpartition(".")[2]
+    likeness = {
+        name: max(
+            difflib.SequenceMatcher(None, key, name).ratio(),
+            difflib.SequenceMatcher(None, own, name.rpartition(".")[2]).ratio(),
+        )
+        for name in known
+    }
+    best = max(likeness, key=lambda name: likeness[name], default=None)
+    return best if best is not None and likeness[best] >= 0.5 else None
+
+
+_TYPES: Final = {
+    "<class 'int'>": "a whole number",
+    "<class 'float'>": "a number",
+    "<class 'bool'>": "true or false",
+    "<class 'str'>": "text",
+    "list[str]": "a list of words",
+    "<class 'list'>": "a list of words",
+}
+
+
+def _plain(problem: str, known: Sequence[str]) -> str:
+    """Return in words what jsonargparse says of a value, where it can be told."""
+    key = re.match(r'Parser key "([\w.]+)":', problem)
+    if key is None:
+        return problem
+    if "Unable to load config" in problem:
+        inside = [name for name in known if name.startswith(f"{key[1]}.")]
+        if inside:
+            return (
+                f"--{key[1]} is a group of settings\n  name one of them, as in: --{inside[0]} VALUE"
+            )
+    value = re.search(r"(?:Given value|Got value): (.*)", problem)
+    kinds = re.search(r"Subtypes: [\[(](.*)[\])]\n", problem) or re.search(
+        r"Expected a (.*?)\. Got value", problem
+    )
+    if value is None or kinds is None:
+        return problem
+    parts = re.findall(r"typing\.Literal\[[^\]]*\]|<class '[\w.]+'>|list\[\w+\]", kinds[1])
+    words = []
+    for part in parts:
+        if part.startswith("typing.Literal"):
+            words.append("one of " + ", ".join(re.findall(r"'([^']*)'", part)))
+        elif part != "<class 'NoneType'>":
+            words.append(_TYPES.get(part, ""))
+    if not words or not all(words):
+        return problem
+    return f"--{key[1]} takes {' or '.join(words)}, and not {value[1]!r}"
 
 
 def parse(name: str, words: Sequence[str]) -> object:
@@ -72,33 +126,61 @@ def parse(name: str, words: Sequence[str]) -> object:
         parsed = parser.instantiate(parser.parse_args(joined(words, settings)))
     except ArgumentError as error:
         known = [key for key, _ in parser.get_defaults().items()]
-        raise UsageError(str(error.message), known) from error
+        positional = {f.name for f in fields(settings) if f.metadata.get("positional")}
+        raise UsageError(_required(str(error.message), positional), known) from error
     return settings(**{f.name: parsed[f.name] for f in fields(settings)})
 
 
+def _required(problem: str, positional: set[str]) -> str:
+    """Return what is missing as it is typed: options with their dashes, others in capitals."""
+    head, found, names = problem.partition("the following arguments are required: ")
+    if not found:
+        return problem
+    typed = [n.upper() if n in positional else f"--{n}" for n in names.split(", ")]
+    return f"{head}{found}{', '.join(typed)}"
+
+
 _LISTS: Final = ("list[str]", "list[str] | None")
+
+
+_NUMBERS: Final = re.compile(r"[-+.\d][-+.,\deE]*")
 
 
 def joined(words: Sequence[str], settings: type) -> list[str]:
     """Return the words of a command with those of each list put into one.
 
     A list may be given as words, `--bands B02 B03`, with commas, `--bands B02,B03`, or as YAML,
-    `--bands [B02,B03]`. Where the verb takes words of its own after its options, as many as it
-    needs are left to it.
+    `--bands [B02,B03]`, and behind a `=` as well. Where the verb takes words of its own after its
+    options, as many as it needs are left to it. Coordinates are lists of numbers, and may begin
+    with a minus: what follows such an option is its value as long as it is a number.
 
     Args:
         words: After the verb.
         settings: The verb's settings; fields of `list[str]` are lists, and so are those whose
-            metadata say `list`, which hold words with commas.
+            metadata say `list`, which hold words with commas, or `numbers`.
     """
     lists = {f"--{f.name}" for f in fields(settings) if f.type in _LISTS}
     texts = {f"--{f.name}" for f in fields(settings) if f.metadata.get("list")}
+    places = {f"--{f.name}" for f in fields(settings) if f.metadata.get("numbers")}
     own = sum(1 for f in fields(settings) if f.metadata.get("positional"))
     out: list[str] = []
     at = 0
     while at < len(words):
-        word = words[at]
+        word, sign, behind = words[at].partition("=")
         at += 1
+        if sign and word in lists:
+            out += [word, f"[{behind.strip('[]')}]"]
+            continue
+        word = words[at - 1]
+        if word in places and at < len(words) and not words[at].startswith("--"):
+            end = at + 1
+            if _NUMBERS.fullmatch(words[at]):
+                others = (i for i in range(at, len(words)) if not _NUMBERS.fullmatch(words[i]))
+                end = next(others, len(words))
+            value = ",".join(part.strip(",") for part in words[at:end])
+            out.append(f"{word}={value}")
+            at = end
+            continue
         if word not in lists | texts:
             out.append(word)
             own -= not word.startswith("-") and not (at > 1 and words[at - 2].startswith("--"))

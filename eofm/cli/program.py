@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from eofm import __version__
 from eofm.cli.parsing import UsageError, load, parse
@@ -27,15 +27,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(words: Sequence[str]) -> int:
+    if words[:1] == ["help"] and len(words) > 1:
+        words = [*words[1:], "--help"]
     if not words or words[0] in {"-h", "--help", "help"}:
         print(overview())
         return 0
-    if words[0] in {"-V", "--version"}:
+    if words[0] in {"-V", "--version", "version"}:
         print(f"eofm {__version__}")
         return 0
     name, rest = find_verb(words)
     if name is None:
-        return 2
+        asked = len(words) == 2 and words[1] in {"-h", "--help"}
+        return 0 if asked and words[0] in {verb.split()[0] for verb in VERBS} else 2
     try:
         return _run(name, VERBS[name], rest)
     except UsageError as error:
@@ -74,6 +77,21 @@ def overview() -> str:
     return "\n".join(lines)
 
 
+# What other programs, and people who guess, call our verbs.
+_ELSEWHERE: Final = {
+    "models show": "models info",
+    "models get": "models download",
+    "train": "pretrain",
+    "fit": "pretrain",
+    "predict": "embed",
+    "classify": "map",
+    "test": "bench folder",
+    "evaluate": "bench folder",
+    "data info": "data show",
+    "pack folder": "pack tiles",
+}
+
+
 def find_verb(words: Sequence[str]) -> tuple[str | None, list[str]]:
     """Return the verb that a command names and the words after it; None if it is an error.
 
@@ -89,10 +107,12 @@ def find_verb(words: Sequence[str]) -> tuple[str | None, list[str]]:
             return name, list(words[length:])
     siblings = [name for name in VERBS if name.split()[0] == words[0]]
     if siblings and (len(words) == 1 or words[1] in {"-h", "--help"}):
-        print("\n".join(f"eofm {name:16} {VERBS[name].summary}" for name in siblings))
+        width = max(map(len, siblings))
+        print("\n".join(f"eofm {name:{width}}  {VERBS[name].summary}" for name in siblings))
         return None, []
-    typed = " ".join(word for word in words[:2] if not word.startswith("-"))
-    near = difflib.get_close_matches(typed, list(VERBS), n=1, cutoff=0.4)
+    typed = " ".join(word for word in words[:2] if not word.startswith("-")) or words[0]
+    near = [_ELSEWHERE[typed]] if typed in _ELSEWHERE else []
+    near = near or difflib.get_close_matches(typed, list(VERBS), n=1, cutoff=0.4)
     print(
         f"eofm: error: there is no verb {typed!r}"
         + (f"; did you mean 'eofm {near[0]}'?" if near else "")

@@ -6,15 +6,17 @@ Shapes: B images, C bands, H by W pixels, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import index
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
+from eofm.contract.sensors import canonical_band
 from eofm.contract.shapes import Bool, Float, Float32, Int64, Real, Shaped
-from eofm.contract.spec import ImageSpec
+from eofm.contract.spec import ImageSpec, stated_names
 from eofm.errors import SpecError
 
 if TYPE_CHECKING:
@@ -123,12 +125,27 @@ class Imagery:
     def __len__(self) -> int:
         return self.pixels.shape[0]
 
-    def __getitem__(self, rows: int | slice | Tensor) -> Self:
-        """Return some images: one by its number, several by a slice, an index tensor or a mask.
+    def __iter__(self) -> Iterator[Self]:
+        """Iterate over the images, each as a batch of one."""
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, rows: int | slice | Tensor | Sequence[int]) -> Self:
+        """Return some images: one by its number, several by a slice, numbers or a mask.
 
         Raises:
             SpecError: If there is no such image.
         """
+        if isinstance(rows, str):
+            raise SpecError(
+                "images of a batch are numbered",
+                found=rows,
+                remedy=f'imagery.select(["{rows}"]) is a band of all of them',
+            )
+        if not isinstance(rows, (slice, Tensor)):
+            try:
+                rows = index(rows)  # type: ignore[arg-type]
+            except TypeError:
+                rows = torch.as_tensor(rows)
         if isinstance(rows, int):
             if not -len(self) <= rows < len(self):
                 raise SpecError(
@@ -163,11 +180,15 @@ class Imagery:
         """Return the images with some of their bands, in the order asked for.
 
         Args:
-            bands: Canonical names.
+            bands: Their names, in any spelling.
 
         Raises:
-            SpecError: If a band is missing.
+            SpecError: If a band is missing, or there is none of that name.
         """
+        bands = [
+            name if name in self.spec.bands else canonical_band(name, self.spec.sensor)
+            for name in stated_names(bands)
+        ]
         missing = [band for band in bands if band not in self.spec.bands]
         if missing:
             raise SpecError(
@@ -175,14 +196,14 @@ class Imagery:
                 found=", ".join(self.spec.bands),
                 expected=", ".join(bands),
             )
-        index = [self.spec.bands.index(band) for band in bands]
+        places = [self.spec.bands.index(band) for band in bands]
         rule = self.spec.normalization
         spec = replace(
             self.spec,
             bands=tuple(bands),
-            normalization=None if rule is None else rule.select(index),
+            normalization=None if rule is None else rule.select(places),
         )
-        return replace(self, pixels=self.pixels[:, index], spec=spec)
+        return replace(self, pixels=self.pixels[:, places], spec=spec)
 
     def __repr__(self) -> str:
         return f"Imagery({', '.join(f'{name} {value}' for name, value in self.facts().items())})"

@@ -20,6 +20,7 @@ from torch import Tensor
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import Preprocess, plan
 from eofm.contract.recipe import Recipe, Waiver
+from eofm.contract.sensors import SENSOR_BANDS, canonical_bands
 from eofm.contract.spec import ImageSpec
 from eofm.contract.validity import doubt_of_type, measured, refusal
 from eofm.errors import SpecError
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 Pixels: TypeAlias = "Imagery | Tensor | np.ndarray | DataArray | Dataset"
 
+_EXAMPLE: Final = (
+    'state it, as in spec=eofm.ImageSpec("s2-l2a", ("B02", "B03", "B04", "B08"), "dn", None, 10.0)'
+)
 # A program meets few kinds of imagery; one that iterates over scenes of many sizes meets many.
 _KINDS: Final = 64
 
@@ -43,8 +47,27 @@ def preprocess_for(spec: ImageSpec, recipe: Recipe, waivers: Sequence[Waiver] = 
 
     Raises:
         SpecMismatch: If there is no such way.
+        SpecError: If a band of the spec is none of its sensor.
     """
-    return _preprocess(spec, recipe, read_waivers(waivers))
+    return _preprocess(_named(spec), recipe, read_waivers(waivers))
+
+
+def _named(spec: ImageSpec) -> ImageSpec:
+    """Return a spec whose bands may be called `red`, or `B4`, under their canonical names.
+
+    Raises:
+        SpecError: If it is no spec, or a name is none of a band of the sensor.
+    """
+    if not isinstance(spec, ImageSpec):
+        raise SpecError(
+            "a spec is an ImageSpec",
+            found=type(spec).__name__,
+            expected="sensor, bands, unit, size and GSD of the pixels",
+            remedy="of imagery it is imagery.spec; of an array, " + _EXAMPLE,
+        )
+    if set(spec.bands) <= set(SENSOR_BANDS[spec.sensor]):
+        return spec
+    return replace(spec, bands=canonical_bands(spec.bands, spec.sensor))
 
 
 def read_waivers(waivers: Sequence[Waiver]) -> tuple[Waiver, ...]:
@@ -86,39 +109,31 @@ def as_imagery(pixels: Pixels, spec: ImageSpec | None = None) -> Imagery:
             real, or shape and spec disagree.
         PixelError: If 8-bit numbers are stated to be digital numbers of Sentinel-2.
     """
-    if spec is not None and not isinstance(spec, ImageSpec):
-        raise SpecError(
-            "a spec is an ImageSpec",
-            found=spec,
-            expected="sensor, bands, unit, size and GSD of the array",
-            remedy="ImageSpec(sensor, bands, unit, size=None, gsd=10.0), as for a data set",
-        )
+    if spec is not None:
+        spec = _named(spec)
     if isinstance(pixels, Imagery):
-        if spec is not None and spec != pixels.spec:
+        named = _named(pixels.spec)
+        if spec is not None and (spec if spec.size else replace(spec, size=named.size)) != named:
             raise SpecError(
                 "imagery says itself what it is",
                 found=spec,
-                expected=f"no spec, or {pixels.spec}",
+                expected=f"no spec, or {named}",
             )
-        return pixels
+        return pixels if named is pixels.spec else replace(pixels, spec=named)
     if not isinstance(pixels, (np.ndarray, Tensor)):
         # an array of xarray knows its bands and its place; contract itself needs no raster library
         from eofm.raster.cube import imagery_of
 
         return imagery_of(pixels, spec)
     if spec is None:
-        raise SpecError(
-            "an array does not say what it is",
-            found=f"shape {tuple(pixels.shape)} and no spec",
-            expected="an ImageSpec beside it",
-            remedy="ImageSpec(sensor, bands, unit, size=None, gsd=10.0), as for a data set",
-        )
+        raise undescribed(f"shape {tuple(pixels.shape)} and no spec")
     numbers, masked = _numbers(pixels), _masked(pixels)
     doubt = doubt_of_type(str(pixels.dtype).removeprefix("torch."), spec.unit)
     if doubt is not None:
         raise refusal([doubt], ["the array"])
     if numbers.ndim == 3:
         numbers, masked = numbers[None], None if masked is None else masked[None]
+    _check_order(pixels, spec)
     if numbers.ndim == 4 and spec.size is None:
         spec = replace(spec, size=(numbers.shape[2], numbers.shape[3]))
     valid = torch.ones(())  # of another shape, which `Imagery` refuses
@@ -127,6 +142,41 @@ def as_imagery(pixels: Pixels, spec: ImageSpec | None = None) -> Imagery:
         declared = {} if masked is None else {0: masked}
         valid = measured({0: numbers}, declared, {0: spec.bands}, spec.unit, size)
     return Imagery(numbers, spec, valid)
+
+
+def undescribed(found: str) -> SpecError:
+    """Return the error of an array that does not say what it is.
+
+    Args:
+        found: What is known of it.
+    """
+    return SpecError(
+        "an array does not say what it is",
+        found=found,
+        expected="an ImageSpec beside it",
+        remedy=_EXAMPLE,
+    )
+
+
+def _check_order(pixels: Tensor | np.ndarray, spec: ImageSpec) -> None:
+    """Say how an array is turned that has its bands last, or none of them.
+
+    Raises:
+        SpecError: If it has.
+    """
+    shape, count = tuple(pixels.shape), len(spec.bands)
+    remedy = None
+    if len(shape) in {3, 4} and shape[-3] != count and shape[-1] == count:
+        remedy = "bands come first: numpy.moveaxis(array, -1, -3), or tensor.movedim(-1, -3)"
+    elif len(shape) == 2 and count == 1:
+        remedy = "one band is a dimension too: array[None]"
+    if remedy is not None:
+        raise SpecError(
+            "the array has its dimensions in another order",
+            found=shape,
+            expected=f"({count}, H, W) or (B, {count}, H, W)",
+            remedy=remedy,
+        )
 
 
 def _masked(pixels: Tensor | np.ndarray) -> Tensor | None:
@@ -145,6 +195,12 @@ def _numbers(pixels: Tensor | np.ndarray) -> Tensor:
         tensor = torch.from_numpy(tensor.astype(np.float32))  # a copy: the caller's stays alone
     if tensor.is_complex() or tensor.dtype is torch.bool:
         raise _not_real(tensor.dtype)
+    if tensor.layout is not torch.strided or tensor.is_meta:
+        raise SpecError(
+            "pixels are numbers in memory, one for each pixel",
+            found=f"a tensor of layout {tensor.layout} on {tensor.device}",
+            remedy="tensor.to_dense(), of a sparse one",
+        )
     return tensor.to(torch.float32)
 
 

@@ -297,7 +297,8 @@ def _match_sensor(spec: ImageSpec, recipe: Recipe, waivers: Sequence[Waiver]) ->
             "the network was trained on another sensor or product level",
             found=spec.sensor,
             expected=recipe.sensor,
-            remedy=f"use {recipe.sensor} imagery, or waive it: AcceptSensor({spec.sensor}, why)",
+            remedy=f"use {recipe.sensor} imagery, or waive it: "
+            f'AcceptSensor("{spec.sensor}", "why") in Python, --force sensor in a command',
         )
     return accepted
 
@@ -312,7 +313,8 @@ def _match_bands(spec: ImageSpec, recipe: Recipe, waivers: Sequence[Waiver]) -> 
             f"the network needs bands that the imagery lacks: {', '.join(missing)}",
             found=", ".join(spec.bands),
             expected=", ".join(recipe.bands),
-            remedy="supply the bands, or waive each one: FillBand(band, value, why)",
+            remedy="supply the bands, or waive each one, as in Python: "
+            f'FillBand("{missing[0]}", 0.0, "why"), and --force missing-band in a command',
         )
     return fills
 
@@ -361,7 +363,7 @@ def _match_scale(
     if recipe.sensor not in _SCALED or spec.size is None:
         return []
     accepted = [w for w in waivers if isinstance(w, AcceptScale)]
-    own = min(BANDS[band].gsd for band in spec.bands)
+    own = min(BANDS[band].gsd for band in spec.bands if band in BANDS)  # the recipe's are all known
     shrink = spec.size[0] / size[0]
     low, high = _GROUND
     if low <= spec.gsd / own <= high and shrink <= _SHRINK:
@@ -376,7 +378,7 @@ def _match_scale(
             f"px at {spec.gsd * shrink:.4g} m",
             expected=f"windows of at most {int(size[0] * _SHRINK)} px",
             remedy="read windows (window=(row, column, height, width) of read_geotiff), or waive "
-            "it: AcceptScale(why)",
+            'it: AcceptScale("why") in Python, --force scale of eofm embed',
         )
     raise SpecMismatch(
         MismatchKind.SCALE,
@@ -384,7 +386,8 @@ def _match_scale(
         found=f"{spec.gsd:g} m",
         expected=f"{own * low:g} to {own * high:g} m, as the bands {' '.join(spec.bands[:3])}"
         f"{' ...' if spec.bands[3:] else ''} of {spec.sensor} have {own:g} m",
-        remedy="resample to the sensor's own pixels, or waive it: AcceptScale(why)",
+        remedy="resample to the sensor's own pixels, or waive it: "
+        'AcceptScale("why") in Python, --force scale of eofm embed',
     )
 
 

@@ -8,14 +8,34 @@ on nothing has a default one. `eofm.contract.preprocess.plan` finds the way from
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
-from typing import Any, Final
+from numbers import Real
+from typing import Any, Final, TypeVar
 
-from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS
-from eofm.contract.spec import UNITS, ImageSpec, Normalization, Sensor, Unit
+from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS, canonical_band
+from eofm.contract.spec import (
+    UNITS,
+    ImageSpec,
+    Normalization,
+    Sensor,
+    Unit,
+    stated_names,
+    stated_size,
+)
 from eofm.errors import MismatchKind, SpecError
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def _chosen(kind: type[Choice], what: str, word: str) -> Choice:
+    """Return the choice that a word names, as a user writes it."""
+    try:
+        return kind(word)
+    except ValueError:
+        raise SpecError(f"there is no {what} {word!r}", expected=" | ".join(kind)) from None
 
 
 class Kernel(StrEnum):
@@ -48,6 +68,8 @@ class ResizeRule:
     order: ResizeOrder = ResizeOrder.BEFORE_NORMALIZATION
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "kernel", _chosen(Kernel, "kernel", self.kernel))
+        object.__setattr__(self, "order", _chosen(ResizeOrder, "order of resizing", self.order))
         if self.kernel is Kernel.NEAREST and self.antialias:
             raise SpecError("nearest neighbour has no antialiased form", remedy="antialias=False")
 
@@ -85,6 +107,11 @@ class Recipe:
     pooling: Pooling = Pooling.CLS
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "sensor", Sensor.parse(self.sensor))
+        object.__setattr__(self, "unit", Unit.parse(self.unit))
+        object.__setattr__(self, "bands", stated_names(self.bands))
+        object.__setattr__(self, "size", stated_size(self.size))
+        object.__setattr__(self, "pooling", _chosen(Pooling, "pooling", self.pooling))
         if not self.bands or len(set(self.bands)) != len(self.bands):
             raise SpecError("a recipe names its bands, each once", found=self.bands)
         if self.unit not in UNITS[self.sensor]:
@@ -156,6 +183,15 @@ class FillBand:
     value: float
     why: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "band", canonical_band(self.band))
+        if not (isinstance(self.value, Real) and math.isfinite(self.value)):
+            raise SpecError(
+                "a band is filled with a number",
+                found=repr(self.value),
+                remedy=f'FillBand("{self.band}", 0.0, "why")',
+            )
+
 
 @dataclass(frozen=True)
 class AcceptSensor:
@@ -164,6 +200,9 @@ class AcceptSensor:
     sensor: Sensor
     why: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sensor", Sensor.parse(self.sensor))
+
 
 @dataclass(frozen=True)
 class AcceptSize:
@@ -171,6 +210,9 @@ class AcceptSize:
 
     size: tuple[int, int]
     why: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", stated_size(self.size))
 
 
 @dataclass(frozen=True)

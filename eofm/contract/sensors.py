@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from eofm.contract.spec import Sensor, Unit
+from eofm.contract.spec import Sensor, Unit, stated_names
 from eofm.errors import SpecError
 
 
@@ -181,13 +181,20 @@ def canonical_bands(names: Sequence[str], sensor: Sensor) -> tuple[str, ...]:
     """Return canonical names, checked to be bands of `sensor`, each once.
 
     Args:
-        names: As a user states them. One text is taken for one name, not for its letters.
+        names: As a user states them. One text is taken for one name, not for its letters; with
+            commas, for several.
         sensor: Whose bands.
 
     Raises:
-        SpecError: If a name is unknown, ambiguous, repeated, or not a band of the sensor.
+        SpecError: If a name is unknown, ambiguous, repeated, or not a band of the sensor, or the
+            names have no order.
     """
-    names = [names] if isinstance(names, str) else list(names)
+    if isinstance(names, str):
+        names = [names] if band_candidates(names, sensor) else names.split(",")
+    elif isinstance(names, (set, frozenset)):
+        names = stated_names(names)  # refuses it
+    else:
+        names = list(names)
     if not names or not all(isinstance(name, str) for name in names):
         raise SpecError(
             "bands are stated by name",

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from numbers import Real
+from operator import index
 from typing import Final, Self
 
 from eofm.errors import SpecError
@@ -72,6 +74,44 @@ class Unit(_Stated):
     MODEL = "model"  # normalised: what a network expects; never an input of plan()
 
 
+def stated_size(size: Sequence[int]) -> tuple[int, int]:
+    """Return a size as a user states it: two whole numbers, of whatever type they are.
+
+    Raises:
+        SpecError: If it is not two whole numbers.
+    """
+    try:
+        height, width = map(index, size)
+    except (TypeError, ValueError):
+        raise SpecError(
+            "a size is height and width in pixels", found=size, remedy="state it, as in (64, 64)"
+        ) from None
+    return height, width
+
+
+def stated_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names as a user states them: one text is one name, and not its letters.
+
+    Raises:
+        SpecError: If they are no names, or have no order, as those of a set.
+    """
+    if isinstance(names, (set, frozenset)):
+        raise SpecError(
+            "bands have an order, and a set has none",
+            found=", ".join(sorted(map(str, names))),
+            remedy="state a list, in stored order",
+        )
+    try:
+        found = (names,) if isinstance(names, str) else tuple(names)
+    except TypeError:
+        raise SpecError(
+            "bands are stated by name", found=names, remedy='as in ("B02", "B03")'
+        ) from None
+    if not all(isinstance(name, str) for name in found):
+        raise SpecError("bands are stated by name", found=names, remedy='as in ("B02", "B03")')
+    return found
+
+
 UNITS: Final[Mapping[Sensor, frozenset[Unit]]] = {
     Sensor.S1_GRD: frozenset({Unit.DB, Unit.POWER}),
     Sensor.S1_RTC: frozenset({Unit.DB, Unit.POWER}),
@@ -107,6 +147,9 @@ class Normalization:
     levels: int | None = None
 
     def __post_init__(self) -> None:
+        # constants that were given as lists; a plan is kept by what it is made of
+        object.__setattr__(self, "shift", tuple(self.shift))
+        object.__setattr__(self, "scale", tuple(self.scale))
         if len(self.shift) != len(self.scale) or not self.shift:
             raise SpecError(
                 "a normalization needs one shift and one scale per band",
@@ -116,7 +159,7 @@ class Normalization:
             raise SpecError("scales must be positive", found=self.scale)
         if not all(math.isfinite(s) for s in self.shift):
             raise SpecError("shifts must be finite", found=self.shift)
-        if not self.source.strip():
+        if not (isinstance(self.source, str) and self.source.strip()):
             raise SpecError(
                 "a normalization must state the source of its constants",
                 remedy="name the paper, repository or data split they were computed on",
@@ -179,6 +222,9 @@ class Normalization:
 class ImageSpec:
     """What a data set says of its images. Equal specs mean: the same kind of pixel.
 
+    Sensor and unit may be given as words, `ImageSpec("s2-l2a", bands, "dn", None, 10.0)`, and bands
+    and size as lists: what the spec holds is of one type all the same.
+
     Args:
         sensor: Sensor and product level.
         bands: Canonical band names in stored order (`eofm.contract.sensors` lists them).
@@ -188,8 +234,9 @@ class ImageSpec:
         normalization: The rule already applied to the pixels; only with `unit=model`.
 
     Raises:
-        SpecError: If the bands are empty or repeated, the unit is not one of the sensor's, a
-            size or GSD is not positive, or a normalization contradicts the unit.
+        SpecError: If there is no such sensor or unit, the bands are empty or repeated, the unit is
+            not one of the sensor's, a size or GSD is not positive, or a normalization contradicts
+            the unit.
     """
 
     sensor: Sensor
@@ -200,6 +247,11 @@ class ImageSpec:
     normalization: Normalization | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "sensor", Sensor.parse(self.sensor))
+        object.__setattr__(self, "unit", Unit.parse(self.unit))
+        object.__setattr__(self, "bands", stated_names(self.bands))
+        if self.size is not None:
+            object.__setattr__(self, "size", stated_size(self.size))
         if not self.bands or len(set(self.bands)) != len(self.bands):
             raise SpecError("bands must be named, each once", found=self.bands)
         if self.unit is not Unit.MODEL and self.unit not in UNITS[self.sensor]:
@@ -218,8 +270,13 @@ class ImageSpec:
             raise SpecError("the normalization has another number of bands", found=self.bands)
         if self.size is not None and min(self.size) < 1:
             raise SpecError("size must be positive", found=self.size)
-        if not self.gsd > 0:
-            raise SpecError("gsd must be positive", found=self.gsd)
+        if not (isinstance(self.gsd, Real) and 0 < self.gsd < math.inf):
+            raise SpecError(
+                "gsd must be positive",
+                found=repr(self.gsd),
+                expected="metres per pixel",
+                remedy="state it, as in gsd=10.0",
+            )
 
     def __str__(self) -> str:
         # `repr` stays whole: caches are keyed by it

@@ -318,8 +318,8 @@ def check_sensors(sensor: str | None, sensors: str | None, names: Mapping[str, s
 
 def check_unit(sensor: str, unit: str) -> None:
     """Refuse a unit in which images of a sensor never are."""
-    possible = UNITS[Sensor(sensor)]
-    if Unit(unit) not in possible:
+    possible = UNITS[Sensor.parse(sensor)]
+    if Unit.parse(unit) not in possible:
         raise ConfigError(
             f"{sensor} is never in unit {unit}",
             found=unit,

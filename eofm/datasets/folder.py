@@ -31,14 +31,13 @@ from eofm.datasets.images.groups import (
     Grouping,
     products_of,
 )
-from eofm.datasets.images.own_images import OwnImage, divide, names_of
+from eofm.datasets.images.own_images import OwnImage, divide, names_of, split_folders, split_of
 from eofm.datasets.images.places import check_place
 from eofm.errors import DataError, LabelError
 from eofm.formats.foreign import foreign
 from eofm.store.splits import SPLITS
 
 TABLES: Final = ("labels.parquet", "labels.csv")
-_SPLIT_NAMES: Final = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -151,6 +150,14 @@ def _classes(rows: Sequence[_Row], where: Path) -> tuple[str, ...]:
             where=where,
             remedy="correct the spelling, or put images of these classes into train",
         )
+    if len(names) < 2:
+        raise LabelError(
+            "images of one class alone cannot be told apart",
+            found=", ".join(names),
+            expected="two classes or more",
+            where=where,
+            remedy="add images of what is not that class, with a class of their own",
+        )
     return tuple(sorted(names))
 
 
@@ -158,20 +165,9 @@ def _classes(rows: Sequence[_Row], where: Path) -> tuple[str, ...]:
 
 
 def _from_folders(root: Path) -> list[_Row]:
-    from eofm.raster.folder import is_hidden, walk_files
+    from eofm.raster.folder import SUFFIXES, class_files, is_hidden, walk_files
 
-    folders = [
-        path for path in sorted(root.iterdir()) if path.is_dir() and not is_hidden(path.name)
-    ]
-    splits: dict[str, Path] = {}
-    for path in (folder for folder in folders if folder.name in _SPLIT_NAMES):
-        if splits.setdefault(_SPLIT_NAMES[path.name], path) != path:
-            raise DataError(
-                "two folders are the same split",
-                found=f"{splits[_SPLIT_NAMES[path.name]].name} and {path.name}",
-                where=root,
-                remedy=f"move the class folders of {path.name} into one of them",
-            )
+    splits = split_folders(root)
     if not {"train", "test"} <= splits.keys():
         found = sorted(path.name for path in root.iterdir())[:8]
         raise DataError(
@@ -179,10 +175,20 @@ def _from_folders(root: Path) -> list[_Row]:
             found=", ".join(found) or "an empty folder",
             expected=f"train/<class>/*.tif and test/<class>/*.tif, or {' or '.join(TABLES)}",
             where=root,
-            remedy=unpacking_remedy(root),
+            remedy=unpacking_remedy(root)
+            or "put the folders of the classes into a folder train and a folder test",
         )
     rows = []
     for split, top in splits.items():
+        loose = class_files(top, SUFFIXES)
+        if loose:
+            raise DataError(
+                "images lie beside the class folders of a split, and have no class",
+                found=", ".join(file.name for file in loose[:5]) + ", ..." * (len(loose) > 5),
+                expected="<split>/<class>/<anything>.tif",
+                where=top,
+                remedy="move each into the folder of its class, or out of the split",
+            )
         for folder in sorted(top.iterdir()):
             if folder.is_dir() and not is_hidden(folder.name):
                 names = names_of(walk_files(folder), top)
@@ -204,15 +210,18 @@ def _from_folders(root: Path) -> list[_Row]:
 
 def _from_table(root: Path, file: Path) -> tuple[list[_Row], bool]:
     """Return the rows of a table, and whether an image may have several classes."""
-    columns = _read_parquet(file) if file.suffix == ".parquet" else _read_csv(file)
+    read = _read_parquet(file) if file.suffix == ".parquet" else _read_csv(file)
+    columns = {name.strip().casefold(): values for name, values in read.items()}
     several = "labels" in columns
     missing = [n for n in ("file", "split") if n not in columns]
     if missing or several == ("label" in columns):
         raise LabelError(
             "a table of labels has other columns",
-            found=", ".join(columns),
+            found=", ".join(columns) or "nothing",
             expected="file, split, and either label or labels",
             where=file,
+            remedy="rename its columns; or leave the table out, with train/<class>/ and "
+            "test/<class>/",
         )
     values = columns["labels" if several else "label"]
     rows = []
@@ -234,15 +243,22 @@ def _from_table(root: Path, file: Path) -> tuple[list[_Row], bool]:
 
 
 def _names(label: object, *, several: bool) -> tuple[str, ...]:
+    """Return the classes that a cell names; none where it says nothing."""
     if isinstance(label, (list, tuple)):
-        return tuple(str(one).strip() for one in label)
+        every = [_names(one, several=False) for one in label]
+        return tuple(name for names in every for name in names) if all(every) else ()
+    if label is None or label != label:  # noqa: PLR0124 (NaN)
+        return ()
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)  # a column of numbers in which one is missing
     words = str(label).split(";") if several else [str(label)]
     return tuple(word.strip() for word in words if word.strip())
 
 
 def _row(root: Path, file: Path, name: str, split: str, labels: tuple[str, ...]) -> _Row:
     path = root / name
-    if split not in _SPLIT_NAMES:
+    known = split_of(split)
+    if known is None:
         raise LabelError(
             "there is no such split",
             found=split,
@@ -256,8 +272,21 @@ def _row(root: Path, file: Path, name: str, split: str, labels: tuple[str, ...])
             remedy="leave unlabelled images out: no label is not the same as no class",
         )
     if not path.is_file():
-        raise DataError("the table names a file that is not there", found=path, where=file)
-    return _Row(name, _SPLIT_NAMES[split], path, labels, name)
+        raise DataError(
+            "the table names a file that is not there",
+            found=path,
+            where=file,
+            remedy="files are named relative to the folder, with / and with their ending",
+        )
+    if not path.is_relative_to(root):
+        raise DataError(
+            "the table names a file outside of the folder",
+            found=path,
+            expected=f"files in {root}",
+            where=file,
+            remedy="name the folder above all of them with --root, and the table with --labels",
+        )
+    return _Row(name, known, path, labels, name)
 
 
 def _read_parquet(file: Path) -> Mapping[str, list[object]]:
@@ -270,10 +299,29 @@ def _read_parquet(file: Path) -> Mapping[str, list[object]]:
 
 def _read_csv(file: Path) -> Mapping[str, list[object]]:
     try:
-        with file.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
+        # as spreadsheets save it: with a mark in front, and with semicolons or tabs
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            head = stream.readline()
+            stream.seek(0)
+            divider = next((sign for sign in ",;\t" if sign in head), ",")
+            rows = list(csv.DictReader(stream, delimiter=divider, skipinitialspace=True))
+    except UnicodeDecodeError as error:
+        raise LabelError(
+            "a table of labels is not in UTF-8",
+            found=error,
+            where=file,
+            remedy="save it as UTF-8, as in: iconv -f LATIN1 -t UTF-8 labels.csv > utf8.csv",
+        ) from error
     except (OSError, ValueError) as error:
         raise LabelError("a table of labels cannot be read", found=error, where=file) from error
+    uneven = [number for number, row in enumerate(rows, 2) if None in row or None in row.values()]
+    if uneven:
+        raise LabelError(
+            "a row of a table has more or fewer cells than the head",
+            found=f"line {uneven[0]}",
+            where=file,
+            remedy="put cells that hold the divider into quotes",
+        )
     names = list(rows[0]) if rows else []
     return {name: [row[name] for row in rows] for name in names}
 
@@ -312,8 +360,8 @@ class BenchFolderConfig(BenchConfig):
 def _load(config: BenchFolderConfig) -> Loaded:
     chips, spec = open_labelled_folder(
         config.root,
-        Sensor(config.sensor),
-        Unit(config.unit),
+        Sensor.parse(config.sensor),
+        Unit.parse(config.unit),
         bands=listed(config.bands) if config.bands else None,
         table=config.labels,
         place=config.place,

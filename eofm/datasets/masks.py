@@ -22,7 +22,7 @@ from eofm.datasets.base import Benchmark, Dataset, Loaded, TaskKind, own_task
 from eofm.datasets.images.chips import FilePixels, unpacking_remedy
 from eofm.datasets.images.dense import Coding, DenseChip, DenseChips, Mask
 from eofm.datasets.images.groups import PLACES, STATED_PLACES
-from eofm.datasets.images.own_images import OwnImage, divide
+from eofm.datasets.images.own_images import OwnImage, divide, split_folders
 from eofm.datasets.images.places import check_place
 from eofm.errors import ConfigError, DataError, LabelError
 from eofm.store.splits import SPLITS
@@ -71,7 +71,8 @@ def open_mask_folder(
             "a segmentation needs two classes or more", found=", ".join(names) or "none"
         )
     coding = Coding({c: names.index(n) for c, n in classes.items()}, frozenset(void))
-    found = {split: _pairs(root / split) for split in SPLITS if (root / split).is_dir()}
+    tops = split_folders(root) if root.is_dir() else {}
+    found = {split: _pairs(tops[split]) for split in SPLITS if split in tops}
     if not {"train", "test"} <= found.keys():
         there = sorted(path.name for path in root.iterdir())[:8] if root.is_dir() else []
         raise DataError(
@@ -214,8 +215,8 @@ def _is_code(text: str) -> bool:
 def _load(config: BenchMasksConfig) -> Loaded:
     chips, spec = open_mask_folder(
         config.root,
-        Sensor(config.sensor),
-        Unit(config.unit),
+        Sensor.parse(config.sensor),
+        Unit.parse(config.unit),
         config.names,
         void=config.voids,
         bands=listed(config.bands) if config.bands else None,

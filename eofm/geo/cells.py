@@ -81,7 +81,18 @@ class Cells(Protocol):
 
 
 def cells_of(embeddings: Embeddings) -> Cells:
-    """Return the cells of chips or of a patch grid."""
+    """Return the cells of chips or of a patch grid.
+
+    Raises:
+        DataError: If it is neither.
+    """
+    if not isinstance(embeddings, (ChipTable, PatchGrid)):
+        raise DataError(
+            "these are no embeddings",
+            found=f"an object of type {type(embeddings).__name__}",
+            expected="what eofm.embed_patches, eofm.embed_chips or eofm.open_embeddings returns",
+            remedy='open the files of them: eofm.open_embeddings("DIR")',
+        )
     return ChipCells(embeddings) if isinstance(embeddings, ChipTable) else GridCells(embeddings)
 
 

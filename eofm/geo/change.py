@@ -47,6 +47,7 @@ from eofm.geo.cells import (
     metric_centres,
     on_grid,
 )
+from eofm.geo.maps_config import check_change
 from eofm.geo.places import geo_frame
 from eofm.geo.vectors.embeddings import ChipTable, require_same_vectors
 from eofm.probes.knn import Neighbours
@@ -69,7 +70,7 @@ class NullKind(StrEnum):
     NEIGHBOURS = "the neighbours of each cell"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ChangeResult:
     """How much each cell has changed.
 
@@ -90,6 +91,12 @@ class ChangeResult:
     null: NullKind
     samples: int
     rate: float
+
+    def __repr__(self) -> str:
+        return (
+            f"ChangeResult({int(self.changed.sum())} of {int(np.isfinite(self.score).sum())} cells "
+            f"changed, rate {self.rate:g} by {self.null}, {self.samples} distances)"
+        )
 
     @property
     def changed(self) -> NDArray[np.bool_]:
@@ -157,8 +164,10 @@ def detect_change(
     Raises:
         DataError: If two do not lie on one grid, or share no cell with a vector.
         SpecError: If vectors of two models, or of two ways from pixel to network, are compared.
-        ConfigError: If the null dates have too few cells for the rate.
+        ConfigError: If a setting is out of range, or the null dates have too few cells for the
+            rate.
     """
+    check_change(rate, window)
     every = [cells_of(one) for one in _of_one_name([before, after, *null])]
     for other in every[1:]:
         require_same_vectors(every[0].made, other.made)

@@ -146,7 +146,7 @@ class SearchConfig:
     """
 
     embeddings: str = field(metadata=POSITIONAL)
-    at: str | None = None
+    at: str | None = field(default=None, metadata={"numbers": True})
     like: list[str] | None = None
     unlike: list[str] | None = None
     top: int = 100
@@ -193,6 +193,16 @@ def _no_place(text: str) -> ConfigError:
     )
 
 
+def check_change(rate: float, window: int) -> None:
+    """Refuse settings of a comparison that are out of range.
+
+    Raises:
+        ConfigError: If one is.
+    """
+    require(0 < rate < 0.5, "rate", rate, "above 0, below 0.5")
+    require(window >= 3, "window", window, "3 or more")
+
+
 @dataclass(frozen=True)
 class ChangeConfig:
     """Find where two dates differ more than unchanged ground does.
@@ -217,8 +227,7 @@ class ChangeConfig:
     out: str = "change"
 
     def __post_init__(self) -> None:
-        require(0 < self.rate < 0.5, "rate", self.rate, "above 0, below 0.5")
-        require(self.window >= 3, "window", self.window, "3 or more")
+        check_change(self.rate, self.window)
         require(self.smallest >= 1, "smallest", self.smallest, "1 or more")
         _check_some("null", self.null)
 

@@ -106,11 +106,18 @@ def _named(value: object) -> str | None:
         return None
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return str(value)
+    return str(value).strip() or None  # a shapefile fills texts up with blanks
 
 
 def _layer(given: PlacesLike) -> VectorLayer:
     if not isinstance(given, str | Path):
+        if not hasattr(given, "geometry") or not hasattr(given, "crs"):
+            raise LabelError(
+                "these are no polygons or points",
+                found=f"an object of type {type(given).__name__}",
+                expected="a file, or a GeoDataFrame",
+                remedy='geopandas.read_file("FILE")',
+            )
         return _of_frame(given, Path("GeoDataFrame"))
     file = Path(given)
     if not file.exists():

@@ -95,7 +95,7 @@ class ScoreKind(StrEnum):
     PROBABILITY = "probability of the examples against the counterexamples"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SearchResult:
     """The score of every cell.
 
@@ -112,6 +112,14 @@ class SearchResult:
     kind: ScoreKind
     examples: Index
     counterexamples: Index
+
+    def __repr__(self) -> str:
+        known = self.scores[np.isfinite(self.scores)]
+        best = f", best {known.max():.3f}" if len(known) else ""
+        return (
+            f"SearchResult({len(self.scores)} cells by {self.kind}, {len(self.examples)} examples, "
+            f"{len(self.counterexamples)} counterexamples{best})"
+        )
 
     def ranked(self, top: int = 100) -> GeoDataFrame:
         """Return the best cells that were no examples: rank, score, longitude, latitude, geometry.
@@ -170,7 +178,7 @@ def search(
             found="neither a place nor examples" if at is None else "a place and examples",
             remedy="name a place, at=(longitude, latitude), or polygons, like=FILE",
         )
-    wanted = covered(cells, _point(at)) if at is not None else _under(cells, like)
+    wanted = _at(cells, at) if at is not None else _under(cells, like)
     others = np.zeros(0, np.int64) if unlike is None else _under(cells, unlike)
     both = np.intersect1d(wanted, others)
     if len(both):
@@ -187,6 +195,24 @@ def search(
     logits = scan(cells, weight, bias, cosine=False)
     scores = torch.from_numpy(logits).sigmoid().numpy()
     return SearchResult(cells, scores, ScoreKind.PROBABILITY, wanted, others)
+
+
+def _at(cells: Cells, at: tuple[float, float]) -> Index:
+    """Return the cell of a place."""
+    try:
+        longitude, latitude = map(float, at)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            "a place is a longitude and a latitude in degrees",
+            found=at,
+            remedy="at=(11.35, 48.07)",
+        ) from None
+    try:
+        return covered(cells, _point((longitude, latitude)))
+    except LabelError as error:
+        error.problem = "the place lies outside of the embeddings"
+        error.remedy = "the longitude comes first, in degrees; else embed a scene of that place"
+        raise
 
 
 def _point(at: tuple[float, float]) -> LabelledPlaces:

@@ -84,7 +84,10 @@ class Layer:
 
 def _code(value: object, by_name: dict[str, int]) -> int | None:
     if isinstance(value, str):
-        return by_name.get(value)
+        text = value.strip()  # a shapefile fills texts up with blanks
+        if text in by_name:
+            return by_name[text]
+        return int(text) if text.isdecimal() else None  # codes that were written as text
     if isinstance(value, int | float) and float(value).is_integer():
         return int(value)
     return None
@@ -259,7 +262,8 @@ def check_shapes(file: object, shapes: NDArray[np.object_], kinds: frozenset[str
             "polygons of the layer are not valid",
             found=f"{len(bad)} of {len(shapes)}, feature {why}",
             where=file,
-            remedy="repair them, as in geopandas: layer.geometry = layer.geometry.make_valid()",
+            remedy="repair them, as in geopandas: layer.geometry = "
+            'layer.geometry.make_valid(method="structure", keep_collapsed=False)',
         )
 
 

@@ -182,8 +182,18 @@ class Trunk(nn.Module, ABC):
         """Refuse what the network cannot take.
 
         Raises:
+            SpecError: If it is no tensor of floating-point numbers.
             SpecMismatch: If the channels are not C, or the size cannot be cut into patches.
         """
+        if not (isinstance(pixels, Tensor) and pixels.is_floating_point()):
+            kind = pixels.dtype if isinstance(pixels, Tensor) else type(pixels).__name__
+            raise SpecError(
+                "the network itself takes normalised pixels",
+                found=kind,
+                expected=f"a tensor (B, {self.channels}, H, W) of floating-point numbers",
+                remedy="encoder.embed takes imagery in physical units; encoder.preprocess makes "
+                "of it what the network takes",
+            )
         if pixels.ndim != 4 or pixels.shape[1] != self.channels:
             raise SpecMismatch(
                 MismatchKind.BANDS,
@@ -197,5 +207,6 @@ class Trunk(nn.Module, ABC):
                 "the image cannot be cut into whole patches",
                 found=f"{pixels.shape[2]} x {pixels.shape[3]} pixels",
                 expected=f"multiples of {self.multiple}",
-                remedy="resize to the recipe's size: eofm.contract.preprocess does",
+                remedy=f"choose sides that {self.multiple} divides; encoder.preprocess makes the "
+                "recipe's",
             )

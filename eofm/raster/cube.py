@@ -7,9 +7,10 @@ the same numbers at the same place, in the same order of rows, rotated or not.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import rioxarray  # noqa: F401 (gives DataArray its .rio)
@@ -19,6 +20,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from eofm.contract.imagery import Imagery
+from eofm.contract.prepare import undescribed
 from eofm.contract.sensors import SENSOR_BANDS, band_candidates, canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import measured
@@ -37,6 +39,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "lon": "x",
     "longitude": "x",
 }
+_NUMBERED: Final = re.compile(r"band_\d+")
 # A rotated grid has no coordinates along its rows. So that a cut-out knows where it lies, rows and
 # columns are numbered as the transform counts them.
 _ROW, _COLUMN = "row", "column"
@@ -52,8 +55,7 @@ def grid_of_array(array: Cube) -> Grid:
     those of its pixels, as in a cut-out. Where they are not, the coordinates count.
 
     Raises:
-        RasterError: If the coordinates are not evenly spaced, or rows run from south to north
-            though no transform says so.
+        RasterError: If the coordinates are not evenly spaced.
     """
     height, width = array.sizes["y"], array.sizes["x"]
     crs, written = array.rio.crs, _written(array)
@@ -66,12 +68,6 @@ def grid_of_array(array: Cube) -> Grid:
     begins = None if written is None else Grid(crs, counted, height, width).offset_in(whole)
     if begins is not None:
         return whole.at(Window(*begins, height, width))
-    if counted.e > 0:
-        raise RasterError(
-            "the rows of the array run from south to north",
-            expected="y that decreases",
-            remedy='array.sortby("y", ascending=False)',
-        )
     return Grid(crs, counted, height, width)
 
 
@@ -127,8 +123,8 @@ def _counted(array: Cube, written: Affine | None) -> Affine:
 
 def from_xarray(
     array: Cube,
-    sensor: Sensor | None = None,
-    unit: Unit | None = None,
+    sensor: Sensor | str | None = None,
+    unit: Unit | str | None = None,
     *,
     gsd: float | None = None,
 ) -> Imagery:
@@ -149,7 +145,9 @@ def from_xarray(
         SpecError: If a band is not one of the sensor's, or the array says otherwise than stated.
     """
     check_cube(array)
-    sensor = _sensor_of(array, sensor)
+    array = with_plain_names(array)
+    unit = None if unit is None else Unit.parse(unit)
+    sensor = _sensor_of(array, None if sensor is None else Sensor.parse(sensor))
     layers = [(name, _flat(layer)) for name, layer in band_layers(array, sensor).items()]
     first = layers[0][1]
     scaling = _scaling_of(array, [layer for _, layer in layers], sensor, unit)
@@ -169,9 +167,25 @@ def from_xarray(
     )
     if gsd is None:
         stated = array.attrs.get("gsd")
-        gsd = float(stated) if grid.crs is None and stated is not None else grid.gsd
+        gsd = float(stated) if grid.crs is None and stated is not None else gsd_of(grid)
     spec = ImageSpec(sensor, names, scaling.unit, size, gsd)
     return Imagery(torch.where(declared, 0, values), spec, valid, (grid.georeference,))
+
+
+def gsd_of(grid: Grid) -> float:
+    """Return the ground sample distance of an array's grid.
+
+    Raises:
+        RasterError: If it lies nowhere; the remedy is that of an array, not of a file.
+    """
+    try:
+        return grid.gsd
+    except RasterError as error:
+        error.remedy = (
+            "state the size of its pixels, as in gsd=10.0; or say where it lies, with coordinates "
+            'x and y and array.rio.write_crs("EPSG:32632")'
+        )
+        raise
 
 
 def imagery_of(array: Cube, spec: ImageSpec | None) -> Imagery:
@@ -186,6 +200,9 @@ def imagery_of(array: Cube, spec: ImageSpec | None) -> Imagery:
         SpecError: If the array says otherwise, or lacks a band.
     """
     if spec is None:
+        check_cube(array)
+        if with_plain_names(array).attrs.get("sensor") not in set(Sensor):
+            raise undescribed(f"{type(array).__name__} without the attributes of to_xarray")
         return from_xarray(array)
     found = from_xarray(array, spec.sensor, spec.unit, gsd=spec.gsd).select(spec.bands)
     if spec.size is not None and spec.size != found.spec.size:
@@ -207,12 +224,32 @@ def check_cube(array: object) -> None:
             found=f"an object of type {type(array).__name__}",
             expected="Imagery, an array of numpy or torch with its spec, or one of xarray; for "
             "open_scene also a path or an address",
+            remedy='of a file: eofm.read_geotiff(path, sensor="s2-l2a", unit="dn")'
+            if isinstance(array, (str, Path))
+            else None,
         )
 
 
 def with_plain_names(array: Cube) -> Cube:
-    """Return an array whose dimensions are called band, y and x."""
-    return array.rename({old: new for old, new in _NAMES.items() if old in array.dims})
+    """Return an array whose dimensions are called band, y and x, its rows from north to south.
+
+    A Dataset of one variable that has its bands along a dimension, as a file of an array is, is
+    that variable. Rows of a transform that runs from south to north stay as they are.
+    """
+    named = array.rename({old: new for old, new in _NAMES.items() if old in array.dims})
+    if isinstance(named, xr.Dataset):
+        stacks = [v for v in named.data_vars.values() if {"band", "y", "x"} <= set(v.dims)]
+        named = stacks[0] if len(stacks) == 1 else named
+    return named.isel(y=slice(None, None, -1)) if _is_south_up(named) else named
+
+
+def _is_south_up(array: Cube) -> bool:
+    """Return whether y grows from row to row, as in CF, and no transform says it too."""
+    if "y" not in array.coords or array.coords["y"].ndim != 1 or array.sizes["y"] < 2:
+        return False
+    rows = array.coords["y"].to_numpy()
+    written = _written(array)
+    return bool(rows[-1] > rows[0]) and (written is None or written.e < 0)
 
 
 def band_layers(array: Cube, sensor: Sensor) -> dict[str, xr.DataArray]:
@@ -225,23 +262,49 @@ def band_layers(array: Cube, sensor: Sensor) -> dict[str, xr.DataArray]:
     renamed = with_plain_names(array)
     if isinstance(renamed, xr.Dataset):
         return _variables(renamed, sensor)
+    if "band" not in renamed.dims and "band" in renamed.coords:
+        renamed = renamed.expand_dims("band")  # one band that was selected
     if "band" not in renamed.dims and renamed.name is not None:
         return _variables(renamed.to_dataset(), sensor)  # one variable of a Dataset
     if not {"band", "y", "x"} <= set(renamed.dims):
+        alone = {"y", "x"} <= set(renamed.dims)
         raise RasterError(
             "an image has the dimensions band, y and x",
             found=", ".join(map(str, array.dims)),
-            remedy='rename them, as in array.rename({"rows": "y", "columns": "x"})',
+            remedy='say which band it is, as in array.expand_dims(band=["B04"])'
+            if alone
+            else 'rename them, as in array.rename({"rows": "y", "columns": "x"})',
         )
     names = canonical_bands(_band_names(renamed), sensor)
-    return {name: renamed.isel(band=k) for k, name in enumerate(names)}
+    return {name: _scaled(renamed, k) for k, name in enumerate(names)}
+
+
+def _scaled(array: xr.DataArray, number: int) -> xr.DataArray:
+    """Return one band; where scales and offsets differ, with those that rioxarray keeps for it."""
+    layer = array.isel(band=number)
+    for several, one in (("scales", "scale_factor"), ("offsets", "add_offset")):
+        of_file = array.attrs.get(several)
+        if isinstance(of_file, (tuple, list, np.ndarray)) and one not in array.attrs:
+            place = _in_file(array, len(of_file))
+            if place is None:
+                raise RasterError(
+                    f"the {several} of the array are those of other bands",
+                    found=f"{len(of_file)} of them, and band = {_labels(array)}",
+                    expected="one for each band",
+                    remedy="open the file anew with eofm.read_scene, or scale the array: "
+                    "rioxarray.open_rasterio(file, mask_and_scale=True)",
+                )
+            layer = layer.assign_attrs({one: of_file[place[number]]})
+    return layer
 
 
 def _variables(cube: xr.Dataset, sensor: Sensor) -> dict[str, xr.DataArray]:
     found: dict[str, xr.DataArray] = {}
     for name, variable in cube.data_vars.items():
-        bands = band_candidates(str(name), sensor)
-        if len(bands) == 1 and {"y", "x"} <= set(variable.dims):
+        if not {"y", "x"} <= set(variable.dims):
+            continue
+        bands = band_candidates(_described(str(name), variable), sensor)
+        if len(bands) == 1:
             if bands[0] in found:
                 raise RasterError(f"the Dataset has band {bands[0]} twice", found=name)
             found[bands[0]] = variable
@@ -255,14 +318,59 @@ def _variables(cube: xr.Dataset, sensor: Sensor) -> dict[str, xr.DataArray]:
     return found
 
 
+def _described(name: str, variable: xr.DataArray) -> str:
+    """Return the name of a variable, or what it says of itself where the name is but a number.
+
+    `rioxarray.open_rasterio(..., band_as_variable=True)` calls the ninth band of a file `band_9`,
+    which of Sentinel-2 is B8A.
+
+    Raises:
+        RasterError: If it is a number and says nothing.
+    """
+    if not _NUMBERED.fullmatch(name):
+        return name
+    said = variable.attrs.get("long_name")
+    if not isinstance(said, str) or _NUMBERED.fullmatch(said):
+        raise RasterError(
+            "variables that are numbered say nothing of their bands",
+            found=name,
+            expected="names of bands, or the attribute long_name",
+            remedy=f'rename them, as in dataset.rename({{"{name}": "B04"}})',
+        )
+    return said
+
+
+def _labels(array: xr.DataArray) -> list[Any]:
+    return array.coords["band"].to_numpy().tolist() if "band" in array.coords else []
+
+
+def _in_file(array: xr.DataArray, count: int) -> list[int] | None:
+    """Return which bands of its file an array holds, counted from 0; None if nothing tells.
+
+    rioxarray numbers bands from 1 on, and an array whose bands were chosen or turned keeps their
+    numbers, while what it says of all bands of the file stays as it was.
+
+    Args:
+        array: With a dimension band.
+        count: How many bands the file has.
+    """
+    labels = _labels(array)
+    if not labels and array.sizes["band"] == count:
+        return list(range(count))
+    numbers = [label for label in labels if isinstance(label, int) and 1 <= label <= count]
+    return [number - 1 for number in numbers] if numbers and numbers == labels else None
+
+
 def _band_names(array: xr.DataArray) -> list[str]:
-    labels = array.coords["band"].to_numpy().tolist() if "band" in array.coords else []
+    labels = _labels(array)
     if labels and all(isinstance(label, str) for label in labels):
         return labels
     described = array.attrs.get("long_name")
     described = (described,) if isinstance(described, str) else described
-    if isinstance(described, (tuple, list)) and len(described) == array.sizes["band"]:
-        return [str(name) for name in described]
+    if isinstance(described, (tuple, list)):
+        place = _in_file(array, len(described))
+        if place is not None:
+            return [str(described[number]) for number in place]
     raise RasterError(
         "the bands of the array have no names",
         found=f"band = {labels or 'no coordinate'}",

@@ -24,6 +24,8 @@ from eofm.raster.source import RasterSource
 # A .vrt in a folder is a view of files that are listed themselves; by its own path it can be read.
 SUFFIXES: Final = frozenset({".tif", ".tiff", ".jp2"})
 _RESOLUTIONS: Final = re.compile(r"R(10|20|60)m")
+_ARCHIVES: Final = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".zst")
+_CUBES: Final = (".nc", ".nc4", ".zarr")
 _SEPARATORS: Final = "_-. "
 
 
@@ -83,17 +85,37 @@ def find_files(root: Path) -> list[Path]:
         RasterError: If there is no such folder or no file in it, or a link leads nowhere, in a
             circle, or to a folder that is listed already.
     """
+    if root.is_file():
+        raise RasterError(
+            "this is no folder of images",
+            found="a file",
+            where=root,
+            remedy=f"name the folder it lies in, {root.parent}",
+        )
     if not root.is_dir():
         raise RasterError("there is no such folder of images", where=root)
     files = walk_files(root)
     if not files:
+        there = sorted(path.name for path in root.iterdir() if not is_hidden(path.name))
         raise RasterError(
             "the folder holds no images",
-            found="no file that ends in .tif, .tiff or .jp2",
+            found="no file that ends in .tif, .tiff or .jp2"
+            + (f", but {', '.join(there[:4])}{', ...' * (len(there) > 4)}" if there else ""),
             where=root,
-            remedy="convert other formats first, as in: rio convert FILE.img FILE.tif",
+            remedy=_instead(there),
         )
     return files
+
+
+def _instead(names: Sequence[str]) -> str:
+    """Return what to do about a folder of such files, of which none is an image."""
+    packed = [name for name in names if name.lower().endswith(_ARCHIVES)]
+    if packed:
+        return f"unpack {', '.join(packed[:4])} first"
+    cubes = [name for name in names if name.lower().endswith(_CUBES)]
+    if cubes:
+        return f"open one alone, as in: eofm.read_scene({cubes[0]!r}, sensor=..., unit=...)"
+    return "convert other formats first, as in: rio convert FILE.img FILE.tif"
 
 
 def class_files(folder: Path, suffixes: Collection[str]) -> list[Path]:

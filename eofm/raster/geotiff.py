@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from shlex import quote
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -42,6 +43,7 @@ _SCHEMES: Final[Mapping[str, str]] = {
     "az": "/vsiaz/{rest}",
     "abfs": "/vsiadls/{rest}",
     "oss": "/vsioss/{rest}",
+    "zip": "/vsizip/{rest}",  # rasterio's way to write it: zip://archive.zip!folder/file.tif
 }
 
 
@@ -66,6 +68,8 @@ def gdal_name(text: str) -> str:
             expected=", ".join(f"{name}://" for name in _SCHEMES) + ", or a /vsi path of GDAL",
             where=text.partition("?")[0],
         )
+    if scheme.lower() == "zip":
+        rest = rest.replace("!", "/", 1)
     return _SCHEMES[scheme.lower()].format(whole=text, rest=rest)
 
 
@@ -243,16 +247,61 @@ def damaged(file: str | Path, error: Exception) -> RasterError:
     cause = error.__cause__ or error  # rasterio itself says "see previous exception"
     path = Path(file)
     kind = _KINDS.get(path.suffix.lower(), "GeoTIFF")
-    remedy = "copy or download it again"
-    if path.name.startswith("._"):
-        remedy = f"read {path.name[2:]}: a file that begins with ._ is written by macOS beside it"
+    found, remedy = _what_it_is(path)
     return RasterError(
         f"the file cannot be read as a {kind}",
-        found=str(cause).strip() or type(cause).__name__,
+        found=found or str(cause).strip() or type(cause).__name__,
         expected=f"a complete {kind}",
         where=file,
         remedy=remedy,
     )
+
+
+_HEAD: Final = 64  # bytes that tell a kind of file
+
+
+def _what_it_is(path: Path) -> tuple[str, str]:
+    """Return what a file that is no raster of ours is, where that can be told, and what to do."""
+    again = "copy or download it again"
+    if path.name.startswith("._"):
+        return "", f"read {path.name[2:]}: a file that begins with ._ is written by macOS beside it"
+    if path.suffix.lower() == ".vrt":
+        return "", "see that the files it names are there; gdalbuildvrt writes it anew"
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD)
+    except OSError:
+        return "", again
+    if not head:
+        return "an empty file", again
+    if head.lstrip()[:1] == b"<":
+        return "a web page", "download the file itself: a page that asks for a login was sent"
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS", "fetch what it stands for: git lfs pull"
+    scene = f"eofm.read_scene({str(path)!r}, sensor=..., unit=...)"
+    if head.startswith((b"CDF", b"\x89HDF")):
+        return "netCDF or HDF5", f"of netCDF: {scene}"
+    if head.startswith(b"PK\3\4"):
+        return "a zip archive", f"of a SAFE product: {scene}; else unpack it"
+    driver = _driver_of(path)
+    if driver not in {"", "GTiff"}:
+        return (
+            f"a raster in the format {driver}",
+            f"convert it: rio convert {quote(str(path))} "
+            + (f"{quote(str(path.with_suffix('.tif')))}"),
+        )
+    return "", again
+
+
+def _driver_of(path: Path) -> str:
+    """Return which of GDAL's formats a file is in; empty if in none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            with rasterio.open(path) as dataset:
+                return str(dataset.driver)
+        except (RasterioError, CPLE_BaseError):
+            return ""
 
 
 def grid_of(dataset: DatasetReader) -> Grid:

@@ -79,10 +79,12 @@ def same_ground(
     first: dict[tuple[int, Grid | Square], int] = {}
     groups = _Groups(len(images))
     for index, image in enumerate(images):  # repeated acquisitions of one grid cost nothing
-        if image is not None and not apart:
-            groups.join(first.setdefault((0, image), index), index)
-        elif image is not None:
+        if image is None or (isinstance(image, Grid) and not _is_located(image)):
+            continue  # of two that lie nowhere nobody knows that it is the same place
+        if apart:
             first[index, image] = index
+        else:
+            groups.join(first.setdefault((0, image), index), index)
     located = list(_outlines([(image, index) for (_, image), index in first.items()]))
     if located:
         numbers, points = [i for i, _ in located], np.stack([outline for _, outline in located])
@@ -150,7 +152,7 @@ def _outlines(images: Iterable[tuple[Grid | Square, int]]) -> Iterator[tuple[int
     for image, index in images:
         if isinstance(image, Square):
             yield index, _square(image)
-        elif image.crs is not None and not image.transform.is_identity:
+        elif image.crs is not None and _is_located(image):
             by_crs[image.crs].append((index, _ring(image)))
     for crs, rings in by_crs.items():
         together = _locate(crs, np.concatenate([ring for _, ring in rings]))
@@ -162,6 +164,10 @@ def _outlines(images: Iterable[tuple[Grid | Square, int]]) -> Iterator[tuple[int
             points = _locate(crs, ring)
             if points is not None:
                 yield index, points
+
+
+def _is_located(grid: Grid) -> bool:
+    return grid.crs is not None and not grid.transform.is_identity
 
 
 def _locate(crs: CRS, points: _Floats) -> _Floats | None:

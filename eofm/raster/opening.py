@@ -18,7 +18,7 @@ from eofm.raster.geotiff import gdal_name, local_path
 from eofm.raster.grid import Window
 from eofm.raster.metadata.masks import CloudMask
 from eofm.raster.metadata.units import settle
-from eofm.raster.products.cube_file import SUFFIXES, CubeFile, date_at
+from eofm.raster.products.cube_file import CubeFile, date_at, is_cube
 from eofm.raster.products.safe import is_safe, open_safe
 from eofm.raster.products.stac import open_stac, read_items
 from eofm.raster.read import source_of
@@ -77,7 +77,7 @@ def open_scene(
     if not remote and suffix in _STAC:
         _only("item", time=time, gsd=gsd)
         return open_stac(path, sensor=sensor, unit=unit, bands=bands, item=item)
-    if not remote and suffix in SUFFIXES:
+    if not remote and is_cube(path):
         _only("time", item=item)
         return _open_cube(path, sensor, unit, bands, time, gsd)
     _only("gsd", item=item, time=time)

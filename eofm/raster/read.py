@@ -10,6 +10,7 @@ from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError, SpecError
 from eofm.raster.folder import list_sources
+from eofm.raster.geotiff import gdal_name, local_path
 from eofm.raster.grid import Window
 from eofm.raster.metadata.masks import CloudMask
 from eofm.raster.source import RasterSource
@@ -44,7 +45,7 @@ def read_geotiff(
     """
     if not isinstance(path, (str, Path)):
         raise SpecError("this is no path", found=path, expected="a file or a folder")
-    if "://" in str(path):
+    if gdal_name(str(path)):
         raise RasterError(
             "read_geotiff reads files of this machine",
             found="an address",
@@ -52,7 +53,7 @@ def read_geotiff(
             where=str(path).partition("?")[0],
             remedy="eofm.read_scene(address, sensor=..., unit=...)",
         )
-    path, sensor = Path(path), Sensor.parse(sensor)
+    path, sensor = local_path(str(path)), Sensor.parse(sensor)
     unit = None if unit is None else Unit.parse(unit)
     mask = None if cloud_mask is None else CloudMask.parse(cloud_mask)
     source = source_of(path, sensor, unit, bands, mask)

@@ -25,9 +25,9 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import fine_mask
 from eofm.errors import RasterError, SpecError
 from eofm.io import Closing
-from eofm.raster.cube import Cube, band_layers, from_xarray, grid_of_array
+from eofm.raster.cube import Cube, band_layers, from_xarray, grid_of_array, gsd_of
 from eofm.raster.geotiff import open_geotiff
-from eofm.raster.grid import Grid, Window, to_wgs84
+from eofm.raster.grid import Grid, Window, crs_text, to_wgs84
 from eofm.raster.metadata.masks import CloudMask, Clouds
 from eofm.raster.products.cube_file import CubeFile
 from eofm.raster.source import OpenRaster, RasterSource
@@ -58,7 +58,7 @@ class CloudLayer:
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scene:
     """One acquisition: what its pixels are, where they lie, when they were taken.
 
@@ -93,6 +93,12 @@ class Scene:
     origin: str = ""
     saturated: int | None = field(default=None, repr=False)
     clouds: tuple[CloudLayer, ...] = field(default=(), repr=False)
+
+    def __repr__(self) -> str:
+        taken = f", taken {self.date}" if self.date else ""
+        crs = "no CRS" if self.grid.crs is None else crs_text(self.grid.crs)
+        named = crs.split('"')[1] if '"' in crs else crs
+        return f"Scene({self.name}: {self.spec}, {named}{taken})"
 
     @property
     def spec(self) -> ImageSpec:
@@ -255,10 +261,11 @@ def scene_of_cube(cube: CubeFile, name: str, sensor: Sensor, unit: Unit | None) 
         SpecError: If it says otherwise than stated.
     """
     with cube.open() as array:
+        layers = band_layers(array, sensor)  # which refuses other dimensions
         one = array.isel(y=slice(0, 2), x=slice(0, 2))
         first = from_xarray(one, sensor, unit, gsd=cube.gsd)
-        grid = grid_of_array(next(iter(band_layers(array, sensor).values())))
-        gsd = first.spec.gsd if cube.gsd is not None or grid.crs is None else grid.gsd
+        grid = grid_of_array(next(iter(layers.values())))
+        gsd = first.spec.gsd if cube.gsd is not None or grid.crs is None else gsd_of(grid)
     return Scene(
         name,
         sensor,

@@ -21,7 +21,7 @@ from rasterio.features import geometry_mask
 from rasterio.warp import transform as warp_points
 
 from eofm.errors import RasterError, SpecError
-from eofm.raster.grid import Grid, Window, read_crs
+from eofm.raster.grid import Grid, Window, crs_text, read_crs
 
 LONGITUDE_LATITUDE: Final = "EPSG:4326"
 _EDGE_POINTS: Final = 21  # of each edge: a straight line in one CRS is bent in another
@@ -63,12 +63,14 @@ def cut_out(grid: Grid, step: int, area: Area, crs: str = LONGITUDE_LATITUDE) ->
         step: Windows start and end at multiples of it.
         area: West, south, east and north; or GeoJSON (geometry, Feature or FeatureCollection of
             polygons), as a mapping or as an object that has it (`__geo_interface__`).
-        crs: Of the area, longitude and latitude unless stated.
+        crs: Of the area, unless it says it itself, as a GeoDataFrame does: longitude and latitude
+            where neither states it.
 
     Raises:
-        SpecError: If it is neither a box nor polygons.
+        SpecError: If it is neither a box nor polygons, or says another CRS than stated.
         RasterError: If the image lies nowhere, or not there.
     """
+    crs = _own_crs(area, crs)
     shape = area if isinstance(area, Mapping) else None
     if shape is None and isinstance(area, HasGeometry):
         shape = area.__geo_interface__
@@ -81,6 +83,22 @@ def cut_out(grid: Grid, step: int, area: Area, crs: str = LONGITUDE_LATITUDE) ->
     there = [[_to_grid(ring, crs, grid) for ring in polygon] for polygon in rings]
     window = _window(grid, step, there)
     return Cut(window, None if shape is None else _inside(grid.at(window), there))
+
+
+def _own_crs(area: Area, stated: str) -> str:
+    """Return the CRS of an area: that of a GeoDataFrame is its own."""
+    said = getattr(area, "crs", None)
+    if said is None:
+        return stated
+    own = read_crs(said.to_wkt())
+    if stated != LONGITUDE_LATITUDE and own != read_crs(stated):
+        raise SpecError(
+            "the area itself says another CRS than stated",
+            found=crs_text(own),
+            expected=stated,
+            remedy="leave where_crs out: what the area says is taken",
+        )
+    return crs_text(own)
 
 
 def _no_area(found: object) -> SpecError:

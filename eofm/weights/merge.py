@@ -70,7 +70,9 @@ def _check(first: Card, second: Card) -> None:
     """
     one, other = (_compared(card) for card in (first, second))
     unlike = [
-        f"{key}: {value} and {other[key]}" for key, value in one.items() if value != other[key]
+        f"{key}: {_short(value)} and {_short(other[key])}"
+        for key, value in one.items()
+        if value != other[key]
     ]
     if unlike:
         raise WeightsError(
@@ -79,6 +81,12 @@ def _check(first: Card, second: Card) -> None:
             expected="the same of both, as of the start and the student of one run",
             where=f"{first.name} and {second.name}",
         )
+
+
+def _short(value: object) -> str:
+    """Return what differs, as far as it fits a line: constants of all bands do not."""
+    text = " ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _compared(card: Card) -> dict[str, object]:

@@ -200,7 +200,7 @@ class Listed:
         (["--out", "x", "--model", "a", "b", "S"], ["--out", "x", "--model", "a,b", "S"]),
         (["S", "--model", "a", "b"], ["S", "--model", "a,b"]),
         (["--model", "a,b", "--out", "x", "S"], ["--model", "a,b", "--out", "x", "S"]),
-        (["--bands=B02", "S"], ["--bands=B02", "S"]),
+        (["--bands=B02", "S"], ["--bands", "[B02]", "S"]),
     ],
 )
 def test_lists_are_words(words: list[str], expected: list[str]) -> None:
@@ -224,3 +224,99 @@ def test_python_m_eofm_cli() -> None:
     )
 
     assert f"eofm {eofm.__version__}" == done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        (("--at", "-3.703,40.413"), "-3.703,40.413"),
+        (("--at", "-3.703", "40.413"), "-3.703,40.413"),
+        (("--at", "-3.703,", "-40.413"), "-3.703,-40.413"),
+        (("--at=-3.703,40.413",), "-3.703,40.413"),
+        (("--at", "3", "40", "--top", "5"), "3,40"),
+    ],
+)
+def test_places_west_of_greenwich_are_no_options(words: tuple[str, ...], value: str) -> None:
+    """A coordinate that begins with a minus is a value, with a comma or without."""
+    found = parse("search", ["emb", *words])
+
+    assert value == found.at  # type: ignore[attr-defined]
+    assert "emb" == found.embeddings  # type: ignore[attr-defined]
+
+
+def test_an_area_is_numbers_or_a_file() -> None:
+    """Four numbers as words, and what stands behind them stays a scene."""
+    base = ["a.tif", "--model", "m", "--out", "o"]
+    box = parse("embed", ["--where", "-3.7", "40.4", "-3.6", "40.5", *base])
+    file = parse("embed", ["--where", "fields.gpkg", *base])
+
+    assert "-3.7,40.4,-3.6,40.5" == box.where  # type: ignore[attr-defined]
+    assert "fields.gpkg" == file.where  # type: ignore[attr-defined]
+    assert ["a.tif"] == box.scenes == file.scenes  # type: ignore[attr-defined]
+
+
+def test_lists_behind_a_sign_of_equality() -> None:
+    """`--bands=B02,B03` is `--bands B02 B03`, and one word is a list of one."""
+    words = ["a.tif", "--model", "m", "--out", "o", "--bands=B02,B03", "--formats=[tif]"]
+    found = parse("embed", words)
+    labels = parse("map", ["emb", "--labels=a.gpkg"])
+
+    assert ["B02", "B03"] == found.bands  # type: ignore[attr-defined]
+    assert ["tif"] == found.formats  # type: ignore[attr-defined]
+    assert ["a.gpkg"] == labels.labels  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            "embed a.tif --model m --out o --chips many",
+            "--chips takes a whole number, and not 'many'",
+        ),
+        ("models list --sensor s2", "--sensor takes one of s1-grd, s1-rtc, s2-l1c"),
+        ("embed a.tif --out o", "required: --model"),
+        ("search", "required: EMBEDDINGS"),
+        ("pretrain --data nope", "--data.store"),
+        ("pretrain --trainer.max_epochs 3", "did you mean: --optim.epochs"),
+        ("pretrain --lr 3", "did you mean: --optim.lr"),
+        ("pretrain --batch-size 3", "did you mean: --optim.batch"),
+        ("models show x", "did you mean 'eofm models info'"),
+        ("-v", "there is no verb '-v'"),
+    ],
+)
+def test_wrong_words_are_answered_in_words(
+    words: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Types, missing options, options of other tools: what to type is said in words."""
+    code, _, err = run(capsys, *words.split())
+
+    assert 2 == code
+    assert expected in err
+    assert "<class" not in err
+    assert "typing." not in err
+
+
+def test_a_word_that_is_no_option_gets_no_option(capsys: pytest.CaptureFixture[str]) -> None:
+    """A stray `true` behind a flag was said to mean `--stride`."""
+    code, _, err = run(
+        capsys, *["embed", "a.tif", "--model", "m", "--out", "o", "--patches", "true"]
+    )
+
+    assert 2 == code
+    assert "did you mean" not in err
+
+
+def test_help_that_is_asked_for_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """`eofm help VERB` is its help; a group lists its verbs, which is wrong usage only unasked."""
+    assert run(capsys, "help", "models", "info")[0] == 0
+    assert run(capsys, "bench", "--help")[0] == 0
+    assert run(capsys, "bench")[0] == 2
+    assert run(capsys, "version")[1].startswith("eofm ")
+    listed = run(capsys, "bench", "--help")[1].splitlines()
+    summaries = {
+        line.index(VERBS[name].summary[:20])
+        for name in VERBS
+        for line in listed
+        if line.startswith(f"eofm {name} ")
+    }
+    assert 1 == len(summaries)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -147,3 +148,29 @@ def test_names_go_with_the_images() -> None:
     assert () == collate([named, batch(UTM)]).names
     with pytest.raises(SpecError, match="one name for each image"):
         replace(named, names=("a",))
+
+
+def test_a_batch_is_iterated_image_by_image() -> None:
+    """A loop ends after the last image, each with its own grid; numbers may be a list."""
+    images = batch(UTM, TURNED)
+
+    assert [UTM, TURNED] == [image.grid for image in images]
+    assert [0.0, 1.0] == [float(image.pixels.mean()) for image in images]
+    assert TURNED == images[[1]].grid
+    assert TURNED == images[np.int64(1)].grid
+    assert 1 == len(images[np.array([True, False])])
+    with pytest.raises(SpecError, match="numbered") as wrong:
+        images["B04"]  # type: ignore[index]
+    assert 'select(["B04"])' in str(wrong.value.remedy)
+
+
+def test_bands_are_selected_in_any_spelling() -> None:
+    """One text is one band, `red` is B04, and a word that is none is said."""
+    images = batch(UTM)
+
+    assert ("B04",) == images.select("red").spec.bands
+    assert ("B02", "B04") == images.select(["b2", "B04"]).spec.bands
+    with pytest.raises(SpecError, match="lacks B08"):
+        images.select(["nir"])
+    with pytest.raises(SpecError, match="no band is called"):
+        images.select(["NDVI"])

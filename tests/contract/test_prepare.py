@@ -9,7 +9,9 @@ import pytest
 import torch
 from levels import levels
 
+import eofm
 from eofm.contract import prepare
+from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import as_imagery, preprocess_for
 from eofm.contract.preprocess import plan
 from eofm.contract.recipe import AcceptSize, Recipe
@@ -123,3 +125,58 @@ def test_plans_are_kept_for_a_while() -> None:
         preprocess_for(replace(spec, size=(side, side)), recipe)
     assert 64 == prepare._preprocess.cache_info().maxsize
     assert first is not preprocess_for(spec, recipe)
+
+
+def test_bands_of_a_spec_are_bands_in_any_spelling() -> None:
+    """`blue` and `b8a` are the bands of the recipe; what is no band of the sensor is named."""
+    bands = ("B02", "B8A")
+    recipe = Recipe(Sensor.S2_L2A, bands, Unit.DN, (6, 6), Normalization.divide(1e4, 2, "a test"))
+    words = ImageSpec("s2-l2a", ("blue", "b8a"), "dn", None, 10.0)  # type: ignore[arg-type]
+    pixels = np.full((2, 6, 6), 1000.0) + np.arange(36).reshape(6, 6)
+
+    found = as_imagery(pixels, words)
+
+    assert bands == found.spec.bands
+    assert bands == as_imagery(found, words).spec.bands
+    by_hand = Imagery(found.pixels, replace(found.spec, bands=("blue", "b8a")), found.valid)
+    assert bands == as_imagery(by_hand).spec.bands
+    spec = replace(words, size=(6, 6))
+    assert preprocess_for(spec, recipe) is preprocess_for(found.spec, recipe)
+    with pytest.raises(SpecError, match="no band is called 'NDVI'"):
+        preprocess_for(replace(spec, bands=("blue", "b8a", "NDVI")), recipe)
+    with pytest.raises(SpecError, match="a spec is an ImageSpec") as wrong:
+        preprocess_for(found, recipe)  # type: ignore[arg-type]
+    assert "imagery.spec" in str(wrong.value.remedy)
+
+
+def test_the_order_of_dimensions_is_said_and_its_remedy_works() -> None:
+    """Bands last, or none at all, are refused with the call that turns them."""
+    pixels, spec = array()
+    last = np.moveaxis(pixels, 0, -1)
+    with pytest.raises(SpecError, match="another order") as wrong:
+        as_imagery(last, spec)
+    assert "numpy.moveaxis(array, -1, -3)" in str(wrong.value.remedy)
+    turned = as_imagery(np.moveaxis(last, -1, -3), spec)
+    batch = as_imagery(torch.from_numpy(last)[None].movedim(-1, -3), spec)
+    assert torch.equal(as_imagery(pixels, spec).pixels, turned.pixels)
+    assert torch.equal(turned.pixels, batch.pixels)
+    one = replace(spec, bands=("B02",))
+    with pytest.raises(SpecError, match="another order") as flat:
+        as_imagery(pixels[1], one)
+    assert "array[None]" in str(flat.value.remedy)
+    assert as_imagery(pixels[1][None], one).pixels.shape == (1, 1, 6, 5)
+    for strange in (torch.from_numpy(pixels).to_sparse(), torch.from_numpy(pixels).to("meta")):
+        with pytest.raises(SpecError, match="numbers in memory"):
+            as_imagery(strange, spec)
+
+
+def test_the_example_of_a_spec_can_be_typed() -> None:
+    """What is said to stand beside an array is a spec."""
+    pixels, _ = array()
+    with pytest.raises(SpecError, match="does not say") as wrong:
+        as_imagery(pixels)
+
+    call = str(wrong.value.remedy).partition("spec=")[2]
+    stated = eval(call, {"eofm": eofm})
+
+    assert (Sensor.S2_L2A, Unit.DN) == (stated.sensor, stated.unit)

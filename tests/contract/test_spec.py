@@ -315,3 +315,59 @@ def test_batches_move_between_devices_as_lightning_demands() -> None:
     assert imagery().pixels.equal(imagery().to("cpu").pixels)
     with pytest.raises(SpecError):
         Labels(torch.zeros(3, 9), torch.zeros(2, dtype=torch.bool))
+
+
+def test_words_are_what_they_name() -> None:
+    """A spec or recipe of words and lists is that of enumerations and tuples, and can be a key."""
+    spec = ImageSpec("s2-l2a", ["B02", "B03"], "dn", [64, 64], 10)  # type: ignore[arg-type]
+    made = ImageSpec(Sensor.S2_L2A, ("B02", "B03"), Unit.DN, (64, 64), 10.0)
+    rule = Normalization([0.0, 0.0], [1e4, 1e4], "a test")  # type: ignore[arg-type]
+    recipe = Recipe("s2-l2a", ["B02"], "dn", [28, 28], rule.select([0]), pooling="mean")  # type: ignore[arg-type]
+
+    assert made == spec
+    assert hash(made) == hash(spec)
+    assert Sensor.S2_L2A is spec.sensor
+    assert Unit.DN is spec.unit
+    assert (Sensor.S2_L2A, Unit.DN, ("B02",), (28, 28), Pooling.MEAN) == (
+        recipe.sensor,
+        recipe.unit,
+        recipe.bands,
+        recipe.size,
+        recipe.pooling,
+    )
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    assert Kernel.NEAREST is ResizeRule("nearest", antialias=False).kernel  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"sensor": "s2l2a"}, "there is no sensor 's2l2a'"),
+        ({"unit": "DN"}, "there is no unit 'DN'"),
+        ({"bands": {"B02", "B03"}}, "bands have an order"),
+        ({"bands": (2, 3)}, "stated by name"),
+        ({"bands": 3}, "stated by name"),
+        ({"size": 64}, "height and width"),
+        ({"size": "64x64"}, "height and width"),
+        ({"gsd": None}, "gsd must be positive"),
+        ({"gsd": "10"}, "gsd must be positive"),
+        ({"gsd": math.inf}, "gsd must be positive"),
+    ],
+)
+def test_statements_that_mean_nothing(changes: dict[str, object], problem: str) -> None:
+    """A wrong word or type in a spec is an error of the package, where it is stated."""
+    right = {"sensor": "s2-l2a", "bands": ("B02",), "unit": "dn", "size": None, "gsd": 10.0}
+
+    with pytest.raises(SpecError, match=problem):
+        ImageSpec(**(right | changes))  # type: ignore[arg-type]
+
+
+def test_one_text_of_several_bands() -> None:
+    """As on the command line, commas divide names; a set has no order and is no list of bands."""
+    assert ("B02", "B8A") == canonical_bands("b2, nir08", Sensor.S2_L2A)
+    with pytest.raises(SpecError, match="bands have an order"):
+        canonical_bands({"B02", "B03"}, Sensor.S2_L2A)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="no pooling 'max'"):
+        Recipe(
+            "s2-l2a", ("B02",), "dn", (28, 28), Normalization((0.0,), (1.0,), "x"), pooling="max"
+        )  # type: ignore[arg-type]

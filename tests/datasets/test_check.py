@@ -481,3 +481,13 @@ def test_spread() -> None:
     assert [0, 1, 2] == spread(3, 3)
     assert [0, 33, 66, 99] == spread(100, 4)
     assert [0] == spread(100, 1)
+
+
+def test_a_copy_of_another_number_type_is_a_copy(tmp_path: Path) -> None:
+    """The same whole numbers as float32 are the same pixels."""
+    with rasterio.open(own(tmp_path, "a", 1)) as file:
+        profile, values = file.profile, file.read()
+    with rasterio.open(tmp_path / "b.tif", "w", **(profile | {"dtype": "float32"})) as copy:
+        copy.write(values.astype("float32"))
+
+    assert ["b"] == problems(check(tmp_path, **OWN))["two images hold the same pixels"]

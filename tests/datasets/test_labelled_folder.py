@@ -241,7 +241,7 @@ def test_two_folders_of_one_split_are_refused(folders: Path) -> None:
     with pytest.raises(DataError, match="the same split") as caught:
         opened(folders)
 
-    assert "class folders of validation" in str(caught.value.remedy)
+    assert "what is in validation" in str(caught.value.remedy)
     (folders / "validation" / "water" / "2.tif").rename(folders / "val" / "water" / "2.tif")
     (folders / "validation" / "water").rmdir()
     (folders / "validation").rmdir()
@@ -343,3 +343,129 @@ def test_hidden_files_links_and_subfolders(
         opened(folders)
     Path(str(caught.value.remedy).removeprefix("remove the link: ")).unlink()
     assert 14 == len(opened(folders).all)
+
+
+@pytest.mark.parametrize("name", ["valid", "Val", "validation"])
+def test_other_names_of_a_split(folders: Path, name: str) -> None:
+    """What others call val is val, in upper case as well, and no images are left out unsaid."""
+    for label in ("water", "forest"):
+        write(folders / name / label / "1.tif")
+
+    chips = opened(folders)
+
+    assert "given" == chips.rule
+    assert [f"{name}/forest/1", f"{name}/water/1"] == [chip.id for chip in chips.splits["val"]]
+
+
+def test_folders_that_are_no_split_are_named(folders: Path) -> None:
+    """Class folders in `dev`, and images without a class, were left out without a word."""
+    write(folders / "dev" / "water" / "1.tif")
+    with pytest.raises(DataError, match="none of them") as refused:
+        opened(folders)
+    assert "dev" == refused.value.found
+    (folders / "dev").rename(folders / "val")  # as the remedy says
+    assert "given" == opened(folders).rule
+    (folders / "previews" / "water").mkdir(parents=True)  # without images it is no split
+    write(folders / "train" / "loose.tif")
+    with pytest.raises(DataError, match="have no class") as loose:
+        opened(folders)
+    assert "loose.tif" == loose.value.found
+    (folders / "train" / "loose.tif").unlink()
+    assert "given" == opened(folders).rule
+
+
+def test_one_class_alone_is_no_task(tmp_path: Path) -> None:
+    """It was scored with 100 %."""
+    for name in ("train/water/1", "train/water/2", "test/water/3"):
+        write(tmp_path / f"{name}.tif")
+
+    with pytest.raises(LabelError, match="one class alone"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "divider"),
+    [("utf-8-sig", ","), ("utf-8-sig", ";"), ("utf-8", "\t"), ("utf-8", ", ")],
+)
+def test_tables_as_spreadsheets_save_them(folders: Path, encoding: str, divider: str) -> None:
+    """A mark in front, semicolons, tabs, blanks and capitals are those of the same table."""
+    rows = [["File", "Split", "Label"]]
+    for name in ("water", "forest"):
+        rows += [[f"train/{name}/{k}.tif", "Train", name] for k in range(5)]
+        rows += [[f"test/{name}/9.tif", "test", name]]
+    text = "\n".join(divider.join(row) for row in rows)
+    (folders / "labels.csv").write_text(text + "\n", encoding=encoding)
+
+    chips = opened(folders)
+
+    assert ("forest", "water") == chips.classes
+    assert 2 == len(chips.splits["test"])
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), ["water", None]])
+def test_a_missing_label_is_no_class(folders: Path, missing: object) -> None:
+    """An empty cell of a Parquet file was a class called None, or nan."""
+    names = [f"train/water/{k}.tif" for k in range(4)]
+    column = "labels" if isinstance(missing, list) else "label"
+    present: list[object] = [["water"]] * 3 if isinstance(missing, list) else ["water"] * 3
+    if isinstance(missing, float):
+        present = [1.0, 2.0, 1.0]
+    table = {"file": names, "split": ["train"] * 4, column: [*present, missing]}
+    pq.write_table(pa.table(table), folders / "labels.parquet")
+
+    with pytest.raises(LabelError, match="has no label"):
+        opened(folders)
+
+
+@pytest.mark.parametrize(
+    ("rows", "encoding", "problem"),
+    [
+        ("train/water/1.tif,train,ä", "latin-1", "not in UTF-8"),
+        ("train/water/1.tif,train,water,more", "utf-8", "more or fewer cells"),
+        ("train/water/1.tif,train", "utf-8", "more or fewer cells"),
+        ("/dev/null,train,water", "utf-8", "not there|outside"),
+        ("train\\\\water\\\\1.tif,train,water", "utf-8", "not there"),
+    ],
+)
+def test_tables_that_cannot_be_read(folders: Path, rows: str, encoding: str, problem: str) -> None:
+    """What is wrong with a table is said with what to do."""
+    (folders / "labels.csv").write_text(f"file,split,label\n{rows}\n", encoding=encoding)
+
+    with pytest.raises(DataError, match=problem) as refused:
+        opened(folders)
+
+    assert refused.value.remedy
+
+
+def test_a_file_outside_of_the_folder(
+    folders: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Absolute paths are taken below the folder; the remedy for others is a folder above."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "1.tif"
+    write(elsewhere)
+    lines = [f"{folders}/train/{n}/{k}.tif,train,{n}" for n in ("water", "forest") for k in (1, 2)]
+    lines += [f"{folders}/test/water/9.tif,test,water"]
+    table = folders / "labels.csv"
+    table.write_text("\n".join(["file,split,label", *lines]) + "\n")
+    assert "train/water/1" in {chip.id for chip in opened(folders).all}
+    table.write_text("\n".join(["file,split,label", *lines, f"{elsewhere},test,water"]) + "\n")
+    with pytest.raises(DataError, match="outside of the folder") as refused:
+        opened(folders)
+    assert "--labels" in str(refused.value.remedy)
+
+
+def test_bands_in_an_order_of_their_own(folders: Path) -> None:
+    """A file that names its bands is read by their names, whatever their order."""
+    for file in sorted(folders.rglob("*.tif")):
+        with rasterio.open(file, "r+") as image:
+            image.descriptions = BANDS
+    odd = folders / "test" / "water" / "9.tif"
+    with rasterio.open(odd, "r+") as image:
+        image.write(image.read()[::-1])
+        image.descriptions = BANDS[::-1]
+
+    chips = opened(folders, bands=None)
+
+    water = next(chip for chip in chips.splits["test"] if chip.label == 1)
+    (image,) = read_batches([water], 4)
+    assert [200.0, 300.0, 400.0, 500.0] == image.pixels[0, :, 0, 0].tolist()

@@ -271,3 +271,15 @@ def test_settings_that_cannot_be_obeyed(options) -> None:
     """Each is refused before anything is opened."""
     with pytest.raises(ConfigError):
         ChangeConfig("a", "b", **options)
+
+
+def test_settings_of_the_function_are_those_of_the_verb() -> None:
+    """A rate of 1 was an IndexError; a result shows itself in a line."""
+    first, second = date(0), date(1)
+    for settings_of in ({"rate": 1}, {"rate": 0.0}, {"window": 1}):
+        with pytest.raises(ConfigError, match="out of range"):
+            detect_change(first, second, **settings_of)  # type: ignore[arg-type]
+    shown = repr(detect_change(first, second))
+
+    assert shown.startswith("ChangeResult(")
+    assert "array(" not in shown

@@ -440,3 +440,39 @@ def test_the_real_sites(real_data: Path, tmp_path: Path) -> None:
     assert len(open_chips(tmp_path / "b")) == 64
     with rasterio.open(site) as source, rasterio.open(tmp_path / "a" / "patches.tif") as found:
         assert source.bounds == found.bounds
+
+
+@pytest.mark.parametrize("layout", ["--chips", "--patches"])
+def test_a_scene_that_is_refused_leaves_no_job_behind(
+    layout: str, scene: Path, model: str, tmp_path: Path, capsys
+) -> None:
+    """After a wrong unit the right one is no "other job that is half finished"."""
+    words = [
+        "embed",
+        str(scene),
+        "--sensor",
+        "s2-l2a",
+        "--model",
+        model,
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    words += [layout, *(["32"] if layout == "--chips" else [])]
+
+    assert main([*words, "--unit", "reflectance"]) == 1
+    assert "size that unit reflectance has" in capsys.readouterr().err
+    assert main([*words, "--unit", "dn"]) == 0
+
+
+def test_what_needs_words_is_opened_first(scene: Path, tmp_path: Path) -> None:
+    """`embed_chips` takes no sensor: the remedy is to open the scene; imagery says what it is."""
+    encoder = small_encoder()
+    for wrong in (scene, texture(64, 64)):
+        with pytest.raises(EofmError) as refused:
+            eofm.embed_chips(wrong, encoder)
+        assert 'eofm.open_scene(source, sensor="s2-l2a", unit="dn")' in str(refused.value.remedy)
+    opened = eofm.open_scene(scene, sensor="s2-l2a", unit="dn")
+
+    found = eofm.embed_chips(opened.read(), encoder)
+
+    assert np.array_equal(eofm.embed_chips(opened, encoder).vectors, found.vectors)

@@ -235,3 +235,27 @@ def test_ranking_is_that_of_a_stable_sort(values: list[int], top: int) -> None:
     kept = [i for i in range(len(values)) if np.isfinite(scores[i]) and i not in without]
 
     assert sorted(kept, key=lambda i: (-scores[i], i))[:top] == best(scores, top, without).tolist()
+
+
+def test_a_place_that_is_none_is_said_as_a_place() -> None:
+    """Latitude first, text, embeddings of no kind: the message speaks of what was given."""
+    patches, _ = world(size=SIZE)
+    lon, lat = place_of(patches, 3, 3)
+    with pytest.raises(LabelError, match="the place lies outside") as turned:
+        search(patches, at=(lat, lon))
+    assert "longitude comes first" in str(turned.value.remedy)
+    with pytest.raises(ConfigError, match="a place is a longitude"):
+        search(patches, at=f"{lon},{lat}")  # type: ignore[arg-type]
+    for wrong in (patches.array, "emb/scene"):
+        with pytest.raises(DataError, match="no embeddings") as refused:
+            search(wrong, at=(lon, lat))  # type: ignore[arg-type]
+        assert "open_embeddings" in str(refused.value.remedy)
+
+
+def test_a_result_shows_itself_in_a_line() -> None:
+    """Not as the arrays that it holds."""
+    patches, _ = world(size=SIZE)
+    shown = repr(search(patches, at=place_of(patches, 3, 3)))
+
+    assert shown.startswith("SearchResult(1024 cells by cosine")
+    assert "array(" not in shown

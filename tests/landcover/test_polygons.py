@@ -19,7 +19,7 @@ from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import ConfigError, EofmError, LabelError, RasterError
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.maps import LandCover, find_maps
-from eofm.landcover.polygons import read_layer
+from eofm.landcover.polygons import _code, read_layer
 from eofm.landcover.run import write_labels
 from eofm.landcover.schemes import Scheme
 from eofm.raster.grid import Grid, Window
@@ -336,3 +336,27 @@ def test_pack_settings_tell_the_field(tmp_path: Path, write_tif) -> None:
     with pytest.raises(EofmError, match="other settings") as caught:
         pack_tiles(PackTilesConfig(**config, field="other"))
     assert "settings.field" in str(caught.value.found)
+
+
+def test_codes_as_text_are_codes(tmp_path: Path) -> None:
+    """QGIS keeps codes as text, and a shapefile fills them up; a class of that name goes before."""
+    plain = read(layer(tmp_path / "a.gpkg"))
+
+    assert np.array_equal(plain, read(layer(tmp_path / "b.gpkg", **{"class": ["1", "2"]})))
+    assert np.array_equal(plain, read(layer(tmp_path / "c.gpkg", **{"class": ["wood ", " 2"]})))
+    assert _code("7", {"7": 3}) == 3
+    assert _code("wood 7", {}) is None
+
+
+def test_a_spike_is_repaired_by_the_remedy(tmp_path: Path) -> None:
+    """Some invalid polygons become collections when they are made valid; ours is a polygon."""
+    spike = [*WOOD[:2], (500_201, 5_399_995), WOOD[1], *WOOD[2:]]
+    path = layer(tmp_path / "spike.gpkg", spike, LAKE)
+    with pytest.raises(LabelError, match="not valid") as refused:
+        read(path)
+    call = str(refused.value.remedy).partition("layer.geometry = ")[2]
+    frame = geopandas.read_file(path)
+    frame.geometry = eval(call, {"layer": frame})
+    frame.to_file(path)
+
+    assert np.array_equal(inside(IMAGE), read(path))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import rioxarray
 import torch
 import xarray as xr
@@ -16,7 +18,7 @@ from rasterio.crs import CRS
 import eofm
 from eofm.contract.imagery import Georeference, Imagery, collate
 from eofm.contract.prepare import as_imagery
-from eofm.contract.sensors import STATISTICS
+from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import RasterError, SpecError
 from eofm.raster.cube import from_xarray, grid_of_array, imagery_of, to_xarray
@@ -101,12 +103,21 @@ def test_nameless_bands() -> None:
         from_xarray(array, Sensor.S2_L1C, Unit.DN)
 
 
-def test_south_up_is_refused() -> None:
-    """Rows from south to north are an error, not an image upside down."""
-    array = to_xarray(image()).sortby("y")
+def test_rows_from_south_to_north_are_turned() -> None:
+    """CF's coordinates mostly grow: the image is north up, whole or by window, never mirrored."""
+    array = to_xarray(image())
+    turned = array.sortby("y")
+    bare = turned.drop_vars("spatial_ref").rio.write_crs("EPSG:32632")
 
-    with pytest.raises(RasterError, match="south to north"):
-        from_xarray(array, Sensor.S2_L1C, Unit.DN)
+    for one in (turned, bare):
+        found = from_xarray(one, Sensor.S2_L1C, Unit.DN)
+        assert image().grid == found.grid
+        assert torch.equal(image().valid, found.valid)
+        assert torch.equal(from_xarray(array).pixels, found.pixels)
+        scene = eofm.open_scene(one, sensor="s2-l1c", unit="dn")
+        part = scene.read((1, 2, 3, 4))
+        assert torch.equal(found.pixels[:, :, 1:4, 2:6], part.pixels)
+        assert part.grid == image().grid.at(1, 2)
 
 
 def test_uneven_coordinates() -> None:
@@ -357,3 +368,87 @@ def test_an_array_goes_where_imagery_goes() -> None:
     assert expected.spec == as_imagery(dataset, expected.spec).spec
     with pytest.raises(SpecError, match="another unit"):
         as_imagery(array, replace(expected.spec, unit=Unit.REFLECTANCE))
+
+
+@rio
+def test_bands_that_were_chosen_keep_their_names(tmp_path: Path, write_tif) -> None:
+    """Rioxarray numbers bands and keeps the names of all: turned, chosen, or one alone."""
+    names = ["B02", "B03", "B04", "B08"]
+    pixels = np.stack([np.full((5, 7), 100 * (k + 1), np.uint16) for k in range(4)])
+    path = write_tif(tmp_path / "a.tif", pixels, descriptions=names)
+    with rioxarray.open_rasterio(path) as array:
+        for chosen in (array[::-1], array[1:3], array.sel(band=[4, 2]), array.sel(band=3)):
+            found = from_xarray(chosen, "s2-l2a", "dn")
+            levels = [float(plane.mean()) for plane in found.pixels[0]]
+            assert [names[int(level) // 100 - 1] for level in levels] == list(found.spec.bands)
+        with pytest.raises(RasterError, match="no names"):
+            from_xarray(array.assign_coords(band=[0, 1, 2, 3]), "s2-l2a", "dn")
+
+
+@rio
+def test_scales_that_differ_among_bands_are_read(tmp_path: Path, write_tif) -> None:
+    """Rioxarray keeps them elsewhere: the array is refused or scaled as the file is."""
+    pixels = np.full((2, 5, 7), 1500, np.uint16)
+    path = write_tif(tmp_path / "a.tif", pixels, descriptions=["B04", "B03"])
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (1e-4, 1e-4), (-0.1, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # rioxarray says where it puts them
+        array = rioxarray.open_rasterio(path)
+    file_says = eofm.read_geotiff(path, sensor="s2-l2a", unit="reflectance")
+
+    assert torch.equal(file_says.pixels, from_xarray(array, "s2-l2a", "reflectance").pixels)
+    with pytest.raises(RasterError, match="another unit"):
+        from_xarray(array, "s2-l2a", "dn")
+    other = array.assign_coords(band=["B04", "B03"])
+    with pytest.raises(RasterError, match="those of other bands"):
+        from_xarray(other, "s2-l2a", "reflectance")
+
+
+@rio
+def test_numbered_variables_are_no_names_of_bands(tmp_path: Path, write_tif) -> None:
+    """`band_9` of Level-2A is B8A: what the variable says of itself counts, a number does not."""
+    names = SENSOR_BANDS[Sensor.S2_L2A]
+    pixels = np.stack([np.full((5, 7), 100 * (k + 1), np.uint16) for k in range(12)])
+    path = write_tif(tmp_path / "a.tif", pixels, descriptions=names)
+    with rioxarray.open_rasterio(path, band_as_variable=True) as cube:
+        found = from_xarray(cube, "s2-l2a", "dn")
+        assert names == found.spec.bands
+        assert [100.0 * (k + 1) for k in range(12)] == found.pixels[0, :, 0, 0].tolist()
+        bare = cube.copy()
+        for variable in bare.data_vars.values():
+            del variable.attrs["long_name"]
+        with pytest.raises(RasterError, match="numbered") as refused:
+            from_xarray(bare, "s2-l2a", "dn")
+        assert 'rename({"band_1": "B04"})' in str(refused.value.remedy)
+
+
+def test_an_array_that_lies_nowhere_says_what_helps_an_array() -> None:
+    """The remedy is not one for a file, and it works: a size of pixels, or a CRS."""
+    array = to_xarray(image()).drop_vars(["spatial_ref"])
+    del array.attrs["gsd"]
+    with pytest.raises(RasterError, match="where it lies") as refused:
+        from_xarray(array)
+
+    assert "rio " not in str(refused.value.remedy)
+    assert 10.0 == from_xarray(array, gsd=10.0).spec.gsd
+    assert 10.0 == from_xarray(array.rio.write_crs("EPSG:32632")).spec.gsd
+    with pytest.raises(RasterError, match="dimensions band, y and x") as flat:
+        from_xarray(array.isel(band=0, drop=True))
+    assert 'expand_dims(band=["B04"])' in str(flat.value.remedy)
+    one = array.isel(band=0, drop=True).expand_dims(band=["B04"])
+    assert ("B04",) == from_xarray(one, gsd=10.0).spec.bands
+    with pytest.raises(RasterError, match="dimensions band, y and x"):
+        eofm.open_scene(array.rename(y="height", x="width"), sensor="s2-l1c", unit="dn")
+
+
+def test_an_array_without_words_says_how_they_are_stated() -> None:
+    """`embed(array)` has no sensor: the remedy is a spec beside the array."""
+    array = to_xarray(image())
+    array.attrs = {}
+    with pytest.raises(SpecError, match="does not say what it is") as refused:
+        as_imagery(array)
+    assert "spec=eofm.ImageSpec(" in str(refused.value.remedy)
+    with pytest.raises(SpecError, match="this is no image") as path:
+        as_imagery("a.tif")  # type: ignore[arg-type]
+    assert "read_geotiff" in str(path.value.remedy)

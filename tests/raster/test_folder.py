@@ -326,3 +326,20 @@ def test_letters_that_count_are_no_bands(stems: str, sets: int, single: str) -> 
 
     assert sets == len(found)
     assert single.split() == sorted(file.stem for file in others)
+
+
+def test_a_folder_without_images_says_what_is_there(tmp_path: Path) -> None:
+    """Archives are to be unpacked, cubes opened, a file is no folder."""
+    for name, words in (
+        ("a.zip", "unpack a.zip first"),
+        ("b.nc", "read_scene('b.nc'"),
+        ("c.img", "rio convert"),
+    ):
+        root = touch(tmp_path / name[0], name)
+        with pytest.raises(RasterError, match="holds no images") as refused:
+            find(root)
+        assert name in str(refused.value.found)
+        assert words in str(refused.value.remedy)
+    with pytest.raises(RasterError, match="no folder of images") as file:
+        find(tmp_path / "a" / "a.zip")
+    assert str(tmp_path / "a") in str(file.value.remedy)

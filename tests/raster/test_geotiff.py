@@ -237,3 +237,45 @@ def test_a_bomb_is_refused_unread(tmp_path: Path) -> None:
     assert (64, 64) == eofm.read_geotiff(
         file, sensor="s2-l1c", unit="dn", window=(0, 0, 64, 64)
     ).spec.size
+
+
+def test_files_of_other_kinds_are_told_by_their_first_bytes(tmp_path: Path, write_tif) -> None:
+    """What is damaged is to be downloaded again; what is something else is named."""
+    (tmp_path / "page.tif").write_bytes(b"<!DOCTYPE html><html>login</html>")
+    (tmp_path / "pointer.tif").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid x")
+    (tmp_path / "empty.tif").write_bytes(b"")
+    (tmp_path / "cube.tif").write_bytes(b"\x89HDF\r\n\x1a\n")
+    (tmp_path / "packed.tif").write_bytes(b"PK\3\4 and more")
+    found = {}
+    for file in sorted(tmp_path.glob("*.tif")):
+        with pytest.raises(RasterError, match="cannot be read as a GeoTIFF") as refused:
+            eofm.read_geotiff(file, sensor="s2-l2a", unit="dn")
+        found[file.stem] = (refused.value.found, str(refused.value.remedy))
+
+    assert "a web page" == found["page"][0]
+    assert "git lfs pull" in found["pointer"][1]
+    assert "an empty file" == found["empty"][0]
+    assert "read_scene" in found["cube"][1]
+    assert "a zip archive" == found["packed"][0]
+
+
+def test_another_format_of_gdal_is_converted_by_the_remedy(tmp_path: Path, write_tif) -> None:
+    """An ENVI file is named as one; the command that is printed makes what can be read."""
+    source = write_tif(tmp_path / "x B04.tif", PIXELS)
+    copy(source, tmp_path / "y B04.img", driver="ENVI")
+    with pytest.raises(RasterError, match="cannot be read as a GeoTIFF") as refused:
+        eofm.read_geotiff(tmp_path / "y B04.img", sensor="s2-l2a", unit="dn")
+
+    assert "a raster in the format ENVI" == refused.value.found
+    run_rio(refused.value)
+    image = eofm.read_geotiff(tmp_path / "y B04.tif", sensor="s2-l2a", unit="dn", bands=["B04"])
+    assert np.array_equal(PIXELS[0], image.pixels[0, 0].numpy())
+
+
+def test_a_file_address_is_a_path(tmp_path: Path, write_tif: WriteTif) -> None:
+    """`file://` is no address elsewhere; GDAL's own paths are, and what reads them is named."""
+    path = write_tif(tmp_path / "x_B04.tif", PIXELS)
+
+    assert eofm.read_geotiff(f"file://{path}", sensor="s2-l2a", unit="dn").grid is not None
+    with pytest.raises(RasterError, match="files of this machine"):
+        eofm.read_geotiff(f"/vsizip/{tmp_path}/a.zip/x.tif", sensor="s2-l2a", unit="dn")

@@ -223,3 +223,11 @@ def test_straight_edges_are_close_enough() -> None:
         step = width_m / 8 / (111_320 * math.cos(math.radians(60)))
         middle = geod.npts(10, 60, 10 + step, 60, 1)[0]
         assert (middle[1] - 60) * 111_400 < limit
+
+
+def test_two_images_without_georeference_are_two_places() -> None:
+    """Equal sizes at the origin of nothing are not one grid that was seen twice."""
+    nowhere = Grid(None, Affine.identity(), 64, 64)
+    unplaced = Grid(UTM32, Affine.identity(), 64, 64)
+
+    assert [0, 1, 2, 3] == same_ground([nowhere, nowhere, unplaced, unplaced])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -193,3 +195,48 @@ def test_files_that_are_no_arrays(tmp_path: Path) -> None:
     xr.Dataset({"t2m": (("y", "x"), np.ones((3, 3)))}).to_netcdf(tmp_path / "b.nc")
     with pytest.raises(RasterError, match="no variable of the Dataset is a band"):
         eofm.open_scene(tmp_path / "b.nc", sensor="s2-l2a", unit="dn")
+
+
+@pytest.mark.parametrize("kind", ["nc", "zarr", "group"])
+def test_an_array_in_a_file_is_the_array(kind: str, tmp_path: Path, write_tif) -> None:
+    """What `to_xarray` wrote is read from a file without a word, whatever the file is called."""
+    pixels = np.full((2, 5, 7), 300, np.uint16)
+    pixels[:, 0, 0] = 0
+    path = write_tif(tmp_path / "a.tif", pixels, nodata=0, descriptions=["B04", "B03"])
+    image = eofm.read_geotiff(path, sensor="s2-l2a", unit="dn")
+    array = image.to_xarray()
+    out = tmp_path / {"nc": "a.nc", "zarr": "a.zarr", "group": "cube"}[kind]
+    if kind == "nc":
+        array.rename("reflectance").to_netcdf(out)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of zarr, of what its format does not settle
+            array.to_dataset(name="s2").to_zarr(out, mode="w")
+
+    found = eofm.read_scene(out)
+
+    assert (image.spec, image.grid) == (found.spec, found.grid)
+    assert torch.equal(image.valid, found.valid)
+    assert torch.equal(image.pixels, found.pixels)
+
+
+def test_a_time_in_utc_is_a_time(cube: xr.Dataset) -> None:
+    """`...Z`, as STAC writes it, chooses without a complaint of numpy."""
+    scene = eofm.open_scene(cube, sensor="s2-l2a", unit="dn", time="2021-07-14T10:00:00Z")
+
+    assert "2021-07-14T10:00:00" == scene.date
+    assert repr(scene).startswith("Scene(array: s2-l2a, B02 B04, dn, 4 x 6 px at 10 m, EPSG:32632")
+
+
+def test_rasters_in_a_zip(tmp_path: Path, write_tif) -> None:
+    """Rasterio's `zip://` is understood; a zip of other things is told from a product."""
+    path = write_tif(tmp_path / "x_B04.tif", np.full((5, 7), 300, np.uint16))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(path, "x_B04.tif")
+
+    image = eofm.read_scene(f"zip://{tmp_path}/a.zip!x_B04.tif", sensor="s2-l2a", unit="dn")
+
+    assert 300.0 == float(image.pixels.mean())
+    with pytest.raises(RasterError, match="no Sentinel-2 product") as refused:
+        eofm.open_scene(tmp_path / "a.zip")
+    assert "zip://FILE.zip!NAME.tif" in str(refused.value.remedy)

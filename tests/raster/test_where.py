@@ -153,3 +153,18 @@ def test_remedies_are_right() -> None:
 
     assert cut_out(munich, 1, (11.30, 48.05, 11.40, 48.10)).window.height in {50, 51}
     assert cut_out(UTM, 1, (5e5, 5.3999e6, 5.001e5, 5.4e6), "EPSG:32632").window.height == 10
+
+
+def test_polygons_that_say_their_crs_are_taken_at_their_word() -> None:
+    """A GeoDataFrame in metres is not read as degrees; one that contradicts what is stated is."""
+    geopandas = pytest.importorskip("geopandas")
+    shapely = pytest.importorskip("shapely")
+    metres = geopandas.GeoSeries([shapely.box(5e5 + 100, 5.4e6 - 300, 5e5 + 200, 5.4e6 - 150)])
+    metres = metres.set_crs(METRES)
+
+    assert Window(15, 10, 15, 10) == cut_out(UTM, 1, metres).window
+    assert cut_out(UTM, 1, metres.to_crs(3035)).window.col in {9, 10}
+    assert Window(15, 10, 15, 10) == cut_out(UTM, 1, metres, METRES).window
+    with pytest.raises(SpecError, match="another CRS than stated") as refused:
+        cut_out(UTM, 1, metres, "EPSG:3857")
+    assert "leave where_crs out" in str(refused.value.remedy)

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,10 +20,19 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from eofm.contract import prepare
+from eofm.contract import recipe as eofm_recipe
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import as_imagery
 from eofm.contract.preprocess import Preprocess, plan
-from eofm.contract.recipe import AcceptPixels, AcceptScale, AcceptSize, FillBand, Pooling, Recipe
+from eofm.contract.recipe import (
+    AcceptPixels,
+    AcceptScale,
+    AcceptSensor,
+    AcceptSize,
+    FillBand,
+    Pooling,
+    Recipe,
+)
 from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import PixelError, SpecError, SpecMismatch, WeightsError
@@ -710,3 +720,31 @@ def test_what_is_no_spec_and_no_waiver_is_named(encoder):
             encoder.plan_for(spec, waivers)
     with pytest.raises(SpecError, match="a spec is an ImageSpec"):
         encoder.embed(array, spec="s2-l1c")
+
+
+def test_the_waivers_of_a_message_can_be_typed(encoder):
+    """Each refusal of a plan names a waiver as Python takes it, and with it the plan is made."""
+    batch = imagery(("B02", "B03", "B04", "B08"))
+    level = replace(batch.spec, sensor=Sensor.S2_L2A, bands=BANDS)
+    for spec in (batch.spec, level, replace(level, sensor=Sensor.S2_L1C, gsd=60.0)):
+        with pytest.raises(SpecMismatch, match=r"bands|sensor|ground") as refused:
+            encoder.plan_for(spec)
+        call = re.search(r"(?:FillBand|Accept\w+)\([^)]*\)", str(refused.value.remedy))
+        assert call, refused.value.remedy
+        waiver = eval(call[0], vars(eofm_recipe))
+        assert (waiver,) == encoder.plan_for(spec, [waiver]).waivers
+    assert AcceptSensor("s2-l2a", "a test") == AcceptSensor(Sensor.S2_L2A, "a test")
+    assert AcceptSize([84, 84], "a test") == AcceptSize((84, 84), "a test")
+    assert "B10" == FillBand("b10", 0.5, "a test").band
+    with pytest.raises(SpecError, match="filled with a number"):
+        FillBand("B10", None, "a test")
+
+
+def test_the_bare_network_says_what_it_takes(encoder):
+    """Imagery, arrays and whole numbers are refused with the methods that take them."""
+    batch = imagery()
+    for wrong in (batch, batch.pixels.numpy(), batch.pixels.to(torch.int32)):
+        with pytest.raises(SpecError, match="takes normalised pixels") as refused:
+            encoder(wrong)
+        assert "encoder.embed" in refused.value.remedy
+    assert torch.equal(encoder(encoder.preprocess(batch)), encoder.embed(batch))

@@ -239,7 +239,11 @@ def _constant_bands(native: NativeImagery) -> dict[str, tuple[float, bool]]:
 def _content(native: NativeImagery) -> str:
     digest = hashlib.sha256()
     for gsd in sorted(native.planes):
-        digest.update(np.ascontiguousarray(native.planes[gsd].numpy()).data)
+        values = native.planes[gsd].numpy()
+        if values.dtype != np.uint16 and values.min() >= 0 and values.max() <= 65_535:
+            whole = values.astype(np.uint16)
+            values = whole if np.array_equal(whole, values) else values  # a copy of another type
+        digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()
 
 

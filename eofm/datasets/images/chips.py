@@ -107,15 +107,19 @@ class FilePixels:
         with self.source.open() as raster:
             size, kinds = (raster.grid.height, raster.grid.width), set(raster.dtypes)
             wrong_kind = self.dtypes and not kinds <= self.dtypes
-            if raster.bands != self.spec.bands or size != self.spec.size or wrong_kind:
+            other = set(raster.bands) != set(self.spec.bands)
+            if other or size != self.spec.size or wrong_kind:
                 raise RasterError(
                     "an image is not of the kind that the others are",
                     found=_kind(size, raster.bands, kinds),
                     expected=_kind(self.spec.size, self.spec.bands, self.dtypes),
                     where=self.source.files[0],
-                    remedy="use the published files; converted or resized copies are other data",
+                    remedy="make it like the others, of one size and with the same bands; of a "
+                    "published set use the files as they were published",
                 )
-            return raster.read(window)
+            found = raster.read(window)
+        # a file that describes its bands may hold them in an order of its own
+        return found if found.spec.bands == self.spec.bands else found.select(self.spec.bands)
 
     @property
     def place(self) -> StoredAt:

@@ -24,6 +24,8 @@ from eofm.store.splits import hold_out
 if TYPE_CHECKING:
     from eofm.contract.spec import Unit
     from eofm.raster.source import RasterSource
+from eofm.errors import DataError
+from eofm.store.splits import SPLITS
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,62 @@ class Divided:
     split: Mapping[str, str]
     place: Mapping[str, str]
     remarks: tuple[str, ...]
+
+
+_NAMES: Final = {name: name for name in SPLITS} | dict.fromkeys(("valid", "validation"), "val")
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that a folder or a table calls so; None if it is none.
+
+    >>> split_of("Valid"), split_of("dev")
+    ('val', None)
+    """
+    return _NAMES.get(name.casefold())
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """Return the folders of a root that are splits: `train`, `val` and `test` -> folder.
+
+    Raises:
+        DataError: If two are the same split, or one that is none is laid out like them: nothing
+            that a user meant to be used is left out without a word.
+    """
+    folders = _folders(root)
+    splits: dict[str, Path] = {}
+    for path in folders:
+        name = split_of(path.name)
+        if name is not None and splits.setdefault(name, path) != path:
+            raise DataError(
+                "two folders are the same split",
+                found=f"{splits[name].name} and {path.name}",
+                where=root,
+                remedy=f"move what is in {path.name} into one of them",
+            )
+    inside = {below.name for top in splits.values() for below in _folders(top)}
+    strange = [path for path in folders if split_of(path.name) is None and _alike(path, inside)]
+    if strange:
+        raise DataError(
+            "a folder is laid out like the splits and is none of them",
+            found=", ".join(path.name for path in strange),
+            expected="train, val and test",
+            where=root,
+            remedy=f"give {strange[0].name} the name of its split, or move it out of the folder",
+        )
+    return splits
+
+
+def _folders(root: Path) -> list[Path]:
+    from eofm.raster.folder import is_hidden
+
+    return [p for p in sorted(root.iterdir()) if p.is_dir() and not is_hidden(p.name)]
+
+
+def _alike(path: Path, inside: set[str]) -> bool:
+    """Return whether a folder holds images in folders of those names."""
+    from eofm.raster.folder import walk_files
+
+    return any(below.name in inside and walk_files(below) for below in _folders(path))
 
 
 def divide(images: Sequence[OwnImage], dataset: str, pattern: str | None) -> Divided:

@@ -81,7 +81,7 @@ def _pack_one_of(config: PackSsl4eoConfig, sensor: str, out: Path) -> ItemsRepor
 
 def _pack_sensor(config: PackSsl4eoConfig) -> ItemsReport:
     assert config.sensor is not None  # noqa: S101 (the settings have checked it)
-    sensor = Sensor(config.sensor)
+    sensor = Sensor.parse(config.sensor)
     strict = config.require == "all"
     scenes, notes = _choose(config, sensor)
     if strict and notes.incomplete:

@@ -26,7 +26,7 @@ from eofm.geo.embedding.job import (
 )
 from eofm.geo.embedding.stac import write_stac
 from eofm.geo.embedding.windows import chip_lattice
-from eofm.geo.embedding.work import ArrayFile, Work
+from eofm.geo.embedding.work import ArrayFile, Work, working
 from eofm.geo.vectors.chip_file import write_chips
 from eofm.geo.vectors.embeddings import ChipTable, Codes
 from eofm.geo.vectors.quantize import quantized
@@ -110,12 +110,11 @@ def run_chips(job: Job, places: ChipPlaces) -> ChipsDone:
     geo_library("geopandas", "chips need a library that is not installed")
     with writable(job.out):
         check_disk(job, len(places))
-        work = Work(job.work, job.identity)
-        vectors = work.rows("vectors", (len(places), job.network.dim), np.float32)
-        shares = work.rows("shares", (len(places), _SHARES), np.float32)
-        _embed(job, places, work, vectors, shares)
-        done = _finish(job, places, vectors, shares)
-        work.remove()
+        with working(job.work, job.identity) as work:
+            vectors = work.rows("vectors", (len(places), job.network.dim), np.float32)
+            shares = work.rows("shares", (len(places), _SHARES), np.float32)
+            _embed(job, places, work, vectors, shares)
+            done = _finish(job, places, vectors, shares)
     return done
 
 

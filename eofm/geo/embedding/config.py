@@ -77,7 +77,7 @@ class EmbedConfig:
     patches: bool = dataclasses.field(default=False, metadata={"flag": True})
     window: int | None = None
     overlap: int | None = None
-    where: str | None = None
+    where: str | None = dataclasses.field(default=None, metadata={"numbers": True})
     where_crs: str = "EPSG:4326"
     cloud_mask: str | None = None
     min_valid: float = 0.5

@@ -23,7 +23,8 @@ import numpy as np
 import rasterio
 import torch
 
-from eofm.errors import ConfigError, DataError, EofmError
+from eofm.contract.imagery import Imagery
+from eofm.errors import ConfigError, DataError, EofmError, SpecError
 from eofm.extras import dask_client
 from eofm.geo.embedding.chips_job import ChipsDone, run_chips
 from eofm.geo.embedding.config import SIDE, EmbedConfig
@@ -263,7 +264,7 @@ def _is_complete(job: Job) -> bool:
 
 
 def embed_chips(
-    source: Source | Scene,
+    source: Source | Scene | Imagery,
     model: Encoder | str | Path,
     *,
     chips: int = SIDE,
@@ -276,7 +277,7 @@ def embed_chips(
     """Return a vector for each chip of a scene, in memory.
 
     Args:
-        source: What `open_scene` opens, or a scene it has opened.
+        source: What `open_scene` opens, a scene it has opened, or imagery of one image.
         model: An encoder, or the words for its weights.
         chips: Side of a chip in pixels.
         stride: Step from chip to chip; without it, the side of a chip.
@@ -299,7 +300,7 @@ def embed_chips(
 
 
 def embed_patches(
-    source: Source | Scene,
+    source: Source | Scene | Imagery,
     model: Encoder | str | Path,
     *,
     window: int | None = None,
@@ -313,7 +314,7 @@ def embed_patches(
     """Return a vector for each patch of a scene as a raster, in memory.
 
     Args:
-        source: What `open_scene` opens, or a scene it has opened.
+        source: What `open_scene` opens, a scene it has opened, or imagery of one image.
         model: An encoder, or the words for its weights.
         window: Side of the windows in pixels; without it, that of the network's input.
         overlap: How many patches neighbouring windows share and blend; without it, a quarter.
@@ -339,12 +340,12 @@ def embed_patches(
 
 def _in_memory(
     config: EmbedConfig,
-    source: Source | Scene,
+    source: Source | Scene | Imagery,
     model: Encoder | str | Path,
     where: Area | None,
     cloud_mask: CloudMask | str | None,
 ) -> None:
-    scene = source if isinstance(source, Scene) else open_scene(source)
+    scene = source if isinstance(source, Scene) else _opened(source)
     encoder = model if isinstance(model, Encoder) else encoder_of(config, scene.spec)
     for job in jobs_of(config, scene, encoder, Path(config.out)):
         ground = job.ground
@@ -354,3 +355,13 @@ def _in_memory(
         if cloud_mask is not None:
             ground = replace(ground, clouds=CloudMask.parse(cloud_mask))
         _run(replace(job, ground=ground))
+
+
+def _opened(source: Source | Imagery) -> Scene:
+    """Open what says itself what it is; of anything else, say how it is opened."""
+    try:
+        return open_scene(source.to_xarray() if isinstance(source, Imagery) else source)
+    except SpecError as error:
+        error.remedy = "open it first, and embed the scene: "
+        error.remedy += 'eofm.open_scene(source, sensor="s2-l2a", unit="dn")'
+        raise

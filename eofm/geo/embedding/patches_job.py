@@ -26,7 +26,7 @@ from eofm.geo.embedding.job import (
 )
 from eofm.geo.embedding.stac import write_stac
 from eofm.geo.embedding.windows import PatchLattice, PatchPasses, blending
-from eofm.geo.embedding.work import ArrayFile, Interlaced, Work, as_planes
+from eofm.geo.embedding.work import ArrayFile, Interlaced, Work, as_planes, working
 from eofm.geo.vectors.embeddings import PatchGrid, Quantization
 from eofm.geo.vectors.files import PATCHES_ZARR
 from eofm.geo.vectors.grid_file import write_tiff, write_zarr
@@ -90,18 +90,17 @@ def run_patches(job: Job, passes: PatchPasses) -> PatchesDone:
         geo_library("zarr", "embeddings as Zarr need a library that is not installed")
     with writable(job.out):
         check_disk(job, passes.rows * passes.columns)
-        work = Work(job.work, job.identity)
-        parts = [
-            work.rows(
-                f"vectors{number or ''}",
-                (one.lattice.rows, one.lattice.columns, job.network.dim),
-                np.float16,
-            )
-            for number, one in enumerate(passes.passes)
-        ]
-        _embed(job, passes, work, parts)
-        done = _finish(job, passes, parts)
-        work.remove()
+        with working(job.work, job.identity) as work:
+            parts = [
+                work.rows(
+                    f"vectors{number or ''}",
+                    (one.lattice.rows, one.lattice.columns, job.network.dim),
+                    np.float16,
+                )
+                for number, one in enumerate(passes.passes)
+            ]
+            _embed(job, passes, work, parts)
+            done = _finish(job, passes, parts)
     return done
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 from xarray.backends.common import BackendArray
 from xarray.core import indexing
 
-from eofm.errors import ConfigError, DataError
+from eofm.errors import ConfigError, DataError, EofmError
 from eofm.geo.vectors.embeddings import Codes
 from eofm.io import BINARY, replacing, write_all
 
@@ -150,6 +152,30 @@ class Work:
     def remove(self) -> None:
         """Remove the folder: what was to be made is made."""
         shutil.rmtree(self.folder)
+
+
+@contextmanager
+def working(folder: Path, job: str) -> Iterator[Work]:
+    """Work on a job; of one that is refused before a block of it is finished nothing stays.
+
+    Whoever states another unit after a refusal is not told that another job is half finished.
+
+    Args:
+        folder: See `Work`.
+        job: See `Work`.
+
+    Raises:
+        ConfigError: See `Work`.
+        DataError: See `Work`.
+    """
+    work = Work(folder, job)
+    try:
+        yield work
+    except EofmError:
+        if not work.done:
+            work.remove()
+        raise
+    work.remove()
 
 
 class _Planes(BackendArray):

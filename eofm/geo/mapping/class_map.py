@@ -57,7 +57,7 @@ _FAR_SHARE: Final = 0.1  # of a class's cells beyond the training vectors, from 
 _FEW: Final = 5  # polygons of a class below which its interval means little
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MappedCells:
     """The classes of cells.
 
@@ -74,6 +74,11 @@ class MappedCells:
     codes: NDArray[np.uint8]
     probability: Floats
     novelty: Floats
+
+    def __repr__(self) -> str:
+        count = np.bincount(self.codes, minlength=len(self.classes) + 1)[1:].tolist()
+        found = ", ".join(f"{name} {n}" for name, n in zip(self.classes, count, strict=True))
+        return f"MappedCells({len(self.codes)} cells: {found})"
 
     @cached_property
     def mapped(self) -> NDArray[np.float64]:
@@ -123,7 +128,7 @@ class MappedCells:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LearntMap:
     """A map of classes, and what it was learnt from.
 
@@ -154,6 +159,12 @@ class LearntMap:
     probe: FittedProbe
     distance: Novelty
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return (
+            f"LearntMap({self.map!r}, learnt from {len(self.training)} cells of "
+            f"{len(self.training.features)} polygons and points)"
+        )
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -77,6 +77,7 @@ class CloudMask(StrEnum):
         Raises:
             RasterError: If eofm does not know how to read it.
         """
+        text = str(text)
         found = next((mask for mask in cls if mask.is_called(text)), None)
         if found is not None:
             return found

@@ -54,7 +54,7 @@ def settle(what: str, stated: Word | None, found: Word | None, by: str, where: o
             f"neither the user nor the product states the {what}",
             expected=f"one of the {what}s of eofm",
             where=where,
-            remedy=f'state it, as in {what}="{example}"',
+            remedy=f'state it, as in {what}="{example}" in Python, --{what} {example} in a command',
         )
     return settled
 
@@ -203,5 +203,5 @@ def _unstated(sensor: Sensor, where: Path) -> RasterError:
         found="no scale and offset that name it",
         expected=" | ".join(units),
         where=where,
-        remedy=f"state it, as in unit={units[0].value!r}",
+        remedy=f"state it, as in unit={units[0].value!r} in Python, --unit {units[0]} in a command",
     )

@@ -76,10 +76,16 @@ class CubeFile:
             yield cube if dim is None else cube.isel({dim: _index(cube, dim, self.time)})
 
 
+def is_cube(path: Path) -> bool:
+    """Return whether a path is that of a netCDF file or of a Zarr group, whatever it is called."""
+    zarr = (path / name for name in ("zarr.json", ".zgroup", ".zmetadata"))
+    return path.suffix.lower() in SUFFIXES or any(file.is_file() for file in zarr)
+
+
 def _open_file(path: Path) -> xr.Dataset:
     if not path.exists():
         raise RasterError("there is no such file", where=path)
-    zarr = path.suffix == ".zarr"
+    zarr = path.is_dir()
     try:
         if zarr:
             return _with_crs(xr.open_zarr(path, mask_and_scale=False, chunks=None))
@@ -150,7 +156,7 @@ def _index(cube: Cube, dim: str, time: str | None) -> int:
             remedy=f'state which, as in time="{_shown(times[0])}"',
         )
     try:
-        wanted = np.datetime64(time)
+        wanted = np.datetime64(time.removesuffix("Z") if isinstance(time, str) else time)
     except ValueError as error:
         raise SpecError(
             "a time is a date, or a date and an hour", found=time, remedy='time="2021-07-04"'

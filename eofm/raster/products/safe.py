@@ -151,7 +151,8 @@ def _one_metadata(tops: Sequence[str], path: Path) -> str:
             found="no MTD_MSIL1C.xml and no MTD_MSIL2A.xml",
             expected="the folder that ends in .SAFE, or a zip of it",
             where=path,
-            remedy="download the product whole; single bands are read as a folder of rasters",
+            remedy="download the product whole; single bands are read as a folder of rasters, and "
+            'a raster in a zip as eofm.read_scene("zip://FILE.zip!NAME.tif", sensor=..., unit=...)',
         )
     raise RasterError(
         "there are several products here",
