@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Final, Literal
 
-from eofm.bench.protocols import PROBE_KINDS, RECIPES, expand_probes
+from eofm.bench.protocols import DENSE_PROBES, PROBE_KINDS, RECIPES, expand_probes
 from eofm.errors import ConfigError
 
 # the keys of eofm.bench.probes.KINDS and eofm.bench.finetune.trainings.TRAININGS
@@ -90,9 +90,9 @@ class ScoringConfig:
         model: What to score, comma separated. Encoders: folders written by an export, published
             names (softcon_vits14_s2, softcon_vits14_s2@torchgeo-zscore), torchgeo:ENUM.MEMBER,
             timm:NAME with --recipe, module:function of your own. Controls: imagestats, rcf,
-            rcf-zca (of whole images), pixels (of segmentation), random, random:ARCHITECTURE,
-            random:FOLDER. NAME=... chooses the name in the table. Tasks of two sensors take
-            ENCODER+ENCODER.
+            rcf-zca (of whole images), pixels, patchstats (of segmentation), random,
+            random:ARCHITECTURE, random:FOLDER. NAME=... chooses the name in the table. Tasks of two
+            sensors take ENCODER+ENCODER.
         controls: Add the controls of the task to the models, if they are not among them.
         out: Results are appended to this file, one JSON record per line; predictions are kept in
             a folder beside it.
@@ -277,19 +277,35 @@ class SegmentationConfig(ScoringConfig):
     """What every run is told that scores a class per pixel.
 
     Args:
-        figure: PNG of the classes' scores; empty draws none.
+        probe: Which probes, comma separated: linear (a linear layer on patch tokens), prompt (what
+            resembles a patch of a class, in its image and across images; nothing is fitted).
+        figure: PNG of the classes' scores under the linear layer; empty draws none.
         patches: About how many training patches the linear layer is fitted on, spread evenly over
             images and places.
     """
 
     model: str = "pixels"
     batch: int = 16
+    probe: str = "linear"
     figure: str = ""
     patches: int = 50_000
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_positive(patches=self.patches)
+        unknown = [word for word in self.probes if word not in DENSE_PROBES]
+        if unknown or not self.probes:
+            raise ConfigError(
+                "there is no such probe of a segmentation",
+                found=", ".join(unknown) or "nothing",
+                expected=", ".join(DENSE_PROBES),
+                where="--probe",
+            )
+
+    @property
+    def probes(self) -> tuple[str, ...]:
+        """The entries of `probe`, each once: keys of `eofm.bench.protocols.DENSE_PROBES`."""
+        return listed(self.probe)
 
 
 def check_seed(seed: int) -> None:

@@ -39,6 +39,13 @@ PROBE_KINDS: Final[Mapping[str, str]] = {
 }
 
 
+# What a segmentation is scored by: the word of `--probe` -> what it is.
+DENSE_PROBES: Final[Mapping[str, str]] = {
+    "linear": "a linear layer on patch tokens",
+    "prompt": "patches that resemble a prompt patch, nothing fitted (MMC, arXiv 2308.11448)",
+}
+
+
 @dataclass(frozen=True)
 class PaperRecipe:
     """How a paper or a harness scores.

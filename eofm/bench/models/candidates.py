@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import nn
 
-from eofm.bench.config import OWN, BenchConfig, ScoringConfig, listed
+from eofm.bench.config import OWN, BenchConfig, ScoringConfig, SegmentationConfig, listed
 from eofm.bench.models.controls import (
     IMAGESTATS,
     PIXELS,
@@ -27,6 +27,7 @@ from eofm.bench.models.controls import (
 )
 from eofm.bench.models.inputs import BandStatistics, normalized, statistics, suitable
 from eofm.bench.models.network import NetworkSource, load_own
+from eofm.bench.models.patch_statistics import PATCH_SIDE, PATCH_STATISTICS, PatchStatistics
 from eofm.bench.models.sources import Candidate, EncoderSource, FeatureSource, TokenSource
 from eofm.bench.models.waive import CHANGED_WHY
 from eofm.contract.defaults import default_recipe
@@ -46,7 +47,7 @@ from eofm.weights.load import load_weights
 from eofm.weights.resolve import WeightsKind, is_function, resolve
 
 _OF_WHOLE_IMAGES: Final = (IMAGESTATS, RCF, RCF_ZCA)
-_CONTROLS: Final = (*_OF_WHOLE_IMAGES, PIXELS)
+_CONTROLS: Final = (*_OF_WHOLE_IMAGES, PIXELS, PATCH_STATISTICS)
 # Training images read at once for the constants of a normalisation.
 _READ: Final = 64
 
@@ -82,7 +83,7 @@ def resolve_models(
     named = [_named(word) for word in config.models]
     if config.controls:
         targets = {target for _, target in named}
-        named += [(name, name) for name in controls_of(task) if name not in targets]
+        named += [(name, name) for name in _added(config, task) if name not in targets]
     _check_names([name for name, _ in named])
     candidates = [shop.candidate(name, target) for name, target in named]
     if isinstance(config, BenchConfig):
@@ -99,7 +100,16 @@ def resolve_models(
 
 def controls_of(task: Task) -> tuple[str, ...]:
     """Return the controls of a task that need no encoder to be like."""
-    return (PIXELS,) if task.kind is TaskKind.SEGMENTATION else _OF_WHOLE_IMAGES
+    dense = task.kind is TaskKind.SEGMENTATION
+    return (PIXELS, PATCH_STATISTICS) if dense else _OF_WHOLE_IMAGES
+
+
+def _added(config: ScoringConfig, task: Task) -> tuple[str, ...]:
+    """Return the controls that a run adds: of a segmentation, those of the probes it asks for."""
+    if not isinstance(config, SegmentationConfig):
+        return controls_of(task)
+    own = {"linear": PIXELS, "prompt": PATCH_STATISTICS}
+    return tuple(name for probe, name in own.items() if probe in config.probes)
 
 
 def plan_source(
@@ -257,6 +267,8 @@ class _Shop:
         if target == PIXELS:
             assert spec.size is not None  # noqa: S101 (every task states a size)
             return PixelValues(name, spec.size)
+        if target == PATCH_STATISTICS:
+            return PatchStatistics(name, self._grid(sensor))
         if target == IMAGESTATS:
             return ImageStatistics(name)
         if target == RCF:
@@ -264,6 +276,26 @@ class _Shop:
         return zca_control(
             name, spec, seed, self.device, lambda i: self.images(sensor, i), self.total
         )
+
+    def _grid(self, sensor: int) -> tuple[int, int]:
+        """Return the patches of the first encoder among the models, else of a common size."""
+        if self._encoder_words:
+            first = self._first(sensor)
+            made = self._own(first, sensor) if is_function(first) else self._encoder(first, sensor)
+            if isinstance(made, Encoder):
+                return made.trunk.grid
+        size = self.task.specs[sensor].size
+        assert size is not None  # noqa: S101 (every task states a size)
+        return max(1, size[0] // PATCH_SIDE), max(1, size[1] // PATCH_SIDE)
+
+    @property
+    def _encoder_words(self) -> list[str]:
+        """Those words of the models that name encoders."""
+        return [
+            target
+            for _, target in map(_named, self.config.models)
+            if _kind(target) not in {*_CONTROLS, RANDOM}
+        ]
 
     @cached_property
     def constants(self) -> BandStatistics:
@@ -313,8 +345,8 @@ class _Shop:
 
     def _first(self, sensor: int) -> str:
         """Return the first encoder among the models, for `random` to be like."""
-        for _, target in map(_named, self.config.models):
-            if _kind(target) not in {*_CONTROLS, RANDOM} and "module" not in _kind(target):
+        for target in self._encoder_words:
+            if "module" not in _kind(target):
                 return target.split("+")[sensor] if len(self.task.specs) > 1 else target
         raise ConfigError(
             "a random encoder needs an architecture and a recipe to be like",
@@ -366,7 +398,7 @@ def _check_patches(candidate: Candidate) -> None:
         raise ConfigError(
             "a segmentation needs patch tokens, and this model has none",
             found=candidate.name,
-            expected=f"an encoder; controls {PIXELS} and {RANDOM}",
+            expected=f"an encoder; controls {PIXELS}, {PATCH_STATISTICS} and {RANDOM}",
             where="--model",
             remedy="return an eofm.Encoder from your function: its trunk says what patches are",
         )

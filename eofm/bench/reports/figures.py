@@ -74,10 +74,7 @@ def class_dots(title: str, kept: Mapping[str, Predictions], config: RecordsExpor
 
 
 def _class_precision(one: Predictions, config: RecordsExportConfig) -> list[Estimate | None]:
-    # of one class per sample, logits of different samples are on no common scale
-    comparable = None if one.target.ndim == 2 else one.probability
-    scores = one.scores if comparable is None else comparable
-    found = class_intervals(scores, one.target, config.bootstrap, config.seed, one.numbers)
+    found = class_intervals(one.comparable, one.target, config.bootstrap, config.seed, one.numbers)
     return [
         None if pair is None else Estimate(pair[0], pair[1].low, pair[1].high) for pair in found
     ]
