@@ -31,7 +31,8 @@ class TrainingConfig:
         batch: Images of a step; 0 takes 32 for finetune, else what the protocol says.
         rate: Learning rate of finetune's head, AdamW.
         factors: Rates of finetune's network over that of its head, comma separated: the best on
-            val is taken. 0 keeps the network frozen and in evaluation mode.
+            val is taken. 0 keeps the network frozen and in evaluation mode; 0.01 is SLCA's slow
+            learner.
         weight_decay: Of finetune; norms, biases and tables of tokens never decay.
         layer_decay: Of finetune: factor on the rate from one layer to the one before it; 1 is
             none.
@@ -188,11 +189,13 @@ class BenchConfig(ScoringConfig):
 
     Args:
         probe: Which probes, comma separated: knn, knn20 (cosine, weighted), nmc (nearest mean),
-            linear, linear-refit, linear-c45-refit, linear-c1, linear-grid (layers, pooling and C).
-            Trained on augmented images: finetune, dinov2-heads, ssl4eo-moco, ssl4eo-dino,
-            ssl4eo-mae, softcon-linear, softcon-dino4, softcon-dino4-mean. What of the protocol of a
-            paper can be run: corley2023, torchgeo-bench, dinov2, ssl4eo, softcon. Or a function of
-            your own, `module:function` or `file.py:function` (`docs/contributing.md`).
+            linear, linear-refit, linear-c45-refit, linear-c1, linear-grid (layers, pooling and C),
+            nmtune (a perceptron that reshapes features, for noisy pretraining labels).
+            Trained on augmented images: finetune, slca (finetune by the rates of that paper),
+            dinov2-heads, ssl4eo-moco, ssl4eo-dino, ssl4eo-mae, softcon-linear, softcon-dino4,
+            softcon-dino4-mean. What of the protocol of a paper can be run: corley2023,
+            torchgeo-bench, dinov2, ssl4eo, softcon, slca. Or a function of your own,
+            `module:function` or `file.py:function` (`docs/contributing.md`).
         k: Number of neighbours of the kNN probe.
         shares: Shares of the training labels to score with as well, comma separated: `10` is the
             first 10 percent by hash, `5-shot` the first 5 images of each class; `100` is all. Val

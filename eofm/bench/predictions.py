@@ -27,7 +27,7 @@ from torch import Tensor
 
 from eofm.bench.cache import code_sha256, file_sha256
 from eofm.bench.models.sources import Identity
-from eofm.bench.probes import KINDS, Scored, Splits, probe_of, resampled_metrics, run_probe
+from eofm.bench.probes import KINDS, NMTUNE, Scored, Splits, probe_of, resampled_metrics, run_probe
 from eofm.bench.prompt_scores import WIDTH, prompt_metrics
 from eofm.bench.records import Result, Sample
 from eofm.bench.segmentation import resampled_segmentation
@@ -38,7 +38,7 @@ from eofm.formats.foreign import foreign, read_bounded
 from eofm.formats.text import parse_json
 from eofm.probes import knn as nearest
 from eofm.probes import linear as probe
-from eofm.probes import logistic, neighbours, spectrum
+from eofm.probes import logistic, neighbours, nmtune, spectrum
 from eofm.probes.bootstrap import Resampled, group_numbers
 from eofm.probes.linear import ProbeResult, Scaling
 from eofm.probes.metrics import Metric
@@ -375,6 +375,8 @@ class Archive:
         """
         choices = (kind, scaling.value, k)
         code = [probe, nearest, neighbours, logistic, spectrum]
+        if kind == NMTUNE:
+            code.append(nmtune)
         if kind not in KINDS:  # what a function of one's own says changes with its file
             code += [sys.modules[probe_of(kind).__module__]]
         request = request_sha256(self.task, self.sample, model, choices, code)

@@ -45,6 +45,7 @@ from eofm.probes.linear import (
     scale,
 )
 from eofm.probes.metrics import BATCH, Metric, average_precision, overall_accuracy
+from eofm.probes.nmtune import nmtune_probe
 from eofm.probes.spectrum import Spectrum, spectrum_of
 
 _CONVERGED: Final = 1e-4
@@ -224,6 +225,15 @@ def _linear_grid(splits: Splits, scaling: Scaling, k: int) -> ProbeResult:
     )
 
 
+def _nmtune(splits: Splits, scaling: Scaling, k: int) -> ProbeResult:
+    del k
+    choice = choice_of(splits.train.multi_label)
+    return nmtune_probe(splits.train, splits.val, splits.test_x, choice=choice, scaling=scaling)
+
+
+# Trained by steps, where all other probes of features are converged or count neighbours.
+NMTUNE: Final = "nmtune"
+
 KINDS: Final[Mapping[str, Kind]] = {
     "knn": _knn,
     "knn20": _knn_cosine,
@@ -233,6 +243,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "linear-c45-refit": _linear(C45, refit=True),
     "linear-c1": _linear(StrengthGrid.single(1.0), refit=False),
     "linear-grid": _linear_grid,
+    NMTUNE: _nmtune,
 }
 
 

@@ -28,7 +28,9 @@ PROBE_KINDS: Final[Mapping[str, str]] = {
     "linear-c45-refit": "logistic regression, C of 45 chosen on val, refitted on train + val",
     "linear-c1": "logistic regression, C = 1, nothing chosen",
     "linear-grid": "logistic regression on 1 or 4 layers, CLS or CLS + patch mean, and C, by val",
+    "nmtune": "a perceptron on features, with NMTune's terms; their strength by val",
     "finetune": "the network with its head, AdamW; the network's rate by val",
+    "slca": "the network with its head, SGD; the network at a hundredth of the head's rate",
     "dinov2-heads": "52 heads by SGD on augmented images: layers, pooling and rate by val",
     "ssl4eo-moco": "one head by SGD on augmented images, as for the MoCo networks of SSL4EO-S12",
     "ssl4eo-dino": "the same as for its DINO networks: four layers",
@@ -162,6 +164,23 @@ RECIPES: Final[Mapping[str, PaperRecipe]] = {
             "rates, epochs, batch and schedule: SGD with momentum 0.9 over seven rates is ours",
             "whether the starred head reads the patch mean: both are run",
             "split, subset and images: as ssl4eo",
+        ),
+    ),
+    "slca": PaperRecipe(
+        source="github.com/GengDavid/SLCA (arXiv 2303.05118)",
+        split="CIFAR-100, ImageNet-R, CUB-200 and Cars-196, their classes in ten tasks",
+        subset="all of train, task by task",
+        images="224 pixels; random resized crops and flips",
+        optimiser="SGD, momentum 0.9, decay 5e-4, batch 128, 20 epochs (CIFAR-100), a tenth of the "
+        "rate after the 18th: head 0.01, network 0.0001; then a classifier aligned on features "
+        "drawn of each class",
+        metric="oa after the last task, and its mean over the tasks",
+        faults=("its scripts have no validation split",),
+        probes=("slca",),
+        missing=(
+            "alignment of the classifier, which begins with the second task: here there is one",
+            "decay of norms, biases and tables of tokens",
+            "its crops are of pixels of a photograph; here of the normalised image, bilinear",
         ),
     ),
 }
