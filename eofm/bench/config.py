@@ -90,10 +90,11 @@ class ScoringConfig:
         root: Folder of the data set.
         model: What to score, comma separated. Encoders: folders written by an export, published
             names (softcon_vits14_s2, softcon_vits14_s2@torchgeo-zscore), torchgeo:ENUM.MEMBER,
-            timm:NAME with --recipe, module:function of your own. Controls: imagestats, rcf,
-            rcf-zca (of whole images), pixels, patchstats (of segmentation), random,
-            random:ARCHITECTURE, random:FOLDER. NAME=... chooses the name in the table. Tasks of two
-            sensors take ENCODER+ENCODER.
+            timm:NAME with --recipe, module:function of your own; of images and texts
+            openclip:ARCHITECTURE@WEIGHTS, where #CORPUS behind it says what they saw. Controls:
+            imagestats, rcf, rcf-zca (of whole images), pixels, patchstats (of segmentation),
+            random, random:ARCHITECTURE, random:FOLDER. NAME=... chooses the name in the table.
+            Tasks of two sensors take ENCODER+ENCODER.
         controls: Add the controls of the task to the models, if they are not among them.
         out: Results are appended to this file, one JSON record per line; predictions are kept in
             a folder beside it.
@@ -190,11 +191,12 @@ class BenchConfig(ScoringConfig):
     Args:
         probe: Which probes, comma separated: knn, knn20 (cosine, weighted), nmc (nearest mean),
             linear, linear-refit, linear-c45-refit, linear-c1, linear-grid (layers, pooling and C),
-            nmtune (a perceptron that reshapes features, for noisy pretraining labels).
+            nmtune (a perceptron that reshapes features, for noisy pretraining labels). Of openclip:
+            models: text, text-unit (zero-shot by class names).
             Trained on augmented images: finetune, slca (finetune by the rates of that paper),
             dinov2-heads, ssl4eo-moco, ssl4eo-dino, ssl4eo-mae, softcon-linear, softcon-dino4,
             softcon-dino4-mean. What of the protocol of a paper can be run: corley2023,
-            torchgeo-bench, dinov2, ssl4eo, softcon, slca. Or a function of your own,
+            torchgeo-bench, dinov2, ssl4eo, softcon, slca, georsclip. Or a function of your own,
             `module:function` or `file.py:function` (`docs/contributing.md`).
         k: Number of neighbours of the kNN probe.
         shares: Shares of the training labels to score with as well, comma separated: `10` is the

@@ -18,7 +18,8 @@ from typing import Final
 from eofm.errors import ConfigError
 from eofm.io import names_own
 
-# What `eofm.bench.probes.KINDS` and `eofm.bench.finetune.trainings.TRAININGS` can run.
+# What `eofm.bench.probes.KINDS`, `eofm.bench.zero_shot.TEXT_KINDS` and
+# `eofm.bench.finetune.trainings.TRAININGS` can run.
 PROBE_KINDS: Final[Mapping[str, str]] = {
     "knn": "k nearest neighbours, Euclidean, majority",
     "knn20": "20 nearest neighbours by cosine, weight exp(cosine / 0.07)",
@@ -29,6 +30,8 @@ PROBE_KINDS: Final[Mapping[str, str]] = {
     "linear-c1": "logistic regression, C = 1, nothing chosen",
     "linear-grid": "logistic regression on 1 or 4 layers, CLS or CLS + patch mean, and C, by val",
     "nmtune": "a perceptron on features, with NMTune's terms; their strength by val",
+    "text": "no fit: cosine of images with the mean of a class's texts (openclip: models)",
+    "text-unit": "the same, every text of unit length before the mean",
     "finetune": "the network with its head, AdamW; the network's rate by val",
     "slca": "the network with its head, SGD; the network at a hundredth of the head's rate",
     "dinov2-heads": "52 heads by SGD on augmented images: layers, pooling and rate by val",
@@ -164,6 +167,21 @@ RECIPES: Final[Mapping[str, PaperRecipe]] = {
             "rates, epochs, batch and schedule: SGD with momentum 0.9 over seven rates is ours",
             "whether the starred head reads the patch mean: both are run",
             "split, subset and images: as ssl4eo",
+        ),
+    ),
+    "georsclip": PaperRecipe(
+        source="github.com/om-ai-lab/RS5M (arXiv 2306.11300)",
+        split="EuroSAT, RESISC45 and AID, all of their images",
+        subset="none: nothing is fitted",
+        images="224 pixels bicubic, centre crop, CLIP's mean and deviation",
+        optimiser="none; 105 templates, mean of their vectors, then unit length; 100 x cosine",
+        metric="oa",
+        faults=("names of several words are written as one (annualcrop)",),
+        probes=("text",),
+        missing=(
+            "all images: here those of the test split",
+            "its class names: here they are split into words",
+            "resizing in 8 bits: here of float pixels, also bicubic with antialiasing",
         ),
     ),
     "slca": PaperRecipe(

@@ -51,6 +51,7 @@ from eofm.bench.samples import (
     values_of,
 )
 from eofm.bench.segmentation import SEGMENTATION
+from eofm.bench.zero_shot import TEXT_KINDS, score_texts, with_texts
 from eofm.contract.imagery import Imagery
 from eofm.datasets.base import AnyChips, Loaded, Task
 from eofm.datasets.images.chips import (
@@ -252,7 +253,9 @@ class _Run:
         start = time.monotonic()
         plain, grids = _kinds(config)
         layered = layered_candidates(self.candidates) if grids else []
-        features = self._features(chips, self.candidates if plain else [])
+        texts = [kind for kind in config.probes if kind in TEXT_KINDS]
+        spoken = with_texts(self.candidates) if texts else []
+        features = self._features(chips, self.candidates if plain else spoken)
         layers = self._features(chips, layered)
         seconds = time.monotonic() - start
         groups: list[Group] = []
@@ -271,6 +274,8 @@ class _Run:
                 )
                 for kind in grids:
                     scored[candidate.name, kind] = self._probe(archive, candidate, kind, opened)
+            if not subset.words:  # texts read no label
+                scored |= score_texts(texts, spoken, features, self.task, archive)
             trained = score_on_images(config, self.task, self.candidates, part, archive)
             classes = len(self.task.classes)
             counts = label_counts(targets_of(part.splits["train"], classes), classes)

@@ -12,6 +12,7 @@ from eofm.bench.finetune.fit import rate_at
 from eofm.bench.finetune.trainings import NO_FAULTS, TRAININGS, Case, Training, training_of
 from eofm.bench.probes import KINDS
 from eofm.bench.protocols import PROBE_KINDS, RECIPES
+from eofm.bench.zero_shot import TEXT_KINDS
 from eofm.errors import ConfigError
 
 CASES = [
@@ -27,7 +28,7 @@ def made(kind: str, case: Case = CASES[0], **options: object) -> Training:
 
 def test_every_kind_is_declared_once() -> None:
     """What the settings name is what can be run, on features or on images."""
-    assert set(PROBE_KINDS) == set(KINDS) | set(TRAININGS)
+    assert set(PROBE_KINDS) == set(KINDS) | set(TRAININGS) | set(TEXT_KINDS)
     assert not set(KINDS) & set(TRAININGS)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from eofm.bench.config import OWN, BenchConfig, ScoringConfig, SegmentationConfig, listed
+from eofm.bench.models.clip import OPEN_CLIP, ClipName, load_clip
 from eofm.bench.models.controls import (
     IMAGESTATS,
     PIXELS,
@@ -52,7 +53,8 @@ _CONTROLS: Final = (*_OF_WHOLE_IMAGES, PIXELS, PATCH_STATISTICS)
 _READ: Final = 64
 
 _FORMS: Final = (
-    "a folder, a published name, torchgeo:ENUM.MEMBER, timm:NAME, module:function, "
+    "a folder, a published name, torchgeo:ENUM.MEMBER, timm:NAME, openclip:ARCHITECTURE@WEIGHTS, "
+    "module:function, "
     f"{', '.join(_CONTROLS)}, {RANDOM}, {RANDOM}:ARCHITECTURE, or NAME= before one of these"
 )
 
@@ -188,7 +190,7 @@ class _Shop:
         return Candidate(name, parts, model, "" if rule == OWN else rule)
 
     def _recipe(self, target: str, sensor: int) -> Recipe:
-        made = self._own(target, sensor) if is_function(target) else self._encoder(target, sensor)
+        made = self._own(target, sensor) if _is_network(target) else self._encoder(target, sensor)
         return made.recipe if isinstance(made, Encoder) else made[1]
 
     def _rounded(self, target: str, sensor: int, pixels: int) -> int | None:
@@ -241,13 +243,16 @@ class _Shop:
         if _kind(target) == RANDOM:
             return self._random(name, target, sensor)
         changed = (f"normalization {rule} for the recipe's",) if rule != OWN else ()
-        made = self._own(target, sensor) if is_function(target) else self._encoder(target, sensor)
+        made = self._own(target, sensor) if _is_network(target) else self._encoder(target, sensor)
         own = made.recipe if isinstance(made, Encoder) else made[1]
         recipe = normalized(own, rule, self.task.specs[sensor], lambda: self.constants)
         granted = self._waivers(recipe, sensor, size)
         if not isinstance(made, Encoder):
             network = made[0].to(self.device)
-            return NetworkSource(name, network, recipe, target, waivers=granted, changed=changed)
+            saw = ClipName.of(target).trained_on if target.startswith(OPEN_CLIP) else ""
+            return NetworkSource(
+                name, network, recipe, target, waivers=granted, changed=changed, trained_on=saw
+            )
         encoder = self._encoder(target, sensor)
         if rule != OWN:
             encoder = Encoder(encoder.trunk, replace(encoder.card, recipe=recipe))
@@ -281,7 +286,7 @@ class _Shop:
         """Return the patches of the first encoder among the models, else of a common size."""
         if self._encoder_words:
             first = self._first(sensor)
-            made = self._own(first, sensor) if is_function(first) else self._encoder(first, sensor)
+            made = self._own(first, sensor) if _is_network(first) else self._encoder(first, sensor)
             if isinstance(made, Encoder):
                 return made.trunk.grid
         size = self.task.specs[sensor].size
@@ -310,7 +315,8 @@ class _Shop:
     def _own(self, target: str, sensor: int) -> Encoder | tuple[nn.Module, Recipe]:
         """Call a user's function once."""
         if target not in self.own:
-            self.own[target] = load_own(target)
+            clip = target.startswith(OPEN_CLIP)
+            self.own[target] = load_clip(target) if clip else load_own(target)
         made = self.own[target]
         if isinstance(made, Encoder):
             self.encoders[target, sensor] = made.to(self.device)
@@ -414,6 +420,11 @@ def _check_patches(candidate: Candidate) -> None:
 
 def _kind(target: str) -> str:
     return target.partition(":")[0]
+
+
+def _is_network(target: str) -> bool:
+    """Return whether a word names a network with a recipe of its own: a function, or open_clip."""
+    return target.startswith(OPEN_CLIP) or is_function(target)
 
 
 def _is_twin(target: str) -> bool:

@@ -256,6 +256,8 @@ _PROBES: Final[Mapping[str, str]] = {
     "linear": "linear probe",
     "linear-grid": "linear probe; layers, pooling and strength chosen on validation",
     "nmtune": "perceptron on features with NMTune's terms, their strength chosen on validation",
+    "text": "zero-shot by the texts of class names",
+    "text-unit": "zero-shot by the texts of class names, each of unit length",
     "dense-linear": "linear layer on patches",
     "prompt": "patches like a prompt patch",
     "finetune": "fine-tuned network, its rate chosen on validation",
