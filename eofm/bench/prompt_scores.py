@@ -15,13 +15,15 @@ land-cover mask:
 
 Of each prompt: AUROC (does a patch of the class resemble it more than one of another class), the
 intersection over union at one threshold for all images, chosen on val, and at the best threshold
-of each prompt, which an oracle would choose. Of each class: the overlap Σ min(h_same, h_other) of
-the two histograms of similarities, in bins that hold equal masses on val: 1 where they cannot be
-told apart, as of random features, 0 where they are disjoint.
+of each prompt, which an oracle would choose. Of all: the overlap Σ min(h_same, h_other) of the two
+histograms of similarities, in bins that hold equal masses on val: 1 where they cannot be told
+apart, as of random features, 0 where they are disjoint. Histograms of few patches are ragged, and
+overlap less than what they are drawn from: those of all classes are averaged before they are laid
+over one another, and a score of few images is still too small.
 
-Scores average over the prompts of a class in an image, then over images, then over classes: a
-class of three large lakes counts as much as one of many fields. What an image adds is a row of
-sums, so that groups of images can be resampled.
+Scores and histograms average over the prompts of a class in an image, then over images, then over
+classes: a class of three large lakes counts as much as one of many fields. What an image adds is a
+row of sums, so that groups of images can be resampled.
 
 Shapes: B bins, G groups or M units of test images, K classes, P patches of an image, D features, Q
 prompts, S patches of the class, O patches of other classes, T thresholds, R resamples, W columns.
@@ -54,7 +56,7 @@ PROMPT_METRICS: Final = (
 
 PURE: Final = 0.75
 PROMPTS: Final = 5
-BINS: Final = 32
+BINS: Final = 20
 NO_CLASS: Final = -1
 _THRESHOLDS: Final = 200
 
@@ -182,7 +184,7 @@ class Calibration:
 
     Args:
         threshold: Of similarity, for all images.
-        validation: Each threshold tried with its score.
+        validation: Each threshold tried with its score; the first one takes every patch.
         within: Edges of the bins of similarities in one image, (B - 1,).
         across: The same across images.
     """
@@ -191,6 +193,11 @@ class Calibration:
     validation: tuple[tuple[float, float], ...]
     within: Tensor
     across: Tensor
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether no threshold on val is better than to take every patch for the class."""
+        return self.threshold == self.validation[0][0]
 
 
 def calibrate(
@@ -203,7 +210,8 @@ def calibrate(
         across: The same across images; without any, bins are those of one image.
         classes: K.
     """
-    tried = quantiles([one for _, one in within], _THRESHOLDS)
+    least = torch.stack([torch.minimum(one.same.min(), one.other.min()) for _, one in within]).min()
+    tried = torch.cat([least[None], quantiles([one for _, one in within], _THRESHOLDS)])
     total = torch.zeros(classes, len(tried), dtype=torch.float64)
     count = torch.zeros(classes, 1, dtype=torch.float64)
     for label, one in within:
@@ -279,40 +287,46 @@ _OVERLAPS: Final = {
 
 
 def resampled_prompt_classes(sums: Tensor, metric: Metric) -> Resampled:
-    """Return a score of each class as a function of counts: (R, M) -> (R, K); NaN without a pair.
+    """Return a mean of each class as a function of counts: (R, M) -> (R, K); NaN without a pair.
 
     Args:
         sums: (M, K, W).
-        metric: One of `PROMPT_METRICS`.
+        metric: One of `PROMPT_METRICS` that is a mean over pairs, no overlap.
     """
-    sums = sums.double()
-    pairs, first = (_MEANS | _OVERLAPS)[metric]
-
-    def drawn(counts: Tensor, columns: slice) -> Tensor:
-        part = sums[:, :, columns]
-        return (counts @ part.flatten(1)).view(len(counts), *part.shape[1:])
+    pairs, column = _MEANS[metric]
 
     def value(counts: Tensor) -> Tensor:
-        there = drawn(counts, slice(pairs, pairs + 1))[..., 0]
-        if metric in _MEANS:
-            total = drawn(counts, slice(first, first + 1))[..., 0]
-        else:
-            both = drawn(counts, slice(first, first + 2 * BINS)).unflatten(2, (2, BINS))
-            total = both.amin(dim=2).sum(dim=2)
+        there, total = (_drawn(sums, counts, slice(c, c + 1))[..., 0] for c in (pairs, column))
         return torch.where(there > 0, total / there, torch.nan)
 
     return value
 
 
 def resampled_prompt(sums: Tensor, metric: Metric) -> Resampled:
-    """Return the mean over classes as a function of counts: (R, M) -> (R,).
+    """Return a score as a function of counts: (R, M) -> (R,).
 
     Args:
         sums: (M, K, W).
         metric: One of `PROMPT_METRICS`.
     """
-    classes = resampled_prompt_classes(sums, metric)
-    return lambda counts: classes(counts).nanmean(dim=1)
+    if metric in _MEANS:
+        classes = resampled_prompt_classes(sums, metric)
+        return lambda counts: classes(counts).nanmean(dim=1)
+    pairs, first = _OVERLAPS[metric]
+
+    def overlap(counts: Tensor) -> Tensor:
+        there = _drawn(sums, counts, slice(pairs, pairs + 1))
+        both = _drawn(sums, counts, slice(first, first + 2 * BINS))
+        shares = torch.where(there > 0, both / there, torch.nan).nanmean(dim=1)
+        return shares.unflatten(1, (2, BINS)).amin(dim=1).sum(dim=1)
+
+    return overlap
+
+
+def _drawn(sums: Tensor, counts: Tensor, columns: slice) -> Tensor:
+    """Return the sums over the units drawn of some columns, float64 (R, K, ...)."""
+    part = sums[:, :, columns].double()
+    return (counts @ part.flatten(1)).view(len(counts), *part.shape[1:])
 
 
 def prompt_metrics(sums: Tensor, wanted: Sequence[Metric]) -> dict[Metric, Resampled]:

@@ -244,7 +244,7 @@ def _score(segmenter: Segmenter, candidate: Candidate, val: Tensor, test: Tensor
             scores=mean_auroc(sums).double(),
             validation=chosen.validation,
             chosen=f"threshold {chosen.threshold:.3f}",
-            notes=() if metrics else ("no test image has a class to prompt",),
+            notes=_notes(chosen, any_pair=bool(metrics)),
         ),
         metrics=metrics,
         samples=units,
@@ -252,6 +252,14 @@ def _score(segmenter: Segmenter, candidate: Candidate, val: Tensor, test: Tensor
         prompts=sums,
         target=_labelled(segmenter, units),
     )
+
+
+def _notes(chosen: Calibration, *, any_pair: bool) -> tuple[str, ...]:
+    said = {
+        "no test image has a class to prompt": not any_pair,
+        "no threshold is better on val than to take every patch": chosen.takes_all,
+    }
+    return tuple(words for words, holds in said.items() if holds)
 
 
 def _calibrated(val: _Split, classes: int, name: str) -> Calibration:

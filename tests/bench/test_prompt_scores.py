@@ -180,6 +180,21 @@ def test_the_threshold_is_the_best_of_those_tried_on_val() -> None:
     assert torch.equal(chosen.within, chosen.across)
 
 
+def test_ragged_histograms_of_rare_classes_are_averaged_first() -> None:
+    """Noise has an overlap near 1 also where a class has two patches in an image."""
+    images = []
+    for n in range(40):
+        tokens, owner = image(n, 1e6, patches=60)
+        (twos,) = torch.nonzero(owner == 2, as_tuple=True)
+        owner[twos[2:]] = NO_CLASS
+        images.append((tokens, owner))
+
+    found = values(scored(images, chosen_on(images)))
+
+    assert found[Metric.PROMPT_OVERLAP] > 0.88
+    assert chosen_on(images).takes_all
+
+
 def test_bins_hold_equal_masses_of_both_sides() -> None:
     """However many dissimilar patches there are, half of the mass is that of similar ones."""
     generator = torch.Generator().manual_seed(0)
