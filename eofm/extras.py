@@ -1,4 +1,4 @@
-"""The libraries of the extras `geo` and `dask`, imported when they are used."""
+"""The libraries of the extras `geo`, `clip` and `dask`, imported when they are used."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 
 def geo_library(name: str, problem: str, where: object = None) -> ModuleType:
+    """Return a library of the extra `geo`: see `optional_library`."""
+    return optional_library(name, "geo", problem, where)
+
+
+def optional_library(name: str, extra: str, problem: str, where: object = None) -> ModuleType:
     """Return a library.
 
     Args:
         name: As it is imported.
+        extra: Of eofm, which installs it.
         problem: What the error says, in one sentence: what needs it.
         where: What was to be read or written with it.
 
@@ -29,7 +35,7 @@ def geo_library(name: str, problem: str, where: object = None) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise ConfigError(
-            problem, found=error, where=where, remedy='pip install "eofm[geo]"'
+            problem, found=error, where=where, remedy=f'pip install "eofm[{extra}]"'
         ) from error
 
 

@@ -30,6 +30,7 @@ NEEDED_BY = {
     "aiohttp": "fsspec",
     "s3fs": "fsspec",
     "gcsfs": "fsspec",
+    "open-clip-torch": "eofm.bench.models.clip, by its name in a string",
     "pyogrio": "geopandas",  # and, by its name in a string, for polygons
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Final, Literal
 
-from eofm.bench.protocols import PROBE_KINDS, RECIPES, expand_probes
+from eofm.bench.protocols import DENSE_PROBES, PROBE_KINDS, RECIPES, expand_probes
 from eofm.errors import ConfigError
 
 # the keys of eofm.bench.probes.KINDS and eofm.bench.finetune.trainings.TRAININGS
@@ -31,7 +31,8 @@ class TrainingConfig:
         batch: Images of a step; 0 takes 32 for finetune, else what the protocol says.
         rate: Learning rate of finetune's head, AdamW.
         factors: Rates of finetune's network over that of its head, comma separated: the best on
-            val is taken. 0 keeps the network frozen and in evaluation mode.
+            val is taken. 0 keeps the network frozen and in evaluation mode; 0.01 is SLCA's slow
+            learner.
         weight_decay: Of finetune; norms, biases and tables of tokens never decay.
         layer_decay: Of finetune: factor on the rate from one layer to the one before it; 1 is
             none.
@@ -89,10 +90,11 @@ class ScoringConfig:
         root: Folder of the data set.
         model: What to score, comma separated. Encoders: folders written by an export, published
             names (softcon_vits14_s2, softcon_vits14_s2@torchgeo-zscore), torchgeo:ENUM.MEMBER,
-            timm:NAME with --recipe, module:function of your own. Controls: imagestats, rcf,
-            rcf-zca (of whole images), pixels (of segmentation), random, random:ARCHITECTURE,
-            random:FOLDER. NAME=... chooses the name in the table. Tasks of two sensors take
-            ENCODER+ENCODER.
+            timm:NAME with --recipe, module:function of your own; of images and texts
+            openclip:ARCHITECTURE@WEIGHTS, where #CORPUS behind it says what they saw. Controls:
+            imagestats, rcf, rcf-zca (of whole images), pixels, patchstats (of segmentation),
+            random, random:ARCHITECTURE, random:FOLDER. NAME=... chooses the name in the table.
+            Tasks of two sensors take ENCODER+ENCODER.
         controls: Add the controls of the task to the models, if they are not among them.
         out: Results are appended to this file, one JSON record per line; predictions are kept in
             a folder beside it.
@@ -188,11 +190,14 @@ class BenchConfig(ScoringConfig):
 
     Args:
         probe: Which probes, comma separated: knn, knn20 (cosine, weighted), nmc (nearest mean),
-            linear, linear-refit, linear-c45-refit, linear-c1, linear-grid (layers, pooling and C).
-            Trained on augmented images: finetune, dinov2-heads, ssl4eo-moco, ssl4eo-dino,
-            ssl4eo-mae, softcon-linear, softcon-dino4, softcon-dino4-mean. What of the protocol of a
-            paper can be run: corley2023, torchgeo-bench, dinov2, ssl4eo, softcon. Or a function of
-            your own, `module:function` or `file.py:function` (`docs/contributing.md`).
+            linear, linear-refit, linear-c45-refit, linear-c1, linear-grid (layers, pooling and C),
+            nmtune (a perceptron that reshapes features, for noisy pretraining labels). Of openclip:
+            models: text, text-unit (zero-shot by class names).
+            Trained on augmented images: finetune, slca (finetune by the rates of that paper),
+            dinov2-heads, ssl4eo-moco, ssl4eo-dino, ssl4eo-mae, softcon-linear, softcon-dino4,
+            softcon-dino4-mean. What of the protocol of a paper can be run: corley2023,
+            torchgeo-bench, dinov2, ssl4eo, softcon, slca, georsclip. Or a function of your own,
+            `module:function` or `file.py:function` (`docs/contributing.md`).
         k: Number of neighbours of the kNN probe.
         shares: Shares of the training labels to score with as well, comma separated: `10` is the
             first 10 percent by hash, `5-shot` the first 5 images of each class; `100` is all. Val
@@ -277,19 +282,35 @@ class SegmentationConfig(ScoringConfig):
     """What every run is told that scores a class per pixel.
 
     Args:
-        figure: PNG of the classes' scores; empty draws none.
+        probe: Which probes, comma separated: linear (a linear layer on patch tokens), prompt (what
+            resembles a patch of a class, in its image and across images; nothing is fitted).
+        figure: PNG of the classes' scores under the linear layer; empty draws none.
         patches: About how many training patches the linear layer is fitted on, spread evenly over
             images and places.
     """
 
     model: str = "pixels"
     batch: int = 16
+    probe: str = "linear"
     figure: str = ""
     patches: int = 50_000
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_positive(patches=self.patches)
+        unknown = [word for word in self.probes if word not in DENSE_PROBES]
+        if unknown or not self.probes:
+            raise ConfigError(
+                "there is no such probe of a segmentation",
+                found=", ".join(unknown) or "nothing",
+                expected=", ".join(DENSE_PROBES),
+                where="--probe",
+            )
+
+    @property
+    def probes(self) -> tuple[str, ...]:
+        """The entries of `probe`, each once: keys of `eofm.bench.protocols.DENSE_PROBES`."""
+        return listed(self.probe)
 
 
 def check_seed(seed: int) -> None:

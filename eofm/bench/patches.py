@@ -236,7 +236,7 @@ class Segmenter:
         fresh = [one for one in candidates if archive.known(requests[one.name]) is None]
         start = time.monotonic()
         patches = self._patches(fresh)
-        tokens = {split: self._tokens(split, fresh, patches) for split in self.chips.splits}
+        tokens = {split: self.tokens(split, fresh, patches) for split in self.chips.splits}
         seconds = time.monotonic() - start
         scored = {}
         for one in track(candidates, "probing models"):
@@ -266,10 +266,16 @@ class Segmenter:
         for start in range(0, len(part), size):
             yield collate([chip.pixels[sensor].read() for chip in part[start : start + size]])
 
-    def _tokens(
+    def tokens(
         self, split: str, candidates: Sequence[Candidate], patches: Mapping[Grid, Patches]
     ) -> dict[str, Tensor]:
-        """Return the tokens of encoders, (N, P, D) or (N, Q, D); single pixels have none here."""
+        """Return the tokens of encoders, (N, P, D) or (N, Q, D); single pixels have none here.
+
+        Args:
+            split: Which.
+            candidates: Whose.
+            patches: Of train, which patches, by their grid.
+        """
         part = self.chips.splits[split]
         content = content_sha256(part, self.digests)
         picks = {c.name: patches[grid_of(c)] for c in candidates} if split == "train" else {}
@@ -290,7 +296,7 @@ class Segmenter:
         return {name: torch.cat(parts, dim=2) for name, parts in found.items()}
 
     @cached_property
-    def _masks(self) -> dict[str, Tensor]:
+    def masks(self) -> dict[str, Tensor]:
         """Masks of val and test, int16 (N, H, W)."""
         return {
             split: torch.stack([chip.mask.read() for chip in self.chips.splits[split]])
@@ -318,7 +324,7 @@ class Segmenter:
 
         def opened(split: str) -> Batches:
             def batches() -> Iterator[tuple[Tensor, Tensor]]:
-                masks = torch.split(self._masks[split], self.config.batch)
+                masks = torch.split(self.masks[split], self.config.batch)
                 made = self._batches(split, candidate, tokens[split])
                 for part, mask in zip(made, masks, strict=True):
                     yield part, without_dead(part, mask)

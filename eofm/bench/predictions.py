@@ -27,7 +27,8 @@ from torch import Tensor
 
 from eofm.bench.cache import code_sha256, file_sha256
 from eofm.bench.models.sources import Identity
-from eofm.bench.probes import KINDS, Scored, Splits, probe_of, resampled_metrics, run_probe
+from eofm.bench.probes import KINDS, NMTUNE, Scored, Splits, probe_of, resampled_metrics, run_probe
+from eofm.bench.prompt_scores import WIDTH, prompt_metrics
 from eofm.bench.records import Result, Sample
 from eofm.bench.segmentation import resampled_segmentation
 from eofm.datasets.images.groups import groups_sha256
@@ -37,8 +38,8 @@ from eofm.formats.foreign import foreign, read_bounded
 from eofm.formats.text import parse_json
 from eofm.probes import knn as nearest
 from eofm.probes import linear as probe
-from eofm.probes import logistic, spectrum
-from eofm.probes.bootstrap import group_numbers
+from eofm.probes import logistic, nmtune, spectrum
+from eofm.probes.bootstrap import Resampled, group_numbers
 from eofm.probes.linear import ProbeResult, Scaling
 from eofm.probes.metrics import Metric
 from eofm.probes.spectrum import Spectrum
@@ -60,6 +61,8 @@ class Predictions:
         fit: What else the probe says of itself: id, strength, ...
         matrices: int64, (M, K, K): what pixels of each true class were called. Of a segmentation,
             whose scores come from them alone; `scores` and `target` then count pixels.
+        prompts: float32, (M, K, W): sums of what prompts found (`eofm.bench.prompt_scores`), from
+            which alone the scores of that probe come; `target` then counts pixels.
         groups: Name of the group of each sample; empty in files of eofm 0.1, which knew none.
         countries: Of each sample; empty where the data set does not say.
     """
@@ -71,6 +74,7 @@ class Predictions:
     target: Tensor
     fit: dict[str, object]
     matrices: Tensor | None = None
+    prompts: Tensor | None = None
     groups: tuple[str, ...] = ()
     countries: tuple[str, ...] = ()
 
@@ -88,6 +92,7 @@ class Predictions:
             probability=None if self.probability is None else self.probability[index],
             target=self.target[index],
             matrices=None if self.matrices is None else self.matrices[index],
+            prompts=None if self.prompts is None else self.prompts[index],
             groups=tuple(self.groups[row] for row in rows if self.groups),
             countries=tuple(self.countries[row] for row in rows if self.countries),
         )
@@ -96,6 +101,15 @@ class Predictions:
     def numbers(self) -> Tensor | None:
         """Number of each sample's group, int64 (M,), as intervals resample; None: one by one."""
         return _numbers(self.groups)
+
+    @property
+    def comparable(self) -> Tensor:
+        """Scores that can be put in one order over the samples, (M, K).
+
+        Of one class per sample, logits of different samples are on no common scale.
+        """
+        sure = None if self.target.ndim == 2 else self.probability
+        return self.scores if sure is None else sure
 
     def result(self) -> ProbeResult:
         """Return the probe's outcome."""
@@ -117,20 +131,25 @@ class Predictions:
 
     def scored(self, metrics: Sequence[Metric]) -> Scored:
         """Return what `run_probe` returned, for these metrics; no time was spent."""
-        matrices = self.matrices
         return Scored(
             kind=str(self.fit["kind"]),
             probe=self.result(),
-            metrics=resampled_metrics(self.result(), self.target, metrics)
-            if matrices is None
-            else {metric: resampled_segmentation(matrices, metric) for metric in metrics},
+            metrics=self._resampled(metrics),
             samples=len(self.target),
             seconds=0.0,
             spectrum=_spectrum_in(self.fit),
             narrow=bool(self.fit.get("narrow")),
-            matrices=matrices,
+            matrices=self.matrices,
+            prompts=self.prompts,
             groups=self.numbers,
         )
+
+    def _resampled(self, metrics: Sequence[Metric]) -> dict[Metric, Resampled]:
+        if self.prompts is not None:
+            return prompt_metrics(self.prompts, metrics)
+        if self.matrices is not None:
+            return {metric: resampled_segmentation(self.matrices, metric) for metric in metrics}
+        return resampled_metrics(self.result(), self.target, metrics)
 
 
 def _numbers(groups: Sequence[str]) -> Tensor | None:
@@ -207,7 +226,8 @@ def write_predictions(
     }
     if any(countries):
         arrays["countries"] = np.array(list(countries))
-    for name, tensor in (("probability", outcome.probability), ("matrices", scored.matrices)):
+    more = {"matrices": scored.matrices, "prompts": scored.prompts}
+    for name, tensor in {"probability": outcome.probability, **more}.items():
         if tensor is not None:
             arrays[name] = tensor.numpy()
     buffer = io.BytesIO()
@@ -266,6 +286,7 @@ def load_predictions(path: Path) -> Predictions:
     ):
         data = read_npz(read_bounded(path, _BYTES))
         probability, matrices = data.get("probability"), data.get("matrices")
+        prompts = data.get("prompts")
         found = Predictions(
             ids=tuple(map(str, data["ids"].tolist())),
             classes=tuple(map(str, data["classes"].tolist())),
@@ -274,6 +295,7 @@ def load_predictions(path: Path) -> Predictions:
             target=torch.from_numpy(data["target"]),
             fit=parse_json(str(data["fit"])),
             matrices=None if matrices is None else torch.from_numpy(matrices),
+            prompts=None if prompts is None else torch.from_numpy(prompts),
             groups=_words(data, "groups"),
             countries=_words(data, "countries"),
         )
@@ -294,6 +316,7 @@ def _check_shapes(found: Predictions) -> None:
         "scores": (found.scores, (samples, classes)),
         "probability": (found.probability, (samples, classes)),
         "matrices": (found.matrices, (samples, classes, classes)),
+        "prompts": (found.prompts, (samples, classes, WIDTH)),
     }
     for name, (tensor, shape) in shapes.items():
         if tensor is not None and (tensor.shape != shape or tensor.is_complex()):
@@ -352,6 +375,8 @@ class Archive:
         """
         choices = (kind, scaling.value, k)
         code = [probe, nearest, logistic, spectrum]
+        if kind == NMTUNE:
+            code.append(nmtune)
         if kind not in KINDS:  # what a function of one's own says changes with its file
             code += [sys.modules[probe_of(kind).__module__]]
         request = request_sha256(self.task, self.sample, model, choices, code)
@@ -373,7 +398,8 @@ class Archive:
             return None
         same = found.ids == self.ids and found.classes == self.classes
         if self.target is None:
-            return found if same and found.matrices is not None else None
+            dense = found.matrices is not None or found.prompts is not None
+            return found if same and dense else None
         return found if same and torch.equal(found.target, self.target) else None
 
     def kept(self, request: str, fit: Callable[[], Scored]) -> Scored:
@@ -392,7 +418,8 @@ class Archive:
             scored, sha256 = known.scored(self.metrics), file_sha256(path)
         else:
             scored = fit()
-            target = _pixels(scored.matrices) if scored.matrices is not None else self.target
+            target = scored.target if self.target is None else self.target
+            target = target if scored.matrices is None else _pixels(scored.matrices)
             assert target is not None  # noqa: S101 (whole images have labels)
             names = (self.ids, self.classes, self.groups, self.countries)
             sha256 = write_predictions(path.parent, request, scored, target, *names)
@@ -419,10 +446,12 @@ class Group:
     Args:
         sample: Which.
         scored: (name of the candidate, kind of the probe) -> its score.
+        train_counts: As in `Result`.
     """
 
     sample: Sample
     scored: Mapping[tuple[str, str], Scored]
+    train_counts: tuple[int, ...]
 
 
 _SAME: Final = 1e-9

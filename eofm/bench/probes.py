@@ -1,10 +1,11 @@
 """Probes on one model's features, scored with intervals.
 
-Shapes: N training samples, M test samples, D features, K classes.
+Shapes: N training samples, M test samples, D features, K classes, R resamples.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,7 @@ from eofm.probes.linear import (
     scale,
 )
 from eofm.probes.metrics import BATCH, Metric, average_precision, overall_accuracy
+from eofm.probes.nmtune import nmtune_probe
 from eofm.probes.spectrum import Spectrum, spectrum_of
 
 _CONVERGED: Final = 1e-4
@@ -89,7 +91,7 @@ class Scored:
     """What a probe of one model reaches on the test split.
 
     Args:
-        kind: A key of `KINDS`, of trainings, or `eofm.bench.segmentation.SEGMENTATION`.
+        kind: A key of `KINDS`, of trainings, or of a segmentation `SEGMENTATION` or `PROMPT`.
         probe: Its outcome.
         metrics: Each metric as a function of resampled test samples.
         samples: Number of test samples, M.
@@ -98,6 +100,10 @@ class Scored:
         groups: Number of each test sample's group, int64 (M,); None resamples single samples.
         narrow: Whether features are so few by nature that their rank says nothing.
         matrices: int64 (M, K, K), what pixels of each true class were called; None of whole images.
+        prompts: float32 (M, K, W), sums of what prompts found (`eofm.bench.prompt_scores`); None of
+            all other probes.
+        target: What prompts are told apart by, labelled pixels of each class, (M, K); None of all
+            other probes, which the archive knows the labels of.
         predictions: File in which they are kept, relative to the records; empty if none.
         predictions_sha256: Of that file.
     """
@@ -111,6 +117,8 @@ class Scored:
     groups: Tensor | None = None
     narrow: bool = False
     matrices: Tensor | None = None
+    prompts: Tensor | None = None
+    target: Tensor | None = None
     predictions: str = ""
     predictions_sha256: str = ""
 
@@ -217,6 +225,15 @@ def _linear_grid(splits: Splits, scaling: Scaling, k: int) -> ProbeResult:
     )
 
 
+def _nmtune(splits: Splits, scaling: Scaling, k: int) -> ProbeResult:
+    del k
+    choice = choice_of(splits.train.multi_label)
+    return nmtune_probe(splits.train, splits.val, splits.test_x, choice=choice, scaling=scaling)
+
+
+# Trained by steps, where all other probes of features are converged or count neighbours.
+NMTUNE: Final = "nmtune"
+
 KINDS: Final[Mapping[str, Kind]] = {
     "knn": _knn,
     "knn20": _knn_cosine,
@@ -226,6 +243,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "linear-c45-refit": _linear(C45, refit=True),
     "linear-c1": _linear(StrengthGrid.single(1.0), refit=False),
     "linear-grid": _linear_grid,
+    NMTUNE: _nmtune,
 }
 
 
@@ -364,15 +382,32 @@ def class_intervals(
         seed: Of the resampling.
         groups: Number of each test sample's group, (M,); None resamples single samples.
     """
+    plain, values = class_draws(scores, targets, repeats, seed, groups)
+    return [
+        None if math.isnan(value) else (value, percentile_interval(values[:, k]))
+        for k, value in enumerate(plain.tolist())
+    ]
+
+
+def class_draws(
+    scores: Tensor, targets: Tensor, repeats: int, seed: int, groups: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return each class's average precision (K,), and on every resample (R, K); NaN for none.
+
+    Args:
+        scores: (M, K).
+        targets: (M, K), or (M,) class indices: one class against all others.
+        repeats: Resamples, R.
+        seed: Of the resampling.
+        groups: Number of each test sample's group, (M,); None resamples single samples.
+    """
     if targets.ndim == 1:
         targets = torch.nn.functional.one_hot(targets, scores.shape[1])
     plain = average_precision(scores, targets).per_class
-    per_class = resampled_class_ap(scores, targets)
-    values = bootstrap_values(per_class, len(scores), repeats=repeats, seed=seed, groups=groups)
-    return [
-        None if value is None else (value, percentile_interval(values[:, k]))
-        for k, value in enumerate(plain)
-    ]
+    values = bootstrap_values(
+        resampled_class_ap(scores, targets), len(scores), repeats=repeats, seed=seed, groups=groups
+    )
+    return scores.new_tensor([math.nan if value is None else value for value in plain]), values
 
 
 def compare(

@@ -18,7 +18,8 @@ from typing import Final
 from eofm.errors import ConfigError
 from eofm.io import names_own
 
-# What `eofm.bench.probes.KINDS` and `eofm.bench.finetune.trainings.TRAININGS` can run.
+# What `eofm.bench.probes.KINDS`, `eofm.bench.zero_shot.TEXT_KINDS` and
+# `eofm.bench.finetune.trainings.TRAININGS` can run.
 PROBE_KINDS: Final[Mapping[str, str]] = {
     "knn": "k nearest neighbours, Euclidean, majority",
     "knn20": "20 nearest neighbours by cosine, weight exp(cosine / 0.07)",
@@ -28,7 +29,11 @@ PROBE_KINDS: Final[Mapping[str, str]] = {
     "linear-c45-refit": "logistic regression, C of 45 chosen on val, refitted on train + val",
     "linear-c1": "logistic regression, C = 1, nothing chosen",
     "linear-grid": "logistic regression on 1 or 4 layers, CLS or CLS + patch mean, and C, by val",
+    "nmtune": "a perceptron on features, with NMTune's terms; their strength by val",
+    "text": "no fit: cosine of images with the mean of a class's texts (openclip: models)",
+    "text-unit": "the same, every text of unit length before the mean",
     "finetune": "the network with its head, AdamW; the network's rate by val",
+    "slca": "the network with its head, SGD; the network at a hundredth of the head's rate",
     "dinov2-heads": "52 heads by SGD on augmented images: layers, pooling and rate by val",
     "ssl4eo-moco": "one head by SGD on augmented images, as for the MoCo networks of SSL4EO-S12",
     "ssl4eo-dino": "the same as for its DINO networks: four layers",
@@ -36,6 +41,13 @@ PROBE_KINDS: Final[Mapping[str, str]] = {
     "softcon-linear": "a head by SGD on augmented images; rate by val",
     "softcon-dino4": "the same on four layers, the starred rows",
     "softcon-dino4-mean": "the same with the patch mean beside them",
+}
+
+
+# What a segmentation is scored by: the word of `--probe` -> what it is.
+DENSE_PROBES: Final[Mapping[str, str]] = {
+    "linear": "a linear layer on patch tokens",
+    "prompt": "patches that resemble a prompt patch, nothing fitted (MMC, arXiv 2308.11448)",
 }
 
 
@@ -155,6 +167,38 @@ RECIPES: Final[Mapping[str, PaperRecipe]] = {
             "rates, epochs, batch and schedule: SGD with momentum 0.9 over seven rates is ours",
             "whether the starred head reads the patch mean: both are run",
             "split, subset and images: as ssl4eo",
+        ),
+    ),
+    "georsclip": PaperRecipe(
+        source="github.com/om-ai-lab/RS5M (arXiv 2306.11300)",
+        split="EuroSAT, RESISC45 and AID, all of their images",
+        subset="none: nothing is fitted",
+        images="224 pixels bicubic, centre crop, CLIP's mean and deviation",
+        optimiser="none; 105 templates, mean of their vectors, then unit length; 100 x cosine",
+        metric="oa",
+        faults=("names of several words are written as one (annualcrop)",),
+        probes=("text",),
+        missing=(
+            "all images: here those of the test split",
+            "its class names: here they are split into words",
+            "resizing in 8 bits: here of float pixels, also bicubic with antialiasing",
+        ),
+    ),
+    "slca": PaperRecipe(
+        source="github.com/GengDavid/SLCA (arXiv 2303.05118)",
+        split="CIFAR-100, ImageNet-R, CUB-200 and Cars-196, their classes in ten tasks",
+        subset="all of train, task by task",
+        images="224 pixels; random resized crops and flips",
+        optimiser="SGD, momentum 0.9, decay 5e-4, batch 128, 20 epochs (CIFAR-100), a tenth of the "
+        "rate after the 18th: head 0.01, network 0.0001; then a classifier aligned on features "
+        "drawn of each class",
+        metric="oa after the last task, and its mean over the tasks",
+        faults=("its scripts have no validation split",),
+        probes=("slca",),
+        missing=(
+            "alignment of the classifier, which begins with the second task: here there is one",
+            "decay of norms, biases and tables of tokens",
+            "its crops are of pixels of a photograph; here of the normalised image, bilinear",
         ),
     ),
 }

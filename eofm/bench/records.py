@@ -161,6 +161,8 @@ class Result:
         chosen: What a probe that is no plain linear one has chosen on val, in words.
         details: Settings and sources of a probe, by name.
         normalization: Of the input, as on the command line; empty for the recipe's own.
+        train_counts: How many training images have each class, in the order of the task; of a
+            segmentation, labelled pixels. Empty in records that were written without.
     """
 
     task: str
@@ -187,6 +189,7 @@ class Result:
     chosen: str = ""
     details: Mapping[str, str] = field(default_factory=dict)
     normalization: str = ""
+    train_counts: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         """Return what was reached in one line; `to_line` has all of it."""
@@ -228,7 +231,8 @@ class Result:
             data["model"] = Identity(**_with_tuples(data["model"], "plan", "waivers"))
             data["interval"] = Interval(**data["interval"])
             data["made"] = Made(**data["made"])
-            result = cls(**_with_tuples(data, "flags"))
+            counts = tuple(data.pop("train_counts", ()))
+            result = cls(**_with_tuples(data, "flags"), train_counts=counts)
             if key != result.key:
                 raise DataError(
                     "this record was edited: its key is not that of its content",

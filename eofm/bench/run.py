@@ -25,15 +25,17 @@ from eofm.bench.config import AUTO, BenchConfig, ScoringConfig, SegmentationConf
 from eofm.bench.features import extract, key_of, layered_candidates, readout_columns
 from eofm.bench.finetune.runs import score_on_images
 from eofm.bench.flags import FORCED_FLAG, contamination_flags, forced_flags, nonstandard_flags
+from eofm.bench.label_counts import label_counts, pixel_counts
 from eofm.bench.models.candidates import resolve_models
 from eofm.bench.models.inputs import OF_TRAIN
 from eofm.bench.models.sources import Candidate, FeatureSource
 from eofm.bench.patches import Segmenter
 from eofm.bench.predictions import Archive, Group
 from eofm.bench.probes import KINDS, LAYER_KINDS, Scored, Splits, compare
+from eofm.bench.prompts import fitted, score_prompts
 from eofm.bench.protocols import stated
 from eofm.bench.records import Made, Result, append_results, read_results
-from eofm.bench.reports.figures import ClassScores
+from eofm.bench.reports.classes import ClassScores
 from eofm.bench.reports.tables import table, tables_of
 from eofm.bench.samples import (
     Subset,
@@ -48,6 +50,8 @@ from eofm.bench.samples import (
     units_of,
     values_of,
 )
+from eofm.bench.segmentation import SEGMENTATION
+from eofm.bench.zero_shot import TEXT_KINDS, score_texts, with_texts
 from eofm.contract.imagery import Imagery
 from eofm.datasets.base import AnyChips, Loaded, Task
 from eofm.datasets.images.chips import (
@@ -146,8 +150,8 @@ def bench(config: ScoringConfig) -> BenchReport:
     made = _made(config, seconds)
     results = tuple(chain.from_iterable(run.records(group, made) for group in groups))
     classes = None
-    if isinstance(config, SegmentationConfig):
-        scored = {name: one for (name, _), one in groups[0].scored.items()}
+    if isinstance(config, SegmentationConfig) and "linear" in config.probes:
+        scored = {n: one for (n, kind), one in groups[0].scored.items() if kind == SEGMENTATION}
         classes = ClassScores.of(scored, results[0], loaded.task.classes, config.figure)
     unseen = classes.unlabelled() if classes else ()
     return BenchReport(
@@ -235,14 +239,23 @@ class _Run:
             return self._of_whole_images(self.config, self.chips)
         assert isinstance(self.config, SegmentationConfig)  # noqa: S101 (as its images are)
         segmenter = Segmenter(self.config, self.task, self.chips, self.digests, self.cache)
-        scored, seconds = segmenter.score(self.candidates, self.archive)
-        return [Group(self.archive.sample, scored)], seconds
+        scored, seconds = {}, 0.0
+        if "linear" in self.config.probes:
+            scored, seconds = segmenter.score(fitted(self.candidates), self.archive)
+        if "prompt" in self.config.probes:
+            found, more = score_prompts(segmenter, self.candidates, self.archive)
+            scored, seconds = scored | found, seconds + more
+        classes = len(self.task.classes)
+        counts = pixel_counts(self.chips.splits["train"], classes, self.digests, self.cache)
+        return [Group(self.archive.sample, scored, counts)], seconds
 
     def _of_whole_images(self, config: BenchConfig, chips: Chips) -> tuple[list[Group], float]:
         start = time.monotonic()
         plain, grids = _kinds(config)
         layered = layered_candidates(self.candidates) if grids else []
-        features = self._features(chips, self.candidates if plain else [])
+        texts = [kind for kind in config.probes if kind in TEXT_KINDS]
+        spoken = with_texts(self.candidates) if texts else []
+        features = self._features(chips, self.candidates if plain else spoken)
         layers = self._features(chips, layered)
         seconds = time.monotonic() - start
         groups: list[Group] = []
@@ -261,8 +274,12 @@ class _Run:
                 )
                 for kind in grids:
                     scored[candidate.name, kind] = self._probe(archive, candidate, kind, opened)
+            if not subset.words:  # texts read no label
+                scored |= score_texts(texts, spoken, features, self.task, archive)
             trained = score_on_images(config, self.task, self.candidates, part, archive)
-            groups += [Group(sample, scored), *trained]
+            classes = len(self.task.classes)
+            counts = label_counts(targets_of(part.splits["train"], classes), classes)
+            groups += [Group(sample, scored, counts), *trained]
         return groups, seconds
 
     def _probe(
@@ -327,6 +344,7 @@ class _Run:
                     parameters=self.parameters[name],
                     chosen=one.probe.chosen,
                     details={**one.probe.details, **stated(words, kind)},
+                    train_counts=group.train_counts,
                 )
 
     def _flags(self, group: Group, name: str, kind: str, metric: Metric) -> tuple[str, ...]:

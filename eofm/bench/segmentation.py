@@ -149,7 +149,7 @@ def _drawn(matrices: Tensor, counts: Tensor) -> Tensor:
 
 # --------------------------------------------------------------------- training patches
 
-_LABELLED: Final = 0.5
+LABELLED: Final = 0.5
 _GRID_TOLERANCE: Final = 1e-5
 _FINAL_TOLERANCE: Final = 1e-8
 _FINAL_STEPS: Final = 4000
@@ -195,7 +195,7 @@ def picked(name: str, known: Tensor, count: int) -> Tensor:
     Returns:
         int64, ascending.
     """
-    (usable,) = torch.nonzero(known >= _LABELLED, as_tuple=True)
+    (usable,) = torch.nonzero(known >= LABELLED, as_tuple=True)
     start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
     order = (usable * _SPREAD + start) % 2**32
     return usable[order.argsort(stable=True)[:count]].sort().values

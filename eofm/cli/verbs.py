@@ -213,6 +213,7 @@ _BENCHMARK: Final[Mapping[str, Verb]] = {
             "eofm bench table runs/bench/eurosat.jsonl",
             "eofm bench table runs/bench/eurosat.jsonl --probe knn --nonstandard true",
             "eofm bench table runs/bench/bigearthnet.jsonl --slice country",
+            "eofm bench table runs/bench/bigearthnet.jsonl --classes true",
         ),
     ),
     "bench plot": Verb(

@@ -41,11 +41,17 @@ class Metric(StrEnum):
     ECE = "ece"
     MIOU = "miou"
     PIXEL_OA = "pixel_oa"
+    PROMPT_AUROC = "prompt_auroc"
+    PROMPT_IOU = "prompt_iou"
+    PROMPT_BEST_IOU = "prompt_best_iou"
+    PROMPT_OVERLAP = "prompt_overlap"
+    ACROSS_AUROC = "across_auroc"
+    ACROSS_OVERLAP = "across_overlap"
 
     @property
     def smaller_is_better(self) -> bool:
-        """Whether it counts errors."""
-        return self is Metric.ECE
+        """Whether it counts errors, or what cannot be told apart."""
+        return self in {Metric.ECE, Metric.PROMPT_OVERLAP, Metric.ACROSS_OVERLAP}
 
 
 METRIC_WORDS: Final[Mapping[Metric, str]] = {
@@ -60,6 +66,17 @@ METRIC_WORDS: Final[Mapping[Metric, str]] = {
     Metric.AA: "average accuracy: mean recall of the classes that occur in the test split",
     Metric.MIOU: "mean intersection over union of the classes that occur in the test split",
     Metric.PIXEL_OA: "share of labelled pixels whose class is right",
+    Metric.PROMPT_AUROC: "chance that a patch of the prompt's class resembles the prompt more "
+    "than a patch of another class in the same image; 50 % tells nothing",
+    Metric.PROMPT_IOU: "intersection over union of the patches above one similarity, chosen on "
+    "validation, with those of the prompt's class in the same image",
+    Metric.PROMPT_BEST_IOU: "the same with the best similarity for each prompt, which an oracle "
+    "chooses",
+    Metric.PROMPT_OVERLAP: "overlap of the similarities within the prompt's class and to other "
+    "classes, in the same image; smaller is better, 100 % tells nothing",
+    Metric.ACROSS_AUROC: "as prompt_auroc, with patches of images of other groups",
+    Metric.ACROSS_OVERLAP: "as prompt_overlap, with patches of images of other groups; smaller is "
+    "better",
     Metric.ECE: f"expected calibration error, {ECE_BINS} bins of equal mass; smaller is better",
 }
 

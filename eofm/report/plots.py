@@ -304,6 +304,41 @@ def curves(
     return figure
 
 
+@styled
+def scattered(
+    title: str,
+    series: Mapping[str, Sequence[tuple[float, Estimate]]],
+    x_label: str,
+    y_label: str,
+) -> Figure:
+    """Draw values with intervals over a number on a logarithmic axis, without a line between.
+
+    Args:
+        title: Above the figure.
+        series: Name -> (x above 0, share in [0, 1]), in any order.
+        x_label: Of the number.
+        y_label: Of the value.
+    """
+    from matplotlib.ticker import PercentFormatter
+
+    figure = new_figure(7.4, 4.2)
+    axes = figure.subplots()
+    handles: dict[str, Artist] = {}
+    for number, (name, points) in enumerate(series.items()):
+        x, y = _values(points)
+        low, high = [point.low for _, point in points], [point.high for _, point in points]
+        axes.vlines(x, low, high, color=colour(number), lw=0.8, alpha=0.5)
+        (handles[name],) = axes.plot(x, y, marker(number), ms=4.5, color=colour(number))
+    axes.set_xscale("log")
+    axes.grid()
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.set_title(label_of(title, 110))
+    legend(figure, handles)
+    return figure
+
+
 def _values(points: Sequence[tuple[float, Estimate]]) -> tuple[list[float], list[float]]:
     return [x for x, _ in points], [point.value for _, point in points]
 

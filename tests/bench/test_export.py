@@ -12,9 +12,9 @@ from html_checker import checked
 
 from eofm.bench.predictions import load_predictions
 from eofm.bench.records import append_results, read_results
+from eofm.bench.reports.classes import class_points
 from eofm.bench.reports.compare import compare_models
 from eofm.bench.reports.export import export, plot, print_table
-from eofm.bench.reports.figures import class_points
 from eofm.bench.reports.report_config import CompareConfig, RecordsExportConfig, TableConfig
 from eofm.bench.run import bench
 from eofm.cli import main

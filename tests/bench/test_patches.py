@@ -234,7 +234,7 @@ def test_dfc2020_runs_by_the_lists(tmp_path: Path, capsys: pytest.CaptureFixture
 
     text = capsys.readouterr().out
     assert "**dfc2020-s2** version 1, split `copernicus-bench`: 3 train, 1 val, 2 test" in text
-    assert "| Forest | not in test |" in text
+    assert "| Forest | 0 | not in test |" in text
     row = json.loads((tmp_path / "r.jsonl").read_text().splitlines()[0])
     assert row["value"] > 0.99
     assert "eofm bench dfc2020 --root" in row["made"]["command"]

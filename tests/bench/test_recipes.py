@@ -7,12 +7,13 @@ import pytest
 from eofm.bench.finetune.trainings import TRAININGS
 from eofm.bench.probes import KINDS
 from eofm.bench.protocols import PROBE_KINDS, RECIPES, expand_probes
+from eofm.bench.zero_shot import TEXT_KINDS
 from eofm.errors import ConfigError
 
 
 def test_every_probe_that_is_named_can_run() -> None:
     """The names that the settings know are those that the harness has."""
-    assert [*KINDS, *TRAININGS] == list(PROBE_KINDS)
+    assert [*KINDS, *TEXT_KINDS, *TRAININGS] == list(PROBE_KINDS)
     assert {p for recipe in RECIPES.values() for p in recipe.probes} <= set(PROBE_KINDS)
     assert all(recipe.probes for recipe in RECIPES.values())
 

@@ -8,9 +8,11 @@ import pytest
 
 from eofm.bench.config import TrainingConfig
 from eofm.bench.features import Readout
+from eofm.bench.finetune.fit import rate_at
 from eofm.bench.finetune.trainings import NO_FAULTS, TRAININGS, Case, Training, training_of
 from eofm.bench.probes import KINDS
 from eofm.bench.protocols import PROBE_KINDS, RECIPES
+from eofm.bench.zero_shot import TEXT_KINDS
 from eofm.errors import ConfigError
 
 CASES = [
@@ -26,7 +28,7 @@ def made(kind: str, case: Case = CASES[0], **options: object) -> Training:
 
 def test_every_kind_is_declared_once() -> None:
     """What the settings name is what can be run, on features or on images."""
-    assert set(PROBE_KINDS) == set(KINDS) | set(TRAININGS)
+    assert set(PROBE_KINDS) == set(KINDS) | set(TRAININGS) | set(TEXT_KINDS)
     assert not set(KINDS) & set(TRAININGS)
 
 
@@ -39,6 +41,21 @@ def test_dinov2_tries_52_heads() -> None:
         (r.layers, r.patch_mean) for r in training.readouts
     }
     assert (1e-5, 0.1) == pytest.approx((min(training.rates), max(training.rates)))
+
+
+def test_slca_is_slow_below_its_head() -> None:
+    """SGD at 0.01 for the head and 0.0001 for the network, a tenth after 18 of 20 epochs."""
+    training = made("slca")
+
+    assert "sgd" == training.optimiser
+    assert (0.0001,) == pytest.approx([training.rates[0] * f for f in training.factors])
+    assert [1, 1, 0.1] == pytest.approx([rate_at(s, 20, training) for s in (0, 17, 18)])
+    assert (20, 128, 5e-4, 1.0) == (
+        training.epochs,
+        training.batch,
+        training.weight_decay,
+        training.layer_decay,
+    )
 
 
 def test_rates_follow_the_batch_they_are_stated_for() -> None:

@@ -27,6 +27,7 @@ from eofm.bench.finetune.trainings import (
     with_replacement,
 )
 from eofm.bench.finetune.views import Images
+from eofm.bench.label_counts import label_counts
 from eofm.bench.models.network import NetworkSource
 from eofm.bench.models.sources import Candidate, EncoderSource, Identity, Trainee
 from eofm.bench.predictions import Archive, Group
@@ -95,7 +96,9 @@ def score_on_images(
     for kind in trained_kinds(config):
         runs = _runs(kind, config, task, candidates, chips, archive)
         scored = {(run.name, kind): run.score() for run in track(runs, f"training {kind}")}
-        groups.append(Group(runs[0].place.archive.sample, scored))
+        place = runs[0].place
+        counts = label_counts(place.train.target, len(task.classes))
+        groups.append(Group(place.archive.sample, scored, counts))
     return groups
 
 

@@ -254,6 +254,23 @@ def _softcon(readout: Readout) -> Callable[[TrainingConfig, Case], Training]:
     return training
 
 
+def _slca(settings: TrainingConfig, case: Case) -> Training:
+    """The slow learner: a network at a hundredth of its head's rate keeps what it was taught."""
+    del settings
+    return Training(
+        optimiser=Optimiser.SGD,
+        rates=(0.01,),
+        factors=(0.01,),
+        reference=128,
+        epochs=20,
+        batch=128,
+        drops=(0.9,),
+        weight_decay=5e-4,
+        augmentation=Augmentation(0.8 if case.multi_label else 0.08, flip_x=True),
+        protocol="slca",
+    )
+
+
 _DINOV2_RATES: Final = (*(n * 10.0**e for e in (-5, -4, -3, -2) for n in (1, 2, 5)), 0.1)
 
 
@@ -276,6 +293,7 @@ def _dinov2(settings: TrainingConfig, case: Case) -> Training:
 
 TRAININGS: Final[Mapping[str, Callable[[TrainingConfig, Case], Training]]] = {
     "finetune": _finetune,
+    "slca": _slca,
     "dinov2-heads": _dinov2,
     "ssl4eo-moco": _ssl4eo_moco,
     "ssl4eo-dino": _ssl4eo_dino,

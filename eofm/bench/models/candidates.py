@@ -11,8 +11,9 @@ from typing import Final
 import torch
 from torch import nn
 
-from eofm.bench.config import OWN, BenchConfig, ScoringConfig, listed
+from eofm.bench.config import OWN, BenchConfig, ScoringConfig, SegmentationConfig, listed
 from eofm.bench.flags import CHANGED_WHY
+from eofm.bench.models.clip import OPEN_CLIP, ClipName, load_clip
 from eofm.bench.models.controls import (
     IMAGESTATS,
     PIXELS,
@@ -28,6 +29,7 @@ from eofm.bench.models.controls import (
 )
 from eofm.bench.models.inputs import BandStatistics, normalized, statistics, suitable
 from eofm.bench.models.network import NetworkSource, load_own
+from eofm.bench.models.patch_statistics import PATCH_SIDE, PATCH_STATISTICS, PatchStatistics
 from eofm.bench.models.sources import Candidate, EncoderSource, FeatureSource, TokenSource
 from eofm.contract.imagery import Imagery, collate
 from eofm.contract.recipe import AcceptSize, Recipe, Waiver, default_recipe, waivers_for
@@ -43,12 +45,13 @@ from eofm.weights.load import load_weights
 from eofm.weights.resolve import WeightsKind, is_function, resolve
 
 _OF_WHOLE_IMAGES: Final = (IMAGESTATS, RCF, RCF_ZCA)
-_CONTROLS: Final = (*_OF_WHOLE_IMAGES, PIXELS)
+_CONTROLS: Final = (*_OF_WHOLE_IMAGES, PIXELS, PATCH_STATISTICS)
 # Training images read at once for the constants of a normalisation.
 _READ: Final = 64
 
 _FORMS: Final = (
-    "a folder, a published name, torchgeo:ENUM.MEMBER, timm:NAME, module:function, "
+    "a folder, a published name, torchgeo:ENUM.MEMBER, timm:NAME, openclip:ARCHITECTURE@WEIGHTS, "
+    "module:function, "
     f"{', '.join(_CONTROLS)}, {RANDOM}, {RANDOM}:ARCHITECTURE, or NAME= before one of these"
 )
 
@@ -79,7 +82,7 @@ def resolve_models(
     named = [_named(word) for word in config.models]
     if config.controls:
         targets = {target for _, target in named}
-        named += [(name, name) for name in controls_of(task) if name not in targets]
+        named += [(name, name) for name in _added(config, task) if name not in targets]
     _check_names([name for name, _ in named])
     candidates = [shop.candidate(name, target) for name, target in named]
     if isinstance(config, BenchConfig):
@@ -96,7 +99,16 @@ def resolve_models(
 
 def controls_of(task: Task) -> tuple[str, ...]:
     """Return the controls of a task that need no encoder to be like."""
-    return (PIXELS,) if task.kind is TaskKind.SEGMENTATION else _OF_WHOLE_IMAGES
+    dense = task.kind is TaskKind.SEGMENTATION
+    return (PIXELS, PATCH_STATISTICS) if dense else _OF_WHOLE_IMAGES
+
+
+def _added(config: ScoringConfig, task: Task) -> tuple[str, ...]:
+    """Return the controls that a run adds: of a segmentation, those of the probes it asks for."""
+    if not isinstance(config, SegmentationConfig):
+        return controls_of(task)
+    own = {"linear": PIXELS, "prompt": PATCH_STATISTICS}
+    return tuple(name for probe, name in own.items() if probe in config.probes)
 
 
 def plan_source(
@@ -175,7 +187,7 @@ class _Shop:
         return Candidate(name, parts, model, "" if rule == OWN else rule)
 
     def _recipe(self, target: str, sensor: int) -> Recipe:
-        made = self._own(target, sensor) if is_function(target) else self._encoder(target, sensor)
+        made = self._own(target, sensor) if _is_network(target) else self._encoder(target, sensor)
         return made.recipe if isinstance(made, Encoder) else made[1]
 
     def _rounded(self, target: str, sensor: int, pixels: int) -> int | None:
@@ -228,13 +240,16 @@ class _Shop:
         if _kind(target) == RANDOM:
             return self._random(name, target, sensor)
         changed = (f"normalization {rule} for the recipe's",) if rule != OWN else ()
-        made = self._own(target, sensor) if is_function(target) else self._encoder(target, sensor)
+        made = self._own(target, sensor) if _is_network(target) else self._encoder(target, sensor)
         own = made.recipe if isinstance(made, Encoder) else made[1]
         recipe = normalized(own, rule, self.task.specs[sensor], lambda: self.constants)
         granted = self._waivers(recipe, sensor, size)
         if not isinstance(made, Encoder):
             network = made[0].to(self.device)
-            return NetworkSource(name, network, recipe, target, waivers=granted, changed=changed)
+            saw = ClipName.of(target).trained_on if target.startswith(OPEN_CLIP) else ""
+            return NetworkSource(
+                name, network, recipe, target, waivers=granted, changed=changed, trained_on=saw
+            )
         encoder = self._encoder(target, sensor)
         if rule != OWN:
             encoder = Encoder(encoder.trunk, replace(encoder.card, recipe=recipe))
@@ -254,6 +269,8 @@ class _Shop:
         if target == PIXELS:
             assert spec.size is not None  # noqa: S101 (every task states a size)
             return PixelValues(name, spec.size)
+        if target == PATCH_STATISTICS:
+            return PatchStatistics(name, self._grid(sensor))
         if target == IMAGESTATS:
             return ImageStatistics(name)
         if target == RCF:
@@ -261,6 +278,26 @@ class _Shop:
         return zca_control(
             name, spec, seed, self.device, lambda i: self.images(sensor, i), self.total
         )
+
+    def _grid(self, sensor: int) -> tuple[int, int]:
+        """Return the patches of the first encoder among the models, else of a common size."""
+        if self._encoder_words:
+            first = self._first(sensor)
+            made = self._own(first, sensor) if _is_network(first) else self._encoder(first, sensor)
+            if isinstance(made, Encoder):
+                return made.trunk.grid
+        size = self.task.specs[sensor].size
+        assert size is not None  # noqa: S101 (every task states a size)
+        return max(1, size[0] // PATCH_SIDE), max(1, size[1] // PATCH_SIDE)
+
+    @property
+    def _encoder_words(self) -> list[str]:
+        """Those words of the models that name encoders."""
+        return [
+            target
+            for _, target in map(_named, self.config.models)
+            if _kind(target) not in {*_CONTROLS, RANDOM}
+        ]
 
     @cached_property
     def constants(self) -> BandStatistics:
@@ -275,7 +312,8 @@ class _Shop:
     def _own(self, target: str, sensor: int) -> Encoder | tuple[nn.Module, Recipe]:
         """Call a user's function once."""
         if target not in self.own:
-            self.own[target] = load_own(target)
+            clip = target.startswith(OPEN_CLIP)
+            self.own[target] = load_clip(target) if clip else load_own(target)
         made = self.own[target]
         if isinstance(made, Encoder):
             self.encoders[target, sensor] = made.to(self.device)
@@ -310,8 +348,8 @@ class _Shop:
 
     def _first(self, sensor: int) -> str:
         """Return the first encoder among the models, for `random` to be like."""
-        for _, target in map(_named, self.config.models):
-            if _kind(target) not in {*_CONTROLS, RANDOM} and "module" not in _kind(target):
+        for target in self._encoder_words:
+            if "module" not in _kind(target):
                 return target.split("+")[sensor] if len(self.task.specs) > 1 else target
         raise ConfigError(
             "a random encoder needs an architecture and a recipe to be like",
@@ -363,7 +401,7 @@ def _check_patches(candidate: Candidate) -> None:
         raise ConfigError(
             "a segmentation needs patch tokens, and this model has none",
             found=candidate.name,
-            expected=f"an encoder; controls {PIXELS} and {RANDOM}",
+            expected=f"an encoder; controls {PIXELS}, {PATCH_STATISTICS} and {RANDOM}",
             where="--model",
             remedy="return an eofm.Encoder from your function: its trunk says what patches are",
         )
@@ -379,6 +417,11 @@ def _check_patches(candidate: Candidate) -> None:
 
 def _kind(target: str) -> str:
     return target.partition(":")[0]
+
+
+def _is_network(target: str) -> bool:
+    """Return whether a word names a network with a recipe of its own: a function, or open_clip."""
+    return target.startswith(OPEN_CLIP) or is_function(target)
 
 
 def _is_twin(target: str) -> bool:

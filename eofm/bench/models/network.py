@@ -47,6 +47,7 @@ class NetworkSource:
         waivers: Exceptions it is granted.
         scaling: What a probe does to its features first.
         changed: What of its recipe was changed on purpose, in words.
+        trained_on: What its weights saw before, in words; empty if that is not declared.
 
     Raises:
         WeightsError: If a part of the network is in training mode.
@@ -63,8 +64,10 @@ class NetworkSource:
         waivers: Sequence[Waiver] = (),
         scaling: Scaling = Scaling.NONE,
         changed: Sequence[str] = (),
+        trained_on: str = "",
     ) -> None:
         self.name, self.scaling = name, scaling
+        self._trained_on = trained_on
         self._marks = tuple(f"{text}: {CHANGED_WHY}" for text in changed)
         self._network, self._recipe = network, recipe
         self._about, self._control, self._waivers = about, control, tuple(waivers)
@@ -89,6 +92,7 @@ class NetworkSource:
             plan=tuple(plan.describe().splitlines()),
             waivers=(*(str(waiver) for waiver in plan.waivers), *self._marks),
             size=input_size(plan),
+            trained_on=self._trained_on,
             recipe=recipe,
         )
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from eofm.bench.flags import FORCED_FLAG, NONSTANDARD
 from eofm.bench.predictions import Predictions, predictions_of
+from eofm.bench.prompt_scores import PROMPT
 from eofm.bench.records import Result, read_results
+from eofm.bench.reports.by_class import ByClass, class_tables
 from eofm.bench.reports.curves import label_curves, size_curves
 from eofm.bench.reports.figures import class_dots, class_matrix, curve_figures
 from eofm.bench.reports.report_config import RecordsExportConfig, TableConfig
@@ -23,6 +25,7 @@ from eofm.datasets.registry import task_filter
 from eofm.errors import ConfigError, DataError
 from eofm.report import output, pages
 from eofm.report.output import write_file
+from eofm.report.tables import markdown
 
 if TYPE_CHECKING:
     from eofm.report.output import Figure
@@ -107,11 +110,15 @@ def print_table(config: TableConfig | RecordsExportConfig) -> Text:
 
     Raises:
         DataError: If the file is not there, or torn; of slices, if predictions cannot be read.
-        ConfigError: If no record is what was asked for, or none can be sliced.
+        ConfigError: If no record is what was asked for, none can be sliced, or none counts classes.
     """
     found = chosen(config)
+    path = Path(config.results)
     by = config.slice if isinstance(config, TableConfig) else None
-    shown = table(found) if by is None else sliced(found, Path(config.results), by)
+    if isinstance(config, TableConfig) and config.classes:
+        shown = "\n\n".join(map(markdown, class_tables(found, path)))
+    else:
+        shown = table(found) if by is None else sliced(found, path, by)
     return Text("\n\n".join(part for part in (shown, hidden(config)) if part))
 
 
@@ -189,7 +196,7 @@ def draw_figures(config: RecordsExportConfig) -> Drawn:
     records = Path(config.results)
     for result in found:
         plain = result.predictions and not result.sample.labels and not result.of
-        if plain and result.kind != SEGMENTATION:
+        if plain and result.kind not in {SEGMENTATION, PROMPT}:
             if not (records.parent / result.predictions).is_file():
                 missing.add(result.predictions)
                 continue
@@ -203,6 +210,9 @@ def draw_figures(config: RecordsExportConfig) -> Drawn:
         words = probe_words(first.probe, scaling=False)
         title = f"{task}, split {first.sample.split}: {words}"
         figures[f"{stem}-classes"] = class_dots(title, kept, config)
+        if all(row.train_counts for row in rows.values()):
+            counted = ByClass.of(rows, kept, config.bootstrap, config.seed).figure(title)
+            figures |= {} if counted is None else {f"{stem}-frequency": counted}
         name, best = _best(rows, kept)
         figures[f"{stem}-matrix"] = class_matrix(f"{title}: {name}", best)
     sized = [r for r in _asked(config) if config.nonstandard or not _has(r, FORCED_FLAG)]

@@ -27,6 +27,8 @@ class TableConfig:
         nonstandard: Show also rows of which the input was forced or changed on purpose, marked.
         slice: Score the test samples of each season, year or country by themselves, from the
             predictions beside the records. Days are those of the products that names hold.
+        classes: Score class by class, beside how often train holds each class: the rank correlation
+            of the two stands below, and by how much a score rises with ten times as many.
     """
 
     results: str = field(metadata={"positional": True})
@@ -34,6 +36,15 @@ class TableConfig:
     probe: str = ""
     nonstandard: bool = False
     slice: Literal["season", "year", "country"] | None = None
+    classes: bool = False
+
+    def __post_init__(self) -> None:
+        if self.classes and self.slice is not None:
+            raise ConfigError(
+                "a table is of classes or of slices, not of both",
+                found=f"--classes and --slice {self.slice}",
+                remedy="leave one of them out",
+            )
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,8 @@ def tables_of(results: Sequence[Result]) -> RecordTables:
     """
     plain = [r for r in results if not r.sample.labels and not r.of]
     notes = Footnotes()
-    tables = [_one_table(group, notes) for group in by_sample(plain)]
+    groups = [part for group in by_sample(plain) for part in _by_metrics(group)]
+    tables = [_one_table(group, notes) for group in groups]
     curves = _curve_tables([*label_curves(results), *size_curves(results)])
     common = (*notes.lines(), *_remarks(plain)) if plain else ()
     return RecordTables((*tables, *curves), common)
@@ -73,6 +74,16 @@ def by_sample(results: Sequence[Result]) -> list[list[Result]]:
         group = (result.task, result.version, result.sample.split, result.sample.ids_sha256)
         groups.setdefault(group, []).append(result)
     return list(groups.values())
+
+
+def _by_metrics(results: Sequence[Result]) -> list[list[Result]]:
+    """Return records of one sample in parts that share no metric: a table of each has no holes."""
+    parts: list[set[str]] = []
+    for kind in dict.fromkeys(result.kind for result in results):
+        own = {result.metric for result in results if result.kind == kind}
+        like = [part for part in parts if part & own]
+        parts = [*(part for part in parts if not part & own), own.union(*like)]
+    return [[result for result in results if result.metric in part] for part in parts]
 
 
 def _one_table(results: Sequence[Result], notes: Footnotes) -> Table:
@@ -228,6 +239,12 @@ _METRICS: Final[Mapping[str, str]] = {
     Metric.ECE: "calibration error",
     Metric.MIOU: "mean IoU",
     Metric.PIXEL_OA: "pixel accuracy",
+    Metric.PROMPT_AUROC: "prompt AUROC",
+    Metric.PROMPT_IOU: "prompt IoU",
+    Metric.PROMPT_BEST_IOU: "best prompt IoU",
+    Metric.PROMPT_OVERLAP: "prompt overlap",
+    Metric.ACROSS_AUROC: "AUROC across images",
+    Metric.ACROSS_OVERLAP: "overlap across images",
 }
 _CHOSEN: Final = {
     "norefit": "strength chosen on validation",
@@ -238,8 +255,13 @@ _PROBES: Final[Mapping[str, str]] = {
     "nmc": "nearest class mean",
     "linear": "linear probe",
     "linear-grid": "linear probe; layers, pooling and strength chosen on validation",
+    "nmtune": "perceptron on features with NMTune's terms, their strength chosen on validation",
+    "text": "zero-shot by the texts of class names",
+    "text-unit": "zero-shot by the texts of class names, each of unit length",
     "dense-linear": "linear layer on patches",
+    "prompt": "patches like a prompt patch",
     "finetune": "fine-tuned network, its rate chosen on validation",
+    "slca": "network fine-tuned at a hundredth of its head's rate (SLCA)",
     "dinov2-heads": "DINOv2's grid of linear heads, chosen on validation",
     "ssl4eo-moco": "linear head of SSL4EO-S12's MoCo protocol",
     "ssl4eo-dino": "linear head of SSL4EO-S12's DINO protocol",

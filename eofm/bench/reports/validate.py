@@ -253,7 +253,8 @@ def _joined(hashes: Sequence[str]) -> str:
 
 def _check_ids(result: Result, kept: Predictions, remarks: list[str]) -> list[str]:
     faults = []
-    grouped = kept.matrices is not None  # a segmentation may be counted by scenes of many images
+    # a segmentation may be counted by scenes of many images
+    grouped = kept.matrices is not None or kept.prompts is not None
     if (len(kept.ids) != result.sample.n_test and not grouped) or len(set(kept.ids)) != len(
         kept.ids
     ):
