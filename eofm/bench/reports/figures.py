@@ -1,4 +1,4 @@
-"""Figures of records: scores per class, confusion or co-occurrence, curves; classes as a table.
+"""Figures of records: scores per class, confusion or co-occurrence, curves.
 
 Shapes: K classes.
 """
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from eofm.bench.predictions import Predictions
 from eofm.bench.probes import class_intervals
+from eofm.bench.reports.classes import class_points
 from eofm.bench.reports.curves import Curve
 from eofm.bench.reports.report_config import RecordsExportConfig
 from eofm.bench.reports.tables import metric_name, probe_words
@@ -108,6 +109,3 @@ def class_matrix(title: str, one: Predictions) -> Figure:
 def _row_shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     total = counts.sum(axis=1, keepdims=True)
     return np.where(total > 0, counts / np.maximum(total, 1), np.nan)
-
-
-# ----------------------------------------------------------------------- classes of a segmentation
