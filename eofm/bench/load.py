@@ -12,6 +12,7 @@ from eofm.bench.cache import FeatureCache, Key, code_sha256, content_sha256
 from eofm.bench.config import ScoringConfig
 from eofm.contract import validity
 from eofm.contract.imagery import Imagery, collate
+from eofm.contract.spec import spec_key
 from eofm.datasets.base import AnyChips, Loaded, Task
 from eofm.datasets.images.chips import Chip
 from eofm.datasets.images.dense import DenseChip
@@ -57,7 +58,7 @@ def check_pixels(
     some = train[:: -(-len(train) // _IMAGES)]
     content, code = content_sha256(some, digests), code_sha256(validity.__file__)
     for sensor, spec in enumerate(task.specs):
-        what = {"spec": repr(spec), "sensor": str(sensor), "data": content}
+        what = {"spec": spec_key(spec), "sensor": str(sensor), "data": content}
         key = Key({"kind": "quality checks", "code": code, **what})
         cache.fact(key, partial(_look, some, sensor, chips.root))
 

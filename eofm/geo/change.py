@@ -91,6 +91,12 @@ class ChangeResult:
     samples: int
     rate: float
 
+    def __repr__(self) -> str:
+        return (
+            f"ChangeResult({int(self.changed.sum()):,} of {len(self.score):,} cells changed, at "
+            f"most {self.rate:g} of the unchanged; by {self.null})"
+        )
+
     @property
     def changed(self) -> NDArray[np.bool_]:
         """Which cells are a change, (N,)."""

@@ -65,6 +65,12 @@ class SearchResult:
     examples: Index
     counterexamples: Index
 
+    def __repr__(self) -> str:
+        return (
+            f"SearchResult({len(self.scores):,} cells by {self.kind}; {len(self.examples)} "
+            f"examples, {len(self.counterexamples)} counterexamples)"
+        )
+
     def ranked(self, top: int = 100) -> GeoDataFrame:
         """Return the best cells that were no examples: rank, score, longitude, latitude, geometry.
 

@@ -94,6 +94,10 @@ class Scene:
     saturated: int | None = field(default=None, repr=False)
     clouds: tuple[CloudLayer, ...] = field(default=(), repr=False)
 
+    def __repr__(self) -> str:
+        taken = f", {self.date}" if self.date else ""
+        return f"Scene({self.name}: {self.spec}, {self.grid.crs or 'no CRS'}{taken})"
+
     @property
     def spec(self) -> ImageSpec:
         """What `read` will say of the pixels of the whole scene."""

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from eofm.report.coast import SOURCE as COASTLINES
+from eofm.report.coast import draw_coastlines
 from eofm.report.output import (
     INK,
     PALETTE,
@@ -41,6 +43,8 @@ _TOGETHER: Final = 3
 _ROWS, _COLUMNS = 40, 3
 # A matrix of more classes than this has small cells: a scale stands for their numbers.
 _NUMBERED: Final = 30
+# Degrees: where all places lie closer together, no coastline tells where on Earth they are.
+_NEAR: Final = 12.0
 # Width of a wide letter of a label, in inches.
 _LETTER: Final = 0.08
 # Points below which a number in a cell cannot be read.
@@ -499,13 +503,31 @@ def draw_frequencies(axes: Axes, counts: ClassCounts) -> dict[str, Artist]:
 
 
 def draw_places(axes: Axes, longitude: Floats, latitude: Floats, title: str) -> None:
-    """Draw a dot for every image on plain degrees, true to scale at the middle latitude."""
+    """Draw a dot for every image on plain degrees, true to scale at the middle latitude.
+
+    Coastlines lie behind them. Places close together are shown on a map of the world as well, below
+    the data.
+    """
     size = max(4.0, 90 / max(len(longitude), 1) ** 0.5)
     axes.scatter(longitude, latitude, s=size, c=PALETTE[0], alpha=0.6, lw=0)
     axes.set_title(title)
-    axes.set_xlabel("longitude, °")
+    axes.set_xlabel(f"longitude, °    ({COASTLINES})")
     axes.set_ylabel("latitude, °")
     axes.grid()
     axes.margins(0.08)
     middle = np.radians(np.clip(np.mean(latitude), -80, 80))
     axes.set_aspect(float(1 / np.cos(middle)), adjustable="datalim")
+    draw_coastlines(axes)
+    if len(longitude) and max(np.ptp(longitude), np.ptp(latitude)) < _NEAR:
+        _draw_world(axes, float(np.mean(longitude)), float(np.mean(latitude)))
+
+
+def _draw_world(axes: Axes, longitude: float, latitude: float) -> None:
+    """Draw where on Earth a place is, in the lower half that is freed for it."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - 0.6 * max(high - low, 1e-3), high)
+    world = axes.inset_axes((0.0, 0.0, 0.62, 0.3))
+    draw_coastlines(world, 0.3)
+    world.plot(longitude, latitude, "o", ms=7, mfc="none", mew=1.6, color=PALETTE[4])
+    world.set(xlim=(-180, 180), ylim=(-60, 85), xticks=[], yticks=[], aspect="equal", anchor="SW")
+    world.patch.set_alpha(0.85)

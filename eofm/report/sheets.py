@@ -164,7 +164,7 @@ def to_rgb(
     Raises:
         SpecError: If a band of the composite is missing.
     """
-    shares = _shares(imagery, unit, composite or COMPOSITES[imagery.spec.sensor])
+    shares = shares_of(imagery, unit, composite or COMPOSITES[imagery.spec.sensor])
     if stretch is not None:
         low = shares.new_tensor([one.low for one in stretch]).view(-1, 1, 1, 1)
         high = shares.new_tensor([one.high for one in stretch]).view(-1, 1, 1, 1)
@@ -190,28 +190,41 @@ def stretches(
     Raises:
         SpecError: If a band of the composite is missing.
     """
-    shares = _shares(imagery, unit, composite or COMPOSITES[imagery.spec.sensor])
+    shares = shares_of(imagery, unit, composite or COMPOSITES[imagery.spec.sensor])
     return tuple(
-        _stretch_of(image[valid]) for image, valid in zip(shares, imagery.valid, strict=True)
+        stretch_of(image[valid]) for image, valid in zip(shares, imagery.valid, strict=True)
     )
 
 
-def _stretch_of(pixels: Tensor) -> Stretch:
-    """Return the stretch of valid pixels, (N, 3) in shares of the fixed range."""
+def stretch_of(pixels: Tensor) -> Stretch:
+    """Return the stretch of valid pixels: see `stretches`.
+
+    Args:
+        pixels: (N, 3) in shares of the fixed range.
+    """
     if not len(pixels):
         return FIXED
     white, black = (pixels >= 1).all(dim=1), (pixels <= 0).all(dim=1)
     if max(float(white.double().mean()), float(black.double().mean())) <= _BLANK:
         return FIXED
-    values = pixels.numpy()
+    values = pixels.cpu().numpy()
     if float(np.ptp(np.percentile(values, [2, 98], axis=0), axis=0).max()) < _FLAT:
         return FIXED  # one tone: no stretch would show more
     low, high = np.percentile(values, [2, 98])
     return Stretch(float(low), float(high))
 
 
-def _shares(imagery: Imagery, unit: Unit | None, composite: Composite) -> Tensor:
-    """Return (B, H, W, 3): the composite's bands as shares of its range, not clipped."""
+def shares_of(imagery: Imagery, unit: Unit | None, composite: Composite) -> Tensor:
+    """Return (B, H, W, 3): the composite's bands as shares of its range, not clipped.
+
+    Args:
+        imagery: As for `to_rgb`.
+        unit: As for `to_rgb`.
+        composite: Whose bands and bounds.
+
+    Raises:
+        SpecError: If a band of the composite is missing.
+    """
     spec, pixels = imagery.spec, imagery.pixels
     if spec.normalization is not None:
         shape = (1, -1, 1, 1)

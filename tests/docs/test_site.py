@@ -96,6 +96,26 @@ def test_the_facts_of_networks_are_current() -> None:
         assert facts[name] == count(WEIGHTS[name])
 
 
+def test_every_notebook_is_a_page_with_its_outputs() -> None:
+    """Each cell, each picture and each text that a cell printed stands on its page."""
+    module = hook("notebook_pages")
+    pages, pictures = module.pages(ROOT), module.pictures(ROOT)
+
+    sources = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
+    assert [f"notebooks/{path.stem}.md" for path in sources] == list(pages)
+    for path in sources:
+        text = pages[f"notebooks/{path.stem}.md"]
+        for cell in json.loads(path.read_text("utf-8"))["cells"]:
+            assert "".join(cell["source"]).strip().partition("\n")[2] in text
+            for output in cell.get("outputs", []):
+                assert "".join(output.get("text", "")).rstrip() in text
+    assert pictures
+    for name, content in pictures.items():
+        assert content.startswith(b"\x89PNG")
+        page = pages[f"notebooks/{Path(name).name.split('-')[0]}.md"]
+        assert f"]({Path(name).name})" in page
+
+
 def test_examples_in_docstrings_become_code() -> None:
     """A paragraph that begins with `>>>` is put in a fence; the text round it is left alone."""
     pytest.importorskip("griffe", reason="the extra `docs` is not installed")

@@ -77,6 +77,10 @@ class MappedCells:
     probability: Floats
     novelty: Floats
 
+    def __repr__(self) -> str:
+        mapped = int((self.codes != NO_CLASS).sum())
+        return f"MappedCells({mapped:,} of {len(self.codes):,} cells: {', '.join(self.classes)})"
+
     @cached_property
     def mapped(self) -> NDArray[np.float64]:
         """Ground of each class in square metres, (K,)."""
@@ -156,6 +160,14 @@ class LearntMap:
     probe: FittedProbe
     distance: Novelty
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        overall = self.assessment.overall
+        return (
+            f"LearntMap({', '.join(self.classes)}: {100 * overall.value:.0f} % right "
+            f"({100 * overall.low:.0f} – {100 * overall.high:.0f}) on held-out squares; "
+            f"{sum(self.assessment.polygons)} polygons)"
+        )
 
     @property
     def classes(self) -> tuple[str, ...]:

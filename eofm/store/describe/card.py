@@ -15,6 +15,7 @@ import yaml
 from eofm.errors import DataError
 from eofm.io import replacing
 from eofm.store.config import CardConfig
+from eofm.store.licence import licence_of
 from eofm.store.reader import Store
 
 _ASK = "*To be written by whoever knows.*"
@@ -75,7 +76,7 @@ def _front(store: Store, name: str, licence: str | None) -> dict[str, object]:
     return {
         "name": name,
         "synthetic": store.synthetic,
-        "licence": licence or "not stated",
+        "licence": licence or licence_of(store),
         "revision": f"packed by eofm {card.provenance.get('eofm', 'of unknown version')}",
         "layout": "packed store (eofm.store.format)",
         "sensors": {
