@@ -33,7 +33,8 @@ def arcs_of(topology: dict[str, Any]) -> list[NDArray[np.float64]]:
 def coasts(arc: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     """Return the parts of a line that are coast: the seam at 180 degrees and the pole are none."""
     seam = (np.abs(arc[:, 0]) > 179.99) | (arc[:, 1] < -89.9)
-    edge = seam[:-1] & seam[1:]  # steps along the edge of the map
+    # steps along the edge of the map, and from one edge to the other
+    edge = (seam[:-1] & seam[1:]) | (np.abs(np.diff(arc[:, 0])) > 180)
     parts = np.split(arc, np.flatnonzero(edge) + 1)
     return [part for part in parts if len(part) > 1]
 

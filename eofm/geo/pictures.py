@@ -64,7 +64,8 @@ def _coloured(
     """Return pictures of shares of a composite's range, with one stretch for all, in words."""
     flat = np.concatenate([each.reshape(-1, 3) for each in shares])
     own = stretch_of(torch.from_numpy(flat[np.isfinite(flat).all(axis=1)]))
-    low, span = np.float32(own.low), np.float32(own.high - own.low)
+    low = np.array(own.low, np.float32)
+    span = np.array(own.high, np.float32) - low
     pictures = [((each - low) / span).clip(0, 1) for each in shares]
     return [np.where(np.isfinite(p), p, np.float32(_BLANK)) for p in pictures], own.words(composite)
 

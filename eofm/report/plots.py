@@ -24,6 +24,7 @@ from eofm.report.output import (
     legend,
     marker,
     new_figure,
+    shorten,
     styled,
 )
 
@@ -434,7 +435,9 @@ def scatter(
             mine = points[owner == index]
             if not len(mine):
                 continue
-            handles[f"{group} ({len(mine)})"] = part.scatter(
+            # names cut alike keep entries of their own: spaces at the end are not drawn
+            label = f"{shorten(group, 28)} ({len(mine)})" + " " * index
+            handles[label] = part.scatter(
                 mine[:, 0], mine[:, 1], s=24, alpha=0.85, lw=0.4, edgecolor=INK,
                 color=colours.get(group, colour(index)), marker=marker(index),
             )  # fmt: skip
@@ -457,9 +460,9 @@ def class_summary(title: str, counts: ClassCounts) -> Figure:
         title: Above the figure.
         counts: What was counted.
     """
-    size = 2.4 + 0.26 * len(counts.classes)
-    figure = new_figure(2 * size + 3.4, size)
-    left, right = figure.subplots(1, 2)
+    size, bars = 2.4 + 0.26 * len(counts.classes), 5.2
+    figure = new_figure(bars + size + 3.4, size)
+    left, right = figure.subplots(1, 2, width_ratios=[bars, size])
     handles = draw_frequencies(left, counts)
     draw_matrix(right, counts.classes, counts.beside, 0.26)
     right.set_title(
@@ -467,7 +470,7 @@ def class_summary(title: str, counts: ClassCounts) -> Figure:
     )
     if len(handles) > 1:
         legend(figure, handles)
-    figure.suptitle(label_of(title, 120), fontsize=10)
+    figure.suptitle(label_of(title, 120), fontsize=10, x=0.01, ha="left")
     return figure
 
 
@@ -487,7 +490,7 @@ def draw_frequencies(axes: Axes, counts: ClassCounts) -> dict[str, Artist]:
     if counts.cover is not None:
         axes.barh(places, counts.cover[order], 0.4, color=PALETTE[0])
         handles["mean cover of their pixels"] = Patch(color=PALETTE[0])
-    size = 8 if len(order) <= _NUMBERED else 5
+    size = 8 if len(order) <= _NUMBERED else 7
     for place, index in enumerate(order):
         axes.text(share[index], place, f" {share[index]:.1%}", va="center", fontsize=size - 1)
     names = [label_of(counts.classes[index]) for index in order]

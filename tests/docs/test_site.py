@@ -80,7 +80,7 @@ def test_the_command_line_is_described_in_full() -> None:
     for name, verb in VERBS.items():
         part = text[text.index(f"## `eofm {name}`") :].partition("\n## ")[0]
         actions = parser_of(name, verb, None, every=True)._actions
-        words = {action.option_strings[-1] for action in actions if action.option_strings}
+        words = {a.option_strings[-1].rstrip("+") for a in actions if a.option_strings}
         wanted = words - {"--help", "--help-all", "--config", "--print_config"}
         sections = {word for word in wanted if any(o.startswith(f"{word}.") for o in wanted)}
         assert {word for word in wanted - sections if f"`{word}`" not in part} == set()
