@@ -46,6 +46,8 @@ _ROWS, _COLUMNS = 40, 3
 _NUMBERED: Final = 30
 # Degrees: where all places lie closer together, no coastline tells where on Earth they are.
 _NEAR: Final = 12.0
+# Places that lie further apart are shown on a map of the whole world.
+_WIDE: Final = 180.0
 # Width of a wide letter of a label, in inches.
 _LETTER: Final = 0.08
 # Points below which a number in a cell cannot be read.
@@ -519,7 +521,10 @@ def draw_places(axes: Axes, longitude: Floats, latitude: Floats, title: str) -> 
     axes.grid()
     axes.margins(0.08)
     middle = np.radians(np.clip(np.mean(latitude), -80, 80))
-    axes.set_aspect(float(1 / np.cos(middle)), adjustable="datalim")
+    world = len(longitude) > 0 and bool(np.ptp(longitude) > _WIDE)
+    axes.set_aspect(float(1 / np.cos(middle)), adjustable="box" if world else "datalim")
+    if world:  # nothing lies beyond its ends
+        axes.set(xlim=(-180, 180), anchor="N")
     draw_coastlines(axes)
     if len(longitude) and max(np.ptp(longitude), np.ptp(latitude)) < _NEAR:
         _draw_world(axes, float(np.mean(longitude)), float(np.mean(latitude)))
