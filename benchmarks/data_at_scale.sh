@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The data room at work, on real imagery and at size: what benchmarks/results/data_at_scale.md shows.
+# Data at scale, real and synthetic: what benchmarks/results/data_at_scale.md shows.
 #
 #   bash benchmarks/data_at_scale.sh [WORK_FOLDER] [SCENES]
 #
@@ -168,7 +168,7 @@ killed() {
 }
 
 {
-    echo "# The data room at work"
+    echo "# Data at scale"
     echo
     echo "Made by \`bash benchmarks/data_at_scale.sh\`; DATA is the folder of real imagery (\`EOFM_REAL_DATA\`),"
     echo "WORK a scratch folder. The real sets are samples: they show that the path works. Times are those of"

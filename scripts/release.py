@@ -89,11 +89,12 @@ def try_wheel(wheel: Path, folder: Path, *, borrow: bool) -> None:
     _run([str(python), "-m", "pip", "install", "--quiet", *extra, str(wheel)], folder)
     for words in (
         ["--version"],
+        ["--help"],
         ["models", "list"],
         ["world", "--out", "world", "--scenes", "1", "--size", "60"],
     ):
         _run([str(place / "bin" / "eofm"), *words], folder)
-    code = "import eofm; print(eofm.__file__)"
+    code = "import eofm; eofm.load_weights; print(eofm.__file__)"
     where = _run([str(python), "-c", code], folder).strip()
     if not Path(where).is_relative_to(place):
         raise SystemExit(f"the checkout was used, not the wheel: {where}")

@@ -9,6 +9,17 @@ from eofm.cli import GROUPS
 from eofm.cli.parsing import parser_of
 from eofm.cli.verb import Verb
 
+# types as a reader of options says them
+_WORDS = {
+    "str": "text",
+    "int": "whole number",
+    "float": "number",
+    "bool": "`true`, `false`",
+    "list[str]": "words",
+    "list[int]": "whole numbers",
+    "list[float]": "numbers",
+    "tuple[float, float]": "two numbers",
+}
 _OWN = {"help", "help_all", "config", "print_config"}
 
 
@@ -48,11 +59,16 @@ def _group(title: str, verbs: Any) -> str:  # noqa: ANN401 (a mapping of verbs)
 
 def _verb(name: str, verb: Verb) -> list[str]:
     parser = parser_of(name, verb, None, every=True)
-    lines = [f"## `eofm {name}` {{#eofm-{_slug(name)}}}", "", f"{verb.summary.capitalize()}.", ""]
-    lines += ["```text", *verb.examples, "```", ""]
+    lines = [
+        f"## `eofm {name}` {{#eofm-{_slug(name)}}}",
+        "",
+        f"{verb.summary[0].upper()}{verb.summary[1:]}.",
+        "",
+    ]
+    lines += ["```text", f"{parser.usage}", "```", "", "```text", *verb.examples, "```", ""]
     actions = [a for a in parser._actions if a.dest not in _OWN and not _is_section(a)]
     sections: dict[str, list[Any]] = {}
-    for action in actions:
+    for action in sorted(actions, key=lambda each: bool(each.option_strings)):  # words first
         section = action.dest.partition(".")[0] if "." in action.dest else ""
         sections.setdefault(section, []).append(action)
     for section, options in sections.items():
@@ -71,11 +87,13 @@ def _is_section(action: Any) -> bool:  # noqa: ANN401 (an action of the parser)
 
 
 def _row(action: Any, verb: Verb) -> str:  # noqa: ANN401
-    name = action.option_strings[-1] if action.option_strings else action.dest.upper()
+    # `--bands+` adds one word to a list: the same option
+    name = action.option_strings[-1].rstrip("+") if action.option_strings else action.dest.upper()
     mark = " •" if action.dest in verb.common else ""
     default = action.default
     missing = default is None or "==SUPPRESS==" in str(default)
-    shown = "" if missing else f"`{_cell(str(default))}`"
+    text = " ".join(map(str, default)) if isinstance(default, list) else str(default)
+    shown = "" if missing or text == "" else f"`{_cell(text)}`"
     return f"| `{name}`{mark} | {_values(action)} | {shown} | {_cell(action.help or '')} |"
 
 
@@ -87,11 +105,14 @@ def _values(action: Any) -> str:  # noqa: ANN401
     kind = getattr(action, "_typehint", None) or action.type
     text = str(getattr(kind, "__name__", kind)) if isinstance(kind, type) else str(kind)
     text = re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
-    literal = re.fullmatch(r"Literal\[(.*)\](?: \| None)?", text)
+    plain = re.sub(r"^Optional\[(.*)\]$", r"\1", text.replace(" | None", ""))
+    literal = re.fullmatch(r"(Union\[bool, )?Literal\[([^]]*)\]\]?", plain)
     if literal:
-        words = [word.strip().strip("'\"") for word in literal[1].split(",")]
-        return ", ".join(f"`{word}`" for word in words)
-    return f"{_cell(text.replace(' | None', ''))}"
+        words = [word.strip().strip("'\"") for word in literal[2].split(",")]
+        return ", ".join(f"`{word}`" for word in [*["true", "false"] * bool(literal[1]), *words])
+    if plain.startswith("dict["):
+        return "mapping, as in YAML"
+    return _WORDS.get(plain, _cell(plain))
 
 
 def _cell(text: str) -> str:

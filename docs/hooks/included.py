@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+# results that a reader looks for first
+_FIRST = ("real_data", "study_real_pixels", "study", "geo_real", "harness", "data_at_scale")
 _FACTS = ("licence", "synthetic", "revision", "layout", "places", "images", "seasons", "size")
 
 
@@ -65,9 +67,17 @@ def _words(value: object) -> str:
 def results(root: Path) -> dict[str, str]:
     """Return path -> Markdown of the protocol and of every page of results."""
     pages = {"results/protocol.md": (root / "benchmarks" / "README.md").read_text("utf-8")}
-    for path in sorted((root / "benchmarks" / "results").glob("*.md")):
+    found = (root / "benchmarks" / "results").glob("*.md")
+    for path in sorted(found, key=lambda path: (_place(path.stem), path.stem)):
         pages[f"results/{path.name}"] = path.read_text("utf-8")
     return pages
+
+
+def _place(name: str) -> int:
+    """Return where a page of results stands; times come last."""
+    if name in _FIRST:
+        return _FIRST.index(name)
+    return len(_FIRST) + name.startswith("speed")
 
 
 def pictures(root: Path) -> dict[str, Path]:

@@ -6,12 +6,14 @@ cards, results, settings and the changelog are the files of the repository thems
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import api_pages
 import cli_pages
 import included
+import notebook_pages
 import weight_pages
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -30,18 +32,22 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "settings": included.settings(ROOT),
         "contributing": included.contributing(ROOT),
         "changelog": included.changelog(ROOT),
+        "notebooks": notebook_pages.pages(ROOT),
     }
     for pages in parts.values():
         for path, text in pages.items():
             files.append(File.generated(config, path, content=text))
     for path, source in included.pictures(ROOT).items():
         files.append(File.generated(config, path, abs_src_path=str(source)))
+    for path, content in notebook_pages.pictures(ROOT).items():
+        files.append(File.generated(config, path, content=content))
     config.nav = _placed(config.nav, {name: list(pages) for name, pages in parts.items()})
     return files
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Lead links to files that are pages of the site, though they lie elsewhere, to these pages."""
+    markdown = re.sub(r"^(\* \[[^]]*\]\(\w+)\.ipynb\)", r"\1.md)", markdown, flags=re.MULTILINE)
     return markdown.replace("](../CONTRIBUTING.md", "](contribute.md")
 
 

@@ -34,24 +34,33 @@ image = eofm.open_scene(str(places[0]), sensor="s2-l1c", unit="dn").read()
 image
 
 # %%
-figure = image.plot()
+axes = image.plot()
 
 # %% [markdown]
 # ## Embed it
 
 # %%
 encoder = eofm.load_weights("runs/first")
+encoder
+
+# %%
 vector = encoder.embed(image)
-print(encoder.card.source, tuple(vector.shape))
-print(encoder.plan_for(image.spec).describe())
+vector.shape
+
+# %% [markdown]
+# What was done to the pixels on the way is a plan, step by step:
+
+# %%
+encoder.plan_for(image.spec)
 
 # %% [markdown]
 # ## What does not fit is refused
 #
-# The same pixels, stated to be reflectance:
+# The same pixels, stated to be reflectance. No pixel is looked at before there is a network to feed, and then the statement is found wrong:
 
 # %%
+wrong = eofm.open_scene(str(places[0]), sensor="s2-l1c", unit="reflectance").read()
 try:
-    eofm.open_scene(str(places[0]), sensor="s2-l1c", unit="reflectance").read()
+    encoder.embed(wrong)
 except eofm.EofmError as error:
     print(error)

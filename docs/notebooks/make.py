@@ -10,6 +10,7 @@ the percent format of jupytext. The sources are the `.py` files beside this one.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -48,15 +49,28 @@ def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
     client = NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
-    done: NotebookNode = client.execute()
+    # figures are shown below their cells, whatever the terminal would do with them
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    done: NotebookNode = client.execute(env=environment)
     for cell in done.cells:
         cell.metadata.pop("execution", None)  # times of the day differ from run to run
         # a library asks for a widget, with the path of its file
         outputs = cell.get("outputs", [])
-        cell["outputs"] = [o for o in outputs if "TqdmWarning" not in o.get("text", "")]
+        cell["outputs"] = _joined([o for o in outputs if "TqdmWarning" not in o.get("text", "")])
         if cell.cell_type != "code":
             del cell["outputs"]
     return done
+
+
+def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Return outputs in which what was printed in several pieces is one."""
+    joined: list[NotebookNode] = []
+    for output in outputs:
+        if joined and output.get("name") and output.get("name") == joined[-1].get("name"):
+            joined[-1]["text"] += output["text"]
+        else:
+            joined.append(output)
+    return joined
 
 
 def main() -> None:

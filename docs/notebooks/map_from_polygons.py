@@ -83,8 +83,11 @@ with rasterio.open("fields/map.tif") as file:
 figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3.5), layout="constrained")
 left.imshow(pixels[[3, 2, 1]].transpose(1, 2, 0) / 2500)
 left.set_title("scene")
-right.imshow(classes, cmap="tab10", interpolation="nearest")
+colours = plt.get_cmap("Set2")
+right.imshow(colours(classes - 1), interpolation="nearest")
 right.set_title("map")
+handles = [plt.Rectangle((0, 0), 1, 1, color=colours(code)) for code in range(len(names))]
+figure.legend(handles, sorted(names), loc="outside lower center", ncols=len(names))
 for ax in (left, right):
     ax.axis("off")
 

@@ -164,10 +164,14 @@ class ScoringConfig:
         return listed(self.model)
 
     def command(self) -> str:
-        """Return the command line that does the same."""
+        """Return the command line that does the same.
+
+        Defaults are left out, but for what is stated of images of the user's own.
+        """
         words = ["eofm", "bench", *self.verb.split()]
+        stated = {"sensor", "unit"} if "unit" in vars(self) else set()
         for name, value, default in _options(self):
-            if value != default:
+            if value != default or name in stated:
                 text = str(value).lower() if isinstance(value, bool) else str(value)
                 words += [f"--{name}", text]
         return shlex.join(words)

@@ -31,7 +31,7 @@ from eofm.bench.models.sources import (
     check_evaluating,
 )
 from eofm.contract.imagery import Imagery
-from eofm.contract.spec import ImageSpec
+from eofm.contract.spec import ImageSpec, spec_key
 from eofm.errors import ConfigError, DataError, PixelError
 from eofm.networks.trunk import Trunk
 from eofm.probes.linear import Scaling, check_features
@@ -102,7 +102,7 @@ def key_of(source: FeatureSource, spec: ImageSpec, data_sha256: str) -> Key:
         {
             "code": code_sha256(inspect.getfile(type(source))),
             "network": classes_sha256(network) if network is not None else "",
-            "spec": repr(spec),
+            "spec": spec_key(spec),
             "kind": type(source).__name__,
             # what has no weights is what it says of itself
             "about": "" if identity.weights_sha256 else identity.about,

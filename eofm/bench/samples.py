@@ -75,7 +75,7 @@ def check_pixels(
     some = train[:: -(-len(train) // _IMAGES)]
     content, code = content_sha256(some, digests), code_sha256(validity.__file__)
     for sensor, spec in enumerate(task.specs):
-        what = {"spec": repr(spec), "sensor": str(sensor), "data": content}
+        what = {"spec": spec_key(spec), "sensor": str(sensor), "data": content}
         key = Key({"kind": "quality checks", "code": code, **what})
         cache.fact(key, partial(_look, some, sensor, chips.root))
 

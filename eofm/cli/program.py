@@ -13,6 +13,7 @@ from eofm.cli.verb import Outcome, Verb, Verdict
 from eofm.cli.verbs import GROUPS, VERBS
 from eofm.datasets.registry import FAMILIES, family_of, options_of
 from eofm.errors import EofmError
+from eofm.report.tables import aligned
 from eofm.terminal import guarded
 from eofm.workers import wait_passively
 
@@ -53,7 +54,7 @@ def _run(name: str, verb: Verb, words: Sequence[str]) -> int:
     settings = parse(name, words)
     action: Callable[[Any], Outcome] = load(verb.action)
     outcome = action(settings)
-    print(outcome.describe())
+    print(aligned(outcome.describe()))
     return outcome.status if isinstance(outcome, Verdict) else 0
 
 

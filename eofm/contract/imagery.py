@@ -297,6 +297,10 @@ class NativeImagery:
     def __len__(self) -> int:
         return self.valid.shape[0]
 
+    def __repr__(self) -> str:
+        gsds = ", ".join(f"{gsd} m" for gsd in sorted(self.planes))
+        return f"NativeImagery({len(self)} images in planes of {gsds}; on one grid: {self.spec})"
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """Return the batch on another device, still in its native dtype."""
         return replace(
@@ -353,6 +357,13 @@ class Labels:
 
     def __len__(self) -> int:
         return self.multi_hot.shape[0]
+
+    def __repr__(self) -> str:
+        count = self.known.shape[0]
+        known, classes = int(self.known.sum()), self.multi_hot.shape[1]
+        extra = ", with covered shares" * (self.shares is not None)
+        extra += ", with places" * (self.places is not None)
+        return f"Labels({count} images, {known} of them labelled, {classes} classes{extra})"
 
     def __getitem__(self, rows: Tensor | slice) -> Self:
         """Return the labels of some images, by an index tensor, a mask or a slice."""

@@ -14,6 +14,7 @@ Shapes: B images, C bands, H by W pixels.
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -94,6 +95,15 @@ class InsertBands:
 
 Step = SelectBands | FillInvalid | ConvertUnit | Resize | Normalize | InsertBands
 
+_VERBS: Final[Mapping[type[Step], str]] = {
+    SelectBands: "select bands",
+    FillInvalid: "fill invalid",
+    ConvertUnit: "convert unit",
+    Resize: "resize",
+    Normalize: "normalise",
+    InsertBands: "insert bands",
+}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -123,7 +133,22 @@ class Plan:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def __repr__(self) -> str:
+        steps = ", ".join(_VERBS[type(step)] for step in self.steps)
+        source, target = _spec_line(self.source), _spec_line(self.target)
+        waived = f"; {len(self.waivers)} waivers" if self.waivers else ""
+        return f"Plan({source} -> {target}: {steps}{waived})"
+
+    def __str__(self) -> str:
         return self.describe()
+
+    def _repr_html_(self) -> str:
+        """Return the steps as a numbered list, for Jupyter."""
+        steps = "".join(f"<li>{html.escape(_step_line(step))}</li>" for step in self.steps)
+        waivers = "".join(f"<br>waiver: {html.escape(str(one))}" for one in self.waivers)
+        return (
+            f"<div>from {html.escape(_spec_line(self.source))}<ol>{steps}</ol>"
+            f"to {html.escape(_spec_line(self.target))}{waivers}</div>"
+        )
 
     def describe(self) -> str:
         """Return the steps as numbered lines, with the waivers as footnotes."""
@@ -471,6 +496,9 @@ class Preprocess(nn.Module):
     def __init__(self, plan: Plan) -> None:
         super().__init__()
         self.plan = plan
+
+    def __repr__(self) -> str:
+        return f"Preprocess({self.plan!r})"
 
     def forward(self, imagery: Imagery) -> Imagery:
         """Return the batch as the network expects it.

@@ -129,6 +129,14 @@ class Recipe:
         if min(self.size) < 1:
             raise SpecError("size must be positive", found=self.size)
 
+    def __repr__(self) -> str:
+        """Return what is expected, without the constants; `to_dict` has all of it."""
+        height, width = self.size
+        return (
+            f"Recipe({self.sensor}, {' '.join(self.bands)}, {self.unit}, {height} x {width} px, "
+            f"{self.pooling}; constants: {self.normalization.source})"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain types for JSON; `from_dict` is the inverse."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))

@@ -207,6 +207,15 @@ class Normalization:
         """`x / by` for every band."""
         return cls((0.0,) * bands, (float(by),) * bands, source, clip=clip)
 
+    def __repr__(self) -> str:
+        """Return the rule without its constants; `spec_key` of a spec has all of them."""
+        clip = "" if self.clip is None else f", clipped to {self.clip[0]:g}..{self.clip[1]:g}"
+        levels = f", {self.levels} levels" if self.levels else ""
+        return (
+            f"Normalization((x - shift) / scale of {len(self.shift)} bands{clip}{levels}; "
+            f"constants: {self.source})"
+        )
+
     def select(self, indices: Sequence[int]) -> Self:
         """Return the same rule for the bands at `indices`, in that order."""
         return type(self)(
@@ -278,7 +287,29 @@ class ImageSpec:
                 remedy="state it, as in gsd=10.0",
             )
 
+    def __repr__(self) -> str:
+        return f"ImageSpec({self})"
+
     def __str__(self) -> str:
-        # `repr` stays whole: caches are keyed by it
         size = f"{self.size[0]} x {self.size[1]} px" if self.size else "any size"
         return f"{self.sensor}, {' '.join(self.bands)}, {self.unit}, {size} at {self.gsd:g} m"
+
+
+def spec_key(spec: ImageSpec) -> str:
+    """Return every field of a spec, letter by letter: what caches are keyed by.
+
+    Specs that differ in one constant of their normalisation have different keys. The text is the
+    one that `repr` returned in version 0.1, so that caches of that version are still found.
+
+    Args:
+        spec: Of any kind.
+    """
+    return _fields(spec)
+
+
+def _fields(value: ImageSpec | Normalization) -> str:
+    parts = (
+        f"{name}={_fields(part) if isinstance(part, Normalization) else repr(part)}"
+        for name, part in vars(value).items()
+    )
+    return f"{type(value).__name__}({', '.join(parts)})"

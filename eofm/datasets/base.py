@@ -95,6 +95,17 @@ class Task:
     grouping: Grouping = NO_GROUPS
     version: str = "1"
 
+    def __repr__(self) -> str:
+        """Return what is scored in one line."""
+        images = f"{self.size:,} images" if self.size else "own images"
+        pixels = " and ".join(
+            f"{spec.sensor}, {len(spec.bands)} bands in {spec.unit}" for spec in self.specs
+        )
+        return (
+            f"Task({self.name}, version {self.version}: {images} of {pixels}; "
+            f"{len(self.classes)} classes, {self.kind}; {', '.join(self.metrics)})"
+        )
+
     @property
     def spec(self) -> ImageSpec:
         """What the images of the first sensor are."""

@@ -128,13 +128,16 @@ def explore(
     codes[there] = np.rint(kept / scale)
     energy = float((kept**2).sum() / max(float((units**2).sum()), 1e-12))
     recall = _recall(units, codes[there].astype(np.float32) * scale)
+    picture, stretch = _picture(scene, grid, kept, there)
     notes = _notes(cells, scene, kept.shape[1], energy, recall, step)
+    if stretch:
+        notes = (*notes, f"the sensor's stretch leaves the scene blank: {stretch}")
     name = scene.name if scene is not None else "vectors"
     page = Explorer(
         title=f"What looks alike in {shorten(name, 60)}",
         codes=codes,
         scale=scale,
-        picture=_picture(scene, grid, kept, there),
+        picture=picture,
         transform=_six(grid),
         crs=_crs_name(grid),
         lonlat=_mesh(grid),
@@ -211,18 +214,20 @@ def _notes(
 
 def _picture(
     scene: Scene | None, grid: Grid, kept: Floats, there: NDArray[np.bool_]
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], str]:
+    """Return the picture under the cells, and its stretch in words if it is not the sensor's."""
     if scene is not None:
         fine = max(1, _PICTURE // max(there.shape))
         t = grid.transform
         finer = Affine(t.a / fine, t.b / fine, t.c, t.d / fine, t.e / fine, t.f)
-        return scene_picture(scene, Grid(grid.crs, finer, grid.height * fine, grid.width * fine))
+        shown = scene_picture(scene, Grid(grid.crs, finer, grid.height * fine, grid.width * fine))
+        return shown.pixels, shown.stretch
     # the first direction is the mean, and the same everywhere
     colours = kept[:, 1:4] if kept.shape[1] > 3 else np.repeat(kept[:, :1], 3, axis=1)
     low, high = np.percentile(colours, [2, 98], axis=0)
     picture = np.full((*there.shape, 3), 0.5, np.float32)
     picture[there] = ((colours - low) / np.maximum(high - low, 1e-9)).clip(0, 1)
-    return picture
+    return picture, ""
 
 
 def _six(grid: Grid) -> tuple[float, float, float, float, float, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -15,7 +17,7 @@ from eofm.geo.cells import Cells, Index
 from eofm.landcover.polygons import pixels_of
 from eofm.raster.grid import Grid, Window
 from eofm.raster.scene import OpenScene, Scene
-from eofm.report.sheets import Composite, composite_for, to_rgb
+from eofm.report.sheets import Composite, composite_for, shares_of, stretch_of
 
 _PIXELS: Final = 1 << 22  # of the scene, read at once
 _SIDE: Final = 96  # pixels of the picture of one cell
@@ -23,10 +25,24 @@ _AROUND: Final = 3.0  # sides of the cell that its picture shows
 _BLANK: Final = 0.5
 
 
-def scene_picture(scene: Scene, grid: Grid) -> NDArray[np.float32]:
-    """Return a scene in its true colours on a grid, (H, W, 3) in [0, 1]; mid gray outside.
+@dataclass(frozen=True, eq=False)
+class ScenePicture:
+    """Colours of a scene.
 
-    Each pixel is that of the scene under its centre; the stretch is the sensor's.
+    Args:
+        pixels: (H, W, 3) in [0, 1]; mid gray where nothing was measured, and outside.
+        stretch: The stretch in words where it is not the sensor's, else empty.
+    """
+
+    pixels: NDArray[np.float32]
+    stretch: str
+
+
+def scene_picture(scene: Scene, grid: Grid) -> ScenePicture:
+    """Return a scene in its true colours on a grid.
+
+    Each pixel is that of the scene under its centre. The stretch is the sensor's; where that
+    leaves the picture blank (snow), it is the picture's own.
 
     Args:
         scene: The scene.
@@ -37,7 +53,21 @@ def scene_picture(scene: Scene, grid: Grid) -> NDArray[np.float32]:
     """
     composite = composite_for(scene.spec)
     with _shown(scene, composite).open() as opened:
-        return _sampled(opened, composite, grid)
+        shares = _sampled(opened, composite, grid)
+    ((pixels,), stretch) = _coloured([shares], composite)
+    return ScenePicture(pixels, stretch)
+
+
+def _coloured(
+    shares: Sequence[NDArray[np.float32]], composite: Composite
+) -> tuple[list[NDArray[np.float32]], str]:
+    """Return pictures of shares of a composite's range, with one stretch for all, in words."""
+    flat = np.concatenate([each.reshape(-1, 3) for each in shares])
+    own = stretch_of(torch.from_numpy(flat[np.isfinite(flat).all(axis=1)]))
+    low = np.array(own.low, np.float32)
+    span = np.array(own.high, np.float32) - low
+    pictures = [((each - low) / span).clip(0, 1) for each in shares]
+    return [np.where(np.isfinite(p), p, np.float32(_BLANK)) for p in pictures], own.words(composite)
 
 
 def _shown(scene: Scene, composite: Composite) -> Scene:
@@ -47,6 +77,7 @@ def _shown(scene: Scene, composite: Composite) -> Scene:
 
 
 def _sampled(opened: OpenScene, composite: Composite, grid: Grid) -> NDArray[np.float32]:
+    """Return shares of the composite's range on a grid, (H, W, 3), NaN where nothing was seen."""
     scene = opened.scene
     rows, cols = np.indices((grid.height, grid.width), np.float64).reshape(2, -1)
     xy = np.stack(_placed(grid, cols + 0.5, rows + 0.5), axis=1)
@@ -54,7 +85,7 @@ def _sampled(opened: OpenScene, composite: Composite, grid: Grid) -> NDArray[np.
     there = np.asarray(np.isfinite(at).all(axis=1), np.bool_)
     col, row = np.floor(np.where(there[:, None], at, -1)).astype(np.int64).T
     there &= (row >= 0) & (col >= 0) & (row < scene.grid.height) & (col < scene.grid.width)
-    picture = np.full((grid.height * grid.width, 3), _BLANK, np.float32)
+    picture = np.full((grid.height * grid.width, 3), np.nan, np.float32)
     if not there.any():
         return picture.reshape(grid.height, grid.width, 3)
     step = scene.step
@@ -66,8 +97,10 @@ def _sampled(opened: OpenScene, composite: Composite, grid: Grid) -> NDArray[np.
         mine = there & (row >= top) & (row < top + height)
         if mine.any():
             window = Window(top, left, min(height, scene.grid.height - top), width)
-            rgb = to_rgb(opened.read(window), composite=composite)[0].numpy()
-            picture[mine] = rgb[row[mine] - top, col[mine] - left]
+            imagery = opened.read(window)
+            seen = imagery.valid[..., None]
+            shares = torch.where(seen, shares_of(imagery, None, composite), torch.nan)[0].numpy()
+            picture[mine] = shares[row[mine] - top, col[mine] - left]
     return picture.reshape(grid.height, grid.width, 3)
 
 
@@ -82,8 +115,11 @@ def _whole(end: int, step: int, length: int) -> int:
     return min(-(-end // step) * step, length)
 
 
-def cell_pictures(scene: Scene, cells: Cells, which: Index) -> list[Tensor]:
-    """Return a small picture around each of some cells, (96, 96, 3) in [0, 1].
+def cell_pictures(scene: Scene, cells: Cells, which: Index) -> tuple[list[Tensor], str]:
+    """Return a small picture around each of some cells, (96, 96, 3) in [0, 1], and their stretch.
+
+    All have one stretch, so that they can be compared: the sensor's, or where that leaves them
+    blank one of their own, in words; they are empty for the sensor's.
 
     Args:
         scene: The scene under the cells.
@@ -98,10 +134,9 @@ def cell_pictures(scene: Scene, cells: Cells, which: Index) -> list[Tensor]:
     bounds = shapely.bounds(cells.outlines(which))
     composite = composite_for(scene.spec)
     with _shown(scene, composite).open() as opened:
-        return [
-            torch.from_numpy(_sampled(opened, composite, _around(box, cells.crs)))
-            for box in bounds.tolist()
-        ]
+        shares = [_sampled(opened, composite, _around(box, cells.crs)) for box in bounds.tolist()]
+    pictures, stretch = _coloured(shares, composite)
+    return [torch.from_numpy(picture) for picture in pictures], stretch
 
 
 def _around(box: tuple[float, float, float, float], crs: CRS) -> Grid:

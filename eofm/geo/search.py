@@ -391,11 +391,13 @@ def run_search(config: SearchConfig) -> ResultFiles:
     files += _raster(found, folder)
     if scene is not None and len(ranked):
         shown = np.concatenate([found.examples[:1], ranked["cell"].to_numpy()[:_SHOWN]])
-        pictures = cell_pictures(scene, found.cells, np.asarray(shown, np.int64))
+        pictures, stretch = cell_pictures(scene, found.cells, np.asarray(shown, np.int64))
         numbered = enumerate(ranked["score"].tolist()[:_SHOWN], 1)
         heads = ["an example", *(f"{number}: {score:.3f}" for number, score in numbered)]
         columns = {head: [one] for head, one in zip(heads, pictures, strict=True)}
-        caption = f"{found.kind}; three sides of a cell are shown"
+        caption = f"{found.kind}; three sides of a cell are shown" + (
+            f"; {stretch}" * bool(stretch)
+        )
         figure = contact_sheet(columns, [caption], f"the best of {scene.name}")
         files.append(output.save(figure, folder / "sheet.png"))
     record = {

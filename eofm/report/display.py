@@ -1,8 +1,8 @@
 """Pictures: imagery in a notebook, in fixed colours, and rasters as figures with a legend.
 
-The colours of imagery are those of `eofm.report.sheets`: the stretch is the sensor's and never the
-image's, so that two pictures can be compared. Where nothing was measured, the background shows
-through.
+The colours of imagery are those of `eofm.report.sheets`: the stretch is the sensor's, so that two
+pictures can be compared; where it leaves the image blank (snow), the image has its own, and the
+caption says so. Where nothing was measured, the background shows through.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from eofm.contract.imagery import Imagery
 from eofm.contract.spec import Unit
 from eofm.errors import SpecError
 from eofm.report.output import label_of, new_figure, styled
-from eofm.report.sheets import composite_for, to_rgb
+from eofm.report.sheets import FIXED, composite_for, stretches, to_rgb
 from eofm.report.tables import fact_rows
 
 if TYPE_CHECKING:
@@ -50,11 +50,14 @@ def to_rgba(imagery: Imagery) -> tuple[NDArray[np.uint8], str]:
         valid = imagery.valid & (imagery.pixels > 0).all(dim=1)
         pixels = torch.where(valid[:, None], imagery.pixels, 1.0)
         shown = Imagery(pixels, imagery.spec, valid, imagery.grids)
-    rgb = to_rgb(shown, composite=composite)[0].cpu()
+    (stretch,) = stretches(shown, composite=composite)
+    rgb = to_rgb(shown, composite=composite, stretch=[stretch])[0].cpu()
     alpha = shown.valid[0].cpu()[..., None].to(rgb.dtype)
     colours = (torch.cat([rgb, alpha], dim=-1) * 255).round().to(torch.uint8).numpy()
     share = 1 - float(shown.valid.float().mean())
-    return colours, composite.caption + (f"; {share:.1%} not measured" if share else "")
+    own = "" if stretch == FIXED else f"; {stretch.words(composite)}"
+    unseen = f"; {share:.1%} not measured" if share else ""
+    return colours, f"{composite.caption}{own}{unseen}"
 
 
 def plot(imagery: Imagery, ax: Axes | None = None) -> Axes:

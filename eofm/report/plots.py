@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from eofm.report.coast import SOURCE as COASTLINES
+from eofm.report.coast import draw_coastlines
 from eofm.report.output import (
     INK,
     PALETTE,
@@ -22,6 +24,7 @@ from eofm.report.output import (
     legend,
     marker,
     new_figure,
+    shorten,
     styled,
 )
 
@@ -41,6 +44,10 @@ _TOGETHER: Final = 3
 _ROWS, _COLUMNS = 40, 3
 # A matrix of more classes than this has small cells: a scale stands for their numbers.
 _NUMBERED: Final = 30
+# Degrees: where all places lie closer together, no coastline tells where on Earth they are.
+_NEAR: Final = 12.0
+# Places that lie further apart are shown on a map of the whole world.
+_WIDE: Final = 180.0
 # Width of a wide letter of a label, in inches.
 _LETTER: Final = 0.08
 # Points below which a number in a cell cannot be read.
@@ -465,7 +472,9 @@ def scatter(
             mine = points[owner == index]
             if not len(mine):
                 continue
-            handles[f"{group} ({len(mine)})"] = part.scatter(
+            # names cut alike keep entries of their own: spaces at the end are not drawn
+            label = f"{shorten(group, 28)} ({len(mine)})" + " " * index
+            handles[label] = part.scatter(
                 mine[:, 0], mine[:, 1], s=24, alpha=0.85, lw=0.4, edgecolor=INK,
                 color=colours.get(group, colour(index)), marker=marker(index),
             )  # fmt: skip
@@ -488,9 +497,9 @@ def class_summary(title: str, counts: ClassCounts) -> Figure:
         title: Above the figure.
         counts: What was counted.
     """
-    size = 2.4 + 0.26 * len(counts.classes)
-    figure = new_figure(2 * size + 3.4, size)
-    left, right = figure.subplots(1, 2)
+    size, bars = 2.4 + 0.26 * len(counts.classes), 5.2
+    figure = new_figure(bars + size + 3.4, size)
+    left, right = figure.subplots(1, 2, width_ratios=[bars, size])
     handles = draw_frequencies(left, counts)
     draw_matrix(right, counts.classes, counts.beside, 0.26)
     right.set_title(
@@ -498,7 +507,7 @@ def class_summary(title: str, counts: ClassCounts) -> Figure:
     )
     if len(handles) > 1:
         legend(figure, handles)
-    figure.suptitle(label_of(title, 120), fontsize=10)
+    figure.suptitle(label_of(title, 120), fontsize=10, x=0.01, ha="left")
     return figure
 
 
@@ -518,7 +527,7 @@ def draw_frequencies(axes: Axes, counts: ClassCounts) -> dict[str, Artist]:
     if counts.cover is not None:
         axes.barh(places, counts.cover[order], 0.4, color=PALETTE[0])
         handles["mean cover of their pixels"] = Patch(color=PALETTE[0])
-    size = 8 if len(order) <= _NUMBERED else 5
+    size = 8 if len(order) <= _NUMBERED else 7
     for place, index in enumerate(order):
         axes.text(share[index], place, f" {share[index]:.1%}", va="center", fontsize=size - 1)
     names = [label_of(counts.classes[index]) for index in order]
@@ -534,13 +543,34 @@ def draw_frequencies(axes: Axes, counts: ClassCounts) -> dict[str, Artist]:
 
 
 def draw_places(axes: Axes, longitude: Floats, latitude: Floats, title: str) -> None:
-    """Draw a dot for every image on plain degrees, true to scale at the middle latitude."""
+    """Draw a dot for every image on plain degrees, true to scale at the middle latitude.
+
+    Coastlines lie behind them. Places close together are shown on a map of the world as well, below
+    the data.
+    """
     size = max(4.0, 90 / max(len(longitude), 1) ** 0.5)
     axes.scatter(longitude, latitude, s=size, c=PALETTE[0], alpha=0.6, lw=0)
     axes.set_title(title)
-    axes.set_xlabel("longitude, °")
+    axes.set_xlabel(f"longitude, °    ({COASTLINES})")
     axes.set_ylabel("latitude, °")
     axes.grid()
     axes.margins(0.08)
     middle = np.radians(np.clip(np.mean(latitude), -80, 80))
-    axes.set_aspect(float(1 / np.cos(middle)), adjustable="datalim")
+    world = len(longitude) > 0 and bool(np.ptp(longitude) > _WIDE)
+    axes.set_aspect(float(1 / np.cos(middle)), adjustable="box" if world else "datalim")
+    if world:  # nothing lies beyond its ends
+        axes.set(xlim=(-180, 180), anchor="N")
+    draw_coastlines(axes)
+    if len(longitude) and max(np.ptp(longitude), np.ptp(latitude)) < _NEAR:
+        _draw_world(axes, float(np.mean(longitude)), float(np.mean(latitude)))
+
+
+def _draw_world(axes: Axes, longitude: float, latitude: float) -> None:
+    """Draw where on Earth a place is, in the lower half that is freed for it."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - 0.6 * max(high - low, 1e-3), high)
+    world = axes.inset_axes((0.0, 0.0, 0.62, 0.3))
+    draw_coastlines(world, 0.3)
+    world.plot(longitude, latitude, "o", ms=7, mfc="none", mew=1.6, color=PALETTE[4])
+    world.set(xlim=(-180, 180), ylim=(-60, 85), xticks=[], yticks=[], aspect="equal", anchor="SW")
+    world.patch.set_alpha(0.85)

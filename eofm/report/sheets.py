@@ -65,19 +65,19 @@ class Stretch:
     """Part of a composite's range that is shown from black to white.
 
     Args:
-        low: Shown as black, as a share of the fixed range: 0 is its lower end.
+        low: Shown as black in each channel, as shares of the fixed range: 0 is its lower end.
         high: Shown as white, likewise: 1 is its upper end.
     """
 
-    low: float = 0.0
-    high: float = 1.0
+    low: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    high: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def words(self, composite: Composite) -> str:
         """Return the bounds of the first band in the composite's unit; nothing if it is fixed."""
         if self == FIXED:
             return ""
         first, span = composite.low[0], composite.high[0] - composite.low[0]
-        low, high = (first + span * share for share in (self.low, self.high))
+        low, high = (first + span * shares[0] for shares in (self.low, self.high))
         return f"own stretch: {composite.bands[0]} {low:.4g}..{high:.4g} {composite.unit}"
 
 
@@ -164,10 +164,10 @@ def to_rgb(
     Raises:
         SpecError: If a band of the composite is missing.
     """
-    shares = _shares(imagery, unit, composite or COMPOSITES[imagery.spec.sensor])
+    shares = shares_of(imagery, unit, composite or COMPOSITES[imagery.spec.sensor])
     if stretch is not None:
-        low = shares.new_tensor([one.low for one in stretch]).view(-1, 1, 1, 1)
-        high = shares.new_tensor([one.high for one in stretch]).view(-1, 1, 1, 1)
+        low = shares.new_tensor([one.low for one in stretch]).view(-1, 1, 1, 3)
+        high = shares.new_tensor([one.high for one in stretch]).view(-1, 1, 1, 3)
         shares = (shares - low) / (high - low)
     rgb = shares.clamp(0, 1)
     return torch.where(imagery.valid[..., None], rgb, torch.full_like(rgb, 0.5))
@@ -179,8 +179,8 @@ def stretches(
     """Return the stretch of each image: the fixed one, or its own where that leaves it blank.
 
     An image is blank where more than half of its valid pixels are clipped to white in all three
-    channels, or to black. Its own stretch runs from its 2nd to its 98th percentile, of all channels
-    together, so that colours stay in their order.
+    channels, or to black. In its own stretch each channel runs from its 2nd to its 98th percentile,
+    so that snow is white, whatever tint sun and air give it.
 
     Args:
         imagery: As for `to_rgb`.
@@ -190,28 +190,46 @@ def stretches(
     Raises:
         SpecError: If a band of the composite is missing.
     """
-    shares = _shares(imagery, unit, composite or COMPOSITES[imagery.spec.sensor])
+    shares = shares_of(imagery, unit, composite or COMPOSITES[imagery.spec.sensor])
     return tuple(
-        _stretch_of(image[valid]) for image, valid in zip(shares, imagery.valid, strict=True)
+        stretch_of(image[valid]) for image, valid in zip(shares, imagery.valid, strict=True)
     )
 
 
-def _stretch_of(pixels: Tensor) -> Stretch:
-    """Return the stretch of valid pixels, (N, 3) in shares of the fixed range."""
+def stretch_of(pixels: Tensor) -> Stretch:
+    """Return the stretch of valid pixels: see `stretches`.
+
+    Args:
+        pixels: (N, 3) in shares of the fixed ranges.
+    """
     if not len(pixels):
         return FIXED
     white, black = (pixels >= 1).all(dim=1), (pixels <= 0).all(dim=1)
     if max(float(white.double().mean()), float(black.double().mean())) <= _BLANK:
         return FIXED
-    values = pixels.numpy()
-    if float(np.ptp(np.percentile(values, [2, 98], axis=0), axis=0).max()) < _FLAT:
+    low, high = np.percentile(pixels.cpu().numpy(), [2, 98], axis=0).astype(np.float64)
+    if float((high - low).max()) < _FLAT:
         return FIXED  # one tone: no stretch would show more
-    low, high = np.percentile(values, [2, 98])
-    return Stretch(float(low), float(high))
+    high = np.maximum(high, low + _FLAT)
+    return Stretch(_three(low), _three(high))
 
 
-def _shares(imagery: Imagery, unit: Unit | None, composite: Composite) -> Tensor:
-    """Return (B, H, W, 3): the composite's bands as shares of its range, not clipped."""
+def _three(values: Floats) -> tuple[float, float, float]:
+    red, green, blue = values.tolist()
+    return red, green, blue
+
+
+def shares_of(imagery: Imagery, unit: Unit | None, composite: Composite) -> Tensor:
+    """Return (B, H, W, 3): the composite's bands as shares of its range, not clipped.
+
+    Args:
+        imagery: As for `to_rgb`.
+        unit: As for `to_rgb`.
+        composite: Whose bands and bounds.
+
+    Raises:
+        SpecError: If a band of the composite is missing.
+    """
     spec, pixels = imagery.spec, imagery.pixels
     if spec.normalization is not None:
         shape = (1, -1, 1, 1)

@@ -6,10 +6,17 @@ Columns of a table say what they hold. Facts are what an object is, in few lines
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
 
 from eofm.report.output import printable
+
+_BORDER: Final = re.compile(r"(?<!\\)\|")
+_RULE: Final = re.compile(r":?-+:?")
+_STICKS_OUT: Final = 40  # characters of a cell; longer ones do not widen their column
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,51 @@ def markdown(table: Table) -> str:
         *(_markdown_row(row) for row in table.rows),
     ]
     return "\n".join([*lines, *([""] if table.notes else []), *bullets(table.notes)])
+
+
+def aligned(text: str) -> str:
+    r"""Return a text whose Markdown tables have columns of equal width, for a terminal.
+
+    It stays Markdown. Cells longer than 40 characters stick out.
+
+    Args:
+        text: With tables or without.
+
+    >>> print(aligned("| a | b |\n|---|---:|\n| long name | 7.5 |"))
+    | a         |   b |
+    |-----------|----:|
+    | long name | 7.5 |
+    """
+    lines = text.split("\n")
+    made: list[str] = []
+    for is_table, group in groupby(lines, lambda line: line.startswith("|")):
+        rows = list(group)
+        made += _aligned_rows(rows) if is_table else rows
+    return "\n".join(made)
+
+
+def _aligned_rows(lines: Sequence[str]) -> list[str]:
+    rows = [[cell.strip() for cell in _BORDER.split(line)[1:-1]] for line in lines]
+    if len(rows) < 2 or len(set(map(len, rows))) > 1 or not all(map(_RULE.fullmatch, rows[1])):
+        return list(lines)
+    numbers = [rule.endswith(":") for rule in rows[1]]
+    content = [rows[0], *rows[2:]]
+    widths = [
+        max((len(cell) for cell in column if len(cell) <= _STICKS_OUT), default=3)
+        for column in zip(*content, strict=True)
+    ]
+    rule = "".join(
+        f"|{'-' * (max(width, 3) + 1)}{':' if number else '-'}"
+        for width, number in zip(widths, numbers, strict=True)
+    )
+    padded = [
+        "".join(
+            f"| {cell.rjust(max(width, 3)) if number else cell.ljust(max(width, 3))} "
+            for cell, width, number in zip(row, widths, numbers, strict=True)
+        )
+        for row in content
+    ]
+    return [f"{padded[0]}|", f"{rule}|", *(f"{line}|" for line in padded[1:])]
 
 
 def bullets(notes: Sequence[str]) -> list[str]:

@@ -199,7 +199,7 @@ class CardConfig:
         path: The store.
         out: The file to write; without it, the card is printed.
         name: What the data set is called; without it, the name of the folder.
-        licence: Licence of the images, for the card.
+        licence: Licence of the images, for the card. Without one, that of a known set's data card.
     """
 
     path: str = field(metadata={"positional": True})

@@ -102,6 +102,10 @@ class PairedStore:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
+    def __repr__(self) -> str:
+        there = ", ".join(f"{int((self._rows[name] >= 0).sum()):,} {name}" for name in self.stores)
+        return f"PairedStore({len(self):,} lines: {there}; {self.path})"
+
     def rows(self, name: str) -> NDArray[np.int64]:
         """Return the row of every line of the table in one store; -1 where there is none.
 

@@ -107,6 +107,12 @@ class Store:
         }
 
     def __repr__(self) -> str:
+        facts = self.facts()
+        made_up = ", synthetic" * self.synthetic
+        labels = f"{len(self.classes)} classes" if self.classes else "no labels"
+        return f"Store({facts['images']}, {facts['pixels']}, {labels}{made_up}; {self.path})"
+
+    def __str__(self) -> str:
         return facts_text("Store", self.facts())
 
     def _repr_html_(self) -> str:

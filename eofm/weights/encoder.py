@@ -106,7 +106,16 @@ class Encoder(nn.Module):
         }
 
     def __repr__(self) -> str:
-        """Return the facts; `repr(encoder.trunk)` shows the modules of the network."""
+        """Return one line; `print` shows the facts, `repr(encoder.trunk)` the modules."""
+        card, (height, width) = self.card, self.recipe.size
+        made_up = ", synthetic" * card.synthetic
+        return (
+            f"Encoder({card.name}: {card.architecture}, {self.recipe.sensor}, "
+            f"{len(self.recipe.bands)} bands in {self.recipe.unit}, {height} x {width} px -> "
+            f"{self.dim} numbers; {card.licence}{made_up})"
+        )
+
+    def __str__(self) -> str:
         return facts_text(f"Encoder {self.card.name}", self.facts())
 
     def _repr_html_(self) -> str:

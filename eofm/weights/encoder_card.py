@@ -72,6 +72,12 @@ class Card:
     versions: Mapping[str, str] | None = None
     sha256: str = ""
 
+    def __repr__(self) -> str:
+        return (
+            f"Card({self.name}: {self.architecture}, {self.recipe.sensor}, {self.source}, trained "
+            f"on {self.training_data}{', synthetic' * self.synthetic}; {self.licence})"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain types for JSON; `from_dict` is the inverse."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))

@@ -208,4 +208,4 @@ def test_the_command_line(files: str, capsys: pytest.CaptureFixture[str]) -> Non
     """It prints the table."""
     assert 0 == main(["bench", "aggregate", files, "--bootstrap", "20"])
 
-    assert "| good |" in capsys.readouterr().out
+    assert "| good " in capsys.readouterr().out

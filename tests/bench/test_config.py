@@ -68,6 +68,13 @@ def test_defaults_are_left_out_of_the_command() -> None:
     assert "eofm bench eurosat --root x" == BenchEurosatConfig("x").command()
 
 
+def test_what_is_stated_of_own_images_is_never_left_out() -> None:
+    """Sensor and unit decide what every pixel means: they stand in a record even as defaults."""
+    words = BenchFolderConfig("x").command().split()
+
+    assert {"--sensor", "s2-l1c", "--unit", "dn"} <= set(words)
+
+
 def test_settings_load_without_torch() -> None:
     """The help of the verb must answer at once."""
     code = "import sys, eofm.bench.config; print('torch' in sys.modules, 'numpy' in sys.modules)"

@@ -11,7 +11,7 @@ import torch
 
 from eofm.contract.imagery import Georeference, Imagery, collate
 from eofm.contract.sensors import STATISTICS
-from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
+from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit, spec_key
 from eofm.errors import SpecError
 
 SPEC = ImageSpec(Sensor.S2_L2A, ("B04", "B03", "B02"), Unit.DN, (4, 6), 10.0)
@@ -124,8 +124,8 @@ def test_imagery_says_what_it_is_in_one_line() -> None:
     assert "s2-l2a, B04 B03 B02, dn, 4 x 6 px at 10 m" == str(SPEC)
 
 
-def test_repr_of_a_spec_stays_whole() -> None:
-    """Caches are keyed by it: two specs that differ in one constant differ in `repr`."""
+def test_the_key_of_a_spec_is_whole() -> None:
+    """Caches are keyed by it: specs that differ in one constant have two keys, as in 0.1."""
     stats = STATISTICS["imagenet"]
     one, other = (
         ImageSpec(Sensor.RGB, stats.bands, Unit.MODEL, None, 10.0, rule)
@@ -135,7 +135,14 @@ def test_repr_of_a_spec_stays_whole() -> None:
         )
     )
 
-    assert repr(one) != repr(other)
+    assert spec_key(one) != spec_key(other)
+    assert repr(one) == repr(other)
+    assert (
+        "ImageSpec(sensor=<Sensor.S2_L2A: 's2-l2a'>, bands=('B04', 'B03', 'B02'), "
+        "unit=<Unit.DN: 'dn'>, size=(4, 6), gsd=10.0, normalization=None)" == spec_key(SPEC)
+    )
+    assert "normalization=Normalization(shift=(" in spec_key(one)
+    assert "source='a', clip=None, levels=None))" in spec_key(one)
 
 
 def test_names_go_with_the_images() -> None:

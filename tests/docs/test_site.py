@@ -80,7 +80,7 @@ def test_the_command_line_is_described_in_full() -> None:
     for name, verb in VERBS.items():
         part = text[text.index(f"## `eofm {name}`") :].partition("\n## ")[0]
         actions = parser_of(name, verb, None, every=True)._actions
-        words = {action.option_strings[-1] for action in actions if action.option_strings}
+        words = {a.option_strings[-1].rstrip("+") for a in actions if a.option_strings}
         wanted = words - {"--help", "--help-all", "--config", "--print_config"}
         sections = {word for word in wanted if any(o.startswith(f"{word}.") for o in wanted)}
         assert {word for word in wanted - sections if f"`{word}`" not in part} == set()
@@ -94,6 +94,26 @@ def test_the_facts_of_networks_are_current() -> None:
     assert list(WEIGHTS) == list(facts)
     for name in ("softcon_vits14_s1", "softcon_rn50_s2", "ssl4eo_moco_rn18_s2"):
         assert facts[name] == count(WEIGHTS[name])
+
+
+def test_every_notebook_is_a_page_with_its_outputs() -> None:
+    """Each cell, each picture and each text that a cell printed stands on its page."""
+    module = hook("notebook_pages")
+    pages, pictures = module.pages(ROOT), module.pictures(ROOT)
+
+    sources = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
+    assert [f"notebooks/{path.stem}.md" for path in sources] == list(pages)
+    for path in sources:
+        text = pages[f"notebooks/{path.stem}.md"]
+        for cell in json.loads(path.read_text("utf-8"))["cells"]:
+            assert "".join(cell["source"]).strip().partition("\n")[2] in text
+            for output in cell.get("outputs", []):
+                assert "".join(output.get("text", "")).rstrip() in text
+    assert pictures
+    for name, content in pictures.items():
+        assert content.startswith(b"\x89PNG")
+        page = pages[f"notebooks/{Path(name).name.split('-')[0]}.md"]
+        assert f"]({Path(name).name})" in page
 
 
 def test_examples_in_docstrings_become_code() -> None:

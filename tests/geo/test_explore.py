@@ -164,16 +164,30 @@ def test_the_picture_is_the_scene(write_tif, tmp_path: Path) -> None:
     pixels[0, 20:30, 40:60] = 2500
     write_tif(tmp_path / "s.tif", pixels, descriptions=("B04", "B03", "B02"))
     scene = open_scene(tmp_path / "s.tif", sensor="s2-l2a", unit="dn")
-    own = scene_picture(scene, scene.grid)
+    own = scene_picture(scene, scene.grid).pixels
     turned = Grid(scene.grid.crs, Affine(0, 10, 5e5, -10, 0, 5.4e6), 80, 60)
     wide = Grid(scene.grid.crs, Affine(20, 0, 5e5 - 200, 0, -20, 5.4e6), 30, 50)
 
     red = np.zeros((60, 80), bool)
     red[20:30, 40:60] = True
     assert np.array_equal(red, own[..., 0] > 0.9)
-    assert np.array_equal(red.T, scene_picture(scene, turned)[..., 0] > 0.9)
-    assert np.array_equal(red[1::2, 1::2], scene_picture(scene, wide)[:, 10:, 0] > 0.9)
-    assert (scene_picture(scene, wide)[:, :10] == 0.5).all()
+    beside = scene_picture(scene, wide).pixels
+    assert np.array_equal(red.T, scene_picture(scene, turned).pixels[..., 0] > 0.9)
+    assert np.array_equal(red[1::2, 1::2], beside[:, 10:, 0] > 0.9)
+    assert (beside[:, :10] == 0.5).all()
+    assert "" == scene_picture(scene, wide).stretch
+
+
+def test_a_scene_of_snow_is_not_white(write_tif, tmp_path: Path) -> None:
+    """Where the sensor's stretch would leave it blank, the picture has contrast, and says so."""
+    pixels = np.tile(np.linspace(6000, 9000, 80).astype(np.uint16), (3, 60, 1))
+    write_tif(tmp_path / "s.tif", pixels, descriptions=("B04", "B03", "B02"))
+    scene = open_scene(tmp_path / "s.tif", sensor="s2-l2a", unit="dn")
+
+    shown = scene_picture(scene, scene.grid)
+
+    assert shown.pixels.std() > 0.2
+    assert shown.stretch.startswith("own stretch: B04 6")
 
 
 def test_no_vector_at_all(tmp_path: Path) -> None:

@@ -58,6 +58,18 @@ def test_the_same_ground_looks_the_same_in_every_unit() -> None:
     assert np.ptp(np.stack(pictures)[..., :3].astype(int), axis=0).max() <= 1
 
 
+def test_snow_is_not_white_and_says_so() -> None:
+    """Where the fixed stretch leaves an image blank, it has its own; the caption names it."""
+    snow = image(Sensor.S2_L2A, ("B04", "B03", "B02"), Unit.DN, 6000)
+    snow.pixels[0] += torch.arange(8.0) * 300
+
+    shown, caption = to_rgba(snow)
+
+    assert shown[1, :, 0].astype(int).std() > 60
+    assert "own stretch: B04 6" in caption
+    assert "own stretch" not in to_rgba(image(Sensor.S2_L2A, ("B04",), Unit.DN, 1000))[1]
+
+
 def test_colours_follow_the_bands_that_are_there() -> None:
     """True colours where they can be, else near infrared as red, else one band as gray."""
 

@@ -1,7 +1,8 @@
-"""Tables and facts: cells stay in their columns, `repr` and a notebook show few, useful lines."""
+"""Tables as Markdown, and what `repr` and a notebook show: few lines, useful ones, safe on a page."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,15 @@ from toy_task import RECIPE, SPEC
 
 from eofm.bench.records import Result, read_results
 from eofm.bench.run import BenchReport
-from eofm.contract.imagery import Imagery
-from eofm.contract.preprocess import plan
+from eofm.contract.imagery import Imagery, Labels, NativeImagery
+from eofm.contract.preprocess import Preprocess, plan
+from eofm.datasets.registry import TASKS
 from eofm.report.tables import (
     Cell,
     Footnotes,
     Table,
     TableRow,
+    aligned,
     bullets,
     facts_html,
     facts_text,
@@ -26,6 +29,7 @@ from eofm.report.tables import (
     tables_html,
 )
 from eofm.store.reader import Store
+from eofm.weights.cards import WEIGHTS
 from eofm.weights.encoder import Encoder, random_encoder
 
 
@@ -78,6 +82,37 @@ def test_a_footnote_has_one_number_however_often_it_is_used() -> None:
     assert ("[1] a", "[2] b") == notes.lines()
 
 
+def test_tables_of_a_terminal_have_straight_columns() -> None:
+    """Numbers stand to the right, words to the left; all else and the cells stay as they are."""
+    table = "| model | score, % |\n|---|---:|\n| a\\|b | 7.5 |\n| longer | 10.0 |"
+    text = f"before\n\n{table}\n\n- note | x"
+
+    shown = aligned(text)
+
+    assert shown.splitlines() == [
+        "before",
+        "",
+        "| model  | score, % |",
+        "|--------|---------:|",
+        r"| a\|b   |      7.5 |",
+        "| longer |     10.0 |",
+        "",
+        "- note | x",
+    ]
+    assert shown == aligned(shown)
+
+
+def test_a_long_cell_widens_nothing_and_what_is_no_table_is_left_alone() -> None:
+    """One note of a hundred letters does not push the other rows apart."""
+    long = "n" * 100
+    shown = aligned(f"| a | b |\n|---|---|\n| x | {long} |\n| y | z |").splitlines()
+
+    assert "| y   | z   |" == shown[3]
+    assert long in shown[2]
+    for text in ("", "| no | rule |", "|a|\n|-|-|\n|b|", "| a |\n| b |\n"):
+        assert text == aligned(text)
+
+
 # ------------------------------------------------------------------------------------------- facts
 
 
@@ -100,30 +135,91 @@ def imagery() -> Imagery:
     return Imagery(torch.full((2, 3, 8, 8), 500.0), SPEC, torch.ones(2, 8, 8, dtype=torch.bool))
 
 
+def store() -> Store:
+    """A store of version 0.1."""
+    return Store(ROOT / "tests/stores_0_1/tiles")
+
+
+def native() -> NativeImagery:
+    """Two images in planes of two resolutions."""
+    spec = replace(SPEC, bands=("B04", "B11"), size=(8, 8))
+    planes = {10: torch.zeros(2, 1, 8, 8), 20: torch.zeros(2, 1, 4, 4)}
+    valid = torch.ones(2, 8, 8, dtype=torch.bool)
+    return NativeImagery(planes, {10: ("B04",), 20: ("B11",)}, spec, valid)
+
+
+def labels() -> Labels:
+    """Three images, one without labels."""
+    return Labels(torch.ones(3, 4), torch.tensor([True, True, False]))
+
+
 SHOWN = {
-    "encoder": (encoder, ("random-vit-tiny-14", "2.8 million", "28 x 28", "192 numbers", "B04")),
+    "spec": (lambda: SPEC, ("ImageSpec(", "s2-l1c", "B04 B03 B02", "dn", "8 x 8 px at 10 m")),
+    "normalisation": (lambda: RECIPE.normalization, ("3 bands", "toy")),
+    "recipe": (lambda: RECIPE, ("s2-l1c", "B04 B03 B02", "8 x 8 px", "mean", "toy")),
+    "plan": (lambda: plan(SPEC, RECIPE), ("Plan(s2-l1c", "-> ", "select bands", "normalise")),
+    "preprocess": (lambda: Preprocess(plan(SPEC, RECIPE)), ("Preprocess(Plan(", "fill invalid")),
     "imagery": (imagery, ("images 2", "s2-l1c", "8 x 8", "10 m", "valid 100%")),
-    "store": (
-        lambda: Store(ROOT / "tests/stores_0_1/tiles"),
-        ("places", "s2-l2a", "pixels", "labels", "crs"),
+    "native imagery": (native, ("2 images", "10 m, 20 m", "B04 B11")),
+    "labels": (labels, ("3 images", "2 of them labelled", "4 classes")),
+    "encoder": (encoder, ("random-vit-tiny-14", "28 x 28", "192 numbers", "3 bands in dn")),
+    "card": (lambda: encoder().card, ("random-vit-tiny-14", "s2-l1c")),
+    "published weights": (
+        lambda: WEIGHTS["softcon_vits14_s2"],
+        ("softcon_vits14_s2", "vits14", "s2-l1c", "13 bands", "224 x 224"),
     ),
-    "plan": (lambda: plan(SPEC, RECIPE), ("from  s2-l1c", "1. select bands", "to    s2-l1c")),
+    "store": (store, ("places", "s2-l2a", "Store(", "tiles)")),
+    "task": (
+        lambda: TASKS["eurosat"],
+        ("eurosat", "27,000 images", "s2-l1c", "10 classes", "oa"),
+    ),
     "record": (lambda: records()[0], ("eurosat", "oa", "54 test samples", "–")),
     "report": (lambda: BenchReport(records(), 0, Path("r.jsonl")), ("24 records", "r.jsonl")),
 }
 
 
 @pytest.mark.parametrize("name", SHOWN)
-def test_what_is_shown_is_short_and_useful(name: str) -> None:
-    """At most 15 lines of 160 characters, with what a reader looks for."""
+def test_repr_is_one_line_and_useful(name: str) -> None:
+    """One line of at most 240 characters, with what a reader looks for, and no pixels."""
     make, words = SHOWN[name]
 
     text = repr(make())
 
-    assert len(text.splitlines()) <= 15
-    assert max(map(len, text.splitlines())) <= 160
+    assert "\n" not in text
+    assert len(text) <= 240
     assert not [word for word in words if word not in text]
     assert "tensor(" not in text
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (encoder, ("2.8 million", "28 x 28", "192 numbers", "B04")),
+        (store, ("places", "s2-l2a", "pixels", "labels", "crs")),
+        (lambda: plan(SPEC, RECIPE), ("from  s2-l1c", "1. select bands", "to    s2-l1c")),
+    ],
+)
+def test_print_shows_the_facts(make: Callable[[], object], words: tuple[str, ...]) -> None:
+    """At most 15 lines of 160 characters."""
+    text = str(make())
+
+    assert 3 < len(text.splitlines()) <= 15
+    assert max(map(len, text.splitlines())) <= 160
+    assert not [word for word in words if word not in text]
+
+
+def test_a_notebook_shows_the_steps_of_a_plan() -> None:
+    """A numbered list of all steps, each escaped."""
+    made = plan(SPEC, RECIPE)
+
+    page = Checker()
+    page.feed(made._repr_html_())
+    page.close()
+
+    assert not page.faults
+    assert not page.open
+    assert len(made.steps) == made._repr_html_().count("<li>")
+    assert "select bands B04 B03 B02" in page.text
 
 
 @pytest.mark.parametrize("name", ["encoder", "imagery", "store", "report"])

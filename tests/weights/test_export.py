@@ -330,6 +330,13 @@ def test_the_model_card():
     assert ["ssl4eo-s12", "ssl4eo-s12-ml"] == head["datasets"]
     assert "sentinel-2" in head["tags"]
     assert "synthetic-data" not in head["tags"]
+    # the template of geoembeddings.org
+    assert (192, "vit-tiny-14") == (head["embedding_dimension"], head["model_architecture"])
+    assert ["patch", "scene"] == head["embedding_spatial_types"]
+    assert "https://arxiv.org/abs/2405.20462" == head["publication_link"]
+    assert ["sentinel-2-l1c"] == head["inference"]["product_names"]
+    assert card.objective == head["pretraining"]["training_strategy"]
+    assert 97.1 == head["model-index"][0]["results"][0]["metrics"][0]["value"]
     for band, shift in zip(STATS.bands, RECIPE.normalization.shift, strict=True):
         assert f"| `{band}` | {shift:g} |" in text
     for words in (
@@ -359,7 +366,10 @@ def test_a_model_card_invents_nothing():
     assert "**Synthetic**" in text
     untrained = readme.model_card(encoder_of().card, 192, [], [], "x")
     assert "Untrained" in untrained
-    assert "datasets" not in front_matter(untrained)
+    assert {"datasets", "pretraining", "publication_link", "model-index"}.isdisjoint(
+        front_matter(untrained)
+    )
+    assert "not stated" == front_matter(untrained)["provider"]
 
 
 def test_the_snippets_run(exported, monkeypatch):

@@ -171,7 +171,11 @@ TITLES: Final[Mapping[str, str]] = {
     "uniformity": "Uniformity: lower is more even (arXiv 2005.10242)",
     "label_correlation": "Rank correlation of cosine and label similarity",
 }
-_TERMS: Final = ("hard", "soft", "soft_excess")
+_TERMS: Final[Mapping[str, str]] = {
+    "hard": "hard term",
+    "soft": "soft term",
+    "soft_excess": "soft term above the entropy of its targets",
+}
 _FIRST: Final = frozenset({"loss", *_TERMS, "own_probability", "embedding_std", "lr", "momentum"})
 _SCORES: Final = frozenset({"knn", "linear"})
 _MEASURES: Final = (
@@ -202,7 +206,8 @@ def training_panels(steps: Curves, *, columns: int | None, collapse: float) -> l
     """
     made = [LinePanel("Loss", _chosen(steps, ["loss"]))]
     if any(name in steps for name in _TERMS):
-        made.append(LinePanel("Terms of the loss", _chosen(steps, _TERMS)))
+        terms = {words: steps[name] for name, words in _TERMS.items() if name in steps}
+        made.append(LinePanel("Terms of the loss", terms))
     if "own_probability" in steps:
         chance = {f"1 / {columns}, by chance": 1 / columns} if columns else {}
         own = _chosen(steps, ["own_probability"])

@@ -106,6 +106,13 @@ class WeightCard:
     scores: tuple[Score, ...] = ()
     note: str = ""
 
+    def __repr__(self) -> str:
+        recipe = self.recipe
+        return (
+            f"WeightCard({self.name}: {self.architecture}, {recipe.sensor}, {len(recipe.bands)} "
+            f"bands in {recipe.unit}, {recipe.size[0]} x {recipe.size[1]} px; {self.licence})"
+        )
+
     @property
     def filename(self) -> str:
         """Name of the file as published."""

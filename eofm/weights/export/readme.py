@@ -1,6 +1,8 @@
 """The model card of an export: `README.md`, with the front matter that model hubs read.
 
 It is made from the card, so that the two cannot disagree, and says nothing the card does not.
+Beside the fields of model hubs the front matter has those of the model card template of
+geoembeddings.org (read in November 2026), as far as the card knows them.
 """
 
 from __future__ import annotations
@@ -8,7 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
+
+import yaml
 
 from eofm.contract.recipe import Recipe
 from eofm.contract.spec import Sensor
@@ -24,6 +28,20 @@ _MISSION: Final = {
     Sensor.S1_RTC: "sentinel-1",
     Sensor.S2_L1C: "sentinel-2",
     Sensor.S2_L2A: "sentinel-2",
+    Sensor.RGB: "rgb",
+    Sensor.NAIP: "naip",
+}
+_DATA_TYPE: Final = {
+    "sentinel-1": "SAR",
+    "sentinel-2": "multispectral",
+    "rgb": "RGB",
+    "naip": "multispectral",
+}
+_PRODUCT: Final = {
+    Sensor.S1_GRD: "sentinel-1-grd",
+    Sensor.S1_RTC: "sentinel-1-rtc",
+    Sensor.S2_L1C: "sentinel-2-l1c",
+    Sensor.S2_L2A: "sentinel-2-l2a",
     Sensor.RGB: "rgb",
     Sensor.NAIP: "naip",
 }
@@ -64,7 +82,7 @@ def model_card(
         folder: What the snippets call the folder.
     """
     parts = [
-        _front_matter(card),
+        _front_matter(card, dim, scores),
         f"# {card.name}\n",
         _summary(card, dim),
         _input(card.recipe),
@@ -76,7 +94,7 @@ def model_card(
     return "\n".join(part for part in parts if part)
 
 
-def _front_matter(card: Card) -> str:
+def _front_matter(card: Card, dim: int, scores: Sequence[Score]) -> str:
     tags = [
         "earth-observation",
         "remote-sensing",
@@ -88,7 +106,48 @@ def _front_matter(card: Card) -> str:
     lines += [f"- {tag}" for tag in tags]
     names = _data_sets(card.training_data)
     lines += ["datasets:", *(f"- {json.dumps(name)}" for name in names)] if names else []
-    return "\n".join([*lines, "---", ""])
+    template = yaml.safe_dump(_template(card, dim, scores), sort_keys=False, allow_unicode=True)
+    return "\n".join([*lines, template.rstrip(), "---", ""])
+
+
+def _template(card: Card, dim: int, scores: Sequence[Score]) -> dict[str, Any]:
+    """Return the fields of the template of geoembeddings.org that the card answers."""
+    sensor = card.recipe.sensor
+    image = {
+        "data_types": [_DATA_TYPE[_MISSION[sensor]]],
+        "product_names": [_PRODUCT[sensor]],
+        "patch_size": card.recipe.size[0],
+        "temporal_context": "single-date",
+    }
+    trained = {**image, "training_strategy": card.objective}
+    made_up = "trained on synthetic imagery, of no use on real imagery"
+    fields = {
+        "description": " ".join(_summary(card, dim).split()),
+        "provider": f"whoever publishes at {card.url}" if card.url else UNSTATED,
+        "embedding_spatial_types": ["patch", "scene"],
+        "embedding_temporal_type": ["single-date"],
+        "embedding_spatial_context": "spatial context beyond embedding spatial type",
+        "embedding_temporal_context": "temporal context determined by embedding temporal type",
+        "embedding_dimension": dim,
+        "model_architecture": card.architecture,
+        "publication_link": f"https://arxiv.org/abs/{card.paper}" if card.paper else "",
+        "cautions": made_up if card.synthetic else "",
+        "pretraining": trained if card.objective != "none" else {},
+        "inference": image,
+        "model-index": [_published(card, score) for score in scores],
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _published(card: Card, score: Score) -> dict[str, Any]:
+    """Return a published score as hubs read it."""
+    result = {
+        "task": {"type": "image-classification", "name": score.probe},
+        "dataset": {"type": score.task, "name": score.task},
+        "metrics": [{"type": score.metric, "value": score.value}],
+        "source": {"name": f"as published: {score.source}"},
+    }
+    return {"name": card.name, "results": [result]}
 
 
 def _licence_lines(licence: str) -> list[str]:
