@@ -25,7 +25,7 @@ from eofm.bench.config import ScoringConfig, listed
 from eofm.bench.records import Sample
 from eofm.contract import validity
 from eofm.contract.imagery import Imagery, collate
-from eofm.contract.spec import ImageSpec
+from eofm.contract.spec import ImageSpec, spec_key
 from eofm.datasets.base import AnyChips, Loaded, Task
 from eofm.datasets.images.chips import Chip, Chips, class_counts
 from eofm.datasets.images.copies import Image, copies_in_test, values_sha256

@@ -1,4 +1,4 @@
-"""Tables as Markdown, and what `repr` and a notebook show: few lines, useful ones, safe on a page."""
+"""Tables as Markdown, and what `repr` and a notebook show: short, useful, and safe on a page."""
 
 from __future__ import annotations
 
