@@ -36,8 +36,7 @@ def read_table(
         ValueError: If it has another number of rows, or would unpack to more than a file of its
             size can hold.
     """
-    size = path.stat().st_size
-    room = max(_ALWAYS, _RATIO * size)
+    room = _room(path)
     with pq.ParquetFile(path) as file:
         about = file.metadata
         if rows is not None and about.num_rows != rows:
@@ -52,6 +51,26 @@ def read_table(
     for name in texts:
         _check_text(table[name], room, name)
     return table.cast(_plain(table.schema))
+
+
+def check_table(path: Path) -> pa.Schema:
+    """Return the columns of a table that another library shall read, once its claims hold.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: If it cannot be read.
+        pa.ArrowException: If it is damaged.
+        ValueError: If it would unpack to more than a file of its size can hold.
+    """
+    with pq.ParquetFile(path) as file:
+        _check_claims(file.metadata, file.schema_arrow, _room(path))
+        return file.schema_arrow
+
+
+def _room(path: Path) -> int:
+    return max(_ALWAYS, _RATIO * path.stat().st_size)
 
 
 class RowsError(ValueError):
