@@ -78,8 +78,9 @@ from eofm.store.paired import PairedStore, match_stores, write_pairs
 from eofm.store.reader import Store
 from eofm.store.rows.choice import read_ids
 from eofm.store.writer import StoreWriter
-from eofm.train.config import PretrainConfig, RunConfig
+from eofm.train.config import PretrainConfig, ReportConfig, RunConfig
 from eofm.train.report.curves import read_record
+from eofm.train.report.page import page_of
 from eofm.train.run_folder import RunFolder, open_folder
 from eofm.weights.checkpoint import from_checkpoint
 from eofm.weights.encoder import random_encoder, save_encoder
@@ -618,7 +619,8 @@ def _run_record(folder: Path, name: str) -> Path:
 
 def _read_record_of_run(file: Path) -> object:
     record = read_record(file.parent)
-    return record.state, repr(record.steps), record.results, record.environment
+    page = page_of(record, ReportConfig([str(file.parent)]))
+    return repr(record.steps), record.results, record.environment, page.verdict.split(" was ")[0]
 
 
 def _read_words(file: Path) -> object:

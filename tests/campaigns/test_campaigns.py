@@ -20,6 +20,7 @@ from eofm.cli.verbs import VERBS
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::Warning:rasterio"),
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # words of GDAL, by pyogrio
 ]
 SLOW = {"encoder: card.json", "encoder: weights.safetensors"}
 
@@ -40,10 +41,11 @@ def test_spoiled_inputs(name: str, tmp_path: Path) -> None:
         ("STAC items of maps", 723),
         ("footprints.parquet", 143),
         ("stores: rows.parquet", 29),
+        ("polygons.geojson", 313),
     ],
 )
 def test_what_once_was_a_fault(name: str, number: int, tmp_path: Path) -> None:
-    """An error of GDAL, a null byte in a path, statistics that ended Arrow, a column less."""
+    """GDAL's own error, a null byte in a path, statistics that ended Arrow, an edge too long."""
     found = inputs.run_case(name, 1, 1, tmp_path / "case", number)
 
     assert {"refused": 1} == dict(found.counts)
