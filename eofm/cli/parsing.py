@@ -68,12 +68,31 @@ def parse(name: str, words: Sequence[str]) -> object:
     defaults = load(verb.defaults)(words) if verb.defaults is not None else None
     # what is hidden is left out of --print_config as well
     parser = parser_of(name, verb, defaults, every=not {"-h", "--help"} & set(words))
+    known = [key for key, _ in parser.get_defaults().items()]
     try:
-        parsed = parser.instantiate(parser.parse_args(joined(words, settings)))
+        read = parser.parse_args(joined(words, settings))
+        empty = _without_value(settings, read)
+        if empty:
+            raise UsageError(f"no value is given for {', '.join(empty)}", known)
+        parsed = parser.instantiate(read)
     except ArgumentError as error:
-        known = [key for key, _ in parser.get_defaults().items()]
         raise UsageError(str(error.message), known) from error
     return settings(**{f.name: parsed[f.name] for f in fields(settings)})
+
+
+def _without_value(settings: type[Any], read: Any, group: str = "") -> list[str]:  # noqa: ANN401
+    """Return the keys that hold nothing (`folds:` in a YAML file) and have to hold something.
+
+    The parser takes nothing for a value of any type.
+    """
+    found = []
+    for name, kind in get_type_hints(settings).items():
+        value = read[name]
+        if is_dataclass(kind) and isinstance(kind, type) and value is not None:
+            found += _without_value(kind, value, f"{group}{name}.")
+        elif value is None and type(None) not in get_args(kind):
+            found.append(f"{group}{name}")
+    return found
 
 
 _LISTS: Final = ("list[str]", "list[str] | None")

@@ -322,7 +322,7 @@ def _on_the_ground(sources: Path) -> dict[str, Scenario]:
     both = [str(sources / f"encoder{seed}") for seed in (0, 1)]
     return {
         "embed chips": scenario(lambda out: vectorised(Path(out).parent, chips=8), written),
-        "embed patches": scenario(lambda out: vectorised(Path(out).parent, patches=True, stride=7), written),
+        "embed patches": scenario(lambda out: vectorised(Path(out).parent, chips=None, patches=True, stride=7), written),
         "map": scenario(lambda out: run_map(MapConfig(vectors, [fields], "class", out, block=560.0)), written),
         "search": scenario(lambda out: run_search(SearchConfig(vectors, like=[fields], out=out)), written),
         "change": scenario(lambda out: run_change(ChangeConfig(vectors, str(sources / "later.tif"), rate=0.05, window=9, out=out)), written),
