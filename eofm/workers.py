@@ -9,12 +9,15 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import MutableMapping
 from multiprocessing.connection import wait
 from typing import Final
 
 # What a user sets who has chosen how threads of OpenMP wait (GNU's, and Intel's and LLVM's).
 WAIT_SETTINGS: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+
+_LOOK_S: Final = 0.5
 
 
 def wait_passively(environ: MutableMapping[str, str] = os.environ) -> None:
@@ -49,3 +52,21 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def end_with_starter(pid: int) -> None:
+    """Let a process end when the one that started it is killed, also if that was long ago.
+
+    It may wait for a meeting that nobody comes to, for an hour. (Windows does not tell: there it
+    waits.)
+
+    Args:
+        pid: Of the process that started it.
+    """
+
+    def watch() -> None:
+        while os.getppid() == pid:
+            time.sleep(_LOOK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="eofm-starter").start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -48,3 +49,26 @@ def test_any_choice_of_the_user_stands(name: str) -> None:
     wait_passively(environ)
 
     assert {name: "1"} == environ
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows does not tell of an orphan")
+def test_a_process_ends_with_the_one_that_started_it() -> None:
+    """One whose starter dies, or had died before it looked, does not wait for ever."""
+    child = (
+        "import sys, time; from eofm.workers import end_with_starter; "
+        "end_with_starter(int(sys.argv[1])); print('waits', flush=True); time.sleep(100)"
+    )
+    starter = (
+        "import os, subprocess, sys, signal; "
+        f"one = subprocess.Popen([sys.executable, '-c', {child!r}, str(os.getpid())], "
+        "stdout=subprocess.PIPE); one.stdout.readline(); "
+        f"subprocess.Popen([sys.executable, '-c', {child!r}, '-1']); "
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+
+    # it returns when all have ended that could write
+    done = subprocess.run(
+        [sys.executable, "-c", starter], capture_output=True, check=False, timeout=60
+    )
+
+    assert -signal.SIGKILL == done.returncode

@@ -122,10 +122,14 @@ def parse(name: str, words: Sequence[str]) -> object:
     defaults = load(verb.defaults)(words) if verb.defaults is not None else None
     # what is hidden is left out of --print_config as well
     parser = parser_of(name, verb, defaults, every=not {"-h", "--help"} & set(words))
+    known = [key for key, _ in parser.get_defaults().items()]
     try:
-        parsed = parser.instantiate(parser.parse_args(joined(words, settings)))
+        read = parser.parse_args(joined(words, settings))
+        empty = _without_value(settings, read)
+        if empty:
+            raise UsageError(f"no value is given for {', '.join(empty)}", known)
+        parsed = parser.instantiate(read)
     except ArgumentError as error:
-        known = [key for key, _ in parser.get_defaults().items()]
         positional = {f.name for f in fields(settings) if f.metadata.get("positional")}
         raise UsageError(_required(str(error.message), positional), known) from error
     return settings(**{f.name: parsed[f.name] for f in fields(settings)})
@@ -138,6 +142,21 @@ def _required(problem: str, positional: set[str]) -> str:
         return problem
     typed = [n.upper() if n in positional else f"--{n}" for n in names.split(", ")]
     return f"{head}{found}{', '.join(typed)}"
+
+
+def _without_value(settings: type[Any], read: Any, group: str = "") -> list[str]:  # noqa: ANN401
+    """Return the keys that hold nothing (`folds:` in a YAML file) and have to hold something.
+
+    The parser takes nothing for a value of any type.
+    """
+    found = []
+    for name, kind in get_type_hints(settings).items():
+        value = read[name]
+        if is_dataclass(kind) and isinstance(kind, type) and value is not None:
+            found += _without_value(kind, value, f"{group}{name}.")
+        elif value is None and type(None) not in get_args(kind):
+            found.append(f"{group}{name}")
+    return found
 
 
 _LISTS: Final = ("list[str]", "list[str] | None")

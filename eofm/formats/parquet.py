@@ -37,8 +37,7 @@ def read_table(
         ValueError: If it has another number of rows, or would unpack to more than a file of its
             size can hold.
     """
-    size = path.stat().st_size
-    limit = max(_ALWAYS, _RATIO * size)
+    limit = _limit(path)
     with pq.ParquetFile(path) as file:
         about = file.metadata
         if rows is not None and about.num_rows != rows:
@@ -53,6 +52,26 @@ def read_table(
     for name in texts:
         _check_text(table[name], limit, name)
     return table.cast(_plain(table.schema))
+
+
+def check_table(path: Path) -> pa.Schema:
+    """Return the columns of a table that another library shall read, once its claims hold.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: If it cannot be read.
+        pa.ArrowException: If it is damaged.
+        ValueError: If it would unpack to more than a file of its size can hold.
+    """
+    with pq.ParquetFile(path) as file:
+        _check_claims(file.metadata, file.schema_arrow, _limit(path))
+        return file.schema_arrow
+
+
+def _limit(path: Path) -> int:
+    return max(_ALWAYS, _RATIO * path.stat().st_size)
 
 
 class RowsError(ValueError):

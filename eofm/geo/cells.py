@@ -18,13 +18,12 @@ import numpy as np
 import torch
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError  # what the warper raises is no RasterioError
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
 from rasterio.warp import transform as warp_points
 from xarray import DataArray, Dataset
 
 from eofm.errors import DataError, LabelError
+from eofm.formats.foreign import foreign
 from eofm.geo.places import LabelledPlaces, crs_of_frame
 from eofm.geo.vectors.embeddings import ChipTable, PatchGrid, Provenance, has_vector
 from eofm.landcover.polygons import pixels_of
@@ -272,16 +271,14 @@ def _moved(
 
     bounds = shapely.bounds(places.shapes)
     longest = np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1]) / _PARTS
-    finer = shapely.segmentize(places.shapes, np.where(longest > 0, longest, 1.0))
-    try:
+    with foreign(
+        LabelError,
+        "the polygons cannot be brought to the CRS of the embeddings",
+        where=places.source,
+        remedy="look whether their coordinates are those of the CRS they state",
+    ):
+        finer = shapely.segmentize(places.shapes, np.where(longest > 0, longest, 1.0))
         moved = np.asarray(shapely.transform(finer, move), object)
-    except (CRSError, CPLE_BaseError) as error:
-        raise LabelError(
-            "the polygons cannot be brought to the CRS of the embeddings",
-            found=error,
-            where=places.source,
-            remedy="look whether their coordinates are those of the CRS they state",
-        ) from error
     ends = np.add.reduceat(
         ~np.isfinite(shapely.get_coordinates(moved)).all(axis=1),
         np.concatenate([[0], np.cumsum(shapely.get_num_coordinates(moved))[:-1]]),

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from eofm.errors import LabelError
+from eofm.formats.foreign import foreign
+from eofm.formats.parquet import check_table
 from eofm.landcover.polygons import (
     AREAS,
     VectorLayer,
@@ -129,10 +131,9 @@ def _layer(given: PlacesLike) -> VectorLayer:
 
 def _of_parquet(file: Path) -> VectorLayer:
     geopandas = polygon_library("geopandas", file)
-    try:
+    with foreign(LabelError, "the polygons cannot be read", where=file):
+        check_table(file)
         return _of_frame(geopandas.read_parquet(file), file)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        raise LabelError("the polygons cannot be read", found=error, where=file) from error
 
 
 def _of_frame(frame: GeoDataFrame, name: Path) -> VectorLayer:

@@ -22,6 +22,7 @@ from rasterio.warp import transform as warp_points
 
 from eofm.errors import ConfigError, LabelError, RasterError
 from eofm.extras import geo_library
+from eofm.formats.foreign import foreign
 from eofm.landcover.multilabel import ClassMap, unknown_codes
 from eofm.landcover.schemes import Scheme
 from eofm.landcover.warp import Bounds, box_in, overlapping
@@ -174,7 +175,7 @@ def read_vectors(file: Path) -> VectorLayer:
         LabelError: If the file cannot be read, or has several layers.
     """
     pyogrio, shapely = (polygon_library(name, file) for name in ("pyogrio", "shapely"))
-    try:
+    with foreign(LabelError, "the polygons cannot be read", where=file):
         layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
         if len(layers) != 1:
             raise LabelError(
@@ -184,13 +185,11 @@ def read_vectors(file: Path) -> VectorLayer:
                 remedy="write the layer with the classes into a file of its own",
             )
         meta, _, shapes, columns = pyogrio.raw.read(file)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
-        raise LabelError("the polygons cannot be read", found=error, where=file) from error
-    plain = {
-        str(name): tuple(v.item() if isinstance(v, np.generic) else v for v in column)
-        for name, column in zip(meta["fields"], columns, strict=True)
-    }
-    return VectorLayer(file, meta["crs"] or "", shapely.from_wkb(shapes), plain)
+        plain = {
+            str(name): tuple(v.item() if isinstance(v, np.generic) else v for v in column)
+            for name, column in zip(meta["fields"], columns, strict=True)
+        }
+        return VectorLayer(file, meta["crs"] or "", shapely.from_wkb(shapes), plain)
 
 
 @lru_cache(maxsize=8)

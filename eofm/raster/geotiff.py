@@ -344,7 +344,7 @@ def read_stored(
     Raises:
         RasterError: If the file is damaged, or its values are no real numbers.
     """
-    _check_memory(dataset, len(indexes) * window.height * window.width)
+    check_memory(dataset, len(indexes) * window.height * window.width)
     place = None  # a file that is read whole is read faster without a window
     if (window.row, window.col, window.height, window.width) != (0, 0, *dataset.shape):
         place = RasterioWindow(window.col, window.row, window.width, window.height)
@@ -375,8 +375,16 @@ _RATIO: Final = 2_000
 _ALWAYS: Final = 2**29
 
 
-def _check_memory(dataset: DatasetReader, pixels: int) -> None:
-    """Refuse to make many gigabytes out of a file of a few bytes, whatever its header says."""
+def check_memory(dataset: DatasetReader, pixels: int) -> None:
+    """Refuse to make many gigabytes out of a file of a few bytes, whatever its header says.
+
+    Args:
+        dataset: The file.
+        pixels: How many are to be read.
+
+    Raises:
+        RasterError: If it cannot hold so many.
+    """
     asked = pixels * np.dtype(dataset.dtypes[0]).itemsize
     if asked <= _ALWAYS or dataset.driver != "GTiff":
         return

@@ -48,6 +48,7 @@ from eofm.train.signals import WARNING, Stopped, requeue
 from eofm.train.trainer import choose_device, cpu_has_bf16, fit
 from eofm.weights.checkpoint import CHECKPOINT_KEY
 from eofm.weights.start import Origin
+from eofm.workers import end_with_starter
 
 
 def pretrain(config: PretrainConfig) -> Report:
@@ -76,6 +77,10 @@ def pretrain(config: PretrainConfig) -> Report:
     if place.rank > 0:
         follow(place, accelerator)
     folder, config = open_folder(config)
+    if config.run.resume:  # with the processes and the device it had, unless others are asked for
+        place = place if place.launched else find_place(config.trainer)
+        precision, accelerator = choose_device(config)
+        check_sharding(config, place.world, precision)
     _use_threads(config, place)
     if accelerator == "cpu" and not config.run.resume:
         config, words = settle(config, bf16=cpu_has_bf16())
@@ -286,9 +291,10 @@ def make_callbacks(
 def main() -> int:
     """Train with the first process; return the exit status.
 
-    Only the first process of all to fail says why.
+    Only the first process of all to fail says why. Arguments: accelerator, and the first process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
+    end_with_starter(int(sys.argv[2]))
     try:
         follow(find_place(TrainerConfig()), sys.argv[1])
     except EofmError as error:

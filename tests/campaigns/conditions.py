@@ -26,10 +26,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import kill_training
 import kill_writers
 import torch
 
 from eofm.cli import main as eofm_main
+from eofm.cli.parsing import load
+from eofm.cli.verbs import VERBS
+from eofm.datasets.registry import DATASETS
 from eofm.weights.encoder import save_encoder
 
 LONGEST_S: Final = 60
@@ -43,8 +47,16 @@ def verbs(sources: Path) -> dict[str, list[str]]:
         str(sources / "r.jsonl"),
     )
     image = ["--sensor", "s2-l1c", "--unit", "dn"]
+    scene, vectors = str(sources / "scene.tif"), str(sources / "patches.tif")
+    fields = str(sources / "fields.gpkg")
+    short = ["--optim.epochs", "1", "--optim.batch", "4", "--model.size", "28", "--run.figures", "false",
+             "--trainer.accelerator", "cpu", "--method.hidden", "16", "--method.dim", "8", "--data.holdout", "0.25"]  # fmt: skip
+    seen = ["--sensor", "s2-l2a", "--unit", "dn", "--model", str(sources / "embedder")]
+    sets = [name for name in VERBS if name.startswith("bench ") and name.split()[1] in DATASETS]
     return {
         "--help": ["--help"],
+        # of most data sets nothing is there: the verb says what it looked for
+        **{name: [*name.split(), "--root", str(sources), "--model", "imagestats", "--out", "OUT.jsonl"] for name in sets},
         "pack tiles": ["pack", "tiles", "--images", str(sources / "optical"), *image, "--window", "12",
                        "--bands", "B02", "B03", "B04", "--out", "OUT"],
         "pack eurosat": ["pack", "eurosat", "--root", str(sources / "optical"), "--out", "OUT"],
@@ -65,7 +77,6 @@ def verbs(sources: Path) -> dict[str, list[str]]:
         "bench folder": ["bench", "folder", "--root", str(sources / "set"), *image, "--bands", "B02,B03,B04",
                          "--model", "imagestats", "--probe", "knn", "--k", "1", "--controls", "false",
                          "--bootstrap", "10", "--out", "OUT.jsonl", "--cache", "OUT-cache"],
-        "bench eurosat": ["bench", "eurosat", "--root", str(sources), "--model", "imagestats", "--out", "OUT.jsonl"],
         "bench table": ["bench", "table", records],
         "bench plot": ["bench", "plot", records, "--out", "OUT"],
         "bench compare": ["bench", "compare", "imagestats", "imagestats", "--results", records],
@@ -77,10 +88,21 @@ def verbs(sources: Path) -> dict[str, list[str]]:
         "models info": ["models", "info", "softcon_vits14_s2"],
         "models download": ["models", "download", "softcon_vits14_s2", "--to", "OUT"],
         "models verify": ["models", "verify", str(sources / "encoder")],
-        "models merge": ["models", "merge", str(sources / "encoder"), str(sources / "encoder"), "--out", "OUT"],
+        "models merge": ["models", "merge", str(sources / "encoder0"), str(sources / "encoder1"), "--out", "OUT"],
         "models export": ["models", "export", str(sources / "encoder"), "--to", "OUT"],
-        "pretrain": ["pretrain", "--data.store", str(sources / "store"), "--run.out", "OUT", "--optim.epochs", "1"],
+        "pretrain": ["pretrain", "--data.store", str(sources / "scenes"), "--run.out", "OUT", *short],
+        "pretrain --run.resume": ["pretrain", "--run.out", "OUT", "--run.resume", "true"],
+        "pretrain --dry-run": ["pretrain", "--data.store", str(sources / "scenes"), "--dry-run", *short],
         "report": ["report", str(sources / "store"), "--out", "OUT.html"],
+        "report of a run": ["report", str(sources / "run"), "--out", "OUT.html"],
+        "embed chips": ["embed", scene, *seen, "--chips", "16", "--out", "OUT"],
+        "embed patches": ["embed", scene, *seen, "--patches", "--out", "OUT"],
+        "embed --explain": ["embed", scene, *seen, "--out", "OUT", "--explain"],
+        "map": ["map", vectors, "--labels", fields, "--field", "class", "--block", "560", "--out", "OUT"],
+        "search": ["search", vectors, "--like", fields, "--out", "OUT"],
+        "change": ["change", vectors, str(sources / "later.tif"), "--rate", "0.05", "--window", "9", "--out", "OUT"],
+        "explore": ["explore", vectors, "--dimensions", "4", "--out", "OUT.html"],
+        "completion": ["completion", "bash"],
     }  # fmt: skip
 
 
@@ -201,6 +223,8 @@ def run(
 ) -> Counter[str]:
     """Run verbs under conditions, or so many drawn pairs; return how many ended in what way."""
     torch.set_num_threads(1)
+    for verb in VERBS.values():  # or every child would import what its verb needs
+        load(verb.action)
     found: Counter[str] = Counter()
     os.environ["EOFM_OFFLINE"] = "1"
     with tempfile.TemporaryDirectory() as folder:
@@ -243,6 +267,10 @@ def make_sources(sources: Path) -> None:
     scenario = kill_writers.scenarios(sources)["bench"]
     scenario.work(sources)
     (sources / "out.jsonl").rename(sources / "r.jsonl")
+    kill_training.train(
+        kill_training.settings(kill_training.write_store(sources / "scenes")), sources
+    )
+    (sources / "out").rename(sources / "run")
     save_encoder(kill_writers.small_encoder(0), sources / "encoder")
 
 

@@ -22,7 +22,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ import torch
 from affine import Affine
 from miniature_files import Miniature
 from mutations import Mutate, made
+from vector_world import chips_of, drawn, on_disk, world
 
 import eofm
 from eofm.bench.cache import FeatureCache, Key, digests_of, keep_json, kept_json
@@ -46,10 +47,18 @@ from eofm.bench.models.sources import Identity
 from eofm.bench.predictions import predictions_of, write_predictions
 from eofm.bench.probes import Splits, run_probe
 from eofm.bench.records import Made, Result, Sample, append_results, record_lines
+from eofm.cli.parsing import UsageError, parse
 from eofm.contract.recipe import Pooling
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import DataError, EofmError
 from eofm.formats.seal import sealed
+from eofm.geo.cells import cells_of
+from eofm.geo.embedding.work import Work
+from eofm.geo.places import classes_of, read_labels
+from eofm.geo.vectors.chip_file import write_chips
+from eofm.geo.vectors.embeddings import ChipTable, Codes, Quantization, patch_grid
+from eofm.geo.vectors.files import open_embeddings
+from eofm.geo.vectors.grid_file import write_tiff, write_zarr
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.maps import find_maps
 from eofm.landcover.run import write_labels
@@ -69,6 +78,10 @@ from eofm.store.format import LabelRule, StoreCard
 from eofm.store.paired import PairedStore, match_stores, write_pairs
 from eofm.store.reader import Store
 from eofm.store.writer import StoreWriter
+from eofm.train.config import PretrainConfig, ReportConfig, RunConfig
+from eofm.train.report.curves import read_record
+from eofm.train.report.page import page_of
+from eofm.train.run_folder import RunFolder, open_folder
 from eofm.weights.checkpoint import from_checkpoint
 from eofm.weights.encoder import random_encoder, save_encoder
 from eofm.weights.fetch.record import read_record, write_record
@@ -498,6 +511,136 @@ def _one_record(data: bytes, rng: Any) -> bytes:
     return mutations.of_json(data, rng)
 
 
+# ------------------------------------------------------------------------- vectors and their maps
+
+
+def _chips(folder: Path) -> Path:
+    patches, _ = world(size=(6, 6), dim=4)
+    chips = chips_of(patches)
+    table = chips.table.assign(datetime="2021-07-04T10:30:00", valid_share=1.0, cloud_share=0.0)
+    codes = Codes.between(chips.vectors.min(axis=0), chips.vectors.max(axis=0))
+    made = replace(chips.provenance, quantization=Quantization.INT8)
+    stored = codes.encode(chips.vectors)
+    write_chips(folder / "chips.parquet", [ChipTable(table, stored, made, codes)])
+    return _with_metadata(folder / "chips.parquet", b"geo", b"emb", b"eofm")
+
+
+def _chips_of_others(folder: Path) -> Path:
+    return _with_metadata(_chips(folder), b"geo", b"emb")
+
+
+def _with_metadata(file: Path, *keys: bytes) -> Path:
+    """Keep the metadata of a file where harm to its columns leaves them: with the schema."""
+    metadata = pq.read_metadata(file).metadata
+    kept = {key: metadata[key] for key in keys}
+    pq.write_table(pq.read_table(file).replace_schema_metadata(kept), file)
+    return file
+
+
+def _patches(folder: Path, kind: str) -> Path:
+    patches, _ = world(size=(6, 6), dim=4)
+    if kind == "tif":
+        stored = np.moveaxis(patches.rows(slice(None)), -1, 0)
+        flat = stored.reshape(4, -1)
+        codes = Codes.between(np.nanmin(flat, axis=1), np.nanmax(flat, axis=1))
+        coded = np.moveaxis(codes.encode(np.moveaxis(stored, 0, -1)), -1, 0)
+        write_tiff(
+            folder / "patches.tif", patch_grid(coded, patches.grid, patches.provenance, codes)
+        )
+        return folder / "patches.tif"
+    write_zarr(folder / "patches.zarr", patches)
+    return folder / "patches.zarr" / kind
+
+
+def _read_embeddings(file: Path) -> object:
+    """All that a search or a map asks of vectors."""
+    path = next((one for one in file.parents if one.suffix == ".zarr"), file)
+    found = open_embeddings(path)
+    cells = cells_of(found)
+    vectors = [part.tobytes() for _, part in cells.blocks()]
+    said = found.provenance, repr(cells.crs), cells.valid.tobytes(), vectors
+    if isinstance(found, ChipTable):
+        return said, repr(found.table.to_wkb().to_dict())
+    return said, repr(found.grid)
+
+
+def _polygons(name: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        patches, truth = world(size=(32, 32), dim=4)
+        frame = drawn(patches, truth)
+        if name.endswith(".parquet"):
+            frame.to_parquet(folder / name)
+        elif name.endswith(".geojson"):
+            on_disk(frame, folder / name, "EPSG:4326")
+        else:
+            on_disk(frame, folder / name)
+        return folder / name
+
+    return make
+
+
+_CELLS: Final = cells_of(world(size=(32, 32), dim=4)[0])
+
+
+def _read_polygons(file: Path) -> object:
+    places = read_labels(file, "class")
+    shapes = _CELLS.own(places)
+    return places.values, classes_of([places]), places.crs.to_wkt(), [s.wkb for s in shapes]
+
+
+def _work(folder: Path) -> Path:
+    Work(folder / "w", "job").commit(1)
+    return folder / "w" / "state.json"
+
+
+def _run_settings(folder: Path) -> Path:
+    config = PretrainConfig(run=RunConfig(out=str(folder)))
+    RunFolder(folder).start(config)
+    return folder / "config.yaml"
+
+
+def _read_run(file: Path) -> object:
+    asked = PretrainConfig(run=RunConfig(out=str(file.parent), resume=True))
+    return open_folder(asked)
+
+
+def _run_record(folder: Path, name: str) -> Path:
+    _run_settings(folder)
+    rows = [{"step": step, "epoch": 0, "loss": 1.0 / step, "lr": 0.1} for step in range(1, 9)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "environment.json").write_text(json.dumps({"started": "2026", "device": "cpu"}))
+    score = {"name": "student", "knn": 0.5, "linear": 0.6}
+    results = {"synthetic": True, "sensor": "s2-l1c", "classes": ["a"], "train_scenes": 9,
+               "held_out_scenes": 9, "probe_failed": None, "scores": [score], "intervals": [],
+               "verdict": "fine", "train_seconds": 1.0}  # fmt: skip
+    (folder / "results.json").write_text(json.dumps(results))
+    return folder / name
+
+
+def _read_record_of_run(file: Path) -> object:
+    record = read_record(file.parent)
+    page = page_of(record, ReportConfig([str(file.parent)]))
+    return repr(record.steps), record.results, record.environment, page.verdict.split(" was ")[0]
+
+
+def _read_words(file: Path) -> object:
+    """The settings that a command line names."""
+    try:
+        return parse("map", ["--config", str(file)])
+    except UsageError as error:  # status 2, in words
+        raise DataError(str(error), where=file) from error
+    except SystemExit as error:
+        raise RuntimeError("the parser ended the process") from error
+
+
+_WORDS: Final = """embeddings: vectors
+labels: [a.gpkg, b.gpkg]
+field: class
+block: 560.0
+probe: linear
+folds: 5
+"""
+
 CASES: Final[Mapping[str, Case]] = {
     "store: spec.json": Case(lambda d: _store(d) / "spec.json", _read_store, mutations.of_json, True, _forge_json),
     "store: index.parquet": Case(lambda d: _store(d) / "index.parquet", _read_store, mutations.of_parquet, True),
@@ -531,6 +674,20 @@ CASES: Final[Mapping[str, Case]] = {
     "GeoTIFF": Case(_geotiff, _read_geotiff, mutations.of_bytes),
     "labels.csv": Case(_folder_table("labels.csv"), _read_folder, mutations.of_text),
     "labels.parquet of a folder": Case(_folder_table("labels.parquet"), _read_folder, mutations.of_parquet),
+    "chips.parquet": Case(_chips, _read_embeddings, mutations.of_parquet),
+    "chips.parquet of others": Case(_chips_of_others, _read_embeddings, mutations.of_parquet),
+    "patches.tif": Case(lambda d: _patches(d, "tif"), _read_embeddings, mutations.of_bytes),
+    "patches.zarr: zarr.json": Case(lambda d: _patches(d, "zarr.json"), _read_embeddings, mutations.of_json),
+    "patches.zarr: embedding/zarr.json": Case(lambda d: _patches(d, "embedding/zarr.json"), _read_embeddings, mutations.of_json),
+    "patches.zarr: embedding/c/0/0/0": Case(lambda d: _patches(d, "embedding/c/0/0/0"), _read_embeddings, mutations.of_bytes),
+    "embed: state.json": Case(_work, lambda f: Work(f.parent, "job").done, mutations.of_json, True, _forge_json),
+    "polygons.gpkg": Case(_polygons("p.gpkg"), _read_polygons, mutations.of_bytes),
+    "polygons.geojson": Case(_polygons("p.geojson"), _read_polygons, mutations.of_json),
+    "polygons.parquet": Case(_polygons("p.parquet"), _read_polygons, mutations.of_parquet),
+    "run: config.yaml": Case(_run_settings, _read_run, mutations.of_text),
+    "run: results.json": Case(lambda d: _run_record(d, "results.json"), _read_record_of_run, mutations.of_json),
+    "run: metrics.jsonl": Case(lambda d: _run_record(d, "metrics.jsonl"), _read_record_of_run, mutations.of_text),
+    "settings of a verb": Case(_written("s.yaml", _WORDS), _read_words, mutations.of_text),
 }  # fmt: skip
 
 

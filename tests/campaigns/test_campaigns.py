@@ -8,14 +8,19 @@ from pathlib import Path
 
 import conditions
 import inputs
+import kill_training
 import kill_writers
 import pytest
 import races
 from mutations import made
 
+from eofm.cli.program import find_verb
+from eofm.cli.verbs import VERBS
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::Warning:rasterio"),
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # words of GDAL, by pyogrio
 ]
 SLOW = {"encoder: card.json", "encoder: weights.safetensors"}
 
@@ -36,10 +41,11 @@ def test_spoiled_inputs(name: str, tmp_path: Path) -> None:
         ("STAC items of maps", 723),
         ("footprints.parquet", 143),
         ("stores: rows.parquet", 29),
+        ("polygons.geojson", 313),
     ],
 )
 def test_what_once_was_a_fault(name: str, number: int, tmp_path: Path) -> None:
-    """An error of GDAL, a null byte in a path, statistics that ended Arrow, a column less."""
+    """GDAL's own error, a null byte in a path, statistics that ended Arrow, an edge too long."""
     found = inputs.run_case(name, 1, 1, tmp_path / "case", number)
 
     assert {"refused": 1} == dict(found.counts)
@@ -79,10 +85,47 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", ["store", "data relabel in place", "labels"])
 def test_killed_writers(name: str, tmp_path: Path, sources: Path) -> None:
     """Killed at a few points and again in the recovery, a writer ends as if undisturbed."""
-    found = kill_writers.run_scenario(name, 4, 7, tmp_path / "work", sources)
+    scenario = kill_writers.scenarios(sources)[name]
+    found = kill_writers.run_scenario(name, scenario, 4, 7, tmp_path / "work")
 
     assert 4 == found["points"] <= found["killed"]
-    assert not found["cannot resume"] + found["different"]
+    assert not kill_writers.faults(found)
+
+
+def test_a_writer_that_does_not_resume_is_caught(tmp_path: Path) -> None:
+    """One that appends, and one that refuses what is there."""
+
+    def append(folder: Path) -> None:
+        with (folder / "out").open("a") as file:
+            file.write("x")
+            file.flush()
+        (folder / "end").mkdir()
+
+    def refuse(folder: Path) -> None:
+        (folder / "out").mkdir()
+        (folder / "out" / "end").mkdir()
+
+    found = kill_writers.run(
+        {"append": kill_writers.Scenario(append), "refuse": kill_writers.Scenario(refuse)},
+        12,
+        0,
+        tmp_path / "work",
+    )
+
+    assert found["append"]["different"]
+    assert found["refuse"]["cannot resume"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["one process", "two processes"])
+def test_killed_training(name: str, tmp_path: Path) -> None:
+    """Killed at a few points and again while it resumes, a run ends as if undisturbed."""
+    scenario = kill_training.make(tmp_path)[name]
+    found = kill_writers.run_scenario(name, scenario, 4, 7, tmp_path / "work")
+
+    assert 4 == found["points"]
+    assert found["killed"]
+    assert not kill_writers.faults(found)
 
 
 def test_races(tmp_path: Path) -> None:
@@ -92,6 +135,15 @@ def test_races(tmp_path: Path) -> None:
     assert {"processes": 3} == {name: count for name, count in found.items() if count}
 
 
+@pytest.mark.slow
+def test_races_for_a_run(tmp_path: Path) -> None:
+    """Two processes that resume one folder: one owns it, the other waits or is refused."""
+    found = races.resume(2, 2)
+
+    assert found["refused"] <= 1  # none if the first was done before the second began
+    assert {"processes", "refused"} >= {name for name, count in found.items() if count}
+
+
 def test_conditions() -> None:
     """Three verbs under three conditions: words and a status."""
     under = ["stdout closed", "stdout full", "a name of 300 characters"]
@@ -99,6 +151,13 @@ def test_conditions() -> None:
 
     assert 9 == found["runs"]
     assert not found["fault"]
+
+
+def test_every_verb_is_tried(tmp_path: Path) -> None:
+    """The table of conditions has each verb of the command line, with the words it needs."""
+    tried = conditions.verbs(tmp_path).values()
+
+    assert set(VERBS) == {find_verb(words)[0] for words in tried} - {None}
 
 
 def test_what_is_a_fault_of_a_verb() -> None:
@@ -119,6 +178,7 @@ def test_what_is_a_fault_of_a_verb() -> None:
     [
         ["inputs.py", "--trials", "2500"],
         ["kill_writers.py", "--kills", "100"],
+        ["kill_training.py", "--kills", "15"],
         ["races.py", "--processes", "20", "--rounds", "1"],
         ["conditions.py", "--pairs", "120"],
     ],

@@ -320,3 +320,22 @@ def test_help_that_is_asked_for_is_no_error(capsys: pytest.CaptureFixture[str]) 
         if line.startswith(f"eofm {name} ")
     }
     assert 1 == len(summaries)
+
+
+@pytest.mark.parametrize(
+    ("verb", "text", "key"),
+    [
+        (["map"], "embeddings: v\nlabels: [a.gpkg]\nfolds:\n", "folds"),
+        (["pretrain"], "optim:\n  epochs:\n", "optim.epochs"),
+        (["pretrain"], "trainer: null\n", "trainer"),
+    ],
+)
+def test_a_key_without_a_value_is_named(
+    verb: list[str], text: str, key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`folds:` holds nothing where a number has to stand: status 2 and the key, no traceback."""
+    (tmp_path / "s.yaml").write_text(text)
+
+    assert 2 == main([*verb, "--config", str(tmp_path / "s.yaml")])
+
+    assert key in capsys.readouterr().err

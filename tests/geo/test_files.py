@@ -318,3 +318,64 @@ def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         write_chips(tmp_path / "chips.parquet", [])
 
     assert caught.value.remedy == 'pip install "eofm[geo]"'
+
+
+# ------------------------------------------------------------------------------------ damage
+
+
+def rewritten(file: Path, **said: object) -> Path:
+    """A table of chips whose metadata say something else of codes."""
+    metadata = pq.read_metadata(file).metadata
+    kept = {key: metadata[key] for key in (b"geo", b"emb")}
+    own = json.loads(metadata[b"eofm"]) | said
+    changed = {**kept, b"eofm": json.dumps(own).encode()}
+    pq.write_table(pq.read_table(file).replace_schema_metadata(changed), file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"scale": None, "offset": None}, "without codes"),
+        ({"scale": [1.0]}, "codes have a scale"),
+        ({"scale": [1.0], "offset": [0.0]}, "one code for each dimension"),
+        ({"scale": [0.0] * 6}, "codes have a scale"),
+        ({"offset": [1e39] * 6}, "codes have a scale"),
+        ({"provenance": json.dumps({"model": 3})}, "cannot be read"),
+        ({"provenance": json.dumps({**json.loads(MADE.to_json()), "unit": 3})}, "another type"),
+    ],
+)
+def test_codes_of_other_vectors_are_refused(
+    said: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    """Metadata that do not fit the numbers beside them: an error, not other vectors."""
+    plain = chips()
+    coded = replace(plain, stored=CODES.encode(plain.vectors), codes=CODES)
+    write_chips(tmp_path / "chips.parquet", [coded])
+
+    with pytest.raises(DataError, match=words):
+        open_chips(rewritten(tmp_path / "chips.parquet", **said))
+
+
+def test_a_damaged_chunk_is_named_when_it_is_read(tmp_path: Path) -> None:
+    """Vectors stay on the disk until they are used: their reader speaks for the library below."""
+    write_zarr(tmp_path / "patches.zarr", patches())
+    (tmp_path / "patches.zarr" / "embedding" / "c" / "0" / "0" / "0").write_bytes(b"damaged")
+    found = open_patches(tmp_path / "patches.zarr")
+
+    with pytest.raises(DataError, match="cannot be read"):
+        found.rows(slice(None))
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    """Metadata that ask for a terabyte are refused before anything is made of them."""
+    write_zarr(tmp_path / "patches.zarr", patches())
+    for file in (tmp_path / "patches.zarr").glob("*/zarr.json"):
+        about = json.loads(file.read_text())
+        about["shape"] = [10**6 if length in {9, 70} else length for length in about["shape"]]
+        file.write_text(json.dumps(about))
+
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        open_patches(tmp_path / "patches.zarr")
+
+    assert "too many for files of" in str(caught.value.found)

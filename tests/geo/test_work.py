@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eofm.errors import DataError
+from eofm.formats.seal import sealed
 from eofm.geo.embedding.work import Work, as_planes
 from eofm.geo.vectors.embeddings import Codes
 
@@ -40,10 +42,14 @@ def test_the_state_is_kept(tmp_path: Path) -> None:
     assert not (tmp_path / "w").exists()
 
 
-def test_a_broken_state_is_one_error(tmp_path: Path) -> None:
-    """The remedy is to remove the folder, and that helps."""
+@pytest.mark.parametrize(
+    "state",
+    ["{", "[]", '{"job": "job", "done": 7}', json.dumps(sealed({"job": "job", "done": -1}))],
+)
+def test_a_broken_state_is_one_error(state: str, tmp_path: Path) -> None:
+    """Also where it says that more is done; the remedy is to remove the folder, and that helps."""
     work = Work(tmp_path / "w", "job")
-    (work.folder / "state.json").write_text("{")
+    (work.folder / "state.json").write_text(state)
 
     with pytest.raises(DataError, match="half-finished") as caught:
         Work(tmp_path / "w", "job")

@@ -23,10 +23,14 @@ from xarray.backends.common import BackendArray
 from xarray.core import indexing
 
 from eofm.errors import ConfigError, DataError, EofmError
+from eofm.formats.foreign import foreign
+from eofm.formats.seal import opened, sealed
+from eofm.formats.text import read_json
 from eofm.geo.vectors.embeddings import Codes
 from eofm.io import BINARY, replacing, write_all
 
 _STATE: Final = "state.json"
+_NO_STATE: Final = "the state of a half-finished job cannot be read"
 
 
 @dataclass(frozen=True)
@@ -121,16 +125,14 @@ class Work:
         if not state.exists():
             self.commit(0)
             return
-        try:
-            found = json.loads(state.read_text())
-            other, self.done = found["job"] != job, int(found["done"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                "the state of a half-finished job cannot be read",
-                found=error,
-                where=state,
-                remedy=f"remove the folder and begin again: rm -r {folder}",
-            ) from error
+        remedy = f"remove the folder and begin again: rm -r {folder}"
+        with foreign(DataError, _NO_STATE, where=state, remedy=remedy):
+            found, whole = opened(read_json(state, DataError, _NO_STATE, remedy=remedy))
+            other, self.done = found["job"] != job, found["done"]
+            if not whole:
+                raise ValueError("its checksum is that of other contents")
+            if type(self.done) is not int or self.done < 0:
+                raise ValueError(f"{self.done!r} blocks")
         if other:
             raise ConfigError(
                 "another job is half finished in this folder",
@@ -146,7 +148,7 @@ class Work:
     def commit(self, done: int) -> None:
         """Say that so many blocks are on the disk."""
         with replacing(self.folder / _STATE) as temporary:
-            temporary.write_text(json.dumps({"job": self._job, "done": done}))
+            temporary.write_text(json.dumps(sealed({"job": self._job, "done": done})))
         self.done = done
 
     def remove(self) -> None:

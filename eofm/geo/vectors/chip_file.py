@@ -21,8 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from eofm.errors import DataError
+from eofm.errors import DataError, EofmError
 from eofm.extras import geo_library
+from eofm.formats.foreign import foreign
+from eofm.formats.parquet import check_table
+from eofm.formats.text import parse_json
 from eofm.geo.vectors.embeddings import ChipTable, Codes, Provenance, Quantization, SceneRecord
 from eofm.io import replacing
 from eofm.progress import notice
@@ -36,6 +39,8 @@ _VECTORS: Final = ("embedding", "embeddings")
 _DATES: Final = ("datetime", "date")
 _CORNERS: Final = ("xmin", "ymin", "xmax", "ymax")
 _ROWS: Final = 16_384  # of a row group
+_NO_TABLE: Final = "this is no table of embeddings"
+_EXPECTED: Final = "GeoParquet with a column of lists called embedding or embeddings"
 
 # ---------------------------------------------------------------------------------- out
 
@@ -197,18 +202,22 @@ def read_chips(file: Path) -> ChipTable:
         DataError: If the file is damaged, is no GeoParquet, or holds no vectors of one length.
         ConfigError: If the libraries are not installed.
     """
-    geopandas = geo_library("geopandas", "chips need a library that is not installed")
-    try:
-        schema = pq.read_schema(file)
-        name = next((name for name in _VECTORS if name in schema.names), None)
-        if name is None:
-            raise _foreign(file, f"columns {', '.join(schema.names)}")
-        others = [n for n in schema.names if n not in {name, "bbox"} and n[:2] != "__"]
-        table = geopandas.read_parquet(file, columns=others)
-        column = pq.read_table(file, columns=[name], memory_map=True).column(name)
-        written = pq.read_metadata(file).metadata or {}
-    except (pa.ArrowException, ValueError, OSError, KeyError, TypeError) as error:
-        raise _foreign(file, error) from error
+    geo_library("geopandas", "chips need a library that is not installed")
+    with foreign(DataError, _NO_TABLE, expected=_EXPECTED, where=file, passing=(EofmError,)):
+        return _read_chips(file)
+
+
+def _read_chips(file: Path) -> ChipTable:
+    import geopandas
+
+    schema = check_table(file)
+    name = next((name for name in _VECTORS if name in schema.names), None)
+    if name is None:
+        raise _foreign(file, f"columns {', '.join(schema.names)}")
+    others = [n for n in schema.names if n not in {name, "bbox"} and n[:2] != "__"]
+    table = geopandas.read_parquet(file, columns=others)
+    column = pq.read_table(file, columns=[name], memory_map=True).column(name)
+    written = pq.read_metadata(file).metadata or {}
     if not len(column):
         raise DataError("the table of embeddings is empty", where=file)
     if column.null_count:
@@ -218,18 +227,17 @@ def read_chips(file: Path) -> ChipTable:
     metadata = {k.decode(): v.decode(errors="replace") for k, v in written.items()}
     if "eofm" in metadata:
         made, codes = _own(metadata["eofm"], file)
+        if (codes is None) == (stored.dtype == np.int8):
+            raise ValueError(
+                f"vectors of {stored.dtype} {'without' if codes is None else 'with'} codes"
+            )
     else:
         made, codes = _of_others(metadata, name, table, file), None
     return ChipTable(_completed(table, file), stored, made, codes)
 
 
 def _foreign(file: Path, found: object) -> DataError:
-    return DataError(
-        "this is no table of embeddings",
-        found=found,
-        expected="GeoParquet with a column of lists called embedding or embeddings",
-        where=file,
-    )
+    return DataError(_NO_TABLE, found=found, expected=_EXPECTED, where=file)
 
 
 def _numbers(column: Any, file: Path) -> NDArray[Any]:  # noqa: ANN401 (pyarrow has no types)
@@ -260,23 +268,22 @@ def _numbers(column: Any, file: Path) -> NDArray[Any]:  # noqa: ANN401 (pyarrow 
 
 
 def _own(text: str, file: Path) -> tuple[Provenance, Codes | None]:
-    try:
-        own = json.loads(text)
+    with foreign(DataError, "the metadata of eofm cannot be read", where=file):
+        own = parse_json(text)
         made = Provenance.from_json(own["provenance"], file)
         if own["scale"] is None:
             return made, None
-        scale, offset = (np.array(own[key], np.float32) for key in ("scale", "offset"))
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError("the metadata of eofm cannot be read", found=error, where=file) from error
-    return made, Codes(scale, offset)
+        with np.errstate(over="ignore"):  # `Codes` refuses what is not finite
+            scale, offset = (np.array(own[key]).astype(np.float32) for key in ("scale", "offset"))
+        return made, Codes(scale, offset)
 
 
 def _of_others(
     metadata: Mapping[str, str], name: str, table: GeoDataFrame, file: Path
 ) -> Provenance:
     """Return what a product of others says of itself; two of one statement have one way."""
-    try:
-        emb = json.loads(metadata.get("emb", "{}"))
+    with foreign(DataError, "the metadata of embeddings cannot be read", where=file):
+        emb = parse_json(metadata.get("emb", "{}"), nan=True)
         model = emb.get("model", {})
         words = [str(model.get(key, "")) for key in ("id", "version", "config")]
         licence = str(emb.get("license", ""))
@@ -284,10 +291,6 @@ def _of_others(
         sources = [
             str(d.get("dataset_name") or d["dataset_source"]) for d in emb.get("datasets", [])
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            "the metadata of embeddings cannot be read", found=error, where=file
-        ) from error
     if not emb and name == "embeddings" and "source_url" in table:
         words = ["Clay", "", ""]
         sources = sorted({str(url) for url in table["source_url"]})

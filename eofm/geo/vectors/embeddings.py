@@ -22,6 +22,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from eofm.errors import DataError, SpecError
+from eofm.formats.foreign import foreign
+from eofm.formats.text import parse_json
 from eofm.raster.cube import grid_of_array, placed
 from eofm.raster.grid import Grid
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from pyproj import CRS
 
 HIDDEN: Final = -128  # of int8: there is no vector
+UNREADABLE: Final = "the embeddings cannot be read"
 
 
 class Layout(StrEnum):
@@ -63,6 +66,9 @@ class SceneRecord:
     id: str
     sha256: str = ""
     date: str = ""
+
+
+_NO_WORDS: Final = frozenset({"scenes", "settings"})
 
 
 @dataclass(frozen=True)
@@ -116,19 +122,29 @@ class Provenance:
         Raises:
             DataError: If it is something else.
         """
-        try:
-            data = json.loads(text)
+        with foreign(
+            DataError,
+            "how these embeddings were made cannot be read",
+            expected="the provenance that eofm writes",
+            where=where,
+            remedy="embed the scene again, with the version of eofm that reads it",
+        ):
+            data = parse_json(text)
             data["scenes"] = tuple(SceneRecord(**scene) for scene in data["scenes"])
             data["quantization"] = Quantization(data["quantization"])
-            return cls(**data)
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                "how these embeddings were made cannot be read",
-                found=repr(error),
-                expected="the provenance that eofm writes",
-                where=where,
-                remedy="embed the scene again, with the version of eofm that reads it",
-            ) from error
+            made = cls(**data)
+            made._check_types()
+            return made
+
+    def _check_types(self) -> None:
+        words = {key: value for key, value in vars(self).items() if key not in _NO_WORDS}
+        words |= {
+            f"scenes {i} {k}": v for i, one in enumerate(self.scenes) for k, v in vars(one).items()
+        }
+        wrong = [key for key, value in words.items() if not isinstance(value, str)]
+        wrong += [] if isinstance(self.settings, dict) else ["settings"]
+        if wrong:
+            raise ValueError(f"another type: {', '.join(wrong)}")
 
 
 def require_same_vectors(first: Provenance, second: Provenance) -> None:
@@ -172,10 +188,23 @@ class Codes:
     Args:
         scale: float32 (D,), positive.
         offset: float32 (D,).
+
+    Raises:
+        DataError: If they are something else.
     """
 
     scale: NDArray[np.float32]
     offset: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        scale, offset = self.scale, self.offset
+        there = scale.ndim == 1 and scale.shape == offset.shape
+        if not (there and np.isfinite(offset).all() and (np.isfinite(scale) & (scale > 0)).all()):
+            raise DataError(
+                "codes have a scale above 0 and an offset for each dimension",
+                found=f"scales {_span(scale)}, offsets {_span(offset)}",
+                expected="two lists of finite numbers of one length",
+            )
 
     @classmethod
     def between(cls, lowest: NDArray[np.float32], highest: NDArray[np.float32]) -> Self:
@@ -188,7 +217,8 @@ class Codes:
         span = highest.astype(np.float64) - lowest
         scale = np.where(span > 0, span / 254, 1.0)
         middle = (highest.astype(np.float64) + lowest) / 2
-        return cls(scale.astype(np.float32), middle.astype(np.float32))
+        least = np.finfo(np.float32).tiny
+        return cls(np.maximum(scale, least).astype(np.float32), middle.astype(np.float32))
 
     def encode(self, vectors: NDArray[np.float32]) -> NDArray[np.int8]:
         """Return the nearest codes of vectors (..., D); `HIDDEN` where a vector is not finite."""
@@ -205,6 +235,25 @@ class Codes:
         if hidden.any():
             values[hidden] = np.nan
         return values
+
+
+def _span(values: NDArray[Any]) -> str:
+    ends = f", {values.min():g} to {values.max():g}" if values.size else ""
+    return f"{values.shape}{ends}"
+
+
+def _check_codes(codes: Codes | None, dim: int) -> None:
+    """Refuse codes of other vectors.
+
+    Raises:
+        DataError: If there is not one for each dimension.
+    """
+    if codes is not None and len(codes.scale) != dim:
+        raise DataError(
+            "there is one code for each dimension",
+            found=f"{len(codes.scale)} codes",
+            expected=f"{dim}",
+        )
 
 
 def decoded(stored: NDArray[Any], codes: Codes | None) -> NDArray[np.float32]:
@@ -248,6 +297,7 @@ class ChipTable:
                 found=f"{len(self.table)} chips and vectors {self.stored.shape}",
                 expected="(chips, dimensions)",
             )
+        _check_codes(self.codes, self.dim)
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -311,6 +361,7 @@ class PatchGrid:
                 expected="(dim, y, x) and valid (y, x)",
             )
         self.grid.require_crs()
+        _check_codes(self.codes, self.dim)
 
     def __repr__(self) -> str:
         rows, columns = self.valid.shape
@@ -339,8 +390,12 @@ class PatchGrid:
         """Return the vectors of some rows of patches, float32 (y, X, D), NaN where there is none.
 
         Nothing is kept, so that a grid can be walked through that is larger than the memory.
+
+        Raises:
+            DataError: If they are read from a file, and it is damaged.
         """
-        part = np.moveaxis(self.stored.isel(y=rows).to_numpy(), 0, -1)
+        with foreign(DataError, UNREADABLE, where=self.stored.encoding.get("source")):
+            part = np.moveaxis(self.stored.isel(y=rows).to_numpy(), 0, -1)
         vectors = decoded(part, self.codes)
         vectors[~self.valid[rows]] = np.nan
         return vectors

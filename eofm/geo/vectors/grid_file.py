@@ -11,6 +11,7 @@ also `scale` and `offset` (dim).
 
 from __future__ import annotations
 
+import math
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -27,12 +28,20 @@ from rasterio.errors import RasterioError
 from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window as RasterioWindow
 
-from eofm.errors import DataError
+from eofm.errors import DataError, EofmError
 from eofm.extras import geo_library
-from eofm.geo.vectors.embeddings import HIDDEN, Codes, PatchGrid, Provenance, has_vector
+from eofm.formats.foreign import foreign
+from eofm.geo.vectors.embeddings import (
+    HIDDEN,
+    UNREADABLE,
+    Codes,
+    PatchGrid,
+    Provenance,
+    has_vector,
+)
 from eofm.io import replacing, unfinished
 from eofm.raster.cube import placed
-from eofm.raster.geotiff import grid_of
+from eofm.raster.geotiff import check_memory, grid_of, open_geotiff
 
 PROVENANCE: Final = "EOFM_PROVENANCE"
 TIFF: Final = frozenset({".tif", ".tiff"})
@@ -135,8 +144,9 @@ def read_tiff(file: Path) -> PatchGrid:
     Raises:
         DataError: If the file is damaged, or lies nowhere.
     """
-    try:
-        with rasterio.open(file) as source:
+    with foreign(DataError, UNREADABLE, where=file, passing=(EofmError,)):
+        with open_geotiff(file) as source:
+            check_memory(source, source.height * source.width)
             text = source.tags().get(PROVENANCE)
             kind = source.dtypes[0]
             scales, offsets = source.scales, source.offsets
@@ -145,15 +155,13 @@ def read_tiff(file: Path) -> PatchGrid:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # scales that differ by band, which are read above
             stored = rioxarray.open_rasterio(file, cache=False, parse_coordinates=False)
-    except (RasterioError, OSError) as error:
-        raise DataError("the embeddings cannot be read", found=error, where=file) from error
-    assert isinstance(stored, xr.DataArray)  # noqa: S101 (a list is for files of several sets)
-    codes = None
-    if kind == "int8":
-        codes = Codes(np.array(scales, np.float32), np.array(offsets, np.float32))
-    made = Provenance("", "", "", "") if text is None else Provenance.from_json(text, file)
-    stored = placed(stored.drop_vars("band").rename(band="dim"), place)
-    return PatchGrid(stored, valid, made, codes)
+        assert isinstance(stored, xr.DataArray)  # noqa: S101 (a list is for files of several sets)
+        codes = None
+        if kind == "int8":
+            codes = Codes(np.array(scales, np.float32), np.array(offsets, np.float32))
+        made = Provenance("", "", "", "") if text is None else Provenance.from_json(text, file)
+        stored = placed(stored.drop_vars("band").rename(band="dim"), place)
+        return PatchGrid(stored, valid, made, codes)
 
 
 # ------------------------------------------------------------------------------------ Zarr
@@ -214,8 +222,15 @@ def read_zarr(folder: Path) -> PatchGrid:
         ConfigError: If zarr is not installed.
     """
     geo_library("zarr", "embeddings as Zarr need a library that is not installed")
-    try:
+    with foreign(
+        DataError,
+        UNREADABLE,
+        expected="Zarr with embedding (dim, y, x), as eofm writes it",
+        where=folder,
+        passing=(EofmError,),
+    ):
         data = xr.open_zarr(folder, consolidated=False, chunks=None, mask_and_scale=False)
+        _check_zarr(data, folder)
         stored = data["embedding"]
         valid = data["valid"].to_numpy().astype(np.bool_)
         made = Provenance.from_json(data.attrs["eofm_provenance"], folder)
@@ -223,11 +238,24 @@ def read_zarr(folder: Path) -> PatchGrid:
         if stored.dtype == np.int8:
             codes = Codes(data["scale"].to_numpy(), data["offset"].to_numpy())
         stored = stored.assign_coords(spatial_ref=data["spatial_ref"])
-    except (KeyError, ValueError, OSError, AttributeError) as error:
-        raise DataError(
-            "the embeddings cannot be read",
-            found=f"{type(error).__name__}: {error}",
-            expected="Zarr with embedding (dim, y, x), as eofm writes it",
-            where=folder,
-        ) from error
-    return PatchGrid(stored, valid, made, codes)
+        return PatchGrid(stored, valid, made, codes)
+
+
+# What is read whole may have so many times the bytes of its files, or so many in any case; a chunk
+# is unpacked whole, whatever part of it is asked for.
+_RATIO: Final = 2_000
+_ALWAYS: Final = 2**29
+
+
+def _check_zarr(data: xr.Dataset, folder: Path) -> None:
+    """Refuse to make many gigabytes out of files of a few bytes, whatever their metadata say."""
+    whole = max(one.nbytes for name, one in data.variables.items() if name != "embedding")
+    chunks = [
+        math.prod(one.encoding.get("chunks") or (1,)) * one.dtype.itemsize
+        for one in data.variables.values()
+    ]
+    asked = max(whole, *chunks)
+    if asked > _ALWAYS:
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        if asked > _RATIO * size:
+            raise ValueError(f"{asked} bytes are asked for, too many for files of {size}")

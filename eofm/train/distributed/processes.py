@@ -285,7 +285,7 @@ def _meet(group: ProcessGroup, accelerator: str) -> None:
 
 
 def _start_others(place: ProcessPlace, accelerator: str) -> list[subprocess.Popen[bytes]]:
-    """Start the other processes of this machine; they wait for the settings."""
+    """Start the other processes of this machine; they wait for the settings, or for its end."""
     shared = {
         "WORLD_SIZE": str(place.world),
         "LOCAL_WORLD_SIZE": str(place.per_node),
@@ -295,7 +295,7 @@ def _start_others(place: ProcessPlace, accelerator: str) -> list[subprocess.Pope
     }
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "eofm.train.run", accelerator],
+            [sys.executable, "-m", "eofm.train.run", accelerator, str(os.getpid())],
             env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.DEVNULL,
         )
@@ -308,8 +308,12 @@ def _watch(group: ProcessGroup) -> None:
 
     def poll() -> None:
         while not group.over.wait(0.5):
-            if any(child.poll() for child in group.children):
+            ended = [code for code in (child.poll() for child in group.children) if code]
+            if ended:
                 if not group.over.wait(GRACE_S):
+                    if min(ended) < 0:  # by a signal: it has not said why
+                        error = _gone(f"ended by signal {-min(ended)}", "another process")
+                        print(f"eofm pretrain: error: {error}", file=sys.stderr, flush=True)  # noqa: T201
                     os._exit(1)
                 return
 
@@ -337,13 +341,19 @@ def _one_voice(group: ProcessGroup) -> Iterator[None]:
         for child in group.children:  # they would wait for this process
             child.kill()
         if isinstance(error, RuntimeError) and not isinstance(error, EofmError) and _is_loss(error):
-            raise TrainingError(
-                "a process of this run has gone",
-                found=str(error).strip().splitlines()[0],
-                where=f"process {group.place.rank} of {group.place.world}",
-                remedy="see whether it ran out of memory, and resume the run",
-            ) from error
+            found = str(error).strip().splitlines()[0]
+            where = f"process {group.place.rank} of {group.place.world}"
+            raise _gone(found, where) from error
         raise
+
+
+def _gone(found: str, where: str) -> TrainingError:
+    return TrainingError(
+        "a process of this run has gone",
+        found=found,
+        where=where,
+        remedy="see whether it ran out of memory, and resume the run",
+    )
 
 
 def _is_loss(error: RuntimeError) -> bool:

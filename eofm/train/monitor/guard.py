@@ -99,7 +99,8 @@ class CollapseGuard(L.Callback):
         self._warned = int(state_dict.get("warned", -1))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Record the geometry of the embeddings before the first step."""
+        """Record the geometry before the first step; a step is judged once, also after a resume."""
+        self._step = trainer.global_step
         if self.monitor is not None and self.monitor.latest[0] == 0:
             self._start = Geometry.of(self.monitor.latest[1])
 

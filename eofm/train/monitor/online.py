@@ -82,6 +82,8 @@ class OnlineMonitor(L.Callback):
         """Evaluate before the first step: what has training to start from?"""
         if trainer.global_step == 0:
             self._evaluate(trainer, pl_module)
+        else:  # parts of an accumulated gradient come before the next step
+            self.latest = (trainer.global_step, {})
 
     def on_train_batch_end(
         self,

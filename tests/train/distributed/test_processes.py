@@ -7,7 +7,10 @@ import json
 import os
 import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -283,7 +286,7 @@ def test_two_processes_stop_and_go_on_as_one_run(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """SIGTERM to one, the same settings again with resume=auto: the undisturbed run, bit for bit.
+    """SIGTERM to one, resumed by its folder alone: the undisturbed run, bit for bit.
 
     Views and masks are random here: the sources of both processes must go on where they were.
     """
@@ -296,8 +299,11 @@ def test_two_processes_stop_and_go_on_as_one_run(
         with pytest.raises(SystemExit) as ended:
             pretrain(two)
     assert 143 == ended.value.code
-    assert 1 == capfd.readouterr().err.count("stopped by SIGTERM after step 3;")
-    pretrain(two)
+    said = capfd.readouterr().err
+    assert 1 == said.count("stopped by SIGTERM after step 3;")
+    # as the line that is printed resumes it: the number of processes is the run's own
+    assert f"eofm pretrain --run.out {two.run.out} --run.resume true" in said
+    pretrain(PretrainConfig(run=replace(two.run, resume=True)))
 
     assert rows_of(whole) == rows_of(two)
     for name in ("student", "teacher"):
@@ -331,6 +337,30 @@ def test_a_process_that_dies_ends_the_run_with_one_message(
 
     assert "Traceback" not in capfd.readouterr().err
     assert [-signal.SIGKILL] == [child.returncode for child in started]
+
+
+def test_a_process_that_dies_before_they_meet_is_spoken_of(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The first process waits for nobody then: it ends, in words, where the other could not."""
+    ended: list[int] = []
+    over = threading.Event()
+
+    def end(status: int) -> None:
+        ended.append(status)
+        over.set()
+
+    monkeypatch.setattr(processes, "GRACE_S", 0.0)
+    monkeypatch.setattr(os, "_exit", end)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    processes._watch(processes.ProcessGroup(children=[child]))
+    child.kill()
+
+    assert over.wait(30)
+    assert [1] == ended
+    said = capfd.readouterr().err
+    assert "error: a process of this run has gone" in said
+    assert "signal 9" in said
 
 
 def test_an_error_of_one_process_ends_the_others(

@@ -118,11 +118,20 @@ def test_random_numbers_and_modes_are_put_back() -> None:
     assert [True, True, False] == [net.training, net[0].training, net[1].training]
 
 
+@pytest.mark.parametrize(("batch", "accumulate"), [(8, 1), (4, 2)])
 def test_dense_looks_and_a_run_that_is_taken_up(
-    config: PretrainConfig, tmp_path: Path, pretrain_interrupted: Callable[[PretrainConfig], None]
+    batch: int,
+    accumulate: int,
+    config: PretrainConfig,
+    tmp_path: Path,
+    pretrain_interrupted: Callable[[PretrainConfig], None],
 ) -> None:
-    """Steps 0, 1, 2, 4; a killed and resumed run has the rows of an undisturbed one."""
-    config = with_groups(config, monitor={"dense": 4, "scenes": 8})
+    """Steps 0, 1, 2, 4; a killed and resumed run has the rows of an undisturbed one.
+
+    Also where it resumes between two parts of an accumulated gradient.
+    """
+    config = with_groups(config, monitor={"dense": 4, "scenes": 8}, optim={"batch": batch})
+    config = with_groups(config, trainer={"accumulate": accumulate})
     whole = with_groups(config, run={"out": str(tmp_path / "whole")})
     pretrain(whole)
     pretrain_interrupted(config)
