@@ -84,7 +84,8 @@ from eofm.train.report.page import page_of
 from eofm.train.run_folder import RunFolder, open_folder
 from eofm.weights.checkpoint import from_checkpoint
 from eofm.weights.encoder import random_encoder, save_encoder
-from eofm.weights.fetch.record import read_record, write_record
+from eofm.weights.fetch.record import read_record as read_download
+from eofm.weights.fetch.record import write_record
 
 HANGS_S: Final = 20  # of the processor: a loaded machine is no hang
 
@@ -362,7 +363,7 @@ def _receipt(folder: Path) -> Path:
 
 
 def _read_receipt(file: Path) -> object:
-    return read_record(file.with_name("w.pth"))
+    return read_download(file.with_name("w.pth"))
 
 
 def _written(name: str, text: str) -> Callable[[Path], Path]:
