@@ -218,11 +218,18 @@ def prepared(config: PretrainConfig) -> tuple[StoreDataModule, PretrainModule]:
 
 
 class Curve(L.Callback):
-    """Looks at held-out tiles on the way: retrieval, and what is left of the effective rank."""
+    """Looks at held-out tiles on the way: retrieval, and what is left of the effective rank.
 
-    def __init__(self, tiles: Tiles, test: Rows) -> None:
+    Args:
+        tiles: All tiles.
+        test: Rows of the held-out ones.
+        last: Training ends after this step of its schedule; 0 for the end of it.
+    """
+
+    def __init__(self, tiles: Tiles, test: Rows, last: int = 0) -> None:
         chips = [tiles.chips[row] for row in test]
         self.images, self.y = list(read_batches(chips, BATCH)), tiles.y[test]
+        self.last = last
         self.points: list[tuple[int, float, float]] = []
 
     def on_train_batch_end(
@@ -230,11 +237,15 @@ class Curve(L.Callback):
     ) -> None:
         """Look after some of the steps."""
         if trainer.global_step in CURVE and isinstance(pl_module, PretrainModule):
-            x = embed(pl_module, self.images)
-            rows = np.arange(len(x))
-            found = average_precision(standardised(x.double(), rows), self.y).mean()
-            point = (trainer.global_step, round(float(found), 4), round(rank(x, rows), 2))
-            self.points.append(point)
+            self.look(trainer.global_step, pl_module)
+        trainer.should_stop = trainer.global_step == self.last
+
+    def look(self, step: int, module: PretrainModule) -> None:
+        """Note step, retrieval and effective rank, of the held-out tiles by their own scale."""
+        x = embed(module, self.images)
+        rows = np.arange(len(x))
+        found = average_precision(standardised(x.double(), rows), self.y).mean()
+        self.points.append((step, round(float(found), 4), round(rank(x, rows), 2)))
 
 
 def train(config: PretrainConfig, curve: Curve) -> PretrainModule:
@@ -339,13 +350,16 @@ class Study:
             if (name, 0, INNER) not in known:
                 self.run(replace(arm, name=name), 0, INNER, rate)
 
+    def epochs(self, fold: int, *, half: bool = False) -> int:
+        """Return how many passes over the tiles, or over the labelled half, make the steps."""
+        return math.ceil(self.steps / (len(self.tiles.labelled(fold, half=half)) // BATCH))
+
     def run(self, arm: Arm, seed: int, fold: int, rate: float) -> None:
         """Train one arm in one fold, and record it."""
         cpu, wall = time.process_time(), time.monotonic()
         store = self.tiles.store(fold, half=arm.half)
         drops = arm.half and "data.unlabelled" not in arm.options
-        seen = len(self.tiles.labelled(fold, half=drops))
-        epochs = math.ceil(self.steps / (seen // BATCH))
+        epochs = self.epochs(fold, half=drops)
         config = configure(arm, run_seed(seed, fold), store, rate, epochs)
         curve = Curve(self.tiles, self.tiles.folds[fold][1])
         module = train(config, curve)

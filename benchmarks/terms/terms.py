@@ -2,18 +2,21 @@
 
     python benchmarks/terms/terms.py                        # trains what is not recorded; hours
     python benchmarks/terms/terms.py --arms mim cropmae     # some of it
-    python benchmarks/terms/terms.py --draw                 # the table from the records
+    python benchmarks/terms/terms.py --draw                 # table and figure from the records
 
-All imagery is SYNTHETIC (`eofm/world`). Every run is `eofm pretrain` in a process of its own, for
-the same number of steps from random weights. Then, on held-out places:
+All imagery is SYNTHETIC (`eofm/world`). Every run is one of `eofm pretrain` from random weights,
+one after the other in this process and without its folder, all of as many steps (but for one line
+of twice as many). Then, on held-out places:
 
-- the frozen student: a linear probe and the nearest neighbours of its vector, as in every run, and
-  a linear layer from its patches to the classes of the land-cover map (mean IoU);
+- the frozen student: a linear probe and the nearest neighbours of its vector, as in every run, the
+  effective rank of its vectors within a class, and a linear layer from its patches to the classes
+  of the land-cover map (mean IoU); of runs on two sensors also the vector of the radar image;
 - the term itself: error of hidden pixels before and after training, as a share of the error of the
   patch mean (1 is the floor of knowing nothing), and with another place's view in the partner's
   place: a term that looks at its partner is worse with a wrong one.
 
-A term is one line of `ARMS`. A run that is recorded is not made again.
+A term is one line of `ARMS`. A run that is recorded is not made again. The page and the figure are
+made by `terms_page.py`.
 """
 
 from __future__ import annotations
@@ -21,40 +24,50 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import lightning as L
 import numpy as np
 import rasterio
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from eofm.bench.segmentation import class_shares, evaluate, fit_head, mean_iou
+from eofm.bench.models.controls import image_statistics
+from eofm.bench.segmentation import PatchHead, class_shares, evaluate, mean_iou
+from eofm.cli import parse
+from eofm.contract.prepare import preprocess_for
+from eofm.contract.recipe import Recipe
 from eofm.datasets.images.dense import VOID
-from eofm.formats.text import read_yaml
 from eofm.landcover.schemes import SCHEMES
-from eofm.method.terms import term_names
+from eofm.method.objectives import asks_for_places
+from eofm.probes.spectrum import within_class_rank
 from eofm.store.reader import Store
 from eofm.train.build import build_module, make_recipe, open_data
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule, iterate_rows
+from eofm.train.evaluate import INIT, probe
+from eofm.train.export import export_trunk
 from eofm.train.module import PretrainModule
-from eofm.train.run_folder import RunFolder, from_dict
-from eofm.weights.encoder import Encoder, load_encoder
+from eofm.weights.checkpoint import make_card
+from eofm.weights.encoder import Encoder
 
 HERE: Final = Path(__file__).parent
 RESULTS: Final = HERE.parent / "results"
-sys.path.insert(0, str(HERE.parent / "study"))
-
-from study import interval  # noqa: E402 (the t interval over seeds, from the study's folder)
 
 Record = dict[str, Any]
 BASE: Final = "softcon"
+STATISTICS: Final = "52 image statistics"
+STRENGTHS: Final = tuple(10.0**n for n in range(-1, 6))  # of the ridge from patches to classes
 CODES: Final = len(SCHEMES["dynamic-world"].classes)
 
 
@@ -69,6 +82,8 @@ class Arm:
         partner: Which view is exchanged between places as the control; None where the term looks
             at one view alone.
         pixels: Name of the term whose error of pixels is measured; "" for none.
+        against: The line that it is compared with: that of the same views.
+        longer: How many times as many steps it takes as the others.
     """
 
     name: str
@@ -76,46 +91,66 @@ class Arm:
     options: Mapping[str, str] = field(default_factory=dict)
     partner: int | None = None
     pixels: str = ""
+    against: str = BASE
+    longer: int = 1
 
 
+# In the terms of a line: the folder of the run of `BASE` with the same seed.
+_FIRST_RUN: Final = "the run of softcon"
+_HARD: Final = {"method.objective": "moco"}
+_NESTED: Final = {"data.views": "nested"}
 _SEASONS: Final = {"data.views": "seasons", "augment.season_pair": "same"}
-_SENSORS: Final = {"data.views": "sensors"}
+# both directions: one would train the input layer of one sensor alone
+_SENSORS: Final = {"data.views": "sensors", "method.symmetric": "true"}
 # in proportion to a vit-tiny: the decoders of the papers have more weights than it
 _SMALL: Final = {
     "decoder_width": 128, "decoder_depth": 2, "decoder_heads": 4, "decoder_hidden": 512,
 }  # fmt: skip
 _MIM: Final = {"cls_weight": 0.0, **_SMALL}
-_RADAR: Final = {"pair": "sensors", "completed": "second", **_SMALL}
-_PLAIN: Final = {"augment.colour_probability": "0", "augment.blur_probability": "0"}
+_PLAIN: Final = {**_NESTED, "augment.colour_probability": "0", "augment.blur_probability": "0"}
+_LOOK: Final = {"neighbours": 16, "queue": 512}
+_DISTILL: Final = {"teacher": _FIRST_RUN, "queue": 512}
+_KEPT: Final = {"teacher": _FIRST_RUN}
+_OF_SEASONS, _OF_SENSORS, _OF_NESTED = "softcon, seasons", "moco, both sensors", "softcon, nested"
 ARMS: Final = (
-    Arm("moco-v3, dense", {"softcon": 1}, {"method.objective": "moco", "method.mask_ratio": "0"}),
+    Arm("moco-v3, dense", {"softcon": 1}, {**_HARD, "method.mask_ratio": "0"}),
+    Arm("softcon, hard term alone", {"softcon": 1}, _HARD),
     Arm(BASE, {"softcon": 1}),
-    Arm("softcon + mim", {"softcon": 1, "mim": _MIM}, pixels="mim"),
-    Arm("softcon + mim + vector", {"softcon": 1, "mim": {**_MIM, "cls_weight": 0.1}}, pixels="mim"),
-    Arm(
-        "softcon + mim, one mask",
-        {"softcon": 1, "mim": {**_MIM, "mask": "method"}},
-        pixels="mim",
-    ),
+    Arm("softcon, twice the steps", {"softcon": 1}, longer=2),
     Arm("mim", {"mim": _MIM}, pixels="mim"),
-    Arm("cropmae", {"cropmae": _SMALL}, {"data.views": "nested", **_PLAIN}, 0, "cropmae"),
+    Arm("softcon + mim", {"softcon": 1, "mim": _MIM}, pixels="mim"),
+    Arm("look", {"look": _LOOK}),
+    Arm("softcon + look", {"softcon": 1, "look": _LOOK}),
+    Arm("multilabel", {"multilabel": 1}),
+    Arm("softcon + multilabel", {"softcon": 1, "multilabel": 1}),
+    Arm("hallucinate", {"hallucinate": 1}),
+    Arm("softcon + hallucinate", {"softcon": 1, "hallucinate": 0.5}),
+    Arm("distill", {"distill": _DISTILL}),
+    Arm("softcon + distill", {"softcon": 1, "distill": _DISTILL}),
+    Arm("self_distill", {"self_distill": _KEPT}),
+    Arm("softcon + self_distill", {"softcon": 1, "self_distill": _KEPT}),
+    Arm(_OF_NESTED, {"softcon": 1}, _NESTED),
+    Arm("cropmae", {"cropmae": _SMALL}, _PLAIN, 0, "cropmae", _OF_NESTED),
     Arm(
         "softcon + cropmae",
         {"softcon": 1, "cropmae": _SMALL},
-        {"data.views": "nested"},
-        0,
-        "cropmae",
+        _NESTED,
+        partner=0,
+        pixels="cropmae",
+        against=_OF_NESTED,
     ),
-    Arm("softcon + hallucinate", {"softcon": 1, "hallucinate": 0.5}),
-    Arm("look", {"look": {"neighbours": 16, "queue": 512}}),
-    Arm("softcon + look", {"softcon": 1, "look": {"neighbours": 16, "queue": 512}}),
-    Arm("softcon, seasons", {"softcon": 1}, {"data.views": "seasons"}),
-    Arm("croco, seasons", {"croco": _SMALL}, _SEASONS, 1, "croco"),
-    Arm("softcon + croco, seasons", {"softcon": 1, "croco": _SMALL}, _SEASONS, 1, "croco"),
+    Arm(_OF_SEASONS, {"softcon": 1}, _SEASONS),
+    Arm("croco, seasons", {"croco": _SMALL}, _SEASONS, 1, "croco", _OF_SEASONS),
     Arm(
-        "croco, optical from radar", {"croco": {"pair": "sensors", **_SMALL}}, _SENSORS, 1, "croco"
+        "softcon + croco, seasons",
+        {"softcon": 1, "croco": _SMALL},
+        _SEASONS,
+        partner=1,
+        pixels="croco",
+        against=_OF_SEASONS,
     ),
-    Arm("croco, radar from optical", {"croco": _RADAR}, _SENSORS, 0, "croco"),
+    Arm(_OF_SENSORS, {"softcon": 1}, {**_HARD, **_SENSORS}),
+    Arm("distill, both sensors", {"distill": _DISTILL}, _SENSORS, against=_OF_SENSORS),
 )
 
 
@@ -127,18 +162,22 @@ class Size:
         world: Folder of the synthetic world.
         scenes: Places in it.
         window: Side of its scenes in pixels.
+        architecture: Of the network.
         image: Side of a view in pixels.
         epochs: Passes over the places.
         batch: Scenes of a step.
-        work: Folder of the runs.
+        lr: Peak learning rate per 256 scenes, the same in all lines.
+        work: Folder of the networks that are frozen teachers.
     """
 
     world: Path
     scenes: int
     window: int
+    architecture: str
     image: int
     epochs: int
     batch: int
+    lr: float
     work: Path
 
     def folder(self, arm: Arm, seed: int) -> Path:
@@ -149,22 +188,24 @@ class Size:
 def command(arm: Arm, seed: int, size: Size) -> list[str]:
     """Return the words of a run."""
     seasons = arm.options.get("data.views", "").startswith("seasons")
+    # a place with two seasons counts once in an epoch: of four seasons a quarter of the steps
+    epochs = size.epochs * (4 if seasons else 1) * arm.longer
+    terms = json.dumps(dict(arm.terms))
     options = {
         "data.world": str(size.world),
         "data.scenes": str(size.scenes),
         "data.size": str(size.window),
-        "model.architecture": "vit-tiny-14",
+        "model.architecture": size.architecture,
         "model.size": str(size.image),
         "optim.batch": str(size.batch),
-        # a place with two seasons counts once in an epoch: of four seasons a quarter of the steps
-        "optim.epochs": str(size.epochs * (4 if seasons else 1)),
+        "optim.epochs": str(epochs),
+        "optim.lr": str(size.lr),
         "optim.seed": str(seed),
+        "method.symmetric": "false",  # one direction, as in the paper's figure: half the time
         "monitor.every_epochs": "0",
-        "run.figures": "false",
         "run.threads": "1",
         **arm.options,
-        "method.terms": json.dumps(dict(arm.terms)),
-        "run.out": str(size.folder(arm, seed)),
+        "method.terms": terms.replace(_FIRST_RUN, str(size.folder(_arm(BASE), seed))),
     }
     return [
         "eofm",
@@ -173,18 +214,12 @@ def command(arm: Arm, seed: int, size: Size) -> list[str]:
     ]
 
 
+def _arm(name: str) -> Arm:
+    """Return the line of a name."""
+    return next(arm for arm in ARMS if arm.name == name)
+
+
 # --------------------------------------------------------------------------- what a run is worth
-
-
-def reopened(folder: Path) -> tuple[PretrainModule, StoreDataModule]:
-    """Return the data of a run, and its module before the first step."""
-    config: PretrainConfig = from_dict(read_yaml(folder / "config.yaml"), folder)
-    store, second = open_data(config.data)
-    data = StoreDataModule(
-        store, config.data, config.optim.batch, config.optim.seed, second_store=second
-    )
-    recipe = make_recipe(store, data.train_rows.tolist(), config.model)
-    return build_module(config, data, recipe)[0].eval(), data
 
 
 def held_out(data: StoreDataModule, batch: int) -> Iterator[list[int]]:
@@ -243,155 +278,223 @@ def pixel_error(
     return error / floor
 
 
-def cover(world: Path, store: Store, rows: Sequence[int]) -> Tensor:
-    """Return the land-cover maps of some scenes, int64 (N, H, W), `VOID` where nothing is known."""
-    maps = []
-    for row in rows:
-        with rasterio.open(world / "scenes" / "dw" / f"{store.ids[row]}.tif") as file:
-            codes = torch.from_numpy(file.read(1).astype(np.int64))
-        maps.append(torch.where(codes < CODES, codes, VOID))
-    return torch.stack(maps)
+@cache
+def cover(path: Path) -> Tensor:
+    """Return the land-cover map of a scene, int64 (H, W), `VOID` where nothing is known."""
+    with rasterio.open(path) as file:
+        codes = torch.from_numpy(file.read(1).astype(np.int64))
+    return torch.where(codes < CODES, codes, VOID)
 
 
-def patch_iou(encoder: Encoder, world: Path, data: StoreDataModule) -> float:
-    """Return the mean IoU of a linear layer on the frozen patches of held-out scenes."""
-    grid = encoder.trunk.grid
+def covers(world: Path, data: StoreDataModule, rows: NDArray[np.int64]) -> Tensor:
+    """Return the land-cover maps of scenes, int64 (N, H, W)."""
+    folder = world / "scenes" / "dw"
+    return torch.stack([cover(folder / f"{data.store.ids[row]}.tif") for row in rows])
 
-    def read(rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-        tokens = [encoder.features(imagery) for imagery in iterate_rows(data.store, rows)]
-        return torch.cat(tokens), cover(world, data.store, rows)
 
-    def opened(rows: Sequence[int]) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
-        return lambda: iter([read(rows)])
+@cache
+def prepared(path: Path, rows: tuple[int, ...], recipe: Recipe) -> Tensor:
+    """Return scenes of a store as a network expects them, (N, C, S, S): once for all lines."""
+    parts = [
+        preprocess_for(imagery.spec, recipe)(imagery).pixels
+        for imagery in iterate_rows(Store(path), rows)
+    ]
+    return torch.cat(parts)
 
-    tokens, masks = read(data.probe_rows.tolist())
-    shares, known = class_shares(masks, grid, CODES)
+
+@torch.no_grad()
+def tokens_of(encoder: Encoder, data: StoreDataModule, rows: NDArray[np.int64]) -> Tensor:
+    """Return CLS and patch tokens of scenes, (N, 1 + P, D)."""
+    store, its = data.seen_by(encoder.recipe.sensor, rows)
+    pixels = prepared(store.path, tuple(its), encoder.recipe)
+    return torch.cat([encoder.forward_features(part) for part in pixels.split(64)])
+
+
+def patch_iou(
+    tokens: Mapping[str, Tensor],
+    grid: tuple[int, int],
+    maps: Mapping[str, Tensor],
+) -> float:
+    """Return the mean IoU of a linear layer on the frozen patches of held-out scenes.
+
+    Ridge regression of the share that each class has of a patch, on standardised tokens; its
+    strength is the best of `STRENGTHS` on the other half of the held-out places.
+
+    Args:
+        tokens: Of the patches of training, validation and test scenes, (N, P, D) each.
+        grid: Rows and columns of patches.
+        maps: Classes of their pixels, (N, H, W) each.
+    """
+    shares, known = class_shares(maps["train"], grid, CODES)
     use = known >= 0.5
-    fit = fit_head(tokens[use], shares[use], opened(data.val_rows.tolist()), grid, standard=True)
-    (matrices,) = evaluate([fit.head], opened(data.test_rows.tolist()), grid, CODES)
-    return float(mean_iou(matrices.sum(dim=0)))
+    x, y = tokens["train"][use].double(), shares[use].double()
+    mean, std = x.mean(dim=0), x.std(dim=0).clamp_min(1e-9)
+    x = (x - mean) / std
+    gram, to_y = x.T @ x, x.T @ (y - y.mean(dim=0))
+    heads = []
+    for strength in STRENGTHS:
+        weight = torch.linalg.solve(gram + strength * torch.eye(len(gram)), to_y) / std[:, None]
+        bias = y.mean(dim=0) - mean @ weight
+        heads.append(PatchHead(weight.float(), bias.float(), torch.arange(CODES)))
+
+    def iou(some: Sequence[PatchHead], split: str) -> list[float]:
+        found = evaluate(some, lambda: iter([(tokens[split], maps[split])]), grid, CODES)
+        return [float(mean_iou(matrices.sum(dim=0))) for matrices in found]
+
+    chosen = iou(heads, "val")
+    return iou([heads[chosen.index(max(chosen))]], "test")[0]
 
 
-def measure(arm: Arm, folder: Path, world: Path) -> Record:
-    """Return what a run, and its own start, are worth on held-out places."""
-    module, data = reopened(folder)
-    out: Record = {"patch_iou": {}, "pixels": {}}
-    if data.store.spec.sensor == "s2-l1c":
-        for name, encoder in (("initialisation", "init"), ("student", "student")):
-            path = folder / "export" / encoder
-            out["patch_iou"][name] = patch_iou(load_encoder(path), world, data)
+def encoders_of(module: PretrainModule) -> dict[str, Encoder]:
+    """Return the student as an encoder, of two sensors one of each, by the end of its name."""
+    recipes = {"": module.recipe}
+    if module.second_sensor is not None:
+        recipes[f" {module.second_sensor.name}"] = module.second_sensor.recipe
+    return {
+        mark: Encoder(
+            deepcopy(module.trunk("student", recipe.sensor)).eval(),
+            make_card(module.card, recipe, "student"),
+        )
+        for mark, recipe in recipes.items()
+    }
+
+
+def scored(name: str, train_x: Tensor, test_x: Tensor, data: StoreDataModule) -> Record:
+    """Return the scores of features of the training scenes and the held-out ones."""
+    votes = probe(name, train_x, test_x, data.store, data, data.config.seed)
+    target = data.store.labels(data.test_rows.tolist()).multi_hot.long()
+    return asdict(votes.score(target))
+
+
+def frozen_scores(name: str, module: PretrainModule, data: StoreDataModule, world: Path) -> Record:
+    """Return what the student is worth: vectors of each sensor, patches of the optical one.
+
+    Args:
+        name: What it is called in the record.
+        module: Of a run.
+        data: Of the run.
+        world: Has the land-cover maps.
+    """
+    rows = {"train": data.probe_rows, "val": data.val_rows, "test": data.test_rows}
+    scores, of_patches, rank = [], math.nan, math.nan
+    for mark, encoder in encoders_of(module).items():
+        tokens = {split: tokens_of(encoder, data, some) for split, some in rows.items()}
+        scores.append(scored(f"{name}{mark}", tokens["train"][:, 0], tokens["test"][:, 0], data))
+        if not mark:
+            patches = {split: some[:, 1:] for split, some in tokens.items()}
+            maps = {split: covers(world, data, some) for split, some in rows.items()}
+            of_patches = patch_iou(patches, encoder.trunk.grid, maps)
+            held = torch.cat([tokens["val"][:, 0], tokens["test"][:, 0]])
+            labels = data.store.labels([*rows["val"].tolist(), *rows["test"].tolist()]).multi_hot
+            rank = within_class_rank(held, labels)
+    return {"scores": scores, "patch_iou": {name: of_patches}, "within_rank": {name: rank}}
+
+
+# ------------------------------------------------------------------------------------ the runs
+
+
+def prepare(config: PretrainConfig) -> tuple[StoreDataModule, PretrainModule]:
+    """Return data and network of a run as `eofm pretrain` makes them."""
+    store, second_store = open_data(config.data)
+    L.seed_everything(config.optim.seed, verbose=False)
+    data = StoreDataModule(
+        store,
+        config.data,
+        config.optim.batch,
+        config.optim.seed,
+        second_store=second_store,
+        places=asks_for_places(config.method),
+    )
+    recipe = make_recipe(store, data.train_rows.tolist(), config.model)
+    module, _ = build_module(config, data, recipe)
+    return data, module
+
+
+def fit(config: PretrainConfig, data: StoreDataModule, module: PretrainModule) -> int:
+    """Train as `eofm pretrain` does, without its folder; return the number of steps."""
+    trainer = L.Trainer(
+        max_epochs=config.optim.epochs,
+        accelerator="cpu",
+        gradient_clip_val=config.optim.clip,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+        trainer.fit(module, datamodule=data)
+    return int(trainer.global_step)
+
+
+def run(
+    arm: Arm, seed: int, size: Size, records: Path, starts: dict[tuple[int, bool], Record]
+) -> None:
+    """Train, measure, and append the record.
+
+    Args:
+        arm: The line.
+        seed: Of the run.
+        size: Of the runs.
+        records: File of one line per run.
+        starts: What the networks of a seed, of one sensor or two, are worth before training: the
+            same in all lines, measured once.
+    """
+    wall, cpu = time.monotonic(), time.process_time()
+    words = command(arm, seed, size)
+    config: PretrainConfig = parse("pretrain", words[2:])
+    data, module = prepare(config)
+    start = (seed, module.second_sensor is not None)
+    if start not in starts:
+        starts[start] = frozen_scores(INIT, module, data, size.world)
+    before = starts[start]
+    pixels = {}
     if arm.pixels:
-        out["pixels"]["before"] = pixel_error(module, data, arm.pixels, None)
-        saved = torch.load(RunFolder(folder).checkpoint, weights_only=True, map_location="cpu")
-        module.load_state_dict(saved["state_dict"])
-        out["pixels"]["after"] = pixel_error(module, data, arm.pixels, None)
+        pixels["before"] = pixel_error(module.eval(), data, arm.pixels, None)
+    began, module = time.process_time(), module.train()
+    steps = fit(config, data, module)
+    spent = time.process_time() - began
+    after = frozen_scores("student", module, data, size.world)
+    if arm.pixels:
+        pixels["after"] = pixel_error(module.eval(), data, arm.pixels, None)
         if arm.partner is not None:
-            out["pixels"]["other place"] = pixel_error(module, data, arm.pixels, arm.partner)
-    return out
-
-
-def run(arm: Arm, seed: int, size: Size, records: Path) -> None:
-    """Train, measure, and append the record."""
-    folder, words = size.folder(arm, seed), command(arm, seed, size)
-    began = time.monotonic()
-    if not (folder / "DONE").is_file():
-        done = subprocess.run(
-            [sys.executable, "-m", "eofm.cli", *words[1:]],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            raise SystemExit(f"{arm.name}, seed {seed} failed\n{done.stderr[-3000:]}")
-    results = json.loads((folder / "results.json").read_text())
-    steps = len((folder / "metrics.jsonl").read_text().splitlines())
+            pixels["other place"] = pixel_error(module, data, arm.pixels, arm.partner)
     record = {
         "arm": arm.name,
         "seed": seed,
-        "scores": results["scores"],
-        **measure(arm, folder, size.world),
+        "scores": [*before["scores"], *after["scores"]],
+        **{name: {**before[name], **after[name]} for name in ("patch_iou", "within_rank")},
+        "pixels": pixels,
         "steps": steps,
-        "step_seconds": results["train_seconds"] / max(steps, 1),
-        "synthetic": True,
-        "environment": json.loads((folder / "environment.json").read_text()),
+        "scenes": {"train": len(data.train_rows), "held_out": len(data.test_rows)},
+        "train_cpu_seconds": round(spent, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "synthetic": data.store.synthetic,
+        "versions": {"eofm": version("eofm"), "torch": torch.__version__},
         "command": " ".join(words),
     }
+    if arm.name == BASE:  # the frozen teacher of other lines
+        card = make_card(module.card, module.recipe, "student")
+        export_trunk(module.trunk(), card, size.folder(arm, seed))
+    _append(records, record)
+    sys.stderr.write(f"{arm.name}, seed {seed}: {time.monotonic() - wall:.0f} s\n")
+
+
+def statistics(size: Size, records: Path) -> None:
+    """Append the record of the control that sees no network, on the scenes of the runs."""
+    data, _ = prepare(parse("pretrain", command(_arm(BASE), 0, size)[2:]))
+    train_x, test_x = (
+        torch.cat([image_statistics(imagery) for imagery in iterate_rows(data.store, rows)])
+        for rows in (data.probe_rows.tolist(), data.test_rows.tolist())
+    )
+    scores = [{**scored(STATISTICS, train_x, test_x, data), "name": "student"}]
+    _append(records, {"arm": STATISTICS, "seed": 0, "scores": scores, "synthetic": True})
+
+
+def _append(records: Path, record: Record) -> None:
     with records.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
-    sys.stderr.write(f"{arm.name}, seed {seed}: {time.monotonic() - began:.0f} s\n")
-
-
-# ------------------------------------------------------------------------------------ the table
-
-
-def value(record: Record, measure: str, encoder: str) -> float:
-    """Return a score x 100 of an encoder of a run; NaN where there is none."""
-    if measure == "patch_iou":
-        return 100 * float(record["patch_iou"].get(encoder, float("nan")))
-    found = [s[measure] for s in record["scores"] if s["name"] == encoder]
-    return 100 * float(found[0]) if found else float("nan")
-
-
-def cell(rows: Mapping[int, Record], base: Mapping[int, Record], measure: str) -> str:
-    """Return mean of the student, and what it gained on its own start and on the base."""
-    student = {seed: value(row, measure, "student") for seed, row in rows.items()}
-    if any(math.isnan(each) for each in student.values()):
-        return "–"
-    gain = [student[s] - value(row, measure, "initialisation") for s, row in rows.items()]
-    text = f"{interval(list(student.values()))[0]:.1f}, start {signed(gain)}"
-    common = sorted(rows.keys() & base.keys())
-    if rows is not base and common:
-        text += (
-            f", softcon {signed([student[s] - value(base[s], measure, 'student') for s in common])}"
-        )
-    return text
-
-
-def signed(values: Sequence[float]) -> str:
-    """Return a mean difference with its 95 % t interval over seeds, bold where it excludes 0."""
-    mean, half = interval(values)
-    if len(values) == 1:
-        return f"{mean:+.1f} (one seed)"
-    text = f"{mean:+.1f} ± {half:.1f}"
-    return f"**{text}**" if abs(mean) > half else text
-
-
-def share(rows: Mapping[int, Record], when: str) -> str:
-    """Return the mean error of pixels as a share of the floor; a dash where it is not measured."""
-    found = [row["pixels"][when] for row in rows.values() if when in row["pixels"]]
-    return f"{interval(found)[0]:.3f}" if found else "–"
-
-
-HEAD: Final = """# Terms of an objective: SYNTHETIC scenes
-
-{seeds} seed(s), vit-tiny-14 from random weights, {steps} steps. Frozen student on held-out places,
-x 100: mean, gain on its own start and on `softcon` of the same seeds, with the 95 % t interval over
-seeds. Error of hidden pixels as a share of the patch mean's: below 1 something is known. Seconds
-are of a shared machine. Which term is better on made-up scenes is no proof for real ones. Made by
-`python benchmarks/terms/terms.py`; every record in terms.jsonl has its command.
-
-| terms | linear AP | kNN AP | patches, mIoU | pixels before | after | other place | s per step |
-|---|---|---|---|---:|---:|---:|---:|
-"""
-
-
-def table(records: Sequence[Record]) -> str:
-    """Return the page of all records."""
-    by_arm: dict[str, dict[int, Record]] = {}
-    for record in records:
-        by_arm.setdefault(record["arm"], {})[record["seed"]] = record
-    base, lines = by_arm.get(BASE, {}), []
-    for arm in ARMS:
-        if rows := by_arm.get(arm.name):
-            seconds = interval([row["step_seconds"] for row in rows.values()])[0]
-            cells = [
-                arm.name,
-                *(cell(rows, base, name) for name in ("ap_macro", "knn_macro", "patch_iou")),
-                *(share(rows, when) for when in ("before", "after", "other place")),
-                f"{seconds:.2f}",
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
-    steps = sorted({record["steps"] for record in records})
-    head = HEAD.format(seeds=len({r["seed"] for r in records}), steps=" to ".join(map(str, steps)))
-    return head + "\n".join(lines) + "\n"
 
 
 def read(records: Path) -> list[Record]:
@@ -402,32 +505,41 @@ def read(records: Path) -> list[Record]:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Train what is not recorded, and write the table."""
+    """Train what is not recorded, and write table and figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--arms", nargs="*", help="names of lines; all without it")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--world", type=Path, default=Path("worlds/terms"))
     parser.add_argument("--scenes", type=int, default=300)
     parser.add_argument("--window", type=int, default=120)
+    parser.add_argument("--architecture", default="vit-tiny-14")
     parser.add_argument("--image", type=int, default=112)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=4e-3, help="peak rate per 256 scenes")
     parser.add_argument("--work", type=Path, default=Path("runs/terms"))
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of records and table")
-    parser.add_argument("--draw", action="store_true", help="only write the table")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of records and page")
+    parser.add_argument("--draw", action="store_true", help="only write page and figure")
     asked = parser.parse_args(words)
-    size = Size(
-        asked.world, asked.scenes, asked.window, asked.image, asked.epochs, asked.batch, asked.work
-    )
     records = asked.out / "terms.jsonl"
-    known = {(row["arm"], row["seed"]) for row in read(records)}
-    arms = [arm for arm in ARMS if set(arm.terms) <= set(term_names())]
-    for seed in () if asked.draw else asked.seeds:
-        for arm in arms:
-            if (not asked.arms or arm.name in asked.arms) and (arm.name, seed) not in known:
-                run(arm, seed, size, records)
+    if not asked.draw:
+        torch.set_num_threads(1)
+        asked.out.mkdir(parents=True, exist_ok=True)
+        size = Size(**{each.name: getattr(asked, each.name) for each in fields(Size)})
+        starts: dict[tuple[int, bool], Record] = {}
+        known = {(row["arm"], row["seed"]) for row in read(records)}
+        arms = [arm for arm in ARMS if not asked.arms or arm.name in asked.arms]
+        for seed in asked.seeds:
+            for arm in arms:
+                if (arm.name, seed) not in known:
+                    run(arm, seed, size, records, starts)
+            if (STATISTICS, 0) not in known and BASE in [arm.name for arm in arms]:
+                statistics(size, records)
+                known.add((STATISTICS, 0))
     if found := read(records):
-        (asked.out / "terms.md").write_text(table(found), encoding="utf-8")
+        from terms_page import draw
+
+        draw(found, asked.out)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from eofm.loading.loader import Pixels
 from eofm.networks.trunk import Trunk
 from eofm.train.datamodule import training_plan
 from eofm.weights.encoder import Encoder
+from eofm.weights.encoder_card import serialise, sha256
 from eofm.weights.load import load_weights
 
 
@@ -36,6 +37,9 @@ class FrozenTeacher(nn.Module):
         encoder: Network, recipe and card.
         specs: What the stores hold: that of the run, and of its second sensor if there is one.
 
+    Attributes:
+        sha256: Of its weights: of a checkpoint's network, whose card has none, of its export.
+
     Raises:
         SpecMismatch: If no store's imagery fits the recipe.
     """
@@ -46,6 +50,7 @@ class FrozenTeacher(nn.Module):
         self.store = next((i for i, spec in enumerate(specs) if spec.sensor == sensor), 0)
         self.preprocess = Preprocess(training_plan(specs[self.store], encoder.recipe))
         self.card = encoder.card
+        self.sha256 = encoder.card.sha256 or sha256(serialise(encoder.trunk, encoder.card))
         self._hidden = (encoder.trunk.eval().requires_grad_(requires_grad=False),)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -86,7 +91,7 @@ class FrozenTeacher(nn.Module):
 
     def describe(self) -> str:
         """Return who it is, in the words of a card."""
-        return f"{self.card.name}, licence {self.card.licence}, sha256 {self.card.sha256[:16]}"
+        return f"{self.card.name}, licence {self.card.licence}, sha256 {self.sha256[:16]}"
 
 
 def open_teacher(weights: str, specs: Sequence[ImageSpec]) -> FrozenTeacher:

@@ -141,6 +141,14 @@ class PretrainModule(L.LightningModule):
         """The networks of this run: what learns, and its average where a term needs it."""
         return BRANCHES if self.method.teacher is not None else BRANCHES[:1]
 
+    @property
+    def teachers(self) -> dict[str, str]:
+        """The sha256 of the weights of each frozen teacher, by the term that learns from it."""
+        if not isinstance(self.method, CombinedTerms):  # one of a user's own has none
+            return {}
+        found = self.method.frozen.items()
+        return {name: each.sha256 for name, each in found if isinstance(each, FrozenTeacher)}
+
     def trunk(self, branch: str = "student", sensor: Sensor | None = None) -> Trunk:
         """Return the network of a branch that takes images of a sensor.
 
@@ -380,6 +388,7 @@ class PretrainModule(L.LightningModule):
             "card": self.card,
             "config": _plain(asdict(self.config)),
             "progress": self._progress(),
+            "teachers": self.teachers,
             PARAMETERS: self._optimized(self.trainer.optimizers[0]),
         }
 

@@ -111,7 +111,7 @@ def _run(
     """Train, export and report; `owned` keeps the folder for this process."""
     data, module, origin = prepare(config, place)
     if config.run.resume and folder.checkpoint.is_file():
-        check_checkpoint(folder.checkpoint, config, CHECKPOINT_KEY)
+        check_checkpoint(folder.checkpoint, config, CHECKPOINT_KEY, module.teachers)
     elif config.run.resume:
         _say(f"there is no checkpoint in {folder.path} yet: the run starts from the beginning")
     callbacks = make_callbacks(config, data, folder)

@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -201,16 +201,19 @@ def _resumed(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig:
     )
 
 
-def check_checkpoint(file: Path, config: PretrainConfig, key: str) -> None:
+def check_checkpoint(
+    file: Path, config: PretrainConfig, key: str, teachers: Mapping[str, str]
+) -> None:
     """Refuse a checkpoint of another run before anything of it is loaded.
 
     Args:
         file: The checkpoint.
         config: Of the run that is to resume.
         key: Under which a checkpoint keeps its settings.
+        teachers: The sha256 of the frozen teacher's weights by term, as they are now.
 
     Raises:
-        ConfigError: If its settings differ, or it cannot be read.
+        ConfigError: If its settings or its frozen teachers differ, or it cannot be read.
     """
     with foreign(
         ConfigError,
@@ -220,6 +223,7 @@ def check_checkpoint(file: Path, config: PretrainConfig, key: str) -> None:
     ):
         saved = read_torch(file, mapped=True)
         theirs = from_dict(saved[key]["config"], file)
+        taught: dict[str, str] = saved[key].get("teachers", {})  # older ones do not say
     differ = differing(theirs, config)
     if differ:
         raise ConfigError(
@@ -229,6 +233,16 @@ def check_checkpoint(file: Path, config: PretrainConfig, key: str) -> None:
             where=file,
             remedy="start a new run; model.weights and model.continue_from take over networks",
         )
+    for name, sha256 in taught.items():
+        if teachers.get(name) != sha256:
+            raise ConfigError(
+                f"the frozen teacher of {name} has other weights than when the run began",
+                found=f"sha256 {teachers.get(name)}",
+                expected=f"sha256 {sha256}",
+                where=f"method.terms.{name}.teacher, {file}",
+                remedy="put the teacher's files of then back, or start a new run with another "
+                "--run.out",
+            )
 
 
 def differing(one: PretrainConfig, other: PretrainConfig) -> list[str]:

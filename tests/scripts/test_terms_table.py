@@ -2,109 +2,167 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import math
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from eofm.cli import main
-from eofm.formats.text import parse_yaml
+from eofm.cli import parse
 from eofm.method.combined import check_views, needs_of
 from eofm.method.terms import term_names
 from eofm.train.build import VIEW_KINDS
-from eofm.train.run_folder import from_dict
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "terms" / "terms.py"
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "terms"
 
 
-@pytest.fixture(scope="module")
-def terms() -> ModuleType:
+@pytest.fixture
+def terms(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("terms_table", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    path = list(sys.path)
-    sys.modules["terms_table"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    sys.path[:] = path
-    return module
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("terms")
+
+
+@pytest.fixture
+def page(terms: ModuleType) -> ModuleType:
+    """The module that makes its page."""
+    return importlib.import_module("terms_page")
 
 
 def size_of(terms: ModuleType, folder: Path) -> Any:
     """Runs of seconds."""
-    return terms.Size(folder / "world", 12, 60, 56, 1, 4, folder / "runs")
+    return terms.Size(
+        folder / "world", 12, 60, "vit-tiny-14-2blocks", 56, 1, 4, 4e-3, folder / "runs"
+    )
 
 
-def test_every_line_is_a_run_that_can_be_made(
-    terms: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_line_is_a_run_that_can_be_made(terms: ModuleType, tmp_path: Path) -> None:
     """The command of each line is read by the program, and its views are those its terms need."""
     for arm in terms.ARMS:
-        if not set(arm.terms) <= set(term_names()):
-            continue
-        words = terms.command(arm, 0, size_of(terms, tmp_path))
-        with pytest.raises(SystemExit) as end:
-            main([*words[1:], "--print_config"])
-        config = from_dict(parse_yaml(capsys.readouterr().out), arm.name)
+        config = parse("pretrain", terms.command(arm, 0, size_of(terms, tmp_path))[2:])
         check_views(config.method, VIEW_KINDS[config.data.views])
 
-        assert end.value.code in (None, 0)
         assert set(arm.terms) == set(needs_of(config.method))
         assert not arm.pixels or arm.pixels in arm.terms
+
+
+def test_every_term_has_a_line_alone_and_beside_softcon(terms: ModuleType) -> None:
+    """A new term without a line is told; every line is compared with one that there is."""
+    lines = [set(arm.terms) for arm in terms.ARMS]
+    names = {arm.name for arm in terms.ARMS}
+
+    for name in set(term_names()) - {"softcon"}:
+        assert {name} in lines, name
+        assert {"softcon", name} in lines, name
+    assert len(names) == len(terms.ARMS)
+    assert {arm.against for arm in terms.ARMS} <= names
 
 
 def record(arm: str, seed: int, score: float, **changes: Any) -> dict[str, Any]:
     """A record with a start of one half."""
     scores = [
-        {"name": "initialisation", "ap_macro": 0.5, "knn_macro": 0.5},
-        {"name": "student", "ap_macro": score, "knn_macro": score},
+        {"name": name, "ap_macro": each, "knn_macro": each}
+        for name, each in (
+            ("initialisation", 0.5),
+            ("student", score),
+            ("initialisation s1-grd", 0.4),
+            ("student s1-grd", score - 0.2),
+        )
     ]
     pixels = {"before": 1.2, "after": 0.5, "other place": 0.9}
     made = {"arm": arm, "seed": seed, "scores": scores, "patch_iou": {}, "pixels": pixels}
-    return {**made, "steps": 10, "step_seconds": 0.25, **changes}
+    more = {"steps": 10, "train_cpu_seconds": 2.0, "scenes": {"train": 8, "held_out": 4}}
+    command = "eofm pretrain --model.architecture vit-tiny-14 --optim.batch 4 --optim.lr 0.1"
+    return {**made, **more, "command": command, **changes}
 
 
-def test_the_table_says_what_the_records_say(terms: ModuleType) -> None:
+def lines_of(text: str) -> dict[str, list[str]]:
+    """The cells of the first table by the name of the line."""
+    rows = [[c.strip() for c in row.split("|")[1:-1]] for row in text.splitlines() if "| " in row]
+    return {row[0]: row for row in reversed(rows)}
+
+
+def test_the_page_says_what_the_records_say(page: ModuleType) -> None:
     """Means, gains on the own start and on SoftCon of the same seeds, and intervals over seeds."""
     records = [record("softcon", s, 0.6 + 0.1 * s, pixels={}) for s in (0, 1)]
     records += [record("mim", s, 0.55 + 0.1 * s) for s in (0, 1)]
-    records.append(record("cropmae", 0, 0.5))
+    records.append(record("look", 0, 0.5))
+    records.append(record("moco-v3, dense", 0, 0.5, train_cpu_seconds=4.0))
+    records.append(record("moco, both sensors", 0, 0.7))
+    records.append(record("distill, both sensors", 0, 0.8))
+    scores = [{"name": "student", "ap_macro": 0.3, "knn_macro": 0.3}]
+    records.append({"arm": "52 image statistics", "seed": 0, "scores": scores})
 
-    lines = {row.split("|")[1].strip(): row for row in terms.table(records).splitlines()
-             if row.startswith("| ")}  # fmt: skip
+    text = page.page(records)
 
+    lines = lines_of(text)
     half = 12.706 * 10 * math.sqrt(0.5) / math.sqrt(2)  # gains of 10 and 20
-    assert f"65.0, start +15.0 ± {half:.1f} |" in lines["softcon"]
-    assert "60.0, start +10.0" in lines["mim"]
-    assert "softcon **-5.0 ± 0.0**" in lines["mim"]
-    assert "| 1.200 | 0.500 | 0.900 | 0.25 |" in lines["mim"]
-    assert "start +0.0 (one seed), softcon -10.0 (one seed)" in lines["cropmae"]
-    assert "| – | – | – | 0.25 |" in lines["softcon"]
-    assert "–" == lines["mim"].split("|")[4].strip()  # no patches were measured
+    assert ["65.0", f"+15.0 ± {half:.1f}", ""] == lines["softcon"][2:5]
+    assert ["60.0", f"+10.0 ± {half:.1f}", "**-5.0 ± 0.0**"] == lines["mim"][2:5]
+    assert ["50.0", "+0.0 (one seed)", "-10.0 (one seed)"] == lines["look"][2:5]
+    assert ["–", "", ""] == lines["mim"][8:11]  # no patches were measured
+    assert ["30.0", "", ""] == lines["52 image statistics"][2:5]
+    assert "| mim | mim | 1.200 ± 0.000 | 0.500 ± 0.000 | 0.900 ± 0.000 |" in text
+    radar = text[text.index("radar image alone") :]
+    assert "| 60.0 | +20.0 (one seed) | +10.0 (one seed) |" in radar
+    assert ("0.50", "1.00") == (lines["softcon"][-1], lines["moco-v3, dense"][-1])
+    assert "SYNTHETIC" in text
+    assert (
+        "`python benchmarks/terms/terms.py --architecture vit-tiny-14 --batch 4 --lr 0.1`" in text
+    )
+
+
+def test_a_seed_that_one_side_lacks_does_not_count(page: ModuleType) -> None:
+    """Differences are of the seeds that both lines have: here they are of one."""
+    records = [record("softcon", 0, 0.6), record("mim", 0, 0.7), record("mim", 1, 0.2)]
+
+    assert "+10.0 (one seed)" == lines_of(page.page(records))["mim"][4]
+
+
+def test_the_figure_has_a_row_for_each_comparison(page: ModuleType) -> None:
+    """A line without the one beside it has none; the base itself has none."""
+    records = [record(name, s, 0.6) for name in ("softcon", "mim", "cropmae") for s in (0, 1)]
+
+    drawn = page.figure(records)
+
+    assert ["mim"] == [text.get_text() for text in drawn.axes[0].get_yticklabels()]
+
+
+PIXELS = {
+    "mim": {"before", "after"},
+    "croco, seasons": {"before", "after", "other place"},
+    "self_distill": set(),
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arm", ["mim", "croco, seasons"])
+@pytest.mark.parametrize("arm", PIXELS)
 def test_a_tiny_run_is_trained_measured_and_written(
-    terms: ModuleType, tmp_path: Path, arm: str
+    terms: ModuleType, page: ModuleType, tmp_path: Path, arm: str
 ) -> None:
-    """A world of 12 places and an epoch: a record with all that the table shows; none is redone."""
+    """A world of 12 places and an epoch: a record with all that the page shows; none is redone."""
     size = "--scenes 12 --window 60 --image 56 --epochs 1 --batch 4 --seeds 0"
+    size += " --architecture vit-tiny-14-2blocks"
     where = f"--world {tmp_path}/w --work {tmp_path}/runs --out {tmp_path}"
-    words = [*size.split(), *where.split(), "--arms", arm]
+    words = [*size.split(), *where.split(), "--arms", "softcon", arm]
 
     terms.main(words)
+    before = terms.read(tmp_path / "terms.jsonl")
     terms.main(words)
 
-    (found,) = terms.read(tmp_path / "terms.jsonl")
-    assert {"initialisation", "student"} == set(found["patch_iou"])
+    assert before == terms.read(tmp_path / "terms.jsonl")
+    first, found, control = before
+    assert ["softcon", arm, "52 image statistics"] == [row["arm"] for row in before]
+    assert first["synthetic"]
+    assert {"initialisation", "student"} == set(found["patch_iou"]) == set(found["within_rank"])
     assert all(0 <= each <= 1 for each in found["patch_iou"].values())
-    pixels = found["pixels"]
-    assert pixels["before"] > 1
-    assert (arm != "mim") == ("other place" in pixels)
-    assert f"| {arm} | " in (tmp_path / "terms.md").read_text()
+    assert {"student"} == {score["name"] for score in control["scores"]}
+    assert found["pixels"].keys() == PIXELS[arm]
+    assert all(each > 0 for each in found["pixels"].values())
+    if arm == "self_distill":
+        assert "runs/softcon-0" in found["command"]
+        assert first["scores"][0] == found["scores"][0]  # both begin at the same weights
+    assert arm in lines_of((tmp_path / "terms.md").read_text())
+    assert (tmp_path / "terms.png").is_file()

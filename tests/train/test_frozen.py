@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from eofm.train.datamodule import StoreDataModule
 from eofm.train.frozen import FrozenTeacher, open_teacher
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
+from eofm.weights.checkpoint import CHECKPOINT_KEY
 from eofm.weights.encoder import load_encoder, random_encoder, save_encoder
 
 Opened = tuple[PretrainModule, StoreDataModule]
@@ -285,6 +287,57 @@ def test_a_vit_teaches_a_resnet(config: PretrainConfig, store_path: Path, tmp_pa
     assert report is not None
     lines = (Path(str(config.run.out)) / "metrics.csv").read_text().splitlines()
     assert "distill/cosine" in lines[0]
+
+
+@pytest.mark.parametrize("form", ["export", "checkpoint"])
+def test_a_run_is_resumed_with_the_teacher_that_it_began_with(
+    form: str, config: PretrainConfig, store_path: Path, tmp_path: Path
+) -> None:
+    """Other weights under the same name are refused; both remedies, the old files and a new run,
+    are runs.
+    """
+    recipe = recipe_for(store_path, "vit-tiny-14", 56)
+    if form == "export":
+        name = write_teacher(tmp_path / "teacher", recipe)
+        kept = tmp_path / "teacher"
+    else:  # whose card has no sha256
+        first = with_groups(config, run={"out": str(tmp_path / "first")}, optim={"epochs": 1})
+        pretrain(first)
+        kept = tmp_path / "first" / "checkpoints"
+        name = str(kept / "last.ckpt")
+    config = distil(config, name, run={"figures": False}, optim={"epochs": 1})
+    pretrain(config)
+    resumed = PretrainConfig(run=replace(config.run, resume=True))
+    shutil.copytree(kept, tmp_path / "kept")
+    if form == "export":
+        save_encoder(random_encoder("vit-tiny-14", recipe, seed=6), kept)
+    else:
+        saved = torch.load(name, weights_only=True)
+        saved["state_dict"]["method.teacher.trunk.cls_token"] += 1
+        saved["state_dict"]["method.student.trunk.cls_token"] += 1
+        torch.save(saved, name)
+
+    with pytest.raises(ConfigError, match="frozen teacher of distill has other weights"):
+        pretrain(resumed)
+    pretrain(with_groups(config, run={"out": str(tmp_path / "new")}))
+    shutil.copytree(tmp_path / "kept", kept, dirs_exist_ok=True)
+
+    assert pretrain(resumed) is not None
+
+
+def test_a_checkpoint_of_before_does_not_say_which_teacher_it_had(
+    config: PretrainConfig, store_path: Path, tmp_path: Path
+) -> None:
+    """It is resumed as it always was."""
+    name = write_teacher(tmp_path / "teacher", recipe_for(store_path, "vit-tiny-14", 56))
+    config = distil(config, name, run={"figures": False}, optim={"epochs": 1})
+    pretrain(config)
+    last = Path(str(config.run.out)) / "checkpoints" / "last.ckpt"
+    saved = torch.load(last, weights_only=True)
+    del saved[CHECKPOINT_KEY]["teachers"]
+    torch.save(saved, last)
+
+    assert pretrain(PretrainConfig(run=replace(config.run, resume=True))) is not None
 
 
 def test_self_distillation_of_weight_zero_is_the_plain_run_bit_for_bit(
