@@ -12,7 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eofm.contract.imagery import Imagery, Labels, NativeImagery, collate
-from eofm.contract.recipe import Kernel, Pooling, Recipe, ResizeOrder, ResizeRule
+from eofm.contract.recipe import (
+    FORCEABLE,
+    FORCED_WHY,
+    AcceptSensor,
+    AcceptSize,
+    FillBand,
+    Kernel,
+    Pooling,
+    Recipe,
+    ResizeOrder,
+    ResizeRule,
+    default_recipe,
+    waivers_for,
+)
 from eofm.contract.sensors import (
     BANDS,
     DEFAULT_STATISTICS,
@@ -24,7 +37,7 @@ from eofm.contract.sensors import (
     resolution_groups,
 )
 from eofm.contract.spec import UNITS, ImageSpec, Normalization, Sensor, Unit
-from eofm.errors import EofmError, SpecError
+from eofm.errors import EofmError, MismatchKind, SpecError
 
 S2 = SENSOR_BANDS[Sensor.S2_L1C]
 
@@ -371,3 +384,64 @@ def test_one_text_of_several_bands() -> None:
         Recipe(
             "s2-l2a", ("B02",), "dn", (28, 28), Normalization((0.0,), (1.0,), "x"), pooling="max"
         )  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------ waivers of a task
+
+
+def _ten_bands(sensor: Sensor = Sensor.S2_L2A) -> ImageSpec:
+    """Images without B10, B11 and B12."""
+    return spec(sensor=sensor, bands=S2[:-3])
+
+
+def _all_bands() -> Recipe:
+    """A recipe of all bands of Level-1C."""
+    return default_recipe(spec(), (8, 8), Pooling.CLS)
+
+
+def test_a_task_grants_what_a_plan_needs_and_no_more() -> None:
+    """Of its own sensor and of the missing bands, one waiver each, in the words of the task."""
+    images = _ten_bands()
+    missing = tuple(band for band in S2 if band not in images.bands)
+    asked = AcceptSensor(Sensor.S2_L2A, "the task says so")
+    granted = (
+        AcceptSensor(Sensor.S1_GRD, "of another"),
+        asked,
+        AcceptSensor(Sensor.S2_L2A, "a second time"),
+        FillBand(S2[0], 1.0, "not missing"),
+        *(FillBand(band, 7.0, f"no {band}") for band in missing),
+        AcceptSize((9, 9), "not asked"),
+    )
+
+    found = waivers_for(images, _all_bands(), granted)
+
+    assert (asked, *(FillBand(band, 7.0, f"no {band}") for band in missing)) == found
+    assert () == waivers_for(spec(), _all_bands(), granted)
+
+
+@pytest.mark.parametrize(
+    ("forced", "kinds"),
+    [
+        ((), []),
+        ((MismatchKind.SENSOR,), [AcceptSensor]),
+        ((MismatchKind.BANDS,), [FillBand] * 3),
+        (FORCEABLE, [AcceptSensor, FillBand, FillBand, FillBand]),
+    ],
+)
+def test_the_user_forces_only_what_is_named(
+    forced: tuple[MismatchKind, ...], kinds: list[type]
+) -> None:
+    """Bands that are not there hold 0, and each waiver says that it was forced."""
+    found = waivers_for(_ten_bands(), _all_bands(), (), forced)
+
+    assert kinds == [type(each) for each in found]
+    assert {FORCED_WHY} >= {each.why for each in found}
+    assert {0.0} >= {each.value for each in found if isinstance(each, FillBand)}
+    assert {Sensor.S2_L2A} >= {each.sensor for each in found if isinstance(each, AcceptSensor)}
+
+
+def test_nothing_makes_radar_of_optical_bands() -> None:
+    """Without one band in common there is no waiver, whoever asks for it."""
+    radar = ImageSpec(Sensor.S1_GRD, SENSOR_BANDS[Sensor.S1_GRD], Unit.DB, (8, 8), 10.0)
+
+    assert () == waivers_for(radar, _all_bands(), (), FORCEABLE)

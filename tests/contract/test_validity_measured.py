@@ -241,3 +241,17 @@ def test_a_coarse_mask_of_an_image_that_is_not_square() -> None:
 
     assert (1, 2, 6) == tuple(mask.shape)
     assert [[0, 0, 3]] == (~mask).nonzero().tolist()
+
+
+@pytest.mark.parametrize(("fine", "coarse"), [(True, False), (False, True)])
+def test_one_whole_resolution_does_not_speak_for_the_others(fine: bool, coarse: bool) -> None:
+    """Where one resolution is whole and the other has a NaN, the NaN is unmeasured."""
+    planes = {10: torch.full((1, 2, 4, 4), 0.5), 20: torch.full((1, 2, 2, 2), 0.5)}
+    planes[20 if fine else 10][0, 0, 0, 0] = math.nan
+    bands = {10: ("a", "b"), 20: ("c", "d")}
+
+    valid = measured(planes, {}, bands, Unit.REFLECTANCE, (4, 4))
+
+    assert coarse is bool(valid[0, 1, 1])
+    assert not valid[0, 0, 0]
+    assert valid[0, 3, 3]
