@@ -67,6 +67,11 @@ EQUIVALENT: Final[dict[str, str]] = {
     "bool(torch.isfinite(values.sum())) -> not values.is_floating_point() and "
     "bool(torch.isfinite(values.sum()))": "a shortcut: without it the whole rule is asked, and "
     "answers the same",
+    **{
+        f"validity/plausible: _is_possible: {before} -> {after}": "a shortcut: an image that has "
+        "the largest or least value itself is looked at further, with the same answer"
+        for before, after in (("most <= high", "most < high"), ("low <= least", "low < least"))
+    },
     "preprocess: Preprocess._take: False -> True": "`antialias` of the nearest neighbour, which "
     "has no such form",
     **{

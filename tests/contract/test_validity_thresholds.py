@@ -407,7 +407,7 @@ def test_radar(unit: Unit, values: list[float], words: str, instead: Unit | None
     assert doubt is None or instead is doubt.instead
 
 
-@pytest.mark.parametrize(("vh", "right"), [(-12.3, True), (-11.35, True), (-11.25, False)])
+@pytest.mark.parametrize(("vh", "right"), [(-12.3, True), (-11.32, True), (-11.28, False)])
 @pytest.mark.parametrize("unit", [Unit.DB, Unit.POWER])
 def test_vh_is_darker(vh: float, right: bool, unit: Unit) -> None:
     """1 dB above VV, which noise over calm water can make, is as far as it goes."""
