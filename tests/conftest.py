@@ -27,9 +27,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell lets its jobs in the background ignore Ctrl-C, and so would what the tests start
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# `pytest -m "slow or hypothesis" --hypothesis-profile=thorough` tries ten times as many examples
+# `pytest -m "slow or hypothesis" --hypothesis-profile=thorough` tries three times as many examples
 settings.register_profile("short", max_examples=30, deadline=None)
-settings.register_profile("thorough", max_examples=300, deadline=None)
+settings.register_profile("thorough", max_examples=100, deadline=None)
 settings.load_profile("short")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
