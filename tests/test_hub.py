@@ -160,6 +160,7 @@ print(json.dumps([listed, words, same, str(half.dtype), type(encoder).__name__, 
     assert ("torch.float16", "Encoder", []) == (half, kind, foreign)
 
 
+@pytest.mark.slow
 def test_an_export_loads_through_hub(clone: Path, tmp_path: Path) -> None:
     """`eofm(weights=FOLDER)` gives the exported encoder, and paths may be relative.
 

@@ -101,6 +101,7 @@ def test_golden_patch() -> None:
     assert {10, 17} == wrong
 
 
+@pytest.mark.slow
 def test_golden_patch_in_the_table(tables: Listing) -> None:
     """The same patch of version 2 has the same three labels in the published table."""
     listing, name = tables, "S2B_MSIL2A_20180502T093039_N9999_R136_T34TEP_42_25"
@@ -122,6 +123,7 @@ def test_foreign_label() -> None:
 # -------------------------------------------------------------------------- official lists
 
 
+@pytest.mark.slow
 def test_lengths_of_the_lists(real_data: Path, tables: Listing) -> None:
     """The official lists of both versions have the published lengths and do not overlap."""
     first = read_lists(real_data / "bigearthnet_v1" / "splits")

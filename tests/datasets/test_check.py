@@ -74,6 +74,7 @@ def test_an_image_is_read_once(world: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert {None} == {window for _, window in read}
 
 
+@pytest.mark.slow
 def test_real_sets(real_data: Path) -> None:
     """What is published is in order, but for images that carry the offset without saying so."""
     found = {

@@ -48,6 +48,7 @@ def test_one_image_without_a_product_leaves_all_without() -> None:
     assert {} == products_of([*names, "Forest_12"])
 
 
+@pytest.mark.slow
 def test_every_patch_of_the_official_lists_names_its_product(real_data: Path) -> None:
     """All of version 1 and 2: nothing is left but row and column."""
     from eofm.datasets.bigearthnet.lists import read_lists, read_tables

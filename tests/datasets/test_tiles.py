@@ -557,6 +557,7 @@ def test_real_optical(real_data: Path, tmp_path: Path) -> None:
         assert expected == store.labels([i]).multi_hot[0].tolist()
 
 
+@pytest.mark.slow
 def test_real_without_labels(real_data: Path, tmp_path: Path) -> None:
     """The twelve S2-100K patches, which have no map, become an unlabelled store; the two with the
     offset of baseline 04.00 are refused by name until it is stated as the message says.
@@ -586,6 +587,7 @@ def test_real_without_labels(real_data: Path, tmp_path: Path) -> None:
         assert np.array_equal(dataset.read(4), store.images([row], ["B04"]).planes[10][0, 0])
 
 
+@pytest.mark.slow
 def test_real_radar(real_data: Path, tmp_path: Path) -> None:
     """Sentinel-1 of the same sites has the same labels, dates, and decibels with fractions."""
     pack_tiles(

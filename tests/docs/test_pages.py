@@ -142,6 +142,7 @@ def test_scene_to_map(desk: Path) -> None:
     assert (desk / "maps/fields/report.html").is_file()
 
 
+@pytest.mark.slow
 def test_torch_hub(desk: Path) -> None:
     """The tutorial on torch.hub; the published network is there without its weights."""
     words = {

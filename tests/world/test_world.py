@@ -26,12 +26,12 @@ from eofm.world.spectra import NO_COVER, GroundCover
 BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
 GSD = dict.fromkeys(BANDS, 20) | dict.fromkeys(("B2", "B3", "B4", "B8"), 10)
 GSD |= dict.fromkeys(("B1", "B9", "B10"), 60)
-SIZE, SCENES = 48, 48
+SIZE, SCENES = 48, 24
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A world of 48 small locations."""
+    """A world of small locations."""
     out = tmp_path_factory.mktemp("world") / "world"
     write_world(WorldConfig(str(out), scenes=SCENES, size=SIZE, workers=1))
     return out
