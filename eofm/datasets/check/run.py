@@ -33,6 +33,7 @@ from eofm.datasets.check.report import (
 from eofm.datasets.check.stores import COMPARED, check_pairs, check_store, is_store
 from eofm.errors import EofmError, PixelError
 from eofm.progress import track
+from eofm.raster.products.safe import check_stated
 from eofm.raster.quality import find_doubt
 from eofm.raster.source import OpenRaster
 from eofm.store.format import PAIRS
@@ -122,7 +123,9 @@ class _Look:
         """Read one image; keep it for the comparison of all, if it is sound."""
         self.count += 1
         try:
-            with subject.source().open() as raster:
+            source = subject.source()
+            check_stated(source)
+            with source.open() as raster:
                 native = self._read(subject, raster)
         except EofmError as error:
             self._find(subject.name, error)
