@@ -150,14 +150,6 @@ def _classes(rows: Sequence[_Row], where: Path) -> tuple[str, ...]:
             where=where,
             remedy="correct the spelling, or put images of these classes into train",
         )
-    if len(names) < 2:
-        raise LabelError(
-            "images of one class alone cannot be told apart",
-            found=", ".join(names),
-            expected="two classes or more",
-            where=where,
-            remedy="add images of what is not that class, with a class of their own",
-        )
     return tuple(sorted(names))
 
 
@@ -366,6 +358,14 @@ def _load(config: BenchFolderConfig) -> Loaded:
         table=config.labels,
         place=config.place,
     )
+    if len(chips.classes) < 2:
+        raise LabelError(
+            "images of one class alone cannot be told apart",
+            found=", ".join(chips.classes),
+            expected="two classes or more",
+            where=chips.root,
+            remedy="add images of what is not that class, with a class of their own",
+        )
     kind = TaskKind.SEVERAL_CLASSES if chips.multi_label else TaskKind.ONE_CLASS
     grouping = _grouping(products_of(chip.id for chip in chips.all), config.place)
     task = own_task("folder", "labelled images", chips.root, spec, chips.classes, kind, grouping)

@@ -25,7 +25,9 @@ from eofm.contract.sensors import SENSOR_BANDS, band_candidates, canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import measured
 from eofm.errors import RasterError, SpecError
+from eofm.progress import notice
 from eofm.raster.grid import Grid, Window
+from eofm.raster.metadata.masks import is_beside
 from eofm.raster.metadata.units import TagScaling, read_scaling, settle
 
 Cube = xr.DataArray | xr.Dataset
@@ -231,7 +233,7 @@ def check_cube(array: object) -> None:
 
 
 def with_plain_names(array: Cube) -> Cube:
-    """Return an array whose dimensions are called band, y and x, its rows from north to south.
+    """Return an array with dimensions called band, y and x, north up and west on the left.
 
     A Dataset of one variable that has its bands along a dimension, as a file of an array is, is
     that variable. Rows of a transform that runs from south to north stay as they are.
@@ -240,16 +242,18 @@ def with_plain_names(array: Cube) -> Cube:
     if isinstance(named, xr.Dataset):
         stacks = [v for v in named.data_vars.values() if {"band", "y", "x"} <= set(v.dims)]
         named = stacks[0] if len(stacks) == 1 else named
-    return named.isel(y=slice(None, None, -1)) if _is_south_up(named) else named
+    turned = [axis for axis, sign in (("y", -1), ("x", 1)) if _is_turned(named, axis, sign)]
+    return named.isel({axis: slice(None, None, -1) for axis in turned})
 
 
-def _is_south_up(array: Cube) -> bool:
-    """Return whether y grows from row to row, as in CF, and no transform says it too."""
-    if "y" not in array.coords or array.coords["y"].ndim != 1 or array.sizes["y"] < 2:
+def _is_turned(array: Cube, axis: str, sign: int) -> bool:
+    """Return whether coordinates run the other way, as y does in CF, and no transform says it."""
+    if axis not in array.coords or array.coords[axis].ndim != 1 or array.sizes[axis] < 2:
         return False
-    rows = array.coords["y"].to_numpy()
+    places = array.coords[axis].to_numpy()
     written = _written(array)
-    return bool(rows[-1] > rows[0]) and (written is None or written.e < 0)
+    step = None if written is None else written.e if axis == "y" else written.a
+    return bool(sign * (places[-1] - places[0]) < 0) and (step is None or sign * step > 0)
 
 
 def band_layers(array: Cube, sensor: Sensor) -> dict[str, xr.DataArray]:
@@ -275,8 +279,13 @@ def band_layers(array: Cube, sensor: Sensor) -> dict[str, xr.DataArray]:
             if alone
             else 'rename them, as in array.rename({"rows": "y", "columns": "x"})',
         )
-    names = canonical_bands(_band_names(renamed), sensor)
-    return {name: _scaled(renamed, k) for k, name in enumerate(names)}
+    words = _band_names(renamed)
+    beside = [word for word in words if is_beside(word)]
+    for word in beside:
+        notice(f"{word}: left out, no band of {sensor}")
+    kept = [k for k, word in enumerate(words) if word not in beside]
+    names = canonical_bands([words[k] for k in kept], sensor)
+    return {name: _scaled(renamed, k) for k, name in zip(kept, names, strict=True)}
 
 
 def _scaled(array: xr.DataArray, number: int) -> xr.DataArray:

@@ -135,7 +135,7 @@ class Grid:
     def _pixel(self) -> tuple[float, float]:
         """Return width and height of the pixel at the centre, in metres on the ground."""
         crs, t = self.require_crs(), self.transform
-        if abs(t.b) > abs(t.e) or abs(t.d) > abs(t.a) or not t.determinant:
+        if abs(t.b) > abs(t.e) or abs(t.d) > abs(t.a) or t.a < 0 or not t.determinant:
             raise RasterError(
                 "the rows of the image do not run from west to east",
                 found=f"a step along a row goes ({t.a:g}, {t.d:g}), and along a column "

@@ -13,6 +13,7 @@ from eofm.raster.folder import list_sources
 from eofm.raster.geotiff import gdal_name, local_path
 from eofm.raster.grid import Window
 from eofm.raster.metadata.masks import CloudMask
+from eofm.raster.products.safe import check_stated
 from eofm.raster.source import RasterSource
 
 
@@ -57,6 +58,7 @@ def read_geotiff(
     unit = None if unit is None else Unit.parse(unit)
     mask = None if cloud_mask is None else CloudMask.parse(cloud_mask)
     source = source_of(path, sensor, unit, bands, mask)
+    check_stated(source)
     return source.read(None if window is None else Window.of(window))
 
 

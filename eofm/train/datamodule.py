@@ -150,7 +150,7 @@ class StoreDataModule(L.LightningDataModule):
                 found=f"{len(store)} scenes, all unlabelled",
                 where=store.path,
                 remedy="label the store (eofm data relabel), or train without labels: "
-                "data.unlabelled=hard-only and method.soft_weight=0",
+                "--data.unlabelled hard-only --method.soft_weight 0",
             )
         self.probe_rows = np.flatnonzero(~outside & known)
         self.val_rows = self.test_rows = np.flatnonzero(outside & known)
@@ -189,7 +189,8 @@ class StoreDataModule(L.LightningDataModule):
                 expected=f"at least {new} (optim.batch"
                 + (f" x {self.accumulate}, trainer.accumulate)" if self.accumulate > 1 else ")"),
                 where=store.path,
-                remedy="use a smaller optim.batch or data.holdout, or data.unlabelled=hard-only",
+                remedy="use a smaller --optim.batch or --data.holdout"
+                + ("" if config.unlabelled == "hard-only" else ", or --data.unlabelled hard-only"),
             )
 
     @property

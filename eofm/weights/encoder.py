@@ -398,7 +398,8 @@ def _load_card(path: Path) -> Card:
             found=f"no {CARD_FILE}",
             expected=f"a folder with {WEIGHTS_FILE} and {CARD_FILE}",
             where=path.parent,
-            remedy="name the folder of an export: runs/<name>/export/student",
+            remedy="name the folder of an export: runs/<name>/export/student; a run, a checkpoint "
+            "and published weights are loaded by eofm.load_weights",
         )
     content = read_json(path, WeightsError, "the card cannot be read")
     if not isinstance(content, dict):

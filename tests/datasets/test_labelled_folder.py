@@ -13,7 +13,7 @@ import rasterio
 from affine import Affine
 
 from eofm.contract.spec import Sensor, Unit
-from eofm.datasets.folder import open_labelled_folder
+from eofm.datasets.folder import DATASET, BenchFolderConfig, open_labelled_folder
 from eofm.datasets.images.chips import Chips, read_batches
 from eofm.errors import DataError, LabelError, RasterError, SpecError
 from eofm.store.splits import hold_out
@@ -379,8 +379,12 @@ def test_one_class_alone_is_no_task(tmp_path: Path) -> None:
     for name in ("train/water/1", "train/water/2", "test/water/3"):
         write(tmp_path / f"{name}.tif")
 
+    config = BenchFolderConfig(str(tmp_path), sensor="s2-l2a", bands=",".join(BANDS))
+    assert DATASET.benchmark is not None
     with pytest.raises(LabelError, match="one class alone"):
-        opened(tmp_path)
+        DATASET.benchmark.open(config)
+    write(tmp_path / "train" / "forest" / "1.tif")
+    assert 2 == len(DATASET.benchmark.open(config).task.classes)
 
 
 @pytest.mark.parametrize(

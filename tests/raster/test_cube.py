@@ -452,3 +452,27 @@ def test_an_array_without_words_says_how_they_are_stated() -> None:
     with pytest.raises(SpecError, match="this is no image") as path:
         as_imagery("a.tif")  # type: ignore[arg-type]
     assert "read_geotiff" in str(path.value.remedy)
+
+
+def test_bands_beside_the_measurement_are_left_out_of_an_array(capsys) -> None:
+    """SCL along the dimension of the bands is no band, as in a file, and is said once."""
+    array = to_xarray(image())
+    scl = array.isel(band=[0]).assign_coords(band=["SCL"]) * 0
+    both = xr.concat([array, scl], "band", combine_attrs="override")
+
+    found = from_xarray(both)
+
+    assert image().spec == found.spec
+    assert torch.equal(image().valid, found.valid)
+    assert "SCL: left out" in capsys.readouterr().err
+    with pytest.raises(SpecError, match="no band is called"):
+        from_xarray(both.assign_coords(band=["B04", "B03", "haze"]))
+
+
+def test_columns_from_east_to_west_are_turned() -> None:
+    """An array whose x falls is no mirror image."""
+    array = to_xarray(image()).drop_vars("spatial_ref").rio.write_crs("EPSG:32632")
+    turned = array.isel(x=slice(None, None, -1))
+
+    assert image().grid == from_xarray(turned).grid
+    assert torch.equal(from_xarray(array).pixels, from_xarray(turned).pixels)

@@ -10,11 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import torch
 from safe_product import PLACE, SIZE, digital_numbers, edit, metadata, without, write_product
 
 import eofm
 from eofm.contract.sensors import BANDS, SENSOR_BANDS
 from eofm.contract.spec import Sensor, Unit
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.run import check_data
+from eofm.datasets.tiles import PackTilesConfig
+from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import RasterError, SpecError
 from eofm.raster.products.safe import _OFFSET_SINCE
 
@@ -387,3 +392,20 @@ def test_clouds_of_the_product_hide_pixels(tmp_path: Path) -> None:
     assert np.array_equal(by_class, eofm.read_scene(zipped(product), cloud_mask="scl").valid[0])
     with pytest.raises(SpecError, match="no cloud mask QA60"):
         scene.read(cloud_mask="QA60")
+
+
+def test_bands_of_a_product_are_not_what_its_metadata_deny(tmp_path: Path) -> None:
+    """Read as a folder of rasters, a product still says its level and its offset."""
+    product = write_product(tmp_path, Sensor.S2_L1C, "05.11")
+    image = eofm.read_geotiff(product, sensor="s2-l1c", unit="dn-offset1000")
+    assert torch.equal(eofm.read_scene(product).pixels, image.pixels)
+    with pytest.raises(RasterError, match="another unit than stated") as unit:
+        eofm.read_geotiff(product, sensor="s2-l1c", unit="dn")
+    assert 'unit="dn-offset1000"' in str(unit.value.remedy)
+    with pytest.raises(RasterError, match="another sensor than stated") as level:
+        eofm.read_geotiff(product, sensor="s2-l2a", unit="dn")
+    assert 'sensor="s2-l1c"' in str(level.value.remedy)
+    with pytest.raises(RasterError, match="another unit than stated"):
+        pack_tiles(PackTilesConfig(str(tmp_path), "s2-l1c", "dn", str(tmp_path / "out"), window=48))
+    report = check_data(CheckConfig(str(tmp_path), sensor="s2-l1c", unit="dn"))
+    assert any("another unit than stated" in problem for problem in report.by_problem)

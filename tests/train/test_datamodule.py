@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pretrain_settings import with_groups
 from torch import Tensor
 
+from eofm.cli import parse
 from eofm.contract.imagery import Labels, NativeImagery
 from eofm.contract.spec import Sensor
 from eofm.errors import ConfigError, PixelError, StoreError, TrainingError
@@ -90,8 +91,11 @@ def test_a_store_without_labels_says_what_to_do(
     for unlabelled in ("drop", "inherit"):
         with pytest.raises(TrainingError, match="no scene is labelled") as caught:
             StoreDataModule(store, DataConfig(unlabelled=unlabelled), 4, 0)
-        assert "method.soft_weight=0" in str(caught.value)
-    kept = StoreDataModule(store, DataConfig(holdout=0.0, unlabelled="hard-only"), 4, 0)
+    words = str(caught.value.remedy).partition("without labels: ")[2].split()
+    typed = parse("pretrain", ["--data.holdout", "0", *words])
+    assert isinstance(typed, PretrainConfig)
+    assert 0 == typed.method.soft_weight
+    kept = StoreDataModule(store, typed.data, 4, 0)
     assert 24 == len(kept.train_rows)
 
 

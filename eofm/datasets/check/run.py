@@ -39,6 +39,7 @@ from eofm.datasets.check.report import (
 )
 from eofm.errors import EofmError, PixelError, StoreError
 from eofm.progress import track
+from eofm.raster.products.safe import check_stated
 from eofm.raster.quality import find_doubt
 from eofm.raster.source import OpenRaster
 from eofm.store.format import JOURNAL, PAIRS, SPEC
@@ -130,7 +131,9 @@ class _Look:
         """Read one image; keep it for the comparison of all, if it is sound."""
         self.count += 1
         try:
-            with subject.source().open() as raster:
+            source = subject.source()
+            check_stated(source)
+            with source.open() as raster:
                 native = self._read(subject, raster)
         except EofmError as error:
             self._find(subject.name, error)

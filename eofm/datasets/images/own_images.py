@@ -10,22 +10,20 @@ test that show the ground of train or val are reported.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from eofm.datasets.images.places import Places, find_places, grid_of_file, units_of
-from eofm.errors import ConfigError
+from eofm.errors import ConfigError, DataError
 from eofm.progress import track
-from eofm.store.splits import hold_out
+from eofm.store.splits import SPLITS, hold_out
 
 if TYPE_CHECKING:
     from eofm.contract.spec import Unit
     from eofm.raster.source import RasterSource
-from eofm.errors import DataError
-from eofm.store.splits import SPLITS
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,9 @@ def split_folders(root: Path) -> dict[str, Path]:
                 where=root,
                 remedy=f"move what is in {path.name} into one of them",
             )
-    inside = {below.name for top in splits.values() for below in _folders(top)}
-    strange = [path for path in folders if split_of(path.name) is None and _alike(path, inside)]
+    names = {below.name for top in splits.values() for below in _folders(top)}
+    others = [path for path in folders if split_of(path.name) is None]
+    strange = [path for path in others if _is_unused(path, names, splits.values())]
     if strange:
         raise DataError(
             "a folder is laid out like the splits and is none of them",
@@ -115,11 +114,19 @@ def _folders(root: Path) -> list[Path]:
     return [p for p in sorted(root.iterdir()) if p.is_dir() and not is_hidden(p.name)]
 
 
-def _alike(path: Path, inside: set[str]) -> bool:
-    """Return whether a folder holds images in folders of those names."""
+def _is_unused(path: Path, names: Collection[str], splits: Iterable[Path]) -> bool:
+    """Return whether a folder holds images, in folders of those names, to which no split links."""
     from eofm.raster.folder import walk_files
 
-    return any(below.name in inside and walk_files(below) for below in _folders(path))
+    held = [file for below in _folders(path) if below.name in names for file in walk_files(below)]
+    if not held:
+        return False
+    used = {folder.resolve() for top in splits for folder in _parents(walk_files(top))}
+    return any(folder.resolve() not in used for folder in _parents(held))
+
+
+def _parents(files: Iterable[Path]) -> set[Path]:
+    return {file.parent for file in files}
 
 
 def divide(images: Sequence[OwnImage], dataset: str, pattern: str | None) -> Divided:

@@ -31,6 +31,7 @@ from eofm.landcover.schemes import SCHEMES, find_scheme
 from eofm.progress import track
 from eofm.raster.folder import list_sources
 from eofm.raster.grid import Grid, Window, windows
+from eofm.raster.products.safe import check_stated
 from eofm.raster.quality import find_doubt
 from eofm.raster.source import OpenRaster, RasterSource
 from eofm.store.describe.report import PackReport
@@ -232,6 +233,7 @@ def _survey(
     grids: dict[str, Grid | None] = {}
     total = 0
     for source in track(sources, "checking images"):
+        check_stated(source)
         with source.open() as raster:
             _check_windows(raster, config)
             grids[source.name] = raster.grid

@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Final
 from xml.etree.ElementTree import Element
@@ -302,6 +302,58 @@ class Facts:
             remedy="download the product again; if it is what ESA sent, read its bands as a folder "
             "of rasters and state the unit",
         )
+
+
+# ----------------------------------------------------------- bands read without the product
+
+
+def check_stated(source: RasterSource) -> None:
+    """Check what is stated of files that lie in a product against its metadata.
+
+    A product whose metadata cannot be used may be read as a folder of rasters; one that says
+    another level or unit is not what is stated.
+
+    Args:
+        source: Files of an image.
+
+    Raises:
+        RasterError: If the metadata say otherwise.
+    """
+    folder = next((p for p in source.files[0].parents if p.suffix.upper() == ".SAFE"), None)
+    facts = None if folder is None else _facts_in(folder)
+    if facts is None:
+        return
+    said: Sensor | Unit = facts.sensor
+    stated: Sensor | Unit | None = source.sensor
+    if said is stated:
+        try:
+            said, stated = facts.unit(source.bands or SENSOR_BANDS[source.sensor]), source.unit
+        except RasterError:
+            return
+    if stated is None or said is stated:
+        return
+    what = "sensor" if isinstance(said, Sensor) else "unit"
+    raise RasterError(
+        f"the metadata of the product say another {what} than stated",
+        found=f"{said}, baseline {facts.baseline}",
+        expected=stated,
+        where=facts.where,
+        remedy=f'state {what}="{said}" in Python, --{what} {said} in a command; or leave it to the '
+        f"product: eofm.open_scene({str(folder)!r})",
+    )
+
+
+@lru_cache(maxsize=64)
+def _facts_in(folder: Path) -> Facts | None:
+    """Return what a product says of itself; None where it cannot be used."""
+    try:
+        product = _Product(folder)
+        where = str(product.path_of(PurePosixPath(product.metadata).name))
+        facts = Facts(parse_xml(product.read(PurePosixPath(product.metadata).name), where), where)
+        _ = facts.sensor, facts.baseline
+    except RasterError:
+        return None
+    return facts
 
 
 # --------------------------------------------------------------------------- opening
