@@ -34,7 +34,6 @@ from eofm.bench.models.waive import FORCED_FLAG, forced_flags, nonstandard_flags
 from eofm.bench.patches import Segmenter
 from eofm.bench.predictions import Archive, Group
 from eofm.bench.probes import KINDS, LAYER_KINDS, Scored, Splits, compare
-from eofm.bench.prompts import fitted, score_prompts
 from eofm.bench.protocols import stated
 from eofm.bench.records import Made, Result, append_results, read_results
 from eofm.bench.reports.classes import ClassScores
@@ -51,7 +50,8 @@ from eofm.bench.samples import (
     values_of,
 )
 from eofm.bench.segmentation import SEGMENTATION
-from eofm.bench.zero_shot import TEXT_KINDS, score_texts, with_texts
+from eofm.bench.zero_shot.prompts import fitted, score_prompts
+from eofm.bench.zero_shot.texts import TEXT_KINDS, score_texts, with_texts
 from eofm.contract.imagery import Imagery
 from eofm.datasets.base import AnyChips, Loaded, Task
 from eofm.datasets.images.chips import (
@@ -239,7 +239,8 @@ class _Run:
             return self._of_whole_images(self.config, self.chips)
         assert isinstance(self.config, SegmentationConfig)  # noqa: S101 (as its images are)
         segmenter = Segmenter(self.config, self.task, self.chips, self.digests, self.cache)
-        scored, seconds = {}, 0.0
+        scored: dict[tuple[str, str], Scored] = {}
+        seconds = 0.0
         if "linear" in self.config.probes:
             scored, seconds = segmenter.score(fitted(self.candidates), self.archive)
         if "prompt" in self.config.probes:

@@ -15,7 +15,6 @@ from eofm.bench.load import load
 from eofm.bench.models.patch_statistics import PatchStatistics
 from eofm.bench.models.sources import EncoderSource
 from eofm.bench.predictions import predictions_of
-from eofm.bench.prompts import partners_of
 from eofm.bench.records import read_results
 from eofm.bench.reports.compare import compare_models
 from eofm.bench.reports.export import print_table
@@ -23,6 +22,7 @@ from eofm.bench.reports.report_config import CompareConfig, TableConfig, Validat
 from eofm.bench.reports.validate import validate
 from eofm.bench.run import BenchReport, bench
 from eofm.bench.samples import unit_of
+from eofm.bench.zero_shot.prompts import partners_of
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import Sensor
 from eofm.datasets.sen1floods11 import SPECS, BenchSen1Floods11Config
