@@ -260,6 +260,7 @@ class _Run:
         layers = self._features(chips, layered)
         seconds = time.monotonic() - start
         groups: list[Group] = []
+        classes = len(self.task.classes)
         for subset in _subsets(config, self.task, chips):
             part = chips.keeping({"train": frozenset(chip.id for chip in subset.chips)})
             sample = subsample_of(self.archive.sample, subset, part, self.digests, self.values)
@@ -275,12 +276,13 @@ class _Run:
                 )
                 for kind in grids:
                     scored[candidate.name, kind] = self._probe(archive, candidate, kind, opened)
-            if not subset.words:  # texts read no label
-                scored |= score_texts(texts, spoken, features, self.task, archive)
             trained = score_on_images(config, self.task, self.candidates, part, archive)
-            classes = len(self.task.classes)
             counts = label_counts(targets_of(part.splits["train"], classes), classes)
             groups += [Group(sample, scored, counts), *trained]
+        if texts:  # which read no label: one row, whatever shares of them are asked for
+            counts = label_counts(targets_of(chips.splits["train"], classes), classes)
+            found = score_texts(texts, spoken, features, self.task, self.archive)
+            groups.append(Group(self.archive.sample, found, counts))
         return groups, seconds
 
     def _probe(

@@ -233,6 +233,15 @@ def test_what_cannot_be_prompted_is_refused(floods: Path, tmp_path: Path) -> Non
         bench(settings(floods, tmp_path, model="pixels", controls=False))
     assert "leave --controls on" in str(caught.value)
     assert values(bench(settings(floods, tmp_path, model="pixels")), "patchstats")
+    alone = {"model": "patchstats", "controls": False}
+    with pytest.raises(ConfigError, match="control of the prompt probe") as caught:
+        bench(settings(floods, tmp_path, probe="linear", **alone))
+    assert "--probe prompt" in str(caught.value)
+    assert bench(settings(floods, tmp_path, **alone)).results
+    with pytest.raises(ConfigError, match="which is not asked for") as caught:
+        settings(floods, tmp_path, figure="classes.png")
+    assert "--probe linear,prompt" in str(caught.value)
+    settings(floods, tmp_path, figure="classes.png", probe="linear,prompt")
     for word in ("knn", ""):
         with pytest.raises(ConfigError, match="no such probe of a segmentation"):
             settings(floods, tmp_path, probe=word)

@@ -75,8 +75,20 @@ def prompted(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def fitted(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates that the linear layer scores: all but the control of prompts."""
-    return [c for c in candidates if not isinstance(c.parts[0], PatchStatistics)]
+    """Return the candidates that the linear layer scores: all but the control of prompts.
+
+    Raises:
+        ConfigError: If nothing is left.
+    """
+    found = [c for c in candidates if not isinstance(c.parts[0], PatchStatistics)]
+    if not found:
+        raise ConfigError(
+            "statistics of patches are a control of the prompt probe, and no other model is here",
+            found=", ".join(candidate.name for candidate in candidates),
+            where="--probe linear",
+            remedy="--probe prompt",
+        )
+    return found
 
 
 def score_prompts(
