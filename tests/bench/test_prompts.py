@@ -161,6 +161,16 @@ def test_one_event_has_no_other_images(floods: Path, tmp_path: Path) -> None:
     assert values(report, "patchstats") == values(again, "patchstats")
 
 
+def test_two_sensors_are_one_token(floods: Path, tmp_path: Path) -> None:
+    """Bands of both stand side by side in a patch."""
+    report = bench(settings(floods, tmp_path, sensor="both", limit=1))
+
+    about = report.results[0].model.about
+    assert "13 bands" in about
+    assert "2 bands" in about
+    assert values(report, "patchstats")["prompt_auroc"] > 0.8
+
+
 def test_partners_are_of_other_groups_and_even(floods: Path) -> None:
     """No image meets its own event; every image is met, and ids alone decide by whom."""
     chips = load(settings(floods, floods)).chips.splits["test"]
