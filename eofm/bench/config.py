@@ -310,6 +310,12 @@ class SegmentationConfig(ScoringConfig):
                 expected=", ".join(DENSE_PROBES),
                 where="--probe",
             )
+        if self.figure and "linear" not in self.probes:
+            raise ConfigError(
+                "the figure shows the classes under the linear layer, which is not asked for",
+                found=f"--probe {self.probe} --figure {self.figure}",
+                remedy="--probe linear,prompt, or leave --figure out",
+            )
 
     @property
     def probes(self) -> tuple[str, ...]:

@@ -28,9 +28,9 @@ from torch import Tensor
 from eofm.bench.cache import code_sha256, file_sha256
 from eofm.bench.models.sources import Identity
 from eofm.bench.probes import KINDS, NMTUNE, Scored, Splits, probe_of, resampled_metrics, run_probe
-from eofm.bench.prompt_scores import WIDTH, prompt_metrics
 from eofm.bench.records import Result, Sample
 from eofm.bench.segmentation import resampled_segmentation
+from eofm.bench.zero_shot.prompt_scores import WIDTH, prompt_metrics
 from eofm.datasets.images.groups import groups_sha256
 from eofm.errors import DataError
 from eofm.formats.arrays import read_npz
@@ -61,8 +61,8 @@ class Predictions:
         fit: What else the probe says of itself: id, strength, ...
         matrices: int64, (M, K, K): what pixels of each true class were called. Of a segmentation,
             whose scores come from them alone; `scores` and `target` then count pixels.
-        prompts: float32, (M, K, W): sums of what prompts found (`eofm.bench.prompt_scores`), from
-            which alone the scores of that probe come; `target` then counts pixels.
+        prompts: float32, (M, K, W): sums of what prompts found, from which alone the scores of that
+            probe come (`eofm.bench.zero_shot.prompt_scores`); `target` then counts pixels.
         groups: Name of the group of each sample; empty in files of eofm 0.1, which knew none.
         countries: Of each sample; empty where the data set does not say.
     """

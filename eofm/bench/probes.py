@@ -100,8 +100,8 @@ class Scored:
         groups: Number of each test sample's group, int64 (M,); None resamples single samples.
         narrow: Whether features are so few by nature that their rank says nothing.
         matrices: int64 (M, K, K), what pixels of each true class were called; None of whole images.
-        prompts: float32 (M, K, W), sums of what prompts found (`eofm.bench.prompt_scores`); None of
-            all other probes.
+        prompts: float32 (M, K, W), sums of what prompts found; None of all other probes
+            (`eofm.bench.zero_shot.prompt_scores`).
         target: What prompts are told apart by, labelled pixels of each class, (M, K); None of all
             other probes, which the archive knows the labels of.
         predictions: File in which they are kept, relative to the records; empty if none.

@@ -18,7 +18,7 @@ from typing import Final
 from eofm.errors import ConfigError
 from eofm.io import names_own
 
-# What `eofm.bench.probes.KINDS`, `eofm.bench.zero_shot.TEXT_KINDS` and
+# What `eofm.bench.probes.KINDS`, `eofm.bench.zero_shot.texts.TEXT_KINDS` and
 # `eofm.bench.finetune.trainings.TRAININGS` can run.
 PROBE_KINDS: Final[Mapping[str, str]] = {
     "knn": "k nearest neighbours, Euclidean, majority",

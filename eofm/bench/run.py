@@ -32,7 +32,6 @@ from eofm.bench.models.sources import Candidate, FeatureSource
 from eofm.bench.patches import Segmenter
 from eofm.bench.predictions import Archive, Group
 from eofm.bench.probes import KINDS, LAYER_KINDS, Scored, Splits, compare
-from eofm.bench.prompts import fitted, score_prompts
 from eofm.bench.protocols import stated
 from eofm.bench.records import Made, Result, append_results, read_results
 from eofm.bench.reports.classes import ClassScores
@@ -51,7 +50,8 @@ from eofm.bench.samples import (
     values_of,
 )
 from eofm.bench.segmentation import SEGMENTATION
-from eofm.bench.zero_shot import TEXT_KINDS, score_texts, with_texts
+from eofm.bench.zero_shot.prompts import fitted, score_prompts
+from eofm.bench.zero_shot.texts import TEXT_KINDS, score_texts, with_texts
 from eofm.contract.imagery import Imagery
 from eofm.datasets.base import AnyChips, Loaded, Task
 from eofm.datasets.images.chips import (
@@ -239,7 +239,8 @@ class _Run:
             return self._of_whole_images(self.config, self.chips)
         assert isinstance(self.config, SegmentationConfig)  # noqa: S101 (as its images are)
         segmenter = Segmenter(self.config, self.task, self.chips, self.digests, self.cache)
-        scored, seconds = {}, 0.0
+        scored: dict[tuple[str, str], Scored] = {}
+        seconds = 0.0
         if "linear" in self.config.probes:
             scored, seconds = segmenter.score(fitted(self.candidates), self.archive)
         if "prompt" in self.config.probes:
@@ -259,6 +260,7 @@ class _Run:
         layers = self._features(chips, layered)
         seconds = time.monotonic() - start
         groups: list[Group] = []
+        classes = len(self.task.classes)
         for subset in _subsets(config, self.task, chips):
             part = chips.keeping({"train": frozenset(chip.id for chip in subset.chips)})
             sample = subsample_of(self.archive.sample, subset, part, self.digests, self.values)
@@ -274,12 +276,13 @@ class _Run:
                 )
                 for kind in grids:
                     scored[candidate.name, kind] = self._probe(archive, candidate, kind, opened)
-            if not subset.words:  # texts read no label
-                scored |= score_texts(texts, spoken, features, self.task, archive)
             trained = score_on_images(config, self.task, self.candidates, part, archive)
-            classes = len(self.task.classes)
             counts = label_counts(targets_of(part.splits["train"], classes), classes)
             groups += [Group(sample, scored, counts), *trained]
+        if texts:  # which read no label: one row, whatever shares of them are asked for
+            counts = label_counts(targets_of(chips.splits["train"], classes), classes)
+            found = score_texts(texts, spoken, features, self.task, self.archive)
+            groups.append(Group(self.archive.sample, found, counts))
         return groups, seconds
 
     def _probe(

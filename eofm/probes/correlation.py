@@ -6,7 +6,7 @@ Shapes: R resamples, K classes.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 
@@ -44,21 +44,21 @@ def decade_slope(counts: Float[Tensor, " k"], y: Float[Tensor, "r k"]) -> Float6
     return (x * y).sum(dim=1) / x.square().sum(dim=1)
 
 
-def _ranks(values: Float64[Tensor, "r k"], known: Tensor) -> Float64[Tensor, "r k"]:
+def _ranks(values: Float64[Tensor, "r k"], known: Bool[Tensor, "r k"]) -> Float64[Tensor, "r k"]:
     """Return how many known values of the row are smaller, equal ones (and itself) by half."""
     one, other = values[:, :, None], values[:, None, :]
     above = (one > other).double() + 0.5 * (one == other).double()
     return (above * known[:, None, :]).sum(dim=2)
 
 
-def _centred(values: Float64[Tensor, "r k"], known: Tensor) -> Float64[Tensor, "r k"]:
+def _centred(values: Float64[Tensor, "r k"], known: Bool[Tensor, "r k"]) -> Float64[Tensor, "r k"]:
     kept = torch.where(known, values, 0.0)
     mean = kept.sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True)
     return torch.where(known, values - mean, 0.0)
 
 
 def _correlation(
-    x: Float64[Tensor, "r k"], y: Float64[Tensor, "r k"], known: Tensor
+    x: Float64[Tensor, "r k"], y: Float64[Tensor, "r k"], known: Bool[Tensor, "r k"]
 ) -> Float64[Tensor, " r"]:
     x, y = _centred(x, known), _centred(y, known)
     return (x * y).sum(dim=1) / (x.square().sum(dim=1) * y.square().sum(dim=1)).sqrt()

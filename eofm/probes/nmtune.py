@@ -20,7 +20,7 @@ import math
 from typing import Final, final
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -51,7 +51,8 @@ def regulariser(tuned: Float[Tensor, "b d"], frozen: Float[Tensor, "b d"]) -> Fl
     apart = covariance.square().sum() - covariance.diagonal().square().sum()
     singular = torch.linalg.svdvals(tuned)
     leading = (singular[:_DIRECTIONS] / singular.sum()).mean()
-    return _CONSISTENCY * close + _COVARIANCE * apart / tuned.shape[1] - _LEADING * leading
+    found: Tensor = _CONSISTENCY * close + _COVARIANCE * apart / tuned.shape[1] - _LEADING * leading
+    return found
 
 
 @final
@@ -111,18 +112,18 @@ def fit_tuner(train: Labelled, x: Float[Tensor, "n d"], strength: float) -> Tune
         if strength:
             loss = loss + strength * regulariser(tuned, x[rows])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return model.eval()
 
 
-def _order(count: int, generator: torch.Generator) -> list[Tensor]:
+def _order(count: int, generator: torch.Generator) -> list[Int64[Tensor, " b"]]:
     """Return the rows of the batches of an epoch."""
-    every = torch.randperm(count, generator=generator).split(_BATCH)
+    every = torch.split(torch.randperm(count, generator=generator), _BATCH)
     return [rows for rows in every if len(rows) > 1]
 
 
-def _class_loss(logits: Tensor, y: Tensor) -> Tensor:
+def _class_loss(logits: Float[Tensor, "b k"], y: Shaped[Tensor, " ..."]) -> Float[Tensor, ""]:
     if y.ndim == 1:
         return functional.cross_entropy(logits, y)
     return functional.binary_cross_entropy_with_logits(logits, y.to(logits))

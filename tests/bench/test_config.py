@@ -11,6 +11,7 @@ import pytest
 from eofm.bench.config import PROBES, BenchConfig, TrainingConfig
 from eofm.bench.finetune.trainings import TRAININGS
 from eofm.bench.probes import KINDS
+from eofm.bench.zero_shot.texts import TEXT_KINDS
 from eofm.cli import parse
 from eofm.datasets.bigearthnet import BenchBigEarthNetConfig
 from eofm.datasets.eurosat import BenchEurosatConfig
@@ -106,4 +107,4 @@ def test_every_command_repeats_its_settings(config: BenchConfig) -> None:
 
 def test_probes_are_those_that_there_are() -> None:
     """The settings name them without importing them."""
-    assert {*KINDS, *TRAININGS} == set(PROBES)
+    assert {*KINDS, *TEXT_KINDS, *TRAININGS} == set(PROBES)

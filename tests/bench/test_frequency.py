@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score
 from eofm.bench.predictions import load_predictions
 from eofm.bench.records import Result, append_results, read_results
 from eofm.bench.reports.export import plot, print_table
-from eofm.bench.reports.frequency import FEWEST_CLASSES, trend_of
+from eofm.bench.reports.frequency import FEWEST_CLASSES, trend_of, trend_rows
 from eofm.bench.reports.report_config import RecordsExportConfig, TableConfig
 from eofm.bench.run import bench
 from eofm.cli import main
@@ -100,11 +100,26 @@ def test_a_rising_score_has_a_rising_trend() -> None:
     trend = trend_of(plain, drawn, COUNTS)
 
     assert trend is not None
-    assert (1.0, pytest.approx(0.02 / math.log10(2))) == (
-        pytest.approx(trend.correlation.value),
-        trend.slope.value,
-    )
+    assert 1 == pytest.approx(trend.correlation.value)
+    assert trend.slope is not None
+    assert 0.02 / math.log10(2) == pytest.approx(trend.slope.value)
     assert trend.slope.low < trend.slope.value < trend.slope.high
+
+
+def test_counts_that_are_nearly_equal_have_ranks_and_no_slope() -> None:
+    """From 12 to 19 images, ten times as many is no longer in sight."""
+    plain = torch.linspace(0.1, 0.9, 8, dtype=torch.float64)
+
+    near = trend_of(plain, plain.repeat(5, 1), (12, 13, 14, 15, 16, 17, 18, 19))
+    wide = trend_of(plain, plain.repeat(5, 1), (12, 13, 14, 15, 16, 17, 18, 36))
+
+    assert near is not None
+    assert wide is not None
+    assert 1 == pytest.approx(near.correlation.value)
+    assert near.slope is None
+    assert wide.slope is not None
+    assert 1 == len(trend_rows({"a": near}))
+    assert 2 == len(trend_rows({"a": near, "b": wide, "c": None}))
 
 
 @pytest.mark.parametrize(

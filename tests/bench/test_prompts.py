@@ -14,7 +14,6 @@ from eofm.bench.config import SegmentationConfig
 from eofm.bench.models.patch_statistics import PatchStatistics
 from eofm.bench.models.sources import EncoderSource
 from eofm.bench.predictions import predictions_of
-from eofm.bench.prompts import partners_of
 from eofm.bench.records import read_results
 from eofm.bench.reports.compare import compare_models
 from eofm.bench.reports.export import print_table
@@ -22,6 +21,7 @@ from eofm.bench.reports.report_config import CompareConfig, TableConfig, Validat
 from eofm.bench.reports.validate import validate
 from eofm.bench.run import BenchReport, bench
 from eofm.bench.samples import load, unit_of
+from eofm.bench.zero_shot.prompts import partners_of
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import Sensor
 from eofm.datasets.sen1floods11 import SPECS, BenchSen1Floods11Config
@@ -160,6 +160,16 @@ def test_one_event_has_no_other_images(floods: Path, tmp_path: Path) -> None:
     assert values(report, "patchstats") == values(again, "patchstats")
 
 
+def test_two_sensors_are_one_token(floods: Path, tmp_path: Path) -> None:
+    """Bands of both stand side by side in a patch."""
+    report = bench(settings(floods, tmp_path, sensor="both", limit=1))
+
+    about = report.results[0].model.about
+    assert "13 bands" in about
+    assert "2 bands" in about
+    assert values(report, "patchstats")["prompt_auroc"] > 0.8
+
+
 def test_partners_are_of_other_groups_and_even(floods: Path) -> None:
     """No image meets its own event; every image is met, and ids alone decide by whom."""
     chips = load(settings(floods, floods)).chips.splits["test"]
@@ -232,6 +242,15 @@ def test_what_cannot_be_prompted_is_refused(floods: Path, tmp_path: Path) -> Non
         bench(settings(floods, tmp_path, model="pixels", controls=False))
     assert "leave --controls on" in str(caught.value)
     assert values(bench(settings(floods, tmp_path, model="pixels")), "patchstats")
+    alone = {"model": "patchstats", "controls": False}
+    with pytest.raises(ConfigError, match="control of the prompt probe") as caught:
+        bench(settings(floods, tmp_path, probe="linear", **alone))
+    assert "--probe prompt" in str(caught.value)
+    assert bench(settings(floods, tmp_path, **alone)).results
+    with pytest.raises(ConfigError, match="which is not asked for") as caught:
+        settings(floods, tmp_path, figure="classes.png")
+    assert "--probe linear,prompt" in str(caught.value)
+    settings(floods, tmp_path, figure="classes.png", probe="linear,prompt")
     for word in ("knn", ""):
         with pytest.raises(ConfigError, match="no such probe of a segmentation"):
             settings(floods, tmp_path, probe=word)

@@ -7,7 +7,7 @@ import pytest
 from eofm.bench.finetune.trainings import TRAININGS
 from eofm.bench.probes import KINDS
 from eofm.bench.protocols import PROBE_KINDS, RECIPES, expand_probes
-from eofm.bench.zero_shot import TEXT_KINDS
+from eofm.bench.zero_shot.texts import TEXT_KINDS
 from eofm.errors import ConfigError
 
 

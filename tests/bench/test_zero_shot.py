@@ -18,7 +18,7 @@ from eofm.bench.models.clip import ClipName, ClipTowers, load_clip
 from eofm.bench.predictions import predictions_of
 from eofm.bench.records import read_results
 from eofm.bench.run import BenchReport, bench
-from eofm.bench.zero_shot import class_words, templates, text_vectors, zero_shot
+from eofm.bench.zero_shot.texts import class_words, templates, text_vectors, zero_shot
 from eofm.datasets.folder import BenchFolderConfig
 from eofm.errors import ConfigError, WeightsError
 
@@ -197,6 +197,9 @@ def test_shares_of_labels_do_not_matter_to_texts(
     report = run(pictures, tmp_path, model=target, probe="text,nmc", shares="1-shot,100", draws=1)
 
     assert [""] == list({r.sample.labels for r in report.results if r.kind == "text"})
+    alone = run(pictures, tmp_path, model=target, probe="text", shares="1-shot", draws=1)
+    assert 0 == alone.appended
+    assert {"text"} == {r.kind for r in alone.results}
     assert 2 == len({r.sample.labels for r in report.results if r.kind == "nmc"})
     assert any("not declared" in flag for r in report.results for flag in r.flags)
 

@@ -282,7 +282,9 @@ class _Shop:
     def _grid(self, sensor: int) -> tuple[int, int]:
         """Return the patches of the first encoder among the models, else of a common size."""
         if self._encoder_words:
-            first = self._first(sensor)
+            words = self._encoder_words[0]
+            halves = words.split("+") if len(self.task.specs) > 1 else [words]
+            first = halves[min(sensor, len(halves) - 1)]
             made = self._own(first, sensor) if _is_network(first) else self._encoder(first, sensor)
             if isinstance(made, Encoder):
                 return made.trunk.grid

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class ClipTowers(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the vectors of normalised images, (B, D), of any length."""
-        encode: Callable[[Tensor], Tensor] = self.model.encode_image
+        encode = cast(Callable[[Tensor], Tensor], self.model.encode_image)
         return encode(pixels)
 
     @torch.no_grad()
@@ -63,7 +63,7 @@ class ClipTowers(nn.Module):
         Args:
             words: T texts.
         """
-        encode: Callable[[Tensor], Tensor] = self.model.encode_text
+        encode = cast(Callable[[Tensor], Tensor], self.model.encode_text)
         device = next(self.model.parameters()).device
         return encode(self._tokenize(list(words)).to(device)).float().cpu()
 
@@ -171,7 +171,7 @@ def _recipe(model: nn.Module, named: ClipName) -> Recipe:
     """Return what a network expects, as open_clip states it."""
     visual = model.visual
     stated: Mapping[str, Any] = getattr(visual, "preprocess_cfg", None) or {}
-    size = stated.get("size") or getattr(visual, "image_size", 224)
+    size: Any = stated.get("size") or getattr(visual, "image_size", 224)
     height, width = (size, size) if isinstance(size, int) else tuple(size)
     mean, std = stated.get("mean") or _MEAN, stated.get("std") or _STD
     return Recipe(

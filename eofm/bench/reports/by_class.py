@@ -15,12 +15,12 @@ import torch
 
 from eofm.bench.predictions import Predictions, predictions_of
 from eofm.bench.probes import class_draws
-from eofm.bench.prompt_scores import PROMPT, PROMPT_METRICS, resampled_prompt_classes
 from eofm.bench.records import Result
 from eofm.bench.reports.classes import cell_of, estimates_of, iou_draws
 from eofm.bench.reports.frequency import NO_TREND, FrequencyTrend, trend_of, trend_rows
 from eofm.bench.reports.tables import probe_words
 from eofm.bench.segmentation import SEGMENTATION
+from eofm.bench.zero_shot.prompt_scores import PROMPT, PROMPT_METRICS, resampled_prompt_classes
 from eofm.errors import ConfigError
 from eofm.probes.bootstrap import bootstrap_values, once
 from eofm.report import plots
@@ -91,7 +91,7 @@ class ByClass:
         """Return one row per class, one column per model, and the trend with the counts below."""
         rows = [
             TableRow(
-                (label, f"{count:,}", *(cell_of(values[k]) for values in self.points.values()))
+                (label, f"{count:,}", *(self._cell(values[k]) for values in self.points.values()))
             )
             for k, (label, count) in enumerate(zip(self.classes, self.counts, strict=True))
         ]
@@ -107,6 +107,10 @@ class ByClass:
             notes=(f"In brackets: {level}.", *(() if trends else (NO_TREND,))),
             words=frozenset(range(2, len(heads))),
         )
+
+    def _cell(self, point: Estimate | None) -> str:
+        prompted = self.first.kind == PROMPT  # a class in test may have no pure patch
+        return "no prompt" if point is None and prompted else cell_of(point)
 
     def figure(self, title: str) -> Figure | None:
         """Return a figure of scores over counts; None where there is no trend to show.

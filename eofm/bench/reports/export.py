@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 from eofm.bench.flags import FORCED_FLAG, NONSTANDARD
 from eofm.bench.predictions import Predictions, predictions_of
-from eofm.bench.prompt_scores import PROMPT
 from eofm.bench.records import Result, read_results
 from eofm.bench.reports.by_class import ByClass, class_tables
 from eofm.bench.reports.curves import label_curves, size_curves
@@ -21,6 +20,7 @@ from eofm.bench.reports.report_config import RecordsExportConfig, TableConfig
 from eofm.bench.reports.slices import sliced
 from eofm.bench.reports.tables import probe_words, table, tables_of
 from eofm.bench.segmentation import SEGMENTATION
+from eofm.bench.zero_shot.prompt_scores import PROMPT
 from eofm.datasets.registry import task_filter
 from eofm.errors import ConfigError, DataError
 from eofm.report import output, pages

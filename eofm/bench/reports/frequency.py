@@ -24,6 +24,8 @@ from eofm.report.plots import Estimate
 
 # Classes with a score and a label below which no trend is told.
 FEWEST_CLASSES: Final = 8
+# Largest count over the smallest below which a slope over ten times as many is a guess.
+LEAST_SPAN: Final = 3
 
 NO_TREND: Final = (
     f"No trend with the count: it needs {FEWEST_CLASSES} classes that occur in train and test, and "
@@ -37,11 +39,12 @@ class FrequencyTrend:
 
     Args:
         correlation: Spearman's rank correlation, from -1 to 1.
-        slope: By how much a score rises when the count grows tenfold, by least squares.
+        slope: By how much a score rises when the count grows tenfold, by least squares; None where
+            the largest count is not three times the smallest.
     """
 
     correlation: Estimate
-    slope: Estimate
+    slope: Estimate | None
 
     @property
     def correlation_words(self) -> str:
@@ -50,8 +53,8 @@ class FrequencyTrend:
 
     @property
     def slope_words(self) -> str:
-        """The same of the slope, in points of a score in per cent."""
-        return _words(self.slope, 100, 1)
+        """The same of the slope, in points of a score in per cent; nothing where there is none."""
+        return "" if self.slope is None else _words(self.slope, 100, 1)
 
 
 def trend_of(plain: Tensor, drawn: Tensor, counts: Sequence[int]) -> FrequencyTrend | None:
@@ -69,10 +72,13 @@ def trend_of(plain: Tensor, drawn: Tensor, counts: Sequence[int]) -> FrequencyTr
     known = torch.isfinite(plain) & torch.isfinite(frequency)
     if int(known.sum()) < FEWEST_CLASSES:
         return None
-    found = [_estimate(of, frequency, plain, drawn) for of in (spearman, decade_slope)]
-    if any(math.isnan(one.value) for one in found):
+    correlation = _estimate(spearman, frequency, plain, drawn)
+    if math.isnan(correlation.value):
         return None
-    return FrequencyTrend(*found)
+    kept = frequency[known]
+    wide = float(kept.max() / kept.min()) >= LEAST_SPAN
+    slope = _estimate(decade_slope, frequency, plain, drawn) if wide else None
+    return FrequencyTrend(correlation, slope)
 
 
 def trend_rows(trends: Mapping[str, FrequencyTrend | None]) -> list[tuple[str, ...]]:
@@ -85,10 +91,11 @@ def trend_rows(trends: Mapping[str, FrequencyTrend | None]) -> list[tuple[str, .
     if not known:
         return []
     kept = list(trends.values())
-    return [
+    rows = [
         ("rank correlation with the count", "", *(t.correlation_words if t else "" for t in kept)),
         ("points per tenfold count", "", *(t.slope_words if t else "" for t in kept)),
     ]
+    return rows if any(trend.slope for trend in known) else rows[:1]
 
 
 def _estimate(

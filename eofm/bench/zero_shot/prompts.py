@@ -1,9 +1,9 @@
 """The prompt probe of a segmentation: patch tokens in, sums per test image out, nothing fitted.
 
-Tokens come from the feature cache, as those of the linear layer do; `eofm.bench.prompt_scores` says
-what is counted. The threshold and the bins are chosen on val, test is looked at once. Band
-statistics are standardised by val first: in physical units one bright band would be all of a
-cosine. Tokens of networks are taken as they are.
+Tokens come from the feature cache, as those of the linear layer do; what is counted of them is said
+in `eofm.bench.zero_shot.prompt_scores`. The threshold and the bins are chosen on val, test is
+looked at once. Band statistics are standardised by val first: in physical units one bright band
+would be all of a cosine. Tokens of networks are taken as they are.
 
 Shapes: M units of test images, N images, P patches of an image, D features, K classes, W columns.
 """
@@ -19,14 +19,16 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from eofm.bench import prompt_scores, segmentation
+from eofm.bench import segmentation
 from eofm.bench.models.controls import PixelValues
 from eofm.bench.models.patch_statistics import PatchStatistics
 from eofm.bench.models.sources import Candidate
 from eofm.bench.patches import Grid, Segmenter, grid_of, without_dead
 from eofm.bench.predictions import Archive, request_sha256
 from eofm.bench.probes import Scored
-from eofm.bench.prompt_scores import (
+from eofm.bench.samples import unit_of
+from eofm.bench.zero_shot import prompt_scores
+from eofm.bench.zero_shot.prompt_scores import (
     NO_CLASS,
     PROMPT,
     PROMPT_METRICS,
@@ -43,7 +45,6 @@ from eofm.bench.prompt_scores import (
     prompt_metrics,
     prompts_of,
 )
-from eofm.bench.samples import unit_of
 from eofm.datasets.images.dense import VOID, DenseChip
 from eofm.errors import ConfigError, DataError
 from eofm.probes.linear import ProbeResult, Scaler, Scaling
@@ -74,8 +75,20 @@ def prompted(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def fitted(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates that the linear layer scores: all but the control of prompts."""
-    return [c for c in candidates if not isinstance(c.parts[0], PatchStatistics)]
+    """Return the candidates that the linear layer scores: all but the control of prompts.
+
+    Raises:
+        ConfigError: If nothing is left.
+    """
+    found = [c for c in candidates if not isinstance(c.parts[0], PatchStatistics)]
+    if not found:
+        raise ConfigError(
+            "statistics of patches are a control of the prompt probe, and no other model is here",
+            found=", ".join(candidate.name for candidate in candidates),
+            where="--probe linear",
+            remedy="--probe prompt",
+        )
+    return found
 
 
 def score_prompts(
@@ -181,7 +194,9 @@ class _Split:
         """
         parts = [
             classes_of_patches(without_dead(some, mask), grid, classes)
-            for some, mask in zip(tokens.split(_CHUNK), masks.split(_CHUNK), strict=True)
+            for some, mask in zip(
+                torch.split(tokens, _CHUNK), torch.split(masks, _CHUNK), strict=True
+            )
         ]
         return cls(chips, tokens, torch.cat(parts), scaler)
 
@@ -201,7 +216,7 @@ class _Split:
         partners = partners_of(self.chips)
         for image in images:
             owner = self.owner[image]
-            labels = [int(one) for one in owner.unique() if one != NO_CLASS]
+            labels = [one for one in sorted(set(owner.tolist())) if one != NO_CLASS]
             if not labels:
                 continue
             tokens = self.unit(image)

@@ -318,7 +318,7 @@ def resampled_prompt(sums: Tensor, metric: Metric) -> Resampled:
         there = _drawn(sums, counts, slice(pairs, pairs + 1))
         both = _drawn(sums, counts, slice(first, first + 2 * BINS))
         shares = torch.where(there > 0, both / there, torch.nan).nanmean(dim=1)
-        return shares.unflatten(1, (2, BINS)).amin(dim=1).sum(dim=1)
+        return shares.view(len(counts), 2, BINS).amin(dim=1).sum(dim=1)
 
     return overlap
 

@@ -1,0 +1,1 @@
+"""Protocols without a fit: prompt patches of a segmentation, texts of class names."""
