@@ -48,8 +48,8 @@ def test_a_collapse_shows_in_the_encoders_embedding() -> None:
     assert spread.zero
     assert rank.zero
     assert [9, 1] == rank.curves["effective_rank"][1].tolist()
-    assert [50, 60] == scores.curves["knn"][1].tolist()
-    assert {"knn", "before/knn"} == set(scores.curves)
+    assert [50, 60] == scores.curves["kNN"][1].tolist()
+    assert {"kNN", "kNN, the data before"} == set(scores.curves)
     assert 2 == len(measures)
     assert [] == curves.collapse_panels({})
 
