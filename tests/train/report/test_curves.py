@@ -25,7 +25,7 @@ def test_everything_that_changed_is_drawn_once() -> None:
     made = curves.training_panels(steps, columns=8, collapse=0.02)
 
     drawn = {name: values for panel in made for name, (_, values) in panel.curves.items()}
-    assert {"loss", "hard", "own_probability", "embedding_std", "extra"} <= set(drawn)
+    assert {"loss", "hard term", "own_probability", "embedding_std", "extra"} <= set(drawn)
     assert [0, 1, 0.5, 0] == drawn["learning rate, at most 2"].tolist()
     assert [1, 0.5, 0, 0] == np.round(drawn["1 - momentum, at most 0.1"], 9).tolist()
     assert {"1 / 8, by chance": 0.125} == made[2].marks
