@@ -24,8 +24,8 @@ PAGES = {
     "index_dark": ("index.html", 1280, 1000, True),
     "tutorial": ("tutorials/scene-to-map.html", 1280, 2000, False),
     "weights": ("reference/weights.html?filter=s1-grd", 1280, 800, False),
-    "embed": ("reference/cli/scenes.html", 1280, 1600, False),
-    "notebook": ("notebooks/first_encoder.html", 1280, 3000, False),
+    "embed": ("reference/cli/scenes.html", 1280, 1000, False),
+    "notebook": ("notebooks/first_encoder.html", 1280, 2800, False),
     "notebook_dark": ("notebooks/first_encoder.html", 1280, 1400, True),
     "api": ("reference/api/index.html", 1280, 1200, False),
     "results": ("results/study_real_pixels.html", 1280, 1600, False),
@@ -78,7 +78,7 @@ def main() -> None:
     server = serve(chosen.site.resolve())
     for name in chosen.names:
         page, width, height, dark = PAGES[name]
-        file = chosen.out / f"{name}.png"
+        file = chosen.out / f"site_{name}.png"
         shoot(f"http://127.0.0.1:{server.server_port}/{page}", file, width, height, dark=dark)
         print(f"{file}: {file.stat().st_size // 1000} kB")
     server.shutdown()

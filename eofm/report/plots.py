@@ -400,7 +400,8 @@ def lines(panels: Sequence[LinePanel], title: str = "") -> Figure:
 def _draw_lines(axes: Axes, panel: LinePanel) -> None:
     handles: dict[str, Artist] = {}
     for number, (name, (steps, values)) in enumerate(panel.curves.items()):
-        style: dict[str, Any] = {"color": colour(number), "ls": _dash(number)}
+        # dashes differ from one to the next: of two curves that coincide both are seen
+        style: dict[str, Any] = {"color": colour(number), "ls": _DASHES[number % len(_DASHES)]}
         if len(values) <= _NOISY:
             (handles[name],) = axes.plot(steps, values, "o", ms=2.4, lw=1.3, **style)
             continue

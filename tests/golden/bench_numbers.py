@@ -151,6 +151,8 @@ def run(words: list[str], folder: Path, work: Path) -> dict[str, Any]:
         if main(["bench", *words, *files]):
             raise RuntimeError(f"{' '.join(words)}: {errors.getvalue()}")
     lines = text.getvalue().replace(str(work), "WORK").replace(str(DATA), "DATA").splitlines()
+    # columns were not padded in 0.1
+    lines = [re.sub("--+", "---", re.sub(" +", " ", line)) for line in lines]
     shown = [line for line in lines if not re.match(r"(- )?`eofm |\d+ new records", line)]
     rows = [of_record(json.loads(line), folder) for line in out.read_text().splitlines()]
     named = {

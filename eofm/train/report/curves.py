@@ -174,12 +174,12 @@ TITLES: Final[Mapping[str, str]] = {
 _TERMS: Final[Mapping[str, str]] = {
     "hard": "hard term",
     "soft": "soft term",
-    "soft_excess": "soft term above the entropy of its targets",
+    "soft_excess": "soft term above its floor",
 }
 _FIRST: Final = frozenset({"loss", *_TERMS, "own_probability", "embedding_std", "lr", "momentum"})
-_SCORES: Final = frozenset({"knn", "linear"})
+_SCORES: Final[Mapping[str, str]] = {"knn": "kNN", "linear": "linear probe"}
 _MEASURES: Final = (
-    *("effective_rank", "within_class_rank", "embedding_std"),
+    *("embedding_std", "effective_rank", "within_class_rank"),
     *("alignment", "uniformity", "label_correlation"),
 )
 
@@ -256,7 +256,12 @@ def evaluation_panels(evaluations: Curves) -> list[LinePanel]:
     """
     known = {name.removeprefix(MONITOR_PREFIX): curve for name, curve in evaluations.items()}
     known = {name: curve for name, curve in known.items() if np.isfinite(curve[1]).any()}
-    scores = {n: (x, 100 * y) for n, (x, y) in known.items() if n.split("/")[-1] in _SCORES}
+    scores = {
+        words + suffix: (known[prefix + name][0], 100 * known[prefix + name][1])
+        for prefix, suffix in (("", ""), ("before/", ", the data before"))
+        for name, words in _SCORES.items()
+        if prefix + name in known
+    }
     made = [LinePanel("Average precision x 100, macro", scores)] if scores else []
     for name in _MEASURES:
         same = _chosen(known, [name, f"before/{name}"])

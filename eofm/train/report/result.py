@@ -258,7 +258,10 @@ def _draw(
         columns=config.columns,
         collapse=config.monitor.collapse_std,
     )
-    panels += collapse_panels(read_curves(folder.path / EVALUATIONS))
+    # spread and rank of the encoder stand beside one another
+    last = panels[len(panels) // 2 * 2 :]
+    encoder = collapse_panels(read_curves(folder.path / EVALUATIONS))
+    panels = [*panels[: len(panels) - len(last)], *encoder, *last]
     figure = plots.lines(panels, f"Pretraining, {made_up}{store.spec.sensor}")
     output.save(figure, folder.figures / "loss.png", remedy)
     if len(data.test_rows) >= 3 and store.classes:

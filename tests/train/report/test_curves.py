@@ -25,7 +25,7 @@ def test_everything_that_changed_is_drawn_once() -> None:
     made = curves.training_panels(steps, columns=8, collapse=0.02)
 
     drawn = {name: values for panel in made for name, (_, values) in panel.curves.items()}
-    assert {"loss", "hard", "own_probability", "embedding_std", "extra"} <= set(drawn)
+    assert {"loss", "hard term", "own_probability", "embedding_std", "extra"} <= set(drawn)
     assert [0, 1, 0.5, 0] == drawn["learning rate, at most 2"].tolist()
     assert [1, 0.5, 0, 0] == np.round(drawn["1 - momentum, at most 0.1"], 9).tolist()
     assert {"1 / 8, by chance": 0.125} == made[2].marks
@@ -48,8 +48,8 @@ def test_a_collapse_shows_in_the_encoders_embedding() -> None:
     assert spread.zero
     assert rank.zero
     assert [9, 1] == rank.curves["effective_rank"][1].tolist()
-    assert [50, 60] == scores.curves["knn"][1].tolist()
-    assert {"knn", "before/knn"} == set(scores.curves)
+    assert [50, 60] == scores.curves["kNN"][1].tolist()
+    assert {"kNN", "kNN, the data before"} == set(scores.curves)
     assert 2 == len(measures)
     assert [] == curves.collapse_panels({})
 
