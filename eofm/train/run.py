@@ -34,7 +34,7 @@ from eofm.train.module import PretrainModule
 from eofm.train.monitor.guard import CollapseGuard
 from eofm.train.monitor.loggers import make_writers
 from eofm.train.monitor.online import OnlineMonitor
-from eofm.train.monitor.run_log import RunLog, StepLog
+from eofm.train.monitor.run_log import FAILURE, RunLog, StepLog
 from eofm.train.monitor.throughput import Throughput
 from eofm.train.report.result import Report, write_report
 from eofm.train.run_folder import (
@@ -133,6 +133,7 @@ def _run(
         seconds = fit(module, data, folder, config, group, callbacks)
     encoders = export_branches(module, data, folder, config)
     report = write_report(folder, data.store, data, module, encoders, config, seconds)
+    (folder.path / FAILURE).unlink(missing_ok=True)  # of an end after the last step
     folder.done.touch()
     _say(f"done in {time.monotonic() - started:.0f} s; everything is in {folder.path}")
     return report

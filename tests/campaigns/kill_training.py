@@ -223,7 +223,12 @@ def scenarios(store: Path) -> dict[str, Scenario]:
         trainer=replace(plain.trainer, accumulate=2),
         run=replace(plain.run, checkpoint_steps=1, checkpoint_keep=1),
     )
-    two = replace(plain, trainer=replace(plain.trainer, devices=2))
+    two = replace(  # nothing is held out and evaluated: there is more training in a second
+        plain,
+        data=replace(plain.data, holdout=0.0),
+        trainer=replace(plain.trainer, devices=2),
+        monitor=replace(plain.monitor, every_epochs=0),
+    )
 
     def alone(config: PretrainConfig) -> Callable[[Path], None]:
         return lambda folder: train(config, folder)

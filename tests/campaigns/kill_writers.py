@@ -390,20 +390,22 @@ class Ended:
 
     Args:
         status: As `os.waitpid` has it.
+        struck: One that it had started was killed.
         hung: It had to be ended.
         left: Children of its own outlived it.
         said: Its last words.
     """
 
     status: int
+    struck: bool
     hung: bool
     left: bool
     said: str
 
     @property
     def killed(self) -> bool:
-        """By SIGKILL, as was asked for."""
-        return os.WIFSIGNALED(self.status) and not self.hung
+        """By SIGKILL, as was asked for; it, or one that it had started."""
+        return self.struck or (os.WIFSIGNALED(self.status) and not self.hung)
 
     @property
     def silent(self) -> bool:
@@ -429,27 +431,34 @@ def _child(scenario: Scenario, folder: Path, errors: Path, death: Death | None) 
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(7)
+    struck = False
     if death is not None and death.at is None:
         time.sleep(death.moment)
-        _kill(pid, death.victim)
+        struck = _kill(pid, death.victim)
     status, hung = _wait(pid, LONGEST_S)
     left = not _gone(pid, LINGER_S)
     if left:
         os.killpg(pid, signal.SIGKILL)
         _gone(pid, LINGER_S)
-    return Ended(status, hung, left, errors.read_text(errors="replace").strip())
+    return Ended(status, struck, hung, left, errors.read_text(errors="replace").strip())
 
 
-def _kill(pid: int, victim: str) -> None:
-    """Kill a child, one that it has started (itself, where it has none), or all together."""
+def _kill(pid: int, victim: str) -> bool:
+    """Kill a child, one that it has started (itself, where it has none), or all together.
+
+    Returns:
+        Whether it was one that the child had started.
+    """
     try:
         if victim == "all":
             os.killpg(pid, signal.SIGKILL)
-            return
+            return False
         started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        os.kill(int(started[0]) if victim == "other" and started else pid, signal.SIGKILL)
+        other = victim == "other" and bool(started)
+        os.kill(int(started[0]) if other else pid, signal.SIGKILL)
     except (ProcessLookupError, FileNotFoundError, PermissionError):
-        pass  # it had ended
+        return False  # it had ended
+    return other
 
 
 def _wait(pid: int, seconds: float) -> tuple[int, bool]:
@@ -489,7 +498,7 @@ def _deaths(
     deaths = rng.sample(points, min(by_event, len(points)))
     deaths += rng.choices(points, k=by_event - len(deaths))
     deaths += [
-        Death(moment=rng.uniform(0, seconds), victim=rng.choice(scenario.victims))
+        Death(moment=rng.uniform(0, 0.8 * seconds), victim=rng.choice(scenario.victims))
         for _ in range(by_clock)
     ]
     rng.shuffle(deaths)

@@ -141,6 +141,19 @@ def test_killed_at_random_steps(
     assert_same_run(whole, short)
 
 
+@pytest.mark.slow
+def test_a_failure_after_the_last_step_is_forgotten(short: PretrainConfig) -> None:
+    """No step is taken that would forget it, and a finished run has not failed."""
+    pretrain(short)
+    (path_of(short) / "DONE").unlink()
+    (path_of(short) / "failure.json").write_text("{}")
+
+    pretrain(resumed(short))
+
+    assert (path_of(short) / "DONE").is_file()
+    assert not (path_of(short) / "failure.json").exists()
+
+
 # -------------------------------------------------------------------------------- SIGTERM
 
 
