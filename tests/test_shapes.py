@@ -28,7 +28,7 @@ SOURCES = ("jaxtyping", "eofm.contract.shapes")  # of those names
 # Arguments that take a tensor of any shape, or an index of any kind.
 ANY = {
     "contract/imagery.py": {"__getitem__", "_each"},
-    "contract/prepare.py": {"_masked", "_numbers"},
+    "contract/prepare.py": {"_check_order", "_masked", "_numbers"},
     "method/similarity.py": {"_at_least_single"},
     "method/teacher.py": {"in_chunks", "_run"},
     "probes/linear.py": {"attempt", "_ahead", "accuracy", "micro"},

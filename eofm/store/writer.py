@@ -361,7 +361,7 @@ class StoreWriter(Closing):
                 "the store cannot be written",
                 found=error.strerror or str(error),
                 where=error.filename or self.path,
-                remedy="make room, and run the same command again: it resumes after "
+                remedy="free some space, and run the same command again: it resumes after "
                 f"{len(self)} images",
             ) from error
         except BaseException:

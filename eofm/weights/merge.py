@@ -85,7 +85,10 @@ def _check(first: Card, second: Card) -> None:
 
 def _short(value: object) -> str:
     """Return what differs, as far as it fits a line: constants of all bands do not."""
-    text = " ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+    size = isinstance(value, tuple) and all(isinstance(side, int) for side in value)
+    text = str(value)
+    if isinstance(value, (tuple, list)):
+        text = (" x " if size else " ").join(map(str, value))
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

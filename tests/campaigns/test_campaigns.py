@@ -21,6 +21,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::Warning:rasterio"),
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # words of GDAL, by pyogrio
+    # rasterio passes on words of GDAL that name what a spoiled file holds, in no encoding
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 SLOW = {"encoder: card.json", "encoder: weights.safetensors"}
 

@@ -20,6 +20,7 @@ import eofm
 from eofm.cli import main
 from eofm.contract.recipe import Pooling, default_recipe
 from eofm.errors import ConfigError, DataError, EofmError, PixelError, RasterError, SpecMismatch
+from eofm.formats.seal import sealed
 from eofm.geo.embedding.config import EmbedConfig
 from eofm.geo.embedding.embed import embed
 from eofm.geo.vectors.embeddings import require_same_vectors
@@ -203,7 +204,7 @@ def test_another_job_in_the_folder_is_refused(scene: Path, model: str, tmp_path:
     shutil.rmtree(out)
     work = out / ".chips.work"
     work.mkdir(parents=True)
-    (work / "state.json").write_text('{"job": "other", "done": 1}')
+    (work / "state.json").write_text(json.dumps(sealed({"job": "other", "done": 1})))
     with pytest.raises(ConfigError, match="half finished") as caught:
         embed(config(scene, model, out, chips=32))
     words = shlex.split(str(caught.value.remedy).partition("remove it: ")[2])

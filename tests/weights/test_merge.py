@@ -82,9 +82,9 @@ def test_from_the_command_line(two: tuple[Path, Path], tmp_path: Path) -> None:
         ({"architecture": "vits14"}, "architecture: vit-tiny-14 and vits14"),
         (
             {"bands": ("B02", "B03", "B04")},
-            "bands: ('B04', 'B03', 'B02') and ('B02', 'B03', 'B04')",
+            "bands: B04 B03 B02 and B02 B03 B04",
         ),
-        ({"size": (56, 56)}, r"size: (28, 28) and (56, 56)"),
+        ({"size": (56, 56)}, "size: 28 x 28 and 56 x 56"),
         ({"pooling": Pooling.MEAN}, "pooling: cls and mean"),
         ({"normalization": Normalization.divide(255, 3, "tests")}, "normalization: "),
     ],
