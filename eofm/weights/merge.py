@@ -85,10 +85,9 @@ def _check(first: Card, second: Card) -> None:
 
 def _short(value: object) -> str:
     """Return what differs, as far as it fits a line: constants of all bands do not."""
-    size = isinstance(value, tuple) and all(isinstance(side, int) for side in value)
     text = str(value)
-    if isinstance(value, (tuple, list)):
-        text = (" x " if size else " ").join(map(str, value))
+    if isinstance(value, (tuple, list)) and all(isinstance(one, str) for one in value):
+        text = " ".join(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -126,3 +126,16 @@ def test_a_damaged_parquet(tmp_path: Path) -> None:
 
     with pytest.raises(LabelError, match="cannot be read"):
         read_labels(path, "class")
+
+
+def test_blanks_around_a_class_are_none_of_its_name() -> None:
+    """A shapefile fills texts up: "a " is a, and a text of blanks is no class."""
+    shapes = [shapely.box(k, 0, k + 1, 1) for k in range(3)]
+    frame = geopandas.GeoDataFrame({"class": ["a", "a ", " b"]}, geometry=shapes, crs=32632)
+
+    assert ("a", "a", "b") == read_labels(frame, "class").values
+    with pytest.raises(LabelError, match="nothing in the field"):
+        read_labels(frame.assign(**{"class": ["a", "b", "  "]}), "class")
+    with pytest.raises(LabelError, match="no polygons or points") as wrong:
+        read_labels(frame.drop(columns="geometry"), "class")
+    assert "geopandas.read_file" in str(wrong.value.remedy)
