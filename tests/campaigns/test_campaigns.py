@@ -42,10 +42,11 @@ def test_spoiled_inputs(name: str, tmp_path: Path) -> None:
         ("footprints.parquet", 143),
         ("stores: rows.parquet", 29),
         ("polygons.geojson", 313),
+        ("settings of a verb", 62),
     ],
 )
 def test_what_once_was_a_fault(name: str, number: int, tmp_path: Path) -> None:
-    """GDAL's own error, a null byte in a path, statistics that ended Arrow, an edge too long."""
+    """GDAL, a null byte in a path, statistics that ended Arrow, an edge too long, no value."""
     found = inputs.run_case(name, 1, 1, tmp_path / "case", number)
 
     assert {"refused": 1} == dict(found.counts)
