@@ -21,6 +21,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::Warning:rasterio"),
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # words of GDAL, by pyogrio
+    # words of GDAL that are not UTF-8, in rasterio's log
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 SLOW = {"encoder: card.json", "encoder: weights.safetensors"}
 
