@@ -85,9 +85,9 @@ def _without_value(settings: type[Any], read: Any, group: str = "") -> list[str]
 
     The parser takes nothing for a value of any type.
     """
-    found = []
-    for name, kind in get_type_hints(settings).items():
-        value = read[name]
+    found, hints = [], get_type_hints(settings)
+    for name in (each.name for each in fields(settings)):
+        kind, value = hints[name], read[name]
         if is_dataclass(kind) and isinstance(kind, type) and value is not None:
             found += _without_value(kind, value, f"{group}{name}.")
         elif value is None and type(None) not in get_args(kind):
