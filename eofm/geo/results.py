@@ -14,12 +14,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 from rasterio.shutil import copy as copy_raster
 
 from eofm import __version__
 from eofm.errors import DataError
+from eofm.formats.foreign import foreign
 from eofm.formats.text import settings_text
 from eofm.geo.styles import Colour
 from eofm.io import replacing
@@ -149,7 +149,9 @@ def write_cog(
         "blocksize": _TILE,
         "overview_resampling": "nearest" if colours is None else "mode",
     }
-    try:
+    with foreign(
+        DataError, "the raster cannot be written", where=file, remedy="name another --out"
+    ):
         file.parent.mkdir(parents=True, exist_ok=True)
         with MemoryFile() as memory:
             with memory.open(**profile) as target:
@@ -160,10 +162,6 @@ def write_cog(
                     target.write_colormap(1, {0: (0, 0, 0, 0), **colours})
             with memory.open() as source, replacing(file) as temporary:
                 copy_raster(source, temporary, driver="COG", **options)
-    except (RasterioError, OSError) as error:
-        raise DataError(
-            "the raster cannot be written", found=error, where=file, remedy="name another --out"
-        ) from error
     return file
 
 

@@ -339,3 +339,10 @@ def test_a_key_without_a_value_is_named(
     assert 2 == main([*verb, "--config", str(tmp_path / "s.yaml")])
 
     assert key in capsys.readouterr().err
+
+
+def test_what_all_settings_of_a_kind_share_is_no_key() -> None:
+    """A class variable of settings, the name of their verb, is asked of nobody."""
+    settings = parse("bench so2sat", ["--root", "DIR", "--model", "imagestats"])
+
+    assert "DIR" == settings.root

@@ -8,9 +8,13 @@ from pathlib import Path
 import geopandas
 import pytest
 import yaml
+from rasterio._err import CPLE_AppDefinedError
 from vector_world import drawn, on_disk, world
 
 from eofm.cli import main
+from eofm.errors import DataError
+from eofm.geo import cog
+from eofm.geo.vectors import grid_file
 from eofm.geo.vectors.grid_file import write_tiff
 
 VERBS = {
@@ -70,3 +74,30 @@ def test_settings_that_are_kept_can_be_changed(capsys: pytest.CaptureFixture[str
     assert (3, "fewer") == tuple(
         yaml.safe_load(Path("fewer/config.yaml").read_text())[name] for name in ("top", "out")
     )
+
+
+def test_a_raster_that_gdal_cannot_write_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk without room for a tag, of which rasterio hands on GDAL's own error."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise CPLE_AppDefinedError(3, 1, "IO error writing tag data")
+
+    patches, _ = world(size=(24, 24))
+    monkeypatch.setattr(cog, "copy_raster", refuse)
+    monkeypatch.setattr(grid_file, "copy_raster", refuse)
+
+    with pytest.raises(DataError, match="cannot be written") as caught:
+        cog.write_cog(
+            tmp_path / "a.tif",
+            patches.array.to_numpy()[:1],
+            patches.grid,
+            ["x"],
+            nodata=-1.0,
+            tags={},
+        )
+    with pytest.raises(OSError, match="cannot be written"):
+        grid_file.write_tiff(tmp_path / "b.tif", patches)
+
+    assert "writing tag data" in str(caught.value.found)

@@ -23,6 +23,7 @@ import rasterio
 import rioxarray
 import xarray as xr
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError  # some of GDAL's errors, as they are
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.shutil import copy as copy_raster
@@ -71,7 +72,7 @@ def write_tiff(file: Path, grid: PatchGrid) -> None:
             copy_raster(
                 plain, temporary, driver="GTiff", copy_src_overviews=True, **_layout(grid.stored)
             )
-        except (RasterioError, OSError) as error:
+        except (RasterioError, CPLE_BaseError, OSError) as error:
             # GDAL says of a full disk that a write has failed
             raise OSError(f"{file} cannot be written: {error}") from error
         finally:
