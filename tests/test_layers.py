@@ -18,7 +18,7 @@ PACKAGE = Path(eofm.__file__).parent
 # may stand on a line of its own.
 LINES = (
     {"errors"},
-    {"io", "progress", "workers", "extras"},
+    {"io", "progress", "workers", "extras", "settings", "devices"},
     {"formats"},
     {"terminal"},
     {"contract", "probes"},

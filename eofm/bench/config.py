@@ -10,6 +10,7 @@ from typing import ClassVar, Final, Literal
 
 from eofm.bench.protocols import DENSE_PROBES, PROBE_KINDS, RECIPES, expand_probes
 from eofm.errors import ConfigError
+from eofm.settings import checked_settings
 
 # the keys of eofm.bench.probes.KINDS and eofm.bench.finetune.trainings.TRAININGS
 PROBES: Final = tuple(PROBE_KINDS)
@@ -23,6 +24,7 @@ _LARGEST_SEED: Final = 2**32 - 1
 
 
 @dataclass(frozen=True)
+@checked_settings
 class TrainingConfig:
     """How networks are trained, by `--probe finetune` and by the protocols of papers.
 
@@ -83,6 +85,7 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class ScoringConfig:
     """What every benchmark run is told, whatever the kind of its task.
 

@@ -65,8 +65,8 @@ from eofm.datasets.images.chips import (
 )
 from eofm.datasets.images.copies import copy_remarks
 from eofm.datasets.images.dense import DenseChip
+from eofm.devices import device_of
 from eofm.io import names_own
-from eofm.networks.build import device_of
 from eofm.probes.linear import Labelled
 from eofm.probes.metrics import Metric
 from eofm.progress import track

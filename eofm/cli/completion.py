@@ -17,6 +17,7 @@ from eofm.cli.parsing import parser_of
 from eofm.cli.verb import Verb
 from eofm.cli.verbs import VERBS
 from eofm.errors import require
+from eofm.settings import checked_settings
 
 __all__ = ["SHELLS", "CompletionConfig", "CompletionScript", "program_of", "write_completion"]
 
@@ -24,6 +25,7 @@ SHELLS: Final = ("bash", "zsh", "fish")
 
 
 @dataclass(frozen=True)
+@checked_settings
 class CompletionConfig:
     """Settings of `eofm completion`.
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from eofm.contract.sensors import canonical_band
 from eofm.contract.shapes import Bool, Float, Float32, Int64, Real, Shaped
 from eofm.contract.spec import ImageSpec, stated_names
+from eofm.devices import device_of
 from eofm.errors import SpecError
 
 if TYPE_CHECKING:
@@ -254,7 +255,12 @@ class Imagery:
         return to_html(self)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
-        """Return the batch on another device."""
+        """Return the batch on another device.
+
+        Raises:
+            ConfigError: If there is no such device here.
+        """
+        device = device_of(device)
         return replace(
             self,
             pixels=self.pixels.to(device, non_blocking=non_blocking),
@@ -302,7 +308,12 @@ class NativeImagery:
         return f"NativeImagery({len(self)} images in planes of {gsds}; on one grid: {self.spec})"
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
-        """Return the batch on another device, still in its native dtype."""
+        """Return the batch on another device, still in its native dtype.
+
+        Raises:
+            ConfigError: If there is no such device here.
+        """
+        device = device_of(device)
         return replace(
             self,
             planes={g: p.to(device, non_blocking=non_blocking) for g, p in self.planes.items()},
@@ -370,7 +381,12 @@ class Labels:
         return self._each(lambda values: values[rows])
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
-        """Return the labels on another device."""
+        """Return the labels on another device.
+
+        Raises:
+            ConfigError: If there is no such device here.
+        """
+        device = device_of(device)
         return self._each(lambda values: values.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:

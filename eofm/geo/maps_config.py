@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from eofm.errors import ConfigError, require
+from eofm.settings import checked_settings
 
 POSITIONAL: Final = {"positional": True}
 
@@ -26,6 +27,7 @@ class SampleDesign(StrEnum):
 
 
 @dataclass(frozen=True)
+@checked_settings
 class MapMethod:
     """How a map is learnt.
 
@@ -63,6 +65,7 @@ class MapMethod:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class MapConfig:
     """Learn a map of classes from polygons or points.
 
@@ -130,6 +133,7 @@ def _check_some(name: str, files: list[str] | None) -> None:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class SearchConfig:
     """Find places that look like others.
 
@@ -204,6 +208,7 @@ def check_change(rate: float, window: int) -> None:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class ChangeConfig:
     """Find where two dates differ more than unchanged ground does.
 
@@ -233,6 +238,7 @@ class ChangeConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class ExploreConfig:
     """Write one HTML file in which a click shows where it looks alike.
 

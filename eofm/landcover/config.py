@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eofm.errors import ConfigError
+from eofm.settings import checked_settings
 
 
 @dataclass(frozen=True)
+@checked_settings
 class LabelsConfig:
     """Count land-cover maps and write multi-labels as Parquet.
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from eofm.settings import checked_settings
+
 
 @dataclass(frozen=True)
+@checked_settings
 class AugmentConfig:
     """The two random views of a scene; parameters are drawn per sample.
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from eofm.errors import ConfigError, require
 from eofm.io import names_own
 from eofm.method.terms import term_names
+from eofm.settings import checked_settings
 
 
 class Objective(StrEnum):
@@ -217,6 +218,7 @@ def _bad_terms(value: object) -> ConfigError:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class SoftConConfig:
     """The SoftCon objective, loss = hard + λ · soft, and its controls.
 

@@ -1,4 +1,4 @@
-"""From the name of an architecture to a network with random weights; the device it runs on."""
+"""From the name of an architecture to a network with random weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 import torch
 
 from eofm.contract.recipe import Pooling, Recipe
-from eofm.errors import ConfigError, WeightsError
+from eofm.errors import WeightsError
 from eofm.networks import foundation, resnet, timm_trunk, vit
 from eofm.networks.adapt import PositionRecipe
 from eofm.networks.trunk import Trunk
@@ -120,35 +120,3 @@ def default_pooling(architecture: str) -> Pooling:
         return timm_trunk.default_pooling(architecture)
     found = vit.find_architecture(architecture)
     return Pooling.CLS if found is not None and found.final_norm else Pooling.MEAN
-
-
-_DEVICE_REMEDY = "use --device cpu, or auto"
-
-
-def device_of(name: str) -> torch.device:
-    """Return the device that `auto`, `cpu`, `cuda` or `cuda:1` means here.
-
-    Raises:
-        ConfigError: If it is not the name of a device, or the device is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(
-            "this is not the name of a device",
-            found=name,
-            expected="auto, cpu, cuda, or one of several GPUs, as cuda:1",
-            remedy=_DEVICE_REMEDY,
-        ) from error
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("there is no GPU here", found="--device cuda", remedy=_DEVICE_REMEDY)
-    if device.index is not None and device.index >= torch.cuda.device_count():
-        raise ConfigError(
-            "there is no such GPU here",
-            found=name,
-            expected=f"one of {torch.cuda.device_count()}, counted from 0",
-            remedy=_DEVICE_REMEDY,
-        )
-    return device

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from eofm.errors import ConfigError
+from eofm.settings import checked_settings
 
 POSITIONAL: Final = {"positional": True}
 
 
 @dataclass(frozen=True)
+@checked_settings
 class VerifyConfig:
     """Read every image of a store and compare its checksum.
 
@@ -27,6 +29,7 @@ class VerifyConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class StatsConfig:
     """Count mean, spread and percentiles of every band over the valid pixels of a store.
 
@@ -60,6 +63,7 @@ class StatsConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class RelabelConfig:
     """Give the images of a store other labels, without touching a pixel.
 
@@ -87,6 +91,7 @@ class RelabelConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class UpgradeConfig:
     """Bring a store of eofm 0.1 to the present version: every row keeps its CRS and transform.
 
@@ -112,6 +117,7 @@ class UpgradeConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class SubsetConfig:
     """Copy some images of a store into a new one.
 
@@ -141,6 +147,7 @@ class SubsetConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class MergeConfig:
     """Copy several stores of the same kind of pixel and label into one.
 
@@ -158,6 +165,7 @@ class MergeConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class ShowConfig:
     """Draw what a store holds: places, label frequencies, co-occurrence and a sheet of samples.
 
@@ -192,6 +200,7 @@ def _check_positive(name: str, value: int) -> None:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class CardConfig:
     """Write a data card of a packed store.
 

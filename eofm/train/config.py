@@ -16,6 +16,7 @@ from typing import Final, Literal
 from eofm.errors import require
 from eofm.loading.config import AugmentConfig
 from eofm.method.config import SoftConConfig
+from eofm.settings import checked_settings
 
 __all__ = [
     "LOGGERS",
@@ -33,6 +34,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
+@checked_settings
 class DataConfig:
     """What to train on.
 
@@ -83,6 +85,7 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class ModelConfig:
     """What to train, and what it expects.
 
@@ -123,6 +126,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class OptimConfig:
     """Optimisation.
 
@@ -181,6 +185,7 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class TrainerConfig:
     """Processes, number format and memory. Only `accumulate` changes the objective.
 
@@ -232,6 +237,7 @@ class TrainerConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class RunConfig:
     """How and where to run. Nothing here changes the result.
 
@@ -270,6 +276,7 @@ LOGGERS: Final = ("tensorboard", "wandb")
 
 
 @dataclass(frozen=True)
+@checked_settings
 class MonitorConfig:
     """What is measured on held-out scenes while it trains. Nothing here changes the result.
 
@@ -338,6 +345,7 @@ _LARGEST_SEED: Final = 2**32 - 1
 
 
 @dataclass(frozen=True)
+@checked_settings
 class PretrainConfig:
     """Continual pretraining by soft contrastive learning (SoftCon, arXiv 2405.20462)."""
 
@@ -483,6 +491,7 @@ class PretrainConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class ReportConfig:
     """One page about a run, or about several beside one another.
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from eofm.errors import require
+from eofm.settings import checked_settings
 
 
 @dataclass(frozen=True)
+@checked_settings
 class ListConfig:
     """Published weights that are known by name.
 
@@ -22,6 +24,7 @@ class ListConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class InfoConfig:
     """Everything on the card of published weights.
 
@@ -33,6 +36,7 @@ class InfoConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class DownloadConfig:
     """Fetch published weights, to be used here or carried to a machine without network.
 
@@ -46,6 +50,7 @@ class DownloadConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class VerifyWeightsConfig:
     """Compare files with their published or recorded hashes.
 
@@ -57,6 +62,7 @@ class VerifyWeightsConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class MergeModelsConfig:
     """Two encoders become one whose weights lie on the line between theirs.
 
@@ -82,6 +88,7 @@ FORMATS: Final = ("safetensors", "pt2", "onnx")
 
 
 @dataclass(frozen=True)
+@checked_settings
 class ExportConfig:
     """Something that holds an encoder becomes a folder that `eofm.load_encoder` reads.
 

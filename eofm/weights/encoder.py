@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, Self, final
 
 import torch
 from safetensors.torch import load
@@ -27,6 +27,7 @@ from eofm.contract.preprocess import Plan
 from eofm.contract.recipe import AcceptPixels, Recipe, Waiver
 from eofm.contract.spec import ImageSpec
 from eofm.contract.validity import check_plausible
+from eofm.devices import device_of
 from eofm.errors import EofmError, SpecError, WeightsError
 from eofm.formats.foreign import foreign
 from eofm.formats.text import read_json
@@ -85,6 +86,30 @@ class Encoder(nn.Module):
         self.trunk = trunk
         self.card = card
         self.eval()
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401 (three forms of torch)
+        """Move the network, as every module of torch; `auto` takes a GPU if there is one.
+
+        Args:
+            args: A device, a dtype, or a tensor, as `torch.nn.Module.to` takes them.
+            kwargs: The same by name.
+
+        Raises:
+            ConfigError: If there is no such device here.
+        """
+        if args and isinstance(args[0], str | int | torch.device):
+            args = (device_of(args[0]), *args[1:])
+        elif kwargs.get("device") is not None:
+            kwargs = {**kwargs, "device": device_of(kwargs["device"])}
+        return super().to(*args, **kwargs)
+
+    def cuda(self, device: torch.device | int | None = None) -> Self:
+        """Move the network to a GPU, the first one if none is named.
+
+        Raises:
+            ConfigError: If there is none here.
+        """
+        return self.to("cuda" if device is None else device)
 
     def facts(self) -> dict[str, str]:
         """Return what the encoder is, one short text for each name, as `repr` shows it."""

@@ -6,11 +6,13 @@ import re
 from dataclasses import dataclass
 
 from eofm.errors import ConfigError
+from eofm.settings import checked_settings
 
 MAX_SCENES = 10_000_000  # location folders have seven digits
 
 
 @dataclass(frozen=True)
+@checked_settings
 class WorldConfig:
     """A synthetic world to write, in the file layout of SSL4EO-S12 v1.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,9 @@ import xarray as xr
 from affine import Affine
 from rasterio.crs import CRS
 
+from eofm.cli import main
+from eofm.contract.sensors import SENSOR_BANDS
+from eofm.contract.spec import Sensor
 from eofm.errors import ConfigError, DataError, RasterError, SpecError
 from eofm.geo.vectors.chip_file import write_chips
 from eofm.geo.vectors.embeddings import (
@@ -300,6 +304,57 @@ def test_what_is_no_embedding_is_named(tmp_path: Path) -> None:
     empty.mkdir()
     with pytest.raises(DataError, match="no embeddings"):
         open_embeddings(empty)
+
+
+def raster(file: Path, count: int, kind: str) -> Path:
+    """A raster of random numbers as other programs write it, without a word of eofm."""
+    values = np.random.default_rng(0).integers(50, 120, (count, 64, 64)).astype(kind)
+    crs, transform = GRIDS["utm"]
+    shape = {"count": count, "height": 64, "width": 64}
+    with rasterio.open(
+        file, "w", driver="GTiff", dtype=kind, crs=crs, transform=transform, **shape
+    ) as target:
+        target.write(values)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("count", "kind"), [(13, "uint16"), (64, "uint16"), (13, "float32"), (1, "uint8"), (3, "int8")]
+)
+def test_an_image_is_no_embedding(count: int, kind: str, tmp_path: Path) -> None:
+    """Digital numbers, reflectance and class maps were taken for vectors of an unknown model."""
+    file = raster(tmp_path / "scene.tif", count, kind)
+
+    with pytest.raises(DataError, match="an image, and no embeddings") as caught:
+        open_embeddings(file)
+
+    assert f"of {kind}" in str(caught.value.found)
+
+
+def test_an_image_can_be_embedded_as_the_error_says(tmp_path: Path) -> None:
+    """The command of the remedy makes what can be opened."""
+    file = raster(tmp_path / "a scene.tif", 13, "uint16")
+    with rasterio.open(file, "r+") as target:
+        target.write(np.random.default_rng(1).integers(100, 4_000, (13, 64, 64)).astype("uint16"))
+        target.descriptions = tuple(SENSOR_BANDS[Sensor.S2_L1C])
+        target.transform = Affine(10, 0, 5e5, 0, -10, 5e6)
+    with pytest.raises(DataError) as caught:
+        open_embeddings(file)
+
+    words = shlex.split(str(caught.value.remedy).partition("eofm ")[2])
+    stated = {"M": "random:vit-tiny-14", "DIR": str(tmp_path / "out"), "s2-l2a": "s2-l1c"}
+    assert main([stated.get(word, word) for word in words] + ["--force", "pixels"]) == 0
+
+    assert open_embeddings(tmp_path / "out").provenance.model
+
+
+@pytest.mark.parametrize(("count", "kind"), [(64, "int8"), (128, "float32")])
+def test_vectors_of_others_are_read(count: int, kind: str, tmp_path: Path) -> None:
+    """Many bands of numbers that vectors are kept in are embeddings, as those of AlphaEarth."""
+    found = open_patches(raster(tmp_path / "theirs.tif", count, kind))
+
+    assert found.dim == count
+    assert found.provenance.model == ""
 
 
 def test_a_grid_lies_somewhere() -> None:

@@ -8,9 +8,9 @@ import torch
 from eofm.contract.recipe import Pooling, Recipe
 from eofm.contract.sensors import SENSOR_BANDS
 from eofm.contract.spec import Normalization, Sensor, Unit
-from eofm.errors import ConfigError, SpecError, WeightsError
+from eofm.errors import SpecError, WeightsError
 from eofm.networks.adapt import PositionRecipe
-from eofm.networks.build import BUILDERS, build, default_pooling, device_of
+from eofm.networks.build import BUILDERS, build, default_pooling
 from eofm.networks.resnet import ResNet
 from eofm.networks.timm_trunk import TimmTrunk
 from eofm.networks.vit import ARCHITECTURES, ViT, find_architecture
@@ -102,35 +102,3 @@ def test_no_other_number_of_blocks_is_a_network(name):
     assert find_architecture(name) is None
     with pytest.raises(WeightsError, match=r"no architecture.*"):
         build(name, recipe(Pooling.MEAN), torch.Generator())
-
-
-# ----------------------------------------------------------------------------------------- devices
-
-
-@pytest.mark.parametrize("name", ["cpu", "auto"])
-def test_what_the_remedy_names_works(name: str) -> None:
-    """Both are devices on any machine."""
-    assert device_of(name).type in ("cpu", "cuda")
-
-
-@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:", "cuda:-1", ""])
-def test_what_is_no_name(name: str) -> None:
-    """One error of the package, not of torch."""
-    with pytest.raises(ConfigError, match="not the name of a device"):
-        device_of(name)
-
-
-@pytest.mark.parametrize(("name", "words"), [("cuda", "no GPU"), ("cuda:7", "no such GPU")])
-def test_what_is_not_here(name: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without a GPU says so."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(ConfigError, match=words):
-        device_of(name)
-
-
-def test_the_first_gpu_is_asked_for_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`cuda:0` of a machine without a GPU is refused like `cuda:7`."""
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(ConfigError, match="no such GPU"):
-        device_of("cuda:0")

@@ -34,11 +34,12 @@ from eofm.bench.models.sources import Candidate, EncoderSource, FeatureSource, T
 from eofm.contract.imagery import Imagery, collate
 from eofm.contract.recipe import AcceptSize, Recipe, Waiver, default_recipe, waivers_for
 from eofm.datasets.base import Task, TaskKind
+from eofm.devices import device_of
 from eofm.errors import ConfigError, MismatchKind
 from eofm.formats.foreign import foreign
 from eofm.formats.text import read_yaml
 from eofm.networks import timm_trunk
-from eofm.networks.build import BUILDERS, default_pooling, device_of
+from eofm.networks.build import BUILDERS, default_pooling
 from eofm.weights.cards import WEIGHTS
 from eofm.weights.encoder import Encoder
 from eofm.weights.load import load_weights

@@ -7,6 +7,7 @@ from typing import Literal
 
 from eofm.bench.config import check_force, check_seed
 from eofm.errors import ConfigError
+from eofm.settings import checked_settings
 
 
 def _check_resampling(resamples: int, seed: int) -> None:
@@ -16,6 +17,7 @@ def _check_resampling(resamples: int, seed: int) -> None:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class TableConfig:
     """Print the records of a file as tables.
 
@@ -48,6 +50,7 @@ class TableConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class RecordsExportConfig:
     """Write the records of a file as Markdown, CSV and one HTML page with figures.
 
@@ -75,6 +78,7 @@ class RecordsExportConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class CompareConfig:
     """Compare two models on the same test samples, by paired bootstrap.
 
@@ -104,6 +108,7 @@ class CompareConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class AggregateConfig:
     """Aggregate scores over tasks: interquartile mean of normalised scores, with intervals.
 
@@ -130,6 +135,7 @@ class AggregateConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class ValidateConfig:
     """Check records against their predictions and declarations; status 1 if one fails.
 
@@ -143,6 +149,7 @@ class ValidateConfig:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class PlanConfig:
     """Show the steps from a task's images to a model's input, or why there are none.
 

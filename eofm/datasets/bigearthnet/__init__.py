@@ -37,6 +37,7 @@ from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import Described
 from eofm.datasets.images.groups import Grouping
 from eofm.errors import ConfigError
+from eofm.settings import checked_settings
 
 SIZE: Final = (120, 120)
 UNITS: Final = {Sensor.S2_L2A: Unit.DN, Sensor.S1_GRD: Unit.DB}
@@ -272,6 +273,7 @@ def _open(config: BenchBigEarthNetConfig) -> Loaded:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class PackBigEarthNetConfig:
     """Pack the patches of BigEarthNet v1 or v2, with official labels and splits.
 

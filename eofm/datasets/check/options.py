@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from eofm.datasets.base import SensorName, UnitName, check_unit
 from eofm.datasets.images.places import check_place
 from eofm.errors import ConfigError
+from eofm.settings import checked_settings
 
 
 @dataclass(frozen=True)
+@checked_settings
 class CheckConfig:
     """Look at a data set or a packed store, and say what is wrong with it.
 

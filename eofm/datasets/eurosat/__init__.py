@@ -34,6 +34,7 @@ from eofm.datasets.images.class_folders import (
     load_class_folders,
 )
 from eofm.datasets.images.groups import Grouping
+from eofm.settings import checked_settings
 
 CLASSES: Final = (
     "AnnualCrop",
@@ -186,6 +187,7 @@ def _open(config: BenchEurosatConfig) -> Loaded:
 
 
 @dataclass(frozen=True)
+@checked_settings
 class PackEurosatConfig:
     """Pack the tiles of EuroSAT MS, with their class and split.
 

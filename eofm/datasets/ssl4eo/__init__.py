@@ -24,6 +24,7 @@ from eofm.datasets.base import (
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import Described
 from eofm.errors import ConfigError
+from eofm.settings import checked_settings
 
 PLACES: Final = 251_079
 SEASONS: Final = 4
@@ -39,6 +40,7 @@ SENSOR_NAMES: Final[Mapping[str, SensorWord]] = {
 
 
 @dataclass(frozen=True)
+@checked_settings
 class PackSsl4eoConfig:
     """Pack a folder in the layout of SSL4EO-S12: ROOT/s2c/0000001/SEASON/B1.tif and so on.
 

@@ -18,9 +18,11 @@ from eofm.datasets.base import (
 )
 from eofm.datasets.images.places import check_place
 from eofm.errors import ConfigError
+from eofm.settings import checked_settings
 
 
 @dataclass(frozen=True)
+@checked_settings
 class PackTilesConfig:
     """Cut a folder of GeoTIFFs into windows and pack them, with labels from a land-cover map.
 

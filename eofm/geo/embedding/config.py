@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from eofm.errors import ConfigError, require
+from eofm.settings import checked_settings
 
 SIDE: Final = (
     32  # pixels of a chip where none is stated: 320 m of Sentinel-2, as Earth Index has it
@@ -17,6 +18,7 @@ FORCE: Final = ("sensor", "missing-band", "scale", "pixels")
 
 
 @dataclass(frozen=True)
+@checked_settings
 class EmbedConfig:
     """Turn scenes into vectors: one for each chip, one for each patch, or both.
 

@@ -28,10 +28,11 @@ from eofm.contract.recipe import (
     waivers_for,
 )
 from eofm.contract.spec import ImageSpec
+from eofm.devices import device_of
 from eofm.errors import ConfigError, MismatchKind, PixelError, SpecMismatch, WeightsError
 from eofm.geo.embedding.config import EmbedConfig
 from eofm.geo.vectors.embeddings import Layout
-from eofm.networks.build import default_pooling, device_of
+from eofm.networks.build import default_pooling
 from eofm.networks.state import state_sha256
 from eofm.weights.encoder import Encoder
 from eofm.weights.load import load_weights

@@ -16,6 +16,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError  # some of GDAL's errors, as they are
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
 from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window as RasterioWindow
 
@@ -140,15 +142,18 @@ def _levels(rows: int, columns: int) -> list[int]:
 def read_tiff(file: Path) -> PatchGrid:
     """Open a patch grid that is a GeoTIFF; vectors stay in the file until they are used.
 
-    A file without provenance is read too: of how it was made nothing is known then.
+    A file without provenance is read too where its bands can be the dimensions of a vector, as
+    those of AlphaEarth (64 bands of int8): of how it was made nothing is known then.
 
     Raises:
-        DataError: If the file is damaged, or lies nowhere.
+        DataError: If the file is damaged, lies nowhere, or is an image and no embeddings.
     """
     with foreign(DataError, UNREADABLE, where=file, passing=(EofmError,)):
         with open_geotiff(file) as source:
             check_memory(source, source.height * source.width)
             text = source.tags().get(PROVENANCE)
+            if text is None:
+                _check_vectors(source, file)
             kind = source.dtypes[0]
             scales, offsets = source.scales, source.offsets
             place = grid_of(source)
@@ -163,6 +168,33 @@ def read_tiff(file: Path) -> PatchGrid:
         made = Provenance("", "", "", "") if text is None else Provenance.from_json(text, file)
         stored = placed(stored.drop_vars("band").rename(band="dim"), place)
         return PatchGrid(stored, valid, made, codes)
+
+
+# What tells a grid of vectors that others wrote from an image: numbers that vectors are kept in,
+# and more of them at a place than imagery has bands (13 of Sentinel-2, 18 of stacked sensors).
+_VECTOR_TYPES: Final = frozenset({"float16", "float32", "float64", "int8"})
+_LEAST_DIM: Final = 32
+
+
+def _check_vectors(source: DatasetReader, file: Path) -> None:
+    """Refuse a raster without provenance whose bands are no dimensions of a vector.
+
+    Raises:
+        DataError: If it is an image: digital numbers, a class map, a few bands.
+    """
+    kinds = sorted(set(source.dtypes))
+    if source.count >= _LEAST_DIM and set(kinds) <= _VECTOR_TYPES:
+        return
+    bands = "1 band" if source.count == 1 else f"{source.count} bands"
+    raise DataError(
+        "this raster is an image, and no embeddings",
+        found=f"{bands} of {', '.join(kinds)}, and no provenance of eofm",
+        expected=f"a file of eofm; of other programs, {_LEAST_DIM} bands or more of "
+        "floating-point numbers or int8",
+        where=file,
+        remedy=f"embed it first, as in: eofm embed {quote(str(file))} --sensor s2-l2a --unit dn "
+        "--model M --patches --out DIR",
+    )
 
 
 # ------------------------------------------------------------------------------------ Zarr
