@@ -57,15 +57,20 @@ class FrozenTrunk(nn.Module):
         return vectors
 
 
-def settings_of(name: str) -> SoftConConfig:
-    """Return the method of a line: dense MoCo-v3, or the terms whose names a plus joins."""
+def settings_of(name: str, hidden: int) -> SoftConConfig:
+    """Return the method of a line: dense MoCo-v3, or the terms whose names a plus joins.
+
+    Args:
+        name: Of the line.
+        hidden: Hidden width of SoftCon's heads.
+    """
     if name == DENSE:
-        return SoftConConfig(objective="moco", mask_ratio=0.0)
+        return SoftConConfig(objective="moco", mask_ratio=0.0, hidden=hidden)
     chosen: dict[str, object] = {}
     for term in name.split(" + "):
         frozen = find_term(term).needs.teacher is TeacherKind.FROZEN
         chosen[term] = {"weight": 1, "teacher": "random"} if frozen else 1
-    return SoftConConfig(terms=chosen)
+    return SoftConConfig(terms=chosen, hidden=hidden)
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class Step:
     def of(cls, name: str, given: argparse.Namespace) -> Step:
         """Make the networks of a line."""
         size, generator = (given.size, given.size), torch.Generator().manual_seed(0)
-        config = settings_of(name)
+        config = settings_of(name, given.hidden)
         names = [choice.name for choice in config.chosen]
         sensors = any(find_term(each).needs.views is ViewKind.SENSORS for each in names)
         trunk = build_vit(given.architecture, OPTICAL, size, generator)
@@ -186,7 +191,8 @@ def table(rows: list[dict[str, object]], given: argparse.Namespace) -> str:
         "# Time and memory of each term",
         "",
         f"{given.architecture} at {given.size} px, {OPTICAL} bands, {given.batch} scenes, "
-        f"{given.threads} thread(s), {device}, torch {torch.__version__}; default settings; "
+        f"{given.threads} thread(s), {device}, torch {torch.__version__}; default settings, heads "
+        f"{given.hidden} wide; "
         f"medians of {given.rounds} rounds in turn; random numbers in memory. All networks lie in "
         "memory at once, so the most that was allocated is to be compared, not read by itself.",
         "",
@@ -209,6 +215,7 @@ def main() -> None:
     parser.add_argument("--architecture", default="vits14", choices=sorted(ARCHITECTURES))
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--hidden", type=int, default=4096, help="width of the contrastive heads")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--terms", nargs="+", default=list(term_names()), choices=term_names())
