@@ -153,9 +153,10 @@ how a term begins. Lines marked * are the study's own runs, after the same steps
 Score: retrieval (mAP x 100) of each held-out tile's class among the held-out tiles of its fold,
 features scaled by these tiles, and the effective rank of their features. Differences are of the
 same fold and training seed, with the 95 % t interval over {folds} folds, each with a seed of its
-own; **bold** where it excludes 0, of {count} differences, so that some do by chance. Terms have
-their default settings and weight 1 (`hallucinate` beside SoftCon 0.5), the rate is the one chosen
-for SoftCon. Steps are equal, times are not.
+own{missing}; **bold** where it excludes 0, of {count} differences,
+so that some do by chance. Terms have their default settings and weight 1 (`hallucinate` beside
+SoftCon 0.5), the rate is the one chosen for SoftCon. Steps are equal, times are not
+([speed_terms.md](speed_terms.md)).
 
 `cropmae` has nested views, without colours and blur where it is alone. `croco` and `distill` are
 not here: the tiles have one date and one sensor, and there is no better encoder for them at hand.
@@ -211,16 +212,16 @@ def page(records: Sequence[Record], last: int) -> str:
     base, hard, first = found.get(SOFTCON, {}), found.get(HARD, {}), found.get(START, {})
     head = ["", "folds", f"retrieval after {last}"]
     head += [f"over the start, after {step}" for step in steps[1:]]
-    head += [f"over softcon, after {last}", f"over hard only, after {last}", "rank", "s per step"]
+    head += [f"over softcon, after {last}", f"over hard only, after {last}", "rank"]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
     names = [*BESIDE, *(arm.name for arm in TERMS)]
     if first:
         score, rank = (interval([c[0][i] for c in first.values()])[0] for i in (0, 1))
         blank = [""] * (len(steps) + 1)
-        cells = [START, str(len(first)), f"{score:.1f}", *blank, f"{rank:.1f}", ""]
+        cells = [START, str(len(first)), f"{score:.1f}", *blank, f"{rank:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
     for name in names:
-        curves = {f: c for f, c in found.get(name, {}).items() if last in c}
+        curves = {f: c for f, c in found.get(name, {}).items() if last in c and f in first}
         if not curves:
             continue
         score, rank = (interval([c[last][i] for c in curves.values()])[0] for i in (0, 1))
@@ -228,34 +229,25 @@ def page(records: Sequence[Record], last: int) -> str:
         cells += [signed(gaps(curves, first, step, start=True)) for step in steps[1:]]
         cells += ["" if name == SOFTCON else signed(gaps(curves, base, last))]
         cells += ["" if name == HARD else signed(gaps(curves, hard, last))]
-        cells += [f"{rank:.1f}", _seconds(records, name, last)]
+        cells += [f"{rank:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
     text = _HEAD.format(
         last="" if last == LAST else f" --last {last}",
         batch=BATCH,
         steps=last,
         folds=len(first),
+        missing="" if len(first) == FOLDS else " (for the others there was no time)",
         count=sum("±" in cell for line in lines for cell in line.split("|")),
     )
     figure = f"![difference of every line from the start]({NAME}.png)"
-    return "\n".join([text, *lines, "", _COST, "", figure, "", _LIMITS])
+    return "\n".join([text, *lines, "", figure, "", _LIMITS])
 
 
-_COST: Final = (
-    "Seconds are of one thread's processor time on a busy machine, with looking at the held-out "
-    "tiles; those of the study's runs are of whole runs with their scoring, and a little more."
-)
 _LIMITS: Final = """Not concluded: what a term is worth after long training, or for maps: the score
 is of an image's vector, and `mim` and `cropmae` are about patches. A rate or a weight of its own
 may make a term better than it is here. A difference that is not shown is not shown to be none; the
 intervals say how large it may be.
 """
-
-
-def _seconds(records: Sequence[Record], name: str, last: int) -> str:
-    rows = [row for row in records if row["arm"] == name and "cpu_seconds" in row]
-    steps = 120 if name in BESIDE else last
-    return f"{sum(row['cpu_seconds'] for row in rows) / len(rows) / steps:.2f}" if rows else ""
 
 
 @output.styled
@@ -270,7 +262,8 @@ def figure(records: Sequence[Record], last: int) -> output.Figure:
         for row, name in enumerate(names):
             if row % 2 == 0:
                 axes.axhspan(row - 0.5, row + 0.5, color="#8080801f", lw=0)
-            values = gaps(found[name], found.get(other, {}), last, start=other == START)
+            mine = {fold: curve for fold, curve in found[name].items() if fold in found[START]}
+            values = gaps(mine, found.get(other, {}), last, start=other == START)
             if name == other or len(values) < 2:
                 continue
             mean, half = interval(values)

@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shlex
 import sys
 import time
 import warnings
@@ -472,7 +473,7 @@ def run(
         "cpu_seconds": round(time.process_time() - cpu, 1),
         "synthetic": data.store.synthetic,
         "versions": {"eofm": version("eofm"), "torch": torch.__version__},
-        "command": " ".join(words),
+        "command": shlex.join(words),
     }
     if arm.name == BASE:  # the frozen teacher of other lines
         card = make_card(module.card, module.recipe, "student")

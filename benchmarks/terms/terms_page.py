@@ -32,6 +32,7 @@ MEASURES: Final = {
 RANK: Final = "within_rank"
 RADAR: Final = " s1-grd"  # behind the names of the encoders of the second sensor
 NAME: Final = "terms"
+_OF_PAIRS: Final = "moco, both sensors"  # what the other runs on two sensors are compared with
 
 
 def value(record: Record, measure: str, encoder: str) -> float:
@@ -55,12 +56,12 @@ def differences(one: Mapping[int, float], other: Mapping[int, float]) -> list[fl
 
 
 def signed(found: Sequence[float]) -> str:
-    """Return a mean difference with its interval, bold where it excludes 0; nothing of none."""
+    """Return a mean difference with its interval, bold where it excludes 0; that of one seed."""
     if not found:
         return ""
     mean, half = interval(found)
     if len(found) == 1:
-        return f"{mean:+.1f} (one seed)"
+        return f"{mean:+.1f}"
     text = f"{mean:+.1f} ± {half:.1f}"
     return f"**{text}**" if abs(mean) > half else text
 
@@ -100,23 +101,26 @@ def by_arm(records: Sequence[Record]) -> dict[str, dict[int, Record]]:
 HEAD: Final = """# What each term is worth: SYNTHETIC scenes
 
 A short run of a small network: {architecture} from random weights, {image} px, {steps} steps of
-batch {batch} (`{longer}`: twice as many, for the time that a second term takes), {scenes} scenes to
-train on, {held_out} held-out ones of other places that are scored; {seeds} seed(s) of each line,
-all other settings alike (one direction; both with two sensors). **Which term is better on made-up
-scenes is no proof for real ones**: real tiles are in
-[study_real_pixels_terms.md](study_real_pixels_terms.md). Nothing was tuned on what is scored: rate,
-sizes and weights were fixed before the first run.
+batch {batch}, {scenes} scenes to train on, {held_out} of other places that are scored; {seeds}
+seeds of each line, all other settings alike (one direction; with two sensors both).
+`{longer}` has the time of a second term with passes of its own.
+**Which term is better on made-up scenes is no proof for real ones**: real tiles are in
+[study_real_pixels_terms.md](study_real_pixels_terms.md). Nothing was tuned on what is scored: rate
+and weights were fixed before the first run, the size by the time that a trial with another seed
+took. A line with fewer seeds than others is one for which there was no time.
 
 Frozen student: a linear probe and 20 nearest neighbours of its vector (average precision, mean over
 classes, x 100); a linear layer from its patches to the land-cover map (mean IoU, x 100); effective
 rank of its vectors within a class. *start*: gain on its own start, the same network at random;
-*against*: difference from the line named, which has the same views. 95 % t intervals over training
-seeds; **bold** where one excludes 0: of {count} differences, so that some do by chance. Which
-scenes are scored is the same for all seeds, and in no interval.
+*against*: difference from the line named, which has the same views (but for two sensors). 95 % t
+intervals over training seeds, none of one seed; **bold** where one excludes 0, of {count}
+intervals: some do by chance. Which scenes are scored is the same for all seeds, and in no interval.
 
 *step* is the processor time of a training step over that of dense MoCo-v3, on a busy machine; times
-and memory side by side are in [speed_terms.md](speed_terms.md). `{command}` makes the
-runs, `--draw` this page; every record in `terms.jsonl` has the command of its run.
+and memory side by side are in [speed_terms.md](speed_terms.md). Every record in `terms.jsonl` has
+the command of its run; `--draw` makes this page, and the runs:
+
+    {command}
 """
 
 
@@ -176,7 +180,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _scores(found: Mapping[str, Rows]) -> list[str]:
-    head = ["terms", "against"]
+    head = ["terms", "against", "seeds"]
     for name in MEASURES.values():
         head += [name, "start", "against"]
     head += ["rank within a class", "start", "against", "step"]
@@ -184,17 +188,17 @@ def _scores(found: Mapping[str, Rows]) -> list[str]:
     if first := found.get(BASE, {}):
         start = [[*values(first, m, INIT).values()] for m in (*MEASURES, RANK)]
         cell = [c for each in start for c in (f"{interval(each)[0]:.1f}" if each else "–", "", "")]
-        made.append(["start (random weights)", "", *cell, ""])
+        made.append(["start (random weights)", "", str(len(first)), *cell, ""])
     if STATISTICS in found:
         cell = [c for m in (*MEASURES, RANK) for c in cells(found[STATISTICS], {}, m)]
-        made.append([STATISTICS, "", *cell, ""])
+        made.append([STATISTICS, "", "", *cell, ""])
     for arm in ARMS:
         if rows := found.get(arm.name):
             base = found.get(arm.against, {})
             against = "" if arm.name == arm.against else arm.against
             cell = [c for m in (*MEASURES, RANK) for c in cells(rows, base, m)]
             step = f"{_seconds(rows) / dense:.2f}" if dense else ""
-            made.append([arm.name, against, *cell, step])
+            made.append([arm.name, against, str(len(rows)), *cell, step])
     return ["", *_table(head, made), ""]
 
 
@@ -229,17 +233,18 @@ def _radar(found: Mapping[str, Rows]) -> list[str]:
     ]
     if not rows:
         return []
-    head = ["terms", "against"]
+    head = ["terms", "against", "seeds"]
     for measure in ("ap_macro", "knn_macro"):
         head += [MEASURES[measure], "start", "against"]
     made = [
         [
             arm.name,
-            "" if arm.name == arm.against else arm.against,
+            "" if arm.name == _OF_PAIRS else arm.against,
+            str(len(own)),
             *(
                 cell
                 for measure in ("ap_macro", "knn_macro")
-                for cell in cells(own, found.get(arm.against, {}), measure, RADAR)
+                for cell in cells(own, found.get(_OF_PAIRS, {}), measure, RADAR)
             ),
         ]
         for arm, own in rows

@@ -13,7 +13,7 @@ from vector_world import drawn, on_disk, world
 
 from eofm.cli import main
 from eofm.errors import DataError
-from eofm.geo import cog
+from eofm.geo import results
 from eofm.geo.vectors import grid_file
 from eofm.geo.vectors.grid_file import write_tiff
 
@@ -85,11 +85,11 @@ def test_a_raster_that_gdal_cannot_write_is_one_error(
         raise CPLE_AppDefinedError(3, 1, "IO error writing tag data")
 
     patches, _ = world(size=(24, 24))
-    monkeypatch.setattr(cog, "copy_raster", refuse)
+    monkeypatch.setattr(results, "copy_raster", refuse)
     monkeypatch.setattr(grid_file, "copy_raster", refuse)
 
     with pytest.raises(DataError, match="cannot be written") as caught:
-        cog.write_cog(
+        results.write_cog(
             tmp_path / "a.tif",
             patches.array.to_numpy()[:1],
             patches.grid,

@@ -41,9 +41,9 @@ def test_a_page_names_every_setting_with_its_default(name):
 
 @NAMES
 def test_a_page_says_what_when_cost_and_evidence(name):
-    """And is honest about what was not measured."""
+    """And where its numbers are from."""
     text = (PAGES / f"{name}.md").read_text("utf-8")
 
-    for part in ("**What.**", "**When.**", "**Cost.**", "**Evidence.**", "**not measured**"):
+    for part in ("**What.**", "**When.**", "**Cost.**", "**Evidence.**", "(../results/terms.md)"):
         assert part in text, part
     assert f"({name}.md)" in (PAGES / "index.md").read_text("utf-8")
