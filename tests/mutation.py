@@ -72,6 +72,8 @@ EQUIVALENT: Final[dict[str, str]] = {
         "the largest or least value itself is looked at further, with the same answer"
         for before, after in (("most <= high", "most < high"), ("low <= least", "low < least"))
     },
+    "preprocess: Preprocess._take: 0.5 -> 0.625": "a mask by the nearest neighbour is 0 or 1",
+    "sensors: canonical_band: 1 -> 2": "the best of the close matches is offered, however many",
     "preprocess: Preprocess._take: False -> True": "`antialias` of the nearest neighbour, which "
     "has no such form",
     **{

@@ -445,3 +445,16 @@ def test_nothing_makes_radar_of_optical_bands() -> None:
     radar = ImageSpec(Sensor.S1_GRD, SENSOR_BANDS[Sensor.S1_GRD], Unit.DB, (8, 8), 10.0)
 
     assert () == waivers_for(radar, _all_bands(), (), FORCEABLE)
+
+
+def test_all_words_of_a_name_have_to_agree() -> None:
+    """A code and a word for the same band name it; two bands in one name do not."""
+    assert "B02" == canonical_band("B02 blue") == canonical_band("blue-B02")
+    assert () == band_candidates("B02 red", Sensor.S2_L2A)
+
+
+def test_labels_say_how_many_are_known() -> None:
+    """A number of images, not a share."""
+    labels = Labels(torch.ones(3, 4), torch.tensor([True, True, False]))
+
+    assert "2 of them labelled" in repr(labels)

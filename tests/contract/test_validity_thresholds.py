@@ -19,6 +19,7 @@ from eofm.contract.validity import (
     find_doubts,
 )
 from eofm.contract.validity.plausible import _part, _written
+from eofm.contract.validity.traces import _quantile
 from eofm.errors import PixelError
 
 L1C = SENSOR_BANDS[Sensor.S2_L1C]
@@ -561,3 +562,65 @@ def test_clouds_that_are_clipped_at_full_reflectance_are_no_nodata(unit: Unit) -
     doubt = ask(values, Sensor.S2_L2A, unit)
 
     assert "not declared" not in problem(doubt)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.int16, torch.float32])
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_every_pixel_is_asked_for_a_value_that_all_bands_share(
+    dtype: torch.dtype, share: float
+) -> None:
+    """Also where two bands are equal everywhere, and the others tell fill from measurement."""
+    bands = ("B02", "B03", "B04", "B08")
+    ground = torch.arange(400, 800).float().view(20, 20)
+    pixels = torch.stack([ground, ground, 2 * ground, 3 * ground])
+    pixels.flatten(1)[:, : round(share * 400)] = 9999.0
+    spec = ImageSpec(Sensor.S2_L2A, bands, Unit.DN, (20, 20), 10.0)
+    valid = torch.ones(1, 20, 20, dtype=torch.bool)
+    native = NativeImagery({10: pixels[None].to(dtype)}, {10: bands}, spec, valid)
+
+    if share:
+        with pytest.raises(PixelError, match="marks pixels as nodata"):
+            check_sentinels(native, "a")
+    else:
+        check_sentinels(native, "a")
+
+
+def test_gray_pixels_of_a_picture_are_no_nodata() -> None:
+    """Red, green and blue agree in half of a photograph."""
+    values = {
+        band: [40.0] * 50 + [60.0 + 30.0 * number + i for i in range(50)]
+        for number, band in enumerate(SENSOR_BANDS[Sensor.RGB])
+    }
+
+    assert ask(values, Sensor.RGB, Unit.UINT8) is None
+
+
+def test_zeros_are_for_the_mask_to_see() -> None:
+    """0 in all bands is unmeasured ground, which `measured` finds; it is no undeclared nodata."""
+    values = {
+        band: [0.0] * 20 + [300.0 + 97.0 * number + i for i in range(80)]
+        for number, band in enumerate(L2A)
+    }
+
+    assert "not declared" not in problem(ask(values, Sensor.S2_L2A, Unit.DN))
+
+
+def test_a_quantile_is_a_value_that_is_there() -> None:
+    """The nearest by rank, both ends included."""
+    ordered = torch.arange(101.0)
+
+    assert [0.0, 1.0, 50.0, 99.0, 100.0] == [
+        _quantile(ordered, share) for share in (0.0, 0.01, 0.5, 0.99, 1.0)
+    ]
+    assert _quantile(torch.tensor([3.0]), 1.0) == 3.0
+
+
+@pytest.mark.parametrize(("negative", "right"), [(9, True), (11, False)])
+def test_backscatter_power_is_positive(negative: int, right: bool) -> None:
+    """One value of a hundred may lie below 0, by noise removal."""
+    some = torch.linspace(0.1, 0.3, 1000 - negative).tolist()
+    values = {"VV": [-0.5] * negative + some, "VH": [-0.3] * negative + [v / 4 for v in some]}
+
+    doubt = ask(values, Sensor.S1_RTC, Unit.POWER)
+
+    assert right == ("linear backscatter is positive" not in problem(doubt))
