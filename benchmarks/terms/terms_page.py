@@ -294,7 +294,8 @@ def figure(records: Sequence[Record]) -> output.Figure:
     panels[0].set_yticks(range(len(arms)), labels=[output.label_of(n, 60) for n in names])
     made.supxlabel(
         "points over softcon of the same seeds, or over the line in brackets, with the 95 % t "
-        "interval over three seeds (dots); filled: it excludes 0; gray bar: the start.  SYNTHETIC scenes",
+        "interval over three seeds (dots); filled: it excludes 0; gray bar: the start.  "
+        "SYNTHETIC scenes",
         fontsize=7.5,
     )
     return made
