@@ -280,7 +280,7 @@ def figure(records: Sequence[Record]) -> output.Figure:
             colour = output.colour(number)
             if start:
                 axes.plot(interval(start)[0], row, "|", ms=9, mew=1.6, color="0.5")
-            if not math.isnan(half):
+            if len(gaps) > 2:  # that of two seeds is as wide as the panel
                 axes.hlines(row, mean - half, mean + half, color=colour, lw=1.3)
             axes.plot(gaps, [row] * len(gaps), ".", ms=3, color=output.INK, zorder=3)
             holds = abs(mean) > half
@@ -294,7 +294,8 @@ def figure(records: Sequence[Record]) -> output.Figure:
     panels[0].set_yticks(range(len(arms)), labels=[output.label_of(n, 60) for n in names])
     made.supxlabel(
         "points over softcon of the same seeds, or over the line in brackets, with the 95 % t "
-        "interval over seeds (dots); filled: it excludes 0; gray bar: the start.  SYNTHETIC scenes",
+        "interval over three seeds (dots); filled: it excludes 0; gray bar: the start.  "
+        "SYNTHETIC scenes",
         fontsize=7.5,
     )
     return made
