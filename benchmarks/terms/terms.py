@@ -203,6 +203,8 @@ def command(arm: Arm, seed: int, size: Size) -> list[str]:
         "optim.lr": str(size.lr),
         "optim.seed": str(seed),
         "method.symmetric": "false",  # one direction, as in the paper's figure: half the time
+        "method.soft_weight": "10",
+        "method.soft_unit": "plain",
         "monitor.every_epochs": "0",
         "run.threads": "1",
         **arm.options,
