@@ -72,7 +72,7 @@ class MapConfig:
     Args:
         embeddings: A file of embeddings, or the folder that `eofm embed` wrote.
         labels: Polygons or points with their classes, in any CRS: GeoPackage, GeoJSON, Shapefile,
-            GeoParquet; several files together.
+            FlatGeobuf, GeoParquet; several files together.
         field: The field that holds the class.
         out: Folder of the map, its report and its training data.
         also: Other embeddings that the same read-out maps, each into a folder of its own; the

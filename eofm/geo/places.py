@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from eofm.errors import LabelError
-from eofm.formats.foreign import foreign
-from eofm.formats.parquet import check_table
 from eofm.landcover.polygons import (
     AREAS,
     VectorLayer,
     check_filled,
     check_shapes,
-    polygon_library,
+    layer_of_frame,
     read_vectors,
 )
 from eofm.raster.grid import crs_text, read_crs
@@ -71,7 +69,8 @@ def read_places(given: PlacesLike) -> LabelledPlaces:
     """Return the polygons and points of a file or a GeoDataFrame, without a class.
 
     Args:
-        given: GeoPackage, GeoJSON, Shapefile or GeoParquet of one layer; or a GeoDataFrame.
+        given: GeoPackage, GeoJSON, Shapefile, FlatGeobuf or GeoParquet of one layer; or a
+            GeoDataFrame.
 
     Raises:
         ConfigError: If the libraries that read them are not installed.
@@ -120,29 +119,11 @@ def _layer(given: PlacesLike) -> VectorLayer:
                 expected="a file, or a GeoDataFrame",
                 remedy='geopandas.read_file("FILE")',
             )
-        return _of_frame(given, Path("GeoDataFrame"))
+        return layer_of_frame(given, Path("GeoDataFrame"))
     file = Path(given)
     if not file.exists():
         raise LabelError("there is no such file of polygons or points", where=file)
-    if file.suffix.lower() == ".parquet":
-        return _of_parquet(file)
     return read_vectors(file)
-
-
-def _of_parquet(file: Path) -> VectorLayer:
-    geopandas = polygon_library("geopandas", file)
-    with foreign(LabelError, "the polygons cannot be read", where=file):
-        check_table(file)
-        return _of_frame(geopandas.read_parquet(file), file)
-
-
-def _of_frame(frame: GeoDataFrame, name: Path) -> VectorLayer:
-    own = frame.geometry.name
-    columns: dict[str, tuple[object, ...]] = {
-        str(column): tuple(frame[column].tolist()) for column in frame.columns if column != own
-    }
-    text = "" if frame.crs is None else frame.crs.to_wkt()
-    return VectorLayer(name, text, np.asarray(frame.geometry.array, object), columns)
 
 
 def _apart(layer: VectorLayer, values: Sequence[str | None]) -> LabelledPlaces:

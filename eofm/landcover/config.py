@@ -20,9 +20,9 @@ class LabelsConfig:
 
     Args:
         maps: GeoTIFFs, folders of them, VRTs, STAC item lists (.json), or polygons (.gpkg,
-            .geojson, .shp), in any CRS. Over a scene, an earlier map has precedence and a later
-            one fills its nodata; a folder is ordered by path, and a map in it that has the
-            scene's own name stands for the folder.
+            .geojson, .shp, .fgb, .parquet), in any CRS. Over a scene, an earlier map has
+            precedence and a later one fills its nodata; a folder is ordered by path, and a map in
+            it that has the scene's own name stands for the folder.
         scheme: Class codes of the maps: dynamic-world, worldcover, esri, terramesh, corine,
             corine-grid, or a .yaml file of your own.
         out: Parquet file to write. A picture of the classes is put beside it, as .png.

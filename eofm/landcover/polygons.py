@@ -1,4 +1,4 @@
-"""Polygons as a land-cover map: GeoPackage, GeoJSON or Shapefile, a class in one of their fields.
+"""Polygons as a land-cover map, from any file of vectors; a class stands in one of their fields.
 
 The field holds codes of the scheme or names of its classes. A pixel has the class of the polygon
 over its centre, and nothing is known of it where there is none. Polygons of two classes over one
@@ -23,6 +23,7 @@ from rasterio.warp import transform as warp_points
 from eofm.errors import ConfigError, LabelError, RasterError
 from eofm.extras import geo_library
 from eofm.formats.foreign import foreign
+from eofm.formats.parquet import check_table
 from eofm.landcover.multilabel import ClassMap, unknown_codes
 from eofm.landcover.schemes import Scheme
 from eofm.landcover.warp import Bounds, box_in, overlapping
@@ -31,7 +32,10 @@ from eofm.raster.grid import Grid, Window, read_crs
 if TYPE_CHECKING:
     from types import ModuleType
 
-VECTORS: Final = frozenset({".gpkg", ".geojson", ".shp"})
+    from geopandas import GeoDataFrame
+
+PARQUETS: Final = frozenset({".parquet", ".geoparquet", ".gpq"})
+VECTORS: Final = frozenset({".gpkg", ".geojson", ".shp", ".fgb"}) | PARQUETS
 AREAS: Final = frozenset({"Polygon", "MultiPolygon"})
 # Straight edges in one CRS are curves in another: across a window they are cut into so many parts.
 _PARTS: Final = 128
@@ -139,7 +143,7 @@ def read_layer(file: Path, field: str | None) -> Layer:
     """Read the polygons of a file.
 
     Args:
-        file: GeoPackage, GeoJSON or Shapefile.
+        file: GeoPackage, GeoJSON, Shapefile, FlatGeobuf or GeoParquet.
         field: The field that holds their class.
 
     Raises:
@@ -170,10 +174,15 @@ def polygon_library(name: str, file: Path) -> ModuleType:
 def read_vectors(file: Path) -> VectorLayer:
     """Read the features of a file of one layer.
 
+    Args:
+        file: GeoPackage, GeoJSON, Shapefile, FlatGeobuf or GeoParquet.
+
     Raises:
         ConfigError: If the libraries that read them are not installed.
         LabelError: If the file cannot be read, or has several layers.
     """
+    if file.suffix.lower() in PARQUETS:
+        return _of_parquet(file)
     pyogrio, shapely = (polygon_library(name, file) for name in ("pyogrio", "shapely"))
     with foreign(LabelError, "the polygons cannot be read", where=file):
         layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
@@ -190,6 +199,29 @@ def read_vectors(file: Path) -> VectorLayer:
             for name, column in zip(meta["fields"], columns, strict=True)
         }
         return VectorLayer(file, meta["crs"] or "", shapely.from_wkb(shapes), plain)
+
+
+def _of_parquet(file: Path) -> VectorLayer:
+    """GeoParquet is read by geopandas: GDAL has it in few of its builds."""
+    geopandas = polygon_library("geopandas", file)
+    with foreign(LabelError, "the polygons cannot be read", where=file):
+        check_table(file)
+        return layer_of_frame(geopandas.read_parquet(file), file)
+
+
+def layer_of_frame(frame: GeoDataFrame, name: Path) -> VectorLayer:
+    """Return the features of a GeoDataFrame.
+
+    Args:
+        frame: The features.
+        name: What they are called in messages.
+    """
+    own = frame.geometry.name
+    columns: dict[str, tuple[object, ...]] = {
+        str(column): tuple(frame[column].tolist()) for column in frame.columns if column != own
+    }
+    text = "" if frame.crs is None else frame.crs.to_wkt()
+    return VectorLayer(name, text, np.asarray(frame.geometry.array, object), columns)
 
 
 @lru_cache(maxsize=8)

@@ -23,7 +23,7 @@ from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import undescribed
 from eofm.contract.sensors import SENSOR_BANDS, band_candidates, canonical_bands
 from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.contract.validity import measured
+from eofm.contract.validity import check_scale, doubt_of_type, measured, refusal
 from eofm.errors import RasterError, SpecError
 from eofm.progress import notice
 from eofm.raster.grid import Grid, Window
@@ -145,6 +145,31 @@ def from_xarray(
     Raises:
         RasterError: If dimensions or band names are missing, or there is no CRS and no `gsd`.
         SpecError: If a band is not one of the sensor's, or the array says otherwise than stated.
+        PixelError: If the numbers cannot be in the unit: 8 bits or fractions of 1 for digital
+            numbers, whole numbers for reflectance.
+    """
+    return check_scale(image_of(array, sensor, unit, gsd=gsd))
+
+
+def image_of(
+    array: Cube,
+    sensor: Sensor | str | None = None,
+    unit: Unit | str | None = None,
+    *,
+    gsd: float | None = None,
+) -> Imagery:
+    """Return an array as `from_xarray` does, its values unseen: who calls looks at them, or not.
+
+    Args:
+        array: See `from_xarray`.
+        sensor: See `from_xarray`.
+        unit: See `from_xarray`.
+        gsd: See `from_xarray`.
+
+    Raises:
+        RasterError: See `from_xarray`.
+        SpecError: See `from_xarray`.
+        PixelError: If 8-bit numbers are stated to be digital numbers of Sentinel-2.
     """
     check_cube(array)
     array = with_plain_names(array)
@@ -153,6 +178,10 @@ def from_xarray(
     layers = [(name, _flat(layer)) for name, layer in band_layers(array, sensor).items()]
     first = layers[0][1]
     scaling = _scaling_of(array, [layer for _, layer in layers], sensor, unit)
+    for _, layer in layers:
+        doubt = doubt_of_type(str(layer.dtype), scaling.unit)
+        if doubt is not None:
+            raise refusal([doubt], [_name(array)])
     grid = grid_of_array(first)
     names = tuple(name for name, _ in layers)
     size = (grid.height, grid.width)
@@ -205,8 +234,8 @@ def imagery_of(array: Cube, spec: ImageSpec | None) -> Imagery:
         check_cube(array)
         if with_plain_names(array).attrs.get("sensor") not in set(Sensor):
             raise undescribed(f"{type(array).__name__} without the attributes of to_xarray")
-        return from_xarray(array)
-    found = from_xarray(array, spec.sensor, spec.unit, gsd=spec.gsd).select(spec.bands)
+        return image_of(array)
+    found = image_of(array, spec.sensor, spec.unit, gsd=spec.gsd).select(spec.bands)
     if spec.size is not None and spec.size != found.spec.size:
         raise SpecError(
             "the array has another size than its spec", found=found.spec.size, expected=spec.size

@@ -12,6 +12,7 @@ from typing import Final
 
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import Sensor, Unit
+from eofm.contract.validity import check_scale
 from eofm.errors import RasterError
 from eofm.raster.cube import Cube, check_cube
 from eofm.raster.geotiff import gdal_name, local_path
@@ -146,9 +147,10 @@ def read_scene(
     Raises:
         RasterError: If it cannot be opened or read.
         SpecError: If a statement is missing, or contradicts the product.
+        PixelError: If the numbers cannot be in the unit: see `read_geotiff`.
     """
     scene = open_scene(source, sensor=sensor, unit=unit, bands=bands, item=item, time=time, gsd=gsd)
-    return scene.read(window, where=where, where_crs=where_crs, cloud_mask=cloud_mask)
+    return check_scale(scene.read(window, where=where, where_crs=where_crs, cloud_mask=cloud_mask))
 
 
 def _only(allowed: str, **others: object) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from eofm.contract.imagery import Imagery
 from eofm.contract.sensors import canonical_bands
 from eofm.contract.spec import Sensor, Unit
+from eofm.contract.validity import check_scale
 from eofm.errors import RasterError, SpecError
 from eofm.raster.folder import list_sources
 from eofm.raster.geotiff import gdal_name, local_path
@@ -43,6 +44,8 @@ def read_geotiff(
         SpecError: If there is no such sensor, unit or band.
         RasterError: If the image cannot be read, contradicts what is stated, or the folder holds
             several.
+        PixelError: If the numbers cannot be in the unit: 8 bits or fractions of 1 for digital
+            numbers, whole numbers for reflectance.
     """
     if not isinstance(path, (str, Path)):
         raise SpecError("this is no path", found=path, expected="a file or a folder")
@@ -59,7 +62,7 @@ def read_geotiff(
     mask = None if cloud_mask is None else CloudMask.parse(cloud_mask)
     source = source_of(path, sensor, unit, bands, mask)
     check_stated(source)
-    return source.read(None if window is None else Window.of(window))
+    return check_scale(source.read(None if window is None else Window.of(window)))
 
 
 def source_of(

@@ -25,7 +25,7 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.contract.validity import fine_mask
 from eofm.errors import RasterError, SpecError
 from eofm.io import Closing
-from eofm.raster.cube import Cube, band_layers, from_xarray, grid_of_array, gsd_of
+from eofm.raster.cube import Cube, band_layers, grid_of_array, gsd_of, image_of
 from eofm.raster.geotiff import open_geotiff
 from eofm.raster.grid import Grid, Window, crs_text, to_wgs84
 from eofm.raster.metadata.masks import CloudMask, Clouds
@@ -263,7 +263,7 @@ def scene_of_cube(cube: CubeFile, name: str, sensor: Sensor, unit: Unit | None) 
     with cube.open() as array:
         layers = band_layers(array, sensor)  # which refuses other dimensions
         one = array.isel(y=slice(0, 2), x=slice(0, 2))
-        first = from_xarray(one, sensor, unit, gsd=cube.gsd)
+        first = image_of(one, sensor, unit, gsd=cube.gsd)
         grid = grid_of_array(next(iter(layers.values())))
         gsd = first.spec.gsd if cube.gsd is not None or grid.crs is None else gsd_of(grid)
     return Scene(
@@ -412,7 +412,7 @@ def _read_cube(array: Cube, scene: Scene, window: Window) -> Imagery:
         )
     rows, columns = window.slices
     part = array.isel(y=rows, x=columns)
-    imagery = from_xarray(part, scene.sensor, scene.unit, gsd=scene.gsd)
+    imagery = image_of(part, scene.sensor, scene.unit, gsd=scene.gsd)
     return replace(imagery, grids=(grid.at(window).georeference,), names=(scene.name,))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 import shapely
 
-from eofm.errors import ConfigError, LabelError
+from eofm.errors import ConfigError, DataError, LabelError
+from eofm.geo.embedding.jobs import read_area
 from eofm.geo.places import classes_of, read_labels, read_places
+from eofm.landcover.polygons import PARQUETS, VECTORS
 
 SQUARE = shapely.box(9.0, 48.0, 9.01, 48.01)
 OTHER = shapely.box(9.02, 48.0, 9.03, 48.01)
@@ -25,14 +28,17 @@ def frame(*shapes: object, crs: str | None = "EPSG:4326", **columns: object):
     )
 
 
-@pytest.mark.parametrize("name", ["p.gpkg", "p.geojson", "p.shp", "p.parquet"])
+@pytest.mark.parametrize("name", sorted(f"p{suffix}" for suffix in VECTORS))
 def test_every_format_reads_alike(name: str, tmp_path: Path) -> None:
     """The same polygons come out of each format, and of the GeoDataFrame itself."""
     path = tmp_path / name
-    frame().to_parquet(path) if name.endswith("parquet") else frame().to_file(path)
+    frame().to_parquet(path) if path.suffix in PARQUETS else frame().to_file(path)
 
     for found in (read_labels(path, "class"), read_labels(frame(), "class")):
-        assert ("wood", "lake") == found.values
+        where = {"wood": SQUARE, "lake": OTHER}  # FlatGeobuf has an order of its own
+        assert {"wood", "lake"} == set(found.values)
+        for shape, value in zip(found.shapes, found.values, strict=True):
+            assert shape.equals_exact(where[value], 1e-9, normalize=True)
         assert np.allclose(shapely.area(found.shapes), 1e-4)
         assert 4326 == found.crs.to_epsg()
 
@@ -139,3 +145,24 @@ def test_blanks_around_a_class_are_none_of_its_name() -> None:
     with pytest.raises(LabelError, match="no polygons or points") as wrong:
         read_labels(frame.drop(columns="geometry"), "class")
     assert "geopandas.read_file" in str(wrong.value.remedy)
+
+
+@pytest.mark.parametrize("suffix", sorted(VECTORS - {".geojson"}))
+def test_an_area_is_read_from_every_format(suffix: str, tmp_path: Path) -> None:
+    """`--where` takes the files that labels are read from, in any CRS."""
+    path, layer = tmp_path / f"area{suffix}", frame(SQUARE).to_crs("EPSG:32632")
+    layer.to_parquet(path) if suffix in PARQUETS else layer.to_file(path)
+
+    area, crs = read_area(str(path), "EPSG:32632")
+
+    assert crs == "EPSG:4326"
+    found = shapely.from_geojson(json.dumps(area)).geoms[0]
+    assert found.symmetric_difference(SQUARE).area < 1e-9
+
+
+def test_an_area_that_cannot_be_read(tmp_path: Path) -> None:
+    """No foreign exception reaches a user."""
+    for name in ("area.parquet", "area.gpkg", "area.fgb"):
+        (tmp_path / name).write_text("no polygons")
+        with pytest.raises(DataError, match="cannot be read"):
+            read_area(str(tmp_path / name), "EPSG:4326")

@@ -19,7 +19,7 @@ from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import ConfigError, EofmError, LabelError, RasterError
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.maps import LandCover, find_maps
-from eofm.landcover.polygons import _code, read_layer
+from eofm.landcover.polygons import PARQUETS, VECTORS, _code, read_layer
 from eofm.landcover.run import write_labels
 from eofm.landcover.schemes import Scheme
 from eofm.raster.grid import Grid, Window
@@ -46,7 +46,7 @@ def layer(path: Path, *polygons, crs: str = "EPSG:32632", **columns) -> Path:
     table = table.to_crs(crs) if crs else table.set_crs(None, allow_override=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the writer's own, of a layer without CRS
-        table.to_file(path)
+        table.to_parquet(path) if path.suffix in PARQUETS else table.to_file(path)
     return path
 
 
@@ -70,7 +70,7 @@ def inside(grid: Grid, *polygons, code: int = 1) -> np.ndarray:
     return expected
 
 
-@pytest.mark.parametrize("name", ["p.gpkg", "p.geojson", "p.shp"])
+@pytest.mark.parametrize("name", sorted(f"p{suffix}" for suffix in VECTORS))
 @pytest.mark.parametrize("crs", ["EPSG:32632", "EPSG:4326", "EPSG:3035"])
 def test_every_format_and_crs(name: str, crs: str, tmp_path: Path) -> None:
     """A pixel has the class of the polygon over its centre, as asked pixel by pixel."""
@@ -141,12 +141,13 @@ def test_over_the_180th_meridian(left: float, tmp_path: Path) -> None:
         assert [1] * 20 + [2] * 20 == found[20].tolist()
 
 
-def test_labels_and_pack_agree(tmp_path: Path, write_tif) -> None:
+@pytest.mark.parametrize("name", ["p.gpkg", "p.fgb", "p.parquet"])
+def test_labels_and_pack_agree(name: str, tmp_path: Path, write_tif) -> None:
     """`pack tiles --landcover p.gpkg --field` and `labels p.gpkg --field` give the same labels."""
     pixels = np.random.default_rng(0).integers(300, 3000, (3, 40, 50)).astype(np.uint16)
     pixels[:, :, :8] = 0
     write_tif(tmp_path / "images/i.tif", pixels, nodata=0)
-    path = layer(tmp_path / "p.gpkg", crs="EPSG:4326")
+    path = layer(tmp_path / name, crs="EPSG:4326")
     (tmp_path / "s.yaml").write_text(TEXT)
     words = ["pack", "tiles", "--images", str(tmp_path / "images"), "--sensor", "s2-l2a"]
     words += ["--unit", "dn", "--bands", '["B02","B03","B04"]', "--landcover", str(path)]

@@ -29,6 +29,10 @@ band order            Level-1C whose darkest band by far is not B10: EuroSAT fil
 offset                +1000 of processing baseline 04.00, stated and absent or present and unstated
 ====================  ===========================================================================
 
+Whoever reads an image whole (`read_geotiff`, `read_scene`, `from_xarray`) is told of its number
+type, and of digital numbers that are fractions or reflectance that is whole (`check_scale`); the
+others are looked for before anything is made of the pixels.
+
 The offset of Level-1C shows in B10, in which the ground is invisible: below 100 without it and just
 above 1000 with it (17, 59 and 1069 on three TerraMesh sites; at most 40 on 270 EuroSAT tiles). In
 Level-2A it shows where bands agree: with the offset the darkest pixel of no band lies below 950,
@@ -55,6 +59,7 @@ from eofm.contract.validity.plausible import (
     DEAD_BAND,
     ENOUGH_IMAGES,
     check_plausible,
+    check_scale,
     check_sentinels,
     doubt_of,
     doubt_of_type,
@@ -69,6 +74,7 @@ __all__ = [
     "Doubt",
     "check_finite",
     "check_plausible",
+    "check_scale",
     "check_sentinels",
     "coarse_mask",
     "doubt_of",

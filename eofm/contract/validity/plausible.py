@@ -76,6 +76,53 @@ def doubt_of_type(dtype: str, unit: Unit) -> Doubt | None:
     )
 
 
+# Digital numbers are whole, and no image has but the smallest (`_RANGE` of traces); reflectance is
+# no whole number, and at most 3.
+_SCALED_BELOW: Final = 30.0
+_STORED_ABOVE: Final = 3.0
+
+
+def check_scale(imagery: Imagery) -> Imagery:
+    """Return imagery as it is, if its values can be numbers of the kind that its unit is.
+
+    This is what reading asks, of a window too: fractions of 1 that are stated to be digital numbers
+    were scaled already, and whole numbers that are stated to be reflectance were not. All else
+    needs scenery to tell, and is asked by `check_plausible`.
+
+    Args:
+        imagery: In physical units, as read.
+
+    Raises:
+        PixelError: If they cannot.
+    """
+    unit = imagery.spec.unit
+    if unit not in PER_DN or not len(imagery):
+        return imagery
+    step = math.isqrt(max(1, imagery.valid[0].numel() // _LOOKED_AT))
+    valid = imagery.valid[:, ::step, ::step]
+    values = imagery.pixels[:, :, ::step, ::step].movedim(1, 0)[:, valid]
+    values = values[values.isfinite()]
+    if not values.numel():
+        return imagery
+    most, whole = float(values.abs().max()), bool((values == values.round()).all())
+    if unit is Unit.REFLECTANCE:
+        wrong, instead = whole and most > _STORED_ABOVE, "dn"
+        expected = "fractions, of a surface that reflects all light 1"
+    else:
+        wrong, instead = not whole and most < _SCALED_BELOW, "reflectance"
+        expected = "whole numbers, 10,000 of a surface that reflects all light"
+    if wrong:
+        kind = "whole numbers" if whole else "fractions"
+        raise PixelError(
+            f"the values are not of the size that unit {unit} has",
+            found=f"{kind} up to {most:.4g}",
+            expected=expected,
+            where=", ".join(imagery.names) or None,
+            remedy=f'state the unit the values are in, as in: unit="{instead}"',
+        )
+    return imagery
+
+
 def check_sentinels(native: NativeImagery, name: str) -> None:
     """Raise if a measured pixel holds a value that no measurement takes.
 

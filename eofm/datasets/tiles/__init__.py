@@ -35,7 +35,7 @@ class PackTilesConfig:
         out: Folder of the packed store. An interrupted run resumes where it stopped.
         landcover: Land-cover map: a GeoTIFF, a folder of them (the map with an image's own name,
             else all that overlap it), a STAC item list (.json), or polygons (.gpkg, .geojson,
-            .shp). Without one the store is unlabelled.
+            .shp, .fgb, .parquet). Without one the store is unlabelled.
         scheme: Class codes of the map: dynamic-world, worldcover, esri, terramesh, corine,
             corine-grid, or a .yaml file of your own. Needed with a map.
         window: Side of the windows, in pixels of the finest band.

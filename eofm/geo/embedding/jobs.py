@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from eofm.errors import ConfigError, DataError, SpecError
+from eofm.errors import ConfigError, DataError, EofmError, SpecError
 from eofm.extras import geo_library
+from eofm.formats.foreign import foreign
 from eofm.geo.embedding.chips_job import ChipPlaces, scene_places
 from eofm.geo.embedding.config import EmbedConfig
 from eofm.geo.embedding.ground import GroundReader, SceneGround
@@ -25,7 +26,8 @@ from eofm.geo.embedding.network import Network, waivers_of
 from eofm.geo.embedding.windows import PatchPasses, patch_passes
 from eofm.geo.vectors.embeddings import Layout, Provenance, SceneRecord
 from eofm.geo.vectors.quantize import QUANTIZE_FROM, wants_codes
-from eofm.raster.grid import Window
+from eofm.landcover.polygons import read_vectors
+from eofm.raster.grid import Window, crs_text
 from eofm.raster.metadata.masks import CloudMask
 from eofm.raster.products.cube_file import CubeFile
 from eofm.raster.scene import Scene
@@ -218,7 +220,7 @@ def read_area(text: str, crs: str) -> tuple[Area, str]:
         raise SpecError(
             "an area is four numbers, or a file of polygons",
             found=text,
-            expected="west,south,east,north, or a GeoJSON, GeoPackage or Shapefile that is there",
+            expected="west,south,east,north, or a file of polygons that is there",
             where="--where",
             remedy="--where 11.30,48.05,11.40,48.10",
         ) from None
@@ -237,13 +239,10 @@ def _geojson(path: Path) -> Mapping[str, Any]:
 
 def _polygons(path: Path) -> Mapping[str, Any]:
     geopandas = geo_library("geopandas", "polygons need a library that is not installed")
-    try:
-        table = geopandas.read_file(path)
-    except Exception as error:  # pyogrio raises kinds of its own
-        raise DataError("the area cannot be read", found=error, where=path) from error
-    if table.crs is None:
-        raise DataError("the polygons say nothing about where they lie", where=path)
-    shape: Mapping[str, Any] = json.loads(table[["geometry"]].to_crs(4326).to_json())
+    layer = read_vectors(path)
+    with foreign(DataError, "the area cannot be read", where=path, passing=(EofmError,)):
+        shapes = geopandas.GeoSeries(layer.shapes, crs=crs_text(layer.crs))
+        shape: Mapping[str, Any] = json.loads(shapes.to_crs(4326).to_json())
     return shape
 
 
