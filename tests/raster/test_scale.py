@@ -21,6 +21,7 @@ from eofm.raster.cube import from_xarray
 from eofm.raster.opening import read_scene
 from eofm.raster.read import read_geotiff
 
+
 def opened(file: Path) -> xr.DataArray:
     """A file as rioxarray opens it, without coordinates, of which affine warns."""
     found = rioxarray.open_rasterio(file, parse_coordinates=False)
