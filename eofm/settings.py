@@ -6,6 +6,7 @@ text where a number belongs fails far from where it was written, or not at all.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import fields
 from functools import cache, wraps
 from numbers import Integral, Real
@@ -47,7 +48,7 @@ def check_types(settings: Any) -> None:  # noqa: ANN401 (any dataclass)
     Raises:
         ConfigError: With the field, what it holds and what it takes.
     """
-    kind = type(settings)
+    kind: Any = type(settings)
     hints = _hints(kind)
     for one in fields(settings):
         value = getattr(settings, one.name)
@@ -63,7 +64,7 @@ def check_types(settings: Any) -> None:  # noqa: ANN401 (any dataclass)
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Hashable) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
@@ -95,8 +96,9 @@ def _is(value: object, hint: Any) -> bool:  # noqa: ANN401
     if origin is list:
         return isinstance(value, list | tuple) and all(_holds(one, inner[0]) for one in value)
     if origin is tuple:
-        whole = isinstance(value, list | tuple) and len(value) == len(inner)
-        return whole and all(_holds(one, kind) for one, kind in zip(value, inner, strict=True))
+        if not isinstance(value, list | tuple) or len(value) != len(inner):
+            return False
+        return all(_holds(one, kind) for one, kind in zip(value, inner, strict=True))
     return value is not None or hint is Any
 
 

@@ -5,8 +5,9 @@
 
 In a table, `label` is one class per image and `labels` several: a list in Parquet, names with `;`
 between them in CSV. Files are named relative to the root, and an image is called like its path in
-it: numbers that start again in each split and class are different images. Splits are train, val and
-test; without a val, 20 % of the places of train are held out by hash
+it: numbers that start again in each split and class are different images. Where no image is a
+raster, pictures are the images (PNG, JPEG); they lie nowhere, and their GSD is stated. Splits are
+train, val and test; without a val, 20 % of the places of train are held out by hash
 (`eofm.datasets.images.own_images`).
 """
 
@@ -31,9 +32,16 @@ from eofm.datasets.images.groups import (
     Grouping,
     products_of,
 )
-from eofm.datasets.images.own_images import OwnImage, divide, names_of, split_folders, split_of
+from eofm.datasets.images.own_images import (
+    OwnImage,
+    divide,
+    first_spec,
+    names_of,
+    split_folders,
+    split_of,
+)
 from eofm.datasets.images.places import check_place
-from eofm.errors import DataError, LabelError
+from eofm.errors import DataError, LabelError, require
 from eofm.formats.foreign import foreign
 from eofm.store.splits import SPLITS
 
@@ -67,6 +75,7 @@ def open_labelled_folder(
     bands: Sequence[str] | None = None,
     table: Path | str | None = None,
     place: str | None = None,
+    gsd: float | None = None,
 ) -> tuple[Chips, ImageSpec]:
     """Find the labelled images of a folder. Pixels are not read yet.
 
@@ -79,6 +88,7 @@ def open_labelled_folder(
             its class folders.
         place: Pattern of the names that states the places (`eofm.datasets.images.places`). None
             takes images whose footprints overlap as one place.
+        gsd: Metres per pixel of images that do not say where they lie.
 
     Returns:
         The images, and what they are. `remarks` of the images names test images that show the
@@ -89,7 +99,8 @@ def open_labelled_folder(
         LabelError: If a table lacks a column or an image its label, or a class is in no training
             image.
         ConfigError: If the pattern of places fits not every image.
-        RasterError: If the first image cannot be read.
+        RasterError: If the first image cannot be read, does not say how large its pixels are and
+            nobody states it, or says otherwise.
         SpecError: If a band is not one of the sensor's.
     """
     from eofm.raster.source import RasterSource
@@ -102,7 +113,7 @@ def open_labelled_folder(
     with foreign(LabelError, "a table of labels cannot be read", where=file, passing=(DataError,)):
         rows, several = _from_table(root, file) if file else (_from_folders(root), False)
     named = None if bands is None else canonical_bands(bands, sensor)
-    spec = _spec_of(rows[0].path, sensor, unit, named)
+    spec = first_spec(rows[0].path, sensor, unit, named, gsd)
     classes = _classes(rows, file or root)
     divided = divide([_own(row, several=several) for row in rows], "folder", place)
     products = products_of(row.id for row in rows)
@@ -129,13 +140,6 @@ def _own(row: _Row, *, several: bool) -> OwnImage:
     return OwnImage(row.id, row.path, row.split, row.key, row.labels, by_class=not several)
 
 
-def _spec_of(path: Path, sensor: Sensor, unit: Unit, bands: tuple[str, ...] | None) -> ImageSpec:
-    from eofm.raster.source import RasterSource
-
-    with RasterSource(path.stem, (path,), sensor, unit, bands).open() as raster:
-        return raster.spec()
-
-
 def _classes(rows: Sequence[_Row], where: Path) -> tuple[str, ...]:
     """Return the class names in the order of the alphabet; each must be in a training image."""
     names = {label for row in rows for label in row.labels}
@@ -157,9 +161,11 @@ def _classes(rows: Sequence[_Row], where: Path) -> tuple[str, ...]:
 
 
 def _from_folders(root: Path) -> list[_Row]:
-    from eofm.raster.folder import SUFFIXES, class_files, is_hidden, walk_files
+    from eofm.raster.folder import PICTURES, SUFFIXES, class_files, is_hidden, walk_files
 
     splits = split_folders(root)
+    # a picture beside rasters is a preview of one
+    suffixes = SUFFIXES if any(walk_files(top) for top in splits.values()) else PICTURES
     if not {"train", "test"} <= splits.keys():
         found = sorted(path.name for path in root.iterdir())[:8]
         raise DataError(
@@ -172,7 +178,7 @@ def _from_folders(root: Path) -> list[_Row]:
         )
     rows = []
     for split, top in splits.items():
-        loose = class_files(top, SUFFIXES)
+        loose = class_files(top, suffixes)
         if loose:
             raise DataError(
                 "images lie beside the class folders of a split, and have no class",
@@ -183,15 +189,15 @@ def _from_folders(root: Path) -> list[_Row]:
             )
         for folder in sorted(top.iterdir()):
             if folder.is_dir() and not is_hidden(folder.name):
-                names = names_of(walk_files(folder), top)
+                names = names_of(walk_files(folder, suffixes), top)
                 rows += [
                     _Row(f"{top.name}/{name}", split, path, (folder.name,), name)
                     for path, name in names.items()
                 ]
     if not rows:
         raise DataError(
-            "there is no GeoTIFF in the class folders",
-            expected="<split>/<class>/<anything>.tif",
+            "there is no image in the class folders",
+            expected="<split>/<class>/<anything>.tif, or .jp2, .png, .jpg",
             where=root,
         )
     return rows
@@ -326,13 +332,14 @@ class BenchFolderConfig(BenchConfig):
     """Score encoders and controls on your own labelled images.
 
     Args:
-        root: Folder of train/<class>/*.tif and test/<class>/*.tif, or of images and a table
-            labels.csv or labels.parquet with columns file, split, and label or labels.
+        root: Folder of train/<class>/*.tif and test/<class>/*.tif (or .png, .jpg), or of images
+            and a table labels.csv or labels.parquet with columns file, split, and label or labels.
         sensor: What the images are.
         unit: Unit of the values in the files.
         bands: Bands in stored order; without it as the files say, else all of
             the sensor.
         labels: A table of labels that lies elsewhere.
+        gsd: Metres per pixel of images that do not say where they lie, as PNG and JPEG do not.
         place: Which part of an image's name is the place it shows, as in T32_{place}_*. Without
             it, images whose footprints overlap are one place. Val is taken from train by place.
             Intervals resample places, or products where every name holds one and no place is
@@ -345,8 +352,13 @@ class BenchFolderConfig(BenchConfig):
     unit: Literal["dn", "dn-offset1000", "reflectance", "uint8", "db", "power"] = "dn"
     bands: str | None = field(default=None, metadata={"list": True})
     labels: str | None = None
+    gsd: float | None = None
     place: str | None = None
     out: str = "runs/bench/folder.jsonl"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.gsd is None or self.gsd > 0, "gsd", self.gsd, "metres above 0")
 
 
 def _load(config: BenchFolderConfig) -> Loaded:
@@ -357,6 +369,7 @@ def _load(config: BenchFolderConfig) -> Loaded:
         bands=listed(config.bands) if config.bands else None,
         table=config.labels,
         place=config.place,
+        gsd=config.gsd,
     )
     if len(chips.classes) < 2:
         raise LabelError(
@@ -381,6 +394,7 @@ DATASET: Final = Dataset(
         _load,
         (
             "eofm bench folder --root DIR --sensor s2-l2a --unit dn --model my_models:encoder",
+            "eofm bench folder --root PNGS --sensor rgb --unit uint8 --gsd 0.3",
             "",
             "DIR holds train/<class>/*.tif and test/<class>/*.tif, or labels.csv:",
             "  file,split,labels",

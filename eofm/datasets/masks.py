@@ -22,9 +22,9 @@ from eofm.datasets.base import Benchmark, Dataset, Loaded, TaskKind, own_task
 from eofm.datasets.images.chips import FilePixels, unpacking_remedy
 from eofm.datasets.images.dense import Coding, DenseChip, DenseChips, Mask
 from eofm.datasets.images.groups import PLACES, STATED_PLACES
-from eofm.datasets.images.own_images import OwnImage, divide, split_folders
+from eofm.datasets.images.own_images import OwnImage, divide, first_spec, split_folders
 from eofm.datasets.images.places import check_place
-from eofm.errors import ConfigError, DataError, LabelError
+from eofm.errors import ConfigError, DataError, LabelError, require
 from eofm.store.splits import SPLITS
 
 
@@ -37,6 +37,7 @@ def open_mask_folder(
     void: Sequence[int] = (),
     bands: Sequence[str] | None = None,
     place: str | None = None,
+    gsd: float | None = None,
 ) -> tuple[DenseChips, ImageSpec]:
     """Find the images and masks of a folder. Pixels are not read yet.
 
@@ -49,6 +50,7 @@ def open_mask_folder(
         bands: In stored order; None takes what the files say, else the order of the sensor.
         place: Pattern of the names that states the places (`eofm.datasets.images.places`). None
             takes images whose footprints overlap as one place.
+        gsd: Metres per pixel of images that do not say where they lie.
 
     Returns:
         The images, and what they are. `remarks` of the images names test images that show the
@@ -58,7 +60,8 @@ def open_mask_folder(
         DataError: If the layout is another, or an image has no mask or a mask no image.
         LabelError: If there are fewer than two classes, or a code is a class and void.
         ConfigError: If the pattern of places fits not every image.
-        RasterError: If the first image cannot be read.
+        RasterError: If the first image cannot be read, does not say how large its pixels are and
+            nobody states it, or says otherwise.
         SpecError: If a band is not one of the sensor's.
     """
     from eofm.raster.source import RasterSource
@@ -84,8 +87,7 @@ def open_mask_folder(
         )
     named = None if bands is None else canonical_bands(bands, sensor)
     first = next(iter(found["train"].values()))[0]
-    with RasterSource(first.stem, (first,), sensor, unit, named).open() as raster:
-        spec = raster.spec()
+    spec = first_spec(first, sensor, unit, named, gsd)
     assert spec.size is not None  # noqa: S101 (an open raster knows its size)
     images = [
         OwnImage(f"{split}/{name}", image, split, f"{split}/{name}")
@@ -123,11 +125,14 @@ def _pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def _rasters(folder: Path) -> dict[str, Path]:
-    """Return the rasters of a folder by their paths in it, without the endings."""
-    from eofm.raster.folder import walk_files
+    """Return the rasters of a folder, or its pictures where there are none, by their paths in it
+    without the endings.
+    """
+    from eofm.raster.folder import PICTURES, walk_files
 
     found: dict[str, Path] = {}
-    for path in walk_files(folder) if folder.is_dir() else []:
+    files = (walk_files(folder) or walk_files(folder, PICTURES)) if folder.is_dir() else []
+    for path in files:
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
             raise DataError(
@@ -156,6 +161,7 @@ class BenchMasksConfig(SegmentationConfig):
         unit: Unit of the values in the files.
         bands: Bands in stored order; without it as the files say, else all of
             the sensor.
+        gsd: Metres per pixel of images that do not say where they lie, as PNG and JPEG do not.
         place: Which part of an image's name is the place it shows, as in T32_{place}_*. Without
             it, images whose footprints overlap are one place.
     """
@@ -167,11 +173,13 @@ class BenchMasksConfig(SegmentationConfig):
     sensor: Literal["s2-l1c", "s2-l2a", "s1-grd", "s1-rtc", "rgb", "naip"] = "s2-l1c"
     unit: Literal["dn", "dn-offset1000", "reflectance", "uint8", "db", "power"] = "dn"
     bands: str | None = field(default=None, metadata={"list": True})
+    gsd: float | None = None
     place: str | None = None
     out: str = "runs/bench/masks.jsonl"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.gsd is None or self.gsd > 0, "gsd", self.gsd, "metres above 0")
         if len(self.names) < 2:
             raise ConfigError(
                 "a segmentation needs two classes or more",
@@ -221,6 +229,7 @@ def _load(config: BenchMasksConfig) -> Loaded:
         void=config.voids,
         bands=listed(config.bands) if config.bands else None,
         place=config.place,
+        gsd=config.gsd,
     )
     kind, grouping = TaskKind.SEGMENTATION, STATED_PLACES if config.place else PLACES
     task = own_task("masks", "images with masks", chips.root, spec, chips.classes, kind, grouping)
@@ -238,7 +247,8 @@ DATASET: Final = Dataset(
             "eofm bench masks --root DIR --sensor s2-l2a --unit dn --classes 1=water,2=forest \\",
             "    --void 0,255 --model my_models:encoder",
             "",
-            "DIR holds train/images/*.tif and train/masks/*.tif of the same names, test likewise.",
+            "DIR holds train/images/*.tif and train/masks/*.tif (or .png, with --gsd) of the same",
+            "names, test likewise.",
         ),
     ),
 )

@@ -23,6 +23,7 @@ from eofm.raster.source import RasterSource
 
 # A .vrt in a folder is a view of files that are listed themselves; by its own path it can be read.
 SUFFIXES: Final = frozenset({".tif", ".tiff", ".jp2"})
+PICTURES: Final = frozenset({".png", ".jpg", ".jpeg"})  # rasters that lie nowhere
 _RESOLUTIONS: Final = re.compile(r"R(10|20|60)m")
 _ARCHIVES: Final = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".zst")
 _CUBES: Final = (".nc", ".nc4", ".zarr")

@@ -1,7 +1,8 @@
 """One raster file: its name for GDAL, opening it, reading a window with its mask, its header.
 
-GeoTIFF, JPEG 2000 and VRT. `AREA_OR_POINT=Point` is honoured as GDAL does: the coordinates of such
-a file are those of pixel centres, and its transform is moved by half a pixel, to the corner.
+GeoTIFF, JPEG 2000 and VRT, and pictures (JPEG, PNG), which say nothing of their place.
+`AREA_OR_POINT=Point` is honoured as GDAL does: the coordinates of such a file are those of pixel
+centres, and its transform is moved by half a pixel, to the corner.
 """
 
 from __future__ import annotations
@@ -98,8 +99,20 @@ _FAST: Final = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED":
 _MANY: Final = {**_FAST, "GTIFF_SRS_SOURCE": "GEOKEYS"}
 _APPENDED: Final = (".aux.xml", ".msk")
 _REPLACED: Final = (".tfw", ".tifw", ".wld")
-_KINDS: Final = {".jp2": "JPEG 2000 image", ".vrt": "VRT"}
-_DRIVERS: Final = {".jp2": "JP2OpenJPEG", ".vrt": "VRT"}  # of all others: GTiff
+_KINDS: Final = {
+    ".jp2": "JPEG 2000 image",
+    ".vrt": "VRT",
+    ".jpg": "JPEG picture",
+    ".jpeg": "JPEG picture",
+    ".png": "PNG picture",
+}
+_DRIVERS: Final = {  # of all others: GTiff
+    ".jp2": "JP2OpenJPEG",
+    ".vrt": "VRT",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+}
 
 
 @dataclass(frozen=True)

@@ -356,3 +356,26 @@ def test_own_folders_with_links_hidden_files_and_two_endings(tmp_path: Path) -> 
     mask = tmp_path / "train" / "masks" / "0.tif"
     (mask.parent / "x.tif").write_bytes(mask.read_bytes())
     assert "train/x" in {chip.id for chip in own(tmp_path).all}
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_images_that_lie_nowhere_need_a_stated_gsd(ending: str, tmp_path: Path) -> None:
+    """Pictures with masks of PNG are read as rasters are, once their GSD is stated."""
+    random = np.random.default_rng(0)
+    for split, number in (("train", 0), ("train", 1), ("val", 2), ("test", 3)):
+        for part, bands, high in (("images", 3, 200), ("masks", 1, 2)):
+            file = tmp_path / split / part / f"{number}{ending}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shape = {"count": bands, "height": 16, "width": 16}
+            driver = "PNG" if ending == ".png" else "GTiff"
+            with rasterio.open(file, "w", driver=driver, dtype="uint8", **shape) as target:
+                target.write(random.integers(0, high, (bands, 16, 16)).astype("uint8"))
+    classes = {0: "field", 1: "wood"}
+
+    with pytest.raises(RasterError, match="how large their pixels are") as caught:
+        open_mask_folder(tmp_path, Sensor.RGB, Unit.UINT8, classes)
+    gsd = float(str(caught.value.remedy).rpartition(" ")[2])
+    chips, spec = open_mask_folder(tmp_path, Sensor.RGB, Unit.UINT8, classes, gsd=gsd)
+
+    assert (gsd, (16, 16)) == (spec.gsd, spec.size)
+    assert {0, 1} == set(chips.splits["test"][0].mask.read().unique().tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import count
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 from affine import Affine
+from rasterio.errors import NotGeoreferencedWarning
 
+from eofm.cli import main
 from eofm.contract.spec import Sensor, Unit
 from eofm.datasets.folder import DATASET, BenchFolderConfig, open_labelled_folder
 from eofm.datasets.images.chips import Chips, read_batches
-from eofm.errors import DataError, LabelError, RasterError, SpecError
+from eofm.errors import ConfigError, DataError, LabelError, RasterError, SpecError
 from eofm.store.splits import hold_out
 
 BANDS = ("B02", "B03", "B04", "B08")
@@ -184,7 +187,7 @@ def test_folders_that_hold_nothing_are_named(tmp_path: Path) -> None:
     assert "unpack mine.zip" in str(caught.value)
     (tmp_path / "train" / "a").mkdir(parents=True)
     (tmp_path / "test" / "a").mkdir(parents=True)
-    with pytest.raises(DataError, match="no GeoTIFF"):
+    with pytest.raises(DataError, match="no image in the class folders"):
         opened(tmp_path)
     write(tmp_path / "train" / "a" / "1.tif")
     with pytest.raises(SpecError, match="no band is called"):
@@ -473,3 +476,100 @@ def test_bands_in_an_order_of_their_own(folders: Path) -> None:
     water = next(chip for chip in chips.splits["test"] if chip.label == 1)
     (image,) = read_batches([water], 4)
     assert [200.0, 300.0, 400.0, 500.0] == image.pixels[0, :, 0, 0].tolist()
+
+
+# ---------------------------------------------------------------------- images that lie nowhere
+
+
+def plain(root: Path, ending: str, bands: int = 3, kind: str = "uint8") -> Path:
+    """train/<class> with five chips each and test/<class> with two, without a place."""
+    drivers = {".tif": "GTiff", ".png": "PNG", ".jpg": "JPEG"}
+    random = np.random.default_rng(0)
+    for name, level in (("water", 40), ("forest", 120)):
+        for path in [f"train/{name}/{k}" for k in range(5)] + [f"test/{name}/{k}" for k in "89"]:
+            file = root / f"{path}{ending}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            values = random.integers(level, level + 60, (bands, 32, 32)).astype(kind)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                with rasterio.open(
+                    file,
+                    "w",
+                    driver=drivers[ending],
+                    height=32,
+                    width=32,
+                    count=bands,
+                    dtype=kind,
+                ) as target:
+                    target.write(values)
+    return root
+
+
+@pytest.mark.parametrize("ending", [".tif", ".png", ".jpg"])
+def test_chips_without_a_place_need_a_stated_gsd(
+    ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The option that the error names is all that is missing for a benchmark of plain pictures."""
+    root = plain(tmp_path / "chips", ending)
+    words = ["bench", "folder", "--root", str(root), "--sensor", "rgb", "--unit", "uint8"]
+    words += ["--model", "imagestats", "--controls", "false", "--bootstrap", "10", "--cache", ""]
+    words += ["--probe", "knn", "--k", "3", "--out", str(tmp_path / "r.jsonl")]
+
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "how large their pixels are" in said
+    option = said.partition("as in: ")[2].split()[:2]
+    assert option[0] == "--gsd"
+
+    assert main([*words, *option]) == 0
+    assert (tmp_path / "r.jsonl").read_text().count("\n") == 2
+
+
+def test_pictures_go_through_the_same_contract(tmp_path: Path) -> None:
+    """Values are those of the file, their GSD is the stated one, and what cannot be is refused."""
+    root = plain(tmp_path, ".png")
+    chips, spec = open_labelled_folder(root, Sensor.RGB, Unit.UINT8, gsd=0.3)
+
+    assert (0.3, ("R", "G", "B"), (32, 32)) == (spec.gsd, spec.bands, spec.size)
+    chip = chips.splits["test"][0]
+    (image,) = read_batches([chip], 1)
+    assert image.spec == spec
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        source = rasterio.open(root / "test" / "forest" / "8.png")
+    with source:
+        assert np.array_equal(source.read(), image.pixels[0].numpy())
+    assert len({one.group for one in chips.all}) == 14  # of each nobody knows the place
+    with pytest.raises(RasterError, match="bands"):
+        open_labelled_folder(root, Sensor.S2_L2A, Unit.DN, gsd=10.0)
+    (root / "train" / "water" / "0.png").write_bytes(b"no picture")
+    with pytest.raises(RasterError, match="PNG picture"):
+        list(read_batches(chips.all, 4))
+
+
+def test_sixteen_bits_of_a_png_are_digital_numbers(tmp_path: Path) -> None:
+    """A stated sensor with as many bands is read from a picture too."""
+    _, spec = open_labelled_folder(
+        plain(tmp_path, ".png", 4, "uint16"), Sensor.S2_L2A, Unit.DN, bands=BANDS, gsd=10.0
+    )
+
+    assert (BANDS, 10.0) == (spec.bands, spec.gsd)
+
+
+def test_a_gsd_that_the_files_contradict(folders: Path) -> None:
+    """What files say of themselves is not overruled in silence; what they say may be stated."""
+    with pytest.raises(RasterError, match="say themselves") as caught:
+        opened(folders, gsd=0.3)
+
+    stated = float(str(caught.value.remedy).rpartition(" ")[2])
+    assert opened(folders, gsd=stated).all
+    with pytest.raises(ConfigError, match="gsd"):
+        BenchFolderConfig("x", gsd=0.0)
+
+
+def test_previews_beside_rasters_are_no_images(folders: Path) -> None:
+    """A folder of rasters has as many images as before when pictures lie among them."""
+    before = [chip.id for chip in opened(folders).all]
+    plain(folders, ".png")
+
+    assert before == [chip.id for chip in opened(folders).all]

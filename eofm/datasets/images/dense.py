@@ -115,10 +115,11 @@ class Mask:
         import rasterio
         from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+        driver = "PNG" if self.file.suffix.lower() == ".png" else "GTiff"
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                with rasterio.open(self.file, driver="GTiff") as file:
+                with rasterio.open(self.file, driver=driver) as file:
                     shape, kind = (file.count, file.height, file.width), file.dtypes[0]
                     stored = file.read(1)
         except (OSError, RasterioError) as error:

@@ -9,6 +9,7 @@ test that show the ground of train or val are reported.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +17,19 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from eofm.datasets.images.places import Places, find_places, grid_of_file, units_of
-from eofm.errors import ConfigError, DataError
+from eofm.datasets.images.places import (
+    Places,
+    find_places,
+    grid_of_file,
+    is_located,
+    units_of,
+)
+from eofm.errors import ConfigError, DataError, RasterError
 from eofm.progress import track
 from eofm.store.splits import SPLITS, hold_out
 
 if TYPE_CHECKING:
-    from eofm.contract.spec import Unit
+    from eofm.contract.spec import ImageSpec, Sensor, Unit
     from eofm.raster.source import RasterSource
 
 
@@ -116,12 +123,14 @@ def _folders(root: Path) -> list[Path]:
 
 def _is_unused(path: Path, names: Collection[str], splits: Iterable[Path]) -> bool:
     """Return whether a folder holds images, in folders of those names, to which no split links."""
-    from eofm.raster.folder import walk_files
+    from eofm.raster.folder import PICTURES, SUFFIXES, walk_files
 
-    held = [file for below in _folders(path) if below.name in names for file in walk_files(below)]
+    kinds = SUFFIXES | PICTURES
+    belows = [below for below in _folders(path) if below.name in names]
+    held = [file for below in belows for file in walk_files(below, kinds)]
     if not held:
         return False
-    used = {folder.resolve() for top in splits for folder in _parents(walk_files(top))}
+    used = {folder.resolve() for top in splits for folder in _parents(walk_files(top, kinds))}
     return any(folder.resolve() not in used for folder in _parents(held))
 
 
@@ -199,6 +208,47 @@ def _held_out(train: Sequence[OwnImage], places: Places, dataset: str) -> set[st
             left -= lost
             taken.update(units[key])
     return taken
+
+
+def first_spec(
+    path: Path, sensor: Sensor, unit: Unit, bands: tuple[str, ...] | None, gsd: float | None
+) -> ImageSpec:
+    """Return what the first image is, and so all: its pixels are as large as it says, or is stated.
+
+    Args:
+        path: The image.
+        sensor: What it is.
+        unit: Unit of its values.
+        bands: In stored order; None takes what it says, else the order of the sensor.
+        gsd: Metres per pixel of an image that does not say where it lies.
+
+    Raises:
+        RasterError: If it cannot be read, or says nothing of its pixels and nobody states them, or
+            another size than stated.
+    """
+    from eofm.raster.source import RasterSource
+
+    grid = grid_of_file(path)
+    own = grid.gsd if grid is not None and is_located(grid) else None
+    if grid is not None and own is None and gsd is None:
+        raise RasterError(
+            "the images do not say where they lie, nor how large their pixels are",
+            found="no coordinate reference system, or no transform to it",
+            expected="georeferenced files, or a stated ground sample distance",
+            where=path,
+            remedy="state the metres per pixel, as in: --gsd 10",
+        )
+    if own is not None and gsd is not None and not math.isclose(own, gsd, rel_tol=0.02):
+        raise RasterError(
+            "the images say themselves how large their pixels are",
+            found=f"--gsd {gsd:g}",
+            expected=f"{own:g} m",
+            where=path,
+            remedy=f"leave it out, or state what they say: --gsd {own:g}",
+        )
+    stated = gsd if own is None else None
+    with RasterSource(path.stem, (path,), sensor, unit, bands, stated).open() as raster:
+        return raster.spec()
 
 
 # ------------------------------------------------------------------------------------ stated units

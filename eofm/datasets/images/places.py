@@ -116,11 +116,12 @@ def find_places(images: Mapping[str, Grid | None], pattern: str | None = None) -
 
     names = list(images)
     groups = same_ground(list(images.values()))
-    lost = sum(not _located(grid) for grid in images.values())
+    lost = sum(not is_located(grid) for grid in images.values())
     return Places({n: names[group] for n, group in zip(names, groups, strict=True)}, lost)
 
 
-def _located(grid: Grid | None) -> bool:
+def is_located(grid: Grid | None) -> bool:
+    """Return whether an image says where it lies."""
     return grid is not None and grid.crs is not None and not grid.transform.is_identity
 
 
