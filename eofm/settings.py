@@ -96,7 +96,11 @@ def _is(value: object, hint: Any) -> bool:  # noqa: ANN401
     if origin is list:
         return isinstance(value, list | tuple) and all(_holds(one, inner[0]) for one in value)
     if origin is tuple:
-        if not isinstance(value, list | tuple) or len(value) != len(inner):
+        if not isinstance(value, list | tuple):
+            return False
+        if inner[-1:] == (Ellipsis,):  # any number of one type
+            return all(_holds(one, inner[0]) for one in value)
+        if len(value) != len(inner):
             return False
         return all(_holds(one, kind) for one, kind in zip(value, inner, strict=True))
     return value is not None or hint is Any
