@@ -31,7 +31,7 @@ from real_pixels import (
     configure,
     environment,
     objective_of,
-    prepare,
+    prepared,
     read_records,
     run_seed,
     train,
@@ -109,7 +109,7 @@ def start(study: Study, fold: int, rate: float) -> None:
     store = study.tiles.store(fold, half=False)
     curve = Curve(study.tiles, study.tiles.folds[fold][1])
     config = configure(Arm(START), run_seed(0, fold), store, rate, 1)
-    curve.look(0, prepare(config)[1])
+    curve.look(0, prepared(config)[1])
     write(study.records, START, fold, curve, {})
 
 

@@ -286,7 +286,7 @@ def figure(records: Sequence[Record]) -> output.Figure:
             holds = abs(mean) > half
             axes.plot(mean, row, "o", ms=5, color=colour, mfc=colour if holds else "white")
         axes.axvline(0, color=output.INK, lw=0.8)
-        axes.set_ylim(len(arms) - 0.5, -0.5)
+        axes.set_ylim(max(len(arms), 1) - 0.5, -0.5)
         axes.set_title(f"{title} x 100")
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)

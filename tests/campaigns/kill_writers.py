@@ -421,6 +421,8 @@ def _child(scenario: Scenario, folder: Path, errors: Path, death: Death | None) 
             os.setpgid(0, 0)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+            # a runner of tests may have put a stream of its own here, whose words nobody would read
+            sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
             _arm(None if death is None else death.at, torn=death is not None and death.torn)
             scenario.work(folder)
             disarm()

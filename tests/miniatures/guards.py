@@ -138,7 +138,7 @@ GUARDS = (
         "test_02_normalization_is_part_of_the_weights",
         (
             "eofm.contract.spec:Normalization.__post_init__",
-            "if not self.source.strip():",
+            "if not (isinstance(self.source, str) and self.source.strip()):",
             "if False:",
         ),
     ),
@@ -270,8 +270,8 @@ GUARDS = (
         "test_15_bytes_are_clipped_before_they_are_cast",
         (
             "eofm.contract.preprocess:normalize",
-            "out = out.clamp(*normalization.clip)",
-            "out = out % 1",
+            "out.clamp_(*normalization.clip)",
+            "out.remainder_(1)",
         ),
     ),
     _guard(

@@ -8,6 +8,7 @@ waiting); they receive the settings from it. It alone writes files and says anyt
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ import torch.distributed as dist
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import Tensor
-from torch.distributed.distributed_c10d import Store
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from eofm.errors import ConfigError, EofmError, TrainingError
@@ -34,6 +35,9 @@ PATIENCE: Final = timedelta(hours=1)
 # How long processes may take to notice that one of them has failed, before they are ended.
 GRACE_S: Final = 20.0
 _FAILED: Final = "eofm/failed"
+# Names the run to the processes it starts: a port may be given again while one of a run that was
+# killed still looks for its own, and it must not be taken for one of this run.
+_RUN: Final = "EOFM_RUN"
 _LOCALHOST: Final = "127.0.0.1"
 
 
@@ -245,8 +249,9 @@ def process_group(place: ProcessPlace, accelerator: str) -> Iterator[ProcessGrou
         keeper = dist.TCPStore(  # type: ignore[attr-defined]
             place.address, 0, is_master=True, timeout=PATIENCE
         )
-        place = replace(place, port=keeper.port)
-        group = ProcessGroup(place, keeper, _start_others(place, accelerator))
+        place, run = replace(place, port=keeper.port), secrets.token_hex(8)
+        others = _start_others(place, accelerator, run)
+        group = ProcessGroup(place, PrefixStore(run, keeper), others)
         _watch(group)
     else:
         os.environ.update({"MASTER_ADDR": place.address, "MASTER_PORT": str(place.port)})
@@ -273,6 +278,8 @@ def _meet(group: ProcessGroup, accelerator: str) -> None:
         keeper, _, _ = next(
             rendezvous("env://", rank=place.rank, world_size=place.world, timeout=PATIENCE)
         )
+        run = os.environ.get(_RUN)  # none of torchrun and srun
+        keeper = PrefixStore(run, keeper) if run else keeper
         group.store = keeper
     # small things, such as whether to stop, go from CPU to CPU and do not hold up the GPU
     dist.init_process_group(
@@ -284,9 +291,10 @@ def _meet(group: ProcessGroup, accelerator: str) -> None:
     )
 
 
-def _start_others(place: ProcessPlace, accelerator: str) -> list[subprocess.Popen[bytes]]:
+def _start_others(place: ProcessPlace, accelerator: str, run: str) -> list[subprocess.Popen[bytes]]:
     """Start the other processes of this machine; they wait for the settings, or for its end."""
     shared = {
+        _RUN: run,
         "WORLD_SIZE": str(place.world),
         "LOCAL_WORLD_SIZE": str(place.per_node),
         "MASTER_ADDR": place.address,

@@ -318,8 +318,8 @@ def test_a_process_that_dies_ends_the_run_with_one_message(
     started: list[subprocess.Popen[bytes]] = []
     start = processes._start_others
 
-    def note(place: ProcessPlace, accelerator: str) -> list[subprocess.Popen[bytes]]:
-        started.extend(start(place, accelerator))
+    def note(place: ProcessPlace, accelerator: str, run: str) -> list[subprocess.Popen[bytes]]:
+        started.extend(start(place, accelerator, run))
         return started
 
     inner = PretrainModule.training_step
@@ -370,8 +370,8 @@ def test_an_error_of_one_process_ends_the_others(
     started: list[subprocess.Popen[bytes]] = []
     start = processes._start_others
 
-    def note(place: ProcessPlace, accelerator: str) -> list[subprocess.Popen[bytes]]:
-        started.extend(start(place, accelerator))
+    def note(place: ProcessPlace, accelerator: str, run: str) -> list[subprocess.Popen[bytes]]:
+        started.extend(start(place, accelerator, run))
         return started
 
     def fail(self: PretrainModule, batch: object, batch_idx: int) -> torch.Tensor:
@@ -414,3 +414,46 @@ def test_what_does_not_go_with_shards_is_refused(
         pretrain(two)
     assert words in str(caught.value)
     assert not Path(str(two.run.out)).exists()
+
+
+_STRANGER = """
+import os, sys
+from datetime import timedelta
+import torch.distributed as dist
+store = dist.TCPStore("127.0.0.1", int(os.environ["MASTER_PORT"]), 2, False, timedelta(seconds=60))
+store = dist.PrefixStore("of a run that was killed", store)
+print("connected", flush=True)
+dist.init_process_group("gloo", store=store, rank=1, world_size=2, timeout=timedelta(seconds=60))
+print("met", flush=True)
+"""
+
+
+def test_a_process_of_a_killed_run_is_not_taken_for_one_of_this(
+    two: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds the port that was its run's, which the system has given again, and nobody there."""
+    strangers: list[subprocess.Popen[str]] = []
+    start = processes._start_others
+
+    def late(place: ProcessPlace, accelerator: str, run: str) -> list[subprocess.Popen[bytes]]:
+        stranger = subprocess.Popen(
+            [sys.executable, "-c", _STRANGER],
+            env={**os.environ, "MASTER_PORT": str(place.port)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        strangers.append(stranger)
+        assert stranger.stdout is not None
+        assert "connected" in stranger.stdout.readline()  # before the run's own are there
+        return start(place, accelerator, run)
+
+    monkeypatch.setattr(processes, "_start_others", late)
+    try:
+        pretrain(two)
+    finally:
+        for stranger in strangers:
+            stranger.kill()
+            said, _ = stranger.communicate()
+
+    assert (Path(str(two.run.out)) / "DONE").is_file()
+    assert "met" not in said
