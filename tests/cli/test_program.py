@@ -130,7 +130,7 @@ def test_print_config_can_be_read_back(tmp_path: Path, capsys: pytest.CaptureFix
     assert 0 == code
     assert isinstance(again, PretrainConfig)
     assert (0.3, 0.9) == tuple(again.augment.scale)
-    assert 24 == yaml.safe_load(out)["optim"]["epochs"] == again.optim.epochs
+    assert 18 == yaml.safe_load(out)["optim"]["epochs"] == again.optim.epochs
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

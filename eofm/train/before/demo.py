@@ -70,11 +70,11 @@ def make_demo(config: DataConfig) -> None:
 
 
 # Of so few labelled places the soft term has more to say than the hard one: λ 4 in units of equal
-# gradients. 16 patches instead of 64 give three times as many steps in the same time.
+# gradients. 16 patches instead of 64 give twice as many steps in the same time.
 DEMO: Final = PretrainConfig(
     model=ModelConfig(size=56),
     method=SoftConConfig(soft_weight=4.0, mask_ratio=0.5, hidden=512, dim=128),
-    optim=OptimConfig(epochs=24),
+    optim=OptimConfig(epochs=18),
 )
 
 
