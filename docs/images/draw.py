@@ -3,7 +3,7 @@
     python docs/images/draw.py scene --data ../shared/data --weights natural_vits14.safetensors
     python docs/images/draw.py qgis --data ../shared/data --weights natural_vits14.safetensors
     python docs/images/draw.py table --data ../shared/data --weights natural_vits14.safetensors
-    python docs/images/draw.py page report.html docs/images/report_run.png --height 755
+    python docs/images/draw.py page report.html docs/images/report_run.png --height 672
 
 `scene` makes `scene_and_map.png`: a real scene of S2-100K (microsoft/satclip, MIT; modified
 Copernicus Sentinel data), polygons drawn by hand, and the map that `eofm map` makes of them. The
