@@ -63,10 +63,9 @@ MODULES: Final = {
 """Module -> the files that test what it does on import; functions are traced to their tests."""
 
 EQUIVALENT: Final[dict[str, str]] = {
-    "validity/masks: _is_full: not values.is_floating_point() or "
-    "bool(torch.isfinite(values.sum())) -> not values.is_floating_point() and "
-    "bool(torch.isfinite(values.sum()))": "a shortcut: without it the whole rule is asked, and "
-    "answers the same",
+    "validity/masks: _is_full: not values.is_floating_point() or sum_is_finite(values) -> "
+    "not values.is_floating_point() and sum_is_finite(values)": "a shortcut: without it the whole "
+    "rule is asked, and answers the same",
     **{
         f"validity/plausible: _is_possible: {before} -> {after}": "a shortcut: an image that has "
         "the largest or least value itself is looked at further, with the same answer"

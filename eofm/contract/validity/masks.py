@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from eofm.contract.imagery import Imagery, NativeImagery
-from eofm.contract.shapes import Bool, Shaped
+from eofm.contract.shapes import Bool, Float, Shaped
 from eofm.contract.spec import Unit
 from eofm.errors import PixelError
 
@@ -114,7 +114,16 @@ def _is_full(plane: Shaped[Tensor, "b c h w"]) -> bool:
     values = comparable(plane)
     if int(torch.count_nonzero(values)) != values.numel():
         return False
-    return not values.is_floating_point() or bool(torch.isfinite(values.sum()))
+    return not values.is_floating_point() or sum_is_finite(values)
+
+
+def sum_is_finite(values: Float[Tensor, "*s"]) -> bool:
+    """Return whether a sum is finite: then all of it is, which is found in a fifth of the time.
+
+    Args:
+        values: Of any shape. A sum that overflows tells nothing.
+    """
+    return bool(torch.isfinite(values.sum()))
 
 
 def fine_mask(valid: Bool[Tensor, "b _ _"], size: tuple[int, int]) -> Bool[Tensor, "b _ _"]:
@@ -150,8 +159,8 @@ def check_finite(imagery: Imagery) -> None:
     Raises:
         PixelError: With the first band of the first image, and the numbers of all such images.
     """
-    if bool(torch.isfinite(imagery.pixels.sum())):
-        return  # a sum is finite only if all of it is, and is found in a fifth of the time
+    if sum_is_finite(imagery.pixels):
+        return
     bad = ~torch.isfinite(imagery.pixels)
     if not bool(bad.any()):
         return

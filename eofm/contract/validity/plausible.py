@@ -23,6 +23,7 @@ from eofm.contract.validity.masks import (
     check_finite,
     comparable,
     measured_of,
+    sum_is_finite,
 )
 from eofm.contract.validity.traces import Doubt, Values, contradiction
 from eofm.errors import PixelError
@@ -100,22 +101,23 @@ def check_scale(imagery: Imagery) -> Imagery:
         return imagery
     step = math.isqrt(max(1, imagery.valid[0].numel() // _LOOKED_AT))
     valid = imagery.valid[:, ::step, ::step]
-    values = imagery.pixels[:, :, ::step, ::step].movedim(1, 0)[:, valid]
-    values = values[values.isfinite()]
+    values = imagery.pixels[:, :, ::step, ::step]
+    values = values if bool(valid.all()) else values.movedim(1, 0)[:, valid]
+    values = values if sum_is_finite(values) else values[values.isfinite()]
     if not values.numel():
         return imagery
-    most, whole = float(values.abs().max()), bool((values == values.round()).all())
+    most = max(abs(float(end)) for end in values.aminmax())
     if unit is Unit.REFLECTANCE:
-        wrong, instead = whole and most > _STORED_ABOVE, "dn"
+        suspect, wrong, instead = most > _STORED_ABOVE, "whole numbers", "dn"
         expected = "fractions, of a surface that reflects all light 1"
     else:
-        wrong, instead = not whole and most < _SCALED_BELOW, "reflectance"
+        suspect, wrong, instead = most < _SCALED_BELOW, "fractions", "reflectance"
         expected = "whole numbers, 10,000 of a surface that reflects all light"
-    if wrong:
-        kind = "whole numbers" if whole else "fractions"
+    # the size tells of most images, and every value is looked at where it does not
+    if suspect and bool((values == values.round()).all()) == (wrong == "whole numbers"):
         raise PixelError(
             f"the values are not of the size that unit {unit} has",
-            found=f"{kind} up to {most:.4g}",
+            found=f"{wrong} up to {most:.4g}",
             expected=expected,
             where=", ".join(imagery.names) or None,
             remedy=f'state the unit the values are in, as in: unit="{instead}"',
