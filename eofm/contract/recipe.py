@@ -11,9 +11,8 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from enum import StrEnum
 from numbers import Real
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS, canonical_band
 from eofm.contract.spec import (
@@ -21,24 +20,15 @@ from eofm.contract.spec import (
     ImageSpec,
     Normalization,
     Sensor,
+    Stated,
     Unit,
     stated_names,
     stated_size,
 )
 from eofm.errors import MismatchKind, SpecError
 
-Choice = TypeVar("Choice", bound=StrEnum)
 
-
-def _chosen(kind: type[Choice], what: str, word: str) -> Choice:
-    """Return the choice that a word names, as a user writes it."""
-    try:
-        return kind(word)
-    except ValueError:
-        raise SpecError(f"there is no {what} {word!r}", expected=" | ".join(kind)) from None
-
-
-class Kernel(StrEnum):
+class Kernel(Stated):
     """Interpolation kernel, half-pixel centres (`align_corners=False`)."""
 
     NEAREST = "nearest"
@@ -46,7 +36,7 @@ class Kernel(StrEnum):
     BICUBIC = "bicubic"
 
 
-class ResizeOrder(StrEnum):
+class ResizeOrder(Stated):
     """Whether pixels are resized before or after normalisation: with clipping they differ."""
 
     BEFORE_NORMALIZATION = "before-normalization"
@@ -68,13 +58,13 @@ class ResizeRule:
     order: ResizeOrder = ResizeOrder.BEFORE_NORMALIZATION
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kernel", _chosen(Kernel, "kernel", self.kernel))
-        object.__setattr__(self, "order", _chosen(ResizeOrder, "order of resizing", self.order))
+        object.__setattr__(self, "kernel", Kernel.parse(self.kernel))
+        object.__setattr__(self, "order", ResizeOrder.parse(self.order, "order of resizing"))
         if self.kernel is Kernel.NEAREST and self.antialias:
             raise SpecError("nearest neighbour has no antialiased form", remedy="antialias=False")
 
 
-class Pooling(StrEnum):
+class Pooling(Stated):
     """How tokens become one vector."""
 
     CLS = "cls"
@@ -111,7 +101,7 @@ class Recipe:
         object.__setattr__(self, "unit", Unit.parse(self.unit))
         object.__setattr__(self, "bands", stated_names(self.bands))
         object.__setattr__(self, "size", stated_size(self.size))
-        object.__setattr__(self, "pooling", _chosen(Pooling, "pooling", self.pooling))
+        object.__setattr__(self, "pooling", Pooling.parse(self.pooling))
         if not self.bands or len(set(self.bands)) != len(self.bands):
             raise SpecError("a recipe names its bands, each once", found=self.bands)
         if self.unit not in UNITS[self.sensor]:

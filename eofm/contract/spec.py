@@ -19,12 +19,16 @@ from typing import Final, Self
 from eofm.errors import SpecError
 
 
-class _Stated(StrEnum):
+class Stated(StrEnum):
     """Words that a user states."""
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str, what: str | None = None) -> Self:
         """Return the member that a text names.
+
+        Args:
+            text: As a user writes it.
+            what: What it is a word for; without it, the name of the class.
 
         Raises:
             SpecError: If there is none; the message offers the nearest.
@@ -36,7 +40,7 @@ class _Stated(StrEnum):
         plain = {_letters(member): member for member in cls}
         near = difflib.get_close_matches(_letters(str(text)), list(plain), n=1)
         raise SpecError(
-            f"there is no {cls.__name__.lower()} {str(text)!r}",
+            f"there is no {what or cls.__name__.lower()} {str(text)!r}",
             found=text,
             expected=" | ".join(cls),
             remedy=f"did you mean {plain[near[0]].value!r}?" if near else None,
@@ -47,7 +51,7 @@ def _letters(text: str) -> str:
     return "".join(letter for letter in text.lower() if letter.isalnum())
 
 
-class Sensor(_Stated):
+class Sensor(Stated):
     """Sensor and product level: L1C is not L2A, GRD is not RTC."""
 
     S1_GRD = "s1-grd"
@@ -58,7 +62,7 @@ class Sensor(_Stated):
     NAIP = "naip"  # aerial red, green, blue, near infrared at 1 m or less
 
 
-class Unit(_Stated):
+class Unit(Stated):
     """The unit of a pixel value.
 
     `DN_OFFSET1000` is a unit of its own: Sentinel-2 processing baseline 04.00 (25 January
