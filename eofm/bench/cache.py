@@ -42,7 +42,7 @@ from eofm.datasets.images.chips import Stored
 from eofm.errors import DataError
 from eofm.formats.arrays import map_npy
 from eofm.formats.foreign import foreign, read_bounded
-from eofm.formats.seal import opened, sealed
+from eofm.formats.seal import fresh_sha256, opened, sealed
 from eofm.formats.text import JSON_BYTES, parse_json
 from eofm.progress import track
 from eofm.weights import encoder
@@ -94,7 +94,7 @@ def classes_sha256(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for name in sorted(name for name in names if name.partition(".")[0] != "torch"):
         file = getattr(sys.modules.get(name), "__file__", None)
-        digest.update(f"{name} {file_sha256(Path(file)) if file else ''}".encode())
+        digest.update(f"{name} {fresh_sha256(Path(file)) if file else ''}".encode())
     return digest.hexdigest()
 
 
@@ -153,7 +153,7 @@ class FeatureCache:
         try:
             with foreign(DataError, "they cannot be read", where=folder):
                 meta = parse_json(read_bounded(folder / META, JSON_BYTES))
-                found = file_sha256(folder / FEATURES)
+                found = fresh_sha256(folder / FEATURES)
                 features = map_npy(folder / FEATURES, writable=True)
                 fault = _fault(meta, key, found, features, rows)
         except DataError as error:
@@ -202,7 +202,7 @@ class FeatureCache:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             np.save(temporary / FEATURES, features.numpy())
-            sha256 = file_sha256(temporary / FEATURES)
+            sha256 = fresh_sha256(temporary / FEATURES)
             meta = {"key": dict(key.content), "sha256": sha256, **about}
             (temporary / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
             shutil.rmtree(final, ignore_errors=True)  # what `load` would not take
@@ -254,12 +254,6 @@ def _say_not_kept(root: Path, error: str) -> None:
         "  remedy:   name another folder with --cache, or none: --cache ''",
         file=sys.stderr,
     )
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fault(

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eofm.bench.cache import code_sha256, file_sha256
+from eofm.bench.cache import code_sha256
 from eofm.bench.models.sources import Identity
 from eofm.bench.probes import KINDS, NMTUNE, Scored, Splits, probe_of, resampled_metrics, run_probe
 from eofm.bench.records import Result, Sample
@@ -35,6 +35,7 @@ from eofm.datasets.images.groups import groups_sha256
 from eofm.errors import DataError
 from eofm.formats.arrays import read_npz
 from eofm.formats.foreign import foreign, read_bounded
+from eofm.formats.seal import fresh_sha256
 from eofm.formats.text import parse_json
 from eofm.probes import knn as nearest
 from eofm.probes import linear as probe
@@ -415,7 +416,7 @@ class Archive:
         path = self._path(request)
         known = self.known(request)
         if known is not None:
-            scored, sha256 = known.scored(self.metrics), file_sha256(path)
+            scored, sha256 = known.scored(self.metrics), fresh_sha256(path)
         else:
             scored = fit()
             target = scored.target if self.target is None else self.target
@@ -489,10 +490,10 @@ def predictions_of(result: Result, records: Path) -> Predictions:
         )
     path = _beside(records, result.predictions)
     found = load_predictions(path)
-    if file_sha256(path) != result.predictions_sha256:
+    if fresh_sha256(path) != result.predictions_sha256:
         raise DataError(
             "these predictions are not those of the record: the checksum differs",
-            found=file_sha256(path),
+            found=fresh_sha256(path),
             expected=result.predictions_sha256,
             where=path,
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, final, runtime_checkable
 
@@ -21,7 +21,7 @@ from eofm.contract.preprocess import Plan
 from eofm.contract.recipe import CHECKED, Recipe, Waiver
 from eofm.contract.spec import ImageSpec
 from eofm.datasets.base import Task
-from eofm.errors import PixelError, WeightsError
+from eofm.errors import ConfigError, PixelError, WeightsError
 from eofm.networks.state import state_sha256
 from eofm.networks.trunk import Trunk
 from eofm.probes.linear import Scaling
@@ -364,3 +364,33 @@ class Candidate:
         """
         found = [p.identity(spec) for p, spec in zip(self.parts, task.specs, strict=True)]
         return joined(self.name, found)
+
+
+def taken_by(
+    option: str,
+    candidates: Sequence[Candidate],
+    fits: Callable[[Candidate], bool],
+    problem: str,
+    remedy: str,
+) -> list[Candidate]:
+    """Return the candidates that a probe can score.
+
+    Args:
+        option: By which the probe was asked for.
+        candidates: All of the run.
+        fits: Whether it can score one.
+        problem: What is wrong where it can score none.
+        remedy: What to do then.
+
+    Raises:
+        ConfigError: If it can score none.
+    """
+    found = [one for one in candidates if fits(one)]
+    if not found:
+        raise ConfigError(
+            problem,
+            found=", ".join(one.name for one in candidates),
+            where=option,
+            remedy=remedy,
+        )
+    return found

@@ -7,7 +7,7 @@ classes, of a segmentation the intersection over union.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,8 +16,8 @@ import torch
 from eofm.bench.predictions import Predictions, predictions_of
 from eofm.bench.probes import class_draws
 from eofm.bench.records import Result
-from eofm.bench.reports.classes import cell_of, estimates_of, iou_draws
-from eofm.bench.reports.frequency import NO_TREND, FrequencyTrend, trend_of, trend_rows
+from eofm.bench.reports.classes import estimates_of, iou_draws, table_of_classes
+from eofm.bench.reports.frequency import FrequencyTrend, trend_of
 from eofm.bench.reports.tables import probe_words
 from eofm.bench.segmentation import SEGMENTATION
 from eofm.bench.zero_shot.prompt_scores import PROMPT, PROMPT_METRICS, resampled_prompt_classes
@@ -25,7 +25,7 @@ from eofm.errors import ConfigError
 from eofm.probes.bootstrap import bootstrap_values, once
 from eofm.report import plots
 from eofm.report.plots import Estimate
-from eofm.report.tables import Table, TableRow
+from eofm.report.tables import Table
 
 if TYPE_CHECKING:
     from eofm.report.output import Figure
@@ -89,28 +89,23 @@ class ByClass:
 
     def table(self) -> Table:
         """Return one row per class, one column per model, and the trend with the counts below."""
-        rows = [
-            TableRow(
-                (label, f"{count:,}", *(self._cell(values[k]) for values in self.points.values()))
-            )
-            for k, (label, count) in enumerate(zip(self.classes, self.counts, strict=True))
-        ]
-        trends = [TableRow(row, faint=True) for row in trend_rows(self.trends)]
-        heads = ("class", "train pixels" if self._of_pixels else "train images", *self.points)
+        made = table_of_classes(
+            self.classes,
+            self.counts,
+            self.points,
+            self.trends,
+            counted="train pixels" if self._of_pixels else "train images",
+            # a class in test may have no pure patch
+            absent="no prompt" if self.first.kind == PROMPT else "not in test",
+        )
         level = f"{100 * self.first.interval.level:g} % interval, which resamples test samples"
-        return Table(
-            heads,
-            (*rows, *trends),
+        return replace(
+            made,
             name=self.first.task,
             about=f"by class, {self.score}, %, split `{self.first.sample.split}`, "
             f"{probe_words(self.first.probe, scaling=False)}",
-            notes=(f"In brackets: {level}.", *(() if trends else (NO_TREND,))),
-            words=frozenset(range(2, len(heads))),
+            notes=(f"In brackets: {level}.", *made.notes),
         )
-
-    def _cell(self, point: Estimate | None) -> str:
-        prompted = self.first.kind == PROMPT  # a class in test may have no pure patch
-        return "no prompt" if point is None and prompted else cell_of(point)
 
     def figure(self, title: str) -> Figure | None:
         """Return a figure of scores over counts; None where there is no trend to show.

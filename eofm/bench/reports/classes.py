@@ -6,7 +6,7 @@ Shapes: K classes, R resamples.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,17 +80,9 @@ class ClassScores:
 
     def describe(self) -> str:
         """Return one row per class, one column per model, and the trend with the counts below."""
-        rows = [
-            TableRow(
-                (label, f"{count:,}", *(cell_of(values[index]) for values in self.points.values()))
-            )
-            for index, (label, count) in enumerate(zip(self.names, self.counts, strict=True))
-        ]
-        trends = [TableRow(row, faint=True) for row in trend_rows(self.trends)]
-        heads = ("class", "train pixels", *self.points)
-        notes = () if trends else (NO_TREND,)
-        words = frozenset(range(2, len(heads)))
-        made = Table(heads, (*rows, *trends), notes=notes, words=words)
+        made = table_of_classes(
+            self.names, self.counts, self.points, self.trends, counted="train pixels"
+        )
         head = "Intersection over union % of each class, with its 95 % interval:"
         drawn = f"\n\n- classes: {self.figure}" if self.figure else ""
         return f"{head}\n\n{markdown(made)}{drawn}"
@@ -104,6 +96,35 @@ class ClassScores:
             "intersection over union, 95 % interval",
         )
         output.save(figure, Path(self.figure), "name another --figure")
+
+
+def table_of_classes(
+    names: Sequence[str],
+    counts: Sequence[int],
+    points: Mapping[str, tuple[Estimate | None, ...]],
+    trends: Mapping[str, FrequencyTrend | None],
+    *,
+    counted: str,
+    absent: str = "not in test",
+) -> Table:
+    """Return one row per class, one column per model, and the trend with the counts below.
+
+    Args:
+        names: Of the classes, K.
+        counts: Of each in train, K.
+        points: Model -> a score of each class.
+        trends: Model -> how its scores go with the counts.
+        counted: What the counts are of.
+        absent: What stands for a class without a score.
+    """
+    rows = [
+        TableRow((name, f"{count:,}", *(_cell(values[k], absent) for values in points.values())))
+        for k, (name, count) in enumerate(zip(names, counts, strict=True))
+    ]
+    below = [TableRow(row, faint=True) for row in trend_rows(trends)]
+    heads = ("class", counted, *points)
+    notes = () if below else (NO_TREND,)
+    return Table(heads, (*rows, *below), notes=notes, words=frozenset(range(2, len(heads))))
 
 
 def class_points(
@@ -152,8 +173,7 @@ def iou_draws(
     return class_iou(matrices.sum(dim=0)), drawn
 
 
-def cell_of(point: Estimate | None) -> str:
-    """Return a score in per cent with its interval, as in a table of classes."""
+def _cell(point: Estimate | None, absent: str) -> str:
     if point is None:
-        return "not in test"
+        return absent
     return f"{100 * point.value:.1f} ({100 * point.low:.1f} – {100 * point.high:.1f})"

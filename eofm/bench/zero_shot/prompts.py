@@ -22,11 +22,11 @@ from torch import Tensor
 from eofm.bench import segmentation
 from eofm.bench.models.controls import PixelValues
 from eofm.bench.models.patch_statistics import PatchStatistics
-from eofm.bench.models.sources import Candidate
+from eofm.bench.models.sources import Candidate, taken_by
 from eofm.bench.patches import Grid, Segmenter, grid_of, without_dead
 from eofm.bench.predictions import Archive, request_sha256
 from eofm.bench.probes import Scored
-from eofm.bench.samples import unit_of
+from eofm.bench.samples import unit_of, units_of
 from eofm.bench.zero_shot import prompt_scores
 from eofm.bench.zero_shot.prompt_scores import (
     NO_CLASS,
@@ -46,7 +46,7 @@ from eofm.bench.zero_shot.prompt_scores import (
     prompts_of,
 )
 from eofm.datasets.images.dense import VOID, DenseChip
-from eofm.errors import ConfigError, DataError
+from eofm.errors import DataError
 from eofm.probes.linear import ProbeResult, Scaler, Scaling
 from eofm.progress import track
 from eofm.store.splits import hash_order
@@ -63,15 +63,13 @@ def prompted(candidates: Sequence[Candidate]) -> list[Candidate]:
     Raises:
         ConfigError: If nothing is left.
     """
-    found = [c for c in candidates if not isinstance(c.parts[0], PixelValues)]
-    if not found:
-        raise ConfigError(
-            "the prompt probe compares patches, and no model here has any",
-            found=", ".join(candidate.name for candidate in candidates),
-            where="--probe prompt",
-            remedy="name an encoder with --model, or leave --controls on",
-        )
-    return found
+    return taken_by(
+        "--probe prompt",
+        candidates,
+        lambda one: not isinstance(one.parts[0], PixelValues),
+        "the prompt probe compares patches, and no model here has any",
+        "name an encoder with --model, or leave --controls on",
+    )
 
 
 def fitted(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -80,15 +78,13 @@ def fitted(candidates: Sequence[Candidate]) -> list[Candidate]:
     Raises:
         ConfigError: If nothing is left.
     """
-    found = [c for c in candidates if not isinstance(c.parts[0], PatchStatistics)]
-    if not found:
-        raise ConfigError(
-            "statistics of patches are a control of the prompt probe, and no other model is here",
-            found=", ".join(candidate.name for candidate in candidates),
-            where="--probe linear",
-            remedy="--probe prompt",
-        )
-    return found
+    return taken_by(
+        "--probe linear",
+        candidates,
+        lambda one: not isinstance(one.parts[0], PatchStatistics),
+        "statistics of patches are a control of the prompt probe, and no other model is here",
+        "--probe prompt",
+    )
 
 
 def score_prompts(
@@ -265,7 +261,7 @@ def _score(segmenter: Segmenter, candidate: Candidate, val: Tensor, test: Tensor
         samples=units,
         seconds=time.monotonic() - start,
         prompts=sums,
-        target=_labelled(segmenter, units),
+        target=_labelled(segmenter),
     )
 
 
@@ -295,23 +291,22 @@ def _calibrated(val: _Split, classes: int, name: str) -> Calibration:
 
 def _sums(test: _Split, classes: int, chosen: Calibration) -> tuple[Tensor, int]:
     """Return the sums of every unit, float32 (M, K, W), and how many units there are."""
-    names = list(dict.fromkeys(unit_of(chip) for chip in test.chips))
-    place = {name: index for index, name in enumerate(names)}
-    sums = torch.zeros(len(names), classes, WIDTH, dtype=torch.float64)
+    place = {name: index for index, name in enumerate(units_of(test.chips))}
+    sums = torch.zeros(len(place), classes, WIDTH, dtype=torch.float64)
     for image, label, one, own in test.pairs(range(len(test.chips))):
         add: Callable[[Tensor, int, Contrast, Calibration], None]
         add = add_within if own else add_across
         add(sums[place[unit_of(test.chips[image])]], label, one, chosen)
-    return sums.float(), len(names)
+    return sums.float(), len(place)
 
 
-def _labelled(segmenter: Segmenter, units: int) -> Tensor:
+def _labelled(segmenter: Segmenter) -> Tensor:
     """Return the labelled pixels of each class in every unit, int64 (M, K)."""
     chips, masks = segmenter.chips.splits["test"], segmenter.masks["test"]
     classes = len(segmenter.task.classes)
-    names = list(dict.fromkeys(unit_of(chip) for chip in chips))
-    found = torch.zeros(units, classes, dtype=torch.int64)
+    place = {name: index for index, name in enumerate(units_of(chips))}
+    found = torch.zeros(len(place), classes, dtype=torch.int64)
     for chip, mask in zip(chips, masks, strict=True):
         known = mask[mask != VOID].long()
-        found[names.index(unit_of(chip))] += torch.bincount(known, minlength=classes)
+        found[place[unit_of(chip)]] += torch.bincount(known, minlength=classes)
     return found

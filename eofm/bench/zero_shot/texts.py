@@ -25,11 +25,10 @@ from torch import Tensor
 
 from eofm.bench.models import clip
 from eofm.bench.models.clip import ClipTowers
-from eofm.bench.models.sources import Candidate
+from eofm.bench.models.sources import Candidate, taken_by
 from eofm.bench.predictions import Archive, request_sha256
 from eofm.bench.probes import Scored, resampled_metrics
 from eofm.datasets.base import Task
-from eofm.errors import ConfigError
 from eofm.probes.linear import ProbeResult, check_features, unit_length
 
 # Key of the probe -> whether every text is brought to unit length before the mean.
@@ -110,15 +109,13 @@ def with_texts(candidates: Sequence[Candidate]) -> list[Candidate]:
     Raises:
         ConfigError: If none has.
     """
-    found = [one for one in candidates if _towers(one) is not None]
-    if not found:
-        raise ConfigError(
-            "this probe compares images with texts, and no model here has a tower of texts",
-            found=", ".join(candidate.name for candidate in candidates),
-            where="--probe",
-            remedy="name one with --model openclip:ARCHITECTURE@WEIGHTS",
-        )
-    return found
+    return taken_by(
+        "--probe",
+        candidates,
+        lambda one: _towers(one) is not None,
+        "this probe compares images with texts, and no model here has a tower of texts",
+        "name one with --model openclip:ARCHITECTURE@WEIGHTS",
+    )
 
 
 def _towers(candidate: Candidate) -> ClipTowers | None:
