@@ -21,7 +21,6 @@ import math
 import os
 import platform
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from typing import Any, Final
 import lightning as L
 import numpy as np
 import torch
+from fitting import fit
 from real_pixels_scores import (
     PRIMARY,
     Rows,
@@ -251,21 +251,7 @@ class Curve(L.Callback):
 def train(config: PretrainConfig, curve: Curve) -> PretrainModule:
     """Train as `eofm pretrain` does, without its folder: no checkpoints, no report."""
     data, module = prepared(config)
-    trainer = L.Trainer(
-        max_epochs=config.optim.epochs,
-        accelerator="cpu",
-        precision=config.trainer.precision,  # type: ignore[arg-type]
-        gradient_clip_val=config.optim.clip,
-        logger=False,
-        callbacks=[curve],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-        trainer.fit(module, datamodule=data)
+    fit(config, data, module, precision=config.trainer.precision, callbacks=[curve])
     return module
 
 

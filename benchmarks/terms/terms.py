@@ -27,7 +27,6 @@ import math
 import shlex
 import sys
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
@@ -36,7 +35,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import lightning as L
 import numpy as np
 import rasterio
 import torch
@@ -50,19 +48,23 @@ from eofm.contract.prepare import preprocess_for
 from eofm.contract.recipe import Recipe
 from eofm.datasets.images.dense import VOID
 from eofm.landcover.schemes import SCHEMES
-from eofm.method.objectives import asks_for_places
 from eofm.probes.spectrum import within_class_rank
 from eofm.store.reader import Store
-from eofm.train.build import build_module, make_recipe, open_data
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule, iterate_rows
+from eofm.train.distributed.processes import ProcessPlace
 from eofm.train.evaluate import INIT, probe
 from eofm.train.export import export_trunk
 from eofm.train.module import PretrainModule
+from eofm.train.run import prepare
 from eofm.weights.checkpoint import make_card
 from eofm.weights.encoder import Encoder
 
 HERE: Final = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "study"))
+
+from fitting import fit  # noqa: E402 (beside the study's scripts, which train so too)
+
 RESULTS: Final = HERE.parent / "results"
 
 Record = dict[str, Any]
@@ -396,41 +398,6 @@ def frozen_scores(name: str, module: PretrainModule, data: StoreDataModule, worl
 # ------------------------------------------------------------------------------------ the runs
 
 
-def prepare(config: PretrainConfig) -> tuple[StoreDataModule, PretrainModule]:
-    """Return data and network of a run as `eofm pretrain` makes them."""
-    store, second_store = open_data(config.data)
-    L.seed_everything(config.optim.seed, verbose=False)
-    data = StoreDataModule(
-        store,
-        config.data,
-        config.optim.batch,
-        config.optim.seed,
-        second_store=second_store,
-        places=asks_for_places(config.method),
-    )
-    recipe = make_recipe(store, data.train_rows.tolist(), config.model)
-    module, _ = build_module(config, data, recipe)
-    return data, module
-
-
-def fit(config: PretrainConfig, data: StoreDataModule, module: PretrainModule) -> int:
-    """Train as `eofm pretrain` does, without its folder; return the number of steps."""
-    trainer = L.Trainer(
-        max_epochs=config.optim.epochs,
-        accelerator="cpu",
-        gradient_clip_val=config.optim.clip,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-        trainer.fit(module, datamodule=data)
-    return int(trainer.global_step)
-
-
 def run(
     arm: Arm, seed: int, size: Size, records: Path, starts: dict[tuple[int, bool], Record]
 ) -> None:
@@ -447,7 +414,7 @@ def run(
     wall, cpu = time.monotonic(), time.process_time()
     words = command(arm, seed, size)
     config: PretrainConfig = parse("pretrain", words[2:])
-    data, module = prepare(config)
+    data, module, _ = prepare(config, ProcessPlace())
     start = (seed, module.second_sensor is not None)
     if start not in starts:
         starts[start] = frozen_scores(INIT, module, data, size.world)
@@ -486,7 +453,7 @@ def run(
 
 def statistics(size: Size, records: Path) -> None:
     """Append the record of the control that sees no network, on the scenes of the runs."""
-    data, _ = prepare(parse("pretrain", command(_arm(BASE), 0, size)[2:]))
+    data, _, _ = prepare(parse("pretrain", command(_arm(BASE), 0, size)[2:]), ProcessPlace())
     train_x, test_x = (
         torch.cat([image_statistics(imagery) for imagery in iterate_rows(data.store, rows)])
         for rows in (data.probe_rows.tolist(), data.test_rows.tolist())
