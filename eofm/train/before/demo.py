@@ -1,9 +1,9 @@
 """The demo: what `eofm pretrain` trains without data of one's own, and its own defaults.
 
 A small network on the embedded synthetic world, written and packed once, trains in minutes on two
-CPU cores. Heads of 4096 would cost more than that network. λ, size and epochs were chosen on the
-world of seed 1, the scores that are told are of others. `configs/pretrain/default.yaml` is that
-demo in full.
+CPU cores. Heads of 4096 would cost more than that network. λ and size were chosen on the world of
+seed 1, epochs by the time they take. `configs/pretrain/default.yaml` is that demo in full, with its
+scores.
 
 Imported by the command line: standard library and YAML only, until the world is made.
 """
