@@ -23,7 +23,6 @@ from eofm.contract.validity.masks import (
     check_finite,
     comparable,
     measured_of,
-    sum_is_finite,
 )
 from eofm.contract.validity.traces import Doubt, Values, contradiction
 from eofm.errors import PixelError
@@ -103,10 +102,12 @@ def check_scale(imagery: Imagery) -> Imagery:
     valid = imagery.valid[:, ::step, ::step]
     values = imagery.pixels[:, :, ::step, ::step]
     values = values if bool(valid.all()) else values.movedim(1, 0)[:, valid]
-    values = values if sum_is_finite(values) else values[values.isfinite()]
+    most = _largest(values)
+    if not math.isfinite(most):
+        values = values[values.isfinite()]
+        most = _largest(values)
     if not values.numel():
         return imagery
-    most = max(abs(float(end)) for end in values.aminmax())
     if unit is Unit.REFLECTANCE:
         suspect, wrong, instead = most > _STORED_ABOVE, "whole numbers", "dn"
         expected = "fractions, of a surface that reflects all light 1"
@@ -123,6 +124,14 @@ def check_scale(imagery: Imagery) -> Imagery:
             remedy=f'state the unit the values are in, as in: unit="{instead}"',
         )
     return imagery
+
+
+def _largest(values: Shaped[Tensor, "*s"]) -> float:
+    """Return the largest absolute value; NaN where there is one, or nothing at all."""
+    if not values.numel():
+        return math.nan
+    least, most = (float(end) for end in values.aminmax())
+    return max(abs(least), abs(most))
 
 
 def check_sentinels(native: NativeImagery, name: str) -> None:
