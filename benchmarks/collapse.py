@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from eofm.train.monitor.collapse import Geometry, Health
+from eofm.train.monitor.guard import Geometry, Health
 
 DATA: Final = Path(os.environ.get("EOFM_REAL_DATA", "../shared/data"))
 WEIGHTS: Final = Path(os.environ.get("EOFM_REAL_WEIGHTS", "../shared/weights"))

@@ -22,7 +22,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from eofm.contract.sensors import STATISTICS
+from eofm.contract.spec import STATISTICS
 from eofm.world.spectra import GroundCover
 
 BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")

@@ -20,35 +20,38 @@ import shapely
 import torch
 from rasterio.features import shapes as raster_shapes
 
-from eofm.bench.models.controls import image_statistics
+from eofm.bench.controls import image_statistics
 from eofm.cli import main
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import Pooling, Recipe
-from eofm.contract.sensors import DEFAULT_STATISTICS, SENSOR_BANDS, STATISTICS
-from eofm.contract.spec import ImageSpec, Normalization, Sensor
+from eofm.contract.spec import (
+    DEFAULT_STATISTICS,
+    SENSOR_BANDS,
+    STATISTICS,
+    ImageSpec,
+    Normalization,
+    Sensor,
+)
 from eofm.errors import LabelError
 from eofm.geo.cells import cells_of
-from eofm.geo.mapping.class_map import LearntMap, map_classes
-from eofm.geo.mapping.map_files import write_map
-from eofm.geo.mapping.map_report import map_figure
-from eofm.geo.mapping.training import label_cells
+from eofm.geo.class_map import LearntMap, map_classes
+from eofm.geo.class_map_files import map_figure, percent, write_map
+from eofm.geo.embedding_files import open_patches, write_tiff
+from eofm.geo.embeddings import PatchGrid, Provenance, patch_grid
 from eofm.geo.maps_config import MapMethod
-from eofm.geo.pictures import scene_picture
 from eofm.geo.places import classes_of, read_labels
-from eofm.geo.styles import class_colours
-from eofm.geo.vectors.embeddings import PatchGrid, Provenance, patch_grid
-from eofm.geo.vectors.files import open_patches
-from eofm.geo.vectors.grid_file import write_tiff
-from eofm.networks.adapt import InputInit, PositionRecipe
+from eofm.geo.results import class_colours, scene_picture
+from eofm.geo.training import label_cells
+from eofm.networks.state import InputInit, PositionRecipe
 from eofm.raster.opening import open_scene
-from eofm.report import display, output
-from eofm.weights.encoder import Encoder, save_encoder
-from eofm.weights.encoder_card import Card, library_versions
+from eofm.report import output, sheets
+from eofm.weights.encoder import Card, Encoder, library_versions, save_encoder
 from eofm.weights.start import start_from
 
 NAMES = {1: "water", 2: "trees", 3: "flooded", 4: "crops", 5: "built", 6: "bare", 7: "snow or ice"}
 NAMES |= {9: "rangeland"}
 SITES = {"38D_378R_2_3": "dn", "637U_59R_1_3": "dn"}
+WEIGHTS = "natural_images_vits14.safetensors"
 SIZE, WINDOW, DEPTH = 224, 112, 7
 STRIP = 560.0
 LATTICE, SQUARE = 280.0, 210.0
@@ -56,16 +59,8 @@ PURITY = 0.6
 METHOD = MapMethod(purity=PURITY, block=560.0)
 
 
-def encoder(weights: Path, folder: Path) -> str:
-    """The first blocks of a transformer of natural images, its filters given to thirteen bands."""
-    file = weights / "natural_images_vits14.safetensors"
-    if not file.is_file():
-        print(f"no real weights at {weights}: an untrained network instead")
-        return "random:vits14"
-    bands = SENSOR_BANDS[Sensor.S2_L1C]
-    stats = STATISTICS[DEFAULT_STATISTICS[Sensor.S2_L1C]].select(bands)
-    norm = Normalization.two_sigma(stats.mean, stats.std, stats.source, quantise=True)
-    recipe = Recipe(Sensor.S2_L1C, bands, stats.unit, (SIZE, SIZE), norm, pooling=Pooling.MEAN)
+def natural_images(file: Path, recipe: Recipe) -> Encoder:
+    """The first blocks of a transformer of natural images, its filters given to other bands."""
     trunk, _ = start_from(
         str(file),
         "vits14",
@@ -91,7 +86,20 @@ def encoder(weights: Path, folder: Path) -> str:
         licence="MIT",
         versions=library_versions(),
     )
-    save_encoder(Encoder(trunk, card), folder)
+    return Encoder(trunk, card)
+
+
+def encoder(weights: Path, folder: Path) -> str:
+    """A folder with the transformer of natural images for thirteen bands."""
+    file = weights / WEIGHTS
+    if not file.is_file():
+        print(f"no real weights at {weights}: an untrained network instead")
+        return "random:vits14"
+    bands = SENSOR_BANDS[Sensor.S2_L1C]
+    stats = STATISTICS[DEFAULT_STATISTICS[Sensor.S2_L1C]].select(bands)
+    norm = Normalization.two_sigma(stats.mean, stats.std, stats.source, quantise=True)
+    recipe = Recipe(Sensor.S2_L1C, bands, stats.unit, (SIZE, SIZE), norm, pooling=Pooling.MEAN)
+    save_encoder(natural_images(file, recipe), folder)
     return str(folder)
 
 
@@ -208,7 +216,7 @@ def figure(path: Path, scene: Path, unit: str, learnt: LearntMap, cover) -> None
     opened = open_scene(scene, sensor="s2-l1c", unit=unit)
     colours = class_colours(learnt.classes)
     output.save(
-        display.raster(scene.stem, scene_picture(opened, opened.grid).astype(np.float64)),
+        sheets.raster(scene.stem, scene_picture(opened, opened.grid).astype(np.float64)),
         path.with_name(f"{path.stem}-scene.png"),
     )
     output.save(map_figure(learnt, colours), path.with_name(f"{path.stem}-map.png"))
@@ -218,7 +226,7 @@ def figure(path: Path, scene: Path, unit: str, learnt: LearntMap, cover) -> None
         picture[cells[names == name]] = np.array(colours[code][:3]) / 255
     shape = (*patches.valid.shape, 3)
     output.save(
-        display.raster("Land cover (gray: mixed)", picture.reshape(shape)),
+        sheets.raster("Land cover (gray: mixed)", picture.reshape(shape)),
         path.with_name(f"{path.stem}-truth.png"),
     )
 
@@ -259,9 +267,8 @@ def run(data: Path, weights: Path, work: Path, out: Path) -> None:
         for name in [*models, "imagestats"]:
             learnt = map_classes(grids[name, site], labels, "class", METHOD)
             write_map(learnt, work / site / f"map-{name.replace(':', '-')}")
-            low = learnt.assessment.overall
             held.append(
-                f"| {site} | {name} | {low.value:.1%} ({low.low:.1%} to {low.high:.1%}) | "
+                f"| {site} | {name} | {percent(learnt.assessment.overall)} | "
                 f"{np.bincount(learnt.training.labels).max() / len(learnt.training):.1%} | "
                 f"{len(learnt.training)} cells, {len(learnt.training.features)} polygons |"
             )

@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 
 from eofm import Normalization, Recipe, Sensor, Unit
 from eofm.contract.recipe import Pooling
-from eofm.contract.sensors import STATISTICS
+from eofm.contract.spec import STATISTICS
 from eofm.datasets.eurosat import EUROSAT_MS
 from eofm.datasets.images.class_folders import open_class_folders
 
@@ -223,8 +223,8 @@ def reben(tables, folder):
     import ben_world
     from test_bigearthnet import V2_COUNTS  # the published class counts
 
-    from eofm.datasets.bigearthnet.classes import CLASSES_19
-    from eofm.datasets.bigearthnet.lists import read_tables
+    from eofm.datasets.bigearthnet import CLASSES_19
+    from eofm.datasets.bigearthnet.patches import read_tables
 
     listing = read_tables(tables)
     patches = {split: listing.patches(split, excluded=False) for split in PUBLISHED}

@@ -41,12 +41,12 @@ _HOME: Final = {
     "explore": "eofm.geo.explore",
     "load_encoder": "eofm.weights.encoder",
     "load_weights": "eofm.weights.load",
-    "map_classes": "eofm.geo.mapping.class_map",
-    "open_embeddings": "eofm.geo.vectors.files",
+    "map_classes": "eofm.geo.class_map",
+    "open_embeddings": "eofm.geo.embedding_files",
     "open_scene": "eofm.raster.opening",
     "plan": "eofm.contract.preprocess",
     "pretrain": "eofm.train.run",
-    "read_geotiff": "eofm.raster.read",
+    "read_geotiff": "eofm.raster.opening",
     "read_scene": "eofm.raster.opening",
     "save_encoder": "eofm.weights.encoder",
     "search": "eofm.geo.search",
@@ -66,13 +66,12 @@ if TYPE_CHECKING:
     from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
     from eofm.errors import EofmError, SpecMismatch
     from eofm.geo.change import detect_change
+    from eofm.geo.class_map import map_classes
     from eofm.geo.embedding.embed import embed_chips, embed_patches
+    from eofm.geo.embedding_files import open_embeddings
     from eofm.geo.explore import explore
-    from eofm.geo.mapping.class_map import map_classes
     from eofm.geo.search import search
-    from eofm.geo.vectors.files import open_embeddings
-    from eofm.raster.opening import open_scene, read_scene
-    from eofm.raster.read import read_geotiff
+    from eofm.raster.opening import open_scene, read_geotiff, read_scene
     from eofm.store.reader import Store
     from eofm.train.config import PretrainConfig
     from eofm.train.run import pretrain

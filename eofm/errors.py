@@ -19,6 +19,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from shlex import quote
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "EofmError",
+    "LabelError",
+    "MismatchKind",
+    "PixelError",
+    "RasterError",
+    "SpecError",
+    "SpecMismatch",
+    "StoreError",
+    "TrainingError",
+    "WeightsError",
+    "as_argument",
+    "require",
+]
 
 
 class EofmError(Exception):
@@ -144,6 +162,15 @@ class WeightsError(EofmError):
 
 class TrainingError(EofmError):
     """A run cannot continue."""
+
+
+def as_argument(name: str, value: object) -> str:
+    """Return how an argument is given in both places: for a remedy after "as in".
+
+    >>> as_argument("unit", "dn")
+    'unit="dn" in Python, --unit dn in a command'
+    """
+    return f'{name}="{value}" in Python, --{name} {quote(str(value))} in a command'
 
 
 def require(holds: bool, name: str, found: object, expected: str) -> None:

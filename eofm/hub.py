@@ -25,6 +25,18 @@ from eofm.weights.resolve import WeightsKind, resolve
 if TYPE_CHECKING:
     from eofm.weights.encoder import Encoder
 
+__all__ = [
+    "ENTRIES",
+    "HubEntry",
+    "eofm",
+    "softcon_rn50_s1",
+    "softcon_rn50_s2",
+    "softcon_vitb14_s1",
+    "softcon_vitb14_s2",
+    "softcon_vits14_s1",
+    "softcon_vits14_s2",
+]
+
 
 class HubEntry(Protocol):
     """What torch.hub calls by name."""

@@ -17,6 +17,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+__all__ = [
+    "Closing",
+    "allow_open_files",
+    "load_own",
+    "lock_alone",
+    "names_own",
+    "replacing",
+    "sync_folder",
+    "try_lock",
+    "unfinished",
+    "write_all",
+]
+
 if sys.platform != "win32":
     import fcntl
     import resource

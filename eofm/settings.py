@@ -15,6 +15,8 @@ from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, ge
 
 from eofm.errors import ConfigError
 
+__all__ = ["SettingsT", "check_types", "checked_settings"]
+
 SettingsT = TypeVar("SettingsT")
 
 

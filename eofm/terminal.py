@@ -1,23 +1,135 @@
 """The border of the program: streams that may be closed, full or narrow, and signals that end it.
 
-Standard library only. What crosses the border is a line on stderr and a status: 1 for what failed,
-128 + N for signal N. Ctrl-C and SIGTERM end every command alike.
+Standard library only, but for a bar of `rich` on a terminal. Progress goes to stderr, so that
+stdout stays free for results; worker processes are silent. What else crosses the border is a line
+on stderr and a status: 1 for what failed, 128 + N for signal N. Ctrl-C and SIGTERM end every
+command alike.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import multiprocessing
 import os
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from types import FrameType
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 from eofm.errors import DataError, EofmError
 from eofm.formats.foreign import in_words
+
+__all__ = ["LINE_EVERY_S", "Ended", "T", "guarded", "notice", "signals_end", "track"]
+
+# -------------------------------------------------------------------------- progress of a long loop
+
+T = TypeVar("T")
+
+# Between two plain lines; a loop that is over sooner writes nothing to a log.
+LINE_EVERY_S: Final = 10.0
+
+
+_SAID: Final[set[str]] = set()
+
+
+def notice(text: str) -> None:
+    """Write a line to stderr, each text once in a process. Worker processes are silent."""
+    if text not in _SAID and multiprocessing.parent_process() is None:
+        _SAID.add(text)
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def track(iterable: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Yield the items of `iterable`, showing progress, rate and time left on stderr.
+
+    Args:
+        iterable: What to iterate over.
+        description: What is being done, as in "packing tiles".
+        total: Number of items. None takes `len(iterable)` where there is one.
+
+    Yields:
+        The items, unchanged and in order.
+    """
+    if total is None and isinstance(iterable, Sized):
+        total = len(iterable)
+    if multiprocessing.parent_process() is not None:
+        return iter(iterable)
+    # weights are also fetched where torch and timm are all there is
+    if sys.stderr.isatty() and importlib.util.find_spec("rich"):
+        return _bar(iterable, description, total)
+    return _lines(iterable, description, total)
+
+
+def _bar(iterable: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(description, total=total, rate="")
+        for item in iterable:
+            yield item
+            speed = progress.tasks[task].speed
+            progress.update(task, advance=1, rate="" if speed is None else f"{speed:.1f}/s")
+
+
+def _lines(iterable: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+    due = time.monotonic() + LINE_EVERY_S
+    began = 0.0
+    for done, item in enumerate(iterable, 1):
+        yield item
+        now = time.monotonic()
+        if done == 1:
+            began = now  # until here, processes were started and files opened: no part of the rate
+        if now >= due:
+            due = now + LINE_EVERY_S
+            print(_line(description, done, total, now - began), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _line(description: str, done: int, total: int | None, elapsed: float) -> str:
+    """Return one line of a log.
+
+    Args:
+        description: What is being done.
+        done: Number of items.
+        total: Of all; None where it is not known.
+        elapsed: Seconds since the first of them was done. Of that one alone no rate is known.
+
+    >>> _line("packing", 51, 201, 10.0)
+    'packing: 51 of 201, 5.0/s, 30 s left'
+    >>> _line("packing", 51, None, 10.0)
+    'packing: 51, 5.0/s'
+    >>> _line("packing", 1, 201, 0.0)
+    'packing: 1 of 201'
+    """
+    rate = (done - 1) / elapsed if elapsed > 0 else None
+    words = f"{description}: {done}" + ("" if total is None else f" of {total}")
+    if not rate:
+        return words
+    left = "" if total is None else f", {max(total - done, 0) / rate:.0f} s left"
+    return f"{words}, {rate:.1f}/s{left}"
+
+
+# ---------------------------------------------------------- errors, signals, and streams that close
 
 # What resumes where it stopped, if the same command is given again.
 _RESUMED: Final = (

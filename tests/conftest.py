@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
-from eofm.workers import wait_passively
+from eofm.environment import wait_passively
 
 gc.disable()  # what is imported is no garbage: it is looked at neither now nor in the tests
 
@@ -47,14 +48,30 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes() -> None:
-    """Let the linear algebra of NumPy and SciPy, which reads this when it is loaded, have one."""
+    """Let the linear algebra of NumPy and SciPy, which reads this when it is loaded, have one.
+
+    What is compiled is kept, for the other workers, the processes that tests start and the next
+    run: without that each of them compiles the tests and the package anew.
+    """
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Check shapes at every call of a property test, whose examples differ, else at the first."""
     shape_checker.start_test(every_call=item.get_closest_marker("hypothesis") is not None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_waits_for_the_disk() -> Iterator[None]:
+    """Let what is written stay in the memory of the system: it outlives every process.
+
+    Only a power cut would tell the difference. A descriptor that is closed is an error as before.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
     python tests/mutation.py                      # a sample of 60 mutants a module, seed 0
     python tests/mutation.py --sample 0           # all of them
-    python tests/mutation.py --only validity/masks --table benchmarks/results/mutation_contract.md
+    python tests/mutation.py --only validity --table benchmarks/results/mutation_contract.md
 
 Each mutant is one change of one module, written into a temporary copy of the package. The tests of
 `tests/contract` that call the changed function (found by one run that notes it) run against the
@@ -53,26 +53,22 @@ MODULES: Final = {
     "prepare": ("prepare", "contract_limits"),
     "preprocess": ("preprocess_limits", "contract_limits", "preprocess"),
     "recipe": ("contract_limits", "spec", "preprocess"),
-    "sensors": ("spec",),
     "spec": ("contract_limits", "spec"),
-    **dict.fromkeys(
-        ("validity/masks", "validity/plausible", "validity/traces"),
-        ("validity_thresholds", "validity_measured", "validity_batches", "validity"),
-    ),
+    "validity": ("validity_thresholds", "validity_measured", "validity_batches", "validity"),
 }
 """Module -> the files that test what it does on import; functions are traced to their tests."""
 
 EQUIVALENT: Final[dict[str, str]] = {
-    "validity/masks: _is_full: not values.is_floating_point() or sum_is_finite(values) -> "
+    "validity: _is_full: not values.is_floating_point() or sum_is_finite(values) -> "
     "not values.is_floating_point() and sum_is_finite(values)": "a shortcut: without it the whole "
     "rule is asked, and answers the same",
     **{
-        f"validity/plausible: _is_possible: {before} -> {after}": "a shortcut: an image that has "
+        f"validity: _is_possible: {before} -> {after}": "a shortcut: an image that has "
         "the largest or least value itself is looked at further, with the same answer"
         for before, after in (("most <= high", "most < high"), ("low <= least", "low < least"))
     },
     "preprocess: Preprocess._take: 0.5 -> 0.625": "a mask by the nearest neighbour is 0 or 1",
-    "sensors: canonical_band: 1 -> 2": "the best of the close matches is offered, however many",
+    "spec: canonical_band: 1 -> 2": "the best of the close matches is offered, however many",
     "preprocess: Preprocess._take: False -> True": "`antialias` of the nearest neighbour, which "
     "has no such form",
     **{

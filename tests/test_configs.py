@@ -9,8 +9,7 @@ import pytest
 import yaml
 
 from eofm.cli import parse
-from eofm.train.before.demo import DEMO
-from eofm.train.config import PretrainConfig
+from eofm.train.config import DEMO, PretrainConfig
 
 ROOT = Path(__file__).parent.parent / "configs"
 FILES = sorted(ROOT.rglob("*.yaml"))

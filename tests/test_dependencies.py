@@ -17,7 +17,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 SOURCES = [*sorted((ROOT / "eofm").rglob("*.py")), ROOT / "hubconf.py"]
 
-HOMES = packages_distributions()
 # Declared though no file names them in an import: who needs them.
 NEEDED_BY = {
     "torchvision": "timm",
@@ -25,14 +24,19 @@ NEEDED_BY = {
     "requests": "torchgeo",
     "onnx": "torch.onnx",
     "onnxscript": "torch.onnx",
-    "zarr": "xarray",
     "tensorboard": "torch.utils.tensorboard",
     "aiohttp": "fsspec",
     "s3fs": "fsspec",
     "gcsfs": "fsspec",
-    "open-clip-torch": "eofm.bench.models.clip, by its name in a string",
+    "open-clip-torch": "eofm.bench.texts, by its name in a string",
     "pyogrio": "geopandas",  # and, by its name in a string, for polygons
 }
+
+
+@cache
+def homes() -> dict[str, list[str]]:
+    """Of each name that can be imported, the distributions; reading them takes a second."""
+    return dict(packages_distributions())
 
 
 def imported(source: str) -> set[str]:
@@ -48,7 +52,7 @@ def imported(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.split(".")[0])
     foreign = names - set(sys.stdlib_module_names) - {"eofm", "_typeshed"}  # of type checkers
-    return {canonical(HOMES.get(name, [name])[0]) for name in foreign}
+    return {canonical(homes().get(name, [name])[0]) for name in foreign}
 
 
 def canonical(name: str) -> str:

@@ -10,7 +10,7 @@ import torch
 from eofm.contract.imagery import Imagery, Labels
 from eofm.contract.recipe import Recipe
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
-from eofm.devices import device_of
+from eofm.environment import device_of
 from eofm.errors import ConfigError
 from eofm.weights.encoder import Encoder, random_encoder
 
@@ -54,7 +54,7 @@ def encoder() -> Encoder:
     """An untrained network."""
     scaled = Normalization.zscore(mean=(-12.0, -19.0), std=(4.0, 5.0), source="test")
     recipe = Recipe(Sensor.S1_GRD, ("VV", "VH"), Unit.DB, (28, 28), scaled)
-    return random_encoder("vit-tiny-14", recipe, 0)
+    return random_encoder("vit-tiny-14-2blocks", recipe, 0)
 
 
 MOVERS: dict[str, Callable[[], Callable[..., object]]] = {

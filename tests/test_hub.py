@@ -17,8 +17,7 @@ import torch
 import eofm.hub
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import Recipe
-from eofm.contract.sensors import STATISTICS
-from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
+from eofm.contract.spec import STATISTICS, ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import WeightsError
 from eofm.weights.cards import WEIGHTS
 from eofm.weights.encoder import random_encoder, save_encoder

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from eofm.progress import notice, track
+from eofm.terminal import notice, track
 
 
 class Terminal(io.StringIO):
@@ -50,9 +50,23 @@ def test_unknown_length(capsys: pytest.CaptureFixture[str], monkeypatch) -> None
     clock = itertools.count(0, 10)
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
 
-    list(track((i for i in range(1)), "packing"))
+    list(track((i for i in range(2)), "packing"))
 
-    assert "packing: 1, 0.1/s" == capsys.readouterr().err.strip()
+    assert ["packing: 1", "packing: 2, 0.1/s"] == capsys.readouterr().err.splitlines()
+
+
+def test_what_comes_before_the_first_item_is_no_part_of_the_rate(
+    capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    """Twenty processes that start for a minute, and then a hundred items a second."""
+    clock = iter([0.0, 60.0, 60.01, 70.0, 70.01])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+
+    list(track(range(4), "packing"))
+
+    assert ["packing: 1 of 4", "packing: 3 of 4, 0.2/s, 5 s left"] == (
+        capsys.readouterr().err.splitlines()
+    )
 
 
 def test_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

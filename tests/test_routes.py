@@ -21,13 +21,12 @@ from torch import Tensor
 
 from eofm import read_geotiff
 from eofm.bench.run import bench
+from eofm.contract import validity
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import as_imagery
 from eofm.contract.preprocess import to_grid
 from eofm.contract.recipe import Recipe
-from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
-from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
-from eofm.contract.validity import masks, traces
+from eofm.contract.spec import SENSOR_BANDS, STATISTICS, ImageSpec, Normalization, Sensor, Unit
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.run import check_data
 from eofm.datasets.folder import BenchFolderConfig
@@ -190,7 +189,9 @@ def encoder_for(sensor: Sensor) -> Encoder:
     names = {Sensor.S2_L1C: "l1c", Sensor.S2_L2A: "l2a", Sensor.S1_GRD: "grd"}
     table = STATISTICS[f"ssl4eo-s12-{names[sensor]}"]
     rule = Normalization.two_sigma(table.mean, table.std, table.source)
-    return random_encoder("vit-tiny-14", Recipe(sensor, table.bands, table.unit, (28, 28), rule), 0)
+    return random_encoder(
+        "vit-tiny-14-2blocks", Recipe(sensor, table.bands, table.unit, (28, 28), rule), 0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -332,7 +333,7 @@ def test_another_rule_for_measured_changes_every_route(
     route: str, tmp_path: Path, encoders: dict[Sensor, Encoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where everything is measured no route masks a margin any more."""
-    monkeypatch.setattr(masks, "_ZERO_IS_UNMEASURED", frozenset())
+    monkeypatch.setattr(validity, "_ZERO_IS_UNMEASURED", frozenset())
     case = TAKEN["c12"]
 
     found = ROUTES[route](case, tmp_path, encoders[case.sensor])
@@ -350,7 +351,7 @@ def test_another_rule_for_plausible_changes_every_route(
     encoder = encoders[case.sensor]
     with pytest.raises(PixelError) as caught:
         ROUTES[route](case, tmp_path / "before", encoder)
-    monkeypatch.setattr(traces, "_LIFTED", (5_000.0, 6_000.0))
+    monkeypatch.setattr(validity, "_LIFTED", (5_000.0, 6_000.0))
 
     found = ROUTES[route](case, tmp_path / "after", encoder)
 
@@ -364,7 +365,7 @@ def test_a_stricter_rule_is_met_on_every_route(
     route: str, tmp_path: Path, encoders: dict[Sensor, Encoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nothing above 100 is a digital number every route refuses."""
-    monkeypatch.setattr(traces, "_RANGE", {**traces._RANGE, Unit.DN: (30, 100)})
+    monkeypatch.setattr(validity, "_RANGE", {**validity._RANGE, Unit.DN: (30, 100)})
     case = TAKEN["sound"]
 
     with pytest.raises(PixelError, match="size that unit dn has"):

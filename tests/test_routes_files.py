@@ -20,8 +20,7 @@ from rasterio.transform import Affine
 from eofm import read_geotiff
 from eofm.bench.run import bench
 from eofm.contract.preprocess import to_grid
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, Sensor, Unit
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.run import check_data
 from eofm.datasets.folder import BenchFolderConfig
@@ -115,6 +114,30 @@ def test_c01_unknown_names_are_refused_on_every_route(tmp_path: Path) -> None:
     with pytest.raises(RasterError, match="not understood"):
         packed(tmp_path / "in", tmp_path / "out")
     assert any("not understood" in problem for problem in checked(tmp_path / "in"))
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        ("Band 1|Band 2|Band 3|Band 4", "another number of bands"),
+        ("b1|b2|b3|b4", "another number of bands"),
+        ("B1|B2|B3|B4", "can be names of Sentinel-2"),
+        ("B1|B1_1|B2|B3", "not understood"),
+        ("R|G|B|NIR", "as another sensor does"),
+    ],
+)
+def test_what_names_no_band_is_refused_on_every_route(
+    tmp_path: Path, names: str, problem: str
+) -> None:
+    """They were read as B01 B02 B03 B04, as B11, or near infrared alone; nothing was wrong."""
+    pixels = image(bands=("B02", "B03", "B04", "B08"))
+    file = write(tmp_path / "in" / "a.tif", pixels, bands=tuple(names.split("|")))
+
+    with pytest.raises(RasterError, match=problem):
+        read_geotiff(file, sensor="s2-l2a", unit="dn")
+    with pytest.raises(RasterError, match=problem):
+        packed(tmp_path / "in", tmp_path / "out")
+    assert any(problem in found for found in checked(tmp_path / "in"))
 
 
 def test_c02_scale_and_offset_are_a_statement_on_every_route(tmp_path: Path) -> None:

@@ -63,14 +63,14 @@ def _is_private_protocol(node: ast.ClassDef) -> bool:
     return node.name.startswith("_") and "Protocol" in map(ast.unparse, node.bases)
 
 
-def undocumented(source: str) -> list[str]:
+def undocumented(tree: ast.Module) -> list[str]:
     """The public functions, classes and methods of a file that have no docstring."""
-    return [name for name, node in public(ast.parse(source)) if not ast.get_docstring(node)]
+    return [name for name, node in public(tree) if not ast.get_docstring(node)]
 
 
 def test_what_is_public_has_a_docstring() -> None:
     """A file, its classes, functions and methods say what they are for."""
-    silent = {name_of(path): undocumented(path.read_text()) for path in FILES}
+    silent = {name_of(path): undocumented(tree) for path, tree in trees().items()}
 
     assert {} == {name: what for name, what in silent.items() if what}
     assert [] == [name_of(path) for path in FILES if not ast.get_docstring(trees()[path])]
@@ -80,8 +80,8 @@ def test_a_missing_docstring_is_seen() -> None:
     """Of a method too, and of a method of a private class."""
     source = "class _A:\n    def of(self): ...\n    def _b(self): ...\ndef c(): ...\n"
 
-    assert ["_A.of", "c"] == undocumented(source)
-    assert [] == undocumented("class _A(Protocol):\n    def of(self): ...\n")
+    assert ["_A.of", "c"] == undocumented(ast.parse(source))
+    assert [] == undocumented(ast.parse("class _A(Protocol):\n    def of(self): ...\n"))
 
 
 # ----------------------------------------------------------------------------- public names
@@ -109,12 +109,12 @@ def offered(tree: ast.Module) -> list[str] | None:
 
 
 def test_public_names_are_in_all() -> None:
-    """Where a file says what it offers, that is every public name it makes, once."""
+    """Each file says what it offers: every public name it makes, once."""
     for path, tree in trees().items():
-        names = offered(tree)
-        if names is not None:
-            assert set() == set(bound(tree)) - set(names), name_of(path)
-            assert {1} >= set(Counter(names).values()), name_of(path)
+        made, names = set(bound(tree)), offered(tree)
+        assert names is not None or not made, name_of(path)
+        assert set() == made - set(names or ()), name_of(path)
+        assert {1} >= set(Counter(names or ()).values()), name_of(path)
 
 
 def test_dir_of_the_package_is_its_api() -> None:
@@ -128,9 +128,8 @@ def test_dir_of_the_package_is_its_api() -> None:
 # ------------------------------------------------------------------------------ class names
 
 
-def classes_of(source: str) -> list[str]:
+def classes_of(tree: ast.Module) -> list[str]:
     """The public classes that a file defines."""
-    tree = ast.parse(source)
     return [n.name for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and n.name[0] != "_"]
 
 
@@ -140,12 +139,12 @@ def test_a_class_name_means_one_thing() -> None:
     A private class is a word of its file alone, and may be one in another file too.
     """
     homes: dict[str, list[str]] = {}
-    for path in FILES:
-        for name in classes_of(path.read_text()):
+    for path, tree in trees().items():
+        for name in classes_of(tree):
             homes.setdefault(name, []).append(name_of(path))
 
     assert {} == {name: where for name, where in homes.items() if len(where) > 1}
-    assert ["A"] == classes_of("class A:\n    class _B: ...")
+    assert ["A"] == classes_of(ast.parse("class A:\n    class _B: ..."))
 
 
 # --------------------------------------------------------------------------------- folders

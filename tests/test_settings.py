@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import pytest
 
-from eofm.cli.parsing import load
+from eofm.cli.program import load
 from eofm.cli.verbs import VERBS
 from eofm.datasets.folder import BenchFolderConfig
 from eofm.errors import ConfigError

@@ -30,7 +30,7 @@ ANY = {
     "contract/imagery.py": {"__getitem__", "_each"},
     "contract/prepare.py": {"_check_order", "_masked", "_numbers"},
     "method/similarity.py": {"_at_least_single"},
-    "method/teacher.py": {"in_chunks", "_run"},
+    "method/branches.py": {"in_chunks", "_run"},
     "probes/linear.py": {"attempt", "_ahead", "accuracy", "micro"},
 }
 

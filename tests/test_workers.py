@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from eofm.workers import WAIT_SETTINGS, wait_passively
+from eofm.environment import WAIT_SETTINGS, wait_passively
 
 
 def policy_after(code: str, **settings: str) -> list[str]:
@@ -55,7 +55,7 @@ def test_any_choice_of_the_user_stands(name: str) -> None:
 def test_a_process_ends_with_the_one_that_started_it() -> None:
     """One whose starter dies, or had died before it looked, does not wait for ever."""
     child = (
-        "import sys, time; from eofm.workers import end_with_starter; "
+        "import sys, time; from eofm.environment import end_with_starter; "
         "end_with_starter(int(sys.argv[1])); print('waits', flush=True); time.sleep(100)"
     )
     starter = (

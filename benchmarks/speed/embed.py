@@ -2,17 +2,22 @@
 
     python benchmarks/speed/embed.py [--side 1792] [--rounds 5] [--table FILE.md]
 
-Three variants take turns, over the same windows of a Level-1C scene of 13 bands:
+Variants take turns, over the same windows of a Level-1C scene of 13 bands:
 
 - *network alone*: windows already prepared, as tensors in memory: the limit.
 - *eofm embed*: from the file to the finished GeoTIFF: read ahead by threads, checked, prepared,
   blended, written block by block so that it can be killed.
 - *plain loop*: what is usually written: a window is read, prepared and embedded, and added to an
   array in memory; nothing is checked or written, and the whole result must fit into memory.
+- *terratorch tiled_inference*, where terratorch is installed: the prepared scene in memory, same
+  windows and overlap, its default source and sink. It places what a window gives pixel by pixel, so
+  that tokens are repeated over their patch, as its users do it: the result is 196 times as large.
 
 What counts are ratios of medians: of time, and of processor time, which other work on the machine
 changes less (that of threads which read is in it). Pixels are random numbers, read from the page
 cache.
+
+Version 0.1 embeds no scenes: there is nothing to compare it with.
 """
 
 from __future__ import annotations
@@ -31,11 +36,11 @@ import rasterio
 import torch
 from affine import Affine
 from rasterio.windows import Window
+from torch import nn
 
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import CHECKED, Pooling, default_recipe
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, ImageSpec, Sensor, Unit
 from eofm.geo.embedding.config import EmbedConfig
 from eofm.geo.embedding.embed import embed
 from eofm.geo.embedding.windows import blending, patch_lattice
@@ -111,6 +116,29 @@ def plain(encoder: Encoder, scene: Path, side: int) -> Callable[[], None]:
     return work
 
 
+def tiled(encoder: Encoder, side: int) -> Callable[[], None] | None:
+    """`terratorch.tasks.tiled_inference` on a scene that is ready; None where it is missing."""
+    try:
+        from terratorch.tasks.tiled_inference import tiled_inference
+    except ImportError:
+        return None
+    scene = torch.randn(1, len(BANDS), side, side, generator=torch.Generator().manual_seed(0))
+    across = SIZE // PATCH
+
+    @torch.inference_mode()
+    def forward(windows: torch.Tensor) -> torch.Tensor:
+        tokens = encoder.forward_features(windows)[:, -(across**2) :].unflatten(1, (across, across))
+        return nn.functional.interpolate(tokens.movedim(-1, 1), scale_factor=PATCH)
+
+    def work() -> None:
+        step = SIZE - OVERLAP * PATCH
+        tiled_inference(
+            forward, scene, crop=SIZE, stride=step, delta=0, batch_size=BATCH, padding=False
+        )
+
+    return work
+
+
 def ours(model: str, scene: Path, folder: Path) -> Callable[[], None]:
     """`eofm embed`, each time into a folder of its own."""
     turns = iter(range(10**6))
@@ -159,6 +187,9 @@ def main() -> None:
             "eofm embed, file to file": ours(str(folder / "model"), folder / "scene.tif", folder),
             "plain loop, file to memory": plain(encoder, folder / "scene.tif", args.side),
         }
+        beside = tiled(encoder, args.side)
+        if beside is not None:
+            variants["terratorch tiled_inference, memory to memory"] = beside
         times: dict[str, list[tuple[float, float]]] = {variant: [] for variant in variants}
         for turn in range(args.rounds + 1):
             for variant, work in variants.items():

@@ -21,9 +21,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eofm.bench.cache import FeatureCache
-from eofm.bench.features import extract
-from eofm.bench.models.candidates import resolve_models
+from eofm.bench.candidates import resolve_models
+from eofm.bench.features import FeatureCache, extract
 from eofm.bench.run import bench, limited
 from eofm.bench.samples import load
 from eofm.datasets.eurosat import BenchEurosatConfig

@@ -34,11 +34,11 @@ import rasterio
 from rasterio.windows import Window
 
 from eofm.landcover import jobs
-from eofm.landcover.count import GridCounter, Kernel, Legend, load_kernel
 from eofm.landcover.maps import find_maps
+from eofm.landcover.multilabel import GridCounter, Kernel, Legend, load_kernel
 from eofm.landcover.schemes import SCHEMES, Scheme
-from eofm.landcover.strips import CACHE_BYTES, Pieces, piece_shape
 from eofm.landcover.table import PresenceRule
+from eofm.landcover.warp import CACHE_BYTES, Pieces, piece_shape
 from eofm.raster import grid
 
 WINDOW = 264

@@ -25,8 +25,8 @@ from torch.optim import AdamW
 
 from eofm import method as softcon
 from eofm.contract.imagery import NativeImagery
-from eofm.contract.sensors import SENSOR_BANDS, STATISTICS, resolution_groups
-from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, STATISTICS, ImageSpec, Sensor, Unit, resolution_groups
+from eofm.method import LabelFacts
 from eofm.networks.vit import build_vit
 from eofm.store.format import LabelRule, StoreCard
 from eofm.store.reader import Store
@@ -79,7 +79,9 @@ class Stepper:
         generator = torch.Generator().manual_seed(0)
         trunk = build_vit(config.model.architecture, 13, recipe.size, generator)
         plan = training_plan(store.spec, recipe)
-        self.module = PretrainModule(trunk, config, plan, recipe, 0.5, {}, generator)
+        self.module = PretrainModule(
+            trunk, config, plan, recipe, LabelFacts(len(CLASSES)), {}, generator
+        )
         self.module.to(DEVICE).train()
         self.optimizer = AdamW(
             parameter_groups(self.module.method.named_parameters(), 0.1), 1e-4, fused=True

@@ -5,6 +5,8 @@ decode by blocks of 100,000 rows, one product, one norm. Rounds alternate the tw
 printed and written as Markdown. Both must give the same scores and the same best ten rows.
 
     python benchmarks/speed/search.py [--rows 1000000] [--rounds 5] [--out benchmarks/results/...]
+
+Version 0.1 has no search: there is nothing to compare it with.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from eofm.geo.embeddings import Codes
 from eofm.geo.search import best, scan_codes
-from eofm.geo.vectors.embeddings import Codes
 
 BLOCK = 100_000
 NONE = np.zeros(0, np.int64)

@@ -32,13 +32,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from eofm.contract.imagery import NativeImagery
 from eofm.contract.preprocess import to_grid
-from eofm.contract.sensors import SENSOR_BANDS, STATISTICS, resolution_groups
-from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, STATISTICS, ImageSpec, Sensor, Unit, resolution_groups
 from eofm.loading.feeder import Feeder
 from eofm.loading.sampler import epoch_rows
 from eofm.store.config import SubsetConfig, VerifyConfig
-from eofm.store.describe.report import verify_store
-from eofm.store.edit.copy import subset_store
+from eofm.store.describe import verify_store
+from eofm.store.edit import subset_store
 from eofm.store.format import HEADER_BYTES, LabelRule, StoreCard
 from eofm.store.reader import Store
 from eofm.store.writer import Entry, StoreWriter

@@ -7,6 +7,8 @@ default settings of every term and optimiser and moving average included. MoCo-v
 of SoftCon with no token dropped. Memory is what a step keeps for its way back (activations, counted
 on any device), and on a GPU also the most that was allocated. What is printed are medians and their
 ratios; with `--out` they become a table in Markdown.
+
+Version 0.1 has SoftCon alone, which `versions.py` compares.
 """
 
 from __future__ import annotations
@@ -26,8 +28,7 @@ from torch.optim import AdamW
 from eofm.contract.imagery import Labels
 from eofm.method import CombinedTerms, LabelFacts, SoftConConfig, update_teacher
 from eofm.method.terms import term_names
-from eofm.method.terms.registry import find_term
-from eofm.method.terms.seam import TeacherKind, ViewKind
+from eofm.method.terms.seam import TeacherKind, ViewKind, find_term
 from eofm.networks.joint import share_trunk
 from eofm.networks.vit import ARCHITECTURES, build_vit
 from eofm.train.optimizer import parameter_groups

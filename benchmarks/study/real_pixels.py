@@ -44,12 +44,12 @@ from real_pixels_tiles import BATCH, FOLDS, INNER, Tiles
 from torch import Tensor
 
 import eofm
-from eofm.bench.models.controls import image_statistics
+from eofm.bench.controls import gaussian_control, image_statistics
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import preprocess_for
+from eofm.datasets.eurosat import SPEC
 from eofm.datasets.images.chips import read_batches
 from eofm.method.config import SoftConConfig
-from eofm.train.before.cpu_speed import use_attention
 from eofm.train.config import (
     DataConfig,
     ModelConfig,
@@ -59,10 +59,10 @@ from eofm.train.config import (
     TrainerConfig,
 )
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.distributed.processes import ProcessPlace
+from eofm.train.distributed import ProcessPlace
 from eofm.train.module import PretrainModule
 from eofm.train.run import prepare
-from eofm.train.trainer import cpu_has_bf16
+from eofm.train.trainer import cpu_has_bf16, use_attention
 
 WEIGHTS: Final = (
     Path(os.environ.get("EOFM_REAL_WEIGHTS", "../shared/weights"))
@@ -151,6 +151,7 @@ STARTS: Final = {
     "random weights": _SCRATCH,
 }
 STATISTICS: Final = "52 image statistics"
+CONVOLUTIONS: Final = "rcf, 256 random convolutions"
 LDA: Final = ("start", "hard only")  # whose features get the axes of an LDA of the same labels
 LDA_FORMS: Final = ("{}, LDA alone", "{} + LDA", "{} + LDA, half labelled")
 
@@ -282,6 +283,7 @@ class Study:
         """Score the features of all tiles in one fold, and append the record."""
         tiles = self.tiles
         train_rows, test = tiles.folds[fold]
+        tiles.folder.mkdir(parents=True, exist_ok=True)
         np.save(tiles.folder / f"{name}-{seed}-{fold}.npy".replace("/", "_"), x.half().numpy())
         record = {
             "arm": name,
@@ -293,8 +295,7 @@ class Study:
             "scores": score(x, tiles.y, tiles.group, train_rows, test),
             **more,
         }
-        with self.records.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_record(self.records, record)
         mean = {k: round(100 * float(np.mean(v)), 1) for k, v in record["scores"].items()}
         print(f"{name}, seed {seed}, fold {fold}: {mean}", flush=True)
 
@@ -327,6 +328,14 @@ class Study:
         for fold in self.folds:
             if (STATISTICS, 0, fold) not in known:
                 self.write(STATISTICS, 0, fold, statistics)
+        for seed, fold in itertools.product(seeds, self.folds):
+            if (CONVOLUTIONS, seed, fold) not in known:
+                self.write(CONVOLUTIONS, seed, fold, self.convolutions(run_seed(seed, fold)))
+
+    def convolutions(self, seed: int) -> Tensor:
+        """Return the features of random convolutions, a control of `eofm bench`."""
+        source = gaussian_control(CONVOLUTIONS, SPEC, seed, torch.device("cpu"))
+        return torch.cat([source.embed(image) for image in self.tiles.images])
 
     def choose(self) -> None:
         """Record what each rate gives on the inner fold."""
@@ -367,6 +376,12 @@ def environment() -> dict[str, object]:
         "versions": {"eofm": eofm.__version__, "torch": torch.__version__},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+
+
+def append_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a line behind what has been recorded."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -20,8 +20,7 @@ from eofm.datasets.eurosat import CLASSES, SPEC
 from eofm.datasets.eurosat.tiles import open_eurosat
 from eofm.datasets.images.chips import Chip, read_batches, source_of
 from eofm.raster.source import OpenRaster
-from eofm.store.format import LabelRule
-from eofm.store.metadata import Entry
+from eofm.store.format import Entry, LabelRule
 from eofm.store.packing import Item, listed, make_card, pack_items
 
 DATA: Final = Path(os.environ.get("EOFM_REAL_DATA", "../shared/data")) / "eurosat_ms"

@@ -177,12 +177,10 @@ def colour_store(path: Path) -> None:
     """Write a store of the three colours of a world of other places."""
     from dataclasses import replace
 
-    from eofm.store.format import StoreCard
-    from eofm.store.metadata import Entry
+    from eofm.store.format import Entry, StoreCard
     from eofm.store.reader import Store
     from eofm.store.writer import StoreWriter
-    from eofm.train.before.demo import demo_path, make_demo
-    from eofm.train.config import DataConfig
+    from eofm.train.config import DataConfig, demo_path, make_demo
 
     world = DataConfig(world=str(RUNS / "other-places"), scenes=300, seed=1)
     make_demo(world)
@@ -235,6 +233,15 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
         return mean, float("nan")
     spread = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
     return mean, T95[len(values) - 1] * spread / len(values) ** 0.5
+
+
+def signed(found: Sequence[float]) -> str:
+    """Return a mean difference with its interval, bold where it excludes 0."""
+    if len(found) < 2:
+        return ""
+    mean, half = interval(found)
+    text = f"{mean:+.1f} ± {half:.1f}"
+    return f"**{text}**" if abs(mean) > half else text
 
 
 def lines_of(rows: Sequence[Record]) -> list[tuple[str, str, str]]:

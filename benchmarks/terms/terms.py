@@ -41,7 +41,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eofm.bench.models.controls import image_statistics
+from eofm.bench.controls import image_statistics
 from eofm.bench.segmentation import PatchHead, class_shares, evaluate, mean_iou
 from eofm.cli import parse
 from eofm.contract.prepare import preprocess_for
@@ -52,13 +52,12 @@ from eofm.probes.spectrum import within_class_rank
 from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule, iterate_rows
-from eofm.train.distributed.processes import ProcessPlace
-from eofm.train.evaluate import INIT, probe
-from eofm.train.export import export_trunk
+from eofm.train.distributed import ProcessPlace
+from eofm.train.evaluate import INIT, export_trunk, probe
 from eofm.train.module import PretrainModule
 from eofm.train.run import prepare
-from eofm.weights.checkpoint import make_card
 from eofm.weights.encoder import Encoder
+from eofm.weights.load import make_card
 
 HERE: Final = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "study"))

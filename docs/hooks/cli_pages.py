@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 from eofm.cli import GROUPS
-from eofm.cli.parsing import parser_of
-from eofm.cli.verb import Verb
+from eofm.cli.program import parser_of
+from eofm.cli.verbs import Verb
 
 # types as a reader of options says them
 _WORDS = {

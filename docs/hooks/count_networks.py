@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from eofm.networks.adapt import PositionRecipe
 from eofm.networks.build import build_blank
+from eofm.networks.state import PositionRecipe
 from eofm.weights.cards import WEIGHTS
 from eofm.weights.cards.card import WeightCard
 

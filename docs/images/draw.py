@@ -34,11 +34,16 @@ from shapely.geometry import box
 
 from eofm.cli import main as eofm
 from eofm.contract.recipe import Pooling, Recipe
-from eofm.contract.sensors import DEFAULT_STATISTICS, SENSOR_BANDS, STATISTICS
-from eofm.contract.spec import Normalization, Sensor, Unit
-from eofm.networks.adapt import InputInit, PositionRecipe
-from eofm.weights.encoder import Encoder, save_encoder
-from eofm.weights.encoder_card import Card, library_versions
+from eofm.contract.spec import (
+    DEFAULT_STATISTICS,
+    SENSOR_BANDS,
+    STATISTICS,
+    Normalization,
+    Sensor,
+    Unit,
+)
+from eofm.networks.state import InputInit, PositionRecipe
+from eofm.weights.encoder import Card, Encoder, library_versions, save_encoder
 from eofm.weights.start import start_from
 
 HERE = Path(__file__).parent

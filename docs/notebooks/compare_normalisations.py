@@ -67,7 +67,7 @@ for number, (season, code) in enumerate(chips):
 
 # %%
 from eofm import Normalization, Recipe, Sensor, Unit
-from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
+from eofm.contract.spec import SENSOR_BANDS, STATISTICS
 from eofm.weights.encoder import random_encoder, save_encoder
 
 statistics = STATISTICS["ssl4eo-s12-l1c"]

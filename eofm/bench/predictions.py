@@ -25,17 +25,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eofm.bench.cache import code_sha256
-from eofm.bench.models.sources import Identity
+from eofm.bench.features import code_sha256
 from eofm.bench.probes import KINDS, NMTUNE, Scored, Splits, probe_of, resampled_metrics, run_probe
 from eofm.bench.records import Result, Sample
-from eofm.bench.segmentation import resampled_segmentation
-from eofm.bench.zero_shot.prompt_scores import WIDTH, prompt_metrics
-from eofm.datasets.images.groups import groups_sha256
+from eofm.bench.segmentation import WIDTH, prompt_metrics, resampled_segmentation
+from eofm.bench.sources import Identity
+from eofm.datasets.images.chips import groups_sha256
 from eofm.errors import DataError
 from eofm.formats.arrays import read_npz
-from eofm.formats.foreign import foreign, read_bounded
-from eofm.formats.seal import fresh_sha256
+from eofm.formats.foreign import foreign, fresh_sha256, read_bounded
 from eofm.formats.text import parse_json
 from eofm.probes import knn as nearest
 from eofm.probes import linear as probe
@@ -44,6 +42,17 @@ from eofm.probes.bootstrap import Resampled, group_numbers
 from eofm.probes.linear import ProbeResult, Scaling
 from eofm.probes.metrics import Metric
 from eofm.probes.spectrum import Spectrum
+
+__all__ = [
+    "FOLDER",
+    "Archive",
+    "Group",
+    "Predictions",
+    "load_predictions",
+    "predictions_of",
+    "request_sha256",
+    "write_predictions",
+]
 
 FOLDER: Final = "predictions"
 _BYTES: Final = 2**31
@@ -63,7 +72,7 @@ class Predictions:
         matrices: int64, (M, K, K): what pixels of each true class were called. Of a segmentation,
             whose scores come from them alone; `scores` and `target` then count pixels.
         prompts: float32, (M, K, W): sums of what prompts found, from which alone the scores of that
-            probe come (`eofm.bench.zero_shot.prompt_scores`); `target` then counts pixels.
+            probe come (`eofm.bench.segmentation`); `target` then counts pixels.
         groups: Name of the group of each sample; empty in files of eofm 0.1, which knew none.
         countries: Of each sample; empty where the data set does not say.
     """

@@ -21,8 +21,8 @@ from eofm.probes.bootstrap import (
     Resampled,
     bootstrap_interval,
     bootstrap_values,
+    enough_groups,
     once,
-    percentile_interval,
     resampled_accuracy,
     resampled_ap,
     resampled_average_accuracy,
@@ -31,6 +31,7 @@ from eofm.probes.bootstrap import (
     resampled_class_ap,
     resampled_difference,
     resampled_f1,
+    unit_count,
 )
 from eofm.probes.knn import Distance, knn_probe, nearest_mean_probe
 from eofm.probes.linear import (
@@ -47,6 +48,24 @@ from eofm.probes.linear import (
 from eofm.probes.metrics import BATCH, Metric, average_precision, overall_accuracy
 from eofm.probes.nmtune import nmtune_probe
 from eofm.probes.spectrum import Spectrum, spectrum_of
+
+__all__ = [
+    "KINDS",
+    "LAYER_KINDS",
+    "MULTI_LABEL",
+    "NMTUNE",
+    "SINGLE_LABEL",
+    "Kind",
+    "Scored",
+    "Splits",
+    "choice_of",
+    "class_draws",
+    "compare",
+    "draws_of_classes",
+    "probe_of",
+    "resampled_metrics",
+    "run_probe",
+]
 
 _CONVERGED: Final = 1e-4
 
@@ -101,7 +120,7 @@ class Scored:
         narrow: Whether features are so few by nature that their rank says nothing.
         matrices: int64 (M, K, K), what pixels of each true class were called; None of whole images.
         prompts: float32 (M, K, W), sums of what prompts found; None of all other probes
-            (`eofm.bench.zero_shot.prompt_scores`).
+            (`eofm.bench.segmentation`).
         target: What prompts are told apart by, labelled pixels of each class, (M, K); None of all
             other probes, which the archive knows the labels of.
         predictions: File in which they are kept, relative to the records; empty if none.
@@ -139,7 +158,7 @@ class Scored:
     @property
     def units(self) -> int:
         """Number of test samples, or of groups of them, that a resample draws."""
-        return self.samples if self.groups is None else int(self.groups.max()) + 1
+        return unit_count(self.samples, self.groups)
 
     def faults(self) -> tuple[str, ...]:
         """Return the reservations about the fit."""
@@ -370,29 +389,10 @@ def resampled_metrics(
     return {metric: makers[metric]() for metric in wanted if metric in makers}
 
 
-def class_intervals(
-    scores: Tensor, targets: Tensor, repeats: int, seed: int, groups: Tensor | None = None
-) -> list[tuple[float, Interval] | None]:
-    """Return each class's average precision with its interval; None for a class without positive.
-
-    Args:
-        scores: (M, K).
-        targets: (M, K), or (M,) class indices: one class against all others.
-        repeats: Resamples.
-        seed: Of the resampling.
-        groups: Number of each test sample's group, (M,); None resamples single samples.
-    """
-    plain, values = class_draws(scores, targets, repeats, seed, groups)
-    return [
-        None if math.isnan(value) else (value, percentile_interval(values[:, k]))
-        for k, value in enumerate(plain.tolist())
-    ]
-
-
 def class_draws(
     scores: Tensor, targets: Tensor, repeats: int, seed: int, groups: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return each class's average precision (K,), and on every resample (R, K); NaN for none.
+    """Return each class's average precision (K,), and `draws_of_classes`; NaN for none.
 
     Args:
         scores: (M, K).
@@ -404,10 +404,29 @@ def class_draws(
     if targets.ndim == 1:
         targets = torch.nn.functional.one_hot(targets, scores.shape[1])
     plain = average_precision(scores, targets).per_class
-    values = bootstrap_values(
-        resampled_class_ap(scores, targets), len(scores), repeats=repeats, seed=seed, groups=groups
-    )
-    return scores.new_tensor([math.nan if value is None else value for value in plain]), values
+    known = scores.new_tensor([math.nan if value is None else value for value in plain])
+    metric = resampled_class_ap(scores, targets)
+    return known, draws_of_classes(known, metric, len(scores), repeats, seed, groups)
+
+
+def draws_of_classes(
+    plain: Tensor, metric: Resampled, samples: int, repeats: int, seed: int, groups: Tensor | None
+) -> Tensor:
+    """Return the score of each class on every resample, (R, K).
+
+    Of groups too few for an interval it is the plain score alone, (1, K), which has no spread.
+
+    Args:
+        plain: Score of each class, (K,).
+        metric: Maps (R, M) counts to (R, K) scores.
+        samples: Number of test samples, M.
+        repeats: Resamples, R.
+        seed: Of the resampling.
+        groups: Number of each test sample's group, (M,); None resamples single samples.
+    """
+    if not enough_groups(unit_count(samples, groups)):
+        return plain[None]
+    return bootstrap_values(metric, samples, repeats=repeats, seed=seed, groups=groups)
 
 
 def compare(
@@ -434,5 +453,5 @@ def compare(
     if float(ahead(once(model.samples))) > 0:
         return ()
     interval = model.spread(ahead, repeats, seed)
-    certain = interval.high < 0 and model.units > 1  # one sample has no spread
+    certain = interval.high < 0 and enough_groups(model.units)
     return (f"below {name}" if certain else f"not above {name}",)

@@ -4,7 +4,8 @@ Every table is made from them. Beside the value a record holds the libraries and
 made with, and what an embedding costs: the parameters that take part in it. A network often carries
 parts that are not used (the tower of the other sensor, a head, a decoder), and published counts
 include them (CROMA: twice as many). Here a parameter counts if it reaches an operation on the way
-from pixels to the vector, whatever module it lies in.
+from pixels to the vector, whatever module it lies in. What the intervals of a record resample is
+said in words: exactly what its sample says.
 """
 
 from __future__ import annotations
@@ -14,44 +15,55 @@ import hashlib
 import json
 import math
 import os
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from eofm.bench.models.sources import Identity
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
+
+import eofm
+from eofm.bench.sources import FeatureSource, Identity
+from eofm.contract.imagery import Imagery
 from eofm.errors import DataError
-from eofm.formats.foreign import foreign, read_bounded
-from eofm.formats.seal import opened, sealed
+from eofm.formats.foreign import foreign, opened, read_bounded, sealed
 from eofm.formats.text import parse_json, split_lines
-from eofm.probes.bootstrap import Interval
+from eofm.probes.bootstrap import FEW_GROUPS, FEWEST_GROUPS, TOO_NARROW, Interval, enough_groups
+
+__all__ = [
+    "Made",
+    "Result",
+    "Sample",
+    "append_results",
+    "commit",
+    "device_name",
+    "executed_parameters",
+    "has_checksum",
+    "library_versions",
+    "over",
+    "peak_memory_mb",
+    "read_results",
+    "record_lines",
+    "records_file",
+    "resampled",
+    "resampled_notes",
+]
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
-import subprocess
-from importlib.metadata import PackageNotFoundError, version
 
-import torch
-
-import eofm
 
 if sys.platform != "win32":
     import resource
-from collections.abc import Callable, Iterable
-from contextlib import contextmanager
-
-from torch import nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
-from torch.overrides import TorchFunctionMode
-
-from eofm.bench.models.sources import FeatureSource
-from eofm.contract.imagery import Imagery
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,16 @@ class Sample:
     groups_sha256: str = ""
 
     @property
+    def units(self) -> int:
+        """Number of groups of test samples, or of samples where a record says nothing of groups."""
+        return self.groups or self.n_test
+
+    @property
+    def unit_name(self) -> str:
+        """What these units are, in the plural."""
+        return self.grouping or "test samples"
+
+    @property
     def ungrouped(self) -> Sample:
         """The same images, whatever intervals resample."""
         return replace(self, groups=0, grouping="", grouped_by="", grouped=False, groups_sha256="")
@@ -146,7 +168,8 @@ class Result:
         gradient_norm: Of the final linear fit.
         metric: Id of the metric.
         value: Between 0 and 1.
-        interval: Percentile bootstrap over groups of test samples.
+        interval: Percentile bootstrap over groups of test samples. What is shown of it is
+            `shown_interval`.
         seed: Of the resampling and of untrained networks.
         flags: What a reader must be told.
         made: How.
@@ -193,12 +216,18 @@ class Result:
 
     def __repr__(self) -> str:
         """Return what was reached in one line; `to_line` has all of it."""
-        low, high = self.interval.low, self.interval.high
+        shown, ends = self.shown_interval, "no interval"
+        if shown is not None:
+            ends = f"{100 * shown.low:.1f} – {100 * shown.high:.1f}"
         return (
             f"Result({self.task}, {self.model.name}, {self.probe}: {self.metric} "
-            f"{100 * self.value:.1f} % ({100 * low:.1f} – {100 * high:.1f}), "
-            f"{self.sample.n_test:,} test samples)"
+            f"{100 * self.value:.1f} % ({ends}), {self.sample.n_test:,} test samples)"
         )
+
+    @property
+    def shown_interval(self) -> Interval | None:
+        """The interval; None where so few groups were resampled that it tells nothing."""
+        return self.interval if enough_groups(self.sample.units) else None
 
     @property
     def key(self) -> str:
@@ -275,6 +304,25 @@ def _with_tuples(data: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 _SAME: Final = 1e-9
 _FILE_BYTES: Final = 2**28
+
+
+# The file of records in a folder.
+_IN_FOLDER: Final = "results.jsonl"
+
+
+def records_file(name: str) -> Path:
+    """Return the file of records that a name means: of a folder, `results.jsonl` in it.
+
+    A name without an ending, or with a slash at its end, is a folder, whether or not it exists;
+    but a file of that name is the file: earlier versions wrote such.
+
+    Args:
+        name: As `--out` or a file of records on the command line.
+    """
+    path = Path(name)
+    plain = not path.suffix or name.endswith(("/", os.sep))
+    folder = path.is_dir() or (plain and not path.is_file())
+    return path / _IN_FOLDER if folder else path
 
 
 def read_results(path: Path) -> list[Result]:
@@ -473,3 +521,83 @@ def executed_parameters(source: FeatureSource, imagery: Imagery) -> int:
     with watch.on():
         source.embed(imagery)
     return sum(watch.seen.values())
+
+
+# -------------------------------------------------------------------------- what intervals resample
+
+
+def resampled(sample: Sample) -> str:
+    """Return what the intervals of a record resample, as a clause with its caveats.
+
+    Args:
+        sample: Of the record. One of eofm 0.1 says nothing of groups, and is called so.
+    """
+    units = sample.units
+    if not enough_groups(units):
+        return _too_few(sample)
+    if sample.grouped:
+        found = (
+            f"intervals resample {units:,} {sample.grouping} of {sample.n_test:,} test samples: "
+            f"{sample.grouped_by}"
+        )
+    elif sample.groups:
+        found = (
+            f"intervals resample {units:,} {sample.grouping} one by one: {sample.grouped_by}. "
+            "Those that resemble their neighbours make intervals too narrow"
+        )
+    else:
+        found = (
+            f"intervals resample {units:,} test samples one by one: the record was written without "
+            "groups. To resample groups, run the benchmark again with another --out"
+        )
+    return f"{found}. **{units} are few**: {TOO_NARROW}" if units < FEW_GROUPS else found
+
+
+def _too_few(sample: Sample) -> str:
+    """Return of how few groups the test samples are, that there is no interval, and what to do."""
+    units = sample.units
+    if sample.grouped and units == 1:
+        found = (
+            f"all test samples ({sample.n_test:,}) are of one group, where {sample.grouping} are "
+            f"groups: {sample.grouped_by}"
+        )
+    elif sample.grouped:
+        found = (
+            f"the {sample.n_test:,} test samples are of {units} {sample.grouping}: "
+            f"{sample.grouped_by}"
+        )
+    else:
+        why = f": {sample.grouped_by}" if sample.groups else ""
+        found = f"the test samples count one by one, and are {units}{why}"
+    return (
+        f"{found}. **With {'one' if units == 1 else units} there is no interval**, and no model is "
+        f"told from another: score test images of {FEWEST_GROUPS} {sample.unit_name} or more"
+    )
+
+
+def over(sample: Sample, level: float) -> str:
+    """Return what an interval is, for a figure: `95 % interval over 12 products`, or that none is.
+
+    Args:
+        sample: Of the record.
+        level: Of its interval.
+    """
+    what = f"{sample.groups:,} {sample.grouping}" if sample.groups else "test samples"
+    if not enough_groups(sample.units):
+        return f"no interval: {sample.units} {sample.unit_name} are too few"
+    return f"{100 * level:g} % interval over {what}"
+
+
+def resampled_notes(results: Iterable[Result]) -> list[str]:
+    """Return what the intervals of records resample; which models' where records differ in it.
+
+    Args:
+        results: Records of the same test samples.
+    """
+    models: dict[str, dict[str, None]] = {}
+    for result in results:
+        models.setdefault(resampled(result.sample), {})[result.model.name] = None
+    if len(models) == 1:
+        (words,) = models
+        return [f"{words[0].upper()}{words[1:]}."]
+    return [f"{', '.join(names)}: {words}." for words, names in models.items()]

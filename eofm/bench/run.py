@@ -20,20 +20,24 @@ import torch
 from torch import Tensor
 
 from eofm.bench import records
-from eofm.bench.cache import FeatureCache, Key, code_sha256, content_sha256, digests_of
-from eofm.bench.config import AUTO, BenchConfig, ScoringConfig, SegmentationConfig, listed
-from eofm.bench.features import extract, key_of, layered_candidates, readout_columns
+from eofm.bench.candidates import OF_TRAIN, resolve_models
+from eofm.bench.config import AUTO, BenchConfig, ScoringConfig, SegmentationConfig, listed, stated
+from eofm.bench.features import (
+    FeatureCache,
+    Key,
+    code_sha256,
+    content_sha256,
+    digests_of,
+    extract,
+    key_of,
+    layered_candidates,
+    readout_columns,
+)
 from eofm.bench.finetune.runs import score_on_images
-from eofm.bench.flags import FORCED_FLAG, contamination_flags, forced_flags, nonstandard_flags
-from eofm.bench.label_counts import label_counts, pixel_counts
-from eofm.bench.models.candidates import resolve_models
-from eofm.bench.models.inputs import OF_TRAIN
-from eofm.bench.models.sources import Candidate, FeatureSource
-from eofm.bench.patches import Segmenter
+from eofm.bench.patches import Segmenter, fitted, score_prompts
 from eofm.bench.predictions import Archive, Group
 from eofm.bench.probes import KINDS, LAYER_KINDS, Scored, Splits, compare
-from eofm.bench.protocols import stated
-from eofm.bench.records import Made, Result, append_results, read_results
+from eofm.bench.records import Made, Result, append_results, read_results, records_file
 from eofm.bench.reports.classes import ClassScores
 from eofm.bench.reports.tables import table, tables_of
 from eofm.bench.samples import (
@@ -41,8 +45,10 @@ from eofm.bench.samples import (
     check_pixels,
     countries_in,
     groups_in,
+    label_counts,
     limited,
     load,
+    pixel_counts,
     sample_of,
     subsample_of,
     subsets,
@@ -50,8 +56,15 @@ from eofm.bench.samples import (
     values_of,
 )
 from eofm.bench.segmentation import SEGMENTATION
-from eofm.bench.zero_shot.prompts import fitted, score_prompts
-from eofm.bench.zero_shot.texts import TEXT_KINDS, score_texts, with_texts
+from eofm.bench.sources import (
+    FORCED_FLAG,
+    Candidate,
+    FeatureSource,
+    contamination_flags,
+    forced_flags,
+    nonstandard_flags,
+)
+from eofm.bench.texts import TEXT_KINDS, score_texts, with_texts
 from eofm.contract.imagery import Imagery
 from eofm.datasets.base import AnyChips, Loaded, Task
 from eofm.datasets.images.chips import (
@@ -65,13 +78,15 @@ from eofm.datasets.images.chips import (
 )
 from eofm.datasets.images.copies import copy_remarks
 from eofm.datasets.images.dense import DenseChip
-from eofm.devices import device_of
+from eofm.environment import device_of
 from eofm.io import names_own
 from eofm.probes.linear import Labelled
 from eofm.probes.metrics import Metric
-from eofm.progress import track
 from eofm.report.tables import tables_html
 from eofm.store.splits import hash_order
+from eofm.terminal import track
+
+__all__ = ["BenchReport", "bench"]
 
 
 @dataclass(frozen=True)
@@ -142,7 +157,7 @@ def bench(config: ScoringConfig) -> BenchReport:
         ConfigError: If the settings contradict one another, or so few labels leave a class without
             a training image.
     """
-    out = Path(config.out)
+    out = records_file(config.out)
     read_results(out)  # a torn file is noticed before the work, not after
     loaded = load(config)
     run = _Run.of(config, loaded)
@@ -210,7 +225,7 @@ class _Run:
         parameters = {c.name: _parameters(c, task, train[0].pixels, cache) for c in candidates}
         test = chips.splits["test"]
         archive = Archive(
-            records=Path(config.out),
+            records=records_file(config.out),
             task=f"{task.name} {task.version}",
             sample=sample_of(loaded, chips, digests, values),
             ids=units_of(test),

@@ -1,4 +1,4 @@
-"""What is scored on what: the images of a run, their hashes, copies across splits, fewer labels.
+"""What is scored on what: the images of a run, their hashes, copies, fewer labels, counts.
 
 The settings of a run name its task and its images; some pixels are checked against what is stated
 of them before anything is scored.
@@ -7,6 +7,12 @@ Fewer labels follow a stated rule that gives the same subsets on every machine: 
 are put in the order of sha256("{data set}|{draw}|{id}"), and the first are taken. So the first 1 %
 lie within the first 10 %, whatever the order of files. `N-shot` takes the first N of each class.
 Draw 0 of a BigEarthNet task is the list that `--percent` takes.
+
+A class that is rare in training is often one that a model is poor at; how often the training labels
+hold each class stands in every record, so that a score can be read against it
+(`eofm.bench.reports.classes`).
+
+Shapes: N images, K classes.
 """
 
 from __future__ import annotations
@@ -16,25 +22,48 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache as once_per_run
 from functools import partial
 from pathlib import Path
 from typing import Final, TypedDict
 
-from eofm.bench.cache import FeatureCache, Key, code_sha256, content_sha256, keep_json, kept_json
+import torch
+from torch import Tensor
+
 from eofm.bench.config import ScoringConfig, listed
+from eofm.bench.features import FeatureCache, Key, code_sha256, content_sha256, keep_json, kept_json
 from eofm.bench.records import Sample
 from eofm.contract import validity
 from eofm.contract.imagery import Imagery, collate
 from eofm.contract.spec import ImageSpec, spec_key
 from eofm.datasets.base import AnyChips, Loaded, Task
-from eofm.datasets.images.chips import Chip, Chips, class_counts
+from eofm.datasets.images.chips import Chip, Chips, Grouping, class_counts, groups_sha256
 from eofm.datasets.images.copies import Image, copies_in_test, values_sha256
-from eofm.datasets.images.dense import DenseChip
-from eofm.datasets.images.groups import Grouping, groups_sha256
+from eofm.datasets.images.dense import VOID, DenseChip
 from eofm.datasets.registry import FAMILIES
 from eofm.errors import ConfigError, PixelError
-from eofm.progress import track
 from eofm.store.splits import SPLITS, hash_order, subset_hash
+from eofm.terminal import track
+
+__all__ = [
+    "GroupFields",
+    "Subset",
+    "check_pixels",
+    "countries_in",
+    "group_fields",
+    "groups_in",
+    "label_counts",
+    "limited",
+    "load",
+    "pixel_counts",
+    "sample_of",
+    "subsample_of",
+    "subsets",
+    "unit_of",
+    "units_of",
+    "values_of",
+    "whole_split",
+]
 
 
 def load(config: ScoringConfig) -> Loaded:
@@ -327,11 +356,14 @@ def subsets(
         ConfigError: If a class of single-label images would have no training image.
     """
     found: dict[tuple[int, ...], Subset] = {}
+    several = any(isinstance(chip.label, tuple) for chip in train)
+    before = {} if several else class_counts(train, classes)
     for draw in range(draws):
         order = hash_order((chip.id for chip in train), _SENSOR.sub("", task), draw)
         for word in listed(text) or ("100",):
             subset = _subset(word, draw, order, train)
-            _check_classes(subset, train, classes)
+            if subset.words and not several:
+                _check_classes(subset, before)
             found.setdefault(subset.index, subset)
     return list(found.values())
 
@@ -367,11 +399,10 @@ def _first_of_each(order: Sequence[str], train: Sequence[Chip], count: int) -> s
     return kept
 
 
-def _check_classes(subset: Subset, train: Sequence[Chip], classes: Sequence[str]) -> None:
-    if any(isinstance(chip.label, tuple) for chip in train):
-        return
-    before, after = class_counts(train, classes), class_counts(subset.chips, classes)
-    empty = [name for name in classes if before[name] and not after[name]]
+def _check_classes(subset: Subset, before: Mapping[str, int]) -> None:
+    """Check that every class of the training images, of which so many were there, is left."""
+    after = class_counts(subset.chips, list(before))
+    empty = [name for name, count in before.items() if count and not after[name]]
     if empty:
         raise ConfigError(
             "so few labels leave a class without a training image",
@@ -380,3 +411,55 @@ def _check_classes(subset: Subset, train: Sequence[Chip], classes: Sequence[str]
             where="--shares",
             remedy="take a larger share, or so many of each class: --shares 5-shot",
         )
+
+
+# --------------------------------------------------------------------------------- counts of labels
+
+
+def label_counts(target: Tensor, classes: int) -> tuple[int, ...]:
+    """Return how many training images have each class, (K,).
+
+    Args:
+        target: (N,) class indices, or (N, K) with 1 where a class is present.
+        classes: K.
+    """
+    hot = torch.nn.functional.one_hot(target, classes) if target.ndim == 1 else target
+    return tuple(int(count) for count in hot.sum(dim=0))
+
+
+def pixel_counts(
+    chips: Sequence[DenseChip], classes: int, digests: Mapping[str, str], cache: FeatureCache
+) -> tuple[int, ...]:
+    """Return how many labelled pixels of the training masks each class has, (K,).
+
+    Masks are read once per data set: the counts are kept in the feature cache.
+
+    Args:
+        chips: The training images.
+        classes: K.
+        digests: sha256 of every image and its mask, by id.
+        cache: Where counts are kept.
+
+    Raises:
+        RasterError: If a mask is damaged.
+        LabelError: If a mask does not fit its image or holds an unknown code.
+    """
+
+    @once_per_run
+    def counted() -> list[int]:
+        total = torch.zeros(classes, dtype=torch.int64)
+        for chip in track(chips, "counting labels"):
+            mask = chip.mask.read()
+            total += torch.bincount(mask[mask != VOID].long(), minlength=classes)
+        return [int(count) for count in total]
+
+    data = content_sha256(chips, digests)
+    found = []
+    for index in range(classes):
+        key = Key({"kind": "labelled pixels", "data": data, "class": f"{index} of {classes}"})
+
+        def count(index: int = index) -> int:
+            return counted()[index]
+
+        found.append(cache.fact(key, count))
+    return tuple(found)

@@ -13,9 +13,8 @@ from enum import Enum
 from types import UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
-from eofm.cli.parsing import parser_of
-from eofm.cli.verb import Verb
-from eofm.cli.verbs import VERBS
+from eofm.cli.program import parser_of
+from eofm.cli.verbs import VERBS, Verb
 from eofm.errors import require
 from eofm.settings import checked_settings
 

@@ -1,19 +1,63 @@
 """The verbs, in the groups of `eofm --help`.
 
-A verb is one entry in the table of its group: its settings, a dataclass in a module that needs the
-standard library alone, and the function that takes them.
+A verb is text alone, so that `eofm --help` answers at once: one entry in the table of its group,
+with its settings, a dataclass in a module that needs the standard library alone, and the function
+that takes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, Protocol, runtime_checkable
 
-from eofm.cli.verb import Verb
 from eofm.datasets.base import Packing
 from eofm.datasets.registry import DATASETS
 
-__all__ = ["GROUPS", "VERBS"]
+__all__ = ["GROUPS", "VERBS", "Outcome", "Verb", "Verdict"]
+
+
+class Outcome(Protocol):
+    """What a verb returns to its caller, from the command line or from Python."""
+
+    def describe(self) -> str:
+        """Return what the command prints on stdout."""
+
+
+@runtime_checkable
+class Verdict(Protocol):
+    """An outcome that can be a refusal: what was looked at is not in order."""
+
+    @property
+    def status(self) -> int:
+        """Exit status: 0 in order, 1 not."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One command.
+
+    Args:
+        summary: One line for `eofm --help`.
+        settings: `module:Dataclass` of its options.
+        action: `module:function` that takes the dataclass and returns an `Outcome`.
+        examples: Lines for the verb's own help.
+        common: Options that `--help` shows, where there are many; `--help-all` shows the rest.
+        defaults: `module:function` that takes the words of the command line and returns defaults,
+            by option, other than those of the dataclass.
+        spelled: Word of the command line, as other programs spell it -> the option it stands for.
+    """
+
+    summary: str
+    settings: str
+    action: str
+    examples: tuple[str, ...]
+    common: tuple[str, ...] = ()
+    defaults: str | None = None
+    spelled: Mapping[str, str] = field(default_factory=dict)
+
+
+# ---------------------------------------------------------------------------------------- the table
 
 
 def _declared(word: str) -> dict[str, Verb]:
@@ -82,13 +126,13 @@ _PRETRAINING: Final[Mapping[str, Verb]] = {
             "monitor.every_epochs",
             "monitor.loggers",
         ),
-        "eofm.train.before.demo:demo_defaults",
+        "eofm.train.config:demo_defaults",
         {"--dry-run": "--run.dry_run=true"},
     ),
     "report": Verb(
         "write one HTML page about a run (finished, running, or dead), or to compare several",
         "eofm.train.config:ReportConfig",
-        "eofm.train.report.page:report",
+        "eofm.train.report:report",
         (
             "eofm report runs/mine",
             "eofm report runs/mine runs/other --out comparison.html",
@@ -113,25 +157,25 @@ _DATA: Final[Mapping[str, Verb]] = {
     "card": Verb(
         "write a data card of a packed store",
         "eofm.store.config:CardConfig",
-        "eofm.store.describe.card:write_card",
+        "eofm.store.describe:write_card",
         ("eofm card STORE --out data_cards/mine.md --licence CC-BY-4.0",),
     ),
     "data show": Verb(
         "draw a packed store: places, label frequencies, co-occurrence, samples",
         "eofm.store.config:ShowConfig",
-        "eofm.store.describe.show:show_store",
+        "eofm.store.describe:show_store",
         ("eofm data show stores/mine", "eofm data show stores/mine --out mine.png --samples 21"),
     ),
     "data verify": Verb(
         "read every image of a packed store and compare its checksum",
         "eofm.store.config:VerifyConfig",
-        "eofm.store.describe.report:verify_store",
+        "eofm.store.describe:verify_store",
         ("eofm data verify stores/mine", "eofm data verify stores/mine --threads 16"),
     ),
     "data stats": Verb(
         "mean, spread and percentiles of every band of a packed store, in one pass",
         "eofm.store.config:StatsConfig",
-        "eofm.store.describe.stats:make_statistics",
+        "eofm.store.stats:make_statistics",
         (
             "eofm data stats stores/mine",
             "eofm data stats stores/mine --split train --holdout 0.1 --seed 0 --sample 10000",
@@ -141,7 +185,7 @@ _DATA: Final[Mapping[str, Verb]] = {
     "data relabel": Verb(
         "give a packed store other labels, without touching a pixel",
         "eofm.store.config:RelabelConfig",
-        "eofm.store.edit.relabel:relabel_store",
+        "eofm.store.edit:relabel_store",
         (
             "eofm data relabel stores/mine --labels labels.parquet --out stores/relabelled",
             "eofm data relabel stores/mine --labels labels.parquet --in_place true",
@@ -150,7 +194,7 @@ _DATA: Final[Mapping[str, Verb]] = {
     "data upgrade": Verb(
         "bring a store of eofm 0.1 to the present version: its rows keep CRS and transform",
         "eofm.store.config:UpgradeConfig",
-        "eofm.store.edit.upgrade:upgrade_store",
+        "eofm.store.grids:upgrade_store",
         (
             "eofm data upgrade stores/old --images DIR --out stores/new",
             "eofm data upgrade stores/old --images DIR --in_place true",
@@ -159,7 +203,7 @@ _DATA: Final[Mapping[str, Verb]] = {
     "data subset": Verb(
         "copy some images of a packed store into a new one",
         "eofm.store.config:SubsetConfig",
-        "eofm.store.edit.copy:subset_store",
+        "eofm.store.edit:subset_store",
         (
             "eofm data subset stores/mine --sample 1000 --out stores/small",
             "eofm data subset stores/mine --ids ids.txt --out stores/chosen",
@@ -169,7 +213,7 @@ _DATA: Final[Mapping[str, Verb]] = {
     "data merge": Verb(
         "copy several packed stores of the same kind into one",
         "eofm.store.config:MergeConfig",
-        "eofm.store.edit.copy:merge_stores",
+        "eofm.store.edit:merge_stores",
         ("eofm data merge stores/north stores/south --out stores/both",),
     ),
     "labels": Verb(
@@ -207,7 +251,7 @@ _BENCHMARK: Final[Mapping[str, Verb]] = {
     **_declared("bench"),
     "bench table": Verb(
         "print the records of benchmark runs as tables",
-        "eofm.bench.reports.report_config:TableConfig",
+        "eofm.bench.config:TableConfig",
         "eofm.bench.reports.export:print_table",
         (
             "eofm bench table runs/bench/eurosat.jsonl",
@@ -218,38 +262,38 @@ _BENCHMARK: Final[Mapping[str, Verb]] = {
     ),
     "bench plot": Verb(
         "draw the records: classes with intervals, confusion or co-occurrence",
-        "eofm.bench.reports.report_config:RecordsExportConfig",
+        "eofm.bench.config:RecordsExportConfig",
         "eofm.bench.reports.export:plot",
         ("eofm bench plot runs/bench/eurosat.jsonl --probe linear --out figures",),
     ),
     "bench compare": Verb(
         "compare two models on the same test samples, by paired bootstrap",
-        "eofm.bench.reports.report_config:CompareConfig",
+        "eofm.bench.config:CompareConfig",
         "eofm.bench.reports.compare:compare_models",
         ("eofm bench compare mine imagestats --results runs/bench/eurosat.jsonl",),
     ),
     "bench export": Verb(
         "write records as Markdown, CSV and one HTML page with figures",
-        "eofm.bench.reports.report_config:RecordsExportConfig",
+        "eofm.bench.config:RecordsExportConfig",
         "eofm.bench.reports.export:export",
         ("eofm bench export runs/bench/eurosat.jsonl --out reports/eurosat",),
     ),
     "bench aggregate": Verb(
         "aggregate scores over tasks: interquartile mean of normalised scores, with intervals",
-        "eofm.bench.reports.report_config:AggregateConfig",
-        "eofm.bench.reports.aggregate:aggregate",
+        "eofm.bench.config:AggregateConfig",
+        "eofm.bench.reports.compare:aggregate",
         ("eofm bench aggregate runs/bench/eurosat.jsonl,runs/bench/so2sat.jsonl --probe linear",),
     ),
     "bench validate": Verb(
         "recompute every record from its predictions and say which can be trusted",
-        "eofm.bench.reports.report_config:ValidateConfig",
+        "eofm.bench.config:ValidateConfig",
         "eofm.bench.reports.validate:validate",
         ("eofm bench validate runs/bench/eurosat.jsonl",),
     ),
     "bench plan": Verb(
         "show the steps from a task's images to a model's input, or why there are none",
-        "eofm.bench.reports.report_config:PlanConfig",
-        "eofm.bench.reports.plan:bench_plan",
+        "eofm.bench.config:PlanConfig",
+        "eofm.bench.candidates:bench_plan",
         (
             "eofm bench plan bigearthnet softcon_vits14_s2",
             "eofm bench plan bigearthnet-v1-s1-43 softcon_vits14_s1",
@@ -270,6 +314,7 @@ _SCENES: Final[Mapping[str, Verb]] = {
             "eofm embed scene.tif --sensor s2-l1c --unit dn --model runs/mine --chips 32 \\",
             "    --where 11.30,48.05,11.40,48.10 --out DIR",
             "eofm embed items.json --model runs/mine --cloud_mask SCL --workers 4 --out DIR",
+            "eofm embed series.nc --sensor s2-l2a --time 2021-07-04 --model runs/mine --out DIR",
             "eofm embed scene.tif --sensor s2-l1c --unit dn --model runs/mine --patches \\",
             "    --out DIR --explain",
         ),
@@ -278,6 +323,8 @@ _SCENES: Final[Mapping[str, Verb]] = {
             "out",
             "sensor",
             "unit",
+            "time",
+            "item",
             "chips",
             "stride",
             "grid",
@@ -303,7 +350,7 @@ _MAPS: Final[Mapping[str, Verb]] = {
     "map": Verb(
         "learn a map of classes from polygons or points, with its accuracy",
         "eofm.geo.maps_config:MapConfig",
-        "eofm.geo.mapping.map_files:run_map",
+        "eofm.geo.class_map_files:run_map",
         (
             "eofm map EMB --labels fields.gpkg --field crop --out maps/crops",
             "eofm map EMB --labels drawn.gpkg visited.geojson --field class --block 2000",
@@ -322,9 +369,9 @@ _MAPS: Final[Mapping[str, Verb]] = {
         ),
     ),
     "change": Verb(
-        "find where two dates differ more than unchanged ground does, at a stated rate of errors",
+        "find where two dates differ more than unchanged ground does, at a nominal rate of errors",
         "eofm.geo.maps_config:ChangeConfig",
-        "eofm.geo.change_files:run_change",
+        "eofm.geo.change:run_change",
         (
             "eofm change EMB_2019 EMB_2024 --null EMB_2018 EMB_2017 --rate 0.001",
             "eofm change EMB_2019 EMB_2024 --rate 0.01 --smallest 3 --out changed",
@@ -390,7 +437,7 @@ _MODELS: Final[Mapping[str, Verb]] = {
     "models export": Verb(
         "write a checkpoint, an export or published weights for others: safetensors, pt2, onnx",
         "eofm.weights.config:ExportConfig",
-        "eofm.weights.export.write:export_source",
+        "eofm.weights.export:export_source",
         (
             "eofm models export runs/mine/checkpoints/last.ckpt --to encoders/mine",
             "eofm models export runs/mine/export/student --to encoders/mine --formats pt2,onnx",

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
-from eofm.contract.sensors import canonical_band
 from eofm.contract.shapes import Bool, Float, Float32, Int64, Real, Shaped
-from eofm.contract.spec import ImageSpec, stated_names
-from eofm.devices import device_of
+from eofm.contract.spec import ImageSpec, canonical_band, stated_names
+from eofm.environment import device_of
 from eofm.errors import SpecError
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
+
+__all__ = ["Georeference", "Imagery", "Labels", "NativeImagery", "collate"]
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ class Imagery:
     # for it. `tests/test_layers.py` names these two doors.
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw one image in true or false colours, in its coordinates: `eofm.report.display`.
+        """Draw one image in true or false colours, in its coordinates: `eofm.report.sheets`.
 
         Args:
             ax: Where to draw it. None makes a figure.
@@ -239,7 +240,7 @@ class Imagery:
         Raises:
             SpecError: If it is not one image.
         """
-        from eofm.report.display import plot
+        from eofm.report.sheets import plot
 
         return plot(self, ax)
 
@@ -250,7 +251,7 @@ class Imagery:
         return to_xarray(self)
 
     def _repr_html_(self) -> str:
-        from eofm.report.display import to_html
+        from eofm.report.sheets import to_html
 
         return to_html(self)
 

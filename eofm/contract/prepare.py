@@ -20,13 +20,14 @@ from torch import Tensor
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import Preprocess, plan
 from eofm.contract.recipe import Recipe, Waiver
-from eofm.contract.sensors import SENSOR_BANDS, canonical_bands
-from eofm.contract.spec import ImageSpec
+from eofm.contract.spec import SENSOR_BANDS, ImageSpec, canonical_bands
 from eofm.contract.validity import doubt_of_type, measured, refusal
 from eofm.errors import SpecError
 
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
+
+__all__ = ["Pixels", "as_imagery", "preprocess_for", "read_waivers", "undescribed"]
 
 Pixels: TypeAlias = "Imagery | Tensor | np.ndarray | DataArray | Dataset"
 

@@ -18,6 +18,7 @@ import html
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Final
 
 import torch
@@ -35,11 +36,27 @@ from eofm.contract.recipe import (
     ResizeOrder,
     Waiver,
 )
-from eofm.contract.sensors import BANDS
 from eofm.contract.shapes import Bool, Float
-from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
+from eofm.contract.spec import BANDS, ImageSpec, Normalization, Sensor, Unit
 from eofm.contract.validity import check_finite
 from eofm.errors import MismatchKind, PixelError, SpecError, SpecMismatch
+
+__all__ = [
+    "ConvertUnit",
+    "FillInvalid",
+    "InsertBands",
+    "Normalize",
+    "Plan",
+    "Preprocess",
+    "Resize",
+    "SelectBands",
+    "Step",
+    "convert_unit",
+    "normalize",
+    "plan",
+    "resize",
+    "to_grid",
+]
 
 # ------------------------------------------------------------------------------ steps
 
@@ -121,7 +138,7 @@ class Plan:
     steps: tuple[Step, ...]
     waivers: tuple[Waiver, ...] = ()
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """sha256 over source, target, steps and waivers."""
         content = {
@@ -442,11 +459,18 @@ def to_grid(native: NativeImagery) -> Imagery:
     `INTER_LINEAR_EXACT`).
     """
     size = native.spec.size or (int(native.valid.shape[1]), int(native.valid.shape[2]))
-    spec = replace(native.spec, size=size)
+    spec = native.spec if native.spec.size else replace(native.spec, size=size)
+    if [tuple(plane.shape[2:]) for plane in native.planes.values()] == [size]:
+        ((gsd, plane),) = native.planes.items()
+        if native.bands[gsd] == spec.bands:  # one resolution, in order: most files
+            pixels = plane.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+            return Imagery(pixels, spec, native.valid)
     pixels = native.valid.new_empty((len(native), len(spec.bands), *size), dtype=torch.float32)
     for gsd, plane in native.planes.items():
-        index = [spec.bands.index(band) for band in native.bands[gsd]]
-        pixels[:, index] = resize(plane.float(), size, Kernel.BILINEAR, antialias=False)
+        fits = tuple(plane.shape[2:]) == size  # one copy converts it
+        fine = plane if fits else resize(plane.float(), size, Kernel.BILINEAR, antialias=False)
+        for band, values in zip(native.bands[gsd], fine.unbind(dim=1), strict=True):
+            pixels[:, spec.bands.index(band)] = values
     return Imagery(pixels, spec, native.valid)
 
 

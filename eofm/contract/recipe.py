@@ -14,18 +14,39 @@ from dataclasses import asdict, dataclass, fields
 from numbers import Real
 from typing import Any, Final
 
-from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS, canonical_band
 from eofm.contract.spec import (
+    DEFAULT_STATISTICS,
+    STATISTICS,
     UNITS,
     ImageSpec,
     Normalization,
     Sensor,
     Stated,
     Unit,
+    canonical_band,
     stated_names,
     stated_size,
 )
 from eofm.errors import MismatchKind, SpecError
+
+__all__ = [
+    "CHECKED",
+    "FORCEABLE",
+    "FORCED_WHY",
+    "AcceptPixels",
+    "AcceptScale",
+    "AcceptSensor",
+    "AcceptSize",
+    "FillBand",
+    "Kernel",
+    "Pooling",
+    "Recipe",
+    "ResizeOrder",
+    "ResizeRule",
+    "Waiver",
+    "default_recipe",
+    "waivers_for",
+]
 
 
 class Kernel(Stated):

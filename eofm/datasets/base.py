@@ -17,15 +17,41 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 from eofm.bench.config import ScoringConfig
 from eofm.contract.recipe import AcceptSensor, FillBand, Waiver
 from eofm.contract.spec import UNITS, ImageSpec, Sensor, Unit
-from eofm.datasets.images.chips import Chips
+from eofm.datasets.images.chips import NO_GROUPS, Chips, Grouping
 from eofm.datasets.images.dense import DenseChips
-from eofm.datasets.images.groups import NO_GROUPS, Grouping
 from eofm.errors import ConfigError
 
 if TYPE_CHECKING:
     from eofm.datasets.check.options import CheckConfig
     from eofm.datasets.check.report import Described
     from eofm.probes.metrics import Metric
+
+__all__ = [
+    "AnyChips",
+    "BenchT",
+    "Benchmark",
+    "Dataset",
+    "FolderLayout",
+    "Loaded",
+    "Name",
+    "PackT",
+    "Packing",
+    "SensorName",
+    "SplitList",
+    "Task",
+    "TaskKind",
+    "UnitName",
+    "check_labels",
+    "check_sensors",
+    "check_share",
+    "check_unit",
+    "check_workers",
+    "level_2a",
+    "own_task",
+    "sensors_of",
+    "short_sensor",
+    "split_sensors",
+]
 
 
 # Images with labels, or with masks.

@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 from eofm.bench.config import SegmentationConfig
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, ImageSpec, Sensor, Unit
 from eofm.datasets.base import (
     Benchmark,
     Dataset,
@@ -36,11 +35,23 @@ from eofm.datasets.base import (
     sensors_of,
     short_sensor,
 )
-from eofm.datasets.images.chips import file_pixels, hold_out_val, unpacking_remedy
+from eofm.datasets.images.chips import PLACES, file_pixels, hold_out_val, unpacking_remedy
 from eofm.datasets.images.dense import Coding, DenseChip, DenseChips, Mask
-from eofm.datasets.images.groups import PLACES
 from eofm.datasets.images.places import by_ground
 from eofm.errors import DataError
+
+__all__ = [
+    "CLASSES",
+    "CODING",
+    "COUNTS",
+    "COUNTS_LISTS",
+    "DATASET",
+    "LISTS",
+    "SIZE",
+    "SPECS",
+    "BenchDfc2020Config",
+    "open_dfc2020",
+]
 
 CLASSES: Final = (
     *("Forest", "Shrubland", "Grassland", "Wetland"),

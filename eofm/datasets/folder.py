@@ -8,7 +8,7 @@ between them in CSV. Files are named relative to the root, and an image is calle
 it: numbers that start again in each split and class are different images. Where no image is a
 raster, pictures are the images (PNG, JPEG); they lie nowhere, and their GSD is stated. Splits are
 train, val and test; without a val, 20 % of the places of train are held out by hash
-(`eofm.datasets.images.own_images`).
+(`eofm.datasets.images.places`).
 """
 
 from __future__ import annotations
@@ -21,29 +21,33 @@ from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 from eofm.bench.config import BenchConfig, listed
-from eofm.contract.sensors import canonical_bands
-from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.spec import ImageSpec, Sensor, Unit, canonical_bands
 from eofm.datasets.base import Benchmark, Dataset, Loaded, TaskKind, own_task
-from eofm.datasets.images.chips import Chip, Chips, FilePixels, unpacking_remedy
-from eofm.datasets.images.groups import (
+from eofm.datasets.images.chips import (
     PLACES,
     PRODUCTS,
     STATED_PLACES,
+    Chip,
+    Chips,
+    FilePixels,
     Grouping,
     products_of,
+    unpacking_remedy,
 )
-from eofm.datasets.images.own_images import (
+from eofm.datasets.images.places import (
     OwnImage,
+    check_place,
     divide,
     first_spec,
     names_of,
     split_folders,
     split_of,
 )
-from eofm.datasets.images.places import check_place
 from eofm.errors import DataError, LabelError, require
 from eofm.formats.foreign import foreign
 from eofm.store.splits import SPLITS
+
+__all__ = ["DATASET", "TABLES", "BenchFolderConfig", "open_labelled_folder"]
 
 TABLES: Final = ("labels.parquet", "labels.csv")
 

@@ -4,7 +4,7 @@
     <root>/<split>/masks/<name>.tif     one band of codes, of the same size
 
 Splits are train, val and test; without a val, 20 % of the places of train are held out by hash
-(`eofm.datasets.images.own_images`). Images of one place and split count as one sample: the
+(`eofm.datasets.images.places`). Images of one place and split count as one sample: the
 windows of a scene.
 """
 
@@ -16,16 +16,15 @@ from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 from eofm.bench.config import SegmentationConfig, listed
-from eofm.contract.sensors import canonical_bands
-from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.spec import ImageSpec, Sensor, Unit, canonical_bands
 from eofm.datasets.base import Benchmark, Dataset, Loaded, TaskKind, own_task
-from eofm.datasets.images.chips import FilePixels, unpacking_remedy
+from eofm.datasets.images.chips import PLACES, STATED_PLACES, FilePixels, unpacking_remedy
 from eofm.datasets.images.dense import Coding, DenseChip, DenseChips, Mask
-from eofm.datasets.images.groups import PLACES, STATED_PLACES
-from eofm.datasets.images.own_images import OwnImage, divide, first_spec, split_folders
-from eofm.datasets.images.places import check_place
+from eofm.datasets.images.places import OwnImage, check_place, divide, first_spec, split_folders
 from eofm.errors import ConfigError, DataError, LabelError, require
 from eofm.store.splits import SPLITS
+
+__all__ = ["DATASET", "BenchMasksConfig", "open_mask_folder"]
 
 
 def open_mask_folder(

@@ -22,6 +22,17 @@ import eofm.datasets
 from eofm.datasets.base import Benchmark, Dataset, Task
 from eofm.errors import ConfigError
 
+__all__ = [
+    "DATASETS",
+    "FAMILIES",
+    "TASKS",
+    "family_of",
+    "find_datasets",
+    "find_task",
+    "options_of",
+    "task_filter",
+]
+
 
 def find_datasets(folders: Sequence[str]) -> dict[str, Dataset]:
     """Return the data sets that the modules of some folders declare, by name.

@@ -16,6 +16,8 @@ from eofm.datasets.base import Dataset, FolderLayout
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import CheckGroup, Described, Finding, known_source
 
+__all__ = ["DATASET"]
+
 
 def _is_s2_100k(root: Path) -> bool:
     return (root / "index.csv").is_file() and any((root / "images").glob("patch_*.tif"))

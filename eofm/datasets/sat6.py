@@ -21,9 +21,27 @@ from eofm.contract.recipe import AcceptSensor
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.base import Benchmark, Dataset, Loaded, SplitList, Task
 from eofm.datasets.images import chips
-from eofm.datasets.images.chips import Chip, Chips, StoredAt, hold_out_val, unpacking_remedy
-from eofm.datasets.images.groups import Grouping
+from eofm.datasets.images.chips import (
+    Chip,
+    Chips,
+    Grouping,
+    StoredAt,
+    hold_out_val,
+    unpacking_remedy,
+)
 from eofm.errors import ConfigError, DataError, LabelError
+
+__all__ = [
+    "CLASSES",
+    "COUNTS",
+    "DATASET",
+    "FILE",
+    "SPEC",
+    "TASK",
+    "BenchSat6Config",
+    "MatPixels",
+    "open_sat6",
+]
 
 CLASSES: Final = ("building", "barren land", "trees", "grassland", "road", "water")
 SPEC: Final = ImageSpec(Sensor.NAIP, ("R", "G", "B", "N"), Unit.UINT8, (28, 28), 1.0)
@@ -48,7 +66,7 @@ class MatPixels:
     def _stored(self) -> chips.NDArray[Any]:
         import numpy as np
 
-        stored: chips.NDArray[Any] = _open(self.file)[f"{self.split}_x"][..., self.index]
+        stored: chips.NDArray[Any] = _open(self.file.absolute())[f"{self.split}_x"][..., self.index]
         return np.ascontiguousarray(stored.transpose(2, 0, 1))
 
     def read(self) -> chips.Imagery:
@@ -102,7 +120,7 @@ def open_sat6(root: Path | str) -> tuple[Chips, int]:
 
 
 def _chips(file: Path, split: str) -> list[Chip]:
-    stored = _open(file)
+    stored = _open(file.absolute())
     images, hot = stored.get(f"{split}_x"), stored.get(f"{split}_y")
     fits = (
         images is not None

@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 from eofm.bench.config import SegmentationConfig
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, ImageSpec, Sensor, Unit
 from eofm.datasets.base import (
     Benchmark,
     Dataset,
@@ -37,10 +36,23 @@ from eofm.datasets.base import (
     sensors_of,
     short_sensor,
 )
-from eofm.datasets.images.chips import FilePixels, file_pixels, unpacking_remedy
+from eofm.datasets.images.chips import FilePixels, Grouping, file_pixels, unpacking_remedy
 from eofm.datasets.images.dense import Coding, DenseChip, DenseChips, Mask, WindowPixels
-from eofm.datasets.images.groups import Grouping
 from eofm.errors import DataError
+
+__all__ = [
+    "BOLIVIA",
+    "CHIP",
+    "CLASSES",
+    "CODING",
+    "CORNERS",
+    "COUNTS",
+    "DATASET",
+    "SPECS",
+    "WINDOW",
+    "BenchSen1Floods11Config",
+    "open_sen1floods11",
+]
 
 CLASSES: Final = ("No water", "Water")
 CODING: Final = Coding(

@@ -27,9 +27,25 @@ from eofm.contract.recipe import FillBand
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.base import Benchmark, Dataset, Loaded, Task, sensors_of, short_sensor
 from eofm.datasets.images import chips
-from eofm.datasets.images.chips import Chip, Chips, StoredAt, hold_out_val, unpacking_remedy
-from eofm.datasets.images.groups import Grouping
+from eofm.datasets.images.chips import (
+    Chip,
+    Chips,
+    Grouping,
+    StoredAt,
+    hold_out_val,
+    unpacking_remedy,
+)
 from eofm.errors import ConfigError, DataError, LabelError, RasterError
+
+__all__ = [
+    "CLASSES",
+    "DATASET",
+    "SPECS",
+    "BenchSo2SatConfig",
+    "H5Pixels",
+    "So2SatVersion",
+    "open_so2sat",
+]
 
 CLASSES: Final = (
     *("Compact high rise", "Compact mid rise", "Compact low rise", "Open high rise"),
@@ -83,7 +99,7 @@ class H5Pixels:
     def _stored(self) -> chips.NDArray[Any]:
         name, channels = _ARRAYS[self.sensor]
         try:
-            stored: chips.NDArray[Any] = _open(self.file)[name][self.row]
+            stored: chips.NDArray[Any] = _open(self.file.absolute())[name][self.row]
         except OSError as error:
             raise RasterError(
                 "an image cannot be read",
@@ -171,7 +187,7 @@ def _chips(file: Path, root: Path, sensors: Sequence[Sensor]) -> list[Chip]:
             where=root,
             remedy=unpacking_remedy(root) or "name the folder of the .h5 files with --root",
         )
-    stored = _open(file)
+    stored = _open(file.absolute())
     lacking = [n for n, c in _CHANNELS.items() if n not in stored or stored[n].shape[-1] != c]
     if lacking or len({len(stored[name]) for name in _CHANNELS}) > 1:
         raise DataError(

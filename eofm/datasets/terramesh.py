@@ -20,13 +20,15 @@ from eofm.datasets.base import Dataset, FolderLayout
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import CheckGroup, Described, Finding, known_source, spread
 from eofm.errors import EofmError
-from eofm.progress import track
+from eofm.terminal import track
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from eofm.raster.source import RasterSource
+
+__all__ = ["DATASET", "MODALITIES", "compare_twins"]
 
 MODALITIES: Final[Mapping[str, tuple[Sensor, Unit]]] = {
     "S2L1C": (Sensor.S2_L1C, Unit.DN),
@@ -41,7 +43,7 @@ def _is_terramesh(root: Path) -> bool:
 
 
 def _terramesh(root: Path, config: CheckConfig) -> Described:
-    from eofm.datasets.check.folders import count_maps
+    from eofm.datasets.check.run import count_maps
     from eofm.raster.folder import list_sources
 
     groups = []
@@ -119,7 +121,7 @@ def _compare(top: RasterSource, bottom: RasterSource) -> Finding | None:
             f"{line}: {who} seems to carry it, stated are {top.unit} and {bottom.unit}",
             bands,
         )
-    from eofm.raster.quality import find_doubt
+    from eofm.raster.source import find_doubt
 
     with top.open() as raster:
         doubt = find_doubt(raster)

@@ -22,6 +22,7 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.base import Benchmark, Dataset, Loaded, SplitList, Task, TaskKind, level_2a
 from eofm.datasets.images import chips
 from eofm.datasets.images.chips import (
+    PLACES,
     Chip,
     Chips,
     FilePixels,
@@ -30,9 +31,20 @@ from eofm.datasets.images.chips import (
     hold_out_val,
     unpacking_remedy,
 )
-from eofm.datasets.images.groups import PLACES
 from eofm.datasets.images.places import by_ground
 from eofm.errors import DataError, LabelError
+
+__all__ = [
+    "CLASSES",
+    "COUNTS",
+    "DATASET",
+    "FILE_ORDER",
+    "SIDES",
+    "BenchTreeSatAIConfig",
+    "ClippedPixels",
+    "open_treesatai",
+    "spec_of",
+]
 
 CLASSES: Final = (
     *("Abies", "Acer", "Alnus", "Betula", "Cleared", "Fagus", "Fraxinus", "Larix"),

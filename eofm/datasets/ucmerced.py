@@ -11,6 +11,7 @@ from typing import ClassVar, Final, Literal
 from eofm.bench.config import BenchConfig
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.base import Benchmark, Dataset, Loaded, SplitList, Task
+from eofm.datasets.images.chips import Grouping
 from eofm.datasets.images.class_folders import (
     RGB,
     ClassFolders,
@@ -18,7 +19,8 @@ from eofm.datasets.images.class_folders import (
     list_files,
     load_class_folders,
 )
-from eofm.datasets.images.groups import Grouping
+
+__all__ = ["DATASET", "TASK", "UCMERCED", "BenchUCMercedConfig"]
 
 UCMERCED: Final = ClassFolders(
     "ucmerced",

@@ -12,6 +12,8 @@ from eofm.datasets.base import Dataset, FolderLayout
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import Described
 
+__all__ = ["DATASET"]
+
 _MAPS: Final = "ESA_WorldCover_10m_*_Map.tif"
 
 
@@ -20,7 +22,7 @@ def _is_worldcover(root: Path) -> bool:
 
 
 def _describe(root: Path, config: CheckConfig) -> Described:
-    from eofm.datasets.check.folders import MAP_WINDOW, count_maps
+    from eofm.datasets.check.run import MAP_WINDOW, count_maps
 
     files = sorted(root.glob(_MAPS))
     findings, classes = count_maps(files, "worldcover", config.limit)

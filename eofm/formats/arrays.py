@@ -1,4 +1,4 @@
-"""Files of numbers: npy and npz, torch and safetensors; no torch until a tensor is read.
+"""Files of numbers: npy and npz, torch, safetensors, Zarr; no torch until a tensor is read.
 
 An npy file holds plain numbers in C order, of just the size that its header states. `torch.save`
 writes a zip archive with a crc32 of every tensor, which torch itself does not look at. Here it is
@@ -9,7 +9,10 @@ no checksum: of those only what a card or a publisher states can be compared.
 from __future__ import annotations
 
 import io
+import math
+import threading
 import zipfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -17,13 +20,19 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from eofm.formats.seal import mark_whole, seen_whole
+from eofm.formats.foreign import mark_whole, seen_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = ["check_whole", "check_zarr", "map_npy", "read_npz", "read_safetensors", "read_torch"]
+
 _RATIO: Final = 64  # a packed archive may unpack to so many times its size
 _ALWAYS: Final = 64 * 2**20
+# NumPy evaluates a header as Python source, and the parser of CPython 3.11 counts its depth for all
+# threads together: when garbage is collected in the middle, and a finalizer lets another thread
+# read a header, it raises SystemError (cpython#106905). A finalizer may read one itself.
+_ONE_HEADER: Final = threading.RLock()
 
 
 def map_npy(path: Path, *, writable: bool = False) -> NDArray[Any]:
@@ -75,7 +84,8 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
     if read is None:
         raise ValueError(f"npy version {version}")
-    shape, fortran, dtype = read(file)
+    with _ONE_HEADER:
+        shape, fortran, dtype = read(file)
     if dtype.hasobject or dtype.fields is not None or dtype.subdtype is not None:
         raise ValueError(f"it holds {dtype}, not plain numbers")
     if fortran and len(shape) > 1:
@@ -161,3 +171,36 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     return load_file(path)
+
+
+# ------------------------------------------------------------------------------------------- Zarr
+
+# What is read whole may have so many times the bytes of its files, or so many in any case; a chunk
+# is unpacked whole, whatever part of it is asked for. Nor is a file sought for each of many chunks.
+_ZARR_RATIO: Final = 2_000
+_ZARR_ALWAYS: Final = 2**29
+_CHUNKS: Final = 10_000
+
+
+def check_zarr(arrays: Mapping[str, Any], whole: Collection[str], folder: Path) -> None:
+    """Refuse to make many gigabytes out of files of a few bytes, whatever their metadata say.
+
+    Args:
+        arrays: Of zarr, of which nothing was read but metadata.
+        whole: Which of them are read whole, as xarray reads coordinates when it opens a group.
+        folder: Their files.
+
+    Raises:
+        ValueError: With what is asked for, and of how much.
+    """
+    read = [one for name, one in arrays.items() if name in whole]
+    pieces = [math.prod(one.chunks or (1,)) * one.dtype.itemsize for one in arrays.values()]
+    asked = max([one.nbytes for one in read] + pieces, default=0)
+    chunks = max((one.nchunks for one in read), default=0)
+    if asked <= _ZARR_ALWAYS and chunks <= _CHUNKS:
+        return
+    sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
+    if asked > max(_ZARR_ALWAYS, _ZARR_RATIO * sum(sizes)):
+        raise ValueError(f"{asked} bytes are asked for, too many for files of {sum(sizes)}")
+    if chunks > max(_CHUNKS, 2 * len(sizes)):
+        raise ValueError(f"{chunks} chunks are asked for, too many for {len(sizes)} files")

@@ -15,6 +15,20 @@ import pyarrow.parquet as pq
 
 from eofm.formats.text import parse_json
 
+__all__ = [
+    "SEAL",
+    "ColumnDigests",
+    "RowsError",
+    "check_table",
+    "is_sealed",
+    "metadata_of",
+    "null_count",
+    "read_schema",
+    "read_sealed",
+    "read_table",
+    "seal_columns",
+]
+
 # A table may unpack to so many times its file, or to so many bytes in any case. Runs of equal
 # values and dictionaries pack further than that only where somebody made them to.
 _RATIO: Final = 200
@@ -204,7 +218,10 @@ def _take_in(values: pa.Array, streams: Sequence[Any]) -> None:
     if pa.types.is_dictionary(kind):
         values = values.cast(kind.value_type)
     there, content, texts, *rest = streams
-    there.update(values.is_valid().to_numpy(zero_copy_only=False).tobytes())
+    gaps = values.null_count > 0
+    there.update(
+        values.is_valid().to_numpy(zero_copy_only=False).tobytes() if gaps else b"\1" * len(values)
+    )
     if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
         content.update(pc.list_value_length(values).fill_null(0).to_numpy().tobytes())
         _take_in(values.flatten(), [texts, *rest])
@@ -212,8 +229,9 @@ def _take_in(values: pa.Array, streams: Sequence[Any]) -> None:
         content.update(pc.binary_length(values).fill_null(0).to_numpy().tobytes())
         texts.update(_joined(values.fill_null("")))
     else:
-        zero = pa.scalar(0).cast(values.type)
-        content.update(values.fill_null(zero).to_numpy(zero_copy_only=False).tobytes())
+        if gaps:
+            values = values.fill_null(pa.scalar(0).cast(values.type))
+        content.update(values.to_numpy(zero_copy_only=False).tobytes())
 
 
 def _joined(texts: pa.Array) -> bytes:

@@ -20,6 +20,19 @@ from eofm.formats.foreign import foreign, read_bounded
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+__all__ = [
+    "JSON_BYTES",
+    "YAML_BYTES",
+    "check_settings_files",
+    "parse_json",
+    "parse_yaml",
+    "read_json",
+    "read_yaml",
+    "settings_files",
+    "settings_text",
+    "split_lines",
+]
+
 
 # A card has kilobytes. What the cache remembers of a million images has a hundred megabytes.
 JSON_BYTES: Final = 64 * 2**20

@@ -24,14 +24,32 @@ from xarray import DataArray, Dataset
 
 from eofm.errors import DataError, LabelError
 from eofm.formats.foreign import foreign
+from eofm.geo.embeddings import ChipTable, PatchGrid, Provenance, has_vector
 from eofm.geo.places import LabelledPlaces, crs_of_frame
-from eofm.geo.vectors.embeddings import ChipTable, PatchGrid, Provenance, has_vector
 from eofm.landcover.polygons import pixels_of
 from eofm.probes.knn import Neighbours
 from eofm.raster.cube import placed
 from eofm.raster.grid import Grid, read_crs, to_wgs84, utm_of
 
+__all__ = [
+    "Cells",
+    "ChipCells",
+    "Doubles",
+    "Embeddings",
+    "Floats",
+    "GridCells",
+    "Index",
+    "Lattice",
+    "cells_of",
+    "degrees",
+    "lattice_of",
+    "metric_centres",
+    "on_grid",
+    "zone_of",
+]
+
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Index = NDArray[np.int64]
 Embeddings = ChipTable | PatchGrid
 

@@ -6,37 +6,46 @@
     found.to_xarray()           # score (above 1: a change) and p
     found.polygons()
 
-Vectors of unchanged ground differ too: season, sun and haze move them. So a distance alone says
-nothing, and the threshold comes from ground that has not changed.
+Vectors of unchanged ground differ too: season, sun and haze move them, and those of a whole scene
+by one rule. So the score rests on what a linear rule, learnt on the scene itself, cannot predict of
+one date from the other (`change_distance`), and on how much more that is than usual
+(`change_null`): than among a cell's neighbours, and, with dates between which nothing has changed
+(`null`), than the cell moved between these. The threshold is the spread below the usual, mirrored
+upwards and widened.
 
-*With dates between which nothing has changed* (`null`): the distances between all pairs of them and
-the first date are what no change looks like. A cell is a change if its distance is above their
-(1 - rate) quantile, with the correction for a finite sample of conformal prediction (Vovk et al.
-2005; Laxhammar and Falkman 2010, doi 10.1145/1833280.1833281): of unchanged cells whose distances
-come from the same distribution, at most the share `rate` is reported. That holds for dates that are
-as far apart in the season as the two compared.
+The rate is nominal, with null dates and without, however many there are: cells of a date share its
+weather, so that thousands of cells are few draws of it. benchmarks/results/change_rate.md says what
+was measured, and how much of a change is found. What the rule learns is not seen: a change of most
+of one land cover, or one that is wider than half of the neighbourhood.
 
-*Without*: what is usual is the median of the logarithm of the distance among a cell's neighbours,
-and the spread below it mirrored upwards is taken for that of unchanged ground. That rests on two
-assumptions, that most of the neighbourhood has not changed and that logarithms spread alike to both
-sides, so that the rate is nominal; and a change wider than half of the neighbourhood is not seen.
+A distance counts where the numbers tell the two vectors apart: above that of two vectors which are
+one step of their numbers apart in every dimension. Embeddings of one scene are no two dates, and
+are refused.
+
+The files of `eofm change`:
+
+    change.tif, change.qml   of a patch grid: score (above 1: a change), p, cosine distance
+    change.gpkg              changed cells that touch, as polygons
+    change.json              rate, null, counts, settings, provenance of all dates
+    config.yaml              the settings: `eofm change --config config.yaml` does it again
 
 Shapes: N cells, D dimensions.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import combinations
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from eofm.errors import ConfigError, DataError
+from eofm.errors import DataError
 from eofm.geo.cells import (
     Cells,
     ChipCells,
@@ -44,29 +53,46 @@ from eofm.geo.cells import (
     Floats,
     GridCells,
     cells_of,
-    metric_centres,
     on_grid,
 )
-from eofm.geo.maps_config import check_change
+from eofm.geo.change_distance import distances
+from eofm.geo.change_null import LONGER, scores, tells, whole_window
+from eofm.geo.embedding_files import open_embeddings
+from eofm.geo.embeddings import (
+    ChipTable,
+    Provenance,
+    require_same_vectors,
+)
+from eofm.geo.maps_config import ChangeConfig, ChangeRule
 from eofm.geo.places import geo_frame
-from eofm.geo.vectors.embeddings import ChipTable, require_same_vectors
-from eofm.probes.knn import Neighbours
+from eofm.geo.results import (
+    CONFIG,
+    NO_NUMBER,
+    ResultFiles,
+    plane,
+    score_qml,
+    write_cog,
+    write_frame,
+    write_record,
+    write_settings,
+)
 from eofm.raster.grid import crs_text
+from eofm.report.output import write_file
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
     from xarray import Dataset
 
-_ACROSS: Final = 9  # neighbours at a side that the median is taken of: every few of the window
-_NEAREST: Final = 24  # neighbouring chips
-_LEAST: Final = 1e-12
+__all__ = ["ChangeResult", "NullKind", "detect_change", "run_change"]
+
+
 _MOVED: Final = 0.05  # of a chip: those of a named grid are on one ground to half a pixel
 
 
 class NullKind(StrEnum):
     """What says how far vectors move without a change."""
 
-    DATES = "other dates between which nothing has changed"
+    DATES = "the neighbours of each cell, and other dates between which nothing has changed"
     NEIGHBOURS = "the neighbours of each cell"
 
 
@@ -76,12 +102,17 @@ class ChangeResult:
 
     Args:
         cells: Of the first date.
-        distance: Cosine distance of the two dates, float32 (N,), NaN without two vectors.
-        score: Distance over the threshold, float32 (N,): above 1 is a change.
-        p: Share of unchanged cells that differ as much or more, float32 (N,).
+        distance: Cosine distance of the two dates, float32 (N,), NaN without two directions.
+        score: What the season does not explain of it, over the threshold, float32 (N,): above 1 is
+            a change.
+        p: Nominal share of unchanged cells that differ as much or more, float32 (N,).
         null: What that was found from.
-        samples: How many distances of unchanged ground there were.
-        rate: Share of unchanged cells that are reported.
+        samples: How many cells tell the spread of unchanged ones.
+        rate: Nominal share of unchanged cells that are reported.
+        alike: How many cells differ by less than their stored numbers can tell: never a change.
+        wide: How many cells lie among neighbours that all together differ far more than the rest of
+            the scene: a change wider than half of the window looks so, and is not reported.
+        dates: How many null dates tell how far cells move; the others share too little ground.
     """
 
     cells: Cells
@@ -91,11 +122,14 @@ class ChangeResult:
     null: NullKind
     samples: int
     rate: float
+    alike: int
+    wide: int
+    dates: int
 
     def __repr__(self) -> str:
         return (
             f"ChangeResult({int(self.changed.sum())} of {int(np.isfinite(self.score).sum())} cells "
-            f"changed, rate {self.rate:g} by {self.null}, {self.samples} distances)"
+            f"changed, nominal rate {self.rate:g} by {self.null}, {self.samples} cells)"
         )
 
     @property
@@ -158,60 +192,85 @@ def detect_change(
         after: Of the second, on the same grid, of the same model and plan. Of two tables of chips,
             those are compared that have the same name (`id`) and ground.
         null: Of dates between which, and the first, nothing has changed.
-        rate: Share of unchanged cells that are reported, in (0, 0.5).
-        window: Cells at a side of the neighbourhood, without `null`.
+        rate: Nominal share of unchanged cells that are reported, in (0, 0.5).
+        window: Cells at a side of the neighbourhood that says what is usual; of an even number, one
+            more. A change that is wider than half of it is not seen.
 
     Raises:
-        DataError: If two do not lie on one grid, or share no cell with a vector.
+        DataError: If two are of one scene, do not lie on one grid, or share no cell with a vector.
         SpecError: If vectors of two models, or of two ways from pixel to network, are compared.
-        ConfigError: If a setting is out of range, or the null dates have too few cells for the
-            rate.
+        ConfigError: If a setting is out of range, or there are too few cells for the rate, or null
+            dates that do not differ.
     """
-    check_change(rate, window)
+    _ = ChangeRule(rate, window)
+    null = _listed(null)
     every = [cells_of(one) for one in _of_one_name([before, after, *null])]
     for other in every[1:]:
         require_same_vectors(every[0].made, other.made)
         _require_same_ground(every[0], other)
-    distance = cosine_distance(every[0], every[1])
-    known = np.isfinite(distance)
-    if not known.any():
+    _require_dates(every)
+    found = distances(every[0], every[1])
+    if not np.isfinite(found.cosine).any():
         raise DataError(
             "no cell has a vector at both dates",
             found=f"{int(every[0].valid.sum())} and {int(every[1].valid.sum())} cells with one",
             remedy="take dates on which other ground is free of clouds",
         )
-    if null:
-        quiet = [cosine_distance(a, b) for a, b in combinations([every[0], *every[2:]], 2)]
-        samples = np.concatenate([one[np.isfinite(one)] for one in quiet])
-        threshold, p = _against_dates(distance, np.sort(samples), rate)
-        score, kind, count = distance / threshold, NullKind.DATES, len(samples)
-    else:
-        score, p, count = _against_neighbours(every[0], distance, rate, window)
-        kind = NullKind.NEIGHBOURS
+    calm = [every[0], *every[2:]]
+    pairs = list(combinations(range(len(calm)), 2))
+    quiet = [distances(calm[one], calm[other]) for one, other in pairs]
+    telling = {n for pair, one in zip(pairs, quiet, strict=True) if tells(one) for n in pair} - {0}
+    told = scores(every[0], found, quiet, rate, window)
     return ChangeResult(
-        every[0], distance, score.astype(np.float32), p.astype(np.float32), kind, count, rate
+        every[0],
+        found.cosine,
+        told.score.astype(np.float32),
+        told.p.astype(np.float32),
+        NullKind.DATES if null else NullKind.NEIGHBOURS,
+        told.samples,
+        rate,
+        int(found.alike.sum()),
+        told.wide,
+        len(telling),
     )
 
 
-def cosine_distance(first: Cells, second: Cells) -> Floats:
-    """Return 1 - cosine of the two vectors of each cell, float32 (N,), NaN without two.
-
-    Args:
-        first: Cells of one date.
-        second: The same cells at another.
-    """
-    found = np.full(len(first.valid), np.nan, np.float32)
-    for (rows, a), (_, b) in zip(first.blocks(), second.blocks(), strict=True):
-        with np.errstate(invalid="ignore"):
-            product = np.einsum("nd,nd->n", a, b)
-            lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-            found[rows] = 1 - product / np.maximum(lengths, _LEAST)
-    found[~(first.valid & second.valid)] = np.nan
-    # rounding may bring it below 0, of which there is no logarithm
-    return np.maximum(found, 0, where=np.isfinite(found), out=found)
+# ------------------------------------------------------------------- two dates of the same ground
 
 
-# ------------------------------------------------------------------------------- the same ground
+def _listed(null: object) -> Sequence[Embeddings]:
+    """Return the null dates; one that is given without a list is refused."""
+    if isinstance(null, list | tuple):
+        return null
+    raise DataError(
+        "null is no list of dates",
+        found=f"an object of type {type(null).__name__}",
+        expected="a list of embeddings, empty without null dates",
+        remedy="put it into one: null=[earlier, other]",
+    )
+
+
+def _require_dates(every: Sequence[Cells]) -> None:
+    """Refuse two of one scene, of which no distance says how far vectors move."""
+    names = ["the first date", "the second date", *["a date of the null"] * (len(every) - 2)]
+    for (name, one), (other_name, other) in combinations(zip(names, every, strict=True), 2):
+        scenes = _hashed(other.made)
+        if scenes and scenes == _hashed(one.made):
+            first = other.made.scenes[0]
+            raise DataError(
+                f"{other_name} is of the same scene as {name}",
+                found=f"{first.id}, sha256 {first.sha256[:16]}",
+                expected="a scene of its own for each date",
+                remedy="name the embeddings of another date"
+                if other_name == names[1]
+                else "name another date after --null, or leave this one out",
+            )
+
+
+def _hashed(made: Provenance) -> frozenset[tuple[str, str]]:
+    """Return hash and date of each scene, as a file may hold several dates; none without hashes."""
+    known = all(scene.sha256 for scene in made.scenes)
+    return frozenset((scene.sha256, scene.date) for scene in made.scenes if known)
 
 
 def _of_one_name(every: list[Embeddings]) -> list[Embeddings]:
@@ -289,95 +348,120 @@ def _elsewhere(found: str, expected: str) -> DataError:
     )
 
 
-# ------------------------------------------------------------------------------------- the null
+# ---------------------------------------------------------------------------------------- the files
+
+_WHITE: Final = 2.0  # score that the style shows lightest
 
 
-def _against_dates(
-    distance: Floats, samples: NDArray[np.float32], rate: float
-) -> tuple[float, NDArray[np.float64]]:
-    """Return the threshold and p of each cell, for sorted distances of unchanged ground."""
-    count = len(samples)
-    place = int(np.ceil((count + 1) * (1 - rate)))
-    if place > count:
-        least = 1 / (count + 1)
-        raise ConfigError(
-            "so low a rate cannot be told from so few unchanged cells",
-            found=f"{count} distances between the null dates, rate {rate:g}",
-            expected=f"more than {1 / rate:.0f} distances",
-            remedy=f"state a higher rate: --rate {np.ceil(least * 1e4) / 1e4:g}; "
-            "or name more dates: --null",
-        )
-    threshold = max(float(samples[place - 1]), _LEAST)
-    as_much = count - np.searchsorted(samples, distance, side="left")
-    p = np.where(np.isfinite(distance), (as_much + 1) / (count + 1), np.nan)
-    return threshold, p
+def run_change(config: ChangeConfig) -> ResultFiles:
+    """Compare two dates and write all files.
+
+    Args:
+        config: The settings, as on the command line.
+
+    Raises:
+        DataError: If embeddings cannot be used or do not lie on one grid, or files cannot be
+            written.
+        SpecError: If vectors of two models are compared.
+        ConfigError: If there are too few unchanged cells for the rate.
+    """
+    before, after = open_embeddings(config.before), open_embeddings(config.after)
+    null = [open_embeddings(one) for one in config.null or ()]
+    found = detect_change(before, after, null, rate=config.rate, window=config.window)
+    folder, polygons = Path(config.out), found.polygons(config.smallest)
+    record: dict[str, Any] = {
+        "settings": asdict(config),
+        "null": found.null,
+        "cells_that_tell_the_spread": found.samples,
+        "rate": found.rate,
+        "rate_is": "nominal: most neighbours unchanged, and the upper half of unchanged cells "
+        f"spread at most {LONGER:g} times as far as the lower one",
+        "cells": int(np.isfinite(found.score).sum()),
+        "changed": int(found.changed.sum()),
+        "alike": found.alike,
+        "wide": found.wide,
+        "null_dates_that_tell": found.dates,
+        "polygons": len(polygons),
+        "before": json.loads(before.provenance.to_json()),
+        "after": json.loads(after.provenance.to_json()),
+        "null_dates": [json.loads(one.provenance.to_json()) for one in null],
+    }
+    files = [
+        *_raster(found, folder),
+        write_frame(polygons, folder / "change.gpkg"),
+        write_record(folder / "change.json", record),
+        write_settings(config, folder / CONFIG),
+    ]
+    return ResultFiles(folder, _words(found, len(polygons), config), tuple(files))
 
 
-def _against_neighbours(
-    cells: Cells, distance: Floats, rate: float, window: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """Return score, p of each cell, and how many cells tell the spread."""
-    log = np.log(np.maximum(distance.astype(np.float64), _LEAST))
-    usual = _grid_medians(cells, log, window) if isinstance(cells, GridCells) else None
-    if usual is None:
-        usual = _chip_medians(cells, log)
-    excess = log - usual
-    known = excess[np.isfinite(excess)]
-    # below the median a change adds nothing: mirrored, the lower half is all of unchanged ground
-    below = np.sort(-known[known <= 0])
-    half = len(below)
-    place = int(np.ceil((half + 1) * (1 - 2 * rate)))
-    if place > half:
-        raise ConfigError(
-            "so low a rate cannot be told from so few cells",
-            found=f"{len(known)} cells, rate {rate:g}",
-            expected=f"more than {1 / rate:.0f} cells",
-            remedy=f"state a higher rate: --rate {np.ceil(1e4 / (2 * half)) / 1e4:g}; or name "
-            "dates between which nothing has changed: --null",
-        )
-    threshold = below[place - 1]
-    score = np.exp(excess - threshold)
-    as_much = half - np.searchsorted(below, np.abs(excess), side="left")
-    upper = (as_much + 1) / (2 * (half + 1))
-    p = np.where(excess >= 0, upper, 1 - upper)
-    return score, np.where(np.isfinite(excess), p, np.nan), len(known)
+_ONE_DATE: Final = (
+    "\n  with one null date, more than the nominal rate was reported where it was measured: "
+    "name two or more, --null EMB_C EMB_D"
+)
 
 
-def _grid_medians(cells: GridCells, log: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Return the median among neighbours, evenly spread over a window around each patch."""
-    grid = cells.patches.grid
-    plane = log.reshape(grid.height, grid.width)
-    reach = window // 2
-    offsets = np.unique(np.linspace(-reach, reach, min(_ACROSS, 2 * reach + 1)).round().astype(int))
-    padded = np.pad(plane, reach, constant_values=np.nan)
-    found = np.empty_like(plane)
-    for row in range(grid.height):
-        near = [
-            padded[row + reach + down, reach + right : reach + right + grid.width]
-            for down in offsets
-            for right in offsets
-        ]
-        found[row] = _median(np.stack(near, axis=1))
-    return found.ravel()
+def _words(found: ChangeResult, polygons: int, config: ChangeConfig) -> str:
+    cells, changed = int(np.isfinite(found.score).sum()), int(found.changed.sum())
+    count = f"about {found.rate * cells:.0f} cells if nothing had changed"
+    return (
+        f"{changed} of {cells} cells changed, in {polygons} polygons of {config.smallest} or more "
+        f"cells\n  false alarms: nominal rate {found.rate:g}, {count}; it is no promise, as "
+        f"docs/maps.md says\n  null: {found.null}, {found.samples} cells"
+        + _mute(len(config.null or ()) - found.dates)
+        + (_ONE_DATE if found.dates == 1 else "")
+        + _alike(found, cells)
+        + _wide(found, config.window)
+    )
 
 
-def _chip_medians(cells: Cells, log: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the median among the nearest chips of each chip."""
-    known = np.flatnonzero(np.isfinite(log))
-    places = torch.from_numpy(metric_centres(cells, known))
-    count = min(_NEAREST + 1, len(known))
-    nearest = Neighbours(places).nearest(places, count).numpy()
-    found = np.full(len(log), np.nan)
-    found[known] = _median(log[known][nearest])
-    return found
+def _mute(dates: int) -> str:
+    """Return what is said of null dates that tell nothing: nothing if there is none."""
+    if not dates:
+        return ""
+    return f"\n  null dates that show too little of this ground, and tell nothing: {dates}"
 
 
-def _median(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the median of each row without NaN; NaN for a row of nothing else."""
-    ordered = np.sort(values, axis=1)  # NaN last
-    count = np.isfinite(values).sum(axis=1)
-    rows = np.arange(len(values))
-    middle = (
-        ordered[rows, np.maximum(count - 1, 0) // 2] + ordered[rows, count // 2 % values.shape[1]]
-    ) / 2
-    return np.where(count > 0, middle, np.nan)
+def _alike(found: ChangeResult, cells: int) -> str:
+    """Return what is said of cells that the numbers do not tell apart: nothing if there is none."""
+    if not found.alike:
+        return ""
+    asked = "; are these two dates?" if found.alike == cells else ""
+    return (
+        f"\n  {found.alike} cells differ by less than their numbers can tell, and are not "
+        f"counted as changed{asked}"
+    )
+
+
+def _wide(found: ChangeResult, window: int) -> str:
+    """Return what is said of a change that may be too wide to be seen: nothing without one."""
+    if not found.wide:
+        return ""
+    whole = whole_window(found.cells)
+    more = "no wider one would tell" if window >= whole else f"look again with --window {whole}"
+    return (
+        f"\n  {found.wide} cells lie where all ground differs more than elsewhere: a change wider "
+        f"than half of\n  --window {window} looks so, and is not counted; {more}"
+    )
+
+
+def _raster(found: ChangeResult, folder: Path) -> list[Path]:
+    if not isinstance(found.cells, GridCells):
+        return []
+    grid = found.cells.patches.grid
+    planes = np.stack([plane(v, grid) for v in (found.score, found.p, found.distance)])
+    return [
+        write_cog(
+            folder / "change.tif",
+            np.nan_to_num(planes, nan=NO_NUMBER),
+            grid,
+            ["score", "p", "cosine distance"],
+            nodata=NO_NUMBER,
+            tags={
+                "EOFM_NULL": found.null,
+                "EOFM_FALSE_ALARM_RATE": repr(found.rate),
+                "EOFM_PROVENANCE": found.cells.made.to_json(),
+            },
+        ),
+        write_file(folder / "change.qml", score_qml(0.0, _WHITE, "")),
+    ]

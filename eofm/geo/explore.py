@@ -23,17 +23,17 @@ from rasterio.warp import transform as warp_points
 
 from eofm.errors import DataError
 from eofm.geo.cells import Cells, Embeddings, Floats, Index, cells_of, lattice_of
+from eofm.geo.embedding_files import open_embeddings
 from eofm.geo.maps_config import ExploreConfig
-from eofm.geo.pictures import scene_picture
-from eofm.geo.results import write_settings
-from eofm.geo.vectors.files import open_embeddings
+from eofm.geo.results import named_scene, scene_picture, write_settings
 from eofm.raster.grid import Grid, crs_text, read_crs
-from eofm.raster.opening import open_scene
 from eofm.report.output import shorten, write_file
 from eofm.report.pages import Explorer, render_explorer
 
 if TYPE_CHECKING:
     from eofm.raster.scene import Scene
+
+__all__ = ["ExplorePage", "explore", "run_explore"]
 
 _PICTURE: Final = 1024  # pixels of the picture's longer side, about
 _MESH: Final = 9  # places at a side whose longitude and latitude the page knows
@@ -77,9 +77,7 @@ def run_explore(config: ExploreConfig) -> ExplorePage:
             cannot be written.
         SpecError: If sensor or unit of the scene are neither stated nor known.
     """
-    scene = (
-        open_scene(config.scene, sensor=config.sensor, unit=config.unit) if config.scene else None
-    )
+    scene = named_scene(config)
     page = explore(
         open_embeddings(config.embeddings),
         config.out,

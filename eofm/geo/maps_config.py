@@ -4,11 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import nan
 from typing import Final
 
 from eofm.errors import ConfigError, require
 from eofm.settings import checked_settings
 
+__all__ = [
+    "HIGHEST_LATITUDE",
+    "HIGHEST_LONGITUDE",
+    "HIGHEST_RATE",
+    "POSITIONAL",
+    "ChangeConfig",
+    "ChangeRule",
+    "ExploreConfig",
+    "MapConfig",
+    "MapMethod",
+    "MapProbe",
+    "SampleDesign",
+    "SearchConfig",
+    "place_of",
+]
+
+HIGHEST_LONGITUDE: Final = 360.0  # some count from 0 on to the east
+HIGHEST_LATITUDE: Final = 90.0
 POSITIONAL: Final = {"positional": True}
 
 
@@ -33,11 +52,12 @@ class MapMethod:
 
     Args:
         probe: How classes are read from vectors.
-        neighbours: Of kNN.
+        neighbours: Of kNN: no more than the training cells of any fold.
         purity: Share of a cell that polygons of its class cover at least, above 0.5.
-        per_polygon: Largest number of training cells of one polygon.
+        per_polygon: Largest number of training cells of one polygon; all parts of a feature are
+            one.
         block: Side of the squares of ground that are held out together, in metres. None: the range
-            of the variogram of the vectors.
+            of the variogram of the vectors, or half of the extent where it has none.
         folds: Number of folds, at most.
         design: How the places of the labels were chosen. `random`, and of points only: areas are
             estimated with intervals.
@@ -78,11 +98,12 @@ class MapConfig:
         also: Other embeddings that the same read-out maps, each into a folder of its own; the
             accuracy says nothing of them.
         probe: How classes are read from vectors.
-        neighbours: Of kNN.
+        neighbours: Of kNN: no more than the training cells of any fold.
         purity: Share of a cell that polygons of its class cover at least, above 0.5.
-        per_polygon: Largest number of training cells of one polygon.
-        block: Side of the squares of ground that are held out together, in metres; the range of the
-            variogram of the vectors, unless stated.
+        per_polygon: Largest number of training cells of one polygon; all parts of a feature are
+            one.
+        block: Side of the squares of ground that are held out together, in metres. Unless stated,
+            the range of the variogram of the vectors, or half of the extent where it has none.
         folds: Number of folds, at most.
         design: How the places of the labels were chosen. With `random` points, areas are estimated
             with intervals.
@@ -105,7 +126,7 @@ class MapConfig:
 
     def __post_init__(self) -> None:
         _check_some("labels", self.labels)
-        _check_some("also", self.also)
+        _check_some("also", self.also, "EMB_C")
         _ = self.method
 
     @property
@@ -127,9 +148,9 @@ class MapConfig:
         )
 
 
-def _check_some(name: str, files: list[str] | None) -> None:
-    if files is not None and not files:
-        raise ConfigError(f"--{name} names no file", remedy=f"name one: --{name} polygons.gpkg")
+def _check_some(name: str, files: list[str] | None, as_in: str = "polygons.gpkg") -> None:
+    if files is not None and not all(files or [""]):
+        raise ConfigError(f"--{name} names no file", remedy=f"name one: --{name} {as_in}")
 
 
 @dataclass(frozen=True)
@@ -146,6 +167,9 @@ class SearchConfig:
         scene: The scene of the embeddings: its pictures of the best places are put on a sheet.
         sensor: Of the scene, where the product does not say it.
         unit: Of the scene, where the product does not say it.
+        bands: Of the scene in stored order, where the file does not name them.
+        time: Which time of a scene that is a netCDF or Zarr series, as in 2021-07-04.
+        item: Which one of several: identifier of a STAC item, tile of a SAFE product.
         out: Folder of the results.
     """
 
@@ -157,6 +181,9 @@ class SearchConfig:
     scene: str | None = None
     sensor: str | None = None
     unit: str | None = None
+    bands: list[str] | None = None
+    time: str | None = None
+    item: str | None = None
     out: str = "search"
 
     def __post_init__(self) -> None:
@@ -180,31 +207,58 @@ class SearchConfig:
         """
         if self.at is None:
             return None
-        try:
-            longitude, latitude = (float(part) for part in self.at.split(","))
-        except ValueError:
-            raise _no_place(self.at) from None
-        if not (abs(longitude) <= 360 and abs(latitude) <= 90):
-            raise _no_place(self.at)
-        return longitude, latitude
+        return place_of(self.at.split(","), self.at, "--at 11.35,48.07")
 
 
-def _no_place(text: str) -> ConfigError:
-    return ConfigError(
-        "a place is a longitude and a latitude in degrees",
-        found=text,
-        remedy="--at 11.35,48.07",
-    )
+def place_of(numbers: object, given: object, remedy: str) -> tuple[float, float]:
+    """Return a longitude and a latitude.
 
-
-def check_change(rate: float, window: int) -> None:
-    """Refuse settings of a comparison that are out of range.
+    Args:
+        numbers: Two numbers, or texts of them.
+        given: What the user gave, for the message.
+        remedy: How a place is given.
 
     Raises:
-        ConfigError: If one is.
+        ConfigError: If they are not two numbers of degrees on the earth.
     """
-    require(0 < rate < 0.5, "rate", rate, "above 0, below 0.5")
-    require(window >= 3, "window", window, "3 or more")
+    try:
+        longitude, latitude = (float(number) for number in numbers)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        longitude = latitude = nan
+    if not (abs(longitude) <= HIGHEST_LONGITUDE and abs(latitude) <= HIGHEST_LATITUDE):
+        raise ConfigError(
+            "a place is a longitude and a latitude in degrees",
+            found=given,
+            expected=f"-{HIGHEST_LONGITUDE:g} to {HIGHEST_LONGITUDE:g} and "
+            f"-{HIGHEST_LATITUDE:g} to {HIGHEST_LATITUDE:g}",
+            remedy=remedy,
+        )
+    return longitude, latitude
+
+
+HIGHEST_RATE: Final = 0.5  # from here on more than half of the cells would be a mistake
+
+
+@dataclass(frozen=True)
+@checked_settings
+class ChangeRule:
+    """What counts as a change.
+
+    Args:
+        rate: Nominal share of the unchanged cells that are reported by mistake.
+        window: Cells at a side of the neighbourhood that says what is usual; of an even number, one
+            more.
+
+    Raises:
+        ConfigError: If a setting is out of range.
+    """
+
+    rate: float = 0.01
+    window: int = 33
+
+    def __post_init__(self) -> None:
+        require(0 < self.rate < HIGHEST_RATE, "rate", self.rate, f"above 0, below {HIGHEST_RATE:g}")
+        require(self.window >= 3, "window", self.window, "3 or more")
 
 
 @dataclass(frozen=True)
@@ -215,10 +269,12 @@ class ChangeConfig:
     Args:
         before: Embeddings of the first date.
         after: Embeddings of the second, on the same grid, by the same model.
-        null: Embeddings of other dates between which nothing has changed, on the same grid: they
-            tell how far vectors move without a change. Without them the scene itself has to.
-        rate: Share of the unchanged cells that are reported by mistake.
-        window: Cells at a side of the neighbourhood that says what is usual, without `null`.
+        null: Embeddings of other dates, two or more, on the same grid, between which and the first
+            nothing has changed: they tell which cells move more than others without a change. A
+            change that one of them shows is not found.
+        rate: Nominal share of the unchanged cells that are reported by mistake.
+        window: Cells at a side of the neighbourhood that says what is usual (of an even number, one
+            more). A change that is wider than half of it is not seen.
         smallest: Number of cells of the smallest change that is drawn as a polygon.
         out: Folder of the results.
     """
@@ -232,9 +288,18 @@ class ChangeConfig:
     out: str = "change"
 
     def __post_init__(self) -> None:
-        check_change(self.rate, self.window)
+        _ = self.rule
         require(self.smallest >= 1, "smallest", self.smallest, "1 or more")
-        _check_some("null", self.null)
+        _check_some("null", self.null, "EMB_C EMB_D")
+
+    @property
+    def rule(self) -> ChangeRule:
+        """What counts as a change.
+
+        Raises:
+            ConfigError: If a setting is out of range.
+        """
+        return ChangeRule(self.rate, self.window)
 
 
 @dataclass(frozen=True)
@@ -248,6 +313,9 @@ class ExploreConfig:
             first three components are the picture.
         sensor: Of the scene, where the product does not say it.
         unit: Of the scene, where the product does not say it.
+        bands: Of the scene in stored order, where the file does not name them.
+        time: Which time of a scene that is a netCDF or Zarr series, as in 2021-07-04.
+        item: Which one of several: identifier of a STAC item, tile of a SAFE product.
         dimensions: Principal components that are kept in the page.
         cells: Most cells of a page; of more, every second, third, ... in each direction is left
             out, and the page says so.
@@ -258,6 +326,9 @@ class ExploreConfig:
     scene: str | None = None
     sensor: str | None = None
     unit: str | None = None
+    bands: list[str] | None = None
+    time: str | None = None
+    item: str | None = None
     dimensions: int = 32
     cells: int = 250_000
     out: str = "explore.html"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from eofm.errors import LabelError
+from eofm.geo.maps_config import HIGHEST_LATITUDE, HIGHEST_LONGITUDE
 from eofm.landcover.polygons import (
     AREAS,
     VectorLayer,
@@ -34,6 +35,17 @@ if TYPE_CHECKING:
     # what holds features: a file, or a frame
     PlacesLike: TypeAlias = str | Path | GeoDataFrame
 
+__all__ = [
+    "MOST_CLASSES",
+    "LabelledPlaces",
+    "classes_of",
+    "crs_of_frame",
+    "geo_frame",
+    "read_labels",
+    "read_places",
+]
+
+_SLACK: Final = 1e-9  # a pole as others write it
 _KINDS: Final = AREAS | {"Point", "MultiPoint"}
 MOST_CLASSES: Final = 254  # of a class map of 8 bits, whose 0 is "no class"
 
@@ -78,7 +90,7 @@ def read_places(given: PlacesLike) -> LabelledPlaces:
             neither polygons nor points.
     """
     layer = _layer(given)
-    check_shapes(layer.file, layer.shapes, _KINDS)
+    _check(layer)
     return _apart(layer, ())
 
 
@@ -95,7 +107,7 @@ def read_labels(given: PlacesLike, field: str | None) -> LabelledPlaces:
     """
     layer = _layer(given)
     values = layer.field(field)
-    check_shapes(layer.file, layer.shapes, _KINDS)
+    _check(layer)
     names = [_named(value) for value in values]
     check_filled(layer.file, str(field), names)
     return _apart(layer, names)
@@ -124,6 +136,35 @@ def _layer(given: PlacesLike) -> VectorLayer:
     if not file.exists():
         raise LabelError("there is no such file of polygons or points", where=file)
     return read_vectors(file)
+
+
+def _check(layer: VectorLayer) -> None:
+    """Refuse shapes that are none, or lie nowhere on the earth.
+
+    Raises:
+        LabelError: If one is neither polygon nor point, is not valid, or its coordinates are no
+            numbers, or no angles where the CRS is one of longitude and latitude.
+    """
+    import shapely
+
+    check_shapes(layer.file, layer.shapes, _KINDS)
+    bounds = shapely.bounds(layer.shapes)
+    lost = ~np.isfinite(bounds).all(axis=1)
+    if layer.crs.is_geographic:
+        unit = layer.crs.units_factor[1]  # radians
+        limits = np.radians([HIGHEST_LONGITUDE, HIGHEST_LATITUDE] * 2) / unit * (1 + _SLACK)
+        lost |= ~(np.abs(bounds) <= limits).all(axis=1)
+    where = np.flatnonzero(lost & ~shapely.is_empty(layer.shapes))
+    if len(where):
+        box = ", ".join(f"{edge:.8g}" for edge in bounds[where[0]])
+        raise LabelError(
+            "coordinates of the layer are none on the earth",
+            found=f"feature {where[0]}: {box} (lowest x and y, highest x and y)",
+            expected=f"numbers of {crs_text(layer.crs)[:60]}",
+            where=layer.file,
+            remedy="leave such features out; or state the CRS that the coordinates are of, as in "
+            'geopandas: layer = layer.set_crs("EPSG:32632", allow_override=True)',
+        )
 
 
 def _apart(layer: VectorLayer, values: Sequence[str | None]) -> LabelledPlaces:

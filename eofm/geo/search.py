@@ -56,27 +56,26 @@ from eofm.geo.cells import (
     degrees,
     on_grid,
 )
-from eofm.geo.mapping.fitting import affine
-from eofm.geo.mapping.training import covered
-from eofm.geo.maps_config import SearchConfig
-from eofm.geo.pictures import cell_pictures
+from eofm.geo.embedding_files import open_embeddings
+from eofm.geo.embeddings import Codes
+from eofm.geo.maps_config import SearchConfig, place_of
 from eofm.geo.places import LabelledPlaces, geo_frame, read_places
 from eofm.geo.results import (
     CONFIG,
     ResultFiles,
+    cell_pictures,
+    named_scene,
     plane,
+    score_qml,
     write_cog,
     write_frame,
     write_record,
     write_settings,
 )
-from eofm.geo.styles import score_qml
-from eofm.geo.vectors.embeddings import Codes
-from eofm.geo.vectors.files import open_embeddings
+from eofm.geo.training import affine, covered
 from eofm.probes.linear import Labelled, Scaling, StrengthGrid, fit_linear
 from eofm.probes.metrics import overall_accuracy
 from eofm.raster.grid import read_crs
-from eofm.raster.opening import open_scene
 from eofm.report import output
 from eofm.report.output import write_file
 from eofm.report.sheets import contact_sheet
@@ -86,6 +85,8 @@ if TYPE_CHECKING:
     from xarray import DataArray
 
     from eofm.geo.places import PlacesLike
+
+__all__ = ["ScoreKind", "SearchResult", "best", "run_search", "scan", "scan_codes", "search"]
 
 
 class ScoreKind(StrEnum):
@@ -168,7 +169,7 @@ def search(
         unlike: Polygons and points of what is not meant.
 
     Raises:
-        ConfigError: If neither or both of `at` and `like` are given.
+        ConfigError: If neither or both of `at` and `like` are given, or `at` is no place.
         LabelError: If a place lies outside of the embeddings, or polygons cannot be used.
     """
     cells = cells_of(embeddings)
@@ -199,18 +200,12 @@ def search(
 
 def _at(cells: Cells, at: tuple[float, float]) -> Index:
     """Return the cell of a place."""
+    place = place_of(at, at, "at=(11.35, 48.07)")
     try:
-        longitude, latitude = map(float, at)
-    except (TypeError, ValueError):
-        raise ConfigError(
-            "a place is a longitude and a latitude in degrees",
-            found=at,
-            remedy="at=(11.35, 48.07)",
-        ) from None
-    try:
-        return covered(cells, _point((longitude, latitude)))
+        return covered(cells, _point(place))
     except LabelError as error:
         error.problem = "the place lies outside of the embeddings"
+        error.found = f"longitude {place[0]:g}, latitude {place[1]:g}"
         error.remedy = "the longitude comes first, in degrees; else embed a scene of that place"
         raise
 
@@ -377,9 +372,7 @@ def run_search(config: SearchConfig) -> ResultFiles:
         DataError: If embeddings or polygons cannot be used, or files cannot be written.
         SpecError: If sensor or unit of the scene are neither stated nor known.
     """
-    scene = (
-        open_scene(config.scene, sensor=config.sensor, unit=config.unit) if config.scene else None
-    )
+    scene = named_scene(config)
     found = search(
         open_embeddings(config.embeddings),
         at=config.place,

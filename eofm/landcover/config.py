@@ -9,6 +9,8 @@ from typing import Literal
 from eofm.errors import ConfigError
 from eofm.settings import checked_settings
 
+__all__ = ["LabelsConfig"]
+
 
 @dataclass(frozen=True)
 @checked_settings

@@ -1,37 +1,88 @@
-"""Pieces of work: some windows of a map, or some scenes. Each can run in any process.
+"""What is to be labelled, in pieces of work; each can run in any process.
 
 WindowJob   a rectangle of windows of one map's own grid, read piece by piece
 SceneJob    some scenes, each on its own grid
+
+Scenes are the images of a packed store, GeoTIFFs of a folder, or footprints. A store keeps the grid
+and the mask of every image. Of a folder they are read from the files: measured is what
+`eofm.contract.validity` calls so. A footprint has no image, and all of it is counted.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Final, Protocol
+from functools import lru_cache
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
+import pyarrow as pa
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.warp import transform as warp_points
 
-from eofm.landcover.count import GridCounter, choose_kernel
-from eofm.landcover.maps import Catalogue, LandCover, MapFile
-from eofm.landcover.multilabel import ClassMap, Reason, strange_codes, unknown_codes
+from eofm.contract.spec import Unit
+from eofm.errors import ConfigError, LabelError, RasterError
+from eofm.formats.arrays import map_npy
+from eofm.formats.foreign import foreign
+from eofm.formats.parquet import read_schema, read_table
+from eofm.landcover.maps import Catalogue, DatePattern, LandCover, MapFile, Period
+from eofm.landcover.multilabel import (
+    ClassMap,
+    GridCounter,
+    Reason,
+    Seen,
+    choose_kernel,
+    strange_codes,
+    unknown_codes,
+)
 from eofm.landcover.multilabel import Seen as Mask
-from eofm.landcover.strips import (
+from eofm.landcover.table import PresenceRule, Rows, TableBatch
+from eofm.landcover.warp import (
     CACHE_BYTES,
     Pieces,
     SymbolReader,
     columns_per_strip,
+    opened,
     piece_shape,
+    to_degrees,
 )
-from eofm.landcover.table import PresenceRule, Rows, TableBatch
-from eofm.landcover.warp import opened, to_degrees
-from eofm.raster.grid import Grid, Window
+from eofm.raster.folder import find_files, group_files, image_name
+from eofm.raster.geotiff import date_of, grid_of, header_of, open_geotiff, read_stored
+from eofm.raster.grid import Grid, Window, read_crs
+from eofm.store.format import PAIRS, SPEC, VALID
+from eofm.terminal import track
+
+if TYPE_CHECKING:
+    from eofm.store.reader import Store
+
+__all__ = [
+    "THREADS",
+    "UTM",
+    "FileMask",
+    "LabelJob",
+    "LabelScene",
+    "MeasuredPixels",
+    "SceneJob",
+    "SceneOptions",
+    "StoredMask",
+    "WindowJob",
+    "find_scenes",
+    "run_job",
+    "scene_jobs",
+    "window_jobs",
+]
+
+
+# ----------------------------------------------------------------------------------- pieces of work
 
 # A scene is read in pieces of at most so many pixels: their codes are held as int32.
 _SCENE_PIXELS: Final = 4 * 1024**2
@@ -334,3 +385,347 @@ def _points(
         transform.a * cols + transform.b * rows + transform.c,
         transform.d * cols + transform.e * rows + transform.f,
     )
+
+
+# ----------------------------------------------------------------------------------- finding scenes
+
+UTM: Final = "utm"
+_METRES_PER_DEGREE: Final = 111_320.0
+_FOOTPRINT: Final = ("id", "minx", "miny", "maxx", "maxy", "crs")
+_SHOWN: Final = 5
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """What scenes do not say themselves.
+
+    Args:
+        gsd: Metres per pixel of the grid laid over a footprint.
+        crs: CRS of images of a packed store that keeps only their centres; `utm` is the UTM zone of
+            each centre.
+        dates: Where the names of files tell the date; None reads their tags.
+    """
+
+    gsd: float = 10.0
+    crs: str | None = None
+    dates: DatePattern | None = None
+
+
+def find_scenes(path: str | Path, options: SceneOptions) -> list[LabelScene]:
+    """Find scenes.
+
+    Args:
+        path: A packed store, a folder of GeoTIFFs, or a .parquet of footprints.
+        options: What they do not say themselves.
+
+    Raises:
+        LabelError: If there are none, two have one id, or a footprint or date is none.
+        RasterError: If a GeoTIFF cannot be read or lies nowhere.
+        ConfigError: If a CRS is stated for a store that keeps the grids.
+        StoreError: If the store is damaged, or does not know where its images lie.
+    """
+    path = Path(path)
+    if path.suffix == ".parquet":
+        scenes = _of_table(path, options.gsd)
+    elif (path / SPEC).is_file() or (path / PAIRS).is_file():
+        scenes = _of_store(path, options.crs)
+    elif path.is_dir():
+        scenes = _of_folder(path, options.dates)
+    else:
+        raise LabelError(
+            "there are no such scenes",
+            expected="a packed store, a folder of GeoTIFFs, or a .parquet of footprints",
+            where=path,
+        )
+    _check(scenes, path)
+    return scenes
+
+
+def _check(scenes: Sequence[LabelScene], path: Path) -> None:
+    if not scenes:
+        raise LabelError("there are no scenes to label", found="none", where=path)
+    counted = Counter(scene.id for scene in scenes)
+    twice = [name for name, count in counted.items() if count > 1]
+    if twice:
+        raise LabelError(
+            "scenes share an id",
+            found=_some(twice),
+            expected="one scene per id",
+            where=path,
+            remedy="make the ids unique: labels are joined by them",
+        )
+    for scene in scenes:
+        if scene.date:
+            try:
+                Period.parse(scene.date)
+            except ValueError as error:
+                raise LabelError(
+                    "a scene has a date that is none",
+                    found=scene.date,
+                    expected="YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS",
+                    where=f"{path}, scene {scene.id}",
+                ) from error
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+# ------------------------------------------------------------------------------------ footprints
+
+
+def _of_table(file: Path, gsd: float) -> list[LabelScene]:
+    table = _read_footprints(file)
+    crs_of: dict[str, CRS] = {}
+    scenes, bad = [], []
+    for row in table.to_pylist():
+        name = str(row["id"])
+        box = [row[key] for key in _FOOTPRINT[1:5]]
+        if None in box or not all(map(math.isfinite, box)) or box[0] >= box[2] or box[1] >= box[3]:
+            bad.append(name)
+            continue
+        text = str(row["crs"])
+        if text not in crs_of:
+            crs_of[text] = _crs(text, f"{file}, {name}")
+        scenes.append(LabelScene(name, _over(box, crs_of[text], gsd), _text(row.get("date"))))
+    if bad:
+        raise LabelError(
+            "footprints that are no rectangles",
+            found=f"{len(bad)} of {table.num_rows}: {_some(bad)}",
+            expected="finite minx < maxx and miny < maxy",
+            where=file,
+        )
+    return scenes
+
+
+def _read_footprints(file: Path) -> pa.Table:
+    if not file.is_file():
+        raise LabelError("there is no such table of footprints", where=file)
+    with foreign(LabelError, "the table cannot be read", where=file):
+        have = read_schema(file).names
+        missing = [name for name in _FOOTPRINT if name not in have]
+        if missing:
+            raise LabelError(
+                "the table of footprints lacks columns",
+                found=", ".join(have),
+                expected=", ".join(_FOOTPRINT),
+                where=file,
+            )
+        table = read_table(file, [*_FOOTPRINT, *(["date"] if "date" in have else [])])
+        for name in _FOOTPRINT[1:5]:
+            if not pa.types.is_floating(table[name].type) and not pa.types.is_integer(
+                table[name].type
+            ):
+                raise TypeError(f"{name} holds {table[name].type}, no numbers")
+        return table
+
+
+def _over(box: Sequence[float], crs: CRS, gsd: float) -> Grid:
+    """Lay a grid of whole pixels over a box, as close to the ground sample distance as it can."""
+    step = _in_units(crs, gsd)
+    width, height = (max(round((box[i + 2] - box[i]) / step), 1) for i in (0, 1))
+    x, y = (box[2] - box[0]) / width, (box[3] - box[1]) / height
+    return Grid(crs, Affine(x, 0, box[0], 0, -y, box[3]), height, width)
+
+
+def _in_units(crs: CRS, metres: float) -> float:
+    if crs.is_geographic:
+        return metres / _METRES_PER_DEGREE
+    return metres / float(crs.linear_units_factor[1])
+
+
+def _crs(text: str, where: str) -> CRS:
+    try:
+        return read_crs(text)
+    except RasterError as error:
+        raise LabelError(
+            error.problem, found=error.found, expected=error.expected, where=where
+        ) from error
+
+
+def _text(date: Any) -> str:  # noqa: ANN401 (text, a date, a moment or nothing)
+    if date is None:
+        return ""
+    return date if isinstance(date, str) else str(date.isoformat())
+
+
+# ---------------------------------------------------------------------------------------- store
+
+
+def _of_store(path: Path, crs: str | None) -> list[LabelScene]:
+    """Return the images of a store on the grids that it keeps, or on those that are stated."""
+    from eofm.store.grids import known_grids, unknown_grid
+    from eofm.store.reader import Store  # brings torch, which nothing else here needs
+
+    store = Store(path)
+    grids = known_grids(store)
+    ids: list[str] = store.table["id"].to_pylist()
+    unknown = [name for name, grid in zip(ids, grids, strict=True) if grid is None]
+    if crs is None and unknown:
+        error = unknown_grid(store, unknown)
+        error.remedy = f"{error.remedy}; or state their CRS, as in --scene_crs EPSG:4326 or utm"
+        raise error
+    if crs is not None and not unknown:
+        raise ConfigError(
+            "the store keeps where its images lie",
+            found=f"--scene_crs {crs}",
+            where=path,
+            remedy="leave --scene_crs out",
+        )
+    own = None if crs in {None, UTM} else _crs(str(crs), "scene_crs")
+    height, width = store.card.size
+    columns = [store.table[key].to_pylist() for key in ("longitude", "latitude", "date", "source")]
+    masks = _stored_masks(store)
+    scenes = []
+    for name, known, mask, x, y, date, source in zip(ids, grids, masks, *columns, strict=True):
+        grid = known or _around((x, y), own, store.spec.gsd, height, width)
+        scenes.append(LabelScene(name, grid, date, source, mask))
+    return scenes
+
+
+@dataclass(frozen=True)
+class StoredMask:
+    """The mask of one image of a store.
+
+    Args:
+        file: The masks of its shard.
+        row: Which of them.
+        size: Height and width of the image.
+    """
+
+    file: Path
+    row: int
+    size: tuple[int, int]
+
+    def read(self, window: Window) -> Seen:
+        """Return which pixels of a window are measured, (h, w)."""
+        height, width = self.size
+        packed = _masks(self.file, self.file.stat().st_mtime_ns)[self.row]
+        bits = np.unpackbits(packed, count=height * width).view(np.bool_)
+        return bits.reshape(height, width)[window.slices]
+
+
+@lru_cache(maxsize=64)
+def _masks(file: Path, changed: int) -> NDArray[np.uint8]:  # a store may be packed again
+    with foreign(LabelError, "the masks of a store cannot be read", where=file):
+        return map_npy(file)
+
+
+def _stored_masks(store: Store) -> list[StoredMask]:
+    files = [store.piece(shard, VALID).resolve() for shard in range(store.shards)]
+    places = store.places(range(len(store)))
+    return [StoredMask(files[shard], row, store.card.size) for shard, row in places]
+
+
+def _around(
+    centre: tuple[float, float], crs: CRS | None, gsd: float, height: int, width: int
+) -> Grid:
+    longitude, latitude = centre
+    if crs is None:
+        zone = min(int((longitude + 180) // 6) + 1, 60)
+        crs = _of_code((32600 if latitude >= 0 else 32700) + zone)
+    (x,), (y,) = warp_points(_of_code(4326), crs, [longitude], [latitude])
+    step = _in_units(crs, gsd)
+    left, top = x - width / 2 * step, y + height / 2 * step
+    return Grid(crs, Affine(step, 0, left, 0, -step, top), height, width)
+
+
+@lru_cache(maxsize=128)
+def _of_code(epsg: int) -> CRS:
+    return CRS.from_epsg(epsg)
+
+
+# --------------------------------------------------------------------------------------- folder
+
+
+def _of_folder(root: Path, dates: DatePattern | None) -> list[LabelScene]:
+    """Take one scene per multi-band file, and one per set of files named after bands."""
+    sets, single = group_files(find_files(root))
+    named = {
+        image_name(root, image.folder, image.beginning): tuple(image.files.values())
+        for image in sets
+    }
+    named |= {file.relative_to(root).with_suffix("").as_posix(): (file,) for file in single}
+    scenes = []
+    for name, members in track(sorted(named.items()), "reading footprints"):
+        finest, date = _finest(members)
+        if dates is not None:
+            date = str(dates.find(name)).partition("/")[0]
+        scenes.append(LabelScene(name, finest, date, name, FileMask(members, finest)))
+    return scenes
+
+
+def _finest(files: Sequence[Path]) -> tuple[Grid, str]:
+    grids = []
+    for file in files:
+        with open_geotiff(file) as dataset:
+            grid = grid_of(dataset)
+            try:
+                grid.require_crs()
+            except RasterError as error:
+                error.where = file
+                error.remedy = (error.remedy or "").replace("FILE", quote(str(file))) or None
+                raise
+            grids.append((grid, date_of(dataset)))
+    return max(grids, key=lambda found: found[0].height * found[0].width)
+
+
+@dataclass(frozen=True)
+class FileMask:
+    """The mask of an image whose bands are in one file or in several.
+
+    Args:
+        files: The bands.
+        grid: Grid of the finest.
+    """
+
+    files: tuple[Path, ...]
+    grid: Grid
+
+    def read(self, window: Window) -> Seen:
+        """Return which pixels of a window are measured, (h, w): `eofm.contract.validity.measured`.
+
+        The unit of the files is not stated here. What is 0 in all bands was not measured in any
+        unit but 8-bit colour.
+
+        Raises:
+            RasterError: If a file is damaged.
+        """
+        import torch  # heavy, and a store's masks need none of it
+
+        from eofm.contract.validity import measured
+
+        with ExitStack() as stack:
+            opened = [stack.enter_context(open_geotiff(file)) for file in self.files]
+            ratios = [self.grid.height // dataset.height for dataset in opened]
+            outer = self._around(window, max(ratios))
+            planes: dict[int, list[NDArray[Any]]] = {}
+            declared: dict[int, list[NDArray[np.bool_]]] = {}
+            for dataset, r in zip(opened, ratios, strict=True):
+                place = Window(outer.row // r, outer.col // r, outer.height // r, outer.width // r)
+                alphas = header_of(dataset).alphas
+                indexes = [i for i in range(1, dataset.count + 1) if i not in alphas]
+                values, flags = read_stored(dataset, indexes, place, alphas)
+                planes.setdefault(r, []).append(values)
+                declared.setdefault(r, []).append(
+                    np.zeros(values.shape, np.bool_) if flags is None else flags
+                )
+            colour = all(dtype == "uint8" for dataset in opened for dtype in dataset.dtypes)
+        mask = measured(
+            {r: torch.from_numpy(np.concatenate(p))[None] for r, p in planes.items()},
+            {r: torch.from_numpy(np.concatenate(d))[None] for r, d in declared.items()},
+            {r: ("",) * sum(len(values) for values in p) for r, p in planes.items()},
+            Unit.UINT8 if colour else Unit.DN,
+            (outer.height, outer.width),
+        )
+        row, col = window.row - outer.row, window.col - outer.col
+        return np.asarray(mask[0, row : row + window.height, col : col + window.width].numpy())
+
+    def _around(self, window: Window, step: int) -> Window:
+        """Return whole coarse pixels around a window, and one more: upsampling draws from them."""
+        top = max(window.row // step - 1, 0) * step
+        left = max(window.col // step - 1, 0) * step
+        bottom = min((-(-(window.row + window.height) // step) + 1) * step, self.grid.height)
+        right = min((-(-(window.col + window.width) // step) + 1) * step, self.grid.width)
+        return Window(top, left, bottom - top, right - left)

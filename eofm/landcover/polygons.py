@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,8 +21,8 @@ from rasterio.crs import CRS
 from rasterio.features import rasterize
 from rasterio.warp import transform as warp_points
 
+from eofm.environment import geo_library
 from eofm.errors import ConfigError, LabelError, RasterError
-from eofm.extras import geo_library
 from eofm.formats.foreign import foreign
 from eofm.formats.parquet import check_table
 from eofm.landcover.multilabel import ClassMap, unknown_codes
@@ -33,6 +34,23 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from geopandas import GeoDataFrame
+
+__all__ = [
+    "AREAS",
+    "PARQUETS",
+    "VECTORS",
+    "Layer",
+    "PolygonReader",
+    "VectorLayer",
+    "check_field",
+    "check_filled",
+    "check_shapes",
+    "layer_of_frame",
+    "pixels_of",
+    "polygon_library",
+    "read_layer",
+    "read_vectors",
+]
 
 PARQUETS: Final = frozenset({".parquet", ".geoparquet", ".gpq"})
 VECTORS: Final = frozenset({".gpkg", ".geojson", ".shp", ".fgb"}) | PARQUETS
@@ -183,6 +201,18 @@ def read_vectors(file: Path) -> VectorLayer:
     """
     if file.suffix.lower() in PARQUETS:
         return _of_parquet(file)
+    if file.suffix.lower() == ".csv":
+        made = quote(str(file.with_suffix(".gpkg")))
+        raise LabelError(
+            "a table of text has no geometry",
+            found="CSV",
+            expected="GeoPackage, GeoJSON, Shapefile, FlatGeobuf or GeoParquet",
+            where=file,
+            remedy="if its columns x and y are longitude and latitude: "
+            'python -c "import geopandas, pandas, sys; t = pandas.read_csv(sys.argv[1]); '
+            "geopandas.GeoDataFrame(t, geometry=geopandas.points_from_xy(t.x, t.y), "
+            f"crs='EPSG:4326').to_file(sys.argv[2])\" {quote(str(file))} {made}",
+        )
     pyogrio, shapely = (polygon_library(name, file) for name in ("pyogrio", "shapely"))
     with foreign(LabelError, "the polygons cannot be read", where=file):
         layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
@@ -249,7 +279,7 @@ def check_field(file: object, field: str | None, names: Sequence[str]) -> None:
             found="no --field",
             expected=", ".join(names) or "a layer with fields",
             where=file,
-            remedy=f"name it: --field {(names or ['NAME'])[0]}",
+            remedy=f"name it: --field {quote((names or ['NAME'])[0])}",
         )
     if field not in names:
         raise LabelError(
@@ -257,7 +287,7 @@ def check_field(file: object, field: str | None, names: Sequence[str]) -> None:
             found=", ".join(names) or "no field at all",
             expected=field,
             where=file,
-            remedy=f"name one of them: --field {(names or ['NAME'])[0]}",
+            remedy=f"name one of them: --field {quote((names or ['NAME'])[0])}",
         )
 
 

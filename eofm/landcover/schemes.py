@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 from eofm.errors import LabelError
 from eofm.formats.text import read_yaml
 
+__all__ = ["MAX_CODE", "SCHEMES", "Scheme", "find_scheme", "read_scheme"]
+
 # A code is looked up in a table of this length, and a symbol is one byte.
 MAX_CODE: Final = 65_535
 _MAX_CODES: Final = 250

@@ -2,25 +2,27 @@
 
 Each pixel of an image takes the code under its centre (nearest neighbour). Where the pixels of map
 and image coincide they are copied; elsewhere GDAL warps. A map in degrees is looked up on both
-sides of the 180th meridian.
+sides of the 180th meridian. On its own grid a map of any size is read piece by piece, as symbols.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
+from shlex import quote
 from threading import Lock
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError  # rasterio lets some of PROJ's errors through
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import RasterioError
@@ -31,10 +33,31 @@ from rasterio.warp import transform_bounds
 from rasterio.windows import Window as RasterioWindow
 
 from eofm.errors import LabelError, RasterError
-from eofm.landcover.multilabel import ClassMap
+from eofm.landcover.multilabel import ClassMap, Legend, Symbols
 from eofm.landcover.schemes import Scheme
-from eofm.raster.geotiff import damaged, grid_of, open_geotiff
+from eofm.raster.geotiff import bytes_of, damaged, grid_of, open_geotiff
 from eofm.raster.grid import Grid, Window
+
+__all__ = [
+    "CACHE_BYTES",
+    "PIECE_BYTES",
+    "STRIP_BYTES",
+    "Bounds",
+    "MapReader",
+    "Pieces",
+    "SymbolReader",
+    "box_in",
+    "check_nodata",
+    "columns_per_strip",
+    "decode",
+    "fill",
+    "inside_of",
+    "opened",
+    "overlapping",
+    "piece_shape",
+    "to_degrees",
+    "turns_of",
+]
 
 # In pixels of the map. GDAL's default, an eighth, moves borders; with 0 rasterio cannot open a VRT.
 _TOLERANCE: Final = 1e-3
@@ -71,6 +94,9 @@ def opened(file: Path) -> Iterator[DatasetReader]:
         _give_back(key, dataset)
 
 
+# What bands of classes are called among others: `label` is that of Dynamic World.
+_CLASSES: Final = frozenset({"label", "labels", "class", "classes", "classification", "map", "lc"})
+
 _Key: TypeAlias = tuple[Path, int, int]
 _idle: deque[tuple[_Key, DatasetReader]] = deque()
 _idle_lock: Final = Lock()
@@ -102,15 +128,32 @@ def _open(file: Path) -> DatasetReader:
             raise damaged(file, error) from error
     if dataset.crs is None or dataset.count != 1:
         found = f"{dataset.count} band(s), {dataset.crs or 'no CRS'}"
+        remedy = _as_map(dataset, file)
         dataset.close()
         raise LabelError(
             "this is not a georeferenced map of one band",
             found=found,
             where=file,
-            remedy="write the CRS into it, as in: rio edit-info --crs EPSG:32632 FILE; or choose "
-            "the band that holds the classes",
+            remedy=remedy,
         )
     return dataset
+
+
+def _as_map(dataset: DatasetReader, file: Path) -> str:
+    """Return what makes a map of one band, with a CRS, of a file that is none."""
+    name, steps = quote(str(file)), []
+    if dataset.count != 1:
+        words = [(text or "").casefold() for text in dataset.descriptions]
+        band = next((i for i, word in enumerate(words, 1) if word in _CLASSES), 1)
+        which = f", here {dataset.descriptions[band - 1]}" if words[band - 1] in _CLASSES else ""
+        steps.append(
+            f"write the band that holds the classes{which} into a file of its own, as in: "
+            f"rio stack {name} --bidx {band} -o classes.tif"
+        )
+        name = "classes.tif"
+    if dataset.crs is None:
+        steps.append(f"write the CRS into it, as in: rio edit-info --crs EPSG:32632 {name}")
+    return "; then ".join(steps)
 
 
 # ------------------------------------------------------------------------------------- codes
@@ -160,9 +203,9 @@ def decode(
         LabelError: If the map declares a class nodata, or its values are not whole numbers.
     """
     check_nodata(nodata, scheme, where)
-    if values.dtype.kind == "f":
+    if values.dtype.kind in "fc":
         inside = inside & ~np.isnan(values)
-        if not np.array_equal(values[inside], np.rint(values[inside])):
+        if values.dtype.kind == "c" or not np.array_equal(values[inside], np.rint(values[inside])):
             raise LabelError(
                 "the values of the map are not class codes",
                 found="numbers that are not whole",
@@ -361,3 +404,148 @@ def overlapping(box: Bounds, crs: CRS, boxes: NDArray[np.float64]) -> NDArray[np
     for turn in (0.0, _TURN, -_TURN) if crs.is_geographic else (0.0,):
         across |= (left < boxes[:, 2] + turn) & (boxes[:, 0] + turn < right)
     return across & (bottom < boxes[:, 3]) & (boxes[:, 1] < top)
+
+
+# ----------------------------------------------------------------------------------- piece by piece
+
+# GDAL keeps decoded blocks, by default in a twentieth of the machine's memory: for one map of
+# 36,000 x 36,000 that is all of it. Strips need a block row at most twice.
+CACHE_BYTES: Final = 64 * 1024**2
+# A strip, stored and as symbols, is at most about this large, unless one column of blocks is.
+STRIP_BYTES: Final = 48 * 1024**2
+# A piece is at most about this large, unless one block is: it is counted while the second cache of
+# a core still holds it, at four times the speed of memory.
+PIECE_BYTES: Final = 1024**2
+_LEAST_LINES: Final = 256
+
+
+def columns_per_strip(dataset: DatasetReader) -> int:
+    """Return how many columns a strip has, to be within `STRIP_BYTES`."""
+    block = int(dataset.block_shapes[0][0])
+    return _columns(dataset, block * -(-_LEAST_LINES // block), STRIP_BYTES)
+
+
+def piece_shape(dataset: DatasetReader) -> tuple[int, int]:
+    """Return how many lines and columns to read at a time: whole blocks, within `PIECE_BYTES`."""
+    height, width = dataset.block_shapes[0]
+    fit = PIECE_BYTES // (height * width * _pixel_bytes(dataset))
+    lines = height * max(min(-(-_LEAST_LINES // height), fit), 1)
+    return lines, _columns(dataset, lines, PIECE_BYTES)
+
+
+def _columns(dataset: DatasetReader, lines: int, most_bytes: int) -> int:
+    block = int(dataset.block_shapes[0][1])
+    columns = most_bytes // (lines * _pixel_bytes(dataset))
+    return max(columns // block, 1) * block
+
+
+def _pixel_bytes(dataset: DatasetReader) -> int:
+    return bytes_of(dataset.dtypes[0])
+
+
+class SymbolReader:
+    """A map, read as symbols.
+
+    Attributes:
+        dataset: The open map.
+        legend: Which symbols there are.
+
+    Args:
+        dataset: The open map.
+        scheme: What its codes mean.
+
+    Raises:
+        LabelError: If the map declares a class nodata.
+    """
+
+    def __init__(self, dataset: DatasetReader, scheme: Scheme) -> None:
+        self.dataset, self._scheme = dataset, scheme
+        check_nodata(dataset.nodata, scheme, dataset.name)
+        plain = dataset.dtypes[0] == "uint8" and "per_dataset" not in {
+            flag.name for flag in dataset.mask_flag_enums[0]
+        }
+        self.legend = Legend.of(scheme, dataset.nodata) if plain else Legend.by_table(scheme)
+
+    def read(self, window: Window, out: Symbols) -> None:
+        """Read a window of the map into `out`.
+
+        Raises:
+            RasterError: If the map is damaged.
+            LabelError: If its values are not whole numbers.
+        """
+        if self.legend.table is None:
+            self._stored(window, out)
+        else:
+            out[...] = self.legend.encode(self.codes(window))
+
+    def codes(self, window: Window) -> ClassMap:
+        """Return the codes of a window, int32 (h, w)."""
+        values = self._stored(window)
+        inside = inside_of(self.dataset, _place(window))
+        return decode(values, inside, self._scheme, self.dataset.nodata, self.dataset.name)
+
+    def _stored(self, window: Window, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        try:
+            values: NDArray[Any] = self.dataset.read(1, window=_place(window), out=out)
+        except RasterioError as error:
+            problem = damaged(self.dataset.name, error)
+            last = window.row + window.height - 1
+            problem.where = f"{self.dataset.name}, lines {window.row} to {last}"
+            raise problem from error
+        return values
+
+
+def _place(window: Window) -> RasterioWindow:
+    return RasterioWindow(window.col, window.row, window.width, window.height)
+
+
+class Pieces:
+    """The pieces of an area, distributed among threads: each piece is read by one of them.
+
+    A thread takes the pieces of its own columns, strip after strip, so that it finds the blocks
+    that it has in common with the area above; when it has done them, it helps the others.
+
+    Args:
+        area: What to share out.
+        lines: Lines of a strip; strips start at multiples of it.
+        columns: Columns of a piece; pieces start at multiples of it.
+        threads: How many threads there are.
+    """
+
+    def __init__(self, area: Window, lines: int, columns: int, threads: int) -> None:
+        rows = list(_cuts(area.row, area.row + area.height, lines))
+        across = list(_cuts(area.col, area.col + area.width, columns))
+        ends = [len(across) * n // threads for n in range(threads + 1)]
+        self._queues = [
+            deque(Window(top, left, b - top, r - left) for top, b in rows for left, r in own)
+            for own in (across[first:end] for first, end in pairwise(ends))
+        ]
+
+    def of(self, thread: int) -> Iterator[Window]:
+        """Yield the pieces of a thread, until none is left of anybody's."""
+        own, others = self._queues[thread], [*self._queues[:thread], *self._queues[thread + 1 :]]
+        while True:
+            piece = _pop(own.popleft)
+            for other in others:
+                piece = piece or _pop(other.pop)
+            if piece is None:
+                return
+            yield piece
+
+    def drop(self) -> None:
+        """Leave what is left undone."""
+        for queue in self._queues:
+            queue.clear()
+
+
+def _pop(take: Callable[[], Window]) -> Window | None:
+    try:
+        return take()
+    except IndexError:
+        return None
+
+
+def _cuts(begin: int, end: int, step: int) -> Iterator[tuple[int, int]]:
+    """Cut a span at the multiples of a step."""
+    starts = [begin, *range((begin // step + 1) * step, end, step)]
+    return zip(starts, [*starts[1:], end], strict=True)

@@ -7,6 +7,8 @@ from typing import Literal
 
 from eofm.settings import checked_settings
 
+__all__ = ["AugmentConfig"]
+
 
 @dataclass(frozen=True)
 @checked_settings
@@ -28,6 +30,10 @@ class AugmentConfig:
         colour_probability: Probability of a change of brightness and contrast, one draw for both.
             Not used for Sentinel-1.
         gray_probability: Probability that all bands become their mean. Not used for Sentinel-1.
+        rgb_probability: Probability that a scene is seen in its red, green and blue alone, in both
+            views: every band has the value of the colour nearest to it. So a network of colour
+            images is shown again what it has learned (replay, arXiv 2403.08763). Not for
+            Sentinel-1. A frozen teacher sees all bands.
         blur_probability: Probability of a Gaussian blur.
         blur_sigma: Smallest and largest standard deviation of the blur in pixels.
         engine: `fused` makes kornia's draws by two matrix products per sample; `kornia` is the
@@ -43,6 +49,7 @@ class AugmentConfig:
     contrast: float = 0.2
     colour_probability: float = 0.8
     gray_probability: float = 0.0
+    rgb_probability: float = 0.0
     blur_probability: float = 0.5
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     engine: Literal["fused", "kornia"] = "fused"

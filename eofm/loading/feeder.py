@@ -1,4 +1,4 @@
-"""Batches of a packed store as fast as the memory allows: threads, and buffers that are used again.
+"""Batches of packed stores as fast as the memory allows: threads, and buffers that are used again.
 
     with Feeder(store, batch=256) as feeder:
         for imagery, labels in feeder.feed(train[epoch_rows(len(train), epoch, seed, batch=256)]):
@@ -11,6 +11,15 @@ device.
 
 A batch is valid until the next one is asked for; then its memory is given to a later batch. A
 consumer that holds several at a time (as when it copies to a device without waiting) says so.
+
+Two sensors are two views of one place: the optical store leads, the radar store is the second.
+Which images belong together says the table of `eofm.store.paired`.
+
+    optical, second = open_pair("stores/both")          # eofm pack ssl4eo --sensors s2c,s1
+    feeder = PairFeeder(Feeder(optical, 64), Feeder(second.store, 64), second)
+    for (images, radar), labels in feeder.feed(rows): ...
+
+Shapes: B places, C bands, S by S pixels of a view.
 """
 
 from __future__ import annotations
@@ -18,24 +27,55 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final, TypeAlias
+from dataclasses import dataclass
+from itertools import tee
+from pathlib import Path
+from typing import Final, Protocol, TypeAlias, final
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import nn
 
-from eofm.contract.imagery import Labels, NativeImagery
+from eofm.contract.imagery import Imagery, Labels, NativeImagery
+from eofm.contract.preprocess import Plan, Preprocess, to_grid
+from eofm.contract.recipe import Recipe
 from eofm.errors import ConfigError, StoreError
 from eofm.io import BINARY, Closing, allow_open_files
-from eofm.store.format import HEADER_BYTES, VALID, npy_header
-from eofm.store.metadata import Selection, select_bands
+from eofm.loading.config import AugmentConfig
+from eofm.loading.sampler import EpochSampler
+from eofm.loading.views import RADAR, View, Views, view_of, views_for, with_geometry_of
+from eofm.store.format import HEADER_BYTES, VALID, Selection, npy_header, select_bands
+from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
 
-Batch = tuple[NativeImagery, Labels]
+__all__ = [
+    "Batch",
+    "Copied",
+    "Feeder",
+    "Kind",
+    "PairBatch",
+    "PairFeeder",
+    "PairedViews",
+    "Pixels",
+    "Place",
+    "SecondSensor",
+    "SecondStore",
+    "StoreBatch",
+    "StoreFiles",
+    "StoreLoader",
+    "check_alike",
+    "open_pair",
+]
+
+# ---------------------------------------------------------------------------- batches of one sensor
+
+StoreBatch = tuple[NativeImagery, Labels]
 
 
 class Feeder(Closing):
@@ -56,7 +96,7 @@ class Feeder(Closing):
         hold: How many batches, the newest among them, the consumer uses at a time.
         bands: Names of the bands to read; None means all.
         pin: Page-locked memory, for copies to a GPU that do not wait.
-        labels: Of all rows of all stores (`eofm.store.label_table`), in place of the stores'
+        labels: Of all rows of all stores (`eofm.store.reader`), in place of the stores'
             own.
 
     Raises:
@@ -108,7 +148,7 @@ class Feeder(Closing):
         """Return the number of rows of all stores."""
         return int(self._ends[-1])
 
-    def feed(self, batches: Iterable[ArrayLike]) -> Iterator[Batch]:
+    def feed(self, batches: Iterable[ArrayLike]) -> Iterator[StoreBatch]:
         """Yield the images and labels of each list of rows, in their order.
 
         Args:
@@ -130,7 +170,7 @@ class Feeder(Closing):
             )
         self._busy = True
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="eofm-feed")
-        pending: deque[tuple[Future[Batch], _Buffer]] = deque()
+        pending: deque[tuple[Future[StoreBatch], _Buffer]] = deque()
         try:
             yield from self._ring(pool, pending, iter(batches))
         finally:
@@ -142,9 +182,9 @@ class Feeder(Closing):
     def _ring(
         self,
         pool: ThreadPoolExecutor,
-        pending: deque[tuple[Future[Batch], _Buffer]],
+        pending: deque[tuple[Future[StoreBatch], _Buffer]],
         batches: Iterator[ArrayLike],
-    ) -> Iterator[Batch]:
+    ) -> Iterator[StoreBatch]:
         free, held = deque(self._slots), deque[_Buffer]()
         more = True
         while True:
@@ -163,19 +203,19 @@ class Feeder(Closing):
 
     def _next(
         self, pool: ThreadPoolExecutor, batches: Iterator[ArrayLike], slot: _Buffer
-    ) -> Future[Batch] | None:
+    ) -> Future[StoreBatch] | None:
         """Begin to read the next batch; an error of the sampler waits for its turn."""
         try:
             rows = np.asarray(next(batches), np.int64).reshape(-1)
         except StopIteration:
             return None
         except Exception as error:
-            failed: Future[Batch] = Future()
+            failed: Future[StoreBatch] = Future()
             failed.set_exception(error)
             return failed
         return pool.submit(self._read, rows, slot)
 
-    def _read(self, rows: NDArray[np.int64], slot: _Buffer) -> Batch:
+    def _read(self, rows: NDArray[np.int64], slot: _Buffer) -> StoreBatch:
         """Fill a slot; runs in a thread."""
         if len(rows) > self._batch:
             raise ConfigError(
@@ -425,3 +465,259 @@ else:
         data = os.pread(handle, len(into), position)
         into[: len(data)] = data
         return len(data)
+
+
+# ------------------------------------------------------------ two sensors as two views of one place
+
+PairBatch = tuple[tuple[NativeImagery, NativeImagery], Labels]
+
+
+@dataclass(frozen=True)
+class SecondStore:
+    """The store of a second sensor, whose images are the second views.
+
+    Args:
+        store: The store.
+        row_of: int64, one for each row of the store that leads: the row of the image that belongs
+            to it, or -1 where there is none.
+    """
+
+    store: Store
+    row_of: NDArray[np.int64]
+
+
+def open_pair(path: str | Path) -> tuple[Store, SecondStore]:
+    """Return the optical store of a folder of several sensors, and its radar store as the second.
+
+    Raises:
+        StoreError: If there is not one of each, no image has a counterpart, or their windows
+            differ in size or resolution.
+    """
+    paired = PairedStore(path)
+    radar = [name for name, store in paired.stores.items() if store.spec.sensor in RADAR]
+    optical = [name for name in paired.stores if name not in radar]
+    if len(radar) != 1 or len(optical) != 1:
+        raise StoreError(
+            "two views of a place need one optical store and one radar store",
+            found=", ".join(paired.stores),
+            expected="two stores, such as s2-l1c and s1-grd",
+            where=paired.path,
+            remedy="pair two of them (eofm pack ssl4eo --sensors s2c,s1)",
+        )
+    first, second = paired.stores[optical[0]], paired.stores[radar[0]]
+    if (first.spec.size, first.spec.gsd) != (second.spec.size, second.spec.gsd):
+        raise StoreError(
+            "the images of the two sensors show windows of different size",
+            found=f"{second.spec.size} at {second.spec.gsd:g} m in {radar[0]}",
+            expected=f"{first.spec.size} at {first.spec.gsd:g} m, as in {optical[0]}",
+            where=paired.path,
+            remedy="cut both with the same window",
+        )
+    row_of = np.full(len(first), -1, np.int64)
+    lines = paired.complete()
+    row_of[paired.rows(optical[0])[lines]] = paired.rows(radar[0])[lines]
+    if not (row_of >= 0).any():
+        raise StoreError(
+            "no image has a counterpart of the other sensor",
+            found=f"{len(paired)} lines, none of them complete",
+            where=paired.path,
+            remedy="pair the stores again with a larger max_gap_days",
+        )
+    return first, SecondStore(second, row_of)
+
+
+class PairFeeder:
+    """Feeds the images of two stores side by side, with the labels of the first.
+
+    Attributes:
+        first: Of the store that leads.
+        second: Of the second store.
+
+    Args:
+        first: Reads the store that leads.
+        second: Reads the second store.
+        second_store: Says which images belong together.
+    """
+
+    def __init__(self, first: Feeder, second: Feeder, second_store: SecondStore) -> None:
+        self.first, self.second = first, second
+        self._row_of = second_store.row_of
+
+    def feed(self, batches: Iterable[ArrayLike]) -> Iterator[PairBatch]:
+        """Yield the images of both and the labels of each list of rows of the first store.
+
+        Args:
+            batches: Lists of rows that have a counterpart.
+
+        Raises:
+            IndexError: If a row has none.
+        """
+        mine, theirs = tee(batches)
+        first = self.first.feed(mine)
+        second = self.second.feed(self._counterparts(rows) for rows in theirs)
+        try:
+            for (images, labels), (others, _) in zip(first, second, strict=True):
+                yield (images, others), labels
+        finally:
+            for feed in (first, second):
+                feed.close()  # type: ignore[attr-defined]  # a generator
+
+    def _counterparts(self, rows: ArrayLike) -> NDArray[np.int64]:
+        found = self._row_of[np.asarray(rows, np.int64)]
+        if (found < 0).any():
+            missing = np.asarray(rows)[found < 0].tolist()
+            raise IndexError(f"rows {missing[:5]} have no image of the other sensor")
+        return found
+
+    def close(self) -> None:
+        """Close the files of both."""
+        self.first.close()
+        self.second.close()
+
+
+@dataclass(frozen=True)
+class SecondSensor:
+    """What a run knows of its second sensor.
+
+    Args:
+        name: Of its store and of its trunk.
+        plan: From its imagery to normalised pixels.
+        recipe: What its input layer expects.
+        new_input: Its input layer was drawn at random.
+    """
+
+    name: str
+    plan: Plan
+    recipe: Recipe
+    new_input: bool
+
+
+@final
+class PairedViews(nn.Module):
+    """One random view of each of two images of a place, by two sensors.
+
+    Args:
+        first: Makes views of the first sensor.
+        second: Facts about the second.
+        config: Ranges, probabilities, and whether both views show the same crop.
+    """
+
+    def __init__(self, first: Views, second: SecondSensor, config: AugmentConfig) -> None:
+        super().__init__()
+        self.first, self.second = first, views_for(second.recipe, config)
+        self.preprocess = Preprocess(second.plan)
+        self.same_crop = config.pair == "same"
+
+    def forward(self, imagery: Imagery, native: NativeImagery) -> tuple[View, View]:
+        """Return a view of each, (B, C, S, S) with its own C.
+
+        Args:
+            imagery: Of the first sensor, normalised.
+            native: Of the second, as stored, of the same places in the same order.
+        """
+        others = self.preprocess(to_grid(native))
+        draw, other = self.first.draw(imagery.pixels.shape), self.second.draw(others.pixels.shape)
+        if self.same_crop:
+            other = with_geometry_of(draw, other)
+        return (
+            view_of(self.first, imagery.pixels, imagery.valid, draw),
+            view_of(self.second, others.pixels, others.valid, other),
+        )
+
+
+# -------------------------------------------------------------------------- what Lightning iterates
+
+# Of two sensors a batch holds the images of both, and the labels of the place.
+Pixels = NativeImagery | tuple[NativeImagery, NativeImagery]
+Batch = tuple[Pixels, Labels]
+
+
+class Copied(Protocol):
+    """Something that knows when a batch has been copied: a `torch.cuda.Event`."""
+
+    def synchronize(self) -> None:
+        """Wait until it has."""
+
+
+class StoreLoader:
+    """What Lightning iterates: batches from a feeder, which a resumed run continues.
+
+    A batch may be used until the next one is asked for; then its memory is read into again.
+
+    Attributes:
+        sampler: Says which rows; Lightning tells it the epoch.
+        waited: Seconds that the consumer has waited for batches.
+        present: Rows of the batch that was given out last.
+
+    Args:
+        feeder: Reads.
+        sampler: Chooses.
+    """
+
+    def __init__(self, feeder: Feeder | PairFeeder, sampler: EpochSampler) -> None:
+        self.feeder = feeder
+        self.sampler = sampler
+        self.waited = 0.0
+        self.present: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._epoch = self._step = 0
+        self._resume: tuple[int, int] | None = None
+        self._feed: Iterator[Batch] | None = None
+        self._copied: Copied | None = None
+
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch."""
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches of the epoch that is set when the first one is asked for."""
+        self.stop()
+        self._epoch, self._step = self.sampler.epoch, 0
+        if self._resume is not None and self._resume[0] == self._epoch:
+            self._step = self._resume[1]
+        self._resume = None
+        if self._step == 0:
+            # torch's DataLoader draws a seed for its workers here: a run has the same random
+            # numbers, hence the same result, whatever feeds it
+            torch.empty((), dtype=torch.int64).random_()
+        rows, first = self.sampler.rows(self._epoch, self._step), self._step
+        feed: Iterator[Batch] = self.feeder.feed(rows)
+        self._feed = feed
+        while True:
+            began = time.monotonic()
+            self._wait_for_copy()
+            batch = next(feed, None)
+            self.waited += time.monotonic() - began
+            if batch is None:
+                return
+            self.present = rows[self._step - first]
+            self._step += 1
+            yield batch
+
+    def copied_when(self, event: Copied) -> None:
+        """Do not read into the memory of the present batch before this event."""
+        self._copied = event
+
+    def _wait_for_copy(self) -> None:
+        if self._copied is not None:
+            self._copied.synchronize()
+            self._copied = None
+
+    def stop(self) -> None:
+        """End the epoch that is being read, if there is one."""
+        self._wait_for_copy()
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            feed.close()  # type: ignore[attr-defined]  # a generator
+
+    def close(self) -> None:
+        """Stop, and close the files."""
+        self.stop()
+        self.feeder.close()
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how far the consumer is: goes into Lightning's checkpoints."""
+        return {"epoch": self._epoch, "step": self._step}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Resume after the last batch that was consumed, once that epoch begins."""
+        self._resume = (state["epoch"], state["step"])

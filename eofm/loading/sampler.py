@@ -20,6 +20,23 @@ from numpy.typing import ArrayLike, NDArray
 
 from eofm.errors import ConfigError
 
+__all__ = [
+    "EpochSampler",
+    "Factors",
+    "Index",
+    "Pool",
+    "Seasons",
+    "epoch_rows",
+    "independent_seasons",
+    "rarity_factors",
+    "repeated_rows",
+    "replay_count",
+    "replayed_rows",
+    "season_pairs",
+    "steps_per_epoch",
+    "stream_rows",
+]
+
 Index = NDArray[np.int64]
 Factors = NDArray[np.float64]
 

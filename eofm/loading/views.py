@@ -14,7 +14,7 @@ Shapes: B samples, C bands, H by W pixels in, S by S pixels out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -28,6 +28,29 @@ from torch import Tensor, nn
 from eofm.contract.recipe import Recipe
 from eofm.contract.spec import Sensor
 from eofm.loading.config import AugmentConfig
+from eofm.networks.state import colour_bands, nearest_colours
+
+__all__ = [
+    "RADAR",
+    "RandomBandMean",
+    "RandomColour",
+    "View",
+    "ViewParameters",
+    "Views",
+    "apply_fused",
+    "blur_matrix",
+    "colours_alone",
+    "crop_matrix",
+    "crop_of",
+    "recolour_",
+    "resampling",
+    "shows_colour",
+    "translate",
+    "view_of",
+    "views_for",
+    "with_crop_within",
+    "with_geometry_of",
+]
 
 
 class RandomBandMean(K.IntensityAugmentationBase2D):
@@ -261,6 +284,31 @@ def crop_of(draw: list[ParamItem], pixels: Tensor, size: int) -> Tensor:
         gray=torch.zeros_like(drawn.gray),
     )
     return apply_fused(pixels, plain, size, kernel_size=3, clip=None)
+
+
+def colours_alone(pixels: Tensor, bands: Sequence[str], alone: Tensor) -> Tensor:
+    """Return images of which some have every band replaced by the colour nearest to it.
+
+    An input layer of `InputInit.RGB_NEAREST` answers to these as the layer for red, green and blue
+    that it was copied from answers to the three.
+
+    Args:
+        pixels: Normalised images, (B, C, H, W).
+        bands: Names of the bands, with B04, B03 and B02 among them.
+        alone: Which images, bool (B,).
+
+    Returns:
+        (B, C, H, W); the same tensor where there are none.
+    """
+    if not alone.any():
+        return pixels
+    colours = colour_bands(bands)
+    assert colours is not None  # noqa: S101 (the run sees to it)
+    shown = torch.tensor(colours)[nearest_colours(bands)].to(pixels.device)
+    alone = alone.to(pixels.device)
+    made = pixels.clone()
+    made[alone] = pixels[alone][:, shown]
+    return made
 
 
 RADAR: Final = frozenset({Sensor.S1_GRD, Sensor.S1_RTC})

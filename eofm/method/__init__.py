@@ -7,9 +7,9 @@ the similarity S of the images' land-cover labels. The loss is hard + λ · soft
 
 To read in this order: `config` (all that can be chosen), `terms.seam` (what a part of an objective
 asks for and returns), `terms.softcon` (the contrast), `losses` and `similarity` (the formulas),
-`masking`, `heads` and `teacher` (the networks), `combined` (the weighted sum of a run's terms),
-`distributed` (the columns of all processes, and the queue), `terms.multilabel` (the control without
-contrast), `objectives` (which of them a run has, and how to bring one of your own).
+`masking` and `branches` (the networks), `distributed` (the columns of all processes, and the
+queue), `terms.multilabel` (the control without contrast), `objectives` (the weighted sum of a run's
+terms, and how to bring one of your own).
 
 Shapes: B student images (rows), N teacher images (columns: those of all processes, and the queue),
 d embedding width, K classes, P patch tokens.
@@ -23,7 +23,14 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from eofm.method.combined import CombinedTerms, StepOutput
+    from eofm.method.branches import (
+        Branch,
+        make_teacher,
+        momentum_at,
+        prediction_head,
+        projection_head,
+        update_teacher,
+    )
     from eofm.method.config import (
         Diagonal,
         Exclude,
@@ -39,7 +46,6 @@ if TYPE_CHECKING:
         SoftScale,
         SoftUnit,
     )
-    from eofm.method.heads import prediction_head, projection_head
     from eofm.method.losses import (
         hard_loss,
         labelled_pairs,
@@ -49,6 +55,7 @@ if TYPE_CHECKING:
         soft_loss,
     )
     from eofm.method.masking import MaskedTrunk, hide_blocks, keep_tokens, see_patches
+    from eofm.method.objectives import CombinedTerms, SoftCon, StepOutput
     from eofm.method.similarity import (
         LabelFacts,
         cosine_matrix,
@@ -60,13 +67,18 @@ if TYPE_CHECKING:
         labelled,
         mean_label_similarity,
     )
-    from eofm.method.softcon import SoftCon
-    from eofm.method.teacher import Branch, make_teacher, momentum_at, update_teacher
     from eofm.method.terms.multilabel import MultiLabel
     from eofm.method.terms.softcon import SoftConOutput, SoftContrast
 
 _HOME: Final = {
-    "combined": ("CombinedTerms", "StepOutput"),
+    "branches": (
+        "Branch",
+        "make_teacher",
+        "momentum_at",
+        "prediction_head",
+        "projection_head",
+        "update_teacher",
+    ),
     "config": (
         "Diagonal",
         "Exclude",
@@ -82,7 +94,6 @@ _HOME: Final = {
         "SoftScale",
         "SoftUnit",
     ),
-    "heads": ("prediction_head", "projection_head"),
     "losses": (
         "hard_loss",
         "labelled_pairs",
@@ -92,6 +103,7 @@ _HOME: Final = {
         "soft_loss",
     ),
     "masking": ("MaskedTrunk", "hide_blocks", "keep_tokens", "see_patches"),
+    "objectives": ("CombinedTerms", "SoftCon", "StepOutput"),
     "similarity": (
         "LabelFacts",
         "cosine_matrix",
@@ -103,8 +115,6 @@ _HOME: Final = {
         "labelled",
         "mean_label_similarity",
     ),
-    "softcon": ("SoftCon",),
-    "teacher": ("Branch", "make_teacher", "momentum_at", "update_teacher"),
     "terms.multilabel": ("MultiLabel",),
     "terms.softcon": ("SoftConOutput", "SoftContrast"),
 }

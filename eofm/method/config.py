@@ -3,7 +3,7 @@
 Python, the command line (`--method.tau 0.1`) and YAML files read this one class. What the SoftCon
 paper (arXiv 2405.20462) leaves open is a field; the defaults are those of the same authors'
 MoCo-v3 (arXiv 2211.07044, zhu-xlab/SSL4EO-S12). The small heads of the demo are settings of the
-demo (`eofm/train/before/demo.py`).
+demo (`eofm/train/config.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,23 @@ from eofm.errors import ConfigError, require
 from eofm.io import names_own
 from eofm.method.terms import term_names
 from eofm.settings import checked_settings
+
+__all__ = [
+    "Diagonal",
+    "Exclude",
+    "HeadForm",
+    "HeadNorm",
+    "LabelSimilarity",
+    "MaskFill",
+    "MaskForm",
+    "Objective",
+    "SoftBias",
+    "SoftConConfig",
+    "SoftForm",
+    "SoftScale",
+    "SoftUnit",
+    "TermChoice",
+]
 
 
 class Objective(StrEnum):

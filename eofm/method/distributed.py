@@ -19,6 +19,8 @@ from torch.nn import functional
 
 from eofm.errors import ConfigError
 
+__all__ = ["Columns", "KeyQueue", "Targets", "gathered", "mean_over_ranks", "own_columns", "ranks"]
+
 
 @dataclass(frozen=True)
 class Targets:

@@ -13,6 +13,15 @@ from torch.nn import functional
 from eofm.method.config import SoftForm
 from eofm.method.distributed import mean_over_ranks
 
+__all__ = [
+    "hard_loss",
+    "labelled_pairs",
+    "nearest_columns",
+    "own_probability",
+    "soft_floor",
+    "soft_loss",
+]
+
 
 def hard_loss(
     cosines: Float[Tensor, "b n"],

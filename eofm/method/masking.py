@@ -20,6 +20,17 @@ from eofm.contract.recipe import Pooling
 from eofm.errors import ConfigError, SpecError
 from eofm.method.config import MaskFill, MaskForm, SoftConConfig
 
+__all__ = [
+    "MaskedTrunk",
+    "TokenTrunk",
+    "fill_of",
+    "hide_blocks",
+    "keep_tokens",
+    "number_kept",
+    "see_patches",
+    "see_tokens",
+]
+
 
 @runtime_checkable
 class MaskedTrunk(Protocol):

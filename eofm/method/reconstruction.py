@@ -26,11 +26,30 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from eofm.errors import ConfigError, SpecError, require
+from eofm.method.branches import linear_layer
 from eofm.method.config import MaskForm
 from eofm.method.distributed import mean_over_ranks
-from eofm.method.heads import linear_layer
 from eofm.method.masking import number_kept
 from eofm.method.terms.seam import PatchMask, RunFacts, Seen, Side, TermOutput
+
+__all__ = [
+    "EPSILON",
+    "Attention",
+    "DecoderBlock",
+    "DecoderConfig",
+    "PixelDecoder",
+    "PixelLoss",
+    "PixelTargets",
+    "WithDecoder",
+    "completion",
+    "grid_positions",
+    "hidden_patches",
+    "make_decoders",
+    "patch_mean_floor",
+    "patchify",
+    "pixel_loss",
+    "pixel_targets",
+]
 
 # Added to the variance of a patch, as in MAE. In units where a band's standard deviation is 0.25
 # it is a 250th of it: patches as flat as the quantisation of the sensor are not blown up.

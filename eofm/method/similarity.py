@@ -20,6 +20,20 @@ from eofm.contract.imagery import Labels
 from eofm.errors import ConfigError, TrainingError
 from eofm.method.config import LabelSimilarity, SoftBias, SoftConConfig, SoftForm, SoftUnit
 
+__all__ = [
+    "MOST_VECTORS",
+    "LabelFacts",
+    "cosine_matrix",
+    "inverse_frequencies",
+    "label_facts",
+    "label_population",
+    "label_similarity",
+    "label_vectors",
+    "labelled",
+    "mean_label_similarity",
+    "require_labelled",
+]
+
 
 def cosine_matrix(
     student: Float[Tensor, "b d"], teacher: Float[Tensor, "n d"]

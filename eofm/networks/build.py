@@ -9,9 +9,11 @@ import torch
 
 from eofm.contract.recipe import Pooling, Recipe
 from eofm.errors import WeightsError
-from eofm.networks import foundation, resnet, timm_trunk, vit
-from eofm.networks.adapt import PositionRecipe
+from eofm.networks import foundation, resnet, timm, vit
+from eofm.networks.state import PositionRecipe
 from eofm.networks.trunk import Trunk
+
+__all__ = ["BUILDERS", "Builder", "build", "build_blank", "default_pooling"]
 
 Builder = Callable[[str, Recipe, torch.Generator, PositionRecipe], Trunk]
 
@@ -34,9 +36,7 @@ def _resnet(name: str, recipe: Recipe, generator: torch.Generator, _: PositionRe
 
 
 def _timm(name: str, recipe: Recipe, generator: torch.Generator, _: PositionRecipe) -> Trunk:
-    return timm_trunk.build_timm(
-        name, len(recipe.bands), recipe.size, generator, pooling=recipe.pooling
-    )
+    return timm.build_timm(name, len(recipe.bands), recipe.size, generator, pooling=recipe.pooling)
 
 
 def _foundation(name: str, recipe: Recipe, generator: torch.Generator, _: PositionRecipe) -> Trunk:
@@ -70,7 +70,7 @@ def build(
         WeightsError: If no architecture has that name.
         SpecError: If the recipe's size or pooling does not fit the architecture.
     """
-    builder = _timm if architecture.startswith(timm_trunk.PREFIX) else BUILDERS.get(architecture)
+    builder = _timm if architecture.startswith(timm.PREFIX) else BUILDERS.get(architecture)
     if builder is None and vit.find_architecture(architecture) is not None:
         builder = _vit
     if builder is None:
@@ -78,7 +78,7 @@ def build(
             f"no architecture is called {architecture!r}",
             found=architecture,
             expected=f"{', '.join(BUILDERS)}, a ViT of fewer blocks as in vits14-7blocks, or "
-            f"{timm_trunk.PREFIX} and a network of timm",
+            f"{timm.PREFIX} and a network of timm",
         )
     return builder(architecture, recipe, generator, positions)
 
@@ -116,7 +116,7 @@ def default_pooling(architecture: str) -> Pooling:
     Raises:
         WeightsError: If no architecture has that name.
     """
-    if architecture.startswith(timm_trunk.PREFIX):
-        return timm_trunk.default_pooling(architecture)
+    if architecture.startswith(timm.PREFIX):
+        return timm.default_pooling(architecture)
     found = vit.find_architecture(architecture)
     return Pooling.CLS if found is not None and found.final_norm else Pooling.MEAN

@@ -19,6 +19,8 @@ from eofm.contract.recipe import Pooling
 from eofm.errors import ConfigError, MismatchKind, SpecMismatch
 from eofm.networks.trunk import Trunk
 
+__all__ = ["JointTrunk", "share_trunk"]
+
 
 @final
 class JointTrunk(nn.Module):

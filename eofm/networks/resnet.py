@@ -19,6 +19,8 @@ from eofm.contract.recipe import Pooling
 from eofm.errors import SpecError, WeightsError
 from eofm.networks.trunk import Trunk, drawn_from
 
+__all__ = ["RESNETS", "STRIDE", "ResNet", "build_resnet"]
+
 # Width of the last map.
 RESNETS: Final[Mapping[str, int]] = {"resnet18": 512, "resnet50": 2048}
 

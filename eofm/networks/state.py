@@ -1,25 +1,53 @@
-"""The tensors of a network: read from a file, loaded without leaving one over, hashed.
+"""The tensors of a network: read from a file, made to fit, loaded without leaving one over, hashed.
+
+To make published weights fit, a state dict goes in and a state dict comes out. Every such function
+is pure: the state it is given is left as it was. Which tensors a file may hold, and under which
+names, is `eofm.weights.keymaps`'s business.
 
 Batch norms remember the mean and variance of what they saw in training. A student that saw images
 with hidden parts, or a network that saw two sensors in turn, remembers those of no image that it
 will ever be given: before it is used, `refresh_batch_norms` computes them again.
+
+Shapes: O output channels, C bands, k by k pixels of a patch, P patches, D width.
 """
 
 from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from eofm.contract.spec import BANDS
 from eofm.errors import TrainingError, WeightsError
 from eofm.formats.arrays import read_safetensors, read_torch
 from eofm.formats.foreign import foreign, in_words
+
+__all__ = [
+    "InputInit",
+    "PositionRecipe",
+    "State",
+    "adapt_input",
+    "colour_bands",
+    "colour_shares",
+    "fold_affine",
+    "has_batch_norm",
+    "load_strict",
+    "nearest_colours",
+    "read_state",
+    "refresh_batch_norms",
+    "resample_positions",
+    "resize_position_embedding",
+    "select_input_bands",
+    "state_sha256",
+]
 
 State = dict[str, Tensor]
 
@@ -206,3 +234,334 @@ def refresh_batch_norms(network: nn.Module, batches: Iterable[Tensor]) -> int:
 def _batch_norms(network: nn.Module) -> list[_BatchNorm]:
     modules = network.modules()
     return [m for m in modules if isinstance(m, _BatchNorm) and m.track_running_stats]
+
+
+# --------------------------------------------------------------------- making published weights fit
+
+# ----------------------------------------------------------------------------- input layer
+
+
+class InputInit(StrEnum):
+    """How the input layer for C bands comes from that for red, green and blue.
+
+    All rules but `RANDOM` copy: band c gets a sum of the colours' filters, weighted by
+    `colour_shares`. They keep the bias. An image with one value in every band then gives the
+    response the RGB layer has to gray of that value, exactly, where each colour's shares add to 1.
+
+    `RANDOM` draws weight and bias afresh, as SoftCon is reported to do; nothing is kept.
+    `RGB_MATCHED` gives the red, green and blue bands their own filters, untouched, and the others
+    zeros. Gray is exact if all three colours are among the bands; a colour that is not is lost.
+    `RGB_NEAREST` shares each colour's filter equally among the bands whose wavelength is nearest to
+    it; a colour that is nearest to none goes to the one band nearest to it. Gray is exact for any
+    bands. Both become `MEAN` for Sentinel-1, which has no colours.
+    `MEAN` gives every band (R + G + B) / C. Gray is exact for any bands.
+    `TIMM` cycles R, G, B over the channels, times 3 / C: spectrally wrong for Sentinel-2, whose
+    blue gets the green filter; kept for comparison. Gray is exact only where 3 divides C.
+    """
+
+    RANDOM = "random"
+    RGB_MATCHED = "rgb-matched"
+    RGB_NEAREST = "rgb-nearest"
+    MEAN = "mean"
+    TIMM = "timm"
+
+
+_COLOURS: Final = ("R", "G", "B")
+_COLOUR_OF: Final = {"B04": 0, "B03": 1, "B02": 2, "R": 0, "G": 1, "B": 2}
+# Above this wavelength there is no reflected sunlight to speak of: radar.
+_LONGEST_OPTICAL_NM: Final = 1e5
+
+
+def colour_shares(bands: Sequence[str], rule: InputInit) -> Tensor:
+    """Return how much of each colour's filter each band gets: float32 (3, C), rows R, G, B.
+
+    Args:
+        bands: Canonical names in input order.
+        rule: Any that copies.
+
+    Raises:
+        WeightsError: If the rule is `RANDOM`, which copies nothing.
+    """
+    count = len(bands)
+    match rule:
+        case InputInit.RANDOM:
+            raise WeightsError("a random input layer has no share of the RGB filters", found=rule)
+        case InputInit.TIMM if count > 1:
+            cycle = functional.one_hot(torch.arange(count) % 3, 3).T
+            return cycle * (3 / count)
+        case InputInit.RGB_MATCHED if any(band in _COLOUR_OF for band in bands):
+            own = [[float(_COLOUR_OF.get(band) == colour) for band in bands] for colour in range(3)]
+            return torch.tensor(own)
+        case InputInit.RGB_NEAREST if any(_is_optical(band) for band in bands):
+            return _nearest_shares(bands)
+    return torch.full((3, count), 1 / count)
+
+
+def _is_optical(band: str) -> bool:
+    return BANDS[band].wavelength_nm < _LONGEST_OPTICAL_NM
+
+
+def nearest_colours(bands: Sequence[str]) -> Tensor:
+    """Return which of red, green and blue is nearest to each band by wavelength, int64 (C,)."""
+    return _distances(bands).argmin(dim=0)
+
+
+def colour_bands(bands: Sequence[str]) -> tuple[int, ...] | None:
+    """Return the positions of red, green and blue among bands; None where one is not there."""
+    at = {_COLOUR_OF[band]: i for i, band in enumerate(bands) if band in _COLOUR_OF}
+    return (at[0], at[1], at[2]) if len(at) == 3 else None
+
+
+def _distances(bands: Sequence[str]) -> Tensor:
+    """Return how far in nanometres each band is from each colour, (3, C)."""
+    band_nm = torch.tensor([BANDS[band].wavelength_nm for band in bands])
+    colour_nm = torch.tensor([BANDS[colour].wavelength_nm for colour in _COLOURS])
+    return (colour_nm[:, None] - band_nm).abs()
+
+
+def _nearest_shares(bands: Sequence[str]) -> Tensor:
+    """Share each colour among the bands nearest to it; radar bands get nothing."""
+    optical = torch.tensor([_is_optical(band) for band in bands])
+    mine = functional.one_hot(nearest_colours(bands), 3).T.bool() & optical
+    nearest = _distances(bands).where(optical, torch.inf).argmin(dim=1)
+    orphan = ~mine.any(dim=1)
+    mine[orphan, nearest[orphan]] = True
+    return mine / mine.sum(dim=1, keepdim=True)
+
+
+def adapt_input(
+    state: Mapping[str, Tensor],
+    bands: Sequence[str],
+    rule: InputInit,
+    generator: torch.Generator,
+    key: str = "patch_embed.proj",
+) -> State:
+    """Return `state` with an input layer for `bands` in place of the one for red, green, blue.
+
+    Args:
+        state: Holds `{key}.weight` (O, 3, k, k) in the order R, G, B, and, unless the layer has
+            none, `{key}.bias` (O,).
+        bands: Canonical names in input order.
+        rule: How to make the layer.
+        generator: Source of randomness of `RANDOM`.
+        key: Name of the layer.
+
+    Raises:
+        WeightsError: If the layer is missing, or not for three channels.
+    """
+    rgb, bias = _input_layer(state, key)
+    if rgb.shape[1] != 3:
+        raise WeightsError(
+            "the input layer to adapt must be for red, green and blue",
+            found=f"{rgb.shape[1]} channels",
+            expected="3 channels",
+            where=f"{key}.weight",
+            remedy="start from RGB weights, or continue with the bands the weights are for",
+        )
+    if rule is InputInit.RANDOM:
+        weight, bias = _random_layer(rgb, bias, len(bands), generator)
+        return {**state, f"{key}.weight": weight, **_named(f"{key}.bias", bias)}
+    shares = colour_shares(bands, rule).to(rgb.device)
+    # colour by colour, so that a filter that is copied whole is copied to the bit
+    parts = [rgb[:, i, None].float() * shares[i, :, None, None] for i in range(3)]
+    return {**state, f"{key}.weight": (parts[0] + parts[1] + parts[2]).to(rgb.dtype)}
+
+
+def _input_layer(state: Mapping[str, Tensor], key: str) -> tuple[Tensor, Tensor | None]:
+    if f"{key}.weight" not in state or state[f"{key}.weight"].ndim != 4:
+        raise WeightsError(
+            "the weights have no such input layer",
+            found=", ".join(list(state)[:6]),
+            expected=f"{key}.weight, (O, C, k, k)",
+        )
+    return state[f"{key}.weight"], state.get(f"{key}.bias")
+
+
+def _named(name: str, tensor: Tensor | None) -> State:
+    return {} if tensor is None else {name: tensor}
+
+
+def _random_layer(
+    like: Tensor, bias: Tensor | None, channels: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """Draw U(±1/sqrt(C k²)), torch's default for a convolution and DINOv2's for its input."""
+    weight = like.new_empty((like.shape[0], channels, *like.shape[2:]))
+    bound = weight[0].numel() ** -0.5
+    weight.uniform_(-bound, bound, generator=generator)
+    if bias is not None:
+        bias = torch.empty_like(bias).uniform_(-bound, bound, generator=generator)
+    return weight, bias
+
+
+def fold_affine(
+    state: Mapping[str, Tensor],
+    scale: float = 4.0,
+    offset: float = -2.0,
+    key: str = "patch_embed.proj",
+    norm: str | None = None,
+) -> State:
+    """Return `state` whose input layer takes u where it took z = scale * u + offset.
+
+    DINOv2's filters expect roughly unit variance; `two_sigma` pixels are u = (z + 2) / 4, hence
+    the defaults. Exact wherever nothing is padded, as in a patch embedding. A layer without a bias
+    (a ResNet's) cannot take the offset: batch norm, which follows it, absorbs it, from batch
+    statistics at once when training, and from its running mean when `norm` names it.
+
+    Args:
+        state: Holds `{key}.weight` (O, C, k, k) and, unless the layer has none, `{key}.bias` (O,).
+        scale: Factor from u to z.
+        offset: Offset from u to z.
+        key: Name of the layer.
+        norm: Name of the batch norm behind a layer without a bias.
+
+    Raises:
+        WeightsError: If the layer is missing.
+    """
+    weight, _ = _input_layer(state, key)
+    shifted = _shift_response(state, offset * weight.sum(dim=(1, 2, 3)), key, norm)
+    return {**shifted, f"{key}.weight": weight * scale}
+
+
+def _shift_response(state: Mapping[str, Tensor], by: Tensor, key: str, norm: str | None) -> State:
+    """Add `by` (O,) to what the layer answers: to its bias, else off the running mean behind it."""
+    _, bias = _input_layer(state, key)
+    mean = f"{norm}.running_mean"
+    if bias is not None:
+        return {**state, f"{key}.bias": bias + by}
+    return {**state, mean: state[mean] - by} if mean in state else dict(state)
+
+
+def select_input_bands(
+    state: Mapping[str, Tensor],
+    have: Sequence[str],
+    want: Sequence[str],
+    key: str = "patch_embed.proj",
+    norm: str | None = None,
+    held: Mapping[str, float] | None = None,
+) -> State:
+    """Return `state` whose input layer takes the bands `want` where it took `have`.
+
+    A band keeps its filter wherever it goes. One that is new gets zeros: until it is trained it
+    changes nothing. One that goes is taken to have been constant, and its response is kept: exact
+    for images in which it had that value everywhere (not where the layer pads with zeros).
+
+    So an encoder for L1C (13 bands) continues on L2A (12), and back.
+
+    Args:
+        state: Holds `{key}.weight` (O, C, k, k) and, unless the layer has none, `{key}.bias` (O,).
+        have: Canonical names of the C bands the layer is for.
+        want: Canonical names in the new input order.
+        key: Name of the layer.
+        norm: Name of the batch norm behind a layer without a bias.
+        held: Normalised value of a band that goes, 0 where not given. 0.5 is the mean of a band
+            under `two_sigma`, 0 under `zscore`.
+
+    Raises:
+        WeightsError: If the layer is not for the bands `have`, or the two share no band.
+    """
+    weight, _ = _input_layer(state, key)
+    if weight.shape[1] != len(have) or not set(have) & set(want):
+        raise WeightsError(
+            "the input layer cannot be brought to these bands",
+            found=f"{weight.shape[1]} channels, said to be {' '.join(have)}",
+            expected=f"one channel per band, and some of {' '.join(want)}",
+            where=f"{key}.weight",
+        )
+    new = weight.new_zeros((weight.shape[0], len(want), *weight.shape[2:]))
+    for channel, band in enumerate(want):
+        if band in have:
+            new[:, channel] = weight[:, have.index(band)]
+    out: State = {**state, f"{key}.weight": new}
+    if set(have) <= set(want):
+        return out
+    values = {} if held is None else held
+    gone = [(c, values.get(band, 0.0)) for c, band in enumerate(have) if band not in want]
+    lost = torch.stack([value * weight[:, c].sum(dim=(1, 2)) for c, value in gone]).sum(dim=0)
+    return _shift_response(out, lost, key, norm)
+
+
+# ----------------------------------------------------------------------- position embedding
+
+
+class PositionRecipe(StrEnum):
+    """How a table of position embeddings is brought to another grid. They are not equal.
+
+    `DINOV2` is what DINOv2 itself does at run time: its register-free models bicubic by the scale
+    factor (target + 0.1) / source, without antialiasing; its models with registers as `TIMM`.
+    `TIMM` is bicubic by size with antialiasing.
+    """
+
+    DINOV2 = "dinov2"
+    TIMM = "timm"
+
+
+def resize_position_embedding(
+    state: Mapping[str, Tensor],
+    grid: tuple[int, int],
+    recipe: PositionRecipe,
+    key: str = "pos_embed",
+    prefix: int = 1,
+    *,
+    registers: bool = False,
+) -> State:
+    """Return `state` with its position table brought from a square grid to `grid`.
+
+    Args:
+        state: Holds `key`, (1, prefix + P, D) with P a square number: 37 x 37 for DINOv2.
+        grid: Rows and columns of patches wanted.
+        recipe: How to interpolate.
+        key: Name of the table.
+        prefix: Entries before the patches: 1 for a CLS token (DINOv2, also with registers), 0
+            where none has a position (timm's DINOv2 with registers).
+        registers: The model has registers.
+
+    Raises:
+        WeightsError: If there is no table, or it is not that of a square grid.
+    """
+    if key not in state or state[key].ndim != 3:
+        raise WeightsError("the weights have no position table", expected=f"{key}: (1, 1 + P, D)")
+    patches = state[key].shape[1] - prefix
+    side = round(max(patches, 0) ** 0.5)
+    if side * side != patches or patches < 1:
+        raise WeightsError(
+            f"the position table is not that of a square grid with {prefix} entries before it",
+            found=tuple(state[key].shape),
+            expected=f"(1, {prefix} + n², D)",
+            where=key,
+        )
+    table = resample_positions(state[key], (side, side), grid, recipe, prefix, registers=registers)
+    return {**state, key: table}
+
+
+def resample_positions(
+    table: Tensor,
+    source: tuple[int, int],
+    target: tuple[int, int],
+    recipe: PositionRecipe,
+    prefix: int = 1,
+    *,
+    registers: bool = False,
+) -> Tensor:
+    """Interpolate the patch part of a position table in float32; what stands before it is kept.
+
+    Args:
+        table: (1, prefix + P, D), patches by row.
+        source: Rows and columns of the table.
+        target: Rows and columns wanted.
+        recipe: How to interpolate.
+        prefix: Entries before the patches.
+        registers: The model has registers.
+
+    Returns:
+        (1, prefix + P', D); the table itself where the grids agree.
+    """
+    if source == target:
+        return table
+    field = table[:, prefix:].float().reshape(1, *source, -1).permute(0, 3, 1, 2)
+    if recipe is PositionRecipe.TIMM or registers:
+        field = functional.interpolate(field, size=target, mode="bicubic", antialias=True)
+    else:
+        factors = [(t + 0.1) / s for t, s in zip(target, source, strict=True)]
+        field = functional.interpolate(field, scale_factor=factors, mode="bicubic")
+    patches = field.permute(0, 2, 3, 1).reshape(1, target[0] * target[1], -1)
+    return torch.cat([table[:, :prefix], patches.to(table.dtype)], dim=1)

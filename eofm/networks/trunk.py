@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from eofm.contract.recipe import Pooling
 from eofm.errors import MismatchKind, SpecError, SpecMismatch
 
+__all__ = ["Trunk", "drawn_from"]
+
 
 @contextmanager
 def drawn_from(generator: torch.Generator) -> Iterator[None]:

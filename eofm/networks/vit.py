@@ -22,8 +22,26 @@ from torch import Tensor, nn
 
 from eofm.contract.recipe import Pooling
 from eofm.errors import SpecError, WeightsError
-from eofm.networks.adapt import PositionRecipe, resample_positions
+from eofm.networks.state import PositionRecipe, resample_positions
 from eofm.networks.trunk import Trunk
+
+__all__ = [
+    "ARCHITECTURES",
+    "EXPECTED",
+    "LAYER_SCALE_INIT",
+    "Architecture",
+    "FeedForward",
+    "PatchEmbed",
+    "SwiGLU",
+    "ViT",
+    "blank_vit",
+    "block_of",
+    "build_vit",
+    "cut_state",
+    "find_architecture",
+    "initialise",
+    "whole_name",
+]
 
 
 class FeedForward(StrEnum):

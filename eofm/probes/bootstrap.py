@@ -2,6 +2,8 @@
 
 A resample is a vector of counts (how often each test sample was drawn), not a list of samples.
 Sorting, ties and bins are then found once, and every metric of every resample is a weighted sum.
+How resampled scores of classes go with another number of each class is the correlation of ranks,
+or the line through them over the logarithm of a count.
 
 Shapes: N samples, K classes, M decisions, R resamples.
 """
@@ -14,7 +16,7 @@ from typing import Final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64, Shaped
+from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -29,6 +31,32 @@ from eofm.probes.metrics import (
     equal_mass_bins,
 )
 
+__all__ = [
+    "FEWEST_GROUPS",
+    "FEW_GROUPS",
+    "TOO_NARROW",
+    "Interval",
+    "Resampled",
+    "bootstrap_interval",
+    "bootstrap_values",
+    "decade_slope",
+    "enough_groups",
+    "group_numbers",
+    "interquartile_mean",
+    "once",
+    "percentile_interval",
+    "resampled_accuracy",
+    "resampled_ap",
+    "resampled_average_accuracy",
+    "resampled_batched_ap",
+    "resampled_calibration_error",
+    "resampled_class_ap",
+    "resampled_difference",
+    "resampled_f1",
+    "spearman",
+    "unit_count",
+]
+
 # (R, N) counts of the test samples, float64 -> (R,) values of the metric
 Resampled = Callable[[Tensor], Tensor]
 
@@ -36,10 +64,38 @@ Resampled = Callable[[Tensor], Tensor]
 _BOOTSTRAP_CELLS: Final = 1_000_000
 _SORTED_CELLS: Final = 4_000_000
 
+# With fewer groups than this there is neither an interval nor a verdict. Where two models are
+# equal, five groups all favour the same one in 2 of 2^5 = 32 draws (6 %), so that no difference,
+# however large, is one at the level of 5 %; with six it is 3 %. Resampling hides this: two groups
+# have three resamples, and one has an interval without width.
+FEWEST_GROUPS: Final = 6
+
 # With fewer groups than this a cluster bootstrap is too sure of itself: it holds the true value
 # less often than its level says (Cameron, Gelbach and Miller 2008, doi 10.1162/rest.90.3.414,
 # find that for 5 to 30 groups). `tests/probes/test_groups.py` measures it.
 FEW_GROUPS: Final = 30
+TOO_NARROW: Final = (
+    f"below {FEW_GROUPS}, intervals are too narrow, and a difference that they show may be none"
+)
+
+
+def enough_groups(units: int) -> bool:
+    """Whether so many groups can tell anything: with fewer, no interval is shown, and no verdict.
+
+    Args:
+        units: Number of groups, or of samples that are drawn one by one.
+    """
+    return units >= FEWEST_GROUPS
+
+
+def unit_count(samples: int, groups: Int64[Tensor, " ..."] | None) -> int:
+    """Return how many groups a resample draws, or samples where it draws them one by one.
+
+    Args:
+        samples: Number of test samples, N.
+        groups: Number of each sample's group, int64 (N,), from 0 on.
+    """
+    return samples if groups is None else int(groups.max()) + 1
 
 
 @dataclass(frozen=True)
@@ -73,7 +129,8 @@ def bootstrap_interval(
     It says how much the score would move with another draw of as many test samples, or of as many
     groups of them. It knows nothing of training seeds. Where neighbouring samples resemble each
     other, as patches of one satellite product do, it is far too narrow unless whole groups are
-    drawn (cluster bootstrap, Davison and Hinkley 1997, section 3.8).
+    drawn (cluster bootstrap, Davison and Hinkley 1997, section 3.8). Of fewer than `FEWEST_GROUPS`
+    it is a number in a record that tells nothing: it is never shown (`enough_groups`).
 
     Args:
         metric: Maps (R, N) counts to (R,) values: `resampled_accuracy(...)` and its siblings.
@@ -125,7 +182,7 @@ def bootstrap_values(
         raise ConfigError(
             "every test sample needs a group", found=tuple(groups.shape), expected=f"({samples},)"
         )
-    drawn = _draw(int(groups.max()) + 1, repeats, seed, chunk)
+    drawn = _draw(unit_count(samples, groups), repeats, seed, chunk)
     return torch.cat([metric(counts[:, groups]) for counts in drawn]).double()
 
 
@@ -433,3 +490,60 @@ class _Steps:
 def _samples_first(counts: Float64[Tensor, "r n"]) -> Shaped[Tensor, "n r"]:
     """Return (N, R) float32: whole numbers below 2^24 are exact in it, and their sums too."""
     return counts.T.float().contiguous()
+
+
+# ------------------------------------------------------------------------------ trends over classes
+
+
+def spearman(x: Float[Tensor, " k"], y: Float[Tensor, "r k"]) -> Float64[Tensor, " r"]:
+    """Return Spearman's rank correlation of one variable with each row of others.
+
+    Equal values share the mean of their ranks, as in `scipy.stats.spearmanr`. A class that is NaN
+    in a row has no rank in it, nor has x there.
+
+    Args:
+        x: (K,).
+        y: (R, K).
+
+    Returns:
+        (R,); NaN where a side is constant or fewer than two classes are known.
+    """
+    first = x.double().expand_as(y)
+    known = torch.isfinite(y) & torch.isfinite(first)
+    return _correlation(_ranks(first, known), _ranks(y.double(), known), known)
+
+
+def decade_slope(counts: Float[Tensor, " k"], y: Float[Tensor, "r k"]) -> Float64[Tensor, " r"]:
+    """Return by how much y rises when a count grows tenfold, by least squares of each row.
+
+    Args:
+        counts: (K,); those of 0 take no part.
+        y: (R, K); classes that are NaN take no part.
+
+    Returns:
+        (R,); NaN where all counts are equal.
+    """
+    x = counts.double().log10().expand_as(y)
+    known = torch.isfinite(y) & torch.isfinite(x)
+    x, y = _centred(x, known), _centred(y.double(), known)
+    return (x * y).sum(dim=1) / x.square().sum(dim=1)
+
+
+def _ranks(values: Float64[Tensor, "r k"], known: Bool[Tensor, "r k"]) -> Float64[Tensor, "r k"]:
+    """Return how many known values of the row are smaller, equal ones (and itself) by half."""
+    one, other = values[:, :, None], values[:, None, :]
+    above = (one > other).double() + 0.5 * (one == other).double()
+    return (above * known[:, None, :]).sum(dim=2)
+
+
+def _centred(values: Float64[Tensor, "r k"], known: Bool[Tensor, "r k"]) -> Float64[Tensor, "r k"]:
+    kept = torch.where(known, values, 0.0)
+    mean = kept.sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True)
+    return torch.where(known, values - mean, 0.0)
+
+
+def _correlation(
+    x: Float64[Tensor, "r k"], y: Float64[Tensor, "r k"], known: Bool[Tensor, "r k"]
+) -> Float64[Tensor, " r"]:
+    x, y = _centred(x, known), _centred(y, known)
+    return (x * y).sum(dim=1) / (x.square().sum(dim=1) * y.square().sum(dim=1)).sqrt()

@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from eofm.errors import ConfigError, LabelError
 from eofm.probes.linear import Labelled, ProbeResult, Scaling, check_features, scale, unit_length
 
+__all__ = ["Distance", "Neighbours", "knn_probe", "knn_scores", "nearest_mean_probe"]
+
 # Unit roundoff of a float32 product, by `torch.get_float32_matmul_precision()`.
 _ROUNDOFF: Final = {"highest": 2.0**-24, "high": 2.0**-11, "medium": 2.0**-8}
 _CHUNK_CELLS: Final = 1 << 23  # distances held at once: 32 MB of float32

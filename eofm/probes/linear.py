@@ -23,6 +23,24 @@ from torch import Tensor, nn
 from eofm.errors import ConfigError, LabelError, PixelError
 from eofm.probes.logistic import Eigenbasis, LogisticProblem, Loss, Solution
 
+__all__ = [
+    "C11",
+    "C40",
+    "C45",
+    "Choice",
+    "Labelled",
+    "LinearFit",
+    "ProbeResult",
+    "Scaler",
+    "Scaling",
+    "StrengthGrid",
+    "check_features",
+    "fit_linear",
+    "linear_probe",
+    "scale",
+    "unit_length",
+]
+
 
 class Scaling(StrEnum):
     """What is done to features before a probe; the constants come from the training split."""

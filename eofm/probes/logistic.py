@@ -32,6 +32,18 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64, Real
 from torch import Tensor
 
+__all__ = [
+    "Eigenbasis",
+    "Line",
+    "LogisticObjective",
+    "LogisticProblem",
+    "Loss",
+    "Point",
+    "Solution",
+    "fit_logistic",
+    "minimise",
+]
+
 # --------------------------------------------------------------------------------------- objective
 
 

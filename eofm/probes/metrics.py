@@ -21,6 +21,26 @@ from torch import Tensor
 
 from eofm.errors import ConfigError, LabelError, PixelError
 
+__all__ = [
+    "BATCH",
+    "ECE_BINS",
+    "F1",
+    "METRIC_WORDS",
+    "AveragePrecision",
+    "Metric",
+    "average_accuracy",
+    "average_precision",
+    "batched_average_precision",
+    "check_classes",
+    "check_probability",
+    "check_scores",
+    "confusion_matrix",
+    "equal_mass_bins",
+    "expected_calibration_error",
+    "f1_score",
+    "overall_accuracy",
+]
+
 ECE_BINS: Final = 15
 
 # Samples of a batch of `Metric.AP_MICRO_BATCHES`, as several papers score.

@@ -28,6 +28,8 @@ from eofm.errors import ConfigError, LabelError
 from eofm.probes.linear import Choice, Labelled, ProbeResult, Scaling, check_features, scale
 from eofm.probes.spectrum import effective_rank
 
+__all__ = ["STRENGTHS", "Tuner", "fit_tuner", "nmtune_probe", "regulariser"]
+
 # Strengths s to choose from, ascending.
 STRENGTHS: Final = (0.0, 0.1, 1.0, 10.0)
 _CONSISTENCY, _COVARIANCE, _LEADING = 1.0, 0.04, 0.001

@@ -17,6 +17,15 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+__all__ = [
+    "Spectrum",
+    "decay_exponent",
+    "effective_rank",
+    "singular_values",
+    "spectrum_of",
+    "within_class_rank",
+]
+
 # The first directions follow no power law, and the last ones are noise of a finite sample.
 _FIRST: Final = 11
 _LAST: Final = 500

@@ -8,7 +8,9 @@ the same numbers at the same place, in the same order of rows, rotated or not.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,19 +20,62 @@ import torch
 import xarray as xr
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import undescribed
-from eofm.contract.sensors import SENSOR_BANDS, band_candidates, canonical_bands
-from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.spec import (
+    SENSOR_BANDS,
+    ImageSpec,
+    Sensor,
+    Unit,
+    are_codes,
+    band_candidates,
+    canonical_bands,
+    number_in,
+)
 from eofm.contract.validity import check_scale, doubt_of_type, measured, refusal
 from eofm.errors import RasterError, SpecError
-from eofm.progress import notice
+from eofm.raster.bands import alike_in, only_count
 from eofm.raster.grid import Grid, Window
-from eofm.raster.metadata.masks import is_beside
-from eofm.raster.metadata.units import TagScaling, read_scaling, settle
+from eofm.raster.tags import (
+    CloudMask,
+    TagScaling,
+    check_offset,
+    check_unscaled,
+    is_beside,
+    largest_in,
+    mask_called,
+    read_scaling,
+    settle,
+    use_of,
+)
+from eofm.terminal import notice
+
+__all__ = [
+    "ONE_AT_A_TIME",
+    "Cube",
+    "CubeClouds",
+    "band_layers",
+    "check_cube",
+    "cloud_masks",
+    "from_xarray",
+    "grid_of_array",
+    "gsd_of",
+    "image_of",
+    "imagery_of",
+    "placed",
+    "to_xarray",
+    "with_plain_names",
+]
 
 Cube = xr.DataArray | xr.Dataset
+_TEN_METRES: Final = ("B02", "B03", "B04", "B08")  # what a file of four bands holds most often
+
+# HDF5 ends the process where a thread opens a file while another one reads: windows are read ahead
+# by several, and xarray's own lock is around reading alone. So opening, reading pixels and closing
+# are done by one thread at a time.
+ONE_AT_A_TIME: Final = threading.Lock()
 
 # Other names of the three dimensions: openEO, `Dataset.to_dataarray`, netCDF in degrees.
 _NAMES: Final[Mapping[str, str]] = {
@@ -50,23 +95,35 @@ _ROW, _COLUMN = "row", "column"
 # ---------------------------------------------------------------------------------- place
 
 
-def grid_of_array(array: Cube) -> Grid:
+def grid_of_array(array: Cube, gsd: float | None = None) -> Grid:
     """Return where the pixels of an array with `y` and `x` lie.
 
     A transform that is written in the array counts, to the last digit, where the coordinates are
     those of its pixels, as in a cut-out. Where they are not, the coordinates count.
 
+    Args:
+        array: With at least one pixel.
+        gsd: Metres per pixel, which tells of a single row or column what its coordinate does not.
+
     Raises:
-        RasterError: If the coordinates are not evenly spaced.
+        RasterError: If it has no pixel, or the coordinates are not evenly spaced.
     """
     height, width = array.sizes["y"], array.sizes["x"]
+    if not height or not width:
+        raise RasterError(
+            "the array has no pixel",
+            found=f"{height} rows and {width} columns",
+            expected="at least one of each",
+            remedy="choose other limits: where y falls from north to south, a selection of it "
+            "begins in the north, as in array.sel(y=slice(north, south))",
+        )
     crs, written = array.rio.crs, _written(array)
     whole = Grid(crs, written or Affine.identity(), height, width)
     if written is not None and {_ROW, _COLUMN} <= set(array.coords):
         return whole.at(Window(_first(array, _ROW), _first(array, _COLUMN), height, width))
     if not {"x", "y"} <= set(array.coords):
         return whole
-    counted = _counted(array, written)
+    counted = _counted(array, written, gsd)
     begins = None if written is None else Grid(crs, counted, height, width).offset_in(whole)
     if begins is not None:
         return whole.at(Window(*begins, height, width))
@@ -101,23 +158,46 @@ def _first(array: Cube, axis: str) -> int:
     return int(numbers.flat[0])
 
 
-def _counted(array: Cube, written: Affine | None) -> Affine:
+def _counted(array: Cube, written: Affine | None, gsd: float | None) -> Affine:
     """Return the transform the coordinates state: those of the centres of evenly spaced pixels."""
-    first, step = [], []
-    for axis, known in (("x", written and written.a), ("y", written and written.e)):
-        centres = array.coords[axis].to_numpy().astype(np.float64)
-        many = len(centres) > 1
-        gap = (centres[-1] - centres[0]) / (len(centres) - 1) if many else known
-        if not gap or (many and not np.allclose(np.diff(centres), gap, rtol=1e-3, atol=0)):
-            steps = np.diff(centres) if many else np.zeros(1)
+    step = _stated_step(array.rio.crs, gsd)
+    known = (step, step and -step) if written is None else (written.a, written.e)
+    (x, wide), (y, high) = (
+        _axis(array, axis, one) for axis, one in zip(("x", "y"), known, strict=True)
+    )
+    return Affine(wide, 0.0, x - wide / 2, 0.0, high, y - high / 2)
+
+
+def _stated_step(crs: CRS | None, gsd: float | None) -> float | None:
+    """Return what a ground sample distance is in units of the map, where these are lengths."""
+    if gsd is None or crs is None:
+        return gsd
+    return gsd / float(crs.linear_units_factor[1]) if crs.is_projected else None
+
+
+def _axis(array: Cube, axis: str, known: float | None) -> tuple[float, float]:
+    """Return the first coordinate of an axis and the step from one pixel to the next."""
+    centres = array.coords[axis].to_numpy().astype(np.float64)
+    if len(centres) == 1:
+        if not known:
             raise RasterError(
-                f"the {axis} coordinates of the array are not evenly spaced",
-                found=f"steps from {steps.min():g} to {steps.max():g}",
-                remedy="bring it to a regular grid first",
+                "one row or column does not say how large its pixels are",
+                found=f"a single {axis} coordinate, {centres[0]:.10g}, and no transform",
+                expected="several pixels, or a transform",
+                remedy="write the transform of its pixels, as in array.rio.write_transform("
+                "affine.Affine(10, 0, west, 0, -10, north)), or state gsd where the CRS is in "
+                "metres",
             )
-        first.append(centres[0] - gap / 2)
-        step.append(gap)
-    return Affine(step[0], 0.0, first[0], 0.0, step[1], first[1])
+        return float(centres[0]), known
+    step = float(centres[-1] - centres[0]) / (len(centres) - 1)
+    if not step or not np.allclose(np.diff(centres), step, rtol=1e-3, atol=0):
+        steps = np.diff(centres)
+        raise RasterError(
+            f"the {axis} coordinates of the array are not evenly spaced",
+            found=f"steps from {steps.min():g} to {steps.max():g}",
+            remedy="bring it to a regular grid first",
+        )
+    return float(centres[0]), step
 
 
 # ---------------------------------------------------------------------------------- in
@@ -172,7 +252,7 @@ def image_of(
         PixelError: If 8-bit numbers are stated to be digital numbers of Sentinel-2.
     """
     check_cube(array)
-    array = with_plain_names(array)
+    given, array = array, with_plain_names(array)
     unit = None if unit is None else Unit.parse(unit)
     sensor = _sensor_of(array, None if sensor is None else Sensor.parse(sensor))
     layers = [(name, _flat(layer)) for name, layer in band_layers(array, sensor).items()]
@@ -182,13 +262,17 @@ def image_of(
         doubt = doubt_of_type(str(layer.dtype), scaling.unit)
         if doubt is not None:
             raise refusal([doubt], [_name(array)])
-    grid = grid_of_array(first)
+    grid = grid_of_array(first, gsd)
     names = tuple(name for name, _ in layers)
     size = (grid.height, grid.width)
     parts = [_numbers(layer, scaling, k) for k, (_, layer) in enumerate(layers)]
     values = torch.from_numpy(np.stack([physical for _, physical, _ in parts]))[None]
-    stored = torch.from_numpy(np.stack([numbers for numbers, _, _ in parts]))[None]
-    declared = torch.from_numpy(np.stack([flags for _, _, flags in parts]))[None]
+    numbers = np.stack([numbers for numbers, _, _ in parts])
+    flags = np.stack([flags for _, _, flags in parts])
+    bands, remedy = range(len(names)), _without_scale(given)
+    check_unscaled(numbers, flags, scaling, bands, _name(array), remedy)
+    check_offset(numbers, flags, scaling, _name(array), remedy)
+    stored, declared = torch.from_numpy(numbers)[None], torch.from_numpy(flags)[None]
     valid = measured(
         {0: values if scaling.stored is None else stored},
         {0: declared},
@@ -243,8 +327,8 @@ def imagery_of(array: Cube, spec: ImageSpec | None) -> Imagery:
     return found
 
 
-def check_cube(array: object) -> None:
-    """Check that something is an array of xarray.
+def check_cube(array: object) -> Cube:
+    """Return something, which has to be an array of xarray.
 
     Raises:
         SpecError: If it is not.
@@ -259,6 +343,7 @@ def check_cube(array: object) -> None:
             if isinstance(array, (str, Path))
             else None,
         )
+    return array
 
 
 def with_plain_names(array: Cube) -> Cube:
@@ -269,10 +354,24 @@ def with_plain_names(array: Cube) -> Cube:
     """
     named = array.rename({old: new for old, new in _NAMES.items() if old in array.dims})
     if isinstance(named, xr.Dataset):
+        named = _with_crs(named)
         stacks = [v for v in named.data_vars.values() if {"band", "y", "x"} <= set(v.dims)]
         named = stacks[0] if len(stacks) == 1 else named
     turned = [axis for axis, sign in (("y", -1), ("x", 1)) if _is_turned(named, axis, sign)]
     return named.isel({axis: slice(None, None, -1) for axis in turned})
+
+
+def _with_crs(cube: xr.Dataset) -> xr.Dataset:
+    """Keep the variable that holds the CRS with every band, as CF's `grid_mapping` means it."""
+    # decode_coords="all" does it too, but stumbles over a numeric attribute called `bounds`
+    named = {
+        str(v.attrs.get("grid_mapping", v.encoding.get("grid_mapping")))
+        for v in cube.data_vars.values()
+    }
+    kept: xr.Dataset = cube.set_coords(
+        [name for name in named | {"spatial_ref"} if name in cube.data_vars]
+    )
+    return kept
 
 
 def _is_turned(array: Cube, axis: str, sign: int) -> bool:
@@ -308,10 +407,10 @@ def band_layers(array: Cube, sensor: Sensor) -> dict[str, xr.DataArray]:
             if alone
             else 'rename them, as in array.rename({"rows": "y", "columns": "x"})',
         )
-    words = _band_names(renamed)
+    words = _band_names(renamed, sensor)
     beside = [word for word in words if is_beside(word)]
     for word in beside:
-        notice(f"{word}: left out, no band of {sensor}")
+        notice(f"{word}: {use_of(word, sensor)}")
     kept = [k for k, word in enumerate(words) if word not in beside]
     names = canonical_bands([words[k] for k in kept], sensor)
     return {name: _scaled(renamed, k) for k, name in zip(kept, names, strict=True)}
@@ -338,10 +437,12 @@ def _scaled(array: xr.DataArray, number: int) -> xr.DataArray:
 
 def _variables(cube: xr.Dataset, sensor: Sensor) -> dict[str, xr.DataArray]:
     found: dict[str, xr.DataArray] = {}
-    for name, variable in cube.data_vars.items():
-        if not {"y", "x"} <= set(variable.dims):
-            continue
-        bands = band_candidates(_described(str(name), variable), sensor)
+    images = {str(n): v for n, v in cube.data_vars.items() if {"y", "x"} <= set(v.dims)}
+    words = {name: _described(name, variable) for name, variable in images.items()}
+    if only_count(list(words.values())):
+        raise _numbered(", ".join(words))
+    for name, variable in images.items():
+        bands = band_candidates(words[name], sensor)
         if len(bands) == 1:
             if bands[0] in found:
                 raise RasterError(f"the Dataset has band {bands[0]} twice", found=name)
@@ -353,7 +454,28 @@ def _variables(cube: xr.Dataset, sensor: Sensor) -> dict[str, xr.DataArray]:
             expected=", ".join(SENSOR_BANDS[sensor]),
             remedy='rename them, as in dataset.rename({"red": "B04"})',
         )
+    _check_others(words, found, sensor)
     return found
+
+
+def _check_others(
+    words: Mapping[str, str], found: Mapping[str, xr.DataArray], sensor: Sensor
+) -> None:
+    """Refuse to leave out what has the name that another sensor gives a band of this one.
+
+    Raises:
+        SpecError: If there is such a variable.
+    """
+    for name, word in words.items():
+        alike = alike_in(word, sensor)
+        if alike and not set(alike) & set(found):
+            raise SpecError(
+                f"a variable of the Dataset has the name of a band of another sensor than {sensor}",
+                found=name,
+                expected=", ".join(SENSOR_BANDS[sensor]),
+                remedy=f'rename it, as in dataset.rename({{"{name}": "{alike[0]}"}}), or leave it '
+                f'out: dataset.drop_vars("{name}")',
+            )
 
 
 def _described(name: str, variable: xr.DataArray) -> str:
@@ -368,14 +490,20 @@ def _described(name: str, variable: xr.DataArray) -> str:
     if not _NUMBERED.fullmatch(name):
         return name
     said = variable.attrs.get("long_name")
-    if not isinstance(said, str) or _NUMBERED.fullmatch(said):
-        raise RasterError(
-            "variables that are numbered say nothing of their bands",
-            found=name,
-            expected="names of bands, or the attribute long_name",
-            remedy=f'rename them, as in dataset.rename({{"{name}": "B04"}})',
-        )
+    counts = isinstance(said, str) and not are_codes([said]) and number_in(said) == number_in(name)
+    if not isinstance(said, str) or counts:
+        raise _numbered(name)
     return said
+
+
+def _numbered(found: str) -> RasterError:
+    first = found.split(",", maxsplit=1)[0]
+    return RasterError(
+        "variables that are numbered say nothing of their bands",
+        found=found,
+        expected="names of bands, or the attribute long_name",
+        remedy=f'rename them; if the first is B04: dataset.rename({{"{first}": "B04"}})',
+    )
 
 
 def _labels(array: xr.DataArray) -> list[Any]:
@@ -399,22 +527,43 @@ def _in_file(array: xr.DataArray, count: int) -> list[int] | None:
     return [number - 1 for number in numbers] if numbers and numbers == labels else None
 
 
-def _band_names(array: xr.DataArray) -> list[str]:
+def _band_names(array: xr.DataArray, sensor: Sensor | None = None) -> list[str]:
     labels = _labels(array)
-    if labels and all(isinstance(label, str) for label in labels):
+    if labels and all(isinstance(label, str) for label in labels) and not only_count(labels):
         return labels
     described = array.attrs.get("long_name")
     described = (described,) if isinstance(described, str) else described
     if isinstance(described, (tuple, list)):
         place = _in_file(array, len(described))
         if place is not None:
+            _check_described(place, described)
+        if place is not None and not only_count([str(name) for name in described]):
             return [str(described[number]) for number in place]
+    usual, count = SENSOR_BANDS[sensor or Sensor.S2_L2A], array.sizes.get("band", 1)
+    first = f".isel(band=slice({len(usual)}))" if count > len(usual) else ""
+    if count == 4 and {*_TEN_METRES} <= {*usual}:
+        usual = _TEN_METRES
+    names = ", ".join(f'"{name}"' for name in usual[:count])
     raise RasterError(
         "the bands of the array have no names",
-        found=f"band = {labels or 'no coordinate'}",
+        found=f"{count} bands, band = {labels or 'no coordinate'}",
         expected="band names",
-        remedy='array.assign_coords(band=["B02", "B03", "B04", "B08"]), in stored order',
+        remedy="name them in stored order; if they are these: "
+        f"array{first}.assign_coords(band=[{names}])",
     )
+
+
+def _check_described(place: Sequence[int], described: Sequence[object]) -> None:
+    """Check that no band lacks a name where others have one, as the alpha of a picture does."""
+    named = [k for k, number in enumerate(place) if described[number]]
+    if 0 < len(named) < len(place):
+        nameless = [str(k) for k in range(len(place)) if k not in named]
+        raise RasterError(
+            "a band of the array has no name, and others have",
+            found=f"nothing for band {', '.join(nameless)}, counted from 0",
+            expected="a name for each band",
+            remedy=f"choose those that have one: array.isel(band={named})",
+        )
 
 
 def _flat(layer: xr.DataArray) -> xr.DataArray:
@@ -434,10 +583,10 @@ def _numbers(
     layer: xr.DataArray, scaling: TagScaling, number: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
     """Return numbers as stored, in the unit of the image, and where they are declared no number."""
-    stored = layer.to_numpy()
+    stored = _stored(layer)
     if stored.dtype.kind not in "iuf":
         raise RasterError("pixels must be real numbers", found=stored.dtype)
-    nodata = layer.rio.nodata
+    nodata = _nodata(layer)
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and so invalid
         numbers = stored.astype(np.float32)
         values = scaling.apply(stored[None], [number])[0].astype(np.float32)
@@ -445,6 +594,29 @@ def _numbers(
     if nodata is not None:
         declared |= stored == nodata
     return numbers, values, declared
+
+
+def _stored(layer: xr.DataArray) -> NDArray[Any]:
+    """Return the values of a band or mask, which may be in a file still."""
+    with ONE_AT_A_TIME:
+        values: NDArray[Any] = layer.to_numpy()
+    return values
+
+
+def _nodata(layer: xr.DataArray) -> float | None:
+    """Return the value that stands for no measurement; None where none does.
+
+    rioxarray says NaN of an array whose fill was decoded, and cannot say it of integers, among
+    which the fill is still the number it was; nor a number that their type does not hold.
+    """
+    encoded = layer.rio.encoded_nodata
+    if layer.dtype.kind in "iu" and encoded is not None:
+        return float(encoded)
+    try:
+        found = layer.rio.nodata
+    except (ValueError, OverflowError):
+        return None
+    return None if found is None else float(found)
 
 
 def _sensor_of(array: Cube, stated: Sensor | None) -> Sensor:
@@ -459,7 +631,11 @@ def _scaling_of(
     """Return the unit of an array: that of `to_xarray`, of a scale not applied, or stated."""
     text = array.attrs.get("units")
     if "sensor" in array.attrs and text in set(Unit):  # `to_xarray` wrote them
-        stated = settle("unit", stated, Unit(text), "its attribute units", _name(array))
+        try:
+            stated = settle("unit", stated, Unit(text), "its attribute units", _name(array))
+        except SpecError as error:  # arithmetic keeps the attributes
+            error.remedy = f'{error.remedy}; if the values were changed: array.attrs.pop("units")'
+            raise
     try:
         pairs = [
             (float(x.attrs.get("scale_factor", 1)), float(x.attrs.get("add_offset", 0)))
@@ -470,9 +646,65 @@ def _scaling_of(
     return read_scaling(pairs, sensor, stated, None, Path(_name(array)))
 
 
+def _without_scale(array: Cube) -> str:
+    """Return what takes scale and offset out of an array and leaves its values."""
+    if isinstance(array, xr.DataArray):
+        names = '("scale_factor", "add_offset", "scales", "offsets")'
+        return f"take it out: for name in {names}: array.attrs.pop(name, None)"
+    opened = "dataset = xarray.open_dataset(FILE, mask_and_scale=False)"
+    names = '("scale_factor", "add_offset")'
+    return (
+        f"take it out (of a file, {opened} first): for band in dataset.values(): "
+        f"[band.attrs.pop(name, None) for name in {names}]"
+    )
+
+
 def _name(array: Cube) -> str:
     name = array.name if isinstance(array, xr.DataArray) else array.attrs.get("name")
     return str(name or type(array).__name__)
+
+
+# ------------------------------------------------------------------------------- clouds
+
+
+@dataclass(frozen=True, eq=False)
+class CubeClouds:
+    """A cloud mask among the bands or variables of an array.
+
+    Args:
+        mask: How its values are read.
+        array: Dimensions called y and x, at one time.
+    """
+
+    mask: CloudMask
+    array: Cube = field(repr=False)
+
+    def read(self, window: Window) -> NDArray[np.bool_]:
+        """Return where a window of the array is under clouds, (h, w).
+
+        Raises:
+            RasterError: If the values are none of the mask.
+        """
+        rows, columns = window.slices
+        layer = _flat(_mask_layers(self.array)[self.mask])
+        values = _stored(layer.isel(y=rows, x=columns))
+        return self.mask.clouded(values, lambda: largest_in(_stored(layer)))
+
+
+def cloud_masks(array: Cube) -> tuple[CloudMask, ...]:
+    """Return the cloud masks among the bands or variables of an array."""
+    return tuple(_mask_layers(array))
+
+
+def _mask_layers(array: Cube) -> dict[CloudMask, xr.DataArray]:
+    if isinstance(array, xr.Dataset):
+        layers = {str(k): v for k, v in array.data_vars.items() if {"y", "x"} <= set(v.dims)}
+    elif "band" in array.dims:
+        layers = {word: array.isel(band=k) for k, word in enumerate(_band_names(array))}
+    else:
+        layers = {}
+    called = ((mask_called(word), layer) for word, layer in layers.items())
+    return {mask: layer for mask, layer in called if mask is not None}
 
 
 # ---------------------------------------------------------------------------------- out

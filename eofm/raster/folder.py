@@ -12,19 +12,40 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
-from eofm.contract.sensors import SENSOR_BANDS, canonical_bands
-from eofm.contract.spec import Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, Sensor, Unit, canonical_bands
 from eofm.errors import RasterError
-from eofm.raster.metadata.bands import NamedBand, named_band
-from eofm.raster.metadata.masks import CloudMask
+from eofm.raster.bands import NamedBand, check_product, named_band
+from eofm.raster.geotiff import as_delivered, copy_command, delivered_kind, local_path
 from eofm.raster.source import RasterSource
+from eofm.raster.tags import CloudMask, is_beside, mask_called
+
+__all__ = [
+    "PICTURES",
+    "SUFFIXES",
+    "BandFiles",
+    "band_of",
+    "choose_bands",
+    "class_files",
+    "find_files",
+    "group_files",
+    "image_name",
+    "is_hidden",
+    "list_sources",
+    "listed_source",
+    "named_source",
+    "walk_files",
+]
 
 # A .vrt in a folder is a view of files that are listed themselves; by its own path it can be read.
 SUFFIXES: Final = frozenset({".tif", ".tiff", ".jp2"})
 PICTURES: Final = frozenset({".png", ".jpg", ".jpeg"})  # rasters that lie nowhere
 _RESOLUTIONS: Final = re.compile(r"R(10|20|60)m")
+# Of a Sentinel-2 product: MSK_DETFOO_B02.jp2 is where each detector looked, and no blue band.
+_QUALITY: Final = "QI_DATA"
+_MEASUREMENT: Final = "measurement"  # of a Sentinel-1 product
 _ARCHIVES: Final = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".zst")
 _CUBES: Final = (".nc", ".nc4", ".zarr")
 _SEPARATORS: Final = "_-. "
@@ -55,25 +76,155 @@ def list_sources(
             in a circle, or an image lacks a band.
         SpecError: If a band is not one of the sensor's.
     """
-    root = Path(directory)
+    root = local_path(str(directory))
     wanted = None if bands is None else canonical_bands(bands, sensor)
-    sets, single = group_files(find_files(root), sensor)
+    files = find_files(root)
+    delivered = (file for file in files if delivered_kind(file.name))
+    radar = next((file for file in delivered if file.parent.name == _MEASUREMENT), None)
+    if radar is not None:
+        raise as_delivered(radar.parent.parent, radar.name)
+    sets, single = group_files(files, sensor)
+    if not sets and not single:
+        raise RasterError(
+            "the folder holds no images",
+            found=f"masks of a product: {', '.join(file.name for file in files[:3])}",
+            where=root,
+            remedy="name the product, or the folder IMG_DATA in it",
+        )
     sources = []
     for image in sets:
-        chosen = choose_bands(image.files, sensor, wanted, image.folder)
         name = image_name(root, image.folder, image.beginning)
-        mask = None if cloud_mask is None else _mask_file(image, cloud_mask)
-        files = tuple(chosen.values())
-        sources.append(
-            RasterSource(
-                name, files, sensor, unit, tuple(chosen), cloud_mask=cloud_mask, mask_file=mask
-            )
-        )
+        sources.append(_source(name, image, sensor, unit, wanted, cloud_mask))
     for file in single:
         name = file.relative_to(root).with_suffix("").as_posix()
         sources.append(RasterSource(name, (file,), sensor, unit, wanted, cloud_mask=cloud_mask))
     _check_names(sources, root)
     return sorted(sources, key=lambda source: source.name)
+
+
+def named_source(
+    path: Path,
+    sensor: Sensor,
+    unit: Unit | None,
+    bands: Sequence[str] | None = None,
+    cloud_mask: CloudMask | None = None,
+) -> RasterSource | None:
+    """Return the image of one file per band that lies in a folder under the name of a path.
+
+    A folder can hold several, as those of MAJA do: `SENTINEL2B_..._FRE` and `..._SRE`.
+
+    Args:
+        path: Of a folder that is there, and what the names of the files begin with.
+        sensor: See `list_sources`.
+        unit: See `list_sources`.
+        bands: See `list_sources`.
+        cloud_mask: See `list_sources`.
+
+    Raises:
+        RasterError: If the image lacks a band.
+        SpecError: If a band is not one of the sensor's.
+    """
+    wanted = None if bands is None else canonical_bands(bands, sensor)
+    begun = (file for file in class_files(path.parent, SUFFIXES) if file.name.startswith(path.name))
+    sets, _ = group_files(begun, sensor)
+    images = [image for image in sets if image.beginning == path.name]
+    if len(images) != 1:
+        return None
+    return _source(path.name, images[0], sensor, unit, wanted, cloud_mask)
+
+
+def listed_source(
+    files: Sequence[Path],
+    sensor: Sensor,
+    unit: Unit | None,
+    bands: Sequence[str] | None = None,
+) -> RasterSource:
+    """Return the image whose files are listed one by one: a file per band, or the one file.
+
+    Args:
+        files: Of one image, and masks beside its bands; where they lie is not looked at.
+        sensor: See `list_sources`.
+        unit: See `list_sources`.
+        bands: See `list_sources`; None takes the bands that are listed, in their order.
+
+    Raises:
+        RasterError: If they are none, or of several images, or one is listed twice.
+        SpecError: If a band is not one of the sensor's.
+    """
+    twice = [file for k, file in enumerate(files) if file in files[:k]]
+    if twice:
+        raise RasterError(
+            "a file of an image is listed twice",
+            found=twice[0],
+            expected="each file once",
+            remedy="list(dict.fromkeys(files)) has each once",
+        )
+    wanted = None if bands is None else canonical_bands(bands, sensor)
+    sets, single = group_files(files, sensor)
+    if len(sets) + len(single) != 1:
+        raise _no_one_image(files, sets, single)
+    if single:
+        return RasterSource(single[0].stem, (single[0],), sensor, unit, wanted)
+    image = sets[0]
+    listed = tuple(band for band in image.files if band in SENSOR_BANDS[sensor])
+    name = image.beginning or image.folder.resolve().name
+    source = _source(name, image, sensor, unit, wanted or listed or None, None)
+    _check_used(image, source)
+    return source
+
+
+def _no_one_image(
+    files: Sequence[Path], sets: Sequence[BandFiles], single: Sequence[Path]
+) -> RasterError:
+    """Return the error for a list of files that is of several images, or of none."""
+    of_sets = (", ".join(file.name for file in image.files.values()) for image in sets)
+    return RasterError(
+        "the files that are listed are no one image" if files else "no files are listed",
+        found="; ".join(([*of_sets, *(f.name for f in single)] or [f.name for f in files])[:5])
+        or "an empty list",
+        expected="the bands of one image, in one folder, under names that begin alike and end in "
+        "the band: T32_B02.tif, T32_B03.tif",
+        remedy="list those of one image, and read the others by calls of their own"
+        if files
+        else "name the files of one image, or the folder that they lie in",
+    )
+
+
+def _check_used(image: BandFiles, source: RasterSource) -> None:
+    """Check that every file that is listed is a band, a mask, or known to be neither.
+
+    Raises:
+        RasterError: If one is not.
+    """
+    masks = dict(source.mask_files).values()
+    for file in image.companions:
+        said = file.stem.removeprefix(image.beginning).lstrip(_SEPARATORS)
+        if file not in masks and file.parent.name != _QUALITY and not is_beside(said):
+            raise RasterError(
+                f"a file that is listed is no band of {source.sensor}",
+                found=said or file.name,
+                expected=" ".join(SENSOR_BANDS[source.sensor]),
+                where=file,
+                remedy="take it out of the list",
+            )
+
+
+def _source(
+    name: str,
+    image: BandFiles,
+    sensor: Sensor,
+    unit: Unit | None,
+    wanted: tuple[str, ...] | None,
+    cloud_mask: CloudMask | None,
+) -> RasterSource:
+    chosen = choose_bands(image.files, sensor, wanted, image.folder)
+    masks = _mask_files(image)
+    if cloud_mask is not None and cloud_mask not in masks:
+        raise _unmasked(image, cloud_mask)
+    files, beside = tuple(chosen.values()), tuple(masks.items())
+    return RasterSource(
+        name, files, sensor, unit, tuple(chosen), cloud_mask=cloud_mask, mask_files=beside
+    )
 
 
 # ---------------------------------------------------------------------------------- files
@@ -103,20 +254,20 @@ def find_files(root: Path) -> list[Path]:
             found="no file that ends in .tif, .tiff or .jp2"
             + (f", but {', '.join(there[:4])}{', ...' * (len(there) > 4)}" if there else ""),
             where=root,
-            remedy=_instead(there),
+            remedy=_instead(root, there),
         )
     return files
 
 
-def _instead(names: Sequence[str]) -> str:
+def _instead(root: Path, names: Sequence[str]) -> str:
     """Return what to do about a folder of such files, of which none is an image."""
     packed = [name for name in names if name.lower().endswith(_ARCHIVES)]
     if packed:
         return f"unpack {', '.join(packed[:4])} first"
     cubes = [name for name in names if name.lower().endswith(_CUBES)]
     if cubes:
-        return f"open one alone, as in: eofm.read_scene({cubes[0]!r}, sensor=..., unit=...)"
-    return "convert other formats first, as in: rio convert FILE.img FILE.tif"
+        return f"name one of them, as in {quote(str(root / cubes[0]))}"
+    return f"convert other formats first, as in: {copy_command(Path('FILE.img'))}"
 
 
 def class_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
@@ -126,11 +277,9 @@ def class_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
         folder: The folder of a class.
         suffixes: Of the files, in lower case.
     """
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in suffixes and not is_hidden(path.name) and path.is_file()
-    )
+    with os.scandir(folder) as entries:  # which knows what is a file without asking for each
+        files = [folder / entry.name for entry in entries if entry.is_file()]
+    return sorted(f for f in files if f.suffix.lower() in suffixes and not is_hidden(f.name))
 
 
 def is_hidden(name: str) -> bool:
@@ -183,9 +332,9 @@ def _walk(
     except OSError as error:
         raise RasterError("a folder cannot be listed", found=error, where=folder) from error
     for entry in entries:
-        path = folder / entry.name
         if is_hidden(entry.name):
             continue
+        path = folder / entry.name
         if entry.is_dir():
             _walk(path, suffixes, files, seen, link)
         elif path.suffix.lower() in suffixes:
@@ -228,19 +377,27 @@ def group_files(
         files: As `find_files` returns them.
         sensor: Whose bands count; None for those of any sensor.
 
+    The masks in `QI_DATA` of a Sentinel-2 product are no images, but companions of its bands.
+
     Raises:
         RasterError: If an image has a band twice.
     """
     found: dict[tuple[Path, str], list[tuple[Path, NamedBand]]] = {}
     others: list[Path] = []
+    quality: list[Path] = []
     for file in files:
+        folder = file.parent
+        if folder.name == _QUALITY:
+            quality.append(file)
+            continue
         named = named_band(file.stem, sensor)
         if named is None:
             others.append(file)
         else:
-            found.setdefault((_home(file), named.beginning), []).append((file, named))
+            found.setdefault((_home(folder), named.beginning), []).append((file, named))
     # "b" beside "a" is no blue band, nor is "n" beside "e", "s" and "w"; nor a "b" alone
-    counted = {(_home(f), begin) for f in others if (begin := _before_letter(f.stem)) is not None}
+    begun = ((file, _before_letter(file.stem)) for file in others)
+    counted = {(_home(file.parent), begin) for file, begin in begun if begin is not None}
     sets: dict[tuple[Path, str], BandFiles] = {}
     for (folder, beginning), every in found.items():
         members = every
@@ -250,7 +407,9 @@ def group_files(
         if not members:
             continue
         # "danube_blue" alone is a picture of a river; with "danube_red" beside it, it is a band
-        if not any(named.sure for _, named in members) and len({n.band for _, n in members}) == 1:
+        # and "S1A_VV_VH" alone is no VH, but holds both
+        alone = len({named.band for _, named in members}) == 1
+        if alone and (not any(n.sure for _, n in members) or _ends_in_code(beginning, sensor)):
             others += [file for file, _ in members]
         else:
             sets[folder, beginning] = BandFiles(folder, beginning, _by_band(members))
@@ -258,7 +417,18 @@ def group_files(
     for file in others:
         owner = _owner(file, sets)
         (single if owner is None else owner.companions).append(file)
+    granules: dict[Path, list[BandFiles]] = {}
+    for image in sets.values() if quality else ():
+        granules.setdefault(image.folder.parent, []).append(image)
+    for file in quality:
+        for image in granules.get(file.parent.parent, ()):
+            image.companions.append(file)
     return list(sets.values()), single
+
+
+def _ends_in_code(beginning: str, sensor: Sensor | None) -> bool:
+    named = named_band(beginning, sensor)
+    return named is not None and named.sure
 
 
 def _before_letter(stem: str) -> str | None:
@@ -292,9 +462,8 @@ def image_name(root: Path, folder: Path, beginning: str) -> str:
     return inside if beginning in {"", folder.name} else f"{inside}/{beginning}"
 
 
-def _home(file: Path) -> Path:
+def _home(folder: Path) -> Path:
     """Return the folder of an image: ESA puts its bands into one folder per resolution."""
-    folder = file.parent
     return folder.parent if _RESOLUTIONS.fullmatch(folder.name) else folder
 
 
@@ -317,7 +486,7 @@ def _by_band(members: Sequence[tuple[Path, NamedBand]]) -> dict[str, Path]:
 
 def _owner(file: Path, sets: Mapping[tuple[Path, str], BandFiles]) -> BandFiles | None:
     """Return the image of which a file is a cloud mask or preview."""
-    home, stem = _home(file), file.stem
+    home, stem = _home(file.parent), file.stem
     ends = [0, *(i for i, letter in enumerate(stem) if letter in _SEPARATORS), len(stem)]
     for end in reversed(ends):
         owner = sets.get((home, stem[:end]))
@@ -326,11 +495,18 @@ def _owner(file: Path, sets: Mapping[tuple[Path, str], BandFiles]) -> BandFiles 
     return None
 
 
-def _mask_file(image: BandFiles, mask: CloudMask) -> Path:
+def _mask_files(image: BandFiles) -> dict[CloudMask, Path]:
+    """Return the cloud masks beside the bands of an image."""
+    found: dict[CloudMask, Path] = {}
     for file in image.companions:
-        if mask.is_called(file.stem[len(image.beginning) :].lstrip(_SEPARATORS)):
-            return file
-    raise RasterError(
+        mask = mask_called(file.stem.removeprefix(image.beginning).lstrip(_SEPARATORS))
+        if mask is not None:
+            found.setdefault(mask, file)
+    return found
+
+
+def _unmasked(image: BandFiles, mask: CloudMask) -> RasterError:
+    return RasterError(
         f"an image has no cloud mask {mask}",
         found=", ".join(file.name for file in image.companions) or "no file beside the bands",
         expected=f"{image.beginning}_{mask}.tif" if image.beginning else f"{mask}.tif",
@@ -365,11 +541,13 @@ def choose_bands(
         where: The folder, for the message of an error.
 
     Raises:
-        RasterError: If a band is missing.
+        RasterError: If a band is missing, or the files are named after a product of another sensor.
     """
     bands = wanted or SENSOR_BANDS[sensor]
     missing = [band for band in bands if band not in found]
     if missing:
+        if found:
+            check_product(next(iter(found.values())), sensor)
         there = [band for band in SENSOR_BANDS[sensor] if band in found]
         remedy = "copy the image again"
         if there:

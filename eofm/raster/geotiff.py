@@ -1,8 +1,18 @@
-"""One raster file: its name for GDAL, opening it, reading a window with its mask, its header.
+"""One raster file: its name for GDAL, opening it, its header, reading a window with its mask.
+
+What cannot be read is said to be what it is, by its first bytes and its name, with what to do.
 
 GeoTIFF, JPEG 2000 and VRT, and pictures (JPEG, PNG), which say nothing of their place.
 `AREA_OR_POINT=Point` is honoured as GDAL does: the coordinates of such a file are those of pixel
 centres, and its transform is moved by half a pixel, to the corner.
+
+TIFFTAG_DATETIME is no date of acquisition: it is the time at which the file was written.
+
+The georeference comes from the bytes of the file, at a tenth of the cost of opening it for that.
+GDAL builds a CRS for every file it opens. The bands of one image have the same CRS: where the bytes
+that define it are equal, one file is opened in full and the others without. Only the plain case is
+read here (little-endian, not BigTIFF, one tie point, pixels as areas); for any other the answer
+is None, and GDAL is asked. Tags and keys: OGC GeoTIFF 1.1 (19-008r4), sections 7 and 8.
 """
 
 from __future__ import annotations
@@ -10,11 +20,14 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
+import struct
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from shlex import quote
 from typing import Any, Final
@@ -22,8 +35,10 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
@@ -32,7 +47,165 @@ from rasterio.windows import Window as RasterioWindow
 from eofm.errors import RasterError
 from eofm.formats.foreign import foreign
 from eofm.raster.grid import Grid, Window, check_proj
-from eofm.raster.metadata.tags import GeoTags, acquisition_date, read_geo_tags
+
+__all__ = [
+    "PAGE",
+    "SENTINEL_1",
+    "GeoTags",
+    "Header",
+    "acquisition_date",
+    "as_delivered",
+    "bytes_of",
+    "check_memory",
+    "copy_command",
+    "damaged",
+    "date_of",
+    "delivered_kind",
+    "gdal_name",
+    "grid_of",
+    "header_of",
+    "local_path",
+    "open_geotiff",
+    "open_geotiffs",
+    "pages_of",
+    "read_geo_tags",
+    "read_stored",
+    "read_valid",
+    "without_place",
+]
+
+# --------------------------------------------------------------------------------------------- tags
+
+# In order of preference; names are compared in upper case, in which HLS, Landsat and SNAP write
+# theirs. The start counts where a product states start and end.
+_TAGS: Final = (
+    "DATETIME",  # STAC, and xarray's name of it
+    "START_DATETIME",  # STAC
+    "SENSING_TIME",  # HLS v2.0
+    "ACQUISITION_DATETIME",
+    "ACQUISITIONDATETIME",  # GDAL's IMAGERY domain
+    "ACQUISITION_START_TIME",  # GDAL's reader of Sentinel-1 SAFE
+    "DATATAKE_1_DATATAKE_SENSING_START",  # GDAL's reader of Sentinel-2 SAFE
+    "DATATAKE_SENSING_START",
+    "PRODUCT_START_TIME",  # Sentinel-2 XML, through GDAL
+    "FIRST_LINE_TIME",  # SNAP
+    "SYSTEM:TIME_START",  # Earth Engine: milliseconds since 1970
+    "ACQUISITION_DATE",
+    "DATE_ACQUIRED",  # Landsat and HLS L30
+    "SENSING_DATE",
+)
+_FORMS: Final = ("%d-%b-%Y %H:%M:%S", "%d-%b-%Y", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d", "%Y:%m:%d")
+_FRACTION: Final = re.compile(r"[.,]\d+")
+_MILLISECONDS: Final = re.compile(r"\d{11,14}(\.0*)?")
+
+
+def acquisition_date(tags: Mapping[str, str]) -> str:
+    """Return the first acquisition date of some tags, `YYYY-MM-DDTHH:MM:SS` in UTC, or nothing."""
+    upper = {name.upper(): text for name, text in tags.items()}
+    for name in _TAGS:
+        if name in upper:
+            moment = _moment(upper[name].split(";")[0].strip())
+            if moment is not None:
+                return moment.isoformat(timespec="seconds")
+    return ""
+
+
+def _moment(text: str) -> datetime | None:
+    """Return the time that a text states, in UTC without saying so, or None."""
+    if _MILLISECONDS.fullmatch(text):
+        return datetime.fromtimestamp(float(text) / 1000, UTC).replace(tzinfo=None, microsecond=0)
+    plain = _FRACTION.sub("", text)
+    try:
+        moment = datetime.fromisoformat(plain)
+    except ValueError:
+        for form in _FORMS:
+            try:
+                return datetime.strptime(plain, form)
+            except ValueError:
+                continue
+        return None
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+# ------------------------------------------------------------------------------------ georeference
+
+
+_DIRECTORY_BYTES: Final = 8192  # bytes that hold the directory of nearly every file
+_SCALE, _TIE, _MATRIX, _KEYS, _DOUBLES, _TEXT = 33550, 33922, 34264, 34735, 34736, 34737
+_WIDTHS: Final = {2: 1, 3: 2, 12: 8}  # bytes of the types of these tags: text, short, double
+_RASTER_TYPE: Final = 1025
+_PIXEL_IS_AREA: Final = 1
+
+
+@dataclass(frozen=True)
+class GeoTags:
+    """Where a file lies.
+
+    Args:
+        transform: From (column, row) of a pixel's corner to coordinates.
+        keys: What defines its CRS, as it stands in the file.
+    """
+
+    transform: Affine
+    keys: tuple[bytes, ...]
+
+
+def read_geo_tags(file: Path) -> GeoTags | None:
+    """Return where a file lies, or None where it is not the plain case or cannot be read."""
+    try:
+        with file.open("rb", buffering=0) as stream:
+            head = stream.read(_DIRECTORY_BYTES)
+    except OSError:
+        return None
+    if head[:4] != b"II*\0" or len(head) < 8:
+        return None
+    try:
+        return _parse(head)
+    except (struct.error, KeyError):
+        return None  # another type, or beyond the bytes that were read
+
+
+def _parse(head: bytes) -> GeoTags | None:
+    (start,) = struct.unpack_from("<I", head, 4)
+    (count,) = struct.unpack_from("<H", head, start)
+    found: dict[int, bytes] = {}
+    for tag, kind, length, value in struct.iter_unpack("<HHII", _cut(head, start + 2, 12 * count)):
+        if tag == _MATRIX:
+            return None
+        if tag in {_SCALE, _TIE, _KEYS, _DOUBLES, _TEXT}:
+            size = _WIDTHS[kind] * length
+            if size <= 4:
+                return None  # stands in the directory itself: none of these does
+            found[tag] = _cut(head, value, size)
+    if not {_SCALE, _TIE, _KEYS} <= found.keys() or len(found[_TIE]) != 48:
+        return None
+    if not _is_area(found[_KEYS]):
+        return None
+    wide, high, _ = struct.unpack("<3d", found[_SCALE])
+    col, row, _, x, y, _ = struct.unpack("<6d", found[_TIE])
+    if not wide or not high:
+        return None
+    transform = Affine(wide, 0.0, x - col * wide, 0.0, -abs(high), y + row * abs(high))
+    return GeoTags(transform, tuple(found.get(tag, b"") for tag in (_KEYS, _DOUBLES, _TEXT)))
+
+
+def _cut(head: bytes, start: int, size: int) -> bytes:
+    part = head[start : start + size]
+    if len(part) != size:
+        raise struct.error
+    return part
+
+
+def _is_area(keys: bytes) -> bool:
+    entries = struct.iter_unpack("<4H", keys[: len(keys) // 8 * 8])
+    next(entries)  # version and number of keys
+    return any(
+        key == _RASTER_TYPE and where == 0 and value == _PIXEL_IS_AREA
+        for key, where, _, value in entries
+    )
+
+
+# ----------------------------------------------------------------------------------------- the file
 
 # https://gdal.org/en/stable/user/virtual_file_systems.html
 _SCHEMES: Final[Mapping[str, str]] = {
@@ -48,8 +221,12 @@ _SCHEMES: Final[Mapping[str, str]] = {
 }
 
 
+PAGE: Final = "GTIFF_DIR:"
+"""What GDAL's name of one image of a TIFF of several begins with: `GTIFF_DIR:2:a.tif`."""
+
+
 def gdal_name(text: str) -> str:
-    """Return what GDAL opens for an address; empty for a file of this machine.
+    """Return what GDAL opens for an address, or an image of several; empty for a plain file.
 
     >>> gdal_name("s3://bucket/a.tif"), gdal_name("scenes/a.tif")
     ('/vsis3/bucket/a.tif', '')
@@ -57,7 +234,7 @@ def gdal_name(text: str) -> str:
     Raises:
         RasterError: If GDAL has no way to such an address.
     """
-    if text.startswith("/vsi"):
+    if text.startswith(("/vsi", PAGE)):
         return text
     scheme, divider, rest = text.partition("://")
     if not divider or scheme.lower() == "file":
@@ -78,13 +255,15 @@ def local_path(text: str, folder: Path | None = None) -> Path:
     """Return a path for a file, or one that names an address in messages.
 
     Args:
-        text: A path, perhaps relative, a `file://` address, or another address.
+        text: A path, perhaps relative or from `~` on, a `file://` address, or another address.
         folder: What a relative path is relative to.
     """
-    if text.lower().startswith("file://"):
+    if text.lower().startswith("file:/"):
         return Path(unquote(urlsplit(text).path))
     if "://" in text or text.startswith("/vsi"):
         return Path(PurePosixPath(text.partition("?")[0]).name)
+    if text.startswith("~/"):  # which a shell expands, and Python does not
+        return Path(text).expanduser()
     return Path(text) if folder is None else folder / text
 
 
@@ -123,11 +302,15 @@ class Header:
         file: Its path.
         descriptions: Of every band; empty where there is none.
         alphas: Numbers of the bands that GDAL takes for alpha, counted from 1.
+        colours: What GDAL takes each band for: `red`, `gray`, `palette`, `undefined`.
+        pages: Names of the other images in the file, for GDAL, where there are several.
     """
 
     file: Path
     descriptions: tuple[str, ...]
     alphas: tuple[int, ...] = ()
+    colours: tuple[str, ...] = ()
+    pages: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -148,8 +331,9 @@ def open_geotiff(file: Path | str) -> DatasetReader:
 def open_geotiffs(files: Sequence[Path | str]) -> list[tuple[DatasetReader, Grid]]:
     """Open the GeoTIFFs of one image for reading, cheaper than one after the other.
 
-    Where their tags say that they share a CRS, only one file is asked for it: all but that one say
-    themselves that they lie nowhere, and their grid is what counts.
+    Where their tags say that they share a CRS, only one file is asked for it, and none where it is
+    that of an image before: the others say themselves that they lie nowhere, and their grid is what
+    counts.
 
     Returns:
         Each file with its grid.
@@ -162,23 +346,25 @@ def open_geotiffs(files: Sequence[Path | str]) -> list[tuple[DatasetReader, Grid
     plain = fast and len(local) == len(files) > 1
     tags = [read_geo_tags(file) for file in local] if plain else []
     shared = bool(tags) and all(tag is not None and tag.keys == _keys(tags[0]) for tag in tags)
+    crs = _remembered().get(_keys(tags[0])) if shared else None
     with (
         rasterio.Env(**((_FAST if len(files) == 1 else _MANY) if fast else {})),
-        warnings.catch_warnings(),
+        without_place(),
         _listening() as complaints,
         ExitStack() as opened,
     ):
-        # a file without georeference is an error only where somebody needs to know its place
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
         datasets: list[DatasetReader] = []
         for file in files:
-            options = {"GEOREF_SOURCES": "NONE"} if shared and datasets else {}
+            nowhere = shared and (datasets or crs is not None)
+            options = {"GEOREF_SOURCES": "NONE"} if nowhere else {}
             try:
                 # what rasterio.open ends in; on the way it would make an environment per file
-                datasets.append(DatasetReader(str(file), driver=_driver(file), **options))
+                driver = "GTiff" if plain else _driver(file)
+                datasets.append(DatasetReader(str(file), driver=driver, **options))
                 opened.callback(datasets[-1].close)  # `with` would make one more environment
             except (RasterioError, CPLE_BaseError) as error:
-                if isinstance(file, Path) and not file.exists():
+                page = str(file).startswith(PAGE)
+                if isinstance(file, Path) and not page and not file.exists():
                     raise RasterError("there is no such file", where=file) from error
                 raise damaged(file, error) from error
             for text in complaints:
@@ -189,7 +375,7 @@ def open_geotiffs(files: Sequence[Path | str]) -> list[tuple[DatasetReader, Grid
             with foreign(RasterError, "where a file lies cannot be read", where=files[0]):
                 grids = [grid_of(dataset) for dataset in datasets]
         else:
-            crs = datasets[0].crs
+            crs = crs or _remember(tags[0], datasets[0].crs)
             grids = [
                 Grid(crs, tag.transform, dataset.height, dataset.width)
                 for dataset, tag in zip(datasets, tags, strict=True)
@@ -207,6 +393,24 @@ def _driver(file: Path | str) -> str | None:
     if suffix in {".tif", ".tiff"}:
         return _DRIVERS.get(suffix, "GTiff")
     return _DRIVERS.get(suffix)
+
+
+# What defines a CRS in the tags -> the CRS; of each thread, as the objects of PROJ are.
+_crs_of_keys: Final = threading.local()
+_MOST_CRS: Final = 256  # there are 120 zones of UTM
+
+
+def _remembered() -> dict[tuple[bytes, ...] | None, CRS]:
+    known: dict[tuple[bytes, ...] | None, CRS] = _crs_of_keys.__dict__.setdefault("known", {})
+    return known
+
+
+def _remember(tags: GeoTags | None, crs: CRS | None) -> CRS | None:
+    """Keep the CRS that GDAL made of some tags, if it made one."""
+    known = _remembered()
+    if crs is not None and len(known) < _MOST_CRS:
+        known[_keys(tags)] = crs
+    return crs
 
 
 def _keys(tags: GeoTags | None) -> tuple[bytes, ...] | None:
@@ -240,6 +444,40 @@ class _Listener(logging.Handler):
             self.said.append(record.getMessage())
 
 
+class _WithoutPlace:
+    """Leaves unsaid that a file has no georeference: an error only where its place is needed.
+
+    The filters of warnings are those of the whole process. Where threads open files side by side,
+    the first one to finish would restore them for the others too, which then warn; so the last one
+    does.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before: Any = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Hold the warning back while at least one thread is inside."""
+        with self._lock:
+            if self._inside == 0:
+                self._before = warnings.catch_warnings()
+                self._before.__enter__()
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    self._before.__exit__(None, None, None)
+
+
+without_place: Final = _WithoutPlace()
+
+
 @contextmanager
 def _listening() -> Iterator[list[str]]:
     """Collect what GDAL complains of.
@@ -270,48 +508,161 @@ def damaged(file: str | Path, error: Exception) -> RasterError:
     )
 
 
-_HEAD: Final = 64  # bytes that tell a kind of file
+_KIND_BYTES: Final = 64  # bytes that tell a kind of file
 
 
 def _what_it_is(path: Path) -> tuple[str, str]:
     """Return what a file that is no raster of ours is, where that can be told, and what to do."""
     again = "copy or download it again"
+    if str(path).startswith(PAGE):
+        whole = str(path).removeprefix(PAGE).partition(":")[2]
+        return "", f"see which there are: rio info --subdatasets {quote(whole)}"
     if path.name.startswith("._"):
         return "", f"read {path.name[2:]}: a file that begins with ._ is written by macOS beside it"
     if path.suffix.lower() == ".vrt":
         return "", "see that the files it names are there; gdalbuildvrt writes it anew"
     try:
         with path.open("rb") as stream:
-            head = stream.read(_HEAD)
+            head = stream.read(_KIND_BYTES)
     except OSError:
         return "", again
     if not head:
         return "an empty file", again
     if head.lstrip()[:1] == b"<":
-        return "a web page", "download the file itself: a page that asks for a login was sent"
+        return _what_is_marked_up(path)
     if head.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS", "fetch what it stands for: git lfs pull"
-    scene = f"eofm.read_scene({str(path)!r}, sensor=..., unit=...)"
     if head.startswith((b"CDF", b"\x89HDF")):
-        return "netCDF or HDF5", f"of netCDF: {scene}"
+        return "netCDF or HDF5", f"of netCDF: {_read_as(path, '.nc', '.nc4')}"
+    if head.lstrip()[:1] == b"{":
+        return "JSON", f"of STAC items: {_read_as(path, '.json', '.geojson')}"
     if head.startswith(b"PK\3\4"):
-        return "a zip archive", f"of a SAFE product: {scene}; else unpack it"
+        if _DELIVERED.match(path.name.upper()):
+            return "a zip of a Sentinel-1 product", SENTINEL_1
+        return "a zip archive", f"of a SAFE product: {_read_as(path, '.zip')}{_UNPACK}"
+    if head.startswith(b"\x1f\x8b"):
+        return "gzip", f"of one raster: {_read_call(f'/vsigzip/{path}')}{_UNPACK}"
+    if head.startswith(_PACKED):
+        return "an archive", "unpack it"
+    return _what_format_it_is(path, again)
+
+
+def _read_call(name: Path | str) -> str:
+    return f"eofm.read_scene({str(name)!r}, sensor=..., unit=...)"
+
+
+def _read_as(path: Path, *suffixes: str) -> str:
+    """Return how a file of another format is read: by a name that says so."""
+    if path.suffix.lower() in suffixes:
+        return _read_call(path)
+    right = path.with_suffix(suffixes[0])
+    return f"name it so, mv {quote(str(path))} {quote(str(right))}, and {_read_call(right)}"
+
+
+_PACKED: Final = (b"7z\xbc\xaf\x27\x1c", b"Rar!", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")
+_UNPACK: Final = "; else unpack it"
+_SUFFIXES: Final = {"GTiff": ".tif", "JP2OpenJPEG": ".jp2", "PNG": ".png", "JPEG": ".jpg"}
+
+
+def _what_format_it_is(path: Path, again: str) -> tuple[str, str]:
+    """Return which format of GDAL a file is in, where it is not what its name says."""
     driver = _driver_of(path)
-    if driver not in {"", "GTiff"}:
+    if driver in {"", _DRIVERS.get(path.suffix.lower(), "GTiff")}:
+        return "", again
+    found = f"a raster in the format {driver}"
+    if driver in _SUFFIXES:
+        right = path.with_suffix(_SUFFIXES[driver])
+        return found, f"name it as what it is: mv {quote(str(path))} {quote(str(right))}"
+    return found, f"convert it: {copy_command(path)}"
+
+
+_MARKUP_BYTES: Final = 4096
+
+
+def _what_is_marked_up(path: Path) -> tuple[str, str]:
+    """Return what a file that begins with `<` is, and what to do: web pages are sent for rasters.
+
+    Of XML, the document element tells which product it describes.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(_MARKUP_BYTES).decode("utf-8", "replace").casefold()
+    if "<html" in head or "<!doctype html" in head:
+        return "a web page", "download the file itself: a page that asks for a login was sent"
+    if "dimap_document" in head:
         return (
-            f"a raster in the format {driver}",
-            f"convert it: rio convert {quote(str(path))} "
-            + (f"{quote(str(path.with_suffix('.tif')))}"),
+            "XML of BEAM-DIMAP, which describes the images of the folder beside it",
+            "write the product as GeoTIFF in SNAP, and read that",
         )
-    return "", again
+    if "sentinel-1" in head:
+        return "the manifest of a Sentinel-1 product", SENTINEL_1
+    if "gdaltileindexdataset" in head:
+        return "XML of an index of tiles", "name one of the rasters that it lists"
+    return "XML, which holds no pixels", "name the raster that it describes"
+
+
+# What has to be done to a Sentinel-1 product as ESA delivers it.
+SENTINEL_1: Final = (
+    "calibrate it to sigma0 or gamma0 and bring it to a grid, as SNAP does, and read the GeoTIFF "
+    'that comes out, as in eofm.read_geotiff("VV_VH.tif", sensor="s1-grd", unit="power")'
+)
+_DELIVERED: Final = re.compile(r"S1[A-D][-_](?:IW|EW|WV|SM|S\d)\d?[-_](GRD|SLC|RAW|OCN)")
+_KINDS_OF_RADAR: Final[Mapping[str, str]] = {
+    "GRD": "GRD: digital numbers in the geometry of the radar, no sigma0 and no gamma0",
+    "SLC": "SLC: complex numbers in the geometry of the radar, no sigma0 and no gamma0",
+}
+
+
+def delivered_kind(name: str) -> str | None:
+    """Return what a file of a Sentinel-1 product is by ESA's name for it, as `GRD`; else None.
+
+    >>> delivered_kind("s1a-iw-grd-vv-20210704t054123-20210704t054148-038632-048ef1-001.tiff")
+    'GRD'
+    >>> delivered_kind("S1A_IW_GRDH_1SDV_20210704T054123_Sigma0_VV.tif")  # made from one
+    """
+    if name[3:4] != "-":
+        return None
+    found = _DELIVERED.match(name.upper())
+    return None if found is None else found[1]
+
+
+def as_delivered(where: Path, name: str = "") -> RasterError:
+    """Return the error for a Sentinel-1 product, or a file of one, that nobody processed.
+
+    Args:
+        where: Its path.
+        name: ESA's name for it or for one of its files; without it, one in the path.
+    """
+    said = (_DELIVERED.match(part.upper()) for part in (name, *reversed(where.parts)))
+    kind = next((found[1] for found in said if found is not None), "")
+    return RasterError(
+        "Sentinel-1 products are not read as they are delivered",
+        found=_KINDS_OF_RADAR.get(kind, "a product in radar geometry, and not calibrated"),
+        expected="sigma0 or gamma0 on a grid, in power or dB, as a GeoTIFF",
+        where=where,
+        remedy=SENTINEL_1,
+    )
+
+
+def copy_command(path: Path | str, out: Path | None = None) -> str:
+    """Return a command that writes a raster as a GeoTIFF: unlike `rio convert`, with band names.
+
+    Args:
+        path: Of the raster, or GDAL's name of it.
+        out: Of the GeoTIFF; without it, `path` with another suffix.
+    """
+    out = Path(path).with_suffix(".tif") if out is None else out
+    return (
+        'python -c "import rasterio.shutil, sys; '
+        "rasterio.shutil.copy(sys.argv[1], sys.argv[2], driver='GTiff')\" "
+        f"{quote(str(path))} {quote(str(out))}"
+    )
 
 
 def _driver_of(path: Path) -> str:
     """Return which of GDAL's formats a file is in; empty if in none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            with rasterio.open(path) as dataset:
+    with without_place():
+        try:  # with the files beside it, without which ENVI is no format
+            with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="FALSE"), rasterio.open(path) as dataset:
                 return str(dataset.driver)
         except (RasterioError, CPLE_BaseError):
             return ""
@@ -329,9 +680,24 @@ def date_of(dataset: DatasetReader) -> str:
 
 def header_of(dataset: DatasetReader) -> Header:
     """Return what a file says of its bands."""
-    descriptions = tuple((text or "").strip() for text in dataset.descriptions)
-    alphas = [i for i, c in enumerate(dataset.colorinterp, 1) if c is ColorInterp.alpha]
-    return Header(Path(dataset.name.partition("?")[0]), descriptions, tuple(alphas))
+    descriptions = [(text or "").strip() for text in dataset.descriptions]
+    if not any(descriptions):  # GDAL's reader of Sentinel-2 products writes both
+        descriptions = [dataset.tags(i).get("BANDNAME", "").strip() for i in dataset.indexes]
+    found = dataset.colorinterp
+    return Header(
+        Path(dataset.name.partition("?")[0]),
+        tuple(descriptions),
+        tuple(i for i, colour in enumerate(found, 1) if colour is ColorInterp.alpha),
+        tuple(colour.name for colour in found),
+        pages_of(dataset),
+    )
+
+
+def pages_of(dataset: DatasetReader) -> tuple[str, ...]:
+    """Return GDAL's names of the images in a TIFF, in order, where there are several."""
+    if dataset.driver != "GTiff" or dataset.name.startswith(PAGE):
+        return ()
+    return tuple(sorted(dataset.subdatasets, key=lambda name: int(name.split(":")[1])))
 
 
 def read_stored(
@@ -367,7 +733,8 @@ def read_stored(
     except (RasterioError, CPLE_BaseError) as error:
         raise damaged(dataset.name, error) from error
     values = _as_plane(stored, dataset.name)
-    nodata = [(k, dataset.nodatavals[i - 1]) for k, i in enumerate(indexes)]
+    every = dataset.nodatavals
+    nodata = [(k, every[i - 1]) for k, i in enumerate(indexes)]
     nodata = [(k, v) for k, v in nodata if v is not None and _can_occur(v, stored.dtype)]
     if values.dtype == np.uint16 and outside is None and not nodata:
         return values, None  # most files of Sentinel-2 sets
@@ -386,6 +753,16 @@ def read_stored(
 # What is packed best, deflate of one value, packs 1032 to 1. Less than this is always read.
 _RATIO: Final = 2_000
 _ALWAYS: Final = 2**29
+_WIDEST: Final = 16  # bytes of complex128
+
+
+def bytes_of(dtype: str) -> int:
+    """Return how many bytes a number takes in memory; numpy has none of GDAL's complex integers.
+
+    Args:
+        dtype: As rasterio calls it, such as `uint16` or `complex_int16`.
+    """
+    return 8 if dtype.startswith("complex_int") else int(np.dtype(dtype).itemsize)
 
 
 def check_memory(dataset: DatasetReader, pixels: int) -> None:
@@ -398,7 +775,9 @@ def check_memory(dataset: DatasetReader, pixels: int) -> None:
     Raises:
         RasterError: If it cannot hold so many.
     """
-    asked = pixels * np.dtype(dataset.dtypes[0]).itemsize
+    if pixels * _WIDEST <= _ALWAYS:
+        return  # most are, and this is asked for every read
+    asked = pixels * bytes_of(dataset.dtypes[0])
     if asked <= _ALWAYS or dataset.driver != "GTiff":
         return
     try:
@@ -461,7 +840,15 @@ def _as_plane(stored: NDArray[Any], where: str) -> NDArray[Any]:
     if stored.dtype in (np.uint8, np.uint16):
         return stored.astype(np.uint16, copy=False)
     if stored.dtype.kind not in "iuf":
-        raise RasterError("pixels must be real numbers", found=stored.dtype, where=where)
+        raise RasterError(
+            "pixels must be real numbers",
+            found=stored.dtype,
+            where=where,
+            remedy="calibrate the product first: of complex radar data (SLC) the backscatter is "
+            "read, as SNAP or pyroSAR make it"
+            if stored.dtype.kind == "c"
+            else None,
+        )
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and so invalid
         return stored.astype(np.float32, copy=False)
 

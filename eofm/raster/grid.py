@@ -23,6 +23,8 @@ from rasterio.warp import transform as warp_points
 from eofm.contract.imagery import Georeference
 from eofm.errors import RasterError
 
+__all__ = ["Grid", "Window", "check_proj", "crs_text", "read_crs", "to_wgs84", "utm_of", "windows"]
+
 # WGS 84: semi-major axis in metres and squared eccentricity (NIMA TR8350.2, tables 3.1 and 3.3)
 _AXIS: Final = 6_378_137.0
 _ECCENTRICITY_2: Final = 6.694379990141e-3
@@ -169,10 +171,18 @@ class Grid:
                 if self.crs is None
                 else "no transform from pixels to coordinates",
                 expected="a georeferenced file",
-                remedy="write CRS and transform into it, as in: rio edit-info --crs EPSG:32632 "
-                f"--transform '{_TRANSFORM}' FILE",
+                remedy=self._placing(),
             )
         return self.crs
+
+    def _placing(self) -> str:
+        """Return what to write into a file that lacks its place, and nothing that it has."""
+        example = "rio edit-info --crs EPSG:32632"
+        if not self.transform.is_identity:
+            return f"write the CRS of its coordinates into it, as in: {example} FILE"
+        if self.crs is not None:
+            return f"write it into the file, as in: rio edit-info --transform '{_TRANSFORM}' FILE"
+        return f"write CRS and transform into it, as in: {example} --transform '{_TRANSFORM}' FILE"
 
     def _warp(self) -> str:
         try:
@@ -338,15 +348,19 @@ def windows(height: int, width: int, size: int, stride: int) -> Iterator[Window]
             yield Window(row, col, size, size)
 
 
-@lru_cache(maxsize=64)
 def crs_text(crs: CRS) -> str:
     """Return a CRS as an authority code where that code means the same CRS, else as WKT."""
+    return _code_or_wkt(crs.wkt)  # remembered by its text: each file makes a CRS of its own
+
+
+@lru_cache(maxsize=64)
+def _code_or_wkt(wkt: str) -> str:
+    crs = CRS.from_wkt(wkt)
     authority = crs.to_authority(confidence_threshold=100)
     if authority is not None:
         code = ":".join(authority)
         if read_crs(code) == crs:
             return code
-    wkt: str = crs.to_wkt()
     return wkt
 
 

@@ -1,30 +1,189 @@
-"""`open_scene`: one call for whatever a scene comes as.
+"""One call for whatever there is: `read_geotiff` for an image, `open_scene` for a scene.
 
 `docs/scenes.md` says what opens how.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from eofm.contract.imagery import Imagery
-from eofm.contract.spec import Sensor, Unit
+from eofm.contract.spec import Sensor, Unit, canonical_bands
 from eofm.contract.validity import check_scale
-from eofm.errors import RasterError
+from eofm.errors import RasterError, SpecError
 from eofm.raster.cube import Cube, check_cube
-from eofm.raster.geotiff import gdal_name, local_path
+from eofm.raster.cube_file import CubeFile, date_at, is_cube
+from eofm.raster.folder import is_hidden, list_sources, listed_source, named_source
+from eofm.raster.geotiff import PAGE, gdal_name, local_path
 from eofm.raster.grid import Window
-from eofm.raster.metadata.masks import CloudMask
-from eofm.raster.metadata.units import settle
-from eofm.raster.products.cube_file import CubeFile, date_at, is_cube
-from eofm.raster.products.safe import is_safe, open_safe
-from eofm.raster.products.stac import open_stac, read_items
-from eofm.raster.read import source_of
-from eofm.raster.scene import Scene, scene_of, scene_of_cube
-from eofm.raster.where import LONGITUDE_LATITUDE, Area
+from eofm.raster.ground import LONGITUDE_LATITUDE, Area
+from eofm.raster.safe import is_safe, of_product, open_safe
+from eofm.raster.scene import CloudLayer, Scene, scene_of, scene_of_cube, shown
+from eofm.raster.source import RasterSource
+from eofm.raster.stac import open_stac, read_items
+from eofm.raster.tags import CloudMask, settle
+
+__all__ = ["Source", "open_scene", "open_scenes", "read_geotiff", "read_scene", "source_of"]
+
+# ----------------------------------------------------------------------------------------- an image
+
+
+def read_geotiff(
+    path: Path | str,
+    *,
+    sensor: Sensor | str,
+    unit: Unit | str | None,
+    bands: Sequence[str] | None = None,
+    window: tuple[int, int, int, int] | None = None,
+    cloud_mask: CloudMask | str | None = None,
+) -> Imagery:
+    """Read one image as a batch of one: float32 on the grid of its finest band, with a valid mask.
+
+    Args:
+        path: A multi-band GeoTIFF, JPEG 2000 image or VRT, a file of one band, or the folder of an
+            image with one file per band.
+        sensor: Sensor and product level, as in `s2-l1c`.
+        unit: Unit of the values in the files, as in `dn`, or the physical one that their scale and
+            offset lead to (`reflectance`). None takes what scale and offset say.
+        bands: Band names in stored order, or a choice of those the file describes; without them,
+            what the files say, else the sensor's.
+        window: First row, first column, height and width in pixels of the finest band.
+        cloud_mask: The band of the product, as in `SCL`, whose clouds are invalid in the result.
+
+    Raises:
+        SpecError: If there is no such sensor, unit or band.
+        RasterError: If the image cannot be read, contradicts what is stated, or the folder holds
+            several.
+        PixelError: If the numbers cannot be in the unit: 8 bits or fractions of 1 for digital
+            numbers, whole numbers for reflectance.
+    """
+    if not isinstance(path, (str, Path)):
+        raise _no_path(path)
+    if gdal_name(str(path)) and not str(path).startswith(PAGE):
+        raise RasterError(
+            "read_geotiff reads files of this machine",
+            found="an address",
+            expected="a path",
+            where=str(path).partition("?")[0],
+            remedy="eofm.read_scene(address, sensor=..., unit=...)",
+        )
+    path, sensor = _found(str(path)), Sensor.parse(sensor)
+    unit = None if unit is None else Unit.parse(unit)
+    mask = None if cloud_mask is None else CloudMask.parse(cloud_mask)
+    source = of_product(source_of(path, sensor, unit, bands, mask))
+    return check_scale(source.read(None if window is None else Window.of(window)))
+
+
+def _no_path(given: object) -> SpecError:
+    remedy = 'name it by its path, as in eofm.read_geotiff("a.tif", sensor="s2-l2a", unit="dn")'
+    if (
+        isinstance(given, (list, tuple))
+        and given
+        and all(isinstance(one, (str, Path)) for one in given)
+    ):
+        folders = {str(Path(one).parent) for one in given}
+        remedy = "files that hold a band each are read by their folder: move them into one"
+        if len(folders) == 1:
+            remedy = f"files that hold a band each are read by their folder: {folders.pop()!r}"
+        remedy += "; or listed: eofm.read_scene(files, sensor=..., unit=...)"
+    return SpecError(
+        "this is no path", found=repr(given), expected="a file or a folder", remedy=remedy
+    )
+
+
+def _found(text: str) -> Path:
+    """Return the path of a text, whether or not anything is there.
+
+    Raises:
+        SpecError: If it can be no path.
+        RasterError: If the system does not say what is there.
+    """
+    if not text or "\0" in text:
+        raise _no_path(text)
+    path = local_path(text)
+    try:
+        path.exists()
+    except OSError as error:  # a name that is too long, a folder that nobody may enter
+        raise RasterError("a path cannot be followed", found=error.strerror, where=path) from error
+    return path
+
+
+def source_of(
+    path: Path,
+    sensor: Sensor,
+    unit: Unit | None,
+    bands: Sequence[str] | None,
+    cloud_mask: CloudMask | None = None,
+) -> RasterSource:
+    """Return the one image that is a file, that fills a folder, or that a folder holds by its name.
+
+    Args:
+        path: See `read_geotiff`; or that of a folder and the name of one of its images.
+        sensor: Sensor and product level.
+        unit: See `read_geotiff`.
+        bands: See `read_geotiff`.
+        cloud_mask: See `read_geotiff`.
+
+    Raises:
+        SpecError: If there is no such band.
+        RasterError: If the folder holds several images, or none.
+    """
+    if not path.exists() and path.parent.is_dir():
+        inside = named_source(path, sensor, unit, bands, cloud_mask)
+        if inside is not None:
+            return inside
+    if not path.is_dir():
+        named = None if bands is None else canonical_bands(bands, sensor)
+        return RasterSource(path.stem, (path,), sensor, unit, named, cloud_mask=cloud_mask)
+    sources = list_sources(path, sensor, unit, bands, cloud_mask)
+    if len(sources) != 1:
+        raise RasterError(
+            "the folder holds several images",
+            found=", ".join(source.name for source in sources[:5]),
+            expected="one image",
+            where=path,
+            remedy=_one_of(path, sources),
+        )
+    return sources[0]
+
+
+def _home(folder: Path, source: RasterSource) -> Path:
+    """Return the file that is an image, or the folder that its files lie in."""
+    if (folder / source.name).is_dir():
+        return folder / source.name
+    one = len(source.files) == 1
+    return source.files[0] if one else Path(os.path.commonpath([f.parent for f in source.files]))
+
+
+def _one_of(folder: Path, sources: Sequence[RasterSource]) -> str:
+    """Return how the images of a folder are opened.
+
+    Args:
+        folder: The folder.
+        sources: Its images.
+    """
+    homes = [_home(folder, source) for source in sources]
+    known = set(homes)
+    if len(known) < len(homes) or any(not known.isdisjoint(home.parents) for home in homes):
+        whole = max(sources, key=lambda source: len(source.files))  # masks lie beside the bands
+        return f"name one of them, as in {quote(str(folder / whole.name))}"
+    first = homes[0]
+    pattern = "/".join("*" for _ in first.relative_to(folder).parts) + first.suffix
+    shown = [path for path in folder.glob(pattern) if not is_hidden(path.name)]
+    several = f"{quote(str(folder))}/{pattern}" if sorted(shown) == sorted(homes) else "LIST.txt"
+    words = ", a text file with a path on each line" if several == "LIST.txt" else ""
+    return (
+        f"name one of them, as in {quote(str(first))}; for vectors of all: eofm embed {several} "
+        f"--model M --out DIR{words}"
+    )
+
+
+# ------------------------------------------------------------------------------------------ a scene
 
 _STAC: Final = frozenset({".json", ".geojson"})
 
@@ -32,7 +191,7 @@ Source = str | Path | Cube
 
 
 def open_scene(
-    source: Source,
+    source: Source | Sequence[str | Path],
     *,
     sensor: Sensor | str | None = None,
     unit: Unit | str | None = None,
@@ -47,7 +206,7 @@ def open_scene(
         source: A raster (GeoTIFF, COG, JPEG 2000, VRT), as a path, an address (`https://`, `s3://`)
             or a `/vsi` path of GDAL; a folder with a file for each band; a Sentinel-2 SAFE product
             (folder, zip, or its `MTD_MSIL*.xml`); a file of STAC items; an `xarray.DataArray` or
-            `Dataset`, or a netCDF or Zarr file.
+            `Dataset`, or a netCDF or Zarr file; a list of the rasters of one image, a band in each.
         sensor: Sensor and product level, as in `s2-l2a`. Needs no statement where the product says
             it (SAFE, STAC, what `to_xarray` wrote); one that contradicts is refused.
         unit: Unit of the values, as in `dn`; likewise.
@@ -62,15 +221,24 @@ def open_scene(
     """
     sensor = None if sensor is None else Sensor.parse(sensor)
     unit = None if unit is None else Unit.parse(unit)
+    if isinstance(source, (list, tuple)) and all(isinstance(one, (str, Path)) for one in source):
+        _only("gsd", item=item, time=time)
+        return _open_list(source, settle("sensor", sensor, None, "", "a list"), unit, bands, gsd)
     if not isinstance(source, (str, Path)):
-        check_cube(source)
+        cube = check_cube(source)
         _only("time", item=item)
-        return _open_cube(source, sensor, unit, bands, time, gsd)
+        return _open_cube(cube, sensor, unit, bands, time, gsd)
     name = str(source)
     remote = gdal_name(name)
-    path = local_path(name)
+    path = _found(name)
     if not remote and not path.exists():
-        raise RasterError("there is no such file or folder", where=path)
+        named = None
+        if sensor is not None and path.parent.is_dir():
+            named = named_source(path, sensor, unit, bands)
+        if named is None:
+            raise RasterError("there is no such file or folder", where=path)
+        _only("gsd", item=item, time=time)
+        return scene_of(replace(named, gsd=gsd))
     suffix = path.suffix.lower()
     if not remote and (is_safe(path) or suffix == ".zip"):
         _only("item", time=time, gsd=gsd)
@@ -83,8 +251,38 @@ def open_scene(
         return _open_cube(path, sensor, unit, bands, time, gsd)
     _only("gsd", item=item, time=time)
     sensor = settle("sensor", sensor, None, "", name)
-    files = source_of(path, sensor, unit, bands)
+    files = of_product(source_of(path, sensor, unit, bands))
     return scene_of(replace(files, gsd=gsd, names=(remote,) if remote else ()))
+
+
+def _open_list(
+    files: Sequence[str | Path],
+    sensor: Sensor,
+    unit: Unit | None,
+    bands: Sequence[str] | None,
+    gsd: float | None,
+) -> Scene:
+    """Open the files of one image, of this machine or behind addresses."""
+    names: dict[Path, str] = {}
+    paths = []
+    for file in files:
+        path, name = _found(str(file)), gdal_name(str(file))
+        if not name and not path.is_file():
+            raise RasterError(
+                "a folder is among the files of an image"
+                if path.is_dir()
+                else "there is no such file",
+                where=path,
+                remedy="name the folder alone, or each of its files" if path.is_dir() else None,
+            )
+        paths.append(Path(shown(name)) if name else path)  # with its folder, and without a key
+        names[paths[-1]] = name or str(path)
+    image = listed_source(paths, sensor, unit, bands)
+    if any(gdal_name(names[file]) for file in image.files):
+        image = replace(image, names=tuple(names[file] for file in image.files))
+    image = of_product(image)
+    masks = tuple(CloudLayer(mask, names[file]) for mask, file in image.mask_files)
+    return scene_of(replace(image, gsd=gsd), clouds=masks)
 
 
 def open_scenes(
@@ -93,6 +291,8 @@ def open_scenes(
     sensor: Sensor | str | None = None,
     unit: Unit | str | None = None,
     bands: Sequence[str] | None = None,
+    item: str | None = None,
+    time: str | None = None,
 ) -> tuple[Scene, ...]:
     """Open every item of a file of STAC items; what else there is, as one scene.
 
@@ -101,22 +301,25 @@ def open_scenes(
         sensor: See `open_scene`.
         unit: See `open_scene`.
         bands: See `open_scene`.
+        item: See `open_scene`; of a file of STAC items, the only one that is opened.
+        time: See `open_scene`.
 
     Raises:
         RasterError: If one cannot be opened.
         SpecError: If sensor or unit are neither stated nor known, or contradict the product.
     """
-    items: list[str | None] = [None]
+    items = [item]
     local = local_path(str(path))
-    if local.suffix.lower() in _STAC and not gdal_name(str(path)):
-        items = [str(item["id"]) for item in read_items(local)]
+    if item is None and local.suffix.lower() in _STAC and not gdal_name(str(path)):
+        items = [str(one["id"]) for one in read_items(local)]
     return tuple(
-        open_scene(path, sensor=sensor, unit=unit, bands=bands, item=item) for item in items
+        open_scene(path, sensor=sensor, unit=unit, bands=bands, item=one, time=time)
+        for one in items
     )
 
 
 def read_scene(
-    source: Source,
+    source: Source | Sequence[str | Path],
     *,
     sensor: Sensor | str | None = None,
     unit: Unit | str | None = None,

@@ -7,6 +7,7 @@ holds no open file, can be sent to other processes, and is read by window, by ar
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,19 +20,36 @@ import torch
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
-from eofm.contract.imagery import Imagery, NativeImagery
-from eofm.contract.sensors import canonical_bands
-from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.contract.validity import fine_mask
+from eofm.contract.imagery import Imagery
+from eofm.contract.spec import ImageSpec, Sensor, Unit, canonical_bands
 from eofm.errors import RasterError, SpecError
 from eofm.io import Closing
-from eofm.raster.cube import Cube, band_layers, grid_of_array, gsd_of, image_of
+from eofm.raster.cube import (
+    Cube,
+    CubeClouds,
+    band_layers,
+    cloud_masks,
+    grid_of_array,
+    gsd_of,
+    image_of,
+)
+from eofm.raster.cube_file import CubeFile
 from eofm.raster.geotiff import open_geotiff
 from eofm.raster.grid import Grid, Window, crs_text, to_wgs84
-from eofm.raster.metadata.masks import CloudMask, Clouds
-from eofm.raster.products.cube_file import CubeFile
+from eofm.raster.ground import LONGITUDE_LATITUDE, Area, cut_out
 from eofm.raster.source import OpenRaster, RasterSource
-from eofm.raster.where import LONGITUDE_LATITUDE, Area, cut_out
+from eofm.raster.tags import CloudMask, Clouds, clouds_of_file
+
+__all__ = [
+    "CloudLayer",
+    "OpenScene",
+    "Scene",
+    "corners",
+    "reached",
+    "scene_of",
+    "scene_of_cube",
+    "shown",
+]
 
 # A server that does not answer is an error after seconds; one that is busy is asked again.
 _REMOTE: Final[Mapping[str, str]] = {
@@ -42,20 +60,21 @@ _REMOTE: Final[Mapping[str, str]] = {
     "GDAL_HTTP_RETRY_DELAY": "1",
     "VSI_CACHE": "TRUE",
 }
+_KEY: Final = re.compile(r"\?[^\s'\"]*")
 _ON_THE_NET: Final = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", "/vsiswift")
 
 
 @dataclass(frozen=True)
 class CloudLayer:
-    """A file that says where clouds are, over the ground of its scene.
+    """What says where clouds are, over the ground of its scene.
 
     Args:
         mask: How its values are read.
-        name: What GDAL opens.
+        name: What GDAL opens; empty for a band or variable of the scene's own file or array.
     """
 
     mask: CloudMask
-    name: str
+    name: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -76,8 +95,7 @@ class Scene:
         footprint: What was seen, a ring of longitudes and latitudes; without metadata the corners
             of the grid, and empty where the scene lies nowhere.
         origin: What was opened, and what said unit and sensor.
-        saturated: A number that is no measurement, in whichever band it stands.
-        clouds: Files that say where clouds are.
+        clouds: What says where clouds are: files, or bands of its own.
     """
 
     name: str
@@ -91,7 +109,6 @@ class Scene:
     date: str = ""
     footprint: tuple[tuple[float, float], ...] = field(default=(), repr=False)
     origin: str = ""
-    saturated: int | None = field(default=None, repr=False)
     clouds: tuple[CloudLayer, ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
@@ -152,7 +169,6 @@ class Scene:
             date=self.date,
             footprint=self.footprint,
             origin=self.origin,
-            saturated=self.saturated,
             clouds=self.clouds,
         )
 
@@ -181,8 +197,7 @@ class Scene:
             where: An area: west, south, east, north; or GeoJSON, of which what lies outside is
                 invalid. Pixels that the area touches at its edge are read whole.
             where_crs: Of the area.
-            cloud_mask: The mask under which pixels become invalid: one of `scene.clouds`, or a band
-                of the one file, as in `QA60`.
+            cloud_mask: The mask under which pixels become invalid: one of `scene.clouds`.
 
         Raises:
             RasterError: If a file is damaged, or window or area do not lie in the scene.
@@ -213,7 +228,6 @@ def scene_of(
     date: str = "",
     footprint: tuple[tuple[float, float], ...] = (),
     origin: str = "",
-    saturated: int | None = None,
     clouds: tuple[CloudLayer, ...] = (),
 ) -> Scene:
     """Return the scene of raster files, whose headers are read.
@@ -223,7 +237,6 @@ def scene_of(
         date: See `Scene`; without one, what the file says.
         footprint: See `Scene`; without one, the corners of the grid.
         origin: See `Scene`.
-        saturated: See `Scene`.
         clouds: See `Scene`.
 
     Raises:
@@ -242,9 +255,14 @@ def scene_of(
             date or raster.date,
             footprint or corners(raster.grid),
             origin or shown(source.names[0] if source.names else str(source.files[0])),
-            saturated,
-            clouds,
+            clouds or _masks_of(raster),
         )
+
+
+def _masks_of(raster: OpenRaster) -> tuple[CloudLayer, ...]:
+    """Return the cloud masks beside the bands of an image, and in its file."""
+    files = dict(raster.source.mask_files)
+    return tuple(CloudLayer(m, str(files[m]) if m in files else "") for m in raster.masks)
 
 
 def scene_of_cube(cube: CubeFile, name: str, sensor: Sensor, unit: Unit | None) -> Scene:
@@ -264,8 +282,9 @@ def scene_of_cube(cube: CubeFile, name: str, sensor: Sensor, unit: Unit | None) 
         layers = band_layers(array, sensor)  # which refuses other dimensions
         one = array.isel(y=slice(0, 2), x=slice(0, 2))
         first = image_of(one, sensor, unit, gsd=cube.gsd)
-        grid = grid_of_array(next(iter(layers.values())))
+        grid = grid_of_array(next(iter(layers.values())), cube.gsd)
         gsd = first.spec.gsd if cube.gsd is not None or grid.crs is None else gsd_of(grid)
+        masks = tuple(map(CloudLayer, cloud_masks(array)))
     return Scene(
         name,
         sensor,
@@ -278,6 +297,7 @@ def scene_of_cube(cube: CubeFile, name: str, sensor: Sensor, unit: Unit | None) 
         cube.date,
         corners(grid),
         cube.origin,
+        clouds=masks,
     )
 
 
@@ -311,7 +331,7 @@ class OpenScene(Closing):
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self._stack = ExitStack()
-        self._masks: dict[CloudMask, Clouds] = {}
+        self._masks: dict[CloudMask, Clouds | CubeClouds] = {}
         try:
             self._pixels: OpenRaster | Cube = self._stack.enter_context(
                 _opened(scene.pixels)
@@ -332,12 +352,9 @@ class OpenScene(Closing):
         scene = self.scene
         whole = window or Window(0, 0, scene.grid.height, scene.grid.width)
         if isinstance(self._pixels, OpenRaster):
-            with _environment(scene.pixels), _readable(scene.pixels):
+            with reached(*_names(scene.pixels)):
                 native = self._pixels.read_native(whole)
             imagery = self._pixels.on_grid(native, whole)
-            if scene.saturated is not None:
-                hidden = _without_value(native, scene.saturated)
-                imagery = replace(imagery, valid=imagery.valid & ~hidden)
         else:
             imagery = _read_cube(self._pixels, scene, whole)
         if imagery.spec.bands != scene.bands:
@@ -351,48 +368,45 @@ class OpenScene(Closing):
         """Return where a window of the finest grid is under clouds, (h, w).
 
         Args:
-            clouds: One of `scene.clouds`, or a band of the one file.
+            clouds: One of `scene.clouds`.
             window: On the grid of the finest band.
 
         Raises:
             RasterError: If the mask is damaged, or the one file has no such band.
             SpecError: If the scene has no such cloud mask.
         """
-        with _environment(self.scene.pixels):
+        layer = next((layer for layer in self.scene.clouds if layer.mask is clouds), None)
+        apart = layer.name if layer is not None else ""
+        with reached(*((apart,) if apart else _names(self.scene.pixels))):
             if clouds not in self._masks:
-                self._masks[clouds] = self._open_mask(clouds)
+                self._masks[clouds] = self._open_mask(clouds, layer)
             return self._masks[clouds].read(window)
 
-    def _open_mask(self, clouds: CloudMask) -> Clouds:
-        layer = next((layer for layer in self.scene.clouds if layer.mask is clouds), None)
-        if layer is not None:
+    def _open_mask(self, clouds: CloudMask, layer: CloudLayer | None) -> Clouds | CubeClouds:
+        pixels = self._pixels
+        if isinstance(pixels, OpenRaster) and len(pixels.source.files) == 1 and not layer:
+            return pixels.clouds(clouds)  # which says what is in the file
+        if layer is None:
+            there = [str(layer.mask) for layer in self.scene.clouds]
+            other = f'choose one that is there, as in cloud_mask="{there[0]}", or ' if there else ""
+            raise SpecError(
+                f"the scene has no cloud mask {clouds}",
+                found=", ".join(there) or "none",
+                expected=f"a band called {clouds}, or a file of that name beside files of one band",
+                where=self.scene.name,
+                remedy=f"{other}read the scene without a cloud mask",
+            )
+        if layer.name:
             file = open_geotiff(layer.name if layer.name.startswith("/vsi") else Path(layer.name))
             self._stack.callback(file.close)
-            return Clouds(clouds, file, 1, self.scene.grid)
-        if isinstance(self._pixels, OpenRaster) and len(self._pixels.source.files) == 1:
-            return self._pixels.clouds(clouds)  # a band of the one file itself
-        raise SpecError(
-            f"the scene has no cloud mask {clouds}",
-            found=", ".join(layer.mask for layer in self.scene.clouds) or "none",
-            where=self.scene.name,
-        )
+            return clouds_of_file(clouds, file, self.scene.grid)
+        if isinstance(pixels, OpenRaster):
+            return pixels.clouds(clouds)
+        return CubeClouds(clouds, pixels)
 
     def close(self) -> None:
         """Close the files."""
         self._stack.close()
-
-
-def _without_value(native: NativeImagery, saturated: int) -> torch.Tensor:
-    """Return where a band holds a number that stands for no value, (B, H, W)."""
-    size = (int(native.valid.shape[1]), int(native.valid.shape[2]))
-    hidden = torch.zeros_like(native.valid)
-    for plane in native.planes.values():
-        # torch compares few operators of uint16
-        stored = plane.to(torch.int32) if plane.dtype == torch.uint16 else plane
-        wrong = (stored == saturated).any(dim=1)
-        if wrong.any():
-            hidden |= ~fine_mask(~wrong, size)
-    return hidden
 
 
 def _read_cube(array: Cube, scene: Scene, window: Window) -> Imagery:
@@ -419,36 +433,45 @@ def _read_cube(array: Cube, scene: Scene, window: Window) -> Imagery:
 @contextmanager
 def _opened(source: RasterSource) -> Iterator[OpenRaster]:
     with ExitStack() as stack:
-        with _environment(source), _readable(source):
+        with reached(*_names(source)):
             raster = stack.enter_context(source.open())
         yield raster
 
 
-def _remote(source: RasterSource | CubeFile) -> bool:
-    return isinstance(source, RasterSource) and any(
-        name.startswith(_ON_THE_NET) for name in source.names
-    )
+def _names(source: RasterSource | CubeFile) -> tuple[str, ...]:
+    return source.names if isinstance(source, RasterSource) else ()
 
 
 @contextmanager
-def _environment(source: RasterSource | CubeFile) -> Iterator[None]:
-    """Set how GDAL speaks with servers, where it has to and the user has not said otherwise."""
-    if not _remote(source):
+def reached(*names: str) -> Iterator[None]:
+    """Open or read files, any of which may lie behind an address.
+
+    How GDAL speaks with servers is set where it has to be, and the user has not said otherwise.
+
+    Args:
+        names: What GDAL opens.
+
+    Raises:
+        RasterError: If an address cannot be read; without the key that it may carry.
+    """
+    # also in a zip, /vsizip//vsicurl/..., and as one of several images, GTIFF_DIR:1:/vsicurl/...
+    if not any(system in name for name in names for system in _ON_THE_NET):
         yield
         return
-    with rasterio.Env(**{key: text for key, text in _REMOTE.items() if key not in os.environ}):
+    asked = {key: text for key, text in _REMOTE.items() if key not in os.environ}
+    with rasterio.Env(**asked), _readable():
         yield
 
 
 @contextmanager
-def _readable(source: RasterSource | CubeFile) -> Iterator[None]:
+def _readable() -> Iterator[None]:
     """Say of an address that cannot be read what that of a damaged file does not."""
     try:
         yield
     except RasterError as error:
-        if not _remote(source):
-            raise
         error.where = shown(str(error.where))
+        if isinstance(error.found, str):
+            error.found = _KEY.sub("", error.found)  # GDAL may say the name in its words
         if not isinstance(error.__cause__, (RasterioError, EOFError)):
             raise
         raise RasterError(

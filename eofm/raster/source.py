@@ -3,9 +3,9 @@
 An image is one multi-band file, or one file per band at 10, 20 and 60 m. Either way it is read
 whole or by window, as `NativeImagery` (as stored) or `Imagery` (float32 on the finest grid), with
 a mask of the pixels that hold a measurement. Nothing is guessed: the sensor is stated, the unit is
-stated or named by the scale and offset of the file (`eofm.raster.metadata.units`), and bands have
-names: the file's own descriptions, the names of the files, or what the user states
-(`eofm.raster.metadata.bands`). `eofm.raster.folder` finds the images of a folder.
+stated or named by the scale and offset of the file, and bands have names (`eofm.raster.bands`); a
+look at the pixels tells whether they can be what is stated. `eofm.raster.folder` finds the images
+of a folder.
 """
 
 from __future__ import annotations
@@ -22,34 +22,58 @@ import torch
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.io import DatasetReader
+from rasterio.rpc import RPC
+from torch import Tensor
 
 from eofm.contract.imagery import Imagery, NativeImagery
 from eofm.contract.preprocess import to_grid
-from eofm.contract.sensors import canonical_bands
-from eofm.contract.spec import ImageSpec, Sensor, Unit
-from eofm.contract.validity import doubt_of_type, measured, refusal
+from eofm.contract.spec import ImageSpec, Sensor, Unit, canonical_bands
+from eofm.contract.validity import (
+    Doubt,
+    doubt_of,
+    doubt_of_type,
+    fine_mask,
+    measured,
+    measured_of,
+    refusal,
+)
 from eofm.errors import RasterError
 from eofm.io import Closing
-from eofm.progress import notice
-from eofm.raster.geotiff import (
-    Header,
-    damaged,
-    date_of,
-    header_of,
-    open_geotiff,
-    open_geotiffs,
-    read_stored,
-)
-from eofm.raster.grid import Grid, Window, utm_of
-from eofm.raster.metadata.bands import (
+from eofm.raster.bands import (
     BandLayout,
     check_band,
+    check_level,
     check_product,
     described_unit,
     lay_out,
 )
-from eofm.raster.metadata.masks import CloudMask, Clouds
-from eofm.raster.metadata.units import TagScaling, read_scaling
+from eofm.raster.geotiff import (
+    Header,
+    as_delivered,
+    damaged,
+    date_of,
+    delivered_kind,
+    header_of,
+    open_geotiff,
+    open_geotiffs,
+    pages_of,
+    read_stored,
+)
+from eofm.raster.grid import Grid, Window, utm_of
+from eofm.raster.tags import (
+    CloudMask,
+    Clouds,
+    TagScaling,
+    check_unscaled,
+    clouds_of_file,
+    mask_called,
+    read_scaling,
+    use_of,
+    without_scale,
+)
+from eofm.terminal import notice
+
+__all__ = ["OpenRaster", "RasterSource", "find_doubt"]
 
 _RADAR: Final = frozenset({Sensor.S1_GRD, Sensor.S1_RTC})
 
@@ -65,11 +89,12 @@ class RasterSource:
         unit: Unit of the values. None takes what scale and offset of the files say.
         bands: Band names in stored order, or a choice of those that one multi-band file describes.
             None, for one file: as its band descriptions say, a file of one band its name, and where
-            there are none, the order of `eofm.contract.sensors.SENSOR_BANDS`.
+            there are none, the order of `eofm.contract.spec.SENSOR_BANDS`.
         gsd: Metres per pixel of the finest band. None takes it from the georeference.
         slack: By how many of its own pixels a band's corners may lie beside those of the others.
         cloud_mask: The band that says which pixels are clouds, to make them invalid.
-        mask_file: The file of that band; None where it is a band of the one file.
+        mask_files: The cloud masks that are files beside the bands.
+        saturated: A number that is no measurement, in whichever band it stands.
         names: What GDAL opens in place of `files` where they are not files of this machine, as in
             `/vsicurl/https://...` and `/vsizip/...`.
 
@@ -86,8 +111,9 @@ class RasterSource:
     gsd: float | None = None
     slack: float = 0.01
     cloud_mask: CloudMask | None = None
-    mask_file: Path | None = None
+    mask_files: tuple[tuple[CloudMask, Path], ...] = ()
     names: tuple[str, ...] = ()
+    saturated: int | None = None
 
     def __post_init__(self) -> None:
         if self.bands is not None:
@@ -182,7 +208,10 @@ class OpenRaster(Closing):
     def dtypes(self) -> tuple[str, ...]:
         """The number type of every band, as stored."""
         return tuple(
-            layer.dataset.dtypes[i - 1] for layer in self._layers for i in layer.layout.indexes
+            dtypes[i - 1]
+            for layer in self._layers
+            for dtypes in (layer.dataset.dtypes,)
+            for i in layer.layout.indexes
         )
 
     def spec(self, window: Window | None = None) -> ImageSpec:
@@ -231,7 +260,7 @@ class OpenRaster(Closing):
         """
         window = window or Window(0, 0, self.grid.height, self.grid.width)
         self._check_window(window)
-        for dtype in self.dtypes:
+        for dtype in dict.fromkeys(self.dtypes):
             doubt = doubt_of_type(dtype, self.unit)
             if doubt is not None:
                 raise refusal([doubt], [self.source.name])
@@ -242,6 +271,8 @@ class OpenRaster(Closing):
         merged = {gsd: _merged(groups[gsd]) for gsd in sorted(groups)}
         physical = {gsd: self._physical(read) for gsd, read in merged.items()}
         valid = self._valid(merged, physical, (window.height, window.width))
+        if self.source.saturated is not None:
+            valid &= ~_without_value(merged, self.source.saturated, valid)
         if self._clouds is not None:
             valid &= ~torch.from_numpy(self._clouds.read(window))[None]
         for gsd, read in merged.items():
@@ -276,8 +307,25 @@ class OpenRaster(Closing):
         return measured(planes, declared, bands, unit or self.unit, size)
 
     def _physical(self, read: _Read) -> NDArray[Any]:
-        """Return what scale and offset of the file make of stored values."""
-        return self._scaling.apply(read.values, [self.bands.index(b) for b in read.bands])
+        """Return what scale and offset of the file make of stored values.
+
+        Raises:
+            RasterError: If they were applied already.
+        """
+        files, scaling = self.source.files, self._scaling
+        numbers = [self.bands.index(band) for band in read.bands]
+        remedy = f"take it out, as in: {without_scale(files[0])}"
+        if len(files) > 1:
+            remedy += f", and so of the other {len(files) - 1} files"
+        check_unscaled(read.values, read.declared, scaling, numbers, files[0], remedy)
+        return scaling.apply(read.values, numbers)
+
+    @property
+    def masks(self) -> tuple[CloudMask, ...]:
+        """The cloud masks that are files beside the bands, or bands of the one file."""
+        called = [mask_called(name) for name in self._layers[0].layout.beside]
+        found = [*dict(self.source.mask_files), *called]
+        return tuple(dict.fromkeys(mask for mask in found if mask is not None))
 
     def clouds(self, mask: CloudMask) -> Clouds:
         """Return a cloud mask of the image, to be read while the files are open.
@@ -288,11 +336,11 @@ class OpenRaster(Closing):
         Raises:
             RasterError: If there is none, or it covers other ground.
         """
-        file = self.source.mask_file
+        file = dict(self.source.mask_files).get(mask)
         if file is not None:
             dataset = open_geotiff(file)
             self._stack.callback(dataset.close)
-            return Clouds(mask, dataset, 1, self.grid)
+            return clouds_of_file(mask, dataset, self.grid)
         beside = self._layers[0].layout.beside
         for name, index in beside.items():
             if mask.is_called(name):
@@ -300,7 +348,7 @@ class OpenRaster(Closing):
         raise RasterError(
             f"the image has no cloud mask {mask}",
             found=f"beside the measurement: {', '.join(beside) or 'nothing'}",
-            expected=f"a band described as {mask}, or a file of that name beside the bands",
+            expected=f"a band described as {mask}, or a file of that name beside files of one band",
             where=self.source.files[0],
             remedy="name one that is there, or read the image without a cloud mask",
         )
@@ -336,7 +384,11 @@ class OpenRaster(Closing):
 
 def _layouts(source: RasterSource, datasets: Sequence[DatasetReader]) -> list[BandLayout]:
     """Return which bands each file holds, checked against what it says itself."""
+    for file, dataset in zip(source.files, datasets, strict=True):
+        if delivered_kind(file.name) and "float" not in dataset.dtypes[0]:
+            raise as_delivered(file)
     check_product(source.files[0], source.sensor)
+    check_level(datasets[0].tags(), source.files[0], source.sensor)
     if len(datasets) == 1:
         return [lay_out(header_of(datasets[0]), source.sensor, source.bands)]
     assert source.bands is not None  # noqa: S101 (RasterSource has checked it)
@@ -349,7 +401,8 @@ def _layouts(source: RasterSource, datasets: Sequence[DatasetReader]) -> list[Ba
                 where=file,
                 remedy="rename multi-band files so that their names do not end in a band",
             )
-        check_band(Header(file, (dataset.descriptions[0] or "",)), source.sensor, band)
+        header = Header(file, (dataset.descriptions[0] or "",), pages=pages_of(dataset))
+        check_band(header, source.sensor, band)
     return [BandLayout((band,), (1,)) for band in source.bands]
 
 
@@ -357,11 +410,14 @@ def _scaling(source: RasterSource, layers: Sequence[_Layer]) -> TagScaling:
     """Return what the tags of the files make of stored values."""
     pairs, words = [], []
     for layer in layers:
-        dataset = layer.dataset
-        for i in layer.layout.indexes:
-            pairs.append((dataset.scales[i - 1], dataset.offsets[i - 1]))
-            words.append(f"{dataset.descriptions[i - 1] or ''} {dataset.units[i - 1] or ''}")
-    described = described_unit(words) if source.sensor in _RADAR else None
+        dataset, indexes = layer.dataset, layer.layout.indexes
+        of_bands = list(zip(dataset.scales, dataset.offsets, strict=True))
+        pairs += [of_bands[i - 1] for i in indexes]
+        if source.sensor in _RADAR:
+            said = zip(dataset.descriptions, dataset.units, strict=True)
+            texts = [f"{name or ''} {unit or ''}" for name, unit in said]
+            words += [texts[i - 1] for i in indexes]
+    described = described_unit(words) if words else None
     return read_scaling(pairs, source.sensor, source.unit, described, source.files[0])
 
 
@@ -369,6 +425,8 @@ def _gsd(dataset: DatasetReader, grid: Grid) -> float:
     """Return the ground sample distance; for an image in radar geometry, say what to do first."""
     points, _ = dataset.gcps if grid.crs is None else ((), None)
     if not points:
+        if grid.crs is None and grid.transform.is_identity and dataset.rpcs is not None:
+            raise _unrectified(dataset, dataset.rpcs)
         return grid.gsd
     longitude = sum(point.x for point in points) / len(points)
     latitude = sum(point.y for point in points) / len(points)
@@ -383,6 +441,21 @@ def _gsd(dataset: DatasetReader, grid: Grid) -> float:
     )
 
 
+def _unrectified(dataset: DatasetReader, model: RPC) -> RasterError:
+    """Return the error of an image as its sensor saw it, which a camera model places."""
+    crs = utm_of(model.long_off, model.lat_off)
+    return RasterError(
+        "the image lies on rational polynomials (RPC), not on a grid",
+        found="a model of the camera",
+        expected="a CRS and a transform",
+        remedy="orthorectify it over a height model; or at the height of the ellipsoid, in error "
+        'by as much as the ground is high: python -c "import rasterio, sys; from rasterio.shutil '
+        "import copy; from rasterio.vrt import WarpedVRT; copy(WarpedVRT(rasterio.open("
+        f"sys.argv[1]), src_crs='EPSG:4326', crs='{crs}', resampling=1), sys.argv[2], "
+        f"driver='GTiff')\" {quote(dataset.name)} OUT.tif",
+    )
+
+
 def _notes(source: RasterSource, layouts: Sequence[BandLayout]) -> tuple[str, ...]:
     """Return one line per band that is left out."""
     clouds = source.cloud_mask
@@ -394,7 +467,7 @@ def _notes(source: RasterSource, layouts: Sequence[BandLayout]) -> tuple[str, ..
             elif index in layout.masks:
                 use = "read as the mask of what was measured"
             else:
-                use = f"left out, no band of {source.sensor} that was asked for"
+                use = use_of(name, source.sensor)
             notes.append(f"{name}: {use}")
     return tuple(notes)
 
@@ -458,6 +531,17 @@ def _read_layer(layer: _Layer, window: Window) -> _Read:
     return _Read(layout.bands, *read_stored(layer.dataset, layout.indexes, place, layout.masks))
 
 
+def _without_value(merged: Mapping[int, _Read], number: int, like: Tensor) -> Tensor:
+    """Return where a band holds a number that stands for no value, (B, H, W)."""
+    hidden = torch.zeros_like(like)
+    size = (int(like.shape[1]), int(like.shape[2]))
+    for read in merged.values():
+        wrong = (read.values == number).any(axis=0)
+        if wrong.any():
+            hidden |= ~fine_mask(torch.from_numpy(~wrong)[None], size)
+    return hidden
+
+
 def _merged(parts: Sequence[_Read]) -> _Read:
     """Return bands of one resolution together: uint16 where all files are, else float32."""
     bands = tuple(band for part in parts for band in part.bands)
@@ -475,3 +559,62 @@ def _merged(parts: Sequence[_Read]) -> _Read:
             ]
         )
     return _Read(bands, values, declared)
+
+
+# ----------------------------------------------------------------------------- a look at the pixels
+
+_SAMPLE: Final = 64  # side of the nine windows that are looked at
+
+
+def find_doubt(raster: OpenRaster, whole: NativeImagery | None = None) -> Doubt | None:
+    """Look at nine small windows of an image, and return why its unit cannot be the stated one.
+
+    Args:
+        raster: The image.
+        whole: What `raster.read_native()` has read, where it has: nothing is read again.
+
+    Raises:
+        RasterError: If a file is damaged.
+    """
+    unit = raster.unit
+    for dtype in raster.dtypes:
+        doubt = doubt_of_type(dtype, unit)
+        if doubt is not None:
+            return doubt
+    return doubt_of(_sample(raster, whole), raster.spec())
+
+
+def _sample(raster: OpenRaster, whole: NativeImagery | None) -> dict[str, Tensor]:
+    """Return measured values of each band at its own resolution."""
+    step, grid = raster.coarsest, raster.grid
+    side = max(step, _SAMPLE // step * step)
+    found: dict[str, list[Tensor]] = {band: [] for band in raster.bands}
+    for row in _starts(grid.height, side, step):
+        for col in _starts(grid.width, side, step):
+            window = Window(row, col, min(side, grid.height), min(side, grid.width))
+            native = raster.read_native(window) if whole is None else _cut(whole, window)
+            for gsd, plane in native.planes.items():
+                values = plane[0].float()[:, measured_of(native, gsd)[0]]
+                for band, some in zip(native.bands[gsd], values, strict=True):
+                    found[band].append(some)
+    return {band: torch.cat(parts) for band, parts in found.items()}
+
+
+def _cut(native: NativeImagery, window: Window) -> NativeImagery:
+    """Return a part of an image that starts and ends between pixels of its coarsest band."""
+    rows, cols = (
+        slice(start, start + length)
+        for start, length in ((window.row, window.height), (window.col, window.width))
+    )
+    planes = {}
+    for gsd, plane in native.planes.items():
+        step = native.valid.shape[1] // plane.shape[2]
+        coarse = (slice(one.start // step, one.stop // step) for one in (rows, cols))
+        planes[gsd] = plane[:, :, *coarse]
+    spec = replace(native.spec, size=(window.height, window.width))
+    return NativeImagery(planes, native.bands, spec, native.valid[:, rows, cols])
+
+
+def _starts(length: int, side: int, step: int) -> list[int]:
+    last = max(length - side, 0)
+    return sorted({start // step * step for start in (0, last // 2, last)})

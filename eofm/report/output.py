@@ -26,6 +26,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Figure  # noqa: PLC0414
     from matplotlib.figure import SubFigure
 
+__all__ = [
+    "INK",
+    "PALETTE",
+    "colour",
+    "label_of",
+    "legend",
+    "marker",
+    "new_figure",
+    "png",
+    "printable",
+    "save",
+    "shorten",
+    "styled",
+    "svg",
+    "write_file",
+]
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 

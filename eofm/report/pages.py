@@ -31,6 +31,29 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from matplotlib.figure import Figure
 
+__all__ = [
+    "Block",
+    "Drawings",
+    "Explorer",
+    "Gallery",
+    "Notes",
+    "Page",
+    "Paragraph",
+    "Picture",
+    "Pixels",
+    "Section",
+    "Sheet",
+    "TableBlock",
+    "Tiles",
+    "Tone",
+    "Verbatim",
+    "environment",
+    "marked",
+    "render",
+    "render_explorer",
+    "save",
+]
+
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.float64]
 

@@ -3,19 +3,24 @@
 One colour and one marker mean one series throughout a figure; a colour that comes again comes with
 another marker and another dash. Legends stand beside the data. matplotlib is imported when a
 figure is drawn; torch is not needed.
+
+Places lie on coastlines. `coastline.npz` is Natural Earth's land at 1:50 million
+(naturalearthdata.com, public domain), thinned to 0.05 degrees; `docs/images/coastline.py` makes it.
+It tells where on Earth a place is, and is off by some kilometres.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eofm.report.coast import SOURCE as COASTLINES
-from eofm.report.coast import draw_coastlines
+from eofm.formats.arrays import read_npz
 from eofm.report.output import (
     INK,
     PALETTE,
@@ -32,6 +37,29 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+__all__ = [
+    "COASTLINE_SOURCE",
+    "ClassCounts",
+    "Estimate",
+    "Floats",
+    "LinePanel",
+    "StepCurve",
+    "class_summary",
+    "coastlines",
+    "curves",
+    "dots",
+    "draw_coastlines",
+    "draw_frequencies",
+    "draw_matrix",
+    "draw_places",
+    "lines",
+    "matrix",
+    "scatter",
+    "scattered",
+    "smooth",
+]
+
 
 Floats = NDArray[np.float64]
 StepCurve = tuple[Floats, Floats]
@@ -70,6 +98,11 @@ class Estimate:
     value: float
     low: float
     high: float
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether it has one: an interval without width would look like certainty."""
+        return self.low < self.high
 
 
 @dataclass(frozen=True)
@@ -262,6 +295,7 @@ def curves(
 ) -> Figure:
     """Draw values with intervals over a number: image size, or number of labels.
 
+    The band of the intervals has a gap where a value has none; one between two such is a bar.
     Up to three series share a panel. More get a panel each, with the others in gray behind it.
 
     Args:
@@ -357,7 +391,16 @@ def _draw_curve(
     low, high = [point.low for _, point in points], [point.high for _, point in points]
     style: dict[str, Any] = {"color": colour(number), "marker": marker(number)}
     (line,) = axes.plot(x, y, ms=3.5, lw=1.3, ls=_dash(number), **style)
-    axes.fill_between(x, low, high, color=colour(number), alpha=0.15, lw=0)
+    # a band that narrows to a point without an interval would look like certainty
+    known = np.array([point.has_interval for _, point in points], np.bool_)
+    axes.fill_between(x, low, high, where=known, color=colour(number), alpha=0.15, lw=0)
+    beside = np.pad(known, 1)
+    alone = np.flatnonzero(known & ~beside[:-2] & ~beside[2:])
+    if len(alone):
+        axes.vlines(
+            [x[i] for i in alone], [low[i] for i in alone], [high[i] for i in alone],
+            color=colour(number), lw=0.8, alpha=0.5,
+        )  # fmt: skip
     for place, value in zip(x, y, strict=True):
         if place == ring:
             axes.plot(place, value, "o", ms=9, mfc="none", color=colour(number))
@@ -552,7 +595,7 @@ def draw_places(axes: Axes, longitude: Floats, latitude: Floats, title: str) -> 
     size = max(4.0, 90 / max(len(longitude), 1) ** 0.5)
     axes.scatter(longitude, latitude, s=size, c=PALETTE[0], alpha=0.6, lw=0)
     axes.set_title(title)
-    axes.set_xlabel(f"longitude, °    ({COASTLINES})")
+    axes.set_xlabel(f"longitude, °    ({COASTLINE_SOURCE})")
     axes.set_ylabel("latitude, °")
     axes.grid()
     axes.margins(0.08)
@@ -575,3 +618,31 @@ def _draw_world(axes: Axes, longitude: float, latitude: float) -> None:
     world.plot(longitude, latitude, "o", ms=7, mfc="none", mew=1.6, color=PALETTE[4])
     world.set(xlim=(-180, 180), ylim=(-60, 85), xticks=[], yticks=[], aspect="equal", anchor="SW")
     world.patch.set_alpha(0.85)
+
+
+# --------------------------------------------------------------------------------------- coastlines
+
+COASTLINE_SOURCE: Final = "coastlines: Natural Earth"
+_COAST_UNIT: Final = 0.01  # degrees: coordinates are whole numbers of it
+_COAST_COLOUR: Final = "#8a8a8a"
+
+
+@lru_cache(maxsize=1)
+def coastlines() -> tuple[NDArray[np.float64], ...]:
+    """Return the lines of all coasts, each (N, 2): longitude and latitude in degrees."""
+    stored = read_npz(files("eofm.report").joinpath("coastline.npz").read_bytes())
+    points = stored["points"].astype(np.float64) * _COAST_UNIT
+    return tuple(np.split(points, stored["starts"][1:]))
+
+
+def draw_coastlines(axes: Axes, width: float = 0.6) -> None:
+    """Draw all coastlines under what is there, without a change of the limits.
+
+    Args:
+        axes: Of longitude and latitude in degrees.
+        width: Of the lines, in points.
+    """
+    from matplotlib.collections import LineCollection
+
+    lines = LineCollection([*coastlines()], colors=_COAST_COLOUR, linewidths=width, zorder=0.5)
+    axes.add_collection(lines, autolim=False)

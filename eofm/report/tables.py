@@ -14,6 +14,20 @@ from typing import Final
 
 from eofm.report.output import printable
 
+__all__ = [
+    "Cell",
+    "Footnotes",
+    "Table",
+    "TableRow",
+    "aligned",
+    "bullets",
+    "fact_rows",
+    "facts_html",
+    "facts_text",
+    "markdown",
+    "tables_html",
+]
+
 _BORDER: Final = re.compile(r"(?<!\\)\|")
 _RULE: Final = re.compile(r":?-+:?")
 _STICKS_OUT: Final = 40  # characters of a cell; longer ones do not widen their column

@@ -17,6 +17,8 @@ from eofm.formats.foreign import foreign, read_bounded
 from eofm.store.reader import Store
 from eofm.store.splits import hash_order
 
+__all__ = ["Mask", "held_out", "matching", "read_ids", "sampled", "with_ids"]
+
 _COMPARE: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "=": operator.eq,
     "==": operator.eq,

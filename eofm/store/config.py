@@ -8,6 +8,18 @@ from typing import Final, Literal
 from eofm.errors import ConfigError
 from eofm.settings import checked_settings
 
+__all__ = [
+    "POSITIONAL",
+    "CardConfig",
+    "MergeConfig",
+    "RelabelConfig",
+    "ShowConfig",
+    "StatsConfig",
+    "SubsetConfig",
+    "UpgradeConfig",
+    "VerifyConfig",
+]
+
 POSITIONAL: Final = {"positional": True}
 
 

@@ -23,19 +23,28 @@ from numpy.typing import NDArray
 import eofm
 from eofm.contract.imagery import NativeImagery
 from eofm.contract.preprocess import convert_unit
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, ImageSpec, Sensor, Unit
 from eofm.contract.validity import check_sentinels
 from eofm.errors import DataError, PixelError, RasterError, StoreError
-from eofm.raster.quality import find_doubt
-from eofm.raster.source import OpenRaster, RasterSource
-from eofm.store.describe.report import PackReport
-from eofm.store.format import LabelRule, Plain, StoreCard
+from eofm.raster.source import OpenRaster, RasterSource, find_doubt
+from eofm.store.describe import PackReport
+from eofm.store.format import Entry, LabelRule, Plain, StoreCard
 from eofm.store.grids import located
-from eofm.store.metadata import Entry
 from eofm.store.parts import write_parts
 from eofm.store.reader import Store
 from eofm.store.writer import StoreWriter
+
+__all__ = [
+    "Item",
+    "ItemsReport",
+    "check_sources",
+    "listed",
+    "make_card",
+    "pack_items",
+    "stored_spec",
+    "stored_unit",
+    "to_stored",
+]
 
 # ------------------------------------------------------------------------------------------ pixels
 

@@ -37,6 +37,8 @@ from eofm.io import replacing
 from eofm.store.format import PAIRS
 from eofm.store.reader import Rows, Store
 
+__all__ = ["ROWS", "Pair", "PairedStore", "match_ids", "match_stores", "write_pairs"]
+
 ROWS: Final = PAIRS
 _KEYS: Final = ("id", "location", "season")
 

@@ -31,25 +31,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eofm.contract.imagery import NativeImagery
+from eofm.environment import end_with_parent
 from eofm.errors import StoreError
-from eofm.formats.seal import opened, sealed
+from eofm.formats.foreign import opened, sealed
 from eofm.formats.text import parse_json
 from eofm.io import replacing, sync_folder, unfinished
-from eofm.progress import track
 from eofm.store.format import (
     INDEX,
     JOURNAL,
     PARTS,
     SHARD_BYTES,
     SPEC,
+    Entry,
     StoreCard,
     index_schema,
+    read_card_file,
+    read_index,
     shard_name,
+    write_card_file,
 )
-from eofm.store.journal import BusyError, Journal, check_settings
-from eofm.store.metadata import Entry, read_card_file, read_index, write_card_file
-from eofm.store.writer import StoreWriter
-from eofm.workers import end_with_parent
+from eofm.store.writer import BusyError, Journal, StoreWriter, check_settings
+from eofm.terminal import track
+
+__all__ = ["Fill", "T", "assign", "write_parts"]
 
 T = TypeVar("T")
 

@@ -1,24 +1,38 @@
-"""Read a packed store: memory-mapped images in their native dtype, and their labels.
+"""Read a packed store, here or behind a URL: memory-mapped images as stored, and labels.
 
-    store = Store("stores/mine")
-    imagery = store.images([0, 5, 9])       # NativeImagery; `to_grid` makes it float
-    imagery = store.images([0, 5, 9], bands=("B04", "B03", "B02"))      # reads these planes alone
-    labels = store.labels([0, 5, 9])
+    Store("/data/mine")
+    Store("s3://bucket/stores/mine")           # pip install "eofm[remote]"
+    Store("https://host/mine", cache="/fast/disk")
 
-`eofm.store.format` says what the files are; `eofm.store.writer` writes them.
+Of a remote store, card and index are fetched when it is opened; a file of a shard when a row of it
+is first read, and then kept. Files appear in the cache at once and with the size the index demands,
+also when several processes fetch them. A cache belongs to one state of a store: when card or index
+have changed, another is begun. Nothing is deleted; the cache is a folder that may be.
+
+A run may want to be told other labels than those of the store, or more: an unlabelled season
+inherits the labels of another one of its place, covered shares and places come along, or the
+labels are exchanged for a control. `eofm.loading.feeder.Feeder` hands such a table out in place of
+the stores' own labels.
+
+    table = label_table((store,), inherit=True, places=True)
+    feeder = Feeder(store, 64, labels=table)
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from eofm.contract.imagery import Labels, NativeImagery
@@ -26,23 +40,188 @@ from eofm.contract.spec import ImageSpec
 from eofm.errors import StoreError
 from eofm.formats.arrays import map_npy
 from eofm.formats.foreign import foreign
-from eofm.io import allow_open_files
+from eofm.io import allow_open_files, replacing, unfinished
 from eofm.report.tables import facts_html, facts_text
 from eofm.store.format import (
+    COPY,
+    DAMAGED,
     HEADER_BYTES,
     INDEX,
     JOURNAL,
     PAIRS,
     PARTS,
+    RELABELLED,
     SPEC,
     VALID,
     StoreCard,
     checksum,
     current,
+    damaged,
+    read_card_file,
+    read_index,
+    select_bands,
     shard_name,
 )
-from eofm.store.metadata import COPY, DAMAGED, damaged, read_card_file, read_index, select_bands
-from eofm.store.remote import Mirror, is_remote
+
+__all__ = [
+    "CACHE",
+    "Mirror",
+    "Rows",
+    "Store",
+    "cache_root",
+    "exchanged",
+    "inherited_from",
+    "is_remote",
+    "label_table",
+]
+
+# ------------------------------------------------------------------------------------- behind a URL
+
+CACHE: Final = "EOFM_CACHE"
+_ATTEMPTS: Final = 3
+
+
+def is_remote(path: str | Path) -> bool:
+    """Return whether a store is meant that lies behind a URL."""
+    return isinstance(path, str) and "://" in path
+
+
+def cache_root() -> Path:
+    """Return where caches are: `$EOFM_CACHE`, or `eofm` in the user's cache folder."""
+    named = os.environ.get(CACHE)
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eofm"
+
+
+class Mirror:
+    """The cache of one remote store.
+
+    Attributes:
+        url: The store.
+        folder: The cache, laid out like the store.
+
+    Args:
+        url: The store.
+        cache: Where caches are; None means `cache_root()`.
+
+    Raises:
+        StoreError: If the store cannot be reached, is half written, or is no store.
+    """
+
+    def __init__(self, url: str, cache: str | Path | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._files, self._root = _open(self.url)
+        for name, state in ((JOURNAL, "half written"), (f"{RELABELLED}/{SPEC}", "half relabelled")):
+            if self._ask(self._files.exists, name):
+                raise StoreError(
+                    f"the store is {state}",
+                    found=name,
+                    where=self.url,
+                    remedy="finish it where it is written, and copy it again",
+                )
+        card = self._card()
+        size = int(self._ask(self._files.size, INDEX) or 0)
+        state = hashlib.sha256(b"%s|%s|%d" % (self.url.encode(), card, size)).hexdigest()
+        self.folder = (cache_root() if cache is None else Path(cache)) / "stores" / state[:16]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.fetch(SPEC, len(card))
+        self.fetch(INDEX, size or None)
+
+    def fetch(self, name: str, size: int | None) -> Path:
+        """Return a file of the cache, fetched if it is not there yet.
+
+        Args:
+            name: Its path in the store.
+            size: How many bytes it must have; None where that is not known.
+
+        Raises:
+            StoreError: If it cannot be fetched, or has another size.
+        """
+        file = self.folder / name
+        if file.exists():
+            return file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(unfinished(file).with_suffix(".lock")):
+            for attempt in range(_ATTEMPTS):
+                if file.exists():  # fetched by another while this one waited
+                    return file
+                self._download(name, file, size, last=attempt == _ATTEMPTS - 1)
+        return file
+
+    def _download(self, name: str, file: Path, size: int | None, *, last: bool) -> None:
+        """Put a file into the cache, whole; only the last attempt raises."""
+        try:
+            self._ask(lambda at: self._files.get_file(at, str(unfinished(file))), name)
+        except StoreError:
+            if last:
+                raise
+            return
+        found = unfinished(file).stat().st_size
+        if size is None or found == size:
+            with replacing(file):
+                pass
+        elif last:
+            unfinished(file).unlink()
+            raise StoreError(
+                "a file of a remote store has another size than its index says",
+                found=f"{found} bytes",
+                expected=f"{size} bytes",
+                where=f"{self.url}/{name}",
+                remedy="copy the store again to where it is served from",
+            )
+
+    def _card(self) -> bytes:
+        try:
+            return bytes(self._ask(self._files.cat_file, SPEC))
+        except StoreError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise StoreError(
+                    "there is no packed store",
+                    found=f"no {SPEC}",
+                    where=self.url,
+                    remedy="copy one there: all files of a folder that `eofm pack` wrote",
+                ) from error
+            raise
+
+    def _ask(self, question: Callable[[str], Any], name: str) -> Any:  # noqa: ANN401
+        """Call the file system about a file; whatever it raises becomes a StoreError."""
+        try:
+            return question(f"{self._root}/{name}")
+        except Exception as error:
+            raise StoreError(
+                "a remote store cannot be read",
+                found=f"{type(error).__name__}: {error}",
+                where=f"{self.url}/{name}",
+                remedy="check address, credentials and network",
+            ) from error
+
+
+def _open(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL, and the path in it."""
+    try:
+        from fsspec.core import url_to_fs
+
+        # what a file system remembers of a listing would hide that a store has changed
+        files, root = url_to_fs(url, use_listings_cache=False)
+    except ImportError as error:
+        raise StoreError(
+            "remote stores need a library that is not installed",
+            found=str(error),
+            where=url,
+            remedy='pip install "eofm[remote]"',
+        ) from error
+    except ValueError as error:
+        raise StoreError(
+            "an address of this kind is not known",
+            found=str(error),
+            where=url,
+            remedy="use s3://, gs:// or https://",
+        ) from error
+    return files, str(root).rstrip("/")
+
+
+# ---------------------------------------------------------------------------------------- the store
 
 Rows = Sequence[int] | NDArray[np.integer[Any]]
 
@@ -59,7 +238,7 @@ class Store:
             version 2, `crs` is empty and `transform` null.
 
     Args:
-        path: The folder, or the URL of a remote store (`eofm.store.remote`).
+        path: The folder, or the URL of a remote store (`eofm.store.reader`).
         cache: Where the shards of a remote store are kept; without it, the user's cache folder.
 
     Raises:
@@ -385,3 +564,111 @@ def _committed(path: Path) -> int:
     for card in path.glob(f"{PARTS}/*/{SPEC}"):
         rows += read_card_file(card).rows
     return rows
+
+
+# ------------------------------------------------------------------------- labels of several stores
+
+
+def label_table(
+    stores: Sequence[Store], *, inherit: bool = False, shares: bool = False, places: bool = False
+) -> Labels:
+    """Return the labels of the rows of some stores, one store behind the other.
+
+    Args:
+        stores: Of the same classes as the first, or without labels.
+        inherit: Give an unlabelled image the labels of the labelled image of its place that is
+            nearest in time; they count as known.
+        shares: Say how much of an image each class covers.
+        places: Number the places.
+    """
+    classes = len(stores[0].classes)
+    own = [store.labels(range(len(store))) for store in stores]
+    hot = torch.cat([_classes(labels.multi_hot, classes) for labels in own])
+    known = torch.cat([labels.known for labels in own])
+    cover = None
+    if shares:
+        parts = [_classes(store.fractions(range(len(store))), classes) for store in stores]
+        cover = torch.cat(parts)
+    number = None
+    if places or inherit:
+        names = np.concatenate([store.locations for store in stores])
+        number = torch.from_numpy(np.unique(names, return_inverse=True)[1].astype(np.int64))
+    table = Labels(hot, known, cover, number if places else None)
+    if inherit and number is not None:
+        times = np.concatenate([_days(store) for store in stores])
+        labelled = known & (hot.sum(1) > 0)
+        source = torch.from_numpy(inherited_from(number.numpy(), times, labelled.numpy()))
+        came = source >= 0
+        source = torch.where(came, source, 0)
+        table = Labels(
+            torch.where(came[:, None], hot[source], hot),
+            known | came,
+            None if cover is None else torch.where(came[:, None], cover[source], cover),
+            table.places,
+        )
+    return table
+
+
+_EXCHANGE: Final = 5  # tells this draw from those of eofm.loading.sampler
+
+
+def exchanged(labels: Labels, rows: NDArray[np.int64], seed: int) -> Labels:
+    """Return the labels with those of some images exchanged at random among them.
+
+    Every label set stays as frequent as it was, and every image keeps one for good; but it is that
+    of a random image. What training gains from such labels it does not gain from what they mean.
+    Images that are unlabelled stay so, and places stay where they are.
+
+    Args:
+        labels: Of all images.
+        rows: Those that exchange theirs, such as the training images.
+        seed: Of the exchange.
+    """
+    labelled = (labels.known & (labels.multi_hot.sum(1) > 0)).numpy()
+    among = rows[labelled[rows]]
+    source = np.arange(len(labels))
+    source[among] = np.random.default_rng([seed, _EXCHANGE]).permutation(among)
+    return replace(labels[torch.from_numpy(source)], places=labels.places)
+
+
+def inherited_from(
+    places: NDArray[np.int64], times: NDArray[np.float64], labelled: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Return the image that each unlabelled one inherits its labels from.
+
+    Args:
+        places: Number of the place of each image.
+        times: When it was taken, in any unit.
+        labelled: Whether it has labels.
+
+    Returns:
+        For an unlabelled image the labelled one of its place that is nearest in time, the earlier
+        of two that are as near; -1 if there is none. -1 for labelled images.
+    """
+    order = np.lexsort((times, places))
+    sure, place, time = labelled[order], places[order], times[order]
+    index = np.arange(len(order))
+    before = np.maximum.accumulate(np.where(sure, index, -1))
+    after = np.minimum.accumulate(np.where(sure, index, len(order))[::-1])[::-1]
+    gaps = []
+    for other, there in ((before, before >= 0), (after, after < len(order))):
+        at = np.where(there, other, 0)
+        same = there & (place[at] == place)
+        gaps.append(np.where(same, np.abs(time - time[at]), np.inf))
+    nearest = np.where(gaps[0] <= gaps[1], before, after)
+    found = np.isfinite(np.minimum(*gaps)) & ~sure
+    source = np.full(len(order), -1, np.int64)
+    source[order[found]] = order[nearest[found]]
+    return source
+
+
+def _days(store: Store) -> NDArray[np.float64]:
+    """Return the day of each image; 0 where it is not known."""
+    dates: list[Any] = store.table["date"].to_pylist()
+    days = [np.datetime64(date[:10], "D").astype(np.float64) if date else 0.0 for date in dates]
+    return np.array(days, np.float64)
+
+
+def _classes(values: torch.Tensor, classes: int) -> torch.Tensor:
+    """Return (B, K) values; of a store without labels, zeros of the width of the others."""
+    return values if values.shape[1] == classes else values.new_zeros(len(values), classes)

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Final
 
+__all__ = ["SHARES", "SPLITS", "by_hash", "by_value", "hash_order", "hold_out", "subset_hash"]
+
 SPLITS: Final = ("train", "val", "test")
 SHARES: Final = (Fraction(3, 5), Fraction(1, 5), Fraction(1, 5))
 

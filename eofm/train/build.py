@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final, cast
 
 import numpy as np
@@ -13,40 +14,59 @@ import torch
 
 from eofm.contract.preprocess import convert_unit
 from eofm.contract.recipe import Pooling, Recipe
-from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS, Statistics
-from eofm.contract.spec import ImageSpec, Normalization, Sensor
+from eofm.contract.spec import (
+    DEFAULT_STATISTICS,
+    STATISTICS,
+    ImageSpec,
+    Normalization,
+    Sensor,
+    Statistics,
+)
 from eofm.errors import ConfigError, StoreError, TrainingError
-from eofm.loading.pairs import SecondSensor, SecondStore, open_pair
+from eofm.loading.feeder import SecondSensor, SecondStore, open_pair
 from eofm.loading.sampler import Seasons
 from eofm.method import CombinedTerms, LabelFacts, label_facts
-from eofm.method.combined import check_views, needs_of
+from eofm.method.branches import check_chunks
 from eofm.method.config import MaskForm, Objective
-from eofm.method.objectives import describe_objective, is_whole, make_objective
+from eofm.method.objectives import (
+    check_views,
+    describe_objective,
+    is_whole,
+    make_objective,
+    needs_of,
+)
 from eofm.method.similarity import labelled
-from eofm.method.teacher import check_chunks
 from eofm.method.terms.seam import ViewKind
 from eofm.method.terms.self_distill import SelfDistill
-from eofm.networks.adapt import InputInit, PositionRecipe
 from eofm.networks.build import default_pooling
 from eofm.networks.joint import JointTrunk, share_trunk
+from eofm.networks.state import InputInit, PositionRecipe, colour_bands
 from eofm.networks.trunk import Trunk
 from eofm.store.choice import held_out
-from eofm.store.describe.card import common_licence, licence_of
+from eofm.store.describe import common_licence, licence_of
 from eofm.store.format import PAIRS, SPEC
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
-from eofm.train.before.demo import demo_path, make_demo
 from eofm.train.checkpoint import open_stage
-from eofm.train.config import DataConfig, ModelConfig, PretrainConfig
+from eofm.train.config import DataConfig, ModelConfig, PretrainConfig, demo_path, make_demo
 from eofm.train.datamodule import StoreDataModule, check_share, iterate_rows, training_plan
-from eofm.train.distributed.sharding import ShardedModule
-from eofm.train.frozen import FrozenTeacher, open_teacher
-from eofm.train.module import PretrainModule, band_mean, no_teacher
-from eofm.train.monitor.loggers import check_installed
+from eofm.train.module import FrozenTeacher, PretrainModule, band_mean, no_teacher, open_teacher
+from eofm.train.monitor.run_log import check_installed
 from eofm.train.run_folder import config_hash
-from eofm.weights.checkpoint import CHECKPOINT_KEY
+from eofm.train.trainer import ShardedModule
+from eofm.weights.load import CHECKPOINT_KEY
 from eofm.weights.start import Origin, start_from
 from eofm.world.config import WorldConfig
+
+__all__ = [
+    "STATED_UNIT",
+    "VIEW_KINDS",
+    "build_module",
+    "check_before_world",
+    "make_recipe",
+    "measure",
+    "open_data",
+]
 
 _SOME: Final = 9  # classes, until the labels are known
 
@@ -91,7 +111,7 @@ def _open_one(path: Path, sensor: str) -> Store:
         found=", ".join(f"{name} ({store.spec.sensor})" for name, store in stores.items()),
         expected=sensor,
         where=path,
-        remedy=f"--data.store {path / next(iter(stores))}",
+        remedy=f"--data.store {quote(str(path / next(iter(stores))))}",
     )
 
 
@@ -112,6 +132,7 @@ def build_module(
     generator = torch.Generator().manual_seed(config.optim.seed)
     trunk, origin = _start(config, recipe, generator)
     _check_mask(config, trunk)
+    _check_colours(config, recipe)
     facts = _label_facts(config, data)
     whole: Trunk | JointTrunk = trunk
     second_sensor = None
@@ -243,6 +264,18 @@ def _check_mask(config: PretrainConfig, trunk: Trunk) -> None:
             expected="0, or masks of pixels",
             where="method.mask_ratio",
             remedy="add --method.mask_ratio 0 (as usual), or --method.mask pixels",
+        )
+
+
+def _check_colours(config: PretrainConfig, recipe: Recipe) -> None:
+    share = config.augment.rgb_probability
+    if share > 0 and colour_bands(recipe.bands) is None:
+        raise ConfigError(
+            "images without red, green and blue cannot be seen in these alone",
+            found=f"augment.rgb_probability {share:g}, and the bands {' '.join(recipe.bands)}",
+            expected="B04, B03 and B02 among the bands, or 0",
+            where="augment.rgb_probability",
+            remedy="add --augment.rgb_probability 0",
         )
 
 
@@ -406,6 +439,7 @@ def check_before_world(config: PretrainConfig, processes: int) -> None:
         second = bool(trunks)
         trunks[str(sensor)], _ = _start(config, recipe, generator, second=second)
         _check_mask(config, trunks[str(sensor)])
+        _check_colours(config, recipe)
         check_chunks(trunks[str(sensor)], config.trainer.chunk)
     trunk = share_trunk(trunks) if both else trunks[str(sensor)]
     make_objective(

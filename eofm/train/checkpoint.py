@@ -29,10 +29,24 @@ from eofm.errors import TrainingError, WeightsError
 from eofm.formats.arrays import read_torch
 from eofm.formats.foreign import foreign
 from eofm.io import replacing, unfinished
-from eofm.train.distributed.processes import all_gather, all_max
-from eofm.train.signals import Stopped, StopRequests
-from eofm.weights.fetch.record import hash_file
+from eofm.train.distributed import Stopped, StopRequests, all_gather, all_max
+from eofm.weights.download import hash_file
 from eofm.weights.start import Origin
+
+__all__ = [
+    "BEST",
+    "CONSTANT",
+    "PARAMETERS",
+    "AtomicCheckpointIO",
+    "Checkpoints",
+    "RandomStates",
+    "Stage",
+    "keep_as",
+    "load_moments",
+    "load_networks",
+    "open_stage",
+    "stepped",
+]
 
 BEST: Final = "best.ckpt"
 CONSTANT: Final = "constant.ckpt"

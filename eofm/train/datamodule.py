@@ -20,18 +20,36 @@ from eofm.contract.preprocess import Plan, plan, to_grid
 from eofm.contract.recipe import AcceptSize, Recipe
 from eofm.contract.spec import ImageSpec, Sensor
 from eofm.errors import ConfigError, PixelError, TrainingError
-from eofm.loading.feeder import Feeder, check_alike
-from eofm.loading.loader import Batch, Pixels, StoreLoader
-from eofm.loading.pairs import PairFeeder, SecondStore
+from eofm.loading.feeder import (
+    Batch,
+    Feeder,
+    PairFeeder,
+    Pixels,
+    SecondStore,
+    StoreLoader,
+    check_alike,
+)
 from eofm.loading.sampler import EpochSampler, Pool, Seasons, rarity_factors, replay_count
 from eofm.store.choice import held_out
-from eofm.store.label_table import exchanged, label_table
-from eofm.store.reader import Store
+from eofm.store.reader import Store, exchanged, label_table
 from eofm.train.config import DataConfig
+
+__all__ = [
+    "FEWEST_TO_DIVIDE",
+    "HOLDOUTS",
+    "ROWS_AT_ONCE",
+    "StoreDataModule",
+    "check_share",
+    "iterate_rows",
+    "name_scenes",
+    "training_plan",
+]
 
 ROWS_AT_ONCE: Final = 64
 # From so many held-out locations on, one half is evaluated during training and the other scored.
 FEWEST_TO_DIVIDE: Final = 4
+# Shares of the locations that a remedy may name: more than half leaves too little to train on.
+HOLDOUTS: Final = tuple(n / 20 for n in range(1, 11))
 _SHOWN: Final = 10
 
 
@@ -153,12 +171,9 @@ class StoreDataModule(L.LightningDataModule):
                 "--data.unlabelled hard-only --method.soft_weight 0",
             )
         self.probe_rows = np.flatnonzero(~outside & known)
-        self.val_rows = self.test_rows = np.flatnonzero(outside & known)
-        kept = store.locations[self.test_rows].tolist()
-        self.divided = len(set(kept)) >= FEWEST_TO_DIVIDE
-        if self.divided:
-            first = held_out(kept, 0.5, config.seed + 2)
-            self.val_rows, self.test_rows = self.test_rows[first], self.test_rows[~first]
+        self._labelled = known
+        self.val_rows, self.test_rows = self._divided(outside & known)
+        self.divided = self.val_rows is not self.test_rows
         self._outside = set(store.locations[outside].tolist())
         if self.replay is not None and not len(self._replay_pool() or ()):
             raise TrainingError(
@@ -168,6 +183,37 @@ class StoreDataModule(L.LightningDataModule):
                 remedy="replay another store, or none",
             )
         self._check_enough(int(outside.sum()), int((~known).sum()))
+
+    def _divided(self, kept: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return which of the held-out rows are evaluated during training, and which are scored."""
+        rows = np.flatnonzero(kept)
+        places = self.store.locations[rows].tolist()
+        if len(set(places)) < FEWEST_TO_DIVIDE:
+            return rows, rows
+        first = held_out(places, 0.5, self.config.seed + 2)
+        return rows[first], rows[~first]
+
+    @property
+    def scored_places(self) -> int:
+        """Number of held-out locations that are scored at the end."""
+        return len(set(self.store.locations[self.test_rows].tolist()))
+
+    def holdout_for(self, places: int) -> float | None:
+        """Return the smallest `holdout` of which so many locations are scored at the end.
+
+        Args:
+            places: How many.
+
+        Returns:
+            A multiple of 0.05; None if half of all locations are not enough.
+        """
+        names = self.store.locations
+        for share in HOLDOUTS:
+            outside = held_out(names.tolist(), share, self.config.seed)
+            _, scored = self._divided(outside & self._labelled)
+            if len(set(names[scored].tolist())) >= places:
+                return share
+        return None
 
     def _check_enough(self, outside: int, unlabelled: int) -> None:
         """Refuse a store that does not fill a step.

@@ -1,25 +1,37 @@
-"""What a linear layer and the nearest neighbours make of frozen embeddings of held-out scenes.
+"""The encoders of a run: probed on held-out scenes, and exported.
 
-Fitted on labelled scenes of the training locations, scored on labelled scenes of held-out
-locations, through the same `Encoder.embed` that users call.
+A linear layer and the nearest neighbours are fitted on labelled scenes of the training locations
+and scored on labelled scenes of held-out locations, through the same `Encoder.embed` that users
+call.
+
+The run's start, its student and its teacher are each written as an encoder of its own. Of two
+sensors each is written twice: for the sensor that leads under the plain name, and for the second
+sensor with its name behind, as in `student-s1-grd`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from eofm.contract.recipe import CHECKED
+from eofm.contract.prepare import preprocess_for
+from eofm.contract.recipe import CHECKED, Recipe
 from eofm.errors import PixelError
+from eofm.networks.state import has_batch_norm, load_strict, refresh_batch_norms
+from eofm.networks.trunk import Trunk
 from eofm.probes.bootstrap import (
+    FEWEST_GROUPS,
     Interval,
     Resampled,
     bootstrap_interval,
+    enough_groups,
     group_numbers,
     resampled_ap,
     resampled_difference,
@@ -29,8 +41,38 @@ from eofm.probes.linear import C11, Labelled, Scaling, StrengthGrid, linear_prob
 from eofm.probes.metrics import Metric, average_precision
 from eofm.store.choice import held_out
 from eofm.store.reader import Store
+from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import ROWS_AT_ONCE, StoreDataModule, iterate_rows, name_scenes
-from eofm.weights.encoder import Encoder
+from eofm.train.module import PretrainModule, fresh_norms_needed
+from eofm.train.run_folder import RunFolder
+from eofm.weights.encoder import Card, Encoder, build_trunk, load_encoder, save_encoder
+from eofm.weights.load import make_card
+
+__all__ = [
+    "FEW_PLACES",
+    "INIT",
+    "MEASURE",
+    "NEIGHBOURS",
+    "NORM_IMAGES",
+    "ProbeOutputs",
+    "ProbeScore",
+    "ScoreIntervals",
+    "embed_rows",
+    "export_branches",
+    "export_init",
+    "export_trunk",
+    "intervals",
+    "knn_votes",
+    "own_starts",
+    "probe",
+    "quick_linear",
+    "set_aside",
+    "whole_images",
+    "why_no_probe",
+    "why_no_verdict",
+]
+
+# ------------------------------------------------------------------------------------------- probes
 
 NEIGHBOURS: Final = 20
 # What gains are measured in: the primary metric of benchmark tasks with several classes. The mean
@@ -227,6 +269,28 @@ def why_no_probe(store: Store, train: Sequence[int], test: Sequence[int]) -> str
     return None
 
 
+def why_no_verdict(data: StoreDataModule) -> str | None:
+    """Return why held-out scores have no intervals, and what helps; None where they have them.
+
+    Args:
+        data: Which scenes are scored.
+    """
+    places = data.scored_places
+    if enough_groups(places):
+        return None
+    share = data.holdout_for(FEWEST_GROUPS)
+    remedy = (
+        f"pack scenes of {4 * FEWEST_GROUPS} places or more, and hold out half of them "
+        "(`--data.holdout 0.5`)"
+        if share is None
+        else f"hold out more places: `--data.holdout {share:g}`"
+    )
+    return (
+        f"the scored scenes are of {places} held-out location{'s' * (places != 1)}, and fewer than "
+        f"{FEWEST_GROUPS} cannot tell a gain from chance; {remedy}"
+    )
+
+
 # -------------------------------------------------------------------------------- intervals
 
 
@@ -266,12 +330,16 @@ def intervals(
 ) -> list[ScoreIntervals]:
     """Return intervals by resampling whole locations: the seasons of a place are no new evidence.
 
+    There is none where the locations are too few (`why_no_verdict`).
+
     Args:
         votes: Of each encoder; those behind an initialisation are compared with it.
         target: (N, K), 1 where a class is present.
         places: The location of each scene.
     """
     groups = group_numbers(places)
+    if not enough_groups(len(set(places))):
+        return []
 
     def metric_of(scores: Tensor) -> Resampled:
         return resampled_ap(scores, target, MEASURE)
@@ -289,3 +357,88 @@ def intervals(
         )
         for i, start in enumerate(own_starts([each.name for each in votes]))
     ]
+
+
+# ------------------------------------------------------------------------------------------ exports
+
+# Images from which the statistics of batch norms are measured again: more change little.
+NORM_IMAGES: Final = 1024
+
+
+def export_init(module: PretrainModule, folder: RunFolder, line: str) -> None:
+    """Write the network as it starts.
+
+    Args:
+        module: Before its first step.
+        folder: Of the run.
+        line: Where its weights come from.
+    """
+    for suffix, recipe in _sensors(module):
+        card = make_card(module.card, recipe, f"{INIT}: {line}")
+        export_trunk(module.trunk("student", recipe.sensor), card, folder.export / f"init{suffix}")
+
+
+def export_branches(
+    module: PretrainModule, data: StoreDataModule, folder: RunFolder, config: PretrainConfig
+) -> dict[str, Encoder]:
+    """Write student and teacher; return them with the initialisation, by name.
+
+    Where the batch norms of a branch remember other images than it will be given, their statistics
+    are first measured again, of whole training scenes.
+
+    Args:
+        module: After training.
+        data: Has the scenes.
+        folder: Of the run, with the initialisation in it.
+        config: All settings.
+    """
+    encoders = {}
+    for suffix, recipe in _sensors(module):
+        mark = suffix.replace("-", " ", 1)
+        encoders[f"{INIT}{mark}"] = load_encoder(folder.export / f"init{suffix}")
+        for branch in module.branches:
+            trunk = module.trunk(branch, recipe.sensor)
+            source = f"{branch} after {config.optim.epochs} epochs"
+            if fresh_norms_needed(config, branch) and has_batch_norm(trunk):
+                store, rows = data.seen_by(recipe.sensor, data.train_rows)
+                count = refresh_batch_norms(trunk, whole_images(store, rows, recipe))
+                source += f"; batch norms refreshed on {count} batches of whole images"
+            card = make_card(module.card, recipe, source)
+            encoders[f"{branch}{mark}"] = export_trunk(
+                trunk, card, folder.export / f"{branch}{suffix}"
+            )
+    return encoders
+
+
+def whole_images(store: Store, rows: Sequence[int], recipe: Recipe) -> Iterator[Tensor]:
+    """Yield scenes as an encoder gets them, (B, C, H, W), normalised, in batches of one size.
+
+    Args:
+        store: Has them.
+        rows: Which; some of them, evenly spread, where they are many.
+        recipe: What the encoder expects.
+    """
+    count = min(len(rows), NORM_IMAGES)
+    count = count // ROWS_AT_ONCE * ROWS_AT_ONCE or count
+    chosen = np.asarray(rows)[np.linspace(0, len(rows) - 1, count).astype(int)]
+    for imagery in iterate_rows(store, chosen.tolist()):
+        yield preprocess_for(imagery.spec, recipe)(imagery).pixels
+
+
+def _sensors(module: PretrainModule) -> list[tuple[str, Recipe]]:
+    """Return the end of the names of a sensor's exports, and its recipe."""
+    made = [("", module.recipe)]
+    if module.second_sensor is not None:
+        made.append((f"-{module.second_sensor.name}", module.second_sensor.recipe))
+    return made
+
+
+def export_trunk(trunk: Trunk, card: Card, directory: Path) -> Encoder:
+    """Write a trunk with its card, and return it as an encoder of its own (a copy)."""
+    copy = build_trunk(card)
+    load_strict(
+        copy, {k: v.detach().cpu().clone() for k, v in trunk.state_dict().items()}, card.name
+    )
+    encoder = Encoder(copy, card)
+    save_encoder(encoder, directory)
+    return encoder

@@ -1,59 +1,289 @@
 """The training step as a LightningModule; the method itself is `eofm.method`.
 
 On the device: native planes -> one grid -> `Preprocess` -> two views -> student and teacher ->
-loss. The teacher follows once per optimiser step, so gradient accumulation adds no updates.
+loss. The teacher follows once per optimiser step, so gradient accumulation adds no updates. A loss
+that is not finite is traced to parameters, input rows, or the first layer.
+
+A frozen teacher of a term is any weights by name, fed by the recipe on their own card. It may
+expect other bands, another size and another normalisation than the student, or be of the other
+sensor. So its input is not the student's view: it is made of the same images as they are stored, by
+the teacher's own plan, and cut by the same crop, flipped alike, without colour and blur.
+
+Shapes: B images, C bands, H by W pixels, S by S pixels of a teacher's input, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from functools import cache, partial
-from typing import Any, Final
+from typing import Any, Final, Self, final
 
 import lightning as L
 import torch
+from jaxtyping import Float
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.hooks import RemovableHandle
 
 from eofm.contract.imagery import Imagery, Labels
 from eofm.contract.preprocess import Plan, Preprocess, to_grid
 from eofm.contract.recipe import Recipe
-from eofm.contract.spec import Sensor
-from eofm.errors import ConfigError, PixelError
-from eofm.loading.loader import Batch, Pixels
-from eofm.loading.pairs import PairedViews, SecondSensor
+from eofm.contract.spec import ImageSpec, Sensor
+from eofm.errors import ConfigError, EofmError, PixelError, SpecMismatch, TrainingError
+from eofm.loading.feeder import Batch, PairedViews, Pixels, SecondSensor
 from eofm.loading.sampler import Seasons
-from eofm.loading.views import View, view_of, views_for, with_crop_within, with_geometry_of
+from eofm.loading.views import (
+    View,
+    colours_alone,
+    view_of,
+    views_for,
+    with_crop_within,
+    with_geometry_of,
+)
 from eofm.method import CombinedTerms, LabelFacts, update_teacher
-from eofm.method.combined import Frozen, FrozenNetwork, StepOutcome
 from eofm.method.config import MaskForm, Objective
-from eofm.method.objectives import make_objective
+from eofm.method.objectives import Frozen, FrozenNetwork, StepOutcome, make_objective
 from eofm.networks.joint import JointTrunk
 from eofm.networks.trunk import Trunk
 from eofm.train.checkpoint import PARAMETERS, Stage, load_moments, load_networks
 from eofm.train.config import PretrainConfig
-from eofm.train.datamodule import StoreDataModule
-from eofm.train.distributed.processes import all_mean
-from eofm.train.frozen import FrozenTeacher
-from eofm.train.monitor.diagnosis import not_finite
+from eofm.train.datamodule import StoreDataModule, training_plan
+from eofm.train.distributed import all_mean
 from eofm.train.optimizer import (
-    ParameterRate,
-    make_optimizer,
-    parameter_groups,
-    parameter_rates,
-)
-from eofm.train.schedule import (
     DecayShape,
+    ParameterRate,
     RateSchedule,
     ScheduleKind,
+    make_optimizer,
     momentum_over_steps,
+    parameter_groups,
+    parameter_rates,
     rate_over_steps,
 )
-from eofm.weights.checkpoint import CHECKPOINT_KEY
+from eofm.weights.encoder import Encoder, serialise, sha256
+from eofm.weights.load import CHECKPOINT_KEY, load_weights
+
+__all__ = [
+    "BRANCHES",
+    "FrozenTeacher",
+    "PretrainModule",
+    "band_mean",
+    "broken_rows",
+    "broken_tensors",
+    "first_broken",
+    "fresh_norms_needed",
+    "no_teacher",
+    "not_finite",
+    "open_teacher",
+    "schedule_of",
+]
+
+# -------------------------------------------------------- where a loss that is not finite came from
+
+_SHOWN: Final = 3
+
+
+def broken_tensors(module: nn.Module) -> list[str]:
+    """Return the names of parameters and buffers that hold a NaN or an infinity."""
+    named = [*module.named_parameters(), *module.named_buffers()]
+    return [name for name, value in named if not _finite(value).all()]
+
+
+def broken_rows(batch: Tensor) -> list[int]:
+    """Return which rows of a batch (B, ...) hold a NaN or an infinity."""
+    return torch.nonzero(~_finite(batch).flatten(1).all(dim=1)).flatten().tolist()
+
+
+def first_broken(module: nn.Module, forward: Callable[[], object]) -> str | None:
+    """Return which part of `module` first gives out something that is not finite, and its rows.
+
+    Args:
+        module: Is inspected while `forward` runs.
+        forward: Calls it; its own errors do not matter here.
+    """
+    found: list[str] = []
+    names = {part: name for name, part in module.named_modules() if name}
+
+    def inspect(part: nn.Module, _: object, output: object) -> None:
+        if not found and isinstance(output, Tensor) and not _finite(output).all():
+            rows = broken_rows(output) if output.ndim > 1 else []
+            where = f", rows {_few(rows)} of {len(output)}" if rows else ""
+            found.append(f"{names[part]} ({type(part).__name__}){where}")
+
+    handles: list[RemovableHandle] = [part.register_forward_hook(inspect) for part in names]
+    try:
+        with torch.no_grad():
+            forward()
+    except EofmError:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else None
+
+
+def not_finite(
+    module: nn.Module,
+    views: Sequence[Tensor],
+    forward: Callable[[], object] | None,
+    loss: str,
+    step: int,
+) -> TrainingError:
+    """Return the error that says where a loss that is not finite came from.
+
+    Args:
+        module: The method.
+        views: What it was given, (B, ...) each.
+        forward: Gives it the same once more; None where that cannot be done.
+        loss: The loss and its terms, in words.
+        step: Steps taken before this one.
+    """
+    seen = [loss]
+    tensors = broken_tensors(module)
+    rows = sorted({row for view in views for row in broken_rows(view)})
+    if tensors:
+        seen.append(f"{len(tensors)} tensors of the networks are not finite: {_few(tensors)}")
+    if rows:
+        seen.append(f"pixels of rows {_few(rows)} of the batch are not finite")
+    layer = None if forward is None else first_broken(module, forward)
+    if layer is not None:
+        seen.append(f"the first layer to give out a NaN or infinity is {layer}")
+    return TrainingError(
+        "the loss is not finite",
+        found="; ".join(seen),
+        where=f"step {step}",
+        remedy=_remedy(tensors, rows),
+    )
+
+
+def _remedy(tensors: Sequence[str], rows: Sequence[int]) -> str:
+    if rows:
+        return "look for broken scenes: eofm data verify STORE, eofm data check STORE"
+    if tensors:
+        return "an earlier step went too far: lower optim.lr, lengthen optim.warmup, set optim.clip"
+    return "lower optim.lr, lengthen optim.warmup, use run.precision 32-true, raise method.tau"
+
+
+def _finite(value: Tensor) -> Tensor:
+    return torch.isfinite(value.detach())
+
+
+def _few(items: Sequence[object]) -> str:
+    shown = ", ".join(str(item) for item in items[:_SHOWN])
+    return shown if len(items) <= _SHOWN else f"{shown} and {len(items) - _SHOWN} more"
+
+
+# ---------------------------------------------------------------------------------- frozen teachers
+
+
+@final
+class FrozenTeacher(nn.Module):
+    """An encoder that stays in evaluation mode and gets no gradient.
+
+    Its network is not a part of the module: it is in no checkpoint, optimizer or gradient of the
+    run, nothing wraps it, and it is moved to the device with everything else.
+
+    Args:
+        encoder: Network, recipe and card.
+        specs: What the stores hold: that of the run, and of its second sensor if there is one.
+
+    Attributes:
+        sha256: Of its weights: of a checkpoint's network, whose card has none, of its export.
+
+    Raises:
+        SpecMismatch: If no store's imagery fits the recipe.
+    """
+
+    def __init__(self, encoder: Encoder, specs: Sequence[ImageSpec]) -> None:
+        super().__init__()
+        sensor = encoder.recipe.sensor
+        self.store = next((i for i, spec in enumerate(specs) if spec.sensor == sensor), 0)
+        self.preprocess = Preprocess(training_plan(specs[self.store], encoder.recipe))
+        self.card = encoder.card
+        self.sha256 = encoder.card.sha256 or sha256(serialise(encoder.trunk, encoder.card))
+        self._hidden = (encoder.trunk.eval().requires_grad_(requires_grad=False),)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the network as well, to a device or to another precision."""
+        self.trunk._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    @property
+    def trunk(self) -> Trunk:
+        """The network."""
+        return self._hidden[0]
+
+    @property
+    def dim(self) -> int:
+        """Width of its vector, D."""
+        return self.trunk.dim
+
+    @property
+    def size(self) -> int:
+        """Side of its input in pixels, S."""
+        return self.trunk.size[0]
+
+    def prepare(self, native: Pixels) -> Float[Tensor, "b c h w"]:
+        """Return the images of a batch, whole, as the teacher expects them, (B, C, H, W).
+
+        Args:
+            native: As stored: of one sensor, or of both, of which the teacher takes its own.
+        """
+        images = native[self.store] if isinstance(native, tuple) else native
+        prepared: Tensor = self.preprocess(to_grid(images)).pixels
+        return prepared
+
+    def forward(self, pixels: Float[Tensor, "b c s s"]) -> Float[Tensor, "b d"]:
+        """Return one vector per image, (B, D)."""
+        vectors: Tensor = self.trunk(pixels)
+        return vectors
+
+    def describe(self) -> str:
+        """Return who it is, in the words of a card."""
+        return f"{self.card.name}, licence {self.card.licence}, sha256 {self.sha256[:16]}"
+
+
+def open_teacher(weights: str, specs: Sequence[ImageSpec]) -> FrozenTeacher:
+    """Return the frozen teacher that a term names.
+
+    Args:
+        weights: In any form that `eofm.weights.load.load_weights` takes by name alone.
+        specs: What the stores of the run hold.
+
+    Raises:
+        WeightsError: If there are no such weights, or they do not say what they expect.
+        SpecMismatch: If the imagery of the run does not fit the teacher's recipe.
+    """
+    where = f"method.terms, teacher {weights}"
+    try:
+        encoder = load_weights(weights)
+    except EofmError as error:
+        error.where = f"{where}, {error.where}" if error.where else where
+        raise
+    try:
+        return FrozenTeacher(encoder, specs)
+    except SpecMismatch as error:
+        raise _unfit(error, encoder, where) from error
+
+
+def _unfit(error: SpecMismatch, encoder: Encoder, where: str) -> SpecMismatch:
+    return SpecMismatch(
+        error.kind,
+        "the frozen teacher expects other images than the run has",
+        found=f"{error.found}",
+        expected=f"{error.expected}, as the recipe of {encoder.card.name} says",
+        where=where,
+        remedy="name a teacher for the store's sensor and bands (`eofm models list`); of two "
+        "sensors (data.views=sensors) it may be of either",
+    )
+
+
+# ------------------------------------------------------------------------------------ training step
 
 # The networks of a run: what learns, and its average over time, where a term needs one.
 BRANCHES: Final = ("student", "teacher")
@@ -187,7 +417,7 @@ class PretrainModule(L.LightningModule):
                 imagery = self.preprocess(to_grid(native[0]))
                 return (imagery, *self.paired_views(imagery, native[1]))
             imagery = self.preprocess(to_grid(native))
-            first = second = (imagery.pixels, imagery.valid)
+            first = second = (self._recoloured(imagery.pixels), imagery.valid)
             if self.seasons:
                 first, second = zip(*(part.chunk(2) for part in first), strict=True)
             draw = self.views.draw(first[0].shape)
@@ -199,6 +429,15 @@ class PretrainModule(L.LightningModule):
             elif self.seasons and augment.season_pair == "same":
                 other = with_geometry_of(draw, other)
             return imagery, view, view_of(self.views, *second, other)
+
+    def _recoloured(self, pixels: Tensor) -> Tensor:
+        """Return images of which a share is seen in colours alone: both dates of a place alike."""
+        share = self.config.augment.rgb_probability
+        if share == 0:  # nothing is drawn, so that other draws are what they were
+            return pixels
+        places = len(pixels) // 2 if self.seasons else len(pixels)
+        alone = torch.rand(places) < share
+        return colours_alone(pixels, self.recipe.bands, alone.repeat(2) if self.seasons else alone)
 
     def outcome(self, native: Pixels, first: View, second: View, labels: Labels) -> StepOutcome:
         """Return the loss of two views of a batch, and the values to log.

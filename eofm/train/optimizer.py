@@ -1,19 +1,211 @@
-"""Parameter groups: how fast each parameter learns, and which ones decay.
+"""How fast each parameter learns: schedules over the steps, parameter groups, and the optimizer.
 
-Pure functions of names and depths, so that a resumed run continues as it began.
+Pure functions of step, names and depths, so that a resumed run continues as it began. A stage is
+one run; a later stage continues networks and optimiser of an earlier one with other data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from eofm import method as softcon
 from eofm.networks.trunk import Trunk
 from eofm.train.config import PretrainConfig
+
+__all__ = [
+    "DecayShape",
+    "ParameterRate",
+    "RateSchedule",
+    "ScheduleKind",
+    "cosine",
+    "decay",
+    "make_optimizer",
+    "momentum_over_steps",
+    "parameter_groups",
+    "parameter_rates",
+    "rate_over_steps",
+]
+
+# -------------------------------------------------------- learning rate and momentum over the steps
+
+
+class ScheduleKind(StrEnum):
+    """The learning rate η over a stage of T steps.
+
+    cosine: warm-up, then half a cosine to the floor.
+    rewarm: the same, but a later stage warms up from the floor it was left at, not from 0
+        (arXiv 2308.04014).
+    infinite: warm-up, cool-down to a constant rate, anneal at the end. A later stage begins in the
+        constant phase, so that no rate is ever raised again (arXiv 2403.08763, 2503.02844).
+    wsd: warm-up, the peak rate, anneal at the end (arXiv 2404.06395); a later stage begins at the
+        peak rate.
+    """
+
+    COSINE = "cosine"
+    REWARM = "rewarm"
+    INFINITE = "infinite"
+    WSD = "wsd"
+
+
+class DecayShape(StrEnum):
+    """Shape of a decay, u from 0 to 1."""
+
+    COSINE = "cosine"
+    LINEAR = "linear"
+    INVERSE_SQRT = "inverse-sqrt"
+    ONE_MINUS_SQRT = "one-minus-sqrt"
+    EXPONENTIAL = "exponential"
+
+
+_TIMESCALE = 10.0  # of the inverse square root (arXiv 2403.08763)
+
+
+def decay(u: float, high: float, low: float, shape: DecayShape) -> float:
+    """Return the value on the way from `high` to `low`.
+
+    Args:
+        u: How far, 0 to 1.
+        high: Value at 0.
+        low: Value at 1; more than 0 for the exponential.
+        shape: Of the way.
+    """
+    match shape:
+        case DecayShape.COSINE:
+            return low + 0.5 * (high - low) * (1 + math.cos(math.pi * u))
+        case DecayShape.LINEAR:
+            return high + (low - high) * u
+        case DecayShape.INVERSE_SQRT:
+            return high + (low - high) * _bend(u) / _bend(1.0)
+        case DecayShape.ONE_MINUS_SQRT:
+            return low + (high - low) * (1 - math.sqrt(u))
+        case DecayShape.EXPONENTIAL:
+            return high * math.pow(low / high, u)
+
+
+def _bend(u: float) -> float:
+    return 1 / math.sqrt(1 + _TIMESCALE * u) - 1
+
+
+def cosine(
+    step: int, total: int, warmup: int, peak: float, floor: float = 0.0, start: float = 0.0
+) -> float:
+    """Linear warm-up to `peak`, then half a cosine to `floor` at step `total`.
+
+    Args:
+        step: Steps done, from 0.
+        total: Steps of the whole run.
+        warmup: Steps of the warm-up.
+        peak: Rate at the end of the warm-up.
+        floor: Rate at the end of the run.
+        start: Rate at step 0.
+    """
+    if step < warmup:
+        return start + (peak - start) * step / warmup
+    if step >= total:
+        return floor
+    return decay((step - warmup) / (total - warmup), peak, floor, DecayShape.COSINE)
+
+
+@dataclass(frozen=True)
+class RateSchedule:
+    """The learning rate over a stage, as a share of the peak rate.
+
+    Args:
+        kind: Which schedule.
+        warmup: Share of the steps with a linear warm-up.
+        floor: Rate at the end.
+        cooldown: Share of the steps after which `infinite` has cooled down.
+        constant: Constant rate of `infinite`.
+        cooldown_shape: Of the way from the peak to the constant rate.
+        anneal: Share of the steps at the end in which `infinite` and `wsd` anneal.
+        anneal_shape: Of the way from there to the floor.
+        continued: This is a later stage.
+    """
+
+    kind: ScheduleKind = ScheduleKind.COSINE
+    warmup: float = 0.1
+    floor: float = 0.0
+    cooldown: float = 0.3
+    constant: float = 0.25
+    cooldown_shape: DecayShape = DecayShape.COSINE
+    anneal: float = 0.2
+    anneal_shape: DecayShape = DecayShape.EXPONENTIAL
+    continued: bool = False
+
+    def rate(self, step: int, total: int, warmup: int) -> float:
+        """Return the rate after `step` of `total` steps, of which `warmup` are the warm-up."""
+        if self.kind in (ScheduleKind.COSINE, ScheduleKind.REWARM):
+            start = self.floor if self.kind is ScheduleKind.REWARM and self.continued else 0.0
+            return cosine(step, total, warmup, 1.0, self.floor, start)
+        begin = total * (1 - self.anneal)
+        high = self.constant if self.kind is ScheduleKind.INFINITE else 1.0
+        if step > begin:
+            u = min((step - begin) / (total - begin), 1.0)
+            return decay(u, high, self.floor, self.anneal_shape)
+        if self.continued:
+            return high
+        if step < warmup:
+            return step / warmup
+        cooled = total * self.cooldown
+        if self.kind is ScheduleKind.INFINITE and step < cooled:
+            u = (step - warmup) / (cooled - warmup)
+            return decay(u, 1.0, self.constant, self.cooldown_shape)
+        return high
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether a later stage can continue from before the anneal."""
+        return self.kind in (ScheduleKind.INFINITE, ScheduleKind.WSD)
+
+    def anneal_step(self, total: int) -> int:
+        """Return the last step before the anneal: from there a later stage continues."""
+        return math.floor(total * (1 - self.anneal) + 1e-9)
+
+
+def rate_over_steps(
+    total: int, warmup: int, frozen: int, schedule: RateSchedule | None = None
+) -> Callable[[int], float]:
+    """Return the factor on the learning rate by step: 0 while frozen, then the schedule.
+
+    The schedule is counted from 1: a first step at rate 0 would be lost. Freezing does not shift
+    it.
+
+    Args:
+        total: Steps of the run.
+        warmup: Steps of the warm-up.
+        frozen: Steps at rate 0. With AdamW and SGD nothing then moves, nor decays.
+        schedule: Warm-up and cosine to 0 if none is given.
+    """
+    schedule = schedule or RateSchedule()
+    return lambda step: 0.0 if step < frozen else schedule.rate(step + 1, total + 1, warmup)
+
+
+def momentum_over_steps(step: int, total: int, base: float, schedule: RateSchedule) -> float:
+    """Return the teacher's momentum: a cosine from `base` to 1 over the steps, or over the anneal.
+
+    Where a later stage is to continue, the teacher must not have come to rest: it is held at `base`
+    until the anneal.
+
+    Args:
+        step: Optimiser steps done.
+        total: Optimiser steps of the run.
+        base: Momentum at the start.
+        schedule: Of the learning rate.
+    """
+    if not schedule.open_ended:
+        return softcon.momentum_at(step, total, base)
+    begin = schedule.anneal_step(total)
+    return softcon.momentum_at(max(step - begin, 0), max(total - begin, 1), base)
+
+
+# --------------------------------------------------------------------------------- parameter groups
 
 # Parameters whose size has a meaning of its own; pulling them to zero is no regularisation.
 _TABLES = ("cls_token", "pos_embed", "reg_token", "register_tokens", "gamma")

@@ -17,26 +17,32 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from eofm.environment import end_with_starter
 from eofm.errors import EofmError
 from eofm.formats.text import parse_yaml, settings_text
 from eofm.method import LabelSimilarity, Objective
 from eofm.method.objectives import asks_for_places
 from eofm.terminal import Ended
-from eofm.train.before.cpu_speed import settle, use_attention
-from eofm.train.before.dry_run import describe, doubts, measure, world_for
 from eofm.train.build import build_module, check_before_world, make_recipe, open_data
 from eofm.train.config import PretrainConfig, TrainerConfig
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.distributed.processes import ProcessPlace, broadcast, find_place, process_group
-from eofm.train.distributed.sharding import check_sharding
-from eofm.train.export import export_branches, export_init
+from eofm.train.distributed import (
+    WARNING,
+    ProcessPlace,
+    Stopped,
+    broadcast,
+    find_place,
+    process_group,
+    requeue,
+)
+from eofm.train.dry_run import describe, doubts, measure, world_for
+from eofm.train.evaluate import export_branches, export_init
 from eofm.train.module import PretrainModule
 from eofm.train.monitor.guard import CollapseGuard
-from eofm.train.monitor.loggers import make_writers
 from eofm.train.monitor.online import OnlineMonitor
-from eofm.train.monitor.run_log import FAILURE, RunLog, StepLog
+from eofm.train.monitor.run_log import FAILURE, RunLog, StepLog, make_writers
 from eofm.train.monitor.throughput import Throughput
-from eofm.train.report.result import Report, write_report
+from eofm.train.result import Report, in_colours, write_report
 from eofm.train.run_folder import (
     RunFolder,
     check_checkpoint,
@@ -44,11 +50,18 @@ from eofm.train.run_folder import (
     from_dict,
     open_folder,
 )
-from eofm.train.signals import WARNING, Stopped, requeue
-from eofm.train.trainer import choose_device, cpu_has_bf16, fit
-from eofm.weights.checkpoint import CHECKPOINT_KEY
+from eofm.train.trainer import (
+    check_sharding,
+    choose_device,
+    cpu_has_bf16,
+    fit,
+    settle,
+    use_attention,
+)
+from eofm.weights.load import CHECKPOINT_KEY
 from eofm.weights.start import Origin
-from eofm.workers import end_with_starter
+
+__all__ = ["follow", "held_out_words", "main", "make_callbacks", "prepare", "pretrain"]
 
 
 def pretrain(config: PretrainConfig) -> Report:
@@ -228,6 +241,7 @@ def _opening(
         f"{len(data.train_rows)} {kind} to train on, {held_out_words(data)}, "
         f"{store.spec.sensor}, {len(store.spec.bands)} bands"
         + ("" if second_sensor is None else f", paired with {second_sensor.name}")
+        + in_colours(module.config)
         + f"\n"
         f"{module.config.model.architecture}, {size / 1e6:.1f} M parameters, from {origin.line}"
         + (f"\n{place.world} processes" if place.world > 1 else "")

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final, get_type_hints
 
 import torch
@@ -23,13 +24,30 @@ from eofm.formats.arrays import read_torch
 from eofm.formats.foreign import foreign
 from eofm.formats.text import read_yaml, settings_text
 from eofm.io import lock_alone, replacing, unfinished
-from eofm.train.before.demo import DEMO
-from eofm.train.config import MonitorConfig, PretrainConfig
+from eofm.train.config import DEMO, MonitorConfig, PretrainConfig
+
+__all__ = [
+    "FREE",
+    "LATER",
+    "LIBRARIES",
+    "WAIT_S",
+    "RunFolder",
+    "check_checkpoint",
+    "config_hash",
+    "differing",
+    "environment",
+    "from_dict",
+    "open_folder",
+]
 
 # Groups of settings that change no result: a run may be resumed with others.
 FREE: Final = frozenset({"run", "monitor"})
 # Settings that came later, and whose default is what runs were before: older runs lack them.
-LATER: Final = frozenset({"method.terms", "augment.nested_scale", "augment.season_pair"})
+# Runs of version 0.1 lack others too, as `trainer.attention`, and are refused: their views were
+# drawn in another way.
+LATER: Final = frozenset(
+    {"method.terms", "augment.nested_scale", "augment.rgb_probability", "augment.season_pair"}
+)
 LIBRARIES: Final = ("eofm", "torch", "timm", "lightning", "kornia", "numpy")
 
 
@@ -307,15 +325,15 @@ def from_dict(data: Any, where: Path | str) -> PretrainConfig:  # noqa: ANN401 (
 def _other_version(where: Path | str, differing: list[str]) -> ConfigError:
     """Say how the networks of a run that another version began can be trained on."""
     file = Path(where)
-    run = file.parent if file.name == "config.yaml" else file.parent.parent
+    run = RunFolder(file.parent if file.name == "config.yaml" else file.parent.parent)
     return ConfigError(
         "the run was begun by another version of eofm, and would not continue as it began",
         found=", ".join(differing),
         expected="the settings of this version",
         where=where,
         remedy="finish it with that version, or continue its networks in a new run: eofm pretrain "
-        f"--config {run / 'config.yaml'} --run.out {run}-continued --model.weights null "
-        f"--model.continue_from {run / 'checkpoints' / 'last.ckpt'}",
+        f"--config {quote(str(run.config))} --run.out {quote(f'{run.path}-continued')} "
+        f"--model.weights null --model.continue_from {quote(str(run.checkpoint))}",
     )
 
 

@@ -1,32 +1,323 @@
-"""From a module and data to a trained module: makes Lightning's trainer, and runs it."""
+"""Lightning's trainer: on which device, in which number format, whole or in shards.
+
+Which number format and which attention are faster on a CPU cannot be read off its name, so one
+block of the network is run both ways before the first step: fused attention is made for long
+sequences, and at the 16 to 256 tokens of a training view two plain matrix products may be faster;
+bfloat16 may be twice as fast as float32, or far slower. The choice goes into the settings of the
+run, so that a run that is resumed, or repeated from its config.yaml, rounds as it began.
+
+What does not fit one device is trained with weights, gradients and moments in shards (FSDP2).
+Blocks are gathered one at a time, when they run; student and teacher are cut alike, so that the
+teacher follows shard by shard. What is too small to cut (the loss's scale and bias) every process
+keeps whole.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
 
 from eofm.errors import ConfigError
+from eofm.method import CombinedTerms
+from eofm.method.branches import Branch
+from eofm.networks.vit import Architecture, block_of, find_architecture
 from eofm.terminal import Ended, signals_end
-from eofm.train.before.cpu_speed import use_attention
 from eofm.train.checkpoint import AtomicCheckpointIO, Checkpoints, RandomStates
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.distributed.batchnorm import SharedNorms
-from eofm.train.distributed.processes import KnownEnvironment, ProcessGroup
-from eofm.train.distributed.sharding import gather
+from eofm.train.distributed import (
+    KnownEnvironment,
+    ProcessGroup,
+    SharedNorms,
+    Stopped,
+    handlers_kept,
+)
 from eofm.train.module import PretrainModule
 from eofm.train.run_folder import RunFolder
-from eofm.train.signals import Stopped, handlers_kept
+
+__all__ = [
+    "SMALLEST_WIDTH",
+    "WORTH",
+    "CpuSpeed",
+    "ShardedModule",
+    "check_sharding",
+    "choose_device",
+    "clip",
+    "cpu_has_bf16",
+    "fit",
+    "gather",
+    "make_trainer",
+    "measure_cpu",
+    "settle",
+    "shard",
+    "use_attention",
+]
+
+# ------------------------------------------------------------- number format and attention of a CPU
+
+# Narrower networks are not measured: they train in minutes either way, and give the same numbers on
+# every machine.
+SMALLEST_WIDTH: Final = 384
+# bfloat16 rounds: it must be worth it.
+WORTH: Final = 1.1
+_TOKENS: Final = 1024  # in a pass, at most: under a second for a ViT-B on one core
+_REPEATS: Final = 2
+
+
+@dataclass(frozen=True)
+class CpuSpeed:
+    """Seconds of a forward and backward pass of one block, by (precision, attention)."""
+
+    seconds: dict[tuple[str, str], float]
+
+    def fastest(self, attention: str) -> tuple[str, str]:
+        """Return the fastest pair.
+
+        Args:
+            attention: As in `trainer.attention`: `auto` leaves it open.
+        """
+        open_to = {
+            key: took * (WORTH if key[0] == "bf16-mixed" else 1)
+            for key, took in self.seconds.items()
+            if attention in ("auto", key[1])
+        }
+        return min(open_to, key=open_to.__getitem__)
+
+    def describe(self, chosen: tuple[str, str]) -> str:
+        """Return what was measured and what is taken, in one line."""
+        others = ", ".join(
+            f"{' '.join(key)} {1e3 * took:.0f} ms" for key, took in sorted(self.seconds.items())
+        )
+        return f"on this CPU {chosen[0]} with {chosen[1]} attention: a block takes {others}"
+
+
+def settle(config: PretrainConfig, *, bf16: bool) -> tuple[PretrainConfig, str]:
+    """Return the settings with precision and attention chosen, and a line that says so.
+
+    A precision that is stated is obeyed, and nothing is measured: such a run gives the same numbers
+    on every start.
+
+    Args:
+        config: All settings, of a run on a CPU that begins.
+        bf16: Whether this CPU has bfloat16 arithmetic.
+
+    Returns:
+        The settings as they are, and no line, where the precision is stated or the network is small
+        or no ViT of ours.
+    """
+    trainer = config.trainer
+    architecture = find_architecture(config.model.architecture)
+    if architecture is None or architecture.width < SMALLEST_WIDTH:
+        return config, ""
+    if trainer.precision != "auto":
+        return config, ""
+    precisions = ("32-true", "bf16-mixed") if bf16 else ("32-true",)
+    speed = measure_cpu(architecture, config.model.size, config.optim.batch, precisions)
+    precision, attention = speed.fastest(trainer.attention)
+    made = replace(trainer, precision=precision, attention=attention)  # type: ignore[arg-type]
+    return replace(config, trainer=made), speed.describe((precision, attention))
+
+
+def measure_cpu(
+    architecture: Architecture, size: int, batch: int, precisions: tuple[str, ...]
+) -> CpuSpeed:
+    """Run one block both ways in each precision, on as many tokens as an image has.
+
+    Args:
+        architecture: Of the network.
+        size: Of an image, in pixels.
+        batch: Images of a step; fewer are enough where they have many tokens.
+        precisions: To try.
+    """
+    tokens = (size // architecture.patch) ** 2 + 1 + architecture.registers
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        block = block_of(architecture).train()
+        images = torch.randn(max(1, min(batch, _TOKENS // tokens)), tokens, architecture.width)
+    seconds = {}
+    for attention in ("fused", "plain"):
+        use_attention(block, attention)
+        for precision in precisions:
+            once = [_pass(block, images, precision) for _ in range(_REPEATS + 1)]
+            seconds[precision, attention] = min(once[1:])
+    return CpuSpeed(seconds)
+
+
+def _pass(block: nn.Module, images: torch.Tensor, precision: str) -> float:
+    began = time.perf_counter()
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+        out = block(images)
+    out.float().sum().backward()
+    block.zero_grad()
+    return time.perf_counter() - began
+
+
+def use_attention(network: nn.Module, attention: str) -> None:
+    """Let all blocks of timm compute attention in one kernel, or in two products and a softmax.
+
+    Args:
+        network: Is changed; both forms agree up to rounding.
+        attention: `fused` or `plain`; `auto` leaves it to timm.
+    """
+    if attention == "auto":
+        return
+    for part in network.modules():
+        if hasattr(part, "fused_attn"):
+            part.fused_attn = attention == "fused"  # type: ignore[assignment]  # a flag of timm
+
+
+# ------------------------------------------------------------------------------------------- shards
+
+
+def check_sharding(config: PretrainConfig, world: int, precision: str) -> None:
+    """Refuse what has not been made to work with shards.
+
+    Args:
+        config: All settings.
+        world: How many processes there are.
+        precision: In Lightning's words.
+
+    Raises:
+        ConfigError: If sharding is asked for together with it.
+    """
+    if config.trainer.strategy != "fsdp":
+        return
+    for holds, found, expected in (
+        (world > 1, "one process", "trainer.devices of 2 or more"),
+        (precision != "16-mixed", "trainer.precision=16-mixed", "bf16-mixed or 32-true"),
+        (not config.trainer.chunk, f"trainer.chunk={config.trainer.chunk}", "trainer.chunk=0"),
+        (
+            not config.monitor.evaluates,
+            "the online monitor, which evaluates whole networks",
+            "monitor.every_epochs=0, monitor.every_steps=0, monitor.dense=0",
+        ),
+        (config.model.continue_from is None, "model.continue_from", "model.weights"),
+    ):
+        if not holds:
+            raise ConfigError(
+                "sharding does not go with the other settings",
+                found=found,
+                expected=expected,
+                where="trainer.strategy=fsdp",
+                remedy="trainer.strategy=ddp has no such limit: only ViT-L and larger need shards",
+            )
+
+
+class ShardedModule(PretrainModule):
+    """One SoftCon run on networks in shards."""
+
+    def configure_model(self) -> None:
+        """Cut the networks up, once the processes have met."""
+        if self.device_mesh is None or any(_is_cut(p) for p in self.method.parameters()):
+            return
+        self.method.old_names = False
+        SharedNorms(gpu=self.device_mesh.device_type == "cuda").apply(self.method)
+        shard(self.method, self.device_mesh["data_parallel"])
+
+    def arrange(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Let no group hold both shards and whole parameters: one kernel takes a group."""
+        return [
+            {**group, "params": part}
+            for group in groups
+            for cut in (True, False)
+            if (part := [p for p in group["params"] if _is_cut(p) is cut])
+        ]
+
+    def clip(self, parameters: list[nn.Parameter], largest: float) -> None:
+        """Scale all gradients so that their norm, over shards and the rest, is bounded."""
+        clip(parameters, largest)
+
+
+def shard(method: CombinedTerms, mesh: DeviceMesh) -> None:
+    """Cut student, teacher and the layers of terms up, block by block, in place."""
+    for part in _parts(method):
+        for block in _blocks(part):
+            fully_shard(block, mesh=mesh)
+        # also of the outermost part: the teacher, which has no way back, would stay whole
+        fully_shard(part, mesh=mesh, reshard_after_forward=True)
+        if isinstance(part, Branch):
+            part.sharded = True
+            register_fsdp_forward_method(part, "project")
+    for parameter in method.parameters():
+        if parameter.requires_grad and not _is_cut(parameter):
+            parameter.register_post_accumulate_grad_hook(_average)  # type: ignore[no-untyped-call]
+
+
+def _parts(method: CombinedTerms) -> Iterator[nn.Module]:
+    """Yield what is called as a whole, and has parameters."""
+    terms = [part for term in method.terms.values() for part in term.children()]
+    for part in (method.student, *terms, method.teacher, *method.frozen.values()):
+        if part is not None and any(True for _ in part.parameters()):
+            yield part
+
+
+def _blocks(part: nn.Module) -> Iterator[nn.Module]:
+    """Yield the blocks of the transformers inside a part."""
+    for name, module in part.named_modules():
+        if name.endswith("blocks") and isinstance(module, (nn.ModuleList, nn.Sequential)):
+            yield from module
+
+
+def _is_cut(parameter: Tensor) -> bool:
+    return isinstance(parameter, DTensor)
+
+
+def _average(parameter: Tensor) -> None:
+    """Average the gradient of a whole parameter over the processes, as is done for shards."""
+    if parameter.grad is not None:
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= dist.get_world_size()
+
+
+def clip(parameters: Sequence[Tensor], largest: float) -> None:
+    """Scale all gradients so that their norm, over shards and whole parameters, is bounded.
+
+    Args:
+        parameters: Of both kinds.
+        largest: The bound.
+    """
+    cut = [p.grad for p in parameters if p.grad is not None and _is_cut(p)]
+    rest = [p.grad for p in parameters if p.grad is not None and not _is_cut(p)]
+    norm = torch.nn.utils.get_total_norm(cut)
+    whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    total = torch.linalg.vector_norm(
+        torch.stack([whole, *(torch.linalg.vector_norm(g).to(whole) for g in rest)])
+    )
+    factor = (largest / (total + 1e-6)).clamp(max=1.0)
+    for gradient in [g.to_local() for g in cut if isinstance(g, DTensor)] + rest:
+        gradient.mul_(factor.to(gradient))
+
+
+def gather(module: nn.Module) -> None:
+    """Make the module whole again, in place, in all processes and on the CPU: to export it."""
+    for part in module.modules():  # `module.to` would look for the shards
+        for name, parameter in dict(part._parameters).items():
+            if parameter is not None:
+                whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+                part._parameters[name] = nn.Parameter(
+                    whole.detach().cpu(), requires_grad=parameter.requires_grad
+                )
+        for name, buffer in dict(part._buffers).items():
+            part._buffers[name] = None if buffer is None else buffer.cpu()
+
+
+# ------------------------------------------------------------------------------------------ trainer
 
 _AUTO_GPU: Final = "bf16-mixed"
 

@@ -19,8 +19,30 @@ from eofm.formats.text import read_json
 from eofm.weights.cards import WEIGHTS, find
 from eofm.weights.cards.card import WeightCard
 from eofm.weights.config import DownloadConfig, InfoConfig, ListConfig, VerifyWeightsConfig
-from eofm.weights.fetch.download import fetch, file_name, weights_directory
-from eofm.weights.fetch.record import SUFFIX, compare_sha256, hash_file, known_sha256, read_record
+from eofm.weights.download import (
+    SUFFIX,
+    compare_sha256,
+    fetch,
+    file_name,
+    hash_file,
+    known_sha256,
+    read_record,
+    weights_directory,
+)
+
+__all__ = [
+    "CatalogueListing",
+    "Downloaded",
+    "Info",
+    "Verified",
+    "download_model",
+    "downloaded",
+    "list_models",
+    "readme_table",
+    "recipe_in_words",
+    "show_model",
+    "verify",
+]
 
 _TABLE_TASKS: Final = (("BigEarthNet-10%", "bigearthnet-10%"), ("EuroSAT", "eurosat"))
 

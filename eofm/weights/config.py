@@ -8,6 +8,16 @@ from typing import Final, Literal
 from eofm.errors import require
 from eofm.settings import checked_settings
 
+__all__ = [
+    "FORMATS",
+    "DownloadConfig",
+    "ExportConfig",
+    "InfoConfig",
+    "ListConfig",
+    "MergeModelsConfig",
+    "VerifyWeightsConfig",
+]
+
 
 @dataclass(frozen=True)
 @checked_settings

@@ -1,34 +1,273 @@
 """Load weights by any of their names into the network their card describes.
 
-Which weights are meant is decided by `eofm.weights.resolve`. Every tensor of a file is used or
-named as left out, and the encoder that comes back refuses imagery that the weights do not expect.
-The position table of a vision transformer is taken as published where the recipe's size is the one
-it was made for (always with SoftCon); else it is interpolated once, by its authors' rule.
+Which weights are meant is decided by `eofm.weights.resolve`: published ones, those in the
+checkpoint of a run, an export, or timm's own under a recipe that the user states. Every tensor of a
+file is used or named as left out, and the encoder that comes back refuses imagery that the weights
+do not expect. The position table of a vision transformer is taken as published where the recipe's
+size is the one it was made for (always with SoftCon); else it is interpolated once, by its authors'
+rule.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 from urllib.parse import urlsplit
+
+import timm
+import torch
+from torch import nn
 
 from eofm.contract.recipe import Recipe
 from eofm.errors import WeightsError
-from eofm.networks.adapt import resize_position_embedding
-from eofm.networks.build import build_blank
-from eofm.networks.state import State, load_strict, read_state
+from eofm.formats.arrays import read_torch
+from eofm.formats.foreign import foreign
+from eofm.networks.build import build, build_blank
+from eofm.networks.state import (
+    PositionRecipe,
+    State,
+    load_strict,
+    read_state,
+    resize_position_embedding,
+)
+from eofm.networks.timm import PREFIX, as_timm
 from eofm.networks.trunk import Trunk
 from eofm.networks.vit import ViT
 from eofm.weights.cards import candidates, find
 from eofm.weights.cards.card import WeightCard
-from eofm.weights.checkpoint import from_checkpoint
-from eofm.weights.encoder import Encoder, load_encoder, random_encoder
-from eofm.weights.encoder_card import Card, library_versions
-from eofm.weights.fetch.download import fetch, file_name
-from eofm.weights.fetch.record import FEWEST_DIGITS, compare_sha256, hash_file, known_sha256
-from eofm.weights.foreign.timm_pretrained import load_timm
-from eofm.weights.layouts.keymaps import KEY_MAPS
+from eofm.weights.download import (
+    FEWEST_DIGITS,
+    compare_sha256,
+    fetch,
+    file_name,
+    hash_file,
+    known_sha256,
+)
+from eofm.weights.encoder import (
+    Card,
+    Encoder,
+    build_trunk,
+    library_versions,
+    load_encoder,
+    random_encoder,
+)
+from eofm.weights.keymaps import KEY_MAPS
 from eofm.weights.resolve import Reference, WeightsKind, resolve
+
+__all__ = ["CHECKPOINT_KEY", "from_checkpoint", "load_timm", "load_weights", "make_card"]
+
+# ---------------------------------------------------------- the networks in the checkpoint of a run
+
+CHECKPOINT_KEY: Final = "eofm"  # under which a checkpoint keeps recipe, card and progress
+
+
+def make_card(facts: Mapping[str, Any], recipe: Recipe, source: str) -> Card:
+    """Return the card of one export of a run.
+
+    Args:
+        facts: What the run knows: name, architecture, positions, objective, training_data,
+            counts, synthetic, config_hash.
+        recipe: What the network expects.
+        source: Which weights these are.
+    """
+    return Card(
+        name=facts["name"],
+        architecture=facts["architecture"],
+        recipe=recipe,
+        objective=facts["objective"],
+        source=source,
+        training_data=facts["training_data"],
+        counts=dict(facts["counts"]),
+        synthetic=facts["synthetic"],
+        licence=facts["licence"],
+        positions=PositionRecipe(facts["positions"]),
+        config_hash=facts["config_hash"],
+        versions=library_versions(),
+    )
+
+
+def from_checkpoint(path: Path, branch: str, *, sensor: str | None = None) -> Encoder:
+    """Return one of the two networks of a run's checkpoint.
+
+    Args:
+        path: The checkpoint.
+        branch: `student` or `teacher`.
+        sensor: Whose input layer, of two; the one that led the run if None.
+
+    Raises:
+        WeightsError: If the file is missing, damaged, or not a checkpoint of a run; it has no such
+            sensor; or its batch norms remember images that no encoder will be given.
+    """
+    checkpoint = _read_checkpoint(path)
+    with foreign(
+        WeightsError,
+        "the checkpoint does not hold what one of a run holds",
+        where=path,
+        remedy="take another checkpoint of the run, or one of its exports",
+    ):
+        return _encoder_of(checkpoint, path, branch, sensor)
+
+
+def _encoder_of(
+    checkpoint: Mapping[str, Any], path: Path, branch: str, sensor: str | None
+) -> Encoder:
+    saved = checkpoint[CHECKPOINT_KEY]
+    recipe, place = _input_of(saved, sensor, path)
+    prefix = f"method.{branch}.trunk.{place}"
+    state = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in checkpoint["state_dict"].items()
+        if name.startswith(prefix)
+    }
+    if not state:
+        raise WeightsError(
+            f"the run of this checkpoint has no {branch}",
+            found=f"no tensors of a {branch}: no term of the run needs one",
+            expected="student",
+            where=path,
+            remedy=f"take its student: {path}",
+        )
+    if branch in saved.get("stale_norms", ()) and any("running_mean" in name for name in state):
+        raise WeightsError(
+            f"the batch norms of the {branch} remember other images than it will be given",
+            found="statistics of masked images, of two sensors, or none",
+            where=path,
+            remedy=f"take export/{branch} of the finished run, where they are computed again",
+        )
+    card = make_card(saved["card"], recipe, f"{branch} after {saved['progress']}")
+    trunk = build_trunk(card)
+    load_strict(trunk, state, where=str(path))
+    return Encoder(trunk, card)
+
+
+def _input_of(saved: Mapping[str, Any], sensor: str | None, path: Path) -> tuple[Recipe, str]:
+    """Return the recipe of a sensor, and where its trunk lies within that of the branch."""
+    recipes = [Recipe.from_dict(saved["recipe"])]
+    if saved.get("partner") is not None:
+        recipes.append(Recipe.from_dict(saved["partner"]))
+    for recipe in recipes:
+        if sensor in (None, str(recipe.sensor)):
+            return recipe, f"trunks.{recipe.sensor}." if len(recipes) > 1 else ""
+    raise WeightsError(
+        "the run was not trained on this sensor",
+        found=sensor,
+        expected=", ".join(str(recipe.sensor) for recipe in recipes),
+        where=path,
+    )
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise WeightsError(
+            "there is no such checkpoint",
+            found=path,
+            remedy="runs keep theirs in <run>/checkpoints/last.ckpt",
+        )
+    with foreign(
+        WeightsError,
+        "the checkpoint cannot be read",
+        where=path,
+        remedy="it is damaged, or not a checkpoint; code in it is never run",
+    ):
+        checkpoint = read_torch(path)
+    if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint:
+        raise WeightsError(
+            "this checkpoint was not written by eofm pretrain",
+            found=", ".join(map(str, list(checkpoint)[:8]))
+            if isinstance(checkpoint, dict)
+            else "?",
+            expected=f"a key {CHECKPOINT_KEY!r} with the recipe",
+            where=path,
+        )
+    return checkpoint
+
+
+# --------------------------------------------------------------------------------- networks of timm
+
+_RGB_BANDS: Final = 3
+
+
+def load_timm(reference: str, recipe: Recipe) -> Encoder:
+    """Return a network of timm with its pretrained weights.
+
+    timm would repeat the filters of red, green and blue over any number of bands; such a network
+    is another one, and is refused.
+
+    Args:
+        reference: `timm:NAME`, or `timm:NAME@FILE` with a file of those weights.
+        recipe: What it expects: three bands.
+
+    Raises:
+        WeightsError: If timm has no such network, the weights cannot be fetched or do not fit, or
+            the recipe has not three bands.
+        SpecError: If the network does not take images of the recipe's size and pooling.
+    """
+    architecture, _, file = reference.partition("@")
+    name = architecture.removeprefix(PREFIX)
+    if len(recipe.bands) != _RGB_BANDS:
+        raise WeightsError(
+            "timm's weights are for three bands",
+            found=f"a recipe of {len(recipe.bands)}: {' '.join(recipe.bands)}",
+            expected="red, green and blue, such as B04 B03 B02",
+            where=reference,
+        )
+    trunk = build(architecture, recipe, torch.Generator().manual_seed(0))
+    if file and not Path(file).is_file():
+        raise WeightsError("there is no such file of weights", found=file, where=reference)
+    donor = _pretrained(name, recipe.size, file, reference)
+    state = {f"model.{key}": value for key, value in donor.state_dict().items()}
+    load_strict(trunk, state, where=reference)
+    config = as_timm(donor).pretrained_cfg
+    digest = hashlib.sha256()
+    for key, value in sorted(trunk.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().contiguous().flatten().view(torch.uint8).numpy())
+    said = "as timm's card of it says" if not file else "not stated by the file"
+    card = Card(
+        name=reference,
+        architecture=architecture,
+        recipe=recipe,
+        objective=said,
+        source=f"timm {timm.__version__}, {file or config.get('tag') or name}",
+        training_data=said,
+        counts={},
+        synthetic=False,
+        licence=str((not file and config.get("license")) or said),
+        versions=library_versions(),
+        sha256=digest.hexdigest(),
+    )
+    return Encoder(trunk, card)
+
+
+def _pretrained(name: str, size: tuple[int, int], file: str, reference: str) -> nn.Module:
+    overlay = {"file": file} if file else None
+    sized: tuple[dict[str, Any], ...] = (
+        {"img_size": size, "dynamic_img_size": True},
+        {"img_size": size},
+        {},
+    )
+    for options in sized:
+        try:
+            model: nn.Module = timm.create_model(
+                name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **options
+            )
+        except TypeError:
+            continue  # the constructor does not have the option; which has which is not stated
+        except Exception as error:
+            raise WeightsError(
+                "timm's weights cannot be fetched",
+                found=f"{type(error).__name__}: {error}",
+                where=reference,
+                remedy=f"name a file of them: {PREFIX}{name}@FILE",
+            ) from error
+        return model
+    raise WeightsError("timm cannot build this network", found=name, where=reference)
+
+
+# ---------------------------------------------------------------------------------- weights by name
 
 
 def load_weights(
@@ -93,7 +332,9 @@ def load_weights(
             fetched = _Fetch(directory, check_hash, progress)
             described, own = find(found.name)
             path = fetched.get(described.url, described.sha256)
-            return _load(path, known_sha256(path), described, own, found.name, verified=check_hash)
+            return _load_file(
+                path, known_sha256(path), described, own, found.name, verified=check_hash
+            )
 
 
 @dataclass(frozen=True)
@@ -137,7 +378,9 @@ def _from_url(url: str, card: str | None, fetched: _Fetch) -> Encoder:
         return _from_file(fetch(url), card, check_hash=fetched.check_hash)
     name, described, recipe = _describe(card, file_name(url), "")
     path = fetched.get(url, described.sha256)
-    return _load(path, known_sha256(path), described, recipe, name, verified=fetched.check_hash)
+    return _load_file(
+        path, known_sha256(path), described, recipe, name, verified=fetched.check_hash
+    )
 
 
 def _from_file(path: Path, card: str | None, *, check_hash: bool) -> Encoder:
@@ -151,7 +394,7 @@ def _from_file(path: Path, card: str | None, *, check_hash: bool) -> Encoder:
     name, described, recipe = _describe(card, path.name, digest)
     if check_hash and described.sha256:
         compare_sha256(digest, described.sha256, path)
-    return _load(path, digest, described, recipe, name, verified=check_hash)
+    return _load_file(path, digest, described, recipe, name, verified=check_hash)
 
 
 def _describe(card: str | None, filename: str, digest: str) -> tuple[str, WeightCard, Recipe]:
@@ -183,7 +426,7 @@ def _refuse(given: object, what: str, whose: str, found: Reference) -> None:
         )
 
 
-def _load(
+def _load_file(
     path: Path, digest: str, described: WeightCard, recipe: Recipe, name: str, *, verified: bool
 ) -> Encoder:
     trust = "as published" if verified and described.sha256 else "no published hash compared"

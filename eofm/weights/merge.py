@@ -19,11 +19,12 @@ from eofm.errors import WeightsError
 from eofm.networks.state import has_batch_norm, load_strict
 from eofm.weights.cards.card import UNSTATED
 from eofm.weights.config import MergeModelsConfig
-from eofm.weights.encoder import Encoder, build_trunk
-from eofm.weights.encoder_card import Card, library_versions
-from eofm.weights.export.write import Exported, export_encoder
+from eofm.weights.encoder import Card, Encoder, build_trunk, library_versions
+from eofm.weights.export import Exported, export_encoder
 from eofm.weights.load import load_weights
 from eofm.weights.resolve import resolve
+
+__all__ = ["merge_encoders", "merge_models"]
 
 
 def merge_encoders(first: Encoder, second: Encoder, alpha: float, name: str) -> Encoder:

@@ -29,6 +29,22 @@ from eofm.errors import WeightsError
 from eofm.io import names_own
 from eofm.weights.cards import WEIGHTS
 
+__all__ = [
+    "BRANCHES",
+    "CARD_FILE",
+    "HUGGING_FACE",
+    "RANDOM",
+    "TIMM",
+    "TORCHGEO",
+    "TORCHGEO_NAMES",
+    "WEIGHTS_FILE",
+    "Reference",
+    "WeightsKind",
+    "is_function",
+    "resolve",
+    "torchgeo_card",
+]
+
 CARD_FILE: Final = "card.json"
 WEIGHTS_FILE: Final = "weights.safetensors"
 RANDOM: Final = "random"

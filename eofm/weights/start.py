@@ -17,30 +17,32 @@ import torch
 
 from eofm.contract.preprocess import convert_unit
 from eofm.contract.recipe import Recipe
-from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS
-from eofm.contract.spec import Normalization, Sensor
+from eofm.contract.spec import DEFAULT_STATISTICS, STATISTICS, Normalization, Sensor
 from eofm.errors import WeightsError
-from eofm.networks.adapt import (
+from eofm.networks.build import build
+from eofm.networks.state import (
     InputInit,
     PositionRecipe,
+    State,
     adapt_input,
     fold_affine,
+    load_strict,
+    read_state,
     resize_position_embedding,
     select_input_bands,
 )
-from eofm.networks.build import build
-from eofm.networks.state import State, load_strict, read_state
-from eofm.networks.timm_trunk import PREFIX
+from eofm.networks.timm import PREFIX
 from eofm.networks.trunk import Trunk
 from eofm.networks.vit import ViT, cut_state, whole_name
 from eofm.weights.cards import find, recognise
 from eofm.weights.cards.card import StateLayout
-from eofm.weights.checkpoint import from_checkpoint
+from eofm.weights.download import fetch, known_sha256
 from eofm.weights.encoder import Encoder, load_encoder
-from eofm.weights.fetch.download import fetch
-from eofm.weights.fetch.record import known_sha256
-from eofm.weights.layouts.keymaps import KEY_MAPS, detect_layout
+from eofm.weights.keymaps import KEY_MAPS, detect_layout
+from eofm.weights.load import from_checkpoint
 from eofm.weights.resolve import WeightsKind, resolve
+
+__all__ = ["Origin", "Source", "open_source", "start_from"]
 
 
 @dataclass(frozen=True)
@@ -205,12 +207,12 @@ def start_from(
 
     Weights for RGB get a new input layer by `input_init`. Weights for the recipe's own bands keep
     theirs; those for a part of them, or for more, as L1C for L2A and back, keep the filter of each
-    band (`eofm.networks.adapt.select_input_bands`). They must have been trained with the
+    band (`eofm.networks.state.select_input_bands`). They must have been trained with the
     normalisation that the recipe has. Positions are interpolated to the recipe's size. A ViT that
     is cut (`vits14-7blocks`) takes the first blocks of the whole one's weights.
 
     Args:
-        weights: None for random weights; a file in any layout that `eofm.weights.layouts.keymaps`
+        weights: None for random weights; a file in any layout that `eofm.weights.keymaps`
             knows; the folder of an eofm export; an address; or a published name.
         architecture: Name of the network.
         recipe: What it will expect.

@@ -5,14 +5,11 @@ its tests run anywhere, offline, in minutes. Scores on it say nothing about real
 
 The path of a location, one module each:
 
-    places      where and when: latitude, UTM tile, dates, sun, product names
-    biomes      what such a place looks like: a table of landscapes
-    fields      fractal fields, parcels, winding lines
+    places      which kinds of landscape there are; where and when: UTM tile, dates, sun, names
     landscape   one location drawn from its biome: which ground lies where, all year
     season      that ground on one day: weather, two satellites and a Dynamic World map
     spectra     what each ground reflects and scatters, with the origin of every number
-    safe        a scene as a Sentinel-2 product, as ESA delivers it, and polygons of known ground
-    files       GeoTIFFs, folders, resuming
+    files       GeoTIFFs, Sentinel-2 products as ESA delivers them, folders, resuming
 
 Ground, air and radar are simple physics on purpose: surface reflectance is mixed per pixel, then
 darkened by slopes, shadows and clouds, then seen through an atmosphere whose path radiance and

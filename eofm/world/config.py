@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from eofm.errors import ConfigError
 from eofm.settings import checked_settings
 
+__all__ = ["MAX_SCENES", "WorldConfig"]
+
 MAX_SCENES = 10_000_000  # location folders have seven digits
 
 

@@ -16,12 +16,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from eofm.contract.sensors import BANDS as BAND_TABLE
-from eofm.contract.sensors import resolution_groups
-from eofm.world.biomes import Biome
-from eofm.world.fields import Bools, Floats, coarsen, fractal, smooth
-from eofm.world.landscape import PIXEL, Landscape
-from eofm.world.places import Visit, WorldPlace, day_of_year
+from eofm.contract.spec import BANDS as BAND_TABLE
+from eofm.contract.spec import resolution_groups
+from eofm.world.landscape import PIXEL, Bools, Floats, Landscape, coarsen, fractal, smooth
+from eofm.world.places import Biome, Visit, WorldPlace, day_of_year
 from eofm.world.spectra import (
     AIR_MASS,
     BANDS,
@@ -39,6 +37,23 @@ from eofm.world.spectra import (
     GroundCover,
     material,
 )
+
+__all__ = [
+    "LOOKS",
+    "SNOW_SEEN",
+    "CloudField",
+    "Codes",
+    "Digital",
+    "WorldGround",
+    "WorldScene",
+    "draw_clouds",
+    "draw_ground",
+    "draw_optical",
+    "draw_radar",
+    "draw_scene",
+    "map_cover",
+    "temperature",
+]
 
 
 @dataclass(frozen=True)

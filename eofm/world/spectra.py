@@ -33,8 +33,28 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import Sensor
+from eofm.contract.spec import SENSOR_BANDS, Sensor
+
+__all__ = [
+    "AIR_MASS",
+    "BANDS",
+    "CURVES",
+    "FLOODING",
+    "HAZE",
+    "ICE_CLOUD",
+    "NO_COVER",
+    "PATH",
+    "RIPENESS",
+    "SURFACES",
+    "SURFACE_INDEX",
+    "TRANSMITTANCE",
+    "WATER_CLOUD",
+    "Floats",
+    "GroundCover",
+    "SpectralCurve",
+    "Surface",
+    "material",
+]
 
 Floats = npt.NDArray[np.float32]
 

@@ -10,8 +10,7 @@ import rasterio
 from affine import Affine
 
 from eofm.contract.recipe import Recipe
-from eofm.contract.sensors import STATISTICS
-from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.contract.spec import STATISTICS, Normalization, Sensor, Unit
 from eofm.datasets.eurosat import CLASSES, FILE_ORDER
 from eofm.weights.encoder import Encoder, random_encoder, save_encoder
 
@@ -68,13 +67,27 @@ def recipe_of(sensor: Sensor, size: int = 28) -> Recipe:
 
 @pytest.fixture(scope="session")
 def encoder() -> Encoder:
-    """An untrained encoder of Level-1C images."""
+    """An untrained encoder of Level-1C images, of two blocks."""
+    return random_encoder("vit-tiny-14-2blocks", recipe_of(Sensor.S2_L1C), seed=5)
+
+
+@pytest.fixture(scope="session")
+def whole_encoder() -> Encoder:
+    """One with six blocks and a final norm, for what reads or trains layer by layer."""
     return random_encoder("vit-tiny-14", recipe_of(Sensor.S2_L1C), seed=5)
 
 
 @pytest.fixture(scope="session")
-def encoder_folder(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole_folder(whole_encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same on disk."""
+    folder = tmp_path_factory.mktemp("encoders") / "mine"
+    save_encoder(whole_encoder, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The encoder of two blocks on disk."""
     folder = tmp_path_factory.mktemp("encoders") / "mine"
     save_encoder(encoder, folder)
     return folder
@@ -84,5 +97,5 @@ def encoder_folder(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -
 def radar_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An encoder of Sentinel-1 on disk."""
     folder = tmp_path_factory.mktemp("encoders") / "radar"
-    save_encoder(random_encoder("vit-tiny-14", recipe_of(Sensor.S1_GRD), seed=5), folder)
+    save_encoder(random_encoder("vit-tiny-14-2blocks", recipe_of(Sensor.S1_GRD), seed=5), folder)
     return folder

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import trim_mean
 
-from eofm.bench.models.sources import Identity
+from eofm.bench.config import AggregateConfig
 from eofm.bench.predictions import write_predictions
 from eofm.bench.probes import Scored
 from eofm.bench.records import Made, Result, Sample, append_results
-from eofm.bench.reports.aggregate import Aggregate, _Scores, aggregate, resampled_iqm
-from eofm.bench.reports.report_config import AggregateConfig
+from eofm.bench.reports.compare import Aggregate, _Scores, aggregate, resampled_iqm
+from eofm.bench.sources import Identity
 from eofm.cli import main
 from eofm.errors import ConfigError, DataError
 from eofm.probes.bootstrap import Interval, interquartile_mean

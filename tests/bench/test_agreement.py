@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
-from eofm.bench.models.controls import image_statistics
+from eofm.bench.controls import image_statistics
 from eofm.datasets.eurosat import EUROSAT_MS
 from eofm.datasets.images.chips import read_batches, targets_of
 from eofm.datasets.images.class_folders import open_class_folders

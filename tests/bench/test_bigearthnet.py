@@ -11,10 +11,9 @@ import pytest
 from eofm.bench.predictions import load_predictions
 from eofm.bench.run import BenchReport, bench
 from eofm.bench.samples import load
-from eofm.datasets.bigearthnet import BenchBigEarthNetConfig, Version
+from eofm.datasets.bigearthnet import CLASSES_19, CLASSES_43, BenchBigEarthNetConfig, Version
 from eofm.datasets.bigearthnet.chips import GOLDEN, GOLDEN_CLASSES, first_share
-from eofm.datasets.bigearthnet.classes import CLASSES_19, CLASSES_43
-from eofm.datasets.bigearthnet.lists import Listing, read_lists, read_tables
+from eofm.datasets.bigearthnet.patches import Listing, read_lists, read_tables
 from eofm.datasets.images.chips import class_counts
 from eofm.datasets.registry import TASKS, find_task
 from eofm.errors import ConfigError, DataError, LabelError, RasterError, SpecMismatch

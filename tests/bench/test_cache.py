@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from eofm.bench import cache as module
-from eofm.bench.cache import FeatureCache, Key, code_sha256
+from eofm.bench import features as module
+from eofm.bench.features import FeatureCache, Key, code_sha256
 from eofm.errors import DataError
-from eofm.formats.seal import sealed
+from eofm.formats.foreign import sealed
 
 KEY = Key({"weights": "a", "data": "b"})
 FEATURES = torch.arange(6, dtype=torch.float32).view(3, 2)

@@ -11,7 +11,7 @@ import pytest
 from eofm.bench.config import PROBES, BenchConfig, TrainingConfig
 from eofm.bench.finetune.trainings import TRAININGS
 from eofm.bench.probes import KINDS
-from eofm.bench.zero_shot.texts import TEXT_KINDS
+from eofm.bench.texts import TEXT_KINDS
 from eofm.cli import parse
 from eofm.datasets.bigearthnet import BenchBigEarthNetConfig
 from eofm.datasets.eurosat import BenchEurosatConfig

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from eofm.bench.models.controls import ImageStatistics, image_statistics, random_control
+from eofm.bench.controls import ImageStatistics, image_statistics, random_control
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.eurosat import EUROSAT

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from eofm.bench.config import RecordsExportConfig, TableConfig
 from eofm.bench.records import Result, append_results, read_results
-from eofm.bench.reports.curves import label_curves, size_curves, spread
 from eofm.bench.reports.export import plot, print_table
-from eofm.bench.reports.report_config import RecordsExportConfig, TableConfig
+from eofm.bench.reports.tables import label_curves, size_curves, spread
 from eofm.bench.run import BenchReport, bench
 from eofm.datasets.eurosat import BenchEurosatConfig
 from eofm.errors import ConfigError

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from eofm.bench import cache as module
-from eofm.bench.cache import digests_of as digests_in
+from eofm.bench import features as module
+from eofm.bench.features import digests_of as digests_in
 from eofm.contract.imagery import Imagery
 from eofm.datasets.images.chips import Chip, Chips, StoredAt
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +12,12 @@ import pytest
 import torch
 from html_checker import checked
 
+from eofm.bench.config import CompareConfig, RecordsExportConfig, TableConfig
 from eofm.bench.predictions import load_predictions
-from eofm.bench.records import append_results, read_results
-from eofm.bench.reports.classes import class_points
+from eofm.bench.records import append_results, read_results, records_file
+from eofm.bench.reports.classes import estimates_of, iou_draws
 from eofm.bench.reports.compare import compare_models
 from eofm.bench.reports.export import export, plot, print_table
-from eofm.bench.reports.report_config import CompareConfig, RecordsExportConfig, TableConfig
 from eofm.bench.run import bench
 from eofm.cli import main
 from eofm.datasets.eurosat import BenchEurosatConfig
@@ -151,7 +153,7 @@ def test_classes_of_a_segmentation_have_their_overlap() -> None:
     matrices = torch.randint(0, 20, (30, 3, 3), generator=generator)
     matrices[:, 2] = 0
 
-    first, second, absent = class_points(matrices, 50, 0, None)
+    first, second, absent = estimates_of(*iou_draws(matrices, 50, 0, None))
 
     total = matrices.sum(dim=0).tolist()
     for k, point in enumerate((first, second)):
@@ -208,3 +210,61 @@ def test_the_command_line(
     assert (tmp_path / "index.html").is_file()
     assert 1 == main(["bench", "compare", "mine", "mine"])
     assert 1 == main(["bench", "plot", str(records), "--bootstrap", "0"])
+
+
+@pytest.mark.slow
+def test_a_name_without_an_ending_is_a_folder(
+    eurosat: Path, encoder_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As for other verbs: records and predictions are in it, and every verb reads the folder."""
+    out = tmp_path / "b1"
+    words = ["eurosat", "--root", str(eurosat), "--model", f"mine={encoder_folder},imagestats"]
+    words += ["--probe", "nmc", "--controls", "false", "--bootstrap", "9", "--cache", ""]
+
+    for _ in range(2):  # the second run finds the records of the first
+        assert 0 == main(["bench", *words, "--out", str(out)])
+    assert "0 new records in" in capsys.readouterr().out
+
+    assert {"results.jsonl", "predictions"} == {p.name for p in out.iterdir() if p.name[0] != "."}
+    assert read_results(out / "results.jsonl")
+    for verb in ("table", "plot", "export", "validate"):
+        assert 0 == main(["bench", verb, str(out)]), verb
+    assert (out / "results" / "index.html").is_file()
+    compared = ["mine", "imagestats", "--results", str(out), "--bootstrap", "9"]
+    assert 0 == main(["bench", "compare", *compared])
+    capsys.readouterr()
+
+
+def test_what_a_name_of_records_means(tmp_path: Path) -> None:
+    """A file is a file, with an ending or, of earlier versions, without; all else is a folder."""
+    (tmp_path / "old").touch()
+    (tmp_path / "v1.2").mkdir()
+
+    assert tmp_path / "old" == records_file(str(tmp_path / "old"))
+    assert tmp_path / "new.jsonl" == records_file(str(tmp_path / "new.jsonl"))
+    assert tmp_path / "new/results.jsonl" == records_file(str(tmp_path / "new"))
+    assert tmp_path / "v1.2/results.jsonl" == records_file(str(tmp_path / "v1.2"))
+    assert tmp_path / "v1.3/results.jsonl" == records_file(f"{tmp_path / 'v1.3'}/")
+
+
+@pytest.mark.slow
+def test_a_file_without_an_ending_is_still_read(
+    records: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Versions before wrote `--out b` as a file: it has a page, beside it and not inside it."""
+    old = tmp_path / "b 1"
+    old.write_bytes(records.read_bytes())
+    (tmp_path / "predictions").symlink_to(records.parent / "predictions")
+
+    assert 0 == main(["bench", "export", str(old), "--bootstrap", "9"])
+    assert 0 == main(["bench", "plot", str(old), "--bootstrap", "9"])
+    assert (tmp_path / "b 1-report" / "index.html").is_file()
+    capsys.readouterr()
+
+    words = ["bench", "export", str(old), "--bootstrap", "9"]
+    assert 1 == main([*words, "--out", str(old)])
+    said = capsys.readouterr().err
+    assert "go into a folder, and this is a file" in said
+    remedy = re.search(r"name a folder: (--out .*)", said)
+    assert remedy is not None
+    assert 0 == main([*words, *shlex.split(remedy[1])])

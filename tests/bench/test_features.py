@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eofm.bench.cache import FeatureCache
-from eofm.bench.features import ahead, extract, key_of
-from eofm.bench.models.controls import ImageStatistics, random_control
-from eofm.bench.models.sources import EncoderSource, FeatureSource, Identity
+from eofm.bench.controls import ImageStatistics, random_control
+from eofm.bench.features import FeatureCache, ahead, extract, key_of
+from eofm.bench.sources import EncoderSource, FeatureSource, Identity
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import AcceptSize
 from eofm.contract.spec import ImageSpec

@@ -20,10 +20,19 @@ from eofm.bench.features import EMBEDDING
 from eofm.bench.finetune import fit as fitting
 from eofm.bench.finetune.classifier import Classifier, predict
 from eofm.bench.finetune.fit import fit, parameter_groups, rate_at
-from eofm.bench.finetune.job import TrainingJob, run_job
-from eofm.bench.finetune.trainings import Case, Faults, Optimiser, Training, training_of
-from eofm.bench.finetune.views import Augmentation, Images, in_order, shuffled
-from eofm.bench.models.sources import Trainee, state_sha256
+from eofm.bench.finetune.runs import TrainingJob, run_job
+from eofm.bench.finetune.trainings import (
+    Augmentation,
+    Case,
+    Faults,
+    Images,
+    Optimiser,
+    Training,
+    in_order,
+    shuffled,
+    training_of,
+)
+from eofm.bench.sources import Trainee, state_sha256
 from eofm.errors import ConfigError, EofmError, PixelError, TrainingError, WeightsError
 from eofm.probes.linear import ProbeResult
 
@@ -127,15 +136,15 @@ def test_rates_rise_and_fall() -> None:
     assert [1, 1, 0.1, 0.01, 0.01] == pytest.approx(drops)
 
 
-def test_each_layer_learns_at_its_own_rate(encoder: object) -> None:
+def test_each_layer_learns_at_its_own_rate(whole_encoder: object) -> None:
     """Head at 1, final norm at factor, block i at factor times decay to its depth; no tables."""
     from eofm.weights.encoder import Encoder
 
-    assert isinstance(encoder, Encoder)
-    one = Trainee("vit", encoder.trunk, encoder.trunk, encoder.recipe, ())
+    assert isinstance(whole_encoder, Encoder)
+    one = Trainee("vit", whole_encoder.trunk, whole_encoder.trunk, whole_encoder.recipe, ())
     training = replace(FINETUNE, rates=(1.0,), layer_decay=0.5, weight_decay=0.1)
     model = model_of(training)
-    model.trainees, model.networks = (one,), nn.ModuleList([copy.deepcopy(encoder.trunk)])
+    model.trainees, model.networks = (one,), nn.ModuleList([copy.deepcopy(whole_encoder.trunk)])
 
     groups = parameter_groups(model, training, 0.1)
 

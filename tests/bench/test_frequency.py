@@ -12,11 +12,11 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
+from eofm.bench.config import RecordsExportConfig, TableConfig
 from eofm.bench.predictions import load_predictions
 from eofm.bench.records import Result, append_results, read_results
+from eofm.bench.reports.classes import FEWEST_CLASSES, trend_of, trend_rows
 from eofm.bench.reports.export import plot, print_table
-from eofm.bench.reports.frequency import FEWEST_CLASSES, trend_of, trend_rows
-from eofm.bench.reports.report_config import RecordsExportConfig, TableConfig
 from eofm.bench.run import bench
 from eofm.cli import main
 from eofm.datasets.eurosat import BenchEurosatConfig

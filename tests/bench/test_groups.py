@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,27 +17,27 @@ import rasterio
 import torch
 from affine import Affine
 
-from eofm.bench.config import BenchConfig
-from eofm.bench.models.sources import Identity
-from eofm.bench.predictions import load_predictions, predictions_of, write_predictions
-from eofm.bench.probes import Scored, compare
-from eofm.bench.records import Made, Result, Sample, append_results, read_results
-from eofm.bench.reports.aggregate import aggregate
-from eofm.bench.reports.compare import compare_models
-from eofm.bench.reports.export import print_table, to_csv
-from eofm.bench.reports.report_config import (
+from eofm.bench.config import (
     AggregateConfig,
+    BenchConfig,
     CompareConfig,
+    RecordsExportConfig,
     TableConfig,
     ValidateConfig,
 )
-from eofm.bench.reports.resampled import over, resampled
+from eofm.bench.predictions import load_predictions, predictions_of, write_predictions
+from eofm.bench.probes import Scored, compare
+from eofm.bench.records import Made, Result, Sample, append_results, over, read_results, resampled
+from eofm.bench.reports.compare import aggregate, compare_models
+from eofm.bench.reports.export import draw_figures, print_table, to_csv
 from eofm.bench.reports.validate import validate
 from eofm.bench.run import bench
 from eofm.bench.samples import group_fields
-from eofm.datasets.bigearthnet.lists import read_tables
+from eofm.bench.sources import Identity
+from eofm.cli import main
+from eofm.datasets.bigearthnet.patches import read_tables
 from eofm.datasets.folder import BenchFolderConfig
-from eofm.datasets.images.groups import NO_GROUPS, PLACES, Grouping, groups_sha256, product_in
+from eofm.datasets.images.chips import NO_GROUPS, PLACES, Grouping, groups_sha256, product_in
 from eofm.errors import DataError
 from eofm.probes.bootstrap import Interval, bootstrap_interval, group_numbers, resampled_accuracy
 from eofm.probes.linear import ProbeResult
@@ -113,6 +116,7 @@ def test_one_group_tells_no_model_from_another() -> None:
 
     assert ("below rcf",) == flags(None)
     assert ("not above rcf",) == flags(["T33UUP"] * 100)
+    assert ("not above rcf",) == flags([f"T33UU{n // 20}" for n in range(100)])  # five are too few
     assert ("below rcf",) == flags([str(n) for n in range(100)])
 
 
@@ -174,7 +178,9 @@ def test_a_footnote_says_what_was_resampled(
     assert words in said
     assert ("are few" in said) == (1 < len(set(groups)) < 30)
     assert ("there is no interval" in said) == (len(set(groups)) == 1)
-    assert f"over {len(set(groups))} {grouping.what}" == over(sample)
+    assert ("no interval" in over(sample, 0.95)) == (len(set(groups)) == 1)
+    if len(set(groups)) > 1:
+        assert f"95 % interval over {len(set(groups))} {grouping.what}" == over(sample, 0.95)
 
 
 def test_old_records_are_named_as_such() -> None:
@@ -191,7 +197,7 @@ def test_old_records_are_named_as_such() -> None:
     assert "100 test samples one by one: the record was written without groups" in resampled(
         found.sample
     )
-    assert "over test samples" == over(found.sample)
+    assert "95 % interval over test samples" == over(found.sample, 0.95)
 
 
 # ------------------------------------------------------------------- compare and aggregate
@@ -221,7 +227,7 @@ def test_a_comparison_resamples_groups(tmp_path: Path) -> None:
 
 def test_a_record_without_groups_is_compared_by_those_of_the_other(tmp_path: Path) -> None:
     """The same samples in the same order have the same groups; two without any have none."""
-    groups = ["x"] * 10 + ["y"] * 10 + ["z"] * 10
+    groups = [name for name in "uvwxyz" for _ in range(5)]
     path = records(tmp_path, "set", {"a": [1, 0] * 15, "b": [1] * 25 + [0] * 5}, groups)
     both = compare_models(CompareConfig("a", "b", str(path), bootstrap=100))
     new = read_results(path)
@@ -234,6 +240,7 @@ def test_a_record_without_groups_is_compared_by_those_of_the_other(tmp_path: Pat
     none = compare_models(CompareConfig("a", "b", str(path), bootstrap=100))
 
     assert both.differences[0].interval == half.differences[0].interval
+    assert half.differences[0].interval is not None
     assert none.differences[0].interval != half.differences[0].interval
     assert "written without groups" in none.describe()
 
@@ -272,6 +279,43 @@ def test_an_aggregate_resamples_groups(tmp_path: Path) -> None:
     assert by_place > 2 * by_chip
     assert "one: intervals resample 10 places of 100 test samples" in said
     assert "two: intervals resample 10 places" in said
+
+
+@pytest.mark.parametrize("places", [1, 2, 5, 6])
+def test_so_few_groups_show_no_interval_and_no_verdict(
+    places: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing that is printed or written has an interval, least of all one without width."""
+    groups = [f"place-{n % places}" for n in range(60)]
+    scores = {"imagestats": [0] * 60, "a": [int(n % 7 > 2) for n in range(60)], "b": [1] * 60}
+    paths = [records(tmp_path, task, scores, groups) for task in ("one", "two")]
+    span, told = re.compile(r"\d [–t][ o]+[+-]?\d|\[.*, .*\]"), places >= 6
+
+    said = {}
+    for words in (
+        ["table", str(paths[0])],
+        ["compare", "a", "b", "--results", str(paths[0])],
+        ["aggregate", ",".join(map(str, paths))],
+        ["export", str(paths[0]), "--out", str(tmp_path / "page")],
+    ):
+        assert 0 == main(["bench", *words])
+        said[words[0]] = capsys.readouterr().out
+    html = (tmp_path / "page/index.html").read_text(encoding="utf-8")
+    said["page"] = re.sub(r"(?s)<style.*?</style>|<svg.*?</svg>|<[^>]*>", " ", html)
+    said["record"] = repr(read_results(paths[0])[1])
+    dots = draw_figures(RecordsExportConfig(str(paths[0]))).figures
+    said["figure"] = " ".join(f.axes[0].get_xlabel() for n, f in dots.items() if "classes" in n)
+
+    assert ("no interval" in said.pop("figure")) == (not told)
+    del said["export"]
+    assert {name: bool(span.search(text)) for name, text in said.items()} == dict.fromkeys(
+        said, told
+    )
+    assert ("so few places cannot tell" in said["compare"]) == (not told)
+    assert ("is better" in said["compare"]) == told
+    assert ("score test images of 6 places or more" in said["table"]) == (not told)
+    rows = list(csv.DictReader(io.StringIO(to_csv(read_results(paths[0])))))
+    assert {bool(row["low"]) for row in rows} == {told} == {bool(row["high"]) for row in rows}
 
 
 # ----------------------------------------------------------------------------- whole runs
@@ -358,9 +402,17 @@ def test_chips_named_by_their_products_are_drawn_by_product(chips: Path, tmp_pat
     report = bench(settings(chips, tmp_path / "r.jsonl"))
 
     assert (2, "products") == (report.results[0].sample.groups, report.results[0].sample.grouping)
-    assert "Intervals resample 2 products" in report.describe()
+    assert "The 12 test samples are of 2 products" in report.describe()
+    assert "score test images of 6 products or more" in report.describe()
     files[0].with_name("odd.tif").write_bytes(next(chips.rglob("*.tif")).read_bytes())
     assert "places" == bench(settings(chips, tmp_path / "s.jsonl")).results[0].sample.grouping
+    files[0].with_name("odd.tif").unlink()
+    for number, file in enumerate(sorted(chips.rglob("*.tif"))):  # the remedy
+        file.rename(file.with_name(file.name.replace("201706", f"2017{number % 6 + 1:02}")))
+    more = bench(settings(chips, tmp_path / "t.jsonl"))
+    assert more.results[0].sample.groups >= 6
+    assert "there is no interval" not in more.describe()
+    assert more.results[0].shown_interval is not None
 
 
 def test_the_remedy_for_old_records(chips: Path, tmp_path: Path) -> None:

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from dense_world import write_floods
 
-from eofm.bench import label_counts as module
-from eofm.bench.cache import FeatureCache, digests_of
-from eofm.bench.label_counts import label_counts, pixel_counts
-from eofm.bench.samples import load
+from eofm.bench import samples as module
+from eofm.bench.features import FeatureCache, digests_of
+from eofm.bench.samples import label_counts, load, pixel_counts
 from eofm.datasets.sen1floods11 import BenchSen1Floods11Config
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from toy_task import RECIPE, Small
 
+from eofm.bench.controls import ImageStatistics
 from eofm.bench.features import (
     columns_of,
     last_layers,
@@ -16,11 +17,9 @@ from eofm.bench.features import (
     readout_columns,
     readouts_of,
 )
-from eofm.bench.models.controls import ImageStatistics
-from eofm.bench.models.network import NetworkSource
-from eofm.bench.models.sources import Candidate, EncoderSource
 from eofm.bench.probes import KINDS, Splits, choice_of
 from eofm.bench.run import bench
+from eofm.bench.sources import Candidate, EncoderSource, NetworkSource
 from eofm.datasets.eurosat import BenchEurosatConfig
 from eofm.errors import ConfigError
 from eofm.networks.resnet import build_resnet
@@ -28,20 +27,22 @@ from eofm.probes.linear import C11, Labelled, Scaling, linear_probe
 from eofm.weights.encoder import Encoder
 
 
-def test_a_transformer_shows_four_cls_tokens_and_a_mean(encoder: Encoder) -> None:
+def test_a_transformer_shows_four_cls_tokens_and_a_mean(whole_encoder: Encoder) -> None:
     """After the final norm, from the fourth last block to the last, then the patches' mean."""
     pixels = torch.randn(2, 13, 28, 28, generator=torch.Generator().manual_seed(0))
-    tokens = encoder.trunk.forward_features(pixels)
+    tokens = whole_encoder.trunk.forward_features(pixels)
 
     with torch.no_grad():
-        found = last_layers(encoder.trunk, pixels)
-    columns = {r.name: c for r, c in columns_of(encoder.trunk, found.shape[1]).items()}
+        found = last_layers(whole_encoder.trunk, pixels)
+    columns = {r.name: c for r, c in columns_of(whole_encoder.trunk, found.shape[1]).items()}
 
-    d = encoder.trunk.dim
+    d = whole_encoder.trunk.dim
     assert (2, 5 * d) == tuple(found.shape)
     assert torch.allclose(tokens[:, 0], found[:, columns["1 layer"]])
     assert torch.allclose(tokens[:, 1:].mean(dim=1), found[:, 4 * d :], atol=1e-6)
-    pairs = encoder.trunk.get_intermediate_layers(pixels, [2, 3, 4, 5], return_class_token=True)
+    pairs = whole_encoder.trunk.get_intermediate_layers(
+        pixels, [2, 3, 4, 5], return_class_token=True
+    )
     four = torch.cat([pair[1] for pair in pairs], dim=1)
     assert torch.equal(four, found[:, columns["4 layers"]])
     assert torch.equal(found[:, 3 * d :], found[:, columns["1 layer + patch mean"]])
@@ -63,11 +64,11 @@ def test_a_resnet_shows_the_means_of_its_stages() -> None:
     assert (2, 64 + 128 + 256 + 512) == tuple(found[:, everything].shape)
 
 
-def test_a_pair_of_networks_is_read_alike(encoder: Encoder) -> None:
+def test_a_pair_of_networks_is_read_alike(whole_encoder: Encoder) -> None:
     """The columns of a read-out are those of both sensors, side by side."""
-    part = EncoderSource("pair", encoder)
+    part = EncoderSource("pair", whole_encoder)
     (candidate,) = layered_candidates([Candidate("pair", (part, part))])
-    d = encoder.dim
+    d = whole_encoder.dim
 
     columns = readout_columns(candidate)
 
@@ -130,12 +131,12 @@ def test_a_network_of_ones_own_shows_no_layers() -> None:
 
 
 def test_the_harness_reads_layers_in_one_pass(
-    eurosat: Path, encoder_folder: Path, tmp_path: Path
+    eurosat: Path, whole_folder: Path, tmp_path: Path
 ) -> None:
     """Encoders and their twin have a row, other controls none; a second run reads the cache."""
     config = BenchEurosatConfig(
         str(eurosat),
-        model=str(encoder_folder),
+        model=str(whole_folder),
         probe="linear-grid",
         out=str(tmp_path / "r.jsonl"),
         cache=str(tmp_path / "cache"),

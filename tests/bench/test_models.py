@@ -10,8 +10,8 @@ import timm
 import torch
 import yaml
 
-from eofm.bench.models.candidates import TrainImages, resolve_models
-from eofm.bench.models.sources import Candidate
+from eofm.bench.candidates import TrainImages, resolve_models
+from eofm.bench.sources import Candidate
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import Pooling, Recipe
 from eofm.contract.spec import Normalization, Sensor, Unit
@@ -20,7 +20,7 @@ from eofm.datasets.eurosat import EUROSAT, BenchEurosatConfig
 from eofm.errors import ConfigError, WeightsError
 from eofm.weights.cards import WEIGHTS
 from eofm.weights.encoder import load_encoder, random_encoder, save_encoder
-from eofm.weights.foreign.timm_pretrained import load_timm
+from eofm.weights.load import load_timm
 from eofm.weights.resolve import TORCHGEO_NAMES, torchgeo_card
 
 
@@ -66,7 +66,7 @@ def test_controls_that_are_named_are_not_doubled(encoder_folder: Path) -> None:
 def test_every_architecture_gets_its_twin(encoder_folder: Path, tmp_path: Path) -> None:
     """Two encoders of one recipe share an untrained twin; another architecture gets its own."""
     mine = load_encoder(encoder_folder)
-    save_encoder(random_encoder("vit-tiny-14", mine.recipe, seed=9), tmp_path / "same")
+    save_encoder(random_encoder("vit-tiny-14-2blocks", mine.recipe, seed=9), tmp_path / "same")
     recipe = replace(mine.recipe, pooling=Pooling.MEAN)
     save_encoder(random_encoder("resnet18", recipe, seed=9), tmp_path / "other")
 

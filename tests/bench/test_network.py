@@ -9,14 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eofm.bench.cache import FeatureCache
-from eofm.bench.features import extract
-from eofm.bench.models.network import NetworkSource, load_own
+from eofm.bench.features import FeatureCache, extract
 from eofm.bench.run import bench
+from eofm.bench.sources import NetworkSource, load_own
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import Recipe
-from eofm.contract.sensors import STATISTICS
-from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.contract.spec import STATISTICS, Normalization, Sensor, Unit
 from eofm.datasets.eurosat import EUROSAT, BenchEurosatConfig
 from eofm.errors import ConfigError, PixelError, WeightsError
 from eofm.weights.resolve import is_function

@@ -12,14 +12,13 @@ import torch
 from toy_task import BANDS, RECIPE, SPEC, Small, toy_chips
 
 from eofm.bench.config import BenchConfig, TrainingConfig
+from eofm.bench.controls import ImageStatistics
 from eofm.bench.finetune import runs as on_images
 from eofm.bench.finetune.runs import score_on_images, trainees_of
-from eofm.bench.models.controls import ImageStatistics
-from eofm.bench.models.network import NetworkSource
-from eofm.bench.models.sources import Candidate
 from eofm.bench.predictions import Archive, Group
 from eofm.bench.records import Sample
 from eofm.bench.run import BenchReport, bench
+from eofm.bench.sources import Candidate, NetworkSource
 from eofm.cli import main
 from eofm.datasets.base import Task, TaskKind
 from eofm.datasets.eurosat import BenchEurosatConfig
@@ -125,9 +124,9 @@ def test_a_record_says_for_which_protocol_it_was_made(eurosat: Path, tmp_path: P
         settings(eurosat, tmp_path, probe="corley2023", k=3)
 
 
-def test_the_command_line_trains(eurosat: Path, encoder_folder: Path, tmp_path: Path) -> None:
+def test_the_command_line_trains(eurosat: Path, whole_folder: Path, tmp_path: Path) -> None:
     """DINOv2's 52 heads on the miniature: one is chosen, and the command repeats the settings."""
-    words = ["bench", "eurosat", "--root", str(eurosat), "--model", str(encoder_folder)]
+    words = ["bench", "eurosat", "--root", str(eurosat), "--model", str(whole_folder)]
     words += ["--probe", "dinov2-heads", "--train.epochs", "1", "--controls", "false"]
     words += [
         "--bootstrap",

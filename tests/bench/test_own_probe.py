@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from contributing import write_example
 
-from eofm.bench.cache import _code_sha256
+from eofm.bench.features import _code_sha256
 from eofm.bench.records import read_results
 from eofm.cli import main
 from eofm.cli.verbs import VERBS

@@ -13,15 +13,14 @@ import rasterio
 import torch
 from dense_world import write_copernicus, write_floods
 
-from eofm.bench.config import SegmentationConfig
-from eofm.bench.models.sources import EncoderSource
+from eofm.bench.config import CompareConfig, SegmentationConfig, ValidateConfig
 from eofm.bench.predictions import Predictions, predictions_of
 from eofm.bench.records import read_results
 from eofm.bench.reports.compare import compare_models
-from eofm.bench.reports.report_config import CompareConfig, ValidateConfig
 from eofm.bench.reports.validate import validate
 from eofm.bench.run import BenchReport, bench
 from eofm.bench.samples import load
+from eofm.bench.sources import EncoderSource
 from eofm.cli import main
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import Sensor
@@ -47,7 +46,7 @@ def large_folder(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> 
     """An untrained encoder of Sentinel-2 with 4 x 4 patches."""
     folder = tmp_path_factory.mktemp("encoders") / "wide"
     recipe = replace(encoder.recipe, size=(56, 56))
-    save_encoder(random_encoder("vit-tiny-14", recipe, seed=5), folder)
+    save_encoder(random_encoder("vit-tiny-14-2blocks", recipe, seed=5), folder)
     return folder
 
 
@@ -182,7 +181,8 @@ def test_records_can_be_compared_and_validated(
     checked = validate(ValidateConfig(records))
 
     miou = next(d for d in compared.differences if d.one.metric == "miou")
-    assert miou.interval.low > 0
+    assert miou.one.value > miou.other.value
+    assert miou.interval is None  # of so few groups
     assert value(report, "mine") < 1
     assert not checked.status, checked.describe()
 
@@ -288,7 +288,7 @@ def test_models_without_patches_are_refused(floods: Path, tmp_path: Path) -> Non
 
 def test_tokens_that_are_no_numbers_are_refused(encoder: Encoder) -> None:
     """Half precision overflows; the harness names the model."""
-    broken = random_encoder("vit-tiny-14", encoder.recipe, seed=1)
+    broken = random_encoder("vit-tiny-14-2blocks", encoder.recipe, seed=1)
     with torch.no_grad():
         next(broken.parameters()).fill_(torch.nan)
     source = EncoderSource("mine", broken)

@@ -22,15 +22,13 @@ from guards import GUARDS, Guard
 from levels import levels
 from torch import Tensor, nn
 
+from eofm.bench.controls import ImageStatistics
 from eofm.bench.features import key_of
-from eofm.bench.flags import contamination_flags
-from eofm.bench.models.controls import ImageStatistics
-from eofm.bench.models.network import NetworkSource
-from eofm.bench.models.sources import EncoderSource, Identity
 from eofm.bench.predictions import write_predictions
 from eofm.bench.probes import Scored, Splits, compare, run_probe
 from eofm.bench.records import Made, Result, Sample, executed_parameters
 from eofm.bench.reports.compare import _alike
+from eofm.bench.sources import EncoderSource, Identity, NetworkSource, contamination_flags
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import Preprocess, normalize, plan
 from eofm.contract.recipe import (
@@ -45,13 +43,11 @@ from eofm.contract.recipe import (
     default_recipe,
     waivers_for,
 )
-from eofm.contract.sensors import STATISTICS
-from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.contract.spec import STATISTICS, Normalization, Sensor, Unit
 from eofm.contract.validity import check_plausible
+from eofm.datasets.bigearthnet import CLASSES_19, Version
 from eofm.datasets.bigearthnet import SPECS as BIGEARTHNET
-from eofm.datasets.bigearthnet import Version
 from eofm.datasets.bigearthnet.chips import GOLDEN, GOLDEN_CLASSES, BigEarthNetChoice, _check_golden
-from eofm.datasets.bigearthnet.classes import CLASSES_19
 from eofm.datasets.eurosat import EUROSAT, EUROSAT_MS, EUROSAT_RGB
 from eofm.datasets.images.chips import Chip, Chips
 from eofm.datasets.images.class_folders import open_class_folders
@@ -383,7 +379,7 @@ def test_24_distances_far_from_the_origin_are_exact(generator: torch.Generator) 
     scores = knn_scores(train, torch.arange(50), test, k=1)
 
     assert torch.equal(torch.eye(50).double(), scores)
-    source = EncoderSource("m", random_encoder("vit-tiny-14", recipe_of(Sensor.S2_L1C), 0))
+    source = EncoderSource("m", random_encoder("vit-tiny-14-2blocks", recipe_of(Sensor.S2_L1C), 0))
     assert "float32" == key_of(source, SPEC, "d").content.get("dtype")
 
 

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from eofm.bench.flags import forced_flags
-from eofm.bench.reports.plan import bench_plan
-from eofm.bench.reports.report_config import PlanConfig
+from eofm.bench.candidates import bench_plan
+from eofm.bench.config import PlanConfig
 from eofm.bench.run import bench
+from eofm.bench.sources import forced_flags
 from eofm.cli import main
 from eofm.contract.preprocess import plan
 from eofm.contract.recipe import FORCED_WHY, AcceptSensor, FillBand, Recipe, waivers_for
-from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
-from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, STATISTICS, Normalization, Sensor, Unit
 from eofm.datasets.eurosat import BenchEurosatConfig
 from eofm.datasets.registry import TASKS
 from eofm.errors import ConfigError, MismatchKind
@@ -106,7 +105,7 @@ def level2_folder(tmp_path: Path) -> Path:
     norm = Normalization.zscore(statistics.mean, statistics.std, statistics.source)
     bands = SENSOR_BANDS[Sensor.S2_L2A]
     recipe = Recipe(Sensor.S2_L2A, bands, Unit.DN, (28, 28), norm)
-    save_encoder(random_encoder("vit-tiny-14", recipe, seed=5), tmp_path / "level2")
+    save_encoder(random_encoder("vit-tiny-14-2blocks", recipe, seed=5), tmp_path / "level2")
     return tmp_path / "level2"
 
 

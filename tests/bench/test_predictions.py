@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from eofm.bench.models.sources import Identity
 from eofm.bench.predictions import (
     Archive,
     load_predictions,
@@ -18,6 +17,7 @@ from eofm.bench.predictions import (
 )
 from eofm.bench.probes import MULTI_LABEL, Scored, Splits, run_probe
 from eofm.bench.records import Made, Result, Sample
+from eofm.bench.sources import Identity
 from eofm.errors import DataError
 from eofm.probes import linear, logistic
 from eofm.probes.bootstrap import Interval

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from eofm.bench.zero_shot.prompt_scores import (
+from eofm.bench.segmentation import (
     BINS,
     NO_CLASS,
     PROMPT_METRICS,

@@ -10,18 +10,17 @@ import pytest
 import torch
 from dense_world import write_floods
 
-from eofm.bench.config import SegmentationConfig
-from eofm.bench.models.patch_statistics import PatchStatistics
-from eofm.bench.models.sources import EncoderSource
+from eofm.bench.config import CompareConfig, SegmentationConfig, TableConfig, ValidateConfig
+from eofm.bench.controls import PatchStatistics
+from eofm.bench.patches import partners_of
 from eofm.bench.predictions import predictions_of
 from eofm.bench.records import read_results
 from eofm.bench.reports.compare import compare_models
 from eofm.bench.reports.export import print_table
-from eofm.bench.reports.report_config import CompareConfig, TableConfig, ValidateConfig
 from eofm.bench.reports.validate import validate
 from eofm.bench.run import BenchReport, bench
 from eofm.bench.samples import load, unit_of
-from eofm.bench.zero_shot.prompts import partners_of
+from eofm.bench.sources import EncoderSource
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import Sensor
 from eofm.datasets.sen1floods11 import SPECS, BenchSen1Floods11Config
@@ -44,7 +43,7 @@ def wide(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained encoder of Sentinel-2 with 4 x 4 patches."""
     folder = tmp_path_factory.mktemp("encoders") / "wide"
     recipe = replace(encoder.recipe, size=(56, 56))
-    save_encoder(random_encoder("vit-tiny-14", recipe, seed=5), folder)
+    save_encoder(random_encoder("vit-tiny-14-2blocks", recipe, seed=5), folder)
     return folder
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from eofm.bench.models.controls import (
+from eofm.bench.controls import (
     RandomConvolutions,
     drawn_patches,
     gaussian_control,

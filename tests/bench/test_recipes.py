@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from eofm.bench.config import PROBE_KINDS, RECIPES, expand_probes
 from eofm.bench.finetune.trainings import TRAININGS
 from eofm.bench.probes import KINDS
-from eofm.bench.protocols import PROBE_KINDS, RECIPES, expand_probes
-from eofm.bench.zero_shot.texts import TEXT_KINDS
+from eofm.bench.texts import TEXT_KINDS
 from eofm.errors import ConfigError
 
 

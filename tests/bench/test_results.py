@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from eofm.bench.models.sources import Identity
 from eofm.bench.records import Made, Result, Sample, append_results, read_results
 from eofm.bench.reports.tables import table
+from eofm.bench.sources import Identity
 from eofm.errors import DataError
 from eofm.probes.bootstrap import Interval
 

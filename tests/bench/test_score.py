@@ -12,10 +12,11 @@ from eofm.bench.probes import (
     MULTI_LABEL,
     Scored,
     Splits,
-    class_intervals,
+    class_draws,
     compare,
     run_probe,
 )
+from eofm.bench.reports.classes import estimates_of
 from eofm.errors import ConfigError
 from eofm.probes.bootstrap import resampled_accuracy
 from eofm.probes.linear import Labelled, ProbeResult, Scaling
@@ -110,11 +111,11 @@ def test_multi_label_tasks_get_every_average(generator: torch.Generator, kind: s
     assert ap.micro == pytest.approx(scored.value(Metric.AP_MICRO))
     assert ap.macro == pytest.approx(scored.value(Metric.AP_MACRO))
     assert ap.weighted == pytest.approx(scored.value(Metric.AP_WEIGHTED))
-    intervals = class_intervals(scored.probe.scores, data.test_y, 50, seed=0)
-    for value, found in zip(ap.per_class, intervals, strict=True):
+    points = estimates_of(*class_draws(scored.probe.scores, data.test_y, 50, seed=0))
+    for value, found in zip(ap.per_class, points, strict=True):
         assert found is not None
-        assert value == pytest.approx(found[0])
-        assert found[1].low <= found[0] <= found[1].high
+        assert value == pytest.approx(found.value)
+        assert found.low <= found.value <= found.high
 
 
 def test_one_sample_puts_no_model_below_another() -> None:

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from eofm.bench.models.sources import Identity
 from eofm.bench.predictions import load_predictions, write_predictions
 from eofm.bench.probes import Scored
 from eofm.bench.records import Made, Result, Sample, append_results
-from eofm.bench.reports.slices import slices_of
+from eofm.bench.reports.tables import slices_of
 from eofm.bench.samples import group_fields
+from eofm.bench.sources import Identity
 from eofm.cli import main
-from eofm.datasets.images.groups import PRODUCTS, product_in
+from eofm.datasets.images.chips import PRODUCTS, product_in
 from eofm.probes.bootstrap import bootstrap_interval, group_numbers, resampled_accuracy
 from eofm.probes.linear import ProbeResult
 from eofm.probes.metrics import Metric
@@ -126,7 +126,10 @@ def test_a_slice_is_scored_by_itself(
     (mine,) = [line for line in text.splitlines() if line.startswith("| mine ")]
     assert score == mine.split(" | ")[3]
     assert "| June to August (80 of 8 products) |" in text
-    assert "**Fewer than 30 products**, too narrow: March to May" in text
+    assert "**Fewer than 30 products**, too narrow: June to August, December to February." in text
+    few = "**Fewer than 6 products**, so that there is no interval: March to May, September to"
+    assert few in text
+    assert re.fullmatch(r"[\d.]+", mine.split(" | ")[2])
     assert "| other |" in text
 
 
@@ -150,8 +153,8 @@ def test_what_cannot_be_sliced_is_said(
 
 def test_a_slice_of_one_product_has_no_interval(tmp_path: Path) -> None:
     """A score alone: one product tells nothing of others."""
+    from eofm.bench.config import TableConfig
     from eofm.bench.reports.export import print_table
-    from eofm.bench.reports.report_config import TableConfig
 
     ids = [f"S2A_MSIL2A_{DAYS[n // 10]}T101031_0_{n}" for n in range(20)]
     path, hits = write(tmp_path, "set", ids, [])

@@ -16,8 +16,7 @@ from eofm.bench.run import BenchReport, bench
 from eofm.bench.samples import load
 from eofm.cli import VERBS, main
 from eofm.contract.recipe import Recipe
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, Normalization, Sensor, Unit
 from eofm.datasets import dfc2020, sat6, treesatai
 from eofm.datasets.base import Task, TaskKind
 from eofm.datasets.bigearthnet import BenchBigEarthNetConfig
@@ -249,7 +248,7 @@ def picture_folder(tmp_path: Path) -> Path:
     """An untrained encoder of pictures, on disk."""
     norm = Normalization.divide(255, 3, "8 bits to [0, 1]")
     recipe = Recipe(Sensor.RGB, ("R", "G", "B"), Unit.UINT8, (28, 28), norm)
-    save_encoder(random_encoder("vit-tiny-14", recipe, seed=5), tmp_path / "net")
+    save_encoder(random_encoder("vit-tiny-14-2blocks", recipe, seed=5), tmp_path / "net")
     return tmp_path / "net"
 
 

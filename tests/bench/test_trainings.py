@@ -6,13 +6,12 @@ import math
 
 import pytest
 
-from eofm.bench.config import TrainingConfig
+from eofm.bench.config import PROBE_KINDS, RECIPES, TrainingConfig
 from eofm.bench.features import Readout
 from eofm.bench.finetune.fit import rate_at
 from eofm.bench.finetune.trainings import NO_FAULTS, TRAININGS, Case, Training, training_of
 from eofm.bench.probes import KINDS
-from eofm.bench.protocols import PROBE_KINDS, RECIPES
-from eofm.bench.zero_shot.texts import TEXT_KINDS
+from eofm.bench.texts import TEXT_KINDS
 from eofm.errors import ConfigError
 
 CASES = [

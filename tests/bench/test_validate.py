@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eofm.bench.config import ValidateConfig
 from eofm.bench.records import Result, read_results
-from eofm.bench.reports.report_config import ValidateConfig
 from eofm.bench.reports.validate import Validation, validate
 from eofm.bench.run import bench
 from eofm.cli import main
 from eofm.datasets.eurosat import BenchEurosatConfig
 from eofm.errors import DataError
-from eofm.formats.seal import sealed
+from eofm.formats.foreign import sealed
 
 Change = Callable[[dict[str, Any]], None]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from eofm.bench.finetune.views import Augmentation, Draw, draw_views, make_views
+from eofm.bench.finetune.trainings import Augmentation, Draw, draw_views, make_views
 
 
 def drawn(crop: float, count: int = 400, **flips: bool) -> Draw:

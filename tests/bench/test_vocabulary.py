@@ -10,12 +10,8 @@ from pathlib import Path
 import pytest
 
 import eofm
-from eofm.bench.records import read_results
-from eofm.bench.reports.aggregate import aggregate
-from eofm.bench.reports.compare import compare_models
-from eofm.bench.reports.export import export, plot, print_table
-from eofm.bench.reports.plan import bench_plan
-from eofm.bench.reports.report_config import (
+from eofm.bench.candidates import bench_plan
+from eofm.bench.config import (
     AggregateConfig,
     CompareConfig,
     PlanConfig,
@@ -23,6 +19,9 @@ from eofm.bench.reports.report_config import (
     TableConfig,
     ValidateConfig,
 )
+from eofm.bench.records import read_results
+from eofm.bench.reports.compare import aggregate, compare_models
+from eofm.bench.reports.export import export, plot, print_table
 from eofm.bench.reports.validate import validate
 from eofm.cli import VERBS, find_verb, main, parse
 from eofm.datasets.registry import (

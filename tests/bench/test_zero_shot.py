@@ -14,11 +14,18 @@ import rasterio
 import torch
 from torch import Tensor, nn
 
-from eofm.bench.models.clip import ClipName, ClipTowers, load_clip
 from eofm.bench.predictions import predictions_of
 from eofm.bench.records import read_results
 from eofm.bench.run import BenchReport, bench
-from eofm.bench.zero_shot.texts import class_words, templates, text_vectors, zero_shot
+from eofm.bench.texts import (
+    ClipName,
+    ClipTowers,
+    class_words,
+    load_clip,
+    templates,
+    text_vectors,
+    zero_shot,
+)
 from eofm.datasets.folder import BenchFolderConfig
 from eofm.errors import ConfigError, WeightsError
 

@@ -31,7 +31,7 @@ import kill_writers
 import torch
 
 from eofm.cli import main as eofm_main
-from eofm.cli.parsing import load
+from eofm.cli.program import load
 from eofm.cli.verbs import VERBS
 from eofm.datasets.registry import DATASETS
 from eofm.weights.encoder import save_encoder

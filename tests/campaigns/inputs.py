@@ -40,52 +40,50 @@ from mutations import Mutate, made
 from vector_world import chips_of, drawn, on_disk, world
 
 import eofm
-from eofm.bench.cache import FeatureCache, Key, digests_of, keep_json, kept_json
-from eofm.bench.finetune.job import Fit, RateJournal
-from eofm.bench.models.candidates import read_recipe
-from eofm.bench.models.sources import Identity
+from eofm.bench.candidates import read_recipe
+from eofm.bench.features import FeatureCache, Key, digests_of, keep_json, kept_json
+from eofm.bench.finetune.runs import Fit, RateJournal
 from eofm.bench.predictions import predictions_of, write_predictions
 from eofm.bench.probes import Splits, run_probe
 from eofm.bench.records import Made, Result, Sample, append_results, record_lines
-from eofm.cli.parsing import UsageError, parse
+from eofm.bench.sources import Identity
+from eofm.cli.program import UsageError, parse
 from eofm.contract.recipe import Pooling
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import DataError, EofmError
-from eofm.formats.seal import sealed
+from eofm.formats.foreign import sealed
 from eofm.geo.cells import cells_of
-from eofm.geo.embedding.work import Work
+from eofm.geo.embedding.job import Work
+from eofm.geo.embedding_files import open_embeddings, write_chips, write_tiff, write_zarr
+from eofm.geo.embeddings import ChipTable, Codes, Quantization, patch_grid
 from eofm.geo.places import classes_of, read_labels
-from eofm.geo.vectors.chip_file import write_chips
-from eofm.geo.vectors.embeddings import ChipTable, Codes, Quantization, patch_grid
-from eofm.geo.vectors.files import open_embeddings
-from eofm.geo.vectors.grid_file import write_tiff, write_zarr
 from eofm.landcover.config import LabelsConfig
+from eofm.landcover.jobs import SceneOptions, find_scenes
 from eofm.landcover.maps import find_maps
 from eofm.landcover.run import write_labels
-from eofm.landcover.scenes import SceneOptions, find_scenes
 from eofm.landcover.schemes import read_scheme
 from eofm.landcover.table import open_table
 from eofm.networks.state import read_state
 from eofm.probes.bootstrap import Interval
 from eofm.probes.linear import Labelled, Scaling
 from eofm.probes.metrics import Metric
-from eofm.raster.products.stac import open_stac
+from eofm.raster.stac import open_stac
 from eofm.store.choice import read_ids
 from eofm.store.config import StatsConfig, VerifyConfig
-from eofm.store.describe.report import verify_store
-from eofm.store.describe.stats import make_statistics, read_statistics
+from eofm.store.describe import verify_store
 from eofm.store.format import LabelRule, StoreCard
 from eofm.store.paired import PairedStore, match_stores, write_pairs
 from eofm.store.reader import Store
+from eofm.store.stats import make_statistics, read_statistics
 from eofm.store.writer import StoreWriter
 from eofm.train.config import PretrainConfig, ReportConfig, RunConfig
-from eofm.train.report.curves import read_record
-from eofm.train.report.page import page_of
+from eofm.train.figures import read_record
+from eofm.train.report import page_of
 from eofm.train.run_folder import RunFolder, open_folder
-from eofm.weights.checkpoint import from_checkpoint
+from eofm.weights.download import read_record as read_download
+from eofm.weights.download import write_record
 from eofm.weights.encoder import random_encoder, save_encoder
-from eofm.weights.fetch.record import read_record as read_download
-from eofm.weights.fetch.record import write_record
+from eofm.weights.load import from_checkpoint
 
 HANGS_S: Final = 20  # of the processor: a loaded machine is no hang
 

@@ -33,6 +33,7 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.formats.arrays import read_torch
 from eofm.method import SoftUnit
 from eofm.store.format import LabelRule, StoreCard
+from eofm.train import distributed
 from eofm.train import run as train_run
 from eofm.train.config import (
     DataConfig,
@@ -44,7 +45,6 @@ from eofm.train.config import (
     SoftConConfig,
     TrainerConfig,
 )
-from eofm.train.distributed import processes
 from eofm.train.run import pretrain
 
 _SIZE: Final = 36
@@ -205,7 +205,7 @@ class Forked:
 def _together(folder: Path, config: PretrainConfig) -> None:
     names = ("DEVNULL", "TimeoutExpired")
     plain = {name: getattr(subprocess, name) for name in names}
-    processes.subprocess = SimpleNamespace(Popen=Forked, **plain)  # type: ignore[assignment]
+    distributed.subprocess = SimpleNamespace(Popen=Forked, **plain)  # type: ignore[assignment]
     train(config, folder)
 
 

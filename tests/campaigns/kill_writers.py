@@ -50,22 +50,21 @@ from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.folder import BenchFolderConfig
 from eofm.datasets.tiles import PackTilesConfig
 from eofm.datasets.tiles.pack import pack_tiles
-from eofm.geo.change_files import run_change
+from eofm.geo.change import run_change
+from eofm.geo.class_map_files import run_map
 from eofm.geo.embedding.embed import embed
+from eofm.geo.embedding_files import write_tiff
 from eofm.geo.explore import run_explore
-from eofm.geo.mapping.map_files import run_map
 from eofm.geo.maps_config import ChangeConfig, ExploreConfig, MapConfig, SearchConfig
 from eofm.geo.search import run_search
-from eofm.geo.vectors.grid_file import write_tiff
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.run import write_labels
 from eofm.store import writer
 from eofm.store.config import MergeConfig, RelabelConfig, StatsConfig, SubsetConfig
-from eofm.store.describe.stats import make_statistics
-from eofm.store.edit.copy import merge_stores, subset_store
-from eofm.store.edit.relabel import relabel_store
+from eofm.store.edit import merge_stores, relabel_store, subset_store
 from eofm.store.format import LabelRule, StoreCard
 from eofm.store.paired import match_stores, write_pairs
+from eofm.store.stats import make_statistics
 from eofm.store.writer import StoreWriter
 from eofm.weights.config import MergeModelsConfig
 from eofm.weights.encoder import Encoder, random_encoder, save_encoder

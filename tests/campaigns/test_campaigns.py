@@ -85,7 +85,10 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["store", "data relabel in place", "labels"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) for n in ("store", "data relabel in place", "labels")],
+)
 def test_killed_writers(name: str, tmp_path: Path, sources: Path) -> None:
     """Killed at a few points and again in the recovery, a writer ends as if undisturbed."""
     scenario = kill_writers.scenarios(sources)[name]
@@ -95,6 +98,7 @@ def test_killed_writers(name: str, tmp_path: Path, sources: Path) -> None:
     assert not kill_writers.faults(found)
 
 
+@pytest.mark.slow
 def test_a_writer_that_does_not_resume_is_caught(tmp_path: Path) -> None:
     """One that appends, and one that refuses what is there."""
 
@@ -148,6 +152,7 @@ def test_races_for_a_run(tmp_path: Path) -> None:
     assert {"processes", "refused"} >= {name for name, count in found.items() if count}
 
 
+@pytest.mark.slow
 def test_conditions() -> None:
     """Three verbs under three conditions: words and a status."""
     under = ["stdout closed", "stdout full", "a name of 300 characters"]

@@ -21,7 +21,7 @@ from eofm.cli.completion import (
     _is_number,
     write_completion,
 )
-from eofm.cli.parsing import parser_of
+from eofm.cli.program import parser_of
 
 Ask = Callable[..., list[str]]
 

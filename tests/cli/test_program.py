@@ -13,7 +13,7 @@ import yaml
 
 import eofm
 from eofm.cli import VERBS, joined, main, parse
-from eofm.cli.parsing import load
+from eofm.cli.program import load
 from eofm.train.config import PretrainConfig
 
 VERB_NAMES = sorted(VERBS)

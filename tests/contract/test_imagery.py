@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from eofm.contract.imagery import Georeference, Imagery, collate
-from eofm.contract.sensors import STATISTICS
-from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit, spec_key
+from eofm.contract.spec import STATISTICS, ImageSpec, Normalization, Sensor, Unit, spec_key
 from eofm.errors import SpecError
 
 SPEC = ImageSpec(Sensor.S2_L2A, ("B04", "B03", "B02"), Unit.DN, (4, 6), 10.0)

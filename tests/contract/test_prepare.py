@@ -15,8 +15,7 @@ from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import as_imagery, preprocess_for
 from eofm.contract.preprocess import plan
 from eofm.contract.recipe import AcceptSize, Recipe
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import PixelError, SpecError
 
 

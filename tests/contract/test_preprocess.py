@@ -31,8 +31,7 @@ from eofm.contract.recipe import (
     ResizeOrder,
     ResizeRule,
 )
-from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
-from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, STATISTICS, ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import MismatchKind, PixelError, SpecError, SpecMismatch
 
 S2 = SENSOR_BANDS[Sensor.S2_L1C]

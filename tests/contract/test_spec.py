@@ -26,17 +26,24 @@ from eofm.contract.recipe import (
     default_recipe,
     waivers_for,
 )
-from eofm.contract.sensors import (
+from eofm.contract.spec import (
     BANDS,
     DEFAULT_STATISTICS,
     SENSOR_BANDS,
     STATISTICS,
+    UNITS,
+    ImageSpec,
+    Normalization,
+    Sensor,
+    Unit,
+    are_numbers,
     band_candidates,
     canonical_band,
     canonical_bands,
+    is_uncalibrated,
     resolution_groups,
+    without_image_number,
 )
-from eofm.contract.spec import UNITS, ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import EofmError, MismatchKind, SpecError
 
 S2 = SENSOR_BANDS[Sensor.S2_L1C]
@@ -136,10 +143,36 @@ def test_every_spelling_leads_back(sensor: Sensor) -> None:
     """Whatever products write around the name of a band, it stays that band, in any case."""
     for band in SENSOR_BANDS[sensor]:
         words = [w for w in BANDS[band].words if len(band_candidates(w, sensor)) == 1]
+        waves = f"({round(BANDS[band].wavelength_nm)} nm)"
         for name in (band, *words):
-            for spelt in (f"S2_{name}", f"{name}_10m", f"{name} (665 nm)", f"{name}_median"):
+            for spelt in (f"S2_{name}", f"{name}_10m", f"{name} {waves}", f"{name}_median"):
                 for case in (str.upper, str.lower, str.title):
                     assert (band,) == band_candidates(case(spelt), sensor), spelt
+
+
+@pytest.mark.parametrize("sensor", [Sensor.S2_L1C, Sensor.S2_L2A])
+def test_a_wavelength_names_its_band(sensor: Sensor) -> None:
+    """Nominal centres and those of Sentinel-2A, in nm and um, alone, by a count or by the name."""
+    centres = (443, 490, 560, 665, 705, 740, 783, 842, 865, 945, 1375, 1610, 2190)
+    nominal = dict(zip(S2, centres, strict=True))
+    for band in SENSOR_BANDS[sensor]:
+        for nm in (nominal[band], BANDS[band].wavelength_nm):
+            for wave in (f"{nm} nm", f"{nm} Nanometers", f"{nm / 1000} Micrometers", f"{nm}nm"):
+                for spelt in (wave, f"Band 3 ({wave})", f"{band} ({wave})", f"Wavelength: {wave}"):
+                    assert (band,) == band_candidates(spelt, sensor), spelt
+
+
+@pytest.mark.parametrize("name", ["B02 (665 nm)", "red (492.4 Nanometers)", "B8A 0.8328 um"])
+def test_a_name_and_another_wavelength_contradict_each_other(name: str) -> None:
+    """Neither is taken."""
+    assert () == band_candidates(name, Sensor.S2_L2A)
+
+
+@pytest.mark.parametrize("nm", [482, 531, 554, 610, 654.6, 850, 1240, 1600, 2210])
+def test_wavelengths_of_other_sensors_name_no_band(nm: float) -> None:
+    """Landsat's blue and red, those between the bands of Sentinel-2, and nothing near."""
+    assert () == band_candidates(f"{nm} nm", Sensor.S2_L1C)
+    assert () == band_candidates(f"{nm} nm", Sensor.NAIP)
 
 
 @given(st.text(max_size=12))
@@ -458,3 +491,48 @@ def test_labels_say_how_many_are_known() -> None:
     labels = Labels(torch.ones(3, 4), torch.tensor([True, True, False]))
 
     assert "2 of them labelled" in repr(labels)
+
+
+@pytest.mark.parametrize(
+    ("names", "counted"),
+    [
+        (["Band 1", "Band 2", "Band 3"], True),
+        (["band_1", "band_2"], True),
+        (["b1", "b2"], True),
+        (["B1", "B2"], True),
+        (["1", "2"], True),
+        (["b1"], True),
+        (["B1"], False),
+        (["B01", "B02"], False),
+        (["b01", "b02"], False),
+        (["B2", "B3", "B4"], False),
+        (["Band 12", "Band 8A"], False),
+        (["VV", "VH"], False),
+        ([], False),
+    ],
+)
+def test_names_that_only_count(names: list[str], counted: bool) -> None:
+    """Numbers from 1 on are no names; codes with a leading zero, or of one band, are."""
+    assert counted == are_numbers(names)
+
+
+@pytest.mark.parametrize("name", ["B1_1", "B1 1", "B1-0", "0_B1_1", "B2_1", "VV_1", "B1_1_2"])
+def test_the_number_of_an_image_is_no_part_of_a_band(name: str) -> None:
+    """Earth Engine's `B1_1` was B11; no message offers it either."""
+    assert () == band_candidates(name)
+    band = {"B1": "B01", "B2": "B02", "VV": "VV"}[name.removeprefix("0_")[:2]]
+    assert band == without_image_number(name)
+    with pytest.raises(SpecError, match="one of several images") as refused:
+        canonical_band(name)
+    assert "B11" not in str(refused.value)
+    assert band == canonical_band(band)
+
+
+@pytest.mark.parametrize("name", ["i_VV", "Amplitude_VH", "Beta0_VV"])
+def test_no_name_is_offered_for_what_is_not_calibrated(name: str) -> None:
+    """`VV` was offered for `i_VV`, one half of a complex number."""
+    assert is_uncalibrated(name)
+    assert not is_uncalibrated(f"Sigma0_{name[-2:]}_db")
+    with pytest.raises(SpecError, match="no calibrated backscatter") as refused:
+        canonical_band(name, Sensor.S1_GRD)
+    assert "calibrate" in str(refused.value.remedy)

@@ -12,8 +12,7 @@ import torch
 from levels import levels
 
 from eofm.contract.imagery import Imagery
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, ImageSpec, Sensor, Unit
 from eofm.contract.validity import ENOUGH_IMAGES, check_plausible
 from eofm.errors import PixelError
 

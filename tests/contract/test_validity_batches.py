@@ -13,16 +13,15 @@ from hypothesis import strategies as st
 from levels import levels, surface
 from torch import Tensor
 
+from eofm.contract import validity
 from eofm.contract.imagery import Imagery, NativeImagery
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, ImageSpec, Sensor, Unit
 from eofm.contract.validity import (
     ENOUGH_IMAGES,
     Doubt,
     check_plausible,
     check_sentinels,
     find_doubts,
-    plausible,
     refusal,
 )
 from eofm.errors import PixelError
@@ -228,7 +227,7 @@ def test_large_images_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels[0, 2, 5, 6] = -9999  # an odd row
     imagery = replace(honest, pixels=pixels)
     for limit, seen in ((32 * 32 // 3, True), (32 * 32 // 4, False)):
-        monkeypatch.setattr(plausible, "_LOOKED_AT", limit)
+        monkeypatch.setattr(validity, "_LOOKED_AT", limit)
         assert seen == bool(find_doubts(imagery)), limit
     pixels[0, 2, 6, 8] = -9999
     assert find_doubts(imagery)
@@ -241,9 +240,9 @@ def test_the_sample_is_spread_and_smaller_for_batches(monkeypatch: pytest.Monkey
     def spy(values: dict[str, Tensor], _: ImageSpec) -> None:
         seen.append(values["B03"])
 
-    monkeypatch.setattr(plausible, "contradiction", spy)
-    monkeypatch.setattr(plausible, "_SAMPLE", 500)
-    monkeypatch.setattr(plausible, "_SAMPLE_OF_MANY", 100)
+    monkeypatch.setattr(validity, "contradiction", spy)
+    monkeypatch.setattr(validity, "_SAMPLE", 500)
+    monkeypatch.setattr(validity, "_SAMPLE_OF_MANY", 100)
     one, many = ground(1), ground(2)
     assert find_doubts(one) == find_doubts(many) == []
 
@@ -256,9 +255,9 @@ def test_the_sample_is_spread_and_smaller_for_batches(monkeypatch: pytest.Monkey
 def test_the_limits_are_those_that_are_documented() -> None:
     """4 million pixels, 65,536 values of one image and 1,024 of each of many, 64 images."""
     assert (1 << 22, 1 << 16, 1 << 10) == (
-        plausible._LOOKED_AT,
-        plausible._SAMPLE,
-        plausible._SAMPLE_OF_MANY,
+        validity._LOOKED_AT,
+        validity._SAMPLE,
+        validity._SAMPLE_OF_MANY,
     )
     assert 64 == ENOUGH_IMAGES
 
@@ -454,3 +453,24 @@ def test_bands_that_are_not_there_are_not_compared() -> None:
 
     with pytest.raises(PixelError, match="mean B08 / mean B8A = inf"):
         check_plausible(dark)
+
+
+@pytest.mark.parametrize("unit", [Unit.DB, Unit.POWER])
+def test_backscatter_in_whole_numbers_is_no_nodata(unit: Unit) -> None:
+    """VV and VH are equal by chance where there are few numbers; the remedy took pixels away."""
+    generator = torch.Generator().manual_seed(4)
+    vv = torch.randn(1, 1, 64, 64, generator=generator) * 3
+    vh = torch.randn(1, 1, 64, 64, generator=generator) * 3 - 6
+    pixels = torch.cat([vv, vh], dim=1) - 10
+    if unit is Unit.POWER:  # amplitudes, divided by ten
+        pixels = 100 * 10 ** (pixels / 20) / 4
+    spec = ImageSpec(Sensor.S1_GRD, RADAR, unit, (64, 64), 10.0)
+    imagery = Imagery(pixels.round(), spec, torch.ones(1, 64, 64, dtype=torch.bool))
+    same = (imagery.pixels[:, 0] == imagery.pixels[:, 1]) & (imagery.pixels[:, 0] != 0)
+    assert same.float().mean() > 0.01
+
+    (doubt,) = find_doubts(imagery)
+
+    assert "nodata" not in doubt.problem + doubt.remedy
+    words = {Unit.DB: "read through an integer type", Unit.POWER: "is no whole number"}[unit]
+    assert words in doubt.problem

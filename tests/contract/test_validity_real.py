@@ -18,12 +18,10 @@ from levels import surface
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import as_imagery
 from eofm.contract.preprocess import to_grid
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, ImageSpec, Sensor, Unit
 from eofm.contract.validity import check_plausible, check_sentinels, find_doubts
 from eofm.errors import PixelError
-from eofm.raster.quality import find_doubt
-from eofm.raster.source import RasterSource
+from eofm.raster.source import RasterSource, find_doubt
 
 L1C = SENSOR_BANDS[Sensor.S2_L1C]
 L2A = SENSOR_BANDS[Sensor.S2_L2A]

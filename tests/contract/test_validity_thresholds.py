@@ -9,17 +9,17 @@ import torch
 from levels import levels
 
 from eofm.contract.imagery import Imagery, NativeImagery
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, ImageSpec, Sensor, Unit
 from eofm.contract.validity import (
     Doubt,
+    _part,
+    _quantile,
+    _written,
     check_sentinels,
     doubt_of,
     doubt_of_type,
     find_doubts,
 )
-from eofm.contract.validity.plausible import _part, _written
-from eofm.contract.validity.traces import _quantile
 from eofm.errors import PixelError
 
 L1C = SENSOR_BANDS[Sensor.S2_L1C]

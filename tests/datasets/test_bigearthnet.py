@@ -15,17 +15,26 @@ import torch
 
 from eofm.contract.spec import Sensor, Unit
 from eofm.datasets.bigearthnet import (
+    CLASSES_19,
+    CLASSES_43,
     COUNTS_V1,
     COUNTS_V2,
     EXCLUDED_V1,
     EXCLUDED_V2,
+    MEMBERS,
     PackBigEarthNetConfig,
     Version,
+    multi_hot,
+    to_19,
 )
-from eofm.datasets.bigearthnet.classes import CLASSES_19, CLASSES_43, MEMBERS, multi_hot, to_19
-from eofm.datasets.bigearthnet.lists import Listing, read_lists, read_tables
 from eofm.datasets.bigearthnet.pack import pack_bigearthnet
-from eofm.datasets.bigearthnet.patches import BigEarthNet, open_bigearthnet
+from eofm.datasets.bigearthnet.patches import (
+    BigEarthNet,
+    Listing,
+    open_bigearthnet,
+    read_lists,
+    read_tables,
+)
 from eofm.errors import ConfigError, DataError, LabelError, RasterError
 from eofm.store.reader import Store
 

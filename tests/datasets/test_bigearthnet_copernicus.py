@@ -11,12 +11,9 @@ import pytest
 import rasterio
 from affine import Affine
 
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import Sensor
-from eofm.datasets.bigearthnet import SPECS
-from eofm.datasets.bigearthnet.chips import GOLDEN, GOLDEN_CLASSES
-from eofm.datasets.bigearthnet.classes import CLASSES_19
-from eofm.datasets.bigearthnet.copernicus import open_copernicus_bigearthnet
+from eofm.contract.spec import SENSOR_BANDS, Sensor
+from eofm.datasets.bigearthnet import CLASSES_19, SPECS
+from eofm.datasets.bigearthnet.chips import GOLDEN, GOLDEN_CLASSES, open_copernicus_bigearthnet
 from eofm.datasets.images.chips import read_batches
 from eofm.errors import DataError, LabelError
 

@@ -16,8 +16,7 @@ from affine import Affine
 
 from eofm.cli import main
 from eofm.contract.imagery import NativeImagery
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import Sensor
+from eofm.contract.spec import SENSOR_BANDS, Sensor
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import CheckReport, spread
 from eofm.datasets.check.run import check_data
@@ -470,8 +469,8 @@ def test_other_folders(real_data: Path, name: str) -> None:
 
 def test_settings() -> None:
     """Half a statement, and a negative limit, are refused."""
-    with pytest.raises(ConfigError, match="belong together"):
-        CheckConfig(path="p", sensor="s2-l1c")
+    with pytest.raises(ConfigError, match="of which the sensor is not"):
+        CheckConfig(path="p", unit="dn")
     with pytest.raises(ConfigError, match="negative"):
         CheckConfig(path="p", limit=-1)
 
@@ -492,3 +491,17 @@ def test_a_copy_of_another_number_type_is_a_copy(tmp_path: Path) -> None:
         copy.write(values.astype("float32"))
 
     assert ["b"] == problems(check(tmp_path, **OWN))["two images hold the same pixels"]
+
+
+def test_a_unit_that_the_files_say_needs_no_statement(tmp_path: Path) -> None:
+    """As of `read_geotiff`; an image that says none is a fault with a name, and no end."""
+    tagged = own(tmp_path / "in", "tagged", 1)
+    with rasterio.open(tagged, "r+") as file:
+        file.scales, file.offsets = (1e-4,) * 12, (0.0,) * 12
+    report = check(tmp_path / "in", sensor="s2-l2a")
+    assert {} == problems(report)
+    assert "in dn" in report.kind
+
+    own(tmp_path / "in", "silent", 2)
+    found = problems(check(tmp_path / "in", sensor="s2-l2a"))
+    assert {"neither the user nor the file states the unit of the values": ["silent"]} == found

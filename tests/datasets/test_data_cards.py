@@ -10,17 +10,16 @@ import pytest
 import yaml
 
 from eofm.cli import main
-from eofm.contract.sensors import canonical_bands
-from eofm.contract.spec import UNITS, Sensor, Unit
+from eofm.contract.spec import UNITS, Sensor, Unit, canonical_bands
 from eofm.datasets import bigearthnet, dfc2020, eurosat, sat6, sen1floods11, ssl4eo, terramesh
-from eofm.datasets.bigearthnet.classes import CLASSES_19
-from eofm.datasets.bigearthnet.lists import read_tables
+from eofm.datasets.bigearthnet import CLASSES_19
+from eofm.datasets.bigearthnet.patches import read_tables
 from eofm.datasets.registry import DATASETS
-from eofm.datasets.ssl4eo import multilabels
+from eofm.datasets.ssl4eo import folders
 from eofm.errors import DataError
 from eofm.landcover.schemes import SCHEMES
 from eofm.store.config import CardConfig
-from eofm.store.describe.card import write_card
+from eofm.store.describe import write_card
 
 FOLDER = Path(__file__).parents[2] / "data_cards"
 CARDS = sorted(FOLDER.glob("*.md"))
@@ -110,8 +109,11 @@ def test_ssl4eo() -> None:
     )
     assert all(f"{folder}" in card["layout"] for folder in ssl4eo.FOLDERS.values())
     labels = front("ssl4eo-s12-ml")
-    assert (multilabels.IMAGES, multilabels.SCENES) == (labels["images"], labels["scenes"])
-    assert multilabels.CLASSES == tuple(labels["classes"])
+    assert (folders.LABELLED_IMAGES, folders.LABELLED_SCENES) == (
+        labels["images"],
+        labels["scenes"],
+    )
+    assert folders.LABEL_CLASSES == tuple(labels["classes"])
 
 
 @pytest.mark.parametrize("name", ["dynamic-world", "worldcover", "terramesh"])

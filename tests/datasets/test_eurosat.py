@@ -13,8 +13,7 @@ from affine import Affine
 
 from eofm.contract.preprocess import Preprocess, plan
 from eofm.contract.recipe import Recipe
-from eofm.contract.sensors import STATISTICS
-from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.contract.spec import STATISTICS, Normalization, Sensor, Unit
 from eofm.datasets.eurosat import CLASSES, FILE_ORDER, SPEC
 from eofm.datasets.eurosat.tiles import open_eurosat
 from eofm.datasets.images.chips import file_pixels, read_batches, source_of, targets_of

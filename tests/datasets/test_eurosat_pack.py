@@ -11,8 +11,7 @@ from click.testing import CliRunner
 from rasterio.rio.main import main_group
 
 from eofm.cli import main
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import Sensor
+from eofm.contract.spec import SENSOR_BANDS, Sensor
 from eofm.datasets.eurosat import CLASSES, FILE_ORDER, PackEurosatConfig
 from eofm.datasets.eurosat.tiles import pack_eurosat
 from eofm.errors import ConfigError, RasterError

@@ -10,8 +10,7 @@ import rasterio
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.bigearthnet import Version
 from eofm.datasets.bigearthnet.chips import GOLDEN
-from eofm.datasets.images.chips import Chip, file_pixels
-from eofm.datasets.images.groups import NO_GROUPS, product_in, products_of
+from eofm.datasets.images.chips import NO_GROUPS, Chip, file_pixels, product_in, products_of
 from eofm.datasets.images.places import by_ground
 from eofm.datasets.registry import TASKS, family_of
 
@@ -51,7 +50,7 @@ def test_one_image_without_a_product_leaves_all_without() -> None:
 @pytest.mark.slow
 def test_every_patch_of_the_official_lists_names_its_product(real_data: Path) -> None:
     """All of version 1 and 2: nothing is left but row and column."""
-    from eofm.datasets.bigearthnet.lists import read_lists, read_tables
+    from eofm.datasets.bigearthnet.patches import read_lists, read_tables
 
     for listing in (
         read_lists(real_data / "bigearthnet_v1/splits"),

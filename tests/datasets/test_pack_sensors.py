@@ -21,9 +21,9 @@ from eofm.datasets.images.packing import SensorsReport
 from eofm.datasets.ssl4eo import PackSsl4eoConfig
 from eofm.datasets.ssl4eo.pack import pack_ssl4eo
 from eofm.errors import ConfigError, RasterError, StoreError
-from eofm.landcover.scenes import SceneOptions, find_scenes
+from eofm.landcover.jobs import SceneOptions, find_scenes
 from eofm.store.config import ShowConfig
-from eofm.store.describe.show import PairsReport, show_store
+from eofm.store.describe import PairsReport, show_store
 from eofm.store.format import PAIRS, StoreCard
 from eofm.store.packing import Item, pack_items
 from eofm.store.paired import PairedStore

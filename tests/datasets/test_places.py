@@ -21,7 +21,7 @@ from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import ConfigError, RasterError, StoreError
 from eofm.raster.grid import Grid
 from eofm.store.choice import held_out
-from eofm.store.metadata import Entry
+from eofm.store.format import Entry
 from eofm.store.reader import Store
 from eofm.store.writer import StoreWriter
 

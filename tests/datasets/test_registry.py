@@ -102,6 +102,7 @@ def write_toy(root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_new_data_set_is_one_file(tmp_path: Path) -> None:
     """With `toy.py` beside the others, every verb knows the toy: help, bench by family and by full
     name, plan, table, compare, validate, check and pack. Nothing else is touched.

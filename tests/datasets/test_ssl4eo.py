@@ -14,8 +14,7 @@ import rasterio
 import torch
 from affine import Affine
 
-from eofm.contract.sensors import SENSOR_BANDS, resolution_groups
-from eofm.contract.spec import Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, Sensor, Unit, resolution_groups
 from eofm.datasets.ssl4eo import PackSsl4eoConfig
 from eofm.datasets.ssl4eo.folders import (
     list_scenes,

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from eofm.contract.spec import Sensor
-from eofm.datasets.ssl4eo import PackSsl4eoConfig
-from eofm.datasets.ssl4eo import multilabels as ssl4eo_ml
-from eofm.datasets.ssl4eo.multilabels import CLASSES, read_multilabels
+from eofm.datasets.ssl4eo import PackSsl4eoConfig, folders
+from eofm.datasets.ssl4eo.folders import LABEL_CLASSES, read_multilabels
 from eofm.datasets.ssl4eo.pack import pack_ssl4eo
 from eofm.errors import ConfigError, LabelError
 from eofm.store.reader import Store
@@ -46,8 +45,8 @@ def test_example(tmp_path: Path) -> None:
         name: labels.frequencies[name] for name in ("water", "crops", "bare")
     }
     assert {3: 1, 6: 1, 7: 1} == labels.per_image
-    assert 9 == len(CLASSES)
-    assert "snow and ice" == CLASSES[8]
+    assert 9 == len(LABEL_CLASSES)
+    assert "snow and ice" == LABEL_CLASSES[8]
 
 
 def test_three_ways_to_be_unlabelled(tmp_path: Path) -> None:
@@ -110,7 +109,7 @@ def test_wrong_files(tmp_path: Path, content: object, problem: str) -> None:
 
 def test_counts_of_the_full_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of as many places as the data set has must hold the published counts."""
-    monkeypatch.setattr(ssl4eo_ml, "_FULL_FROM", 3)
+    monkeypatch.setattr(folders, "_FULL_LABELS_FROM", 3)
     file = write(tmp_path / "ml.json", EXAMPLE)
 
     with pytest.raises(LabelError, match="other counts than were published") as caught:
@@ -118,8 +117,8 @@ def test_counts_of_the_full_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "3 labelled images in 2 places" == caught.value.found
     assert "780371 labelled images in 247377 places" == caught.value.expected
     assert read_multilabels(file, partial=True).full
-    monkeypatch.setattr(ssl4eo_ml, "IMAGES", 3)
-    monkeypatch.setattr(ssl4eo_ml, "SCENES", 2)
+    monkeypatch.setattr(folders, "LABELLED_IMAGES", 3)
+    monkeypatch.setattr(folders, "LABELLED_SCENES", 2)
     assert "the full file" in read_multilabels(file).describe()
 
 
@@ -166,7 +165,7 @@ def test_pack_with_the_file(world: Path, tmp_path: Path) -> None:
         assert bool(expected) == bool(known)
         assert expected == [str(k) for k in multi_hot.nonzero().flatten().tolist()]
         assert store.fractions([i]).isnan().all() == bool(expected)
-    assert ("ssl4eo-s12-ml", CLASSES) == (store.scheme, store.classes)
+    assert ("ssl4eo-s12-ml", LABEL_CLASSES) == (store.scheme, store.classes)
     assert (12, 6) == (report.store.windows, report.store.labelled)
     assert "4 of 12 scenes have no entry there" in report.notes
     assert "1 places of it are not here" in report.notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,7 @@ import pytest
 import rasterio
 import torch
 
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, Sensor, Unit
 from eofm.datasets.base import SensorName, UnitName
 from eofm.datasets.tiles import PackTilesConfig
 from eofm.datasets.tiles.pack import pack_tiles
@@ -228,14 +228,16 @@ def test_colour_images(tmp_path: Path, write_tif) -> None:
 
 def test_unstated_offset_is_refused(config: PackTilesConfig, write_tif) -> None:
     """An image with the offset is named before anything is written, with what to type."""
-    write_tif(Path(config.images) / "b.tif", optical(1, 1000), origin=(510_000.0, 5_400_000.0))
+    write_tif(Path(config.images) / "b's.tif", optical(1, 1000), origin=(510_000.0, 5_400_000.0))
 
     with pytest.raises(PixelError, match=r"baseline 04\.00") as caught:
         pack_tiles(config)
 
-    assert "b: median of B10 1015" == caught.value.found
-    assert '--unit_of \'{"b": "dn-offset1000"}\'' in str(caught.value.remedy)
+    assert "b's: median of B10 1015" == caught.value.found
     assert not Path(config.out).exists()
+    words = shlex.split(str(caught.value.remedy).partition(": ")[2])
+    assert ["--unit_of", '{"b\'s": "dn-offset1000"}'] == words  # the name has a quote of its own
+    pack_tiles(replace(config, unit_of=json.loads(words[1])))
 
 
 def test_unit_of_one_file(config: PackTilesConfig, write_tif, tree) -> None:
@@ -472,7 +474,7 @@ def test_images_of_two_kinds(config: PackTilesConfig, write_tif) -> None:
 
 _KILLED = """
 import os, signal, sys
-import eofm.store.journal as journal
+import eofm.store.writer as journal
 from eofm.datasets.tiles import PackTilesConfig
 from eofm.datasets.tiles.pack import pack_tiles
 
@@ -608,3 +610,20 @@ def test_real_radar(real_data: Path, tmp_path: Path) -> None:
     assert "2023-06-10T16:04:18" == s1.table["date"][0].as_py()
     assert torch.float32 == pixels.dtype
     assert float((pixels != pixels.round()).float().mean()) > 0.9
+
+
+def test_a_unit_that_the_files_say_is_packed(config: PackTilesConfig, tmp_path: Path) -> None:
+    """Without a statement every image is in the unit of its scale; the store is the same."""
+    pack_tiles(config)
+    with pytest.raises(RasterError, match="states the unit"):
+        pack_tiles(replace(config, unit=None, out=str(tmp_path / "none")))
+    for file in (tmp_path / "images").glob("*.tif"):
+        with rasterio.open(file, "r+") as target:
+            count = target.count
+            target.scales, target.offsets = (1e-4,) * count, (0.0,) * count
+    pack_tiles(replace(config, unit=None, out=str(tmp_path / "said")))
+
+    stated, said = Store(config.out), Store(str(tmp_path / "said"))
+    assert stated.spec == said.spec
+    assert stated.table.equals(said.table)
+    assert "dn" == said.card.provenance["unit"]

@@ -20,8 +20,7 @@ from safe_product import write_product
 
 from eofm.cli import main
 from eofm.contract.recipe import Recipe
-from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
-from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, STATISTICS, Normalization, Sensor, Unit
 from eofm.networks.vit import build_vit
 from eofm.weights.encoder import random_encoder, save_encoder
 
@@ -181,8 +180,8 @@ def test_dinov2_on_many_bands(desk: Path) -> None:
 
 @pytest.mark.slow
 def test_how_to_maps(desk: Path) -> None:
-    """Every verb of maps; for `change`, the same scene stands for three dates."""
-    for name in ("2018", "2019", "2024"):
+    """Every verb of maps; for `change`, the same scene stands for four dates."""
+    for name in ("2017", "2018", "2019", "2024"):
         doc_files.write_scene(Path(), f"{name}.tif", seed=int(name))
         words = f"embed {name}.tif --sensor s2-l1c --unit dn --model weights/softcon --patches"
         assert 0 == main([*words.split(), "--out", f"emb/{name}"])

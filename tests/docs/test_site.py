@@ -14,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from eofm.cli.parsing import parser_of
+from eofm.cli.program import parser_of
 from eofm.cli.verbs import VERBS
 from eofm.weights.cards import WEIGHTS
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 import torch
+from numpy.lib import format as npy_format
 
 from eofm.errors import DataError, WeightsError
 from eofm.formats import arrays
@@ -46,6 +50,28 @@ BAD = {
     "longer": npy(np.arange(9)) + b"x",
     "nothing": b"",
 }
+
+
+def test_threads_read_one_header_at_a_time(tmp_path: Path, monkeypatch) -> None:
+    """CPython 3.11 cannot evaluate two: a whole file was called damaged."""
+    file = tmp_path / "x.npy"
+    file.write_bytes(npy(np.arange(6)))
+    inside: list[int] = []
+    most: list[int] = []
+
+    def slow(stream: IO[bytes]) -> object:
+        inside.append(1)
+        time.sleep(0.01)
+        most.append(len(inside))
+        inside.pop()
+        return read(stream)
+
+    read = npy_format.read_array_header_1_0
+    monkeypatch.setattr(npy_format, "read_array_header_1_0", slow)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(map_npy, [file] * 8):
+            assert list(range(6)) == found.tolist()
+    assert [1] * 8 == most
 
 
 @pytest.mark.parametrize("how", BAD)
@@ -193,7 +219,7 @@ def test_bad_files(tmp_path: Path, data: bytes, monkeypatch) -> None:
 def test_the_check_is_remembered(saved: Path, monkeypatch) -> None:
     """A file that was not touched is looked at once; one that was, again."""
     looked = []
-    monkeypatch.setattr("eofm.formats.seal.SETTLED_NS", -(10**12))
+    monkeypatch.setattr("eofm.formats.foreign.SETTLED_NS", -(10**12))
     check = arrays._check_archive
     monkeypatch.setattr(arrays, "_check_archive", lambda *words: (looked.append(1), check(*words)))
     read_torch(saved)

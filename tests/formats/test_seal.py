@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eofm.formats import seal
-from eofm.formats.seal import file_sha256, line_is_whole, opened, sealed, sealed_line
+from eofm.formats import foreign
+from eofm.formats.foreign import file_sha256, line_is_whole, opened, sealed, sealed_line
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -49,7 +49,7 @@ def test_a_fresh_file_is_hashed_every_time(tmp_path: Path, monkeypatch: pytest.M
     file = tmp_path / "x"
     file.write_bytes(b"one")
     first = file_sha256(file)
-    monkeypatch.setattr(seal, "look_of", lambda status: (0, 0, 0, 0))
+    monkeypatch.setattr(foreign, "look_of", lambda status: (0, 0, 0, 0))
     file.write_bytes(b"two")
 
     assert first != file_sha256(file)
@@ -57,7 +57,7 @@ def test_a_fresh_file_is_hashed_every_time(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_settled_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And again when it was touched."""
-    monkeypatch.setattr(seal, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(foreign, "SETTLED_NS", -(10**12))
     file = tmp_path / "x"
     file.write_bytes(b"one")
     first = file_sha256(file)

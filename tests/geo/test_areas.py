@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eofm.errors import LabelError
-from eofm.geo.mapping.areas import Z95, estimate_areas
+from eofm.geo.accuracy import Z95, estimate_areas
 
 # Olofsson et al. 2014, table 8: rows are classes of the map, columns of the reference:
 # deforestation, forest gain, stable forest, stable non-forest; pixels of 30 m

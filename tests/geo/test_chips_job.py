@@ -13,9 +13,9 @@ from geo_scenes import GRIDS, config, export, small_encoder, texture, write_scen
 
 import eofm
 from eofm.errors import DataError
-from eofm.geo.embedding.chips_job import ChipPlaces
 from eofm.geo.embedding.embed import embed, embed_chips
-from eofm.geo.vectors.files import open_chips
+from eofm.geo.embedding.outputs import ChipPlaces
+from eofm.geo.embedding_files import open_chips
 
 
 def opened(path: Path):

@@ -20,13 +20,23 @@ from vector_world import FIELD, NAMES, PLACES, chips_of, drawn, on_disk, other_m
 
 from eofm.cli import main
 from eofm.errors import ConfigError, DataError, LabelError, SpecError
-from eofm.geo.mapping.accuracy import cross_validate
-from eofm.geo.mapping.class_map import LearntMap, map_classes
-from eofm.geo.mapping.fitting import fit_probe, said
-from eofm.geo.mapping.map_files import write_map
+from eofm.geo.accuracy import BlockFrom, cross_validate
+from eofm.geo.class_map import LearntMap, map_classes
+from eofm.geo.class_map_files import (
+    markdown_of,
+    page_of,
+    percent,
+    record_of,
+    verdict,
+    write_map,
+)
+from eofm.geo.embedding_files import write_tiff
 from eofm.geo.maps_config import MapConfig, MapMethod, MapProbe, SampleDesign
-from eofm.geo.vectors.grid_file import write_tiff
+from eofm.geo.results import class_colours
+from eofm.geo.training import fit_probe, said
 from eofm.raster.cube import grid_of_array
+from eofm.report.pages import Drawings
+from eofm.report.plots import Estimate
 
 SIZE = (48, 48)
 QUICK = MapMethod(MapProbe.KNN)
@@ -191,7 +201,10 @@ def test_a_class_with_two_polygons_and_one_with_one() -> None:
     assert {"built": False, "crops": True, "trees": True, "water": True} == scored
     notes = " ".join(learnt.notes)
     assert "**built: not scored**" in notes
-    assert "few polygons: built (1), water (2)" in notes
+    assert "few polygons tested: water (2)" in notes
+    water = learnt.assessment.producers[learnt.classes.index("water")]
+    assert water is not None
+    assert water.low == water.high  # no interval over two
     assert 0 == learnt.assessment.confusion[learnt.classes.index("built")].sum()
     assert (learnt.map.codes == 1 + learnt.classes.index("built")).sum() > 100
 
@@ -204,9 +217,259 @@ def test_every_class_with_one_polygon_is_no_test() -> None:
     one = layer.drop_duplicates("class")
     with pytest.raises(LabelError, match="no class can be tested") as caught:
         map_classes(patches, one, "class")
-    assert "draw a second polygon of each class" == caught.value.remedy
+    assert str(caught.value.remedy).startswith("draw a second polygon of each class; ")
     two = layer.groupby("class").head(2)
     assert map_classes(patches, two, "class").assessment.overall.value > 0.9
+
+
+def corners(patches, layer: geopandas.GeoDataFrame, fields: int = 3) -> geopandas.GeoDataFrame:
+    """The polygons in the squares of some fields at the first and at the last corner."""
+    x, y = shapely.get_x(layer.geometry.centroid), shapely.get_y(layer.geometry.centroid)
+    near, grid = fields * FIELD, patches.grid
+    left, top = grid.point(near, near)
+    right, bottom = grid.point(grid.width - near, grid.height - near)
+    kept = ((x < left) & (y > top)) | ((x > right) & (y < bottom))
+    return layer[kept].reset_index(drop=True)
+
+
+def test_clustered_polygons_have_a_coarse_block(tmp_path: Path) -> None:
+    """Two villages: no side below a cell, and the report says that the range is not known."""
+    patches, truth = world(size=(96, 96))
+    layer = corners(patches, drawn(patches, truth))
+    layer["class"] = np.where(layer.index % 2, "crops", "water")
+    learnt = map_classes(patches, layer, "class", QUICK)
+
+    assert learnt.variogram is not None
+    assert not learnt.variogram.known
+    assert BlockFrom.EXTENT is learnt.folds.source
+    # half of the extent, so that each village is held out whole
+    assert np.isclose(learnt.variogram.range, learnt.folds.side)
+    assert 2 == learnt.folds.count
+    (note,) = [note for note in learnt.notes if "the variogram has no range" in note]
+    write_map(learnt, tmp_path)
+    for name in ("report.md", "report.html"):
+        assert "the variogram has no range" in (tmp_path / name).read_text()
+    record = json.loads((tmp_path / "map.json").read_text())
+    assert "extent" == record["cross_validation"]["block_from"]
+
+    assert note.endswith("--block METRES")
+    smaller = map_classes(patches, layer, "class", replace(QUICK, block=1500.0))
+    assert (1500.0, BlockFrom.STATED) == (smaller.folds.side, smaller.folds.source)
+    assert not [note for note in smaller.notes if "variogram" in note]
+
+
+def test_a_coarse_block_that_is_made_smaller_says_so() -> None:
+    """Where a class lies in one village alone the squares are halved, with a bold warning."""
+    patches, truth = world(size=(96, 96))
+    layer = corners(patches, drawn(patches, truth))
+    south = shapely.get_y(layer.geometry.centroid) < patches.grid.point(0, 48)[1]
+    layer["class"] = np.where(south, "crops", np.where(layer.index % 2, "water", "trees"))
+    learnt = map_classes(patches, layer, "class", QUICK)
+
+    assert learnt.variogram is not None
+    assert 140 <= learnt.folds.side < learnt.variogram.range
+    assert "how far vectors resemble each other is not known**" in " ".join(learnt.notes)
+    assert "less than half of the extent" in markdown_of(learnt)
+
+
+def one_scored(patches, truth: np.ndarray) -> geopandas.GeoDataFrame:
+    """Rangeland all over, and crops in two polygons of one square."""
+    layer = drawn(patches, truth)
+    layer["class"] = "rangeland"
+    layer.loc[[0, 1], "class"] = "crops"
+    return layer
+
+
+def test_one_scored_class_has_no_overall_accuracy(tmp_path: Path) -> None:
+    """Cells of no other class were tested: no overall and no user's accuracy, nor a curve."""
+    patches, truth = world(size=SIZE)
+    # four folds; crops are held out with the first square
+    learnt = map_classes(patches, one_scored(patches, truth), "class", replace(QUICK, block=2240.0))
+    found, crops = learnt.assessment, learnt.classes.index("crops")
+    fold = learnt.folds.of_polygon
+    (held,) = np.unique(fold[learnt.training.polygon_labels == crops])
+
+    assert [False, True] == found.scored.tolist()
+    assert found.overall is None
+    assert (None, None) == found.users
+    assert found.producers[crops] is None
+    assert found.producers[1 - crops] is not None
+    # those held out with crops were asked of a read-out that knew rangeland alone
+    tested = int((fold != held).sum())
+    assert (0, tested) == found.tested
+    assert (0, 36 * tested) == found.cells
+    assert () == learnt.curve
+    assert verdict(learnt) == (
+        "no overall accuracy: rangeland alone could be scored, on held-out squares of 2240 m, "
+        f"{36 * tested} cells of {tested} polygons; not scored: crops"
+    )
+    row = next(line for line in markdown_of(learnt).split("\n") if "crops" in line and "|" in line)
+    assert ["2", "72", "–", "–", "–"] == [cell.strip() for cell in row.split("|")[2:7]]
+    assert "no overall and no user's accuracy" in " ".join(learnt.notes)
+
+    write_map(learnt, tmp_path)
+    record = json.loads((tmp_path / "map.json").read_text())
+    assert record["overall_accuracy"] is None
+    assert record["classes"]["rangeland"]["users_accuracy"] is None
+    assert 36 * tested == record["cross_validation"]["tested_cells"]
+    assert "no overall accuracy" in (tmp_path / "report.html").read_text()
+    frame = geopandas.read_file(tmp_path / "training.gpkg")
+    assert 36 * tested == frame["tested"].sum()
+
+
+def test_the_headline_counts_what_was_scored() -> None:
+    """A class that is not scored is in no number of the headline, the matrix or the curve."""
+    patches, truth = world(size=SIZE)
+    layer = drawn(patches, truth)
+    layer.loc[[0, 1], "class"] = "marsh"
+    learnt = map_classes(patches, layer, "class", replace(QUICK, block=2240.0))
+    found, marsh = learnt.assessment, learnt.classes.index("marsh")
+
+    assert not found.scored[marsh]
+    assert 36 * 34 == sum(found.cells) == int(found.confusion.sum())
+    assert 34 == sum(found.tested)
+    assert f"{36 * 34} cells of 34 polygons; not scored: marsh" in verdict(learnt)
+    assert (found.users[marsh], found.producers[marsh]) == (None, None)
+    right = learnt.validation.said == learnt.training.labels
+    assert found.overall is not None
+    assert np.isclose(right[learnt.training.labels != marsh].mean(), found.overall.value)
+    assert found.overall.value == learnt.curve[-1].overall.value
+
+
+def test_an_interval_of_no_width_is_none() -> None:
+    """Where every resample scores alike no interval is printed, which would look like certainty."""
+    assert "100 %" == percent(Estimate(1.0, 1.0, 1.0))
+    assert "84 % (79 to 88)" == percent(Estimate(0.84, 0.79, 0.88))
+    assert "–" == percent(None)
+
+
+def test_the_remedy_for_one_scored_class() -> None:
+    """Polygons of the other class in other squares, as the note asks, give an accuracy."""
+    patches, truth = world(size=SIZE)
+    layer = one_scored(patches, truth)
+    (note,) = map_classes(patches, layer, "class", replace(QUICK, block=2240.0)).notes[1:2]
+    assert note.endswith("draw polygons of crops in other squares")
+    layer.loc[[30, 35], "class"] = "crops"
+
+    learnt = map_classes(patches, layer, "class", replace(QUICK, block=2240.0))
+    assert learnt.assessment.overall is not None
+
+
+def test_areas_need_every_class_tested() -> None:
+    """Points of a class that were all held out together give no area; more of them do."""
+    patches, truth = world(size=SIZE)
+    points = sample(patches, truth).reset_index(drop=True)
+    method = MapMethod(MapProbe.KNN, block=1700.0, design=SampleDesign.RANDOM)
+    some = points.index[(points["class"] == "crops")]
+    one = points.drop(some[1:])
+    with pytest.raises(LabelError, match="points that were tested") as caught:
+        map_classes(patches, one, "class", method)
+    assert "crops" in str(caught.value.found)
+    assert map_classes(patches, points, "class", method).areas is not None
+    design = str(caught.value.remedy).rpartition("--design ")[2]
+    assert map_classes(patches, one, "class", replace(method, design=SampleDesign(design)))
+
+
+def test_more_neighbours_than_training_cells() -> None:
+    """They are refused with the number that is left; the remedy and that number work."""
+    patches, truth = world(size=(24, 24))
+    layer = drawn(patches, truth)
+    with pytest.raises(ConfigError, match="more neighbours") as caught:
+        map_classes(patches, layer, "class", replace(QUICK, neighbours=5000))
+    assert map_classes(
+        patches, layer, "class",
+        replace(QUICK, neighbours=int(str(caught.value.remedy).rpartition("--neighbours ")[2])),
+    )  # fmt: skip
+    most = int(str(caught.value.expected).removeprefix("1 to "))
+    learnt = map_classes(patches, layer, "class", replace(QUICK, neighbours=most))
+    # fewer polygons have fewer cells than neighbours: no point of the curve votes with fewer
+    assert [1] == [point.draws for point in learnt.curve]
+    with pytest.raises(ConfigError, match="more neighbours"):
+        map_classes(patches, layer, "class", replace(QUICK, neighbours=most + 1))
+
+    few = layer.groupby("class").head(2).reset_index(drop=True)
+    few.geometry = few.geometry.centroid
+    with pytest.raises(ConfigError, match="more neighbours") as caught:
+        map_classes(patches, few, "class", replace(QUICK, neighbours=9))
+    fewer = int(str(caught.value.remedy).rpartition("--neighbours ")[2])
+    assert map_classes(patches, few, "class", replace(QUICK, neighbours=fewer))
+
+
+def test_a_class_that_no_vote_can_say_is_named() -> None:
+    """A class of few cells loses each vote of many neighbours; the number named mends that."""
+    patches, truth = world(size=SIZE)
+    layer = drawn(patches, truth)
+    water = layer.index[layer["class"] == "water"]
+    layer = layer.drop(water[2:])
+    layer.loc[water[:2], "geometry"] = layer.geometry[water[:2]].centroid
+    learnt = map_classes(patches, layer, "class", replace(QUICK, neighbours=9))
+    (note,) = [note for note in learnt.notes if "outvoted" in note]
+
+    code = 1 + learnt.classes.index("water")
+    assert note.startswith("**water: on no place of the map**")
+    assert not (learnt.map.codes == code).any()
+    fewer = int(note.rpartition("--neighbours ")[2])
+    mended = map_classes(patches, layer, "class", replace(QUICK, neighbours=fewer))
+    assert "outvoted" not in " ".join(mended.notes)
+
+
+def test_parts_of_one_feature_are_held_out_together() -> None:
+    """Every pair of fields as one feature: as many polygons as features, none in two folds."""
+    patches, truth = world(size=SIZE, noise=2.0)
+    layer = drawn(patches, truth).sort_values("class", kind="stable").reset_index(drop=True)
+    layer["pair"] = layer.index // 2
+    pairs = layer.dissolve("pair", aggfunc="first").reset_index(drop=True)
+    assert (pairs.geom_type == "MultiPolygon").any()
+    learnt = map_classes(patches, pairs, "class", replace(QUICK, block=1120.0))
+    frame = learnt.training_frame()
+
+    assert len(pairs) == len(learnt.training.features) == sum(learnt.assessment.tested)
+    assert {1} == set(frame.groupby("feature")["fold"].nunique())
+    assert {1} == set(frame.groupby("feature")["polygon"].nunique())
+    assert f"cells of {len(pairs)} polygons" in verdict(learnt)
+    assert len(pairs) >= learnt.curve[-1].polygons
+    apart = map_classes(patches, layer, "class", replace(QUICK, block=1120.0))
+    assert apart.assessment.overall is not None
+    assert learnt.assessment.overall is not None
+
+
+def test_a_layer_dissolved_by_class_is_taken_apart_by_the_remedy() -> None:
+    """A feature for each class is one polygon for each: nothing can be tested until they are."""
+    patches, truth = world(size=SIZE)
+    layer = drawn(patches, truth).dissolve("class").reset_index()
+    with pytest.raises(LabelError, match="no class can be tested") as caught:
+        map_classes(patches, layer, "class", QUICK)
+    exec(str(caught.value.remedy).partition("geopandas: ")[2], {}, names := {"layer": layer})
+    learnt = map_classes(patches, names["layer"], "class", QUICK)
+    assert 36 == len(learnt.training.features)
+
+
+def test_the_pictures_and_curves_of_the_report() -> None:
+    """Grays have a bar, counts are whole, and the one draw of all polygons has no band."""
+    patches, truth = world(size=SIZE, noise=2.5)
+    learnt = map_classes(patches, drawn(patches, truth), "class", QUICK)
+    page = page_of(learnt, class_colours(learnt.classes))
+    drawings = {
+        name: figure
+        for section in page.sections
+        for block in section.blocks
+        if isinstance(block, Drawings)
+        for name, figure in block.figures
+    }
+
+    bars = {
+        "probability of the class": ["0 %", "25 %", "50 %", "75 %", "100 %"],
+        "distance from the training vectors": ["0", "1, the limit", "2 or more"],
+    }
+    for name, words in bars.items():
+        assert words == [text.get_text() for text in drawings[name].axes[1].get_xticklabels()]
+    (curve,) = drawings["learning curve"].axes
+    ticks = [text.get_text() for text in curve.get_xticklabels()]
+    assert [str(point.polygons) for point in learnt.curve] == ticks
+    assert [2, 2, 1] == [point.draws for point in learnt.curve]
+    ends = [path.vertices[:, 0].max() for path in curve.collections[0].get_paths()]
+    assert max(ends) < learnt.curve[-1].polygons
+    assert ("low", None) in record_of(learnt, {})["learning_curve"][-1].items()
 
 
 def test_layers_of_several_crs_are_one_training_set() -> None:
@@ -319,18 +582,21 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_printed_remedies_run(tmp_path: Path, capsys) -> None:
-    """--field, --block and --purity as the errors print them lead to a map."""
+    """--field, --block, --purity and --neighbours as the errors print them lead to a map."""
     patches, truth = world(size=(24, 24))
     write_tiff(tmp_path / "patches.tif", patches)
     layer = drawn(patches, truth, inset=3.05)
     path = on_disk(layer, tmp_path / "labels.gpkg")
     words = ["map", str(tmp_path), "--labels", str(path), "--out", str(tmp_path / "out")]
-    for asked in (["--field", "crop"], ["--block", "1e6"], ["--purity", "1"]):
+    knn = ["--probe", "knn", "--neighbours", "5000"]
+    for asked in (["--field", "crop"], ["--block", "1e6"], ["--purity", "1"], knn):
         given = [*words, *asked]
         given += [] if "--field" in asked else ["--field", "class"]
         assert 1 == main(given)
         error = capsys.readouterr().err
-        remedy = re.search(r"(--(?:field|block|purity)) ([\w.]+)", error.partition("remedy:")[2])
+        remedy = re.search(
+            r"(--(?:field|block|purity|neighbours)) ([\w.]+)", error.partition("remedy:")[2]
+        )
         assert remedy, error
         place = given.index(remedy[1]) + 1
         given[place] = remedy[2]

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rioxarray  # noqa: F401 (gives Dataset its .rio)
+import xarray as xr
 from affine import Affine
 from geo_scenes import BANDS, config, export, small_encoder, texture, write_scene
 from safe_product import write_product
@@ -20,11 +22,11 @@ import eofm
 from eofm.cli import main
 from eofm.contract.recipe import Pooling, default_recipe
 from eofm.errors import ConfigError, DataError, EofmError, PixelError, RasterError, SpecMismatch
-from eofm.formats.seal import sealed
+from eofm.formats.foreign import sealed
 from eofm.geo.embedding.config import EmbedConfig
 from eofm.geo.embedding.embed import embed
-from eofm.geo.vectors.embeddings import require_same_vectors
-from eofm.geo.vectors.files import open_chips, open_embeddings, open_patches
+from eofm.geo.embedding_files import open_chips, open_embeddings, open_patches
+from eofm.geo.embeddings import require_same_vectors
 from eofm.weights.cards import WEIGHTS
 from eofm.weights.encoder import random_encoder
 
@@ -233,8 +235,8 @@ def test_vectors_of_two_models_do_not_mix(scene: Path, model: str, tmp_path: Pat
 
 def test_a_full_disk_loses_nothing(scene: Path, model: str, tmp_path: Path, monkeypatch) -> None:
     """One clear error; with room again the same command goes on with what is finished."""
-    monkeypatch.setattr("eofm.geo.embedding.chips_job._BLOCK", 1)
-    real, calls = eofm.geo.embedding.work.write_all, []
+    monkeypatch.setattr("eofm.geo.embedding.outputs._BLOCK", 1)
+    real, calls = eofm.geo.embedding.job.write_all, []
 
     def full(handle: int, data: memoryview) -> None:
         calls.append(len(data))
@@ -244,14 +246,14 @@ def test_a_full_disk_loses_nothing(scene: Path, model: str, tmp_path: Path, monk
 
     settings = config(scene, model, tmp_path / "out", chips=32, batch=1)
     with monkeypatch.context() as patch:
-        patch.setattr("eofm.geo.embedding.work.write_all", full)
+        patch.setattr("eofm.geo.embedding.job.write_all", full)
         with pytest.raises(DataError, match="cannot be written") as caught:
             embed(settings)
     assert "No space" in str(caught.value.found)
 
     before = len(calls)
     with monkeypatch.context() as patch:
-        patch.setattr("eofm.geo.embedding.work.write_all", full)  # its fourth call is over
+        patch.setattr("eofm.geo.embedding.job.write_all", full)  # its fourth call is over
         embed(settings)
     assert len(calls) - before == 2 * (6 - 1)
     assert len(open_chips(tmp_path / "out")) == 6
@@ -281,7 +283,7 @@ def test_a_band_that_is_missing_is_filled_only_by_force(tmp_path: Path) -> None:
     """Level-2A in a network of Level-1C with B10, as SoftCon's: by the words its card names."""
     bands = (*BANDS, "B10")
     spec = eofm.ImageSpec(eofm.Sensor.S2_L1C, bands, eofm.Unit.DN, None, 10.0)
-    encoder = random_encoder("vit-tiny-14", default_recipe(spec, (28, 28), Pooling.CLS), 0)
+    encoder = random_encoder("vit-tiny-14-2blocks", default_recipe(spec, (28, 28), Pooling.CLS), 0)
     model = export(tmp_path / "model", encoder)
     scene = write_scene(tmp_path / "scene.tif", texture(64, 64))
     plain = config(scene, model, tmp_path / "out", chips=32)
@@ -463,6 +465,87 @@ def test_a_scene_that_is_refused_leaves_no_job_behind(
     assert main([*words, "--unit", "reflectance"]) == 1
     assert "size that unit reflectance has" in capsys.readouterr().err
     assert main([*words, "--unit", "dn"]) == 0
+
+
+def test_one_time_of_a_series_is_embedded(model: str, tmp_path: Path, capsys) -> None:
+    """A netCDF of several times was refused, with an option that there was not: `--time`."""
+    series = tmp_path / "series.nc"
+    dates = np.array(["2021-07-04T10:00:00", "2021-07-14T10:00:00"], "datetime64[ns]")
+    x, y = 500_005 + 10.0 * np.arange(64), 5_399_995 - 10.0 * np.arange(56)
+    cube = xr.Dataset(
+        {
+            band: (("time", "y", "x"), np.stack([texture(56, 64, seed)[k] for seed in (0, 1)]))
+            for k, band in enumerate(BANDS)
+        },
+        coords={"time": dates, "y": y, "x": x},
+    ).rio.write_crs("EPSG:32632")
+    cube.to_netcdf(series)
+    words = ["embed", str(series), "--sensor", "s2-l2a", "--unit", "dn", "--model", model]
+    words += ["--patches", "--out"]
+
+    assert 0 != main([*words, str(tmp_path / "a")])
+    said = capsys.readouterr().err.partition("in Python, ")[2].partition(" in a command")[0]
+    assert ["--time", "2021-07-04T10:00:00"] == shlex.split(said)
+    assert 0 == main([*words, str(tmp_path / "a"), *shlex.split(said)])
+    assert 0 == main([*words, str(tmp_path / "b"), "--time", "2021-07-14"])
+
+    first, second = (open_patches(tmp_path / name) for name in "ab")
+    assert ("2021-07-04T10:00:00",) == first.provenance.dates
+    plain = write_scene(tmp_path / "plain.tif", texture(56, 64, 1))
+    assert np.array_equal(
+        second.rows(slice(None)),
+        eofm.embed_patches(eofm.open_scene(plain, sensor="s2-l2a", unit="dn"), model)
+        .array.to_numpy().astype(np.float16).transpose(1, 2, 0).astype(np.float32),
+        equal_nan=True,
+    )  # fmt: skip
+    # two dates of one file are two dates, and its pictures are those of the time that is named
+    change = ["change", str(tmp_path / "a"), str(tmp_path / "b"), "--rate", "0.4"]
+    assert 0 == main([*change, "--out", str(tmp_path / "change")])
+    page = ["explore", str(tmp_path / "a"), "--scene", str(series), "--sensor", "s2-l2a"]
+    page += ["--unit", "dn", "--out", str(tmp_path / "page.html")]
+    assert 0 != main(page)
+    assert 0 == main([*page, *shlex.split(said)])
+    sheet = ["search", str(tmp_path / "a"), "--at", "9.004,48.75", "--scene", str(series)]
+    sheet += ["--sensor", "s2-l2a", "--unit", "dn", "--time", "2021-07-04"]
+    assert 0 == main([*sheet, "--out", str(tmp_path / "found")])
+    assert (tmp_path / "found/sheet.png").is_file()
+
+
+def test_one_item_of_several_is_embedded(scene: Path, model: str, tmp_path: Path, capsys) -> None:
+    """All items are jobs of their own; `--item` names one, also as the scene of a page."""
+    items = [
+        {
+            "type": "Feature", "stac_version": "1.0.0", "id": name, "geometry": None,
+            "properties": {"datetime": "2021-07-04T10:00:00Z", "processing:level": "L2A",
+                           "constellation": "sentinel-2"},
+            "links": [],
+            "assets": {"data": {"href": str(scene), "eo:bands": [{"name": b} for b in BANDS]}},
+        }
+        for name in ("one", "two")
+    ]  # fmt: skip
+    file = tmp_path / "items.json"
+    file.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    words = ["embed", str(file), "--unit", "dn", "--model", model, "--patches", "--item", "two"]
+
+    assert 0 == main([*words, "--out", str(tmp_path / "out")]), capsys.readouterr().err
+    (record,) = open_patches(tmp_path / "out").provenance.scenes
+    assert "two" == record.id
+    page = ["explore", str(tmp_path / "out"), "--scene", str(file), "--unit", "dn"]
+    page += ["--out", str(tmp_path / "page.html")]
+    assert 0 != main(page)
+    said = capsys.readouterr().err.partition("in Python, ")[2].partition(" in a command")[0]
+    assert 0 == main([*page, *shlex.split(said)])
+
+
+@pytest.mark.slow
+def test_a_real_series_is_embedded(real_data: Path, tmp_path: Path) -> None:
+    """WorldCereal's netCDF at one of its 118 dates, from the command line."""
+    (path,) = real_data.glob("worldcereal/S2_L2A_10m_*.nc")
+    words = ["embed", str(path), "--sensor", "s2-l2a", "--unit", "dn", "--time", "2017-08-14"]
+    words += ["--model", "random:vit-tiny-14", "--size", "56", "--patches"]
+
+    assert 0 == main([*words, "--out", str(tmp_path / "out")])
+    assert ("2017-08-14T10:55:17",) == open_patches(tmp_path / "out").provenance.dates
 
 
 def test_what_needs_words_is_opened_first(scene: Path, tmp_path: Path) -> None:

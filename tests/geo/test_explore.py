@@ -21,11 +21,11 @@ from vector_world import PLACES, chips_of, world
 from eofm.cli import main
 from eofm.errors import ConfigError, DataError
 from eofm.geo.cells import cells_of, degrees, lattice_of
+from eofm.geo.embedding_files import write_tiff
+from eofm.geo.embeddings import PatchGrid, patch_grid
 from eofm.geo.explore import explore
 from eofm.geo.maps_config import ExploreConfig
-from eofm.geo.pictures import scene_picture
-from eofm.geo.vectors.embeddings import PatchGrid, patch_grid
-from eofm.geo.vectors.grid_file import write_tiff
+from eofm.geo.results import scene_picture
 from eofm.raster.grid import Grid
 from eofm.raster.opening import open_scene
 
@@ -254,6 +254,7 @@ def test_a_click_lists_the_most_alike(tmp_path: Path) -> None:
     assert 11 == text.count("<ellipse")
 
 
+@pytest.mark.slow
 def test_without_a_click_nothing_is_chosen(tmp_path: Path) -> None:
     """The page opens quietly; a cell without a vector, or outside, chooses nothing."""
     page = explore(toy(), tmp_path / "p.html").file
@@ -263,6 +264,7 @@ def test_without_a_click_nothing_is_chosen(tmp_path: Path) -> None:
         assert "<tr data-cell" not in text
 
 
+@pytest.mark.slow
 def test_the_heat_map_changes_with_the_place(tmp_path: Path) -> None:
     """Two screenshots after two clicks differ, and the place chosen is the lightest."""
     from matplotlib.image import imread

@@ -20,11 +20,17 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from eofm.cli import main
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import Sensor
+from eofm.contract.spec import SENSOR_BANDS, Sensor
 from eofm.errors import ConfigError, DataError, RasterError, SpecError
-from eofm.geo.vectors.chip_file import write_chips
-from eofm.geo.vectors.embeddings import (
+from eofm.geo.embedding_files import (
+    open_chips,
+    open_embeddings,
+    open_patches,
+    write_chips,
+    write_tiff,
+    write_zarr,
+)
+from eofm.geo.embeddings import (
     ChipTable,
     Codes,
     Layout,
@@ -35,8 +41,6 @@ from eofm.geo.vectors.embeddings import (
     patch_grid,
     require_same_vectors,
 )
-from eofm.geo.vectors.files import open_chips, open_embeddings, open_patches
-from eofm.geo.vectors.grid_file import write_tiff, write_zarr
 from eofm.raster.grid import Grid
 
 MADE = Provenance(
@@ -434,3 +438,29 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
         open_patches(tmp_path / "patches.zarr")
 
     assert "too many for files of" in str(caught.value.found)
+
+
+def test_a_file_is_not_sought_for_each_of_many_chunks(tmp_path: Path) -> None:
+    """Coordinates of a million values in chunks of nine were read, for seconds, before a check."""
+    write_zarr(tmp_path / "patches.zarr", patches())
+    for name in ("x", "y"):
+        file = tmp_path / "patches.zarr" / name / "zarr.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "shape": [10**6]}))
+
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        open_patches(tmp_path / "patches.zarr")
+
+    assert "chunks are asked for, too many for" in str(caught.value.found)
+
+
+@pytest.mark.slow
+def test_embeddings_that_are_not_there(tmp_path: Path, write_tif) -> None:
+    """The error named no remedy; the command that it names makes a folder that opens."""
+    with pytest.raises(DataError, match="there are no such embeddings") as caught:
+        open_embeddings(tmp_path / "emb")
+    words = shlex.split(str(caught.value.remedy).partition("eofm ")[2])
+    scene = write_tif(tmp_path / "a.tif", np.full((12, 64, 64), 900, np.uint16))
+    given = {"SCENE": str(scene), "M": "random:vits14", "DIR": str(tmp_path / "emb")}
+    stated = ["--sensor", "s2-l2a", "--unit", "dn", "--size", "28", "--force", "pixels", "scale"]
+    assert 0 == main([*(given.get(word, word) for word in words), *stated])
+    assert 4 == len(open_embeddings(tmp_path / "emb"))

@@ -13,7 +13,7 @@ from safe_product import write_product
 
 import eofm
 from eofm.errors import RasterError
-from eofm.geo.embedding.ground import GroundPixels, GroundReader, Readers, SceneGround
+from eofm.geo.embedding.windows import GroundPixels, GroundReader, Readers, SceneGround
 from eofm.raster.grid import Window
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from geo_scenes import BANDS, GRIDS, export, small_encoder, texture, write_scene
 
-from eofm.geo.vectors.files import open_chips, open_patches
+from eofm.geo.embedding_files import open_chips, open_patches
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ from rasterio.warp import transform
 
 from eofm.errors import DataError
 from eofm.geo.embedding.embed import embed
-from eofm.geo.embedding.majortom import MajorTom, cell_places
-from eofm.geo.vectors.files import open_chips
+from eofm.geo.embedding.outputs import MajorTom, cell_places
+from eofm.geo.embedding_files import open_chips
 from eofm.raster.grid import Grid
 
 WGS84 = CRS.from_epsg(4326)

@@ -13,7 +13,7 @@ from geo_scenes import GRIDS, config, export, sloping_encoder, small_encoder, te
 
 import eofm
 from eofm.geo.embedding.embed import embed, embed_patches
-from eofm.geo.vectors.files import PATCHES_TIFF, PATCHES_ZARR, open_embeddings, open_patches
+from eofm.geo.embedding_files import PATCHES_TIFF, PATCHES_ZARR, open_embeddings, open_patches
 from eofm.raster.cube import to_xarray
 
 
@@ -212,14 +212,17 @@ def test_an_array_of_a_notebook_is_a_scene(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "layout",
     [
-        {"patches": True, "chips": None, "overlap": 1},
-        {"patches": True, "chips": None, "overlap": 1, "stride": 7, "formats": ["tif"]},
+        pytest.param({"patches": True, "chips": None, "overlap": 1}, marks=pytest.mark.slow),
+        pytest.param(
+            {"patches": True, "chips": None, "overlap": 1, "stride": 7, "formats": ["tif"]},
+            marks=pytest.mark.slow,
+        ),
         {"chips": 16},
     ],
 )
 def test_a_killed_run_ends_with_the_same_bytes(layout, tmp_path: Path, kill, monkeypatch) -> None:
     """Killed anywhere, again and again, the same command ends with the files of a quiet run."""
-    monkeypatch.setattr("eofm.geo.embedding.chips_job._BLOCK", 4)
+    monkeypatch.setattr("eofm.geo.embedding.outputs._BLOCK", 4)
     scene = write_scene(tmp_path / "scene.tif", texture(100, 60))
     model = export(tmp_path / "model", small_encoder())
     out = tmp_path / "outs" / "whole"

@@ -12,7 +12,7 @@ import pytest
 import shapely
 
 from eofm.errors import ConfigError, DataError, LabelError
-from eofm.geo.embedding.jobs import read_area
+from eofm.geo.embedding.embed import read_area
 from eofm.geo.places import classes_of, read_labels, read_places
 from eofm.landcover.polygons import PARQUETS, VECTORS
 

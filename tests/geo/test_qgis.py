@@ -17,16 +17,14 @@ import rasterio
 import shapely
 from matplotlib.image import imread
 from safe_product import PLACE, SIZE, write_product
-from vector_world import chips_of, drawn, on_disk, world
+from vector_world import chips_of, drawn, made_on, on_disk, world
 
 import eofm
-from eofm.contract.sensors import BANDS, SENSOR_BANDS
-from eofm.contract.spec import Sensor
-from eofm.geo.mapping.class_map import map_classes
-from eofm.geo.mapping.map_files import write_map
-from eofm.geo.vectors.embeddings import patch_grid
-from eofm.geo.vectors.files import open_patches
-from eofm.geo.vectors.grid_file import write_tiff
+from eofm.contract.spec import BANDS, SENSOR_BANDS, Sensor
+from eofm.geo.class_map import map_classes
+from eofm.geo.class_map_files import write_map
+from eofm.geo.embedding_files import open_patches, write_tiff
+from eofm.geo.embeddings import patch_grid
 
 PYTHON = Path("/usr/bin/python3")
 PLUGINS = Path(__file__).parents[2] / "contrib" / "qgis"
@@ -138,6 +136,7 @@ def test_the_provider_runs_the_program_of_another_python(tmp_path: Path) -> None
     assert "There is no eofm program" in missing.stdout + missing.stderr
 
 
+@pytest.mark.slow
 def test_the_provider_embeds_a_part_of_a_product(tmp_path: Path) -> None:
     """`eofm:embed` takes a SAFE product and an extent in any CRS; sensor and unit are not asked."""
     variables = provider(tmp_path)
@@ -160,6 +159,7 @@ def test_the_provider_embeds_a_part_of_a_product(tmp_path: Path) -> None:
     assert np.allclose(found.grid.point(0, 0), (west + 60, north - 60))
 
 
+@pytest.mark.slow
 def test_the_provider_searches(tmp_path: Path) -> None:
     """`eofm:search` by a place on the map, in any CRS, and by layers of examples."""
     variables = provider(tmp_path)
@@ -185,6 +185,7 @@ def test_the_provider_searches(tmp_path: Path) -> None:
     assert (tmp_path / "like" / "score.tif").is_file()
 
 
+@pytest.mark.slow
 def test_the_provider_compares_dates(tmp_path: Path) -> None:
     """`eofm:change` of two dates, with a date between which nothing has changed."""
     variables = provider(tmp_path)
@@ -195,7 +196,7 @@ def test_the_provider_compares_dates(tmp_path: Path) -> None:
         values = patches.array.to_numpy() + noise.astype(np.float32)
         if name == "after":
             values[:, 3:6, 3:6] *= -1
-        moved = patch_grid(values, patches.grid, patches.provenance)
+        moved = patch_grid(values, patches.grid, made_on(seed))
         write_tiff(tmp_path / name / "patches.tif", moved)
     given = {"BEFORE": tmp_path / "before", "AFTER": tmp_path / "after", "RATE": 0.01}
 

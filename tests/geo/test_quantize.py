@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from eofm.geo.vectors.embeddings import HIDDEN, Codes
-from eofm.geo.vectors.quantize import QUANTIZE_FROM, codes_of, recall, sample_step, wants_codes
+from eofm.geo.embeddings import (
+    HIDDEN,
+    QUANTIZE_FROM,
+    Codes,
+    codes_of,
+    recall,
+    sample_step,
+    wants_codes,
+)
 
 
 def some(count: int = 400, dim: int = 8) -> np.ndarray:

@@ -11,10 +11,9 @@ import torch
 
 import eofm
 from eofm.contract.recipe import Pooling, Recipe
-from eofm.contract.sensors import DEFAULT_STATISTICS, SENSOR_BANDS, STATISTICS
-from eofm.contract.spec import Normalization, Sensor
+from eofm.contract.spec import DEFAULT_STATISTICS, SENSOR_BANDS, STATISTICS, Normalization, Sensor
 from eofm.geo.embedding.embed import embed_patches
-from eofm.networks.adapt import InputInit, PositionRecipe
+from eofm.networks.state import InputInit, PositionRecipe
 from eofm.weights.encoder import Encoder, random_encoder
 from eofm.weights.start import start_from
 

@@ -13,9 +13,8 @@ from vector_world import drawn, on_disk, world
 
 from eofm.cli import main
 from eofm.errors import DataError
-from eofm.geo import results
-from eofm.geo.vectors import grid_file
-from eofm.geo.vectors.grid_file import write_tiff
+from eofm.geo import embedding_files, results
+from eofm.geo.embedding_files import write_tiff
 
 VERBS = {
     "map": "map emb --labels fields.gpkg --field class --also later --probe knn --out made",
@@ -49,7 +48,9 @@ def contents() -> dict[str, object]:
 
 
 @pytest.mark.usefixtures("ground")
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    "verb", [pytest.param("map", marks=pytest.mark.slow), "search", "change", "explore"]
+)
 def test_the_settings_beside_the_results_make_them_again(verb: str) -> None:
     """`--config` with what a verb has kept, and nothing else, writes the same files."""
     kept = "made/page.html.yaml" if verb == "explore" else "made/config.yaml"
@@ -86,7 +87,7 @@ def test_a_raster_that_gdal_cannot_write_is_one_error(
 
     patches, _ = world(size=(24, 24))
     monkeypatch.setattr(results, "copy_raster", refuse)
-    monkeypatch.setattr(grid_file, "copy_raster", refuse)
+    monkeypatch.setattr(embedding_files, "copy_raster", refuse)
 
     with pytest.raises(DataError, match="cannot be written") as caught:
         results.write_cog(
@@ -98,6 +99,6 @@ def test_a_raster_that_gdal_cannot_write_is_one_error(
             tags={},
         )
     with pytest.raises(OSError, match="cannot be written"):
-        grid_file.write_tiff(tmp_path / "b.tif", patches)
+        embedding_files.write_tiff(tmp_path / "b.tif", patches)
 
     assert "writing tag data" in str(caught.value.found)

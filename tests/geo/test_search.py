@@ -22,10 +22,10 @@ from vector_world import NAMES, PLACES, chips_of, drawn, on_disk, world
 from eofm.cli import main
 from eofm.errors import ConfigError, DataError, EofmError, LabelError
 from eofm.geo.cells import cells_of, degrees
+from eofm.geo.embedding_files import write_tiff
+from eofm.geo.embeddings import HIDDEN, Codes
 from eofm.geo.maps_config import SearchConfig
 from eofm.geo.search import ScoreKind, best, run_search, scan, scan_codes, search
-from eofm.geo.vectors.embeddings import HIDDEN, Codes
-from eofm.geo.vectors.grid_file import write_tiff
 
 SIZE = (32, 32)
 
@@ -97,6 +97,20 @@ def test_what_is_refused() -> None:
         search(patches)
     with pytest.raises(ConfigError, match="one thing to look for"):
         search(patches, at=(9, 48), like=layer)
+
+
+def test_polygons_that_are_nowhere_on_the_earth_are_refused() -> None:
+    """Metres said to be degrees: not PROJ's words, but the feature, and what mends it does."""
+    patches, _ = world(size=SIZE)
+    x, y = patches.grid.point(4.5, 4.5)
+    layer = geopandas.GeoDataFrame(geometry=[shapely.Point(x, y)], crs=4326)
+    with pytest.raises(LabelError, match="none on the earth") as caught:
+        search(patches, like=layer)
+
+    assert "feature 0: " in str(caught.value.found)
+    names = {"layer": layer}
+    exec(str(caught.value.remedy).partition("geopandas: ")[2], names)
+    assert [4 * SIZE[1] + 4] == search(patches, like=names["layer"]).examples.tolist()
 
 
 def test_the_verb_writes_its_files(tmp_path: Path, capsys) -> None:
@@ -246,6 +260,18 @@ def test_a_place_that_is_none_is_said_as_a_place() -> None:
     assert "longitude comes first" in str(turned.value.remedy)
     with pytest.raises(ConfigError, match="a place is a longitude"):
         search(patches, at=f"{lon},{lat}")  # type: ignore[arg-type]
+    # PROJ's own words reached the user of the first two and of the last
+    for at in ((200, 100), (float("nan"), 0.0), (float("inf"), 0), (9, -90.5), (1, 2, 3)):
+        with pytest.raises(ConfigError, match="a place is a longitude") as refused:
+            search(patches, at=at)  # type: ignore[arg-type]
+        assert at == refused.value.found
+        shown = eval(str(refused.value.remedy).removeprefix("at="))
+        with pytest.raises(LabelError, match="outside"):
+            search(patches, at=shown)
+    for far in ((99, 0), (189, 48), (0, 90), (-360, -90), (9, -48)):
+        with pytest.raises(LabelError, match="the place lies outside") as away:
+            search(patches, at=far)
+        assert f"longitude {far[0]:g}, latitude {far[1]:g}" == away.value.found
     for wrong in (patches.array, "emb/scene"):
         with pytest.raises(DataError, match="no embeddings") as refused:
             search(wrong, at=(lon, lat))  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
 from eofm.geo.embedding.embed import embed
-from eofm.geo.vectors.files import open_chips, open_patches
+from eofm.geo.embedding_files import open_chips, open_patches
 
 SCHEMAS = Path(__file__).parent / "schemas"
 ADDRESSES = {

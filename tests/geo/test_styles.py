@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from eofm.geo.styles import class_colours, hex_of
+from eofm.geo.results import class_colours, hex_of
 
 
 def test_land_cover_has_the_colours_of_maps() -> None:

@@ -12,7 +12,7 @@ import torch
 from geo_scenes import config, export, small_encoder, texture, write_scene
 
 from eofm.geo.embedding.embed import embed
-from eofm.geo.vectors.files import open_chips
+from eofm.geo.embedding_files import open_chips
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vector_world import FIELD, NAMES, PLACES, chips_of, drawn, outline, world
 
-from eofm.errors import LabelError
+from eofm.errors import ConfigError, LabelError
 from eofm.geo.cells import cells_of
-from eofm.geo.mapping.training import covered, label_cells
+from eofm.geo.maps_config import MapProbe
 from eofm.geo.places import classes_of, read_labels, read_places
+from eofm.geo.training import EXPLODE, covered, fit_probe, label_cells
 
 SIZE = (24, 24)
 
@@ -164,3 +165,69 @@ def test_a_class_that_lies_elsewhere_is_said_and_not_mapped() -> None:
     alone = layer[layer["class"].isin(["water", "ice"])]
     with pytest.raises(LabelError, match="one class alone"):
         labelled(patches, alone)
+
+
+def test_parts_of_one_feature_are_one_polygon() -> None:
+    """Several parts are one polygon in number, cap and notes; taken apart they are several."""
+    patches, _ = world(size=SIZE)
+    grid = patches.grid
+    parts = shapely.MultiPolygon([outline(grid, 0, 0, 4, 4), outline(grid, 12, 12, 4, 4)])
+    shapes = [parts, outline(grid, 0, 12, 4, 4), outline(grid, 6, 2.3, 0.4, 0.4)]
+    field = "class"
+    layer = geopandas.GeoDataFrame(
+        {field: ["wood", "lake", "lake"]}, geometry=shapes, crs=grid.crs.to_wkt()
+    )
+    found = labelled(patches, layer, per_polygon=20)
+
+    assert [[0, 0], [0, 1]] == found.features.tolist()
+    assert [20, 16] == np.bincount(found.polygons).tolist()
+    assert [2, 1] == [len(np.unique(found.parts[found.polygons == one])) for one in (0, 1)]
+    notes = " ".join(found.notes)
+    assert "1 of 2 polygons have several parts, 3 parts of all together" in notes
+    assert "1 polygons cover no cell enough" in notes
+
+    exec(EXPLODE.partition("geopandas: ")[2], {}, names := {"layer": layer})
+    apart = labelled(patches, names["layer"])
+    assert 3 == len(apart.features)
+    assert "several parts" not in " ".join(apart.notes)
+
+
+def test_a_part_outside_is_no_polygon_outside() -> None:
+    """A feature with one part on the embeddings lies on them: features are counted, not parts."""
+    patches, truth = world(size=SIZE)
+    layer = drawn(patches, truth)
+    away = outline(patches.grid, 500, 500, 4, 4)
+    layer.loc[0, "geometry"] = shapely.MultiPolygon([layer.geometry[0], away])
+    assert "outside" not in " ".join(labelled(patches, layer).notes)
+
+    layer.loc[0, "geometry"] = shapely.MultiPolygon([away, outline(patches.grid, 600, 0, 4, 4)])
+    assert "1 of 9 polygons and points lie outside" in " ".join(labelled(patches, layer).notes)
+
+
+def test_names_that_differ_in_capitals_are_named() -> None:
+    """Blanks around a name are none; capitals and blanks inside make classes, which are named."""
+    patches, truth = world(size=SIZE)
+    layer, field = drawn(patches, truth), "class"
+    crops, trees = (layer.index[layer[field] == name] for name in ("crops", "trees"))
+    plain = labelled(patches, layer)
+    layer.loc[trees[0], field] = " trees "
+    assert plain.classes == labelled(patches, layer).classes
+    assert not [note for note in labelled(patches, layer).notes if "capitals" in note]
+
+    layer.loc[crops[0], field] = "CROPS "
+    found = labelled(patches, layer)
+    (note,) = [note for note in found.notes if "capitals" in note]
+    assert {*plain.classes, "CROPS"} == set(found.classes)
+    assert "**`CROPS` and `crops` differ" in note
+
+    exec(note.partition("geopandas: ")[2])
+    assert plain.classes == labelled(patches, layer).classes
+
+
+def test_more_neighbours_than_cells_are_refused() -> None:
+    """A vote of more cells than there are is no vote of fewer."""
+    x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    labels = np.arange(6) % 2
+    with pytest.raises(ConfigError, match="number of training samples"):
+        fit_probe(MapProbe.KNN, x, labels, labels, 2, neighbours=7)
+    assert "k=6" in fit_probe(MapProbe.KNN, x, labels, labels, 2, neighbours=6).name

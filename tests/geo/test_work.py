@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eofm.errors import DataError
-from eofm.formats.seal import sealed
-from eofm.geo.embedding.work import Work, as_planes
-from eofm.geo.vectors.embeddings import Codes
+from eofm.formats.foreign import sealed
+from eofm.geo.embedding.job import Work, as_planes
+from eofm.geo.embeddings import Codes
 
 
 def test_rows_are_written_in_any_order(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ of 0.1 and `--normalization` of its successors are the same case, with other nam
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import importlib
@@ -32,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "miniatures"))
 from eofm.cli import VERBS, main
 
 DATA = Path(os.environ.get("EOFM_REAL_DATA", Path(__file__).parents[2] / "../shared/data"))
-_LEFT_OUT = ("key", "made", "predictions", "predictions_sha256")
+_LEFT_OUT = ("key", "made", "checksum", "predictions", "predictions_sha256")
 
 
 def _named(*places: str) -> Any:
@@ -46,7 +47,7 @@ def _named(*places: str) -> Any:
 
 def encoder(folder: Path, sensor: str, size: int) -> str:
     """Write an untrained encoder; return where."""
-    statistics = _named("eofm.contract.sensors:STATISTICS", "eofm.contract.sensors:STATISTICS")
+    statistics = _named("eofm.contract.spec:STATISTICS", "eofm.contract.spec:STATISTICS")
     recipe = _named("eofm.contract.recipe:Recipe", "eofm.contract.recipe:Recipe")
     spec = "eofm.contract.spec", "eofm.spec"
     of = statistics[{"s2": "ssl4eo-s12-l1c", "s1": "ssl4eo-s12-grd"}[sensor]]
@@ -83,7 +84,7 @@ def cases(work: Path) -> dict[str, list[str]]:
     from dense_world import write_floods
 
     s2, s1 = encoder(work / "s2", "s2", 28), encoder(work / "s1", "s1", 28)
-    wide = encoder(work / "wide", "s2", 56)
+    wide, radar = encoder(work / "wide", "s2", 56), encoder(work / "radar", "s1", 56)
     floods = work / "floods"
     write_floods(floods, {"train": ["A_1", "A_2"], "valid": ["B_1"], "test": ["C_1", "C_2"]})
     tiles = ["--root", str(DATA / "eurosat_ms"), "--limit", "80", "--batch", "32"]
@@ -118,7 +119,7 @@ def cases(work: Path) -> dict[str, list[str]]:
         "ben-both": ["bigearthnet", *ben, "--sensor", "both", "--model", f"two={s2}+{s1}"],
         "ben-43": ["bigearthnet", *ben, "--sensor", "s1", "--classes", "43", "--model", s1],
         "floods-s2": [*water, "--sensor", "s2", "--model", f"mine={wide}"],
-        "floods-both": [*water, "--sensor", "both", "--model", f"pixels,two={s2}+{s1}"],
+        "floods-both": [*water, "--sensor", "both", "--model", f"pixels,two={wide}+{radar}"],
         "masks": [
             *("masks", "--root", masks(work / "terramesh"), "--sensor", "s1-rtc", *dense),
             *("--unit", "db", "--classes", codes, "--void", "0,3,7,8"),
@@ -180,14 +181,21 @@ def differences(one: Any, other: Any, place: str = "") -> list[str]:
 
 def main_(words: list[str]) -> int:
     """Freeze, or compare."""
-    if words[0] == "--compare":
-        found = differences(*(json.loads(Path(word).read_text()) for word in words[1:3]))
+    parser = argparse.ArgumentParser(description="The numbers of eofm bench, frozen or compared.")
+    parser.add_argument("--compare", nargs=2, type=Path, metavar="FILE", help="before and after")
+    parser.add_argument("work", nargs="?", type=Path, help="a new folder outside of the checkout")
+    parser.add_argument("cases", nargs="*", help="names of cases; all without any")
+    options = parser.parse_args(words)
+    if options.compare:
+        found = differences(*(json.loads(file.read_text()) for file in options.compare))
         print("\n".join(found) or "equal")
         return int(bool(found))
-    work = Path(words[0])
+    if options.work is None:
+        parser.error("name a folder to work in, or --compare two files")
+    work: Path = options.work
     work.mkdir(parents=True)
     every = cases(work)
-    chosen = words[1:] or list(every)
+    chosen = options.cases or list(every)
     print(json.dumps({n: run(every[n], work / "runs" / n, work) for n in chosen}, indent=1))
     return 0
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eofm.landcover import count
-from eofm.landcover.count import GridCounter, Legend, WindowCounter, count_windows
+from eofm.landcover import multilabel
+from eofm.landcover.multilabel import GridCounter, Legend, WindowCounter, count_windows
 from eofm.landcover.schemes import SCHEMES, Scheme
-from eofm.landcover.strips import Pieces
+from eofm.landcover.warp import Pieces
 from eofm.raster.grid import Window
 
 DW, ESRI = SCHEMES["dynamic-world"], SCHEMES["esri"]
@@ -59,7 +59,7 @@ def test_windows_are_counted(data: st.DataObject) -> None:
 @pytest.mark.parametrize("panel_bytes", [1, 60, 200])
 def test_windows_over_the_edge_of_a_panel(panel_bytes: int, monkeypatch) -> None:
     """How many columns are copied to the cache at a time does not change a count."""
-    monkeypatch.setattr(count, "_PANEL_BYTES", panel_bytes)
+    monkeypatch.setattr(multilabel, "_PANEL_BYTES", panel_bytes)
     class_map = np.random.default_rng(3).integers(0, 9, (9, 50)).astype(np.uint8)
 
     for stride in (1, 4, 5, 11):
@@ -106,12 +106,12 @@ def test_nodata_that_the_map_declares() -> None:
 
 
 @pytest.fixture(params=["numpy", "compiled"])
-def kernel(request) -> count.Kernel | None:
+def kernel(request) -> multilabel.Kernel | None:
     """Each of the loops that count."""
     if request.param == "numpy":
         return None
     pytest.importorskip("numba")
-    return count.load_kernel()
+    return multilabel.load_kernel()
 
 
 @settings(
@@ -159,12 +159,12 @@ def test_large_windows(kernel) -> None:
 def test_compiled_loop_is_optional(monkeypatch) -> None:
     """Without numba there is no compiled loop, and small maps do not ask for it."""
     monkeypatch.setitem(sys.modules, "numba", None)
-    fresh = lru_cache(maxsize=1)(count.load_kernel.__wrapped__)
-    monkeypatch.setattr(count, "load_kernel", fresh)
+    fresh = lru_cache(maxsize=1)(multilabel.load_kernel.__wrapped__)
+    monkeypatch.setattr(multilabel, "load_kernel", fresh)
 
-    assert count.choose_kernel(1000) is None
+    assert multilabel.choose_kernel(1000) is None
     assert 0 == fresh.cache_info().currsize
-    assert count.choose_kernel(2**40) is None
+    assert multilabel.choose_kernel(2**40) is None
 
 
 @settings(deadline=None, max_examples=60)

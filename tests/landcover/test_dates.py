@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eofm.errors import ConfigError, LabelError
-from eofm.landcover.dates import DatePattern, Period
+from eofm.landcover.maps import DatePattern, Period
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,9 @@ import rasterio
 from rasterio.windows import Window as RasterioWindow
 
 from eofm.errors import ConfigError, EofmError, LabelError, RasterError
-from eofm.landcover import count, jobs, strips, warp
+from eofm.landcover import jobs, multilabel, warp
 from eofm.landcover.config import LabelsConfig
-from eofm.landcover.report import LabelReport
-from eofm.landcover.run import write_labels
+from eofm.landcover.run import LabelReport, write_labels
 from eofm.landcover.schemes import SCHEMES, Scheme
 from eofm.landcover.table import open_table, schema
 
@@ -125,7 +124,7 @@ def test_wide_map_by_panels(class_map, tmp_path: Path, write_tif, monkeypatch) -
     """A map too wide for one strip is done in panels: the same rows, in another order."""
     path = write_tif(tmp_path / "m.tif", class_map, nodata=255, **TILED)
     label(path, tmp_path / "whole.parquet", stride=9)
-    monkeypatch.setattr(strips, "STRIP_BYTES", 256 * 40)
+    monkeypatch.setattr(warp, "STRIP_BYTES", 256 * 40)
 
     label(path, tmp_path / "panels.parquet", stride=9, batch=3)
 
@@ -140,7 +139,7 @@ def test_wide_map_by_panels(class_map, tmp_path: Path, write_tif, monkeypatch) -
 
 def test_any_number_of_threads(class_map, tmp_path: Path, write_tif, monkeypatch) -> None:
     """However many threads share a map's pieces, the table is the same byte for byte."""
-    monkeypatch.setattr(strips, "PIECE_BYTES", 16 * 32)
+    monkeypatch.setattr(warp, "PIECE_BYTES", 16 * 32)
     path = write_tif(tmp_path / "m.tif", class_map, nodata=255, **TILED)
     for threads in (1, 2, 5):
         monkeypatch.setattr(jobs, "THREADS", threads)
@@ -188,7 +187,7 @@ def test_compiled_or_not(stride, class_map, tmp_path: Path, write_tif, monkeypat
     """The table is the same byte for byte, whether numba is installed or not."""
     pytest.importorskip("numba")
     path = write_tif(tmp_path / "m.tif", class_map, nodata=255, **TILED)
-    for name, kernel in (("numpy", None), ("numba", count.load_kernel())):
+    for name, kernel in (("numpy", None), ("numba", multilabel.load_kernel())):
         monkeypatch.setattr(jobs, "choose_kernel", lambda _, kernel=kernel: kernel)
         label(path, tmp_path / f"{name}.parquet", stride=stride)
 

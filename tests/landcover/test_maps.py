@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -327,8 +328,7 @@ def test_remedies_of_a_map(tmp_path: Path, write_tif) -> None:
     with pytest.raises(LabelError, match="georeferenced map") as caught:
         find_maps([str(path)])
     remedy = str(caught.value.remedy)
-    command = remedy[remedy.index("rio edit-info") : remedy.index(";")]
-    rio(*command.replace("FILE", str(path)).split()[1:])
+    rio(*shlex.split(remedy.partition("as in: ")[2].partition(";")[0])[1:])
     assert 1 == len(find_maps([str(path)]).maps)
 
     path = write_tif(tmp_path / "n.tif", of(1), nodata=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -19,7 +21,7 @@ from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import ConfigError, EofmError, LabelError, RasterError
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.maps import LandCover, find_maps
-from eofm.landcover.polygons import PARQUETS, VECTORS, _code, read_layer
+from eofm.landcover.polygons import PARQUETS, VECTORS, _code, read_layer, read_vectors
 from eofm.landcover.run import write_labels
 from eofm.landcover.schemes import Scheme
 from eofm.raster.grid import Grid, Window
@@ -278,6 +280,13 @@ def test_the_remedies(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("name: mine\nclasses: {1: moor, 2: wood}\nnodata: [0]\n")
     assert 0 == main([*command, *str(missing.value.remedy).rpartition(": ")[2].split()])
 
+    spaced = layer(tmp_path / "q.gpkg", **{"land use": ["wood", "moor"]})
+    with pytest.raises(ConfigError, match="which field") as missing:
+        read(spaced, field=None)
+    words = shlex.split(str(missing.value.remedy).rpartition(": ")[2])
+    out.unlink()
+    assert 0 == main([str(spaced) if w == str(path) else w for w in command] + words)
+
     bow = layer(tmp_path / "bow.gpkg", BOW, LAKE)
     table = geopandas.read_file(bow)
     table.geometry = table.geometry.make_valid()
@@ -361,3 +370,16 @@ def test_a_spike_is_repaired_by_the_remedy(tmp_path: Path) -> None:
     frame.to_file(path)
 
     assert np.array_equal(inside(IMAGE), read(path))
+
+
+def test_a_table_of_text_is_made_into_points(tmp_path: Path) -> None:
+    """CSV was said to have no layers; the command that is printed makes a layer of it."""
+    (tmp_path / "my points.csv").write_text("x,y,class\n9.0,48.7,wood\n9.1,48.8,moor\n")
+    with pytest.raises(LabelError, match="no geometry") as refused:
+        read_vectors(tmp_path / "my points.csv")
+    command = shlex.split(str(refused.value.remedy).partition("longitude and latitude: ")[2])
+    subprocess.run([sys.executable, *command[1:]], check=True)
+    made = geopandas.read_file(tmp_path / "my points.gpkg")
+
+    assert [(9.0, 48.7), (9.1, 48.8)] == [(p.x, p.y) for p in made.geometry]
+    assert "EPSG:4326" == str(made.crs)

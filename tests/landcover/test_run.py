@@ -15,8 +15,7 @@ import pytest
 from eofm.errors import ConfigError, LabelError
 from eofm.landcover import jobs
 from eofm.landcover.config import LabelsConfig
-from eofm.landcover.report import LabelReport
-from eofm.landcover.run import write_labels
+from eofm.landcover.run import LabelReport, write_labels
 
 WINDOWS = {"window": 8, "stride": 4, "batch": 49}
 

@@ -20,8 +20,7 @@ from rasterio.warp import transform as warp_points
 from eofm.errors import ConfigError, LabelError, RasterError
 from eofm.landcover import jobs
 from eofm.landcover.config import LabelsConfig
-from eofm.landcover.report import LabelReport
-from eofm.landcover.run import write_labels
+from eofm.landcover.run import LabelReport, write_labels
 from eofm.landcover.schemes import SCHEMES
 from eofm.raster.grid import Grid
 from eofm.store.reader import Store

@@ -13,8 +13,7 @@ from inputs import CASES
 
 from eofm.errors import LabelError
 from eofm.formats.parquet import SEAL
-from eofm.landcover.output import LabelOutput
-from eofm.landcover.table import KEY, SEALED, TableBatch, open_table, schema
+from eofm.landcover.table import KEY, SEALED, LabelOutput, TableBatch, open_table, schema
 
 
 @pytest.fixture

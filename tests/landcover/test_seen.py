@@ -5,6 +5,7 @@ The oracle looks up the map under the centre of every pixel with PROJ, one by on
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.warp import transform as warp_points
 
+from eofm.cli import main
 from eofm.datasets.tiles import PackTilesConfig
 from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import ConfigError, LabelError
@@ -23,7 +25,7 @@ from eofm.landcover.multilabel import Cover, Reason, class_fractions
 from eofm.landcover.run import write_labels
 from eofm.landcover.schemes import SCHEMES
 from eofm.store.config import RelabelConfig
-from eofm.store.edit.relabel import relabel_store
+from eofm.store.edit import relabel_store
 from eofm.store.reader import Store
 
 SIDE = 24
@@ -243,7 +245,8 @@ def test_relabel_refuses_unseen_ground(tmp_path: Path) -> None:
     codes[:, :10] = 2
     maps = write(tmp_path / "map/m.tif", codes, crs, transform)
     every_route(tmp_path, maps)
-    store, scheme = str(tmp_path / "store"), str(tmp_path / "scheme.yaml")
+    (tmp_path / "store").rename(tmp_path / "store one")
+    store, scheme = str(tmp_path / "store one"), str(tmp_path / "scheme.yaml")
     boxes = tmp_path / "boxes.parquet"
     pq.write_table(pq.read_table(tmp_path / "store.parquet"), boxes)
     whole = str(tmp_path / "whole.parquet")
@@ -253,8 +256,10 @@ def test_relabel_refuses_unseen_ground(tmp_path: Path) -> None:
         relabel_store(RelabelConfig(store, whole, in_place=True))
 
     assert "1 of 1 images" in str(caught.value.found)
-    assert f"--scenes {store}" in str(caught.value.remedy)
-    relabel_store(RelabelConfig(store, str(tmp_path / "store.parquet"), in_place=True))
+    command = str(caught.value.remedy).partition(": eofm ")[2].partition("; or")[0]
+    told = {"MAPS": str(maps), "SCHEME": scheme, "OTHER.parquet": str(tmp_path / "other.parquet")}
+    assert 0 == main([told.get(word, word) for word in shlex.split(command)])
+    relabel_store(RelabelConfig(store, str(tmp_path / "other.parquet"), in_place=True))
     assert [1.0, 0.0, 0.0] == Store(store).fractions([0])[0].tolist()
     relabel_store(RelabelConfig(store, whole, in_place=True, ground="all"))
     assert [14 / 24, 10 / 24, 0] == pytest.approx(Store(store).fractions([0])[0].tolist())

@@ -12,6 +12,7 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.warp import transform as warp_points
+from remedies import run_rio
 
 from eofm.errors import LabelError, RasterError
 from eofm.landcover.maps import LandCover, find_maps
@@ -272,3 +273,45 @@ def test_real_worldcover_by_window(real_data: Path) -> None:
     assert tree_cover > 0.9
     assert 1.0 == water
     assert all(abs(sum(share[1:]) - 1) < 0.01 for share in shares)
+
+
+def test_the_band_of_classes_is_taken_out_of_several(tmp_path: Path, write_tif) -> None:
+    """Dynamic World has probabilities and then `label`; the commands make a map of it."""
+    names = ["water", "trees", "label"]
+    stack = np.stack([np.zeros_like(classes()), np.zeros_like(classes()), classes()])
+    path, out = write_tif(tmp_path / "m m.tif", stack, descriptions=names), tmp_path / "classes.tif"
+    with pytest.raises(LabelError, match="georeferenced map of one band") as caught:
+        read(path)
+    assert "CRS into" not in str(caught.value.remedy)
+    run_rio(caught.value, {"classes.tif": out})
+    with rasterio.open(out) as found:
+        np.testing.assert_array_equal(classes(), found.read(1))
+    read(out)
+
+
+def test_a_map_without_crs_says_what_to_run(tmp_path: Path, write_tif) -> None:
+    """The command names the file itself, and the map is read."""
+    path = write_tif(tmp_path / "m m.tif", classes(), crs=None)
+    with pytest.raises(LabelError, match="georeferenced map of one band") as caught:
+        read(path)
+    run_rio(caught.value)
+    read(path)
+
+
+def test_complex_numbers_are_no_classes(tmp_path: Path) -> None:
+    """A map of complex integers is refused, as one of fractions is."""
+    path = tmp_path / "m.tif"
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=20,
+        width=20,
+        count=1,
+        dtype="complex_int16",
+        crs="EPSG:32632",
+        transform=Affine(10, 0, 5e5, 0, -10, 5.4e6),
+    ) as target:
+        target.write(np.full((1, 20, 20), 3, np.complex64))
+    with pytest.raises(LabelError, match="not class codes"):
+        read(path)

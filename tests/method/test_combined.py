@@ -17,9 +17,8 @@ from eofm.contract.imagery import Labels
 from eofm.contract.recipe import Pooling
 from eofm.errors import ConfigError
 from eofm.method import CombinedTerms, LabelFacts, SoftConConfig
-from eofm.method.combined import check_views, needs_of
+from eofm.method.objectives import check_views, needs_of
 from eofm.method.terms import term_names
-from eofm.method.terms.registry import find_term
 from eofm.method.terms.seam import (
     Needs,
     RandomMask,
@@ -30,6 +29,7 @@ from eofm.method.terms.seam import (
     TermOutput,
     Tokens,
     ViewKind,
+    find_term,
 )
 
 
@@ -269,7 +269,7 @@ def test_views_have_to_be_those_of_the_terms(monkeypatch: pytest.MonkeyPatch) ->
     for kind in ViewKind:
         check_views(config, kind)
     needs = Needs(views=ViewKind.NESTED, teacher=TeacherKind.EMA)
-    monkeypatch.setattr("eofm.method.combined.needs_of", lambda _: {"softcon": needs})
+    monkeypatch.setattr("eofm.method.objectives.needs_of", lambda _: {"softcon": needs})
 
     check_views(config, ViewKind.NESTED)
     with pytest.raises(ConfigError) as caught:

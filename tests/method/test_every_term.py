@@ -9,8 +9,7 @@ from torch import multiprocessing
 
 from eofm.errors import ConfigError
 from eofm.method.terms import term_names
-from eofm.method.terms.registry import find_term
-from eofm.method.terms.seam import TeacherKind
+from eofm.method.terms.seam import TeacherKind, find_term
 
 EVERY = pytest.mark.parametrize("name", term_names())
 

@@ -11,7 +11,7 @@ from eofm import method as softcon
 from eofm.contract.imagery import Labels
 from eofm.errors import ConfigError
 from eofm.method import HeadNorm, make_teacher, momentum_at, projection_head, update_teacher
-from eofm.method.teacher import check_chunks
+from eofm.method.branches import check_chunks
 from eofm.networks.resnet import build_resnet
 from eofm.networks.vit import build_vit
 

@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 import rasterio
 from affine import Affine
 
-from eofm.contract.sensors import SENSOR_BANDS, resolution_groups
-from eofm.contract.spec import Sensor
+from eofm.contract.spec import SENSOR_BANDS, Sensor, resolution_groups
 
 OPTICAL = SENSOR_BANDS[Sensor.S2_L2A]
 FIRST = {  # name -> Sentinel-1 name, labels; as in the published set

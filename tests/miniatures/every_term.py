@@ -17,8 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from eofm.contract.imagery import Labels
 from eofm.method import CombinedTerms, HeadNorm, LabelFacts, SoftConConfig, update_teacher
-from eofm.method.terms.registry import find_term
-from eofm.method.terms.seam import TeacherKind, ViewKind
+from eofm.method.terms.seam import TeacherKind, ViewKind, find_term
 from eofm.networks.joint import share_trunk
 from eofm.networks.vit import Architecture, ViT, initialise
 

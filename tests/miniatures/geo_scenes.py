@@ -47,7 +47,7 @@ def write_scene(path: Path, pixels: np.ndarray, place: str = "utm", **profile: o
 def small_encoder(size: int = 28, pooling: Pooling = Pooling.CLS) -> Encoder:
     """An untrained transformer for three bands of Level-2A."""
     spec = ImageSpec(Sensor.S2_L2A, BANDS, Unit.DN, None, 10.0)
-    return random_encoder("vit-tiny-14", default_recipe(spec, (size, size), pooling), 0)
+    return random_encoder("vit-tiny-14-2blocks", default_recipe(spec, (size, size), pooling), 0)
 
 
 def sloping_encoder(size: int) -> Encoder:

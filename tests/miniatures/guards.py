@@ -16,6 +16,7 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from types import CodeType, FunctionType
 
 from eofm.contract import prepare
@@ -41,6 +42,8 @@ class Edit:
             found = vars(found)[name]
         if isinstance(found, property):
             found = found.fget
+        if isinstance(found, cached_property):
+            found = found.func
         if isinstance(found, classmethod | staticmethod):
             found = found.__func__
         found = inspect.unwrap(found)  # type: ignore[arg-type]
@@ -119,8 +122,8 @@ def _guard(test: str, *edits: tuple[str, str, str], case: int = 0) -> Guard:
 
 
 _PIXELS = "test_04_05_06_07_pixels_that_contradict_the_declaration"
-_SAMPLED = "eofm.contract.validity.traces:contradiction"
-_MEANS = ("eofm.contract.validity.plausible:check_plausible", "_check_means(imagery)", "pass")
+_SAMPLED = "eofm.contract.validity:contradiction"
+_MEANS = ("eofm.contract.validity:check_plausible", "_check_means(imagery)", "pass")
 _TESTS = "tests = (_radar, _range, _sky, _order, _offset)"
 
 GUARDS = (
@@ -173,11 +176,11 @@ GUARDS = (
     _guard(
         _PIXELS,
         (
-            "eofm.contract.validity.plausible:find_doubts",
+            "eofm.contract.validity:find_doubts",
             "_sentinel(values, spec) or _dead(values, spec)",
             "_sentinel(values, spec)",
         ),
-        ("eofm.contract.validity.plausible:doubt_of", " or _dead(pixels, own)", ""),
+        ("eofm.contract.validity:doubt_of", " or _dead(pixels, own)", ""),
         _MEANS,
         case=4,
     ),
@@ -217,12 +220,12 @@ GUARDS = (
     _guard(
         "test_10_invalid_pixels_and_features",
         ("eofm.contract.preprocess:Preprocess.forward", "check_finite(imagery)", "pass"),
-        ("eofm.contract.validity.plausible:find_doubts", "check_finite(imagery)", "pass"),
+        ("eofm.contract.validity:find_doubts", "check_finite(imagery)", "pass"),
     ),
     _guard(
         "test_10_invalid_pixels_and_features",
         (
-            "eofm.contract.validity.plausible:check_plausible",
+            "eofm.contract.validity:check_plausible",
             "if not bool(imagery.valid.any()):",
             "if False:",
         ),
@@ -336,12 +339,12 @@ GUARDS = (
     ),
     _guard(
         "test_23_a_frozen_network_stays_frozen",
-        ("eofm.bench.models.sources:EncoderSource.__init__", "encoder.eval()", "encoder"),
+        ("eofm.bench.sources:EncoderSource.__init__", "encoder.eval()", "encoder"),
     ),
     _guard(
         "test_23_a_frozen_network_stays_frozen",
         (
-            "eofm.bench.models.sources:EncoderSource.check_frozen",
+            "eofm.bench.sources:EncoderSource.check_frozen",
             "if state_sha256(self._encoder) != self._state:",
             "if False:",
         ),
@@ -394,7 +397,7 @@ GUARDS = (
     _guard(
         "test_30_training_data_that_hold_the_test_images_are_flagged",
         (
-            "eofm.bench.flags:contamination_flags",
+            "eofm.bench.sources:contamination_flags",
             "if corpus.lower() in stated and task.startswith(tasks)",
             "if False",
         ),
@@ -402,7 +405,7 @@ GUARDS = (
     _guard(
         "test_30_training_data_that_hold_the_test_images_are_flagged",
         (
-            "eofm.bench.flags:contamination_flags",
+            "eofm.bench.sources:contamination_flags",
             "return (UNDECLARED,)",
             "return ()",
         ),

@@ -18,8 +18,7 @@ from affine import Affine
 from eofm.contract.imagery import NativeImagery
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import StoreError
-from eofm.store.format import JOURNAL, LabelRule, StoreCard
-from eofm.store.metadata import Entry
+from eofm.store.format import JOURNAL, Entry, LabelRule, StoreCard
 from eofm.store.reader import Store
 from eofm.store.writer import StoreWriter
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 import warnings
 from collections.abc import Mapping
 
@@ -32,6 +34,18 @@ def run_rio(error: EofmError, stand_for: Mapping[str, object] | None = None) -> 
         done = CliRunner().invoke(main_group, words[1:], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return words
+
+
+def run_python(error: EofmError) -> list[str]:
+    """Run the `python -c` command that a remedy ends in, and return its arguments."""
+    _, found, command = (error.remedy or "").partition("python -c ")
+    assert found, error.remedy
+    words = shlex.split(command)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return words[1:]
 
 
 def named_bands(error: EofmError) -> list[str]:

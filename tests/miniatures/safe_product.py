@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from eofm.contract.sensors import BANDS, SENSOR_BANDS
-from eofm.contract.spec import Sensor
+from eofm.contract.spec import BANDS, SENSOR_BANDS, Sensor
+from eofm.world.files import Product, write_safe
 from eofm.world.places import WorldPlace
-from eofm.world.safe import Product, write_safe
 
 PLACE = WorldPlace(9.0, 48.75, 32632, 500_040.0, 5_400_000.0, "T32UNV")
 TAKEN = datetime(2022, 3, 1, 10, 30, 21)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eofm.contract.imagery import Labels
 from eofm.method import CombinedTerms, LabelFacts, SoftConConfig, update_teacher
-from eofm.method.combined import StepOutput
+from eofm.method.objectives import StepOutput
 from eofm.networks.joint import JointTrunk
 from eofm.networks.trunk import Trunk
 from eofm.networks.vit import Architecture, ViT, initialise

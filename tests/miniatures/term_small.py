@@ -9,7 +9,7 @@ from softcon_small import Patches, small, some_labels
 from torch import Tensor, nn
 
 from eofm.contract.imagery import Labels
-from eofm.method.combined import CombinedTerms
+from eofm.method.objectives import CombinedTerms
 from eofm.method.similarity import LabelFacts
 
 FACTS = LabelFacts(9, 0.6)

@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from eofm.bench.models.sources import Trainee
+from eofm.bench.sources import Trainee
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import Pooling, Recipe
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit

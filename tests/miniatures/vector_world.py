@@ -11,7 +11,7 @@ import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
-from eofm.geo.vectors.embeddings import ChipTable, PatchGrid, Provenance, SceneRecord, patch_grid
+from eofm.geo.embeddings import ChipTable, PatchGrid, Provenance, SceneRecord, patch_grid
 from eofm.raster.grid import Grid
 
 NAMES = ("water", "trees", "crops", "built")
@@ -24,6 +24,15 @@ MADE = Provenance(
     "dn",
     (SceneRecord("T32UME", "d" * 64, "2021-07-04T10:30:00"),),
 )
+
+
+def made_on(day: int) -> Provenance:
+    """The same way, from the scene of another day; `MADE` is of day 0."""
+    (scene,) = MADE.scenes
+    digest = scene.sha256 if day == 0 else f"{day:064x}"
+    return replace(MADE, scenes=(replace(scene, sha256=digest),))
+
+
 UTM = (32632, Affine(140, 0, 5e5, 0, -140, 5.4e6))
 PLACES = {
     "utm": UTM,
@@ -59,7 +68,7 @@ def world(
     stored = np.moveaxis(vectors, -1, 0).astype(np.float32)
     stored[:, -1] = np.nan
     grid = Grid(CRS.from_epsg(code), transform, *size)
-    return patch_grid(stored, grid, MADE), truth
+    return patch_grid(stored, grid, made_on(seed)), truth
 
 
 def outline(grid: Grid, row: float, col: float, height: float, width: float) -> shapely.Polygon:

@@ -13,13 +13,14 @@ from timm.models._manipulate import adapt_input_conv
 from torch import Tensor
 from torch.nn import functional
 
-from eofm.contract.sensors import BANDS, SENSOR_BANDS
-from eofm.contract.spec import Sensor
+from eofm.contract.spec import BANDS, SENSOR_BANDS, Sensor
 from eofm.errors import WeightsError
-from eofm.networks.adapt import (
+from eofm.loading.views import colours_alone
+from eofm.networks.state import (
     InputInit,
     PositionRecipe,
     adapt_input,
+    colour_bands,
     colour_shares,
     fold_affine,
     resample_positions,
@@ -144,6 +145,32 @@ def test_nearest_input_of_sentinel_2(rgb, generator):
     assert torch.equal(weight[:, 2], source[:, 1])
     for channel in range(3, 13):
         torch.testing.assert_close(weight[:, channel], source[:, 0] / 10)
+
+
+def test_an_image_in_colours_alone_is_what_the_rgb_layer_saw(rgb, generator):
+    """Every band with the value of the colour nearest to it: the very answer to that colour image.
+
+    For bands in any order, by a layer that was adapted by `rgb-nearest`.
+    """
+    bands = ["B8A", "B03", "B12", "B04", "B01", "B02", "B10"]
+    layer = adapt_input(rgb, bands, InputInit.RGB_NEAREST, generator)
+    images = torch.randn(3, len(bands), 14, 14, generator=generator)
+    colours = images[:, [3, 1, 5]]
+
+    shown = colours_alone(images, bands, torch.tensor([True, False, True]))
+
+    assert torch.equal(images[1], shown[1])
+    after = torch.nn.functional.conv2d(shown, layer[f"{KEY}.weight"], stride=14)
+    before = torch.nn.functional.conv2d(colours, rgb[f"{KEY}.weight"], stride=14)
+    torch.testing.assert_close(after[::2], before[::2], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(after[1], before[1], atol=1e-2)
+
+
+def test_colours_that_are_not_there() -> None:
+    """Red, green and blue have their positions, and none where one is missing."""
+    assert (2, 0, 1) == colour_bands(["B03", "B02", "B04", "B08"])
+    assert colour_bands(["B02", "B03", "B08"]) is None
+    assert colour_bands(S1) is None
 
 
 some_bands = st.lists(st.sampled_from(L1C), min_size=1, max_size=13, unique=True)

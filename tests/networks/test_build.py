@@ -6,13 +6,12 @@ import pytest
 import torch
 
 from eofm.contract.recipe import Pooling, Recipe
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, Normalization, Sensor, Unit
 from eofm.errors import SpecError, WeightsError
-from eofm.networks.adapt import PositionRecipe
 from eofm.networks.build import BUILDERS, build, default_pooling
 from eofm.networks.resnet import ResNet
-from eofm.networks.timm_trunk import TimmTrunk
+from eofm.networks.state import PositionRecipe
+from eofm.networks.timm import TimmTrunk
 from eofm.networks.vit import ARCHITECTURES, ViT, find_architecture
 
 BANDS = SENSOR_BANDS[Sensor.S1_GRD]

@@ -18,20 +18,20 @@ from torch import Tensor, nn
 from torchgeo import models as torchgeo_models
 
 from eofm.contract.recipe import Pooling, Recipe
-from eofm.contract.sensors import BANDS
-from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.contract.spec import BANDS, Normalization, Sensor, Unit
 from eofm.errors import SpecError, SpecMismatch, WeightsError
 from eofm.networks import foundation
-from eofm.networks.adapt import PositionRecipe, resample_positions
 from eofm.networks.build import build
 from eofm.networks.foundation import (
     COPERNICUS_NANOMETRES,
     DOFA_MICROMETRES,
     FOUNDATION,
     PANOPTICON_CHANNELS,
+    FoundationTrunk,
+    Size,
     build_foundation,
 )
-from eofm.networks.foundation_trunk import FoundationTrunk, Size
+from eofm.networks.state import PositionRecipe, resample_positions
 from eofm.weights.cards import find
 from eofm.weights.load import load_weights
 

@@ -35,7 +35,7 @@ def pixels(generator: torch.Generator, channels: int = 3) -> Tensor:
     return torch.randn(2, channels, *SIZE, generator=generator)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_features_equal_torchvision(name, generator):
     """The same tensors load into torchvision strictly but for fc, and give the same vector."""
     network = resnet(name)
@@ -49,7 +49,9 @@ def test_features_equal_torchvision(name, generator):
     assert network(images).std() > 0.01
 
 
-@pytest.mark.parametrize(("channels", "total"), [(13, 23_539_392), (2, 23_504_896)])
+@pytest.mark.parametrize(
+    ("channels", "total"), [(13, 23_539_392), pytest.param(2, 23_504_896, marks=pytest.mark.slow)]
+)
 def test_resnet50_for_other_bands(channels, total, generator):
     """conv1 takes C bands, and the rest is timm's: same names, same features, no classifier."""
     network = resnet("resnet50", channels)

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from eofm.contract.recipe import Pooling
 from eofm.errors import SpecError, SpecMismatch, WeightsError
-from eofm.networks.adapt import PositionRecipe, resize_position_embedding
-from eofm.networks.state import load_strict
+from eofm.networks.state import PositionRecipe, load_strict, resize_position_embedding
 from eofm.networks.vit import (
     ARCHITECTURES,
     Architecture,
@@ -52,7 +51,7 @@ def images(
     [
         ("vits14", "vit_small_patch14_dinov2", 3),
         ("vits14", "vit_small_patch14_dinov2", 13),
-        ("vitb14", "vit_base_patch14_dinov2", 2),
+        pytest.param("vitb14", "vit_base_patch14_dinov2", 2, marks=pytest.mark.slow),
     ],
 )
 def test_features_equal_timm(ours, theirs, channels, generator):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from eofm.probes.correlation import decade_slope, spearman
+from eofm.probes.bootstrap import decade_slope, spearman
 
 
 def rows(seed: int) -> tuple[torch.Tensor, torch.Tensor]:

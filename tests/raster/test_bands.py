@@ -8,18 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import torch
 from affine import Affine
 from rasterio.enums import ColorInterp
-from remedies import named_bands, run_rio
+from remedies import named_bands, run_python, run_rio
 
 import eofm
 from eofm.cli import main
 from eofm.contract.imagery import Imagery
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, Sensor, Unit
 from eofm.errors import RasterError, SpecError
+from eofm.raster.bands import NamedBand, lay_out, named_band
 from eofm.raster.folder import list_sources
-from eofm.raster.metadata.bands import NamedBand, named_band
+from eofm.raster.geotiff import Header
 from eofm.raster.source import RasterSource
 
 WriteTif = Callable[..., Path]
@@ -146,13 +147,98 @@ def test_a_missing_description_is_an_error(tmp_path: Path, write_tif: WriteTif) 
         read(path)
 
 
-def test_numbers_are_no_names(tmp_path: Path, write_tif: WriteTif) -> None:
-    """Bands numbered 1 to 13 are refused, as band 9 of the stored order is not B09."""
-    names = [f"Band {k}" for k in range(1, 14)]
-    path = write_tif(tmp_path / "a.tif", constants(13), descriptions=names)
+@pytest.mark.parametrize("word", ["Band {}", "band_{}", "b{}", "{}", "Layer {}"])
+def test_numbers_are_no_names(tmp_path: Path, write_tif: WriteTif, word: str) -> None:
+    """Bands that are only counted are undescribed: the ninth of 13 is B8A, and a statement counts.
 
-    with pytest.raises(RasterError, match="'Band 13'"):
-        read(path, "s2-l1c")
+    GDAL's ENVI driver writes `Band 1`; four such bands were read as B01 B02 B03 B04.
+    """
+
+    def numbered(count: int) -> Path:
+        names = [word.format(k) for k in range(1, count + 1)]
+        return write_tif(tmp_path / f"{count}.tif", constants(count), descriptions=names)
+
+    assert dict(zip(L1C, range(1, 14), strict=True)) == by_name(read(numbered(13), "s2-l1c"))
+    assert 9 == by_name(read(numbered(12)))["B8A"]
+    for count, sensor in ((4, "s2-l2a"), (12, "s2-l1c")):
+        with pytest.raises(RasterError, match="another number of bands") as caught:
+            read(numbered(count), sensor)
+        assert "if they are these" in str(caught.value.remedy)
+        bands = named_bands(caught.value)
+        assert tuple(bands) == read(numbered(count), sensor, bands=bands).spec.bands
+    pixels = np.stack([np.full((8, 8), value, "float32") for value in (-10.5, -17.5)])
+    radar = write_tif(tmp_path / "s1.tif", pixels, descriptions=[word.format(1), word.format(2)])
+    assert ("VV", "VH") == read(radar, "s1-grd", "db").spec.bands
+
+
+def test_numbers_beside_a_mask_and_in_one_band(tmp_path: Path, write_tif: WriteTif) -> None:
+    """What is counted stays uncounted beside QA60, and `Band 1` does not contradict a name."""
+    names = [*(f"Band {k}" for k in range(1, 13)), "QA60"]
+    path = write_tif(tmp_path / "a.tif", constants(13), descriptions=names)
+    with pytest.raises(RasterError, match="not understood"):
+        read(path)
+    assert 9 == by_name(read(path, bands=L2A))["B8A"]
+    alone = write_tif(tmp_path / "x_B04.tif", constants(1), descriptions=["Band 1"])
+    assert ("B04",) == read(alone).spec.bands == read(alone, bands=["B04"]).spec.bands
+
+
+def test_numbers_that_can_be_names_need_a_statement(tmp_path: Path, write_tif: WriteTif) -> None:
+    """`B1 B2 B3 B4` is of Earth Engine, or counts: either is stated, and neither is guessed."""
+    names = ["B1", "B2", "B3", "B4"]
+    path = write_tif(tmp_path / "a.tif", constants(4), descriptions=names)
+    for stated in (None, ["B02"]):
+        with pytest.raises(RasterError, match="can be names of Sentinel-2") as caught:
+            read(path, bands=stated)
+        assert ["B01", "B02", "B03", "B04"] == named_bands(caught.value)
+
+    for bands in (named_bands(caught.value), ["B02", "B03", "B04", "B08"]):
+        assert tuple(bands) == read(path, bands=bands).spec.bands
+    engine = write_tif(tmp_path / "b.tif", constants(5), descriptions=[*names, "QA60"])
+    assert ("B01", "B02", "B03", "B04") == read(engine).spec.bands
+    whole = ["B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12"]
+    full = write_tif(tmp_path / "c.tif", constants(12), descriptions=whole)
+    assert L2A == read(full).spec.bands
+
+
+def test_the_number_of_an_image_is_no_part_of_a_band(tmp_path: Path, write_tif: WriteTif) -> None:
+    """Earth Engine's `B1_1` is the B1 of a second image; it was read as B11."""
+    names = ["B1", "B1_1", "B2", "B3"]
+    path = write_tif(tmp_path / "a.tif", constants(4), descriptions=names)
+    with pytest.raises(RasterError, match="not understood") as caught:
+        read(path)
+    assert "'B1_1'" == caught.value.found
+    assert "B11" not in str(caught.value.remedy)
+    chosen = read(path, bands=named_bands(caught.value))
+    assert {"B01": 1, "B02": 3, "B03": 4} == by_name(chosen)
+
+    every = write_tif(tmp_path / "b.tif", constants(3), descriptions=["B1_1", "B2_1", "B8_1"])
+    for _ in range(3):
+        with pytest.raises(RasterError, match="not understood") as caught:
+            read(every)
+        run_rio(caught.value)
+    assert {"B01": 1, "B02": 2, "B08": 3} == by_name(read(every))
+    assert named_band("x_B1_1", Sensor.S2_L1C) is None
+    with pytest.raises(RasterError, match="another band than stated"):
+        read(write_tif(tmp_path / "x_B1_1.tif", constants(1)), bands=["B11"])
+
+
+@pytest.mark.parametrize("words", ["R G B NIR", "b g r nir"])
+def test_letters_of_aerial_images(tmp_path: Path, write_tif: WriteTif, words: str) -> None:
+    """R, G and B of Sentinel-2 were left out, and near infrared read alone."""
+    path = write_tif(tmp_path / "a.tif", constants(4), descriptions=words.split())
+    with pytest.raises(RasterError, match="as another sensor does") as caught:
+        read(path)
+
+    bands = named_bands(caught.value)
+    assert words[0].upper() == {"B04": "R", "B02": "B"}[bands[0]]
+    assert tuple(bands) == read(path, bands=bands).spec.bands
+    assert ["B08"] == list(read(path, bands=["B08"]).spec.bands)
+    with pytest.raises(RasterError, match="otherwise than stated"):
+        read(path, bands=["B08", "B03", "B05", "B01"])
+    assert "state naip" in str(caught.value.remedy)
+    pixels = constants(4, "uint8")
+    as_naip = write_tif(tmp_path / "b.tif", pixels, descriptions=words.split())
+    assert set(SENSOR_BANDS[Sensor.NAIP]) == set(read(as_naip, "naip", "uint8").spec.bands)
 
 
 def test_a_band_of_another_level(tmp_path: Path, write_tif: WriteTif) -> None:
@@ -241,8 +327,11 @@ def test_other_bands_are_left_out_and_said(tmp_path, write_tif, capsys, name: st
         pass
 
     assert {b: names.index(b) + 1 for b in L2A} == by_name(image)
-    assert (f"{name}: left out, no band of s2-l2a that was asked for",) == notes
-    assert capsys.readouterr().err.count(f"{name}: left out") <= 1
+    mask = name in {"SCL", "QA60", "MSK_CLDPRB", "cloud_probability", "probability"}
+    use = "a cloud mask, applied only" if mask else "left out, no band of s2-l2a that was asked for"
+    (note,) = notes
+    assert note.startswith(f"{name}: {use}")
+    assert capsys.readouterr().err.count(note) <= 1
     assert image.spec.bands == read(path, bands=L2A).spec.bands
 
 
@@ -349,8 +438,9 @@ def test_a_band_of_another_sensor(tmp_path: Path, write_tif: WriteTif) -> None:
     """A file called B04 is not VV."""
     path = write_tif(tmp_path / "x_B04.tif", constants(1, "float32"))
 
-    with pytest.raises(RasterError, match="B04 by its name"):
+    with pytest.raises(RasterError, match="B04 by its name") as caught:
         read(path, "s1-grd", "power", bands=["VV"])
+    assert "--bands" not in str(caught.value)
 
 
 def test_name_and_description_of_one_band(tmp_path: Path, write_tif: WriteTif) -> None:
@@ -368,10 +458,13 @@ def test_name_and_description_of_one_band(tmp_path: Path, write_tif: WriteTif) -
 def test_one_band_without_a_name(tmp_path: Path, write_tif: WriteTif) -> None:
     """A file of one band that nobody names is no image of twelve."""
     path = write_tif(tmp_path / "a.tif", constants(1))
-    with pytest.raises(RasterError, match="another number of bands") as caught:
+    with pytest.raises(RasterError, match="nothing says which band") as caught:
         read(path)
 
-    assert named_bands(caught.value) == list(read(path, bands=named_bands(caught.value)).spec.bands)
+    assert ["NAME"] == named_bands(caught.value)
+    for band in ("B01", "B12"):
+        assert band in str(caught.value.remedy)
+        assert (band,) == read(path, bands=[band]).spec.bands
 
 
 def test_bands_of_several_files_are_checked_too(tmp_path: Path, write_tif: WriteTif) -> None:
@@ -544,16 +637,336 @@ def test_a_window_is_four_numbers(tmp_path: Path, write_tif: WriteTif, window: o
     assert (4, 4) == tuple(read(path, window=np.array([0, 0, 4, 4])).pixels.shape[2:])
 
 
-@pytest.mark.parametrize("stem", ["T32UPU_B04_clip", "B04_T32UPU", "x_B04_v1", "s_B04_20m_cut"])
+@pytest.mark.parametrize(
+    "stem",
+    [
+        *("T32UPU_B04_clip", "B04_T32UPU", "x_B04_v1", "s_B04_20m_cut"),
+        *("T32_b04_clip", "T32_B4_clip", "T32_Band_4_clip", "T32_red_clip", "T32_RED", "x_red_v1"),
+    ],
+)
 def test_a_band_inside_a_name_contradicts_too(
     tmp_path: Path, write_tif: WriteTif, stem: str
 ) -> None:
-    """Cut and renamed, B04 is still no B02."""
+    """Cut and renamed, in every spelling, B04 is still no B02."""
     path = write_tif(tmp_path / f"{stem}.tif", constants(1))
-    with pytest.raises(RasterError, match="another band than stated"):
+    with pytest.raises(RasterError, match="another band than stated") as caught:
         read(path, bands=["B02"])
 
+    assert ["B04"] == named_bands(caught.value)
     assert {"B04": 1} == by_name(read(path, bands=["B04"]))
+
+
+@pytest.mark.parametrize(
+    "stem",
+    [
+        "s1a-iw-grd-vh-20210704t053018-20210704t053043-038624-048ebd-002",
+        "s1a-vh-g-lin",
+        "S1A__IW___A_20210704_VH_gamma0-rtc",
+    ],
+)
+def test_a_polarisation_inside_a_name(tmp_path: Path, write_tif: WriteTif, stem: str) -> None:
+    """A file of VH was read as VV, and the remedy said to do so."""
+    path = write_tif(tmp_path / f"{stem}.tiff", np.full((1, 8, 8), -17.5, "float32"))
+    with pytest.raises(RasterError, match="another band than stated") as caught:
+        read(path, "s1-grd", "db", bands=["VV"])
+    assert ["VH"] == named_bands(caught.value)
+    assert ("VH",) == read(path, "s1-grd", "db", bands=["VH"]).spec.bands
+    if not stem.startswith("S1A"):  # of which the end is a band with what SNAP writes around it
+        with pytest.raises(RasterError, match="nothing says which band") as caught:
+            read(path, "s1-grd", "db")
+        assert ["VH"] == named_bands(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stem", "band"),
+    [
+        ("T32_red_edge_1_clip", "B05"),
+        ("T32_nir_narrow_clip", "B8A"),
+        ("B8_B4_ratio", "B08"),
+        ("site_b_2020", "B08"),
+        ("site_b_12_x", "B08"),
+        ("red_sea", "B02"),
+        ("plot_n_1", "B02"),
+        ("T32UPU_20210704_x", "B03"),
+    ],
+)
+def test_a_name_that_says_nothing_else(
+    tmp_path: Path, write_tif: WriteTif, stem: str, band: str
+) -> None:
+    """The longest word is meant, several bands say nothing, and letters count."""
+    path = write_tif(tmp_path / f"{stem}.tif", constants(1))
+
+    assert (band,) == read(path, bands=[band]).spec.bands
+
+
+def test_a_name_that_can_be_several_bands(tmp_path: Path, write_tif: WriteTif) -> None:
+    """`rededge` is one of three: none is offered alone, and another one contradicts."""
+    path = write_tif(tmp_path / "T32_rededge_clip.tif", constants(1))
+    with pytest.raises(RasterError, match="another band than stated") as caught:
+        read(path, bands=["B02"])
+    assert "which of them it is, B05 or B06 or B07" in str(caught.value.remedy)
+
+    for band in ("B05", "B06", "B07"):
+        assert (band,) == read(path, bands=[band]).spec.bands
+
+
+def test_a_name_that_lists_bands_in_another_order(tmp_path: Path, write_tif: WriteTif) -> None:
+    """`VH_VV` may say that VH is first: either order is read as it is stated."""
+    pixels = np.stack([np.full((8, 8), value, "float32") for value in (-17.5, -10.5)])
+    path = write_tif(tmp_path / "S1A_VH_VV.tif", pixels)
+    with pytest.raises(RasterError, match="in another order") as caught:
+        read(path, "s1-grd", "db")
+
+    assert ("VH", "VV") == read(path, "s1-grd", "db", bands=named_bands(caught.value)).spec.bands
+    right = write_tif(tmp_path / "S1A_VV_VH.tif", pixels[::-1])
+    assert ("VV", "VH") == read(right, "s1-grd", "db").spec.bands
+
+
+def coloured(path: Path, colours: str, dtype: str = "uint16", **profile: object) -> Path:
+    """Write bands that describe nothing and that GDAL takes for colours."""
+    names = colours.split()
+    place = {"crs": "EPSG:32632", "transform": Affine(10, 0, 500_000, 0, -10, 5_400_000)}
+    with rasterio.open(
+        path, "w", "GTiff", 8, 8, len(names), dtype=dtype, **place, **profile
+    ) as file:
+        file.write(constants(len(names), dtype))
+        file.colorinterp = [ColorInterp[name] for name in names]
+    return path
+
+
+@pytest.mark.parametrize("sensor", ["rgb", "naip"])
+def test_colours_that_contradict_an_order(tmp_path: Path, sensor: str) -> None:
+    """Blue, green, red was read as red, green, blue."""
+    colours = "blue green red" + " undefined" * (sensor == "naip")
+    path = coloured(tmp_path / "a.tif", colours, "uint8")
+    with pytest.raises(RasterError, match="for other colours") as caught:
+        read(path, sensor, "uint8")
+    image = read(path, sensor, "uint8", bands=named_bands(caught.value))
+    assert {"B": 1, "G": 2, "R": 3} == {b: k for b, k in by_name(image).items() if b != "N"}
+    run_python(caught.value)
+
+    assert 1 == by_name(read(path, sensor, "uint8"))["R"]
+
+
+def test_colours_of_too_many_bands(tmp_path: Path) -> None:
+    """The stack that the remedy makes of blue, green, red and another has them in order."""
+    path = coloured(tmp_path / "a.tif", "blue green red undefined", "uint8")
+    with pytest.raises(RasterError, match="for other colours") as caught:
+        read(path, "rgb", "uint8")
+    run_rio(caught.value, {"OUT.tif": tmp_path / "out.tif"})
+
+    assert {"R": 3, "G": 2, "B": 1} == by_name(read(tmp_path / "out.tif", "rgb", "uint8"))
+
+
+def test_colours_behind_another_band(tmp_path: Path) -> None:
+    """Red, green and blue behind near infrared are kept by the remedy, each where it is."""
+    path = coloured(tmp_path / "a.tif", "undefined blue green red", "uint8")
+    with pytest.raises(RasterError, match="for other colours") as caught:
+        read(path, "rgb", "uint8")
+    run_rio(caught.value, {"OUT.tif": tmp_path / "out.tif"})
+
+    assert {"R": 4, "G": 3, "B": 2} == by_name(read(tmp_path / "out.tif", "rgb", "uint8"))
+    with pytest.raises(RasterError, match="for other colours") as caught:
+        read(path, "naip", "uint8")
+    assert ["N", "B", "G", "R"] == named_bands(caught.value)
+    found = by_name(read(path, "naip", "uint8", bands=named_bands(caught.value)))
+    assert {"N": 1, "B": 2, "G": 3, "R": 4} == found
+
+
+def test_colours_and_sentinel_2(tmp_path: Path) -> None:
+    """A reversed order is refused; a composite, and what a format calls any bands, says nothing."""
+    path = coloured(tmp_path / "a.tif", "blue green red undefined")
+    with pytest.raises(RasterError, match="for other colours") as caught:
+        read(path, bands=["B04", "B03", "B02", "B08"])
+    with pytest.raises(RasterError, match="another number") as counted:
+        read(path)
+
+    for error in (caught.value, counted.value):
+        bands = named_bands(error)
+        assert ["B02", "B03", "B04", "B08"] == bands
+        assert tuple(bands) == read(path, bands=bands).spec.bands
+    shown = coloured(tmp_path / "b.tif", "red green blue")
+    assert 1 == by_name(read(shown, bands=["B08", "B04", "B03"]))["B08"]
+    assert 1 == by_name(read(shown, bands=["B02", "B03", "B04"]))["B02"]
+
+
+def test_tags_of_a_sentinel_2_product(tmp_path: Path, write_tif: WriteTif) -> None:
+    """GDAL copies the level and the names of bands from a product into the tags of a file."""
+    path = write_tif(tmp_path / "a.tif", constants(2), tags={"PROCESSING_LEVEL": "Level-1C"})
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(1, BANDNAME="B4")
+        file.update_tags(2, BANDNAME="B8A")
+
+    assert {"B04": 1, "B8A": 2} == by_name(read(path, "s2-l1c"))
+    with pytest.raises(RasterError, match="tags of a file") as caught:
+        read(path)
+    run_rio(caught.value)
+    assert ("B04", "B8A") == read(path).spec.bands
+
+
+def test_a_colour_table_is_no_measurement(tmp_path: Path) -> None:
+    """Numbers of colours were read as red; the command that is printed writes the colours."""
+    path = tmp_path / "a b.tif"
+    place = {"crs": "EPSG:32632", "transform": Affine(10, 0, 500_000, 0, -10, 5_400_000)}
+    with rasterio.open(path, "w", "GTiff", 8, 8, 1, dtype="uint8", **place) as file:
+        file.write(np.full((1, 8, 8), 7, "uint8"))
+        file.write_colormap(1, {7: (10, 20, 30, 255)})
+    for sensor, unit, bands in (("rgb", "uint8", ["R"]), ("s2-l2a", "dn", None)):
+        with pytest.raises(RasterError, match="numbers of colours"):
+            read(path, sensor, unit, bands=bands)
+    with pytest.raises(RasterError, match="numbers of colours") as caught:
+        read(path, "rgb", "uint8")
+    out = Path(run_python(caught.value)[1])
+
+    assert {"R": 1, "G": 2, "B": 3} == by_name(read(out, "rgb", "uint8"))
+
+
+def test_a_grey_picture_is_not_red(tmp_path: Path, write_tif: WriteTif) -> None:
+    """The remedy of a file of one band was to call it R."""
+    path = write_tif(tmp_path / "a.tif", constants(1, "uint8"))
+    with pytest.raises(RasterError, match="nothing says which band") as caught:
+        read(path, "rgb", "uint8")
+
+    assert str(caught.value.remedy).startswith("leave it out")
+    assert ["NAME"] == named_bands(caught.value)
+
+
+def test_a_mask_beside_an_image_of_all_bands_is_no_band(
+    tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """The remedy of `a_SCL.tif` beside `a.tif` was to state which band it is."""
+    folder = tmp_path / "images"
+    write_tif(folder / "a.tif", constants(12))
+    mask = write_tif(folder / "a_SCL_20m.tif", constants(1, "uint8"))
+    with pytest.raises(RasterError, match="nothing says which band") as caught:
+        read(mask, "s2-l2a", "dn")
+    assert str(caught.value.remedy).startswith(
+        "move it out of the folder, if it is a cloud mask SCL"
+    )
+    mask.rename(tmp_path / mask.name)
+    (source,) = list_sources(folder, Sensor.S2_L2A, Unit.DN)
+    assert "a" == source.name
+
+
+def test_pages_are_stacked(tmp_path: Path, write_tif: WriteTif) -> None:
+    """The first of two pages was offered as B01."""
+    path = tmp_path / "a.tif"
+    write_tif(path, constants(1))
+    write_tif(path, 3 * constants(1), APPEND_SUBDATASET="YES")
+    for bands in (None, ["B02"]):
+        with pytest.raises(RasterError, match="the first alone") as caught:
+            read(path, bands=bands)
+    out = tmp_path / "out.tif"
+    run_rio(caught.value, {"OUT.tif": out})
+
+    assert {"B02": 1, "B03": 3} == by_name(read(out, bands=["B02", "B03"]))
+
+
+def test_many_pages_are_stacked_in_order(tmp_path: Path, write_tif: WriteTif) -> None:
+    """GDAL lists page 10 before page 2: stacked so, its B02 was B10 of the product."""
+    path = write_tif(tmp_path / "a.tif", constants(1))
+    for k in range(2, 13):
+        write_tif(path, k * constants(1), APPEND_SUBDATASET="YES")
+    with pytest.raises(RasterError, match="the first alone") as caught:
+        read(path)
+    out = tmp_path / "out.tif"
+    run_rio(caught.value, {"OUT.tif": out})
+
+    bands = SENSOR_BANDS[Sensor.S2_L2A]
+    assert dict(zip(bands, range(1, 13), strict=True)) == by_name(read(out))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("bare", [False, True])
+@pytest.mark.parametrize("named", ["a.tif", "T32_B02.tif"])
+def test_one_of_several_pages_is_named(
+    tmp_path: Path, write_tif: WriteTif, named: str, bare: bool
+) -> None:
+    """Of two images in a file the first was read without a word, or none lay anywhere."""
+    bands = ["B02"] if "B02" in named else ["B02", "B03"]
+    path = tmp_path / named
+    for k in (1, 2):
+        pixels = k * constants(len(bands))
+        extra = {"crs": None, "bare": True} if bare else {}
+        write_tif(path, pixels, APPEND_SUBDATASET="NO" if k == 1 else "YES", **extra)
+    stated = {"sensor": "s2-l2a", "unit": "dn", "bands": bands}
+    for call in (eofm.read_geotiff, eofm.open_scene, eofm.read_scene):
+        for place in (path, path.parent):
+            with pytest.raises(RasterError, match="several images, of which") as caught:
+                call(place, **stated)
+    remedy = str(caught.value.remedy)
+    first = remedy.partition("eofm.read_scene('")[2].partition("'")[0]
+
+    more = {**stated, "gsd": 10} if bare else stated
+    second = first.replace(":1:", ":2:")
+    for name, k in ((first, 1), (second, 2)):
+        found = eofm.read_scene(name, **more)
+        assert {b: k * v for v, b in enumerate(bands, 1)} == by_name(found)
+        if not bare:
+            assert torch.equal(found.pixels, eofm.read_geotiff(name, **stated).pixels)
+    if len(bands) > 1:
+        run_python(caught.value)
+        apart = eofm.read_scene(path.with_name("a_1.tif"), **more)
+        assert {"B02": 1, "B03": 2} == by_name(apart)
+
+
+def test_pages_of_an_address_are_named_without_its_key(tmp_path: Path) -> None:
+    """GDAL's name of a page is the whole address."""
+    address = "/vsicurl/https://a.org/a.tif?sig=SECRET"
+    header = Header(
+        Path("a.tif"), ("", ""), pages=(f"GTIFF_DIR:1:{address}", f"GTIFF_DIR:2:{address}")
+    )
+    with pytest.raises(RasterError, match="several images") as caught:
+        lay_out(header, Sensor.S2_L2A, None)
+
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["Amplitude_{}", "i_{}", "Intensity_{}", "Beta0_{}", "q_{}_mst"])
+def test_what_is_not_calibrated_is_not_renamed(
+    tmp_path: Path, write_tif: WriteTif, word: str
+) -> None:
+    """The remedy renamed amplitudes VV."""
+    names = [word.format("VV"), word.format("VH")]
+    path = write_tif(tmp_path / "a.tif", constants(2, "float32"), descriptions=names)
+    with pytest.raises(RasterError, match="no calibrated backscatter") as caught:
+        read(path, "s1-grd", "power")
+    assert "--description" not in str(caught.value)
+    both = write_tif(
+        tmp_path / "b.tif", constants(2, "float32"), descriptions=[names[0], "Sigma0_VV"]
+    )
+    with pytest.raises(RasterError, match="no calibrated backscatter") as caught:
+        read(both, "s1-grd", "power")
+
+    assert {"VV": 2} == by_name(read(both, "s1-grd", "power", bands=named_bands(caught.value)))
+    for name in (word.format("VV"), f"x_{word.format('VV')}_cut"):
+        alone = write_tif(tmp_path / f"{name}.tif", constants(1, "float32"))
+        for bands in (None, ["VV"]):
+            with pytest.raises(RasterError, match="no calibrated backscatter"):
+                read(alone, "s1-grd", "power", bands=bands)
+
+
+@pytest.mark.parametrize(
+    ("count", "sensor", "stated", "words"),
+    [
+        (1, "naip", ["R", "G"], "leave it out"),
+        (1, "s2-l2a", ["B02", "B03"], "state which it is"),
+        (2, "rgb", None, "--bands R G"),
+        (5, "s2-l2a", None, "--bands NAME NAME"),
+        (5, "rgb", None, "if the first 3 are those of rgb"),
+    ],
+)
+def test_no_band_is_offered_without_a_condition(
+    tmp_path: Path, write_tif: WriteTif, count: int, sensor: str, stated: list[str], words: str
+) -> None:
+    """An example of bands that nobody knows of is one only if they are these."""
+    path = write_tif(tmp_path / "a.tif", constants(count))
+    with pytest.raises(RasterError, match="another number of bands") as caught:
+        read(path, sensor, "dn" if sensor == "s2-l2a" else "uint8", bands=stated)
+
+    remedy = str(caught.value.remedy)
+    assert words in remedy
+    assert "if " in remedy or "NAME" in remedy
 
 
 def test_products_in_lower_case(tmp_path: Path, write_tif: WriteTif) -> None:
@@ -577,3 +990,123 @@ def test_none_is_no_path() -> None:
     """It was a TypeError."""
     with pytest.raises(SpecError, match="no path"):
         read(None)  # type: ignore[arg-type]
+
+
+def test_a_list_of_files_is_no_path(tmp_path: Path, write_bands: WriteTif) -> None:
+    """The remedy names their folder, which is read."""
+    write_bands(tmp_path / "in", {"B02": 12, "B03": 12})
+    files = sorted((tmp_path / "in").iterdir())
+    with pytest.raises(SpecError, match="no path") as caught:
+        read(files, bands=["B02", "B03"])  # type: ignore[arg-type]
+    folder = str(caught.value.remedy).split("'")[1]
+    assert ("B02", "B03") == read(Path(folder), bands=["B02", "B03"]).spec.bands
+    with pytest.raises(SpecError, match="no path") as caught:
+        read([*files, tmp_path / "B04.tif"])  # type: ignore[arg-type]
+    for file in files:
+        file.rename(tmp_path / file.name)
+    assert "move them into one" in str(caught.value.remedy)
+    assert ("B02", "B03") == read(tmp_path, bands=["B02", "B03"]).spec.bands
+
+
+def test_numbers_as_names_are_stated_as_the_remedy_says(tmp_path: Path, write_tif) -> None:
+    """Twelve numbers of Level-2A cannot be names, for it has no B10: the usual order is offered."""
+    pixels = np.full((12, 6, 6), 900, np.uint16)
+    path = write_tif(tmp_path / "a.tif", pixels, descriptions=[f"B{k}" for k in range(1, 13)])
+    stated = {"sensor": "s2-l2a", "unit": "dn"}
+    with pytest.raises(RasterError, match="described by numbers") as refused:
+        eofm.read_geotiff(path, **stated)
+    offered = str(refused.value.remedy).split("--bands ")[1:]
+
+    assert 1 == len(offered)
+    for words in offered:
+        bands = words.partition(";")[0].split()
+        assert tuple(bands) == eofm.read_geotiff(path, bands=bands, **stated).spec.bands
+
+
+def envi(path: Path, waves: list[float], unit: str, names: list[str] | None = None) -> Path:
+    """Write constants as a raw ENVI image, with wavelengths and perhaps names in its header."""
+    values = constants(len(waves))
+    values.tofile(path)
+    head = ["ENVI", "samples = 8", "lines = 8", f"bands = {len(values)}", "header offset = 0"]
+    head += ["file type = ENVI Standard", "data type = 12", "interleave = bsq", "byte order = 0"]
+    head += ["map info = {UTM, 1, 1, 500000, 5400000, 10, 10, 32, North, WGS-84}"]
+    head += [f"wavelength units = {unit}"] if unit else []
+    head += [f"wavelength = {{{', '.join(map(str, waves))}}}"] if unit else []
+    head += [f"band names = {{{', '.join(names)}}}"] if names else []
+    path.with_suffix(".hdr").write_text("\n".join(head) + "\n")
+    return path
+
+
+ENVI = [
+    ([664.6, 559.8, 492.4, 832.8], "Nanometers", None, "B04 B03 B02 B08"),
+    ([0.665, 0.56, 0.49, 0.842], "Micrometers", None, "B04 B03 B02 B08"),
+    ([664.9, 2185.7], "Nanometers", ["B4", "B12"], "B04 B12"),
+    ([664.9, 2185.7], "Nanometers", ["Band 1", "Band 2"], "B04 B12"),
+    ([1.0, 2.0], "", ["red", "swir22"], "B04 B12"),
+]
+
+
+@pytest.mark.parametrize(("waves", "unit", "names", "meant"), ENVI)
+def test_wavelengths_of_envi_are_its_bands(
+    tmp_path: Path, waves: list[float], unit: str, names: list[str] | None, meant: str
+) -> None:
+    """The remedy converts it, which was "copy it again"; `Band 1 (665 nm)` was B01."""
+    path = envi(tmp_path / "a.img", waves, unit, names)
+    for call in (eofm.read_geotiff, eofm.open_scene):
+        with pytest.raises(RasterError, match="cannot be read as a GeoTIFF") as caught:
+            call(path, sensor="s2-l2a", unit="dn")
+    assert "a raster in the format ENVI" == caught.value.found
+    run_python(caught.value)
+
+    assert {b: k for k, b in enumerate(meant.split(), 1)} == by_name(read(path.with_suffix(".tif")))
+
+
+def test_envi_that_names_nothing_is_stated(tmp_path: Path) -> None:
+    """Two bands without names and wavelengths need `--bands`, as the remedy says."""
+    path = envi(tmp_path / "a.img", [1, 2], "")
+    with pytest.raises(RasterError) as caught:
+        read(path)
+    run_python(caught.value)
+    with pytest.raises(RasterError) as unnamed:
+        read(path.with_suffix(".tif"))
+
+    assert "--bands NAME NAME" in str(unnamed.value.remedy)
+    assert {"B04": 1, "B08": 2} == by_name(read(path.with_suffix(".tif"), bands=["B04", "B08"]))
+
+
+@pytest.mark.parametrize("waves", [[443, 482, 561.4, 654.6], [431.0, 443.0, 565.0, 610.0]])
+def test_wavelengths_of_another_sensor_are_no_bands(
+    tmp_path: Path, write_tif: WriteTif, waves: list[float]
+) -> None:
+    """Landsat's and Planet's, of which some fit, are not understood; those that fit can be had."""
+    names = [f"{wave} Nanometers" for wave in waves]
+    path = write_tif(tmp_path / "a.tif", constants(4), descriptions=names)
+    with pytest.raises(RasterError, match="not understood") as caught:
+        read(path)
+
+    assert named_bands(caught.value) == list(read(path, bands=named_bands(caught.value)).spec.bands)
+
+
+def test_a_spectrum_is_no_image_of_sentinel_2(tmp_path: Path, write_tif: WriteTif) -> None:
+    """Of the 220 narrow bands of a spectrometer, those that fit are not Sentinel-2's."""
+    names = [f"{400 + 9.5 * k:.1f} Nanometers" for k in range(220)]
+    path = write_tif(tmp_path / "a.tif", np.full((220, 4, 4), 700, np.uint16), descriptions=names)
+
+    for bands in (None, ["B04"]):
+        with pytest.raises(RasterError, match="spectrum of narrow bands") as caught:
+            read(path, bands=bands)
+    assert len(str(caught.value)) < 600
+
+
+def test_the_narrow_band_beside_the_broad_one_is_offered(
+    tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """FORCE calls B08 BROADNIR and B8A NIR; the remedy called the latter B01."""
+    names = ["BLUE", "GREEN", "RED", "BROADNIR", "NIR", "SWIR1", "SWIR2"]
+    path = write_tif(tmp_path / "a.tif", constants(7), descriptions=names)
+    with pytest.raises(RasterError, match="describes a band twice") as caught:
+        read(path)
+    run_rio(caught.value)
+
+    meant = ["B02", "B03", "B04", "B08", "B8A", "B11", "B12"]
+    assert {band: k for k, band in enumerate(meant, 1)} == by_name(read(path))

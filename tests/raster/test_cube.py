@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +21,7 @@ from rasterio.crs import CRS
 import eofm
 from eofm.contract.imagery import Georeference, Imagery, collate
 from eofm.contract.prepare import as_imagery
-from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
-from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, STATISTICS, ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import RasterError, SpecError
 from eofm.raster.cube import from_xarray, grid_of_array, imagery_of, to_xarray
 from eofm.raster.grid import Grid
@@ -308,10 +310,11 @@ def test_a_scale_that_was_not_applied_says_the_unit() -> None:
     array.attrs = {"long_name": ("B04", "B03"), "scale_factor": 0.0001}
 
     assert Unit.DN is from_xarray(array, Sensor.S2_L1C).spec.unit
+    array = (array + 1000).assign_attrs(array.attrs)
     array.attrs["add_offset"] = -0.1
     assert Unit.DN_OFFSET1000 is from_xarray(array, Sensor.S2_L1C).spec.unit
     scaled = from_xarray(array, Sensor.S2_L1C, Unit.REFLECTANCE)
-    assert float(image().pixels[0, 0, 1, 1]) / 1e4 - 0.1 == pytest.approx(
+    assert float(image().pixels[0, 0, 1, 1]) / 1e4 == pytest.approx(
         float(scaled.pixels[0, 0, 1, 1]), abs=1e-6
     )
     with pytest.raises(RasterError, match="another unit"):
@@ -423,6 +426,55 @@ def test_numbered_variables_are_no_names_of_bands(tmp_path: Path, write_tif) -> 
         assert 'rename({"band_1": "B04"})' in str(refused.value.remedy)
 
 
+@rio
+@pytest.mark.parametrize("word", ["Band {}", "b{}", "B{}"])
+def test_numbers_name_no_band_of_an_array(tmp_path: Path, write_tif, word: str) -> None:
+    """`Band 1` of GDAL's ENVI driver was B01, in arrays, in parts of them and in Datasets."""
+    names = [word.format(k) for k in range(1, 5)]
+    pixels = np.stack([np.full((5, 7), 100 * (k + 1), np.uint16) for k in range(4)])
+    path = write_tif(tmp_path / "a.tif", pixels, descriptions=names)
+    with rioxarray.open_rasterio(path) as array:
+        for some in (array, array.isel(band=[1, 2]), array.assign_coords(band=names)):
+            with pytest.raises(RasterError, match="have no names") as refused:
+                from_xarray(some, "s2-l2a", "dn")
+        assert 'assign_coords(band=["B02", "B03", "B04", "B08"])' in str(refused.value.remedy)
+        named = array.assign_coords(band=["B02", "B03", "B04", "B08"])
+        assert ("B02", "B03", "B04", "B08") == from_xarray(named, "s2-l2a", "dn").spec.bands
+    with rioxarray.open_rasterio(path, band_as_variable=True) as cube:
+        with pytest.raises(RasterError, match="numbered") as refused:
+            from_xarray(cube, "s2-l2a", "dn")
+        assert 'rename({"band_1": "B04"})' in str(refused.value.remedy)
+        renamed = cube[["band_1"]].rename({"band_1": "B04"})
+        assert ("B04",) == from_xarray(renamed, "s2-l2a", "dn").spec.bands
+
+
+def test_bands_of_further_images_and_other_sensors() -> None:
+    """`B1_1` is no B11, and R, G and B are no less measured than NIR: each remedy is followed."""
+    two = to_xarray(image())
+    joined = two.assign_coords(band=["B1", "B1_1"])
+    with pytest.raises(SpecError, match="one of several images") as refused:
+        from_xarray(joined)
+    assert "name it 'B01'" in str(refused.value.remedy)
+    wanted = joined.isel(band=[1]).assign_coords(band=["B01"])
+    assert ("B01",) == from_xarray(wanted).spec.bands
+
+    letters = two.assign_coords(band=["R", "NIR"])
+    with pytest.raises(SpecError, match="not bands of s2-l1c") as refused:
+        from_xarray(letters)
+    names = str(refused.value.remedy).rpartition(": ")[2].split()
+    assert ("B04", "B08") == tuple(names)
+    assert ("B04", "B08") == from_xarray(letters.assign_coords(band=names)).spec.bands
+
+    cube = letters.to_dataset("band").assign_attrs(two.attrs)
+    with pytest.raises(SpecError, match="another sensor than s2-l1c") as refused:
+        from_xarray(cube, "s2-l1c", "dn")
+    assert 'rename({"R": "B04"})' in str(refused.value.remedy)
+    assert 'drop_vars("R")' in str(refused.value.remedy)
+    renamed = from_xarray(cube.rename({"R": "B04"}), "s2-l1c", "dn")
+    assert ("B04", "B08") == renamed.spec.bands
+    assert ("B08",) == from_xarray(cube.drop_vars("R"), "s2-l1c", "dn").spec.bands
+
+
 def test_an_array_that_lies_nowhere_says_what_helps_an_array() -> None:
     """The remedy is not one for a file, and it works: a size of pixels, or a CRS."""
     array = to_xarray(image()).drop_vars(["spatial_ref"])
@@ -455,16 +507,16 @@ def test_an_array_without_words_says_how_they_are_stated() -> None:
 
 
 def test_bands_beside_the_measurement_are_left_out_of_an_array(capsys) -> None:
-    """SCL along the dimension of the bands is no band, as in a file, and is said once."""
+    """AOT along the dimension of the bands is no band, as in a file, and is said once."""
     array = to_xarray(image())
-    scl = array.isel(band=[0]).assign_coords(band=["SCL"]) * 0
-    both = xr.concat([array, scl], "band", combine_attrs="override")
+    aot = array.isel(band=[0]).assign_coords(band=["AOT"]) * 0
+    both = xr.concat([array, aot], "band", combine_attrs="override")
 
     found = from_xarray(both)
 
     assert image().spec == found.spec
     assert torch.equal(image().valid, found.valid)
-    assert "SCL: left out" in capsys.readouterr().err
+    assert "AOT: left out" in capsys.readouterr().err
     with pytest.raises(SpecError, match="no band is called"):
         from_xarray(both.assign_coords(band=["B04", "B03", "haze"]))
 
@@ -476,3 +528,193 @@ def test_columns_from_east_to_west_are_turned() -> None:
 
     assert image().grid == from_xarray(turned).grid
     assert torch.equal(from_xarray(array).pixels, from_xarray(turned).pixels)
+
+
+def test_integers_whose_fill_was_decoded_are_read(tmp_path: Path, write_tif) -> None:
+    """Rioxarray cannot say NaN of integers; their fill is the number that it was."""
+    pixels = np.full((2, 4, 4), 300, np.int16)
+    pixels[:, 0, 0] = -9999
+    file = write_tif(tmp_path / "a.tif", pixels, descriptions=("B04", "B08"), nodata=-9999)
+    masked = rioxarray.open_rasterio(file, masked=True, parse_coordinates=False)
+    plain = rioxarray.open_rasterio(file, parse_coordinates=False)
+    for array in (masked.copy(data=pixels), plain.rio.write_nodata(-9999, encoded=True)):
+        for read in (from_xarray, eofm.read_scene):
+            found = read(array, sensor="s2-l2a", unit="dn")
+            assert not found.valid[0, 0, 0]
+            assert 15 == int(found.valid.sum())
+
+
+def test_a_fill_that_the_type_does_not_hold_is_none() -> None:
+    """As in files of uint16 that declare -9999."""
+    array = xr.DataArray(np.full((1, 4, 4), 300, np.uint16), dims=("band", "y", "x"))
+    array = array.assign_coords(band=["B04"]).assign_attrs(_FillValue=-9999)
+
+    assert from_xarray(array, "s2-l2a", "dn", gsd=10).valid.all()
+
+
+def test_one_pixel_lies_where_its_coordinates_are() -> None:
+    """Its size is that of gsd, or of a transform as the remedy has it; without both it is said."""
+    whole = to_xarray(image()).drop_vars("spatial_ref").rio.write_crs(32632)
+    truth = from_xarray(whole)
+    one = whole.isel(y=slice(1, 2), x=slice(2, 3))
+    with pytest.raises(RasterError, match="does not say how large") as error:
+        from_xarray(one)
+    assert "array.rio.write_transform(affine.Affine(10, 0, west, 0, -10, north))" in str(
+        error.value.remedy
+    )
+    west, north = 5e5 + 20, 5.4e6 - 10
+    for found in (
+        from_xarray(one, gsd=10),
+        from_xarray(one.rio.write_transform(Affine(10, 0, west, 0, -10, north))),
+    ):
+        assert (10, 0, west, 0, -10, north) == found.grid.transform
+        assert torch.equal(truth.pixels[:, :, 1:2, 2:3], found.pixels)
+    degrees = one.drop_vars("spatial_ref").rio.write_crs(4326)
+    with pytest.raises(RasterError, match="does not say how large"):
+        from_xarray(degrees, gsd=10)
+
+
+def test_a_selection_of_no_pixel_is_said() -> None:
+    """Of a y that falls, limits from south to north select nothing; the other order does."""
+    array = to_xarray(image())
+    south, north = float(array.y.min()), float(array.y.max())
+    with pytest.raises(RasterError, match="has no pixel") as error:
+        from_xarray(array.sel(y=slice(south, north)))
+    assert "array.sel(y=slice(north, south))" in str(error.value.remedy)
+    assert (5, 7) == from_xarray(array.sel(y=slice(north, south))).spec.size
+
+
+def test_the_alpha_of_a_picture_has_no_name(tmp_path: Path, write_tif) -> None:
+    """It was taken for a band called None; what the remedy chooses is read."""
+    pixels = np.arange(64, dtype=np.uint8).reshape(4, 4, 4)
+    file = write_tif(tmp_path / "a.tif", pixels, descriptions=("R", "G", "B", None))
+    array = rioxarray.open_rasterio(file, parse_coordinates=False)
+    with pytest.raises(RasterError, match="has no name") as error:
+        from_xarray(array, "rgb", "uint8")
+    chosen = eval(error.value.remedy.partition(": ")[2], {"array": array})
+    assert ("R", "G", "B") == from_xarray(chosen, "rgb", "uint8").spec.bands
+
+
+def test_a_dataset_opened_by_xarray_lies_where_its_file_does(tmp_path: Path) -> None:
+    """The variable of CF that holds the CRS is kept with the bands, as of the path itself."""
+    place = xr.DataArray(0, attrs={"crs_wkt": GRID.crs.to_wkt(), "spatial_ref": GRID.crs.to_wkt()})
+    array = to_xarray(image()).drop_vars("spatial_ref")
+    bands = {
+        name: array.sel(band=name, drop=True)
+        .fillna(0)
+        .astype(np.uint16)
+        .drop_attrs()
+        .assign_attrs(grid_mapping="crs")
+        for name in ("B04", "B03")
+    }
+    path = tmp_path / "a.zarr"
+    xr.Dataset(bands | {"crs": place}).to_zarr(path, zarr_format=2)
+
+    of_path = eofm.read_scene(path, sensor="s2-l1c", unit="dn")
+    for decode in ({}, {"decode_coords": "all"}, {"mask_and_scale": False}):
+        opened = xr.open_zarr(path, chunks=None, **decode)
+        for read in (from_xarray, eofm.read_scene):
+            found = read(opened, sensor="s2-l1c", unit="dn")
+            assert of_path.grid == found.grid
+            assert torch.equal(of_path.pixels, found.pixels)
+
+
+def test_a_zarr_of_many_chunks_is_refused_before_they_are_sought(tmp_path: Path) -> None:
+    """Xarray reads coordinates when it opens a group: a million of them in chunks of eight."""
+    bands = {band: (("y", "x"), np.full((8, 8), 900, np.uint16)) for band in ("B04", "B08")}
+    path = tmp_path / "a.zarr"
+    xr.Dataset(bands, {"x": np.arange(8.0), "y": np.arange(8.0)}).to_zarr(
+        path, zarr_format=3, consolidated=False
+    )
+    file = path / "x" / "zarr.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "shape": [10**6]}))
+
+    with pytest.raises(RasterError, match="cannot be read") as refused:
+        eofm.read_scene(path, sensor="s2-l2a", unit="dn")
+    assert "chunks are asked for, too many for" in str(refused.value.found)
+
+
+HAMMER = """
+import sys, threading
+import eofm
+
+def read():
+    for row in range(0, 40, 5):
+        window = (row, 0, 16, 64)
+        eofm.read_scene(sys.argv[1], sensor="s2-l2a", unit="dn", window=window)
+
+threads = [threading.Thread(target=read) for _ in range(6)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("whole")
+"""
+
+
+def test_threads_read_one_file(tmp_path: Path) -> None:
+    """HDF5 ended the process where one of them opened the file while another one read."""
+    x, y = 500_005 + 10.0 * np.arange(64), 5_399_995 - 10.0 * np.arange(56)
+    bands = {
+        band: (("y", "x"), np.random.default_rng(0).integers(400, 2_000, (56, 64)).astype("uint16"))
+        for band in ("B02", "B03", "B04", "B08")
+    }
+    cube = xr.Dataset(bands, coords={"y": y, "x": x}).rio.write_crs("EPSG:32632")
+    cube.to_netcdf(tmp_path / "a.nc")
+    done = subprocess.run(
+        [sys.executable, "-c", HAMMER, str(tmp_path / "a.nc")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (0, "whole") == (done.returncode, done.stdout.strip()), done.stderr
+
+
+@rio
+def test_an_offset_that_was_taken_away_is_not_taken_away_again(tmp_path: Path, write_tif) -> None:
+    """Arithmetic keeps the attributes: reflectance was 0.1 too low, and what was embedded."""
+    stored = np.random.default_rng(0).integers(1_300, 1_900, (2, 24, 24)).astype(np.uint16)
+    path = write_tif(tmp_path / "a.tif", stored, descriptions=["B04", "B08"])
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (1e-4, 1e-4), (-0.1, -0.1)
+    with rioxarray.open_rasterio(path) as array:
+        plain = array.astype("int32") - 1000
+        for unit in ("reflectance", "dn-offset1000", None):
+            with pytest.raises(RasterError, match="taken away already") as refused:
+                from_xarray(plain, "s2-l2a", unit)
+            whole = from_xarray(array, "s2-l2a", unit)
+            assert 0.02 < whole.pixels.mean() / (1 if unit == "reflectance" else 10_000) < 0.2
+        taken = str(refused.value.remedy)
+        for band in [plain]:
+            for name in ("scale_factor", "add_offset", "scales", "offsets"):
+                band.attrs.pop(name, None)
+                band.encoding.pop(name, None)
+    assert "scale" in taken
+    read = from_xarray(plain, "s2-l2a", "dn")
+    assert np.array_equal(read.pixels[0].numpy(), stored.astype(np.float32) - 1000)
+
+
+@rio
+def test_a_picture_is_named_as_the_remedy_says(tmp_path: Path, write_tif) -> None:
+    """The bands of the sensor that is stated are offered, without those that it has not."""
+    pixels = np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8)
+    with rioxarray.open_rasterio(write_tif(tmp_path / "a.tif", pixels)) as array:
+        with pytest.raises(RasterError, match="have no names") as refused:
+            from_xarray(array, "rgb", "uint8")
+        said = str(refused.value.remedy).partition("these: ")[2]
+        named = eval(said, {"array": array, "slice": slice})
+
+    assert ("R", "G", "B") == from_xarray(named, "rgb", "uint8").spec.bands
+
+
+def test_an_attribute_of_what_was_changed_is_taken_out_as_the_remedy_says() -> None:
+    """Digital numbers made into reflectance still say `units = dn`: the remedy led in a circle."""
+    array = to_xarray(image()) / 10_000
+    array.attrs |= to_xarray(image()).attrs
+    with pytest.raises(SpecError, match="another unit") as refused:
+        from_xarray(array, None, "reflectance")
+    assert 'array.attrs.pop("units")' in str(refused.value.remedy)
+    array.attrs.pop("units")
+
+    assert Unit.REFLECTANCE is from_xarray(array, None, "reflectance").spec.unit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 import torch
 from remedies import named_bands
 
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import Sensor, Unit
+import eofm
+from eofm.contract.spec import SENSOR_BANDS, Sensor, Unit
 from eofm.errors import RasterError, SpecError
 from eofm.raster import folder
 from eofm.raster.folder import band_of, group_files, list_sources
@@ -187,6 +188,34 @@ def test_missing_bands_can_be_left_out(tmp_path: Path, write_bands) -> None:
     assert ("B02", "B03", "B04", "B08") == source.read().spec.bands
 
 
+def test_a_name_that_lists_its_bands(tmp_path: Path, write_tif: Callable[..., Path]) -> None:
+    """`S1A_VV_VH.tif` was the VH of an image that lacks VV; two of them are two images."""
+    pixels = np.stack([np.full((8, 8), value, "float32") for value in (-10.5, -17.5)])
+    write_tif(tmp_path / "S1A_20210704_VV_VH.tif", pixels)
+    write_tif(tmp_path / "S1A_20210716_VV_VH.tif", pixels)
+
+    sources = list_sources(tmp_path, Sensor.S1_GRD, Unit.DB)
+
+    assert [("VV", "VH")] * 2 == [source.read().spec.bands for source in sources]
+    assert ["S1A_20210704_VV_VH", "S1A_20210716_VV_VH"] == [source.name for source in sources]
+
+
+def test_a_block_called_like_a_band_is_no_list(tmp_path: Path) -> None:
+    """`plot_b1_B02` and `plot_b1_B03` are bands of a plot."""
+    touch(tmp_path, "plot_b1_B02.tif", "plot_b1_B03.tif")
+
+    assert {"plot_b1": ["plot_b1_B02.tif", "plot_b1_B03.tif"]} == find(tmp_path, ["B02", "B03"])
+
+
+def test_a_folder_of_landsat_is_named_as_one(tmp_path: Path) -> None:
+    """HLS L30 lacks bands of Sentinel-2; stating the others led to the next refusal."""
+    touch(tmp_path, *(f"HLS.L30.T32UPU.2021185T101031.v2.0.B0{k}.tif" for k in (1, 2, 3)))
+
+    with pytest.raises(RasterError, match="product of another sensor") as caught:
+        list_sources(tmp_path, Sensor.S2_L2A, Unit.DN)
+    assert "--bands" not in str(caught.value)
+
+
 def test_hidden_files_and_folders(tmp_path: Path) -> None:
     """What macOS and others hide is no image; a folder called x.tif is a folder."""
     touch(tmp_path, "a.tif", "._a.tif", ".cache/b.tif", "__MACOSX/._a.tif", "x.tif/c.tif")
@@ -332,8 +361,8 @@ def test_a_folder_without_images_says_what_is_there(tmp_path: Path) -> None:
     """Archives are to be unpacked, cubes opened, a file is no folder."""
     for name, words in (
         ("a.zip", "unpack a.zip first"),
-        ("b.nc", "read_scene('b.nc'"),
-        ("c.img", "rio convert"),
+        ("b.nc", str(Path("b") / "b.nc")),
+        ("c.img", "rasterio.shutil.copy"),
     ):
         root = touch(tmp_path / name[0], name)
         with pytest.raises(RasterError, match="holds no images") as refused:
@@ -343,3 +372,27 @@ def test_a_folder_without_images_says_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(RasterError, match="no folder of images") as file:
         find(tmp_path / "a" / "a.zip")
     assert str(tmp_path / "a") in str(file.value.remedy)
+
+
+def test_one_of_several_images_is_read_by_its_name(tmp_path: Path, write_tif) -> None:
+    """A product of MAJA is FRE, SRE and masks in one folder; the remedy names one that is read."""
+    name = "SENTINEL2B_20210704-103031_L2A_T32UPU_C_V2-2"
+    for number, kind in enumerate(("FRE", "SRE"), 1):
+        for band in ("B2", "B3"):
+            pixels = np.full((8, 8), 1000 * number, np.int16)
+            write_tif(tmp_path / f"{name}_{kind}_{band}.tif", pixels)
+    (tmp_path / "MASKS").mkdir()
+    write_tif(tmp_path / "MASKS" / f"{name}_CLM_R1.tif", np.zeros((8, 8), np.uint8))
+    stated = {"sensor": "s2-l2a", "unit": "dn", "bands": ["B02", "B03"]}
+    with pytest.raises(RasterError, match="several images") as caught:
+        eofm.read_geotiff(tmp_path, **stated)
+    (said,) = shlex.split(str(caught.value.remedy).partition("as in ")[2].partition(";")[0])
+
+    assert f"{tmp_path / name}_FRE" == said
+    for path, value in ((said, 1000), (said.replace("FRE", "SRE"), 2000)):
+        for read in (eofm.read_geotiff, eofm.read_scene):
+            assert value == read(path, **stated).pixels.unique().item()
+    for wrong in (tmp_path / f"{name}_XYZ", tmp_path / name):
+        for read in (eofm.read_geotiff, eofm.read_scene):
+            with pytest.raises(RasterError, match="no such file"):
+                read(wrong, **stated)

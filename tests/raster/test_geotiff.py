@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -12,17 +14,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from affine import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
+from rasterio.rpc import RPC
 from rasterio.shutil import copy
-from remedies import named_bands, run_rio
+from remedies import named_bands, run_python, run_rio
 
 import eofm
 from eofm.errors import RasterError
-from eofm.raster.geotiff import open_geotiff, read_stored, read_valid
+from eofm.raster.geotiff import (
+    open_geotiff,
+    open_geotiffs,
+    read_stored,
+    read_valid,
+    without_place,
+)
 from eofm.raster.grid import Window
 
 WriteTif = Callable[..., Path]
@@ -144,7 +154,8 @@ else: print("read")
 """
 
 
-@pytest.mark.parametrize("name", ["PROJ_DATA", pytest.param("PROJ_LIB", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["PROJ_DATA", "PROJ_LIB"])
 def test_proj_data_elsewhere(tmp_path: Path, write_tif: WriteTif, name: str) -> None:
     """A variable that another program has set is named, and without it the file is read."""
     path = write_tif(tmp_path / "a_B02.tif", PIXELS)
@@ -246,6 +257,7 @@ def test_files_of_other_kinds_are_told_by_their_first_bytes(tmp_path: Path, writ
     (tmp_path / "empty.tif").write_bytes(b"")
     (tmp_path / "cube.tif").write_bytes(b"\x89HDF\r\n\x1a\n")
     (tmp_path / "packed.tif").write_bytes(b"PK\3\4 and more")
+    (tmp_path / "item.tif").write_bytes(b' {"type": "Feature"}')
     found = {}
     for file in sorted(tmp_path.glob("*.tif")):
         with pytest.raises(RasterError, match="cannot be read as a GeoTIFF") as refused:
@@ -257,6 +269,7 @@ def test_files_of_other_kinds_are_told_by_their_first_bytes(tmp_path: Path, writ
     assert "an empty file" == found["empty"][0]
     assert "read_scene" in found["cube"][1]
     assert "a zip archive" == found["packed"][0]
+    assert "JSON" == found["item"][0]
 
 
 def test_another_format_of_gdal_is_converted_by_the_remedy(tmp_path: Path, write_tif) -> None:
@@ -267,9 +280,42 @@ def test_another_format_of_gdal_is_converted_by_the_remedy(tmp_path: Path, write
         eofm.read_geotiff(tmp_path / "y B04.img", sensor="s2-l2a", unit="dn")
 
     assert "a raster in the format ENVI" == refused.value.found
-    run_rio(refused.value)
+    run_python(refused.value)
     image = eofm.read_geotiff(tmp_path / "y B04.tif", sensor="s2-l2a", unit="dn", bands=["B04"])
     assert np.array_equal(PIXELS[0], image.pixels[0, 0].numpy())
+
+
+def test_another_format_keeps_its_band_names(tmp_path: Path, write_tif: WriteTif) -> None:
+    """`rio convert` lost them, and what was offered next were bands that are usual."""
+    pixels = np.stack([PIXELS[0], PIXELS[0] + 1])
+    source = write_tif(tmp_path / "x.tif", pixels, descriptions=["B11", "B8A"])
+    copy(source, tmp_path / "y.img", driver="ENVI")
+    with pytest.raises(RasterError, match="cannot be read") as refused:
+        eofm.read_geotiff(tmp_path / "y.img", sensor="s2-l2a", unit="dn")
+    run_python(refused.value)
+
+    image = eofm.read_geotiff(tmp_path / "y.tif", sensor="s2-l2a", unit="dn")
+    assert ("B11", "B8A") == image.spec.bands
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found", "words"),
+    [
+        ("a.dim", '<?xml version="1.0"?><Dimap_Document name="a">', "BEAM-DIMAP", "GeoTIFF"),
+        ("a.gti", "<GDALTileIndexDataset>", "index of tiles", "rasters that it lists"),
+        ("manifest.safe", "<xfdu:XFDU><id>sentinel-1</id>", "Sentinel-1 product", "calibrate"),
+        ("a.xml", '<?xml version="1.0"?><a/>', "holds no pixels", "name the raster"),
+        ("a.html", "<?xml version='1.0'?><!DOCTYPE html><html>", "a web page", "login"),
+    ],
+)
+def test_xml_is_no_web_page(tmp_path: Path, name: str, text: str, found: str, words: str) -> None:
+    """A product's metadata were called a page that asks for a login."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RasterError, match="cannot be read") as refused:
+        eofm.read_geotiff(tmp_path / name, sensor="s2-l2a", unit="dn")
+
+    assert found in str(refused.value.found)
+    assert words in str(refused.value.remedy)
 
 
 def test_a_file_address_is_a_path(tmp_path: Path, write_tif: WriteTif) -> None:
@@ -279,3 +325,196 @@ def test_a_file_address_is_a_path(tmp_path: Path, write_tif: WriteTif) -> None:
     assert eofm.read_geotiff(f"file://{path}", sensor="s2-l2a", unit="dn").grid is not None
     with pytest.raises(RasterError, match="files of this machine"):
         eofm.read_geotiff(f"/vsizip/{tmp_path}/a.zip/x.tif", sensor="s2-l2a", unit="dn")
+
+
+def test_a_model_of_the_camera_is_no_grid(tmp_path: Path) -> None:
+    """Rational polynomials are named, and the remedy brings the image to where they say."""
+    path, out = tmp_path / "a.tif", tmp_path / "OUT.tif"
+    line, sample, one = ([0.0] * 20 for _ in range(3))
+    line[2], sample[1], one[0] = -1.0, 1.0, 1.0
+    model = RPC(
+        height_off=0, height_scale=500, lat_off=48, lat_scale=0.01, long_off=10, long_scale=0.01,
+        line_off=32, line_scale=32, samp_off=32, samp_scale=32, line_num_coeff=line,
+        line_den_coeff=one, samp_num_coeff=sample, samp_den_coeff=one,
+    )  # fmt: skip
+    with (
+        warnings.catch_warnings(),
+        rasterio.open(
+            path, "w", driver="GTiff", height=64, width=64, count=2, dtype="uint16", rpcs=model
+        ) as target,
+    ):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        target.write(np.full((2, 64, 64), 500, np.uint16))
+        target.descriptions = ("B04", "B08")
+    with pytest.raises(RasterError, match="rational polynomials") as caught:
+        eofm.read_geotiff(path, sensor="s2-l2a", unit="dn")
+    command = str(caught.value.remedy).partition("is high: ")[2]
+    subprocess.run(
+        command.replace("python", sys.executable, 1).replace("OUT.tif", str(out)),
+        shell=True,
+        check=True,
+    )
+
+    image = eofm.read_geotiff(out, sensor="s2-l2a", unit="dn")
+    with rasterio.open(out) as dataset:
+        np.testing.assert_allclose((10, 48), dataset.lnglat(), atol=1e-3)
+    assert ("B04", "B08") == image.spec.bands
+    assert image.valid.any()
+
+
+@pytest.mark.parametrize("kind", ["complex_int16", "complex64"])
+def test_complex_numbers_are_no_pixels(kind: str, tmp_path: Path) -> None:
+    """Numpy has no complex integers, which are the type of Sentinel-1 SLC."""
+    path = tmp_path / "a.tif"
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=8,
+        width=8,
+        count=1,
+        dtype=kind,
+        crs="EPSG:32632",
+        transform=Affine(10, 0, 5e5, 0, -10, 5e6),
+    ) as target:
+        target.write(np.full((1, 8, 8), 3 + 4j, np.complex64))
+    for read in (eofm.read_geotiff, eofm.read_scene):
+        with pytest.raises(RasterError, match="must be real numbers") as caught:
+            read(path, sensor="s1-grd", unit="power", bands=["VV"])
+        assert "calibrate the product first" in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize(
+    ("driver", "right", "wrong"),
+    [
+        ("GTiff", ".tif", ".jp2"),
+        ("GTiff", ".tif", ".png"),
+        ("PNG", ".png", ".tif"),
+        ("JPEG", ".jpg", ".tif"),
+        ("JP2OpenJPEG", ".jp2", ".tif"),
+    ],
+)
+def test_a_file_of_another_suffix_is_named_as_what_it_is(
+    tmp_path: Path, write_tif: WriteTif, driver: str, right: str, wrong: str
+) -> None:
+    """A GeoTIFF called .jp2 was to be downloaded again, a PNG called .tif copied to itself."""
+    pixels = np.random.default_rng(0).integers(1, 255, (3, 32, 32)).astype(np.uint8)
+    source = write_tif(tmp_path / "source.tif", pixels, photometric="RGB")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        copy(source, tmp_path / f"made{right}", driver=driver)
+    path = (tmp_path / f"made{right}").rename(tmp_path / f"a b{wrong}")
+    stated = {"sensor": "rgb", "unit": "uint8"}
+    with pytest.raises(RasterError, match="cannot be read as a") as caught:
+        eofm.read_scene(path, gsd=10, **stated)
+    assert f"a raster in the format {driver}" == caught.value.found
+    command = str(caught.value.remedy).partition(": ")[2]
+    subprocess.run(command, shell=True, check=True)
+
+    assert (3, 32, 32) == eofm.read_scene(path.with_suffix(right), gsd=10, **stated).pixels[0].shape
+
+
+@pytest.mark.parametrize("name", ["a.tif.gz", "a.tif"])
+def test_a_packed_raster_is_read_as_the_remedy_says(
+    tmp_path: Path, write_tif: WriteTif, name: str
+) -> None:
+    """It was to be downloaded again."""
+    source = write_tif(tmp_path / "x.tif", np.full((2, 8, 8), 700, np.uint16))
+    path = tmp_path / "in" / name
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(source.read_bytes()))
+    stated = {"sensor": "s2-l2a", "unit": "dn"}
+    with pytest.raises(RasterError, match="cannot be read") as caught:
+        eofm.read_geotiff(path, **stated)
+    named = re.search(r"eofm.read_scene\('([^']+)'", str(caught.value.remedy))
+
+    assert "gzip" == caught.value.found
+    assert named
+    assert 700 == float(eofm.read_scene(named[1], bands=["B02", "B03"], **stated).pixels.mean())
+
+
+@pytest.mark.parametrize("head", [b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a", b"BZh9", b"\xfd7zXZ\0"])
+def test_an_archive_is_one(tmp_path: Path, head: bytes) -> None:
+    """And to be unpacked."""
+    (tmp_path / "a.tif").write_bytes(head + bytes(100))
+    with pytest.raises(RasterError, match="cannot be read") as caught:
+        eofm.read_geotiff(tmp_path / "a.tif", sensor="s2-l2a", unit="dn")
+
+    assert ("an archive", "unpack it") == (caught.value.found, caught.value.remedy)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.nc"])
+def test_an_array_that_is_called_a_raster_is_read_as_the_remedy_says(
+    tmp_path: Path, name: str
+) -> None:
+    """The remedy for a netCDF called .tif was the call that had failed."""
+    bands = {b: (("y", "x"), np.full((8, 8), 700, np.int16)) for b in ("B02", "B03")}
+    xr.Dataset(bands).to_netcdf(tmp_path / "made.nc")
+    path = (tmp_path / "made.nc").rename(tmp_path / name)
+    with pytest.raises(RasterError, match="cannot be read as a GeoTIFF") as caught:
+        eofm.read_geotiff(path, sensor="s2-l2a", unit="dn")
+    remedy = str(caught.value.remedy)
+    moved = re.search(r"mv (\S+ \S+), and", remedy)
+    assert (name == "a.tif") == bool(moved)
+    if moved:
+        subprocess.run(["mv", *moved[1].split()], check=True)
+    named = re.search(r"eofm.read_scene\('([^']+)'", remedy)
+
+    assert named
+    read = eofm.read_scene(named[1], sensor="s2-l2a", unit="dn", gsd=10)
+    assert 700 == float(read.pixels.mean())
+
+
+def test_an_empty_netcdf_is_one(tmp_path: Path) -> None:
+    """It was said that xarray lacks what reads netCDF."""
+    (tmp_path / "a.nc").touch()
+    with pytest.raises(RasterError, match="the file is empty"):
+        eofm.open_scene(tmp_path / "a.nc", sensor="s2-l2a", unit="dn")
+
+
+def test_bands_of_several_zones_in_turn(tmp_path: Path) -> None:
+    """A CRS that is remembered by its bytes is that of the file, whatever was read before."""
+    sets = {}
+    for code in (32632, 32633, 3035, 32632):
+        folder = tmp_path / str(code)
+        folder.mkdir(exist_ok=True)
+        sets[code] = [folder / f"{band}.tif" for band in ("B02", "B03")]
+        for file in sets[code]:
+            with rasterio.open(
+                file,
+                "w",
+                driver="GTiff",
+                width=8,
+                height=8,
+                count=1,
+                dtype="uint16",
+                crs=f"EPSG:{code}",
+                transform=Affine(10, 0, 400_000 + code, 0, -10, 5_000_000),
+            ) as out:
+                out.write(PIXELS[:, :8, :8])
+    for files in [*sets.values(), *sets.values()]:
+        for file, (dataset, grid) in zip(files, open_geotiffs(files), strict=True):
+            with dataset, rasterio.open(file) as plain:
+                assert grid.crs == plain.crs
+                assert grid.transform == plain.transform
+                assert np.array_equal(dataset.read(), plain.read())
+
+
+def test_no_thread_ends_the_silence_of_another(tmp_path: Path) -> None:
+    """Of two threads that opened files, the first to finish let the other warn at the terminal."""
+    path = tmp_path / "a.tif"
+    with without_place():
+        profile = {"driver": "GTiff", "count": 1, "height": 2, "width": 2, "dtype": "uint8"}
+        with rasterio.open(path, "w", **profile) as file:
+            file.write(np.ones((1, 2, 2), np.uint8))
+    before = list(warnings.filters)
+    first, second = without_place(), without_place()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    rasterio.open(path).close()  # warnings are errors here
+    second.__exit__(None, None, None)
+
+    assert before == list(warnings.filters)
+    with pytest.warns(NotGeoreferencedWarning):
+        rasterio.open(path).close()

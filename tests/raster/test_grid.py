@@ -212,3 +212,16 @@ def test_windows_are_all_that_fit(height: int, width: int, size: int, stride: in
     ]
 
     assert expected == [(w.row, w.col) for w in windows(height, width, size, stride)]
+
+
+def test_a_world_file_keeps_its_place(tmp_path: Path, write_tif) -> None:
+    """Only the CRS is missing: the remedy writes nothing else, and the image stays where it is."""
+    path = write_tif(tmp_path / "a.tif", np.ones((12, 8, 8), np.uint16), crs=None)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.transform = Affine(10, 0, 6e5, 0, -10, 5.3e6)
+    with pytest.raises(RasterError, match="where it lies") as caught:
+        eofm.read_geotiff(path, sensor="s2-l2a", unit="dn")
+    assert "--transform" not in run_rio(caught.value)
+
+    image = eofm.read_geotiff(path, sensor="s2-l2a", unit="dn")
+    assert (10, 0, 6e5, 0, -10, 5.3e6) == image.grid.transform

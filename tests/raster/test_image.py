@@ -30,7 +30,7 @@ def test_real_images_of_each_kind_are_read(real_data: Path) -> None:
 
 def test_an_encoder_refuses_imagery_that_does_not_fit(real_data: Path) -> None:
     """The L2A version of a site is not what an L1C network expects, and the message says so."""
-    from eofm.contract.sensors import STATISTICS
+    from eofm.contract.spec import STATISTICS
     from eofm.weights.encoder import random_encoder
 
     stats = STATISTICS["ssl4eo-s12-l1c"]

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
+import xarray as xr
+from remedies import run_rio
 
 import eofm
-from eofm.errors import RasterError
-from eofm.raster.metadata.masks import CloudMask, is_beside
+from eofm.errors import RasterError, SpecError
+from eofm.raster.tags import CloudMask, is_beside
 
 WriteTif = Callable[..., Path]
 
@@ -19,7 +22,7 @@ WriteTif = Callable[..., Path]
 @pytest.mark.parametrize(
     ("mask", "values", "masked"),
     [
-        ("SCL", list(range(12)), {0, 1, 3, 8, 9, 10}),
+        ("SCL", [*range(13), 255], {0, 1, 3, 8, 9, 10, 12, 255}),
         ("QA60", [0, 1, 512, 1024, 2048, 3072, 4096], {1024, 2048, 3072}),
         ("MSK_CLDPRB", [0, 39, 40, 41, 100], {40, 41, 100}),
         ("CLP", [0, 101, 102, 255], {102, 255}),
@@ -120,3 +123,314 @@ def test_a_mask_of_other_ground(tmp_path: Path, write_tif: WriteTif) -> None:
 
     with pytest.raises(RasterError, match="other ground"):
         eofm.read_geotiff(tmp_path, sensor="s2-l2a", unit="dn", bands=["B02"], cloud_mask="SCL")
+
+
+@pytest.mark.parametrize(
+    ("mask", "values"),
+    [
+        ("MSK_CLDPRB", [0.0, 0.35, 1.0]),
+        ("CLP", [0.0, 0.9]),
+        ("QA60", [0.0, 0.1024]),
+        ("SCL", [4.0, 8.5]),
+    ],
+)
+def test_fractions_are_no_values_of_a_mask(
+    mask: str, values: list[float], tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """Cut off to 0, they said that nothing is clouded; the image is read without a mask."""
+    pixels = np.full((2, 8, 8), 700, np.float32)
+    pixels[1] = values[0]
+    pixels[1, 0, : len(values)] = values
+    path = write_tif(tmp_path / "a.tif", pixels, descriptions=["B02", mask])
+    stated = {"sensor": "s2-l2a", "unit": "dn"}
+    with pytest.raises(RasterError, match="fractions") as caught:
+        eofm.read_geotiff(path, **stated, cloud_mask=mask)
+
+    assert str(path) == str(caught.value.where)
+    assert str(caught.value.remedy).endswith("or read the image without a cloud mask")
+    assert bool(eofm.read_geotiff(path, **stated).valid.all())
+
+
+def test_a_resampled_probability_is_one() -> None:
+    """Per cent that are fractions are compared as they are, 39.9 below 40."""
+    values = np.array([39.9, 40.0, 0.4, 93.7], np.float32)
+
+    assert [False, True, False, True] == CloudMask.MSK_CLDPRB.clouded(values).tolist()
+
+
+def test_a_clear_window_of_a_resampled_probability(tmp_path: Path, write_tif: WriteTif) -> None:
+    """What its numbers are is seen in the whole mask, not in a window of 0 to 0.8 per cent."""
+    pixels = np.full((2, 8, 8), 700, np.float32)
+    pixels[1, :4], pixels[1, 4:] = 0.8, 83.5
+    path = write_tif(tmp_path / "a.tif", pixels, descriptions=["B02", "probability"])
+    stated = {"sensor": "s2-l2a", "unit": "dn", "cloud_mask": "MSK_CLDPRB"}
+
+    assert bool(eofm.read_geotiff(path, **stated, window=(0, 0, 4, 8)).valid.all())
+    assert not bool(eofm.read_geotiff(path, **stated, window=(4, 0, 4, 8)).valid.any())
+
+
+STATED = {"sensor": "s2-l2a", "unit": "dn"}
+
+
+def scl(size: int = 8) -> np.ndarray:
+    """Vegetation with a cloud at row 2, column 3."""
+    classes = np.full((size, size), 4, np.uint8)
+    classes[2, 3] = 9
+    return classes
+
+
+def test_a_scene_finds_the_mask_beside_its_bands(tmp_path: Path, write_tif: WriteTif) -> None:
+    """A folder is one thing for `read_geotiff` and `read_scene`, and its scene names the mask."""
+    for band in ("B02", "B03"):
+        write_tif(tmp_path / f"T32_{band}_10m.tif", np.full((16, 16), 700, np.uint16))
+    write_tif(tmp_path / "T32_SCL_20m.tif", scl(), gsd=20)
+    more = {**STATED, "bands": ["B02", "B03"]}
+    truth = eofm.read_geotiff(tmp_path, **more, cloud_mask="SCL")
+    scene = eofm.open_scene(tmp_path, **more)
+
+    assert ["SCL"] == [layer.mask for layer in scene.clouds]
+    assert 4 == int((~truth.valid).sum())
+    assert torch.equal(truth.valid, scene.read(cloud_mask="SCL").valid)
+    assert torch.equal(truth.valid, eofm.read_scene(tmp_path, **more, cloud_mask="SCL").valid)
+
+
+def test_a_scene_names_the_mask_in_its_file(tmp_path: Path, write_tif: WriteTif, capfd) -> None:
+    """`scene.clouds` was empty, and what was applied was said to be left out."""
+    pixels = np.stack([np.full((8, 8), 700), scl()]).astype(np.uint16)
+    path = write_tif(tmp_path / "a.tif", pixels, descriptions=["B02", "SCL"])
+    scene = eofm.open_scene(path, **STATED)
+
+    assert ["SCL"] == [layer.mask for layer in scene.clouds]
+    assert [[0, 2, 3]] == (~scene.read(cloud_mask="SCL").valid).nonzero().tolist()
+    assert bool(scene.read().valid.all())
+    assert "left out" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["Dataset", "DataArray", "path", "decoded"])
+def test_an_array_has_its_mask(kind: str, tmp_path: Path) -> None:
+    """A variable or band called SCL hides clouds, of an array and of its file."""
+    bands = {"B02": np.full((8, 8), 700, np.int16), "SCL": scl().astype(np.int16)}
+    fill = {"_FillValue": -1}
+    dataset = xr.Dataset({k: (("y", "x"), v, fill) for k, v in bands.items()})
+    source: object = dataset
+    if kind == "DataArray":
+        source = dataset.to_dataarray("band").assign_coords(band=list(bands))
+    elif kind in {"path", "decoded"}:
+        dataset.to_zarr(tmp_path / "a.zarr", zarr_format=2)
+        source = tmp_path / "a.zarr"
+        source = xr.open_zarr(source, chunks=None) if kind == "decoded" else source
+    scene = eofm.open_scene(source, **STATED, gsd=10)
+
+    assert ["SCL"] == [layer.mask for layer in scene.clouds]
+    assert [[0, 2, 3]] == (~scene.read(cloud_mask="SCL").valid).nonzero().tolist()
+    part = scene.read((2, 2, 3, 3), cloud_mask="SCL")
+    assert [[0, 0, 1]] == (~part.valid).nonzero().tolist()
+
+
+def test_a_clear_window_of_a_probability_in_an_array() -> None:
+    """A window alone is read, and the whole mask where only that tells per cent from fractions."""
+    percent = np.full((8, 8), 0.8, np.float32)
+    percent[4:] = 83.5
+    bands = {"B02": np.full((8, 8), 700, np.float32), "MSK_CLDPRB": percent}
+    array = xr.Dataset({name: (("y", "x"), values) for name, values in bands.items()})
+    scene = eofm.open_scene(array, **STATED, gsd=10)
+
+    assert bool(scene.read((0, 0, 4, 8), cloud_mask="MSK_CLDPRB").valid.all())
+    assert not bool(scene.read((4, 0, 4, 8), cloud_mask="MSK_CLDPRB").valid.any())
+
+
+def test_a_scene_without_such_a_mask_says_what_there_is(
+    tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """Both ways of the remedy lead to pixels."""
+    write_tif(tmp_path / "B02.tif", np.full((8, 8), 700, np.uint16))
+    write_tif(tmp_path / "B03.tif", np.full((8, 8), 700, np.uint16))
+    write_tif(tmp_path / "SCL.tif", scl())
+    more = {**STATED, "bands": ["B02", "B03"]}
+    with pytest.raises(SpecError, match="no cloud mask QA60") as caught:
+        eofm.read_scene(tmp_path, **more, cloud_mask="QA60")
+
+    assert 'cloud_mask="SCL", or read the scene without a cloud mask' in str(caught.value.remedy)
+    assert 63 == int(eofm.read_scene(tmp_path, **more, cloud_mask="SCL").valid.sum())
+    assert 64 == int(eofm.read_scene(tmp_path, **more).valid.sum())
+
+
+@pytest.mark.parametrize("mask", ["MSK_CLDPRB", "CLP", "QA60", "Fmask", "probability"])
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_a_mask_of_0_and_1_hides_no_cloud_silently(
+    mask: str, kind: type, tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """A mask of cloud and no cloud under the name of a probability hid nothing."""
+    pixels = np.full((2, 8, 8), 700, kind)
+    pixels[1] = 0
+    pixels[1, 2, 3] = 1
+    path = write_tif(tmp_path / "a.tif", pixels, descriptions=["B02", mask])
+    stated = {"sensor": "s2-l2a", "unit": "dn"}
+    for call in (eofm.read_geotiff, eofm.read_scene):
+        with pytest.raises(RasterError, match="0 and 1 alone") as caught:
+            call(path, **stated, cloud_mask=mask)
+    assert str(path) == str(caught.value.where)
+    remedy = str(caught.value.remedy)
+
+    assert "call it CLM" in remedy
+    assert "read the image without a cloud mask" in remedy
+    assert bool(eofm.read_geotiff(path, **stated).valid.all())
+    with rasterio.open(path, "r+") as file:
+        file.descriptions = ("B02", "CLM")
+    read = eofm.read_geotiff(path, **stated, cloud_mask="CLM")
+    assert [[0, 2, 3]] == (~read.valid).nonzero().tolist()
+
+
+def test_a_mask_of_0_and_1_in_an_array() -> None:
+    """An array says the same, and a mask of truth values is one of 0 and 1."""
+    bands = {"B02": np.full((8, 8), 700, np.int16), "MSK_CLDPRB": np.eye(8, dtype=bool)}
+    array = xr.Dataset({name: (("y", "x"), values) for name, values in bands.items()})
+    stated = {"sensor": "s2-l2a", "unit": "dn", "gsd": 10}
+    with pytest.raises(RasterError, match="0 and 1 alone"):
+        eofm.read_scene(array, **stated, cloud_mask="MSK_CLDPRB")
+
+    renamed = array.rename(MSK_CLDPRB="CLM")
+    assert 56 == int(eofm.read_scene(renamed, **stated, cloud_mask="CLM").valid.sum())
+
+
+@pytest.mark.parametrize("far", [0, 83])
+def test_one_per_cent_is_clear_where_more_is_known(
+    far: int, tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """One per cent in a window of a mask that knows more, or that states its unit, is no cloud."""
+    side = 1100  # of more than the pixels that are looked at first
+    percent = np.zeros((side, side), np.uint8)
+    percent[0, 0] = 1
+    percent[1, 1] = far
+    write_tif(tmp_path / "T1_B02.tif", np.full((side, side), 700, np.uint16))
+    mask = write_tif(tmp_path / "T1_MSK_CLDPRB.tif", percent)
+    if not far:
+        with rasterio.open(mask, "r+") as file:
+            file.units = ("%",)
+    read = eofm.read_geotiff(
+        tmp_path, sensor="s2-l2a", unit="dn", bands=["B02"], cloud_mask="MSK_CLDPRB"
+    )
+
+    assert ([[0, 1, 1]] if far else []) == (~read.valid).nonzero().tolist()
+
+
+@pytest.mark.parametrize(("mask", "clear"), [("SCL", 4), ("MSK_CLDPRB", 2), ("CLM", 0)])
+@pytest.mark.parametrize("nodata", [255, -99])
+def test_nodata_of_a_mask_is_no_clear_sky(
+    mask: str, clear: int, nodata: int, tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """Where a mask declares to know nothing, 255 of SCL and -99 of per cent were clear sky."""
+    known = np.full((8, 8), clear, np.int16)
+    known[2, 3] = nodata
+    for band in ("B02", "B03"):
+        write_tif(tmp_path / f"T1_{band}.tif", np.full((8, 8), 700, np.uint16))
+    write_tif(tmp_path / f"T1_{mask}.tif", known, nodata=nodata)
+    read = eofm.read_geotiff(
+        tmp_path, sensor="s2-l2a", unit="dn", bands=["B02", "B03"], cloud_mask=mask
+    )
+
+    assert [[0, 2, 3]] == (~read.valid).nonzero().tolist()
+
+
+def test_nodata_does_not_hide_that_a_mask_knows_0_and_1(
+    tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """255 beside 0 and 1 is nodata, and no larger value of a probability."""
+    cloud = np.eye(8, dtype=np.uint8)
+    cloud[0, 1] = 255
+    write_tif(tmp_path / "T1_B02.tif", np.full((8, 8), 700, np.uint16))
+    write_tif(tmp_path / "T1_CLP.tif", cloud, nodata=255)
+
+    with pytest.raises(RasterError, match="0 and 1 alone"):
+        eofm.read_geotiff(tmp_path, sensor="s2-l2a", unit="dn", bands=["B02"], cloud_mask="CLP")
+
+
+@pytest.mark.parametrize("bands", [["B02"], ["B02", "B03"]])
+def test_folder_and_name_have_one_set_of_masks(
+    bands: list[str], tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """A scene opened by the beginning of its names had no mask, nor had one band of a folder."""
+    for name, cloud in (("T1", 9), ("T2", 4)):
+        folders = (tmp_path / "both", tmp_path / name)
+        for folder in folders:
+            for band in bands:
+                write_tif(folder / f"{name}_{band}.tif", np.full((8, 8), 700, np.uint16))
+            write_tif(folder / f"{name}_SCL.tif", np.full((8, 8), cloud, np.uint8))
+    stated = {**STATED, "bands": bands}
+
+    for name, share in (("T1", 0), ("T2", 64)):
+        for path in (tmp_path / "both" / name, tmp_path / name, tmp_path / name / name):
+            scene = eofm.open_scene(path, **stated)
+            assert ["SCL"] == [layer.mask for layer in scene.clouds]
+            for read in (
+                scene.read(cloud_mask="SCL"),
+                scene.read(bands=bands[-1:], cloud_mask="SCL"),
+                eofm.read_scene(path, **stated, cloud_mask="SCL"),
+                eofm.read_geotiff(path, **stated, cloud_mask="SCL"),
+            ):
+                assert share == int(read.valid.sum())
+            assert 64 == int(scene.read().valid.sum())
+
+
+@pytest.mark.parametrize(
+    ("mask", "clear", "strange"),
+    [
+        ("SCL", 4, 255),
+        ("SCL", 4, -9999),
+        ("SCL", 4, 12),
+        ("MSK_CLDPRB", 2, -9999),
+        ("CLP", 2, -1),
+        ("QA60", 0, -9999),
+        ("Fmask", 64, -9999),
+        ("CLM", 0, 255),
+    ],
+)
+def test_a_value_that_no_product_has_is_no_clear_sky(
+    mask: str, clear: int, strange: int, tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """255 in a scene classification, and -9999 in per cent, were clear sky, in files and arrays."""
+    known = np.full((8, 8), clear, np.int16)
+    known[2, 3] = strange
+    write_tif(tmp_path / "T1_B02.tif", np.full((8, 8), 700, np.uint16))
+    write_tif(tmp_path / f"T1_{mask}.tif", known)
+    stated = {**STATED, "cloud_mask": mask}
+    bands = {"B02": np.full((8, 8), 700, np.int16), mask: known}
+    array = xr.Dataset({name: (("y", "x"), values) for name, values in bands.items()})
+
+    for read in (
+        eofm.read_geotiff(tmp_path, **stated, bands=["B02"]),
+        eofm.read_scene(array, **stated, gsd=10),
+    ):
+        assert [[0, 2, 3]] == (~read.valid).nonzero().tolist()
+
+
+def test_a_mask_within_a_mask(tmp_path: Path, write_tif: WriteTif) -> None:
+    """Where the file of a cloud mask has a mask that hides it, nothing is known."""
+    write_tif(tmp_path / "T1_B02.tif", np.full((8, 8), 700, np.uint16))
+    inside = np.full((8, 8), 255, np.uint8)
+    inside[2, 3] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        path = write_tif(tmp_path / "T1_SCL.tif", np.full((8, 8), 4, np.uint8))
+        with rasterio.open(path, "r+") as file:
+            file.write_mask(inside)
+    stated = {**STATED, "bands": ["B02"], "cloud_mask": "SCL"}
+
+    read = eofm.read_geotiff(tmp_path, **stated)
+    assert [[0, 2, 3]] == (~read.valid).nonzero().tolist()
+    part = eofm.read_scene(tmp_path, **stated, window=(2, 2, 3, 3))
+    assert [[0, 0, 1]] == (~part.valid).nonzero().tolist()
+
+
+def test_a_mask_of_several_bands_is_none(tmp_path: Path, write_tif: WriteTif) -> None:
+    """Its first band was taken; the remedy keeps it."""
+    write_tif(tmp_path / "T1_B02.tif", np.full((8, 8), 700, np.uint16))
+    path = write_tif(tmp_path / "T1_SCL.tif", np.stack([scl(), scl() + 1]))
+    stated = {**STATED, "bands": ["B02"], "cloud_mask": "SCL"}
+    for call in (eofm.read_geotiff, eofm.read_scene):
+        with pytest.raises(RasterError, match="holds several bands") as caught:
+            call(tmp_path, **stated)
+    out = tmp_path / "other.tif"
+    run_rio(caught.value, {"OUT.tif": out})
+    out.replace(path)
+
+    assert 63 == int(eofm.read_geotiff(tmp_path, **stated).valid.sum())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 import warnings
 import zipfile
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -12,8 +15,10 @@ import torch
 import xarray as xr
 from affine import Affine
 from rasterio.crs import CRS
+from remedies import run_rio
 
 import eofm
+from eofm.cli import main
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError, SpecError
 from eofm.raster.opening import open_scenes
@@ -85,6 +90,59 @@ def test_a_folder_of_several_images_is_not_one(tmp_path: Path, write_tif) -> Non
     assert "a" == one.name
 
 
+@pytest.mark.parametrize(
+    ("files", "shown"),
+    [
+        (("one.tif", "two.tif"), "/*.tif"),
+        (("x/one.tif", "y/two.tif"), "/*/*.tif"),
+        (("one/B02.tif", "one/B04.tif", "two/B02.tif", "two/B04.tif"), "/*"),
+        (("one.tif", "x/two.tif"), "LIST.txt"),
+    ],
+)
+def test_the_images_of_a_folder_are_embedded_as_the_remedy_says(
+    files: tuple[str, ...], shown: str, tmp_path: Path, write_tif
+) -> None:
+    """The one that is named opens, and the words of the command are all of them, to a shell too."""
+    folder = tmp_path / "my scenes"
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_tif(folder / name, np.full((1, 28, 28), 900, np.uint16), descriptions=["B04"])
+    stated = {"sensor": "s2-l2a", "unit": "dn", "bands": ["B04"]}
+    with pytest.raises(RasterError, match="several images") as several:
+        eofm.open_scene(folder, **stated)
+    remedy = str(several.value.remedy)
+    first = shlex.split(remedy.partition("as in ")[2].partition(";")[0])
+    assert eofm.open_scene(*first, **stated).read().pixels.shape[-2:] == (28, 28)
+
+    words = remedy.partition("eofm embed ")[2].partition(" --model")[0]
+    assert words.endswith(shown)
+    (tmp_path / "LIST.txt").write_text("".join(f"{folder / name}\n" for name in files))
+    found = subprocess.run(
+        ["sh", "-c", f'printf "%s\\n" {words}'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    paths = [tmp_path / word for word in found]
+    config = [*map(str, paths), "--model", "random:vit-tiny-14", "--size", "28", "--patches"]
+    config += ["--sensor", "s2-l2a", "--unit", "dn", "--bands", "B04", "--force", "scale"]
+    assert 0 == main(["embed", *config, "--out", str(tmp_path / "out")])
+    assert 2 == len(list((tmp_path / "out").rglob("patches.tif")))
+
+
+def test_images_that_share_a_folder_are_named_by_it(tmp_path: Path, write_tif) -> None:
+    """Bands of two images in one folder: each is opened by the folder and its name."""
+    stated = {"sensor": "s2-l2a", "unit": "dn", "bands": ["B02", "B04"]}
+    for name in [f"{image}_{band}.tif" for image in ("one", "two") for band in ("B02", "B04")]:
+        write_tif(tmp_path / name, np.full((1, 6, 6), 900, np.uint16))
+    with pytest.raises(RasterError, match="several images") as several:
+        eofm.open_scene(tmp_path, **stated)
+    (named,) = shlex.split(str(several.value.remedy).partition("as in ")[2])
+
+    assert ("B02", "B04") == eofm.open_scene(named, **stated).bands
+
+
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_images_that_lie_nowhere_need_a_gsd(tmp_path: Path, write_tif) -> None:
     """With it they are scenes without place, and cannot be cut by one."""
@@ -118,10 +176,11 @@ def test_several_times_need_a_choice(cube: xr.Dataset) -> None:
     """The message lists them, and its remedy is one that works; a single time needs none."""
     with pytest.raises(RasterError, match="holds 2 times") as several:
         eofm.open_scene(cube, sensor="s2-l2a", unit="reflectance")
-    time = several.value.remedy.partition('time="')[2].rstrip('"')
+    time = several.value.remedy.partition('time="')[2].partition('"')[0]
+    assert several.value.remedy.endswith(f"--time {time} in a command")
     with pytest.raises(RasterError, match="no image of that time") as missing:
         eofm.open_scene(cube, sensor="s2-l2a", unit="reflectance", time="2021-07-13")
-    near = missing.value.remedy.partition('time="')[2].rstrip('"')
+    near = missing.value.remedy.partition('time="')[2].partition('"')[0]
     with pytest.raises(RasterError, match="2 images of that time"):
         eofm.open_scene(cube, sensor="s2-l2a", unit="reflectance", time="2021")
     with pytest.raises(SpecError, match="a time is a date"):
@@ -240,3 +299,79 @@ def test_rasters_in_a_zip(tmp_path: Path, write_tif) -> None:
     with pytest.raises(RasterError, match="no Sentinel-2 product") as refused:
         eofm.open_scene(tmp_path / "a.zip")
     assert "zip://FILE.zip!NAME.tif" in str(refused.value.remedy)
+
+
+# ----------------------------------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mit leer zeichen.tif",
+        "Übung_ä.tif",
+        "100%25.tif",
+        "a%20b.tif",
+        "a?b.tif",
+        "a#b.tif",
+        "UP.TIF",
+        "noext",
+        "[1].tif",
+        "it's.tif",
+        "a&b=c.tif",
+        "weird.dat",
+    ],
+)
+def test_names_of_files_are_taken_as_they_are(tmp_path: Path, write_tif, name: str) -> None:
+    """Spaces, umlauts, per cent and question marks, as a path, from `~` on, and as `file:`."""
+    path = write_tif(
+        tmp_path / name, np.full((2, 8, 8), 700, np.uint16), descriptions=["B02", "B03"]
+    )
+    stated = {"sensor": "s2-l2a", "unit": "dn"}
+    for text in (str(path), f"file://{quote(str(path))}", f"file:{quote(str(path))}"):
+        for call in (eofm.read_geotiff, eofm.read_scene):
+            assert 700 == float(call(text, **stated).pixels.mean())
+
+
+def test_a_path_from_the_home_on(
+    tmp_path: Path, write_tif, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell expands `~`, and Python does not: it was no such file."""
+    write_tif(tmp_path / "a.tif", np.full((2, 8, 8), 700, np.uint16), descriptions=["B02", "B03"])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    stated = {"sensor": "s2-l2a", "unit": "dn"}
+    for call in (eofm.read_geotiff, eofm.read_scene):
+        assert 700 == float(call("~/a.tif", **stated).pixels.mean())
+    assert 700 == float(eofm.read_scene(["~/a.tif"], **stated).pixels.mean())
+
+
+@pytest.mark.parametrize("text", ["", "a\0b.tif"])
+def test_a_text_that_is_no_path(text: str, tmp_path: Path, write_tif, monkeypatch) -> None:
+    """A setting that is not set read the folder one stands in; a null byte was a ValueError."""
+    write_tif(tmp_path / "a.tif", np.full((2, 8, 8), 700, np.uint16), descriptions=["B02", "B03"])
+    monkeypatch.chdir(tmp_path)
+    for call in (eofm.read_geotiff, eofm.open_scene, eofm.read_scene):
+        for given in (text, [text]) if call is not eofm.read_geotiff else (text,):
+            with pytest.raises(SpecError, match="this is no path"):
+                call(given, sensor="s2-l2a", unit="dn")  # type: ignore[operator]
+
+
+def test_a_path_that_the_system_refuses() -> None:
+    """A name of 5000 letters ended in an OSError."""
+    for call in (eofm.read_geotiff, eofm.open_scene):
+        with pytest.raises(RasterError, match="cannot be followed") as caught:
+            call("x" * 5000, sensor="s2-l2a", unit="dn")
+        assert "too long" in str(caught.value.found)
+
+
+def test_a_page_that_is_not_there(tmp_path: Path, write_tif) -> None:
+    """The remedy lists those that are."""
+    path = write_tif(tmp_path / "a b.tif", np.full((1, 8, 8), 700, np.uint16))
+    write_tif(path, np.full((1, 8, 8), 800, np.uint16), APPEND_SUBDATASET="YES")
+    for call in (eofm.read_geotiff, eofm.open_scene):
+        with pytest.raises(RasterError, match="cannot be read") as caught:
+            call(f"GTIFF_DIR:9:{path}", sensor="s2-l2a", unit="dn", bands=["B02"])
+    words = run_rio(caught.value)
+
+    assert str(path) == words[-1]
+    page = eofm.read_geotiff(f"GTIFF_DIR:2:{path}", sensor="s2-l2a", unit="dn", bands=["B02"])
+    assert 800 == float(page.pixels.mean())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from eofm.errors import RasterError
-from eofm.raster.products import product_xml
-from eofm.raster.products.product_xml import first_text, parse_xml, texts
+from eofm.raster import safe
+from eofm.raster.safe import first_text, parse_xml, texts
 
 BOMB = b"""<?xml version="1.0"?>
 <!DOCTYPE lolz [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>
@@ -56,7 +56,7 @@ def test_broken_documents_are_said(data: bytes) -> None:
 
 def test_a_large_document_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Metadata have a size, and beyond it nothing is parsed."""
-    monkeypatch.setattr(product_xml, "MAX_BYTES", 10)
+    monkeypatch.setattr(safe, "MAX_BYTES", 10)
     assert "a" == parse_xml(b"<a></a>", "here").tag
     with pytest.raises(RasterError, match="too large"):
         parse_xml(b"<aaaaa></aaaaa>", "here")

@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, Sensor, Unit
 from eofm.contract.validity import Doubt, doubt_of_type
-from eofm.raster.quality import _sample, find_doubt
-from eofm.raster.source import OpenRaster, RasterSource
+from eofm.raster.source import OpenRaster, RasterSource, _sample, find_doubt
 
 L1C = SENSOR_BANDS[Sensor.S2_L1C]
 

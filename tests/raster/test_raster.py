@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.errors import NotGeoreferencedWarning
 
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, ImageSpec, Sensor, Unit
 from eofm.contract.validity import fine_mask
 from eofm.errors import RasterError, SpecError
 from eofm.raster.grid import Window

@@ -5,23 +5,34 @@ from __future__ import annotations
 import pickle
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 import torch
-from safe_product import PLACE, SIZE, digital_numbers, edit, metadata, without, write_product
+from safe_product import (
+    PLACE,
+    SIZE,
+    TAKEN,
+    digital_numbers,
+    edit,
+    metadata,
+    without,
+    write_product,
+)
 
 import eofm
-from eofm.contract.sensors import BANDS, SENSOR_BANDS
-from eofm.contract.spec import Sensor, Unit
+from eofm.contract.spec import BANDS, SENSOR_BANDS, Sensor, Unit
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.run import check_data
 from eofm.datasets.tiles import PackTilesConfig
 from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import RasterError, SpecError
-from eofm.raster.products.safe import _OFFSET_SINCE
+from eofm.raster.folder import list_sources
+from eofm.raster.safe import _OFFSET_SINCE
+from eofm.world.files import Product, write_safe
 
 LEVELS = (Sensor.S2_L1C, Sensor.S2_L2A)
 
@@ -316,7 +327,7 @@ def test_what_is_no_product(tmp_path: Path) -> None:
 
 def test_a_zip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Metadata that the zip says are huge are refused before they are read."""
-    monkeypatch.setattr("eofm.raster.products.safe.MAX_BYTES", 1000)
+    monkeypatch.setattr("eofm.raster.safe.MAX_BYTES", 1000)
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.SAFE/MTD_MSIL1C.xml", b" " * 100_000)
     with pytest.raises(RasterError, match="too large"):
@@ -409,3 +420,196 @@ def test_bands_of_a_product_are_not_what_its_metadata_deny(tmp_path: Path) -> No
         pack_tiles(PackTilesConfig(str(tmp_path), "s2-l1c", "dn", str(tmp_path / "out"), window=48))
     report = check_data(CheckConfig(str(tmp_path), sensor="s2-l1c", unit="dn"))
     assert any("another unit than stated" in problem for problem in report.by_problem)
+
+
+def test_a_scene_of_the_bands_of_a_product_is_what_the_product_says(tmp_path: Path) -> None:
+    """Opened by their folder, by one of them or as a list, they were what was stated: 1000 off."""
+    product = write_product(tmp_path, Sensor.S2_L1C, "05.11")
+    bands = sorted(product.rglob("*_B0[234].jp2"))
+    stated = {"sensor": "s2-l1c", "bands": ["B02", "B03", "B04"]}
+    for source in (bands[0].parent, bands, [str(band) for band in bands]):
+        for call in (eofm.open_scene, eofm.read_scene):
+            with pytest.raises(RasterError, match="another unit than stated") as caught:
+                call(source, unit="dn", **stated)
+        assert 'unit="dn-offset1000"' in str(caught.value.remedy)
+        found = eofm.read_scene(source, unit="dn-offset1000", **stated)
+        assert torch.equal(eofm.read_scene(product, bands=stated["bands"]).pixels, found.pixels)
+    with pytest.raises(RasterError, match="another unit than stated"):
+        eofm.open_scene(bands[0], sensor="s2-l1c", unit="dn", bands=["B02"])
+
+
+def test_a_relative_path_means_the_product_it_lies_in_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From inside of a product too, and another one after a change of folder."""
+    old = write_product(tmp_path / "old", Sensor.S2_L1C, "02.06")
+    new = write_product(tmp_path / "new", Sensor.S2_L1C, "05.11")
+    band = next(new.rglob("*_B02.jp2"))
+    monkeypatch.chdir(band.parent)
+    with pytest.raises(RasterError, match="another unit than stated"):
+        eofm.read_geotiff(band.name, sensor="s2-l1c", unit="dn")
+    for product, unit, wrong in ((old, "dn", "dn-offset1000"), (new, "dn-offset1000", "dn")):
+        product.rename(product.parent / "same.SAFE")
+        monkeypatch.chdir(product.parent)
+        assert unit == str(eofm.read_geotiff("same.SAFE", sensor="s2-l1c", unit=unit).spec.unit)
+        with pytest.raises(RasterError, match="another unit than stated"):
+            eofm.read_geotiff("same.SAFE", sensor="s2-l1c", unit=wrong)
+
+
+def test_a_sentinel_1_product_is_not_an_incomplete_one(tmp_path: Path) -> None:
+    """It was to be downloaded whole; what it needs is calibration and a grid."""
+    product = tmp_path / "S1A_IW_GRDH_1SDV_20210704T053018_20210704T053043_038624_048EBD_1.SAFE"
+    product.mkdir()
+    (product / "manifest.safe").write_text("<xfdu:XFDU/>")
+
+    with pytest.raises(RasterError, match="not read as they are delivered") as refused:
+        eofm.read_scene(product, sensor="s1-grd", unit="power")
+    assert "calibrate it" in str(refused.value.remedy)
+
+
+RADAR = "S1A_IW_{}_1SDV_20210704T053018_20210704T053043_038624_048EBD_1.SAFE"
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(("kind", "dtype"), [("GRDH", "uint16"), ("SLC_", "complex64")])
+def test_a_sentinel_1_product_is_one_on_every_route(
+    tmp_path: Path, write_tif, kind: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`read_geotiff` said "several images", `data check` "nothing says which band", ..."""
+    product = tmp_path / "in" / RADAR.format(kind)
+    for k, band in enumerate(("vv", "vh"), 1):
+        name = f"s1a-iw-{kind[:3].lower()}-{band}-20210704t053018-20210704t053043-038624-00{k}.tiff"
+        file = product / "measurement" / name
+        write_tif(file, np.full((8, 8), 90).astype(dtype), crs=None, bare=True)
+    (product / "manifest.safe").write_text("<xfdu:XFDU>sentinel-1</xfdu:XFDU>")
+    packed, renamed = (
+        zipped(product, RADAR.format(kind).replace(".SAFE", ".zip")),
+        tmp_path / "renamed",
+    )
+    shutil.copytree(product, renamed)
+    said = "complex numbers" if "SLC" in kind else "digital numbers"
+    stated = {"sensor": "s1-grd", "unit": "db"}
+
+    def errors() -> Iterator[RasterError]:
+        for path in (product, product / "measurement", file, renamed, renamed / "manifest.safe"):
+            for call in (eofm.open_scene, eofm.read_scene):
+                with pytest.raises(RasterError) as caught:
+                    call(path, **stated)
+                yield caught.value
+        for path in (product, product.parent, product / "measurement", file, renamed):
+            with pytest.raises(RasterError) as caught:
+                eofm.read_geotiff(path, **stated)
+            yield caught.value
+        with pytest.raises(RasterError) as caught:
+            eofm.open_scene(packed)
+        yield caught.value
+        with pytest.raises(RasterError) as caught:
+            check_data(CheckConfig(str(product), **stated))
+        yield caught.value
+        with pytest.raises(RasterError) as caught:
+            pack_tiles(PackTilesConfig(str(product), *stated.values(), str(tmp_path / "o")))
+        yield caught.value
+
+    for error in errors():
+        assert "Sentinel-1 products are not read as they are delivered" == error.problem
+        assert said in str(error.found)
+        assert "sigma0 or gamma0 on a grid" in str(error.expected)
+    call = str(error.remedy).partition("as in ")[2]
+    write_tif(tmp_path / "VV_VH.tif", np.full((2, 8, 8), 0.05, np.float32))
+    monkeypatch.chdir(tmp_path)
+    assert ("VV", "VH") == eval(call, {"eofm": eofm}).spec.bands
+    with pytest.raises(RasterError, match="cannot be read") as caught:
+        eofm.read_geotiff(packed, **stated)
+    assert "calibrate it" in str(caught.value.remedy)
+
+
+def test_backscatter_under_the_name_of_a_product_is_read(tmp_path: Path, write_tif) -> None:
+    """What was calibrated, and brought to a grid, and kept its name is real numbers with a CRS."""
+    name = "s1a-iw-grd-vv-20210704t053018-20210704t053043-038624-048ebd-001.tiff"
+    path = write_tif(tmp_path / name, np.full((8, 8), -12.5, np.float32))
+
+    read = eofm.read_geotiff(path, sensor="s1-grd", unit="db", bands=["VV"])
+    assert -12.5 == float(read.pixels.mean())
+
+
+def test_the_manifest_of_a_product_is_the_product(tmp_path: Path) -> None:
+    """It was XML without pixels."""
+    product = write_product(tmp_path)
+    (product / "manifest.safe").write_text("<xfdu:XFDU/>")
+
+    found = eofm.read_scene(product / "manifest.safe")
+    assert torch.equal(eofm.read_scene(product).pixels, found.pixels)
+
+
+def test_a_band_of_a_product_that_is_not_there_is_said(tmp_path: Path) -> None:
+    """A wrong path into a product ended in an error of the system, for its state was asked for."""
+    missing = tmp_path / "S2A_MSIL1C.SAFE" / "GRANULE" / "T31UDQ_B02.jp2"
+
+    with pytest.raises(RasterError, match="no such file"):
+        eofm.read_geotiff(missing, sensor="s2-l1c", unit="dn")
+
+
+def test_what_is_saturated_is_so_on_every_route(tmp_path: Path) -> None:
+    """65535, which the product calls saturated, was a measurement but for `open_scene`."""
+    pixels = digital_numbers(SENSOR_BANDS[Sensor.S2_L1C])
+    pixels["B04"][:6, :6] = 65535 - 1000
+    product = write_product(tmp_path / "in", Sensor.S2_L1C, "05.11", pixels)
+    stated = {"sensor": "s2-l1c", "unit": "dn-offset1000"}
+    scene = eofm.read_scene(product)
+    assert 36 == int((~scene.valid[:, :6, :6]).sum())
+    assert torch.equal(scene.valid, eofm.read_geotiff(product, **stated).valid)
+
+    bands = ["B02", "B03", "B04"]
+    files = [next(product.rglob(f"*_{band}.jp2")) for band in bands]
+    store = str(tmp_path / "out")
+    config = PackTilesConfig(str(tmp_path / "in"), *stated.values(), store, window=48, bands=bands)
+    pack_tiles(config)
+    few = eofm.read_scene(product, bands=bands)
+    assert 36 == int((~few.valid).sum())
+    for read in (
+        eofm.read_scene(files, **stated),
+        eofm.read_geotiff(product, **stated, bands=bands),
+        eofm.Store(store).images([0]),
+    ):
+        assert torch.equal(few.valid, read.valid)
+
+
+def test_masks_of_a_product_are_no_images(tmp_path: Path) -> None:
+    """Its detector footprints were thirteen bands, and its cloud mask an image beside the bands."""
+    scl, cloud = np.full((24, 24), 4, np.uint8), np.zeros((24, 24), np.uint8)
+    scl[:4], cloud[-4:] = 9, 90
+    folder = tmp_path / "in"
+    product = write_safe(
+        folder,
+        Product(Sensor.S2_L2A, "05.11", PLACE, TAKEN),
+        digital_numbers(SENSOR_BANDS[Sensor.S2_L2A]),
+        classes=scl,
+        cloud=cloud,
+    )
+    (mask,) = product.rglob("MSK_CLDPRB_20m.jp2")
+    for band in SENSOR_BANDS[Sensor.S2_L2A]:
+        shutil.copy(mask, mask.with_name(f"MSK_DETFOO_{band}.jp2"))
+    stated = {"sensor": "s2-l2a", "unit": "dn-offset1000"}
+
+    assert 1 == len(list_sources(folder, Sensor.S2_L2A, None))
+    for name, hidden in (("SCL", slice(0, 8)), ("MSK_CLDPRB", slice(40, 48))):
+        read = eofm.read_geotiff(product, **stated, cloud_mask=name)
+        assert torch.equal(eofm.read_scene(product, cloud_mask=name).valid, read.valid)
+        assert not bool(read.valid[:, hidden].any())
+        assert 40 * 48 == int(read.valid.sum())
+    with pytest.raises(RasterError, match="holds no images") as caught:
+        eofm.read_geotiff(mask.parent, **stated)
+    assert "IMG_DATA" in str(caught.value.remedy)
+    images = mask.parent.with_name("IMG_DATA")
+    assert torch.equal(eofm.read_scene(product).pixels, eofm.read_scene(images, **stated).pixels)
+
+
+def test_the_picture_of_a_product_is_a_picture(tmp_path: Path, write_tif) -> None:
+    """TCI, as red, green and blue of 8 bits, contradicts no level."""
+    product = write_product(tmp_path)
+    (image,) = product.rglob("*_B02.jp2")
+    name = image.with_name(image.name.replace("B02", "TCI")).with_suffix(".tif")
+    path = write_tif(name, np.full((3, 8, 8), 90, np.uint8), photometric="RGB")
+
+    for call in (eofm.read_geotiff, eofm.read_scene):
+        assert 90 == float(call(path, sensor="rgb", unit="uint8").pixels.mean())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +18,9 @@ from affine import Affine
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec
 from eofm.contract.validity import check_scale
-from eofm.errors import PixelError
+from eofm.errors import PixelError, RasterError
 from eofm.raster.cube import from_xarray
-from eofm.raster.opening import read_scene
-from eofm.raster.read import read_geotiff
+from eofm.raster.opening import read_geotiff, read_scene
 
 
 def opened(file: Path) -> xr.DataArray:
@@ -119,3 +120,132 @@ def test_invalid_pixels_say_nothing() -> None:
     for flags in ([False, True], [False, False]):
         imagery = Imagery(pixels, spec, torch.tensor(flags).view(1, 1, 2))
         assert check_scale(imagery) is imagery
+
+
+def tagged(file: Path, values: np.ndarray, scale: float, offset: float, bands: str) -> Path:
+    """A file that states scale and offset, as GDAL writes them."""
+    count, height, width = values.shape
+    with rasterio.open(
+        file,
+        "w",
+        driver="GTiff",
+        height=height,
+        width=width,
+        count=count,
+        dtype=values.dtype,
+        crs="EPSG:32632",
+        transform=Affine(10, 0, 5e5, 0, -10, 5e6),
+        nodata=-32768 if values.dtype.kind != "u" else None,
+    ) as target:
+        target.write(values)
+        target.descriptions = bands.split()
+        target.scales, target.offsets = (scale,) * count, (offset,) * count
+    return file
+
+
+def numbers(high: int, kind: str, count: int) -> np.ndarray:
+    """Whole numbers up to `high`, a corner of which is declared to be nodata."""
+    values = np.random.default_rng(3).integers(high // 20, high, (count, 32, 32)).astype(kind)
+    if kind != "uint16":
+        values[:, :20] = -32768
+    return values
+
+
+S2 = ("s2-l2a", "B02 B03 B04 B08", 6000, 1e-4, -0.1)
+S1 = ("s1-rtc", "VV VH", -2000, 0.01, 0.0)
+
+
+@pytest.mark.parametrize("given", [S2, S1], ids=["reflectance", "decibels"])
+@pytest.mark.parametrize("unit", [True, False], ids=["stated", "left out"])
+def test_an_array_that_was_scaled_and_still_says_so(given, unit: bool, tmp_path: Path) -> None:
+    """Arithmetic keeps `scale_factor`, which is then applied twice; the remedy leads to values."""
+    sensor, bands, high, scale, offset = given
+    physical = "db" if sensor == "s1-rtc" else "reflectance"
+    stored = -numbers(2500, "int16", 2) if high < 0 else numbers(high, "uint16", 4)
+    file = tagged(tmp_path / "a.tif", stored, scale, offset, bands)
+    array = opened(file)
+    array = (array.where(array != array.rio.nodata) * scale + offset).assign_attrs(array.attrs)
+    assert "scale_factor" in array.attrs
+    truth = read_geotiff(file, sensor=sensor, unit=physical)
+    said = physical if unit or sensor == "s1-rtc" else None
+    for read in (from_xarray, read_scene):
+        with pytest.raises(RasterError, match="scaled already") as error:
+            read(array, sensor=sensor, unit=said)
+        remedy, _, state = error.value.remedy.partition("; and state what the values are in, ")
+        again = array.copy()
+        exec(remedy.removeprefix("take it out: "), {"array": again})
+        assert state == f'as in unit="{physical}"'
+        found = read(again, sensor=sensor, unit=physical)
+        keep = found.valid & truth.valid
+        assert keep.any()
+        torch.testing.assert_close(found.pixels[:, :, keep[0]], truth.pixels[:, :, keep[0]])
+
+
+def test_a_dataset_that_was_scaled_and_still_says_so(tmp_path: Path) -> None:
+    """The remedy of a Dataset works on what is opened from a file, too."""
+    attrs = {"scale_factor": 1e-4, "add_offset": 0.0}
+    values = np.random.default_rng(1).uniform(0.01, 0.4, (5, 6))
+    bands = {b: xr.DataArray(values, dims=("y", "x"), attrs=attrs) for b in ("B04", "B08")}
+    xr.Dataset(bands).to_zarr(tmp_path / "a.zarr", zarr_format=2)
+    with pytest.raises(RasterError, match="scaled already") as error:
+        read_scene(tmp_path / "a.zarr", sensor="s2-l2a", unit="reflectance", gsd=10)
+    remedy = error.value.remedy.partition("; and state")[0].partition("first): ")[2]
+    assert "mask_and_scale=False" in error.value.remedy
+    dataset = xr.open_zarr(tmp_path / "a.zarr", mask_and_scale=False, chunks=None)
+    exec(remedy, {"dataset": dataset})
+    found = read_scene(dataset, sensor="s2-l2a", unit="reflectance", gsd=10)
+    np.testing.assert_allclose(found.pixels[0, 0], values, rtol=1e-6)
+
+
+@pytest.mark.parametrize("unit", ["reflectance", "dn", None])
+def test_a_file_of_fractions_with_a_scale_that_was_left(unit: str | None, tmp_path: Path) -> None:
+    """A float32 file whose tag remained is refused in any unit, and the command mends it."""
+    values = np.random.default_rng(2).uniform(0.01, 0.4, (4, 32, 32)).astype(np.float32)
+    values[:, :20] = -32768
+    file = tagged(tmp_path / "a b.tif", values, 1e-4, 0.0, "B02 B03 B04 B08")
+    with pytest.raises(RasterError, match="scaled already") as error:
+        read_geotiff(file, sensor="s2-l2a", unit=unit)
+    command = error.value.remedy.partition("as in: ")[2].partition("; and state")[0]
+    subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
+    found = read_geotiff(file, sensor="s2-l2a", unit="reflectance")
+    np.testing.assert_array_equal(found.pixels[0, :, 20:], values[:, 20:])
+
+
+@pytest.mark.parametrize("given", [S2, S1], ids=["reflectance", "decibels"])
+@pytest.mark.parametrize("kind", ["stored as floats", "averages", "mask_and_scale"])
+def test_numbers_that_wait_for_their_scale_are_read(given, kind: str, tmp_path: Path) -> None:
+    """Whole numbers in floats, averages of stored numbers, and what rioxarray scaled are right."""
+    sensor, bands, high, scale, offset = given
+    physical = "db" if sensor == "s1-rtc" else "reflectance"
+    stored = -numbers(2500, "int16", 2) if high < 0 else numbers(high, "uint16", 4)
+    stored = stored.astype(np.float32)
+    if kind == "averages":
+        stored = (stored + np.roll(stored, 1, 2) * 0.37) / 1.37
+    file = tagged(tmp_path / "a.tif", stored, scale, offset, bands)
+    if kind == "mask_and_scale":
+        array = rioxarray.open_rasterio(file, parse_coordinates=False, mask_and_scale=True)
+        found = from_xarray(array, sensor, physical)
+    else:
+        found = read_geotiff(file, sensor=sensor, unit=physical)
+    truth = stored * scale + offset
+    keep = found.valid[0].numpy()
+    assert keep.any()
+    np.testing.assert_allclose(
+        found.pixels[0].numpy()[:, keep], truth[:, keep], rtol=1e-5, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize(("largest", "preview"), [(200, True), (2000, False)])
+def test_eight_bits_are_not_to_be_stated_as_digital_numbers(
+    largest: int, preview: bool, tmp_path: Path, write_tif
+) -> None:
+    """A preview stated as reflectance was to be stated as dn, and then refused."""
+    kind = np.uint8 if preview else np.uint16
+    pixels = np.arange(2 * 64).reshape(2, 8, 8) * largest // 128 + 1
+    path = write_tif(tmp_path / "a.tif", pixels.astype(kind), descriptions=["B02", "B03"])
+    with pytest.raises(PixelError, match="not of the size") as caught:
+        read_geotiff(path, sensor="s2-l2a", unit="reflectance")
+
+    assert preview == str(caught.value.remedy).startswith("of a preview of 8 bits use the original")
+    if not preview:
+        assert read_geotiff(path, sensor="s2-l2a", unit="dn")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import pickle
 import socket
 import threading
@@ -17,8 +18,7 @@ from affine import Affine
 from pyproj import Transformer
 
 import eofm
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, Sensor, Unit
 from eofm.errors import RasterError, SpecError
 from eofm.raster.grid import Window
 
@@ -289,11 +289,67 @@ def test_an_address_that_does_not_answer_is_said_quickly(tmp_path: Path, server:
         free.bind(("127.0.0.1", 0))
         closed = f"http://127.0.0.1:{free.getsockname()[1]}/a.tif?sig=SECRET"
     (tmp_path / "text.tif").write_text("no raster")
-    for address in (f"{server}/missing.tif", closed, f"{server}/text.tif"):
+    inside = f"/vsizip//vsicurl/{server}/missing.zip/a.tif", f"GTIFF_DIR:1:/vsicurl/{closed}"
+    for address in (f"{server}/missing.tif", closed, f"{server}/text.tif", *inside):
         with pytest.raises(RasterError, match="address cannot be read") as refused:
             eofm.open_scene(address, **L2A)
         assert address.partition("?")[0] in str(refused.value.where)
         assert "SECRET" not in str(refused.value)
+
+
+def test_an_address_of_a_mask_is_one_whatever_the_bands_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_tif
+) -> None:
+    """Beside bands on this machine a mask that no server sends was called a damaged GeoTIFF."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{free.getsockname()[1]}/scl.tif"
+    write_tif(tmp_path / "red.tif", np.full((1, 8, 8), 900, np.uint16))
+    hrefs = {"red": "red.tif", "scl": f"{closed}?sig=SECRET"}
+    assets = {key: {"href": href} for key, href in hrefs.items()}
+    item = {"type": "Feature", "id": "a", "properties": {}, "assets": assets}
+    (tmp_path / "item.json").write_text(json.dumps(item), encoding="utf-8")
+    scene = eofm.open_scene(tmp_path / "item.json", **L2A)
+
+    assert (1, 1, 8, 8) == scene.read().pixels.shape
+    with pytest.raises(RasterError, match="the address cannot be read") as refused:
+        scene.read(cloud_mask="SCL")
+    assert closed in str(refused.value.where)
+    assert "SECRET" not in str(refused.value)
+
+
+def test_a_local_file_beside_addresses_is_no_address(
+    tmp_path: Path, write_tif, server: str
+) -> None:
+    """A damaged mask on this machine is one, also where the bands come from a server."""
+    write_tif(tmp_path / "red.tif", np.full((1, 8, 8), 900, np.uint16))
+    (tmp_path / "scl.tif").write_text("no raster")
+    assets = {"red": {"href": f"{server}/red.tif"}, "scl": {"href": "scl.tif"}}
+    item = {"type": "Feature", "id": "a", "properties": {}, "assets": assets}
+    (tmp_path / "item.json").write_text(json.dumps(item), encoding="utf-8")
+
+    with pytest.raises(RasterError, match="cannot be read as a GeoTIFF"):
+        eofm.open_scene(tmp_path / "item.json", **L2A).read(cloud_mask="SCL")
+
+
+def test_a_cloud_mask_that_is_not_there_is_said_without_its_key(
+    tmp_path: Path, write_tif, server: str
+) -> None:
+    """The mask of an item is an address as its bands are, and carries a key as they do."""
+    write_tif(tmp_path / "red.tif", np.full((1, 8, 8), 900, np.uint16))
+    hrefs = {key: f"{server}/{key}.tif?sig=SECRET" for key in ("red", "scl")}
+    item = {"type": "Feature", "id": "a", "properties": {}}
+    assets = {key: {"href": href} for key, href in hrefs.items()}
+    (tmp_path / "item.json").write_text(json.dumps({**item, "assets": assets}), encoding="utf-8")
+    scene = eofm.open_scene(tmp_path / "item.json", **L2A)
+
+    assert (1, 1, 8, 8) == scene.read().pixels.shape
+    with pytest.raises(RasterError, match="address cannot be read") as refused:
+        scene.read(cloud_mask="SCL")
+    assert f"{server}/scl.tif" in str(refused.value.where)
+    assert "SECRET" not in str(refused.value)
 
 
 def test_addresses_that_nothing_opens() -> None:

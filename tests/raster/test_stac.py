@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
@@ -296,3 +300,143 @@ def test_assets_lie_where_their_headers_say(earth_search) -> None:
 
     assert CRS.from_epsg(32632) == grid.crs
     assert Affine(10, 0, 5e5, 0, -10, 5.4e6) == grid.transform
+
+
+def test_the_flag_of_version_0_counts(earth_search) -> None:
+    """Items of Earth Search v0 say by another name that the offset was subtracted."""
+    told: Item = {
+        "earthsearch:boa_offset_applied": None,
+        "s2:processing_baseline": None,
+        "sentinel:processing_baseline": "05.00",
+        "sentinel:boa_offset_applied": True,
+    }
+    scene = eofm.open_scene(earth_search(properties=told), unit="dn")
+
+    assert Unit.DN == scene.unit
+    with pytest.raises(SpecError, match="sentinel:boa_offset_applied"):
+        eofm.open_scene(earth_search(properties=told), unit="dn-offset1000")
+    told["sentinel:boa_offset_applied"] = False
+    assert Unit.DN_OFFSET1000 == eofm.open_scene(earth_search(properties=told)).unit
+
+
+@pytest.mark.parametrize("by", ["key", "gsd", "raster:bands", "spatial_resolution"])
+def test_the_finest_asset_of_a_band_is_taken(earth_search, tmp_path: Path, write_tif, by) -> None:
+    """A coarse copy that is listed first was read; the rule for files is the finest, too."""
+    write_tif(tmp_path / "assets/coarse.tif", np.full((2, 2), 77, np.uint16), gsd=60)
+
+    def change(item: Item) -> None:
+        fine = item["assets"].pop("red") | {"raster:bands": [{}]}
+        coarse = fine | {"href": "assets/coarse.tif"}
+        keys = ("B04_60m", "B04_10m") if by == "key" else ("coarse", "fine")
+        for asset, size in ((coarse, 60), (fine, 10)):
+            if by == "gsd":
+                asset["gsd"] = size
+            elif by == "raster:bands":
+                asset["raster:bands"] = [{"spatial_resolution": size}]
+            elif by == "spatial_resolution":
+                asset["raster:spatial_resolution"] = size
+        item["assets"] = {keys[0]: coarse, keys[1]: fine} | item["assets"]
+
+    image = eofm.read_scene(earth_search(change=change), bands=["B04"])
+
+    assert (12, 12) == image.spec.size
+    assert 10 == image.spec.gsd
+    assert 1200 == image.pixels.unique().item()
+
+
+def set_scale(file: Path, scale: float, offset: float) -> None:
+    """Write scale and offset into a file."""
+    with rasterio.open(file, "r+") as target:
+        target.scales, target.offsets = (scale,), (offset,)
+
+
+def in_item(item: Item, name: str, value: object) -> None:
+    """Write a property into an item."""
+    item["properties"][name] = value
+
+
+def test_an_item_whose_files_say_another_unit(earth_search, tmp_path: Path) -> None:
+    """The remedy of the file led to what the item refuses; both ways of this one lead to pixels."""
+    path = earth_search()
+    files = [tmp_path / f"assets/{key}.tif" for key in NAMES]
+    for file in files:
+        set_scale(file, 1e-4, -0.1)
+    with pytest.raises(RasterError, match="another unit") as error:
+        eofm.open_scene(path)
+    item_right, _, files_right = str(error.value.remedy).partition("; if the files are, ")
+
+    written = 'write "earthsearch:boa_offset_applied": false into the item, and state the unit: '
+    assert f'{written}unit="dn-offset1000"' == files_right
+    other = earth_search(
+        "other.json", change=lambda item: in_item(item, "earthsearch:boa_offset_applied", False)
+    )
+    for file in files:
+        set_scale(file, 1e-4, -0.1)
+    assert Unit.DN_OFFSET1000 == eofm.read_scene(other, unit="dn-offset1000").spec.unit
+
+    command = item_right.partition("as in: ")[2].replace("python", sys.executable, 1)
+    for file in files:
+        subprocess.run(
+            command.replace(str(tmp_path / "assets/coastal.tif"), str(file)), shell=True, check=True
+        )
+    assert Unit.DN == eofm.read_scene(path).spec.unit
+
+
+def radar_item(folder: Path, asset: Item) -> Path:
+    """Write an item of terrain-corrected radar whose one band is an asset."""
+    item = {
+        "type": "Feature",
+        "id": "S1A_IW_GRDH",
+        "collection": "sentinel-1-rtc",
+        "properties": {"sar:product_type": "RTC", "constellation": "sentinel-1"},
+        "assets": {"vv": asset},
+    }
+    path = folder / "item.json"
+    path.write_text(json.dumps(item), encoding="utf-8")
+    return path
+
+
+def test_a_radar_item_of_scaled_integers_is_read(tmp_path: Path, write_tif) -> None:
+    """It is read as its file alone is; where the file lacks the scale, the remedy writes it."""
+    values = np.random.default_rng(0).integers(-2200, -900, (8, 8)).astype(np.int16)
+    write_tif(tmp_path / "vv.tif", values)
+    asset = {"href": "vv.tif", "raster:bands": [{"scale": 0.01}], "roles": ["data"]}
+    path = radar_item(tmp_path, asset)
+    with pytest.raises(RasterError, match="its files do not") as error:
+        eofm.read_scene(path, unit="db", bands=["VV"])
+    command = str(error.value.remedy).partition("as in: ")[2].replace("python", sys.executable, 1)
+    subprocess.run(command, shell=True, check=True)
+
+    found = eofm.read_scene(path, unit="db", bands=["VV"])
+    alone = eofm.read_geotiff(tmp_path / "vv.tif", sensor="s1-rtc", unit="db", bands=["VV"])
+    np.testing.assert_array_equal(found.pixels, alone.pixels)
+    np.testing.assert_allclose(found.pixels[0, 0], values * 0.01, rtol=1e-6)
+
+
+def test_an_address_whose_tags_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an item states a scale, an address that does not answer is said without its key."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}/vv.tif"
+    asset = {"href": f"{address}?sig=SECRET", "raster:bands": [{"scale": 0.01}]}
+    path = radar_item(tmp_path, asset)
+    with pytest.raises(RasterError, match="address cannot be read") as refused:
+        eofm.open_scene(path, unit="db", bands=["VV"])
+    assert address in str(refused.value.where)
+    assert "SECRET" not in str(refused.value)
+
+
+def test_masks_are_found_by_the_keys_of_copernicus(earth_search) -> None:
+    """The Copernicus Data Space calls the asset `SCL_20m`."""
+
+    def change(item: Item) -> None:
+        item["assets"]["SCL_20m"] = item["assets"].pop("scl")
+
+    scene = eofm.open_scene(earth_search(change=change))
+
+    assert ["SCL"] == [layer.mask for layer in scene.clouds]
+    assert bool(scene.read(cloud_mask="SCL").valid.all())

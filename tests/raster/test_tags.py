@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from eofm.raster.geotiff import open_geotiffs
-from eofm.raster.metadata.tags import acquisition_date, read_geo_tags
+from eofm.raster.geotiff import acquisition_date, open_geotiffs, read_geo_tags
 
 WHEN = "2021-05-13T07:36:09"
 

@@ -15,7 +15,7 @@ import eofm
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError, SpecError
-from eofm.raster.metadata.units import read_scaling
+from eofm.raster.tags import read_scaling
 
 WriteTif = Callable[..., Path]
 RAW = np.full((12, 8, 8), 1500, np.uint16)
@@ -205,3 +205,19 @@ def test_a_scale_that_is_no_factor(scale: float, stated: Unit) -> None:
     """Stating reflectance, as the remedy said, made every pixel 0."""
     with pytest.raises(RasterError, match="the scale of a file is no factor"):
         read_scaling([(scale, 0.0)], Sensor.S2_L2A, stated, None, Path("a.tif"))
+
+
+def test_a_scale_of_one_band_says_nothing_of_the_others(tmp_path: Path, write_tif) -> None:
+    """Without a statement the offset of one file was that of all; the remedy states it."""
+    for band in ("B02", "B03"):
+        path = write_tif(tmp_path / f"T1_{band}.tif", np.full((8, 8), 1700, np.uint16))
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (1e-4,), (-0.1,)
+    stated = {"sensor": "s2-l2a", "bands": ["B02", "B03"]}
+    for call in (eofm.read_geotiff, eofm.open_scene):
+        with pytest.raises(RasterError, match="some bands of an image state a scale") as caught:
+            call(tmp_path, unit=None, **stated)
+
+    assert "dn-offset1000" == named_unit(caught.value)
+    read = eofm.read_geotiff(tmp_path, unit=named_unit(caught.value), **stated)
+    assert 1700 == float(read.pixels.mean())

@@ -10,7 +10,7 @@ from rasterio.crs import CRS
 
 from eofm.errors import RasterError, SpecError
 from eofm.raster.grid import Grid, Window
-from eofm.raster.where import cut_out
+from eofm.raster.ground import cut_out
 
 UTM = Grid(CRS.from_epsg(32632), Affine(10, 0, 5e5, 0, -10, 5.4e6), 60, 90)
 SOUTH_UP = Grid(CRS.from_epsg(32632), Affine(10, 0, 5e5, 0, 10, 5.4e6 - 600), 60, 90)
@@ -168,3 +168,60 @@ def test_polygons_that_say_their_crs_are_taken_at_their_word() -> None:
     with pytest.raises(SpecError, match="another CRS than stated") as refused:
         cut_out(UTM, 1, metres, "EPSG:3857")
     assert "leave where_crs out" in str(refused.value.remedy)
+
+
+BEYOND = Grid(CRS.from_epsg(4326), Affine(0.01, 0, 179.5, 0, -0.01, 10.0), 50, 100)
+TO_360 = Grid(CRS.from_epsg(4326), Affine(1, 0, 0, 0, -1, 90), 180, 360)
+
+
+@pytest.mark.parametrize(
+    ("grid", "box", "columns"),
+    [
+        (BEYOND, (179.6, 9.6, 180, 9.9), (10, 40)),
+        (BEYOND, (-180, 9.6, -179.8, 9.9), (50, 20)),
+        (BEYOND, (179.9, 9.6, 180.1, 9.9), (40, 20)),
+        (TO_360, (-20, 0, -10, 5), (340, 10)),
+        (TO_360, (10, 0, 20, 5), (10, 10)),
+    ],
+)
+def test_degrees_count_round_the_earth(grid: Grid, box, columns: tuple[int, int]) -> None:
+    """Images beyond 180 or up to 360 degrees are found by the same longitudes as all others."""
+    west, south, east, north = box
+    ring = [(west, south), (east, south), (east, north), (west, north), (west, south)]
+    shape = {"type": "Polygon", "coordinates": [ring]}
+    for area in (box, shape):
+        window = cut_out(grid, 1, area).window
+        assert columns == (window.col, window.width)
+    assert cut_out(grid, 1, shape).inside.all()
+
+
+def test_a_box_at_both_ends_is_cut_where_it_is_said() -> None:
+    """It would have been the whole image; each half that the remedy makes is where it should be."""
+    with pytest.raises(SpecError, match="both ends") as caught:
+        cut_out(TO_360, 1, (-10, 0, 10, 5))
+    at = float(str(caught.value.remedy).rpartition(" ")[2])
+
+    windows = [cut_out(TO_360, 1, box).window for box in ((-10, 0, at, 5), (at, 0, 10, 5))]
+    assert [(350, 10), (0, 10)] == [(w.col, w.width) for w in windows]
+
+
+def test_the_halves_of_a_box_over_180_degrees() -> None:
+    """The remedy for a box from east to west leads to both halves of an image beyond 180."""
+    with pytest.raises(SpecError, match="from west to east") as caught:
+        cut_out(BEYOND, 1, (179.9, 9.6, -179.9, 9.9))
+    assert "cut a box that crosses 180 degrees into two" == caught.value.remedy
+
+    windows = [
+        cut_out(BEYOND, 1, box).window for box in ((179.9, 9.6, 180, 9.9), (-180, 9.6, -179.9, 9.9))
+    ]
+    assert [(40, 10), (50, 10)] == [(w.col, w.width) for w in windows]
+
+
+def test_metres_over_180_degrees() -> None:
+    """A box in a UTM zone that crosses the line is a ring of longitudes that does not jump."""
+    there = Transformer.from_crs(4326, 32660, always_xy=True)
+    (west, east), (south, north) = there.transform([179.8, 180.2], [9.6, 9.9])
+    window = cut_out(BEYOND, 1, (west, south, east, north), "EPSG:32660").window
+
+    assert 28 <= window.col <= 31
+    assert 38 <= window.width <= 43

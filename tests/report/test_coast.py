@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from eofm.report.coast import coastlines, draw_coastlines
-from eofm.report.plots import draw_places
+from eofm.report.plots import coastlines, draw_coastlines, draw_places
 
 
 def nearest(longitude: float, latitude: float) -> float:

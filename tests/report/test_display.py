@@ -13,11 +13,9 @@ from matplotlib import pyplot as plt
 from matplotlib.image import imread
 
 from eofm.contract.imagery import Georeference, Imagery
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import UNITS, ImageSpec, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, UNITS, ImageSpec, Sensor, Unit
 from eofm.errors import SpecError
-from eofm.report.display import to_rgba
-from eofm.report.sheets import composite_for
+from eofm.report.sheets import composite_for, to_rgba
 
 UTM = Georeference("EPSG:32632", (10.0, 0.0, 5e5, 0.0, -10.0, 5.4e6))
 

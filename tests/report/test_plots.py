@@ -130,6 +130,21 @@ def test_curves_are_sorted_by_their_number() -> None:
     assert 1 == len(axes.collections)
 
 
+def test_a_value_without_an_interval_has_no_band() -> None:
+    """The band ends where the interval does, and one interval alone is a bar."""
+    sure = Estimate(0.5, 0.5, 0.5)
+    some, alone = (
+        plots.curves("t", {"m": points}, "x", "y").axes[0].collections
+        for points in ([(1, HALF), (2, HALF), (4, sure)], [(1, sure), (2, HALF), (4, sure)])
+    )
+
+    (band,) = some
+    assert 2 == max(path.vertices[:, 0].max() for path in band.get_paths())
+    empty, bar = alone
+    assert {2} == {x for path in empty.get_paths() for x in path.vertices[:, 0]}
+    assert [[[2, HALF.low], [2, HALF.high]]] == np.array(bar.get_segments()).tolist()
+
+
 def test_many_curves_have_a_panel_each_and_gray_company() -> None:
     """Every series is drawn in colour once, with its band, before all the others in gray."""
     series = {str(n): [(1, HALF), (2, HALF)] for n in range(5)}

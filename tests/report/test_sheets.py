@@ -11,8 +11,7 @@ import torch
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import Preprocess, plan
 from eofm.contract.recipe import Recipe
-from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
-from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, STATISTICS, ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import SpecError
 from eofm.report import output, sheets
 from eofm.report.plots import ClassCounts
@@ -222,3 +221,23 @@ def test_the_overview_of_a_store_shows_its_samples_places_and_classes() -> None:
     assert ["* id-8\nwater"] == starred
     assert "leaves 1 blank" in figure.subfigs[1].get_suptitle()
     assert output.png(figure).startswith(b"\x89PNG")
+
+
+# ------------------------------------------------------------------------------- rasters as figures
+
+
+def test_grays_have_a_bar_that_says_what_they_stand_for() -> None:
+    """The bar has the words at their places; without words there is none; both are drawn whole."""
+    pixels = sheets.grays(np.array([[0.0, 0.5], [1.0, np.nan]], np.float32))
+    figure = sheets.raster("t", pixels, {"none": sheets.NO_NUMBER_COLOUR}, {0: "0", 0.5: "limit"})
+    plain = sheets.raster("t", pixels)
+
+    picture, bar = figure.axes
+    assert [0, 0.5] == bar.get_xticks().tolist()
+    assert ["0", "limit"] == [text.get_text() for text in bar.get_xticklabels()]
+    assert 1 == len(plain.axes)
+    for one in (figure, plain):
+        assert output.png(one).startswith(b"\x89PNG")
+        top = one.axes[0].title.get_window_extent().y1
+        assert top <= one.bbox.y1
+    assert picture.get_position().height > 0.5

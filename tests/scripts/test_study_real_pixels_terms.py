@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from eofm.method.combined import check_views, needs_of
+from eofm.method.objectives import check_views, needs_of
 from eofm.train.build import VIEW_KINDS
 
 ROOT = Path(__file__).parents[2]

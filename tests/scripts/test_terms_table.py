@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from eofm.cli import parse
-from eofm.method.combined import check_views, needs_of
+from eofm.method.objectives import check_views, needs_of
 from eofm.method.terms import term_names
 from eofm.train.build import VIEW_KINDS
 

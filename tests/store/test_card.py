@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from eofm.store.describe.card import PACKED, SYNTHETIC, licence_of
+from eofm.store.describe import PACKED, SYNTHETIC, licence_of
 from eofm.weights.cards.card import UNSTATED
 
 CARDS = Path(__file__).parents[2] / "data_cards"

@@ -13,7 +13,7 @@ from affine import Affine
 from eofm.cli import main
 from eofm.datasets.tiles import PackTilesConfig
 from eofm.datasets.tiles.pack import pack_tiles
-from eofm.store.edit.copy import join_places
+from eofm.store.edit import join_places
 from eofm.store.reader import Store
 
 Write = Callable[..., Path]
@@ -122,7 +122,7 @@ def test_stores_of_0_1_are_joined_by_their_centres(
 ) -> None:
     """They kept no grids: the ground is a square around the centre."""
     one, two = pack("one", {"a": 0.0}), pack("two", {"b": 100.0, "c": 320.0})
-    monkeypatch.setattr("eofm.store.edit.copy.known_grids", lambda store: [None] * len(store))
+    monkeypatch.setattr("eofm.store.edit.known_grids", lambda store: [None] * len(store))
 
     assert {(0, "a"): "a", (1, "b"): "a"} == join_places([one, two])
     old = Store(Path(__file__).parents[1] / "stores_0_1" / "tiles")

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from eofm.contract.imagery import Labels
 from eofm.errors import ConfigError
 from eofm.loading.feeder import Feeder
-from eofm.store.label_table import inherited_from, label_table
-from eofm.store.reader import Store
+from eofm.store.reader import Store, inherited_from, label_table
 
 images = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 6), st.booleans()), max_size=14)
 

@@ -16,7 +16,7 @@ from unsealed import unseal_journal, unseal_store
 from eofm.errors import StoreError
 from eofm.raster.grid import Grid
 from eofm.store.config import CardConfig, ShowConfig
-from eofm.store.describe.show import show_store
+from eofm.store.describe import show_store
 from eofm.store.format import JOURNAL, index_schema
 from eofm.store.grids import known_grids, located
 from eofm.store.reader import Store
@@ -65,7 +65,7 @@ def test_the_index_opens_without_eofm(tmp_path: Path, miniature) -> None:
 
 def test_card_and_sheet_say_where_images_lie(tmp_path: Path, miniature) -> None:
     """`eofm card` and `eofm data show` tell the CRS of the images, and how many are unknown."""
-    from eofm.store.describe.card import write_card
+    from eofm.store.describe import write_card
 
     store = placed_store(miniature, tmp_path / "s")
 

@@ -18,11 +18,16 @@ from hypothesis import strategies as st
 
 from eofm.contract.imagery import Imagery, NativeImagery
 from eofm.contract.preprocess import to_grid
-from eofm.contract.sensors import SENSOR_BANDS, resolution_groups
-from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
+from eofm.contract.spec import (
+    SENSOR_BANDS,
+    ImageSpec,
+    Normalization,
+    Sensor,
+    Unit,
+    resolution_groups,
+)
 from eofm.errors import SpecError, StoreError
-from eofm.store.format import HEADER_BYTES, StoreCard, npy_header
-from eofm.store.metadata import Entry
+from eofm.store.format import HEADER_BYTES, Entry, StoreCard, npy_header
 from eofm.store.reader import Store
 from eofm.store.writer import StoreWriter
 

@@ -101,6 +101,7 @@ def test_an_image_larger_than_a_shard(tmp_path: Path, miniature) -> None:
     store.verify()
 
 
+@pytest.mark.slow
 def test_killed_anywhere(tmp_path: Path, miniature, kill) -> None:
     """Killed at any call to the system, a run resumes to the same bytes and is never readable."""
     with kill.at(10_000):
@@ -125,7 +126,7 @@ import sys, time
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
-from eofm.store.metadata import Entry
+from eofm.store.format import Entry
 from eofm.store.format import StoreCard
 from eofm.store.parts import write_parts
 from eofm.contract.imagery import NativeImagery

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from eofm.contract.imagery import NativeImagery
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, ImageSpec, Sensor, Unit
 from eofm.contract.validity import measured
 from eofm.errors import PixelError, RasterError
 from eofm.raster.source import RasterSource

@@ -16,8 +16,7 @@ import torch
 from eofm.errors import StoreError
 from eofm.loading.feeder import Feeder
 from eofm.store.format import JOURNAL
-from eofm.store.reader import Store
-from eofm.store.remote import cache_root, is_remote
+from eofm.store.reader import Store, cache_root, is_remote
 
 fsspec = pytest.importorskip("fsspec", reason="stores behind URLs need the extra `remote`")
 

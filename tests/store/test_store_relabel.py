@@ -13,7 +13,7 @@ import pytest
 from eofm.errors import ConfigError, LabelError, StoreError
 from eofm.landcover.table import FORMAT, KEY, VERSION, schema
 from eofm.store.config import RelabelConfig
-from eofm.store.edit.relabel import relabel_store
+from eofm.store.edit import relabel_store
 from eofm.store.reader import Store
 
 CLASSES = ("rock", "ice")
@@ -125,7 +125,7 @@ def test_an_image_twice_in_the_table(tmp_path: Path, miniature) -> None:
     assert "p0_1" == caught.value.found
 
 
-@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("in_place", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_killed_anywhere(tmp_path: Path, miniature, tree, kill, in_place: bool) -> None:
     """Interrupted at any call, a store has all the old labels or all the new; a re-run ends it."""
     labels = write_labels(tmp_path / "l.parquet", [f"p{i // 2}_{i}" for i in range(6)])

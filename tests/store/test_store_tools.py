@@ -28,9 +28,10 @@ from eofm.store.config import (
     SubsetConfig,
     VerifyConfig,
 )
-from eofm.store.describe.report import verify_store
-from eofm.store.describe.show import class_counts, show_store
-from eofm.store.describe.stats import (
+from eofm.store.describe import class_counts, show_store, verify_store
+from eofm.store.edit import merge_stores, subset_store
+from eofm.store.reader import Store
+from eofm.store.stats import (
     BINS,
     PERCENTILES,
     Bins,
@@ -39,8 +40,6 @@ from eofm.store.describe.stats import (
     make_statistics,
     read_statistics,
 )
-from eofm.store.edit.copy import merge_stores, subset_store
-from eofm.store.reader import Store
 from eofm.store.writer import StoreWriter
 
 # ------------------------------------------------------------------------------- verify

@@ -18,10 +18,9 @@ from eofm.cli import main
 from eofm.errors import ConfigError, StoreError
 from eofm.raster.grid import Window
 from eofm.store.config import MergeConfig, RelabelConfig, SubsetConfig, UpgradeConfig
-from eofm.store.edit.copy import merge_stores, subset_store
-from eofm.store.edit.upgrade import upgrade_store
+from eofm.store.edit import merge_stores, subset_store
 from eofm.store.format import VERSION
-from eofm.store.grids import known_grids
+from eofm.store.grids import known_grids, upgrade_store
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
 
@@ -126,9 +125,24 @@ def test_images_of_another_place(images: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_the_command_of_a_store_without_a_checksum(tmp_path: Path, capsys) -> None:
+    """What `eofm data verify` prints of an old store works, whatever its folder is called."""
+    store = tmp_path / "old one"
+    shutil.copytree(OLD / "tiles", store)
+    assert 0 == main(["data", "verify", str(store)])
+    said = capsys.readouterr().out
+
+    assert 0 == main(shlex.split(said[said.index("eofm data upgrade") :])[1:])
+
+    assert VERSION == Store(store).card.version
+    capsys.readouterr()
+    assert 0 == main(["data", "verify", str(store)])
+    assert "card and index" in capsys.readouterr().out
+
+
 def test_the_command_of_the_error(images: Path, tmp_path: Path, capsys) -> None:
     """What needs the georeference of an old store names the command that recovers it; it works."""
-    store = tmp_path / "old"
+    store = tmp_path / "old one"
     shutil.copytree(OLD / "tiles", store)
     labels = ["labels", str(images / "maps"), "--scheme", "terramesh", "--out"]
     assert 1 == main([*labels, str(tmp_path / "l.parquet"), "--scenes", str(store)])

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from eofm.contract.imagery import NativeImagery
-from eofm.contract.sensors import SENSOR_BANDS, STATISTICS, resolution_groups
-from eofm.contract.spec import ImageSpec, Sensor
+from eofm.contract.spec import SENSOR_BANDS, STATISTICS, ImageSpec, Sensor, resolution_groups
 from eofm.method import SoftUnit
 from eofm.store.format import LabelRule, StoreCard
 from eofm.store.writer import Entry, StoreWriter
@@ -38,8 +37,9 @@ def write_store(
     unlabelled: int = 2,
     equal_labels: bool = False,
     labels: bool = True,
+    locations: int = LOCATIONS,
 ) -> Path:
-    """Write 24 images: each class present adds its own band shift and texture to the image."""
+    """Write two images of each location: each class present adds its own shift and texture."""
     bands = SENSOR_BANDS[sensor]
     radar = sensor in {Sensor.S1_GRD, Sensor.S1_RTC}
     stats = STATISTICS["ssl4eo-s12-grd" if radar else "ssl4eo-s12-l1c"]
@@ -55,7 +55,7 @@ def write_store(
     generator = torch.Generator().manual_seed(0)
     shift = torch.randn(len(CLASSES), len(bands), generator=generator)
     with StoreWriter(path, card) as writer:
-        for i in range(LOCATIONS * SEASONS):
+        for i in range(locations * SEASONS):
             location = i // SEASONS
             code = 5 if equal_labels else location % 7 + 1
             hot = [int(code >> k & 1) for k in range(len(CLASSES))]
@@ -108,7 +108,7 @@ def config(store_path: Path, tmp_path: Path) -> PretrainConfig:
     """Two epochs on that store, seconds on a CPU."""
     return PretrainConfig(
         data=DataConfig(store=str(store_path), holdout=0.25),
-        model=ModelConfig(architecture="vit-tiny-14", size=56),
+        model=ModelConfig(architecture="vit-tiny-14-2blocks", size=56),
         method=SoftConConfig(hidden=32, dim=16, mask_ratio=0.5, soft_unit=SoftUnit.PLAIN),
         optim=OptimConfig(epochs=2, batch=8, lr=1e-2),
         trainer=TrainerConfig(accelerator="cpu"),

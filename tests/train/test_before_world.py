@@ -29,6 +29,14 @@ from eofm.cli import main
             "batch norms cannot see a batch in chunks",
         ),
         ("--data.views sensors --model.architecture croma-base-s2", "CROMA has one encoder"),
+        (
+            "--data.sensor s1-grd --augment.rgb_probability 0.1",
+            "images without red, green and blue cannot be seen in these alone",
+        ),
+        (
+            "--data.views sensors --augment.rgb_probability 0.1",
+            "augment.rgb_probability is out of range",
+        ),
         ("--method.objective absent.py:A", "an objective of your own cannot be made"),
     ],
 )

@@ -19,10 +19,10 @@ from eofm.cli import main
 from eofm.errors import ConfigError
 from eofm.train.checkpoint import AtomicCheckpointIO, Checkpoints, RandomStates, keep_as
 from eofm.train.config import PretrainConfig
+from eofm.train.distributed import StopRequests, requeue
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
 from eofm.train.run_folder import RunFolder, open_folder
-from eofm.train.signals import StopRequests, requeue
 
 
 @pytest.fixture

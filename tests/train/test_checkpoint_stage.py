@@ -13,10 +13,10 @@ from eofm.errors import ConfigError, WeightsError
 from eofm.train.checkpoint import open_stage
 from eofm.train.config import PretrainConfig
 from eofm.train.module import PretrainModule, schedule_of
+from eofm.train.optimizer import DecayShape, rate_over_steps
 from eofm.train.run import pretrain
-from eofm.train.schedule import DecayShape, rate_over_steps
-from eofm.weights.checkpoint import CHECKPOINT_KEY
 from eofm.weights.encoder import load_encoder
+from eofm.weights.load import CHECKPOINT_KEY
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def first(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pretrai
     config = with_groups(
         PretrainConfig(),
         data={"store": str(store_path), "holdout": 0.25},
-        model={"size": 28},
+        model={"architecture": "vit-tiny-14-2blocks", "size": 28},
         method={"hidden": 32, "dim": 16},
         optim={"schedule": "infinite", "floor": 0.1, "epochs": 2, "batch": 8, "lr": 1e-2},
         trainer={"accelerator": "cpu"},

@@ -14,15 +14,14 @@ from eofm.contract.imagery import Labels
 from eofm.contract.preprocess import to_grid
 from eofm.errors import ConfigError, TrainingError, WeightsError
 from eofm.method.objectives import OBJECTIVES
-from eofm.store.label_table import exchanged
-from eofm.store.reader import Store
+from eofm.store.reader import Store, exchanged
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.report.result import Report
+from eofm.train.result import Report
 from eofm.train.run import pretrain
 from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import load_encoder
-from eofm.weights.export.write import export_source
+from eofm.weights.export import export_source
 
 Finished = tuple[PretrainConfig, Report]
 
@@ -51,7 +50,7 @@ def runs(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         config = with_groups(
             PretrainConfig(),
             data={"store": str(store_path), "holdout": 0.25},
-            model={"size": 28},
+            model={"architecture": "vit-tiny-14-2blocks", "size": 28},
             method={
                 "hidden": 32,
                 "dim": 16,

@@ -19,12 +19,13 @@ from eofm.cli import parse
 from eofm.contract.imagery import Labels, NativeImagery
 from eofm.contract.spec import Sensor
 from eofm.errors import ConfigError, PixelError, StoreError, TrainingError
-from eofm.loading.loader import Batch, StoreLoader
+from eofm.loading.feeder import Batch, StoreLoader
 from eofm.store.reader import Store
 from eofm.train.config import DataConfig, MonitorConfig, PretrainConfig
 from eofm.train.datamodule import StoreDataModule, held_out
+from eofm.train.distributed import ProcessPlace
 from eofm.train.module import PretrainModule
-from eofm.train.run import pretrain
+from eofm.train.run import prepare, pretrain
 
 names = st.lists(st.sampled_from([f"place-{i}" for i in range(20)]), min_size=1, max_size=60)
 
@@ -322,6 +323,42 @@ def test_seasons_are_read_in_halves(store_path: Path) -> None:
         assert first.tolist() == second.tolist()
         assert not set(rows[:4]) & set(rows[4:])
         assert labels.multi_hot.equal(store.labels(rows).multi_hot)
+
+
+@pytest.mark.parametrize("views", ["seasons", "crops"])
+def test_a_share_of_the_scenes_is_seen_in_colours_alone(
+    views: str, config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both views of a place alike; the others have all their bands, and each draw is another."""
+    store = Store(str(config.data.store))
+    monkeypatch.setattr("eofm.loading.views.Views.make", lambda self, pixels, _: pixels)
+    config = replace(
+        config,
+        data=replace(config.data, views=views),
+        augment=replace(config.augment, rgb_probability=0.5),
+    )
+    _, module, _ = prepare(config, ProcessPlace())
+    native = store.images(list(range(16)))
+    bands = module.recipe.bands
+    colours = [bands.index(band) for band in ("B04", "B03", "B02")]
+    torch.manual_seed(1)
+    drawn = []
+    for _ in range(3):
+        imagery, first, second = module.two_views(native)
+        halves = imagery.pixels.chunk(2) if views == "seasons" else (imagery.pixels,) * 2
+        alone = [
+            [not torch.equal(shown, whole) for shown, whole in zip(view.pixels, half, strict=True)]
+            for view, half in zip((first, second), halves, strict=True)
+        ]
+        assert alone[0] == alone[1]
+        assert 0 < sum(alone[0]) < len(alone[0])
+        for row in (i for i, is_alone in enumerate(alone[0]) if is_alone):
+            of_colour = halves[1][row, colours]
+            assert torch.equal(of_colour, second.pixels[row, colours])
+            kinds = {tuple(band.flatten().tolist()) for band in second.pixels[row]}
+            assert kinds == {tuple(band.flatten().tolist()) for band in of_colour}
+        drawn.append(alone[0])
+    assert drawn[0] != drawn[1] or drawn[1] != drawn[2]
 
 
 @pytest.mark.parametrize("views", ["seasons", "crops"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,13 @@ from pretrain_settings import with_groups
 from eofm.cli import main
 from eofm.formats.text import settings_text
 from eofm.store.reader import Store
-from eofm.train.before import dry_run as told
+from eofm.train import dry_run as told
 from eofm.train.build import build_module, make_recipe
 from eofm.train.config import PretrainConfig, RunConfig
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.run import pretrain
 from eofm.train.run_folder import from_dict
+from eofm.world.config import WorldConfig
 
 PLAIN = (
     "steps      2 an epoch x 2 epochs = 4, of 8 scenes each",
@@ -44,11 +46,15 @@ def everything_in(folder: Path) -> list[str]:
         ),
         ({"monitor": {"every_epochs": 0}}, ("evaluates nothing", "0 evaluations")),
         (
+            {"augment": {"rgb_probability": 0.05}},
+            ("13 bands, 0.05 of the scenes seen in red, green and blue alone",),
+        ),
+        (
             {"monitor": {"every_epochs": 0, "every_steps": 2}},
             ("after every 2 steps", "3 evaluations"),
         ),
     ],
-    ids=["plain", "accumulated", "blind", "by-steps"],
+    ids=["plain", "accumulated", "blind", "colours", "by-steps"],
 )
 def test_it_says_what_would_be(
     config: PretrainConfig, tmp_path: Path, changes: dict[str, dict], words: tuple[str, ...]
@@ -86,7 +92,10 @@ def test_the_option_of_the_command_line(
 ) -> None:
     """`eofm pretrain --dry-run` without data makes no world, no store and no run."""
     monkeypatch.chdir(tmp_path)
+    # the number of processes changes no byte of a world, and each imports all anew
+    monkeypatch.setattr("eofm.world.config.WorldConfig", partial(WorldConfig, workers=1))
     small = "--data.scenes 14 --data.size 60 --model.size 56 --optim.batch 8"
+    small += " --model.architecture vit-tiny-14-2blocks --monitor.every_epochs 0"
 
     assert 0 == main(["pretrain", *small.split(), "--dry-run"])
 
@@ -121,7 +130,7 @@ def test_too_few_scenes_are_said_before_training(
 
     text = capsys.readouterr().err
     assert "warning: 16 scenes, 4 steps: this cannot learn; what can: 200 scenes" in text
-    assert "held-out scenes of 3 places: differences are noise" in text
+    assert "no verdict: the scored scenes are of 3 held-out locations, and fewer than 6" in text
     assert "each scene has 7 negatives" in text
     assert text.index("cannot learn") < text.index("step 1/4")
 
@@ -130,7 +139,8 @@ def test_enough_of_everything_raises_no_doubt(
     config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each bound is one: at it nothing is said, one below it something."""
-    bounds = {"FEWEST_SCENES": 16, "FEWEST_STEPS": 4, "FEWEST_PLACES": 3, "FEWEST_NEGATIVES": 7}
+    bounds = {"FEWEST_SCENES": 16, "FEWEST_STEPS": 4, "FEWEST_NEGATIVES": 7}
+    monkeypatch.setattr("eofm.probes.bootstrap.FEWEST_GROUPS", 3)  # places are held out
     for name, value in bounds.items():
         monkeypatch.setattr(told, name, value)
     assert not doubts_of(config)
@@ -138,12 +148,13 @@ def test_enough_of_everything_raises_no_doubt(
     for name, words in (
         ("FEWEST_SCENES", "learned by heart"),
         ("FEWEST_STEPS", "too few steps"),
-        ("FEWEST_PLACES", "are noise"),
         ("FEWEST_NEGATIVES", "has 7 negatives"),
     ):
         monkeypatch.setattr(told, name, bounds[name] + 1)
         assert words in doubts_of(config)
         monkeypatch.setattr(told, name, bounds[name])
+    monkeypatch.setattr("eofm.probes.bootstrap.FEWEST_GROUPS", 4)
+    assert "cannot tell a gain from chance" in doubts_of(config)
 
 
 def test_the_epochs_it_names_are_enough(

@@ -23,11 +23,10 @@ from eofm.store.reader import Store
 from eofm.train.build import build_module, make_recipe, open_data
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.frozen import FrozenTeacher, open_teacher
-from eofm.train.module import PretrainModule
+from eofm.train.module import FrozenTeacher, PretrainModule, open_teacher
 from eofm.train.run import pretrain
-from eofm.weights.checkpoint import CHECKPOINT_KEY
 from eofm.weights.encoder import load_encoder, random_encoder, save_encoder
+from eofm.weights.load import CHECKPOINT_KEY
 
 Opened = tuple[PretrainModule, StoreDataModule]
 
@@ -47,7 +46,7 @@ def recipe_for(store: Path, architecture: str, size: int, **changes: object) -> 
     return replace(recipe, **changes)  # type: ignore[arg-type]
 
 
-def write_teacher(folder: Path, recipe: Recipe, architecture: str = "vit-tiny-14") -> str:
+def write_teacher(folder: Path, recipe: Recipe, architecture: str = "vit-tiny-14-2blocks") -> str:
     """An export of untrained weights."""
     save_encoder(random_encoder(architecture, recipe, seed=5), folder)
     return str(folder)
@@ -116,7 +115,7 @@ def test_a_teacher_has_its_own_bands_size_and_normalisation(
     config: PretrainConfig, store_path: Path, tmp_path: Path
 ) -> None:
     """Three bands at 42 pixels, z-scored: the oracle prepares and crops by hand."""
-    wide = recipe_for(store_path, "vit-tiny-14", 42)
+    wide = recipe_for(store_path, "vit-tiny-14-2blocks", 42)
     three = replace(
         wide,
         bands=("B04", "B03", "B02"),
@@ -152,7 +151,7 @@ def test_an_optical_teacher_sees_the_optical_image_under_both_views(
     config: PretrainConfig, both: Path, tmp_path: Path
 ) -> None:
     """S2 to S1: the radar student learns what the teacher says of the same place."""
-    name = write_teacher(tmp_path / "s2", recipe_for(both / "s2-l1c", "vit-tiny-14", 56))
+    name = write_teacher(tmp_path / "s2", recipe_for(both / "s2-l1c", "vit-tiny-14-2blocks", 56))
     config = distil(config, name, data={"store": str(both), "views": "sensors"})
     module, data = opened(config)
     native = data.images([1, 5, 9, 12])
@@ -170,7 +169,7 @@ def test_a_radar_student_is_trained_by_an_optical_teacher(
     config: PretrainConfig, both: Path, tmp_path: Path
 ) -> None:
     """A run from start to end: an export of each sensor, and nothing but the term was minimised."""
-    name = write_teacher(tmp_path / "s2", recipe_for(both / "s2-l1c", "vit-tiny-14", 56))
+    name = write_teacher(tmp_path / "s2", recipe_for(both / "s2-l1c", "vit-tiny-14-2blocks", 56))
     config = distil(
         config, name, data={"store": str(both), "views": "sensors"}, optim={"epochs": 1}
     )
@@ -189,7 +188,7 @@ def test_a_radar_teacher_sees_the_radar_image(
     config: PretrainConfig, both: Path, tmp_path: Path
 ) -> None:
     """The teacher's sensor decides which store it is shown."""
-    name = write_teacher(tmp_path / "s1", recipe_for(both / "s1-grd", "vit-tiny-14", 56))
+    name = write_teacher(tmp_path / "s1", recipe_for(both / "s1-grd", "vit-tiny-14-2blocks", 56))
     module, _ = opened(distil(config, name, data={"store": str(both), "views": "sensors"}))
 
     assert 1 == module.method.frozen_of("distill").store
@@ -199,7 +198,7 @@ def test_of_two_seasons_the_teacher_sees_that_of_the_view(
     config: PretrainConfig, store_path: Path, tmp_path: Path
 ) -> None:
     """The batch holds both seasons: the second view is of its second half."""
-    name = write_teacher(tmp_path / "same", recipe_for(store_path, "vit-tiny-14", 56))
+    name = write_teacher(tmp_path / "same", recipe_for(store_path, "vit-tiny-14-2blocks", 56))
     module, data = opened(distil(config, name, augment=STILL, data={"views": "seasons"}))
     native = data.images([4, 6, 5, 7])
     teacher, seen = shown(module, native)
@@ -216,14 +215,14 @@ def test_a_teacher_for_other_images_is_one_clear_error(
 ) -> None:
     """A radar teacher on an optical store, or one for another level: sensor and card are named."""
     radar = make_store(tmp_path / "radar", Sensor.S1_GRD)
-    name = write_teacher(tmp_path / "s1", recipe_for(radar, "vit-tiny-14", 56))
+    name = write_teacher(tmp_path / "s1", recipe_for(radar, "vit-tiny-14-2blocks", 56))
     with pytest.raises(SpecMismatch, match="frozen teacher expects other images") as caught:
         opened(distil(config, name))
     assert "s1-grd" in str(caught.value)
     assert name in str(caught.value.where)
     level = recipe_for(
         store_path,
-        "vit-tiny-14",
+        "vit-tiny-14-2blocks",
         56,
         sensor=Sensor.S2_L2A,
         bands=tuple(b for b in Store(store_path).spec.bands if b != "B10"),
@@ -231,7 +230,7 @@ def test_a_teacher_for_other_images_is_one_clear_error(
     )
     with pytest.raises(SpecMismatch, match="frozen teacher expects other images"):
         opened(distil(config, write_teacher(tmp_path / "l2a", level)))
-    fits = write_teacher(tmp_path / "s2", recipe_for(store_path, "vit-tiny-14", 56))
+    fits = write_teacher(tmp_path / "s2", recipe_for(store_path, "vit-tiny-14-2blocks", 56))
     opened(distil(config, fits))  # the remedy
 
 
@@ -274,7 +273,7 @@ def test_a_frozen_resnet_stays_as_it_is_in_every_mode(
 
 def test_a_vit_teaches_a_resnet(config: PretrainConfig, store_path: Path, tmp_path: Path) -> None:
     """Another network than the student's: a run from start to end."""
-    name = write_teacher(tmp_path / "vit", recipe_for(store_path, "vit-tiny-14", 56))
+    name = write_teacher(tmp_path / "vit", recipe_for(store_path, "vit-tiny-14-2blocks", 56))
     config = distil(
         config,
         name,
@@ -289,14 +288,14 @@ def test_a_vit_teaches_a_resnet(config: PretrainConfig, store_path: Path, tmp_pa
     assert "distill/cosine" in lines[0]
 
 
-@pytest.mark.parametrize("form", ["export", "checkpoint"])
+@pytest.mark.parametrize("form", ["export", pytest.param("checkpoint", marks=pytest.mark.slow)])
 def test_a_run_is_resumed_with_the_teacher_that_it_began_with(
     form: str, config: PretrainConfig, store_path: Path, tmp_path: Path
 ) -> None:
     """Other weights under the same name are refused; both remedies, the old files and a new run,
     are runs.
     """
-    recipe = recipe_for(store_path, "vit-tiny-14", 56)
+    recipe = recipe_for(store_path, "vit-tiny-14-2blocks", 56)
     if form == "export":
         name = write_teacher(tmp_path / "teacher", recipe)
         kept = tmp_path / "teacher"
@@ -310,7 +309,7 @@ def test_a_run_is_resumed_with_the_teacher_that_it_began_with(
     resumed = PretrainConfig(run=replace(config.run, resume=True))
     shutil.copytree(kept, tmp_path / "kept")
     if form == "export":
-        save_encoder(random_encoder("vit-tiny-14", recipe, seed=6), kept)
+        save_encoder(random_encoder("vit-tiny-14-2blocks", recipe, seed=6), kept)
     else:
         saved = torch.load(name, weights_only=True)
         saved["state_dict"]["method.teacher.trunk.cls_token"] += 1
@@ -329,7 +328,7 @@ def test_a_checkpoint_of_before_does_not_say_which_teacher_it_had(
     config: PretrainConfig, store_path: Path, tmp_path: Path
 ) -> None:
     """It is resumed as it always was."""
-    name = write_teacher(tmp_path / "teacher", recipe_for(store_path, "vit-tiny-14", 56))
+    name = write_teacher(tmp_path / "teacher", recipe_for(store_path, "vit-tiny-14-2blocks", 56))
     config = distil(config, name, run={"figures": False}, optim={"epochs": 1})
     pretrain(config)
     last = Path(str(config.run.out)) / "checkpoints" / "last.ckpt"

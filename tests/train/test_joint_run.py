@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,7 @@ from eofm.contract.spec import Sensor
 from eofm.datasets.tiles import PackTilesConfig
 from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import ConfigError, StoreError, WeightsError
-from eofm.loading.feeder import Feeder
-from eofm.loading.pairs import PairFeeder, SecondStore, open_pair
+from eofm.loading.feeder import Feeder, PairFeeder, SecondStore, open_pair
 from eofm.store.paired import Pair, match_ids, write_pairs
 from eofm.store.reader import Store
 from eofm.train.build import build_module, make_recipe, open_data
@@ -27,7 +27,7 @@ from eofm.train.datamodule import StoreDataModule
 from eofm.train.run import pretrain
 from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import load_encoder
-from eofm.weights.export.write import export_source
+from eofm.weights.export import export_source
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def finished(
     config = with_groups(
         PretrainConfig(),
         data={"store": str(folder / "both"), "views": "sensors", "holdout": 0.25},
-        model={"size": 56},
+        model={"architecture": "vit-tiny-14-2blocks", "size": 56},
         method={"hidden": 32, "dim": 16},
         optim={"epochs": 1, "batch": 8, "lr": 1e-2},
         trainer={"accelerator": "cpu"},
@@ -262,7 +262,9 @@ def test_a_joint_resnet_has_norms_for_each_sensor(joint: PretrainConfig, tmp_pat
 
 def test_layers_keep_their_pace(joint: PretrainConfig) -> None:
     """Both new input layers learn at full pace, shared blocks at that of their depth."""
-    module, _ = module_of(with_groups(joint, optim={"layer_decay": 0.5}))
+    module, _ = module_of(
+        with_groups(joint, model={"architecture": "vit-tiny-14"}, optim={"layer_decay": 0.5})
+    )
     parameter_rates = module._parameter_rates()  # type: ignore[attr-defined]
     named = {n for n, _ in module.method.named_parameters() if n.startswith("student.trunk.")}  # type: ignore[attr-defined]
 
@@ -300,12 +302,13 @@ def test_no_store_of_the_sensor(both: Path, joint: PretrainConfig) -> None:
     """A folder without the sensor of the settings is refused, and the remedy names a store."""
     (both / "s1-grd").rename(both / "gone")
     write_pairs(both, match_ids(both, ["s2-l1c"]), ["s2-l1c"])
-    one = replace(joint.data, views="crops", sensor="s1-grd")
+    both = both.rename(both.with_name("both of them"))
+    one = replace(joint.data, views="crops", sensor="s1-grd", store=str(both))
 
     with pytest.raises(StoreError, match="not one of the sensor") as caught:
         open_data(one)
 
-    store = str(caught.value.remedy).removeprefix("--data.store ")
+    (_, store) = shlex.split(str(caught.value.remedy))
     assert "s2-l1c" == open_data(replace(one, store=store))[0].spec.sensor
 
 

@@ -22,9 +22,9 @@ from eofm.errors import ConfigError, PixelError, TrainingError
 from eofm.method import LabelFacts
 from eofm.store.format import HEADER_BYTES
 from eofm.store.reader import Store
-from eofm.train.before.demo import DEMO
 from eofm.train.checkpoint import Stage, load_networks
 from eofm.train.config import (
+    DEMO,
     DataConfig,
     ModelConfig,
     MonitorConfig,
@@ -130,7 +130,7 @@ def test_a_queue_that_does_not_fit_the_batch() -> None:
 def test_a_run_with_everything_on_resumes_exactly(
     config: PretrainConfig, tmp_path: Path, pretrain_interrupted: Callable[[PretrainConfig], None]
 ) -> None:
-    """Queue, places, shares, independent seasons, inherited labels: resumed bit for bit.
+    """Queue, places, shares, independent seasons, inherited labels, colours: resumed bit for bit.
 
     The queue is in the checkpoint with its labels and places, and is full at the end.
     """
@@ -147,10 +147,11 @@ def test_a_run_with_everything_on_resumes_exactly(
     )
     data = replace(config.data, views="independent-seasons", unlabelled="inherit", holdout=0.1)
     optim = replace(config.optim, batch=4)
+    augment = replace(config.augment, rgb_probability=0.4)
     states = []
     for name in ("whole", "resumed"):
         run = replace(config.run, out=str(tmp_path / name), checkpoint_steps=1, threads=1)
-        settings = quiet(config, method, data=data, optim=optim, run=run)
+        settings = quiet(config, method, data=data, augment=augment, optim=optim, run=run)
         if name == "resumed":
             pretrain_interrupted(settings)
             pretrain(PretrainConfig(run=RunConfig(out=run.out, resume=True)))

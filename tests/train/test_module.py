@@ -16,8 +16,8 @@ from torch import Tensor
 from eofm.errors import ConfigError
 from eofm.train.config import OptimConfig, PretrainConfig
 from eofm.train.module import PretrainModule
+from eofm.train.optimizer import cosine
 from eofm.train.run import pretrain
-from eofm.train.schedule import cosine
 from eofm.weights.encoder import load_encoder
 
 INPUT = "patch_embed.proj."
@@ -134,7 +134,11 @@ def test_a_frozen_run_resumes_to_the_same_end(
 
 def test_each_layer_has_its_rate(config: PretrainConfig, recorder: Recorder) -> None:
     """6 blocks, 0.5: block k at 2^-(6-k) of the heads' rate; a new input layer at theirs."""
-    config = with_groups(config, optim={"layer_decay": 0.5, "epochs": 1})
+    config = with_groups(
+        config,
+        model={"architecture": "vit-tiny-14"},
+        optim={"layer_decay": 0.5, "epochs": 1},
+    )
     pretrain(config)
 
     for rates in recorder.rates:
@@ -152,7 +156,7 @@ def test_an_input_layer_that_is_kept_has_the_slowest_rate(
     config: PretrainConfig, recorder: Recorder, tmp_path: Path
 ) -> None:
     """Continued from an export it is no new layer: layer-wise decay holds for it as well."""
-    first = with_groups(config, optim={"epochs": 1})
+    first = with_groups(config, model={"architecture": "vit-tiny-14"}, optim={"epochs": 1})
     pretrain(first)
     export = Path(str(config.run.out)) / "export" / "student"
     second = with_groups(

@@ -22,8 +22,8 @@ from eofm.method.objectives import make_objective
 from eofm.train.config import PretrainConfig
 from eofm.train.run import pretrain
 from eofm.train.run_folder import LATER, from_dict
-from eofm.weights.checkpoint import CHECKPOINT_KEY, from_checkpoint
 from eofm.weights.encoder import load_encoder
+from eofm.weights.load import CHECKPOINT_KEY, from_checkpoint
 
 TERMS = "{softcon: 1, spread.py:Spread: 0.1}"  # as the guide has it
 WHOLE = """
@@ -37,9 +37,16 @@ class Twice(SoftCon):
 """
 
 
+@pytest.fixture
+def config(config: PretrainConfig) -> PretrainConfig:
+    """Nobody evaluates on the way: what is asked here is of the terms and of the end."""
+    return with_groups(config, monitor={"every_epochs": 0})
+
+
 def run(store: Path, *words: str) -> int:
     """One epoch, in the working directory."""
-    settings = "--model.size 28 --optim.batch 8 --optim.epochs 1 --method.hidden 16"
+    settings = "--model.architecture vit-tiny-14-2blocks --model.size 28"
+    settings += " --optim.batch 8 --optim.epochs 1 --method.hidden 16"
     settings += " --method.dim 8 --trainer.accelerator cpu --run.figures false --run.out run"
     settings += " --monitor.every_epochs 0"
     return main(["pretrain", "--data.store", str(store), *settings.split(), *words])
@@ -99,7 +106,11 @@ def test_a_file_beside_ours_is_a_term(
 def test_a_run_from_before_there_were_terms_is_resumed(
     config: PretrainConfig, pretrain_interrupted: Callable[[PretrainConfig], None]
 ) -> None:
-    """Its settings and its checkpoint do not speak of them; what else is missing is an error."""
+    """Its settings and its checkpoint do not speak of them; what else is missing is an error.
+
+    A run without `augment.rgb_probability` was refused as one of another version.
+    """
+    assert "augment.rgb_probability" in LATER
     pretrain_interrupted(config)
     folder = Path(str(config.run.out))
     settings = yaml.safe_load((folder / "config.yaml").read_text())
@@ -112,12 +123,15 @@ def test_a_run_from_before_there_were_terms_is_resumed(
     torch.save(saved, folder / "checkpoints/last.ckpt")
     resumed = PretrainConfig(run=with_groups(config, run={"resume": True}).run)
 
-    assert "student" in pretrain(resumed).text
+    text = pretrain(resumed).text
+    assert "student" in text
+    assert "in red, green and blue alone" not in text
 
     del settings["method"]["tau"]
+    del settings["trainer"]["attention"]  # of version 0.1, whose views were drawn in another way
     with pytest.raises(ConfigError, match="another version") as caught:
         from_dict(settings, folder / "config.yaml")
-    assert "no method.tau" == caught.value.found
+    assert "no method.tau, no trainer.attention" == caught.value.found
 
 
 def test_a_run_without_a_teacher_evaluates_its_student(

@@ -14,11 +14,10 @@ import eofm
 from eofm.contract.imagery import Labels
 from eofm.contract.preprocess import Preprocess, plan
 from eofm.contract.recipe import Pooling, Recipe
-from eofm.contract.sensors import DEFAULT_STATISTICS, SENSOR_BANDS, STATISTICS
-from eofm.contract.spec import Normalization, Sensor
+from eofm.contract.spec import DEFAULT_STATISTICS, SENSOR_BANDS, STATISTICS, Normalization, Sensor
 from eofm.loading.views import Views
 from eofm.method import Objective, SoftCon, SoftConConfig, update_teacher
-from eofm.networks.adapt import InputInit, PositionRecipe
+from eofm.networks.state import InputInit, PositionRecipe
 from eofm.probes.spectrum import effective_rank
 from eofm.train.config import AugmentConfig
 from eofm.train.optimizer import parameter_groups, parameter_rates

@@ -25,7 +25,7 @@ from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
 from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import load_encoder
-from eofm.weights.export.write import export_source
+from eofm.weights.export import export_source
 
 STEPS = 8
 LONG_S = 120

@@ -16,8 +16,7 @@ from safetensors.torch import load_file
 
 from eofm.contract.preprocess import to_grid
 from eofm.contract.recipe import Pooling
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, Sensor, Unit
 from eofm.errors import ConfigError, SpecError, TrainingError, WeightsError
 from eofm.networks.resnet import build_resnet
 from eofm.networks.vit import build_vit
@@ -29,7 +28,7 @@ from eofm.train.run import pretrain
 from eofm.train.trainer import choose_device
 from eofm.weights.config import ExportConfig
 from eofm.weights.encoder import load_encoder
-from eofm.weights.export.write import export_source
+from eofm.weights.export import export_source
 
 
 def metrics(config: PretrainConfig) -> list[dict[str, float]]:
@@ -184,7 +183,7 @@ def test_a_run_that_died_before_its_start_was_written_resumes(
     def die(*_: object) -> None:
         raise RuntimeError("the machine went away")
 
-    monkeypatch.setattr("eofm.train.export.export_trunk", die)
+    monkeypatch.setattr("eofm.train.evaluate.export_trunk", die)
     with pytest.raises(RuntimeError, match="went away"):
         pretrain(config)
     monkeypatch.undo()

@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from eofm.method import momentum_at
-from eofm.train.optimizer import ParameterRate, parameter_groups
-from eofm.train.schedule import (
+from eofm.train.optimizer import (
     DecayShape,
+    ParameterRate,
     RateSchedule,
     ScheduleKind,
     cosine,
     decay,
     momentum_over_steps,
+    parameter_groups,
     rate_over_steps,
 )
 

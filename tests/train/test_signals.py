@@ -49,7 +49,9 @@ def steps_of(config: PretrainConfig) -> list[int]:
     return [json.loads(line)["step"] for line in lines]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "signum", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM]
+)
 def test_a_signal_stops_a_run_that_the_printed_line_resumes(
     short: PretrainConfig, signum: int, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
@@ -68,6 +70,7 @@ def test_a_signal_stops_a_run_that_the_printed_line_resumes(
     assert "starts from the beginning" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_the_first_step(
     short: PretrainConfig, signum: int, monkeypatch: pytest.MonkeyPatch, capsys

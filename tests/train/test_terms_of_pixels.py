@@ -25,6 +25,12 @@ CASES: dict[str, tuple[Mapping[str, object], Mapping[str, object]]] = {
 }
 
 
+@pytest.fixture
+def config(config: PretrainConfig) -> PretrainConfig:
+    """Nobody evaluates on the way: what is asked here is of the steps and of the end."""
+    return with_groups(config, monitor={"every_epochs": 0})
+
+
 def settings(config: PretrainConfig, name: str) -> PretrainConfig:
     """An epoch of a term."""
     terms, data = CASES[name]
@@ -55,6 +61,7 @@ def test_a_run_ends_in_an_encoder(name: str, config: PretrainConfig) -> None:
     assert (name == "mim") == (out / "export" / "teacher").is_dir()
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_exactly(
     config: PretrainConfig, tmp_path: Path,
     pretrain_interrupted: Callable[[PretrainConfig], None],

@@ -20,8 +20,7 @@ from eofm.cli import main, parse
 from eofm.errors import ConfigError
 from eofm.formats.text import settings_text
 from eofm.method import SoftConConfig, SoftForm, SoftUnit
-from eofm.train.before.demo import DEMO
-from eofm.train.config import PretrainConfig, RunConfig
+from eofm.train.config import DEMO, PretrainConfig, RunConfig
 from eofm.train.module import CHECKPOINT_KEY
 from eofm.train.run import pretrain
 from eofm.train.run_folder import from_dict
@@ -45,7 +44,8 @@ def test_a_run_of_0_1_is_not_resumed_and_its_networks_go_on(
     config: PretrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Views and rates are drawn in another way now: one error, whose command trains on."""
-    folder = tmp_path / "run"
+    folder = tmp_path / "run one"
+    config = with_groups(config, run={"out": str(folder)})
     pretrain(with_groups(config, optim={"epochs": 1}, monitor={"every_epochs": 0}))
     (folder / "DONE").unlink()
     made_old(folder)
@@ -54,11 +54,11 @@ def test_a_run_of_0_1_is_not_resumed_and_its_networks_go_on(
 
     text = str(caught.value)
     assert "no optim.input_lr" in text
-    command = re.search(r"eofm (pretrain --config \S+ .*last\.ckpt)", text)
+    command = re.search(r"eofm (pretrain --config .*last\.ckpt\S*)", text)
     assert command is not None
     assert 0 == main(shlex.split(command[1]))
-    assert (tmp_path / "run-continued" / "export" / "student" / "card.json").is_file()
-    assert "last.ckpt" in (tmp_path / "run-continued" / "weights.txt").read_text()
+    assert (tmp_path / "run one-continued" / "export" / "student" / "card.json").is_file()
+    assert "last.ckpt" in (tmp_path / "run one-continued" / "weights.txt").read_text()
     capsys.readouterr()
 
 

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 import eofm
 from eofm.contract.preprocess import Plan
 from eofm.geo.change import ChangeResult
+from eofm.geo.class_map import LearntMap
+from eofm.geo.embeddings import ChipTable, PatchGrid
 from eofm.geo.explore import ExplorePage
-from eofm.geo.mapping.class_map import LearntMap
 from eofm.geo.search import SearchResult
-from eofm.geo.vectors.embeddings import ChipTable, PatchGrid
 from eofm.raster.scene import Scene
-from eofm.train.report.result import Report
-from eofm.weights.encoder_card import Card
+from eofm.train.result import Report
+from eofm.weights.encoder import Card
 
 
 def read(path: Path) -> eofm.Imagery:

@@ -121,7 +121,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     for name in ("EOFM_OFFLINE", "HF_HUB_OFFLINE", "EOFM_WEIGHTS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("eofm.weights.fetch.download.RETRY_DELAYS_S", (0.0, 0.0))
+    monkeypatch.setattr("eofm.weights.download.RETRY_DELAYS_S", (0.0, 0.0))
     host = Host()
     handler = type("Bound", (Handler,), {"host": host})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

@@ -13,12 +13,11 @@ from torchgeo import models as torchgeo_models
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import Preprocess, plan
 from eofm.contract.recipe import Pooling, ResizeOrder
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, ImageSpec, Sensor, Unit
 from eofm.networks.build import BUILDERS
 from eofm.weights.cards import WEIGHTS, find, foundation, ssl4eo
 from eofm.weights.cards.card import StateLayout
-from eofm.weights.layouts.keymaps import KEY_MAPS
+from eofm.weights.keymaps import KEY_MAPS
 
 CARDS = {card.name: card for card in (*ssl4eo.CARDS, *foundation.CARDS)}
 

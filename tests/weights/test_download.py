@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +18,16 @@ from types import SimpleNamespace
 import pytest
 
 from eofm.errors import WeightsError
-from eofm.weights.fetch.download import fetch, file_name, offline, weights_directory
-from eofm.weights.fetch.record import SUFFIX, check_file, known_sha256, read_record
+from eofm.weights.download import (
+    SUFFIX,
+    check_file,
+    fetch,
+    file_name,
+    known_sha256,
+    offline,
+    read_record,
+    weights_directory,
+)
 
 BODY = bytes(range(256)) * 12_000  # 3 MB: three chunks
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -82,7 +91,7 @@ def test_progress_is_a_line_now_and_then(
     fetch(host.put("short.pth", BODY), directory=tmp_path)
     assert ("", "") == tuple(capsys.readouterr())
 
-    monkeypatch.setattr("eofm.progress.LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("eofm.terminal.LINE_EVERY_S", 0.0)
     fetch(host.put("long.pth", BODY), directory=tmp_path)
     out, err = capsys.readouterr()
 
@@ -109,13 +118,13 @@ def test_a_killed_process_is_resumed(host, tmp_path: Path) -> None:
     gate = threading.Event()
     url = host.put("w.pth", BODY, gate=gate, sent_first=2 << 20)
     process = start_process(
-        "from eofm.weights.fetch.download import fetch; "
-        f"fetch({url!r}, directory={str(tmp_path)!r})",
+        f"from eofm.weights.download import fetch; fetch({url!r}, directory={str(tmp_path)!r})",
         quiet=True,
     )
     part = tmp_path / "w.pth.part"
     while not (part.exists() and part.stat().st_size >= 1 << 20):
         assert process.poll() is None
+        time.sleep(0.005)
     process.kill()
     process.wait()
     kept = part.stat().st_size
@@ -390,12 +399,13 @@ def test_two_processes_fetch_once(host, tmp_path: Path) -> None:
     gate = threading.Event()
     url = host.put("w.pth", BODY, gate=gate, sent_first=1000)
     code = (
-        "from eofm.weights.fetch.download import fetch; "
+        "from eofm.weights.download import fetch; "
         f"fetch({url!r}, sha256={SHA!r}, directory={str(tmp_path)!r})"
     )
     first = start_process(code)
     while not host.asked:
         assert first.poll() is None
+        time.sleep(0.005)
     second = start_process(code)
     assert second.stderr is not None
     assert "another process fetches it" in second.stderr.readline()
@@ -497,9 +507,7 @@ def test_an_untouched_file_is_not_hashed_again(
     """Loading 350 MB a second time costs no second of hashing."""
     url = host.put("w.pth", BODY)
     path = fetch(url, sha256=SHA, directory=tmp_path, progress=False)
-    monkeypatch.setattr(
-        "eofm.weights.fetch.record.hash_file", lambda _: pytest.fail("hashed again")
-    )
+    monkeypatch.setattr("eofm.weights.download.hash_file", lambda _: pytest.fail("hashed again"))
 
     fetch(url, sha256=SHA, directory=tmp_path, progress=False)
 

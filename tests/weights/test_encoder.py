@@ -7,8 +7,6 @@ import hashlib
 import json
 import pickle
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,13 +31,18 @@ from eofm.contract.recipe import (
     Pooling,
     Recipe,
 )
-from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
-from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, STATISTICS, ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import PixelError, SpecError, SpecMismatch, WeightsError
-from eofm.networks.adapt import PositionRecipe
+from eofm.networks.state import PositionRecipe
 from eofm.networks.vit import build_vit
-from eofm.weights.encoder import Encoder, load_encoder, random_encoder, save_encoder
-from eofm.weights.encoder_card import Card, library_versions
+from eofm.weights.encoder import (
+    Card,
+    Encoder,
+    library_versions,
+    load_encoder,
+    random_encoder,
+    save_encoder,
+)
 
 TINY = "vit-tiny-14"
 BANDS = ("B02", "B03", "B04", "B08", "B8A")
@@ -689,18 +692,6 @@ def test_a_failed_export_leaves_the_earlier_one(encoder, tmp_path, monkeypatch):
         save_encoder(random_encoder(TINY, RECIPE, seed=9), tmp_path)
     monkeypatch.undo()
     assert encoder.card == load_encoder(tmp_path).card
-
-
-def test_loading_needs_neither_lightning_nor_rasterio():
-    """The encoder's module imports torch and timm, and no library of the heavy folders."""
-    code = (
-        "import sys, eofm.weights.encoder, eofm.method\n"
-        "heavy = {'lightning', 'pytorch_lightning', 'rasterio', 'torchgeo', 'kornia', 'xarray'}\n"
-        "print(sorted(heavy & set(sys.modules)), 'timm' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert "[] True" == done.stdout.strip()
 
 
 def test_what_is_no_spec_and_no_waiver_is_named(encoder):

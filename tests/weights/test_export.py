@@ -19,16 +19,14 @@ from safetensors.torch import load_file
 from eofm.cli import main
 from eofm.contract.imagery import Imagery
 from eofm.contract.recipe import Kernel, Pooling, Recipe, ResizeOrder, ResizeRule
-from eofm.contract.sensors import STATISTICS
-from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
+from eofm.contract.spec import STATISTICS, ImageSpec, Normalization, Sensor, Unit
 from eofm.errors import ConfigError, WeightsError
+from eofm.weights import export, programs
 from eofm.weights.cards.card import Score
 from eofm.weights.config import ExportConfig
-from eofm.weights.encoder import Encoder, load_encoder, random_encoder, save_encoder
-from eofm.weights.encoder_card import Card
-from eofm.weights.export import program, readme, sidecar
-from eofm.weights.export.program import Program, ProgramFormat, ProgramInput
-from eofm.weights.export.write import Exported, export_encoder, export_source
+from eofm.weights.encoder import Card, Encoder, load_encoder, random_encoder, save_encoder
+from eofm.weights.export import Exported, export_encoder, export_source
+from eofm.weights.programs import Program, ProgramFormat, ProgramInput
 
 STATS = STATISTICS["ssl4eo-s12-l1c"]
 RECIPE = Recipe(
@@ -42,7 +40,9 @@ PT2, ONNX = ProgramFormat.PT2, ProgramFormat.ONNX
 ALWAYS = ["README.md", "card.json", "preprocess.json", "weights.safetensors"]
 
 
-def encoder_of(architecture: str = "vit-tiny-14", seed: int = 0, **changes: object) -> Encoder:
+def encoder_of(
+    architecture: str = "vit-tiny-14-2blocks", seed: int = 0, **changes: object
+) -> Encoder:
     """An encoder whose tensors are all away from their initial values."""
     encoder = random_encoder(architecture, replace(RECIPE, **changes), seed)
     generator = torch.Generator().manual_seed(seed)
@@ -77,7 +77,7 @@ def export_all(architecture: str, pooling: Pooling, folder: Path) -> tuple[Encod
 @pytest.fixture(scope="module")
 def vit(tmp_path_factory) -> tuple[Encoder, Exported]:
     """A vision transformer."""
-    return export_all("vit-tiny-14", Pooling.CLS, tmp_path_factory.mktemp("vit"))
+    return export_all("vit-tiny-14-2blocks", Pooling.CLS, tmp_path_factory.mktemp("vit"))
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ def test_a_recipe_that_normalises_first_has_no_physical_program(tmp_path):
 def test_half_precision_and_training_mode_do_not_leak():
     """What is traced is a float32 copy in evaluation mode; the encoder stays as it was."""
     encoder = encoder_of("resnet18", pooling=Pooling.MEAN).bfloat16().train()
-    graph = program.graph_of(encoder, ProgramInput.NORMALISED)
+    graph = programs.graph_of(encoder, ProgramInput.NORMALISED)
     pixels = torch.rand(3, 13, 56, 56)
 
     assert torch.float32 is graph(pixels).dtype
@@ -204,17 +204,17 @@ def test_a_program_that_disagrees_is_not_kept(tmp_path, monkeypatch):
     encoder = encoder_of(seed=1)
     export_encoder(encoder, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    graph = program.graph_of(encoder, ProgramInput.NORMALISED)
+    graph = programs.graph_of(encoder, ProgramInput.NORMALISED)
     one = torch.zeros(3, 192)
     one[2, 7] = 0.01
-    monkeypatch.setattr("eofm.weights.export.write.trace", lambda *_: None)
+    monkeypatch.setattr("eofm.weights.export.trace", lambda *_: None)
     monkeypatch.setattr(torch.export, "save", lambda *_: None)
     for run, said in (
         (lambda pixels: graph(pixels) + one[-len(pixels) :], r"0\.01"),
         (lambda pixels: graph(pixels)[:, :9], "inf"),
         (lambda pixels: graph(pixels) * (math.nan if len(pixels) == 3 else 1), "nan"),
     ):
-        monkeypatch.setattr(program, "_run_pt2", lambda _, run=run: run)
+        monkeypatch.setattr(programs, "_run_pt2", lambda _, run=run: run)
         with pytest.raises(WeightsError, match=said):
             export_encoder(encoder, tmp_path, [PT2])
 
@@ -236,7 +236,7 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch):
 
 def test_a_network_too_large_for_onnx(monkeypatch, tmp_path):
     """More weights than one protobuf file can hold: said, not a crash of the serialiser."""
-    monkeypatch.setattr(program, "_ONNX_LIMIT", 1_000_000)
+    monkeypatch.setattr(programs, "_ONNX_LIMIT", 1_000_000)
     with pytest.raises(WeightsError, match="too large for one ONNX file"):
         export_encoder(encoder_of(), tmp_path, [ONNX])
 
@@ -249,7 +249,7 @@ def test_programs_of_other_weights_do_not_stand_beside(tmp_path, monkeypatch):
             (scratch / f"encoder.{form}").write_text(encoder.card.source)
         return tuple(Program(f"encoder.{form}", takes, "", 0.0, 1.0) for form in formats)
 
-    monkeypatch.setattr("eofm.weights.export.write._make_programs", quick)
+    monkeypatch.setattr("eofm.weights.export._make_programs", quick)
     first, second = encoder_of(seed=1), encoder_of(seed=2)
     export_encoder(first, tmp_path, [PT2])
     export_encoder(first, tmp_path, [ONNX])
@@ -258,12 +258,12 @@ def test_programs_of_other_weights_do_not_stand_beside(tmp_path, monkeypatch):
         with pytest.raises(WeightsError, match=r"encoder\.onnx"):
             export_encoder(second, tmp_path, formats)
     assert kept.card == load_encoder(tmp_path).card
-    second_store = json.loads((tmp_path / sidecar.FILE).read_text())
+    second_store = json.loads((tmp_path / export.PREPROCESS).read_text())
     assert {"encoder.pt2", "encoder.onnx"} == set(second_store["programs"])
 
     export_encoder(second, tmp_path, [PT2, ONNX])
     assert "random weights, seed 2" == (tmp_path / "encoder.onnx").read_text()
-    (tmp_path / sidecar.FILE).unlink()
+    (tmp_path / export.PREPROCESS).unlink()
     with pytest.raises(WeightsError, match="programs of other weights"):
         export_encoder(second, tmp_path, [])
 
@@ -287,7 +287,7 @@ def test_a_full_disk_is_an_error_of_ours(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("eofm.weights.export.write.write_whole", full)
+    monkeypatch.setattr("eofm.weights.export.write_whole", full)
     with pytest.raises(WeightsError, match="No space left"):
         export_encoder(encoder_of(), tmp_path)
 
@@ -323,7 +323,7 @@ def test_the_model_card():
     """Front matter that hubs read, the input contract with every constant, ways to load, scores."""
     card = published(encoder_of().card)
     score = Score("eurosat", "linear", "overall accuracy", 97.1, "README of zhu-xlab/softcon")
-    text = readme.model_card(card, 192, [PT2, ONNX], [score], "softcon")
+    text = export.model_card(card, 192, [PT2, ONNX], [score], "softcon")
     head = front_matter(text)
 
     assert ("cc-by-4.0", "eofm") == (head["license"], head["library_name"])
@@ -331,7 +331,7 @@ def test_the_model_card():
     assert "sentinel-2" in head["tags"]
     assert "synthetic-data" not in head["tags"]
     # the template of geoembeddings.org
-    assert (192, "vit-tiny-14") == (head["embedding_dimension"], head["model_architecture"])
+    assert (192, "vit-tiny-14-2blocks") == (head["embedding_dimension"], head["model_architecture"])
     assert ["patch", "scene"] == head["embedding_spatial_types"]
     assert "https://arxiv.org/abs/2405.20462" == head["publication_link"]
     assert ["sentinel-2-l1c"] == head["inference"]["product_names"]
@@ -357,14 +357,14 @@ def test_the_model_card():
 def test_a_model_card_invents_nothing():
     """No scores, no paper, no data set, where the card has none; made-up imagery is called so."""
     card = replace(encoder_of().card, synthetic=True, training_data="packed store x (synthetic)")
-    text = readme.model_card(card, 192, [], [], "x")
+    text = export.model_card(card, 192, [], [], "x")
 
     assert "Scores" not in text
     assert "arxiv" not in text
     assert "torch.export" not in text
     assert "synthetic-data" in front_matter(text)["tags"]
     assert "**Synthetic**" in text
-    untrained = readme.model_card(encoder_of().card, 192, [], [], "x")
+    untrained = export.model_card(encoder_of().card, 192, [], [], "x")
     assert "Untrained" in untrained
     assert {"datasets", "pretraining", "publication_link", "model-index"}.isdisjoint(
         front_matter(untrained)
@@ -407,7 +407,7 @@ def test_the_verb_takes_an_export(tmp_path, capsys, monkeypatch):
         (scratch / "encoder.pt2").touch()
         return tuple(Program(f"encoder.{form}", takes, "", 0.0, 1.0) for form in formats)
 
-    monkeypatch.setattr("eofm.weights.export.write._make_programs", quick)  # made in `vit`
+    monkeypatch.setattr("eofm.weights.export._make_programs", quick)  # made in `vit`
     words = ["models", "export", str(tmp_path / "here"), "--to", str(there), "--formats", "pt2"]
 
     assert 0 == main(words)

@@ -8,8 +8,8 @@ import pytest
 from bad_hosts import BODY, HOSTS, serve, whole
 
 from eofm.errors import WeightsError
-from eofm.weights.fetch.download import fetch
-from eofm.weights.fetch.host import check_address
+from eofm.weights.download import fetch
+from eofm.weights.transfer import check_address
 
 
 @pytest.fixture(autouse=True)
@@ -18,11 +18,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("EOFM_OFFLINE", "HF_HUB_OFFLINE", "EOFM_WEIGHTS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("eofm.weights.fetch.download.RETRY_DELAYS_S", (0.0,))
-    monkeypatch.setattr("eofm.weights.fetch.host.HEAD_S", 0.3)
-    monkeypatch.setattr("eofm.weights.fetch.host.RATE_OVER_S", 0.3)
-    monkeypatch.setattr("eofm.weights.fetch.transfer.TIMEOUT_S", 0.5)
-    monkeypatch.setattr("eofm.weights.fetch.transfer.LARGEST", 4 << 20)
+    monkeypatch.setattr("eofm.weights.download.RETRY_DELAYS_S", (0.0,))
+    monkeypatch.setattr("eofm.weights.transfer.HEAD_S", 0.3)
+    monkeypatch.setattr("eofm.weights.transfer.RATE_OVER_S", 0.3)
+    monkeypatch.setattr("eofm.weights.transfer.TIMEOUT_S", 0.5)
+    monkeypatch.setattr("eofm.weights.transfer.LARGEST", 4 << 20)
 
 
 @pytest.mark.parametrize("name", HOSTS)

@@ -11,17 +11,22 @@ import torchvision
 from torch import Tensor
 
 from eofm.contract.recipe import Pooling
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import Sensor
+from eofm.contract.spec import SENSOR_BANDS, Sensor
 from eofm.errors import WeightsError
-from eofm.networks.adapt import InputInit, PositionRecipe, adapt_input, resize_position_embedding
 from eofm.networks.resnet import RESNETS, ResNet
-from eofm.networks.state import load_strict
-from eofm.networks.timm_trunk import build_timm
+from eofm.networks.state import (
+    InputInit,
+    PositionRecipe,
+    adapt_input,
+    load_strict,
+    resize_position_embedding,
+)
+from eofm.networks.timm import build_timm
 from eofm.networks.vit import ARCHITECTURES, Architecture, FeedForward, ViT
 from eofm.weights.cards.card import StateLayout
-from eofm.weights.layouts.keymaps import (
+from eofm.weights.keymaps import (
     KEY_MAPS,
+    check_layer_scale,
     detect_layout,
     dinov2,
     dinov2_to_vit,
@@ -30,8 +35,7 @@ from eofm.weights.layouts.keymaps import (
     transformers_dinov2,
     vit_to_dinov2,
 )
-from eofm.weights.layouts.keymaps import timm as timm_map
-from eofm.weights.layouts.mapped import check_layer_scale
+from eofm.weights.keymaps import timm as timm_map
 
 Shapes = dict[str, tuple[int, ...]]
 State = dict[str, Tensor]

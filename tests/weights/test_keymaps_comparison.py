@@ -19,7 +19,7 @@ from eofm.networks.state import read_state
 from eofm.weights.cards.card import StateLayout, WeightCard
 from eofm.weights.cards.foundation import CARDS as FOUNDATION_CARDS
 from eofm.weights.cards.ssl4eo import CARDS as SSL4EO_CARDS
-from eofm.weights.layouts.keymaps import KEY_MAPS
+from eofm.weights.keymaps import KEY_MAPS
 from eofm.weights.load import load_weights
 
 CARDS = {card.name: card for card in (*SSL4EO_CARDS, *FOUNDATION_CARDS)}
@@ -160,6 +160,13 @@ def test_other_tensors_are_listed(name):
     for foreign in ("decoder_embed.weight", "module.cls_token", f"{used[-1]}.extra"):
         with pytest.raises(WeightsError, match=re.escape(f"unknown {foreign}")):
             key_map({**whole, foreign: torch.empty(1)})
+
+
+@pytest.mark.parametrize("layout", [StateLayout.MOCO_V3_VIT, StateLayout.DOFA])
+def test_a_damaged_block_number_is_an_error_not_a_wait(layout):
+    """A block number in the billions makes one unknown name, not billions of missing ones."""
+    with pytest.raises(WeightsError, match=r"unknown blocks\.4000000000\.norm1\.extra"):
+        KEY_MAPS[layout]({"blocks.4000000000.norm1.extra": torch.zeros(1)})
 
 
 @pytest.mark.parametrize("layout", [StateLayout.MOCO_V3_VIT, StateLayout.MAE_ENCODER])

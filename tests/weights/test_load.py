@@ -27,7 +27,7 @@ from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import SpecMismatch, WeightsError
 from eofm.weights.cards import WEIGHTS
-from eofm.weights.fetch.download import file_name
+from eofm.weights.download import file_name
 from eofm.weights.load import load_weights
 
 State = dict[str, Tensor]
@@ -175,7 +175,7 @@ def test_softcon_vit_gives_the_published_features(
     shutil.rmtree(tmp_path)
 
 
-@pytest.mark.parametrize("modality", ["s2", "s1"])
+@pytest.mark.parametrize("modality", ["s2", pytest.param("s1", marks=pytest.mark.slow)])
 def test_softcon_resnet_gives_the_published_features(tmp_path: Path, modality: str) -> None:
     """The ResNet-50 that the README builds from torchvision, and ours, agree on a file."""
     bands = BANDS[modality]
@@ -193,7 +193,7 @@ def test_softcon_resnet_gives_the_published_features(tmp_path: Path, modality: s
     assert (f"softcon_rn50_{modality}", 2048) == (encoder.card.name, encoder.dim)
 
 
-@pytest.mark.parametrize("modality", ["s2", "s1"])
+@pytest.mark.parametrize("modality", ["s2", pytest.param("s1", marks=pytest.mark.slow)])
 def test_softcon_enc_is_the_same_network(tmp_path: Path, modality: str) -> None:
     """The file torchgeo fetches, which timm's network loads, gives the features of the plain."""
     bands = len(BANDS[modality])

@@ -26,7 +26,7 @@ RECIPE = Recipe(
 )
 
 
-def encoder(seed: int, architecture: str = "vit-tiny-14", **changes: object) -> Encoder:
+def encoder(seed: int, architecture: str = "vit-tiny-14-2blocks", **changes: object) -> Encoder:
     """A small encoder; its card says which."""
     made = random_encoder(architecture, replace(RECIPE, **changes), seed)  # type: ignore[arg-type]
     return Encoder(made.trunk, replace(made.card, name=f"seed-{seed}", counts={"scenes": seed}))
@@ -79,7 +79,7 @@ def test_from_the_command_line(two: tuple[Path, Path], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"architecture": "vits14"}, "architecture: vit-tiny-14 and vits14"),
+        ({"architecture": "vits14"}, "architecture: vit-tiny-14-2blocks and vits14"),
         (
             {"bands": ("B02", "B03", "B04")},
             "bands: B04 B03 B02 and B02 B03 B04",

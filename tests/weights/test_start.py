@@ -13,13 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from eofm.contract.recipe import Pooling, Recipe
-from eofm.contract.sensors import DEFAULT_STATISTICS, STATISTICS
-from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.contract.spec import DEFAULT_STATISTICS, STATISTICS, Normalization, Sensor, Unit
 from eofm.errors import WeightsError
-from eofm.networks.adapt import InputInit, PositionRecipe, resample_positions
 from eofm.networks.build import build
 from eofm.networks.resnet import build_resnet
-from eofm.networks.state import State
+from eofm.networks.state import InputInit, PositionRecipe, State, resample_positions
 from eofm.networks.trunk import Trunk
 from eofm.networks.vit import build_vit
 from eofm.weights import cards as published

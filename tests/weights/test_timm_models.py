@@ -14,9 +14,9 @@ from timm.models.vision_transformer import VisionTransformer
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec
 from eofm.errors import WeightsError
+from eofm.weights import timm_models
 from eofm.weights.cards import WEIGHTS
 from eofm.weights.encoder import Encoder, random_encoder
-from eofm.weights.foreign import timm_models
 
 SIX = [f"softcon_{net}_{s}" for net in ("rn50", "vits14", "vitb14") for s in ("s2", "s1")]
 

@@ -11,15 +11,14 @@ import pytest
 import timm
 
 from eofm.contract.recipe import Pooling, Recipe
-from eofm.contract.sensors import canonical_bands
-from eofm.contract.spec import Sensor
+from eofm.contract.spec import Sensor, canonical_bands
 from eofm.errors import WeightsError
 from eofm.networks.build import BUILDERS, build
 from eofm.weights.cards import WEIGHTS, candidates, find, recognise, softcon
 from eofm.weights.cards.card import StateLayout, WeightCard
 from eofm.weights.catalogue import readme_table, recipe_in_words
-from eofm.weights.fetch.download import file_name
-from eofm.weights.layouts.keymaps import KEY_MAPS
+from eofm.weights.download import file_name
+from eofm.weights.keymaps import KEY_MAPS
 
 README = Path(__file__).parents[2] / "docs" / "howto" / "encoder.md"
 CARDS = [pytest.param(card, id=name) for name, card in WEIGHTS.items()]

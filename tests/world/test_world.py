@@ -14,8 +14,7 @@ import pytest
 import rasterio
 import yaml
 
-from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
-from eofm.contract.spec import UNITS, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, STATISTICS, UNITS, Sensor, Unit
 from eofm.errors import ConfigError, DataError
 from eofm.landcover.schemes import SCHEMES
 from eofm.world import files

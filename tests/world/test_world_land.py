@@ -12,10 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eofm.world.biomes import BIOMES
-from eofm.world.fields import borders, coarsen, fractal, parcels, smooth, winding
-from eofm.world.landscape import Landscape, draw_landscape
-from eofm.world.places import Visit, draw_visit, place_at, sun_position
+from eofm.world.landscape import (
+    Landscape,
+    borders,
+    coarsen,
+    draw_landscape,
+    fractal,
+    parcels,
+    smooth,
+    winding,
+)
+from eofm.world.places import BIOMES, Visit, draw_visit, place_at, sun_position
 from eofm.world.season import (
     LOOKS,
     _slope_light,

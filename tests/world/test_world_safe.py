@@ -19,13 +19,11 @@ from rasterio.features import rasterize
 from safe_product import PLACE, TAKEN, digital_numbers, write_product
 
 import eofm
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, Sensor, Unit
 from eofm.errors import ConfigError
-from eofm.raster.products.product_xml import parse_xml, texts
+from eofm.raster.safe import parse_xml, texts
 from eofm.world.config import WorldConfig
-from eofm.world.files import draw_location, write_world
-from eofm.world.safe import LEAST, Product, write_polygons
+from eofm.world.files import LEAST, Product, draw_location, write_polygons, write_world
 from eofm.world.spectra import NO_COVER, GroundCover
 
 NAME = re.compile(r"S2A_MSIL1C_\d{8}T\d{6}_N0511_R\d{3}_T\d\d[C-X][A-Z]{2}_\d{8}T\d{6}\.SAFE")

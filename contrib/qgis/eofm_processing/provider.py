@@ -105,7 +105,9 @@ VERBS: dict[str, tuple[str, tuple[Input, ...], tuple[str, ...]]] = {
         (
             Input("before", "Embeddings of the first date", "folder", positional=True),
             Input("after", "Embeddings of the second date", "folder", positional=True),
-            Input("null", "Embeddings of a date without a change", "folder", optional=True),
+            Input(
+                "null", "Embeddings of another date, without the change", "folder", optional=True
+            ),
             Input("rate", "Share of unchanged cells that is reported", "number", default=0.01),
         ),
         ("change.tif", "change.gpkg"),

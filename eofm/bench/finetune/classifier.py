@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from eofm.bench.features import EMBEDDING, Readout, columns_of, last_layers, take
-from eofm.bench.finetune.trainings import Training
-from eofm.bench.finetune.views import Draw, Images, in_order, make_views
-from eofm.bench.models.sources import Trainee, check_evaluating, check_vectors
+from eofm.bench.finetune.trainings import Draw, Images, Training, in_order, make_views
+from eofm.bench.sources import Trainee, check_evaluating, check_vectors
 from eofm.contract.imagery import Imagery
 from eofm.errors import ConfigError, WeightsError
 from eofm.networks.state import state_sha256
 from eofm.networks.trunk import Trunk
+
+__all__ = ["CHUNK", "Classifier", "Head", "features", "precision_of", "predict"]
 
 # Images that pass through the networks at once where no gradient does.
 CHUNK: Final = 64

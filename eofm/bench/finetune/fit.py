@@ -21,9 +21,18 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from eofm.bench.finetune.classifier import CHUNK, Classifier, precision_of
-from eofm.bench.finetune.trainings import Optimiser, Training
-from eofm.bench.finetune.views import Batch, Draw, Images, draw_views, shuffled
+from eofm.bench.finetune.trainings import (
+    Batch,
+    Draw,
+    Images,
+    Optimiser,
+    Training,
+    draw_views,
+    shuffled,
+)
 from eofm.errors import TrainingError
+
+__all__ = ["Epoch", "FitModule", "fit", "parameter_groups", "rate_at"]
 
 # Parameters whose size has a meaning of its own; pulling them to zero is no regularisation.
 _TABLES: Final = ("cls_token", "pos_embed", "reg_token", "register_tokens", "gamma")

@@ -1,48 +1,426 @@
-"""Probes of a task that are trained on its images: by whom, on which of them, into which records.
+"""Probes of a task that are trained on its images: by whom, on which, into which records.
 
-Shapes: M images that are scored, K classes.
+What was tried is kept in a journal on disk with the best state so far, so a killed run resumes with
+the next rate. Rates, factors and read-outs are chosen on val; test is predicted once, by what was
+chosen. Where a paper's faults are asked for, val is predicted instead, and test never.
+
+Shapes: N images of a split, M images that are scored (of heads: M heads), K classes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from eofm.bench.cache import code_sha256
-from eofm.bench.config import BenchConfig
-from eofm.bench.features import check_layers, nothing_to_read
-from eofm.bench.finetune.job import TrainingJob, run_job
+import torch
+from torch import Tensor
+
+from eofm.bench.config import BenchConfig, said_of
+from eofm.bench.features import check_layers, code_sha256, nothing_to_read
+from eofm.bench.finetune.classifier import Classifier, Head, features, precision_of, predict
 from eofm.bench.finetune.trainings import (
+    NO_FAULTS,
     TRAININGS,
     Case,
+    Images,
     Training,
     stratified,
     training_of,
     with_replacement,
 )
-from eofm.bench.finetune.views import Images
-from eofm.bench.label_counts import label_counts
-from eofm.bench.models.network import NetworkSource
-from eofm.bench.models.sources import Candidate, EncoderSource, Identity, Trainee
 from eofm.bench.predictions import Archive, Group
-from eofm.bench.probes import Scored, resampled_metrics
-from eofm.bench.samples import countries_in, group_fields, groups_in, subsets
+from eofm.bench.probes import Scored, choice_of, resampled_metrics
+from eofm.bench.samples import countries_in, group_fields, groups_in, label_counts, subsets
+from eofm.bench.sources import (
+    NONSTANDARD,
+    Candidate,
+    EncoderSource,
+    Identity,
+    NetworkSource,
+    Trainee,
+)
 from eofm.datasets.base import Task
 from eofm.datasets.images.chips import Chip, Chips
+from eofm.errors import ConfigError, DataError, PixelError, TrainingError, WeightsError
+from eofm.formats.arrays import read_torch
+from eofm.formats.foreign import foreign, opened, read_bounded, sealed
+from eofm.formats.text import JSON_BYTES, parse_json
+from eofm.io import replacing
+from eofm.networks.state import state_sha256
 from eofm.probes import linear as probe
 from eofm.probes import spectrum as spectra
-from eofm.probes.metrics import Metric
-from eofm.progress import track
+from eofm.probes.linear import ProbeResult, check_features
+from eofm.probes.metrics import BATCH, Metric, batched_average_precision
+from eofm.probes.spectrum import Spectrum, spectrum_of
 from eofm.store.splits import SPLITS, subset_hash
+from eofm.terminal import track
+
+__all__ = [
+    "SAID",
+    "Choice",
+    "Fit",
+    "RateJournal",
+    "TrainingJob",
+    "run_job",
+    "score_on_images",
+    "trained_kinds",
+    "trainees_of",
+]
+
+# ---------------------------------------------------------------------------------------- one probe
+
+# In the file of the best state, where not the state but what it said of val is kept.
+SAID: Final = "said of val"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What one run has reached.
+
+    Args:
+        scores: Of each head on val, by the number that decides; NaN where it diverged.
+        epoch: At whose end.
+    """
+
+    scores: tuple[float, ...]
+    epoch: int
+
+    @property
+    def ranked(self) -> list[float]:
+        """The scores, a diverged head below all others."""
+        return [-1.0 if math.isnan(score) else score for score in self.scores]
+
+    @property
+    def best(self) -> float:
+        """The best of them; -1 if all heads have diverged."""
+        return max(self.ranked)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best of all that was tried.
+
+    Args:
+        factor: Rate of the networks over that of the head.
+        head: Which head of that fit.
+        epoch: At whose end.
+    """
+
+    factor: float
+    head: int
+    epoch: int
+
+
+class RateJournal:
+    """What has been tried, on disk: scores of every fit, and state and words of the best one.
+
+    Args:
+        folder: Its own; made if needed.
+
+    Raises:
+        DataError: If the folder cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tried: dict[float, Fit] = {}
+        file = folder / "tried.json"
+        if not file.is_file():
+            return
+        with foreign(DataError, _BROKEN, where=file, remedy=_START_AGAIN):
+            tried, whole = opened(parse_json(read_bounded(file, JSON_BYTES), nan=True))
+            if not whole or not tried["tried"]:
+                raise ValueError("its checksum is not that of its content, or it holds no fit")
+            for factor, fit in tried["tried"]:
+                self.tried[float(factor)] = _fit_of(fit)
+
+    def add(self, factor: float, fit: Fit, state: dict[str, Tensor]) -> None:
+        """Write a fit down, and its state if it is the best: the state first.
+
+        A kill between the two repeats the fit, with the same result.
+        """
+        best = max((known.best for known in self.tried.values()), default=-1.0)
+        self.tried[factor] = fit
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if fit.best > best:
+                with replacing(self.folder / "best.pt") as temporary:
+                    torch.save(state, temporary)
+            tried = [[factor, asdict(known)] for factor, known in self.tried.items()]
+            text = json.dumps(sealed({"tried": tried}))
+            with replacing(self.folder / "tried.json") as temporary:
+                temporary.write_text(text, "utf-8")
+        except (OSError, RuntimeError) as error:  # torch's writer has no error of its own
+            raise DataError(
+                "what was trained cannot be kept",
+                found=error,
+                where=self.folder,
+                remedy="free space on the disk, and run the same command again",
+            ) from error
+
+    def best(self) -> Choice:
+        """Return the best head of all fits; of equals the first.
+
+        Raises:
+            TrainingError: If all have diverged.
+        """
+        ranked = [
+            (score, Choice(factor, head, fit.epoch))
+            for factor, fit in self.tried.items()
+            for head, score in enumerate(fit.ranked)
+        ]
+        score, choice = max(ranked, key=lambda one: one[0])
+        if score < 0:
+            raise TrainingError(
+                "the loss was finite at no rate",
+                found=f"factors {', '.join(f'{factor:g}' for factor in self.tried)}",
+                where=self.folder,
+                remedy="try smaller --train.factors, or a smaller --train.rate",
+            )
+        return choice
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the state of the best fit."""
+        return _read(self.folder / "best.pt")
+
+    def said(self) -> Tensor:
+        """Return what the heads of the best fit say of val, (M, N, K)."""
+        return _read(self.folder / "best.pt")[SAID]
+
+    def forget(self) -> None:
+        """Remove what has served its purpose."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _fit_of(plain: Mapping[str, Any]) -> Fit:
+    scores = tuple(map(float, plain["scores"]))
+    if not scores:
+        raise ValueError("a fit without a score")
+    return Fit(scores, int(plain["epoch"]))
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    with foreign(DataError, _BROKEN, where=path, remedy=_START_AGAIN):
+        content: dict[str, Tensor] = read_torch(path)
+        return content
+
+
+_BROKEN: Final = "the journal of a training cannot be read"
+_START_AGAIN: Final = "remove its folder, then run the same command: it starts from the beginning"
+
+
+# Images of train that are looked at before anything is trained.
+_LOOK: Final = 2048
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """A probe to be trained.
+
+    Args:
+        kind: A key of `eofm.bench.finetune.trainings.TRAININGS`.
+        training: How, with the batch that the split allows: see `Training.fitted`.
+        trainees: The candidate's networks, one per sensor.
+        train: Training images.
+        val: Validation images, or None.
+        scored: Images that are scored: test, unless a paper's fault is to score val.
+        classes: K.
+        seed: Of weights, order and views.
+        folder: Where the journal is kept.
+    """
+
+    kind: str
+    training: Training
+    trainees: tuple[Trainee, ...]
+    train: Images
+    val: Images | None
+    scored: Images
+    classes: int
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the candidate."""
+        return self.trainees[0].name
+
+
+def run_job(job: TrainingJob) -> tuple[ProbeResult, Spectrum]:
+    """Train, choose, and predict the images that are scored.
+
+    Args:
+        job: What is to be done.
+
+    Returns:
+        The outcome, and the spectrum of the features that the heads read at the start.
+
+    Raises:
+        ConfigError: If there is something to choose and no validation split.
+        PixelError: If features are not finite or all zero.
+        WeightsError: If a network moves where it must not.
+        TrainingError: If the loss was finite at no rate.
+        DataError: If the journal cannot be kept.
+    """
+    training = job.training
+    _check_choice(job)
+    sample = next(job.train.batches([[0]])).imagery
+
+    def fresh() -> Classifier:
+        return Classifier(job.trainees, training, job.classes, job.seed, sample)
+
+    spectrum = _first_look(job, fresh())
+    journal = RateJournal(job.folder)
+    for factor in training.factors:
+        if factor not in journal.tried:
+            journal.add(factor, *_one_fit(job, fresh(), factor))
+    head = journal.best().head
+    if training.faults.on_val:
+        logits = journal.said()[head]
+    else:
+        model = fresh()
+        model.load_state_dict(journal.state())
+        logits = predict(model, job.scored)[head]
+    return _outcome(job, journal, logits.double()), spectrum
+
+
+def _check_choice(job: TrainingJob) -> None:
+    training = job.training
+    options = len(training.factors) * len(training.rates) * len(training.readouts)
+    if job.val is None and (options > 1 or training.faults.on_val):
+        raise ConfigError(
+            "rates and read-outs can only be chosen on a validation split",
+            found=f"{options} of them, no validation split",
+            where=f"{job.kind} of {job.name}",
+            remedy="take a task with one, or a single rate: --train.factors 0.1",
+        )
+
+
+def _first_look(job: TrainingJob, model: Classifier) -> Spectrum:
+    """Return the spectrum of what the heads read, after checking it."""
+    found = features(model, job.train, min(len(job.train), _LOOK))
+    try:
+        check_features(found)
+    except PixelError as error:
+        error.where = job.name
+        raise
+    return spectrum_of(found)
+
+
+# ------------------------------------------------------------------------------- one fit
+
+
+def _one_fit(job: TrainingJob, model: Classifier, factor: float) -> tuple[Fit, dict[str, Tensor]]:
+    """Train at one factor; return what was reached, and the state: at the end, or of a fault."""
+    from eofm.bench.finetune.fit import fit
+
+    training, every = job.training, job.training.faults.on_val
+    kept: list[tuple[Fit, Tensor]] = []
+
+    def look(epoch: int) -> None:
+        last = epoch == training.epochs
+        if job.val is None or not (last or (every and epoch % every == 0)):
+            return
+        said = predict(model, job.val)
+        found = Fit(tuple(_decide(job, one) for one in said), epoch)
+        if not kept or found.best > kept[0][0].best:
+            kept[:] = [(found, said)]
+
+    before = state_sha256(model.networks)
+    try:
+        fit(model, training, factor, job.train, job.seed, look)
+    except (TrainingError, PixelError):
+        if factor == 0:
+            raise
+        return Fit((float("nan"),) * len(model.specs), 0), {}
+    if factor == 0 and not training.faults.drift and state_sha256(model.networks) != before:
+        raise WeightsError(
+            "the network changed while its head was trained, though it was frozen",
+            where=job.name,
+            remedy="features of a moving network are not comparable: buffers must stay as they are "
+            "in evaluation mode",
+        )
+    if every:
+        return kept[0][0], {SAID: kept[0][1]}
+    reached = kept[0][0] if kept else Fit((0.0,) * len(model.specs), training.epochs)
+    return reached, {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+
+
+def _decide(job: TrainingJob, logits: Tensor) -> float:
+    """Return the number by which is chosen; NaN where a head has diverged."""
+    if not torch.isfinite(logits).all() or job.val is None:
+        return float("nan")
+    logits, target = logits.double(), job.val.target
+    several = target.ndim == 2
+    if several and job.training.faults.on_val and len(target) >= BATCH:
+        return batched_average_precision(logits, target)
+    return choice_of(several)(logits, target)
+
+
+# ------------------------------------------------------------------------------- outcome
+
+
+def _outcome(job: TrainingJob, journal: RateJournal, logits: Tensor) -> ProbeResult:
+    training, chosen = job.training, journal.best()
+    several = job.train.target.ndim == 2
+    head = Head.of(training)[chosen.head]
+    words = [head.name] if len(training.readouts) * len(training.rates) > 1 else []
+    words += [f"network {chosen.factor:g}"] if len(training.factors) > 1 else []
+    words += [f"epoch {chosen.epoch}"] if training.faults.on_val else []
+    return ProbeResult(
+        probe=training.spelled(job.kind, job.seed),
+        scores=logits,
+        probability=logits.sigmoid() if several else logits.softmax(dim=1),
+        chosen=", ".join(words),
+        notes=_notes(job, journal, chosen),
+        details=_details(job, journal),
+    )
+
+
+def _notes(job: TrainingJob, journal: RateJournal, chosen: Choice) -> tuple[str, ...]:
+    training, notes = job.training, []
+    if training.faults != NO_FAULTS:
+        said = "; ".join(training.faults.words)
+        notes.append(f"{NONSTANDARD}: faults of {training.protocol}: {said}")
+    elif training.protocol:
+        notes.append(f"{training.protocol} in part")
+    diverged = [f"{f:g}" for f, fit in journal.tried.items() if fit.best < 0]
+    if diverged:
+        notes.append(f"diverged at {', '.join(diverged)}")
+    rate = Head.of(training)[chosen.head].rate
+    for value, tried in ((chosen.factor, training.factors), (rate, training.rates)):
+        if len(tried) > 2 and value in (min(tried), max(tried)):
+            notes.append("rate at the edge of those tried")
+    return tuple(notes)
+
+
+def _details(job: TrainingJob, journal: RateJournal) -> dict[str, str]:
+    """Return all hyperparameters, all that was tried, and what of a protocol is not its paper's."""
+    training, heads = job.training, Head.of(job.training)
+    details = {name: str(value) for name, value in asdict(training).items()}
+    moves = max(training.factors) > 0
+    details["precision"] = precision_of(job.trainees[0].device, moves)
+    details["tried on val"] = "; ".join(
+        f"network {factor:g}, {head.name}: {score:.4f} (epoch {fit.epoch})"
+        for factor, fit in journal.tried.items()
+        for head, score in zip(heads, fit.scores, strict=True)
+        if job.val is not None
+    )
+    if training.protocol:
+        details |= said_of(training.protocol)
+    return details
+
+
+# ----------------------------------------------------------------------------- all probes of a task
 
 # What the predictions of a trained probe depend on, beside the code that treats pixels.
-_CODE: Final = ("classifier.py", "fit.py", "job.py", "runs.py", "trainings.py", "views.py")
+_CODE: Final = ("classifier.py", "fit.py", "runs.py", "trainings.py")
 
 # Percent of BigEarthNet that the papers take.
 _SHARE: Final = 10

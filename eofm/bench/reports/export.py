@@ -1,4 +1,9 @@
-"""`eofm bench table|plot|export`: what records say, as Markdown, CSV, figures and one HTML page."""
+"""`eofm bench table|plot|export`: what records say, as Markdown, CSV, figures and one HTML page.
+
+Figures are of scores per class, confusion or co-occurrence, and curves.
+
+Shapes: K classes.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +13,136 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Final
 
-from eofm.bench.flags import FORCED_FLAG, NONSTANDARD
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eofm.bench.config import RecordsExportConfig, TableConfig
 from eofm.bench.predictions import Predictions, predictions_of
-from eofm.bench.records import Result, read_results
-from eofm.bench.reports.by_class import ByClass, class_tables
-from eofm.bench.reports.curves import label_curves, size_curves
-from eofm.bench.reports.figures import class_dots, class_matrix, curve_figures
-from eofm.bench.reports.report_config import RecordsExportConfig, TableConfig
-from eofm.bench.reports.slices import sliced
-from eofm.bench.reports.tables import probe_words, table, tables_of
-from eofm.bench.segmentation import SEGMENTATION
-from eofm.bench.zero_shot.prompt_scores import PROMPT
+from eofm.bench.records import Result, read_results, records_file
+from eofm.bench.reports.classes import ByClass, class_tables
+from eofm.bench.reports.tables import (
+    Curve,
+    label_curves,
+    metric_name,
+    probe_words,
+    size_curves,
+    sliced,
+    table,
+    tables_of,
+)
+from eofm.bench.segmentation import PROMPT, SEGMENTATION
+from eofm.bench.sources import FORCED_FLAG, NONSTANDARD
 from eofm.datasets.registry import task_filter
 from eofm.errors import ConfigError, DataError
-from eofm.report import output, pages
-from eofm.report.output import write_file
+from eofm.probes.bootstrap import FEWEST_GROUPS, enough_groups, unit_count
+from eofm.probes.metrics import confusion_matrix
+from eofm.report import output, pages, plots
+from eofm.report.output import shorten, write_file
+from eofm.report.plots import Estimate
 from eofm.report.tables import markdown
 
 if TYPE_CHECKING:
     from eofm.report.output import Figure
+
+__all__ = [
+    "Drawn",
+    "Text",
+    "chosen",
+    "class_dots",
+    "class_matrix",
+    "curve_figures",
+    "draw_figures",
+    "export",
+    "hidden",
+    "is_nonstandard",
+    "page_of",
+    "plot",
+    "print_table",
+    "to_csv",
+]
+
+
+# ------------------------------------------------------------------------------------------ figures
+
+
+def curve_figures(found: Sequence[Curve]) -> dict[str, Figure]:
+    """Return a figure for each curve, by the name of its file.
+
+    Args:
+        found: The curves.
+    """
+    figures = {}
+    for curve in found:
+        sizes = set(curve.own.values())
+        sign = ("", ", dashed: the model's own", ", ringed: the model's own")[min(len(sizes), 2)]
+        figures[re.sub(r"[^\w.-]+", "_", f"{curve.stem}-{curve.name}")] = plots.curves(
+            f"{curve.title}: {probe_words(curve.probe, scaling=False)}",
+            curve.series,
+            curve.x_label + sign,
+            f"{metric_name(curve.metric)}, {curve.spread}",
+            log=curve.log,
+            mark=sizes.pop() if len(sizes) == 1 else None,
+            own=curve.own,
+            levels=curve.levels,
+        )
+    return figures
+
+
+def class_dots(
+    title: str, first: Predictions, points: Mapping[str, Sequence[Estimate | None]]
+) -> Figure:
+    """Return a figure of a score per class with intervals, for several models.
+
+    Args:
+        title: Above the figure.
+        first: Predictions of one of the models.
+        points: Model -> a score of each class, of the same samples.
+    """
+    told = enough_groups(unit_count(len(first.ids), first.numbers))
+    interval = "95 % interval" if told else f"no interval: fewer than {FEWEST_GROUPS} groups"
+    if first.matrices is not None:
+        label = f"intersection over union, {interval}"
+        return plots.dots(title, first.classes, points, label)
+    hot = first.target if first.target.ndim == 2 else torch.nn.functional.one_hot(first.target)
+    count = [*hot.sum(dim=0).tolist(), *[0] * len(first.classes)]
+    labels = [f"{shorten(name, 28)} ({count[k]})" for k, name in enumerate(first.classes)]
+    label = f"average precision against all others, {interval}\nin brackets: test positives"
+    return plots.dots(title, labels, points, label)
+
+
+def class_matrix(title: str, one: Predictions) -> Figure:
+    """Return a figure of what is predicted for each class: confusion, or what is said beside it.
+
+    Args:
+        title: Above the figure.
+        one: The predictions.
+    """
+    if one.matrices is not None:
+        shares = _row_shares(one.matrices.sum(dim=0).double().numpy())
+        return plots.matrix(
+            title, one.classes, shares, "true class of a pixel", "predicted, % of the row"
+        )
+    if one.target.ndim == 1:
+        counts = confusion_matrix(one.scores.argmax(dim=1), one.target, len(one.classes))
+        shares = _row_shares(counts.double().numpy())
+        return plots.matrix(title, one.classes, shares, "true class", "predicted, % of the row")
+    said = one.scores > 0 if one.probability is None else one.probability > 0.5
+    counts = one.target.double().T @ said.double()
+    positives = one.target.double().sum(dim=0)[:, None]
+    shares = np.where(positives > 0, counts / positives.clamp_min(1), torch.nan)
+    return plots.matrix(title, one.classes, shares, "present", "predicted, % of those present")
+
+
+def _row_shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    total = counts.sum(axis=1, keepdims=True)
+    return np.where(total > 0, counts / np.maximum(total, 1), np.nan)
+
+
+# ---------------------------------------------------------------------------------- verbs and files
 
 # With one of these begins the flag of a row whose input is not what its model was trained on.
 _MARKS: Final = (FORCED_FLAG, NONSTANDARD)
@@ -59,7 +173,7 @@ def _asked(config: TableConfig | RecordsExportConfig) -> list[Result]:
     asked = task_filter(config.task)
     return [
         r
-        for r in read_results(Path(config.results))
+        for r in read_results(records_file(config.results))
         if asked(r.task) and config.probe in {"", r.kind}
     ]
 
@@ -84,7 +198,7 @@ def chosen(config: TableConfig | RecordsExportConfig) -> list[Result]:
         DataError: If the file is not there, or torn.
         ConfigError: If there are none.
     """
-    path = Path(config.results)
+    path = records_file(config.results)
     if not path.is_file():
         raise DataError(
             "there is no file of records", where=path, remedy="`eofm bench TASK --out FILE` writes"
@@ -113,7 +227,7 @@ def print_table(config: TableConfig | RecordsExportConfig) -> Text:
         ConfigError: If no record is what was asked for, none can be sliced, or none counts classes.
     """
     found = chosen(config)
-    path = Path(config.results)
+    path = records_file(config.results)
     by = config.slice if isinstance(config, TableConfig) else None
     if isinstance(config, TableConfig) and config.classes:
         shown = "\n\n".join(map(markdown, class_tables(found, path)))
@@ -140,7 +254,7 @@ def to_csv(results: Sequence[Result]) -> str:
         writer.writerow(
             [
                 *(r.task, r.version, r.sample.split, not r.sample.complete, r.model.name),
-                *(r.model.control, r.probe, r.metric, r.value, r.interval.low, r.interval.high),
+                *(r.model.control, r.probe, r.metric, r.value, *_ends(r)),
                 *(r.sample.n_train, r.sample.n_val, r.sample.n_test, r.strength, r.rank),
                 *("; ".join(r.flags), r.sample.groups, r.sample.grouping),
                 *(r.sample.labels or "all", r.sample.draw, r.model.size, r.of, r.parameters),
@@ -150,6 +264,11 @@ def to_csv(results: Sequence[Result]) -> str:
             ]
         )
     return buffer.getvalue()
+
+
+def _ends(result: Result) -> tuple[float | str, float | str]:
+    shown = result.shown_interval
+    return ("", "") if shown is None else (shown.low, shown.high)
 
 
 # -------------------------------------------------------------------------------- figures
@@ -193,7 +312,7 @@ def draw_figures(config: RecordsExportConfig) -> Drawn:
     """
     groups: dict[tuple[str, str, str], dict[str, Result]] = {}
     found, missing = chosen(config), set()
-    records = Path(config.results)
+    records = records_file(config.results)
     for result in found:
         plain = result.predictions and not result.sample.labels and not result.of
         if plain and result.kind not in {SEGMENTATION, PROMPT}:
@@ -209,9 +328,10 @@ def draw_figures(config: RecordsExportConfig) -> Drawn:
         first = next(iter(rows.values()))
         words = probe_words(first.probe, scaling=False)
         title = f"{task}, split {first.sample.split}: {words}"
-        figures[f"{stem}-classes"] = class_dots(title, kept, config)
+        by_class = ByClass.of(rows, kept, config.bootstrap, config.seed)
+        figures[f"{stem}-classes"] = class_dots(title, next(iter(kept.values())), by_class.points)
         if all(row.train_counts for row in rows.values()):
-            counted = ByClass.of(rows, kept, config.bootstrap, config.seed).figure(title)
+            counted = by_class.figure(title)
             figures |= {} if counted is None else {f"{stem}-frequency": counted}
         name, best = _best(rows, kept)
         figures[f"{stem}-matrix"] = class_matrix(f"{title}: {name}", best)
@@ -274,9 +394,24 @@ def export(config: RecordsExportConfig) -> Text:
 
 
 def _write(config: RecordsExportConfig, files: Mapping[str, bytes], remark: str) -> Text:
-    folder = Path(config.out) if config.out else Path(config.results).with_suffix("")
+    folder = _folder_of(config)
     lines = [str(write_file(folder / name, content)) for name, content in files.items()]
     return Text("\n".join(line for line in [*lines, hidden(config), remark] if line))
+
+
+def _folder_of(config: RecordsExportConfig) -> Path:
+    """Return where files go: beside the records, under their name without its ending."""
+    records = records_file(config.results)
+    folder = Path(config.out) if config.out else records.with_suffix("")
+    if not config.out and folder == records:  # a file without an ending, of an earlier version
+        folder = records.with_name(f"{records.name}-report")
+    if folder.is_file():
+        raise DataError(
+            "tables and figures go into a folder, and this is a file",
+            where=folder,
+            remedy=f"name a folder: --out {quote(f'{folder}-report')}",
+        )
+    return folder
 
 
 def page_of(results: Sequence[Result], drawn: Drawn, left_out: str) -> pages.Page:

@@ -1,26 +1,275 @@
-"""Tables of records in plain words: one per task, split and subset; and of curves.
+"""Tables of records in plain words: one per task, split and subset; of curves and of slices.
 
 Rows of fewer labels and of other input sizes are no rows of the main table: several draws of a
-tenth of the labels are one number with a spread, not several models. Protocols and metrics have
-plain names; the exact strings stay in the records, and stand in the footnotes.
+tenth of the labels are one number with a spread, not several models. They are curves: a score over
+the number of labels, or over the input size. Protocols and metrics have plain names; the exact
+strings stay in the records, and stand in the footnotes.
+
+`eofm bench table --slice`: scores of the test samples of one season, year or country each. A model
+may be good in summer and poor under a low sun. Slices are scored from the predictions beside the
+records: nothing is fitted again, and what was trained saw all slices. A slice has its own groups,
+often few, and its classes: one without a positive in it stays out of a mean over classes, so slices
+are compared within a column, model with model, rather than along a row.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal
 
-from eofm.bench.records import Result
-from eofm.bench.reports.curves import Curve, label_curves, size_curves
-from eofm.bench.reports.resampled import resampled_notes
+from eofm.bench.predictions import Predictions, predictions_of
+from eofm.bench.records import Result, over, resampled_notes
+from eofm.bench.samples import whole_split
+from eofm.datasets.images.chips import taken_in
+from eofm.errors import ConfigError, LabelError
+from eofm.probes.bootstrap import FEW_GROUPS, FEWEST_GROUPS, enough_groups
 from eofm.probes.metrics import METRIC_WORDS, Metric
-from eofm.report.tables import Footnotes, Table, TableRow, bullets, markdown
+from eofm.report.plots import Estimate
+from eofm.report.tables import Cell, Footnotes, Table, TableRow, bullets, markdown
 
-# Groups of test samples below which there is no interval over them.
-_FEWEST: Final = 2
+__all__ = [
+    "Curve",
+    "RecordTables",
+    "Slice",
+    "by_sample",
+    "label_curves",
+    "metric_name",
+    "metric_note",
+    "probe_words",
+    "size_curves",
+    "sliced",
+    "slices_of",
+    "spread",
+    "table",
+    "tables_of",
+]
+
+# ------------------------------------------------------------------------------------------- curves
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One score of several models over a number.
+
+    Args:
+        name: For a file: `labels` or `size`.
+        stem: Of the file: task, hash of the sample, probe and metric.
+        title: Task, version, split, and whether it is a subset.
+        probe: Exact protocol of the first model.
+        metric: Id of the metric.
+        series: Model -> (place, value with its spread), by rising place.
+        heads: Place -> its name in a table.
+        own: Model -> the place of its own input; empty where there is none.
+        levels: Models that have no place, as controls without a size -> their score.
+        log: Whether places are drawn on a logarithmic axis.
+        x_label: Of the places.
+        spread: What the spread of a value is.
+        drawn: Places of which the value is the mean over several draws.
+        notes: What a reader must know.
+    """
+
+    name: str
+    stem: str
+    title: str
+    probe: str
+    metric: str
+    series: Mapping[str, tuple[tuple[float, Estimate], ...]]
+    heads: Mapping[float, str]
+    own: Mapping[str, float]
+    levels: Mapping[str, float]
+    log: bool
+    x_label: str
+    spread: str
+    drawn: frozenset[float]
+    notes: tuple[str, ...]
+
+    @property
+    def places(self) -> list[float]:
+        """All places, rising."""
+        return sorted({place for points in self.series.values() for place, _ in points})
+
+    def cell(self, model: str, place: float) -> str | Cell:
+        """Return a value as it stands in a table; in bold if it is the model's own input."""
+        point = dict(self.series[model]).get(place)
+        if point is None:
+            return ""
+        value = f"{100 * point.value:.1f}"
+        if place in self.drawn:
+            return f"{value} ± {100 * (point.high - point.value):.1f}"
+        if self.log:
+            return value
+        span = f"({100 * point.low:.1f} – {100 * point.high:.1f})" if point.has_interval else ""
+        own = self.own.get(model) == place
+        return Cell(value, span) if own else f"{value} {span}".rstrip()
+
+
+def _grouped(results: Iterable[tuple[tuple[str, ...], Result]]) -> list[list[Result]]:
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for key, result in results:
+        groups.setdefault(key, []).append(result)
+    return list(groups.values())
+
+
+def _title(result: Result) -> str:
+    sample = result.sample
+    subset = "" if sample.complete else ", a subset of the images"
+    return f"{result.task} version {result.version}, split {whole_split(sample)}{subset}"
+
+
+def _stem(result: Result, sha256: str) -> str:
+    return f"{result.task}-{sha256[:8]}-{result.kind}-{result.metric}"
+
+
+def _probes(group: Sequence[Result]) -> tuple[str, ...]:
+    """Return the exact protocol of each model: they may differ in scaling."""
+    probes: dict[str, dict[str, None]] = {}
+    for result in group:
+        probes.setdefault(result.probe, {}).setdefault(result.of or result.model.name)
+    return tuple(f"exact protocol `{probe}`: {', '.join(names)}" for probe, names in probes.items())
+
+
+def _series_of(result: Result) -> str:
+    """Return which line of a curve a record belongs to: its model, and what it is fed."""
+    name = result.of or result.model.name
+    return f"{name}, {result.normalization}" if result.normalization else name
+
+
+def _by_model(group: Sequence[Result]) -> dict[str, list[Result]]:
+    rows: dict[str, list[Result]] = {}
+    for result in group:
+        rows.setdefault(_series_of(result), []).append(result)
+    return rows
+
+
+# -------------------------------------------------------------------------------- labels
+
+
+def label_curves(results: Sequence[Result]) -> list[Curve]:
+    """Return the curves over the number of training labels.
+
+    Args:
+        results: Records; those of other input sizes are not looked at.
+    """
+    keyed = (
+        ((r.task, r.version, whole_split(r.sample), r.sample.test_sha256, r.kind, r.metric), r)
+        for r in results
+        if not r.of and r.sample.test_sha256
+    )
+    return [_label_curve(group) for group in _grouped(keyed) if any(r.sample.labels for r in group)]
+
+
+def _label_curve(group: Sequence[Result]) -> Curve:
+    heads: dict[float, str] = {}
+    drawn: set[float] = set()
+    series = {}
+    for name, rows in _by_model(group).items():
+        shares: dict[str, list[Result]] = {}
+        for result in rows:
+            shares.setdefault(result.sample.labels, []).append(result)
+        points = []
+        for words, same in shares.items():
+            place = statistics.fmean(r.sample.n_train for r in same)
+            heads[place] = f"{words or 'all'} ({place:g})"
+            points.append((place, spread([r.value for r in same])))
+            drawn |= {place} if len(same) > 1 else set()
+        series[name] = tuple(sorted(points, key=lambda pair: pair[0]))
+    draws = len({r.sample.draw for r in group if r.sample.labels})
+    return Curve(
+        name="labels",
+        stem=_stem(group[0], group[0].sample.test_sha256),
+        title=_title(group[0]),
+        probe=group[0].probe,
+        metric=group[0].metric,
+        series=series,
+        heads=heads,
+        own={},
+        levels={},
+        log=True,
+        x_label="labelled training images",
+        spread=f"± standard deviation over {draws} draws",
+        drawn=frozenset(drawn),
+        notes=(
+            *_probes(group),
+            f"In brackets: training images. ±: standard deviation over {draws} draws of the "
+            "labels; it knows nothing of the test samples.",
+            f"Where a probe chooses, it does so on all {group[0].sample.n_val} validation images.",
+        ),
+    )
+
+
+def spread(values: Sequence[float]) -> Estimate:
+    """Return the mean of values, with one standard deviation (of the sample) to both sides."""
+    mean = statistics.fmean(values)
+    side = statistics.stdev(values) if len(values) > 1 else 0.0
+    return Estimate(mean, mean - side, mean + side)
+
+
+# ---------------------------------------------------------------------------------- size
+
+
+def size_curves(results: Sequence[Result]) -> list[Curve]:
+    """Return the curves over the input size.
+
+    Args:
+        results: Records; those of fewer labels are not looked at.
+    """
+    keyed = (
+        ((r.task, r.version, r.sample.split, r.sample.ids_sha256, r.kind, r.metric), r)
+        for r in results
+        if not r.sample.labels
+    )
+    return [_size_curve(group) for group in _grouped(keyed) if any(r.of for r in group)]
+
+
+def _size_curve(group: Sequence[Result]) -> Curve:
+    sized = {name for r in group if r.of for name in (r.of, _series_of(r))}
+    rows = {name: rows for name, rows in _by_model(group).items() if name in sized}
+    series = {
+        name: tuple(
+            sorted(
+                ((r.model.size, _estimate(r)) for r in found),
+                key=lambda pair: pair[0],
+            )
+        )
+        for name, found in rows.items()
+    }
+    places = sorted({place for points in series.values() for place, _ in points})
+    interval = over(group[0].sample, group[0].interval.level)
+    return Curve(
+        name="size",
+        stem=_stem(group[0], group[0].sample.ids_sha256),
+        title=_title(group[0]),
+        probe=group[0].probe,
+        metric=group[0].metric,
+        series=series,
+        heads={place: f"{place} px" for place in places},
+        own={r.model.name: r.model.size for r in group if r.model.name in sized},
+        levels={r.model.name: r.value for r in group if r.model.control},
+        log=False,
+        x_label="input size, pixels",
+        spread=interval,
+        drawn=frozenset(),
+        notes=(
+            *_probes([r for r in group if (r.of or r.model.name) in sized]),
+            "In bold: the model's own input. All others are nonstandard. "
+            + (f"In brackets: {interval}." if group[0].shown_interval else f"There is {interval}."),
+        ),
+    )
+
+
+def _estimate(result: Result) -> Estimate:
+    shown = result.shown_interval
+    ends = (result.value, result.value) if shown is None else (shown.low, shown.high)
+    return Estimate(result.value, *ends)
+
+
+# ------------------------------------------------------------------------------------------- tables
+
 # How the flags begin that name a control; their order in a cell.
 _COMPARED: Final = ("below ", "not above ")
 
@@ -69,11 +318,7 @@ def tables_of(results: Sequence[Result]) -> RecordTables:
 
 def by_sample(results: Sequence[Result]) -> list[list[Result]]:
     """Return records grouped by task, version, split and subset: what may stand in one table."""
-    groups: dict[tuple[str, ...], list[Result]] = {}
-    for result in results:
-        group = (result.task, result.version, result.sample.split, result.sample.ids_sha256)
-        groups.setdefault(group, []).append(result)
-    return list(groups.values())
+    return _grouped(((r.task, r.version, r.sample.split, r.sample.ids_sha256), r) for r in results)
 
 
 def _by_metrics(results: Sequence[Result]) -> list[list[Result]]:
@@ -152,10 +397,8 @@ def _percent(value: float) -> str:
 
 
 def _span(result: Result) -> str:
-    if (result.sample.groups or result.sample.n_test) < _FEWEST:
-        return "none"
-    interval = result.interval
-    return f"{_percent(interval.low)} – {_percent(interval.high)}"
+    shown = result.shown_interval
+    return "none" if shown is None else f"{_percent(shown.low)} – {_percent(shown.high)}"
 
 
 def _remarks_on(results: Sequence[Result]) -> list[str]:
@@ -197,7 +440,7 @@ def _remarks(results: Sequence[Result]) -> list[str]:
     return lines + [f"`{command}`" for command in dict.fromkeys(r.made.command for r in results)]
 
 
-# --------------------------------------------------------------------------------- curves
+# --------------------------------------------------------------------------------- tables of curves
 
 
 def _curve_tables(curves: Sequence[Curve]) -> list[Table]:
@@ -323,3 +566,138 @@ def _neighbours(choices: list[str]) -> str:
     weighted = "weighted" if any(c.startswith("T=") for c in choices) else ""
     inside = ", ".join(part for part in (number, distance, weighted) if part)
     return f"kNN ({inside})" if inside else "kNN"
+
+
+# ------------------------------------------------------------------------------------------- slices
+
+Slice = Literal["season", "year", "country"]
+
+# By the months, for a name as summer is another one on either side of the equator.
+_SEASONS: Final = (
+    "March to May",
+    "June to August",
+    "September to November",
+    "December to February",
+)
+_NO_SLICES: Final[Mapping[Slice, str]] = {
+    "season": "names that hold a product of Sentinel-2 or Sentinel-1, whose day is its season",
+    "year": "names that hold a product of Sentinel-2 or Sentinel-1, whose day is its year",
+    "country": "predictions of BigEarthNet v2, whose tables name the country of every patch",
+}
+
+
+def slices_of(kept: Predictions, by: Slice) -> dict[str, list[int]]:
+    """Return the samples of each slice, in the order of time or of the alphabet.
+
+    Args:
+        kept: The predictions.
+        by: What samples are told apart by.
+
+    Returns:
+        Slice -> rows; nothing if a sample does not say to which it belongs.
+    """
+    words = list(kept.countries)
+    if by != "country":
+        days = [taken_in(name) for name in kept.ids]
+        words = [
+            str(day.year) if by == "year" else _SEASONS[(day.month - 3) % 12 // 3]
+            for day in days
+            if day is not None
+        ]
+    if len(words) != len(kept.ids) or not all(words):
+        return {}
+    order = _SEASONS if by == "season" else sorted(set(words))
+    rows = {word: [row for row, own in enumerate(words) if own == word] for word in order}
+    return {word: found for word, found in rows.items() if found}
+
+
+def sliced(results: Sequence[Result], path: Path, by: Slice) -> str:
+    """Return Markdown tables of records by slice: one per task, sample and metric.
+
+    Args:
+        results: Records; shares of the labels and other input sizes are left out.
+        path: The file they stand in.
+        by: What test samples are told apart by.
+
+    Raises:
+        ConfigError: If the test samples of no record say to which slice they belong.
+        DataError: If predictions cannot be read, or are not those of their record.
+    """
+    tables, left = [], []
+    for group in by_sample([r for r in results if not r.sample.labels and not r.of]):
+        kept = predictions_of(group[0], path)
+        slices = slices_of(kept, by)
+        if not slices:
+            left.append(group[0].task)
+            continue
+        metrics = dict.fromkeys(result.metric for result in group)
+        tables += [
+            _slice_table([r for r in group if r.metric == metric], path, slices, by)
+            for metric in metrics
+        ]
+    if not tables:
+        raise ConfigError(
+            f"the test samples do not say their {by}",
+            found=", ".join(dict.fromkeys(left)) or "records of shares of the labels alone",
+            expected=_NO_SLICES[by],
+            where=path,
+            remedy="leave --slice out",
+        )
+    notes = [f"Left out, for its samples do not say their {by}: {task}." for task in set(left)]
+    return "\n\n".join([*map(markdown, tables), *(["\n".join(bullets(notes))] if notes else [])])
+
+
+def _slice_table(
+    results: Sequence[Result], path: Path, slices: Mapping[str, Sequence[int]], by: Slice
+) -> Table:
+    first = results[0]
+    kept = {result.key: predictions_of(result, path) for result in results}
+    groups = {w: len(set(kept[first.key].at(rows).groups)) for w, rows in slices.items()}
+    what = first.sample.unit_name
+    units = {word: groups[word] or len(rows) for word, rows in slices.items()}
+    none = [word for word, count in units.items() if not enough_groups(count)]
+    few = [word for word, count in groups.items() if enough_groups(count) and count < FEW_GROUPS]
+    notes = [
+        f"In brackets: {100 * first.interval.level:g} % interval, which resamples {what} of the "
+        "slice. Nothing was fitted again; classes that a slice lacks stay out of its mean."
+    ]
+    if few:
+        notes.append(f"**Fewer than {FEW_GROUPS} {what}**, too narrow: {', '.join(few)}.")
+    if none:
+        words = f"**Fewer than {FEWEST_GROUPS} {what}**, so that there is no interval"
+        notes.append(f"{words}: {', '.join(none)}.")
+    return Table(
+        ("model", "probe", *(_slice_head(w, rows, groups[w], what) for w, rows in slices.items())),
+        tuple(_slice_row(result, kept[result.key], slices) for result in results),
+        name=first.task,
+        about=f"by {by}, {metric_name(first.metric)}, %, split `{first.sample.split}`",
+        notes=tuple(notes),
+        words=frozenset(range(1, len(slices) + 2)),
+    )
+
+
+def _slice_head(word: str, rows: Sequence[int], groups: int, what: str) -> str:
+    apart = f" of {groups:,} {what}" if 0 < groups < len(rows) else ""
+    return f"{word} ({len(rows):,}{apart})"
+
+
+def _slice_row(result: Result, kept: Predictions, slices: Mapping[str, Sequence[int]]) -> TableRow:
+    cells = (_slice_cell(result, kept.at(rows)) for rows in slices.values())
+    return TableRow(
+        (result.model.name, probe_words(result.probe), *cells), faint=result.model.control
+    )
+
+
+def _slice_cell(result: Result, part: Predictions) -> str:
+    metric = Metric(result.metric)
+    try:
+        scored = part.scored([metric])
+        if metric not in scored.metrics:  # a mean over batches, of a slice that fills none
+            return "none"
+        value = f"{100 * scored.value(metric):.1f}"
+        if not enough_groups(scored.units):
+            return value
+        found = scored.interval(metric, result.interval.repeats, result.seed)
+    except LabelError:  # no class, or no labelled pixel, in the slice
+        return "none"
+    return f"{value} ({100 * found.low:.1f} – {100 * found.high:.1f})"

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Final
 
 import eofm
-from eofm.bench.flags import CHANGED_WHY
+from eofm.bench.config import ValidateConfig
 from eofm.bench.predictions import Predictions, predictions_of
-from eofm.bench.records import Result, has_checksum, record_lines
-from eofm.bench.reports.report_config import ValidateConfig
+from eofm.bench.records import Result, has_checksum, record_lines, records_file
 from eofm.bench.samples import whole_split
+from eofm.bench.sources import CHANGED_WHY
 from eofm.contract.preprocess import plan
 from eofm.contract.recipe import FORCEABLE, FORCED_WHY, AcceptSize, Recipe, Waiver, waivers_for
 from eofm.contract.spec import ImageSpec
@@ -31,6 +31,8 @@ from eofm.formats.foreign import foreign
 from eofm.formats.text import parse_json
 from eofm.probes.metrics import Metric
 from eofm.store.splits import SPLITS, subset_hash
+
+__all__ = ["Checked", "Validation", "check_record", "validate"]
 
 _SAME_INTERVAL: Final = 1e-6
 
@@ -100,7 +102,7 @@ def validate(config: ValidateConfig) -> Validation:
         DataError: If there is no such file, or it holds no record.
         ConfigError: If there is no such task, or no record is of it.
     """
-    path = Path(config.results)
+    path = records_file(config.results)
     lines = record_lines(path)
     if not lines:
         raise DataError("this file holds no record", where=path)

@@ -2,21 +2,24 @@
 
 Version 1 (Sumbul et al. 2019, 2021), version 2 (Clasen et al. 2024, arXiv 2407.03653), and the 5 %
 of version 2 that Copernicus-Bench divides for itself (arXiv 2503.11849). Their layouts are told in
-`eofm.datasets.bigearthnet.patches` and `.copernicus`. The versions share most of their ground: half
+`eofm.datasets.bigearthnet.patches` and `.chips`. The versions share most of their ground: half
 of the test patches of version 2 were training patches of version 1, so scores are never compared.
+
+Labels are handled by name, because three orders of the 19 classes are about: the official one
+below, the alphabetical one in the tables of version 2, and one in which alphabetical numbers had
+been sent through the official mapping, so that every label was wrong (torchgeo#1127).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 from eofm.bench.config import BenchConfig
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, ImageSpec, Sensor, Unit
 from eofm.datasets.base import (
     Benchmark,
     Dataset,
@@ -32,12 +35,159 @@ from eofm.datasets.base import (
     sensors_of,
     short_sensor,
 )
-from eofm.datasets.bigearthnet.classes import CLASSES_19, CLASSES_43
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import Described
-from eofm.datasets.images.groups import Grouping
-from eofm.errors import ConfigError
+from eofm.datasets.images.chips import Grouping
+from eofm.errors import ConfigError, LabelError
 from eofm.settings import checked_settings
+
+__all__ = [
+    "CLASSES_19",
+    "CLASSES_43",
+    "COUNTS_COPERNICUS",
+    "COUNTS_V1",
+    "COUNTS_V2",
+    "DATASET",
+    "EXCLUDED_V1",
+    "EXCLUDED_V2",
+    "FOLDERS",
+    "MEMBERS",
+    "METADATA",
+    "SENSOR_NAMES",
+    "SIZE",
+    "SPECS",
+    "UNITS",
+    "BenchBigEarthNetConfig",
+    "PackBigEarthNetConfig",
+    "Version",
+    "multi_hot",
+    "task_name",
+    "to_19",
+]
+
+# -------------------------------------------- classes: 43 of CORINE Land Cover, and 19 made of them
+
+CLASSES_43: Final = (
+    "Continuous urban fabric",
+    "Discontinuous urban fabric",
+    "Industrial or commercial units",
+    "Road and rail networks and associated land",
+    "Port areas",
+    "Airports",
+    "Mineral extraction sites",
+    "Dump sites",
+    "Construction sites",
+    "Green urban areas",
+    "Sport and leisure facilities",
+    "Non-irrigated arable land",
+    "Permanently irrigated land",
+    "Rice fields",
+    "Vineyards",
+    "Fruit trees and berry plantations",
+    "Olive groves",
+    "Pastures",
+    "Annual crops associated with permanent crops",
+    "Complex cultivation patterns",
+    "Land principally occupied by agriculture, with significant areas of natural vegetation",
+    "Agro-forestry areas",
+    "Broad-leaved forest",
+    "Coniferous forest",
+    "Mixed forest",
+    "Natural grassland",
+    "Moors and heathland",
+    "Sclerophyllous vegetation",
+    "Transitional woodland/shrub",
+    "Beaches, dunes, sands",
+    "Bare rock",
+    "Sparsely vegetated areas",
+    "Burnt areas",
+    "Inland marshes",
+    "Peatbogs",
+    "Salt marshes",
+    "Salines",
+    "Intertidal flats",
+    "Water courses",
+    "Water bodies",
+    "Coastal lagoons",
+    "Estuaries",
+    "Sea and ocean",
+)
+
+# Sumbul et al. 2021 (BigEarthNet-MM). A class of the 43 that stands in no row was dropped.
+MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Urban fabric": ("Continuous urban fabric", "Discontinuous urban fabric"),
+    "Industrial or commercial units": ("Industrial or commercial units",),
+    "Arable land": ("Non-irrigated arable land", "Permanently irrigated land", "Rice fields"),
+    "Permanent crops": (
+        "Vineyards",
+        "Fruit trees and berry plantations",
+        "Olive groves",
+        "Annual crops associated with permanent crops",
+    ),
+    "Pastures": ("Pastures",),
+    "Complex cultivation patterns": ("Complex cultivation patterns",),
+    "Land principally occupied by agriculture, with significant areas of natural vegetation": (
+        "Land principally occupied by agriculture, with significant areas of natural vegetation",
+    ),
+    "Agro-forestry areas": ("Agro-forestry areas",),
+    "Broad-leaved forest": ("Broad-leaved forest",),
+    "Coniferous forest": ("Coniferous forest",),
+    "Mixed forest": ("Mixed forest",),
+    "Natural grassland and sparsely vegetated areas": (
+        "Natural grassland",
+        "Sparsely vegetated areas",
+    ),
+    "Moors, heathland and sclerophyllous vegetation": (
+        "Moors and heathland",
+        "Sclerophyllous vegetation",
+    ),
+    "Transitional woodland, shrub": ("Transitional woodland/shrub",),
+    "Beaches, dunes, sands": ("Beaches, dunes, sands",),
+    "Inland wetlands": ("Inland marshes", "Peatbogs"),
+    "Coastal wetlands": ("Salt marshes", "Salines"),
+    "Inland waters": ("Water courses", "Water bodies"),
+    "Marine waters": ("Coastal lagoons", "Estuaries", "Sea and ocean"),
+}
+CLASSES_19: Final = tuple(MEMBERS)
+
+_TO_19: Final = {member: name for name, members in MEMBERS.items() for member in members}
+_KNOWN_43: Final = frozenset(CLASSES_43)
+
+
+def to_19(labels: Iterable[str], where: object = None) -> frozenset[str]:
+    """Return the 19-class names of 43-class names. Classes that were dropped vanish.
+
+    Raises:
+        LabelError: If a name is not one of the 43.
+    """
+    names = frozenset(labels)
+    _check(names, _KNOWN_43, where)
+    return frozenset(_TO_19[name] for name in names if name in _TO_19)
+
+
+def multi_hot(labels: Iterable[str], classes: tuple[str, ...], where: object) -> tuple[int, ...]:
+    """Return 1 for every class that is among the labels, in the order of the classes.
+
+    Raises:
+        LabelError: If a label is not one of the classes.
+    """
+    names = frozenset(labels)
+    _check(names, frozenset(classes), where)
+    return tuple(int(name in names) for name in classes)
+
+
+def _check(names: frozenset[str], known: frozenset[str], where: object) -> None:
+    strange = sorted(names - known)
+    if strange:
+        raise LabelError(
+            f"labels that are not among the {len(known)} classes",
+            found="; ".join(strange),
+            expected=f"the {len(known)}-class names of BigEarthNet",
+            where=where,
+        )
+
+
+# ------------------------------------------------------------------------------------------- images
 
 SIZE: Final = (120, 120)
 UNITS: Final = {Sensor.S2_L2A: Unit.DN, Sensor.S1_GRD: Unit.DB}
@@ -254,8 +404,11 @@ class BenchBigEarthNetConfig(BenchConfig):
 
 
 def _open(config: BenchBigEarthNetConfig) -> Loaded:
-    from eofm.datasets.bigearthnet.chips import BigEarthNetChoice, open_bigearthnet_chips
-    from eofm.datasets.bigearthnet.copernicus import open_copernicus_bigearthnet
+    from eofm.datasets.bigearthnet.chips import (
+        BigEarthNetChoice,
+        open_bigearthnet_chips,
+        open_copernicus_bigearthnet,
+    )
 
     sensors = sensors_of(config.sensor, Sensor.S2_L2A)
     if config.version == "copernicus-bench":
@@ -324,7 +477,7 @@ def _is_bigearthnet(root: Path) -> bool:
 
 
 def _describe(root: Path, config: CheckConfig) -> Described:
-    from eofm.datasets.bigearthnet.check import describe
+    from eofm.datasets.bigearthnet.patches import describe
 
     return describe(root, config)
 

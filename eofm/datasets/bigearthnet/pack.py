@@ -13,10 +13,11 @@ from eofm.datasets.bigearthnet.patches import BigEarthNet, PatchSample, open_big
 from eofm.datasets.images.packing import SensorsReport, pack_sensors
 from eofm.errors import DataError
 from eofm.raster.source import OpenRaster, RasterSource
-from eofm.store.format import LabelRule
-from eofm.store.metadata import Entry
+from eofm.store.format import Entry, LabelRule
 from eofm.store.packing import Item, ItemsReport, listed, make_card, pack_items
 from eofm.store.paired import match_ids
+
+__all__ = ["pack_bigearthnet"]
 
 
 def pack_bigearthnet(config: PackBigEarthNetConfig) -> ItemsReport | SensorsReport:

@@ -1,4 +1,4 @@
-"""The folders of BigEarthNet.
+"""The folders of BigEarthNet: its official lists, its patches, and what `eofm data check` says.
 
 Version 1 (Sumbul et al. 2019, 2021), below ROOT:
 
@@ -20,23 +20,235 @@ Digital numbers carry no offset in either.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from eofm.contract.sensors import SENSOR_BANDS
-from eofm.contract.spec import Sensor
-from eofm.datasets.bigearthnet import METADATA, UNITS, Version
-from eofm.datasets.bigearthnet.classes import CLASSES_19, CLASSES_43, multi_hot, to_19
-from eofm.datasets.bigearthnet.lists import Listing, read_lists, read_tables
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from eofm.contract.spec import SENSOR_BANDS, Sensor
+from eofm.datasets.bigearthnet import (
+    CLASSES_19,
+    CLASSES_43,
+    COUNTS_V1,
+    COUNTS_V2,
+    EXCLUDED_V1,
+    FOLDERS,
+    METADATA,
+    SIZE,
+    UNITS,
+    Version,
+    multi_hot,
+    to_19,
+)
+from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check.report import CheckGroup, Described, Finding, Subject
 from eofm.datasets.ssl4eo.folders import season_date
 from eofm.errors import ConfigError, DataError, LabelError, RasterError
 from eofm.raster.source import RasterSource
 from eofm.store.splits import SPLITS
+
+__all__ = [
+    "SNOW_CLOUD",
+    "BigEarthNet",
+    "Listing",
+    "PatchSample",
+    "describe",
+    "open_bigearthnet",
+    "read_lists",
+    "read_tables",
+]
+
+# -------------------------------------------- which patch is in which split, and which to leave out
+
+SNOW_CLOUD: Final = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
+
+_SPLIT_NAMES: Final = {"train": "train", "validation": "val", "test": "test"}
+_ENDINGS: Final = (".csv", ".csv.gz", ".csv.bz2")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the lists say.
+
+    Args:
+        splits: Name of a patch -> `train`, `val` or `test`.
+        excluded: Patches that the authors recommend to leave out.
+        labels: Name -> its 19-class labels (version 2; in version 1 every patch has its own file).
+        optical_of: Name of a Sentinel-1 patch -> its Sentinel-2 patch, as far as the lists say.
+        first_names: Name -> the name it had in version 1 (version 2).
+        countries: Name -> country (version 2).
+    """
+
+    splits: Mapping[str, str]
+    excluded: frozenset[str]
+    labels: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    optical_of: Mapping[str, str] = field(default_factory=dict)
+    first_names: Mapping[str, str] = field(default_factory=dict)
+    countries: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """Every patch that a list names."""
+        return frozenset(self.splits) | self.excluded
+
+    def patches(self, split: str, *, excluded: bool) -> list[str]:
+        """Return the patches of a split, or of `all`."""
+        if split == "all":
+            names = list(self.known)
+        else:
+            names = [name for name, in_split in self.splits.items() if in_split == split]
+        return sorted(n for n in names if excluded or n not in self.excluded)
+
+
+def read_lists(folder: Path) -> Listing:
+    """Read the lists of version 1: one patch a line, alone or followed by its Sentinel-1 patch.
+
+    Raises:
+        DataError: If a list is missing or damaged, or a patch is in two of them.
+    """
+    splits: dict[str, str] = {}
+    optical_of: dict[str, str] = {}
+    for split in SPLITS:
+        file = _find(folder, split)
+        if file is None:
+            raise DataError(
+                "a list of BigEarthNet is missing",
+                found="no such file",
+                expected=f"{split}.csv, or .csv.gz, .csv.bz2",
+                where=folder,
+            )
+        for line in _lines(file):
+            name, _, radar = line.partition(",")
+            if name in splits:
+                raise DataError(
+                    "a patch is in two splits, or twice in one",
+                    found=f"{name} in {splits[name]} and {split}",
+                    where=file,
+                )
+            splits[name] = split
+            if radar:
+                optical_of[radar] = name
+    excluded: set[str] = set()
+    for name in EXCLUDED_V1:
+        file = _find(folder, name)
+        excluded |= set() if file is None else {line.partition(",")[0] for line in _lines(file)}
+    both = sorted(excluded & splits.keys())
+    if both:
+        raise DataError(
+            "patches are in a split and in a list of those to leave out",
+            found=f"{len(both)}: {', '.join(both[:5])}",
+            where=folder,
+            remedy="use the lists of one publication",
+        )
+    return Listing(splits, frozenset(excluded), optical_of=optical_of)
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    return next((f for e in _ENDINGS if (f := folder / f"{name}{e}").is_file()), None)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        data = file.read_bytes()
+        if file.suffix == ".bz2":
+            data = bz2.decompress(data)
+        elif file.suffix == ".gz":
+            data = gzip.decompress(data)
+        lines = data.decode().split()
+    except (OSError, EOFError, ValueError) as error:
+        raise DataError("a list cannot be read", found=error, where=file) from error
+    strange = [line for line in lines if not line.startswith(("S2A_", "S2B_"))]
+    if strange or not lines:
+        raise DataError(
+            "this is no list of BigEarthNet patches",
+            found=", ".join(strange[:3]) or "an empty file",
+            expected="one name such as S2A_MSIL2A_20170613T101031_0_45 per line",
+            where=file,
+        )
+    return lines
+
+
+def read_tables(folder: Path) -> Listing:
+    """Read the tables of version 2; that of the patches to leave out may be missing.
+
+    Raises:
+        DataError: If a table is missing, damaged or has other columns, or a patch is there twice.
+        LabelError: If a label is not one of the 19.
+    """
+    main = _table(folder / METADATA)
+    tables = [main]
+    excluded: frozenset[str] = frozenset()
+    if (folder / SNOW_CLOUD).is_file():
+        tables.append(_table(folder / SNOW_CLOUD))
+        excluded = frozenset(tables[1]["patch_id"].to_pylist())
+    names = [name for table in tables for name in table["patch_id"].to_pylist()]
+    if len(set(names)) != len(names):
+        raise DataError("a patch is there twice in the tables of BigEarthNet", where=folder)
+    columns = {
+        column: [value for table in tables for value in table[column].to_pylist()]
+        for column in _COLUMNS
+        if column != "labels"
+    }
+    labels = [names for table in tables for names in _label_sets(table["labels"], folder)]
+    strange = sorted(set(columns["split"]) - _SPLIT_NAMES.keys())
+    if strange:
+        raise DataError(
+            "there is no such split", found=strange, expected=list(_SPLIT_NAMES), where=folder
+        )
+    return Listing(
+        {n: _SPLIT_NAMES[s] for n, s in zip(names, columns["split"], strict=True)},
+        excluded,
+        dict(zip(names, labels, strict=True)),
+        dict(zip(columns["s1_name"], names, strict=True)),
+        dict(zip(names, columns["s2v1_name"], strict=True)),
+        dict(zip(names, columns["country"], strict=True)),
+    )
+
+
+_COLUMNS: Final = ("labels", "split", "s1_name", "s2v1_name", "country")
+
+
+def _label_sets(column: pa.ChunkedArray, folder: Path) -> list[frozenset[str]]:
+    """Return the labels of every patch: a few thousand sets, shared by half a million patches."""
+    lists = column.combine_chunks()
+    coded = lists.flatten().dictionary_encode()
+    names = coded.dictionary.to_pylist()
+    multi_hot(names, CLASSES_19, folder)
+    bits = np.left_shift(1, coded.indices.to_numpy().astype(np.int64))
+    ends = np.concatenate([[0], np.cumsum(bits)])  # sums wrap around, their differences do not
+    offsets = lists.offsets.to_numpy()
+    masks = (ends[offsets[1:]] - ends[offsets[:-1]]).tolist()
+    sets = {
+        mask: frozenset(name for k, name in enumerate(names) if mask >> k & 1)
+        for mask in set(masks)
+    }
+    return [sets[mask] for mask in masks]
+
+
+def _table(file: Path) -> pa.Table:
+    try:
+        return pq.read_table(file, columns=["patch_id", *_COLUMNS])
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            "a table of BigEarthNet v2 cannot be read",
+            found=error,
+            expected=f"Parquet with columns patch_id, {', '.join(_COLUMNS)}",
+            where=file,
+            remedy="download it again",
+        ) from error
+
+
+# ------------------------------------------------------------------------------------------ patches
 
 _STRAY: Final = "no Sentinel-2 patch for "
 # of a Sentinel-2 scene ..._T33UUP_..., of a Sentinel-1 patch ..._33UUP_87_48
@@ -355,3 +567,95 @@ def _source(name: str, folder: Path, sensor: Sensor) -> RasterSource:
     bands = SENSOR_BANDS[sensor]
     files = tuple(folder / f"{folder.name}_{band}.tif" for band in bands)
     return RasterSource(name, files, sensor, UNITS[sensor], bands, gsd=10.0)
+
+
+# -------------------------------------------------------------------------------- `eofm data check`
+
+
+def describe(root: Path, config: CheckConfig) -> Described:
+    """List patches, pairs, official lists and labels; without images, the tables of version 2."""
+    if not any((root / folder).is_dir() for folder in FOLDERS):
+        return _tables(root)
+    data = open_bigearthnet(root, config.metadata)
+    pairs = data.optical.keys() & data.radar.keys()
+    counts = {
+        "Sentinel-2 patches": len(data.optical),
+        "Sentinel-1 patches": len(data.radar),
+        "pairs": len(pairs),
+    }
+    groups, findings, notes = [], [], []
+    for name, sensor, folders in (
+        ("S2", Sensor.S2_L2A, data.optical),
+        ("S1", Sensor.S1_GRD, data.radar),
+    ):
+        subjects = [Subject(patch, _Patch(data, patch, sensor)) for patch in sorted(folders)]
+        groups.append(CheckGroup(name, subjects, SIZE, prefix=f"{name} "))
+        findings += [
+            Finding("a patch is in none of the official lists", f"{name} {patch}", "on disk only")
+            for patch in data.unknown(sensor)
+        ]
+    alone = len(data.optical.keys() ^ data.radar.keys())
+    notes += [f"{alone} patches are of one sensor only"] if alone else []
+    samples = []
+    if data.listing is None:
+        notes.append("the official lists are not there, so there are no splits")
+    else:
+        findings += _counts(data.version, data.listing, root)
+    if data.listing is not None or data.version is Version.V1:
+        samples = data.samples(sensor=Sensor.S2_L2A, excluded=True)
+        splits = Counter(sample.split or "no split" for sample in samples)
+        notes.append("splits: " + ", ".join(f"{count} {s}" for s, count in sorted(splits.items())))
+    labels = Counter(label for sample in samples for label in sample.labels or ())
+    return Described(
+        f"BigEarthNet {data.version}",
+        counts,
+        groups,
+        findings,
+        sum(sample.labels is not None for sample in samples),
+        {name: labels[name] for name in CLASSES_19},
+        notes,
+    )
+
+
+def _counts(version: Version, listing: Listing, root: Path) -> list[Finding]:
+    """Compare the official lists with their published lengths."""
+    published = COUNTS_V1 if version is Version.V1 else COUNTS_V2
+    found = Counter(s for name, s in listing.splits.items() if name not in listing.excluded)
+    return [
+        Finding(
+            "an official list has another length than published",
+            split,
+            f"{found[split]} patches, expected {count}",
+        )
+        for split, count in published.items()
+        if found[split] != count
+    ]
+
+
+def _tables(root: Path) -> Described:
+    """Describe the tables of version 2 without the images."""
+    listing = read_tables(root)
+    kept = {name: labels for name, labels in listing.labels.items() if name not in listing.excluded}
+    labels = Counter(label for names in kept.values() for label in names)
+    splits = Counter(split for name, split in listing.splits.items() if name in kept)
+    return Described(
+        "tables of BigEarthNet v2",
+        {"patches": len(listing.splits), "under snow or cloud": len(listing.excluded)},
+        (),
+        _counts(Version.V2, listing, root),
+        len(kept),
+        {name: labels[name] for name in CLASSES_19},
+        ["splits: " + ", ".join(f"{count} {s}" for s, count in sorted(splits.items()))],
+    )
+
+
+@dataclass(frozen=True)
+class _Patch:
+    """Finds the files of a patch."""
+
+    data: BigEarthNet
+    name: str
+    sensor: Sensor
+
+    def __call__(self) -> RasterSource:
+        return self.data.source(self.name, self.sensor)

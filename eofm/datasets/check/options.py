@@ -9,6 +9,8 @@ from eofm.datasets.images.places import check_place
 from eofm.errors import ConfigError
 from eofm.settings import checked_settings
 
+__all__ = ["CheckConfig"]
+
 
 @dataclass(frozen=True)
 @checked_settings
@@ -19,7 +21,7 @@ class CheckConfig:
         path: A packed store, or a folder of a known data set, such as SSL4EO-S12, BigEarthNet,
             EuroSAT, TerraMesh or S2-100K; for other folders of GeoTIFFs, state sensor and unit.
         sensor: Sensor and product level of a folder of GeoTIFFs.
-        unit: Unit of the values of a folder of GeoTIFFs.
+        unit: Unit of their values; without it, what scale and offset of the files say.
         bands: Their bands, as for `eofm pack tiles`.
         unit_of: Unit of single files, by a pattern of their names, where it is not `unit`.
         place: Which part of an image's name is the place it shows, as in T32_{place}_*. Without
@@ -44,10 +46,10 @@ class CheckConfig:
     def __post_init__(self) -> None:
         if self.limit < 0:
             raise ConfigError("limit must not be negative", found=self.limit)
-        if (self.sensor is None) != (self.unit is None):
+        if self.sensor is None and self.unit is not None:
             raise ConfigError(
-                "sensor and unit of a folder of GeoTIFFs belong together",
-                found=f"sensor={self.sensor}, unit={self.unit}",
+                "a unit is stated of images of which the sensor is not",
+                found=f"unit={self.unit}",
                 remedy="give both, as in --sensor s2-l1c --unit dn",
             )
         named = [n for n in ("bands", "unit_of", "place") if getattr(self, n)]

@@ -17,6 +17,18 @@ from eofm.datasets.images.chips import Chip, class_counts, source_of
 if TYPE_CHECKING:
     from eofm.raster.source import RasterSource
 
+__all__ = [
+    "CheckGroup",
+    "CheckReport",
+    "Described",
+    "Finding",
+    "Subject",
+    "counted_only",
+    "described_chips",
+    "known_source",
+    "spread",
+]
+
 _NAMED: Final = 5  # images named per problem
 
 

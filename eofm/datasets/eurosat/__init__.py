@@ -25,7 +25,7 @@ from eofm.datasets.base import (
 )
 from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import Described
-from eofm.datasets.images.chips import Chips
+from eofm.datasets.images.chips import Chips, Grouping
 from eofm.datasets.images.class_folders import (
     RGB,
     ClassFolders,
@@ -33,8 +33,22 @@ from eofm.datasets.images.class_folders import (
     list_files,
     load_class_folders,
 )
-from eofm.datasets.images.groups import Grouping
 from eofm.settings import checked_settings
+
+__all__ = [
+    "CLASSES",
+    "DATASET",
+    "EUROSAT",
+    "EUROSAT_MS",
+    "EUROSAT_RGB",
+    "EUROSAT_SAR",
+    "FILE_ORDER",
+    "NESTED",
+    "SPEC",
+    "TILES",
+    "BenchEurosatConfig",
+    "PackEurosatConfig",
+]
 
 CLASSES: Final = (
     "AnnualCrop",

@@ -22,11 +22,13 @@ from eofm.datasets.images.chips import Chip, Chips, FilePixels, file_pixels, unp
 from eofm.datasets.images.class_folders import FolderSplit
 from eofm.datasets.images.packing import pack_chips
 from eofm.errors import ConfigError, DataError, RasterError
-from eofm.progress import track
 from eofm.raster.folder import class_files
 from eofm.store.format import LabelRule
 from eofm.store.packing import ItemsReport
 from eofm.store.splits import SPLITS, by_hash, by_value, hold_out
+from eofm.terminal import track
+
+__all__ = ["divide_eurosat", "open_eurosat", "pack_eurosat"]
 
 _SUFFIXES: Final = (".tif", ".tiff")
 _DTYPES: Final = frozenset({"uint16"})

@@ -17,19 +17,22 @@ from typing import TYPE_CHECKING, Final
 
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.base import Loaded, Task
-from eofm.datasets.images.chips import (
-    Chip,
-    Chips,
-    Pixels,
-    StoredAt,
-    file_pixels,
-    unpacking_remedy,
-)
+from eofm.datasets.images.chips import Chip, Chips, Pixels, StoredAt, file_pixels, unpacking_remedy
 from eofm.errors import ConfigError, DataError, RasterError
 from eofm.store.splits import SPLITS, by_hash
 
 if TYPE_CHECKING:
     from eofm.contract.imagery import Imagery
+
+__all__ = [
+    "RGB",
+    "ClassFolders",
+    "FolderSplit",
+    "PicturePixels",
+    "list_files",
+    "load_class_folders",
+    "open_class_folders",
+]
 
 RGB: Final = ("R", "G", "B")
 

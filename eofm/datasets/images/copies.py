@@ -17,6 +17,8 @@ import numpy as np
 from eofm.datasets.images.chips import Pixels
 from eofm.store.splits import SPLITS
 
+__all__ = ["Image", "Splits", "copies_in_test", "copy_remarks", "values_sha256"]
+
 _NAMED: Final = 5
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from eofm.contract.imagery import Imagery
     from eofm.raster.grid import Window
 
+__all__ = ["VOID", "Coding", "DenseChip", "DenseChips", "Mask", "WindowPixels", "read_dense"]
+
 # What a mask says of a pixel of which nothing is known.
 VOID: Final = -1
 

@@ -17,11 +17,12 @@ from eofm.contract.spec import ImageSpec
 from eofm.datasets.images.chips import Chip, source_of
 from eofm.errors import RasterError, StoreError
 from eofm.raster.source import OpenRaster, RasterSource
-from eofm.store.format import JOURNAL, PAIRS, SPEC, LabelRule, Plain
-from eofm.store.metadata import Entry
+from eofm.store.format import JOURNAL, PAIRS, SPEC, Entry, LabelRule, Plain
 from eofm.store.packing import Item, ItemsReport, listed, make_card, pack_items
 from eofm.store.paired import Pair, write_pairs
 from eofm.store.splits import SPLITS
+
+__all__ = ["SensorsReport", "pack_chips", "pack_sensors"]
 
 _LOOKED_AT: Final = 32  # images, before packing begins
 

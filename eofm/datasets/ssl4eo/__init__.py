@@ -1,7 +1,7 @@
 """SSL4EO-S12 v1 (arXiv 2211.07044): a quarter of a million places in four seasons.
 
 The layout of its folders is told in `eofm.datasets.ssl4eo.folders`, that of its labels,
-SSL4EO-S12-ML, in `eofm.datasets.ssl4eo.multilabels`.
+SSL4EO-S12-ML, in `eofm.datasets.ssl4eo.folders`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,18 @@ from eofm.datasets.check.options import CheckConfig
 from eofm.datasets.check.report import Described
 from eofm.errors import ConfigError
 from eofm.settings import checked_settings
+
+__all__ = [
+    "DATASET",
+    "FOLDERS",
+    "PLACES",
+    "SEASONS",
+    "SENSOR_NAMES",
+    "SIZE",
+    "UNITS",
+    "PackSsl4eoConfig",
+    "SensorWord",
+]
 
 PLACES: Final = 251_079
 SEASONS: Final = 4

@@ -20,24 +20,27 @@ from eofm.datasets.base import split_sensors
 from eofm.datasets.images.packing import SensorsReport, pack_sensors
 from eofm.datasets.ssl4eo import FOLDERS, SEASONS, SENSOR_NAMES, UNITS, PackSsl4eoConfig
 from eofm.datasets.ssl4eo.folders import (
+    LABEL_CLASSES,
+    MultiLabels,
     Ssl4eoScene,
     list_scenes,
     missing_places,
     nearest_season,
     read_ids,
+    read_multilabels,
     season_names,
 )
-from eofm.datasets.ssl4eo.multilabels import CLASSES, MultiLabels, read_multilabels
 from eofm.errors import LabelError, RasterError
 from eofm.landcover.maps import LandCover, find_maps
 from eofm.landcover.multilabel import Reason, Seen
 from eofm.landcover.schemes import SCHEMES, Scheme, find_scheme
 from eofm.raster.grid import Window
 from eofm.raster.source import OpenRaster
-from eofm.store.format import LabelRule, Plain
-from eofm.store.metadata import Entry
+from eofm.store.format import Entry, LabelRule, Plain
 from eofm.store.packing import Item, ItemsReport, listed, make_card, pack_items
 from eofm.store.paired import match_stores
+
+__all__ = ["VOID_IDS", "pack_ssl4eo"]
 
 VOID_IDS = "void_ids.csv"
 
@@ -330,7 +333,7 @@ class _Listed:
         self, config: PackSsl4eoConfig, labels: MultiLabels, scenes: Sequence[Ssl4eoScene]
     ) -> None:
         # the file says which classes are present, and not how much they cover or of what
-        self.rule = LabelRule("ssl4eo-s12-ml", CLASSES, 0.0, 0.0)
+        self.rule = LabelRule("ssl4eo-s12-ml", LABEL_CLASSES, 0.0, 0.0)
         self._labels = labels
         self._seasons: Mapping[str, str | None] = {
             scene.name: self._season(config, scene) for scene in scenes

@@ -20,6 +20,8 @@ from eofm.datasets.images.places import check_place
 from eofm.errors import ConfigError
 from eofm.settings import checked_settings
 
+__all__ = ["DATASET", "PackTilesConfig"]
+
 
 @dataclass(frozen=True)
 @checked_settings
@@ -31,7 +33,8 @@ class PackTilesConfig:
             is the band or ends in it, as in B02.tif or T32UPU_B02.tif. Subfolders are searched.
         sensor: Sensor and product level of the images.
         unit: Unit of the values in the files: dn is reflectance x 10000; dn-offset1000 is the
-            same + 1000 (processing baseline 04.00 and later); Sentinel-1 is db or power.
+            same + 1000 (processing baseline 04.00 and later); Sentinel-1 is db or power. Without
+            it, what scale and offset of the files say.
         out: Folder of the packed store. An interrupted run resumes where it stopped.
         landcover: Land-cover map: a GeoTIFF, a folder of them (the map with an image's own name,
             else all that overlap it), a STAC item list (.json), or polygons (.gpkg, .geojson,
@@ -67,7 +70,7 @@ class PackTilesConfig:
 
     images: str
     sensor: SensorName
-    unit: UnitName
+    unit: UnitName | None
     out: str
     landcover: str | None = None
     scheme: str | None = None
@@ -91,7 +94,8 @@ class PackTilesConfig:
 
     def __post_init__(self) -> None:
         for unit in (self.unit, *self.unit_of.values()):
-            check_unit(self.sensor, unit)
+            if unit is not None:
+                check_unit(self.sensor, unit)
         check_labels(self.landcover, self.scheme, self.threshold, self.min_valid)
         if self.window < 1 or (self.stride is not None and self.stride < 1):
             raise ConfigError(

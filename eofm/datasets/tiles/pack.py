@@ -14,32 +14,31 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from shlex import quote
 from typing import Final, Literal
 
 import eofm
 from eofm.contract.imagery import NativeImagery
 from eofm.contract.spec import Sensor, Unit
 from eofm.contract.validity import Doubt
-from eofm.datasets.images.own_images import state_units
-from eofm.datasets.images.places import Places, find_places
+from eofm.datasets.images.places import Places, find_places, known_unit, state_units
 from eofm.datasets.tiles import PackTilesConfig
 from eofm.errors import ConfigError, DataError, LabelError, PixelError, StoreError
-from eofm.landcover.dates import DatePattern
-from eofm.landcover.maps import LandCover, MapsOnGrid, find_maps
+from eofm.landcover.maps import DatePattern, LandCover, MapsOnGrid, find_maps
 from eofm.landcover.multilabel import Reason
 from eofm.landcover.schemes import SCHEMES, find_scheme
-from eofm.progress import track
 from eofm.raster.folder import list_sources
 from eofm.raster.grid import Grid, Window, windows
-from eofm.raster.products.safe import check_stated
-from eofm.raster.quality import find_doubt
-from eofm.raster.source import OpenRaster, RasterSource
-from eofm.store.describe.report import PackReport
-from eofm.store.format import LabelRule, Plain, StoreCard
+from eofm.raster.safe import of_product
+from eofm.raster.source import OpenRaster, RasterSource, find_doubt
+from eofm.store.describe import PackReport
+from eofm.store.format import Entry, LabelRule, Plain, StoreCard
 from eofm.store.grids import located
-from eofm.store.metadata import Entry
 from eofm.store.packing import check_sources, stored_spec, to_stored
 from eofm.store.writer import StoreWriter
+from eofm.terminal import track
+
+__all__ = ["pack_tiles"]
 
 _CHUNK_BYTES: Final = 16 * 1024**2  # of pixels that are read at once; threads hold a few of them
 
@@ -69,10 +68,12 @@ def pack_tiles(config: PackTilesConfig) -> PackReport:
         LabelError: If the map does not overlap an image or holds unknown codes.
         StoreError: If `out` holds something else, or cannot be written.
     """
+    unit = None if config.unit is None else Unit(config.unit)
     sources = state_units(
-        list_sources(config.images, Sensor(config.sensor), Unit(config.unit), config.bands),
+        list_sources(config.images, Sensor(config.sensor), unit, config.bands),
         {pattern: Unit(unit) for pattern, unit in config.unit_of.items()},
     )
+    sources = [known_unit(of_product(source)) for source in sources]
     maps = _find_land_cover(config)
     with StoreWriter(config.out, _card(config, sources[0], maps)) as writer:
         check_sources(writer, {source.name: source.unit for source in sources if source.unit})
@@ -194,7 +195,7 @@ def _card(config: PackTilesConfig, first: RasterSource, maps: LandCover | None) 
         },
         provenance={
             "eofm": eofm.__version__,
-            "unit": config.unit,
+            "unit": config.unit or str(first.unit),
             "unit_of": dict(config.unit_of),
         },
     )
@@ -233,7 +234,6 @@ def _survey(
     grids: dict[str, Grid | None] = {}
     total = 0
     for source in track(sources, "checking images"):
-        check_stated(source)
         with source.open() as raster:
             _check_windows(raster, config)
             grids[source.name] = raster.grid
@@ -287,7 +287,7 @@ def _refusal(doubted: Sequence[tuple[RasterSource, Doubt]], of: int) -> PixelErr
     if doubt.instead is not None and len(doubted) == of:
         remedy += f": --unit {doubt.instead}"
     elif doubt.instead is not None:
-        remedy += f": --unit_of '{json.dumps(dict.fromkeys(names[:10], doubt.instead.value))}'"
+        remedy += f": --unit_of {quote(json.dumps(dict.fromkeys(names[:10], doubt.instead.value)))}"
     return PixelError(
         doubt.problem,
         found="; ".join(shown) + (f"; and {len(doubted) - 10} more" if doubted[10:] else ""),

@@ -10,6 +10,8 @@ from typing import Final, Literal
 from eofm.errors import ConfigError, require
 from eofm.settings import checked_settings
 
+__all__ = ["FORCE", "SIDE", "EmbedConfig"]
+
 SIDE: Final = (
     32  # pixels of a chip where none is stated: 320 m of Sentinel-2, as Earth Index has it
 )
@@ -32,6 +34,8 @@ class EmbedConfig:
         sensor: Sensor and product level, as in s2-l1c, where the product does not say it.
         unit: Unit of the values, as in dn, where the product does not say it.
         bands: Bands in stored order, where the file does not name them.
+        time: Which time of a netCDF or Zarr series, as in 2021-07-04.
+        item: Which one of several: identifier of a STAC item, tile of a SAFE product.
         card: Published weights that a weights file is to be read as.
         size: Side of the network's input in pixels, for weights that do not state one (random:,
             timm:); without it 224.
@@ -71,6 +75,8 @@ class EmbedConfig:
     sensor: str | None = None
     unit: str | None = None
     bands: list[str] | None = None
+    time: str | None = None
+    item: str | None = None
     card: str | None = None
     size: int | None = None
     chips: int | None = None

@@ -1,29 +1,441 @@
-"""What the jobs of a scene share: what is read, by which network, and what may stop it."""
+"""A job: what of a scene is read, by which network, and what of it is on the disk already.
+
+An encoder has one plan, on its device. A killed run loses less than one block: a folder holds
+plain arrays, written in place by rows, and `state.json`, which says what job it is and how many of
+its blocks are on the disk for good. The state is replaced after the rows of a block were synced;
+rows of a block that was begun are written again.
+
+Shapes: B windows, C bands, H by W pixels, T patches at the side of a window, D dimensions.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
+import xarray as xr
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
+from xarray.backends.common import BackendArray
+from xarray.core import indexing
 
 from eofm.contract.imagery import Imagery, NativeImagery
+from eofm.contract.prepare import preprocess_for
+from eofm.contract.preprocess import ConvertUnit, Plan, SelectBands, plan
+from eofm.contract.recipe import (
+    FORCEABLE,
+    FORCED_WHY,
+    AcceptScale,
+    Waiver,
+    default_recipe,
+    waivers_for,
+)
+from eofm.contract.spec import ImageSpec
 from eofm.contract.validity import check_plausible, check_sentinels
-from eofm.errors import DataError, PixelError
+from eofm.environment import device_of
+from eofm.errors import (
+    ConfigError,
+    DataError,
+    EofmError,
+    MismatchKind,
+    PixelError,
+    SpecMismatch,
+    WeightsError,
+)
+from eofm.formats.foreign import foreign, opened, sealed
+from eofm.formats.text import read_json
 from eofm.geo.embedding.config import EmbedConfig
-from eofm.geo.embedding.ground import GroundPixels, GroundReader, SceneGround
-from eofm.geo.embedding.network import Network
-from eofm.geo.vectors.embeddings import Layout, Provenance
-from eofm.geo.vectors.files import CHIPS, PATCHES_TIFF, PATCHES_ZARR
+from eofm.geo.embedding.windows import GroundPixels, GroundReader, SceneGround
+from eofm.geo.embedding_files import CHIPS, PATCHES_TIFF, PATCHES_ZARR
+from eofm.geo.embeddings import Codes, Layout, Provenance
+from eofm.io import BINARY, replacing, write_all
+from eofm.networks.build import default_pooling
+from eofm.networks.state import state_sha256
 from eofm.raster.grid import crs_text
+from eofm.weights.encoder import Encoder
+from eofm.weights.load import load_weights
+from eofm.weights.resolve import RANDOM, WeightsKind, resolve
+
+__all__ = [
+    "ArrayFile",
+    "Interlaced",
+    "Job",
+    "Network",
+    "Windows",
+    "Work",
+    "as_planes",
+    "check_disk",
+    "check_scene",
+    "disk_bytes",
+    "encoder_of",
+    "no_vectors",
+    "read_checked",
+    "spread",
+    "waivers_of",
+    "working",
+    "writable",
+]
+
+# -------------------------------------------------------------------------------------- the network
+
+_SIZE: Final = 224  # of networks whose weights state none
+
+
+def encoder_of(config: EmbedConfig, spec: ImageSpec) -> Encoder:
+    """Return the encoder that the settings name, on its device.
+
+    Weights that do not say what they expect (untrained ones, those of timm) are given the recipe
+    that the benchmark gives them: all bands of the scene, z-scored by published statistics.
+
+    Args:
+        config: The settings.
+        spec: What the pixels are.
+
+    Raises:
+        WeightsError: If there are no such weights, or they do not fit.
+        ConfigError: If the device is not there.
+    """
+    device = device_of(config.device)
+    found = resolve(config.model)
+    recipe = None
+    if found.kind in {WeightsKind.TIMM, WeightsKind.RANDOM}:
+        name = found.name or "vits14"
+        if found.text == RANDOM:
+            name = "vits14"
+        size = config.size or _SIZE
+        recipe = default_recipe(spec, (size, size), default_pooling(name))
+    elif config.size is not None:
+        raise ConfigError(
+            "these weights state the size of their input themselves",
+            found=f"--size {config.size}",
+            where=config.model,
+            remedy="leave out --size",
+        )
+    return load_weights(config.model, card=config.card, recipe=recipe).to(device)
+
+
+def waivers_of(spec: ImageSpec, encoder: Encoder, force: Sequence[str]) -> tuple[Waiver, ...]:
+    """Return the exceptions that a plan needs, of those that are forced.
+
+    Args:
+        spec: What the windows are.
+        encoder: The network.
+        force: Words of `--force`.
+    """
+    forced = [kind for kind in FORCEABLE if kind.value in force]
+    waivers = waivers_for(spec, encoder.recipe, (), forced)
+    if MismatchKind.SCALE.value in force:
+        try:
+            plan(spec, encoder.recipe, waivers)
+        except SpecMismatch as error:
+            if error.kind is MismatchKind.SCALE:
+                return (*waivers, AcceptScale(FORCED_WHY))
+    return waivers
+
+
+class Network:
+    """An encoder for windows of one kind.
+
+    Attributes:
+        plan: From pixels to the network's input.
+
+    Args:
+        encoder: The network, on its device.
+        spec: What the windows are.
+        waivers: Exceptions it is granted.
+
+    Raises:
+        SpecMismatch: If the windows do not fit the network.
+    """
+
+    def __init__(self, encoder: Encoder, spec: ImageSpec, waivers: Sequence[Waiver] = ()) -> None:
+        self.encoder = encoder.eval()
+        self._step = preprocess_for(spec, encoder.recipe, waivers)
+        self._weight = next(encoder.trunk.parameters())
+        self.plan: Plan = self._step.plan
+        self.sha256 = encoder.card.sha256 or state_sha256(encoder)
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.encoder.dim
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._weight.device
+
+    def _prepared(self, imagery: Imagery) -> torch.Tensor:
+        prepared: Imagery = self._step(imagery.to(self._weight.device, non_blocking=True))
+        return prepared.pixels.to(self._weight.dtype)
+
+    @torch.inference_mode()
+    def chips(self, imagery: Imagery) -> NDArray[np.float32]:
+        """Return one vector for each window, (B, D).
+
+        Raises:
+            PixelError: If a window holds no valid pixel, or a vector is not finite.
+        """
+        return self._finite(self.encoder(self._prepared(imagery)))
+
+    @torch.inference_mode()
+    def patches(self, imagery: Imagery) -> NDArray[np.float32]:
+        """Return one vector for each patch, (B, T, T, D).
+
+        Raises:
+            PixelError: If a window holds no valid pixel, or a vector is not finite.
+        """
+        tokens = self.encoder.forward_features(self._prepared(imagery))
+        vectors = self._finite(tokens[:, self.encoder.trunk.prefix :])
+        side = math.isqrt(vectors.shape[1])
+        return vectors.reshape(len(vectors), side, side, -1)
+
+    def _finite(self, vectors: torch.Tensor) -> NDArray[np.float32]:
+        if not bool(torch.isfinite(vectors).all()):
+            raise PixelError(
+                "the network returned vectors that are not finite", where=self.encoder.card.name
+            )
+        found: NDArray[np.float32] = vectors.float().cpu().numpy()
+        return found
+
+    @property
+    def tokens(self) -> int:
+        """Patches at the side of a window, T.
+
+        Raises:
+            WeightsError: If the network has no square grid of patches.
+        """
+        rows, columns = self.encoder.trunk.grid
+        size = self.plan.target.size
+        if rows != columns or size != self.encoder.recipe.size:
+            raise WeightsError(
+                "a patch grid needs a square network",
+                found=f"{rows} x {columns} patches",
+                where=self.encoder.card.name,
+            )
+        return rows
+
+    def way(self, layout: Layout) -> str:
+        """Return the hash of all that makes vectors comparable: see `Provenance.way_hash`."""
+        steps = [
+            [type(step).__name__, asdict(step)]
+            for step in self.plan.steps
+            if not isinstance(step, (ConvertUnit, SelectBands))
+        ]
+        target = asdict(self.plan.target)
+        # on a grid in degrees the metres of a pixel change with the latitude, in the third digit
+        target["gsd"] = f"{self.plan.target.gsd:.2g}"
+        content = {
+            "weights": self.sha256,
+            "target": target,
+            "steps": steps,
+            "waivers": [[type(w).__name__, asdict(w)] for w in self.plan.waivers],
+            "token": "patch" if layout is Layout.PATCHES else self.encoder.recipe.pooling,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+# ------------------------------------------------------------ blocks of a half-finished job on disk
+
+_STATE: Final = "state.json"
+_NO_STATE: Final = "the state of a half-finished job cannot be read"
+
+
+@dataclass(frozen=True)
+class ArrayFile:
+    """An array in a file of its own, read and written by rows; unwritten rows are 0.
+
+    Args:
+        file: Its numbers, in C order.
+        shape: Of the array; the first axis counts rows.
+        dtype: Of its numbers.
+    """
+
+    file: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def _row_bytes(self) -> int:
+        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+
+    def write(self, start: int, values: NDArray[Any]) -> None:
+        """Write rows from `start` on, and wait until they are on the disk."""
+        handle = os.open(self.file, os.O_RDWR | os.O_CREAT | BINARY, 0o644)
+        try:
+            os.lseek(handle, start * self._row_bytes, os.SEEK_SET)
+            write_all(
+                handle, np.ascontiguousarray(values, self.dtype).reshape(-1).view(np.uint8).data
+            )
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Return rows from `start` to before `stop`."""
+        count = (stop - start) * self._row_bytes
+        with self.file.open("rb") as file:
+            file.seek(start * self._row_bytes)
+            data = bytearray(file.read(count))
+        data += bytes(count - len(data))
+        return np.frombuffer(data, self.dtype).reshape(stop - start, *self.shape[1:])
+
+
+@dataclass(frozen=True)
+class Interlaced:
+    """Arrays that take turns in one: each has every n-th row and column of it.
+
+    Args:
+        shape: Of the one array; the first axes count rows and columns.
+        turns: n.
+        parts: First row, first column and array of each.
+    """
+
+    shape: tuple[int, ...]
+    turns: int
+    parts: tuple[tuple[int, int, ArrayFile], ...]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of its numbers."""
+        return self.parts[0][2].dtype
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Return rows from `start` to before `stop`."""
+        found = np.zeros((stop - start, *self.shape[1:]), self.dtype)
+        for row, column, part in self.parts:
+            first, last = (max(0, -(-(end - row) // self.turns)) for end in (start, stop))
+            if first < last:
+                above = row + first * self.turns - start
+                found[above :: self.turns, column :: self.turns] = part.read(first, last)
+        return found
+
+
+class Work:
+    """A job that may have been begun.
+
+    Attributes:
+        done: Blocks that are finished.
+
+    Args:
+        folder: Where it is kept; made if needed.
+        job: What decides its results: any other job in the folder is refused.
+
+    Raises:
+        ConfigError: If another job is half finished here.
+        DataError: If the state cannot be read.
+    """
+
+    def __init__(self, folder: Path, job: str) -> None:
+        self.folder, self._job, self.done = folder, job, 0
+        folder.mkdir(parents=True, exist_ok=True)
+        state = folder / _STATE
+        if not state.exists():
+            self.commit(0)
+            return
+        remedy = f"remove the folder and begin again: rm -r {folder}"
+        with foreign(DataError, _NO_STATE, where=state, remedy=remedy):
+            found, whole = opened(read_json(state, DataError, _NO_STATE, remedy=remedy))
+            other, self.done = found["job"] != job, found["done"]
+            if not whole:
+                raise ValueError("its checksum is that of other contents")
+            if type(self.done) is not int or self.done < 0:
+                raise ValueError(f"{self.done!r} blocks")
+        if other:
+            raise ConfigError(
+                "another job is half finished in this folder",
+                found="other scenes, weights or settings",
+                where=folder,
+                remedy=f"name another folder with --out, or remove it: rm -r {folder}",
+            )
+
+    def rows(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> ArrayFile:
+        """Return one of its arrays."""
+        return ArrayFile(self.folder / name, shape, np.dtype(dtype))
+
+    def commit(self, done: int) -> None:
+        """Say that so many blocks are on the disk."""
+        with replacing(self.folder / _STATE) as temporary:
+            temporary.write_text(json.dumps(sealed({"job": self._job, "done": done})))
+        self.done = done
+
+    def remove(self) -> None:
+        """Remove the folder: what was to be made is made."""
+        shutil.rmtree(self.folder)
+
+
+@contextmanager
+def working(folder: Path, job: str) -> Iterator[Work]:
+    """Work on a job; of one that is refused before a block of it is finished nothing stays.
+
+    Whoever states another unit after a refusal is not told that another job is half finished.
+
+    Args:
+        folder: See `Work`.
+        job: See `Work`.
+
+    Raises:
+        ConfigError: See `Work`.
+        DataError: See `Work`.
+    """
+    work = Work(folder, job)
+    try:
+        yield work
+    except EofmError:
+        if not work.done:
+            work.remove()
+        raise
+    work.remove()
+
+
+class _Planes(BackendArray):
+    """Rows of patches (Y, X, D) as an array (D, Y, X) that is read when it is used."""
+
+    def __init__(self, rows: ArrayFile | Interlaced, codes: Codes | None) -> None:
+        height, width, dim = rows.shape
+        self._rows, self._codes = rows, codes
+        self.shape = (dim, height, width)
+        self.dtype = rows.dtype if codes is None else np.dtype(np.int8)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:  # noqa: ANN401 (as xarray has it)
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.BASIC, self._read
+        )
+
+    def _read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        dims, rows, columns = key
+        single = isinstance(rows, int)
+        wanted = [rows] if isinstance(rows, int) else list(range(self.shape[1])[rows])
+        first = min(wanted, default=0)
+        part = self._rows.read(first, max(wanted, default=-1) + 1)
+        if self._codes is not None:
+            part = self._codes.encode(part.astype(np.float32))
+        planes = np.moveaxis(part[[row - first for row in wanted]], -1, 0)
+        return np.asarray(planes[:, 0 if single else slice(None)][dims][..., columns])
+
+
+def as_planes(rows: ArrayFile | Interlaced, codes: Codes | None = None) -> xr.DataArray:
+    """Return rows of patches (Y, X, D) as an array (dim, y, x) that stays on the disk.
+
+    Args:
+        rows: float16 or float32.
+        codes: Encodes what is read as int8; None leaves it as it is.
+    """
+    lazy = indexing.LazilyIndexedArray(_Planes(rows, codes))
+    return xr.DataArray(xr.Variable(("dim", "y", "x"), lazy), name="embedding")
+
+
+# ------------------------------------------------------------------- what the jobs of a scene share
 
 _GRIDS: Final = {"tif": PATCHES_TIFF, "zarr": PATCHES_ZARR}
 _LOOKED_AT: Final = 16  # windows of a scene, before it is begun

@@ -13,12 +13,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from eofm.extras import geo_library
+from eofm.environment import geo_library
 from eofm.geo.embedding.job import Job
-from eofm.geo.vectors.embeddings import Codes, Layout, Provenance
+from eofm.geo.embeddings import Codes, Layout, Provenance
 from eofm.io import replacing
 from eofm.raster.scene import corners
 from eofm.weights.encoder import Encoder
+
+__all__ = [
+    "EMBEDDINGS",
+    "MLM",
+    "MODEL",
+    "PROCESSING",
+    "collection_name",
+    "collection_of",
+    "item_name",
+    "item_of",
+    "model_of",
+    "write_stac",
+]
 
 EMBEDDINGS: Final = "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json"
 PROCESSING: Final = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"

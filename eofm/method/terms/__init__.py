@@ -8,8 +8,10 @@ from __future__ import annotations
 import pkgutil
 from typing import Final
 
-# The files of this folder that are no terms: what all of them share.
-_SHARED: Final = frozenset({"seam", "registry"})
+__all__ = ["term_names"]
+
+# The file of this folder that is no term: what all of them share.
+_SHARED: Final = frozenset({"seam"})
 
 
 def term_names() -> tuple[str, ...]:

@@ -37,6 +37,8 @@ from eofm.method.terms.seam import (
     ViewKind,
 )
 
+__all__ = ["TERM", "Completed", "CroCo", "CroCoSettings", "ViewPair"]
+
 
 class ViewPair(StrEnum):
     """What the two views are: seasons of a place, or its optical and its radar image."""

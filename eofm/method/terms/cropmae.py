@@ -31,6 +31,8 @@ from eofm.method.terms.seam import (
     ViewKind,
 )
 
+__all__ = ["TERM", "CropMae", "CropMaeSettings"]
+
 
 @dataclass(frozen=True)
 class CropMaeSettings(WithDecoder):

@@ -25,10 +25,21 @@ from torch.nn import functional
 
 from eofm.contract.imagery import Labels
 from eofm.errors import require
+from eofm.method.branches import linear_layer
 from eofm.method.distributed import Columns, KeyQueue, Targets, gathered
-from eofm.method.heads import linear_layer
 from eofm.method.similarity import cosine_matrix
 from eofm.method.terms.seam import Needs, RunFacts, Seen, Side, TeacherKind, Term, TermOutput
+
+__all__ = [
+    "TERM",
+    "Distill",
+    "DistillForm",
+    "DistillSettings",
+    "cosine_loss",
+    "js_divergence",
+    "js_loss",
+    "log_distribution",
+]
 
 
 class DistillForm(StrEnum):

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from eofm.contract.imagery import Labels
 from eofm.errors import require
+from eofm.method.branches import prediction_head, projector_of
 from eofm.method.config import HeadForm
 from eofm.method.distributed import gathered, own_columns
-from eofm.method.heads import prediction_head, projector_of
 from eofm.method.losses import hard_loss, own_probability
 from eofm.method.similarity import cosine_matrix
 from eofm.method.terms.seam import (
@@ -39,6 +39,8 @@ from eofm.method.terms.seam import (
     Term,
     TermOutput,
 )
+
+__all__ = ["TERM", "Hallucinate", "HallucinateSettings", "extrapolated"]
 
 _HEAD: Final = "hallucinate"
 

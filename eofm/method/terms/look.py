@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from eofm.contract.imagery import Labels
 from eofm.errors import require
+from eofm.method.branches import projector_of
 from eofm.method.config import LabelSimilarity
 from eofm.method.distributed import (
     Columns,
@@ -33,7 +34,6 @@ from eofm.method.distributed import (
     mean_over_ranks,
     own_columns,
 )
-from eofm.method.heads import projector_of
 from eofm.method.losses import labelled_pairs, nearest_columns
 from eofm.method.similarity import cosine_matrix, label_similarity, label_vectors, labelled
 from eofm.method.terms.seam import (
@@ -46,6 +46,8 @@ from eofm.method.terms.seam import (
     Term,
     TermOutput,
 )
+
+__all__ = ["TERM", "Look", "LookSettings", "neighbour_floor", "neighbour_loss", "neighbours_of"]
 
 _HEAD: Final = "look"
 

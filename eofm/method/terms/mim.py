@@ -29,9 +29,9 @@ from torch.nn import functional
 
 from eofm.contract.imagery import Labels
 from eofm.errors import require
+from eofm.method.branches import projection_head
 from eofm.method.config import HeadForm, HeadNorm
 from eofm.method.distributed import gathered, own_columns
-from eofm.method.heads import projection_head
 from eofm.method.masking import number_kept
 from eofm.method.reconstruction import (
     PixelLoss,
@@ -51,6 +51,8 @@ from eofm.method.terms.seam import (
     TermOutput,
     Tokens,
 )
+
+__all__ = ["TERM", "BlockMask", "Mim", "MimMask", "MimSettings", "cls_to_patch_loss"]
 
 _HEAD: Final = "mim_head"
 

@@ -22,9 +22,9 @@ from torch.nn import functional
 
 from eofm.contract.imagery import Labels
 from eofm.errors import ConfigError
+from eofm.method.branches import linear_layer
 from eofm.method.config import SoftConConfig
 from eofm.method.distributed import mean_over_ranks
-from eofm.method.heads import linear_layer
 from eofm.method.similarity import labelled
 from eofm.method.terms.seam import (
     Needs,
@@ -36,6 +36,8 @@ from eofm.method.terms.seam import (
     Term,
     TermOutput,
 )
+
+__all__ = ["CLASSIFIER", "TERM", "MultiLabel", "bce_loss"]
 
 # The head that is averaged, and its name in checkpoints.
 CLASSIFIER: Final = "classifier"

@@ -21,6 +21,8 @@ from eofm.contract.imagery import Labels
 from eofm.errors import ConfigError
 from eofm.method.terms.seam import Needs, RunFacts, Seen, Side, TeacherKind, Term, TermOutput
 
+__all__ = ["TERM", "SelfDistill", "SelfDistillSettings", "squared_distance"]
+
 
 @dataclass(frozen=True)
 class SelfDistillSettings:

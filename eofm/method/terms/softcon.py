@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from eofm.contract.imagery import Labels
 from eofm.errors import TrainingError
+from eofm.method.branches import head_of, prediction_head, projector_of
 from eofm.method.config import (
     Diagonal,
     Exclude,
@@ -27,7 +28,6 @@ from eofm.method.config import (
     SoftScale,
 )
 from eofm.method.distributed import Columns, KeyQueue, Targets, gathered, own_columns
-from eofm.method.heads import head_of, prediction_head, projector_of
 from eofm.method.losses import (
     hard_loss,
     labelled_pairs,
@@ -52,6 +52,8 @@ from eofm.method.terms.seam import (
     Term,
     TermOutput,
 )
+
+__all__ = ["PROJECTOR", "TERM", "SoftConOutput", "SoftContrast"]
 
 # The head that the teacher averages as well, and its name in checkpoints.
 PROJECTOR: Final = "projector"

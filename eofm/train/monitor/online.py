@@ -1,40 +1,370 @@
 """Held-out scenes are evaluated now and then, while training continues as if nothing happened.
 
-Shapes: N scenes, C bands, S by S pixels, D width.
+First the numbers by which an embedding is judged without a fit, and how deep a score falls at
+first; then which scenes are evaluated, and what is measured of their embeddings; then when.
+
+Shapes: N scenes, C bands, S by S pixels, D width, K classes.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import lightning as L
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
 
 from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import Preprocess
 from eofm.contract.recipe import CHECKED
+from eofm.errors import ConfigError
 from eofm.loading.views import views_for
+from eofm.method import LabelSimilarity, label_similarity
+from eofm.probes.metrics import average_precision
+from eofm.probes.spectrum import effective_rank, within_class_rank
+from eofm.store.choice import held_out
 from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule, iterate_rows, training_plan
+from eofm.train.evaluate import knn_votes, quick_linear, why_no_probe
 from eofm.train.module import PretrainModule
-from eofm.train.monitor import measures
-from eofm.train.monitor.held_out import (
-    HeldOutScenes,
-    held_out_of_run,
-    held_out_of_store,
-    preserving_state,
-)
-from eofm.train.monitor.measures import dense_steps
 from eofm.train.monitor.run_log import RunLog
 from eofm.train.monitor.throughput import Throughput
-from eofm.weights.checkpoint import make_card
 from eofm.weights.encoder import Encoder
+from eofm.weights.load import make_card
+
+__all__ = [
+    "EARLY_STEPS",
+    "KEPT_BYTES",
+    "EvaluatedScenes",
+    "Gap",
+    "HeldOutScenes",
+    "OnlineMonitor",
+    "PreparedScenes",
+    "alignment",
+    "dense_steps",
+    "encoder_of",
+    "held_out_of_run",
+    "held_out_of_store",
+    "label_correlation",
+    "mean_cosine",
+    "preserving_state",
+    "random_view",
+    "rank_correlation",
+    "some_rows",
+    "spread",
+    "stability_gap",
+    "uniformity",
+]
+
+# ------------------------------------------------------------------------- measures of an embedding
+
+# the factor of the Gaussian potential in arXiv 2005.10242
+_POTENTIAL: Final = 2.0
+
+
+def spread(embedding: Tensor) -> float:
+    """Return the mean standard deviation of the unit vectors' coordinates, times sqrt(D).
+
+    1 where they fill the sphere, 0 where they are one point (SimSiam, arXiv 2011.10566).
+
+    Args:
+        embedding: (N, D), N > 1.
+    """
+    unit = functional.normalize(embedding.double(), dim=1)
+    return float(unit.std(dim=0, correction=0).mean() * math.sqrt(unit.shape[1]))
+
+
+def mean_cosine(embedding: Tensor) -> float:
+    """Return the mean cosine over pairs of images: 1 where all are embedded as one.
+
+    Args:
+        embedding: (N, D), N > 1.
+    """
+    unit = functional.normalize(embedding.double(), dim=1)
+    return float(_pairs(unit @ unit.T).mean())
+
+
+def alignment(one: Tensor, other: Tensor) -> float:
+    """Return the mean squared distance of the unit vectors of two views: 0 is best, 2 is chance.
+
+    Eq. 1 of arXiv 2005.10242, α = 2.
+
+    Args:
+        one: (N, D).
+        other: (N, D), the same images in another view.
+    """
+    unit = functional.normalize(one.double(), dim=1)
+    return float((unit - functional.normalize(other.double(), dim=1)).square().sum(dim=1).mean())
+
+
+def uniformity(embedding: Tensor) -> float:
+    """Return log mean exp(-2 d²) over pairs of unit vectors: 0 is one point, -4 is a wide sphere.
+
+    Eq. 2 of arXiv 2005.10242, t = 2.
+
+    Args:
+        embedding: (N, D), N > 1.
+    """
+    unit = functional.normalize(embedding.double(), dim=1)
+    potential = -_POTENTIAL * (2 - 2 * _pairs(unit @ unit.T))
+    return float(torch.logsumexp(potential, dim=0) - math.log(len(potential)))
+
+
+def rank_correlation(one: Tensor, other: Tensor) -> float:
+    """Return Spearman's correlation of two lists; equal values share their mean rank.
+
+    NaN where a list is constant.
+
+    Args:
+        one: (N,).
+        other: (N,).
+    """
+    first, second = (r - r.mean() for r in (_ranks(one), _ranks(other)))
+    scale = (first.square().sum() * second.square().sum()).sqrt()
+    return float((first * second).sum() / scale) if scale > 0 else math.nan
+
+
+def label_correlation(embedding: Tensor, similarity: Tensor) -> float:
+    """Return Spearman's correlation of cosines and label similarities over pairs of images.
+
+    Args:
+        embedding: (N, D).
+        similarity: (N, N); NaN where it is not known: such pairs do not count.
+    """
+    unit = functional.normalize(embedding.double(), dim=1)
+    cosine, label = _pairs(unit @ unit.T), _pairs(similarity.double())
+    known = ~label.isnan()
+    return rank_correlation(cosine[known], label[known]) if known.any() else math.nan
+
+
+def _pairs(matrix: Tensor) -> Tensor:
+    """Return what stands above the diagonal, each pair once."""
+    rows, columns = torch.triu_indices(len(matrix), len(matrix), offset=1)
+    return matrix[rows, columns]
+
+
+def _ranks(values: Tensor) -> Tensor:
+    _, place, count = torch.unique(values, return_inverse=True, return_counts=True)
+    mean_rank: Tensor = count.cumsum(0).double() - (count - 1) / 2
+    return mean_rank[place]
+
+
+def dense_steps(last: int) -> tuple[int, ...]:
+    """Return 1, 2, 4, 8, ... up to `last`.
+
+    >>> dense_steps(10)
+    (1, 2, 4, 8)
+    """
+    return tuple(1 << i for i in range(last.bit_length()) if 1 << i <= last)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How deep a score fell below where it started, and for how long.
+
+    Args:
+        start: Score before the first step, s0.
+        lowest: The least score.
+        lowest_step: When it was first seen.
+        back: First step after the lowest one with a score of s0 or more; None if there is none
+            yet, 0 where the score never fell below s0.
+    """
+
+    start: float
+    lowest: float
+    lowest_step: int
+    back: int | None
+
+    @property
+    def depth(self) -> float:
+        """s0 minus the least score."""
+        return self.start - self.lowest
+
+    def describe(self) -> str:
+        """Return one sentence."""
+        if self.depth == 0:
+            return f"no gap: never below {100 * self.start:.1f}, where it started"
+        end = "not back yet" if self.back is None else f"back at step {self.back}"
+        return (
+            f"{100 * self.depth:.1f} points deep at step {self.lowest_step} "
+            f"(from {100 * self.start:.1f} to {100 * self.lowest:.1f}), {end}"
+        )
+
+
+def stability_gap(steps: Sequence[int], scores: Sequence[float]) -> Gap | None:
+    """Return the gap of a score over the steps, or None if step 0 was not evaluated.
+
+    Args:
+        steps: Ascending, beginning with 0.
+        scores: One per step.
+    """
+    if len(steps) < 2 or steps[0] != 0:
+        return None
+    lowest = min(range(len(scores)), key=scores.__getitem__)
+    later = (
+        step
+        for step, score in zip(steps[lowest:], scores[lowest:], strict=True)
+        if score >= scores[0]
+    )
+    return Gap(scores[0], scores[lowest], steps[lowest], next(later, None))
+
+
+# ---------------------------------------------------------------------------------- held-out scenes
+
+_FEWEST: Final = 4
+
+
+@dataclass(frozen=True)
+class HeldOutScenes:
+    """Scenes to evaluate.
+
+    Args:
+        prefix: Of the names of what is measured.
+        store: Where they are.
+        reference: Rows whose scenes vote, and to which a linear probe is fitted.
+        queries: Rows of other places.
+        problem: Why labels cannot be used, or None.
+    """
+
+    prefix: str
+    store: Store
+    reference: NDArray[np.int64]
+    queries: NDArray[np.int64]
+    problem: str | None
+
+    def measure(
+        self, queries: Tensor, reference: Tensor, kind: LabelSimilarity, *, brief: bool = False
+    ) -> dict[str, float]:
+        """Return what an encoder makes of the scenes, by name.
+
+        Args:
+            queries: Embeddings of these rows.
+            reference: Embeddings of those.
+            kind: Similarity of label sets.
+            brief: Only what tells a collapse: no linear probe, no rank correlation.
+
+        Returns:
+            Values by name; none where an embedding is not finite.
+        """
+        if not all(torch.isfinite(x).all() for x in (reference, queries)):
+            return {}  # the loss of the next step says where it came from
+        values = {
+            "embedding_std": spread(queries),
+            "mean_cosine": mean_cosine(queries),
+            "uniformity": uniformity(queries),
+        }
+        if self.problem is None:
+            values |= self._scores(reference, queries, brief=brief)
+        values["effective_rank"] = effective_rank(torch.cat([reference, queries]))
+        if self.store.classes and not brief:
+            values["label_correlation"] = self._correlation(queries, kind)
+        return {f"{self.prefix}/{name}": value for name, value in values.items()}
+
+    def _scores(self, reference: Tensor, queries: Tensor, *, brief: bool) -> dict[str, float]:
+        labels = self.store.labels(self.reference.tolist()).multi_hot.long()
+        target = self.store.labels(self.queries.tolist()).multi_hot.long()
+        dead = any(bool((x == 0).all(dim=1).any()) for x in (reference, queries))
+        if dead:
+            return {}  # a dead embedding is for the guard to report
+        scores = {"knn": average_precision(knn_votes(reference, labels, queries), target).macro}
+        if not brief:
+            places = self.store.locations[self.reference].tolist()
+            logits = quick_linear(reference, labels, places, queries)
+            scores["linear"] = average_precision(logits, target).macro
+            scores["within_class_rank"] = within_class_rank(reference, labels)
+        return scores
+
+    def _correlation(self, queries: Tensor, kind: LabelSimilarity) -> float:
+        labels = self.store.labels(self.queries.tolist())
+        similarity = label_similarity(labels.multi_hot, labels.multi_hot, kind)
+        similarity[~labels.known] = torch.nan
+        similarity[:, ~labels.known] = torch.nan
+        return label_correlation(queries, similarity)
+
+
+def held_out_of_run(data: StoreDataModule, count: int, seed: int) -> HeldOutScenes | None:
+    """Return scenes of the run's own held-out locations, or None if there are too few.
+
+    Without labels there are no held-out scenes: then training scenes are evaluated, and no score
+    is made of them.
+
+    Args:
+        data: Of the run.
+        count: At most so many scenes of either kind.
+        seed: Of the choice.
+    """
+    if len(data.val_rows) < _FEWEST:
+        rows = some_rows(data.train_rows, count, seed)
+        empty = rows[:0]
+        held = HeldOutScenes("monitor", data.store, empty, rows, "no labelled scene is held out")
+        return held if len(rows) >= _FEWEST else None
+    reference = some_rows(data.probe_rows, count, seed)
+    queries = some_rows(data.val_rows, count, seed + 1)
+    problem = why_no_probe(data.store, reference.tolist(), queries.tolist())
+    return HeldOutScenes("monitor", data.store, reference, queries, problem)
+
+
+def held_out_of_store(path: str, prefix: str, count: int, seed: int) -> HeldOutScenes:
+    """Return scenes of a labelled store, one half of its locations against the other.
+
+    Args:
+        path: Of the store.
+        prefix: Of the names of what is measured.
+        count: At most so many scenes of either kind.
+        seed: Of the choice.
+
+    Raises:
+        ConfigError: If too few scenes are labelled.
+    """
+    store = Store(path)
+    known = store.labels(range(len(store))).known.numpy()
+    apart = held_out(store.locations.tolist(), 0.5, seed)
+    reference = some_rows(np.flatnonzero(known & ~apart), count, seed)
+    queries = some_rows(np.flatnonzero(known & apart), count, seed + 1)
+    if min(len(reference), len(queries)) < _FEWEST:
+        raise ConfigError(
+            "too few labelled scenes to evaluate",
+            found=f"{int(known.sum())} labelled scenes of {len(set(store.locations))} locations",
+            where=path,
+            remedy="name a labelled store of several locations",
+        )
+    problem = why_no_probe(store, reference.tolist(), queries.tolist())
+    return HeldOutScenes(prefix, store, reference, queries, problem)
+
+
+def some_rows(rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Return at most so many of some rows, drawn at random and in rising order."""
+    if len(rows) <= count:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
+
+
+@contextmanager
+def preserving_state(module: nn.Module) -> Iterator[None]:
+    """Leave the modes of a module's parts and all random numbers of torch as they were."""
+    training = [part for part in module.modules() if part.training]
+    weight = next(module.parameters())
+    devices = [weight.device] if weight.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            for part in training:
+                part.training = True
+
+
+# -------------------------------------------------------------------------- evaluation during a run
 
 _VIEWS: Final = 32  # scenes of which two views are compared
 # A collapse happens in the first steps: it is looked for after 1, 2, 4, ... of them, briefly.
@@ -158,7 +488,7 @@ class EvaluatedScenes:
         queries, reference, *views = (each.embed(encoder) for each in parts)
         values = self.held.measure(queries, reference, config.method.similarity, brief=brief)
         if self.paired and not brief:
-            values[f"{self.held.prefix}/alignment"] = measures.alignment(views[0], views[1])
+            values[f"{self.held.prefix}/alignment"] = alignment(views[0], views[1])
         return values
 
     def _prepare(self, encoder: Encoder, config: PretrainConfig) -> tuple[PreparedScenes, ...]:

@@ -17,9 +17,20 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from eofm.progress import LINE_EVERY_S
+from eofm.terminal import LINE_EVERY_S
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.monitor.run_log import RunLog
+
+__all__ = [
+    "WINDOW_S",
+    "Bar",
+    "Display",
+    "Lines",
+    "Throughput",
+    "ThroughputReading",
+    "clock",
+    "remember",
+]
 
 _GIB: Final = 2**30
 # Rate and time left are those of this many seconds: a machine may become busy, or free.

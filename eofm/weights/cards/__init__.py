@@ -10,7 +10,9 @@ from eofm.contract.recipe import Recipe
 from eofm.errors import WeightsError
 from eofm.weights.cards import foundation, softcon, ssl4eo, vision
 from eofm.weights.cards.card import WeightCard
-from eofm.weights.fetch.download import file_name
+from eofm.weights.download import file_name
+
+__all__ = ["WEIGHTS", "candidates", "find", "recognise"]
 
 
 def _by_name(cards: Iterable[WeightCard]) -> Mapping[str, WeightCard]:

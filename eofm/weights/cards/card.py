@@ -14,13 +14,15 @@ from typing import Final
 from eofm.contract.recipe import Recipe
 from eofm.errors import WeightsError
 
+__all__ = ["UNSTATED", "Score", "StateLayout", "WeightCard"]
+
 UNSTATED: Final = "not stated"  # a licence that nobody has stated is never assumed
 
 
 class StateLayout(StrEnum):
     """How the tensors of a weights file are named; each has its key map.
 
-    `eofm.weights.layouts.keymaps` holds one pure, strict function per layout.
+    `eofm.weights.keymaps` holds one pure, strict function per layout.
     """
 
     DINOV2 = "dinov2"  # Meta's names, with or without registers; also SoftCon's ViT files

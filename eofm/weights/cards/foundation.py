@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from eofm.contract.recipe import Pooling, Recipe
-from eofm.contract.sensors import SENSOR_BANDS, STATISTICS
-from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.contract.spec import SENSOR_BANDS, STATISTICS, Normalization, Sensor, Unit
 from eofm.weights.cards.card import Score, StateLayout, WeightCard
+
+__all__ = ["CARDS"]
 
 _L1C: Final = SENSOR_BANDS[Sensor.S2_L1C]
 _L2A: Final = SENSOR_BANDS[Sensor.S2_L2A]

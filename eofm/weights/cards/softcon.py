@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Final
 
 from eofm.contract.recipe import Pooling, Recipe
-from eofm.contract.sensors import STATISTICS, Statistics
-from eofm.contract.spec import Normalization
+from eofm.contract.spec import STATISTICS, Normalization, Statistics
 from eofm.weights.cards.card import Score, StateLayout, WeightCard
+
+__all__ = ["CARDS"]
 
 _HOST: Final = "https://huggingface.co/wangyi111/softcon/resolve"
 _PLAIN: Final = f"{_HOST}/62ff465b2e7467dbfc70758ec1e9d08ab87fc46b"

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Final
 
 from eofm.contract.recipe import Kernel, Pooling, Recipe, ResizeOrder, ResizeRule
-from eofm.contract.sensors import STATISTICS
-from eofm.contract.spec import Normalization, Sensor, Unit
+from eofm.contract.spec import STATISTICS, Normalization, Sensor, Unit
 from eofm.weights.cards.card import Score, StateLayout, WeightCard
+
+__all__ = ["CARDS"]
 
 _TORCHGEO: Final = "https://hf.co/torchgeo"
 _MAE: Final = (

@@ -18,7 +18,7 @@ from small_terms import (
 )
 
 from eofm.errors import ConfigError
-from eofm.method.combined import check_views
+from eofm.method.objectives import check_views
 from eofm.method.terms.croco import CroCo, CroCoSettings
 from eofm.method.terms.seam import RandomMask, ViewKind
 from eofm.networks.joint import JointTrunk, share_trunk
@@ -48,6 +48,7 @@ def joint() -> JointTrunk:
     return share_trunk({"s2-l1c": small_vit(3), "s1-grd": small_vit(2)})
 
 
+@pytest.mark.slow
 def test_the_true_partner_is_better_than_another():
     """After a short run another place's second view makes the error larger; before, it does not."""
     terms = combined(term())

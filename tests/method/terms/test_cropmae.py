@@ -8,7 +8,7 @@ from small_terms import DECODER, Two, combined, labels_of, passes, scored, train
 from torch.nn import functional
 
 from eofm.errors import ConfigError
-from eofm.method.combined import check_views
+from eofm.method.objectives import check_views
 from eofm.method.terms.cropmae import CropMae, CropMaeSettings
 from eofm.method.terms.seam import RandomMask, RunFacts, TeacherKind, ViewKind
 from eofm.networks.resnet import build_resnet
@@ -43,6 +43,7 @@ def test_a_grid_of_two_patches_is_refused(generator):
         CropMae(CropMaeSettings(), RunFacts(32, (1, 2), 2, (3, 3)), generator)
 
 
+@pytest.mark.slow
 def test_the_crop_is_predicted_from_the_image_around_it():
     """The error falls below that of the patch mean; with another image around it, far above."""
     terms = combined(TERM)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from eofm.errors import ConfigError
-from eofm.method.combined import CombinedTerms
+from eofm.method.objectives import CombinedTerms
 from eofm.method.terms.distill import (
     DistillForm,
     DistillSettings,
@@ -142,7 +142,7 @@ def nearly_blind(teacher: nn.Module, form: str) -> CombinedTerms:
     return method
 
 
-@pytest.mark.parametrize("form", ["js", "cosine"])
+@pytest.mark.parametrize("form", [pytest.param("js", marks=pytest.mark.slow), "cosine"])
 def test_a_student_learns_from_a_wider_frozen_teacher(form):
     """Tiny problem: it beats its start, and the same student whose teacher sees other images."""
     teacher = Frozen(20)

@@ -10,7 +10,7 @@ import yaml
 from doc_blocks import blocks
 
 from eofm.method.config import SoftConConfig
-from eofm.method.terms.registry import find_term, settings_of
+from eofm.method.terms.seam import find_term, settings_of
 
 PAGES = Path(__file__).parents[3] / "docs" / "terms"
 NAMES = pytest.mark.parametrize("name", ["distill", "self_distill", "look", "hallucinate"])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from eofm.train.monitor.measures import (
+from eofm.train.monitor.online import (
     alignment,
     dense_steps,
     label_correlation,

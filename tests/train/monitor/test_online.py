@@ -19,11 +19,14 @@ from eofm.store.reader import Store
 from eofm.train.build import make_recipe
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule
-from eofm.train.module import PretrainModule
-from eofm.train.monitor.diagnosis import broken_rows, broken_tensors, not_finite
+from eofm.train.module import PretrainModule, broken_rows, broken_tensors, not_finite
 from eofm.train.monitor.guard import KEPT
-from eofm.train.monitor.held_out import held_out_of_run, held_out_of_store, preserving_state
-from eofm.train.monitor.online import PreparedScenes
+from eofm.train.monitor.online import (
+    PreparedScenes,
+    held_out_of_run,
+    held_out_of_store,
+    preserving_state,
+)
 from eofm.train.monitor.run_log import read_rows
 from eofm.train.run import pretrain
 from eofm.weights.encoder import load_encoder, random_encoder
@@ -118,7 +121,9 @@ def test_random_numbers_and_modes_are_put_back() -> None:
     assert [True, True, False] == [net.training, net[0].training, net[1].training]
 
 
-@pytest.mark.parametrize(("batch", "accumulate"), [(8, 1), (4, 2)])
+@pytest.mark.parametrize(
+    ("batch", "accumulate"), [(8, 1), pytest.param(4, 2, marks=pytest.mark.slow)]
+)
 def test_dense_looks_and_a_run_that_is_taken_up(
     batch: int,
     accumulate: int,
@@ -149,7 +154,7 @@ def test_dense_looks_and_a_run_that_is_taken_up(
 def test_prepared_scenes_embed_as_encoders_do(config: PretrainConfig) -> None:
     """Kept or made anew, pixels give `Encoder.embed`, bit for bit."""
     store = Store(str(config.data.store))
-    encoder = random_encoder("vit-tiny-14", make_recipe(store, [0], config.model), 0)
+    encoder = random_encoder("vit-tiny-14-2blocks", make_recipe(store, [0], config.model), 0)
     expected = encoder.embed(to_grid(store.images([3, 1, 8])))
 
     kept = PreparedScenes(store, [3, 1, 8], encoder.preprocess)
@@ -248,7 +253,7 @@ def test_a_dip_is_no_collapse(config: PretrainConfig, monkeypatch: pytest.Monkey
 def spreads(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
     """Let the looks see these spreads, one after the other."""
     left = iter(values)
-    monkeypatch.setattr("eofm.train.monitor.measures.spread", lambda _: next(left))
+    monkeypatch.setattr("eofm.train.monitor.online.spread", lambda _: next(left))
 
 
 def test_a_dead_trunk_is_seen_by_the_looks(
@@ -278,7 +283,7 @@ def test_a_dead_trunk_is_seen_by_the_looks(
         # far less than at the start, but for fewer steps than count as staying
         ((0.3, 0.001, 0.001, 0.001, 0.001), {}),
         # it comes back
-        ((0.3, 0.001, 0.3, 0.001, 0.3), {"collapse_steps": 2}),
+        pytest.param((0.3, 0.001, 0.3, 0.001, 0.3), {"collapse_steps": 2}, marks=pytest.mark.slow),
     ],
     ids=["close-from-the-start", "the-first-steps", "a-dip"],
 )

@@ -11,10 +11,9 @@ from rich.console import Console
 
 from eofm.errors import ConfigError
 from eofm.train.config import MonitorConfig
-from eofm.train.monitor.loggers import make_writers
-from eofm.train.monitor.run_log import FAILURE, RowFile, RunLog, read_rows
+from eofm.train.distributed import Stopped
+from eofm.train.monitor.run_log import FAILURE, RowFile, RunLog, make_writers, read_rows
 from eofm.train.monitor.throughput import Bar, Lines, ThroughputReading, _Mark, remember
-from eofm.train.signals import Stopped
 
 READING = ThroughputReading(1, 8, 30, 360, 2.5, 48.0, 0.01, 220.0)
 

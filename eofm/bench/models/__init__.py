@@ -1,1 +1,0 @@
-"""What is scored: encoders, networks of one's own, controls, and their other inputs."""

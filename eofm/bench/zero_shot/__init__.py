@@ -1,1 +1,0 @@
-"""Protocols without a fit: prompt patches of a segmentation, texts of class names."""

@@ -1,0 +1,873 @@
+"""What is measured in an image, and whether its pixels can be what is stated of them.
+
+One rule for every route: reading, packing, checking, benchmarking and embedding call the functions
+below, so that one file has one mask, one refusal and one wording wherever it is used. Arrays go in;
+no file is opened here, and no unit is ever inferred. Two questions are answered.
+
+*Measured* (`measured`). A pixel of the mask is False where
+
+- a band is NaN or infinite (dB of no backscatter);
+- a band holds a value other than 0 that the file declares nodata or masks;
+- backscatter power is 0, or negative by less than 1 (noise was subtracted), which has no dB;
+- every band of one native resolution is 0 (dn, dn-offset1000, reflectance, power, db) or declared
+  nodata. A single band among others that is 0 is a measurement, as B10 is over dry air: a declared
+  nodata value of 0 takes no pixel away that other bands have seen, nor does a resolution with one
+  band beside others. Where every resolution has one band, they tell together.
+
+*Plausible* (`find_doubts`). A statement leaves traces in the values that scenery does not, and a
+wrong one leaves others: the tests, in the order in which they are made, are
+
+====================  ===========================================================================
+number type           8-bit integers stated to be digital numbers of Sentinel-2
+undeclared nodata     outside all physics (-9999, -32768, 1e20; 65535 or 32767 in every band), or
+                      one value in all bands of more than 1 % of the pixels (-1, 9999)
+dead band             all 0, or one value in a whole image of at least 100 x 100 pixels
+radar                 sign of dB and power, whole numbers, VV darker than VH
+range                 99th percentile of all bands outside what the unit can hold
+8-bit numbers         Level-1C darker in B01 or B02 than the sky itself is
+band order            Level-1C whose darkest band by far is not B10: EuroSAT files hold B8A last
+offset                +1000 of processing baseline 04.00, stated and absent or present and unstated
+====================  ===========================================================================
+
+Whoever reads an image whole (`read_geotiff`, `read_scene`, `from_xarray`) is told of its number
+type, and of digital numbers that are fractions or reflectance that is whole (`check_scale`); the
+others are looked for before anything is made of the pixels.
+
+The offset of Level-1C shows in B10, in which the ground is invisible: below 100 without it and just
+above 1000 with it (17, 59 and 1069 on three TerraMesh sites; at most 40 on 270 EuroSAT tiles). In
+Level-2A it shows where bands agree: with the offset the darkest pixel of no band lies below 950,
+of one near 1000, and of none above 2500. Two of twelve S2-100K patches are of that kind (darkest
+pixels from 1126 and 1148); none of the others, of three TerraMesh sites and of six BigEarthNet
+patches is, whole or in windows of 32 to 128 pixels (1,101 of them, over snow, cloud, water,
+forest, crops and towns). That holds with at least ten bands; of red, green, blue and near infrared
+alone bare soil looks the same (5 of 187 windows), so that fewer than eight bands, or none in the
+short-wave infrared, are never accused. Nor is bright sand, whose short-wave infrared lies above.
+
+Shapes: B images, C bands, H by W pixels; c bands of one native resolution, h by w of its pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from eofm.contract.imagery import Imagery, NativeImagery
+from eofm.contract.shapes import Bool, Float, Shaped
+from eofm.contract.spec import ImageSpec, Sensor, Unit
+from eofm.errors import PixelError
+
+__all__ = [
+    "DEAD_BAND",
+    "ENOUGH_IMAGES",
+    "NO_POWER",
+    "PER_DN",
+    "Doubt",
+    "Values",
+    "check_finite",
+    "check_plausible",
+    "check_scale",
+    "check_sentinels",
+    "coarse_mask",
+    "comparable",
+    "contradiction",
+    "doubt_of",
+    "doubt_of_type",
+    "find_doubts",
+    "fine_mask",
+    "measured",
+    "measured_of",
+    "refusal",
+    "sum_is_finite",
+]
+
+# ------------------------------------------------------------------ which pixels hold a measurement
+
+# Sentinel-2 numbers with and without offset, and reflectance, on the scale of digital numbers.
+PER_DN: Final[Mapping[Unit, float]] = {
+    Unit.DN: 1.0,
+    Unit.DN_OFFSET1000: 1.0,
+    Unit.REFLECTANCE: 1e-4,
+}
+NO_POWER: Final = -1.0
+_ZERO_IS_UNMEASURED: Final = frozenset({*PER_DN, Unit.POWER, Unit.DB})
+
+
+def measured(
+    planes: Mapping[int, Shaped[Tensor, "b _ _ _"]],
+    declared: Mapping[int, Bool[Tensor, "b _ _ _"]],
+    bands: Mapping[int, tuple[str, ...]],
+    unit: Unit,
+    size: tuple[int, int],
+) -> Bool[Tensor, "b h w"]:
+    """Return which pixels of the finest grid hold a measurement: bool (B, H, W).
+
+    Args:
+        planes: Native ground sampling distance -> (B, c, h, w), values as stored.
+        declared: The same keys, or some of them -> bool (B, c, h, w) or (B, 1, h, w), True where
+            the file declares that there is no measurement.
+        bands: The same keys -> the names of the c bands.
+        unit: Unit of the values.
+        size: H and W.
+    """
+    if not declared and unit is not Unit.POWER and all(map(_is_full, planes.values())):
+        first = next(iter(planes.values()))
+        return torch.ones(len(first), *size, dtype=torch.bool, device=first.device)  # most images
+    valid, empty = {}, {}
+    for gsd, plane in planes.items():
+        valid[gsd], empty[gsd] = _measured_plane(plane, declared.get(gsd), unit)
+    telling = [gsd for gsd in planes if len(bands[gsd]) > 1]
+    if telling or len(planes) == 1:
+        empty = {gsd: empty[gsd] for gsd in telling or planes}
+    else:
+        empty = _empty_together(empty, size)
+    masks = []
+    for gsd, mask in valid.items():
+        own = mask & ~empty[gsd] if gsd in empty else mask
+        masks.append(own if tuple(own.shape[1:]) == size else fine_mask(own, size))
+    return torch.stack(masks).all(dim=0)
+
+
+def _measured_plane(
+    plane: Shaped[Tensor, "b c h w"], declared: Bool[Tensor, "b _ h w"] | None, unit: Unit
+) -> tuple[Bool[Tensor, "b h w"], Bool[Tensor, "b h w"]]:
+    """Look at the bands of one resolution, value by value.
+
+    Returns:
+        Where no band is without measurement, and where all bands are empty: bool (B, h, w) both.
+    """
+    values = comparable(plane)
+    counts = values != 0
+    empty = ~counts if unit in _ZERO_IS_UNMEASURED else torch.zeros_like(counts)
+    valid = torch.ones_like(counts[:, 0])
+    if declared is not None:
+        valid = ~(declared & counts).any(dim=1)
+        empty = empty | declared
+    if plane.is_floating_point():
+        valid = valid & torch.isfinite(plane).all(dim=1)
+    if unit is Unit.POWER:
+        # what is far below 0 is no power at all, and stays for `find_doubts` to see
+        valid = valid & ~((values <= 0) & (values > NO_POWER)).any(dim=1)
+    return valid, empty.all(dim=1)
+
+
+def _empty_together(
+    empty: Mapping[int, Bool[Tensor, "b _ _"]], size: tuple[int, int]
+) -> dict[int, Bool[Tensor, "b _ _"]]:
+    """Return the empty pixels of each resolution on ground where those of all others are empty."""
+    fine = [
+        nn.functional.interpolate(mask.float()[:, None], size=size, mode="nearest-exact")
+        for mask in empty.values()
+    ]
+    share = torch.stack(fine).amin(dim=0)
+    return {
+        gsd: mask & (nn.functional.adaptive_max_pool2d(share, list(mask.shape[1:]))[:, 0] > 0)
+        for gsd, mask in empty.items()
+    }
+
+
+# Of a neighbour at the same place float32 makes 3e-8 where the ratio is odd; a sixth of 60 m draws
+# at least (1/12)^2 = 7e-3 of it.
+_ROUNDING: Final = 1e-4
+
+
+def comparable(stored: Shaped[Tensor, "*s"]) -> Shaped[Tensor, "*s"]:
+    """Return a view that torch can compare, as it cannot uint16: 65535 is -1, and 0 stays 0."""
+    return stored.view(torch.int16) if stored.dtype == torch.uint16 else stored
+
+
+def _is_full(plane: Shaped[Tensor, "b c h w"]) -> bool:
+    """Return whether no value is 0, NaN or infinite; a sum is finite only if all of it is."""
+    values = comparable(plane)
+    if int(torch.count_nonzero(values)) != values.numel():
+        return False
+    return not values.is_floating_point() or sum_is_finite(values)
+
+
+def sum_is_finite(values: Float[Tensor, "*s"]) -> bool:
+    """Return whether a sum is finite: then all of it is, which is found in a fifth of the time.
+
+    Args:
+        values: Of any shape. A sum that overflows tells nothing.
+    """
+    return bool(torch.isfinite(values.sum()))
+
+
+def fine_mask(valid: Bool[Tensor, "b _ _"], size: tuple[int, int]) -> Bool[Tensor, "b _ _"]:
+    """Bring a mask (B, h, w) to the finest grid (B, H, W).
+
+    A fine pixel is valid if bilinear upsampling draws nothing from an invalid coarse one.
+    """
+    if bool(valid.all()):
+        return valid.new_ones((valid.shape[0], *size))
+    weight = nn.functional.interpolate(
+        (~valid).float()[:, None], size=size, mode="bilinear", align_corners=False
+    )
+    return weight[:, 0] < _ROUNDING
+
+
+def measured_of(native: NativeImagery, gsd: int) -> Bool[Tensor, "b h w"]:
+    """Return which pixels of one native resolution hold a measurement: bool (B, h, w)."""
+    height, width = native.planes[gsd].shape[2:]
+    return coarse_mask(native.valid, (height, width))
+
+
+def coarse_mask(valid: Bool[Tensor, "b _ _"], size: tuple[int, int]) -> Bool[Tensor, "b _ _"]:
+    """Bring a mask (B, H, W) to a coarser grid (B, h, w): valid where all of its pixels are."""
+    step = int(valid.shape[1]) // size[0]
+    if step <= 1:
+        return valid
+    return nn.functional.avg_pool2d(valid.float()[:, None], step)[:, 0] == 1
+
+
+def check_finite(imagery: Imagery) -> None:
+    """Raise if a pixel that is marked valid is NaN or infinite.
+
+    Raises:
+        PixelError: With the first band of the first image, and the numbers of all such images.
+    """
+    if sum_is_finite(imagery.pixels):
+        return
+    bad = ~torch.isfinite(imagery.pixels)
+    if not bool(bad.any()):
+        return
+    places = torch.nonzero((bad & imagery.valid[:, None]).flatten(2).any(dim=2)).tolist()
+    if not places:
+        return
+    image, band = places[0]
+    raise PixelError(
+        "pixels marked valid are not finite",
+        found=f"NaN or infinity in band {imagery.spec.bands[band]}",
+        where=f"image {image} of the batch",
+        remedy="mark them in the valid mask",
+        images=sorted({number for number, _ in places}),
+    )
+
+
+# ------------------------------------------------- traces of a statement in the values of one image
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why an image cannot be what it is stated to be.
+
+    Args:
+        problem: One sentence, the same for every image with this fault.
+        found: The number that shows it.
+        expected: What it would be, were the statement true.
+        remedy: What to do.
+        instead: The unit in which these values would be right, if there is one.
+        band: The band that shows it, where it is one.
+        image: Number of the image within its batch.
+    """
+
+    problem: str
+    found: str
+    expected: str
+    remedy: str
+    instead: Unit | None = None
+    band: str | None = None
+    image: int = 0
+
+
+Values = Mapping[str, Tensor]
+"""Band -> its measured values, float (n,); sorted where the tests look at them."""
+
+# Where the 99th percentile of all bands of an image in this unit can lie. Digital numbers of dark
+# water reach some 50, of snow and cloud 20,000; backscatter of cities 10 in power (10 dB).
+_RANGE: Final[Mapping[Unit, tuple[float, float]]] = {
+    Unit.DN: (30, 30_000),
+    Unit.DN_OFFSET1000: (1_030, 31_000),
+    Unit.REFLECTANCE: (0.003, 3),
+    Unit.UINT8: (1, 255),
+    Unit.POWER: (1e-5, 100),
+    Unit.DB: (-40, 40),
+}
+# Molecules alone scatter about 0.09 and 0.06 of the light at 443 and 490 nm back to a satellite
+# (optical thickness 0.236 and 0.156 at sea level: Bodhaine et al. 1999, J. Atmos. Oceanic Technol.
+# 16, 1854). Half of the smaller is left for high plateaus. EuroSAT's darkest tile has 0.09 in B01.
+_SKY_DN: Final = 300.0
+_SKY_BANDS: Final = ("B01", "B02")
+_B10_DARK: Final = 500.0
+_LIFTED: Final = (900.0, 1_300.0)  # first percentile of B10 with the offset
+_LIFTED_SPREAD: Final = 150.0  # between that and its median; cirrus alone varies more
+_DARKEST: Final = (950.0, 1_500.0, 2_500.0)  # least, most of the darkest band, most of any band
+_ENOUGH_BANDS: Final = 8
+_SWIR: Final = frozenset({"B11", "B12"})
+_BELOW_OFFSET: Final = 900.0  # a first percentile below this tells that nothing was added
+
+
+def contradiction(values: Values, spec: ImageSpec) -> Doubt | None:
+    """Ask what needs a sample of the values only, where none is a sentinel and no band is dead."""
+    ordered = {band: some.sort().values for band, some in values.items()}
+    tests = (_radar, _range, _sky, _order, _offset)
+    return next((doubt for test in tests if (doubt := test(ordered, spec)) is not None), None)
+
+
+def _quantile(ordered: Float[Tensor, " n"], share: float) -> float:
+    """Return a quantile of sorted values, the nearest of them."""
+    return float(ordered[round(share * (len(ordered) - 1))])
+
+
+_DIFFERENT: Final = 8  # numbers; no more than these are whole by chance
+
+
+def _range(values: Values, spec: ImageSpec) -> Doubt | None:
+    low, high = _RANGE[spec.unit]
+    flat = torch.cat(list(values.values()))
+    top = float(flat.kthvalue(1 + round(0.99 * (len(flat) - 1))).values)
+    if low <= top <= high:
+        if spec.unit is Unit.UINT8 and bool((flat != flat.round()).any()):
+            return Doubt(
+                "8-bit values are whole numbers",
+                f"{float(flat[flat != flat.round()][0]):g}",
+                "whole numbers from 0 to 255",
+                "state the unit the values are in",
+            )
+        whole = spec.unit is Unit.POWER and bool((flat == flat.round()).all())
+        if whole and int(flat.sort().values.diff().count_nonzero()) >= _DIFFERENT:
+            return Doubt(
+                "linear backscatter is no whole number",
+                f"whole numbers up to {float(flat.max()):g}",
+                "fractions, of most surfaces below 1",
+                "calibrate the product: digital numbers of Sentinel-1 are amplitudes",
+            )
+        return None
+    return Doubt(
+        f"the values are not of the size that unit {spec.unit} has",
+        f"99th percentile of all bands {top:.4g}",
+        f"{low:g} to {high:g}",
+        "state the unit the values are in",
+    )
+
+
+def _sky(values: Values, spec: ImageSpec) -> Doubt | None:
+    """Level-1C cannot be darker in the blue than molecules make it: 8-bit renderings are."""
+    if spec.sensor is not Sensor.S2_L1C or spec.unit not in {Unit.DN, Unit.REFLECTANCE}:
+        return None  # of a stated offset the darkest pixels tell
+    for band in _SKY_BANDS:
+        if band in values:
+            level = _quantile(values[band], 0.5) / PER_DN[spec.unit]
+            if level < _SKY_DN:
+                return Doubt(
+                    "Level-1C is never so dark in the blue: the sky itself is brighter",
+                    f"median of {band} {level:.0f}, as digital number",
+                    f"above {_SKY_DN:.0f}",
+                    "check the unit and the order of the bands; an 8-bit rendering, or Level-2A, "
+                    "is not Level-1C",
+                    band=band,
+                )
+    return None
+
+
+def _order(values: Values, spec: ImageSpec) -> Doubt | None:
+    """The darkest band of Level-1C is B10, with and without an offset; this comes before it."""
+    if spec.sensor is not Sensor.S2_L1C or "B10" not in values or spec.unit not in PER_DN:
+        return None
+    scale = PER_DN[spec.unit]
+    level = {band: _quantile(v, 0.5) / scale for band, v in values.items()}
+    darkest = min(level, key=lambda band: level[band])
+    if level["B10"] <= _B10_DARK or level[darkest] >= 0.5 * level["B10"]:
+        return None
+    return Doubt(
+        "these bands are not in the stated order: B10 is not the dark one",
+        f"median of B10 {level['B10']:.0f}, of {darkest} {level[darkest]:.0f}",
+        "B10 the darkest band of Level-1C",
+        "state the bands in stored order; EuroSAT's files hold B8A last: B01 B02 B03 B04 B05 B06 "
+        "B07 B08 B09 B10 B11 B12 B8A",
+        band="B10",
+    )
+
+
+def _offset(values: Values, spec: ImageSpec) -> Doubt | None:
+    """Compare the stated offset of processing baseline 04.00 with what the darkest pixels say."""
+    if spec.sensor not in {Sensor.S2_L1C, Sensor.S2_L2A} or spec.unit not in PER_DN:
+        return None
+    scale = PER_DN[spec.unit]
+    scaled = {band: v / scale for band, v in values.items()}
+    stated = spec.unit is Unit.DN_OFFSET1000
+    found, expected, band = _offset_traces(scaled, spec.sensor, stated=stated)
+    if not found:
+        return None
+    says, seems = ("with", "lack") if stated else ("without", "carry")
+    instead = {Unit.DN: Unit.DN_OFFSET1000, Unit.DN_OFFSET1000: Unit.DN}.get(spec.unit)
+    return Doubt(
+        f"images stated to be {says} the offset of processing baseline 04.00 seem to {seems} it",
+        found,
+        expected,
+        "look up the processing baseline in the product's metadata, and state the unit"
+        if instead is not None
+        else "subtract 0.1, the offset of processing baseline 04.00, from the reflectance",
+        instead=instead,
+        band=band,
+    )
+
+
+def _offset_traces(values: Values, sensor: Sensor, *, stated: bool) -> tuple[str, str, str | None]:
+    """Return what contradicts the statement, what was expected, and the band; or empty texts."""
+    low = {band: _quantile(v, 0.01) for band, v in values.items()}
+    band = min(low, key=lambda name: low[name])
+    if stated:
+        if low[band] >= _BELOW_OFFSET:
+            return "", "", None
+        return (
+            f"first percentile of {band} {low[band]:.0f}",
+            f"above {_BELOW_OFFSET:.0f} in every band",
+            band,
+        )
+    if sensor is Sensor.S2_L1C and "B10" in values:
+        middle = _quantile(values["B10"], 0.5)
+        lifted = _LIFTED[0] <= low["B10"] <= _LIFTED[1]
+        if not lifted or middle - low["B10"] > _LIFTED_SPREAD:
+            return "", "", None
+        return f"median of B10 {middle:.0f}", f"below {_B10_DARK:.0f}", "B10"
+    if sensor is Sensor.S2_L1C or len(values) < _ENOUGH_BANDS or not _SWIR & set(values):
+        return "", "", None
+    darkest = {name: _quantile(v, 0.001) for name, v in values.items()}
+    least, most, highest = _DARKEST
+    below, above = min(darkest.values()), max(darkest.values())
+    if not (least <= below <= most and above <= highest):
+        return "", "", None
+    return (
+        f"the darkest pixels of all {len(values)} bands lie between {below:.0f} and {above:.0f}",
+        f"below {least:.0f} in one band at least",
+        min(darkest, key=lambda name: darkest[name]),
+    )
+
+
+def _above(one: float, other: float, unit: Unit) -> bool:
+    """Return whether backscatter lies more than 1 dB above another: over noise they are equal."""
+    return one > other + 1.0 if unit is Unit.DB else one > other * 10**0.1
+
+
+def _radar(values: Values, spec: ImageSpec) -> Doubt | None:
+    if spec.unit not in {Unit.DB, Unit.POWER}:
+        return None
+    flat = torch.cat(list(values.values()))
+    negative = float((flat < 0).float().mean())
+    if spec.unit is Unit.DB and negative < 0.5:
+        return Doubt(
+            "backscatter in dB is mostly negative, and these values are not",
+            f"{negative:.0%} of the values below 0",
+            "more than half",
+            "state the unit, if the files hold linear backscatter",
+            instead=Unit.POWER,
+        )
+    if spec.unit is Unit.POWER and negative > 0.01:
+        return Doubt(
+            "linear backscatter is positive, and these values are not",
+            f"{negative:.0%} of the values below 0",
+            "none",
+            "state the unit, if the files hold decibels",
+            instead=Unit.DB,
+        )
+    if spec.unit is Unit.DB and bool((flat == flat.round()).all()):
+        return Doubt(
+            "backscatter was read through an integer type",
+            "whole decibels only",
+            "fractions",
+            "read the files as float32, or state their scale in their scale and offset tags",
+        )
+    level = {band: float(v.mean()) for band, v in values.items()}
+    if {"VV", "VH"} <= set(level) and _above(level["VH"], level["VV"], spec.unit):
+        return Doubt(
+            "VH is darker than VV on nearly every surface, and here it is brighter",
+            f"mean VV {level['VV']:.3g}, mean VH {level['VH']:.3g}",
+            "VV above VH",
+            "state the bands in stored order, VH VV",
+        )
+    return None
+
+
+# ------------------------------------------------------------- whether pixels can be what is stated
+
+# Values that no measurement takes, in the unit itself. Level-2A goes down to -1000 where the offset
+# was subtracted; Sentinel-2 products mark saturation by 65535 in single bands. Calm water and radar
+# shadow reach -40 dB (-37.3 in BigEarthNet).
+_IMPOSSIBLE: Final[Mapping[Unit, tuple[float, float]]] = {
+    Unit.DN: (-1_001.0, 65_535.0),
+    Unit.DN_OFFSET1000: (-1.0, 65_535.0),
+    Unit.REFLECTANCE: (-0.2, 100.0),
+    Unit.UINT8: (0.0, 255.0),
+    Unit.POWER: (NO_POWER, 1e6),
+    Unit.DB: (-80.0, 100.0),
+}
+_FILLS_DN: Final = (65_535.0, 32_767.0)  # in every band: the largest of uint16 and of int16
+
+_ONE_VALUE: Final = 0.9  # share of the impossible values of a band that a nodata value makes up
+# Where so many bands of a pixel hold one value, in a share of the pixels between these two, it is
+# no measurement; an image that is so nearly everywhere has another fault. In no 32 x 32 window of
+# the real optical imagery at hand do four bands agree in one pixel, and VV and VH of backscatter
+# agree in one of a thousand. Clouds clipped to a reflectance of 1 do agree, and are no nodata.
+_BANDS_OF_ONE_VALUE: Final[Mapping[Unit, int]] = {
+    **dict.fromkeys(PER_DN, 4),
+    Unit.DB: 2,
+    Unit.POWER: 2,
+}
+_SAME_SHARES: Final = (0.01, 0.9)
+_CLIPPED: Final = (10_000.0, 11_000.0)  # DN, without and with the offset
+_CONSTANT_FROM: Final = 10_000  # pixels; 60 m bands of a 64 x 64 tile of sea can be constant
+_LOOKED_AT: Final = 1 << 22  # pixels of an image; a larger one is thinned
+# Values per band that are sorted: of a single image, and of each of many.
+_SAMPLE: Final = 1 << 16
+_SAMPLE_OF_MANY: Final = 1 << 10
+
+
+def doubt_of_type(dtype: str, unit: Unit) -> Doubt | None:
+    """Return why numbers of a type cannot be in a unit, if so.
+
+    Args:
+        dtype: Name of the number type as stored, such as `uint8`.
+        unit: What they are stated to be in.
+    """
+    if unit not in {Unit.DN, Unit.DN_OFFSET1000} or dtype not in {"uint8", "int8"}:
+        return None
+    return Doubt(
+        "8-bit files cannot hold the digital numbers of Sentinel-2",
+        f"number type {dtype}",
+        "16 bit",
+        "use the original product, not a preview rendered from it",
+    )
+
+
+# Digital numbers are whole, and no image has but the smallest (`_RANGE` of traces); reflectance is
+# no whole number, and at most 3.
+_SCALED_BELOW: Final = 30.0
+_STORED_ABOVE: Final = 3.0
+_LARGEST_OF_8_BITS: Final = 255  # which no statement makes reflectance or digital numbers of
+
+
+def check_scale(imagery: Imagery) -> Imagery:
+    """Return imagery as it is, if its values can be numbers of the kind that its unit is.
+
+    This is what reading asks, of a window too: fractions of 1 that are stated to be digital numbers
+    were scaled already, and whole numbers that are stated to be reflectance were not. All else
+    needs scenery to tell, and is asked by `check_plausible`.
+
+    Args:
+        imagery: In physical units, as read.
+
+    Raises:
+        PixelError: If they cannot.
+    """
+    unit = imagery.spec.unit
+    if unit not in PER_DN or not len(imagery):
+        return imagery
+    step = math.isqrt(max(1, imagery.valid[0].numel() // _LOOKED_AT))
+    first = imagery.pixels[0, :, 0, ::step][:, imagery.valid[0, 0, ::step]]
+    if unit is not Unit.REFLECTANCE and _SCALED_BELOW <= _largest(first) < math.inf:
+        return imagery  # of most digital numbers one row tells
+    valid = imagery.valid[:, ::step, ::step]
+    values = imagery.pixels[:, :, ::step, ::step]
+    values = values if bool(valid.all()) else values.movedim(1, 0)[:, valid]
+    most = _largest(values)
+    if not math.isfinite(most):
+        values = values[values.isfinite()]
+        most = _largest(values)
+    if not values.numel():
+        return imagery
+    if unit is Unit.REFLECTANCE:
+        suspect, wrong, instead = most > _STORED_ABOVE, "whole numbers", "dn"
+        expected = "fractions, of a surface that reflects all light 1"
+    else:
+        suspect, wrong, instead = most < _SCALED_BELOW, "fractions", "reflectance"
+        expected = "whole numbers, 10,000 of a surface that reflects all light"
+    remedy = f'state the unit the values are in, as in: unit="{instead}"'
+    if wrong == "whole numbers" and most <= _LARGEST_OF_8_BITS:
+        remedy = f"of a preview of 8 bits use the original product; else {remedy}"
+    # the size tells of most images, and every value is looked at where it does not
+    if suspect and bool((values == values.round()).all()) == (wrong == "whole numbers"):
+        raise PixelError(
+            f"the values are not of the size that unit {unit} has",
+            found=f"{wrong} up to {most:.4g}",
+            expected=expected,
+            where=", ".join(imagery.names) or None,
+            remedy=remedy,
+        )
+    return imagery
+
+
+def _largest(values: Shaped[Tensor, "*s"]) -> float:
+    """Return the largest absolute value; NaN where there is one, or nothing at all."""
+    if not values.numel():
+        return math.nan
+    least, most = (float(end) for end in values.aminmax())
+    return max(abs(least), abs(most))
+
+
+def check_sentinels(native: NativeImagery, name: str) -> None:
+    """Raise if a measured pixel holds a value that no measurement takes.
+
+    `find_doubts` looks at a sample of a large image; this looks at every pixel.
+
+    Args:
+        native: In its native dtype.
+        name: What the image is called, for the message.
+
+    Raises:
+        PixelError: With the value and the band.
+    """
+    for gsd, stored in native.planes.items():
+        if _is_possible(stored, native.spec.unit):
+            continue
+        bands, plane = native.bands[gsd], stored.float()
+        valid = measured_of(native, gsd)
+        for image in range(len(native)):
+            values = plane[image][:, valid[image]]
+            doubt = _sentinel(values, replace(native.spec, bands=bands)) if values.numel() else None
+            if doubt is not None:
+                raise refusal([doubt], [name])
+
+
+def _is_possible(plane: Shaped[Tensor, "b c h w"], unit: Unit) -> bool:
+    """Return whether no value of (B, c, h, w) is suspect, without regard to the mask: most are."""
+    values = comparable(plane)
+    if plane.shape[1] >= _BANDS_OF_ONE_VALUE.get(unit, plane.shape[1] + 1):
+        same = (values[:, 0] == values[:, 1]) & (values[:, 0] != 0)
+        if float(same.float().flatten(1).mean(dim=1).max()) > _SAME_SHARES[0]:
+            return False  # two bands: whether all are the same is looked at further
+    if plane.dtype == torch.uint16:  # of all that the type can hold, only fills in all bands are
+        fills = (values == -1) | (values == 32_767)
+        return plane.shape[1] == 1 or not bool(fills.all(dim=1).any())
+    low, high = _IMPOSSIBLE[unit]
+    least, most = (float(value) for value in plane.aminmax())
+    return low <= least and most <= high and most < min(_FILLS_DN)  # NaN is looked at further
+
+
+def find_doubts(imagery: Imagery) -> list[Doubt]:
+    """Return what contradicts the statement about each image of a batch, image by image.
+
+    At most one doubt per image: the first in the order of the package's table, since a later test
+    presumes that the earlier ones hold (an offset can only be seen in bands in the right order).
+
+    Args:
+        imagery: In physical units, as read.
+
+    Raises:
+        PixelError: If a pixel that is marked valid is not finite.
+    """
+    check_finite(imagery)
+    spec, found = imagery.spec, []
+    step = math.isqrt(max(1, imagery.valid[0].numel() // _LOOKED_AT)) if len(imagery) else 1
+    sample = _SAMPLE if len(imagery) == 1 else _SAMPLE_OF_MANY
+    for image in range(len(imagery)):
+        valid = imagery.valid[image, ::step, ::step]
+        pixels = imagery.pixels[image, :, ::step, ::step]
+        values = pixels.flatten(1) if bool(valid.all()) else pixels[:, valid]
+        if not values.shape[1]:
+            continue
+        doubt = _sentinel(values, spec) or _dead(values, spec)
+        if doubt is None:
+            some = values[:, :: -(-values.shape[1] // sample)].cpu()
+            doubt = contradiction(dict(zip(spec.bands, some, strict=True)), spec)
+        if doubt is not None:
+            found.append(replace(doubt, image=image))
+    return found
+
+
+def doubt_of(values: Values, spec: ImageSpec) -> Doubt | None:
+    """Return why a sample of the measured values of one image cannot be what is stated, if so.
+
+    Args:
+        values: Of every band, from everywhere in the image. As many values are of the same pixels;
+            bands of several resolutions differ in their number.
+        spec: What they are stated to be; the size does not count.
+    """
+    groups: dict[int, dict[str, Tensor]] = {}
+    for band, some in values.items():
+        if some.numel():
+            groups.setdefault(some.numel(), {})[band] = some.flatten().float()
+    if not groups:
+        return None
+    for group in groups.values():
+        pixels, own = torch.stack(list(group.values())), replace(spec, bands=tuple(group))
+        doubt = _sentinel(pixels, own) or _dead(pixels, own)
+        if doubt is not None:
+            return doubt
+    return contradiction({b: v for group in groups.values() for b, v in group.items()}, spec)
+
+
+def _sentinel(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
+    """Look at all measured values (C, n) of an image for some that no measurement takes."""
+    low, high = _IMPOSSIBLE[spec.unit]
+    bad = (values < low) | (values > high)
+    if spec.unit in {Unit.DN, Unit.DN_OFFSET1000} and len(values) > 1:
+        for fill in _FILLS_DN:
+            bad = bad | (values == fill).all(dim=0)
+    same = _same_in_all(values, spec.unit)
+    bad = bad if same is None else bad | same
+    if not bool(bad.any()):
+        return None
+    band = int(bad.any(dim=1).nonzero()[0])
+    value = float(values[band][bad[band]].mode().values)
+    if float((values[band] == value).sum()) < _ONE_VALUE * float(bad[band].sum()):
+        return None  # many values: it is the unit that is wrong
+    return Doubt(
+        "a value that no measurement takes marks pixels as nodata, and is not declared",
+        f"{_written(value)} in {_part(bad.any(dim=0))} of the pixels, first in band "
+        f"{spec.bands[band]}",
+        f"{low:g} to {high:g} in unit {spec.unit}, and not the same in all bands",
+        f"declare it in the file, as in: rio edit-info --nodata {_written(value)} FILE; in an "
+        "array, replace it by NaN",
+        band=spec.bands[band],
+    )
+
+
+def _same_in_all(values: Float[Tensor, "c n"], unit: Unit) -> Bool[Tensor, " n"] | None:
+    """Return which pixels of (C, n) hold one value other than 0 in all bands, if they are many."""
+    if len(values) < _BANDS_OF_ONE_VALUE.get(unit, len(values) + 1):
+        return None
+    if unit not in PER_DN and bool((values == values.round()).all()):
+        return None  # backscatter of so few different numbers is equal by chance
+    same = (values[0] != 0) & (values == values[:1]).all(dim=0)
+    if unit in PER_DN:
+        for clipped in _CLIPPED:
+            same = same & (values[0] != clipped * PER_DN[unit])
+    least, most = _SAME_SHARES
+    return same if least < float(same.float().mean()) < most else None
+
+
+def _written(value: float) -> str:
+    """Return a float32 number so that reading it gives the same number: `rio` is handed it."""
+    texts = (f"{value:.{digits}g}" for digits in (7, 8))
+    same = (t for t in texts if float(torch.tensor(float(t), dtype=torch.float32)) == value)
+    return next(same, f"{value:.9g}")
+
+
+def _part(flags: Bool[Tensor, " n"]) -> str:
+    """Return a share in percent, never 0 % of some."""
+    share = float(flags.float().mean())
+    return f"{share:.0%}" if share >= 0.005 else f"{100 * share:.2g}%"
+
+
+DEAD_BAND: Final = "a band holds no measurement"
+"""The problem of a band with one value, for those who look for it otherwise."""
+
+
+def _dead(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
+    """Look for a band with one value in all measured pixels (C, n) of an image."""
+    low, high = values.amin(dim=1), values.amax(dim=1)
+    enough = values.shape[1] >= _CONSTANT_FROM
+    for index, band in enumerate(spec.bands):
+        value = float(low[index])
+        if value != float(high[index]) or (value != 0 and not enough):
+            continue
+        return Doubt(
+            DEAD_BAND,
+            f"{band} is {value:g} in every pixel",
+            "values that differ",
+            f"leave the image out of the data, or {band} out of the bands, which files have to "
+            "describe for that",
+            band=band,
+        )
+    return None
+
+
+# --------------------------------------------------------------------------- many images
+
+# A ratio of band means says something of the sensor only when the images are many and mixed: over
+# one lake B10 is as bright as B8A. EuroSAT, 64 tiles at a time: B10/B8A .004-.006, B09/B8A .24-.32;
+# single BigEarthNet patches (L2A): B09/B8A .98-1.00.
+ENOUGH_IMAGES: Final = 64
+
+
+def check_plausible(imagery: Imagery, names: Sequence[str] = ()) -> None:
+    """Raise if the pixels of a batch contradict what is stated of them.
+
+    Every image is judged by itself (`find_doubts`); from 64 images on, so are the ratios of band
+    means over all of them, which tell Level-1C from Level-2A and a right band order from a wrong
+    one, and for Sentinel-1 the distance of VV and VH.
+
+    Args:
+        imagery: In physical units, as read.
+        names: What the images are called, for the message, where they do not say it themselves.
+
+    Raises:
+        PixelError: With what was found, in which band of which images.
+    """
+    if not bool(imagery.valid.any()):
+        raise PixelError(
+            "not one pixel of these images is valid",
+            where=", ".join(names[:_NAMED]) or f"{len(imagery)} images of {imagery.spec.sensor}",
+            remedy="leave such images out",
+            images=range(len(imagery)),
+        )
+    doubts = find_doubts(imagery)
+    if doubts:
+        raise refusal(doubts, names or imagery.names or _numbered(len(imagery)))
+    _check_means(imagery)
+
+
+_NAMED: Final = 5
+
+
+def _numbered(count: int) -> list[str]:
+    return ["the image"] if count == 1 else [f"image {i} of the batch" for i in range(count)]
+
+
+def refusal(doubts: Sequence[Doubt], names: Sequence[str]) -> PixelError:
+    """Return one error that names every image with the first of the faults.
+
+    Args:
+        doubts: At least one; `image` of each is a place in `names`.
+        names: What the images are called.
+    """
+    first = doubts[0]
+    same = [doubt for doubt in doubts if doubt.problem == first.problem]
+    shown = "; ".join(f"{names[doubt.image]}: {doubt.found}" for doubt in same[:_NAMED])
+    remedy = first.remedy
+    if first.instead is not None:
+        remedy += f": unit {first.instead}"
+    return PixelError(
+        first.problem,
+        found=shown + (f"; and {len(same) - _NAMED} more" if same[_NAMED:] else ""),
+        expected=first.expected,
+        remedy=remedy,
+        images=[doubt.image for doubt in same],
+    )
+
+
+def _check_means(imagery: Imagery) -> None:
+    """Compare the mean of each band with that of others, over all images that were measured."""
+    spec, seen = imagery.spec, imagery.valid.flatten(1).any(dim=1)
+    valid = imagery.valid[seen, None]
+    if len(valid) < ENOUGH_IMAGES:
+        return
+    total = torch.where(valid, imagery.pixels[seen], 0).sum(dim=(2, 3), dtype=torch.float64)
+    means = (total / valid.sum(dim=(2, 3))).mean(dim=0)
+    shift = 1000.0 if spec.unit is Unit.DN_OFFSET1000 else 0.0
+    level = dict(zip(spec.bands, (means - shift).tolist(), strict=True))
+    if spec.unit is Unit.DB and {"VV", "VH"} <= set(level):
+        apart = level["VV"] - level["VH"]
+        if not 3 <= apart <= 12:  # 4.9 to 7.9 dB in BigEarthNet
+            raise PixelError(
+                "VV and VH are not those of Sentinel-1",
+                found=f"mean VV {level['VV']:.1f} dB, mean VH {level['VH']:.1f} dB",
+                expected="VV above VH by 3 to 12 dB",
+                where=f"{len(imagery)} images",
+                remedy="check the order of the bands and whether the values are decibels",
+            )
+    if spec.sensor not in {Sensor.S2_L1C, Sensor.S2_L2A}:
+        return
+    # between .6 and .85 a mean of B09 says nothing of the product level
+    bounds = {
+        ("B08", "B8A"): (0.8, 1.1),
+        ("B10", "B8A"): (0.0, 0.05),
+        ("B09", "B8A"): (0.0, 0.85) if spec.sensor is Sensor.S2_L1C else (0.6, 2.0),
+    }
+    for (band, other), (low, high) in bounds.items():
+        if band not in level or other not in level:
+            continue
+        ratio = level[band] / level[other] if level[other] > 0 else float("inf")
+        if not low <= ratio <= high:
+            raise PixelError(
+                f"these bands are not those of {spec.sensor} in the stated order",
+                found=f"mean {band} / mean {other} = {ratio:.3g}",
+                expected=f"{low:g} to {high:g}",
+                where=f"{len(imagery)} images, bands {' '.join(spec.bands)}",
+                remedy="check the stored order of the bands and the product level",
+            )

@@ -1,0 +1,207 @@
+"""What eofm finds where it runs: libraries of its extras, devices, and processes that share them.
+
+Libraries, torch among them, are imported when they are used: how idle threads wait has to be said
+before torch is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from types import ModuleType
+from typing import TYPE_CHECKING, Final
+
+from eofm.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import torch
+    from distributed import Client
+
+__all__ = [
+    "WAIT_SETTINGS",
+    "dask_client",
+    "device_of",
+    "end_with_parent",
+    "end_with_starter",
+    "geo_library",
+    "optional_library",
+    "wait_passively",
+]
+
+
+# ------------------------------------------------- libraries of the extras `geo`, `clip` and `dask`
+
+
+def geo_library(name: str, problem: str, where: object = None) -> ModuleType:
+    """Return a library of the extra `geo`: see `optional_library`."""
+    return optional_library(name, "geo", problem, where)
+
+
+def optional_library(name: str, extra: str, problem: str, where: object = None) -> ModuleType:
+    """Return a library.
+
+    Args:
+        name: As it is imported.
+        extra: Of eofm, which installs it.
+        problem: What the error says, in one sentence: what needs it.
+        where: What was to be read or written with it.
+
+    Raises:
+        ConfigError: If it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            problem, found=error, where=where, remedy=f'pip install "eofm[{extra}]"'
+        ) from error
+
+
+@contextmanager
+def dask_client(scheduler: str) -> Iterator[Client]:
+    """Connect to a Dask cluster that is there already.
+
+    Args:
+        scheduler: Its address, as in tcp://host:8786.
+
+    Raises:
+        ConfigError: If Dask is not installed, or the scheduler does not answer.
+        DataError: If the cluster is lost, or a worker was killed again and again.
+    """
+    try:
+        from distributed import Client, KilledWorker
+    except ImportError as error:
+        raise ConfigError(
+            "Dask is not installed",
+            found=error,
+            remedy='pip install "eofm[dask]", or use --workers on this machine',
+        ) from error
+    try:
+        client = Client(scheduler, timeout="10s", set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            "the Dask scheduler does not answer",
+            found=str(error) or type(error).__name__,
+            expected="an address such as tcp://host:8786",
+            where=scheduler,
+        ) from error
+    with client:
+        try:
+            yield client
+        except KilledWorker as error:
+            raise DataError(
+                "workers of the Dask cluster were killed",
+                found=error,
+                where=scheduler,
+                remedy="run again where workers have more memory: what is finished stays",
+            ) from error
+
+
+# ------------------------------------------------------------------------------------------ devices
+
+_USE_THE_CPU: Final = 'use the CPU: --device cpu, or in Python device="cpu" and .to("cpu")'
+
+
+def device_of(name: torch.device | str | int) -> torch.device:
+    """Return the device that `auto`, `cpu`, `cuda` or `cuda:1` means here.
+
+    Args:
+        name: Its name; a device itself, or the number of a GPU, as torch has them.
+
+    Raises:
+        ConfigError: If it is not the name of a device, or the device is not there.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(f"cuda:{name}" if isinstance(name, int) else name)
+    except (RuntimeError, TypeError) as error:
+        raise ConfigError(
+            "this is not the name of a device",
+            found=name,
+            expected="auto, cpu, cuda, or one of several GPUs, as cuda:1",
+            remedy=_USE_THE_CPU,
+        ) from error
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("there is no GPU here", found=str(device), remedy=_USE_THE_CPU)
+    if device.type != "cuda":
+        return device
+    if device.index is None and not torch.cuda.is_available():
+        raise ConfigError("there is no GPU here", found=str(device), remedy=_USE_THE_CPU)
+    if device.index is not None and device.index >= torch.cuda.device_count():
+        raise ConfigError(
+            "there is no such GPU here",
+            found=str(device),
+            expected=f"one of {torch.cuda.device_count()}, counted from 0",
+            remedy=_USE_THE_CPU,
+        )
+    return device
+
+
+# --------------------------- processes: workers end with their parent, and idle threads do not spin
+
+# What a user sets who has chosen how threads of OpenMP wait (GNU's, and Intel's and LLVM's).
+WAIT_SETTINGS: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+
+_LOOK_S: Final = 0.5
+
+
+def wait_passively(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Let threads of OpenMP sleep while they wait, unless the user has said how they wait.
+
+    By default they spin: where other processes have the cores, each parallel loop then waits for
+    spinning threads that do no work. With two other processes on two cores, training ran at 2
+    scenes/s, and at 30 with sleeping threads. Takes effect if it comes before torch is loaded;
+    child processes inherit it.
+
+    Args:
+        environ: The environment to set it in.
+    """
+    if not any(name in environ for name in WAIT_SETTINGS):
+        environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+def end_with_parent() -> None:
+    """Let a worker end when its parent is killed: it would wait for work, and keep its memory.
+
+    Ctrl-C reaches all processes of a terminal; the parent hears it, and ends its workers. For the
+    start of a worker of a pool; does nothing in a process that is no worker.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sentinel = parent.sentinel
+
+    def watch() -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def end_with_starter(pid: int) -> None:
+    """Let a process end when the one that started it is killed, also if that was long ago.
+
+    It may wait for a meeting that nobody comes to, for an hour. (Windows does not tell: there it
+    waits.)
+
+    Args:
+        pid: Of the process that started it.
+    """
+
+    def watch() -> None:
+        while os.getppid() == pid:
+            time.sleep(_LOOK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="eofm-starter").start()

@@ -1,1 +1,0 @@
-"""From vectors and polygons to a class map with its accuracy: `eofm map`."""

@@ -1,0 +1,597 @@
+"""From labelled polygons and points to training cells, and to a probe that is asked for millions.
+
+A cell belongs to a class if polygons of that class cover at least the share `purity` of it, and
+those of all other classes together at most the rest. A point labels the cell it lies in. The parts
+of one feature are one polygon, for what was drawn as one thing is not two independent ones. Where
+polygons of two classes overlap no cell is pure, so that what contradicts itself trains nothing, and
+the number of these cells is said.
+
+A probe gives a class to any vector, also to one like none it has seen. The distance to the nearest
+training vector says where that happens. Its limit is the distance that all but one in a hundred
+training vectors keep to the nearest vector of another polygon.
+
+Shapes: M training cells, N cells, D dimensions, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eofm.errors import LabelError
+from eofm.geo.cells import Cells, Floats, Index, degrees
+from eofm.geo.maps_config import MapProbe
+from eofm.geo.places import LabelledPlaces
+from eofm.probes.knn import knn_probe
+from eofm.probes.linear import Labelled, LinearFit, Scaler, Scaling, StrengthGrid, fit_linear
+from eofm.probes.logistic import Eigenbasis
+
+__all__ = [
+    "EXPLODE",
+    "FittedProbe",
+    "Novelty",
+    "TrainingCells",
+    "affine",
+    "covered",
+    "fit_probe",
+    "label_cells",
+    "said",
+]
+
+# ----------------------------------------------------------------------------------- training cells
+
+_TOUCH = 1e-9  # of a cell: less than that is a shared edge
+EXPLODE: Final = (
+    "parts of one feature count as one polygon: where they were drawn apart take them apart, as in "
+    "geopandas: layer = layer.explode(ignore_index=True)"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingCells:
+    """Cells with a class.
+
+    Args:
+        cells: Their numbers, (M,).
+        labels: Class of each, (M,).
+        shares: How much of each is covered by polygons of its class, (M,); 1 under a point.
+        polygons: Which polygon or point each belongs to, (M,), from 0 on without a gap; all parts
+            of one feature are one.
+        parts: Which part of its feature each lies in, (M,): numbers over all features, with gaps.
+        features: Layer and feature of its source that each polygon or point was, (P, 2).
+        classes: Names, K.
+        notes: What a reader of the map must be told.
+    """
+
+    cells: Index
+    labels: Index
+    shares: NDArray[np.float64]
+    polygons: Index
+    parts: Index
+    features: Index
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    @property
+    def polygon_labels(self) -> Index:
+        """Class of each polygon, (P,)."""
+        found = np.zeros(len(self.features), np.int64)
+        found[self.polygons] = self.labels
+        return found
+
+    def some(self, kept: NDArray[np.bool_]) -> TrainingCells:
+        """Return the cells of a mask; polygons without one are numbered away."""
+        numbers, polygons = np.unique(self.polygons[kept], return_inverse=True)
+        return TrainingCells(
+            self.cells[kept],
+            self.labels[kept],
+            self.shares[kept],
+            polygons.astype(np.int64),
+            self.parts[kept],
+            self.features[numbers],
+            self.classes,
+            self.notes,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """The parts of all features, Q: their classes, and the polygon each is of."""
+
+    labels: Index
+    polygons: Index
+
+
+@dataclass(frozen=True, eq=False)
+class _Covers:
+    """What parts of features cover of cells, an entry for each pair that touches."""
+
+    cells: Index
+    parts: Index
+    shares: NDArray[np.float64]
+
+
+def label_cells(
+    cells: Cells,
+    layers: Sequence[LabelledPlaces],
+    classes: Sequence[str],
+    *,
+    purity: float = 0.8,
+    per_polygon: int = 100,
+) -> TrainingCells:
+    """Return the cells that polygons and points give a class.
+
+    Args:
+        cells: Chips or patches.
+        layers: Labelled polygons and points.
+        classes: Names of the classes.
+        purity: Share of a cell that polygons of its class cover at least, in (0.5, 1].
+        per_polygon: Largest number of cells that one polygon gives, with all its parts: neighbours
+            tell little that is new. Of more, so many are taken evenly spread over the polygon.
+
+    Raises:
+        LabelError: If all polygons lie outside of the cells, or a class has no cell that is pure.
+    """
+    covers = _covers(cells, layers)
+    if not len(covers.cells):
+        raise _outside(cells, layers)
+    origin = np.concatenate(
+        [
+            np.stack([np.full(len(layer), number), layer.features], axis=1)
+            for number, layer in enumerate(layers)
+        ]
+    ).astype(np.int64)
+    # of each part of a feature: its class, and which polygon it is of
+    codes = {name: code for code, name in enumerate(classes)}
+    own = np.array([codes[value] for layer in layers for value in layer.values], np.int64)
+    features, polygon = np.unique(origin, axis=0, return_inverse=True)
+    drawn = _Drawn(own, np.asarray(polygon.ravel(), np.int64))
+    (cell, label, share, part), contested = _pure(covers, own, len(classes), purity)
+    found = TrainingCells(
+        cell, label, share, drawn.polygons[part], part, features, tuple(classes)
+    ).some(np.ones(len(cell), np.bool_))
+    _check_classes(found, covers, own, purity)
+    spread = _spread(found, per_polygon)
+    kept = found.some(spread)
+    present = np.unique(kept.labels)
+    names = tuple(classes[code] for code in present)
+    notes = (
+        *_notes(found, covers, drawn, contested),
+        *_kept_notes(found, kept, per_polygon),
+        *_alike(names),
+    )
+    labels = np.searchsorted(present, kept.labels).astype(np.int64)
+    return replace(kept, labels=labels, classes=names, notes=notes)
+
+
+def covered(cells: Cells, places: LabelledPlaces, purity: float = 0.5) -> Index:
+    """Return the cells under polygons and points, in order.
+
+    Args:
+        cells: Chips or patches.
+        places: Polygons and points.
+        purity: Share of a cell that is covered at least.
+
+    Raises:
+        LabelError: If there is none.
+    """
+    covers = _covers(cells, [places])
+    if not len(covers.cells):
+        raise _outside(cells, [places])
+    numbers, place = np.unique(covers.cells, return_inverse=True)
+    shares = np.bincount(place, covers.shares)
+    under = numbers[shares >= purity]
+    if not len(under):
+        raise LabelError(
+            "the polygons are smaller than the cells of the embeddings",
+            found=f"the largest covers {shares.max():.0%} of a cell",
+            expected=f"{purity:.0%} of one cell or more",
+            where=places.source,
+            remedy="give points instead, as in geopandas: "
+            "layer.geometry = layer.geometry.representative_point()",
+        )
+    return np.asarray(under, np.int64)
+
+
+def _covers(cells: Cells, layers: Sequence[LabelledPlaces]) -> _Covers:
+    import shapely
+
+    found: list[tuple[Index, Index, NDArray[np.float64]]] = []
+    first = 0
+    for layer in layers:
+        shapes = cells.own(layer)
+        for number, shape in enumerate(shapes, first):
+            if shape.is_empty:
+                continue
+            index, boxes = cells.near(shape)
+            if not len(index):
+                continue
+            shapely.prepare(shape)
+            share = np.where(shapely.covers(shape, boxes), 1.0, 0.0)
+            cut = (share == 0) & shapely.intersects(shape, boxes)
+            if shape.geom_type == "Point":
+                share[cut] = 1.0
+            else:
+                part = shapely.intersection(shape, boxes[cut])
+                share[cut] = shapely.area(part) / shapely.area(boxes[cut])
+            touched = share > _TOUCH
+            there = index[touched]
+            found.append((there, np.full(len(there), number, np.int64), share[touched]))
+        first += len(shapes)
+    if not found:
+        nothing = np.zeros(0, np.int64)
+        return _Covers(nothing, nothing, np.zeros(0))
+    return _Covers(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def _pure(
+    covers: _Covers, own: Index, classes: int, purity: float
+) -> tuple[tuple[Index, Index, NDArray[np.float64], Index], int]:
+    """Return cells, classes, shares and parts of pure cells, and how many are contested."""
+    labels = own[covers.parts]
+    numbers, place = np.unique(covers.cells, return_inverse=True)
+    table = np.bincount(place * classes + labels, covers.shares, len(numbers) * classes)
+    shares = np.minimum(table.reshape(-1, classes), 1.0)
+    best = shares.argmax(axis=1)
+    top = shares[np.arange(len(numbers)), best]
+    # rounding of areas: a cell that is covered whole must pass a purity of 1
+    enough, clear = top >= purity - 1e-9, shares.sum(axis=1) - top <= 1 - purity + 1e-9
+    # the part that covers most of the cell, among those of its class
+    mine = labels == best[place]
+    order = np.lexsort((covers.shares, mine, place))
+    last = np.append(np.flatnonzero(np.diff(place[order])), len(order) - 1)
+    part = covers.parts[order[last]]
+    pure = enough & clear
+    picked = numbers[pure], best[pure].astype(np.int64), top[pure], part[pure]
+    return picked, int((enough & ~clear).sum())
+
+
+def _spread(found: TrainingCells, per_polygon: int) -> NDArray[np.bool_]:
+    """Return which cells stay if a polygon gives at most so many."""
+    order = np.argsort(found.polygons, kind="stable")
+    count = np.bincount(found.polygons)
+    rank = np.arange(len(found)) - np.repeat(np.cumsum(count) - count, count)
+    size = np.repeat(count, count)
+    # the cells nearest to evenly spaced ranks
+    stays = (size <= per_polygon) | (
+        (rank * per_polygon) // size != ((rank - 1) * per_polygon) // size
+    )
+    kept = np.zeros(len(found), np.bool_)
+    kept[order] = stays
+    return kept
+
+
+def _outside(cells: Cells, layers: Sequence[LabelledPlaces]) -> LabelError:
+    import shapely
+    from rasterio.warp import transform_bounds
+
+    there = np.flatnonzero(cells.valid)
+    lonlat = degrees(cells, there) if len(there) else np.full((1, 2), np.nan)
+    west, south = lonlat.min(axis=0)
+    east, north = lonlat.max(axis=0)
+    boxes = [
+        transform_bounds(layer.crs, "EPSG:4326", *shapely.total_bounds(layer.shapes))
+        for layer in layers
+    ]
+    found = "; ".join(", ".join(f"{edge:.4f}" for edge in box) for box in boxes)
+    return LabelError(
+        "the polygons lie outside of the embeddings",
+        found=f"{found} (west, south, east, north)",
+        expected=f"within {west:.4f}, {south:.4f}, {east:.4f}, {north:.4f}",
+        where=", ".join(layer.source for layer in layers),
+        remedy="give polygons of that place, or embed the scene that they were drawn on",
+    )
+
+
+def _check_classes(found: TrainingCells, covers: _Covers, own: Index, purity: float) -> None:
+    """Refuse a class whose polygons lie here and give no cell."""
+    labels = own[covers.parts]
+    lost = sorted(set(labels.tolist()) - set(found.labels.tolist()))
+    if not lost and len(set(found.labels.tolist())) > 1:
+        return
+    if not lost:
+        name = found.classes[int(found.labels[0])]
+        raise LabelError(
+            "polygons of one class alone lie on the embeddings",
+            found=name,
+            expected="two classes or more",
+            remedy=f"draw polygons of what is not {name} there too",
+        )
+    most = {
+        code: float(np.bincount(covers.cells[labels == code], covers.shares[labels == code]).max())
+        for code in lost
+    }
+    least = min(*most.values(), 1.0)
+    lower = np.floor(least * 100) / 100
+    names = ", ".join(f"{found.classes[code]} ({share:.0%})" for code, share in most.items())
+    raise LabelError(
+        "no cell of the embeddings is pure enough for a class",
+        found=f"most of a cell that is covered: {names}",
+        expected=f"{purity:.0%} of a cell, and no more than the rest under another class",
+        remedy=f"accept mixed cells: --purity {lower:g}"
+        if 0.5 < lower < purity
+        else "draw larger polygons, make vectors of smaller ground (eofm embed --patches), or give "
+        "points, which label the cell they lie in",
+    )
+
+
+def _notes(found: TrainingCells, covers: _Covers, drawn: _Drawn, contested: int) -> tuple[str, ...]:
+    notes = []
+    number, touching = (
+        len(np.unique(one)) for one in (drawn.polygons, drawn.polygons[covers.parts])
+    )
+    if touching < number:
+        notes.append(
+            f"{number - touching} of {number} polygons and points lie outside of the embeddings"
+        )
+    gone = set(drawn.labels.tolist()) - set(found.labels.tolist())
+    if gone:
+        names = ", ".join(found.classes[code] for code in sorted(gone))
+        notes.append(f"**no polygon of {names} lies on the embeddings**: it is not on the map")
+    small = touching - len(found.features)
+    if small:
+        notes.append(f"{small} polygons cover no cell enough and train nothing")
+    if contested:
+        notes.append(
+            f"{contested} cells lie under polygons of two classes and were left out of training"
+        )
+    return tuple(notes)
+
+
+def _kept_notes(found: TrainingCells, kept: TrainingCells, per_polygon: int) -> tuple[str, ...]:
+    notes = []
+    pairs = np.unique(np.stack([found.polygons, found.parts], axis=1), axis=0)
+    several = int((np.bincount(pairs[:, 0]) > 1).sum())
+    if several:
+        notes.append(
+            f"{several} of {len(found.features)} polygons have several parts, {len(pairs)} parts "
+            f"of all together; {EXPLODE}"
+        )
+    if len(kept) < len(found):
+        notes.append(
+            f"{len(kept)} of {len(found)} labelled cells are used: at most {per_polygon} of a "
+            "polygon"
+        )
+    return tuple(notes)
+
+
+def _alike(names: Sequence[str]) -> tuple[str, ...]:
+    """Name the classes whose names differ in capitals or blanks alone."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(" ".join(name.casefold().split()), []).append(name)
+    same = [" and ".join(f"`{name}`" for name in group) for group in groups.values() if group[1:]]
+    if not same:
+        return ()
+    return (
+        f"**{'; '.join(same)} differ in capitals or blanks alone, and are classes of their own**; "
+        "if they are one give them one name, as in geopandas: "
+        'layer[field] = layer[field].str.casefold().str.split().str.join(" ")',
+    )
+
+
+# -------------------------------------------------------- the probe, and the distance from its data
+
+_ROWS: Final = 1 << 12  # cells asked at once
+_LEAST_LIKELY: Final = math.log(1e-3)
+_TOLERANCE: Final = 1e-5  # of the gradient: probabilities are off by less than 0.001
+# Of classes that are easy to tell apart the likelihood rises with C without end, and fits take
+# ever longer for nothing: the grid ends where that begins.
+_STRENGTHS: Final = StrengthGrid.log10(-6, 0, 7)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedProbe:
+    """A read-out that is fitted.
+
+    Args:
+        name: Id of the probe, with all its choices.
+        classes: K.
+        strength: C of a linear probe; None of kNN.
+        _ask: Vectors (n, D) -> probabilities (n, K).
+    """
+
+    name: str
+    classes: int
+    strength: float | None
+    _ask: Callable[[Tensor], Tensor]
+
+    def probability(self, vectors: Floats) -> Floats:
+        """Return the probability of each class, float32 (N, K).
+
+        Args:
+            vectors: Finite, (N, D).
+        """
+        out = np.empty((len(vectors), self.classes), np.float32)
+        for first in range(0, len(vectors), _ROWS):
+            part = torch.from_numpy(np.ascontiguousarray(vectors[first : first + _ROWS]))
+            out[first : first + _ROWS] = self._ask(part).numpy()
+        return out
+
+
+def fit_probe(
+    kind: MapProbe,
+    x: Floats,
+    labels: Index,
+    folds: Index,
+    classes: int,
+    *,
+    neighbours: int = 5,
+    strength: float | None = None,
+) -> FittedProbe:
+    """Fit a read-out on training cells.
+
+    The linear layer is that of `eofm.probes.linear`, on standardised vectors, refitted on all
+    cells once its strength is chosen: by likelihood, on the fold of which the others miss the
+    fewest classes.
+
+    Args:
+        kind: Which.
+        x: (M, D).
+        labels: (M,).
+        folds: Fold of each cell, (M,): whole polygons of a square of ground.
+        classes: K.
+        neighbours: Of kNN, M at most.
+        strength: C that is taken without a choice.
+
+    Raises:
+        ConfigError: If there are more neighbours than cells.
+        LabelError: If all cells have one class.
+        PixelError: If a vector is not finite or all zero.
+    """
+    if kind is MapProbe.KNN:
+        train = _labelled(x, labels, classes)
+        found = knn_probe(train, train.x[:1], k=neighbours, scaling=Scaling.STANDARD)
+
+        def ask(part: Tensor) -> Tensor:
+            voted = knn_probe(train, part, k=neighbours, scaling=Scaling.STANDARD).probability
+            assert voted is not None  # noqa: S101 (kNN always has one)
+            return voted.float()
+
+        return FittedProbe(found.probe, classes, None, ask)
+    fit = _fit_linear(x, labels, folds, classes, strength)
+    weight, bias = affine(fit)
+    return FittedProbe(
+        fit.probe, classes, fit.strength, lambda part: torch.softmax(part @ weight + bias, dim=1)
+    )
+
+
+def affine(fit: LinearFit) -> tuple[Tensor, Tensor]:
+    """Return weights float32 (D, K) and biases (K,) of a linear fit for unscaled vectors.
+
+    Args:
+        fit: On features that were standardised, or not scaled at all.
+    """
+    weight, bias = fit.weight, fit.bias
+    if fit.scaler.mean is not None and fit.scaler.std is not None:
+        weight = weight / fit.scaler.std[:, None]
+        bias = bias - fit.scaler.mean @ weight
+    return weight.float(), bias.float()
+
+
+def _fit_linear(
+    x: Floats, labels: Index, folds: Index, classes: int, strength: float | None
+) -> LinearFit:
+    held = None if strength is not None else _validation(labels, folds)
+    if held is None:
+        grid = StrengthGrid.single(strength or 1.0)
+        train = _labelled(x, labels, classes)
+        return fit_linear(
+            train,
+            None,
+            choice=_choice,
+            grid=grid,
+            scaling=Scaling.STANDARD,
+            tolerance=_TOLERANCE,
+        )
+    inside = folds == held
+    return fit_linear(
+        _labelled(x[~inside], labels[~inside], classes),
+        _labelled(x[inside], labels[inside], classes),
+        choice=_choice,
+        grid=_STRENGTHS,
+        scaling=Scaling.STANDARD,
+        refit=True,
+        tolerance=_TOLERANCE,
+    )
+
+
+def _validation(labels: Index, folds: Index) -> int | None:
+    """Return the fold to choose on: the others have two classes at least, and miss the fewest."""
+    numbers = np.unique(folds)
+    if len(numbers) < 2:
+        return None
+    left = [len(np.unique(labels[folds != one])) for one in numbers]
+    best = int(np.argmax(left))
+    return int(numbers[best]) if left[best] > 1 else None
+
+
+def _choice(scores: Tensor, labels: Tensor) -> float:
+    """Return the mean log-likelihood; a class that was not to be learnt costs a fixed amount.
+
+    Accuracy would do worse: where several strengths are all right it takes the strongest penalty,
+    under which a class with few cells is never said.
+    """
+    own = torch.log_softmax(scores, dim=1).gather(1, labels[:, None])
+    return float(own.clamp_min(_LEAST_LIKELY).mean())
+
+
+def _labelled(x: Floats, labels: Index, classes: int) -> Labelled:
+    return Labelled(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(labels), classes)
+
+
+def said(probability: NDArray[np.float32]) -> Index:
+    """Return the class of the largest probability, (N,); of equals the first."""
+    return np.asarray(probability.argmax(axis=1), np.int64)
+
+
+# ----------------------------------------------------------------------------------------- novelty
+
+
+_REFERENCES: Final = 512  # training vectors that are compared with
+_DIMENSIONS: Final = 32
+_QUANTILE: Final = 0.99
+
+
+@dataclass(frozen=True, eq=False)
+class Novelty:
+    """Training vectors in their principal components.
+
+    Args:
+        references: float32 (R, d).
+        shift: float32 (D,), subtracted first.
+        rotation: float32 (D, d): of standardised vectors on their first components.
+        limit: The distance that counts as 1.
+    """
+
+    references: Tensor
+    shift: Tensor
+    rotation: Tensor
+    limit: float
+
+    @classmethod
+    def of(cls, x: Floats, polygons: Index) -> Novelty:
+        """Return the distances from training vectors.
+
+        Args:
+            x: (M, D).
+            polygons: Of each, (M,); two at least.
+        """
+        step = max(1, -(-len(x) // _REFERENCES))
+        part = torch.from_numpy(np.ascontiguousarray(x[::step]))
+        own = torch.from_numpy(np.ascontiguousarray(polygons[::step]))
+        scaler = Scaler.of(part, Scaling.STANDARD)
+        assert scaler.mean is not None  # noqa: S101 (of STANDARD it is there)
+        assert scaler.std is not None  # noqa: S101
+        basis = Eigenbasis.of(scaler(part))
+        order = basis.energy[:-1].argsort(descending=True)[:_DIMENSIONS]
+        rotation = basis.directions[:, order] / scaler.std[:, None]
+        references = (part.double() - scaler.mean) @ rotation
+        distance = torch.cdist(references, references)
+        distance[own[:, None] == own] = torch.inf
+        nearest = distance.min(dim=1).values
+        nearest = nearest[nearest.isfinite()]
+        limit = float(torch.quantile(nearest, _QUANTILE)) if len(nearest) else 0.0
+        return cls(references.float(), scaler.mean.float(), rotation.float(), max(limit, 1e-12))
+
+    def __call__(self, vectors: Floats) -> Floats:
+        """Return the distance to the nearest training vector over the limit, (N,)."""
+        out: NDArray[np.float32] = np.empty(len(vectors), np.float32)
+        squares = self.references.square().sum(dim=1)
+        for first in range(0, len(vectors), _ROWS):
+            part = torch.from_numpy(np.ascontiguousarray(vectors[first : first + _ROWS]))
+            z = (part - self.shift) @ self.rotation
+            found = torch.addmm(squares, z, self.references.T, alpha=-2).min(dim=1).values
+            nearest = (found + z.square().sum(dim=1)).clamp_min(0).sqrt()
+            out[first : first + _ROWS] = (nearest / self.limit).numpy()
+        return out

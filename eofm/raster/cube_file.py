@@ -1,0 +1,202 @@
+"""One time of an array as the pixels of a scene: of one that is there, or of a netCDF or Zarr file.
+
+What the numbers of it mean is read by `eofm.raster.cube`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import xarray as xr
+
+from eofm.errors import RasterError, SpecError, as_argument
+from eofm.formats.arrays import check_zarr
+from eofm.raster.cube import ONE_AT_A_TIME, Cube, with_plain_names
+
+__all__ = ["SUFFIXES", "CubeFile", "date_at", "is_cube", "time_dimension"]
+
+SUFFIXES: Final = frozenset({".nc", ".nc4", ".cdf", ".zarr"})
+_SHOWN: Final = 5  # of the times of a series, in a message
+
+
+@dataclass(frozen=True, eq=False)
+class CubeFile:
+    """One time of an array.
+
+    Args:
+        array: The array; or the file it is in, which is opened whenever it is read.
+        time: Which time, as in `2021-07-04`. None where there is one only.
+        gsd: Metres per pixel. None takes it from CRS and coordinates.
+        date: The time that was found, `YYYY-MM-DDTHH:MM:SS`; empty where nothing says it.
+    """
+
+    array: Cube | Path = field(repr=False)
+    time: str | None = None
+    gsd: float | None = None
+    date: str = ""
+
+    @property
+    def origin(self) -> str:
+        """What was opened."""
+        return str(self.array) if isinstance(self.array, Path) else "an xarray object"
+
+    @contextmanager
+    def open_whole(self) -> Iterator[Cube]:
+        """Open the array with all of its times.
+
+        Raises:
+            RasterError: If the file cannot be read.
+        """
+        if not isinstance(self.array, Path):
+            yield with_plain_names(self.array)
+            return
+        with ONE_AT_A_TIME:
+            cube = _open_file(self.array)
+            for coordinate in cube.coords.values():
+                if coordinate.ndim < 2:
+                    coordinate.load()
+        try:
+            yield with_plain_names(cube)
+        finally:
+            with ONE_AT_A_TIME:
+                cube.close()
+
+    @contextmanager
+    def open(self) -> Iterator[Cube]:
+        """Open the array: dimensions called band, y and x, at one time.
+
+        Values are as stored: nodata, scale and offset are read by `from_xarray`, by the same rules
+        as everywhere, and digital numbers stay exact.
+
+        Raises:
+            RasterError: If the file cannot be read, or holds several times.
+        """
+        with self.open_whole() as cube:
+            dim = time_dimension(cube)
+            if dim is None and self.time is not None:
+                raise RasterError(
+                    "the array has no times to choose from",
+                    found=", ".join(map(str, cube.dims)),
+                    where=self.origin,
+                    remedy="leave the time out",
+                )
+            yield cube if dim is None else cube.isel({dim: _index(cube, dim, self.time)})
+
+
+def is_cube(path: Path) -> bool:
+    """Return whether a path is that of a netCDF file or of a Zarr group, whatever it is called."""
+    zarr = (path / name for name in ("zarr.json", ".zgroup", ".zmetadata"))
+    return path.suffix.lower() in SUFFIXES or any(file.is_file() for file in zarr)
+
+
+def _open_file(path: Path) -> xr.Dataset:
+    if not path.exists():
+        raise RasterError("there is no such file", where=path)
+    zarr = path.is_dir()
+    try:
+        if zarr:
+            import zarr as zarr_library
+
+            arrays = dict(zarr_library.open_group(path, mode="r").arrays())
+            check_zarr(arrays, [name for name, one in arrays.items() if one.ndim == 1], path)
+            opened: xr.Dataset = xr.open_zarr(path, mask_and_scale=False, chunks=None)
+            return opened
+        return xr.open_dataset(path, mask_and_scale=False)
+    except ImportError as error:
+        raise _no_engine(path, zarr, error) from error
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
+        if not zarr and not path.stat().st_size:
+            raise RasterError(
+                "the file is empty",
+                found="0 bytes",
+                expected="netCDF",
+                where=path,
+                remedy="copy or download it again",
+            ) from error
+        if isinstance(error, ValueError) and "engine" in str(error):
+            raise _no_engine(path, zarr, error) from error
+        raise RasterError(
+            f"the file cannot be read as {'Zarr' if zarr else 'netCDF'}",
+            found=str(error).strip().partition("\n")[0] or type(error).__name__,
+            where=path,
+            remedy="copy or download it again",
+        ) from error
+
+
+def _no_engine(path: Path, zarr: bool, error: Exception) -> RasterError:
+    return RasterError(
+        f"xarray lacks what reads {'Zarr' if zarr else 'netCDF'}",
+        found=str(error).partition("\n")[0],
+        where=path,
+        remedy=f"pip install {'zarr' if zarr else 'netcdf4'}",
+    )
+
+
+def time_dimension(cube: Cube) -> str | None:
+    """Return the dimension along which an array holds times, if it has one."""
+    for dim in cube.dims:
+        if dim in cube.coords and cube.coords[dim].dtype.kind == "M":
+            return str(dim)
+    return None
+
+
+def date_at(cube: Cube, time: str | None) -> str:
+    """Return when the one time of an array is, `YYYY-MM-DDTHH:MM:SS`; empty if it has none.
+
+    Raises:
+        RasterError: If it holds several times and none is chosen, or not the one that is.
+    """
+    dim = time_dimension(cube)
+    if dim is not None:
+        value = cube.coords[dim].to_numpy()[_index(cube, dim, time)]
+    else:
+        times = [c for c in cube.coords.values() if c.dtype.kind == "M" and c.ndim == 0]
+        if len(times) != 1:
+            return ""
+        value = times[0].to_numpy()
+    return _shown(value)
+
+
+def _index(cube: Cube, dim: str, time: str | None) -> int:
+    times = cube.coords[dim].to_numpy()
+    if time is None:
+        if len(times) == 1:
+            return 0
+        raise RasterError(
+            f"one image is wanted, and the array holds {len(times)} times",
+            found=_listed(times),
+            expected="one of them",
+            remedy=f"state which, as in {as_argument('time', _shown(times[0]))}",
+        )
+    try:
+        wanted = np.datetime64(time.removesuffix("Z") if isinstance(time, str) else time)
+    except ValueError as error:
+        raise SpecError(
+            "a time is a date, or a date and an hour",
+            found=time,
+            remedy=as_argument("time", "2021-07-04"),
+        ) from error
+    (places,) = np.nonzero(times.astype(wanted.dtype) == wanted)
+    if len(places) == 1:
+        return int(places[0])
+    near = times[np.argsort(np.abs(times - wanted.astype(times.dtype)))][:_SHOWN]
+    raise RasterError(
+        f"the array holds {len(places) or 'no'} image{'s' * (len(places) > 1)} of that time",
+        found=_listed(np.sort(times[places] if len(places) else near)),
+        expected=time,
+        remedy=f"state another, as in {as_argument('time', _shown(near[0]))}",
+    )
+
+
+def _listed(times: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str:
+    texts = [_shown(time) for time in times[:_SHOWN]]
+    return ", ".join(texts) + (f", ... ({len(times)})" if len(times) > _SHOWN else "")
+
+
+def _shown(time: np.generic | np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str:
+    return str(np.asarray(time).astype("datetime64[s]"))

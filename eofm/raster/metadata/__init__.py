@@ -1,1 +1,0 @@
-"""What files say of their pixels: bands, masks, units, tags."""

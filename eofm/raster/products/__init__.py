@@ -1,1 +1,0 @@
-"""Formats of products: SAFE, STAC, netCDF and Zarr."""

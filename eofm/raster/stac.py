@@ -1,0 +1,458 @@
+"""STAC items in a file: which asset is which band, and what the item says of their unit.
+
+Read are an Item and an ItemCollection (STAC 1.0 and 1.1), as plain JSON. Bands are named by
+`eo:bands` or `bands`, else by the key of the asset. The unit of Sentinel-2 is decided by, in this
+order:
+
+1. `earthsearch:boa_offset_applied: true`, or `sentinel:boa_offset_applied` in items of version 0:
+   the offset was subtracted from the pixels, whatever `raster:bands` still says of it
+   (Element84/earth-search, issue 66).
+2. `raster:scale` and `raster:offset`, or those of `raster:bands`. An offset of baseline 04.00 in an
+   item of an older baseline, or none in one of a newer, is a contradiction.
+3. `s2:processing_baseline` or `processing:version`: since 04.00 the offset is in the pixels.
+
+`earthsearch:boa_offset_applied: false` is known to be wrong in many items (issues 66 and 71): there
+a stated unit counts, where one is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from eofm.contract.spec import SENSOR_BANDS, Sensor, Unit, band_candidates, canonical_bands
+from eofm.errors import RasterError, SpecError, as_argument
+from eofm.formats.foreign import foreign, read_bounded
+from eofm.formats.text import parse_json
+from eofm.raster.bands import named_band
+from eofm.raster.geotiff import gdal_name, local_path, open_geotiff
+from eofm.raster.scene import CloudLayer, Scene, reached, scene_of, shown
+from eofm.raster.source import RasterSource
+from eofm.raster.tags import (
+    OTHER_UNIT,
+    CloudMask,
+    mask_called,
+    read_scaling,
+    settle,
+    with_scale,
+    without_scale,
+)
+
+__all__ = ["Json", "open_stac", "read_items"]
+
+_MAX_BYTES: Final = 256 * 2**20
+_OFFSET_SINCE: Final = 4.0  # processing baseline 04.00
+_OF_DIGITAL_NUMBERS: Final = frozenset({Unit.DN, Unit.DN_OFFSET1000})
+_APPLIED: Final = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
+_NO_BAND: Final = frozenset({"thumbnail", "overview", "visual", "metadata"})  # roles of assets
+_RASTER: Final = (".tif", ".tiff", ".jp2", ".vrt")
+_CLOUD: Final = "cloud"  # the key of the probability in items of Earth Search
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Asset:
+    """One asset of bands: its key, its address, its bands, and scale and offset of each.
+
+    `gsd` is that of its pixels in metres; None where nothing says it.
+    """
+
+    key: str
+    href: str
+    bands: tuple[str, ...]
+    pairs: tuple[tuple[float, float], ...]
+    gsd: float | None
+
+
+def read_items(path: Path) -> list[Json]:
+    """Return the items of a file, at least one.
+
+    Raises:
+        RasterError: If it is no STAC Item or ItemCollection.
+    """
+    if path.is_file() and path.stat().st_size > _MAX_BYTES:
+        raise RasterError(
+            "the file is too large for a list of items",
+            found=f"{path.stat().st_size:,} bytes",
+            expected=f"at most {_MAX_BYTES:,}",
+            where=path,
+            remedy="write the items that are wanted into a file of their own",
+        )
+    with foreign(RasterError, "the file cannot be read as JSON", where=path):
+        content = parse_json(read_bounded(path, _MAX_BYTES))
+    items = content
+    if isinstance(content, dict):
+        items = content.get("features") if content.get("type") == "FeatureCollection" else [content]
+    good = isinstance(items, list) and all(
+        isinstance(item, dict)
+        and item.get("type") == "Feature"
+        and isinstance(item.get("assets"), dict)
+        and isinstance(item.get("id"), str)
+        for item in items
+    )
+    if not good or not items:
+        kind = content.get("type") if isinstance(content, dict) else type(content).__name__
+        raise RasterError(
+            "the file holds no STAC items",
+            found=f"type {kind!r}",
+            expected="an Item (type Feature, with assets) or an ItemCollection",
+            where=path,
+            remedy="save the result of a search, as pystac's ItemCollection.save_object does",
+        )
+    return list(items)
+
+
+def open_stac(
+    path: Path,
+    *,
+    sensor: Sensor | None = None,
+    unit: Unit | None = None,
+    bands: Sequence[str] | None = None,
+    item: str | None = None,
+) -> Scene:
+    """Open an item of a file.
+
+    Args:
+        path: The file.
+        sensor: Needed where the item does not say it.
+        unit: Needed where the item does not say it.
+        bands: Which, in the order wanted. None for all of the sensor that the item has.
+        item: Identifier of the item; needed where there are several.
+
+    Raises:
+        RasterError: If the file holds no such item, or an asset cannot be read.
+        SpecError: If the item says otherwise than stated.
+    """
+    items = read_items(path)
+    chosen = [one for one in items if item is None or one["id"] == item]
+    if len(chosen) != 1:
+        ids = [str(one["id"]) for one in items]
+        raise RasterError(
+            f"the file holds {len(items)} items" if chosen else "the file holds no such item",
+            found=", ".join(ids[:5]) + (", ..." if len(ids) > 5 else ""),
+            expected="one of them" if chosen else item,
+            where=path,
+            remedy=f"choose one, as in {as_argument('item', ids[0])}",
+        )
+    return _scene(chosen[0], path, sensor, unit, bands)
+
+
+def _scene(
+    item: Json, path: Path, sensor: Sensor | None, unit: Unit | None, bands: Sequence[str] | None
+) -> Scene:
+    where = f"{path}: {item['id']}"
+    with foreign(RasterError, "the STAC item cannot be read", where=where, passing=(SpecError,)):
+        sensor = settle("sensor", sensor, _sensor(item), "the properties of the item", where)
+        assets = _assets(item, sensor)
+        wanted = canonical_bands(bands, sensor) if bands is not None else None
+        names, source = _source(item, path, assets, sensor, wanted, where)
+        pairs = [
+            pair
+            for asset in assets
+            for b, pair in zip(asset.bands, asset.pairs, strict=True)
+            if b in names
+        ]
+        unit = _unit(item, sensor, unit, pairs, where)
+        pixels = RasterSource(str(item["id"]), source[0], sensor, unit, names, names=source[1])
+        if unit not in _OF_DIGITAL_NUMBERS:
+            _check_tags(pixels, pairs, where)
+        try:
+            scene = scene_of(
+                pixels,
+                date=_moment(_properties(item)),
+                footprint=_footprint(item),
+                origin=f"{where}, STAC",
+                clouds=_clouds(item, path),
+            )
+        except RasterError as error:
+            if error.problem == OTHER_UNIT and unit in _OF_DIGITAL_NUMBERS:
+                error.remedy = _who_is_right(item, pixels)
+            raise
+        return scene if wanted is None or scene.bands == wanted else scene.select(wanted)
+
+
+def _check_tags(pixels: RasterSource, pairs: Sequence[tuple[float, float]], where: str) -> None:
+    """Check that the files state the scale and offset that their item does: these are applied.
+
+    Raises:
+        RasterError: If they do not.
+    """
+    said = dict.fromkeys(pair for pair in pairs if pair != (1.0, 0.0))
+    if not said:
+        return
+    scale, offset = next(iter(said))
+    for file in pixels.names or pixels.files:
+        with reached(str(file)), open_geotiff(file) as opened:
+            own = list(zip(opened.scales, opened.offsets, strict=True))
+        if not all(any(np.allclose(one, pair, rtol=1e-3) for pair in said) for one in own):
+            raise RasterError(
+                "an item states a scale and offset that its files do not",
+                found=f"{own[0][0]:g}, {own[0][1]:g} in the file",
+                expected=f"{scale:g}, {offset:g}, as in the item",
+                where=f"{where}, {shown(str(file))}",
+                remedy="write them into the files, as in: "
+                + with_scale(shown(str(file)), scale, offset),
+            )
+
+
+def _who_is_right(item: Json, pixels: RasterSource) -> str:
+    """Return what to do where the tags of the files say another unit than their item."""
+    flag, applied = _applied(_properties(item))
+    remedy = "if the item is right, take the scale out of the files, as in: "
+    remedy += without_scale(shown(str((pixels.names or pixels.files)[0])))
+    if not applied:
+        return f"{remedy}; if the files are, open them by their own paths, without the item"
+    return (
+        f'{remedy}; if the files are, write "{flag}": false into the item, and state the unit: '
+        f'unit="{Unit.DN_OFFSET1000}"'
+    )
+
+
+def _properties(item: Json) -> Json:
+    found = item.get("properties")
+    return found if isinstance(found, dict) else {}
+
+
+# ----------------------------------------------------------------------- sensor, unit
+
+
+def _sensor(item: Json) -> Sensor | None:
+    """Return the sensor that an item names by product type, level, or collection."""
+    told = _properties(item)
+    kind = str(told.get("s2:product_type") or told.get("sar:product_type") or "").upper()
+    level = str(told.get("processing:level") or "").upper()
+    platform = f"{told.get('constellation', '')} {told.get('platform', '')}".lower()
+    collection = str(item.get("collection") or "").lower()
+    for sensor, types, levels, words in (
+        (Sensor.S2_L1C, {"S2MSI1C"}, {"L1C"}, ("l1c",)),
+        (Sensor.S2_L2A, {"S2MSI2A"}, {"L2A", "L2"}, ("l2a",)),
+        (Sensor.S1_RTC, {"RTC"}, set(), ("rtc",)),
+        (Sensor.S1_GRD, {"GRD"}, set(), ("grd",)),
+    ):
+        family = "sentinel-2" if sensor in {Sensor.S2_L1C, Sensor.S2_L2A} else "sentinel-1"
+        ours = family in f"{platform} {collection}".replace("_", "-")
+        if kind in types or (ours and level in levels):
+            return sensor
+        if not kind and not level and ours and any(word in collection for word in words):
+            return sensor
+    return None
+
+
+def _unit(
+    item: Json,
+    sensor: Sensor,
+    stated: Unit | None,
+    pairs: Sequence[tuple[float, float]],
+    where: str,
+) -> Unit:
+    told = _properties(item)
+    if sensor not in {Sensor.S2_L1C, Sensor.S2_L2A}:
+        return read_scaling(pairs, sensor, stated, None, Path(where)).unit
+    flag, applied = _applied(told)
+    if applied is True:
+        return settle("unit", stated, Unit.DN, f"{flag}: true", where)
+    if applied is False and stated is not None and stated in _OF_DIGITAL_NUMBERS:
+        return stated
+    baseline = _baseline(told)
+    by_baseline = None
+    if baseline is not None:
+        by_baseline = Unit.DN_OFFSET1000 if baseline >= _OFFSET_SINCE else Unit.DN
+    if all(pair == (1.0, 0.0) for pair in pairs):
+        by = f"s2:processing_baseline {baseline}"
+        return settle("unit", stated, by_baseline, by, where)
+    found = read_scaling(pairs, sensor, None, None, Path(where)).stored
+    if by_baseline is not None and by_baseline is not found:
+        if stated is not None and stated in {found, by_baseline}:
+            return stated
+        raise SpecError(
+            "the item contradicts itself about the offset of its pixels",
+            found=f"{found} by raster:scale and raster:offset {pairs[0]}, {by_baseline} by "
+            f"processing baseline {baseline:05.2f}",
+            where=where,
+            remedy='look at the darkest pixels, and state the unit: unit="dn" or '
+            'unit="dn-offset1000"',
+        )
+    return settle("unit", stated, found, "raster:scale and raster:offset", where)
+
+
+def _applied(told: Json) -> tuple[str, bool | None]:
+    """Return what an item says of the offset, true where it was subtracted, and by which name."""
+    flag = next((name for name in _APPLIED if isinstance(told.get(name), bool)), _APPLIED[0])
+    said = told.get(flag)
+    return flag, said if isinstance(said, bool) else None
+
+
+def _baseline(told: Json) -> float | None:
+    for name in ("s2:processing_baseline", "processing:version", "sentinel:processing_baseline"):
+        text = str(told.get(name, ""))
+        if re.fullmatch(r"\d{1,2}\.\d{1,2}", text):
+            return float(text)
+    return None
+
+
+# ----------------------------------------------------------------------------- assets
+
+
+def _assets(item: Json, sensor: Sensor) -> list[_Asset]:
+    """Return the assets that hold bands, the finest of a band first, and then no JPEG 2000."""
+    found = []
+    for key, asset in item["assets"].items():
+        if not isinstance(asset, dict) or not isinstance(asset.get("href"), str):
+            continue
+        roles = {str(role).lower() for role in asset.get("roles") or ()}
+        if roles & _NO_BAND or str(key).lower() in _NO_BAND:
+            continue
+        if not str(asset["href"]).partition("?")[0].lower().endswith(_RASTER):
+            continue
+        bands = _bands(str(key), asset, sensor)
+        if bands:
+            pairs = _pairs(asset, len(bands))
+            found.append(_Asset(str(key), asset["href"], bands, pairs, _gsd(str(key), asset)))
+    # an asset that does not say it is taken to be as fine as the finest of its bands
+    finest: dict[tuple[str, ...], float] = {}
+    for one in found:
+        if one.gsd is not None:
+            finest[one.bands] = min(one.gsd, finest.get(one.bands, one.gsd))
+
+    def order(one: _Asset) -> tuple[float, bool]:
+        gsd = finest.get(one.bands, 0.0) if one.gsd is None else one.gsd
+        return gsd, one.href.partition("?")[0].lower().endswith(".jp2")
+
+    return sorted(found, key=order)
+
+
+def _gsd(key: str, asset: Json) -> float | None:
+    """Return the size of the pixels of an asset: `B02_60m` holds a band of 10 m at 60 m."""
+    listed = asset.get("raster:bands") or asset.get("bands")
+    first = listed[0] if isinstance(listed, list) and listed else {}
+    first = first if isinstance(first, dict) else {}
+    named = named_band(key)
+    stem = str(asset["href"]).partition("?")[0].rpartition("/")[2].rpartition(".")[0]
+    of_file = named_band(stem)
+    said = (
+        asset.get("raster:spatial_resolution"),
+        first.get("raster:spatial_resolution", first.get("spatial_resolution")),
+        named.gsd if named else None,
+        of_file.gsd if of_file else None,
+        asset.get("gsd"),
+    )
+    return next((float(one) for one in said if isinstance(one, (int, float)) and one > 0), None)
+
+
+def _bands(key: str, asset: Json, sensor: Sensor) -> tuple[str, ...]:
+    """Return the bands of an asset; none where one of them is not known."""
+    listed = asset.get("eo:bands") or asset.get("bands") or ()
+    if not isinstance(listed, list) or not listed:
+        return band_candidates(key, sensor) if len(band_candidates(key, sensor)) == 1 else ()
+    bands = []
+    for band in listed:
+        told = band if isinstance(band, dict) else {}
+        words = [told.get("name"), key if len(listed) == 1 else None]
+        words += [told.get("common_name"), told.get("eo:common_name")]
+        candidates = [band_candidates(str(word), sensor) for word in words if word]
+        one = next((c[0] for c in candidates if len(c) == 1), None)
+        if one is None:
+            return ()
+        bands.append(one)
+    return tuple(bands) if len(set(bands)) == len(bands) else ()
+
+
+def _pairs(asset: Json, count: int) -> tuple[tuple[float, float], ...]:
+    """Return scale and offset of each band: of the asset, of `raster:bands`, or of `bands`."""
+    pairs = []
+    listed = asset.get("raster:bands") or asset.get("bands") or ()
+    for i in range(count):
+        own = listed[i] if isinstance(listed, list) and i < len(listed) else {}
+        own = own if isinstance(own, dict) else {}
+        scale, offset = (
+            own.get(name, own.get(f"raster:{name}", asset.get(f"raster:{name}")))
+            for name in ("scale", "offset")
+        )
+        try:
+            pairs.append((float(1 if scale is None else scale), float(offset or 0)))
+        except (TypeError, ValueError) as error:
+            raise RasterError(
+                "scale or offset of an asset is no number", found=(scale, offset)
+            ) from error
+    return tuple(pairs)
+
+
+def _source(
+    item: Json,
+    path: Path,
+    assets: Sequence[_Asset],
+    sensor: Sensor,
+    wanted: tuple[str, ...] | None,
+    where: str,
+) -> tuple[tuple[str, ...], tuple[tuple[Path, ...], tuple[str, ...]]]:
+    """Return the bands to open, and the files and GDAL names of one file, or of one per band."""
+    single = {asset.bands[0]: asset for asset in reversed(assets) if len(asset.bands) == 1}
+    bands = wanted or tuple(band for band in SENSOR_BANDS[sensor] if band in single)
+    if bands and all(band in single for band in bands):
+        chosen = [single[band] for band in bands]
+    else:
+        whole = [a for a in assets if len(a.bands) > 1 and set(wanted or ()) <= set(a.bands)]
+        if not whole:
+            raise RasterError(
+                f"no assets of the item are the bands of {sensor}",
+                found=", ".join(map(str, item["assets"])) or "no asset",
+                expected=", ".join(wanted or SENSOR_BANDS[sensor]),
+                where=where,
+                remedy='name the bands of each asset in "eo:bands", or choose others',
+            )
+        chosen, bands = whole[:1], whole[0].bands
+    files = tuple(local_path(asset.href, path.parent) for asset in chosen)
+    names = tuple(gdal_name(asset.href) for asset in chosen)
+    if not any(names):
+        return bands, (files, ())
+    return bands, (files, tuple(n or str(f) for n, f in zip(names, files, strict=True)))
+
+
+def _clouds(item: Json, path: Path) -> tuple[CloudLayer, ...]:
+    found: dict[CloudMask, CloudLayer] = {}
+    for key, asset in item["assets"].items():
+        mask = CloudMask.MSK_CLDPRB if str(key).lower() == _CLOUD else mask_called(str(key))
+        href = asset.get("href") if isinstance(asset, dict) else None
+        if mask is not None and mask not in found and isinstance(href, str):
+            name = gdal_name(href) or str(local_path(href, path.parent))
+            found[mask] = CloudLayer(mask, name)
+    return tuple(found.values())
+
+
+# ---------------------------------------------------------------------- place and time
+
+
+def _footprint(item: Json) -> tuple[tuple[float, float], ...]:
+    geometry = item.get("geometry")
+    for ring in _rings(geometry if isinstance(geometry, dict) else {}):
+        try:
+            return tuple((float(x), float(y)) for x, y, *_ in ring)
+        except (TypeError, ValueError):
+            return ()
+    return ()
+
+
+def _rings(geometry: Json) -> Iterator[Any]:
+    """Yield the outer rings of a polygon or of several."""
+    parts = geometry.get("coordinates") or []
+    polygons = parts if geometry.get("type") == "MultiPolygon" else [parts]
+    for polygon in polygons if geometry.get("type") in {"Polygon", "MultiPolygon"} else []:
+        if isinstance(polygon, list) and polygon:
+            yield polygon[0]
+
+
+def _moment(told: Json) -> str:
+    text = told.get("datetime") or told.get("start_datetime")
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        return ""
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC).replace(tzinfo=None)
+    return moment.isoformat(timespec="seconds")

@@ -1,0 +1,700 @@
+"""What a file says of its values: the unit they are in, and which layers are masks.
+
+The unit of stored values is what a file or a product says of it, or what the user states: one of
+the two is needed, and both must agree (`settle`, which decides the sensor too). GDAL's convention
+is: physical value = stored value x scale + offset (GDAL raster data model). For Sentinel-2 the
+physical value is reflectance, so the pair names the unit of the stored values: 1e-4 and 0 are
+digital numbers, 1e-4 and -0.1 those with the offset of processing baseline 04.00. For radar the
+physical value is backscatter, in the unit that the user or the band's name states.
+
+Products put cloud masks, probabilities and angles into the same file, or beside the bands in files
+of their own. They are left out by name; a mask of clouds is applied where it is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from shlex import quote
+from typing import Any, Final, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+from rasterio.windows import Window as RasterioWindow
+
+from eofm.contract.spec import (
+    UNITS,
+    Sensor,
+    Unit,
+)
+from eofm.errors import RasterError, SpecError, as_argument
+from eofm.formats.foreign import foreign
+from eofm.raster.geotiff import damaged, grid_of
+from eofm.raster.grid import Grid, Window
+
+__all__ = [
+    "OTHER_UNIT",
+    "CloudMask",
+    "Clouds",
+    "TagScaling",
+    "Word",
+    "check_offset",
+    "check_unscaled",
+    "clouds_of_file",
+    "declares_measured",
+    "is_beside",
+    "largest_in",
+    "mask_called",
+    "read_scaling",
+    "settle",
+    "use_of",
+    "with_scale",
+    "without_scale",
+    "word_of",
+]
+
+# -------------------------------------------------------------------------------------------- units
+
+Word = TypeVar("Word", Sensor, Unit)
+
+
+def settle(what: str, stated: Word | None, found: Word | None, by: str, where: object) -> Word:
+    """Return a sensor or unit that is stated, or that the product says.
+
+    Args:
+        what: Which of the two, as an argument is called: `sensor` or `unit`.
+        stated: By the user; None where nothing is.
+        found: In the product; None where it says nothing.
+        by: What says it in the product.
+        where: File or name.
+
+    Raises:
+        SpecError: If neither says it, or they say different things.
+    """
+    if stated is not None and found is not None and stated is not found:
+        raise SpecError(
+            f"the product itself says another {what} than stated",
+            found=f"{found}, by {by}",
+            expected=f"{stated}, as stated",
+            where=where,
+            remedy=f"leave the {what} out: what the product says is taken",
+        )
+    settled = stated or found
+    if settled is None:
+        example = {"sensor": Sensor.S2_L2A, "unit": Unit.DN}[what]
+        raise SpecError(
+            f"neither the user nor the product states the {what}",
+            expected=f"one of the {what}s of eofm",
+            where=where,
+            remedy=f"state it, as in {as_argument(what, example)}",
+        )
+    return settled
+
+
+_SILENT: Final = (1.0, 0.0)
+_TO_DN: Final = (1.0, -1000.0)  # makes digital numbers, not reflectance, of those with the offset
+_TOLERANCE: Final = 1e-3  # of the scale: writers round to float32
+# (scale, offset) -> unit of the stored values
+_STORED: Final[Mapping[Unit, tuple[tuple[float, float], ...]]] = {
+    Unit.DN: ((1e-4, 0.0),),
+    Unit.DN_OFFSET1000: ((1e-4, -0.1), _TO_DN),
+    Unit.UINT8: ((1 / 255, 0.0),),
+}
+_RADAR: Final = frozenset({Unit.DB, Unit.POWER})
+_PHYSICAL: Final = frozenset({Unit.REFLECTANCE, *_RADAR})
+
+
+@dataclass(frozen=True)
+class TagScaling:
+    """What becomes of stored values.
+
+    Args:
+        unit: Of the values as they are read.
+        stored: Of the values in the file; None where it has no name.
+        factors: (scale, offset) of each band; empty where stored values are read as they are.
+        tags: (scale, offset) of each band as the file states them; empty where it states none.
+    """
+
+    unit: Unit
+    stored: Unit | None
+    factors: tuple[tuple[float, float], ...] = ()
+    tags: tuple[tuple[float, float], ...] = ()
+
+    def apply(self, values: NDArray[Any], bands: Sequence[int]) -> NDArray[Any]:
+        """Return physical values (c, h, w) of some bands, float32, or the stored ones.
+
+        Args:
+            values: As stored.
+            bands: Which of the bands of the image they are, counted from 0.
+        """
+        if not self.factors:
+            return values
+        scale, offset = np.array([self.factors[i] for i in bands])[:, :, None, None].swapaxes(0, 1)
+        physical: NDArray[Any] = (values * scale + offset).astype(np.float32)
+        return physical
+
+
+def read_scaling(
+    pairs: Sequence[tuple[float, float]],
+    sensor: Sensor,
+    stated: Unit | None,
+    described: Unit | None,
+    where: Path,
+) -> TagScaling:
+    """Decide the unit of an image by its tags and the user's statement.
+
+    Args:
+        pairs: Scale and offset of each band.
+        sensor: Sensor and product level.
+        stated: What the user says, if anything.
+        described: What the descriptions or unit tags of the bands say, if anything.
+        where: The file, for the message of an error.
+
+    Raises:
+        RasterError: If the two contradict each other, or neither says anything.
+    """
+    if described is not None and stated not in {None, described}:
+        raise _contradiction(f"bands described as {described}", stated, described, where)
+    stated = stated or described
+    if any(scale == 0 or not math.isfinite(scale) for scale, _ in pairs):
+        raise RasterError(
+            "the scale of a file is no factor",
+            found=f"scale and offset {_shown(pairs)}",
+            expected="a scale other than 0",
+            where=where,
+            remedy=f"correct its tags, as in: {without_scale(where)}",
+        )
+    said = [pair for pair in pairs if pair != _SILENT and not _near(pair, _SILENT)]
+    if not said:
+        if stated is None:
+            raise _unstated(sensor, where)
+        return TagScaling(stated, stated)
+    if stated is not None and stated not in UNITS[sensor]:
+        return TagScaling(stated, stated)  # refused with the other contradictions of a spec
+    stored = _stored_unit(said, sensor)
+    if len(said) != len(pairs) and (stated is None or stated in _PHYSICAL):
+        raise _partly(pairs, stored, where)
+    if stated in _PHYSICAL or (stated is None and stored is None):
+        if stated is None and Unit.REFLECTANCE not in UNITS[sensor]:
+            raise _unstated(sensor, where)  # a scale alone does not tell decibels from power
+        factors = tuple((1e-4, -0.1) if stored and _near(p, _TO_DN) else p for p in pairs)
+        return TagScaling(stated or Unit.REFLECTANCE, stored, factors, tuple(pairs))
+    if stated is Unit.DN and all(_near(pair, _TO_DN) for pair in pairs):
+        return TagScaling(Unit.DN, stored, tuple(pairs), tuple(pairs))
+    if stored is None or stated not in {None, stored}:
+        right = stored or Unit.REFLECTANCE
+        raise _contradiction(f"scale and offset {_shown(said)}", stated, right, where)
+    return TagScaling(stored, stored, tags=tuple(pairs))
+
+
+# What the largest absolute value of an image is at least, once its scale is applied: 45 of the
+# digital numbers and 1.15 of the 8-bit numbers of reflectance; no image lies within 5 dB of 0.
+_LEAST: Final[Mapping[Unit, float]] = {
+    Unit.REFLECTANCE: 0.0045,
+    Unit.POWER: 0.0045,
+    Unit.DB: 5.0,
+}
+# With the offset of baseline 04.00, 1000 is a reflectance of 0, and shadow and water
+# are taken for up to 0.01 less by the correction of the atmosphere.
+_DARKEST: Final = 900
+_TELLING: Final = 16  # pixels; the size of fewer tells nothing
+_LOOKED_AT: Final = 1 << 14  # pixels of a band; of a larger one a regular choice
+
+
+def check_unscaled(
+    values: NDArray[Any],
+    declared: NDArray[np.bool_] | None,
+    scaling: TagScaling,
+    bands: Sequence[int],
+    where: object,
+    remedy: str,
+) -> None:
+    """Check that values which a scale is stated for were not multiplied by it already.
+
+    A scale is there to store fractions as whole numbers. Arithmetic keeps the attributes of an
+    array, and a conversion to floats the tags of a file: then they belong to numbers that are gone.
+    Fractions alone are no sign of it, as averages of stored numbers are fractions as well; they
+    have the size of stored numbers, though.
+
+    Args:
+        values: As stored, (c, h, w).
+        declared: True where they are declared to be no measurement; None where nowhere.
+        scaling: What their file or array states.
+        bands: Which of its bands they are, counted from 0.
+        where: File or name.
+        remedy: How the statement is taken away there.
+
+    Raises:
+        RasterError: If they are fractions that the scale makes next to nothing of.
+    """
+    if values.dtype.kind != "f" or not scaling.tags or values[0].size < _TELLING:
+        return
+    some, counts = _sample(values, declared)
+    fractions = counts & (some != np.rint(some))
+    if 2 * fractions.sum() <= counts.sum():
+        return
+    pairs = [scaling.tags[i] for i in bands]
+    unit = scaling.unit if scaling.unit in _PHYSICAL else Unit.REFLECTANCE
+    scales = np.array([1e-4 if _near(p, _TO_DN) else abs(p[0]) for p in pairs])
+    largest = np.abs(np.where(fractions, some, 0)).max(axis=(1, 2))
+    if float((largest * scales).max()) >= _LEAST[unit]:
+        return
+    raise RasterError(
+        "values that were scaled already still state a scale",
+        found=f"fractions up to {largest.max():.4g}, and scale and offset {_shown(pairs)}",
+        expected="whole numbers as they are stored under such a scale, or no scale",
+        where=where,
+        remedy=f'{remedy}; and state what the values are in, as in unit="{unit}"',
+    )
+
+
+def check_offset(
+    values: NDArray[Any], declared: NDArray[np.bool_], scaling: TagScaling, where: str, remedy: str
+) -> None:
+    """Check that an array from which the offset was taken does not state it still.
+
+    Whole numbers stay whole then. Of an array alone: the tags of a file are of what is stored.
+
+    Args:
+        values: As stored, (c, h, w).
+        declared: True where they are declared to be no measurement.
+        scaling: What the array states.
+        where: Its name.
+        remedy: How the statement is taken away.
+
+    Raises:
+        RasterError: If most pixels would have reflectance well below 0 in each of several bands.
+    """
+    told = scaling.tags and scaling.stored is Unit.DN_OFFSET1000
+    if not told or len(values) == 1 or values[0].size < _TELLING:
+        return
+    some, counts = _sample(values, declared)
+    dark = (counts & (some < _DARKEST)).all(axis=0)
+    if 2 * dark.sum() <= counts.any(axis=0).sum():
+        return
+    raise RasterError(
+        "an offset that was taken away already is still stated",
+        found=f"less than {_DARKEST} in every band of {dark.sum()} of {dark.size} pixels, and "
+        f"scale and offset {_shown(scaling.tags)}: reflectance below 0",
+        expected="digital numbers with 1000 added, or no offset",
+        where=where,
+        remedy=f'{remedy}; and state what the values are in, as in unit="dn"',
+    )
+
+
+def _sample(
+    values: NDArray[Any], declared: NDArray[np.bool_] | None
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return a regular choice of the pixels, and which of its values count."""
+    step = max(1, math.isqrt(values[0].size // _LOOKED_AT))
+    some = values[:, ::step, ::step]
+    counts = np.isfinite(some) & (some != 0)
+    return some, counts if declared is None else counts & ~declared[:, ::step, ::step]
+
+
+def without_scale(file: Path | str) -> str:
+    """Return the command that takes scale and offset out of a file and leaves its values."""
+    return with_scale(file, 1, 0)
+
+
+def with_scale(file: Path | str, scale: float, offset: float) -> str:
+    """Return the command that writes a scale and offset for all bands into a file."""
+    return (
+        "python -c \"import rasterio, sys; f = rasterio.open(sys.argv[1], 'r+'); "
+        f'f.scales = ({scale!r},) * f.count; f.offsets = ({offset!r},) * f.count; f.close()" '
+        f"{quote(str(file))}"
+    )
+
+
+def _near(pair: tuple[float, float], other: tuple[float, float]) -> bool:
+    slack = _TOLERANCE * max(abs(other[0]), abs(other[1]))
+    return abs(pair[0] - other[0]) <= _TOLERANCE * other[0] and abs(pair[1] - other[1]) <= slack
+
+
+def _stored_unit(said: Sequence[tuple[float, float]], sensor: Sensor) -> Unit | None:
+    """Return the unit that all pairs name, or None."""
+    for unit, known in _STORED.items():
+        if unit in UNITS[sensor] and all(any(_near(p, k) for k in known) for p in said):
+            return unit
+    return None
+
+
+def _shown(pairs: Sequence[tuple[float, float]]) -> str:
+    return "; ".join(dict.fromkeys(f"{scale:.6g}, {offset:.6g}" for scale, offset in pairs))
+
+
+OTHER_UNIT: Final = "the file states another unit than the user"
+"""The problem of tags that contradict, for those who know more of a file than its path."""
+
+
+def _contradiction(found: str, stated: Unit | None, right: Unit, where: Path) -> RasterError:
+    return RasterError(
+        OTHER_UNIT,
+        found=found,
+        expected=f"what unit {stated} has",
+        where=where,
+        remedy=f"state the unit that the file has: --unit {right}; or correct its tags",
+    )
+
+
+def _partly(pairs: Sequence[tuple[float, float]], stored: Unit | None, where: Path) -> RasterError:
+    remedy = "write scale and offset of every band into the file"
+    if stored is not None:
+        remedy = f"state the unit of the stored values: --unit {stored}"
+    return RasterError(
+        "some bands of an image state a scale and others none",
+        found=_shown(pairs),
+        expected="a scale and offset for every band, or for none",
+        where=where,
+        remedy=remedy,
+    )
+
+
+def _unstated(sensor: Sensor, where: Path) -> RasterError:
+    units = sorted(UNITS[sensor])
+    return RasterError(
+        "neither the user nor the file states the unit of the values",
+        found="no scale and offset that name it",
+        expected=" | ".join(units),
+        where=where,
+        remedy=f"state it, as in unit={units[0].value!r} in Python, --unit {units[0]} in a command",
+    )
+
+
+# --------------------------------------------------------------------------- masks and other layers
+
+# What products call bands that hold no reflectance and no backscatter, in lower case without
+# separators: the Sentinel-2 product specification (S2-PDGS-TAS-DI-PSD, L2A), the Earth Engine
+# catalogue (COPERNICUS/S2_SR_HARMONIZED, S1_GRD, CLOUD_SCORE_PLUS), Sentinel Hub's data pages, the
+# HLS v2.0 user guide, SNAP and ASF's RTC products; and the common spectral indices.
+# fmt: off
+_BESIDE: Final = frozenset({
+    "scl", "qa10", "qa20", "qa60", "mskcldprb", "msksnwprb", "mskclassiopaque", "mskclassicirrus",
+    "mskclassisnowice", "cldprb", "snwprb", "cld", "snw", "clp", "clm", "cloudprobability",
+    "cloudprobabilities", "probability", "cloudmask", "cloud", "clouds", "cs", "cscdf", "aot",
+    "wvp", "tci", "tcir", "tcig", "tcib", "alpha", "datamask", "mask", "validmask", "fmask", "qa",
+    "qapixel", "sunazimuthangles", "sunzenithangles", "viewazimuthmean", "viewzenithmean", "saa",
+    "sza", "vaa", "vza", "angle", "localincidenceangle", "incidenceangle",
+    "projectedlocalincidenceangle", "incidenceanglefromellipsoid", "incmap", "lsmap",
+    "layovershadowmask", "shadowmask", "elevation", "dem",
+    "ndvi", "ndwi", "ndsi", "ndmi", "nbr", "evi", "savi",
+})
+# fmt: on
+_DECLARES: Final = frozenset({"alpha", "datamask", "validmask"})
+_WORD: Final = re.compile(r"[^a-z0-9]+")
+_RESOLUTION_AT_END: Final = re.compile(r"[ _-]\d{1,3}m$")
+
+
+class CloudMask(StrEnum):
+    """A band that says where clouds are, by the name its product gives it.
+
+    * `SCL`: the scene classification of Level-2A. Masked are 0 (no data), 1 (saturated or
+      defective), 3 (cloud shadow), 8 and 9 (cloud of medium and high probability) and 10 (thin
+      cirrus); kept are dark areas, vegetation, soil, water, unclassified and snow (Sentinel-2
+      product specification, table of the scene classification).
+    * `QA60`: bits 10 (opaque cloud) and 11 (cirrus) of Earth Engine's Sentinel-2 collections.
+      Between 25 January 2022 and 28 February 2024 the products had no such masks, and there the
+      band says "no cloud" everywhere.
+    * `MSK_CLDPRB`: Level-2A's probability of cloud in per cent, and s2cloudless in Earth Engine.
+      Masked from 40, the threshold of 0.4 at which s2cloudless was published.
+    * `CLP`: the same from Sentinel Hub, where 255 means 1: masked from 102.
+    * `CLM`: Sentinel Hub's mask: 1 is cloud, 255 no data.
+    * `FMASK`: HLS: bits 1 (cloud), 2 (adjacent to one) and 3 (shadow), and 255, no data (HLS v2.0
+      user guide).
+    """
+
+    SCL = "SCL"
+    QA60 = "QA60"
+    MSK_CLDPRB = "MSK_CLDPRB"
+    CLP = "CLP"
+    CLM = "CLM"
+    FMASK = "Fmask"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the mask of that name.
+
+        Raises:
+            RasterError: If eofm does not know how to read it.
+        """
+        text = str(text)
+        found = next((mask for mask in cls if mask.is_called(text)), None)
+        if found is not None:
+            return found
+        near = difflib.get_close_matches(text.upper(), list(cls), n=1)
+        raise RasterError(
+            f"no cloud mask is called {text!r}",
+            found=text,
+            expected=" | ".join(cls),
+            remedy=f"did you mean '{near[0]}'?" if near else None,
+        )
+
+    def is_called(self, name: str) -> bool:
+        """Return whether a product calls this mask by that name."""
+        return word_of(name) in _SPELLINGS[self]
+
+    def clouded(
+        self,
+        values: NDArray[Any],
+        largest: Callable[[], float] | None = None,
+        *,
+        sure: bool = False,
+    ) -> NDArray[np.bool_]:
+        """Return where there is cloud, shadow or nothing to judge by, for values as stored.
+
+        Args:
+            values: The mask, or a window of it.
+            largest: Of a window: what returns the largest value of the whole mask, if need be.
+            sure: Whether the file itself says which numbers these are, as by the unit `%`. Without
+                that, a mask that knows 0 and 1 alone may be one of cloud and no cloud.
+
+        Raises:
+            RasterError: If they are none of this mask: fractions where there are classes or bits,
+                a probability of 0 to 1 where there are per cent, or 0 and 1 alone, of which neither
+                would be cloud.
+        """
+        known = np.isfinite(values)
+        values = np.where(known, values, 0)
+        masked: NDArray[np.bool_] = ~known | (values < 0)  # no product has such a value
+        least = {CloudMask.MSK_CLDPRB: 40, CloudMask.CLP: 102}.get(self)
+        if values.dtype.kind == "f":
+            self._check_whole(values, None if least is None else largest or values.max)
+        if not sure and self in _NO_CLOUD_BY_1 and values.max(initial=0) == 1:
+            self._check_more(largest or values.max)
+        if least is not None:
+            return masked | (values >= least)
+        stored = values.astype(np.int64)
+        if self is CloudMask.SCL:
+            masked |= _OBSCURED[np.clip(stored, 0, len(_OBSCURED) - 1)]
+        elif self is CloudMask.QA60:
+            masked |= (stored & (1 << 10 | 1 << 11)) != 0
+        elif self is CloudMask.FMASK:
+            masked |= ((stored & 0b1110) != 0) | (stored == 255)
+        else:
+            masked |= stored != 0
+        return masked
+
+    def _check_more(self, largest: Callable[[], float]) -> None:
+        """Refuse 0 and 1 alone: whoever made cloud and no cloud of a mask often kept its name."""
+        if largest() > 1:
+            return
+        raise RasterError(
+            f"the cloud mask {self} knows 0 and 1 alone, and neither is cloud by its product",
+            found="0 and 1 in the whole mask",
+            expected=_RANGES.get(self, "the bits of its product"),
+            remedy=f"if 1 is cloud in it, call it {CloudMask.CLM}, which is read so; if not, there "
+            "is no cloud: read the image without a cloud mask",
+        )
+
+    def _check_whole(self, values: NDArray[Any], largest: Callable[[], float] | None) -> None:
+        """Refuse fractions; of a probability, which has a largest value, only fractions of 1."""
+        fractions = values[values != np.rint(values)]
+        if not fractions.size:
+            return
+        if largest is None or (values.max() <= 1 and largest() <= 1):
+            raise RasterError(
+                f"the cloud mask {self} was scaled or resampled: its numbers are fractions",
+                found=f"{fractions[0]:g}",
+                expected=_RANGES.get(self, "the whole numbers of its product"),
+                remedy="export the mask anew as its product has it, without scaling it with the "
+                "bands; or read the image without a cloud mask",
+            )
+
+
+# By class: all but dark areas, vegetation, soil, water, unclassified and snow. 12 stands for all
+# above it, which are no class, as 255.
+_OBSCURED: Final = ~np.isin(np.arange(13), (2, 4, 5, 6, 7, 11))
+_RANGES: Final = {  # of the probabilities
+    CloudMask.MSK_CLDPRB: "per cent, 0 to 100",
+    CloudMask.CLP: "0 to 255, which stands for 1",
+}
+# Of these, 1 is no cloud: 1 per cent, 1 of 255, a bit that the product does not use.
+_NO_CLOUD_BY_1: Final = frozenset(
+    {CloudMask.MSK_CLDPRB, CloudMask.CLP, CloudMask.QA60, CloudMask.FMASK}
+)
+
+_SPELLINGS: Final[Mapping[CloudMask, frozenset[str]]] = {
+    CloudMask.SCL: frozenset({"scl"}),
+    CloudMask.QA60: frozenset({"qa60"}),
+    CloudMask.MSK_CLDPRB: frozenset(
+        {"mskcldprb", "cldprb", "probability", "cloudprobability", "cloudprobabilities", "cld"}
+    ),
+    CloudMask.CLP: frozenset({"clp"}),
+    CloudMask.CLM: frozenset({"clm"}),
+    CloudMask.FMASK: frozenset({"fmask"}),
+}
+
+
+def mask_called(name: str) -> CloudMask | None:
+    """Return the cloud mask that products call by a name, if there is one."""
+    return next((mask for mask in CloudMask if mask.is_called(name)), None)
+
+
+def use_of(name: str, sensor: Sensor) -> str:
+    """Return what becomes of a band beside the measurement, for a note."""
+    if mask_called(name) is not None:
+        return "a cloud mask, applied only where it is asked for"
+    return f"left out, no band of {sensor} that was asked for"
+
+
+def word_of(name: str) -> str:
+    """Return a name in lower case, without separators and resolution: `SCL_20m` is `scl`."""
+    return _WORD.sub("", _RESOLUTION_AT_END.sub("", name.strip().casefold()))
+
+
+def is_beside(name: str) -> bool:
+    """Return whether a name is that of a band beside the measurement."""
+    return word_of(name) in _BESIDE
+
+
+def declares_measured(name: str) -> bool:
+    """Return whether a band of that name is 0 where nothing was measured, and not 0 elsewhere."""
+    return word_of(name) in _DECLARES
+
+
+def largest_in(values: NDArray[Any]) -> float:
+    """Return the largest value of a mask, 0 at least: what is no number does not count."""
+    return float(values[np.isfinite(values)].max(initial=0))
+
+
+_SIDE: Final = 1024  # pixels of a mask that are looked at first, in each direction
+_PER_CENT: Final = frozenset({"%", "percent", "per cent", "percentage"})
+_OF_ESA: Final = re.compile(r"(MSK_CLDPRB|CLD)_\d{2}m\.jp2")  # in QI_DATA of a SAFE product
+
+
+def clouds_of_file(mask: CloudMask, dataset: DatasetReader, grid: Grid) -> Clouds:
+    """Return the cloud mask that is a file of its own.
+
+    Args:
+        mask: How its values are read.
+        dataset: The open file.
+        grid: Of the finest band of the image.
+
+    Raises:
+        RasterError: If it holds several bands, or covers other ground than the image.
+    """
+    bands = [colour for colour in dataset.colorinterp if colour is not ColorInterp.alpha]
+    if len(bands) > 1:
+        raise RasterError(
+            "the file of a cloud mask holds several bands",
+            found=f"{len(bands)} bands",
+            expected=f"1 band, {mask}",
+            where=dataset.name,
+            remedy=f"keep the one that is {mask}; if it is the first, by: rio stack "
+            f"{quote(dataset.name)} --bidx 1 -o OUT.tif",
+        )
+    return Clouds(mask, dataset, 1, grid)
+
+
+@dataclass(frozen=True)
+class Clouds:
+    """An open cloud mask.
+
+    Args:
+        mask: How its values are read.
+        dataset: Its file.
+        index: Its number in the file, counted from 1.
+        grid: Of the finest band of the image. The mask's pixels are as large, or a whole multiple,
+            or a whole fraction.
+
+    Raises:
+        RasterError: If the mask covers other ground than the image.
+    """
+
+    mask: CloudMask
+    dataset: DatasetReader
+    index: int
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        own, fine = grid_of(self.dataset), self.grid
+        ratio, rest = divmod(max(fine.height, own.height), min(fine.height, own.height))
+        coarse = own.width * ratio == fine.width and own.height * ratio == fine.height
+        finer = fine.width * ratio == own.width and fine.height * ratio == own.height
+        fits = not rest and (coarse or finer) and own.crs == fine.crs
+        if not fits or not np.allclose(own.bounds, fine.bounds, rtol=0, atol=abs(fine.transform.a)):
+            raise RasterError(
+                "a cloud mask covers other ground than its image",
+                found=f"{own.height} x {own.width} pixels",
+                expected=f"a whole fraction or multiple of {fine.height} x {fine.width} pixels on "
+                "one ground",
+                where=self.dataset.name,
+                remedy="cut both to the same extent",
+            )
+
+    def read(self, window: Window) -> NDArray[np.bool_]:
+        """Return where a window of the image, on its finest grid, is under clouds."""
+        n = self.dataset.height // self.grid.height
+        if n > 1:  # a pixel is clouded where anything below it is
+            finer = Window(window.row * n, window.col * n, window.height * n, window.width * n)
+            below = self._clouded(finer)
+            return np.asarray(below.reshape(window.height, n, window.width, n).any(axis=(1, 3)))
+        r = self.grid.height // self.dataset.height
+        top, left = window.row // r, window.col // r
+        bottom, right = -(-(window.row + window.height) // r), -(-(window.col + window.width) // r)
+        coarse = self._clouded(Window(top, left, bottom - top, right - left))
+        fine = coarse.repeat(r, 0).repeat(r, 1)
+        row, col = window.row - top * r, window.col - left * r
+        return fine[row : row + window.height, col : col + window.width]
+
+    def _clouded(self, window: Window) -> NDArray[np.bool_]:
+        values = self._values(window)
+        unknown = self._undeclared(values) | self._hidden(window)
+        if unknown.any():
+            values = np.where(unknown, 0, values)
+        try:
+            return unknown | self.mask.clouded(values, lambda: self._largest, sure=self._sure)
+        except RasterError as error:
+            error.where = self.dataset.name
+            raise
+
+    def _undeclared(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return where the file says that nothing is known; 0 is what masks call clear sky."""
+        nodata = self.dataset.nodatavals[self.index - 1]
+        return np.zeros(values.shape, np.bool_) if not nodata else values == nodata
+
+    def _hidden(self, window: Window) -> NDArray[np.bool_]:
+        """Return where a mask of the file itself says that nothing is known."""
+        flags = self.dataset.mask_flag_enums[self.index - 1]
+        if MaskFlags.per_dataset not in flags or MaskFlags.alpha in flags:
+            return np.zeros((window.height, window.width), np.bool_)
+        place = RasterioWindow(window.col, window.row, window.width, window.height)
+        with foreign(RasterError, "the cloud mask cannot be read", where=self.dataset.name):
+            return np.asarray(self.dataset.read_masks(self.index, window=place) == 0)
+
+    @cached_property
+    def _sure(self) -> bool:
+        """Whether the file says that it holds per cent: by its unit, or by ESA's name for it."""
+        unit = (self.dataset.units[self.index - 1] or "").strip().casefold()
+        return unit in _PER_CENT or _OF_ESA.fullmatch(Path(self.dataset.name).name) is not None
+
+    @cached_property
+    def _largest(self) -> float:
+        """The largest value of the whole mask; of a large one, few pixels tell it mostly."""
+        size = self.dataset.shape
+        few = (min(_SIDE, size[0]), min(_SIDE, size[1]))
+        with foreign(RasterError, "the cloud mask cannot be read", where=self.dataset.name):
+            found = self._largest_of(self.dataset.read(self.index, out_shape=few))
+            if found > 1 or few == size:
+                return found
+            return self._largest_of(self.dataset.read(self.index))
+
+    def _largest_of(self, values: NDArray[Any]) -> float:
+        return largest_in(values[~self._undeclared(values)])
+
+    def _values(self, window: Window) -> NDArray[Any]:
+        place = RasterioWindow(window.col, window.row, window.width, window.height)
+        try:
+            values: NDArray[Any] = self.dataset.read(self.index, window=place)
+        except RasterioError as error:
+            raise damaged(self.dataset.name, error) from error
+        return values

@@ -1,1 +1,0 @@
-"""Saying what is in a store: card, drawing, statistics, checksums."""

@@ -1,1 +1,0 @@
-"""Changing a finished store: copies of it, other labels, a newer format."""

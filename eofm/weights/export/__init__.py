@@ -1,1 +1,0 @@
-"""Writing encoders for others: weights, programs, a page and a script beside them."""

@@ -1,1 +1,0 @@
-"""Getting published files: one downloader, and the record of what came first."""

@@ -1,1 +1,0 @@
-"""timm: networks with its own weights, and ours under its names."""

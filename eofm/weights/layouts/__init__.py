@@ -1,1 +1,0 @@
-"""Names of tensors in published files, and those of eofm's networks."""

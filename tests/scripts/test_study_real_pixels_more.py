@@ -1,0 +1,100 @@
+"""The studies of distillation and of colour images: their lines can be trained, pages are right."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from eofm.method.objectives import check_views, needs_of
+from eofm.train.build import VIEW_KINDS
+
+STUDY = Path(__file__).parents[2] / "benchmarks" / "study"
+HALF = (
+    12.706 * math.sqrt(0.5) / math.sqrt(2)
+)  # of the 95 % t interval of two values that are 1 apart
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ModuleType:
+    """The script, found as it finds the others."""
+    monkeypatch.syspath_prepend(str(STUDY))
+    return importlib.import_module(request.param)
+
+
+def rows_of(text: str) -> dict[str, list[str]]:
+    """The cells of the lines of all tables, by the first one; of two alike, the first."""
+    found: dict[str, list[str]] = {}
+    for row in text.splitlines():
+        if row.startswith("| "):
+            name, *cells = (cell.strip() for cell in row.split("|")[1:-1])
+            found.setdefault(name, cells)
+    return found
+
+
+@pytest.mark.parametrize("script", ["real_pixels_distill"], indirect=True)
+def test_every_student_can_be_configured(script: ModuleType, tmp_path: Path) -> None:
+    """A ResNet of random weights, with the queue a multiple of the batch and no mask."""
+    for arm in script.arms(tmp_path):
+        config = script.configure(arm, 0, tmp_path, 1e-3, 1)
+        check_views(config.method, VIEW_KINDS[config.data.views])
+
+        assert ("resnet18", None) == (config.model.architecture, config.model.weights)
+        assert 0 == config.method.mask_ratio
+        assert ("distill" in arm.name) == (str(tmp_path) in repr(config.method))
+        assert ("distill" in arm.name) == (config.method.terms is not None)
+        if config.method.terms is not None:
+            assert {"distill"} == set(needs_of(config.method))
+
+
+@pytest.mark.parametrize("script", ["real_pixels_distill"], indirect=True)
+def test_the_page_of_students_says_what_the_records_say(script: ModuleType) -> None:
+    """Means over folds, differences of the same fold, the best rate of the inner fold."""
+
+    def record(arm: str, fold: int, value: float) -> dict[str, object]:
+        names = ("retrieval", "two_shot", "within", "knn", "linear")
+        scores = {name: [value, value] for name in names}
+        return {"arm": arm, "seed": 0, "fold": fold, "scores": scores}
+
+    moco, taught, *_ = (arm.name for arm in script.arms(Path("t")))
+    records = [record(script.inner_name(moco, rate), 5, 0.1 + rate) for rate in script.RATES]
+    records += [record(script.inner_name(taught, rate), 5, 0.9 - rate) for rate in script.RATES]
+    for fold in (0, 1):
+        records.append(record(script.START, fold, 0.3))
+        records.append(record(moco, fold, 0.4 + 0.01 * fold))
+        records.append(record(taught, fold, 0.6))
+    page = script.page(records, [record("start", fold, 0.8) for fold in (0, 1)])
+
+    lines = rows_of(page)
+    assert ["2", "80.0", "", "", "80.0", "80.0", "80.0", "", ""] == lines["the teacher itself"]
+    over = f"+10.5 ± {HALF:.1f}"
+    assert ["2", "40.5", f"**{over}**", ""] == lines[moco][:4]
+    assert ["2", "60.0", "**+30.0 ± 0.0**", f"**+19.5 ± {HALF:.1f}**"] == lines[taught][:4]
+    assert f"| {script.RATES[-1]:g} |" in page.split("peak rate")[1].split(moco)[1].split("\n")[0]
+    assert f"| {script.RATES[0]:g} |" in page.split("peak rate")[1].split(taught)[1].split("\n")[0]
+
+
+@pytest.mark.parametrize("script", ["real_pixels_replay"], indirect=True)
+def test_the_page_of_colour_images_says_what_the_curves_say(script: ModuleType) -> None:
+    """Both domains, from the same fold's start and from the run without colour images."""
+    end = script.STEPS
+    records = [
+        {"share": 0.0, "fold": f, "curve": [(0, 0.5, 0.4), (12, 0.45, 0.3), (end, 0.6, 0.35)]}
+        for f in (0, 1)
+    ]
+    records += [
+        {"share": 0.25, "fold": f, "curve": [(0, 0.5, 0.4), (end, 0.6, 0.41 + 0.01 * f)]}
+        for f in (0, 1)
+    ]
+
+    lines = rows_of(script.page(records))
+
+    plain = ["2", "60.0", "**+10.0 ± 0.0**", "-5.0", "", "35.0", "**-5.0 ± 0.0**", "-10.0", ""]
+    assert plain == lines["0"]
+    mixed = ["2", "60.0", "**+10.0 ± 0.0**", "+0.0", "+0.0 ± 0.0"]
+    mixed += ["41.5", f"+1.5 ± {HALF:.1f}", "+0.0", f"**+6.5 ± {HALF:.1f}**"]
+    assert mixed == lines["0.25"]
+    assert script.figure(records).axes
