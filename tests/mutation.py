@@ -68,7 +68,10 @@ EQUIVALENT: Final[dict[str, str]] = {
         for before, after in (("most <= high", "most < high"), ("low <= least", "low < least"))
     },
     "preprocess: Preprocess._take: 0.5 -> 0.625": "a mask by the nearest neighbour is 0 or 1",
+    "preprocess: Preprocess._take: mask[:, 0] > 0.5 -> mask[:, 0] >= 0.5": "the same mask",
+    "preprocess: plan: 0 -> 1": "of an empty tensor only the units are looked at",
     "spec: canonical_band: 1 -> 2": "the best of the close matches is offered, however many",
+    "spec: Stated.parse: 1 -> 2": "the same, of sensors and units",
     "preprocess: Preprocess._take: False -> True": "`antialias` of the nearest neighbour, which "
     "has no such form",
     **{
@@ -145,7 +148,7 @@ def changes(node: ast.AST, function: str) -> Iterator[ast.AST]:
         yield ast.Name(_NAMES[node.id], ast.Load())
     elif isinstance(node, ast.Attribute) and node.attr in _NAMES:
         yield ast.Attribute(node.value, _NAMES[node.attr], ast.Load())
-    elif isinstance(node, ast.If | ast.IfExp):
+    elif isinstance(node, ast.If | ast.IfExp) and ast.unparse(node.test) != "TYPE_CHECKING":
         negated = copy.deepcopy(node)
         negated.test = ast.UnaryOp(ast.Not(), node.test)
         yield negated

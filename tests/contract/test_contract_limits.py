@@ -12,9 +12,17 @@ import torch
 from eofm.contract.imagery import Imagery, Labels, NativeImagery
 from eofm.contract.prepare import as_imagery, read_waivers
 from eofm.contract.preprocess import Preprocess, convert_unit, plan, resize, to_grid
-from eofm.contract.recipe import AcceptScale, Kernel, Recipe, ResizeRule
+from eofm.contract.recipe import (
+    AcceptScale,
+    AcceptSensor,
+    FillBand,
+    Kernel,
+    Recipe,
+    ResizeRule,
+    waivers_for,
+)
 from eofm.contract.spec import ImageSpec, Normalization, Sensor, Unit
-from eofm.errors import PixelError, SpecError
+from eofm.errors import MismatchKind, PixelError, SpecError, SpecMismatch
 
 BANDS = ("B02", "B03")
 SPEC = ImageSpec(Sensor.S2_L2A, BANDS, Unit.DN, (4, 4), 10.0)
@@ -140,6 +148,119 @@ def test_the_grid_is_made_without_antialiasing() -> None:
 
     assert torch.equal(expected[0, 0], to_grid(native).pixels[0, 1])
     assert not torch.allclose(resize(ramp, (4, 4), Kernel.BILINEAR, antialias=True), expected)
+
+
+def _native(plane: torch.Tensor, bands: tuple[str, ...], spec: ImageSpec) -> NativeImagery:
+    valid = torch.ones(len(plane), *plane.shape[2:], dtype=torch.bool)
+    return NativeImagery({10: plane}, {10: bands}, spec, valid)
+
+
+def test_the_grid_of_one_resolution_is_a_copy_in_the_order_of_the_spec() -> None:
+    """In float32 and contiguous, whatever the order and the type of what was read."""
+    plane = torch.arange(32.0).view(1, 2, 4, 4)
+    for bands, expected in ((BANDS, plane), (BANDS[::-1], plane.flip(1))):
+        for read in (plane, plane.to(torch.int16), plane.to(memory_format=torch.channels_last)):
+            made = to_grid(_native(read, bands, SPEC)).pixels
+            assert torch.equal(expected, made)
+            assert (torch.float32, True) == (made.dtype, made.is_contiguous())
+            assert read.data_ptr() != made.data_ptr()
+
+
+def test_the_grid_of_imagery_without_a_size_is_that_of_its_mask() -> None:
+    """Higher than wide, so that the two cannot be exchanged; a stated size stays."""
+    plane = torch.arange(48.0).view(1, 2, 6, 4)
+    open_size = to_grid(_native(plane, BANDS, replace(SPEC, size=None)))
+    assert ((6, 4), (6, 4)) == (open_size.spec.size, tuple(open_size.pixels.shape[2:]))
+    assert torch.equal(plane, open_size.pixels)
+    stated = to_grid(_native(plane, BANDS, replace(SPEC, size=(6, 4))))
+    assert (6, 4) == stated.spec.size
+
+
+def test_pixels_that_have_the_size_are_not_resampled() -> None:
+    """They are handed on, not copied."""
+    pixels = torch.zeros(1, 1, 3, 5)
+    for kernel in Kernel:
+        assert resize(pixels, (3, 5), kernel, antialias=True) is pixels
+
+
+@pytest.mark.parametrize(
+    ("image", "network"), [((2, 4), (4, 8)), ((4, 2), (8, 4)), ((3, 3), (4, 4))]
+)
+def test_the_aspect_ratio_is_kept(image: tuple[int, int], network: tuple[int, int]) -> None:
+    """An image of the network's ratio fits; turned, or higher or wider by a pixel, it does not."""
+    recipe = replace(RECIPE, size=network)
+    assert network == plan(replace(SPEC, size=image), recipe).target.size
+    wrong = {(image[0] + 1, image[1]), (image[0], image[1] + 1), image[::-1]} - {image}
+    for size in wrong:
+        with pytest.raises(SpecMismatch, match="would distort") as caught:
+            plan(replace(SPEC, size=size), recipe)
+        assert f"{size[0]} x {size[1]}" == caught.value.found
+
+
+def test_what_is_shrunk_too_far_is_named_by_its_size() -> None:
+    """Five times is allowed; a wrong ground size is then the reason that is given, not this one."""
+    recipe = replace(RECIPE, size=(4, 8))
+    assert (4, 8) == plan(replace(SPEC, size=(20, 40)), recipe).target.size
+    with pytest.raises(SpecMismatch, match="another size on the ground"):
+        plan(replace(SPEC, size=(20, 40), gsd=30.0), recipe)
+    with pytest.raises(SpecMismatch, match="far below its ground detail") as caught:
+        plan(replace(SPEC, size=(24, 48)), recipe)
+    assert "24 x 48 px at 10 m, as 4 x 8 px at 60 m" == caught.value.found
+    assert "windows of at most 20 px" == caught.value.expected
+
+
+def test_a_missing_band_is_filled_beside_one_that_is_there() -> None:
+    """Also where only one is there."""
+    only = replace(SPEC, bands=("B03",))
+    recipe = replace(RECIPE, normalization=replace(NORM, shift=(0.0, 0.0), scale=(1.0, 1.0)))
+    made = Preprocess(plan(only, recipe, waivers=(FillBand("B02", 7.0, "a test"),)))(
+        Imagery(torch.full((1, 1, 4, 4), 500.0), only, torch.ones(1, 4, 4, dtype=torch.bool))
+    )
+    assert [7.0, 500.0] == made.pixels.mean(dim=(0, 2, 3)).tolist()
+
+
+def test_a_band_is_filled_with_a_finite_number() -> None:
+    """Neither words nor NaN nor an infinity."""
+    for value in ("0", None, math.nan, math.inf):
+        with pytest.raises(SpecError, match="filled with a number"):
+            FillBand("B02", value, "a test")  # type: ignore[arg-type]
+    assert 1.5 == FillBand("B02", 1.5, "a test").value
+
+
+def test_the_first_of_several_grants_is_taken() -> None:
+    """One for the sensor and one for each missing band; a second would be refused as unused."""
+    sensors = [AcceptSensor(Sensor.S2_L1C, why) for why in ("first", "second")]
+    fills = [FillBand("B03", value, "a task") for value in (1.0, 2.0)]
+    other = replace(SPEC, sensor=Sensor.S2_L1C, bands=("B02",))
+    assert (sensors[0], fills[0]) == waivers_for(other, RECIPE, (*sensors, *fills), ())
+    forced = waivers_for(other, RECIPE, (), (MismatchKind.SENSOR, MismatchKind.BANDS))
+    assert [AcceptSensor, FillBand] == [type(waiver) for waiver in forced]
+
+
+def test_bands_last_are_recognised_in_an_image_and_in_a_batch() -> None:
+    """Both get the words that turn them; five dimensions are no image."""
+    for shape in ((4, 5, 2), (3, 4, 5, 2)):
+        with pytest.raises(SpecError, match="in another order") as caught:
+            as_imagery(np.ones(shape, dtype=np.float32), SPEC)
+        assert shape == caught.value.found
+        turned = np.moveaxis(np.ones(shape, dtype=np.float32), -1, -3)  # the printed remedy
+        with pytest.raises(SpecError) as caught:
+            as_imagery(turned, SPEC)
+        assert "size" in str(caught.value) or "4, 5" in str(caught.value)
+
+
+def test_reprs_say_what_is_beside_the_labels_and_what_is_waived() -> None:
+    """And nothing of what is not."""
+    hot, known = torch.zeros(2, 3), torch.ones(2, dtype=torch.bool)
+    places = torch.zeros(2, dtype=torch.int64)
+    assert "Labels(2 images, 2 of them labelled, 3 classes)" == repr(Labels(hot, known))
+    assert repr(Labels(hot, known, shares=torch.zeros(2, 3))).endswith(
+        "classes, with covered shares)"
+    )
+    assert repr(Labels(hot, known, places=places)).endswith("classes, with places)")
+    assert "waivers" not in repr(plan(SPEC, RECIPE))
+    waived = plan(replace(SPEC, bands=("B03",)), RECIPE, waivers=(FillBand("B02", 0.0, "a test"),))
+    assert repr(waived).endswith("; 1 waivers)")
 
 
 def test_images_are_named_where_none_of_their_pixels_is_valid() -> None:
