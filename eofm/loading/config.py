@@ -16,28 +16,28 @@ class AugmentConfig:
     """The two random views of a scene; parameters are drawn per sample.
 
     Args:
-        scale: Smallest and largest share of the area a random resized crop keeps.
-        flips: Horizontal and vertical flips. For Sentinel-1 they alter the look direction.
-        nested_scale: Smallest and largest share of the first view's area that the second keeps,
-            where it is a crop of the first (data.views=nested; arXiv 2403.17823).
-        pair: Of two sensors (data.views=sensors): both views show the same crop, flipped alike, or
-            each one of its own. Everything else is drawn for each.
-        season_pair: Of two dates of a place (data.views=seasons and its kind): both views show the
-            same crop, flipped alike, or each one of its own. A term that completes one date from
-            the other (croco) has most to gain from `same`.
-        brightness: Largest relative change of all values: x · s with s from 1 - b to 1 + b.
-        contrast: Largest relative change of the distance from the mean of each band.
-        colour_probability: Probability of a change of brightness and contrast, one draw for both.
+        scale: Range of the share of the area that a random resized crop keeps.
+        flips: Horizontal and vertical flips. For Sentinel-1 they change the look direction.
+        nested_scale: Range of the share of the first view's area that the second keeps
+            (data.views=nested; arXiv 2403.17823).
+        pair: For two sensors (data.views=sensors): one crop and flip for both views (`same`), or
+            independent ones. All other augmentations are drawn per view.
+        season_pair: The same for two dates of a place (data.views=seasons, fixed-seasons,
+            independent-seasons). Completing one date from the other (croco) suits `same`.
+        brightness: Largest relative change b of all values: x · s, with s from 1 - b to 1 + b.
+        contrast: Largest relative change of the distance from each band's mean.
+        colour_probability: Probability of changing brightness and contrast, drawn once for both.
             Not used for Sentinel-1.
-        gray_probability: Probability that all bands become their mean. Not used for Sentinel-1.
-        rgb_probability: Probability that a scene is seen in its red, green and blue alone, in both
-            views: every band has the value of the colour nearest to it. So a network of colour
-            images is shown again what it has learned (replay, arXiv 2403.08763). Not for
-            Sentinel-1. A frozen teacher sees all bands.
+        gray_probability: Probability that all bands are replaced by their mean. Not used for
+            Sentinel-1.
+        rgb_probability: Probability that both views show red, green and blue only: every band gets
+            the values of the colour nearest in wavelength. It replays what a network trained on
+            colour images has learnt (replay: arXiv 2403.08763). Not used for Sentinel-1; a frozen
+            teacher sees all bands.
         blur_probability: Probability of a Gaussian blur.
-        blur_sigma: Smallest and largest standard deviation of the blur in pixels.
-        engine: `fused` makes kornia's draws by two matrix products per sample; `kornia` is the
-            slower reference it agrees with.
+        blur_sigma: Range of the standard deviation of the blur, in pixels.
+        engine: `fused` applies kornia's random parameters by two matrix products per sample;
+            `kornia` is the slower reference implementation, with the same result.
     """
 
     scale: tuple[float, float] = (0.4, 1.0)

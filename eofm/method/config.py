@@ -240,51 +240,52 @@ class SoftConConfig:
     """The SoftCon objective, loss = hard + λ · soft, and its controls.
 
     Args:
-        objective: `softcon`; or a control: `moco`, the hard term alone; `soft`, the soft term
-            alone; `shuffled`, SoftCon with the label sets exchanged between scenes at random, each
-            scene keeping one through the run; `multilabel`, the classes predicted by binary cross
-            entropy from the embedding, with the same views and masks and without contrast. Or
-            `module:Class`, `file.py:Class`: one of your own (`eofm.method.objectives`).
-        terms: What is minimised, as a weighted sum, where that is more than the objective: names
-            and weights, `{softcon: 1, mim: 0.5}`; or, with settings of a term, `{softcon: 1, mim:
-            {weight: 0.5, mask_ratio: 0.6}}`. Which terms there are and what can be set says the
-            documentation of each. Of `softcon`, whose settings are those of this group, the
-            objective then says which terms it has: `softcon`, `moco`, `soft`, `shuffled`. A term of
-            your own is `file.py:Class`. Nothing for the objective alone.
+        objective: `softcon`, or one of its controls: `moco`, the hard term alone; `soft`, the soft
+            term alone; `shuffled`, SoftCon with the label sets permuted among scenes once, at
+            random; `multilabel`, which predicts the classes from the embedding by binary cross
+            entropy, with the same views and masks but no contrastive loss. `module:Class` or
+            `file.py:Class` is an objective of your own (`eofm.method.objectives`).
+        terms: Terms of the loss with their weights, if the loss is more than the objective:
+            `{softcon: 1, mim: 0.5}`, or with settings `{softcon: 1, mim: {weight: 0.5, mask_ratio:
+            0.6}}`. The documentation has a page on each term and its settings. The settings of
+            `softcon` are those of this group, and `objective` (`softcon`, `moco`, `soft` or
+            `shuffled`) selects its parts. `file.py:Class` is a term of your own. Without it, the
+            loss is the objective alone.
         tau: Temperature of the hard term.
-        hard_exclude: Images that the hard term does not push apart: `none`; `same-location`, other
-            seasons and windows of a place; `same-labels`, images with the same classes.
-        queue: Number of keys of earlier steps that are negatives too, as in MoCo-v2 (arXiv
+        hard_exclude: Images that are not negatives in the hard term: `none`; `same-location`, other
+            dates and windows of the same place; `same-labels`, images with the same classes.
+        queue: Number of keys from earlier steps used as further negatives, as in MoCo-v2 (arXiv
             1911.05722); a multiple of the batch, 0 for none.
         soft_tau: Temperature of the soft term (bce, ce).
-        soft_weight: Weight λ of the soft term; 0 leaves MoCo-v3.
-        soft_unit: Unit of λ: `gradient`, in which both terms have gradients of the same size before
-            the first step, so that one λ is the same weight for all forms; or the soft term itself
-            (`plain`). With nine classes the first unit is 3 to 5 of the second (mse-shifted: 20).
+        soft_weight: Weight λ of the soft term; 0 is MoCo-v3.
+        soft_unit: Unit of λ. `gradient`: at λ = 1 both terms have gradients of the same norm before
+            the first step, so that λ is comparable between forms. `plain`: λ multiplies the soft
+            loss itself. With nine classes λ = 1 of the first is 3 to 5 of the second (mse-shifted:
+            20).
         soft_form: Binary cross entropy (`bce`), cross entropy (`ce`), or mean squared error of the
             cosine (`mse`) or of (cosine + 1) / 2 (`mse-shifted`).
-        soft_bias: Bias of bce: `learned` or `fixed` from the logit of the mean similarity, or
-            `zero`.
-        soft_scale: Scale of bce, 1 / soft_tau: `fixed`, or `learned` from there, up to 100 (SigLIP,
-            arXiv 2303.15343).
-        soft_neighbours: Number of most similar images of each row that enter the soft term, as in
-            LOOK (arXiv 2110.06014); 0 for all.
-        soft_diagonal: Similarity of an image with itself where its views are of two seasons: that
-            of their labels (`labels`), or `one`.
-        similarity: Similarity of two label sets: `cosine`, `jaccard`, `idf` (cosine in which rare
-            classes weigh more), or `fraction` (cosine of the shares that classes cover, which needs
-            a store packed with maps).
-        mask_ratio: Share of the student's patches that are hidden.
-        mask: `tokens` drops hidden patches, which saves time and memory; networks without tokens
-            cannot. `pixels` fills them: patches of a transformer, blocks of a ResNet's final stride
-            (32 pixels); the batch norms' statistics are then computed again, of whole images,
-            before the student is exported.
-        mask_fill: Value of hidden pixels: the `mean` of each band, or `zero`.
-        symmetric: Both directions: student of view 1 with teacher of view 2, and the reverse.
-        momentum: Teacher momentum at the start; a cosine takes it to 1.
-        head: Projector and predictor: of MoCo-v3 for transformers (`moco3`: 3 + 2 layers), of
-            MoCo-v3 for ResNets (`moco3-resnet`: 2 + 2), or of MoCo-v2 (`moco2`: 2 layers without
-            norms, no predictor). `auto` is one of the first two.
+        soft_bias: Bias of bce: `learned`, starting from the logit of the mean similarity; `fixed`
+            at that value; or `zero`.
+        soft_scale: Scale of bce: `fixed` at 1 / soft_tau, or `learned`, starting there and at most
+            100 (SigLIP, arXiv 2303.15343).
+        soft_neighbours: Number of most similar images per row used in the soft term, as in LOOK
+            (arXiv 2110.06014); 0 uses all.
+        soft_diagonal: Target similarity of two views of one image taken at different dates: that of
+            their labels (`labels`), or `one`.
+        similarity: Similarity of two label sets: `cosine`, `jaccard`, `idf` (cosine with higher
+            weights for rare classes), or `fraction` (cosine of the covered area shares, for stores
+            packed with land-cover maps).
+        mask_ratio: Share of the student's patches that are masked.
+        mask: `tokens` drops masked patches before the first block, which saves time and memory
+            (ViTs only). `pixels` fills them with `mask_fill`: patches of a ViT, or blocks of 32
+            pixels for a ResNet, whose batch-norm statistics are recomputed on whole images before
+            the student is exported.
+        mask_fill: Value of masked pixels: the `mean` of each band, or `zero`.
+        symmetric: Use both directions: student on view 1 with teacher on view 2, and the reverse.
+        momentum: Initial momentum of the teacher; it rises to 1 by a cosine schedule.
+        head: Projector and predictor: `moco3` of MoCo-v3 for ViTs (3 + 2 layers), `moco3-resnet` of
+            MoCo-v3 for ResNets (2 + 2), `moco2` of MoCo-v2 (2 layers without normalisation, no
+            predictor). `auto` chooses between the first two.
         hidden: Hidden width of projector and predictor, h.
         dim: Width of the contrastive embedding, d.
         head_norm: Normalisation inside the heads: `bn`, `ln` or `none`.

@@ -52,36 +52,37 @@ __all__ = [
 @dataclass(frozen=True)
 @checked_settings
 class DataConfig:
-    """What to train on.
+    """Training data.
 
     Args:
         store: Packed store (`eofm pack ...`). Without one, a synthetic world is written and packed.
-        world: Folder of the synthetic world and its store; made once, then used again.
+        world: Folder of the synthetic world and its store; written once and reused.
         scenes: Locations in the synthetic world, four seasons each.
         size: Window size of the synthetic world in pixels at 10 m; a multiple of 12.
         sensor: Sensor of the synthetic world to train on.
         seed: Seed of the synthetic world and of the held-out split.
-        holdout: Share of the locations kept out of training. One half of them is evaluated while it
-            trains and chooses best.ckpt; the other is scored at the end. Of fewer than four all are
-            used for both, and best.ckpt has the least loss.
-        unlabelled: Leave unlabelled scenes out (`drop`), keep them in the hard term only, or give
-            them the labels of the season of their place that is nearest in time (`inherit`; those
-            without one are left out).
-        views: The two views of a scene are two crops, or crops of two different seasons of its
-            place (`seasons`: drawn again in every epoch; `fixed-seasons`: the same two;
-            `independent-seasons`: each drawn on its own, so that they may be the same); a place
-            seen once gives two crops. An epoch then has a step for every `optim.batch` places.
-            The soft term compares the labels of the two seasons at hand. `nested`: the second view
-            is a crop of the first, of a share `augment.nested_scale` of it. With `sensors` they are
-            the optical and the radar image of a place, through two input layers and a shared trunk,
-            in both directions: `store` is then the folder of `eofm pack ... --sensors`, with one
-            store of each kind; labels and held-out places are those of the optical one.
-        balance: `rarity` takes scenes with rare classes more often, and the others less, in
-            proportion to the largest max(1, sqrt(0.1 / f)) of a scene's classes, f being the share
-            of the labelled scenes that show a class (LVIS, arXiv 1908.03195). Epochs stay as long.
-        replay: A second store of the same kind of pixel, seen before, to be seen again: with the
-            same classes, or without labels. Its scenes at held-out places are left out.
-        replay_share: Share of every batch that comes from `replay`.
+        holdout: Share of the locations kept out of training. Half of them are evaluated during
+            training and select best.ckpt; the other half is scored at the end. With fewer than four
+            held-out locations, all of them serve both purposes, and best.ckpt is the checkpoint
+            with the lowest loss.
+        unlabelled: What happens to unlabelled scenes: `drop` leaves them out; `hard-only` uses them
+            in the hard term only; `inherit` gives them the labels of the nearest date at the same
+            place, and leaves out scenes without one.
+        views: Where the two views of a scene come from. `crops`: two random crops. `seasons`: crops
+            of two different dates of its place, drawn anew in every epoch; `fixed-seasons`: always
+            the same two dates; `independent-seasons`: two independent draws, which may coincide. A
+            place with one date gives two crops, an epoch covers every place once, and the soft term
+            compares the labels of the two dates. `nested`: the second view is a crop of the first
+            (`augment.nested_scale`). `sensors`: the optical and the radar image of a place, with
+            an input layer for each and a shared trunk, in both directions; `store` is then the
+            folder written by `eofm pack ... --sensors`, and labels and held-out places are those of
+            the optical store.
+        balance: `rarity` samples scenes with rare classes more often, in proportion to the largest
+            max(1, sqrt(0.1 / f)) over a scene's classes, where f is the share of labelled scenes
+            with that class (LVIS, arXiv 1908.03195). The length of an epoch does not change.
+        replay: Store of earlier training data to mix in: the same sensor, bands and unit, with the
+            same classes or without labels. Scenes at held-out places are left out.
+        replay_share: Share of every batch taken from `replay`.
     """
 
     store: str | None = None
@@ -103,31 +104,34 @@ class DataConfig:
 @dataclass(frozen=True)
 @checked_settings
 class ModelConfig:
-    """What to train, and what it expects.
+    """The network to train, and the input it expects.
 
     Args:
-        architecture: `vits14`, `vitb14`, `resnet50`, ..., or `timm:` and the name of one of timm's
-            networks. All but the ViTs need `method.mask_ratio` 0. `vits14-7blocks` is a ViT-S/14
-            cut after its first 7 blocks, without a final norm.
-        weights: Where training starts: a file (DINOv2, DINO, torchvision, timm; .pth or
-            .safetensors), the folder of an earlier export, an address, or a name of `eofm models
-            list`, such as dinov2_vits14. Without it, from random weights. Of two sensors
-            (`data.views=sensors`) either weights for both or, joined by `+`, those of each:
-            softcon_vits14_s2+softcon_vits14_s1; the second gives its input layer.
-        continue_from: Checkpoint of an earlier stage, such as runs/first/checkpoints/constant.ckpt:
-            student, teacher, heads and the optimizer's moments continue from there, with new data
-            and a new schedule. The networks must be alike, and so must the bands.
-        input_init: How the input layer is made from RGB weights. `rgb-matched` copies the colours to
-            their bands and `rgb-nearest` also to the bands next to them; `mean` copies gray to all,
-            as the first two do for radar; `timm` cycles the colours. `random` is the paper's choice,
-            for long runs: after 120 steps on real tiles its embeddings retrieved 18 points worse.
-        position: How the position embedding of DINOv2's ViTs is interpolated to the working grid.
+        architecture: `vits14`, `vitb14`, `resnet50`, ..., or `timm:NAME` for a network of timm.
+            Only ViTs can be masked; others need `method.mask_ratio` 0. `vits14-7blocks` is the
+            first 7 blocks of a ViT-S/14, without a final norm.
+        weights: Initial weights: a file (DINOv2, DINO, torchvision, timm; .pth or .safetensors),
+            the folder of an export, a URL, or a name from `eofm models list`, such as
+            dinov2_vits14. Without it, the network is initialised at random. For two sensors
+            (`data.views=sensors`): weights for both, or those of each joined by `+`
+            (softcon_vits14_s2+softcon_vits14_s1; of the second only the input layer is used).
+        continue_from: Checkpoint of an earlier stage, such as runs/first/checkpoints/constant.ckpt.
+            Student, teacher, heads and optimizer moments continue from it, with new data and a new
+            schedule. Architecture and bands must be the same.
+        input_init: How the input layer is derived from RGB weights. `rgb-nearest` copies each
+            colour filter to the bands nearest in wavelength, `rgb-matched` to B04, B03 and B02
+            only (other bands start at zero), `mean` copies their mean to every band (as the first
+            two do for radar), `timm` repeats them in turn. `random` draws a new layer, the paper's
+            choice for long runs; after 120 steps on real tiles it retrieved 18 points worse.
+        position: How the position embeddings of DINOv2's ViTs are interpolated to the token grid.
         size: Input size in pixels; a multiple of the patch size.
-        pooling: Which output becomes the embedding. `auto` is the CLS token, or the mean where
-            there is none, as in a ResNet.
-        normalization: `two-sigma` maps mean ± 2 std to [0, 1] as SoftCon's README does.
-        quantise: Keep the 8-bit rounding of that README.
-        statistics: `published` constants of the sensor, or those of the `store`'s training split.
+        pooling: Which output is the embedding. `auto`: the CLS token, or the mean of all positions
+            for networks without one, such as ResNets.
+        normalization: `two-sigma` maps mean ± 2 std to [0, 1], as in SoftCon's README; `zscore`
+            subtracts the mean and divides by the standard deviation.
+        quantise: Round normalised values to 8 bits, as that README does.
+        statistics: Constants for normalisation: `published` for the sensor, or computed from the
+            training split of the `store`.
     """
 
     architecture: str = "vit-tiny-14"
@@ -151,33 +155,34 @@ class OptimConfig:
         epochs: Passes over the training scenes.
         batch: Scenes per step; every other scene of the batch is a negative.
         optimizer: `adamw`, or `sgd` with momentum 0.9, which ResNets are usually pretrained with.
-        lr: Peak learning rate per 256 scenes: the rate used is lr * batch / 256.
-        weight_decay: Not applied to what `decay` exempts.
-        decay: What weight decay acts on: `matrices` exempts biases, norms, LayerScale, and CLS,
-            register and position parameters; `dinov2` lets the last three decay.
-        schedule: Course of the learning rate. `cosine` to `floor`; `rewarm`: the same, and a stage
-            that continues another warms up from `floor` (arXiv 2308.04014); `infinite`: cools down
-            to `constant`, stays, and anneals to `floor` at the end, and a stage that continues
-            begins in the constant phase (arXiv 2503.02844); `wsd`: stays at the peak until the
-            anneal (arXiv 2404.06395). With the last two a checkpoint constant.ckpt is kept from
-            before the anneal, for `model.continue_from`, and the teacher's momentum rises from
-            there on only.
+        lr: Peak learning rate for a batch of 256; it is scaled linearly to lr * batch / 256.
+        weight_decay: Weight decay of the parameters that `decay` does not exempt.
+        decay: Which parameters weight decay applies to: `matrices` exempts biases, norms,
+            LayerScale, and the CLS, register and position embeddings; `dinov2` does not exempt the
+            last three.
+        schedule: Learning-rate schedule. `cosine`: cosine decay to `floor`. `rewarm`: the same, and
+            a stage that continues another warms up from `floor` (arXiv 2308.04014). `infinite`:
+            cool down to `constant`, hold, and anneal to `floor` at the end; a stage that continues
+            another starts in the constant phase (arXiv 2503.02844). `wsd`: hold the peak until the
+            anneal (arXiv 2404.06395). The last two keep a checkpoint constant.ckpt from before the
+            anneal, for `model.continue_from`, and raise the teacher's momentum during the anneal
+            only.
         warmup: Share of the steps with a linear warm-up.
-        floor: Last learning rate, as a share of the peak. More than 0 for an exponential anneal,
-            and for `rewarm` to begin anywhere but at 0.
-        cooldown: Share of the steps after which `infinite` has cooled down.
-        constant: Constant rate of `infinite`, as a share of the peak.
-        cooldown_shape: Way from the peak to the constant rate.
-        anneal: Share of the steps, at the end, in which `infinite` and `wsd` anneal.
-        anneal_shape: Way to the floor; `auto` is exponential for `infinite`, linear for `wsd`.
-        clip: Largest gradient norm; 0 for any.
-        freeze_epochs: Train only the input layer and the heads for so many epochs first.
-        layer_decay: Factor on the learning rate from a layer to the one before it: 1 for none, 0.65
-            to 0.9 to protect the early layers. An input layer that is drawn at random (input_init
-            `random`, or no weights) is not slowed down; one with copied filters is.
-        input_lr: Factor on the learning rate of the input layer, in place of that rule: 1 for full
-            rate. Without it, the rule.
-        seed: Of weights, order, views and masks.
+        floor: Final learning rate as a share of the peak. An exponential anneal needs a value above
+            0; with `rewarm`, a later stage warms up from it.
+        cooldown: Share of the steps at which the cooldown of `infinite` ends.
+        constant: Constant learning rate of `infinite`, as a share of the peak.
+        cooldown_shape: Shape of the decay from the peak to the constant rate.
+        anneal: Share of the steps, at the end, over which `infinite` and `wsd` anneal.
+        anneal_shape: Shape of the anneal; `auto` is exponential for `infinite`, linear for `wsd`.
+        clip: Gradients are clipped to this norm; 0 turns clipping off.
+        freeze_epochs: Epochs at the start in which only the input layer and the heads are trained.
+        layer_decay: Layer-wise decay of the learning rate: the factor from each layer to the one
+            below it. 1 turns it off; 0.65 to 0.9 protects early layers. It applies to an input
+            layer with copied filters, not to one drawn at random.
+        input_lr: Learning rate of the input layer as a share of `lr`, instead of the factor that
+            `layer_decay` gives it.
+        seed: Seed of weights, sampling order, views and masks.
     """
 
     epochs: int = 8
@@ -207,30 +212,29 @@ class TrainerConfig:
     """Processes, number format and memory. Only `accumulate` changes the objective.
 
     Args:
-        devices: GPUs, or processes on CPUs, per machine. 0: as many as torchrun or srun started,
-            else one. `optim.batch` is shared out among all processes: every scene of it is a
-            negative, batch norms see all of it, and the scenes of a step are the same however many
-            processes there are.
-        num_nodes: Machines. More than one need torchrun or srun on each. 0: as many as those
-            started.
-        strategy: `ddp` keeps the whole network on each device; `fsdp` shards weights, gradients and
-            the optimizer's moments, for networks that do not fit (FSDP2). `auto` is ddp.
+        devices: GPUs (or CPU processes) per machine; 0 takes the number started by torchrun or
+            srun, else one. `optim.batch` is the global batch: it is split among all processes,
+            negatives and batch-norm statistics come from all of it, and its scenes do not depend on
+            the number of processes.
+        num_nodes: Machines. More than one requires torchrun or srun on each; 0 takes the number
+            they started.
+        strategy: `ddp` replicates the network on every device; `fsdp` (FSDP2) shards weights,
+            gradients and optimizer state, for networks that do not fit. `auto` is ddp.
         accelerator: `auto`, `cpu` or `gpu`.
-        precision: Number format; `auto` is bf16-mixed on a GPU that has it and float32 elsewhere,
-            but for a ViT of width 384 or more on a CPU with bfloat16 arithmetic: there the faster
-            one is measured before the first step, and config.yaml keeps the choice. 16-mixed scales
-            the loss, and needs a GPU.
-        attention: `fused` computes it in one kernel, `plain` in two matrix products, which is
-            faster on some CPUs at few tokens; they agree up to rounding. `auto` is measured where
-            the precision is, and timm's choice elsewhere.
-        tf32: Let a GPU round the factors of float32 matrix products to 10 bits. Those of the loss
-            are rounded too.
-        accumulate: Batches per optimizer step: gradients are averaged over so many, and the
-            teacher moves once. Negatives stay within one batch, and batch norms too; see `chunk`
-            for a large batch in little memory. The learning rate counts all of them.
-        chunk: Images that run through the trunk at a time, with gradients recomputed chunk by
-            chunk (as in GradCache, arXiv 2101.06983): the memory of one chunk's activations for
-            the result of the whole batch, and a forward pass more. 0 for all at once.
+        precision: Number format. `auto`: bf16-mixed on a GPU that supports it, else float32; for a
+            ViT of width 384 or more on a CPU with bfloat16 arithmetic, the faster of the two as
+            measured before the first step (recorded in config.yaml). 16-mixed scales the loss and
+            needs a GPU.
+        attention: `fused` uses one kernel, `plain` two matrix products, which is faster on some
+            CPUs with few tokens; results agree up to rounding. `auto` measures whenever precision
+            is measured, and otherwise follows timm.
+        tf32: Allow TF32 matrix products on a GPU, in the loss too.
+        accumulate: Batches per optimizer step. Gradients are averaged over them and the teacher is
+            updated once; negatives and batch-norm statistics stay within a batch (see `chunk` for
+            a large batch in little memory). The learning rate is scaled by the total batch.
+        chunk: Images passed through the trunk at a time, with gradients recomputed chunk by chunk
+            (GradCache, arXiv 2101.06983): the result of the whole batch with the activation memory
+            of one chunk, for one more forward pass. 0 processes the batch at once.
     """
 
     devices: int = 0
@@ -256,25 +260,25 @@ class TrainerConfig:
 @dataclass(frozen=True)
 @checked_settings
 class RunConfig:
-    """How and where to run. Nothing here changes the result.
+    """How and where to run. None of these settings changes the result.
 
     Args:
-        out: Run folder. Default: runs/pretrain-<date>-<time>.
-        resume: Continue the run in `out` from its last checkpoint. `auto` continues it if it has
-            begun, and starts it otherwise: one command for a job that is put back into the queue.
+        out: Run folder; by default runs/pretrain-<date>-<time>.
+        resume: Resume the run in `out` from its last checkpoint. `auto` resumes it if it exists and
+            starts it otherwise, which suits jobs that are requeued.
         threads: CPU threads; 0 leaves the choice to torch.
-        readers: Threads that read batches ahead, each one batch.
-        checkpoint_steps: Save a checkpoint after so many steps; 0 for never. There is one at the
-            end of every epoch, and when the process is asked to stop (SIGTERM), in any case.
-        checkpoint_minutes: Save one when so many minutes have passed since the last; 0 for never.
-        checkpoint_keep: Keep the checkpoints of the last so many epochs; last.ckpt and best.ckpt
-            are kept in any case. The best is by kNN on held-out scenes that are not scored at the
-            end, else by the mean loss.
+        readers: Threads that prefetch batches, one batch each.
+        checkpoint_steps: Steps between checkpoints; 0 for none. A checkpoint is always written at
+            the end of an epoch and when the process is told to stop (SIGTERM, Ctrl-C).
+        checkpoint_minutes: Minutes between checkpoints; 0 for none.
+        checkpoint_keep: Number of epochs whose checkpoints are kept, besides last.ckpt and
+            best.ckpt. The best has the highest kNN score on the held-out scenes that are not scored
+            at the end, or the lowest mean loss if there are none.
         figures: Draw figures at the end.
-        dry_run: Train nothing and write nothing (`--dry-run`): say what would be trained on, steps,
-            negatives, memory and time from a few measured steps, what is evaluated, and doubts.
-        licence: Of the exported weights, an SPDX identifier; without it that of the data, where
-            their data card states one, and otherwise none is stated.
+        dry_run: Train and write nothing (`--dry-run`). Report the training data, steps, negatives,
+            memory and time (from a few measured steps), what is evaluated, and warnings.
+        licence: Licence of the exported weights (SPDX identifier). By default that of the training
+            data, if their data card states one.
     """
 
     out: str | None = None
@@ -295,24 +299,24 @@ LOGGERS: Final = ("tensorboard", "wandb")
 @dataclass(frozen=True)
 @checked_settings
 class MonitorConfig:
-    """What is measured on held-out scenes while it trains. Nothing here changes the result.
+    """Evaluation on held-out scenes during training. None of these settings changes the result.
 
     Args:
-        every_epochs: Evaluate the embeddings of held-out scenes after so many epochs (and before
-            the first step); 0 for never.
-        every_steps: Also after so many steps; 0 for never.
-        dense: Also after steps 1, 2, 4, 8, ... up to this one, to see a stability gap.
-        scenes: Held-out scenes to evaluate, and as many labelled training scenes beside them, whose
-            nearest ones vote and to which the linear probe is fitted.
-        branch: Which of the two networks is evaluated.
-        store: A labelled store to evaluate instead of the held-out locations.
-        before: A second labelled store, of what the start was good at: is it forgotten?
-        loggers: Comma-separated, besides the files of the run: `tensorboard`, `wandb` (each needs
-            the extra of its name).
-        collapse_std: Stop if the spread of the embedding (1 fills the sphere, 0 is one point) stays
-            below this; that of held-out scenes also at a tenth or less of what it was before the
-            first step. 0 for never.
-        collapse_steps: How many steps in a row, after the warm-up, count as staying.
+        every_epochs: Epochs between evaluations of the held-out scenes' embeddings, which are also
+            evaluated before the first step; 0 turns evaluation off.
+        every_steps: Steps between further evaluations; 0 for none.
+        dense: Evaluate also after steps 1, 2, 4, 8, ... up to this one, to show a stability gap.
+        scenes: Number of held-out scenes to evaluate. As many labelled training scenes are the
+            neighbours of the kNN probe and the training set of the linear probe.
+        branch: Network to evaluate, student or teacher.
+        store: Labelled store to evaluate instead of the held-out locations.
+        before: Second labelled store, of an earlier domain, to measure forgetting.
+        loggers: Loggers besides the files of the run, separated by commas: `tensorboard`, `wandb`
+            (each needs the extra of that name).
+        collapse_std: Stop if the spread of the embeddings (1 covers the sphere, 0 is one point)
+            stays below this value; for held-out scenes, also if it stays at a tenth or less of its
+            value before the first step. 0 turns this off.
+        collapse_steps: Consecutive steps below that value, after the warm-up, that stop the run.
     """
 
     every_epochs: int = 1
