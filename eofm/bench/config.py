@@ -310,23 +310,24 @@ _LARGEST_SEED: Final = 2**32 - 1
 @dataclass(frozen=True)
 @checked_settings
 class TrainingConfig:
-    """How networks are trained, by `--probe finetune` and by the protocols of papers.
+    """Training of networks and heads by `--probe finetune` and by the protocols of papers.
 
     Args:
-        epochs: Passes over train; 0 takes 20 for finetune, else what the protocol says.
-        batch: Images of a step; 0 takes 32 for finetune, else what the protocol says.
-        rate: Learning rate of finetune's head, AdamW.
-        factors: Rates of finetune's network over that of its head, comma separated: the best on
-            val is taken. 0 keeps the network frozen and in evaluation mode; 0.01 is SLCA's slow
-            learner.
-        weight_decay: Of finetune; norms, biases and tables of tokens never decay.
-        layer_decay: Of finetune: factor on the rate from one layer to the one before it; 1 is
-            none.
-        warmup: Share of finetune's steps in which the rate rises.
-        crop: Smallest share of the area of finetune's random crops; 1 crops nothing.
-        flips: Mirror finetune's images at random, in both directions.
-        faults: Repeat those faults of a paper's protocol that are part of its numbers. Such rows
-            are marked and left out of tables.
+        epochs: Passes over the training split; 0 is 20 for finetune, else the protocol's value.
+        batch: Images per step; 0 is 32 for finetune, else the protocol's value.
+        rate: Learning rate of finetune's head (AdamW).
+        factors: Learning rates of finetune's network relative to its head, separated by commas; the
+            best on the validation split is used. 0 freezes the network in evaluation mode; 0.01 is
+            SLCA's slow learner.
+        weight_decay: Weight decay of finetune; norms, biases and token and position embeddings are
+            exempt.
+        layer_decay: Layer-wise decay of finetune's learning rate: the factor from each layer to the
+            one below it; 1 turns it off.
+        warmup: Share of finetune's steps with a linear warm-up.
+        crop: Smallest share of the area kept by finetune's random crops; 1 turns cropping off.
+        flips: Flip finetune's images at random, horizontally and vertically.
+        faults: Reproduce known faults of a paper's protocol that its published numbers depend on.
+            Such rows are marked and left out of tables.
     """
 
     epochs: int = 0
@@ -371,28 +372,29 @@ class TrainingConfig:
 @dataclass(frozen=True)
 @checked_settings
 class ScoringConfig:
-    """What every benchmark run is told, whatever the kind of its task.
+    """Options of every benchmark run, whatever the kind of its task.
 
     Args:
         root: Folder of the data set.
-        model: What to score, comma separated. Encoders: folders written by an export, published
-            names (softcon_vits14_s2, softcon_vits14_s2@torchgeo-zscore), torchgeo:ENUM.MEMBER,
-            timm:NAME with --recipe, module:function of your own; of images and texts
-            openclip:ARCHITECTURE@WEIGHTS, where #CORPUS behind it says what they saw. Controls:
-            imagestats, rcf, rcf-zca (of whole images), pixels, patchstats (of segmentation),
-            random, random:ARCHITECTURE, random:FOLDER. NAME=... chooses the name in the table.
-            Tasks of two sensors take ENCODER+ENCODER.
-        controls: Add the controls of the task to the models, if they are not among them.
-        out: Results are appended to this file, one JSON record per line; predictions are kept in
-            a folder beside it. A name without an ending is a folder, which gets `results.jsonl`.
-        cache: Folder of computed features; empty computes them again.
-        bootstrap: Resamples of the test images behind an interval.
+        model: Models to score, separated by commas. Encoders: folders of exports, published names
+            (softcon_vits14_s2, softcon_vits14_s2@torchgeo-zscore), torchgeo:ENUM.MEMBER, timm:NAME
+            with --recipe, or module:function of your own; image-text models as
+            openclip:ARCHITECTURE@WEIGHTS, with #CORPUS appended to name their training data.
+            Controls: imagestats, rcf and rcf-zca (whole images), pixels and patchstats
+            (segmentation), random, random:ARCHITECTURE, random:FOLDER. NAME=... sets the name in
+            tables. Tasks with two sensors take ENCODER+ENCODER.
+        controls: Score the controls of the task too.
+        out: File to which results are appended, one JSON record per line; predictions are kept in a
+            folder beside it. A name without a suffix is a folder, in which `results.jsonl` is
+            written.
+        cache: Folder of cached features; an empty name turns the cache off.
+        bootstrap: Bootstrap resamples for the intervals.
         seed: Seed of random encoders and filters, and of the resampling.
-        limit: Largest number of images of each split, chosen by hash. The result says so.
-        batch: Number of images embedded at once.
-        device: Where networks run; `auto` takes a GPU if there is one.
-        recipe: YAML file that says what timm: networks expect.
-        force: Mismatches to accept against the recipe, comma separated: sensor, missing-band. Such
+        limit: Largest number of images per split, chosen by hash; it is recorded in the result.
+        batch: Images per forward pass.
+        device: Device of the networks; `auto` uses a GPU if there is one.
+        recipe: YAML file with the input that timm: networks expect.
+        force: Mismatches with the recipe to accept, separated by commas: sensor, missing-band. Such
             rows are marked and left out of tables.
     """
 
@@ -477,31 +479,32 @@ def _options(settings: ScoringConfig | TrainingConfig) -> Iterator[tuple[str, ob
 
 @dataclass(frozen=True)
 class BenchConfig(ScoringConfig):
-    """What every run is told that scores labels of whole images.
+    """Options of benchmark runs on labels of whole images.
 
     Args:
-        probe: Which probes, comma separated: knn, knn20 (cosine, weighted), nmc (nearest mean),
-            linear, linear-refit, linear-c45-refit, linear-c1, linear-grid (layers, pooling and C),
-            nmtune (a perceptron that reshapes features, for noisy pretraining labels). Of openclip:
-            models: text, text-unit (zero-shot by class names).
-            Trained on augmented images: finetune, slca (finetune by the rates of that paper),
+        probe: Probes, separated by commas. On frozen features: knn, knn20 (cosine, weighted), nmc
+            (nearest class mean), linear, linear-refit, linear-c45-refit, linear-c1, linear-grid
+            (layers, pooling and C), nmtune (a perceptron on features, for noisy pretraining
+            labels). For openclip: models: text, text-unit (zero-shot by class names). Trained on
+            augmented images: finetune, slca (finetune with the learning rates of that paper),
             dinov2-heads, ssl4eo-moco, ssl4eo-dino, ssl4eo-mae, softcon-linear, softcon-dino4,
-            softcon-dino4-mean. What of the protocol of a paper can be run: corley2023,
+            softcon-dino4-mean. Protocols of papers, as far as they can be run: corley2023,
             torchgeo-bench, dinov2, ssl4eo, softcon, slca, georsclip. Or a function of your own,
             `module:function` or `file.py:function` (`docs/contributing.md`).
         k: Number of neighbours of the kNN probe.
-        shares: Shares of the training labels to score with as well, comma separated: `10` is the
-            first 10 percent by hash, `5-shot` the first 5 images of each class; `100` is all. Val
-            stays whole. Features are computed once.
-        draws: Number of such subsets of each kind; in each, fewer labels lie within more.
-        size: Other sizes in pixels than their own to score encoders at, comma separated, or
-            32..256 (steps of 32) or 32..256:16; rounded to whole patches. Such rows are marked
-            and left out of tables of results; `bench plot` draws the curve.
-        normalization: Other normalisations than their own to score encoders with, comma separated:
-            zscore, two-sigma or minmax by statistics of the training split; divide10000 for
-            Sentinel-2, divide255 for 8-bit images; `auto`: all that suit the images; `own`. Every
-            size is combined with every normalisation, and such rows are marked as well.
-        train: Settings of what is trained on images.
+        shares: Label shares to score as well, separated by commas: `10` is the first 10 percent of
+            the training labels by hash, `5-shot` the first 5 images per class, `100` all. The
+            validation split stays whole, and features are computed once.
+        draws: Number of subsets per label share; in each draw, smaller subsets are contained in
+            larger ones.
+        size: Other input sizes in pixels to score encoders at, separated by commas, or 32..256
+            (steps of 32) or 32..256:16; rounded to whole patches. Such rows are marked and left out
+            of tables of results; `bench plot` draws the curve.
+        normalization: Other normalisations to score encoders with, separated by commas: zscore,
+            two-sigma or minmax by statistics of the training split; divide10000 for Sentinel-2,
+            divide255 for 8-bit images; `auto`: all that suit the images; `own`. Every size is
+            combined with every normalisation, and such rows are marked as well.
+        train: Settings of probes that train on images.
     """
 
     probe: str = "knn,linear"
@@ -570,13 +573,13 @@ class BenchConfig(ScoringConfig):
 
 @dataclass(frozen=True)
 class SegmentationConfig(ScoringConfig):
-    """What every run is told that scores a class per pixel.
+    """Options of benchmark runs on segmentation.
 
     Args:
-        probe: Which probes, comma separated: linear (a linear layer on patch tokens), prompt (what
-            resembles a patch of a class, in its image and across images; nothing is fitted).
-        figure: PNG of the classes' scores under the linear layer; empty draws none.
-        patches: About how many training patches the linear layer is fitted on, spread evenly over
+        probe: Probes, separated by commas: linear (a linear layer on patch tokens), prompt
+            (similarity to a prompt patch, within its image and across images; nothing is fitted).
+        figure: PNG of the linear layer's scores per class; an empty name draws none.
+        patches: Approximate number of training patches of the linear layer, spread evenly over
             images and places.
     """
 
@@ -705,14 +708,13 @@ class TableConfig:
 
     Args:
         results: File of records, or their folder, as `--out` of a benchmark run names it.
-        task: The only task that is looked at: a family (bigearthnet) or a full name
-            (bigearthnet-v1-s1-43).
-        probe: The only probe that is looked at: knn, linear, ...
-        nonstandard: Show also rows of which the input was forced or changed on purpose, marked.
-        slice: Score the test samples of each season, year or country by themselves, from the
-            predictions beside the records. Days are those of the products that names hold.
-        classes: Score class by class, beside how often train holds each class: the rank correlation
-            of the two stands below, and by how much a score rises with ten times as many.
+        task: Show this task only: a family (bigearthnet) or a full name (bigearthnet-v1-s1-43).
+        probe: Show this probe only: knn, linear, ...
+        nonstandard: Also show rows whose input was forced or varied; they are marked.
+        slice: Score the test samples of each season, year or country separately, from the
+            predictions beside the records. Dates are those in the product names.
+        classes: Score each class separately, beside its frequency in the training split, with the
+            rank correlation of the two and the rise of the score per tenfold frequency.
     """
 
     results: str = field(metadata={"positional": True})
@@ -738,13 +740,12 @@ class RecordsExportConfig:
 
     Args:
         results: File of records.
-        out: Folder; made if needed. Empty: the name of the file without its ending, or with
-            `-report` where it has none.
-        task: The only task that is looked at: a family (bigearthnet) or a full name
-            (bigearthnet-v1-s1-43).
-        probe: The only probe that is looked at: knn, linear, ...
-        nonstandard: Show also rows of which the input was forced or changed on purpose, marked.
-        bootstrap: Number of resamples behind the intervals of the classes.
+        out: Output folder. By default the name of the file without its suffix, or with `-report`
+            appended if it has none.
+        task: Export this task only: a family (bigearthnet) or a full name (bigearthnet-v1-s1-43).
+        probe: Export this probe only: knn, linear, ...
+        nonstandard: Also export rows whose input was forced or varied; they are marked.
+        bootstrap: Number of resamples for the intervals of the classes.
         seed: Seed of the resampling.
     """
 
@@ -769,9 +770,9 @@ class CompareConfig:
         one: Name of a model in the records.
         other: Name of the model it is compared with.
         results: File of records.
-        task: The only task that is looked at: a family (bigearthnet) or a full name
+        task: Compare on this task only: a family (bigearthnet) or a full name
             (bigearthnet-v1-s1-43).
-        probe: The only probe that is looked at: knn, linear, ...
+        probe: Compare with this probe only: knn, linear, ...
         bootstrap: Number of resamples.
         seed: Seed of the resampling.
     """
@@ -796,11 +797,11 @@ class AggregateConfig:
     """Aggregate scores over tasks: interquartile mean of normalised scores, with intervals.
 
     Args:
-        results: Files of records, comma separated, of two tasks or more.
-        tasks: The only tasks that take part, comma separated: families or full names.
-        probe: Which probe: knn, linear, ...
-        low: What becomes 0 on each task: the name of a model in the records, or the number 0.
-        high: What becomes 1: a name, or the number 1.
+        results: Files of records, separated by commas, with two or more tasks in all.
+        tasks: Tasks to aggregate, separated by commas, as families or full names; by default all.
+        probe: Probe whose scores are aggregated: knn, linear, ...
+        low: Score that is normalised to 0: the name of a model in the records, or the number 0.
+        high: Score that is normalised to 1: the name of a model, or the number 1.
         bootstrap: Number of resamples.
         seed: Seed of the resampling.
     """
@@ -823,8 +824,8 @@ class ValidateConfig:
     """Check records against their predictions and declarations; status 1 if one fails.
 
     Args:
-        results: File of records; predictions lie in a folder beside it.
-        task: The only task whose records are checked: a family or a full name.
+        results: File of records; predictions are in a folder beside it.
+        task: Check the records of this task only: a family or a full name.
     """
 
     results: str = field(metadata={"positional": True})
@@ -840,8 +841,8 @@ class PlanConfig:
         task: Name of a task: a family (bigearthnet: what `eofm bench bigearthnet` runs) or a full
             name (bigearthnet-v1-s1-43).
         model: One encoder, as in `eofm bench eurosat --model`.
-        recipe: YAML file that says what a timm: network expects.
-        force: Mismatches to accept, comma separated: sensor, missing-band.
+        recipe: YAML file with the input that a timm: network expects.
+        force: Mismatches to accept, separated by commas: sensor, missing-band.
     """
 
     task: str = field(metadata={"positional": True})

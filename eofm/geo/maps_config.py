@@ -51,17 +51,17 @@ class MapMethod:
     """How a map is learnt.
 
     Args:
-        probe: How classes are read from vectors.
-        neighbours: Of kNN: no more than the training cells of any fold.
-        purity: Share of a cell that polygons of its class cover at least, above 0.5.
-        per_polygon: Largest number of training cells of one polygon; all parts of a feature are
-            one.
-        block: Side of the squares of ground that are held out together, in metres. None: the range
-            of the variogram of the vectors, or half of the extent where it has none.
-        folds: Number of folds, at most.
-        design: How the places of the labels were chosen. `random`, and of points only: areas are
-            estimated with intervals.
-        seed: Of resampling and of the draws of the learning curve.
+        probe: Classifier of the vectors.
+        neighbours: Neighbours of kNN; at most the number of training cells in any fold.
+        purity: Smallest share of a training cell covered by polygons of its class, above 0.5.
+        per_polygon: Largest number of training cells per polygon (all parts of a feature count as
+            one).
+        block: Side of the spatial blocks of cross-validation in metres. None: the range of the
+            variogram of the vectors, or half of the extent if there is none.
+        folds: Largest number of folds.
+        design: Sampling design of the labels. `random` (points only) gives area estimates with
+            intervals.
+        seed: Seed of resampling and of the subsets of the learning curve.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -93,21 +93,21 @@ class MapConfig:
         embeddings: A file of embeddings, or the folder that `eofm embed` wrote.
         labels: Polygons or points with their classes, in any CRS: GeoPackage, GeoJSON, Shapefile,
             FlatGeobuf, GeoParquet; several files together.
-        field: The field that holds the class.
+        field: Field with the class.
         out: Folder of the map, its report and its training data.
-        also: Other embeddings that the same read-out maps, each into a folder of its own; the
-            accuracy says nothing of them.
-        probe: How classes are read from vectors.
-        neighbours: Of kNN: no more than the training cells of any fold.
-        purity: Share of a cell that polygons of its class cover at least, above 0.5.
-        per_polygon: Largest number of training cells of one polygon; all parts of a feature are
-            one.
-        block: Side of the squares of ground that are held out together, in metres. Unless stated,
-            the range of the variogram of the vectors, or half of the extent where it has none.
-        folds: Number of folds, at most.
-        design: How the places of the labels were chosen. With `random` points, areas are estimated
-            with intervals.
-        seed: Of resampling and of the draws of the learning curve.
+        also: Further embeddings to map with the same classifier, each into its own folder; the
+            reported accuracy does not apply to them.
+        probe: Classifier of the vectors.
+        neighbours: Neighbours of kNN; at most the number of training cells in any fold.
+        purity: Smallest share of a training cell covered by polygons of its class, above 0.5.
+        per_polygon: Largest number of training cells per polygon (all parts of a feature count as
+            one).
+        block: Side of the spatial blocks of cross-validation in metres; by default the range of the
+            variogram of the vectors, or half of the extent if there is none.
+        folds: Largest number of folds.
+        design: Sampling design of the labels. `random` (points only) gives area estimates with
+            intervals.
+        seed: Seed of resampling and of the subsets of the learning curve.
     """
 
     embeddings: str = field(metadata=POSITIONAL)
@@ -160,17 +160,17 @@ class SearchConfig:
 
     Args:
         embeddings: A file of embeddings, or the folder that `eofm embed` wrote.
-        at: Longitude and latitude of a place, as in `11.35,48.07`.
-        like: Polygons or points of what is looked for.
-        unlike: Polygons or points of what is not meant: a linear probe then tells the two apart.
-        top: How many places are listed.
-        scene: The scene of the embeddings: its pictures of the best places are put on a sheet.
-        sensor: Of the scene, where the product does not say it.
-        unit: Of the scene, where the product does not say it.
-        bands: Of the scene in stored order, where the file does not name them.
-        time: Which time of a scene that is a netCDF or Zarr series, as in 2021-07-04.
-        item: Which one of several: identifier of a STAC item, tile of a SAFE product.
-        out: Folder of the results.
+        at: Longitude and latitude of a place, such as `11.35,48.07`.
+        like: Polygons or points of what to search for.
+        unlike: Polygons or points of counterexamples; a linear probe then separates the two.
+        top: Number of places to list.
+        scene: Scene of the embeddings, for a sheet with pictures of the best places.
+        sensor: Sensor of the scene, if the product does not state it.
+        unit: Unit of the scene, if the product does not state it.
+        bands: Bands of the scene in stored order, if the file does not name them.
+        time: Time step of a scene that is a netCDF or Zarr series, such as 2021-07-04.
+        item: One of several images: identifier of a STAC item, tile of a SAFE product.
+        out: Output folder.
     """
 
     embeddings: str = field(metadata=POSITIONAL)
@@ -245,9 +245,9 @@ class ChangeRule:
     """What counts as a change.
 
     Args:
-        rate: Nominal share of the unchanged cells that are reported by mistake.
-        window: Cells at a side of the neighbourhood that says what is usual; of an even number, one
-            more.
+        rate: Nominal false-alarm rate: share of the unchanged cells that are reported.
+        window: Side, in cells, of the neighbourhood with which a cell is compared; an even number
+            is raised by one.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -269,14 +269,14 @@ class ChangeConfig:
     Args:
         before: Embeddings of the first date.
         after: Embeddings of the second, on the same grid, by the same model.
-        null: Embeddings of other dates, two or more, on the same grid, between which and the first
-            nothing has changed: they tell which cells move more than others without a change. A
-            change that one of them shows is not found.
-        rate: Nominal share of the unchanged cells that are reported by mistake.
-        window: Cells at a side of the neighbourhood that says what is usual (of an even number, one
-            more). A change that is wider than half of it is not seen.
-        smallest: Number of cells of the smallest change that is drawn as a polygon.
-        out: Folder of the results.
+        null: Embeddings of two or more other dates on the same grid, without change since the
+            first date: they show which cells vary most without a change. A change that is already
+            visible in one of them is not detected.
+        rate: Nominal false-alarm rate: share of the unchanged cells that are reported.
+        window: Side, in cells, of the neighbourhood with which a cell is compared (an even number
+            is raised by one). Changes wider than half of it are not detected.
+        smallest: Smallest change to draw as a polygon, in cells.
+        out: Output folder.
     """
 
     before: str = field(metadata=POSITIONAL)
@@ -309,17 +309,17 @@ class ExploreConfig:
 
     Args:
         embeddings: A file of embeddings, or the folder that `eofm embed` wrote.
-        scene: The scene of the embeddings, for the picture under them; without it the vectors'
-            first three components are the picture.
-        sensor: Of the scene, where the product does not say it.
-        unit: Of the scene, where the product does not say it.
-        bands: Of the scene in stored order, where the file does not name them.
-        time: Which time of a scene that is a netCDF or Zarr series, as in 2021-07-04.
-        item: Which one of several: identifier of a STAC item, tile of a SAFE product.
-        dimensions: Principal components that are kept in the page.
-        cells: Most cells of a page; of more, every second, third, ... in each direction is left
-            out, and the page says so.
-        out: The HTML file.
+        scene: Scene of the embeddings, for the background picture; without it the first three
+            principal components are shown.
+        sensor: Sensor of the scene, if the product does not state it.
+        unit: Unit of the scene, if the product does not state it.
+        bands: Bands of the scene in stored order, if the file does not name them.
+        time: Time step of a scene that is a netCDF or Zarr series, such as 2021-07-04.
+        item: One of several images: identifier of a STAC item, tile of a SAFE product.
+        dimensions: Number of principal components kept in the page.
+        cells: Largest number of cells in the page; a larger grid is thinned to every second, third,
+            ... row and column, which the page states.
+        out: HTML file to write.
     """
 
     embeddings: str = field(metadata=POSITIONAL)

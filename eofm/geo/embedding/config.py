@@ -27,46 +27,47 @@ class EmbedConfig:
     Without --chips and --patches: chips of 32 pixels.
 
     Args:
-        scenes: Scenes: GeoTIFFs, folders of bands, SAFE products, STAC items, netCDF, addresses; or
-            a .txt with one of these on each line. Each is a job of its own.
-        model: Weights, as in `bench`: an export, a run, a published name, a file, random:ARCH.
-        out: Folder to write to; of several scenes, a folder for each in it.
-        sensor: Sensor and product level, as in s2-l1c, where the product does not say it.
-        unit: Unit of the values, as in dn, where the product does not say it.
-        bands: Bands in stored order, where the file does not name them.
-        time: Which time of a netCDF or Zarr series, as in 2021-07-04.
-        item: Which one of several: identifier of a STAC item, tile of a SAFE product.
-        card: Published weights that a weights file is to be read as.
-        size: Side of the network's input in pixels, for weights that do not state one (random:,
-            timm:); without it 224.
+        scenes: Scenes to embed: GeoTIFFs, folders with a file per band, SAFE products, STAC items,
+            netCDF or Zarr, URLs; or a .txt file with one of these per line.
+        model: Weights, as in `eofm bench`: an export, a run, a published name, a file, random:ARCH.
+        out: Output folder. With several scenes, each gets a subfolder.
+        sensor: Sensor and product level, such as s2-l1c, if the product does not state them.
+        unit: Unit of the values, such as dn, if the product does not state it.
+        bands: Bands in stored order, if the file does not name them.
+        time: Time step of a netCDF or Zarr series, such as 2021-07-04.
+        item: One of several images: identifier of a STAC item, tile of a SAFE product.
+        card: Published weights whose card (architecture, input) applies to a weights file.
+        size: Side of the network's input in pixels, for weights that do not state it (random:,
+            timm:); 224 by default.
         chips: Side of a chip in pixels of the scene.
-        stride: Step from chip to chip, or from patch to patch, in pixels; without it, their side.
-            Patches are finer by shifted passes: --patches --stride 7 looks four times.
-        grid: Where chips lie: scene, from its first pixel on, or majortom, squares of the named
-            grid Major TOM, the same for every scene of a place.
-        patches: Write a vector for each patch token, as a raster.
-        window: Side of the windows of the patch grid in pixels of the scene; without it, that of
-            the network's input, so that nothing is resized.
-        overlap: How many patches neighbouring windows share and blend; without it, a quarter of a
-            window; 0 blends nothing, and seams show.
-        where: The part of the scenes: west,south,east,north, or a file of polygons.
+        stride: Step between chips, or between patches, in pixels; by default their side. A smaller
+            step gives a finer patch grid by shifted passes: --patches --stride 7 runs four passes
+            with patches of 14 pixels.
+        grid: Grid of the chips: scene starts at the first pixel of the scene; majortom uses the
+            cells of the Major TOM grid, which are the same for every scene of a place.
+        patches: Write the vector of every patch token, as a raster.
+        window: Side of the windows of the patch grid, in pixels of the scene; by default the side
+            of the network's input, so that nothing is resized.
+        overlap: Patches shared and blended between neighbouring windows; by default a quarter of a
+            window. 0 turns blending off, and seams become visible.
+        where: Part of the scenes to embed: west,south,east,north, or a file of polygons.
         where_crs: CRS of west,south,east,north.
-        cloud_mask: Mask that hides clouds, as in SCL or QA60.
+        cloud_mask: Mask layer used to leave out clouds, such as SCL or QA60.
         min_valid: Share of a chip or patch that must be measured and free of clouds.
         quantization: int8 stores each dimension in 256 steps; auto does so from 100,000 vectors on.
-        formats: Files of the patch grid: tif, zarr, or both.
-        licence: Of the vectors, an SPDX identifier.
-        batch: Windows that the network sees at once.
-        readers: Threads that read ahead of the network.
+        formats: Formats of the patch grid: tif, zarr, or both.
+        licence: Licence of the vectors (SPDX identifier).
+        batch: Windows per forward pass.
+        readers: Threads that prefetch windows.
         device: auto, cpu, cuda, or one of several: cuda:1.
-        devices: Devices that the scenes are divided among, a process for each: cuda:0 cuda:1.
-        workers: Processes on this machine, each with scenes of its own.
-        dask: Scheduler of a Dask cluster to work on instead, as in tcp://host:8786. Its workers
-            must see scenes, weights and the folder under the same paths. Needs the extra:
+        devices: Devices among which the scenes are divided, one process each: cuda:0 cuda:1.
+        workers: Processes on this machine among which the scenes are divided.
+        dask: Scheduler of a Dask cluster to use instead, such as tcp://host:8786. Its workers must
+            find scenes, weights and the output folder under the same paths. Needs the extra:
             pip install "eofm[dask]".
-        force: What to accept that is refused otherwise: sensor, missing-band, scale, pixels. It is
-            written beside the vectors.
-        explain: Say what would be read and done, and how long it would take; write nothing.
+        force: Mismatches to accept that are refused otherwise: sensor, missing-band, scale, pixels.
+            They are recorded beside the vectors.
+        explain: Print what would be read and computed, and an estimate of the time; write nothing.
     """
 
     scenes: list[str] = dataclasses.field(metadata={"positional": "+"})
