@@ -44,6 +44,7 @@ TESTS: Final = (
     "preprocess",
     "preprocess_limits",
     "contract_limits",
+    "band_names",
     "validity_thresholds",
     "validity_measured",
 )
@@ -53,7 +54,7 @@ MODULES: Final = {
     "prepare": ("prepare", "contract_limits"),
     "preprocess": ("preprocess_limits", "contract_limits", "preprocess"),
     "recipe": ("contract_limits", "spec", "preprocess"),
-    "spec": ("contract_limits", "spec"),
+    "spec": ("contract_limits", "band_names", "spec"),
     "validity": ("validity_thresholds", "validity_measured", "validity_batches", "validity"),
 }
 """Module -> the files that test what it does on import; functions are traced to their tests."""
@@ -72,6 +73,7 @@ EQUIVALENT: Final[dict[str, str]] = {
     "preprocess: plan: 0 -> 1": "of an empty tensor only the units are looked at",
     "spec: canonical_band: 1 -> 2": "the best of the close matches is offered, however many",
     "spec: Stated.parse: 1 -> 2": "the same, of sensors and units",
+    "spec: _fitting: 3 -> 4": "micrometres times a thousand are exact to far more digits",
     "preprocess: Preprocess._take: False -> True": "`antialias` of the nearest neighbour, which "
     "has no such form",
     **{
