@@ -117,7 +117,7 @@ def run(arm: Arm, seed: int, records: Path) -> None:
     out = Path(words[-1])
     shutil.rmtree(out, ignore_errors=True)  # of a run that was stopped
     done = subprocess.run(
-        [sys.executable, "-m", "eofm.cli", *words[1:]], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "eofm", *words[1:]], capture_output=True, text=True, check=False
     )
     if done.returncode:
         print(f"{arm.table}, {arm.name}, seed {seed} FAILED\n{done.stderr[-2000:]}")
@@ -148,7 +148,7 @@ def make_colours() -> None:
     store = RUNS / "colours"
     colour_store(store)
     out = RUNS / "colours-run"
-    words = [sys.executable, "-m", "eofm.cli", "pretrain", "--data.store", str(store)]
+    words = [sys.executable, "-m", "eofm", "pretrain", "--data.store", str(store)]
     options = {
         **BASE,
         "method.soft_weight": "0",
