@@ -103,7 +103,7 @@ ALL: Final = {
 
 def eofm(*words: str) -> int:
     """Run the command line; its lines go to stderr."""
-    return subprocess.run([sys.executable, "-m", "eofm.cli", *words], stdout=subprocess.DEVNULL,
+    return subprocess.run([sys.executable, "-m", "eofm", *words], stdout=subprocess.DEVNULL,
                           check=False).returncode  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """The border of the program: streams that may be closed, full or narrow, and signals that end it.
 
-Standard library only, but for a bar of `rich` on a terminal. Progress goes to stderr, so that
-stdout stays free for results; worker processes are silent. What else crosses the border is a line
-on stderr and a status: 1 for what failed, 128 + N for signal N. Ctrl-C and SIGTERM end every
-command alike.
+Standard library only, but for a bar of `rich` on a terminal. Progress goes to stderr, and
+stdout is only for results; worker processes are silent. A command ends with a line
+on stderr and an exit status: 1 for what failed, 128 + N for signal N. Ctrl-C and SIGTERM end every
+command in the same way.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["LINE_EVERY_S", "Ended", "T", "guarded", "notice", "signals_end", "tr
 
 T = TypeVar("T")
 
-# Between two plain lines; a loop that is over sooner writes nothing to a log.
+# Interval of plain lines; a shorter loop writes no line to a log.
 LINE_EVERY_S: Final = 10.0
 
 
@@ -49,7 +49,7 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
 
     Args:
         iterable: What to iterate over.
-        description: What is being done, as in "packing tiles".
+        description: Description of the work, as in "packing tiles".
         total: Number of items. None takes `len(iterable)` where there is one.
 
     Yields:
@@ -109,7 +109,7 @@ def _line(description: str, done: int, total: int | None, elapsed: float) -> str
     """Return one line of a log.
 
     Args:
-        description: What is being done.
+        description: Description of the work.
         done: Number of items.
         total: Of all; None where it is not known.
         elapsed: Seconds since the first of them was done. Of that one alone no rate is known.
@@ -131,7 +131,7 @@ def _line(description: str, done: int, total: int | None, elapsed: float) -> str
 
 # ---------------------------------------------------------- errors, signals, and streams that close
 
-# What resumes where it stopped, if the same command is given again.
+# Commands that resume where they stopped, if they are given again.
 _RESUMED: Final = (
     *("bench", "pack", "data subset", "data merge", "data relabel", "data upgrade"),
     *("labels", "models download"),
@@ -139,7 +139,7 @@ _RESUMED: Final = (
 
 
 class Ended(BaseException):
-    """A signal has asked the program to end. No `except Exception` keeps it from that.
+    """A signal has requested the end of the program. No `except Exception` catches it.
 
     Args:
         signum: Which.
@@ -154,7 +154,7 @@ def guarded(words: Sequence[str], body: Callable[[], int]) -> int:
     """Run a command; return its status, whatever happens to its streams or its process.
 
     Args:
-        words: The command, without the name of the program.
+        words: Arguments of the command, without the name of the program.
         body: Does it, and returns its status.
     """
     _prepare()
@@ -165,11 +165,11 @@ def guarded(words: Sequence[str], body: Callable[[], int]) -> int:
     except Ended as ended:
         _say(_last_words(words, ended.signum))
         status = 128 + ended.signum
-    except KeyboardInterrupt:  # from a library that raises it by itself
+    except KeyboardInterrupt:  # raised by a library
         _say(_last_words(words, signal.SIGINT))
         status = 128 + signal.SIGINT
     except BrokenPipeError:
-        # the reader of our output has gone (`| head`): nothing to say, and nobody to say it to
+        # the reader of our output has ended (`| head`): no message can reach anyone
         status = 1
     except (OSError, MemoryError, RecursionError, UnicodeError) as error:
         _say(f"eofm: error: {_refused(error)}")
@@ -179,19 +179,19 @@ def guarded(words: Sequence[str], body: Callable[[], int]) -> int:
 
 
 def _refused(error: Exception) -> EofmError:
-    """Say what the system, or the machine, does not do."""
+    """Report an operation that the system refused or lacks resources for."""
     where = getattr(error, "filename", None)
     return DataError(
         "this cannot be read or written here",
         found=in_words(error),
         where=os.fsdecode(where) if isinstance(where, str | bytes) else None,
-        remedy="see to permissions, to space on the disk and in memory, and to names: their length "
+        remedy="check permissions, disk space, memory, and names: their length "
         "and their characters",
     )
 
 
 def _last_words(words: Sequence[str], signum: int) -> str:
-    """Say what has ended a command, and how to continue."""
+    """Report what has ended a command, and how to continue."""
     said = f"\neofm: stopped by {signal.Signals(signum).name}"
     text = " ".join(words[:2])
     if not any(text == verb or text.startswith(f"{verb} ") for verb in _RESUMED):
@@ -213,7 +213,7 @@ def signals_end() -> Iterator[None]:
         signal.SIGINT: signal.default_int_handler,
         signal.SIGTERM: signal.SIG_DFL,
     }
-    # what is ignored (nohup, a job in the background) stays ignored
+    # ignored signals (nohup, a background job) stay ignored
     ours = [number for number, handler in usual.items() if signal.getsignal(number) == handler]
     for number in ours:
         signal.signal(number, _end)
@@ -232,7 +232,7 @@ def _end(signum: int, _: FrameType | None) -> NoReturn:
 
 
 class _Forgiving:
-    """A stream for words beside the work, which continues where they cannot be written."""
+    """A stream for messages; if they cannot be written, the work continues."""
 
     def __init__(self, stream: Any) -> None:  # noqa: ANN401 (whatever stands for stderr)
         self._stream = stream
@@ -253,7 +253,7 @@ class _Forgiving:
 
 
 def _prepare() -> None:
-    """Make streams of which no use can fail for want of a handle or of a character."""
+    """Replace streams by ones that never fail for lack of a handle or of a character."""
     for handle in range(3):
         try:
             os.fstat(handle)
@@ -277,7 +277,7 @@ def _say(text: str) -> None:
 
 
 def _close_stdout() -> None:
-    """Leave nothing that Python would try to write once more at its end."""
+    """Discard buffered text that Python would try to write again at exit."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):

@@ -21,13 +21,13 @@ import sys
 import time
 
 import torch
+from timing import DEVICE
 from torch.optim import AdamW
 
 from eofm import method as softcon
 from eofm.contract.imagery import Labels
 from eofm.networks.vit import build_vit
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BANDS, CLASSES = 13, 9
 
 

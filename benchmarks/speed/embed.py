@@ -22,10 +22,6 @@ Version 0.1 embeds no scenes: there is nothing to compare it with.
 
 from __future__ import annotations
 
-import argparse
-import os
-import platform
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -36,6 +32,7 @@ import rasterio
 import torch
 from affine import Affine
 from rasterio.windows import Window
+from timing import DEVICE, command, machine, now, report, speed_parser
 from torch import nn
 
 from eofm.contract.imagery import Imagery
@@ -48,14 +45,6 @@ from eofm.weights.encoder import Encoder, random_encoder, save_encoder
 
 SIZE, PATCH, OVERLAP, BATCH = 224, 14, 4, 8
 BANDS = tuple(SENSOR_BANDS[Sensor.S2_L1C])
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def now() -> float:
-    """The time, with the device at rest."""
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def write_scene(path: Path, side: int) -> None:
@@ -163,11 +152,9 @@ def ours(model: str, scene: Path, folder: Path) -> Callable[[], None]:
 
 def main() -> None:
     """Run all variants in turn and print the report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = speed_parser(__doc__, 5, append=True)
     parser.add_argument("--side", type=int, default=1792)
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--architecture", default="vits14")
-    parser.add_argument("--table", type=Path, help="append the report to this file")
     args = parser.parse_args()
     torch.set_num_threads(1)
     recipe = default_recipe(spec(), (SIZE, SIZE), Pooling.CLS)
@@ -205,14 +192,7 @@ def main() -> None:
         ratios = np.median(base / own, axis=0)
         speed = windows / np.median(own[:, 0])
         lines.append(f"| {variant} | {speed:.2f} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
-    words = [w for w in sys.argv[1:] if "speed_" not in w]
-    command = " ".join(["python benchmarks/speed/embed.py", *words])
-    machine = f"{os.cpu_count()} x {platform.machine()}, {DEVICE}, torch {torch.__version__}"
-    text = "\n".join([f"`{command}` ({machine}), {windows} windows", "", *lines, ""])
-    print(text)
-    if args.table:
-        with args.table.open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
+    report("\n".join([f"{command()} ({machine()}), {windows} windows", "", *lines, ""]), args)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,6 @@ without the start of Python. Medians.
 
 from __future__ import annotations
 
-import argparse
-import shlex
-import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -20,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from timing import command, report, speed_parser
 
 from eofm.bench.candidates import resolve_models
 from eofm.bench.features import FeatureCache, extract
@@ -70,11 +68,9 @@ def whole(config: BenchEurosatConfig) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = speed_parser(__doc__, 3)  # 0 rounds: only the two runs
     parser.add_argument("--root", required=True)
     parser.add_argument("--model", default="random:vits14")
-    parser.add_argument("--rounds", type=int, default=3, help="0: only the two runs")
-    parser.add_argument("--out", type=Path, help="file for the table")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         base = BenchEurosatConfig(
@@ -111,13 +107,11 @@ def main() -> None:
             "",
             f"{rate}A second probe takes {second / first:.1%} of the first run.",
             "",
-            f"`{shlex.join(['python', 'benchmarks/speed/extraction.py', *sys.argv[1:]])}`",
+            command(),
             "",
         ]
     )
-    print(text)
-    if given.out:
-        given.out.write_text(text, encoding="utf-8")
+    report(text, given)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,6 @@ ratios of medians. Patches are random numbers at 264 px, read from the page cach
 
 from __future__ import annotations
 
-import argparse
-import os
-import platform
 import sys
 import tempfile
 import time
@@ -24,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pretrain_step import DEVICE, Stepper, now, write_store
+from pretrain_step import Stepper, write_store
+from timing import DEVICE, command, machine, now, report, speed_parser
 from torch.utils.data import DataLoader, Dataset
 
 from eofm.contract.imagery import Labels
@@ -153,26 +151,17 @@ def waiting(store: Store, base: PretrainConfig, rounds: int) -> list[str]:
 
 def main() -> None:
     """Run all comparisons and print the report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = speed_parser(__doc__, 5, append=True)
     parser.add_argument("--patches", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--table", type=Path, help="append the report to this file")
     args = parser.parse_args()
     torch.set_num_threads(1)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="eofm-speed-") as folder:
         store = write_store(Path(folder) / "store", args.patches, 264)
         base = PretrainConfig(data=DataConfig(store=str(store.path), holdout=0.0))
-        report = [*compare(store, args.rounds), "", *waiting(store, base, args.rounds)]
-    words = ["python benchmarks/speed/feeding.py", *(w for w in sys.argv[1:] if "speed_" not in w)]
-    command = " ".join(w for w in words if w != "--table")
-    machine = f"{os.cpu_count()} x {platform.machine()}, {DEVICE}, torch {torch.__version__}"
-    text = "\n".join([f"`{command}` ({machine})", "", *report, ""])
-    print(text)
+        lines = [*compare(store, args.rounds), "", *waiting(store, base, args.rounds)]
+    report("\n".join([f"{command()} ({machine()})", "", *lines, ""]), args)
     print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
-    if args.table:
-        with args.table.open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ thread.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import statistics
@@ -24,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import torch
+from timing import command, report, speed_parser
 
 from eofm.contract.preprocess import to_grid
 from eofm.contract.spec import Sensor
@@ -82,10 +82,8 @@ def plain(files: list[list[str]], options: Mapping[str, str]) -> Callable[[int],
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = speed_parser(__doc__, 7)
     parser.add_argument("--copies", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -93,12 +91,8 @@ def main() -> None:
         pairs = replicate(REAL / "bigearthnet_v1", root, options.copies)
         lines = measure(root, pairs, options.rounds)
         lines += fractions(root, pairs)
-    command = f"python benchmarks/speed/geotiff.py --copies {options.copies} --rounds "
-    head = ["# BigEarthNet pairs from GeoTIFFs", "", f"`{command}{options.rounds}`", ""]
-    text = "\n".join([*head, *lines]) + "\n"
-    print(text)
-    if options.out:
-        options.out.write_text(text, "utf-8")
+    head = ["# BigEarthNet pairs from GeoTIFFs", "", command(), ""]
+    report("\n".join([*head, *lines]) + "\n", options)
 
 
 def measure(root: Path, pairs: list[tuple[str, str]], rounds: int) -> list[str]:

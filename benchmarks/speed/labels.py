@@ -17,7 +17,6 @@ Without a map, one of 10,032 x 10,032 pixels and 9 classes is made: fractal patc
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import shlex
@@ -32,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from rasterio.windows import Window
+from timing import report, speed_parser
 
 from eofm.landcover import jobs
 from eofm.landcover.maps import find_maps
@@ -198,11 +198,10 @@ def table(name: str, codes: np.ndarray, path: Path, scheme: Scheme, rounds: int)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = speed_parser(__doc__, 7)
+    parser.set_defaults(out=Path("benchmarks/results/speed_labels.md"))
     parser.add_argument("--map", type=Path)
     parser.add_argument("--scheme", default="worldcover", choices=list(SCHEMES))
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/speed_labels.md"))
     options = parser.parse_args()
     if load_kernel() is None:
         sys.exit("the compiled loop is measured too: pip install eofm[fast]")
@@ -225,8 +224,7 @@ def main() -> None:
         load=f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown",
         tables="\n\n".join(tables),
     )
-    print(text)
-    options.out.write_text(text)
+    report(text, options)
 
 
 if __name__ == "__main__":

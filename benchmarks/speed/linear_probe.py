@@ -10,18 +10,15 @@ and their ratio are printed and written as Markdown.
 
 from __future__ import annotations
 
-import argparse
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
+from timing import command, report, speed_parser
 from torch import Tensor
 
 from eofm.probes.logistic import Eigenbasis, Loss, Solution, fit_logistic
@@ -74,14 +71,12 @@ def timed(work: Callable[[], object]) -> tuple[float, object]:
 
 def main() -> None:
     """Run the rounds and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = speed_parser(__doc__, 3)
     parser.add_argument("--samples", type=int, default=31_000)
     parser.add_argument("--dims", type=int, default=384)
     parser.add_argument("--classes", type=int, default=19)
     parser.add_argument("--test", type=int, default=12_000)
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     generator = torch.Generator().manual_seed(0)
@@ -113,8 +108,7 @@ def main() -> None:
         f"# Linear probe: {given.samples} x {given.dims} synthetic features, "
         f"{given.classes} labels",
         "",
-        f"`python benchmarks/speed/linear_probe.py {shlex.join(sys.argv[1:])}`, "
-        f"{given.threads} threads, median of {given.rounds} interleaved rounds.",
+        f"{command()}, {given.threads} threads, median of {given.rounds} interleaved rounds.",
         "",
         "| | seconds | objective at C = 2.15 | ap_macro | ap_micro |",
         "|---|---:|---:|---:|---:|",
@@ -129,9 +123,7 @@ def main() -> None:
         f"of ap_micro {abs(ours_ap.micro - theirs_ap.micro):.1e}.",
         "",
     ]
-    print("\n".join(lines))
-    if given.out:
-        given.out.write_text("\n".join(lines))
+    report("\n".join(lines), given)
 
 
 if __name__ == "__main__":

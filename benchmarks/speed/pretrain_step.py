@@ -14,13 +14,13 @@ import argparse
 import json
 import platform
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from timing import DEVICE, now
 from torch.optim import AdamW
 
 from eofm import method as softcon
@@ -38,7 +38,6 @@ from eofm.train.module import PretrainModule
 from eofm.train.optimizer import parameter_groups
 
 CLASSES = tuple(f"class-{i}" for i in range(9))
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def write_store(path: Path, scenes: int, size: int) -> Store:
@@ -109,19 +108,12 @@ class Stepper:
         _, first, second = self.module.two_views(batch[0])
         views = now() - start
         with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):
-            loss = self.module.outcome(first, second, batch[1]).loss
+            loss = self.module.outcome(batch[0], first, second, batch[1]).loss
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         softcon.update_teacher(self.module.method.teacher, self.module.method.student, 0.99)
         return now() - start, views
-
-
-def now() -> float:
-    """Return the time when the device has caught up."""
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def compare(store: Store, base: PretrainConfig, rounds: int) -> list[dict[str, object]]:
@@ -172,7 +164,7 @@ def agreement(store: Store, base: PretrainConfig) -> dict[str, object]:
         module.masks.manual_seed(0)
         with torch.autocast(device, torch.bfloat16, enabled=half):
             views = (first.pixels.to(device), second.pixels.to(device))
-            output = module.method(views, labels.to(device), module.masks)
+            output = module.method(views, module.of_views(labels).to(device), module.masks)
         output.loss.backward()
         gradients = [p.grad.flatten().double().cpu() for p in module.method.student.parameters()]
         results[name] = output.loss.item(), torch.cat(gradients)

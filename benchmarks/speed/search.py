@@ -11,15 +11,12 @@ Version 0.1 has no search: there is nothing to compare it with.
 
 from __future__ import annotations
 
-import argparse
 import os
-import shlex
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
+from timing import command, report, speed_parser
 
 from eofm.geo.embeddings import Codes
 from eofm.geo.search import best, scan_codes
@@ -39,11 +36,9 @@ def plain(stored: np.ndarray, codes: Codes, direction: np.ndarray) -> np.ndarray
 
 def main() -> None:
     """Run the rounds and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = speed_parser(__doc__, 5)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dims", type=int, default=384)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     random = np.random.default_rng(0)
     stored = random.integers(-127, 128, (given.rows, given.dims), dtype=np.int8)
@@ -68,7 +63,7 @@ def main() -> None:
     lines = [
         f"# Search: {given.rows} x {given.dims} int8 vectors, exact cosine and the best ten",
         "",
-        f"`{shlex.join(['python', *sys.argv])}`, {cores} cores, load {load:.1f} at the end; median "
+        f"{command()}, {cores} cores, load {load:.1f} at the end; median "
         f"of {given.rounds} interleaved rounds, lowest in brackets.",
         "",
         "| | seconds | million rows a second |",
@@ -81,10 +76,7 @@ def main() -> None:
         "",
         f"Largest difference of two scores: {np.abs(found - expected).max():.1e}.",
     ]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if given.out:
-        given.out.write_text(text)
+    report("\n".join(lines) + "\n", given)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ printed are medians and ratios of medians; with `--out` they become a table in M
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -24,7 +23,7 @@ import torch
 from lightly.models.modules import MaskedVisionTransformerTIMM
 from lightly.models.modules.heads import ProjectionHead
 from lightly.models.utils import deactivate_requires_grad, random_token_mask, update_momentum
-from step_table import DEVICE, command, conditions, run, step_parser
+from timing import DEVICE, command, conditions, now, run, step_parser
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW
@@ -42,13 +41,6 @@ TAU: Final = 0.2
 TIMM: Final = {"vits14": "vit_small_patch14_dinov2", "vitb14": "vit_base_patch14_dinov2"}
 
 Views = tuple[Tensor, Tensor]
-
-
-def now() -> float:
-    """Return the time when the device has caught up."""
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 class SoftConStep:
@@ -202,7 +194,7 @@ def table(rows: list[dict[str, float]], given: argparse.Namespace) -> str:
             f"| {row['step_s']:.3f} | {row['step_times_dense']:.2f} "
             f"| {row['lightly_over_softcon']:.2f} |"
         )
-    return "\n".join([*lines, "", command("step.py"), ""])
+    return "\n".join([*lines, "", command(), ""])
 
 
 def main() -> None:

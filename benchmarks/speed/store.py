@@ -15,11 +15,8 @@ LitData and WebDataset are given our native planes, uncompressed; LitData also t
 
 from __future__ import annotations
 
-import argparse
 import os
-import platform
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from timing import DEVICE, command, machine, report, speed_parser
 from torch.utils.data import DataLoader, Dataset
 
 from eofm.contract.imagery import NativeImagery
@@ -49,7 +47,6 @@ BATCH = 64
 CLASSES = tuple(f"class-{i}" for i in range(9))
 Box = tuple[float, float, float, float]  # west, south, east, north
 WORLD: Box = (-170.0, -60.0, 170.0, 70.0)
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 # ------------------------------------------------------------------------------- patches
@@ -415,13 +412,11 @@ def whole_way(scenes: int, size: int, box: Box, keep: Path | None) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = speed_parser(__doc__, 7, append=True)
     parser.add_argument("--patches", type=int, default=1024)
     parser.add_argument("--tifs", type=int, default=24)
-    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--scenes", type=int, default=0, help="go the whole way once instead")
     parser.add_argument("--size", type=int, default=132, help="of those scenes")
-    parser.add_argument("--table", type=Path, help="append the report to this file")
     parser.add_argument("--keep", type=Path, help="write that store here, and leave it")
     parser.add_argument(
         "--box", type=float, nargs=4, default=WORLD, help="where its places are: W S E N"
@@ -429,17 +424,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.scenes:
-        report = whole_way(args.scenes, args.size, tuple(args.box), args.keep)
+        lines = whole_way(args.scenes, args.size, tuple(args.box), args.keep)
     else:
-        report = compare(args.patches, args.rounds, args.tifs)
-    words = ["python benchmarks/speed/store.py", *(w for w in sys.argv[1:] if "speed_" not in w)]
-    command = " ".join(w for w in words if w != "--table")
-    cpu = f"{os.cpu_count()} x {platform.machine()}, {DEVICE}, torch {torch.__version__}"
-    text = "\n".join([f"`{command}` ({cpu})", "", *report, ""])
-    print(text)
-    if args.table:
-        with args.table.open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
+        lines = compare(args.patches, args.rounds, args.tifs)
+    report("\n".join([f"{command()} ({machine()})", "", *lines, ""]), args)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Final
 
 import numpy as np
 import torch
-from step_table import DEVICE, command, conditions, run, step_parser
+from timing import DEVICE, command, conditions, run, step_parser
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.optim import AdamW
@@ -212,7 +212,7 @@ def table(rows: list[dict[str, object]], given: argparse.Namespace) -> str:
             f"| {row['objective']} | {row['step_s']:.3f} | {row['times_dense']:.2f} "
             f"| {row['kept_mib']:.0f} | {row['kept_times_dense']:.2f} | {peak} |"
         )
-    return "\n".join([*lines, "", command("terms.py"), ""])
+    return "\n".join([*lines, "", command(), ""])
 
 
 def main() -> None:

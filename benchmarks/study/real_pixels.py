@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +40,7 @@ from real_pixels_scores import (
     with_discriminant,
 )
 from real_pixels_tiles import BATCH, FOLDS, INNER, Tiles
+from records import append_record, read_records, recorded, study_parser
 from torch import Tensor
 
 import eofm
@@ -68,13 +68,13 @@ WEIGHTS: Final = (
     Path(os.environ.get("EOFM_REAL_WEIGHTS", "../shared/weights"))
     / "natural_images_vits14.safetensors"
 )
-RESULTS: Final = Path(__file__).parent.parent / "results"
+STUDY: Final = "study_real_pixels"  # of records, page and figures
 SEEDS: Final = (0, 1, 2)
 STEPS: Final = 120  # optimiser steps: 30 passes over 216 tiles, 60 over the labelled half
 # Peak rates per 256 to choose from, by objective, on an inner fold: the training tiles of fold 0,
 # three quarters of them to train on. The second one a pretrained ViT-S/14 survived (collapse.md).
 RATES: Final = (1.5e-4, 5e-4, 1.5e-3, 4.5e-3)
-CURVE: Final = (4, 12, 24, 48, 84)  # steps after which held-out tiles are looked at
+CURVE: Final = (4, 12, 24, 48, 84)  # steps after which held-out tiles are evaluated
 
 
 @dataclass(frozen=True)
@@ -200,13 +200,24 @@ def run_seed(seed: int, fold: int) -> int:
 
 
 @torch.no_grad()
-def embed(module: PretrainModule, images: Sequence[Imagery]) -> Tensor:
-    """Return the student's vectors of images as an export of it would, (N, D)."""
+def embed(
+    module: PretrainModule,
+    images: Sequence[Imagery],
+    change: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Return the student's vectors of images as an export of it would, (N, D).
+
+    Args:
+        module: Has the student.
+        images: In batches.
+        change: Of the prepared pixels, (B, C, S, S), before the network sees them.
+    """
     trunk = module.trunk()
     training, parts = trunk.training, []
     trunk.eval()
     for image in images:
-        parts.append(trunk(preprocess_for(image.spec, module.recipe)(image).pixels))
+        pixels = preprocess_for(image.spec, module.recipe)(image).pixels
+        parts.append(trunk(pixels if change is None else change(pixels)))
     trunk.train(training)
     return torch.cat(parts)
 
@@ -218,35 +229,59 @@ def prepared(config: PretrainConfig) -> tuple[StoreDataModule, PretrainModule]:
     return data, module
 
 
+Measure = Callable[[PretrainModule, Sequence[Imagery], Tensor], tuple[float, ...]]
+
+
+def retrieval(x: Tensor, y: Tensor) -> float:
+    """Return how well held-out tiles find their class among each other, by their own scale."""
+    found = average_precision(standardised(x.double(), np.arange(len(x))), y)
+    return round(float(found.mean()), 4)
+
+
+def retrieval_and_rank(
+    module: PretrainModule, images: Sequence[Imagery], y: Tensor
+) -> tuple[float, ...]:
+    """Return retrieval and effective rank of the student's vectors."""
+    x = embed(module, images)
+    return retrieval(x, y), round(rank(x, np.arange(len(x))), 2)
+
+
 class Curve(L.Callback):
-    """Looks at held-out tiles on the way: retrieval, and what is left of the effective rank.
+    """Evaluates held-out tiles during training.
 
     Args:
         tiles: All tiles.
         test: Rows of the held-out ones.
+        measure: What is noted: of the network, its images and their classes.
+        steps: After which steps.
         last: Training ends after this step of its schedule; 0 for the end of it.
     """
 
-    def __init__(self, tiles: Tiles, test: Rows, last: int = 0) -> None:
+    def __init__(
+        self,
+        tiles: Tiles,
+        test: Rows,
+        measure: Measure = retrieval_and_rank,
+        *,
+        steps: Sequence[int] = CURVE,
+        last: int = 0,
+    ) -> None:
         chips = [tiles.chips[row] for row in test]
         self.images, self.y = list(read_batches(chips, BATCH)), tiles.y[test]
-        self.last = last
-        self.points: list[tuple[int, float, float]] = []
+        self.measure, self.steps, self.last = measure, steps, last
+        self.points: list[tuple[float, ...]] = []
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object
     ) -> None:
-        """Look after some of the steps."""
-        if trainer.global_step in CURVE and isinstance(pl_module, PretrainModule):
-            self.look(trainer.global_step, pl_module)
+        """Evaluate after some of the steps."""
+        if trainer.global_step in self.steps and isinstance(pl_module, PretrainModule):
+            self.evaluate(trainer.global_step, pl_module)
         trainer.should_stop = trainer.global_step == self.last
 
-    def look(self, step: int, module: PretrainModule) -> None:
-        """Note step, retrieval and effective rank, of the held-out tiles by their own scale."""
-        x = embed(module, self.images)
-        rows = np.arange(len(x))
-        found = average_precision(standardised(x.double(), rows), self.y).mean()
-        self.points.append((step, round(float(found), 4), round(rank(x, rows), 2)))
+    def evaluate(self, step: int, module: PretrainModule) -> None:
+        """Note the step and what is measured."""
+        self.points.append((step, *self.measure(module, self.images, self.y)))
 
 
 def train(config: PretrainConfig, curve: Curve) -> PretrainModule:
@@ -261,7 +296,7 @@ def train(config: PretrainConfig, curve: Curve) -> PretrainModule:
 
 @dataclass(frozen=True)
 class Study:
-    """Trains, scores and records.
+    """Trains, scores and records; what is recorded is not made again.
 
     Args:
         tiles: What it is about.
@@ -275,9 +310,25 @@ class Study:
     folds: tuple[int, ...] = tuple(range(FOLDS))
     steps: int = STEPS
 
-    def known(self) -> set[tuple[str, int, int]]:
-        """Return what need not be run again."""
-        return {(row["arm"], row["seed"], row["fold"]) for row in read_records(self.records)}
+    def known(self) -> set[tuple[Any, ...]]:
+        """Return arm, seed and fold of the recorded runs."""
+        return recorded(self.records, "arm", "seed", "fold")
+
+    def config(self, arm: Arm, seed: int, fold: int, rate: float) -> PretrainConfig:
+        """Return the settings of an arm in one fold: as many epochs as make the steps."""
+        drops = arm.half and "data.unlabelled" not in arm.options
+        # passes over the tiles, or over the labelled half
+        epochs = math.ceil(self.steps / (len(self.tiles.labelled(fold, half=drops)) // BATCH))
+        store = self.tiles.store(fold, half=arm.half)
+        return configure(arm, run_seed(seed, fold), store, rate, epochs)
+
+    def untrained(self, arm: Arm, seed: int, fold: int) -> PretrainModule:
+        """Return the network of an arm before its first step."""
+        return prepared(self.config(arm, seed, fold, RATES[0]))[1]
+
+    def curve(self, fold: int, *measure: Measure, **when: Any) -> Curve:
+        """Return what evaluates the held-out tiles of a fold; arguments are those of `Curve`."""
+        return Curve(self.tiles, self.tiles.folds[fold][1], *measure, **when)
 
     def write(self, name: str, seed: int, fold: int, x: Tensor, **more: object) -> None:
         """Score the features of all tiles in one fold, and append the record."""
@@ -319,9 +370,7 @@ class Study:
             for seed, fold in itertools.product(seeds if options else seeds[:1], self.folds):
                 if (name, seed, fold) in known:
                     continue
-                store = self.tiles.store(fold, half=False)
-                config = configure(Arm(name, options), run_seed(seed, fold), store, RATES[0], 1)
-                x = embed(prepared(config)[1], self.tiles.images)
+                x = embed(self.untrained(Arm(name, options), seed, fold), self.tiles.images)
                 self.write(name, seed, fold, x)
                 if name in LDA:
                     self.with_labels(name, seed, fold, x)
@@ -345,28 +394,31 @@ class Study:
             if (name, 0, INNER) not in known:
                 self.run(replace(arm, name=name), 0, INNER, rate)
 
-    def epochs(self, fold: int, *, half: bool = False) -> int:
-        """Return how many passes over the tiles, or over the labelled half, make the steps."""
-        return math.ceil(self.steps / (len(self.tiles.labelled(fold, half=half)) // BATCH))
-
     def run(self, arm: Arm, seed: int, fold: int, rate: float) -> None:
         """Train one arm in one fold, and record it."""
-        cpu, wall = time.process_time(), time.monotonic()
-        store = self.tiles.store(fold, half=arm.half)
-        drops = arm.half and "data.unlabelled" not in arm.options
-        epochs = self.epochs(fold, half=drops)
-        config = configure(arm, run_seed(seed, fold), store, rate, epochs)
-        curve = Curve(self.tiles, self.tiles.folds[fold][1])
-        module = train(config, curve)
-        x = embed(module, self.tiles.images)
-        spent = {
-            "cpu_seconds": round(time.process_time() - cpu, 1),
-            "wall_seconds": round(time.monotonic() - wall, 1),
-        }
-        more = {"lr": config.optim.lr, "precision": config.trainer.precision}
-        self.write(arm.name, seed, fold, x, curve=curve.points, **more, **spent, **environment())
+        wall, cpu = time.monotonic(), time.process_time()
+        config, curve = self.config(arm, seed, fold, rate), self.curve(fold)
+        x = embed(train(config, curve), self.tiles.images)
+        more = {"curve": curve.points, "wall_seconds": round(time.monotonic() - wall, 1)}
+        self.write(arm.name, seed, fold, x, **more, **facts(config, cpu))
         if arm.name in LDA:
             self.with_labels(arm.name, seed, fold, x)
+
+
+def facts(config: PretrainConfig, cpu: float) -> dict[str, object]:
+    """Return what a record says of the run beside its scores.
+
+    Args:
+        config: Of the run.
+        cpu: Processor time of this process when it began, in seconds.
+    """
+    spent = {"cpu_seconds": round(time.process_time() - cpu, 1)}
+    return {
+        "lr": config.optim.lr,
+        "precision": config.trainer.precision,
+        **spent,
+        **environment(),
+    }
 
 
 def environment() -> dict[str, object]:
@@ -378,19 +430,6 @@ def environment() -> dict[str, object]:
     }
 
 
-def append_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a line behind what has been recorded."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """Return what has been recorded."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def plan(seeds: Sequence[int]) -> Iterator[tuple[int, Arm]]:
     """Yield seeds and arms in the order in which they are worth their time."""
     yield from ((seeds[0], arm) for arm in (*ARMS, *VARIANTS[:-1]))
@@ -399,29 +438,54 @@ def plan(seeds: Sequence[int]) -> Iterator[tuple[int, Arm]]:
     yield from ((seed, arm) for seed in seeds[1:] for arm in ARMS[3:])
 
 
+def fold_parser(about: str | None) -> argparse.ArgumentParser:
+    """Return the options of a study on these tiles that trains fold by fold."""
+    parser = study_parser(about)
+    parser.add_argument("--folds", nargs="*", type=int, default=list(range(FOLDS)))
+    add_stores(parser)
+    return parser
+
+
+def add_stores(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says where the packed folds are."""
+    parser.add_argument(
+        "--stores", type=Path, default=Path("runs/study-real-pixels"), help="folder of packed folds"
+    )
+
+
+def open_study(options: argparse.Namespace, name: str, *, threads: int = 1, **size: Any) -> Study:
+    """Return the study whose records are `<out>/<name>.jsonl`, ready to train.
+
+    Args:
+        options: `--out` and `--stores`.
+        name: Of the study.
+        threads: Of torch.
+        size: Folds and steps, as `Study` takes them.
+    """
+    torch.set_num_threads(threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    return Study(Tiles(options.stores), options.out / f"{name}.jsonl", **size)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run, or draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draw", action="store_true", help="page and figures from the records")
+    parser = study_parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="two arms, one fold, eight steps")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of records and page")
-    parser.add_argument("--stores", type=Path, default=Path("runs/study-real-pixels"))
+    add_stores(parser)
     options = parser.parse_args(argv)
-    records = options.out / "study_real_pixels.jsonl"
+    records = options.out / f"{STUDY}.jsonl"
     if not options.draw:
-        torch.set_num_threads(options.threads)
-        options.out.mkdir(parents=True, exist_ok=True)
-        folds = (0,) if options.quick else tuple(range(FOLDS))
-        study = Study(Tiles(options.stores), records, folds, 8 if options.quick else STEPS)
+        size = {"folds": (0,), "steps": 8} if options.quick else {}
+        study = open_study(options, STUDY, threads=options.threads, **size)
         study.controls(SEEDS[: 1 if options.quick else options.seeds])
         if not options.quick:
             study.choose()
         todo = [(0, arm) for arm in ARMS[:2]] if options.quick else plan(SEEDS[: options.seeds])
         for seed, arm in todo:
             rate = chosen_rate(read_records(records), objective_of(arm))
-            for fold in folds:
+            for fold in study.folds:
                 if (arm.name, seed, fold) not in study.known():
                     study.run(arm, seed, fold, rate)
     from real_pixels_page import draw

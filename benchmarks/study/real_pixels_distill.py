@@ -11,37 +11,30 @@ weights. Every objective has the rate that is best on the inner fold. The record
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from real_pixels import (
-    RESULTS,
     STEPS,
+    STUDY,
     Arm,
     Study,
-    configure,
     embed,
+    fold_parser,
     inner_name,
     inner_score,
-    prepared,
-    read_records,
-    run_seed,
+    open_study,
 )
-from real_pixels_tiles import BATCH, FOLDS, INNER, Tiles
-from study import signed  # of five folds here, as of three seeds there
+from real_pixels_tiles import BATCH, FOLDS, INNER
+from records import RESULTS, Record, intervals_in, read_records, signed, table
 
 from eofm.train.evaluate import export_trunk
 from eofm.weights.load import make_card
 
-Record = Mapping[str, Any]
-
 NAME: Final = "study_real_pixels_distill"
-STUDY: Final = "study_real_pixels.jsonl"
 TEACHER: Final = "start"  # its line in the study
 START: Final = "ResNet-18, random weights"
 # Peak rates per 256: a random start survives more than a pretrained one.
@@ -80,17 +73,15 @@ def export_teacher(study: Study) -> Path:
     """Return the folder of the teacher: the start of the study, before any step."""
     out = study.tiles.folder / "teacher"
     if not (out / "card.json").is_file():
-        store = study.tiles.store(0, half=False)
-        module = prepared(configure(Arm(TEACHER), 0, store, RATES[0], 1))[1]
+        module = study.untrained(Arm(TEACHER), 0, 0)
         export_trunk(module.trunk(), make_card(module.card, module.recipe, "student"), out)
     return out
 
 
 def start(study: Study, fold: int) -> None:
     """Record the student before its first step."""
-    store = study.tiles.store(fold, half=False)
-    config = configure(Arm(START, _RESNET), run_seed(0, fold), store, RATES[0], 1)
-    study.write(START, 0, fold, embed(prepared(config)[1], study.tiles.images))
+    module = study.untrained(Arm(START, _RESNET), 0, fold)
+    study.write(START, 0, fold, embed(module, study.tiles.images))
 
 
 def best_rate(records: Sequence[Record], arm: Arm) -> float:
@@ -161,36 +152,30 @@ def page(records: Sequence[Record], teacher: Sequence[Record]) -> str:
                 own = name not in (TEACHER, START)
                 cells.append(_gap(folds, found.get(START, {}), measure) if own else "")
                 cells.append(_gap(folds, hard, measure) if own and folds is not hard else "")
-        rows.append(f"| {' | '.join(cells)} |")
+        rows.append(cells)
     beside = ["over its start", "over MoCo"]
     head = ["", "folds", "retrieval", *beside, "2-shot", "kNN", "linear", *beside]
-    table = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1), *rows]
-    rates = ["| peak rate per 256 | " + " | ".join(f"{r:g}" for r in RATES) + " | taken |"]
-    rates.append("|---|" + "---:|" * (len(RATES) + 1))
+    rates = []
     for arm in lines:
         scores = [inner_score(records, arm.name, rate) for rate in RATES]
         if np.isnan(scores).any():
             continue  # not trained yet
-        cells = [arm.name, *(f"{100 * s:.1f}" for s in scores), f"{best_rate(records, arm):g}"]
-        rates.append(f"| {' | '.join(cells)} |")
-    text = _HEAD.format(count=sum("±" in cell for row in rows for cell in row.split("|")))
+        rates.append(
+            [arm.name, *(f"{100 * s:.1f}" for s in scores), f"{best_rate(records, arm):g}"]
+        )
+    rate_head = ["peak rate per 256", *(f"{rate:g}" for rate in RATES), "taken"]
+    text = _HEAD.format(count=intervals_in(rows))
     choice = "Mean of retrieval and 2-shot accuracy on the inner fold:"
-    return "\n".join([text, *table, "", _LIMITS, choice, "", *rates, ""])
+    tables = table(head, rows), table(rate_head, rates)
+    return "\n".join([text, *tables[0], "", _LIMITS, choice, "", *tables[1], ""])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run, or draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draw", action="store_true", help="the page from the records")
-    parser.add_argument("--folds", nargs="*", type=int, default=list(range(FOLDS)))
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of records and page")
-    parser.add_argument("--stores", type=Path, default=Path("runs/study-real-pixels"))
-    options = parser.parse_args(argv)
+    options = fold_parser(__doc__).parse_args(argv)
     own = options.out / f"{NAME}.jsonl"
     if not options.draw:
-        torch.set_num_threads(1)
-        options.out.mkdir(parents=True, exist_ok=True)
-        study = Study(Tiles(options.stores), own)
+        study = open_study(options, NAME)
         known = study.known()
         for fold in options.folds:
             if (START, 0, fold) not in known:
@@ -204,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 if (arm.name, 0, fold) not in known:
                     study.run(arm, 0, fold, best_rate(read_records(own), arm))
     if records := read_records(own):
-        text = page(records, read_records(RESULTS / STUDY))
+        text = page(records, read_records(RESULTS / f"{STUDY}.jsonl"))
         (options.out / f"{NAME}.md").write_text(text, encoding="utf-8")
 
 

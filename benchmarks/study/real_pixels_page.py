@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from real_pixels import (
     STARTS,
     STATISTICS,
     STEPS,
+    STUDY,
     VARIANTS,
     Arm,
     chosen_rate,
@@ -33,16 +34,15 @@ from real_pixels import (
 )
 from real_pixels_scores import MEASURES, PRIMARY
 from real_pixels_tiles import BATCH, FOLDS, GROUPS, NEAR_KM
+from records import Record, table
 
 from eofm.report import output
 
-Record = Mapping[str, Any]
 Values = NDArray[np.float64]
 
 REPEATS: Final = 10_000
 AT_ONCE: Final = 1000
 LEVEL: Final = 0.05
-NAME: Final = "study_real_pixels"
 
 # The family that Holm's correction is over: each pair, in both primary measures.
 _ALL: Final = (*ARMS, *VARIANTS)
@@ -194,8 +194,8 @@ def draw(records: Sequence[Record], out: Path) -> None:
     scores = Scores(records)
     found = family(scores)
     arms = [arm for arm in _ALL if scores.has(arm.name)]
-    output.save(_gains(arms, scores, found), out / f"{NAME}_gains.png")
-    output.save(_curves(records, arms), out / f"{NAME}_curves.png")
+    output.save(_gains(arms, scores, found), out / f"{STUDY}_gains.png")
+    output.save(_curves(records, arms), out / f"{STUDY}_curves.png")
     text = "\n".join(
         [
             *_head(records, scores),
@@ -206,7 +206,7 @@ def draw(records: Sequence[Record], out: Path) -> None:
             *_cost(records),
         ]
     )
-    (out / f"{NAME}.md").write_text(text, encoding="utf-8")
+    (out / f"{STUDY}.md").write_text(text, encoding="utf-8")
 
 
 def _head(records: Sequence[Record], scores: Scores) -> list[str]:
@@ -268,25 +268,27 @@ def _table(
 ) -> list[str]:
     head = ["", "seeds", "retrieval", "over its start", "2-shot", "over its start"]
     head += ["within a group", "over its start", "kNN", "linear", "over its start", "rank"]
-    lines = ["## The arms", "", f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+    rows = []
     trained = {arm.name for arm in _ALL}
     others = [*STARTS, STATISTICS, CONVOLUTIONS]
     others += [n for n in scores.ranks if n not in trained | set(others) and scores.has(n)]
     for name in [n for n in others if scores.has(n)]:
         start = next((n for n in LDA if name.startswith(n) and "LDA" in name), None)
-        lines.append(_row(name, start, scores, found))
-    lines += [_row(arm.name, arm.start, scores, found) for arm in arms]
+        rows.append(_row(name, start, scores, found))
+    rows += [_row(arm.name, arm.start, scores, found) for arm in arms]
     return [
-        *lines,
+        "## The arms",
+        "",
+        *table(head, rows),
         "",
         "Rank: effective rank of the held-out tiles' features. `+ LDA`: no further training, the",
         "axes of a shrinkage LDA of the same coarse labels beside the features, their weight",
         "chosen inside; compared with the features without them. `hard only + LDA` is the hard",
         "arm's features with the labels used afterwards.",
         "",
-        f"![gain of every arm over its own start]({NAME}_gains.png)",
+        f"![gain of every arm over its own start]({STUDY}_gains.png)",
         "",
-        f"![on the way]({NAME}_curves.png)",
+        f"![on the way]({STUDY}_curves.png)",
         "",
     ]
 
@@ -296,7 +298,7 @@ def _row(
     start: str | None,
     scores: Scores,
     found: Mapping[tuple[str, str, str], Difference],
-) -> str:
+) -> list[str]:
     cells = [name, str(len(scores.seeds(name)))]
     for measure in ("retrieval", "two_shot", "within", "knn", "linear"):
         cells.append(f"{scores.mean(name, measure):.1f}")
@@ -307,26 +309,24 @@ def _row(
             continue
         known = found.get((name, start, measure))
         cells.append((known or scores.difference(name, start, measure)).words())
-    return f"| {' | '.join([*cells, f'{scores.ranks[name]:.1f}'])} |"
+    return [*cells, f"{scores.ranks[name]:.1f}"]
 
 
 def _comparisons(found: Mapping[tuple[str, str, str], Difference]) -> list[str]:
     pairs = list(dict.fromkeys((name, other) for name, other, _ in found))
-    lines = [
+    rows = []
+    for name, other in pairs:
+        of_pair = [found[name, other, measure] for measure in PRIMARY]
+        cells = [cell for one in of_pair for cell in (one.words(), f"{one.p:.4f}")]
+        rows.append([name, other, *cells])
+    return [
         "## The family of comparisons",
         "",
         f"{len(found)} of them: {len(pairs)} pairs in two measures. p is before the correction.",
         "",
-        "| | against | retrieval | p | 2-shot | p |",
-        "|---|---|---:|---:|---:|---:|",
+        *table(["", "against", "retrieval", "p", "2-shot", "p"], rows, names=2),
+        "",
     ]
-    for name, other in pairs:
-        cells = [
-            f"{one.words()} | {one.p:.4f}"
-            for one in (found[name, other, measure] for measure in PRIMARY)
-        ]
-        lines.append(f"| {name} | {other} | {' | '.join(cells)} |")
-    return [*lines, ""]
 
 
 _LIMITS: Final = """Not concluded:
@@ -369,14 +369,13 @@ def _choices(records: Sequence[Record]) -> list[str]:
         "tiles of fold 0, scored on the last. These tiles are held out in the other folds, so the",
         "choice among four rates, one for each row, is not entirely inside there.",
         "",
-        f"| peak rate per 256 | {' | '.join(f'{rate:g}' for rate in RATES)} | taken |",
-        "|---|" + "---:|" * (len(RATES) + 1),
     ]
+    head, rows = ["peak rate per 256", *(f"{rate:g}" for rate in RATES), "taken"], []
     for objective, words in objectives.items():
         cells = [f"{100 * inner_score(records, objective, rate):.1f}" for rate in RATES]
         taken = f"{chosen_rate(records, objective):g}"
-        lines.append(f"| {words} | {' | '.join(cells)} | {taken} |")
-    return [*lines, ""]
+        rows.append([words, *cells, taken])
+    return [*lines, *table(head, rows), ""]
 
 
 def _cost(records: Sequence[Record]) -> list[str]:
@@ -399,7 +398,7 @@ def _cost(records: Sequence[Record]) -> list[str]:
         f"{hours[len(SEEDS)]:.1f} h for {len(SEEDS)} ({runs[len(SEEDS)]} runs), with scoring: an",
         "estimate from the processor time, not a measurement. What is not recorded yet a rerun",
         "adds: seeds of arms that the table shows with fewer. `--draw` makes this page from the",
-        f"records in `{NAME}.jsonl`, `--quick` runs a miniature. eofm {versions['eofm']},",
+        f"records in `{STUDY}.jsonl`, `--quick` runs a miniature. eofm {versions['eofm']},",
         f"torch {versions['torch']}.",
         "",
     ]

@@ -12,103 +12,75 @@ records are `study_real_pixels_replay.jsonl`, the page is `study_real_pixels_rep
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
-import lightning as L
 import numpy as np
 import torch
 from fitting import fit
 from real_pixels import (
     CURVE,
-    RESULTS,
     STEPS,
+    STUDY,
     Arm,
     Study,
-    append_record,
     chosen_rate,
-    configure,
-    environment,
+    embed,
+    facts,
+    fold_parser,
     objective_of,
+    open_study,
     prepared,
-    read_records,
-    run_seed,
+    retrieval,
 )
-from real_pixels_scores import Rows, average_precision, standardised
-from real_pixels_tiles import BATCH, FOLDS, Tiles
-from study import signed  # of five folds here, as of three seeds there
+from real_pixels_tiles import BATCH
+from records import (
+    RESULTS,
+    Record,
+    append_record,
+    intervals_in,
+    read_records,
+    recorded,
+    signed,
+    table,
+)
 from torch import Tensor
 
-from eofm.contract.prepare import preprocess_for
-from eofm.datasets.images.chips import read_batches
+from eofm.contract.imagery import Imagery
 from eofm.loading.views import colours_alone
 from eofm.report import output
 from eofm.train.module import PretrainModule
 
-Record = Mapping[str, Any]
-
 NAME: Final = "study_real_pixels_replay"
-STUDY: Final = "study_real_pixels.jsonl"
 SHARES: Final = (0.0, 0.05, 0.25)
 DOMAINS: Final = ("all bands", "colours alone")
 
 
-class TwoDomains(L.Callback):
-    """Looks at held-out tiles on the way, with all bands and in colours alone: retrieval.
+def in_both_domains(
+    module: PretrainModule, images: Sequence[Imagery], y: Tensor
+) -> tuple[float, ...]:
+    """Return retrieval with all bands and in colours alone."""
 
-    Args:
-        tiles: All tiles.
-        test: Rows of the held-out ones.
-    """
+    def without_other_bands(pixels: Tensor) -> Tensor:
+        every = torch.ones(len(pixels), dtype=torch.bool)
+        return colours_alone(pixels, module.recipe.bands, every)
 
-    def __init__(self, tiles: Tiles, test: Rows) -> None:
-        chips = [tiles.chips[row] for row in test]
-        self.images, self.y = list(read_batches(chips, BATCH)), tiles.y[test]
-        self.points: list[tuple[int, float, float]] = []
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object
-    ) -> None:
-        """Look after some of the steps, and after the last."""
-        if trainer.global_step in (*CURVE, STEPS) and isinstance(pl_module, PretrainModule):
-            self.look(trainer.global_step, pl_module)
-
-    def look(self, step: int, module: PretrainModule) -> None:
-        """Note the step and retrieval in both domains."""
-        found = [self._retrieval(module, alone=alone) for alone in (False, True)]
-        self.points.append((step, *found))
-
-    @torch.no_grad()
-    def _retrieval(self, module: PretrainModule, *, alone: bool) -> float:
-        trunk = module.trunk()
-        training, parts = trunk.training, []
-        trunk.eval()
-        for image in self.images:
-            pixels: Tensor = preprocess_for(image.spec, module.recipe)(image).pixels
-            which = torch.full((len(pixels),), alone)
-            parts.append(trunk(colours_alone(pixels, module.recipe.bands, which)))
-        trunk.train(training)
-        x = torch.cat(parts).double()
-        found = average_precision(standardised(x, np.arange(len(x))), self.y)
-        return round(float(found.mean()), 4)
+    views = None, without_other_bands
+    return tuple(retrieval(embed(module, images, view), y) for view in views)
 
 
 def run(study: Study, share: float, fold: int, rate: float) -> dict[str, object]:
     """Train with a share of colour images in one fold, and return the record."""
     cpu = time.process_time()
-    store = study.tiles.store(fold, half=False)
     arm = Arm("softcon", {"augment.rgb_probability": share})
-    config = configure(arm, run_seed(0, fold), store, rate, study.epochs(fold))
-    look = TwoDomains(study.tiles, study.tiles.folds[fold][1])
+    config = study.config(arm, 0, fold, rate)
+    curve = study.curve(fold, in_both_domains, steps=(*CURVE, STEPS))
     data, module = prepared(config)
-    look.look(0, module)
-    fit(config, data, module, precision=config.trainer.precision, callbacks=[look])
-    spent = {"cpu_seconds": round(time.process_time() - cpu, 1), "lr": config.optim.lr}
-    print(f"{share}, fold {fold}: {look.points}", flush=True)
-    return {"share": share, "fold": fold, "curve": look.points, **spent, **environment()}
+    curve.evaluate(0, module)
+    fit(config, data, module, precision=config.trainer.precision, callbacks=[curve])
+    print(f"{share}, fold {fold}: {curve.points}", flush=True)
+    return {"share": share, "fold": fold, "curve": curve.points, **facts(config, cpu)}
 
 
 # ------------------------------------------------------------------------------------ the page
@@ -165,11 +137,10 @@ def page(records: Sequence[Record]) -> str:
                 if share == 0
                 else signed([c[STEPS][i] - plain[f][STEPS][i] for f, c in folds.items()]),
             ]
-        rows.append(f"| {' | '.join(cells)} |")
-    count = sum("±" in cell for row in rows for cell in row.split("|"))
-    table = [f"| {' | '.join(head)} |", "|" + "---:|" * len(head), *rows]
+        rows.append(cells)
     figure = f"![retrieval on the way in both domains]({NAME}.png)"
-    return "\n".join([_HEAD.format(count=count), *table, "", figure, "", _LIMITS])
+    text = _HEAD.format(count=intervals_in(rows))
+    return "\n".join([text, *table(head, rows, names=0), "", figure, "", _LIMITS])
 
 
 @output.styled
@@ -194,22 +165,14 @@ def figure(records: Sequence[Record]) -> output.Figure:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run, or draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draw", action="store_true", help="page and figure from the records")
-    parser.add_argument("--folds", nargs="*", type=int, default=list(range(FOLDS)))
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of records and page")
-    parser.add_argument("--stores", type=Path, default=Path("runs/study-real-pixels"))
-    options = parser.parse_args(argv)
+    options = fold_parser(__doc__).parse_args(argv)
     own = options.out / f"{NAME}.jsonl"
     if not options.draw:
-        torch.set_num_threads(1)
-        options.out.mkdir(parents=True, exist_ok=True)
-        study = Study(Tiles(options.stores), own)
-        rate = chosen_rate(read_records(RESULTS / STUDY), objective_of(Arm("softcon")))
+        study = open_study(options, NAME)
+        rate = chosen_rate(read_records(RESULTS / f"{STUDY}.jsonl"), objective_of(Arm("softcon")))
         for fold in options.folds:  # so that a study that is stopped has whole folds
             for share in SHARES:
-                known = {(row["share"], row["fold"]) for row in read_records(own)}
-                if (share, fold) not in known:
+                if (share, fold) not in recorded(own, "share", "fold"):
                     append_record(own, run(study, share, fold, rate))
     if records := read_records(own):
         (options.out / f"{NAME}.md").write_text(page(records), encoding="utf-8")

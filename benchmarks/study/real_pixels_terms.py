@@ -12,46 +12,48 @@ again. Nothing is chosen here. The records are `study_real_pixels_terms.jsonl`, 
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from real_pixels import (
     CURVE,
-    RESULTS,
+    STUDY,
     Arm,
     Curve,
     Study,
-    append_record,
     chosen_rate,
-    configure,
     environment,
+    facts,
+    fold_parser,
     objective_of,
-    prepared,
-    read_records,
-    run_seed,
+    open_study,
     train,
 )
-from real_pixels_tiles import BATCH, FOLDS, Tiles
-from study import interval, signed  # of five folds here, as of three seeds there
+from real_pixels_tiles import BATCH, FOLDS
+from records import (
+    RESULTS,
+    Record,
+    append_record,
+    interval,
+    intervals_in,
+    read_records,
+    signed,
+    table,
+)
 
 from eofm.report import output
 from eofm.train.evaluate import export_trunk
 from eofm.weights.load import make_card
 
-Record = Mapping[str, Any]
-
 NAME: Final = "study_real_pixels_terms"
-STUDY: Final = "study_real_pixels.jsonl"
 START: Final = "start"
 SOFTCON: Final = "softcon, λ = 1"
 HARD: Final = "hard only"
 BESIDE: Final = (HARD, SOFTCON, "multi-label BCE", "shuffled labels")  # records of the study
-LAST: Final = 48
+LAST: Final = 24  # of the recorded runs
 FIRST_RUN: Final = "the run of softcon with the same fold"
 
 
@@ -97,42 +99,30 @@ def first_run(study: Study, fold: int, rate: float) -> Path:
     """Return the export of SoftCon's student at the end of its schedule, trained once more."""
     out = study.tiles.folder / f"first-{fold}"
     if not (out / "card.json").is_file():
-        store = study.tiles.store(fold, half=False)
-        config = configure(Arm(SOFTCON), run_seed(0, fold), store, rate, study.epochs(fold))
-        module = train(config, Curve(study.tiles, study.tiles.folds[fold][1]))
+        module = train(study.config(Arm(SOFTCON), 0, fold, rate), study.curve(fold))
         export_trunk(module.trunk(), make_card(module.card, module.recipe, "student"), out)
     return out
 
 
-def start(study: Study, fold: int, rate: float) -> None:
-    """Record the start as the curves see it."""
-    store = study.tiles.store(fold, half=False)
-    curve = Curve(study.tiles, study.tiles.folds[fold][1])
-    config = configure(Arm(START), run_seed(0, fold), store, rate, 1)
-    curve.look(0, prepared(config)[1])
-    write(study.records, START, fold, curve, {})
+def start(study: Study, fold: int) -> None:
+    """Record the network before its first step, as the curves do."""
+    curve = study.curve(fold)
+    curve.evaluate(0, study.untrained(Arm(START), 0, fold))
+    write(study.records, START, fold, curve, environment())
 
 
 def run(study: Study, arm: Arm, fold: int, rate: float, last: int) -> None:
     """Train one line in one fold, and record its curve."""
     made = with_teacher(arm, first_run(study, fold, rate)) if taught(arm) else arm
     cpu = time.process_time()
-    store = study.tiles.store(fold, half=False)
-    config = configure(made, run_seed(0, fold), store, rate, study.epochs(fold))
-    curve = Curve(study.tiles, study.tiles.folds[fold][1], last)
+    config, curve = study.config(made, 0, fold, rate), study.curve(fold, last=last)
     train(config, curve)
-    spent = {
-        "cpu_seconds": round(time.process_time() - cpu, 1),
-        "lr": config.optim.lr,
-        "precision": config.trainer.precision,
-    }
-    write(study.records, arm.name, fold, curve, spent)
+    write(study.records, arm.name, fold, curve, facts(config, cpu))
 
 
 def write(records: Path, name: str, fold: int, curve: Curve, more: Record) -> None:
     """Append a record."""
-    record = {"arm": name, "seed": 0, "fold": fold, "curve": curve.points, **more, **environment()}
-    append_record(records, record)
+    append_record(records, {"arm": name, "seed": 0, "fold": fold, "curve": curve.points, **more})
     print(f"{name}, fold {fold}: {curve.points}", flush=True)
 
 
@@ -140,7 +130,7 @@ def write(records: Path, name: str, fold: int, curve: Curve, more: Record) -> No
 
 _HEAD: Final = """# The first steps of each term on real pixels
 
-    python benchmarks/study/real_pixels_terms.py{last}
+    python benchmarks/study/real_pixels_terms.py --last {steps}
 
 Data, folds, start and settings are those of [study_real_pixels.md](study_real_pixels.md), where
 they are told: the 270 real EuroSAT tiles in five folds, a ViT-S/14 of natural images cut after
@@ -204,13 +194,13 @@ def page(records: Sequence[Record], last: int) -> str:
     head = ["", "folds", f"retrieval after {last}"]
     head += [f"over the start, after {step}" for step in steps[1:]]
     head += [f"over softcon, after {last}", f"over hard only, after {last}", "rank"]
-    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+    rows = []
     names = [*BESIDE, *(arm.name for arm in TERMS)]
     if first:
         score, rank = (interval([c[0][i] for c in first.values()])[0] for i in (0, 1))
         blank = [""] * (len(steps) + 1)
         cells = [START, str(len(first)), f"{score:.1f}", *blank, f"{rank:.1f}"]
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append(cells)
     for name in names:
         curves = {f: c for f, c in found.get(name, {}).items() if last in c and f in first}
         if not curves:
@@ -221,17 +211,16 @@ def page(records: Sequence[Record], last: int) -> str:
         cells += ["" if name == SOFTCON else signed(gaps(curves, base, last))]
         cells += ["" if name == HARD else signed(gaps(curves, hard, last))]
         cells += [f"{rank:.1f}"]
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append(cells)
     text = _HEAD.format(
-        last="" if last == LAST else f" --last {last}",
         batch=BATCH,
         steps=last,
         folds=len(first),
         missing="" if len(first) == FOLDS else " (for the others there was no time)",
-        count=sum("±" in cell for line in lines for cell in line.split("|")),
+        count=intervals_in(rows),
     )
     figure = f"![difference of every line from the start]({NAME}.png)"
-    return "\n".join([text, *lines, "", figure, "", _LIMITS])
+    return "\n".join([text, *table(head, rows), "", figure, "", _LIMITS])
 
 
 _LIMITS: Final = """Not concluded: what a term is worth after long training, or for maps: the score
@@ -280,23 +269,17 @@ def figure(records: Sequence[Record], last: int) -> output.Figure:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run, or draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draw", action="store_true", help="page and figure from the records")
+    parser = fold_parser(__doc__)
     parser.add_argument("--last", type=int, default=LAST, choices=CURVE, help="step of the end")
     parser.add_argument("--arms", nargs="*", help="names of lines; all without it")
-    parser.add_argument("--folds", nargs="*", type=int, default=list(range(FOLDS)))
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of records and page")
-    parser.add_argument("--stores", type=Path, default=Path("runs/study-real-pixels"))
     options = parser.parse_args(argv)
-    own, beside = options.out / f"{NAME}.jsonl", read_records(RESULTS / STUDY)
+    own, beside = options.out / f"{NAME}.jsonl", read_records(RESULTS / f"{STUDY}.jsonl")
     if not options.draw:
-        torch.set_num_threads(1)
-        options.out.mkdir(parents=True, exist_ok=True)
-        study = Study(Tiles(options.stores), own)
+        study = open_study(options, NAME)
         rate = chosen_rate(beside, objective_of(TERMS[0]))
         for fold in options.folds:  # so that a study that is stopped has whole folds
             if (START, 0, fold) not in study.known():
-                start(study, fold, rate)
+                start(study, fold)
             for arm in TERMS:
                 asked = not options.arms or arm.name in options.arms
                 if asked and (arm.name, 0, fold) not in study.known():

@@ -12,7 +12,6 @@ its command stands in its record. A run that is recorded is not made again.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -22,21 +21,27 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
+from records import (
+    Record,
+    append_record,
+    interval,
+    read_records,
+    recorded,
+    signed,
+    study_parser,
+    table,
+)
 
-HERE: Final = Path(__file__).parent
-RECORDS: Final = HERE.parent / "results" / "study.jsonl"
+NAME: Final = "study"
 RUNS: Final = Path("runs/study")
 SEEDS: Final = (0, 1, 2)
 EPOCHS: Final = 3
 SIZE: Final = 56
 # The bands a colour picture is made of, in the order red, green, blue.
 COLOURS: Final = ("B04", "B03", "B02")
-
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -105,14 +110,14 @@ def command(arm: Arm, seed: int) -> list[str]:
     return words
 
 
-def run(arm: Arm, seed: int) -> None:
+def run(arm: Arm, seed: int, records: Path) -> None:
     """Train, and append the record."""
     words = command(arm, seed)
     began = time.monotonic()
     out = Path(words[-1])
     shutil.rmtree(out, ignore_errors=True)  # of a run that was stopped
     done = subprocess.run(
-        [sys.executable, "-m", "eofm.cli", *words[1:]], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "eofm", *words[1:]], capture_output=True, text=True, check=False
     )
     if done.returncode:
         print(f"{arm.table}, {arm.name}, seed {seed} FAILED\n{done.stderr[-2000:]}")
@@ -128,17 +133,8 @@ def run(arm: Arm, seed: int) -> None:
         "environment": json.loads((out / "environment.json").read_text()),
         "command": " ".join(words),
     }
-    with RECORDS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    append_record(records, record)
     print(f"{arm.table}, {arm.name}, seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
-
-
-def recorded() -> set[tuple[str, str, int]]:
-    """Return what need not be run again."""
-    if not RECORDS.is_file():
-        return set()
-    rows = [json.loads(line) for line in RECORDS.read_text().splitlines()]
-    return {(row["table"], row["arm"], row["seed"]) for row in rows}
 
 
 # --------------------------------------------------------------- what training starts from
@@ -152,7 +148,7 @@ def make_colours() -> None:
     store = RUNS / "colours"
     colour_store(store)
     out = RUNS / "colours-run"
-    words = [sys.executable, "-m", "eofm.cli", "pretrain", "--data.store", str(store)]
+    words = [sys.executable, "-m", "eofm", "pretrain", "--data.store", str(store)]
     options = {
         **BASE,
         "method.soft_weight": "0",
@@ -211,8 +207,6 @@ MEASURES: Final = {
     "knn_macro": "kNN-20, AP macro",
     "knn_micro": "kNN-20, AP micro",
 }
-# Two-sided 95 % quantile of Student's t by degrees of freedom.
-T95: Final = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
 
 
 def scores(rows: Sequence[Record], arm: str, encoder: str, measure: str) -> dict[int, float]:
@@ -226,24 +220,6 @@ def scores(rows: Sequence[Record], arm: str, encoder: str, measure: str) -> dict
     }
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return mean and half-width of the 95 % t interval over seeds; NaN for one seed."""
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return mean, float("nan")
-    spread = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
-    return mean, T95[len(values) - 1] * spread / len(values) ** 0.5
-
-
-def signed(found: Sequence[float]) -> str:
-    """Return a mean difference with its interval, bold where it excludes 0."""
-    if len(found) < 2:
-        return ""
-    mean, half = interval(found)
-    text = f"{mean:+.1f} ± {half:.1f}"
-    return f"**{text}**" if abs(mean) > half else text
-
-
 def lines_of(rows: Sequence[Record]) -> list[tuple[str, str, str]]:
     """Return (table, arm, encoder) of every line that has records; first the starting weights."""
     seen = dict.fromkeys((row["table"], row["arm"]) for row in rows)
@@ -254,32 +230,35 @@ def lines_of(rows: Sequence[Record]) -> list[tuple[str, str, str]]:
     return out
 
 
-def draw() -> None:
-    """Write study.md and study.png from the records."""
-    records = [json.loads(line) for line in RECORDS.read_text().splitlines()]
+def draw(records: Sequence[Record], out: Path) -> None:
+    """Write page and figure."""
     base = [row for row in records if (row["table"], row["arm"]) == ("objective", "softcon")]
-    text, points = [], []
-    table = ""
+    tables: dict[str, list[list[str]]] = {}
+    points = []
     for name, arm, encoder in lines_of(records):
         own = [row for row in records if row["table"] == name]
-        if name != table:
-            table = name
-            text += ["", f"## {name.capitalize()}", "", *header()]
-            if name != "objective":
-                text.append(line_of("softcon (base)", base, "softcon", "student", base))
+        rows = tables.setdefault(name, [])
+        if not rows and name != "objective":
+            rows.append(line_of("softcon (base)", base, "softcon", "student", base))
         label = "weights it starts from" if encoder == "initialisation" else arm
-        text.append(line_of(label, own, arm, encoder, base))
+        rows.append(line_of(label, own, arm, encoder, base))
         points.append((name, label, own, arm, encoder))
+    head = ["", *MEASURES.values()]
+    text = [
+        line
+        for name, rows in tables.items()
+        for line in ("", f"## {name.capitalize()}", "", *table(head, rows))
+    ]
     environment = records[-1]["environment"]
     intro = INTRO.format(
         seeds=len({row["seed"] for row in records}),
         epochs=EPOCHS,
         size=SIZE,
         where=f"torch {environment['versions']['torch']}, one thread",
-        base=" ".join(command(arms()[0], 0)),
+        base=base[0]["command"],
     )
-    (RECORDS.parent / "study.md").write_text(intro + "\n".join(text) + "\n", encoding="utf-8")
-    figure(points, base)
+    (out / f"{NAME}.md").write_text(intro + "\n".join(text) + "\n", encoding="utf-8")
+    figure(points, base, out / f"{NAME}.png")
 
 
 INTRO: Final = """# What each part of the method is worth: SYNTHETIC scenes
@@ -299,38 +278,27 @@ command and the seconds of a shared machine, which say nothing (speed_step.md ha
 """
 
 
-def header() -> list[str]:
-    """Return the head of a table."""
-    return [
-        "| | " + " | ".join(MEASURES.values()) + " |",
-        "|---|" + "---:|" * len(MEASURES),
-    ]
-
-
 def line_of(
     label: str, rows: Sequence[Record], arm: str, encoder: str, base: Sequence[Record]
-) -> str:
-    """Return a line of a table."""
-    cells = []
+) -> list[str]:
+    """Return the cells of a line of a table."""
+    cells = [label]
     for measure in MEASURES:
         mine = scores(rows, arm, encoder, measure)
         reference = scores(base, "softcon", "student", measure)
         cell = f"{interval(list(mine.values()))[0]:.1f}"
         common = sorted(set(mine) & set(reference))
         if common and (arm, encoder) != ("softcon", "student"):
-            mean, half = interval([mine[s] - reference[s] for s in common])
-            if len(common) == 1:
-                cell += f" ({mean:+.1f}, one seed)"
-            elif abs(mean) > half:
-                cell += f" (**{mean:+.1f} ± {half:.1f}**)"
-            else:
-                cell += f" ({mean:+.1f} ± {half:.1f})"
+            gap = signed([mine[s] - reference[s] for s in common])
+            cell += f" ({gap}, one seed)" if len(common) == 1 else f" ({gap})"
         cells.append(cell)
-    return f"| {label} | " + " | ".join(cells) + " |"
+    return cells
 
 
 def figure(
-    points: Sequence[tuple[str, str, Sequence[Record], str, str]], base: Sequence[Record]
+    points: Sequence[tuple[str, str, Sequence[Record], str, str]],
+    base: Sequence[Record],
+    path: Path,
 ) -> None:
     """Draw the differences to the base, one panel per measure, seeds as dots."""
     import matplotlib as mpl
@@ -355,31 +323,43 @@ def figure(
     axes[0].set_yticks(range(len(kept)), [f"{p[0]}: {p[1]}" for p in kept], fontsize=8)
     axes[0].invert_yaxis()
     panels.suptitle("SYNTHETIC scenes; dots: seeds, diamonds: means", fontsize=10)
-    panels.savefig(RECORDS.parent / "study.png", dpi=130)
+    panels.savefig(path, dpi=130)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run, or draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = study_parser(__doc__)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--only", default="", help="tables, comma separated")
-    parser.add_argument("--draw", action="store_true")
     options = parser.parse_args(argv)
-    if options.draw:
-        draw()
-        return
+    records = options.out / f"{NAME}.jsonl"
+    if not options.draw:
+        train(records, options.only, options.jobs)
+    if found := read_records(records):
+        draw(found, options.out)
+
+
+def train(records: Path, only: str, jobs: int) -> None:
+    """Train what is not recorded.
+
+    Args:
+        records: Their file.
+        only: Tables, separated by commas; empty for all.
+        jobs: Runs at a time.
+    """
     RUNS.mkdir(parents=True, exist_ok=True)
+    records.parent.mkdir(parents=True, exist_ok=True)
     make_colours()
-    known = recorded()
-    tables = set(options.only.split(",")) - {""}
+    known = recorded(records, "table", "arm", "seed")
+    tables = set(only.split(",")) - {""}
     todo = [
         (arm, seed)
         for seed in SEEDS
         for arm in arms()
         if (arm.table, arm.name, seed) not in known and (not tables or arm.table in tables)
     ]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda item: run(*item), todo))
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lambda item: run(*item, records), todo))
 
 
 if __name__ == "__main__":

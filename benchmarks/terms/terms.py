@@ -21,7 +21,6 @@ made by `terms_page.py`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import shlex
@@ -33,7 +32,7 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import rasterio
@@ -62,11 +61,33 @@ from eofm.weights.load import make_card
 HERE: Final = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "study"))
 
-from fitting import fit  # noqa: E402 (beside the study's scripts, which train so too)
+from fitting import fit  # noqa: E402 (what all studies share)
+from records import (  # noqa: E402
+    Record,
+    append_record,
+    interval,
+    intervals_in,
+    read_records,
+    recorded,
+    signed,
+    study_parser,
+    table,
+)
 
-RESULTS: Final = HERE.parent / "results"
+__all__ = [  # for terms_page.py, which does not know that folder
+    "ARMS",
+    "BASE",
+    "NAME",
+    "STATISTICS",
+    "Arm",
+    "Record",
+    "interval",
+    "intervals_in",
+    "signed",
+    "table",
+]
 
-Record = dict[str, Any]
+NAME: Final = "terms"
 BASE: Final = "softcon"
 STATISTICS: Final = "52 image statistics"
 STRENGTHS: Final = tuple(10.0**n for n in range(-1, 6))  # of the ridge from patches to classes
@@ -211,11 +232,7 @@ def command(arm: Arm, seed: int, size: Size) -> list[str]:
         **arm.options,
         "method.terms": terms.replace(_FIRST_RUN, str(size.folder(_arm(BASE), seed))),
     }
-    return [
-        "eofm",
-        "pretrain",
-        *(w for name, value in options.items() for w in (f"--{name}", value)),
-    ]
+    return ["eofm", "pretrain", *(w for each in options.items() for w in (f"--{each[0]}", each[1]))]
 
 
 def _arm(name: str) -> Arm:
@@ -446,7 +463,7 @@ def run(
     if arm.name == BASE:  # the frozen teacher of other lines
         card = make_card(module.card, module.recipe, "student")
         export_trunk(module.trunk(), card, size.folder(arm, seed))
-    _append(records, record)
+    append_record(records, record)
     sys.stderr.write(f"{arm.name}, seed {seed}: {time.monotonic() - wall:.0f} s\n")
 
 
@@ -458,24 +475,12 @@ def statistics(size: Size, records: Path) -> None:
         for rows in (data.probe_rows.tolist(), data.test_rows.tolist())
     )
     scores = [{**scored(STATISTICS, train_x, test_x, data), "name": "student"}]
-    _append(records, {"arm": STATISTICS, "seed": 0, "scores": scores, "synthetic": True})
-
-
-def _append(records: Path, record: Record) -> None:
-    with records.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
-
-
-def read(records: Path) -> list[Record]:
-    """Return the records that there are."""
-    return (
-        [json.loads(line) for line in records.read_text().splitlines()] if records.is_file() else []
-    )
+    append_record(records, {"arm": STATISTICS, "seed": 0, "scores": scores, "synthetic": True})
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Train what is not recorded, and write table and figure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = study_parser(__doc__)
     parser.add_argument("--arms", nargs="*", help="names of lines; all without it")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--world", type=Path, default=Path("worlds/terms"))
@@ -487,16 +492,14 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=4e-3, help="peak rate per 256 scenes")
     parser.add_argument("--work", type=Path, default=Path("runs/terms"))
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of records and page")
-    parser.add_argument("--draw", action="store_true", help="only write page and figure")
     asked = parser.parse_args(words)
-    records = asked.out / "terms.jsonl"
+    records = asked.out / f"{NAME}.jsonl"
     if not asked.draw:
         torch.set_num_threads(1)
         asked.out.mkdir(parents=True, exist_ok=True)
         size = Size(**{each.name: getattr(asked, each.name) for each in fields(Size)})
         starts: dict[tuple[int, bool], Record] = {}
-        known = {(row["arm"], row["seed"]) for row in read(records)}
+        known = recorded(records, "arm", "seed")
         arms = [arm for arm in ARMS if not asked.arms or arm.name in asked.arms]
         for seed in asked.seeds:
             for arm in arms:
@@ -505,7 +508,7 @@ def main(words: Sequence[str] | None = None) -> None:
             if (STATISTICS, 0) not in known and BASE in [arm.name for arm in arms]:
                 statistics(size, records)
                 known.add((STATISTICS, 0))
-    if found := read(records):
+    if found := read_records(records):
         from terms_page import draw
 
         draw(found, asked.out)

@@ -7,21 +7,15 @@ from __future__ import annotations
 
 import math
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from terms import ARMS, BASE, STATISTICS, Arm
+from terms import ARMS, BASE, NAME, STATISTICS, Arm, Record, interval, intervals_in, signed, table
 
 from eofm.report import output
 from eofm.train.evaluate import INIT
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
-
-from study import interval
-
-Record = Mapping[str, Any]
 Rows = Mapping[int, Record]
 
 MEASURES: Final = {
@@ -31,7 +25,6 @@ MEASURES: Final = {
 }
 RANK: Final = "within_rank"
 RADAR: Final = " s1-grd"  # behind the names of the encoders of the second sensor
-NAME: Final = "terms"
 _OF_PAIRS: Final = "moco, both sensors"  # what the other runs on two sensors are compared with
 
 
@@ -53,17 +46,6 @@ def values(rows: Rows, measure: str, encoder: str) -> dict[int, float]:
 def differences(one: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
     """Return the differences of the seeds that both have."""
     return [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
-
-
-def signed(found: Sequence[float]) -> str:
-    """Return a mean difference with its interval, bold where it excludes 0; that of one seed."""
-    if not found:
-        return ""
-    mean, half = interval(found)
-    if len(found) == 1:
-        return f"{mean:+.1f}"
-    text = f"{mean:+.1f} ± {half:.1f}"
-    return f"**{text}**" if abs(mean) > half else text
 
 
 def cells(rows: Rows, base: Rows, measure: str, sensor: str = "") -> list[str]:
@@ -127,7 +109,7 @@ the command of its run; `--draw` makes this page, and the runs:
 def page(records: Sequence[Record]) -> str:
     """Return the page of all records."""
     found = by_arm(records)
-    lines = _scores(found)
+    scores = _scores(found)
     trained = [row for name, rows in found.items() if name != STATISTICS for row in rows.values()]
     steps = {row["steps"] for row in trained if not _arm(row["arm"]).longer > 1}
     scenes = [row["scenes"] for row in trained if row["arm"] == BASE]
@@ -141,10 +123,11 @@ def page(records: Sequence[Record]) -> str:
         longer=next(arm.name for arm in ARMS if arm.longer > 1),
         scenes=scenes[0].get("train"),
         held_out=scenes[0].get("held_out"),
-        count=sum("±" in cell for line in lines for cell in line.split("|")),
+        count=intervals_in(scores),
         command=_command(said),
     )
-    parts = [head, f"![difference of each line from the one beside it]({NAME}.png)", *lines]
+    figure = f"![difference of each line from the one beside it]({NAME}.png)"
+    parts = [head, figure, "", *table(_score_head(), scores, names=2), ""]
     return "\n".join([*parts, *_pixels(found), *_radar(found)]) + "\n"
 
 
@@ -174,16 +157,14 @@ def _command(said: Mapping[str, str]) -> str:
     return " ".join(["python benchmarks/terms/terms.py", *size])
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [f"| {' | '.join(head)} |", "|---|---|" + "---:|" * (len(head) - 2)]
-    return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
-
-
-def _scores(found: Mapping[str, Rows]) -> list[str]:
+def _score_head() -> list[str]:
     head = ["terms", "against", "seeds"]
     for name in MEASURES.values():
         head += [name, "start", "against"]
-    head += ["rank within a class", "start", "against", "step"]
+    return [*head, "rank within a class", "start", "against", "step"]
+
+
+def _scores(found: Mapping[str, Rows]) -> list[list[str]]:
     made, dense = [], _seconds(found.get(ARMS[0].name, {}))
     if first := found.get(BASE, {}):
         start = [[*values(first, m, INIT).values()] for m in (*MEASURES, RANK)]
@@ -199,7 +180,7 @@ def _scores(found: Mapping[str, Rows]) -> list[str]:
             cell = [c for m in (*MEASURES, RANK) for c in cells(rows, base, m)]
             step = f"{_seconds(rows) / dense:.2f}" if dense else ""
             made.append([arm.name, against, str(len(rows)), *cell, step])
-    return ["", *_table(head, made), ""]
+    return made
 
 
 def _seconds(rows: Rows) -> float:
@@ -222,7 +203,7 @@ def _pixels(found: Mapping[str, Rows]) -> list[str]:
         "the floor of knowing nothing, below it something is known. A term that looks at the other "
         "view is worse with another place's in its stead. Mean and interval over seeds.\n"
     )
-    return [words, *_table(head, made), ""]
+    return [words, *table(head, made, names=2), ""]
 
 
 def _radar(found: Mapping[str, Rows]) -> list[str]:
@@ -253,7 +234,7 @@ def _radar(found: Mapping[str, Rows]) -> list[str]:
         "## The radar image alone\n\nThe runs on pairs of an optical and a radar image, asked with "
         "the radar image of held-out places.\n"
     )
-    return [words, *_table(head, made), ""]
+    return [words, *table(head, made, names=2), ""]
 
 
 # ---------------------------------------------------------------------------------- the figure

@@ -35,7 +35,7 @@ def _index() -> str:
     lines = [
         "# Command line",
         "",
-        "`eofm VERB --help` prints what stands here. Every option can also stand in a YAML file,",
+        "`eofm VERB --help` prints the same text. Every option can also be set in a YAML file,",
         "`--config FILE`; options and files take effect in the order they are given.",
         "`--print_config` prints the settings without running. Exit status: 0 done, 1 failed,",
         "2 wrong usage.",

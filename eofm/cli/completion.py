@@ -57,17 +57,17 @@ class CompletionScript:
 
 
 def write_completion(config: CompletionConfig) -> CompletionScript:
-    """Return the script that completes the words of `eofm` in a shell."""
+    """Return the completion script of `eofm` for a shell."""
     import shtab
 
     return CompletionScript(shtab.complete(program_of(VERBS), config.shell))
 
 
 def program_of(verbs: Mapping[str, Verb]) -> argparse.ArgumentParser:
-    """Return the whole program as one plain parser: what shtab can read.
+    """Return the whole program as one plain parser, which shtab can read.
 
     Args:
-        verbs: Words that call a verb -> the verb.
+        verbs: Command of a verb -> the verb.
     """
     program = argparse.ArgumentParser("eofm", add_help=False)
     program.add_argument("-h", "--help", action="store_true", help="all verbs")
@@ -105,7 +105,7 @@ def _add(parser: argparse.ArgumentParser, action: argparse.Action) -> None:
 
 
 def _choices(kind: object) -> list[str]:
-    """Return the words that a type takes; none where they cannot be listed.
+    """Return the values of a type; none where they cannot be listed.
 
     >>> _choices(Literal["a", "b"] | None), _choices(bool), _choices(int)
     (['a', 'b'], ['true', 'false'], [])

@@ -1,7 +1,7 @@
-"""The program `eofm`: from the words of a command to its settings, the verb, and a status.
+"""The program `eofm`: parse arguments into settings, call the verb, return an exit status.
 
-Words become settings or one error of usage: jsonargparse makes the options, the YAML reader and the
-help from the dataclass of the settings. Exit status: 0 done, 1 failed, 2 wrong usage.
+Arguments become settings or one usage error: jsonargparse derives the options, the YAML reader and
+the help from the dataclass of the settings. Exit status: 0 done, 1 failed, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["UsageError", "find_verb", "joined", "load", "main", "overview", "parse", "parser_of"]
 
 
-# --------------------------------------------------------------------------- from words to settings
+# ----------------------------------------------------------------------- from arguments to settings
 
 
 def load(reference: str) -> Any:  # noqa: ANN401 (a class or a function, by name)
@@ -44,7 +44,7 @@ class UsageError(Exception):
     """A wrong option, key or type on the command line or in a YAML file.
 
     Args:
-        problem: The parser's words.
+        problem: Message of the parser.
         known: All keys the verb knows, for a suggestion.
     """
 
@@ -63,7 +63,7 @@ class UsageError(Exception):
 
 
 def _nearest(key: str, known: Sequence[str]) -> str | None:
-    """Return the option that a word is likest to, or its last part to the last part of one."""
+    """Return the option closest to a word, by its whole name or by its last part."""
     own = key.rpartition(".")[2]
     likeness = {
         name: max(
@@ -87,7 +87,7 @@ _TYPES: Final = {
 
 
 def _plain(problem: str, known: Sequence[str]) -> str:
-    """Return in words what jsonargparse says of a value, where it can be told."""
+    """Return the message of jsonargparse about a value in plain English, where possible."""
     key = re.match(r'Parser key "([\w.]+)":', problem)
     if key is None:
         return problem
@@ -116,7 +116,7 @@ def _plain(problem: str, known: Sequence[str]) -> str:
 
 
 def parse(name: str, words: Sequence[str]) -> object:
-    """Return the settings of verb `name` from its command-line words.
+    """Return the settings of verb `name` from its command-line arguments.
 
     Raises:
         UsageError: On a wrong option, key or type.
@@ -130,7 +130,7 @@ def parse(name: str, words: Sequence[str]) -> object:
     words = [verb.spelled.get(word, word) for word in words]
     settings = load(verb.settings)
     defaults = load(verb.defaults)(words) if verb.defaults is not None else None
-    # what is hidden is left out of --print_config as well
+    # hidden options do not appear in --print_config either
     parser = parser_of(name, verb, defaults, every=not {"-h", "--help"} & set(words))
     try:
         read = parser.parse_args(joined(words, settings))
@@ -149,7 +149,7 @@ def _known(parser: ArgumentParser) -> list[str]:
 
 
 def _required(problem: str, positional: set[str]) -> str:
-    """Return what is missing as it is typed: options with their dashes, others in capitals."""
+    """Return missing arguments as they are typed: options with dashes, others in capitals."""
     head, found, names = problem.partition("the following arguments are required: ")
     if not found:
         return problem
@@ -158,9 +158,9 @@ def _required(problem: str, positional: set[str]) -> str:
 
 
 def _without_value(settings: type[Any], read: Any, group: str = "") -> list[str]:  # noqa: ANN401
-    """Return the keys that hold nothing (`folds:` in a YAML file) and have to hold something.
+    """Return the keys without a value (`folds:` in a YAML file) that need one.
 
-    The parser takes nothing for a value of any type.
+    The parser accepts an empty value for any type.
     """
     found, kinds = [], get_type_hints(settings)
     for name in (field.name for field in fields(settings) if field.init):
@@ -179,15 +179,15 @@ _NUMBERS: Final = re.compile(r"[-+.\d][-+.,\deE]*")
 
 
 def joined(words: Sequence[str], settings: type) -> list[str]:
-    """Return the words of a command with those of each list put into one.
+    """Return the arguments of a command, with those of each list joined into one.
 
-    A list may be given as words, `--bands B02 B03`, with commas, `--bands B02,B03`, or as YAML,
-    `--bands [B02,B03]`, and behind a `=` as well. Where the verb takes words of its own after its
-    options, as many as it needs are left to it. Coordinates are lists of numbers, and may begin
-    with a minus: what follows such an option is its value as long as it is a number.
+    A list may be given as separate arguments (`--bands B02 B03`), with commas (`--bands B02,B03`)
+    or as YAML (`--bands [B02,B03]`), also after a `=`. If the verb has positional arguments, the
+    words that it needs at the end are left to it. Coordinates are lists of numbers and may begin
+    with a minus: words after such an option are its values as long as they are numbers.
 
     Args:
-        words: After the verb.
+        words: Arguments after the verb.
         settings: The verb's settings; fields of `list[str]` are lists, and so are those whose
             metadata say `list`, which hold words with commas, or `numbers`.
     """
@@ -238,7 +238,7 @@ def parser_of(
     """Return the parser of a verb's options.
 
     Args:
-        name: Words that call the verb, after `eofm`.
+        name: Name of the verb, as typed after `eofm`.
         verb: The verb.
         defaults: Option -> default, where it is not that of the dataclass.
         every: Whether help and YAML show all options, not only the common ones.
@@ -331,7 +331,7 @@ def _show_values(parser: Any) -> None:  # noqa: ANN401 (jsonargparse is loaded w
     """Put the values of enumerations where jsonargparse has the names of their members."""
     for action in parser._actions:
         hint = getattr(action, "_typehint", None)
-        kinds = get_args(hint) or (hint,)  # an enumeration, or one and a text of one's own
+        kinds = get_args(hint) or (hint,)  # an enumeration, or an enumeration and free text
         more = ",TEXT" if str in kinds else ""
         for kind in kinds:
             if isinstance(kind, type) and issubclass(kind, StrEnum):
@@ -340,7 +340,7 @@ def _show_values(parser: Any) -> None:  # noqa: ANN401 (jsonargparse is loaded w
 
 
 def _help(settings: type, name: str) -> str:
-    """Return what the docstring of a settings class says of a field."""
+    """Return the description of a field in the docstring of its settings class."""
     from docstring_parser import parse as parse_docstring
 
     documented = {p.arg_name: p.description for p in parse_docstring(settings.__doc__ or "").params}
@@ -400,15 +400,15 @@ def overview() -> str:
         lines += ["", title, *(f"  {name:{width}}  {verb.summary}" for name, verb in verbs.items())]
     lines += [
         "",
-        "`eofm VERB --help` lists a verb's options with examples. Every option can also stand in a",
+        "`eofm VERB --help` lists its options with examples. Every option can also be set in a",
         "YAML file: `--config FILE`. Options and files take effect in the order they are given.",
-        "Lists are words: `--bands B02 B03`, or with commas between them: `--bands B02,B03`.",
+        "Separate list values by spaces or commas: `--bands B02 B03` or `--bands B02,B03`.",
         "`eofm VERB ... --print_config` prints the settings without running.",
     ]
     return "\n".join(lines)
 
 
-# What other programs, and people who guess, call our verbs.
+# Names of these verbs in other programs, and likely guesses.
 _ELSEWHERE: Final = {
     "models show": "models info",
     "models get": "models download",
@@ -424,9 +424,9 @@ _ELSEWHERE: Final = {
 
 
 def find_verb(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the verb that a command names and the words after it; None if it is an error.
+    """Return the verb of a command and the remaining arguments; None if it is an error.
 
-    What is wrong has been printed then.
+    The error has been printed then.
     """
     if len(words) > 1 and words[0] == "bench":
         words = _full_words(words)

@@ -1,6 +1,6 @@
 """The verbs, in the groups of `eofm --help`.
 
-A verb is text alone, so that `eofm --help` answers at once: one entry in the table of its group,
+A verb is defined by text only, so that `eofm --help` is fast: one entry in the table of its group,
 with its settings, a dataclass in a module that needs the standard library alone, and the function
 that takes them.
 """
@@ -18,15 +18,15 @@ __all__ = ["GROUPS", "VERBS", "Outcome", "Verb", "Verdict"]
 
 
 class Outcome(Protocol):
-    """What a verb returns to its caller, from the command line or from Python."""
+    """Result of a verb, for the command line and for Python."""
 
     def describe(self) -> str:
-        """Return what the command prints on stdout."""
+        """Return the output of the command on stdout."""
 
 
 @runtime_checkable
 class Verdict(Protocol):
-    """An outcome that can be a refusal: what was looked at is not in order."""
+    """A result that can be a refusal: a check has failed."""
 
     @property
     def status(self) -> int:
@@ -45,7 +45,7 @@ class Verb:
         common: Options that `--help` shows, where there are many; `--help-all` shows the rest.
         defaults: `module:function` that takes the words of the command line and returns defaults,
             by option, other than those of the dataclass.
-        spelled: Word of the command line, as other programs spell it -> the option it stands for.
+        spelled: Spelling in other programs -> the option it means.
     """
 
     summary: str
@@ -145,7 +145,7 @@ _PRETRAINING: Final[Mapping[str, Verb]] = {
 _DATA: Final[Mapping[str, Verb]] = {
     **_declared("pack"),
     "data check": Verb(
-        "look at a data set or a store, and say what is wrong with it; status 1 if anything is",
+        "check a data set or a store for faults; exit status 1 if there are any",
         "eofm.datasets.check.options:CheckConfig",
         "eofm.datasets.check.run:check_data",
         (
@@ -192,7 +192,7 @@ _DATA: Final[Mapping[str, Verb]] = {
         ),
     ),
     "data upgrade": Verb(
-        "bring a store of eofm 0.1 to the present version: its rows keep CRS and transform",
+        "convert a store of eofm 0.1 to the current version, whose rows hold CRS and transform",
         "eofm.store.config:UpgradeConfig",
         "eofm.store.grids:upgrade_store",
         (
@@ -291,7 +291,7 @@ _BENCHMARK: Final[Mapping[str, Verb]] = {
         ("eofm bench validate runs/bench/eurosat.jsonl",),
     ),
     "bench plan": Verb(
-        "show the steps from a task's images to a model's input, or why there are none",
+        "show the steps from a task's images to a model's input, or why there is no valid way",
         "eofm.bench.config:PlanConfig",
         "eofm.bench.candidates:bench_plan",
         (
@@ -359,7 +359,7 @@ _MAPS: Final[Mapping[str, Verb]] = {
         ),
     ),
     "search": Verb(
-        "find places that look like others: a place, polygons, or polygons and counterexamples",
+        "find places similar to a place, to polygons, or to polygons and unlike counterexamples",
         "eofm.geo.maps_config:SearchConfig",
         "eofm.geo.search:run_search",
         (
@@ -378,7 +378,7 @@ _MAPS: Final[Mapping[str, Verb]] = {
         ),
     ),
     "explore": Verb(
-        "write one HTML file in which a click shows where it looks alike; no server, no network",
+        "write one HTML file in which a click shows similar places; needs no server or network",
         "eofm.geo.maps_config:ExploreConfig",
         "eofm.geo.explore:run_explore",
         (
@@ -401,7 +401,7 @@ _MODELS: Final[Mapping[str, Verb]] = {
         ),
     ),
     "models info": Verb(
-        "say what published weights are: recipe, source, licence, published scores",
+        "describe published weights: recipe, source, licence, published scores",
         "eofm.weights.config:InfoConfig",
         "eofm.weights.catalogue:show_model",
         (
@@ -426,7 +426,7 @@ _MODELS: Final[Mapping[str, Verb]] = {
         ("eofm models verify runs/mine/export/student", "eofm models verify weights"),
     ),
     "models merge": Verb(
-        "write the encoder whose weights lie between those of two, such as a run's start and end",
+        "interpolate between the weights of two encoders, such as the start and end of a run",
         "eofm.weights.config:MergeModelsConfig",
         "eofm.weights.merge:merge_models",
         (

@@ -18,42 +18,42 @@ class LabelsConfig:
     """Count land-cover maps and write multi-labels as Parquet.
 
     Without scenes, every window of each map's own grid is labelled. With scenes, each scene is
-    labelled from the maps that lie over it, brought to its grid by nearest neighbour.
+    labelled from the maps that cover it, resampled to its grid by nearest neighbour.
 
     Args:
         maps: GeoTIFFs, folders of them, VRTs, STAC item lists (.json), or polygons (.gpkg,
             .geojson, .shp, .fgb, .parquet), in any CRS. Over a scene, an earlier map has
             precedence and a later one fills its nodata; a folder is ordered by path, and a map in
-            it that has the scene's own name stands for the folder.
+            it that has the name of the scene takes the place of the folder.
         scheme: Class codes of the maps: dynamic-world, worldcover, esri, terramesh, corine,
-            corine-grid, or a .yaml file of your own.
-        out: Parquet file to write. A picture of the classes is put beside it, as .png.
+            corine-grid, or your own .yaml file.
+        out: Parquet file to write. A figure of the classes is written next to it, as .png.
         scenes: What to label: a packed store, a folder of GeoTIFFs, or a .parquet of footprints
-            with the columns id, minx, miny, maxx, maxy, crs and, if you like, date.
+            with the columns id, minx, miny, maxx, maxy, crs and, optionally, date.
         window: Side of the windows in pixels of the map. Without scenes.
         stride: Step from window to window; without it, the side of a window.
         gsd: Metres per pixel of the grid laid over a footprint of a .parquet.
-        scene_crs: CRS of images of a packed store that keeps only their centres, as in EPSG:4326
+        scene_crs: CRS of images of a packed store that holds only their centres, as in EPSG:4326
             for SSL4EO-S12: they are taken as squares with north up. `utm` is the UTM zone of each
             centre.
-        threshold: Share of the valid map pixels from which on a class counts as present. 0 means
+        threshold: Minimum share of the valid map pixels for a class to be present. 0 means
             any pixel.
         min_valid: Share of the counted pixels for which the map must name a class; below it labels
-            are unknown. Of a store and of a folder of images, only pixels that the image measures
+            are unknown. For a store and a folder of images, only the valid pixels of an image
             are counted.
-        empty: What becomes of windows with nothing but nodata: keep writes them as unknown, skip
+        empty: What to do with windows that are all nodata: keep writes them as unknown, skip
             leaves them out and counts them.
-        dates: Where the maps' file names tell the date, as in _%Y%m%d, or _%Y_ for a year's map.
-            STAC items state it themselves.
+        dates: Position of the date in file names of the maps, as in _%Y%m%d, or _%Y_ for a map of a
+            year. STAC items state their date.
         scene_dates: The same for the files of a folder of scenes; without it, their tags.
-        max_gap_days: Take maps at most so many days from the scene, the nearest first.
+        max_gap_days: Use only maps at most this many days from the scene, the nearest first.
         asset: Which asset of a STAC item is the map; without it, the only GeoTIFF.
         field: Field of the polygons that holds their class: codes of the scheme, or names of its
             classes. Needs the extra: pip install "eofm[geo]".
         workers: Processes on this machine.
         dask: Scheduler of a Dask cluster to work on instead, as in tcp://host:8786. Its workers
             must see the maps under the same paths. Needs the extra: pip install "eofm[dask]".
-        batch: About how many windows are finished at a time: what an interrupted run can lose.
+        batch: Approximate number of windows written at a time: what an interrupted run can lose.
         resume: Resume an interrupted run of the same settings.
     """
 

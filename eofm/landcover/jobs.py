@@ -1,11 +1,11 @@
-"""What is to be labelled, in pieces of work; each can run in any process.
+"""The windows or scenes to be labelled, divided into jobs that can run in any process.
 
 WindowJob   a rectangle of windows of one map's own grid, read piece by piece
 SceneJob    some scenes, each on its own grid
 
-Scenes are the images of a packed store, GeoTIFFs of a folder, or footprints. A store keeps the grid
-and the mask of every image. Of a folder they are read from the files: measured is what
-`eofm.contract.validity` calls so. A footprint has no image, and all of it is counted.
+Scenes are the images of a packed store, GeoTIFFs of a folder, or footprints. A store holds the grid
+and the mask of every image. For a folder they are read from the files, by the rule of
+`eofm.contract.validity`. A footprint has no image; all of it is counted.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ __all__ = [
 
 # A scene is read in pieces of at most so many pixels: their codes are held as int32.
 _SCENE_PIXELS: Final = 4 * 1024**2
-# Threads of a process, each with a file handle of its own.
+# Threads of a process, each with its own file handle.
 THREADS: Final = 2
 
 
@@ -102,7 +102,7 @@ class LabelJob(Protocol):
 
 
 def run_job(job: LabelJob) -> TableBatch:
-    """Run a job: what is sent to other processes.
+    """Run a job, in this or another process.
 
     Raises:
         LabelError: If a map holds codes that the scheme does not know.
@@ -125,7 +125,7 @@ class WindowJob:
         lefts: First columns of the windows.
         window: Side of the windows.
         rule: How counts become labels.
-        pixels: About how many the whole run counts: the compiled loop has to be worth loading.
+        pixels: Approximate number in the whole run: loading the compiled loop pays off for many.
     """
 
     map: MapFile
@@ -158,10 +158,9 @@ class WindowJob:
         return [SymbolReader(dataset, self.rule.scheme) for dataset in datasets]
 
     def _count(self, readers: Sequence[SymbolReader], rows: Rows) -> NDArray[np.int64]:
-        """Count the windows in as many threads as there are readers, and say where they lie.
+        """Count the windows in as many threads as there are readers, and add their locations.
 
-        A thread counts a piece right after it has read it, while the piece is in the cache of its
-        core.
+        A thread counts a piece right after reading it, while the piece is in the cache of its core.
 
         Returns:
             Pixels of each class, of nodata and of cloud, (T, L, K + 2).
@@ -203,7 +202,7 @@ class WindowJob:
             _judge(reader.codes(window), self.rule, where, rows)
 
     def _describe(self, rows: Rows) -> None:
-        """Fill in where the windows lie."""
+        """Add the locations of the windows."""
         crs, transform, side = self.map.crs, self.map.require_grid().transform, self.window
         rows.ids = [f"{self.map.name}_{top}_{left}" for top in self.tops for left in self.lefts]
         top, left = (e.ravel() for e in np.meshgrid(self.tops, self.lefts, indexing="ij"))
@@ -233,14 +232,14 @@ def window_jobs(
 ) -> list[WindowJob]:
     """Cut all windows of all maps into jobs, in the order of the table.
 
-    A wide map is done panel after panel, so that a strip of it is small.
+    A wide map is divided into panels, so that a strip of it is small.
 
     Args:
         maps: The maps.
         window: Side of the windows.
         stride: Step from window to window.
         rule: How counts become labels.
-        batch: About how many windows to a job.
+        batch: Approximate number of windows of a job.
     """
     jobs = []
     grids = [entry.require_grid() for entry in maps.maps]
@@ -264,7 +263,7 @@ def window_jobs(
 
 
 class MeasuredPixels(Protocol):
-    """Which pixels of a scene its image measures. It is sent to other processes."""
+    """Valid pixels of the image of a scene. Instances are sent to other processes."""
 
     def read(self, window: Window) -> Mask:
         """Return the mask of a window of the scene, (h, w)."""
@@ -279,7 +278,7 @@ class LabelScene:
         grid: Its pixels.
         date: When it was taken, in ISO 8601; empty where unknown.
         name: Name of the image it was cut from: a map in a folder may have it.
-        seen: Which of its pixels are measured; None counts all of them.
+        seen: Its valid pixels; None counts all of them.
     """
 
     id: str
@@ -397,13 +396,13 @@ _SHOWN: Final = 5
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """What scenes do not say themselves.
+    """Options for scenes without this metadata.
 
     Args:
         gsd: Metres per pixel of the grid laid over a footprint.
-        crs: CRS of images of a packed store that keeps only their centres; `utm` is the UTM zone of
+        crs: CRS of images of a packed store that holds only their centres; `utm` is the UTM zone of
             each centre.
-        dates: Where the names of files tell the date; None reads their tags.
+        dates: Position of the date in file names; None reads the tags of the files.
     """
 
     gsd: float = 10.0
@@ -416,13 +415,13 @@ def find_scenes(path: str | Path, options: SceneOptions) -> list[LabelScene]:
 
     Args:
         path: A packed store, a folder of GeoTIFFs, or a .parquet of footprints.
-        options: What they do not say themselves.
+        options: For scenes without this metadata.
 
     Raises:
-        LabelError: If there are none, two have one id, or a footprint or date is none.
-        RasterError: If a GeoTIFF cannot be read or lies nowhere.
-        ConfigError: If a CRS is stated for a store that keeps the grids.
-        StoreError: If the store is damaged, or does not know where its images lie.
+        LabelError: If there are no scenes, two have the same id, or a footprint or date is invalid.
+        RasterError: If a GeoTIFF cannot be read or has no georeference.
+        ConfigError: If a CRS is stated for a store that holds the grids.
+        StoreError: If the store is damaged, or has no georeference of its images.
     """
     path = Path(path)
     if path.suffix == ".parquet":
@@ -554,7 +553,7 @@ def _text(date: Any) -> str:  # noqa: ANN401 (text, a date, a moment or nothing)
 
 
 def _of_store(path: Path, crs: str | None) -> list[LabelScene]:
-    """Return the images of a store on the grids that it keeps, or on those that are stated."""
+    """Return the images of a store on the grids that it holds, or on those that are stated."""
     from eofm.store.grids import known_grids, unknown_grid
     from eofm.store.reader import Store  # brings torch, which nothing else here needs
 
@@ -590,7 +589,7 @@ class StoredMask:
 
     Args:
         file: The masks of its shard.
-        row: Which of them.
+        row: Its row in the shard.
         size: Height and width of the image.
     """
 

@@ -1,7 +1,7 @@
-"""Which maps there are, and which of them label an image: by place, by name and by date.
+"""Find land-cover maps, and choose those that label an image: by place, name and date.
 
 `find_maps` lists them, `LandCover` chooses. Over an image, an earlier map has precedence and a
-later one fills its nodata. Of a folder, the map with an image's own name stands for the folder.
+later one fills its nodata. A map with the name of the image takes the place of its whole folder.
 
 When a map or a scene is of is a period, from a file name, a STAC item or a table.
 """
@@ -71,7 +71,7 @@ class Period:
     end: datetime
 
     def gap_days(self, other: Period) -> float:
-        """Return how far apart two periods are; 0 where they overlap."""
+        """Return the days between two periods; 0 if they overlap."""
         apart = max(self.start - other.end, other.start - self.end, timedelta(0))
         return apart / _DAY
 
@@ -93,7 +93,7 @@ class Period:
 
     @classmethod
     def days(cls, first: date, days: int) -> Period:
-        """Return so many whole days from `first` on."""
+        """Return a period of `count` whole days from `first`."""
         start = datetime(first.year, first.month, first.day, tzinfo=UTC)
         return cls(start, start + days * _DAY)
 
@@ -122,7 +122,7 @@ _COMPLETE: Final = ("Y", "Ym", "Ymd", "Yj", "YmdH", "YmdHM", "YmdHMS", "YjHMS")
 
 
 class DatePattern:
-    """Where a file name tells a date: text with %Y, %m, %d (or %j) and perhaps %H, %M, %S.
+    """Position of a date in a file name: text with %Y, %m, %d (or %j) and perhaps %H, %M, %S.
 
     Args:
         text: As in `%Y%m%d`, `_%Y_` for a year, `%Y-%m` for a month. Digits directly before or
@@ -150,10 +150,10 @@ class DatePattern:
         self._regex = re.compile(before + regex + after)
 
     def find(self, name: str) -> Period:
-        """Return the period that a file name tells.
+        """Return the period that a file name states.
 
         Raises:
-            LabelError: If it tells none, or several.
+            LabelError: If it states none, or several.
         """
         found = {period for match in self._regex.finditer(name) if (period := _period(match))}
         if len(found) != 1:
@@ -168,7 +168,7 @@ class DatePattern:
 
 
 def _period(match: re.Match[str]) -> Period | None:
-    """Return what a match says, or None where it is no date, such as month 13."""
+    """Return the period of a match, or None if it is not a date, such as month 13."""
     part = {name: int(value) for name, value in match.groupdict().items()}
     try:
         if "j" in part:
@@ -194,7 +194,7 @@ def _period(match: re.Match[str]) -> Period | None:
 
 TIFS: Final = frozenset({".tif", ".tiff"})
 _LISTS: Final = frozenset({".json", ".geojson"})
-# What products put beside a map, as the last word of a file's name.
+# Companion files of a map in products, by the last word of the file name.
 _COMPANIONS: Final = frozenset(
     {
         *("inputquality", "quality", "qa", "mask", "msk", "cloudmask", "datamask", "nodata"),
@@ -215,7 +215,7 @@ class MapFile:
         crs: CRS of its pixels or polygons.
         bounds: Left, bottom, right, top of them all.
         grid: Pixels of a raster; None for polygons.
-        period: When it is of; None where nothing says so.
+        period: Its date; None if unknown.
         folder: The folder it was found in; None where it was named itself.
         field: Field of the polygons that holds their class.
     """
@@ -231,7 +231,7 @@ class MapFile:
 
     @property
     def date(self) -> str:
-        """When it is of, as text; empty where nothing says so."""
+        """Its date as text; empty if unknown."""
         return "" if self.period is None else str(self.period)
 
     def require_grid(self) -> Grid:
@@ -256,7 +256,7 @@ class Catalogue:
 
     Args:
         maps: The maps.
-        left_out: Files of the folders that accompany maps and are none.
+        left_out: Files of the folders that accompany maps.
     """
 
     maps: tuple[MapFile, ...]
@@ -267,7 +267,7 @@ class Catalogue:
 
         Args:
             grid: The image.
-            name: Its name: of a folder that holds a map of this name, the others are left out.
+            name: Its name: if a folder holds a map of this name, its other maps are not used.
 
         Raises:
             LabelError: If a folder holds several maps of the image's name over it.
@@ -293,7 +293,7 @@ class Catalogue:
 
     @property
     def stamp(self) -> list[list[str | int]]:
-        """What changes when a map does: path, size, time of change, and date."""
+        """Identity of the file: path, size, modification time, and date."""
         stamps: list[list[str | int]] = []
         for entry in self.maps:
             state = entry.file.stat()
@@ -301,7 +301,7 @@ class Catalogue:
         return stamps
 
     def said(self) -> tuple[str, ...]:
-        """Return what the user should know of the listing, in lines for the terminal."""
+        """Return notes on the listing for the user, in lines for the terminal."""
         if not self.left_out:
             return ()
         names = ", ".join(file.name for file in self.left_out[:_SHOWN])
@@ -309,10 +309,10 @@ class Catalogue:
         return (f"left out beside the maps: {names}{more}",)
 
     def check_dates(self, max_gap_days: float | None) -> None:
-        """Refuse dates that are needed and not there, or there and not heeded.
+        """Refuse dates that are needed but missing, or present but not used.
 
         Args:
-            max_gap_days: How far a map may be from an image in time; None if dates do not matter.
+            max_gap_days: Maximum time between map and image; None if dates do not matter.
 
         Raises:
             ConfigError: If the maps are of several dates and none is to be preferred.
@@ -370,12 +370,12 @@ class _Reader(Protocol):
 
 @dataclass(frozen=True)
 class LandCover:
-    """Maps, what their codes mean, and how an image is labelled from them.
+    """Maps with the meaning of their codes, from which images are labelled.
 
     Args:
         maps: The maps.
         scheme: Meaning of their codes.
-        max_gap_days: How far a map may be from an image in time; None if dates do not matter.
+        max_gap_days: Maximum time between map and image; None if dates do not matter.
     """
 
     maps: Catalogue
@@ -430,7 +430,7 @@ class MapsOnGrid:
         maps: The maps, in order of precedence.
         readers: A reader for each.
         scheme: Meaning of their codes.
-        reason: Why there are none; `KNOWN` where there are.
+        reason: Why there are no maps; `KNOWN` if there are.
         ignored: Codes that the scheme ignores -> counted pixels that had them.
     """
 
@@ -451,7 +451,7 @@ class MapsOnGrid:
     def read(self, window: Window) -> ClassMap:
         """Return the code of the first map that has one, pixel by pixel, int32 (h, w).
 
-        What no map covers, or maps declare nodata, has the scheme's first nodata code.
+        Pixels outside all maps, or declared nodata, have the first nodata code of the scheme.
 
         Raises:
             LabelError: If a map declares a class nodata, or its values are not whole numbers.
@@ -513,13 +513,13 @@ def find_maps(
 
     Args:
         paths: Rasters, folders of GeoTIFFs, STAC item lists, or files of polygons.
-        dates: Where file names tell the date; None where they do not.
+        dates: Position of the date in file names; None if they have none.
         asset: Which asset of a STAC item is the map.
         field: Field of the polygons that holds their class.
 
     Raises:
         ConfigError: If there are polygons and no field.
-        LabelError: If there is no map, one lies nowhere, or its name does not tell its date.
+        LabelError: If there is no map, one has no georeference, or its name states no date.
         RasterError: If a map cannot be read, or a list holds no STAC items.
     """
     listed: list[_ListedMap] = []
@@ -572,10 +572,10 @@ def _distinct(maps: Sequence[MapFile]) -> list[MapFile]:
 
 
 def _split_companions(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Part maps from what accompanies them: the last word of its name says what it is.
+    """Separate maps from their companion files, by the last word of the file name.
 
-    A companion has the rest of its name in common with a map beside it: `A_InputQuality.tif` with
-    `A_Map.tif` or `A.tif`. One that stands alone is taken as a map.
+    A companion shares the rest of its name with a map in the same folder: `A_InputQuality.tif` with
+    `A_Map.tif` or `A.tif`. A file without such a map is taken as a map.
     """
     parts = {file: _parts(file.stem) for file in files}
     mains = {
@@ -635,7 +635,7 @@ def _stac_map(item: Mapping[str, Any], asset: str | None, file: Path) -> _Listed
 
 
 def _period_of(item: Mapping[str, Any], where: str) -> Period | None:
-    """Return when an item is of; None where it does not say."""
+    """Return the date of an item; None if it has none."""
     told = item.get("properties")
     told = told if isinstance(told, dict) else {}
     moment = told.get("datetime")

@@ -1,19 +1,19 @@
 """From land-cover codes to multi-labels: pixels of each class, their shares, labels.
 
-Only *seen* ground is counted: where the image is not measured (its nodata, its margin), nobody
-could see the class, whatever the map says there. So of the seen pixels
+Only *seen* ground is counted: where the image is invalid (nodata, margin), the class cannot be
+seen in it, whatever the map says there. So of the seen pixels
 
     valid_share    is the share for which the map names a class (not nodata, not cloud),
     cloud_share    the share that the map calls cloud,
     fraction       of a class its share in the pixels for which the map names one,
 
 and of a window of a map, which has no image, every pixel is seen. A code that the scheme does not
-know is an error, never a class of its own.
+know is an error, never a separate class.
 
 A map is counted in many windows at once as symbols, one byte per pixel. For each symbol a window is
 compared with it and the equal pixels are counted, both by vector instructions; the window is done
 as soon as all of its pixels are. Symbols are tried in the order of the window before, in which most
-are the same: benchmarks/results/speed_labels.md has it beside `np.unique` per window. Large maps
+are the same: benchmarks/results/speed_labels.md compares it with `np.unique` per window. Large maps
 are counted by a loop that numba compiles, where it is installed (`pip install eofm[fast]`); counts
 are the same.
 
@@ -273,7 +273,7 @@ _UNKNOWN: Final = 255  # the symbol of what a scheme does not know, where symbol
 
 @dataclass(frozen=True)
 class Legend:
-    """Which symbols a map is counted by, and what they mean.
+    """Symbols by which a map is counted, and their meaning.
 
     Args:
         symbols: Bytes that can occur.
@@ -292,7 +292,7 @@ class Legend:
         """Return the legend of a map of bytes: its symbols are its codes.
 
         Args:
-            scheme: What they mean.
+            scheme: Meaning of the codes.
             nodata: The value that the map itself declares nodata.
         """
         codes, columns = scheme.codes, scheme.columns
@@ -328,7 +328,7 @@ class Legend:
 class WindowCounter:
     """Counts the windows of a grid that touch a piece of a map.
 
-    It keeps its scratch memory from call to call.
+    It reuses its scratch memory between calls.
 
     Args:
         window: Side of the windows.
@@ -370,7 +370,7 @@ class WindowCounter:
         """Add the pixels of each symbol in each window of a grid.
 
         Args:
-            counts: What to add to, (T, L, S).
+            counts: Counts that are added to, (T, L, S).
             piece: Symbols, (h, w); what windows have beyond it is left out.
             tops: First lines of the windows, (T,).
             lefts: First columns of the windows, (L,), ascending.
@@ -401,7 +401,7 @@ class WindowCounter:
             self._count_part(self._panel[:height, begin - first : stop - first], row)
 
     def _only_symbol(self, lines: Symbols) -> int | None:
-        """Return the symbol of all pixels, as of open sea, or None; mostly some pixels tell."""
+        """Return the common symbol of all pixels, as of open sea, or None; mostly found early."""
         likely = int(self._order[0])
         symbol = self._symbols[likely]
         some = lines[:: max(self.window // 8, 1), :: max(self.window // 4, 1)]
@@ -469,7 +469,7 @@ class GridCounter:
         )
 
     def include(self, other: GridCounter) -> None:
-        """Add what another counter of the same windows has counted."""
+        """Add the counts of another counter of the same windows."""
         self._cells += other._cells
 
     def counts(self) -> NDArray[np.int64]:
@@ -531,7 +531,7 @@ def add_windows(
         window: Lines and columns of a window.
         symbols: Which symbols there are, (S,).
         order: In which order to try them, (S,); the most frequent come first afterwards.
-        counts: What to add to, (T, L, S).
+        counts: Counts that are added to, (T, L, S).
     """
     height, width = piece.shape
     equal = np.zeros(_COLUMNS, np.uint8)

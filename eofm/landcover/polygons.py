@@ -1,4 +1,4 @@
-"""Polygons as a land-cover map, from any file of vectors; a class stands in one of their fields.
+"""Polygons as a land-cover map, from any vector file; one of their fields holds the class.
 
 The field holds codes of the scheme or names of its classes. A pixel has the class of the polygon
 over its centre, and nothing is known of it where there is none. Polygons of two classes over one
@@ -122,11 +122,11 @@ def _listing(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class VectorLayer:
-    """The features of a file as they are, nothing checked yet.
+    """The features of a file, not checked yet.
 
     Args:
         file: Where they are.
-        crs_text: What it says of its CRS; empty where it says nothing.
+        crs_text: Its statement of the CRS; empty if there is none.
         shapes: shapely's geometries, (N,); None where a feature has none.
         columns: Values of every field, by its name.
     """
@@ -150,7 +150,7 @@ class VectorLayer:
 
         Raises:
             ConfigError: If none is stated.
-            LabelError: If there is no such field.
+            LabelError: If the field does not exist.
         """
         check_field(self.file, name, tuple(self.columns))
         assert name is not None  # noqa: S101 (checked on the line before)
@@ -244,7 +244,7 @@ def layer_of_frame(frame: GeoDataFrame, name: Path) -> VectorLayer:
 
     Args:
         frame: The features.
-        name: What they are called in messages.
+        name: Their name in messages.
     """
     own = frame.geometry.name
     columns: dict[str, tuple[object, ...]] = {
@@ -271,7 +271,7 @@ def check_field(file: object, field: str | None, names: Sequence[str]) -> None:
 
     Raises:
         ConfigError: If none is stated.
-        LabelError: If there is no such field.
+        LabelError: If the field does not exist.
     """
     if field is None:
         raise ConfigError(
@@ -292,12 +292,12 @@ def check_field(file: object, field: str | None, names: Sequence[str]) -> None:
 
 
 def check_shapes(file: object, shapes: NDArray[np.object_], kinds: frozenset[str]) -> None:
-    """Refuse geometries that nothing can be counted on.
+    """Refuse geometries from which classes cannot be counted.
 
     Args:
         file: Where they are from, for messages.
         shapes: (N,) of shapely's geometries.
-        kinds: Which are asked for, by shapely's names.
+        kinds: Accepted types, by shapely's names.
 
     Raises:
         LabelError: If there is none, one is of another kind, or not valid.

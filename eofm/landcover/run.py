@@ -1,11 +1,11 @@
-"""`eofm labels`: find maps and scenes, count them in batches, and say what the table holds.
+"""`eofm labels`: find maps and scenes, count them in batches, and summarise the table.
 
 Batches are counted here, in other processes, or on a Dask cluster, and then put together: the same
 rows in the same order.
 
-What the table holds is said in words for the terminal, and drawn as the picture beside the table:
-how frequent classes are, and which occur together. It is drawn without torch, which alone would
-need more memory than all of the counting.
+The table is summarised in text for the terminal, and in a figure next to the table: frequencies of
+the classes, and which occur together. The figure is drawn without torch, which alone would need
+more memory than all of the counting.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from eofm.terminal import track
 
 __all__ = ["LabelReport", "run_jobs", "save_figure", "summarise", "write_labels"]
 
-# ------------------------------------------------------------------------------- what a table holds
+# ------------------------------------------------------------------------------- summary of a table
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class LabelReport:
         rows: How many windows or scenes it holds.
         known: How many of them have labels.
         unknown: Why not -> how many.
-        skipped: How many were left out for holding nothing but nodata.
+        skipped: Number left out because they are all nodata.
         ignored: Codes that the scheme ignores -> pixels.
         classes: Class names.
         together: In how many rows two classes are present, (K, K); on the diagonal, one class.
@@ -81,7 +81,7 @@ class LabelReport:
         sources: How many maps gave pixels.
         done: How many windows or scenes were counted now.
         seconds: How long that took, with all reading and writing.
-        notes: What else the user should know, in lines.
+        notes: Further lines for the user.
     """
 
     out: Path
@@ -143,10 +143,10 @@ def summarise(
         out: The table.
         done: How many windows or scenes were counted now.
         seconds: How long that took.
-        notes: What else the user should know, in lines.
+        notes: Further lines for the user.
 
     Raises:
-        LabelError: If there is no such table.
+        LabelError: If the table does not exist.
     """
     table = open_table(out)
     k = len(table.classes)
@@ -200,10 +200,10 @@ def _matrix(part: pa.Table, name: str, k: int) -> NDArray[np.float64]:
 
 
 def save_figure(report: LabelReport) -> Path:
-    """Draw a table's classes beside it, as .png, and return the file.
+    """Draw the classes of a table next to it, as .png, and return the file.
 
     Args:
-        report: What the table holds.
+        report: Summary of the table.
 
     Raises:
         DataError: If it cannot be written.
@@ -225,7 +225,7 @@ def save_figure(report: LabelReport) -> Path:
 
 # ------------------------------------------------------------------------------------------ the run
 
-# Settings that change how the work is done, not what comes of it.
+# Settings that change how the work is done, not its result.
 _HOW: Final = {"out", "workers", "dask", "batch", "resume"}
 
 
@@ -233,11 +233,11 @@ def write_labels(config: LabelsConfig) -> LabelReport:
     """Label windows of maps, or scenes, and write a table: see `eofm.landcover.table`.
 
     Args:
-        config: What to label, from what, and how. In a script that sets `workers` above 1, call
+        config: Settings of the command. In a script that sets `workers` above 1, call
             it below `if __name__ == "__main__":`, as for any process pool.
 
     Returns:
-        What the table holds.
+        The summary of the table.
 
     Raises:
         ConfigError: If settings do not fit one another, or something is at `out` already.
@@ -313,7 +313,7 @@ def _jobs(
 
 
 def _check_dates(config: LabelsConfig, maps: Catalogue, scenes: Sequence[LabelScene]) -> None:
-    """Refuse dates that are needed and not there, or there and not heeded."""
+    """Refuse dates that are needed but missing, or present but not used."""
     maps.check_dates(config.max_gap_days)
     if config.max_gap_days is not None and not any(scene.date for scene in scenes):
         raise LabelError(
@@ -326,7 +326,7 @@ def _check_dates(config: LabelsConfig, maps: Catalogue, scenes: Sequence[LabelSc
 
 
 def _work(config: LabelsConfig, jobs: Sequence[LabelJob], output: LabelOutput) -> int:
-    """Run what is not finished; return how many windows or scenes that were."""
+    """Run the unfinished jobs; return the number of their windows or scenes."""
     left = output.left
     todo = [jobs[number] for number in left]
     batches = run_jobs(todo, config.workers, config.dask)
@@ -353,12 +353,12 @@ def _require_overlap(output: LabelOutput, maps: Catalogue, config: LabelsConfig)
 
 
 def _ground(scenes: Sequence[LabelScene]) -> Ground:
-    """Return what was counted: what the images measure, or all of the map."""
+    """Return which ground was counted: valid pixels of the images, or all of the map."""
     return Ground.SEEN if scenes and all(scene.seen is not None for scene in scenes) else Ground.ALL
 
 
 def _uncovered(config: LabelsConfig, maps: Catalogue) -> list[str]:
-    """Say what lies beyond the last whole windows of the maps."""
+    """Return a note on the area beyond the last whole windows of the maps."""
     if config.window is None:
         return []
     window, stride = config.window, config.stride or config.window
@@ -383,7 +383,7 @@ def run_jobs(
     """Run jobs and yield their results in order.
 
     Args:
-        jobs: What to do.
+        jobs: The jobs.
         workers: Processes on this machine; 1 runs them in this one.
         dask: Scheduler of a Dask cluster to run them on instead.
 
@@ -403,7 +403,7 @@ def run_jobs(
 def _in_order(
     jobs: Sequence[LabelJob], submit: Callable[[LabelJob], _Future], ahead: int
 ) -> Iterator[TableBatch]:
-    """Keep so many jobs under way, so that neither jobs nor results pile up."""
+    """Limit the number of running jobs, so that neither jobs nor results pile up."""
     waiting: deque[_Future] = deque()
     for job in jobs:
         waiting.append(submit(job))

@@ -1,6 +1,6 @@
-"""Schemes: what the codes of a family of land-cover maps mean.
+"""Schemes: the meaning of the codes of a family of land-cover maps.
 
-`SCHEMES` holds the published ones. A user's own is a YAML file:
+`SCHEMES` holds the published ones. Users write their own as YAML files:
 
     name: my-map
     version: "2024"
@@ -8,7 +8,7 @@
     classes: {1: water, 2: forest, 3: forest, 7: fields}   # codes with one name are one class
     nodata: [0]
     cloud: [10]
-    unknown: error                                         # or ignore: they count as nodata
+    unknown: error                                         # or ignore: treated as nodata
 """
 
 from __future__ import annotations
@@ -42,13 +42,12 @@ class Scheme:
         name: Name in `SCHEMES`, or of the user's own.
         classes: Code -> class name, in the order of the label vector. Codes with one name are one
             class.
-        nodata: Codes of pixels about which the map says nothing. The first one fills what lies
-            outside a map.
+        nodata: Codes of pixels without data. The first one fills the area outside a map.
         cloud: Codes of pixels hidden by clouds.
         source: Who makes these maps.
         version: Of the maps or of their legend.
-        ignore_unknown: Whether codes that are in none of these count as nodata; otherwise they
-            are an error.
+        ignore_unknown: Whether codes that are in none of these are treated as nodata, or are an
+            error.
 
     Raises:
         LabelError: If a code means two things, is not in 0..65535, or there is no class or nodata.
@@ -262,7 +261,7 @@ _SCHEMES: Final = (
 SCHEMES: Final[Mapping[str, Scheme]] = {scheme.name: scheme for scheme in _SCHEMES}
 
 
-# ------------------------------------------------------------------------- a scheme of one's own
+# ------------------------------------------------------------------------- schemes of users
 
 
 def find_scheme(text: str) -> Scheme:

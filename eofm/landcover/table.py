@@ -12,17 +12,17 @@ One row per window or scene:
     cloud_share             share of the counted pixels that the map calls cloud
     source, map_date        the maps that gave pixels, in order of precedence, and their dates
 
-Counted are the pixels that the image measures, of a packed store and of a folder of images; all
-pixels of a footprint, and of a window of a map.
+For a packed store and a folder of images, the valid pixels of each image are counted; for a
+footprint and a window of a map, all pixels.
 
 The metadata hold a sha256 of every column and, under `eofm`, a JSON object: the scheme with all
 its codes, threshold and least valid share, `ground` (`Ground`), the command that wrote it, and the
 version of eofm.
 
 A killed run loses nothing but unfinished batches. While `labels.parquet` is being written there is
-a folder `labels.parquet.parts`: `run.json` says what run it is of, and each finished batch is a
-file. At the end they are put together, in order, into row groups of one size: the table does not
-depend on how its batches came about.
+a folder `labels.parquet.parts`: `run.json` identifies the run, and each finished batch is a
+file. At the end they are merged, in order, into row groups of one size: the table does not
+depend on the division into batches.
 """
 
 from __future__ import annotations
@@ -95,9 +95,9 @@ class PresenceRule:
 
     Args:
         scheme: Meaning of the codes of the maps.
-        threshold: Share of the valid pixels from which on a class is present.
+        threshold: Minimum share of the valid pixels for a class to be present.
         min_valid: Share of valid pixels below which labels are unknown.
-        keep_empty: Whether rows with nothing but nodata are kept.
+        keep_empty: Whether rows that are all nodata are written.
     """
 
     scheme: Scheme
@@ -112,7 +112,7 @@ class TableBatch:
 
     Args:
         table: With the columns of `schema`.
-        skipped: How many rows were left out because they held nothing but nodata.
+        skipped: Number of rows left out because they are all nodata.
         ignored: Codes that the scheme says to ignore -> pixels that had them.
     """
 
@@ -134,7 +134,7 @@ class Rows:
         counts: Seen pixels of each class, of nodata and of cloud: of some rows (n, K + 2), of the
             next.
         sizes: Seen pixels in all.
-        reasons: Why nothing could be counted; `KNOWN` where it could.
+        reasons: Why no pixel could be counted; `KNOWN` otherwise.
         sources: Maps that gave pixels.
         map_dates: Their dates.
         ignored: See `TableBatch`.
@@ -201,7 +201,7 @@ def _why_unknown(
     valid: NDArray[np.float64],
     rule: PresenceRule,
 ) -> list[str]:
-    """Return the reason of each row: the one given, or else what its count says."""
+    """Return the reason of each row: the given one, or else the one from its counts."""
     little = (valid < rule.min_valid) | (valid == 0)
     counted = np.where(little, Reason.TOO_LITTLE.value, Reason.NO_CLASS.value)
     counted = np.where(known, Reason.KNOWN.value, counted)
@@ -239,7 +239,7 @@ class LabelTable:
 
     Args:
         path: Where it is.
-        about: What its metadata says.
+        about: Its metadata.
     """
 
     path: Path
@@ -329,11 +329,11 @@ class LabelOutput:
 
     Args:
         out: The table to write.
-        run: What decides its rows and its batches. Only a run of the same may resume.
+        run: Settings that determine rows and batches. Only an equal run may resume.
         about: The table's metadata.
         layout: Its columns.
         batches: How many batches there will be.
-        resume: Whether to resume what is there.
+        resume: Whether to resume an interrupted run.
 
     Raises:
         ConfigError: If something is there and is not to be resumed, or is of another run.
@@ -395,7 +395,7 @@ class LabelOutput:
             self._handle = None
 
     def _claim(self) -> None:
-        """Write what run this is, or check that it is that of the parts that are there."""
+        """Write the identity of the run, or check that existing parts are of the same run."""
         file = self._folder / _RUN
         if file.exists():
             self._check(
@@ -444,7 +444,7 @@ class LabelOutput:
         return [n for n in range(self._batches) if not self._part(n).exists()]
 
     def add(self, number: int, batch: TableBatch) -> None:
-        """Keep a finished batch.
+        """Save a finished batch.
 
         Raises:
             LabelError: If it cannot be written.
@@ -455,7 +455,7 @@ class LabelOutput:
             pq.write_table(table, file)
 
     def finish(self) -> None:
-        """Put the batches together.
+        """Merge the batches.
 
         Raises:
             LabelError: If it cannot be written.
@@ -503,7 +503,7 @@ class LabelOutput:
 
 
 def _tally(parts: Sequence[Path]) -> dict[str, Any]:
-    """Add up what the batches left out or ignored."""
+    """Sum the rows skipped and codes ignored in all batches."""
     skipped, ignored = 0, dict[str, int]()
     for part in parts:
         tally = parse_json(metadata_of(part)[KEY])

@@ -1,7 +1,7 @@
 """Read a land-cover map: its codes, on its own grid or on that of an image.
 
 Each pixel of an image takes the code under its centre (nearest neighbour). Where the pixels of map
-and image coincide they are copied; elsewhere GDAL warps. A map in degrees is looked up on both
+and image coincide they are copied; elsewhere GDAL warps. A map in degrees is read on both
 sides of the 180th meridian. On its own grid a map of any size is read piece by piece, as symbols.
 """
 
@@ -72,10 +72,10 @@ Bounds = tuple[float, float, float, float]
 
 @contextmanager
 def opened(file: Path) -> Iterator[DatasetReader]:
-    """Open a map for one thread at a time: GDAL's datasets serve no more.
+    """Open a map for one thread at a time: a GDAL dataset is not thread-safe.
 
-    A process keeps the last few open, with the blocks that GDAL holds of them. The one that was
-    released last is taken first.
+    A process keeps the last few open, with the blocks that GDAL has cached. The one released last
+    is reused first.
 
     Raises:
         LabelError: If it has several bands, or no CRS.
@@ -94,7 +94,7 @@ def opened(file: Path) -> Iterator[DatasetReader]:
         _give_back(key, dataset)
 
 
-# What bands of classes are called among others: `label` is that of Dynamic World.
+# Names of the band of classes among others: `label` is that of Dynamic World.
 _CLASSES: Final = frozenset({"label", "labels", "class", "classes", "classification", "map", "lc"})
 
 _Key: TypeAlias = tuple[Path, int, int]
@@ -160,7 +160,7 @@ def _as_map(dataset: DatasetReader, file: Path) -> str:
 
 
 def inside_of(dataset: DatasetReader, place: RasterioWindow) -> NDArray[np.bool_]:
-    """Return which pixels of a window of a map its mask lets through, all where it has none."""
+    """Return the valid pixels of a window of a map by its mask; all if it has none."""
     if MaskFlags.per_dataset in dataset.mask_flag_enums[0]:
         return np.asarray(dataset.dataset_mask(window=place) > 0)
     return np.ones((place.height, place.width), np.bool_)
@@ -254,7 +254,7 @@ class MapReader:
     def read(self, window: Window, scheme: Scheme) -> ClassMap:
         """Return the class codes of a window of the image, int32 (h, w).
 
-        What the map declares nodata, and what lies outside it, has the scheme's first nodata code.
+        Pixels outside the map, or declared nodata, have the first nodata code of the scheme.
 
         Raises:
             LabelError: If the map declares a class nodata, or its values are not whole numbers.
@@ -344,7 +344,7 @@ def to_degrees(
         crs: CRS of the points.
         xs: Their first coordinates.
         ys: Their second coordinates.
-        where: What lies there, for the message of an error.
+        where: Name of the object, for the message of an error.
 
     Raises:
         RasterError: If the CRS is one of a plan or a building site, without a place on the earth.
@@ -365,10 +365,10 @@ def to_degrees(
 
 @lru_cache(maxsize=64)  # maps are chosen by it, and then read
 def box_in(image: Grid, crs: CRS) -> Bounds | None:
-    """Return the bounding box of an image in the CRS of a map; None if it is nowhere in it.
+    """Return the bounding box of an image in the CRS of a map; None if it has no position in it.
 
-    In degrees the right edge is never west of the left one: over the 180th meridian it lies
-    beyond 180.
+    In degrees the right edge is never west of the left one: across the 180th meridian it exceeds
+    180.
     """
     try:
         left, bottom, right, top = transform_bounds(image.require_crs(), crs, *image.bounds)
@@ -382,7 +382,7 @@ def box_in(image: Grid, crs: CRS) -> Bounds | None:
 
 
 def turns_of(own: Grid, grid: Grid) -> Sequence[float]:
-    """Return by how many degrees a map has to be moved east to lie under an image."""
+    """Return by how many degrees a map has to be moved east to cover an image."""
     crs = own.require_crs()
     box = box_in(grid, crs)
     if not crs.is_geographic or box is None:
@@ -452,7 +452,7 @@ class SymbolReader:
 
     Args:
         dataset: The open map.
-        scheme: What its codes mean.
+        scheme: Meaning of its codes.
 
     Raises:
         LabelError: If the map declares a class nodata.
@@ -503,10 +503,10 @@ class Pieces:
     """The pieces of an area, distributed among threads: each piece is read by one of them.
 
     A thread takes the pieces of its own columns, strip after strip, so that it finds the blocks
-    that it has in common with the area above; when it has done them, it helps the others.
+    shared with the area above in the cache; when it has done them, it helps the others.
 
     Args:
-        area: What to share out.
+        area: The area to be divided.
         lines: Lines of a strip; strips start at multiples of it.
         columns: Columns of a piece; pieces start at multiples of it.
         threads: How many threads there are.
@@ -522,7 +522,7 @@ class Pieces:
         ]
 
     def of(self, thread: int) -> Iterator[Window]:
-        """Yield the pieces of a thread, until none is left of anybody's."""
+        """Yield the pieces of a thread, then those left by the others."""
         own, others = self._queues[thread], [*self._queues[:thread], *self._queues[thread + 1 :]]
         while True:
             piece = _pop(own.popleft)
@@ -533,7 +533,7 @@ class Pieces:
             yield piece
 
     def drop(self) -> None:
-        """Leave what is left undone."""
+        """Discard the remaining pieces."""
         for queue in self._queues:
             queue.clear()
 

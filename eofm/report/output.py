@@ -1,7 +1,7 @@
-"""What every figure and page has in common: names, the style of figures, and files.
+"""Shared by all figures and pages: names, the style of figures, and writing of files.
 
-The palette is told apart with any colour vision (Okabe and Ito, with gray for black and a darker
-yellow, so that it stands on light and dark paper). matplotlib is imported when something is drawn.
+The palette is safe for colour-blind readers (Okabe and Ito, with gray for black and a darker
+yellow, visible on light and dark backgrounds). matplotlib is imported when a figure is drawn.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _UNSEEN: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 def printable(text: object) -> str:
-    r"""Return a text of which every character can be shown; others stand as their escapes.
+    r"""Return a text with every character that cannot be shown replaced by its escape.
 
     Line ends and tabs stay.
 
@@ -79,12 +79,12 @@ def printable(text: object) -> str:
 
 
 def shorten(name: str, length: int = 36, *, keep_end: bool = False) -> str:
-    """Return a name on one line that leaves space for the figure: long ones are cut, and say so.
+    """Return a name on one line, shortened with an ellipsis to leave space for the figure.
 
     Args:
         name: Of a class, a model or an image.
         length: Largest number of characters.
-        keep_end: Whether the end is what tells the name from others, as in an identifier.
+        keep_end: Whether the end distinguishes the name from others, as in an identifier.
 
     >>> shorten("land principally occupied by agriculture", 20)
     'land principally oc…'
@@ -101,7 +101,7 @@ def write_file(path: Path, content: bytes, remedy: str = "name another --out") -
     Args:
         path: The file.
         content: All of it.
-        remedy: What helps where it cannot be written.
+        remedy: Advice in the error message if it cannot be written.
 
     Returns:
         The path.
@@ -214,15 +214,15 @@ def save(figure: Figure, path: Path, remedy: str = "name another --out") -> Path
 def svg(figure: Figure) -> str:
     """Return a figure as an SVG element of a page: no background, ink in the page's colour.
 
-    Letters stay text. Names inside it come from its content, so that several figures on one page
-    do not disturb one another; it has no size of its own and fills the width it is given.
+    Letters stay text. Ids inside it are derived from its content, so that several figures on
+    one page do not conflict. It has no fixed size and fills the available width.
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' id="[A-Za-z]+[A-Za-z0-9]*_[0-9]+"', "", text)  # `axes_1`: nothing refers to it
+    text = re.sub(r' id="[A-Za-z]+[A-Za-z0-9]*_[0-9]+"', "", text)  # `axes_1`: never referenced
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     return re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)

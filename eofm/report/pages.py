@@ -1,9 +1,9 @@
 """One HTML file from plain blocks: it needs no network, no script and no font from elsewhere.
 
-Blocks are records; the templates beside this module lay them out. Every text is escaped by the
-template engine, and what cannot be shown is spelled out first.
+Blocks are records, laid out by the templates in this folder. The template engine escapes every
+text; characters that cannot be shown are replaced by their escapes first.
 
-An `Explorer` is a page of its own: a click on its picture shows what looks alike. The vectors are
+An `Explorer` is a separate page: a click on its picture shows similar places. The vectors are
 in the page, as int8 of a few components; the browser multiplies them. Nothing is fetched: the
 page's own policy forbids it.
 """
@@ -59,7 +59,7 @@ Pixels = NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.float64]
 
 
 class Tone(StrEnum):
-    """What a sentence means for the reader; it is coloured by it."""
+    """Meaning of a sentence for the reader, which sets its colour."""
 
     PLAIN = "plain"
     GOOD = "good"
@@ -135,8 +135,8 @@ class Drawings:
     """Figures of `eofm.report.plots`: several side by side, or one over the whole width.
 
     Args:
-        figures: What each shows, in words, and the figure.
-        wide: Whether each stands on a line of its own.
+        figures: Description of each figure, and the figure.
+        wide: Whether each figure takes the full width.
     """
 
     kind: ClassVar[str] = "drawings"
@@ -145,7 +145,7 @@ class Drawings:
 
     @property
     def inline(self) -> list[tuple[str, Markup, float]]:
-        """Words, SVG and width in inches of each figure."""
+        """Description, SVG and width in inches of each figure."""
         return [
             (words, Markup(output.svg(figure)), float(figure.get_size_inches()[0]))
             for words, figure in self.figures
@@ -158,7 +158,7 @@ class Picture:
 
     Args:
         pixels: (H, W, 3), 0 to 1.
-        words: What it shows, for those who cannot see it.
+        words: Alternative text.
         caption: Below it.
         stressed: Whether it has a frame.
     """
@@ -210,7 +210,7 @@ Block = Paragraph | Verbatim | Tiles | TableBlock | Notes | Drawings | Sheet | G
 
 @dataclass(frozen=True)
 class Section:
-    """Blocks under a heading; one without blocks is left out of the page.
+    """Blocks under a heading; a section without blocks is omitted from the page.
 
     Args:
         title: The heading.
@@ -230,7 +230,7 @@ class Page:
         sections: In order.
         lead: Blocks before the first heading.
         verdict: One sentence under the title; empty without.
-        tone: What the verdict means.
+        tone: Meaning of the verdict.
     """
 
     title: str
@@ -296,11 +296,11 @@ def marked(text: str) -> Markup:
 
 @dataclass(frozen=True, eq=False)
 class Explorer:
-    """What the page shows.
+    """Content of the page.
 
     Args:
         title: Its name.
-        codes: int8 (rows, columns, components); all 0 where there is no vector.
+        codes: int8 (rows, columns, components); all 0 for cells without a vector.
         scale: Of each component, (components,).
         picture: Under the cells, (H, W, 3) in [0, 1], H and W multiples of rows and columns.
         transform: From (column, row) of a cell's corner to coordinates: a, b, c, d, e, f.
@@ -321,7 +321,7 @@ class Explorer:
 
     @property
     def facts(self) -> dict[str, object]:
-        """What the script reads beside the vectors."""
+        """Data for the script, in addition to the vectors."""
         rows, columns, components = self.codes.shape
         return {
             "rows": rows,
@@ -348,6 +348,6 @@ def render_explorer(explorer: Explorer) -> str:
     """Return the page as one HTML document.
 
     Args:
-        explorer: What it shows.
+        explorer: Content of the page.
     """
     return environment().get_template("explore.html.j2").render(page=explorer)

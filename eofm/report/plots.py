@@ -1,12 +1,12 @@
 """Figures of scores, curves, classes and places, from plain records.
 
 One colour and one marker mean one series throughout a figure; a colour that comes again comes with
-another marker and another dash. Legends stand beside the data. matplotlib is imported when a
+another marker and another dash. Legends are placed outside the data. matplotlib is imported when a
 figure is drawn; torch is not needed.
 
-Places lie on coastlines. `coastline.npz` is Natural Earth's land at 1:50 million
+Maps of places show coastlines. `coastline.npz` is Natural Earth's land at 1:50 million
 (naturalearthdata.com, public domain), thinned to 0.05 degrees; `docs/images/coastline.py` makes it.
-It tells where on Earth a place is, and is off by some kilometres.
+It shows where on Earth a place is, with an error of some kilometres.
 """
 
 from __future__ import annotations
@@ -66,15 +66,15 @@ StepCurve = tuple[Floats, Floats]
 
 _DASHES: Final = ("-", "--", "-.", ":")
 _TICKS: Final = 10
-# More curves than this are drawn in panels of their own: their intervals would hide one another.
+# More curves than this get one panel each: their intervals would hide one another.
 _TOGETHER: Final = 3
 # Classes in one column of a dot plot; columns side by side.
 _ROWS, _COLUMNS = 40, 3
-# A matrix of more classes than this has small cells: a scale stands for their numbers.
+# A matrix with more classes than this has small cells: a colour scale replaces the numbers.
 _NUMBERED: Final = 30
-# Degrees: where all places lie closer together, no coastline tells where on Earth they are.
+# Degrees: if all places are closer together, no coastline shows where on Earth they are.
 _NEAR: Final = 12.0
-# Places that lie further apart are shown on a map of the whole world.
+# Places further apart than this are shown on a map of the whole world.
 _WIDE: Final = 180.0
 # Width of a wide letter of a label, in inches.
 _LETTER: Final = 0.08
@@ -90,7 +90,7 @@ class Estimate:
     """A value with its interval.
 
     Args:
-        value: What was measured.
+        value: The measured value.
         low: Lower end; equal to the value without an interval.
         high: Upper end.
     """
@@ -101,7 +101,7 @@ class Estimate:
 
     @property
     def has_interval(self) -> bool:
-        """Whether it has one: an interval without width would look like certainty."""
+        """Whether there is one: an interval of zero width would look like certainty."""
         return self.low < self.high
 
 
@@ -134,7 +134,7 @@ class ClassCounts:
         known: Number of samples with labels.
         unknown: Number of samples without.
         cover: Mean share of the pixels of each class, (K,); None where it was not counted.
-        samples: What the samples are called, in the plural.
+        samples: Name of the samples, in the plural.
     """
 
     classes: tuple[str, ...]
@@ -170,7 +170,7 @@ def dots(
 ) -> Figure:
     """Draw a value per class of several models: a dot with its interval, one row per class.
 
-    Many classes stand in up to three columns.
+    Many classes are drawn in up to three columns.
 
     Args:
         title: Above the figure.
@@ -234,9 +234,9 @@ def matrix(title: str, classes: Sequence[str], shares: Floats, rows: str, column
     Args:
         title: Above the figure.
         classes: Names of rows and columns.
-        shares: NaN where there is nothing to share.
-        rows: What rows are.
-        columns: What columns are.
+        shares: NaN for a row without samples.
+        rows: Name of the rows.
+        columns: Name of the columns.
     """
     cell = 0.32 if len(classes) <= _NUMBERED else 0.16
     names = 0.4 + 0.9 * _LETTER * max((min(len(name), 30) for name in classes), default=0)
@@ -251,7 +251,7 @@ def matrix(title: str, classes: Sequence[str], shares: Floats, rows: str, column
 
 
 def draw_matrix(axes: Axes, classes: Sequence[str], shares: Floats, cell: float) -> None:
-    """Draw shares with their numbers in per cent; gray where there is nothing to share.
+    """Draw shares with their numbers in per cent; gray for a row without samples.
 
     Args:
         axes: Where to.
@@ -504,7 +504,7 @@ def scatter(
         names: Of the groups.
         colours: Group -> its customary colour; others take the palette's. Markers differ too.
         title: Above the figure.
-        legend_title: What a group is.
+        legend_title: Meaning of the groups.
         axis_labels: Of the two coordinates.
     """
     figure = new_figure(4.4 * len(panels) + 1.6, 4.4)
@@ -516,7 +516,7 @@ def scatter(
             mine = points[owner == index]
             if not len(mine):
                 continue
-            # names cut alike keep entries of their own: spaces at the end are not drawn
+            # names that are shortened to the same text stay distinct: trailing spaces are not drawn
             label = f"{shorten(group, 28)} ({len(mine)})" + " " * index
             handles[label] = part.scatter(
                 mine[:, 0], mine[:, 1], s=24, alpha=0.85, lw=0.4, edgecolor=INK,
@@ -539,7 +539,7 @@ def class_summary(title: str, counts: ClassCounts) -> Figure:
 
     Args:
         title: Above the figure.
-        counts: What was counted.
+        counts: The counts.
     """
     size, bars = 2.4 + 0.26 * len(counts.classes), 5.2
     figure = new_figure(bars + size + 3.4, size)
@@ -558,7 +558,7 @@ def class_summary(title: str, counts: ClassCounts) -> Figure:
 def draw_frequencies(axes: Axes, counts: ClassCounts) -> dict[str, Artist]:
     """Draw the share of the labelled samples that show each class, and its mean cover.
 
-    Classes stand in falling order of their share; returns the handles of a legend.
+    Classes are sorted by falling share; returns the handles of a legend.
     """
     from matplotlib.patches import Patch
     from matplotlib.ticker import PercentFormatter
@@ -589,8 +589,8 @@ def draw_frequencies(axes: Axes, counts: ClassCounts) -> dict[str, Artist]:
 def draw_places(axes: Axes, longitude: Floats, latitude: Floats, title: str) -> None:
     """Draw a dot for every image on plain degrees, true to scale at the middle latitude.
 
-    Coastlines lie behind them. Places close together are shown on a map of the world as well, below
-    the data.
+    Coastlines are drawn behind them. If the places are close together, a map of the world below the
+    data shows them as well.
     """
     size = max(4.0, 90 / max(len(longitude), 1) ** 0.5)
     axes.scatter(longitude, latitude, s=size, c=PALETTE[0], alpha=0.6, lw=0)
@@ -636,7 +636,7 @@ def coastlines() -> tuple[NDArray[np.float64], ...]:
 
 
 def draw_coastlines(axes: Axes, width: float = 0.6) -> None:
-    """Draw all coastlines under what is there, without a change of the limits.
+    """Draw all coastlines below the other artists, without changing the limits.
 
     Args:
         axes: Of longitude and latitude in degrees.

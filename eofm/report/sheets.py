@@ -1,8 +1,8 @@
 """Images as pictures that can be compared: in a notebook, on sheets, as figures with a legend.
 
-The stretch is the sensor's, never the image's, so that two pictures, and sheets of two data sets,
+The stretch is that of the sensor, never of the image, so two pictures, and sheets of two data sets,
 can be compared. The exception is said wherever it is made: where the fixed stretch leaves an image
-blank (snow, glare), the image is stretched between its own percentiles. Where nothing was measured,
+blank (snow, glare), the image is stretched between its own percentiles. Where no pixel is valid,
 the background of a notebook shows through.
 """
 
@@ -97,7 +97,7 @@ class Stretch:
     high: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def words(self, composite: Composite) -> str:
-        """Return the bounds of the first band in the composite's unit; nothing if it is fixed."""
+        """Return the bounds of the first band in the composite's unit; empty if it is fixed."""
         if self == FIXED:
             return ""
         first, span = composite.low[0], composite.high[0] - composite.low[0]
@@ -138,7 +138,7 @@ _FALSE: Final = (("B08", "B04", "B03"), ("B8A", "B04", "B03"), ("B12", "B8A", "B
 def composite_for(spec: ImageSpec) -> Composite:
     """Return true colours where the bands are there, else false ones, else one band as gray.
 
-    Bands without a stretch of their own are shown from mean - 2 std to mean + 2 std of the
+    Bands without a defined stretch are shown from mean - 2 std to mean + 2 std of the
     sensor's statistics (`eofm.contract.spec.STATISTICS`).
 
     Args:
@@ -335,7 +335,7 @@ class Thumb:
 def contact_sheet(
     columns: Mapping[str, Sequence[Tensor]], captions: Sequence[str], title: str
 ) -> Figure:
-    """Draw one row per image: itself, its views, and what a network is given of them.
+    """Draw one row per image: the image, its views, and the input of the network.
 
     Args:
         columns: Heading -> one (H, W, 3) picture per row.
@@ -379,7 +379,7 @@ def overview(
     thumbs: Sequence[Thumb],
     caption: str,
 ) -> Figure:
-    """Draw what a store holds: where its images are, their classes, and some of them.
+    """Draw the contents of a store: locations of its images, their classes, and samples.
 
     Args:
         title: Above the figure.
@@ -441,7 +441,7 @@ _SIDE: Final = 256  # pixels of the picture in a notebook
 
 
 def to_rgba(imagery: Imagery) -> tuple[NDArray[np.uint8], str]:
-    """Return one image as (H, W, 4), transparent where nothing was measured, and its caption.
+    """Return one image as (H, W, 4), transparent where pixels are invalid, and its caption.
 
     Raises:
         SpecError: If it is not one image.
@@ -453,7 +453,7 @@ def to_rgba(imagery: Imagery) -> tuple[NDArray[np.uint8], str]:
             remedy="imagery[0] is the first image of a batch",
         )
     shown, composite = imagery, composite_for(imagery.spec)
-    if imagery.spec.unit is Unit.POWER:  # there is no dB of no power
+    if imagery.spec.unit is Unit.POWER:  # a power of 0 has no dB
         valid = imagery.valid & (imagery.pixels > 0).all(dim=1)
         pixels = torch.where(valid[:, None], imagery.pixels, 1.0)
         shown = Imagery(pixels, imagery.spec, valid, imagery.grids)
@@ -468,7 +468,7 @@ def to_rgba(imagery: Imagery) -> tuple[NDArray[np.uint8], str]:
 
 
 def plot(imagery: Imagery, ax: Axes | None = None) -> Axes:
-    """Draw one image in true or false colours; hatched where nothing was measured.
+    """Draw one image in true or false colours; hatched where pixels are invalid.
 
     The axes are the coordinates of its CRS; pixels where it has none, or is rotated.
 
@@ -499,7 +499,7 @@ def plot(imagery: Imagery, ax: Axes | None = None) -> Axes:
 
 
 def to_html(imagery: Imagery) -> str:
-    """Return a small picture of the first image and a table of what the batch is, for Jupyter."""
+    """Return a picture of the first image and a table of the batch's properties, for Jupyter."""
     picture = ""
     if len(imagery):
         data, caption = _png(imagery[0])
@@ -529,7 +529,7 @@ def _png(imagery: Imagery) -> tuple[str, str]:
 _LONGEST: Final = 900  # pixels of a picture at its longer side, at most
 _INCHES: Final = 4.2
 _LINE: Final = 0.2  # inches of a line of the legend
-_BAR: Final = 0.6  # inches of a scale of grays with its words
+_BAR: Final = 0.6  # inches of a gray scale with its labels
 NO_NUMBER_COLOUR: Final = (0.55, 0.6, 0.75)  # bluish, as no gray is
 
 
@@ -545,8 +545,8 @@ def raster(
     Args:
         title: Above it.
         pixels: (H, W, 3) in [0, 1]; more than 900 pixels at a side are thinned.
-        names: What a colour, (3,) in [0, 1], stands for.
-        scale: What grays stand for, from 0, black, to 1, white: a bar is drawn with these words.
+        names: Meaning of each colour, (3,) in [0, 1].
+        scale: Labels of the gray scale at 0, black, and 1, white.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.patches import Patch
@@ -580,7 +580,7 @@ def raster(
 
 
 def grays(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return values in [0, 1] as grays (H, W, 3); what is not finite is bluish.
+    """Return values in [0, 1] as grays (H, W, 3); values that are not finite are bluish.
 
     Args:
         values: (H, W).

@@ -1,6 +1,6 @@
 """Tables and facts as text, Markdown and HTML: for a terminal, a page and a notebook.
 
-Columns of a table say what they hold. Facts are what an object is, in few lines.
+A table declares which columns hold text. Facts describe an object in a few lines.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ class Table:
     Args:
         heads: Of the columns.
         rows: With one cell per head.
-        name: What it is about; empty without.
+        name: Title; empty for none.
         about: Behind the name.
         notes: Below it; words between backticks are code, between double asterisks bold.
-        words: Columns that hold words, beside the first: all others are numbers.
+        words: Columns of text, in addition to the first; all others are numbers.
     """
 
     heads: tuple[str, ...]
@@ -85,7 +85,7 @@ class Table:
 
 
 class Footnotes:
-    """Numbers footnotes in the order of their first use, so that each is said once."""
+    """Numbers footnotes in the order of their first use; equal ones share a number."""
 
     def __init__(self) -> None:
         self._notes: dict[str, int] = {}
@@ -186,11 +186,11 @@ def _inline(text: str) -> str:
 
 
 def facts_text(title: str, facts: Mapping[str, str]) -> str:
-    """Return what an object is, one line for each fact, for a terminal.
+    """Return the facts of an object, one per line, for a terminal.
 
     Args:
         title: Its class and name.
-        facts: Short texts by short names; empty ones are left out.
+        facts: Short texts by short names; empty ones are omitted.
     """
     width = max(map(len, facts), default=0)
     lines = [f"  {name:<{width}}  {value}" for name, value in facts.items() if value]
@@ -202,7 +202,7 @@ def facts_html(title: str, facts: Mapping[str, str]) -> str:
 
     Args:
         title: Its class and name.
-        facts: Short texts by short names; empty ones are left out.
+        facts: Short texts by short names; empty ones are omitted.
     """
     return f"<div><strong>{html.escape(title)}</strong>{fact_rows(facts)}</div>"
 
@@ -211,7 +211,7 @@ def fact_rows(facts: Mapping[str, str]) -> str:
     """Return facts as a table of two columns.
 
     Args:
-        facts: Short texts by short names; empty ones are left out.
+        facts: Short texts by short names; empty ones are omitted.
     """
     rows = "".join(
         f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
@@ -223,7 +223,7 @@ def fact_rows(facts: Mapping[str, str]) -> str:
 
 
 def tables_html(tables: Sequence[Table], notes: Sequence[str]) -> str:
-    """Return tables with what is said below them, for Jupyter.
+    """Return tables with their notes, for Jupyter.
 
     Args:
         tables: Each with a name.

@@ -114,7 +114,7 @@ def _unclear(condition: str, expected: str) -> ConfigError:
 
 
 def sampled(store: Store, among: Mask, count: int, seed: int) -> Mask:
-    """Return at most so many of some rows, those whose hash of seed and identifier comes first."""
+    """Return at most `count` of some rows: those whose hash of seed and identifier sorts first."""
     ids = store.table["id"].to_pylist()
     chosen = [ids[row] for row in np.flatnonzero(among)]
     kept = set(hash_order(chosen, "store", seed)[:count])
@@ -122,7 +122,7 @@ def sampled(store: Store, among: Mask, count: int, seed: int) -> Mask:
 
 
 def held_out(locations: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
-    """Return a bool per scene: whether its location is kept out of training.
+    """Return a bool per scene: whether its location is held out of training.
 
     Whole locations are held out: two seasons of one place, or two overlapping windows of one
     image, on both sides of the split would measure memory. Locations are ordered by a hash of

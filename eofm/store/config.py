@@ -141,8 +141,8 @@ class SubsetConfig:
         where: Conditions on the columns of the index, as in ["latitude>=40", "season=s1",
             "known=true"]; a class must be present or absent in ["class=water", "class!=crops"].
         ids: File with one image identifier per line. An unknown one is an error.
-        sample: At most so many images, chosen by a hash of seed and identifier, so that a smaller
-            sample lies in a larger one.
+        sample: Maximum number of images, chosen by a hash of seed and identifier: a smaller
+            sample is a subset of a larger one.
         seed: Of the sample.
     """
 
@@ -179,11 +179,11 @@ class MergeConfig:
 @dataclass(frozen=True)
 @checked_settings
 class ShowConfig:
-    """Draw what a store holds: places, label frequencies, co-occurrence and a sheet of samples.
+    """Draw the contents of a store: places, label frequencies, co-occurrence, sample images.
 
     Args:
         store: Folder of the packed store.
-        out: PNG file to write; without it, store.png beside the index.
+        out: PNG file to write; without it, store.png next to the index.
         samples: How many images the sheet shows.
         seed: Which images the sheet shows.
     """
@@ -219,7 +219,7 @@ class CardConfig:
     Args:
         path: The store.
         out: The file to write; without it, the card is printed.
-        name: What the data set is called; without it, the name of the folder.
+        name: Name of the data set; without it, the name of the folder.
         licence: Licence of the images, for the card. Without one, that of a known set's data card.
     """
 

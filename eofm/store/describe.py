@@ -1,12 +1,12 @@
-"""What a finished store holds: whether its bytes are sound, its report, data card and sheet.
+"""Describe a finished store: verification of its bytes, report, data card and overview.
 
 `eofm data verify` compares the bytes with those that were written. `PackReport` is the outcome of
 `eofm pack`, which can verify the store and count its statistics.
 
-`eofm card STORE` writes a data card, as far as the store can tell. Its front matter has the keys of
-the cards in `data_cards/`. What no file knows (coverage in words, overlap with benchmarks, faults)
-is left to be written by hand, under its heading. The licence of the images is that of a known data
-set, or not stated; it is never assumed.
+`eofm card STORE` writes a data card from the metadata of the store. Its front matter has the keys
+of the cards in `data_cards/`. Headings without known content (coverage in words, overlap with
+benchmarks, faults) are left to be filled in by hand. The licence of the images is that of a
+known data set, or not stated; it is never assumed.
 
 `eofm data show` draws on one sheet where the images are, how often each label is present and with
 which others, and samples under one fixed stretch per sensor, so that sheets of two stores can be
@@ -77,7 +77,7 @@ class VerifyReport:
         store: Where it is.
         images: How many images were read.
         read: How many bytes that was.
-        sealed: Whether card and index have a checksum too, which is right.
+        sealed: Whether card and index have a checksum too, and it is correct.
     """
 
     store: Path
@@ -86,7 +86,7 @@ class VerifyReport:
     sealed: bool
 
     def describe(self) -> str:
-        """Return what was compared, and what has no checksum, for the terminal."""
+        """Return which files were compared, and which have no checksum, for the terminal."""
         size = f"{self.images} images, {byte_words(self.read)}"
         if self.sealed:
             return f"{self.store} is sound: {size}, card and index"
@@ -166,12 +166,12 @@ class PackReport:
         out: The store.
         images: How many images it was cut from.
         windows: How many rows it has.
-        skipped: How many windows were left out for want of valid pixels.
+        skipped: Number of windows left out because they have too few valid pixels.
         labelled: How many rows have labels.
         classes: Class name -> rows in which it is present; empty for an unlabelled store.
-        already: Whether the store was complete before, and nothing was done.
+        already: Whether the store was complete before, so that nothing was written.
         quarantined: Name -> problem, of the images that could not be read and were passed over.
-        after: What was done with the finished store and what a user should know, in words.
+        after: Lines for the user on the checks and statistics of the finished store.
     """
 
     out: Path
@@ -207,7 +207,7 @@ class PackReport:
 
         Args:
             verify: Read every image again and compare its crc32 with the index.
-            stats: Count the statistics of every band and write them beside the index.
+            stats: Compute the statistics of every band and write them next to the index.
             workers: How many threads read.
 
         Raises:
@@ -224,11 +224,15 @@ class PackReport:
 
     def describe(self) -> str:
         """Return some lines for the terminal."""
-        state = "was complete already; nothing was done" if self.already else "is complete"
+        state = "was complete already; nothing was written" if self.already else "is complete"
         lines = [
             f"{self.out} {state}",
             f"  {self.images} images, {self.windows} windows"
-            + (f", {self.skipped} left out for want of valid pixels" if self.skipped else ""),
+            + (
+                f", {self.skipped} left out because they have too few valid pixels"
+                if self.skipped
+                else ""
+            ),
         ]
         if not self.classes:
             lines.append("  unlabelled")
@@ -380,7 +384,7 @@ def _labels(store: Store) -> str:
 
 def _known_faults(store: Store) -> str:
     card = store.card
-    lines = [f"* {card.skipped} windows were left out for want of valid pixels."]
+    lines = [f"* {card.skipped} windows were left out because they have too few valid pixels."]
     lines += [f"* {name} could not be read: {why}." for name, why in card.quarantined.items()]
     return "\n".join([*lines, f"* {_ASK}"])
 
@@ -413,7 +417,7 @@ def licence_of(store: Store) -> str:
 
 
 def common_licence(licences: Iterable[str]) -> str:
-    """Return the licence that all have, `not stated` where they differ or there is none."""
+    """Return the common licence; `not stated` where there is none or they differ."""
     distinct = set(licences)
     return distinct.pop() if len(distinct) == 1 else UNSTATED
 
@@ -429,7 +433,7 @@ class ShowReport:
 
     Args:
         file: The picture.
-        text: What it shows, in words.
+        text: Description of what the figure shows.
     """
 
     file: Path
@@ -458,10 +462,10 @@ class PairsReport:
 
 
 def show_store(config: ShowConfig) -> ShowReport | PairsReport:
-    """Draw a store and describe it; of several sensors, each store on a sheet of its own.
+    """Draw a store and describe it; the store of each sensor gets a separate figure.
 
     Raises:
-        StoreError: If there is no store, or it is damaged.
+        StoreError: If the store does not exist or is damaged.
         DataError: If the sheet cannot be written.
     """
     if (Path(config.store) / PAIRS).is_file():

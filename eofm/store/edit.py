@@ -6,7 +6,7 @@ that are the same ground become one.
 
 Other labels for the same pixels (`eofm data relabel`) come from a table that `eofm labels` wrote.
 Labels hold for ground that the image shows: a table that counted whole footprints is refused for
-images that are not measured in full, unless that is asked for. An interrupted call leaves the old
+images with invalid pixels, unless `--ground all` is given. An interrupted call leaves the old
 labels or the new ones (`eofm.store.writer.rewrite`).
 """
 
@@ -116,7 +116,7 @@ def _check_alike(first: Store, other: Store) -> None:
                 where=other.path,
                 remedy="give both the same labels with `eofm data relabel`"
                 if what == "labels"
-                else "keep them apart: train on several stores, or pack them alike",
+                else "train on several stores, or pack them with the same settings",
             )
 
 
@@ -127,7 +127,7 @@ class _Sources:
     left: Counter[str]
 
     def last_of(self, name: str) -> bool:
-        """Count a row; return whether it was the last of its source."""
+        """Count a row; return whether it was the last one of its source."""
         self.left[name] -= 1
         return not self.left[name]
 
@@ -138,7 +138,7 @@ def _copy(
     settings: Mapping[str, Plain],
     joined: Mapping[tuple[int, str], str] | None = None,
 ) -> PackReport:
-    """Copy rows of stores that are alike; `joined` renames places, as `join_places` says."""
+    """Copy rows of stores with equal settings; `joined` renames places as in `join_places`."""
     first = parts[0][0].card
     provenance: dict[str, Plain] = {
         "eofm": eofm.__version__,
@@ -171,7 +171,7 @@ def _copy_row(
     if entry.id in writer.ids:
         return
     place = joined.get((number, entry.location))
-    if place is not None:  # images of it lie in several stores: what tells them apart is a name
+    if place is not None:  # its images are in several stores: only their names distinguish them
         entry = replace(entry, location=place, season=entry.season or entry.source)
     store.verify([row])
     writer.append(entry, store.images([row]))
@@ -260,7 +260,7 @@ def _joined(keys: Sequence[Place], groups: Sequence[int]) -> list[list[Place]]:
 
     for key, group in zip(keys, groups, strict=True):
         parent[top(group)] = top(key)
-        parent[top(key[1])] = top(key)  # stores of several sensors call one place alike
+        parent[top(key[1])] = top(key)  # stores of several sensors use the same name for a place
     members: dict[Place | str | int, dict[Place, None]] = {}
     for key in keys:
         members.setdefault(top(key), {})[key] = None
@@ -280,7 +280,7 @@ class RelabelReport:
     Args:
         store: The store with its new labels.
         unlabelled: Images of it that the table does not know.
-        spare: Rows of the table that no image has asked for.
+        spare: Rows of the table without an image.
     """
 
     store: PackReport
@@ -315,7 +315,7 @@ def relabel_store(config: RelabelConfig) -> RelabelReport:
 
 
 def _not_in_full(store: Store, rows: NDArray[np.int64]) -> list[int]:
-    """Return those of some rows whose image has pixels that are not measured."""
+    """Return those of some rows whose image has invalid pixels."""
     found: list[int] = []
     for start in range(0, len(rows), _AT_ONCE):
         part = rows[start : start + _AT_ONCE]

@@ -1,7 +1,7 @@
 """The packed store on disk: plain files that numpy and any Parquet reader open without eofm.
 
     STORE/
-      spec.json           what the pixels are, the label rule, how the store was made
+      spec.json           image specification, label rule, settings of the run that packed it
       index.parquet       one row per image: its place in the shards and on the ground, its date,
                           its labels, a checksum (columns: `index_schema`)
       shard-00000/        at most 2 GiB
@@ -14,7 +14,7 @@ processes at once write small stores in the folder `parts`, which become its sha
 is given other labels, the folder `relabelled` holds those of its two small files that have not yet
 replaced the old ones.
 
-Card and index, the two small files, are written together, so that neither is exchanged unnoticed:
+The two small files, card and index, are written together, and an exchange of either is noticed:
 the card holds the sha256 of the index, and a checksum of itself. Stores of eofm 0.1 have neither.
 A row of the index is an `Entry`; which planes of which files hold a band follows from the card
 (`select_bands`).
@@ -87,12 +87,12 @@ INDEX: Final = "index.parquet"
 JOURNAL: Final = "journal.jsonl"
 VALID: Final = "valid"
 PARTS: Final = "parts"
-PAIRS: Final = "rows.parquet"  # beside the folders of several stores: `eofm.store.paired`
+PAIRS: Final = "rows.parquet"  # next to the folders of several stores: `eofm.store.paired`
 RELABELLED: Final = "relabelled"
 SHARD_BYTES: Final = 2 * 1024**3
 HEADER_BYTES: Final = 128
 
-# What is stored for each unit: digital numbers as they are delivered, all else in float32.
+# Data type by unit: digital numbers as delivered, everything else in float32.
 DTYPES: Final[Mapping[Unit, str]] = {
     Unit.DN: "<u2",
     Unit.UINT8: "<u2",
@@ -134,7 +134,7 @@ class StoreCard:
         rows_per_shard: How many rows a full shard holds.
         rows: How many rows there are; 0 until the store is finished.
         sources: How many images were cut into them.
-        skipped: How many windows were left out for want of valid pixels.
+        skipped: Number of windows left out because they have too few valid pixels.
         quarantined: Name -> problem, of the images that could not be read and were passed over.
         version: Version of the files that were read. Whatever is written has `VERSION`.
         index_sha256: Of `index.parquet`; empty where it is not stated, as in stores of eofm 0.1.
@@ -197,7 +197,7 @@ class StoreCard:
         return sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in self.pieces().values())
 
     def differences(self, other: StoreCard) -> list[str]:
-        """Name what a run with this card would do otherwise than one with the other."""
+        """Name the settings in which a run with this card differs from one with the other."""
         mine, theirs = _flat(self._plain()), _flat(other._plain())
         keys = [
             key
@@ -266,7 +266,7 @@ class StoreCard:
 
     @classmethod
     def _of(cls, plain: Mapping[str, Any], version: int) -> StoreCard:
-        """Return the card that JSON holds; whatever is wrong with it raises what it likes."""
+        """Return the card that JSON holds; malformed content raises an error of any type."""
         image, labels = plain["image"], plain["labels"]
         spec = ImageSpec(
             Sensor(image["sensor"]),
@@ -381,7 +381,7 @@ def index_schema(classes: int, version: int = VERSION) -> pa.Schema:
 
 
 def byte_words(count: float) -> str:
-    """Return an amount of bytes in words.
+    """Return a number of bytes as text.
 
     >>> byte_words(3_900_000_000), byte_words(720_000)
     ('3.90 GB', '0.7 MB')
@@ -432,11 +432,11 @@ _ROUNDED: Final = 1e-5  # shares are float32
 
 
 def damaged(file: Path, found: str, expected: str | None = None) -> StoreError:
-    """Return the error that names a file of a store as not what it must be.
+    """Return the error for a file of a store that is not as it has to be.
 
     Args:
         file: Which.
-        found: What is there.
+        found: Description of the file that is there.
         expected: What must be there.
     """
     return StoreError(
@@ -564,7 +564,7 @@ def read_card_file(file: Path) -> StoreCard:
 
 
 def write_card_file(folder: Path, card: StoreCard) -> StoreCard:
-    """Write the card of the index that lies in a folder; return it as written.
+    """Write the card of the index in a folder; return it as written.
 
     Raises:
         OSError: If it cannot be written.
@@ -586,7 +586,7 @@ class Selection:
     the valid mask lies on it.
 
     Args:
-        spec: The store's, with these bands in the order asked for.
+        spec: That of the store, with these bands in the given order.
         groups: Native GSD in metres -> the bands read, in the order in which they are stored.
         runs: GSD -> ranges of adjacent planes, in rising order: one read each.
     """
@@ -616,7 +616,7 @@ def select_bands(card: StoreCard, bands: Sequence[str] | None = None) -> Selecti
             "the store does not hold these bands",
             found=", ".join(card.spec.bands),
             expected=", ".join(missing) or "at least one band",
-            remedy="ask for bands that are there, or pack the missing ones",
+            remedy="name bands that the store has, or pack the missing ones",
         )
     groups, runs = {}, {}
     for gsd, names in card.groups.items():
@@ -643,7 +643,7 @@ def _runs(planes: Sequence[int]) -> tuple[slice, ...]:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the index says of one image.
+    """The row of the index for one image.
 
     Args:
         id: Unique in the store.

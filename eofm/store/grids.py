@@ -1,6 +1,6 @@
-"""Where the images of a store lie: the CRS and transform that its index keeps.
+"""Georeference of the images of a store: the CRS and transform in its index.
 
-The index holds them as text and six numbers, so that a store is read without a raster library.
+The index holds them as text and six numbers, so a store can be read without a raster library.
 
 A store of eofm 0.1 keeps the centre of each image, and neither CRS nor transform. `eofm data
 upgrade` recovers both from the headers of the images that were packed: a row names its image
@@ -44,7 +44,7 @@ __all__ = [
 
 
 def located(entry: Entry, grid: Grid) -> Entry:
-    """Return an entry that keeps where its image lies.
+    """Return an entry with the CRS and transform of its image.
 
     Args:
         entry: Of an image.
@@ -55,7 +55,7 @@ def located(entry: Entry, grid: Grid) -> Entry:
 
 
 def coefficients(grid: Grid) -> tuple[str, tuple[float, ...]]:
-    """Return a grid as the index keeps it: its CRS as text, and a, b, c, d, e, f."""
+    """Return a grid as stored in the index: its CRS as text, and a, b, c, d, e, f."""
     t = grid.transform
     return crs_text(grid.require_crs()), (t.a, t.b, t.c, t.d, t.e, t.f)
 
@@ -118,7 +118,7 @@ class UpgradeReport:
     Args:
         store: The store with its new index.
         rows: Number of images in it.
-        known: Number of them whose grid is known now.
+        known: Number of images whose grid is now known.
         missing: Names of images that were not found, or that several files have.
     """
 
@@ -141,7 +141,7 @@ def upgrade_store(config: UpgradeConfig) -> UpgradeReport:
     """Recover the grids of a store, and write it with the present version.
 
     Raises:
-        RasterError: If there is no such folder of images, or one cannot be read.
+        RasterError: If the folder does not exist, or an image cannot be read.
         StoreError: If the store is damaged, its images lie elsewhere than those of the folder, or
             the new one cannot be written.
     """
@@ -186,7 +186,7 @@ def _sources(root: Path, store: Store) -> Mapping[str, list[Path]]:
     An image is found by its path in the folder, else by its name where only one has it.
     """
     if not root.is_dir():
-        raise RasterError("there is no such folder of images", where=root)
+        raise RasterError("the folder of images does not exist", where=root)
     by_path: dict[str, list[Path]] = {}
     for file in walk_files(root):
         for name in _names(file, root, store):
@@ -205,7 +205,7 @@ def _sources(root: Path, store: Store) -> Mapping[str, list[Path]]:
 
 
 def _names(file: Path, root: Path, store: Store) -> set[str]:
-    """Return what an image may be called to which a file belongs: a band of it, or all of it."""
+    """Return possible names of the image that a file belongs to, as a band or as the whole."""
     whole = file.relative_to(root).with_suffix("").as_posix()
     band, beginning = band_of(file.stem, store.spec.sensor)
     if not band:
@@ -227,7 +227,7 @@ def _window_of(grid: Grid, line: Mapping[str, Any], store: Store) -> Grid:
     """Return the grid of a row: a window of its image, or all of it.
 
     Raises:
-        StoreError: If its centre is not the one that the store keeps.
+        StoreError: If its centre is not the one in the store.
     """
     height, width = store.card.size
     _, *ends = str(line["id"]).rsplit("_", 2)

@@ -1,11 +1,11 @@
 """From a list of images to a packed store: one image, one row.
 
-This is what `eofm pack ssl4eo`, `bigearthnet` and `eurosat` share. It looks at some images before
-it writes: what the data set states of its pixels must be possible (`eofm.contract.validity`). Then
-every image is read at native resolution, brought to the unit, number type and band order of the
-store, and committed. One that cannot be read is passed over and listed in the store with the
-reason, or stops the run where all are required. A run that was interrupted resumes where it
-stopped, if the images are still what they were.
+`eofm pack ssl4eo`, `bigearthnet` and `eurosat` share this code. Before anything is written, some
+images are checked: their pixels must be consistent with what the data set states
+(`eofm.contract.validity`). Then every image is read at native resolution, converted to the unit,
+data type and band order of the store, and committed. An image that cannot be read is skipped and
+listed in the store with the reason, or stops the run if all are required. An interrupted run
+resumes where it stopped, provided that the images have not changed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = [
 # ------------------------------------------------------------------------------------------ pixels
 
 
-# One unit per sensor in a store. RGB has no conversion between its two and keeps the stated one.
+# One unit per sensor in a store. The two units of RGB cannot be converted: the stated one stays.
 _STORED: Final[Mapping[Unit, Unit]] = {
     Unit.DN: Unit.DN,
     Unit.DN_OFFSET1000: Unit.DN,
@@ -62,7 +62,7 @@ _INTEGER: Final = frozenset({Unit.DN, Unit.UINT8})
 
 
 def stored_unit(sensor: Sensor, unit: Unit) -> Unit:
-    """Return the unit in which a store keeps images of a sensor stated to be in `unit`."""
+    """Return the unit in which a store holds images of a sensor stated to be in `unit`."""
     return unit if sensor in {Sensor.RGB, Sensor.NAIP} else _STORED[unit]
 
 
@@ -145,7 +145,7 @@ class Item:
 
 
 def listed(entry: Entry, multi_hot: tuple[int, ...]) -> Entry:
-    """Return the entry of an image whose classes are known, but not how much they cover."""
+    """Return the entry of an image whose classes are known, but not their covered shares."""
     nothing = (float("nan"),) * len(multi_hot)
     return replace(entry, fraction=nothing, multi_hot=multi_hot, known=True, valid_share=nothing[0])
 
@@ -155,8 +155,8 @@ class ItemsReport:
     """What became of the images.
 
     Args:
-        store: What the store holds.
-        notes: What else the user should know: what is missing, what was left out and why.
+        store: Description of the store.
+        notes: Further lines for the user: missing and skipped images, with the reason.
     """
 
     store: PackReport
@@ -176,7 +176,7 @@ def make_card(
     settings: Mapping[str, Plain],
     provenance: Mapping[str, Plain],
 ) -> StoreCard:
-    """Look at some images, spread evenly, and return what the store will say of itself.
+    """Check some images, evenly spaced, and return the card of the store to be written.
 
     The size most of them have is the size of the store. Images that cannot be opened are passed
     over here: packing will meet them.
@@ -184,12 +184,12 @@ def make_card(
     Args:
         items: All images.
         labels: How the rows are labelled.
-        settings: What decides which rows there are and what is in them.
-        provenance: Who made it, beside the version of eofm.
+        settings: Everything that determines the rows and their content.
+        provenance: Origin of the data, in addition to the version of eofm.
 
     Raises:
-        PixelError: If the pixels cannot be what is stated of them.
-        RasterError: If none of the images that are looked at can be read.
+        PixelError: If the pixels contradict what is stated of them.
+        RasterError: If none of the checked images can be read.
     """
     sizes: Counter[tuple[int, int]] = Counter()
     first: dict[tuple[int, int], RasterSource] = {}

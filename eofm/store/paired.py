@@ -51,7 +51,7 @@ class Pair:
         id: Unique in the table.
         location: The place.
         season: Which of several times.
-        images: Name of a store -> identifier of the image there; stores without one are left out.
+        images: Name of a store -> identifier of its image; stores without one are omitted.
     """
 
     id: str
@@ -85,7 +85,7 @@ class PairedStore:
         for name, store in self.stores.items():
             if said.get(name.encode()) != _fingerprint(store).encode():
                 raise StoreError(
-                    "a store is not the one whose rows were written down",
+                    "a store is not the one whose rows are in the table",
                     found=f"{len(store)} images in {name}, made otherwise",
                     where=self.path / ROWS,
                     remedy="pair the stores again (eofm.store.paired.write_pairs)",
@@ -112,11 +112,11 @@ class PairedStore:
         """Return the row of every line of the table in one store; -1 where there is none.
 
         Raises:
-            StoreError: If there is no such store.
+            StoreError: If no store has this name.
         """
         if name not in self._rows:
             raise StoreError(
-                "there is no store of this name",
+                "no store has this name",
                 found=name,
                 expected=", ".join(self._rows),
                 where=self.path,
@@ -226,7 +226,7 @@ def _nearest(
 
 
 def write_pairs(path: str | Path, pairs: Sequence[Pair], names: Sequence[str] = ()) -> Path:
-    """Write `rows.parquet`, at once, beside finished stores.
+    """Write `rows.parquet` atomically next to finished stores.
 
     Args:
         path: The folder of the stores.

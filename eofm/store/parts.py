@@ -3,11 +3,11 @@
     write_parts(out, card, images, fill, workers=8)
 
 Images are assigned to parts before anything is written: neighbours share a part until their
-windows could fill a shard. A part is a small packed store of its own under `OUT/parts`, written by
+windows could fill a shard. A part is a separate small packed store under `OUT/parts`, written by
 `StoreWriter`: it locks, survives a kill and resumes as any store does, and nobody waits for anybody
 else. When all are finished their shards move to their place in the store. So the store has the
 same bytes whatever the number of processes is, and however often they were interrupted. A part of
-which windows were left out for want of valid pixels makes a shard that is not full.
+which windows were left out for too few valid pixels makes a shard that is not full.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ T = TypeVar("T")
 Fill = Callable[[StoreWriter, Mapping[str, T]], None]
 """Appends the windows of some named images to a writer, in order.
 
-It leaves out the rows in `writer.ids` and the images in `writer.skipped`, says `source_done` or
-`quarantine` of each image, and does not finish. Several processes import it, so it is a function
+It skips the rows in `writer.ids` and the images in `writer.skipped`, calls `source_done` or
+`quarantine` for each image, and does not finish. Several processes import it, so it is a function
 at the top of a module, or an instance of a dataclass with `__call__`.
 """
 
-_NOTHING: Final = "nothing.json"  # stands for a part without a row
+_NOTHING: Final = "nothing.json"  # represents a part without a row
 _ORPHAN_S: Final = 60.0  # how long the workers of a killed run may take to notice
 
 
@@ -88,10 +88,10 @@ def write_parts(
         fill: Writes the rows of some images.
         rows: Name -> how many rows an image can have at most; without it, one each.
         workers: How many processes write. One writes in this process.
-        shard_bytes: Upper bound of a shard; also the amount of work that is handed out at once.
+        shard_bytes: Upper bound of a shard; also the size of a unit of work.
 
     Returns:
-        False if the store was complete already, and nothing was done.
+        False if the store was complete already, so that nothing was written.
 
     Raises:
         StoreError: If the folder holds something else, a store of other settings or images, is
@@ -155,7 +155,7 @@ def _is_finished(folder: Path) -> bool:
 
 
 def _said(folder: Path) -> dict[str, Any] | None:
-    """Return what is said of a part without a row; None if that is not there, or not whole."""
+    """Return the record of a part without a row; None if it is missing or incomplete."""
     try:
         said, whole = opened(parse_json((folder / _NOTHING).read_bytes()))
     except (OSError, ValueError, AttributeError, RecursionError):
@@ -165,7 +165,7 @@ def _said(folder: Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _locked(out: Path, card: StoreCard) -> Iterator[None]:
-    """Hold the journal of the store, so that no second run begins."""
+    """Hold the journal of the store, so that no second run can start."""
     with _on_disk(out):
         journal = Journal(out, card)
     try:
@@ -203,10 +203,10 @@ class _StoppedError(Exception):
 
 
 class _PartWriter(StoreWriter):
-    """Looks before every row whether there is still somebody who wants it."""
+    """Checks before every row whether another part has failed."""
 
     def append(self, entry: Entry, imagery: NativeImagery) -> None:
-        """Write a row, unless the process that wanted it has stopped."""
+        """Write a row, unless another part has failed."""
         if _stop is not None and _stop.is_set():
             raise _StoppedError
         super().append(entry, imagery)

@@ -9,9 +9,9 @@ is first read, and then kept. Files appear in the cache at once and with the siz
 also when several processes fetch them. A cache belongs to one state of a store: when card or index
 have changed, another is begun. Nothing is deleted; the cache is a folder that may be.
 
-A run may want to be told other labels than those of the store, or more: an unlabelled season
+A run may need other labels than those of the store, or more: an unlabelled season
 inherits the labels of another one of its place, covered shares and places come along, or the
-labels are exchanged for a control. `eofm.loading.feeder.Feeder` hands such a table out in place of
+labels are exchanged for a control. `eofm.loading.feeder.Feeder` returns such a table in place of
 the stores' own labels.
 
     table = label_table((store,), inherit=True, places=True)
@@ -82,7 +82,7 @@ _ATTEMPTS: Final = 3
 
 
 def is_remote(path: str | Path) -> bool:
-    """Return whether a store is meant that lies behind a URL."""
+    """Return whether a path is the URL of a remote store."""
     return isinstance(path, str) and "://" in path
 
 
@@ -150,7 +150,7 @@ class Mirror:
         return file
 
     def _download(self, name: str, file: Path, size: int | None, *, last: bool) -> None:
-        """Put a file into the cache, whole; only the last attempt raises."""
+        """Copy a whole file into the cache; only the last attempt raises."""
         try:
             self._ask(lambda at: self._files.get_file(at, str(unfinished(file))), name)
         except StoreError:
@@ -202,7 +202,7 @@ def _open(url: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
 
-        # what a file system remembers of a listing would hide that a store has changed
+        # a cached listing of the file system would hide that a store has changed
         files, root = url_to_fs(url, use_listings_cache=False)
     except ImportError as error:
         raise StoreError(
@@ -255,7 +255,7 @@ class Store:
         self._crc32 = self._column("crc32", np.uint32)
         self._maps: dict[tuple[int, str], NDArray[Any]] = {}
         self._counts: list[int] = np.bincount(self._shards).tolist() if len(self) else []
-        if self._mirror is None:  # which looks at sizes itself
+        if self._mirror is None:  # which checks sizes itself
             self._check_files()
         allow_open_files(self.shards * len(self.card.pieces()))
         shape = (len(self), len(self.classes))
@@ -271,7 +271,7 @@ class Store:
         return int(self.table.num_rows)
 
     def facts(self) -> dict[str, str]:
-        """Return what the store holds, one short text for each name, as `repr` shows it."""
+        """Return the properties of the store as short texts by name, as `repr` shows them."""
         spec, (height, width) = self.spec, self.card.size
         places = pc.count_distinct(self.table["location"]).as_py()
         labels = f"{len(self.classes)} classes of {self.scheme}, {int(self._known.sum()):,} images"
@@ -314,12 +314,12 @@ class Store:
 
     @property
     def synthetic(self) -> bool:
-        """Whether the images were made up, not observed: stated by whoever packed them."""
+        """Whether the images are synthetic, as stated when they were packed."""
         return self.card.provenance.get("synthetic") is True
 
     @property
     def sealed(self) -> bool:
-        """Whether card and index have a checksum, which was compared; stores of 0.1 have none."""
+        """Whether card and index have a checksum, which was verified; stores of 0.1 have none."""
         return bool(self.card.index_sha256)
 
     @property
@@ -333,7 +333,7 @@ class Store:
         return self._column("location", np.str_)
 
     def crs_words(self) -> str:
-        """Return in which CRS the images lie, in words, with their numbers."""
+        """Return the CRS of the images as text, with the number of images in each."""
         names: list[str] = self.table["crs"].to_pylist()
         counts = Counter(_crs_word(name) for name in names)
         return ", ".join(f"{count} in {name}" for name, count in counts.most_common())
@@ -363,7 +363,7 @@ class Store:
         """Return the shard of each image, and its row there.
 
         Raises:
-            IndexError: If there is no such row.
+            IndexError: If a row does not exist.
         """
         index = np.asarray(rows, dtype=np.int64).reshape(-1)
         return list(zip(self._shards[index].tolist(), self._rows[index].tolist(), strict=True))
@@ -374,10 +374,10 @@ class Store:
         Args:
             rows: Which, in the order wanted.
             bands: Names of the bands to read, in the order of the spec that is wanted; None means
-                all. Planes that are not asked for are not read. The grid stays the store's.
+                all. Planes that are not requested are not read. The grid stays the store's.
 
         Raises:
-            IndexError: If there is no such row.
+            IndexError: If a row does not exist.
             SpecError: If a band is not in the store.
             StoreError: If a file has changed since the store was opened.
         """
@@ -397,7 +397,7 @@ class Store:
             rows: Which, in the order wanted.
 
         Raises:
-            IndexError: If there is no such row.
+            IndexError: If a row does not exist.
             StoreError: If a file has changed since the store was opened.
         """
         height, width = self.card.size
@@ -454,11 +454,11 @@ class Store:
                 "images in the store have changed since they were written",
                 found=f"{len(bad)} with a wrong checksum: {shown}{', ...' if bad[10:] else ''}",
                 where=self.path,
-                remedy="copy the store again, or delete it and pack it anew",
+                remedy="copy the store again, or delete it and pack it again",
             )
 
     def changed(self, rows: Rows) -> list[int]:
-        """Return those of some rows whose bytes are not those that were written."""
+        """Return those of some rows whose bytes differ from those that were written."""
         names = list(self.card.pieces())
         index = np.asarray(rows, dtype=np.int64).reshape(-1)
         bad = []
@@ -504,7 +504,7 @@ class Store:
 
 
 def _few_words(words: str) -> str:
-    """Return the first few of words between commas, and how many are left."""
+    """Return the first few names separated by commas, and the number of others."""
     each = words.split(", ")
     return ", ".join(each[:3]) + (f" and {len(each) - 3} more" if each[3:] else "")
 
@@ -577,7 +577,7 @@ def label_table(
     Args:
         stores: Of the same classes as the first, or without labels.
         inherit: Give an unlabelled image the labels of the labelled image of its place that is
-            nearest in time; they count as known.
+            nearest in time; they are treated as known.
         shares: Say how much of an image each class covers.
         places: Number the places.
     """
@@ -609,7 +609,7 @@ def label_table(
     return table
 
 
-_EXCHANGE: Final = 5  # tells this draw from those of eofm.loading.sampler
+_EXCHANGE: Final = 5  # distinguishes this draw from those of eofm.loading.sampler
 
 
 def exchanged(labels: Labels, rows: NDArray[np.int64], seed: int) -> Labels:
@@ -639,7 +639,7 @@ def inherited_from(
     Args:
         places: Number of the place of each image.
         times: When it was taken, in any unit.
-        labelled: Whether it has labels.
+        labelled: Whether the image has labels.
 
     Returns:
         For an unlabelled image the labelled one of its place that is nearest in time, the earlier

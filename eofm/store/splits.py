@@ -1,8 +1,8 @@
 """Dividing samples into splits by their names. Standard library only.
 
-Nothing here draws random numbers: samples are put in the order of the sha256 of their ids, which
+No random numbers are drawn here: samples are sorted by the sha256 of their ids, which
 looks random, is the same on every machine and with every library version, does not depend on the
-order of files, and nests (the first 1 % lie within the first 5 %). To draw with a generator
+order of files, and nests (the first 1 % are part of the first 5 %). To draw with a generator
 instead is how a "10 % subset" of the literature came to hold 9.54 % of the samples.
 """
 

@@ -1,6 +1,6 @@
 """`eofm data stats`: mean, spread and percentiles of every band, in one pass over a store.
 
-Digital numbers are counted value by value, so that mean, spread and percentiles are exact. Decibels
+Digital numbers are counted value by value, so mean, spread and percentiles are exact. Decibels
 and reflectances fall into bins of a stated width, which bounds the error of a percentile; their
 mean and spread are accumulated chunk by chunk in float64 (Chan, Golub, LeVeque 1983).
 """
@@ -51,7 +51,7 @@ PERCENTILES: Final = (1.0, 2.0, 5.0, 25.0, 50.0, 75.0, 95.0, 98.0, 99.0)
 
 @dataclass(frozen=True)
 class Bins:
-    """Bins of equal width; what lies outside is counted at the ends.
+    """Bins of equal width; values outside are counted in the first and last bin.
 
     Args:
         low: Lower end of the first bin.
@@ -72,7 +72,7 @@ BINS: Final = {
 
 @dataclass(frozen=True)
 class Summary:
-    """What a histogram knows.
+    """Statistics of a histogram.
 
     Args:
         count: Number of values.
@@ -164,7 +164,7 @@ class FloatHistogram:
         mean = float(exact.mean())
         if not math.isfinite(mean):
             raise PixelError(
-                "a pixel that counts as valid is not a number",
+                "a valid pixel is not a number",
                 found=f"{int((~np.isfinite(exact)).sum())} of {len(exact)} values",
             )
         squares = float(((exact - mean) ** 2).sum())
@@ -204,7 +204,7 @@ class FloatHistogram:
 def _total(counts: NDArray[np.int64]) -> int:
     total = int(counts.sum())
     if not total:
-        raise PixelError("there is no valid pixel to take statistics of", found="0 pixels")
+        raise PixelError("no pixel is valid: there are no statistics", found="0 pixels")
     return total
 
 
@@ -237,10 +237,10 @@ class StatsReport:
     """Statistics of a store and where they come from.
 
     Args:
-        file: What was written.
+        file: The file that was written.
         spec: Sensor, bands and unit.
         bands: Band -> its statistics.
-        source: In words: store, split and number of images.
+        source: Store, split and number of images, as text.
         resolution: Width of the bins behind the percentiles; 0 where every value was counted.
     """
 
@@ -266,9 +266,9 @@ class StatsReport:
 
 
 def make_statistics(config: StatsConfig) -> StatsReport:
-    """Count every valid pixel of some images of a store, band by band, and write what was found.
+    """Count every valid pixel of some images of a store, band by band, and write statistics.
 
-    Pixels of a coarse band count where all the fine pixels under them are valid. Nothing is
+    A pixel of a coarse band is counted if all fine pixels within it are valid. Nothing is
     resampled: a band at 20 m has a quarter of the pixels of one at 10 m.
 
     Raises:
@@ -341,7 +341,7 @@ def read_statistics(file: str | Path) -> Statistics:
 
 
 def _choose(store: Store, config: StatsConfig) -> tuple[NDArray[np.int64], str]:
-    """Return the rows that are counted, and which they are in words."""
+    """Return the rows to be counted, and a description of them."""
     among = np.ones(len(store), bool)
     words = ["all places"]
     if config.split != "all":
@@ -363,7 +363,7 @@ def _choose(store: Store, config: StatsConfig) -> tuple[NDArray[np.int64], str]:
 
 
 def _coarse(valid: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
-    """Return (B, height, width): whether all fine pixels under a coarse one are valid."""
+    """Return (B, height, width): whether all fine pixels within a coarse one are valid."""
     down, across = valid.shape[1] // height, valid.shape[2] // width
     if down == across == 1:
         return valid

@@ -1,10 +1,10 @@
 """Write a packed store so that a crash, at any moment, loses at most the image being written.
 
 An image is committed in this order: its pixels are appended to the files of the shard, then one
-line with its index entry and checksum to the journal. What is not in the journal does not exist: a
-later run cuts the files back to the committed rows and resumes. Only a finished store has
-`index.parquet` and `spec.json`, and no journal. The bytes of a store that was interrupted are those
-of one that was not.
+line with its index entry and checksum to the journal. A row that is not in the journal does not
+exist: a later run truncates the files to the committed rows and resumes. Only a finished store has
+`index.parquet` and `spec.json`, and no journal. Packing that was interrupted produces the same
+bytes as packing that was not.
 
 The first line of the journal holds the store's card, then comes one line per committed image and
 one per source that was read to its end. A line counts when its line end is there, and its crc32 is
@@ -12,7 +12,7 @@ right: from a damaged line on, a later run makes everything again. Journals of e
 crc32.
 
 A killed process leaves its writes to the system, so it is enough that they were made in order. A
-machine that loses power may keep the journal's line and lose the pixels; therefore the files are
+after a power loss the line of the journal may be there without the pixels; therefore the files are
 synced every `SYNC_EVERY` rows, and a later run compares the checksums of that many last rows.
 
 Labels and georeference of a finished store are in its two small files. To replace both at once
@@ -96,11 +96,11 @@ class Journal:
 
     Attributes:
         file: Where it is.
-        lines: What it held when it was opened, each line with its offset in the file.
+        lines: Content when it was opened, each line with its offset in the file.
 
     Args:
         folder: The store.
-        card: What the store will be.
+        card: Card of the store to be written.
 
     Raises:
         StoreError: If the folder holds something else, another process has the journal open, or it
@@ -140,7 +140,7 @@ class Journal:
         write_all(self._handle, memoryview(sealed_line(line)))
 
     def sync(self) -> None:
-        """Make what was written survive a loss of power."""
+        """Flush everything written to the disk, so that it survives a loss of power."""
         os.fsync(self._handle)
 
     def close(self) -> None:
@@ -153,7 +153,7 @@ class _DamagedError(ValueError):
 
 
 def _parse(text: bytes, number: int, *, sealed: bool | None) -> Line:
-    """Return what a line says; in a journal that begins with a crc32, every line has one."""
+    """Return the content of a line; if a journal begins with a crc32, every line has one."""
     try:
         line: Line = parse_json(text, nan=True)  # shares of labels that were not counted
         whole = line_is_whole(text)
@@ -165,7 +165,7 @@ def _parse(text: bytes, number: int, *, sealed: bool | None) -> Line:
 
 
 def _is_line(line: object) -> bool:
-    """Return whether something is a card, a row, or what is said of a source."""
+    """Return whether a value is a card, a row, or the record of a source."""
     match line:
         case {"card": str()}:
             return True
@@ -178,7 +178,7 @@ def _is_line(line: object) -> bool:
 
 
 def _read(file: Path) -> Iterator[tuple[int, Line]]:
-    """Yield each whole line and where it ends. A cut-off line is of an uncommitted row."""
+    """Yield each whole line and its end. A truncated line is that of an uncommitted row."""
     end, sealed = 0, None
     with file.open("rb") as stream:
         for number, text in enumerate(iter(lambda: stream.readline(_LONGEST), b""), 1):
@@ -201,7 +201,7 @@ def _read_whole(file: Path) -> tuple[list[tuple[int, Line]], int]:
     except _DamagedError as error:
         damage = str(error)
         if lines:
-            notice(f"{file}: {damage}; what was packed from there on is packed again")
+            notice(f"{file}: {damage}; everything from there on is packed again")
     if not lines or not isinstance(lines[0].get("card"), str):
         raise _damaged(file, damage)
     return list(zip(ends, lines, strict=False)), ends[-1]
@@ -228,7 +228,7 @@ def check_empty(folder: Path) -> None:
 
 
 def check_settings(card: StoreCard, there: StoreCard, folder: Path) -> None:
-    """Check that a store is what a run would write.
+    """Check that a store has the settings of a run.
 
     Raises:
         StoreError: If it was begun or written with other settings; they are named.
@@ -327,11 +327,11 @@ class StoreWriter(Closing):
     Attributes:
         path: The folder.
         card: What `spec.json` will say.
-        complete: Whether the folder holds a finished store of equal settings: nothing to do.
+        complete: Whether the folder holds a finished store with equal settings.
         ids: Identifiers of the committed rows.
         source_units: Name -> stated unit of every image that has a committed row.
         source_locations: Name -> place of every such image.
-        skipped: Name -> windows left out, of every image that was read to its end.
+        skipped: Name -> number of windows left out, for every image that was read completely.
         quarantined: Name -> problem, of every image that could not be read and was passed over;
             it counts as read, and is in `skipped` too.
 
@@ -384,7 +384,7 @@ class StoreWriter(Closing):
             imagery: B = 1, in the dtype, groups and size of the card.
 
         Raises:
-            StoreError: If it is there already, is not what the card says, or cannot be written.
+            StoreError: If the row exists already, contradicts the card, or cannot be written.
         """
         pieces = self._encode(entry, imagery)
         with self._writing():
@@ -409,7 +409,7 @@ class StoreWriter(Closing):
 
         Args:
             name: Its name.
-            skipped: How many of its windows were left out.
+            skipped: Number of its windows that were left out.
         """
         self._note({"done": name, "skipped": skipped})
 
@@ -420,14 +420,14 @@ class StoreWriter(Closing):
 
         Args:
             name: Its name.
-            problem: What is wrong with it, in one line.
+            problem: Reason in one line.
         """
         self._note({"done": name, "skipped": 0, "broken": problem})
 
     def _note(self, line: Mapping[str, str | int]) -> None:
         self._learn(line)
         self._unsaid.append(line)
-        if self.ids:  # without a row there is no store yet
+        if self.ids:  # a store needs at least one row
             with self._writing():
                 self._say(self._open_journal())
 
@@ -435,7 +435,7 @@ class StoreWriter(Closing):
         """Make it a finished store.
 
         Raises:
-            StoreError: If there is no row, or it cannot be written.
+            StoreError: If the store has no row, or cannot be written.
         """
         if not self.ids:
             raise StoreError("there is nothing to pack", found="0 images", where=self.path)
@@ -459,7 +459,7 @@ class StoreWriter(Closing):
         self.complete = True
 
     def close(self) -> None:
-        """Close the files, without finishing. Nothing can be appended any more."""
+        """Close the files without finishing. No further rows can be appended."""
         for handle in self._files.values():
             os.close(handle)
         self._files = {}
@@ -471,7 +471,7 @@ class StoreWriter(Closing):
     # -------------------------------------------------------------------------- resuming
 
     def _resume(self, journal: Journal) -> None:
-        """Cut the journal and the shards back to what is whole."""
+        """Truncate the journal and the shards to the last complete row."""
         rows = [(start, line["row"]) for start, line in journal.lines if "row" in line]
         keep = self._count_whole([row["crc32"] for _, row in rows])
         if keep < len(rows):
@@ -501,13 +501,13 @@ class StoreWriter(Closing):
                 shutil.rmtree(folder)
 
     def _learn(self, line: Mapping[str, Any]) -> None:
-        """Take in what a line says of an image that was read to its end."""
+        """Read the record of an image that was read completely."""
         self.skipped[line["done"]] = line["skipped"]
         if "broken" in line:
             self.quarantined[line["done"]] = line["broken"]
 
     def _count_whole(self, crcs: list[int]) -> int:
-        """Return how many rows are whole, looking at the last ones of the last shard."""
+        """Return the number of complete rows, checking the last ones of the last shard."""
         last = max(len(crcs) - 1, 0) // self.card.rows_per_shard
         first = max(last * self.card.rows_per_shard, len(crcs) - SYNC_EVERY)
         for i in range(first, len(crcs)):
@@ -537,7 +537,7 @@ class StoreWriter(Closing):
         return int(np.prod(shape)) * dtype.itemsize
 
     def _create_shard(self, shard: int) -> None:
-        """Create the files of a shard, with room for the header."""
+        """Create the files of a shard, with space for the header."""
         (self.path / shard_name(shard)).mkdir(exist_ok=True)
         for name in self._pieces:
             file = unfinished(self._piece(shard, name))
@@ -624,7 +624,7 @@ class StoreWriter(Closing):
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Write nothing more after an error; turn an OSError (a full disk) into a StoreError."""
+        """Stop writing after an error; turn an OSError (a full disk) into a StoreError."""
         try:
             yield
         except OSError as error:
@@ -647,7 +647,7 @@ _STAGED: Final = RELABELLED + ".tmp"
 
 
 def open_to_rewrite(path: str, *, in_place: bool) -> Store:
-    """Open a store whose small files will be replaced; finish what an earlier call began.
+    """Open a store whose small files will be replaced; complete an interrupted earlier call.
 
     Args:
         path: The store.
@@ -689,7 +689,7 @@ def rewrite(store: Store, out: str | None, card: StoreCard, index: pa.Table) -> 
 
 
 def _is_done(path: Path, card: StoreCard, index: pa.Table) -> bool:
-    """Return whether a folder holds a finished store of just this card and index."""
+    """Return whether a folder holds a finished store with exactly this card and index."""
     if not current(path, SPEC).is_file() or (path / JOURNAL).exists():
         return False
     there = Store(path)
@@ -714,7 +714,7 @@ def _replace(path: Path, card: StoreCard, index: pa.Table) -> None:
 
 
 def clear_up(path: Path) -> None:
-    """Finish what was begun when the labels of a store were replaced, or forget it.
+    """Complete an interrupted replacement of the labels of a store, or discard it.
 
     Args:
         path: The store.
@@ -739,7 +739,7 @@ def _link(store: Store, out: Path, card: StoreCard, index: pa.Table) -> None:
     if not journal.exists() or journal.stat().st_size:  # that of a run that packs
         check_empty(out)
     out.mkdir(parents=True, exist_ok=True)
-    journal.touch()  # the store counts as half written
+    journal.touch()  # the store is treated as incomplete
     for shard in range(store.shards):
         (out / shard_name(shard)).mkdir(exist_ok=True)
         for name in store.card.pieces():

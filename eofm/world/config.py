@@ -27,7 +27,7 @@ class WorldConfig:
         size: Width and height at 10 m in pixels, a multiple of 6 (60 m bands); SSL4EO-S12 has 264.
         seasons: Acquisitions per location, 1 to 4.
         workers: Processes that write at the same time; it changes no byte.
-        safe: Processing baseline, as in 05.11, of Sentinel-2 L1C products that are written beside
+        safe: Processing baseline, as in 05.11, of Sentinel-2 L1C products that are written next to
             the GeoTIFFs, in the layout of ESA's SAFE, each with polygons of known ground as
             GeoJSON. Since 04.00 their digital numbers carry an offset of 1000. None writes none.
 

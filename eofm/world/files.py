@@ -1,11 +1,11 @@
 """Writing a world: GeoTIFFs, folders, resuming after an interruption, several processes.
 
-    {out}/world.json                                  what was asked for; "synthetic": true
+    {out}/world.json                                  the settings; "synthetic": true
     {out}/s2c/{id:07d}/{season}/{B1..B12}.tif         uint16 digital numbers, native resolution
     {out}/s1/{id:07d}/{season}/{VV,VH}.tif            float32 dB
     {out}/dw/{id:07d}/{season}.tif                    uint8 Dynamic World codes, nodata 255
     {out}/safe/{id:07d}/{product}.SAFE                with `safe`: s2c as ESA delivers it
-    {out}/safe/{id:07d}/{product}.geojson             polygons of known ground beside it
+    {out}/safe/{id:07d}/{product}.geojson             polygons of known land cover next to it
 
 A location is written under `.partial` and moved into place, `s2c` last: a location whose `s2c`
 folder exists is complete. A folder of `dw` has no file for a season without labels.
@@ -26,9 +26,9 @@ ESA: the tile is as large as the scene, there is no true-colour image, and the p
 which a comment in each document says. From processing baseline 04.00 on, 1000 is added to every
 digital number but 0, and the metadata state the offset.
 
-Polygons of known ground lie beside a product, as somebody might draw them: GeoJSON (RFC 7946) in
-longitude and latitude, pieces of one land cover, taken from the Dynamic World map of that day,
-which knows the truth of the world.
+Polygons of known land cover are written next to a product, as an interpreter might draw them:
+GeoJSON (RFC 7946) in longitude and latitude, pieces of one class each, taken from the Dynamic World
+map of that day, which is the ground truth.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ _ALL: Final = SENSOR_BANDS[Sensor.S2_L1C]  # band_id counts them, also in L2A
 
 @dataclass(frozen=True)
 class Product:
-    """What a product is, but for its pixels.
+    """Properties of a product, without its pixels.
 
     Args:
         sensor: Level-1C or Level-2A.
@@ -120,7 +120,7 @@ class Product:
 
     @property
     def offset(self) -> int:
-        """What is added to every digital number but 0."""
+        """Offset that is added to every digital number except 0."""
         return _OFFSET if self.baseline >= _OFFSET_SINCE else 0
 
     @property
@@ -168,7 +168,7 @@ def write_safe(
 
     Args:
         folder: Where to put it.
-        product: What it is.
+        product: Properties of the product.
         pixels: Band -> digital numbers without offset, 0 being nodata, (h, w) at native resolution;
             all bands of the sensor, or some.
         classes: Scene classification (SCL) of L2A, (h, w) at 20 m.
@@ -414,7 +414,7 @@ _PARTIAL = ".partial"
 
 @dataclass(frozen=True)
 class WorldReport:
-    """What `write_world` did.
+    """Result of `write_world`.
 
     Args:
         out: The world's folder.
@@ -452,7 +452,7 @@ def write_world(config: WorldConfig) -> WorldReport:
             `if __name__ == "__main__":`, as for any process pool.
 
     Returns:
-        What was written.
+        Numbers and paths of what was written.
 
     Raises:
         ConfigError: If the folder holds a world of other settings, or more locations.
@@ -465,7 +465,7 @@ def write_world(config: WorldConfig) -> WorldReport:
             "the world could not be written",
             found=error,
             where=config.out,
-            remedy="see to space and permissions, then run again: finished locations are kept",
+            remedy="check disk space and permissions, then run again; finished locations are kept",
         ) from error
 
 
@@ -489,10 +489,10 @@ def _write(config: WorldConfig) -> WorldReport:
 
 
 def _claim(out: Path, config: WorldConfig) -> None:
-    """Write `world.json`, or check that the one there asks for the same world.
+    """Write `world.json`, or check that the existing one describes the same world.
 
     Raises:
-        ConfigError: If it asks for another world or for more locations.
+        ConfigError: If it describes another world or more locations.
         DataError: If the folder is not empty and not a world.
     """
     identity = _identity(config)
@@ -512,11 +512,11 @@ def _claim(out: Path, config: WorldConfig) -> None:
             )
         if isinstance(scenes, int) and scenes > config.scenes:
             raise ConfigError(
-                "the world in this folder is larger than the one asked for",
+                "the world in this folder is larger than requested",
                 found=f"scenes={scenes}",
                 expected=f"scenes={config.scenes}",
                 where=card,
-                remedy=f"ask for --scenes {scenes} or more, or choose another --out",
+                remedy=f"give --scenes {scenes} or more, or choose another --out",
             )
     elif out.is_dir() and any(out.iterdir()):
         raise DataError(
@@ -533,7 +533,7 @@ def _claim(out: Path, config: WorldConfig) -> None:
 
 
 def _identity(config: WorldConfig) -> dict[str, object]:
-    """Return what makes two worlds the same, apart from their number of locations."""
+    """Return the settings that define a world, apart from the number of locations."""
     identity: dict[str, object] = {
         "what": "synthetic world of eofm, in the file layout of SSL4EO-S12 v1",
         "synthetic": True,
@@ -565,7 +565,7 @@ _Classes = list[list[str]]  # per labelled season: the classes its map shows
 
 
 def _written(config: WorldConfig, todo: list[int]) -> Iterator[_Classes]:
-    """Write locations, in this process or in several, and yield what their maps show."""
+    """Write locations, in this process or in several, and yield the classes of their maps."""
     if min(config.workers, len(todo)) < 2:
         for location in todo:
             yield write_location(config, location)
@@ -625,7 +625,7 @@ def draw_location(
     """
     biome, place, shift_days, land = draw_ground(config, location)
     for season in range(config.seasons):
-        # a stream of its own: a season is the same however many there are
+        # a separate random stream: a season does not depend on the number of seasons
         own = np.random.default_rng(np.random.SeedSequence([config.seed, location, 1 + season]))
         visit = draw_visit(own, place, season, shift_days)
         labelled = bool(own.random() >= UNLABELLED)
@@ -633,10 +633,10 @@ def draw_location(
 
 
 def draw_ground(config: WorldConfig, location: int) -> tuple[Biome, WorldPlace, int, Landscape]:
-    """Draw what is the same in all seasons of a location.
+    """Draw the properties that all seasons of a location share.
 
     Returns:
-        The biome, the place, by how many days its year lies back, and the landscape.
+        The biome, the place, the shift of its seasons in days, and the landscape.
     """
     rng = np.random.default_rng(np.random.SeedSequence([config.seed, location]))
     weights = np.array([b.weight for b in BIOMES.values()])

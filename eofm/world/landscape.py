@@ -1,4 +1,4 @@
-"""One location drawn from its biome: which ground lies where, all year round.
+"""One location drawn from its biome: its land cover, constant over the year.
 
 The shapes of the land are fractal fields, parcels and winding lines.
 
@@ -129,7 +129,7 @@ def parcels(
         size: Height and width.
         width: Mean width of a strip in pixels.
         length: Mean length of a parcel along its strip in pixels.
-        districts: Number of regions with an orientation of their own.
+        districts: Number of regions, each with its own orientation.
         bent: Two fields (2, H, W), in pixels, by which the lines are bent.
         turn: Standard deviation of a district's angle in radians.
 
@@ -260,7 +260,7 @@ class _Canvas:
         self._patches += int(number.max()) + 1
 
     def is_any(self, *names: str) -> Bools:
-        """Return where one of the surfaces lies, (H, W)."""
+        """Return the pixels of some surfaces, bool (H, W)."""
         return np.isin(self.surface, [SURFACE_INDEX[name] for name in names])
 
 
@@ -317,7 +317,7 @@ def _paint_nature(rng: np.random.Generator, canvas: _Canvas, biome: Biome, heigh
 
 
 def _draw(rng: np.random.Generator, span: Span) -> float:
-    """Draw from a span; what falls below zero is zero, so a negative start means "often none"."""
+    """Draw from a span; values below zero become zero, so a negative start means "often none"."""
     return max(float(rng.uniform(*span)), 0.0)
 
 
@@ -413,7 +413,7 @@ def _paint_towns(
         )
     ):
         canvas.paint_parcels(rng, towns & (kinds == kind), plots, mix)
-    # broad ways through the parcels are streets; narrow ones hide between houses
+    # wide paths between parcels are streets; narrow ones are hidden between houses
     canvas.paint(borders(number) & towns & (kinds != 3), "street")
 
 
@@ -474,7 +474,7 @@ def _paint_banks(rng: np.random.Generator, canvas: _Canvas, biome: Biome, distan
 
 
 def _finish(rng: np.random.Generator, canvas: _Canvas, biome: Biome, height: Floats) -> Landscape:
-    """Number the units and draw what makes each of them itself."""
+    """Number the units and draw their individual properties."""
     key = canvas.surface.astype(np.int64) * _PATCHES + canvas.patch
     units, unit = np.unique(key, return_inverse=True)
     surface = (units // _PATCHES).astype(np.int32)

@@ -51,9 +51,9 @@ class Biome:
 
     Args:
         weight: How often a location is of this kind, relative to the others.
-        boxes: Where it lies.
-        nature: What grows where no land is farmed or built on: surface -> share.
-        crops: What stands in parcels: surface -> share.
+        boxes: Regions of the Earth where it occurs.
+        nature: Land cover outside farmed and built-up land: surface -> share.
+        crops: Land cover of parcels: surface -> share.
         farmed: Share in parcels.
         parcel: Width and length of a parcel.
         hedges: Probability that parcels are parted by hedges.
@@ -430,7 +430,7 @@ def draw_visit(rng: np.random.Generator, place: WorldPlace, season: int, shift_d
         rng: Source of randomness of this season.
         place: Where.
         season: 0 to 3, in the order of `SEASON_CENTRES`.
-        shift_days: How far the year of this place lies back, 0 to 364.
+        shift_days: Delay of the seasons of this place in days, 0 to 364.
     """
     centre = SEASON_CENTRES[season] - timedelta(days=shift_days)
     optical = _solar_time(centre, float(rng.uniform(-15, 15)), PLATFORM_PASS_HOUR, place)

@@ -201,7 +201,7 @@ _CLOUD_SEEN, _SHADOW_SEEN = 0.25, 0.3  # opacity and depth above which a mapper 
 
 @dataclass(frozen=True)
 class CloudField:
-    """What hangs over a scene; all (H, W), 0 to 1.
+    """Clouds, shadows and haze of a scene; all (H, W), 0 to 1.
 
     Args:
         water: Opacity of low, thick cloud.
@@ -349,7 +349,7 @@ LOOKS: Final = 4.4  # equivalent number of looks of IW GRD at high resolution
 # BigEarthNet show 0.65 to 0.73 and 0.12 to 0.27.
 _SIDE = 0.25
 _ENERGY = (6 / 16) ** 2  # sum of the squared weights of that kernel
-_NOISE_FLOOR_DB = (-29.0, -31.0)  # VV, VH; what is left after thermal noise removal (assumed)
+_NOISE_FLOOR_DB = (-29.0, -31.0)  # VV, VH; residual after thermal noise removal (assumed)
 _INCIDENCE = np.deg2rad(38.0)
 _DECIBEL = np.array([(s.radar, s.radar_dormant) for s in SURFACES.values()], np.float32)
 _FACETS = np.array([s.facets for s in SURFACES.values()], np.float32)
@@ -377,7 +377,7 @@ def draw_radar(
 
 
 def _moods(rng: np.random.Generator, land: Landscape, ground: WorldGround) -> Floats:
-    """Return what the day changes in each unit, (U, 2) dB: wind, soil moisture, ice, water."""
+    """Return the change of each unit on a day, (U, 2) dB: wind, soil moisture, ice, water."""
     wind, rain, calibration = rng.normal(0, (3.0, 1.3, 0.5))
     units = np.zeros((len(land.surface), 2), np.float32)
     cover = _COVER[land.surface]

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 (tables of constants)
-"""What grows and stands in the embedded world: spectra, backscatter, seasons, air.
+"""Surfaces of the synthetic world: spectra, backscatter, seasons; and its atmosphere.
 
 Where the numbers come from (`benchmarks/derive_world_spectra.py` prints them again):
 
@@ -7,8 +7,8 @@ Where the numbers come from (`benchmarks/derive_world_spectra.py` prints them ag
   MS (arXiv 1709.00029, training half), chosen by NDVI or redness and turned into surface
   reflectance by `PATH` and `TRANSMITTANCE`. Deserts, dry scrub, woodland and the ice sheet are
   means of L2A patches of S2-100K; old snow is TerraMesh L2A (arXiv 2504.11172).
-  Nothing at hand shows leafless trees, rock, dunes, marsh or flooded rice: they are interpolated
-  or scaled, and their line says so. Marsh is short grass, and a flooded field turbid water.
+  No available image shows leafless trees, rock, dunes, marsh or flooded rice: they are
+  interpolated or scaled, as noted in their line. Marsh is short grass, and a flooded field turbid water.
 * **Backscatter** (dB): trees, crops, grass, savanna, villages and snow are rounded from TerraMesh
   (gamma0, less 1 dB to come near the sigma0 of GRD products) and BigEarthNet v1; water from
   one BigEarthNet lake; bare and green crops also from a year of a WorldCereal site in Flanders.
@@ -75,7 +75,7 @@ class GroundCover(IntEnum):
     SNOW_AND_ICE = 8
 
 
-NO_COVER: Final = 255  # cloud, shadow: nothing is known of the pixel
+NO_COVER: Final = 255  # cloud, shadow: the land cover is unknown
 
 # fmt: off
 # Surface reflectance x 10000: B01 B02 B03 B04 B05 B06 B07 B08 B8A B11 B12. "Highest NDVI" is the
@@ -127,7 +127,7 @@ PATH: Final = np.array((985, 665, 450, 230, 195, 165, 150, 115, 105, 50, 4, 17, 
 TRANSMITTANCE: Final = np.array(
     (.60, .73, .74, .87, .82, .88, .92, .90, .955, .24, .003, .92, .85), np.float32)
 AIR_MASS: Final = 2.3  # sun at 40° from the zenith, down and up again
-# Continental aerosol, (wavelength / 492 nm)^-1.3; hardly any of it stands above the B10 vapour
+# Continental aerosol, (wavelength / 492 nm)^-1.3; hardly any of it is above the water vapour that B10 sees
 HAZE: Final = np.array(
     (1.15, 1, .85, .68, .63, .59, .55, .50, .48, .25, .01, .21, .14), np.float32)
 # Top-of-atmosphere DN (assumed, in the range textbooks give)
@@ -151,7 +151,7 @@ class SpectralCurve:
     Args:
         base: Greenness that never goes.
         cycles: Of each growth: day of half rise, day of half fall, days of transition, amplitude.
-            Days count from 1 January of the northern year; a fall after 365 lies in the next.
+            Days count from 1 January of the northern year; a fall after 365 is in the next year.
         delay: Days by which the rise comes later per degree of latitude beyond 47°.
     """
 
@@ -190,7 +190,7 @@ CURVES: Final[Mapping[str, SpectralCurve]] = {
     "irrigated": SpectralCurve(.05, ((25, 120, 10, .90), (165, 270, 10, .85))),  # assumed
     "marsh": SpectralCurve(.25, ((115, 285, 14, .65),), 1),  # assumed
 }
-# When rice fields stand under water, and when cereals are golden (assumed)
+# Days on which rice fields are flooded, and on which cereals are ripe (assumed)
 FLOODING: Final = SpectralCurve(0, ((18, 52, 5, 1), (163, 197, 5, 1)))
 RIPENESS: Final = SpectralCurve(0, ((182, 208, 5, 1),), 1.2)
 # fmt: on
@@ -201,7 +201,7 @@ class Surface:
     """One kind of ground.
 
     Args:
-        name: What it is called in the biome tables.
+        name: Its name in the biome tables.
         cover: Dynamic World class a mapper would give it in summer.
         green: Material when fully grown.
         dormant: Material when not.

@@ -126,7 +126,7 @@ def test_again_does_nothing(config: PackTilesConfig, tree) -> None:
     report = pack_tiles(config)
 
     assert report.already
-    assert "nothing was done" in report.describe()
+    assert "nothing was written" in report.describe()
     assert before == tree(Path(config.out))
 
 

@@ -39,7 +39,7 @@ def rows_of(text: str) -> dict[str, list[str]]:
 def test_every_student_can_be_configured(script: ModuleType, tmp_path: Path) -> None:
     """A ResNet of random weights, with the queue a multiple of the batch and no mask."""
     for arm in script.arms(tmp_path):
-        config = script.configure(arm, 0, tmp_path, 1e-3, 1)
+        config = importlib.import_module("real_pixels").configure(arm, 0, tmp_path, 1e-3, 1)
         check_views(config.method, VIEW_KINDS[config.data.views])
 
         assert ("resnet18", None) == (config.model.architecture, config.model.weights)

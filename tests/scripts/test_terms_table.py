@@ -148,10 +148,10 @@ def test_a_tiny_run_is_trained_measured_and_written(
     words = [*size.split(), *where.split(), "--arms", "softcon", arm]
 
     terms.main(words)
-    before = terms.read(tmp_path / "terms.jsonl")
+    before = terms.read_records(tmp_path / "terms.jsonl")
     terms.main(words)
 
-    assert before == terms.read(tmp_path / "terms.jsonl")
+    assert before == terms.read_records(tmp_path / "terms.jsonl")
     first, found, control = before
     assert ["softcon", arm, "52 image statistics"] == [row["arm"] for row in before]
     assert first["synthetic"]

@@ -59,7 +59,7 @@ def test_images_belong_together(folder: Path) -> None:
     with pytest.raises(StoreError, match="no image in s1-grd") as caught:
         both.images([0, 2])
     assert "s2-l1c2" == caught.value.found
-    with pytest.raises(StoreError, match="no store of this name"):
+    with pytest.raises(StoreError, match="no store has this name"):
         both.rows("s2-l2a")
 
 

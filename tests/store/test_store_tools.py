@@ -230,7 +230,7 @@ def test_values_outside_the_bins() -> None:
 
 def test_no_statistics_of_nothing() -> None:
     """No pixel, or one that is not a number, is an error."""
-    with pytest.raises(PixelError, match="no valid pixel"):
+    with pytest.raises(PixelError, match="no pixel is valid"):
         IntegerHistogram().summary()
     with pytest.raises(PixelError, match="not a number"):
         FloatHistogram(BINS[Unit.DB]).add(np.array([1.0, np.nan]))
