@@ -105,6 +105,7 @@ class Case:
 _NODATA = "a value that no measurement takes marks pixels as nodata, and is not declared"
 _BYTES = "8-bit files cannot hold the digital numbers of Sentinel-2"
 _SIZE = "the values are not of the size that unit dn has"
+_MIXED = "a band is in another unit than the other bands"
 _DEAD = "a band holds no measurement"
 _OFFSET = "images stated to be without the offset of processing baseline 04.00 seem to carry it"
 _NONE = "images stated to be with the offset of processing baseline 04.00 seem to lack it"
@@ -125,6 +126,17 @@ REFUSED: Mapping[str, Case] = {
     "c16 eight bit": Case(lambda s: (top(s) / 12).astype("uint8"), problem=_BYTES),
     "c16 eight bit, level 2a": Case(
         lambda s: (ground(s) / 16).astype("uint8"), Sensor.S2_L2A, problem=_BYTES
+    ),
+    "one band in reflectance": Case(
+        lambda s: one_band(ground(s).astype("float32"), 3, ground(s)[3] / 1e4),
+        Sensor.S2_L2A,
+        problem=_MIXED,
+    ),
+    "VH in power": Case(
+        lambda s: one_band(radar(s), 1, 10 ** (radar(s)[1] / 10)),
+        Sensor.S1_GRD,
+        Unit.DB,
+        problem=_MIXED,
     ),
     "power as dB": Case(
         lambda s: 10 ** (radar(s) / 10),

@@ -22,8 +22,9 @@ number type           8-bit integers stated to be digital numbers of Sentinel-2
 undeclared nodata     outside all physics (-9999, -32768, 1e20; 65535 or 32767 in every band), or
                       one value in all bands of more than 1 % of the pixels (-1, 9999)
 dead band             all 0, or one value in a whole image of at least 100 x 100 pixels
-radar                 sign of dB and power, whole numbers, VV darker than VH
+radar                 sign of dB and power, in one band or all; whole numbers; VV darker than VH
 range                 99th percentile of all bands outside what the unit can hold
+mixed units           a band of fractions below 1 among bands of digital numbers
 8-bit numbers         Level-1C darker in B01 or B02 than the sky itself is
 band order            Level-1C whose darkest band by far is not B10: EuroSAT files hold B8A last
 offset                +1000 of processing baseline 04.00, stated and absent or present and unstated
@@ -263,6 +264,7 @@ class Doubt:
         instead: The unit in which these values would be right, if there is one.
         band: The band that shows it, where it is one.
         image: Number of the image within its batch.
+        value: The number that stands for nodata, undeclared.
     """
 
     problem: str
@@ -272,6 +274,7 @@ class Doubt:
     instead: Unit | None = None
     band: str | None = None
     image: int = 0
+    value: float | None = None
 
 
 Values = Mapping[str, Tensor]
@@ -304,7 +307,7 @@ _BELOW_OFFSET: Final = 900.0  # a first percentile below this tells that nothing
 def contradiction(values: Values, spec: ImageSpec) -> Doubt | None:
     """Ask what needs a sample of the values only, where none is a sentinel and no band is dead."""
     ordered = {band: some.sort().values for band, some in values.items()}
-    tests = (_radar, _range, _sky, _order, _offset)
+    tests = (_radar, _range, _mixed, _sky, _order, _offset)
     return next((doubt for test in tests if (doubt := test(ordered, spec)) is not None), None)
 
 
@@ -343,6 +346,33 @@ def _range(values: Values, spec: ImageSpec) -> Doubt | None:
         f"{low:g} to {high:g}",
         "state the unit the values are in",
     )
+
+
+# Reflectance is at most 3, and mostly below 1. Digital numbers of dark water are of that size too,
+# but whole; resampled, they lie between whole numbers from 1 on. B10 is the one band that is 0 and
+# 1 over dry air: resampled, some pixels of it are near 1, as no cirrus is in reflectance.
+_BRIGHTEST_FRACTION: Final = 3.0
+_BRIGHTEST_CIRRUS: Final = 0.5
+
+
+def _mixed(values: Values, spec: ImageSpec) -> Doubt | None:
+    """Look for a band that was scaled to reflectance and stands among digital numbers."""
+    if spec.unit not in {Unit.DN, Unit.DN_OFFSET1000}:
+        return None  # a band of digital numbers among reflectance is out of its range
+    for band, ordered in values.items():
+        limit = _BRIGHTEST_CIRRUS if band == "B10" else _BRIGHTEST_FRACTION
+        if float(ordered[-1]) >= limit or _quantile(ordered, 0.5) >= 1:
+            continue
+        if 2 * int((ordered != ordered.round()).sum()) > len(ordered):
+            added = " and add 1000" if spec.unit is Unit.DN_OFFSET1000 else ""
+            return Doubt(
+                "a band is in another unit than the other bands",
+                f"{band} holds fractions up to {float(ordered[-1]):.4g}",
+                f"numbers of the size that unit {spec.unit} has",
+                f"write all bands in one unit: multiply {band} by 10,000{added}, or export it anew",
+                band=band,
+            )
+    return None
 
 
 def _sky(values: Values, spec: ImageSpec) -> Doubt | None:
@@ -464,6 +494,17 @@ def _radar(values: Values, spec: ImageSpec) -> Doubt | None:
             "none",
             "state the unit, if the files hold decibels",
             instead=Unit.DB,
+        )
+    # a city can be bright in VV, but no speckled image of decibels is nowhere below 0
+    positive = [band for band, v in values.items() if float(v[0]) >= 0]
+    if spec.unit is Unit.DB and positive and len(values) > 1:
+        return Doubt(
+            "a band is in another unit than the other bands",
+            f"{positive[0]} is nowhere below 0",
+            "decibels, mostly negative",
+            f"write all bands in one unit: {positive[0]} as 10 log10 of its values, if they are "
+            "linear",
+            band=positive[0],
         )
     if spec.unit is Unit.DB and bool((flat == flat.round()).all()):
         return Doubt(
@@ -599,7 +640,9 @@ def _largest(values: Shaped[Tensor, "*s"]) -> float:
     return max(abs(least), abs(most))
 
 
-def check_sentinels(native: NativeImagery, name: str) -> None:
+def check_sentinels(
+    native: NativeImagery, name: str, factors: Mapping[str, tuple[float, float]] | None = None
+) -> None:
     """Raise if a measured pixel holds a value that no measurement takes.
 
     `find_doubts` looks at a sample of a large image; this looks at every pixel.
@@ -607,9 +650,11 @@ def check_sentinels(native: NativeImagery, name: str) -> None:
     Args:
         native: In its native dtype.
         name: What the image is called, for the message.
+        factors: Band -> scale and offset that were applied to what its file holds; None if none
+            were.
 
     Raises:
-        PixelError: With the value and the band.
+        PixelError: With the value and the band; the remedy is of the number in the file.
     """
     for gsd, stored in native.planes.items():
         if _is_possible(stored, native.spec.unit):
@@ -619,6 +664,8 @@ def check_sentinels(native: NativeImagery, name: str) -> None:
         for image in range(len(native)):
             values = plane[image][:, valid[image]]
             doubt = _sentinel(values, replace(native.spec, bands=bands)) if values.numel() else None
+            if doubt is not None and doubt.band is not None and factors is not None:
+                doubt = _as_stored(doubt, *factors[doubt.band])
             if doubt is not None:
                 raise refusal([doubt], [name])
 
@@ -711,10 +758,26 @@ def _sentinel(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
         f"{_written(value)} in {_part(bad.any(dim=0))} of the pixels, first in band "
         f"{spec.bands[band]}",
         f"{low:g} to {high:g} in unit {spec.unit}, and not the same in all bands",
-        f"declare it in the file, as in: rio edit-info --nodata {_written(value)} FILE; in an "
-        "array, replace it by NaN",
+        _to_declare(value),
         band=spec.bands[band],
+        value=value,
     )
+
+
+def _to_declare(value: float) -> str:
+    return (
+        f"declare it in the file, as in: rio edit-info --nodata {_written(value)} FILE; in an "
+        "array, replace it by NaN"
+    )
+
+
+def _as_stored(doubt: Doubt, scale: float, offset: float) -> Doubt:
+    """Return a doubt whose remedy names the number that becomes its value by scale and offset."""
+    assert doubt.value is not None  # noqa: S101 (of a value that stands for nodata)
+    stored = (doubt.value - offset) / scale
+    # float32 holds seven digits, and what a scale is applied to are whole numbers
+    whole = round(stored) if abs(stored - round(stored)) <= 1e-6 * abs(stored) else stored
+    return replace(doubt, remedy=_to_declare(whole))
 
 
 def _same_in_all(values: Float[Tensor, "c n"], unit: Unit) -> Bool[Tensor, " n"] | None:
@@ -732,10 +795,22 @@ def _same_in_all(values: Float[Tensor, "c n"], unit: Unit) -> Bool[Tensor, " n"]
 
 
 def _written(value: float) -> str:
-    """Return a float32 number so that reading it gives the same number: `rio` is handed it."""
+    """Return a float32 number so that reading it gives the same number: `rio` is handed it.
+
+    Whole numbers have all their digits, as integer files need them; the largest of a type, which
+    float32 rounds up, is that of the type.
+    """
+    if value in _LARGEST:
+        return str(int(value) - 1)
+    if value == round(value) and abs(value) < _WHOLE_BELOW:
+        return str(int(value))
     texts = (f"{value:.{digits}g}" for digits in (7, 8))
     same = (t for t in texts if float(torch.tensor(float(t), dtype=torch.float32)) == value)
     return next(same, f"{value:.9g}")
+
+
+_LARGEST: Final = (2.0**31, 2.0**32)  # of int32 and uint32, plus one
+_WHOLE_BELOW: Final = 2.0**53
 
 
 def _part(flags: Bool[Tensor, " n"]) -> str:

@@ -35,7 +35,15 @@ from rasterio.windows import Window as RasterioWindow
 from eofm.errors import LabelError, RasterError
 from eofm.landcover.multilabel import ClassMap, Legend, Symbols
 from eofm.landcover.schemes import Scheme
-from eofm.raster.geotiff import bytes_of, damaged, grid_of, open_geotiff
+from eofm.raster.geotiff import (
+    bytes_of,
+    copy_command,
+    damaged,
+    grid_of,
+    header_of,
+    open_geotiff,
+    pages_of,
+)
 from eofm.raster.grid import Grid, Window
 
 __all__ = [
@@ -126,7 +134,19 @@ def _open(file: Path) -> DatasetReader:
             dataset = rasterio.open(file)
         except RasterioError as error:
             raise damaged(file, error) from error
-    if dataset.crs is None or dataset.count != 1:
+    pages = pages_of(dataset)
+    if pages:
+        dataset.close()
+        apart = copy_command(pages[0], file.with_name(f"{file.stem}_1.tif"))
+        raise LabelError(
+            "the file holds several maps, of which GDAL opens the first alone",
+            found=f"{len(pages)} pages",
+            expected="one map in a file",
+            where=file,
+            remedy=f"write the one that is meant into a file of its own, as the first: {apart}",
+        )
+    masked = header_of(dataset).alphas == (2,) and dataset.nodata is None  # GDAL heeds one of them
+    if dataset.crs is None or dataset.count - masked != 1:
         found = f"{dataset.count} band(s), {dataset.crs or 'no CRS'}"
         remedy = _as_map(dataset, file)
         dataset.close()
@@ -278,7 +298,8 @@ class _Side:
         self._offset = grid.offset_in(Grid(own.crs, moved, own.height, own.width))
         self._warped: WarpedVRT | None = None
         if self._offset is None:
-            # alpha says where the map ends, so no code has to be given up for "outside"
+            # alpha says where the map ends, so no code has to be given up for "outside"; that of
+            # the map itself is warped with it
             self._warped = stack.enter_context(
                 WarpedVRT(
                     dataset,
@@ -290,7 +311,7 @@ class _Side:
                     width=grid.width,
                     resampling=Resampling.nearest,
                     tolerance=_TOLERANCE,
-                    add_alpha=self._nodata is None,
+                    add_alpha=self._nodata is None and dataset.count == 1,
                 )
             )
 

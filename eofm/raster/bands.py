@@ -545,17 +545,36 @@ def _named_by_file(
         last = chosen[meant[again][0]]
         near = BANDS[meant[again][0]].wavelength_nm  # of narrow and broad near infrared, say
         rest = [b for b in SENSOR_BANDS[sensor] if b not in bands]
-        left = min(rest, key=lambda b: abs(BANDS[b].wavelength_nm - near), default="NAME")
+        left = min(rest, key=lambda b: abs(BANDS[b].wavelength_nm - near), default="")
+        remedy = (
+            f"bands {again} and {last} of the file cannot both be {meant[again][0]}: "
+            f"correct the wrong one; if band {last} is {left}, by: rio edit-info --bidx {last} "
+            f"--description {left} {quote(str(header.file))}"
+        )
+        if len(meant) >= 2 * len(chosen) or not left:
+            remedy = _one_of_dates(header, meant)
         raise RasterError(
             "the file describes a band twice",
             found=" ".join(header.descriptions),
             expected=f"bands of {sensor}, each once",
             where=header.file,
-            remedy=f"bands {again} and {last} of the file cannot both be {meant[again][0]}: "
-            f"correct the wrong one; if band {last} is {left}, by: rio edit-info --bidx {last} "
-            f"--description {left} {quote(str(header.file))}",
+            remedy=remedy,
         )
     return chosen
+
+
+def _one_of_dates(header: Header, meant: Mapping[int, tuple[str, ...]]) -> str:
+    """Return how to keep one date of a stack of several, each with the same bands."""
+    first: dict[str, int] = {}
+    for number, (band, *_) in meant.items():
+        first.setdefault(band, number)
+    numbers = ",".join(map(str, first.values()))
+    out = header.file.with_name(f"{header.file.stem}_1.tif")
+    return (
+        f"of several dates keep one, as the first: rio stack {quote(str(header.file))} --bidx "
+        f"{numbers} -o {quote(str(out))}; it loses the descriptions, so state --bands "
+        f"{' '.join(first)} then"
+    )
 
 
 def _as_stated(

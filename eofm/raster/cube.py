@@ -44,7 +44,6 @@ from eofm.raster.tags import (
     check_offset,
     check_unscaled,
     is_beside,
-    largest_in,
     mask_called,
     read_scaling,
     settle,
@@ -687,8 +686,23 @@ class CubeClouds:
         """
         rows, columns = window.slices
         layer = _flat(_mask_layers(self.array)[self.mask])
-        values = _stored(layer.isel(y=rows, x=columns))
-        return self.mask.clouded(values, lambda: largest_in(_stored(layer)))
+        nodata = _nodata(layer)
+        values, unknown = _without_nodata(_stored(layer.isel(y=rows, x=columns)), nodata)
+
+        def largest() -> float:
+            return self.mask.largest(_without_nodata(_stored(layer), nodata)[0])
+
+        return unknown | self.mask.clouded(values, largest)
+
+
+def _without_nodata(
+    values: NDArray[Any], nodata: float | None
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return a mask with 0 where it declares to know nothing, and where; 0 itself is clear sky."""
+    if not nodata:
+        return values, np.zeros(values.shape, np.bool_)
+    unknown = values == nodata
+    return np.where(unknown, 0, values), unknown
 
 
 def cloud_masks(array: Cube) -> tuple[CloudMask, ...]:

@@ -705,6 +705,7 @@ def read_stored(
     indexes: Sequence[int],
     window: Window,
     masks: Sequence[int] = (),
+    beside: Sequence[float | None] = (),
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Return the values of some bands as stored, and where the file declares no measurement.
 
@@ -716,6 +717,7 @@ def read_stored(
         indexes: Of its bands, counted from 1.
         window: Which pixels of the file.
         masks: Of the bands that are 0 where nothing was measured.
+        beside: What a document beside the file declares nodata in each of the bands, as STAC does.
 
     Returns:
         Values (c, h, w), and flags of the same shape, or None where nothing is declared.
@@ -734,7 +736,7 @@ def read_stored(
         raise damaged(dataset.name, error) from error
     values = _as_plane(stored, dataset.name)
     every = dataset.nodatavals
-    nodata = [(k, every[i - 1]) for k, i in enumerate(indexes)]
+    nodata = [(k, every[i - 1]) for k, i in enumerate(indexes)] + list(enumerate(beside))
     nodata = [(k, v) for k, v in nodata if v is not None and _can_occur(v, stored.dtype)]
     if values.dtype == np.uint16 and outside is None and not nodata:
         return values, None  # most files of Sentinel-2 sets

@@ -251,8 +251,11 @@ def open_scene(
         return _open_cube(path, sensor, unit, bands, time, gsd)
     _only("gsd", item=item, time=time)
     sensor = settle("sensor", sensor, None, "", name)
+    if remote:  # whatever lies on this machine under the name that messages have for it
+        own = None if bands is None else canonical_bands(bands, sensor)
+        return scene_of(RasterSource(path.stem, (path,), sensor, unit, own, gsd, names=(remote,)))
     files = of_product(source_of(path, sensor, unit, bands))
-    return scene_of(replace(files, gsd=gsd, names=(remote,) if remote else ()))
+    return scene_of(replace(files, gsd=gsd))
 
 
 def _open_list(

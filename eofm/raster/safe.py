@@ -34,7 +34,7 @@ from eofm.raster.geotiff import as_delivered, delivered_kind
 from eofm.raster.grid import Grid
 from eofm.raster.scene import CloudLayer, Scene, scene_of
 from eofm.raster.source import RasterSource
-from eofm.raster.tags import CloudMask, settle
+from eofm.raster.tags import OFFSET_SINCE, CloudMask, settle
 
 __all__ = [
     "MAX_BYTES",
@@ -147,7 +147,6 @@ _SENSORS: Final[Mapping[str, Sensor]] = {
     "Level-2Ap": Sensor.S2_L2A,  # the pilot production of 2017
 }
 _UNITS: Final[Mapping[float, Unit]] = {0.0: Unit.DN, -1000.0: Unit.DN_OFFSET1000}
-_OFFSET_SINCE: Final = (4, 0)  # processing baseline 04.00
 _QUANTIFICATION: Final = 10_000.0
 _MAX_FILES: Final = 20_000  # in a product; a full one has about 150
 
@@ -332,7 +331,7 @@ class Facts:
         if self._number(names[0], text) != _QUANTIFICATION:
             raise self._wrong("the quantification value", text, f"{_QUANTIFICATION:g}")
         offsets = self._offsets("RADIO_ADD_OFFSET" if level1 else "BOA_ADD_OFFSET")
-        newer = tuple(map(int, self.baseline.split("."))) >= _OFFSET_SINCE
+        newer = float(self.baseline) >= OFFSET_SINCE
         if not offsets:
             if newer:
                 raise self._wrong(
@@ -426,7 +425,7 @@ def of_product(source: RasterSource) -> RasterSource:
     """Return an image as the product says that its files lie in, if they lie in one.
 
     A product whose metadata cannot be used may be read as a folder of rasters; one that says
-    another level or unit is not what is stated.
+    another level or unit is not what is stated. Where no unit is stated, it is that of the product.
 
     Args:
         source: Files of an image.
@@ -452,7 +451,9 @@ def of_product(source: RasterSource) -> RasterSource:
             said, stated = facts.unit(source.bands or SENSOR_BANDS[source.sensor]), source.unit
         except RasterError:
             return source
-    if stated is None or said is stated:
+    if stated is None and isinstance(said, Unit):
+        return replace(source, unit=said, saturated=facts.saturated)
+    if said is stated:
         return replace(source, saturated=facts.saturated)
     what = "sensor" if isinstance(said, Sensor) else "unit"
     raise RasterError(

@@ -30,6 +30,7 @@ from eofm.contract.preprocess import to_grid
 from eofm.contract.spec import ImageSpec, Sensor, Unit, canonical_bands
 from eofm.contract.validity import (
     Doubt,
+    check_sentinels,
     doubt_of,
     doubt_of_type,
     fine_mask,
@@ -64,6 +65,7 @@ from eofm.raster.tags import (
     CloudMask,
     Clouds,
     TagScaling,
+    check_baseline,
     check_unscaled,
     clouds_of_file,
     mask_called,
@@ -95,6 +97,7 @@ class RasterSource:
         cloud_mask: The band that says which pixels are clouds, to make them invalid.
         mask_files: The cloud masks that are files beside the bands.
         saturated: A number that is no measurement, in whichever band it stands.
+        nodata: Band -> what a document beside the files declares nodata in it, in pairs.
         names: What GDAL opens in place of `files` where they are not files of this machine, as in
             `/vsicurl/https://...` and `/vsizip/...`.
 
@@ -114,6 +117,7 @@ class RasterSource:
     mask_files: tuple[tuple[CloudMask, Path], ...] = ()
     names: tuple[str, ...] = ()
     saturated: int | None = None
+    nodata: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.bands is not None:
@@ -141,11 +145,15 @@ class RasterSource:
 
 @dataclass(frozen=True)
 class _Layer:
-    """Bands of one file that are read together. `ratio` finest pixels make one of theirs."""
+    """Bands of one file that are read together. `ratio` finest pixels make one of theirs.
+
+    `nodata` is what a document beside the file declares of each band; empty where none does.
+    """
 
     dataset: DatasetReader
     layout: BandLayout
     ratio: int
+    nodata: tuple[float | None, ...] = ()
 
 
 class OpenRaster(Closing):
@@ -176,11 +184,12 @@ class OpenRaster(Closing):
             self.bands = tuple(band for layout in layouts for band in layout.bands)
             finest, self.grid = max(opened, key=lambda file: file[1].height * file[1].width)
             self._layers = [
-                _layer(dataset, grid, layout, self.grid, source.slack)
+                _layer(dataset, grid, layout, self.grid, source)
                 for (dataset, grid), layout in zip(opened, layouts, strict=True)
             ]
             self._scaling = _scaling(source, self._layers)
             self.unit = self._scaling.unit
+            check_baseline(datasets[0].tags(), self._scaling, source.files[0])
             self._gsd = _gsd(finest, self.grid) if source.gsd is None else source.gsd
             self.date = date_of(finest)
             mask = source.cloud_mask
@@ -257,6 +266,7 @@ class OpenRaster(Closing):
         Raises:
             RasterError: If a file is damaged, or the window does not fit the image.
             PixelError: If the files cannot hold the unit: digital numbers do not fit into 8 bits.
+                If they hold an undeclared nodata value below a scale that is applied.
         """
         window = window or Window(0, 0, self.grid.height, self.grid.width)
         self._check_window(window)
@@ -277,10 +287,15 @@ class OpenRaster(Closing):
             valid &= ~torch.from_numpy(self._clouds.read(window))[None]
         for gsd, read in merged.items():
             if read.declared is not None:
+                _say_zeros(read)
                 physical[gsd][read.declared] = 0
         planes = {gsd: torch.from_numpy(values)[None] for gsd, values in physical.items()}
         bands = {gsd: read.bands for gsd, read in merged.items()}
-        return NativeImagery(planes, bands, self.spec(window), valid)
+        native = NativeImagery(planes, bands, self.spec(window), valid)
+        if self._scaling.factors:  # only here is it known what stands in the file
+            factors = dict(zip(self.bands, self._scaling.factors, strict=True))
+            check_sentinels(native, self.source.name, factors)
+        return native
 
     def _valid(
         self,
@@ -473,13 +488,13 @@ def _notes(source: RasterSource, layouts: Sequence[BandLayout]) -> tuple[str, ..
 
 
 def _layer(
-    dataset: DatasetReader, own: Grid, layout: BandLayout, finest: Grid, slack: float
+    dataset: DatasetReader, own: Grid, layout: BandLayout, finest: Grid, source: RasterSource
 ) -> _Layer:
     """Check that a file covers the same ground as the finest band, in whole multiples."""
     ratio, remainder = divmod(finest.height, own.height)
     fits = not remainder and own.width * ratio == finest.width
     fits &= own.crs is finest.crs or own.crs == finest.crs  # of most sets it is one object
-    if not fits or _shift(own, finest) > slack:
+    if not fits or _shift(own, finest) > source.slack:
         raise RasterError(
             "a band covers other ground than its neighbours",
             found=f"{own.height} x {own.width} pixels within {_ground(own)}",
@@ -488,7 +503,9 @@ def _layer(
             where=dataset.name,
             remedy="cut all bands to the same extent",
         )
-    return _Layer(dataset, layout, ratio)
+    declared = dict(source.nodata)
+    beside = tuple(declared.get(band) for band in layout.bands) if declared else ()
+    return _Layer(dataset, layout, ratio, beside)
 
 
 def _shift(own: Grid, finest: Grid) -> float:
@@ -528,7 +545,21 @@ class _Read:
 def _read_layer(layer: _Layer, window: Window) -> _Read:
     r, layout = layer.ratio, layer.layout
     place = Window(window.row // r, window.col // r, window.height // r, window.width // r)
-    return _Read(layout.bands, *read_stored(layer.dataset, layout.indexes, place, layout.masks))
+    stored = read_stored(layer.dataset, layout.indexes, place, layout.masks, layer.nodata)
+    return _Read(layout.bands, *stored)
+
+
+_FEW: Final = 0.01  # of the pixels: along the edge of a swath bands do not end alike
+
+
+def _say_zeros(read: _Read) -> None:
+    """Say which bands are 0, declared nodata, where others are not: these zeros are kept."""
+    if read.declared is None or len(read.bands) == 1:
+        return
+    others = ~read.declared.all(axis=0)
+    share = (read.declared & (read.values == 0) & others).mean(axis=(1, 2))
+    for band in np.array(read.bands)[share > _FEW]:
+        notice(f"{band}: 0 where other bands are measured; read as 0, though declared nodata")
 
 
 def _without_value(merged: Mapping[int, _Read], number: int, like: Tensor) -> Tensor:

@@ -35,6 +35,8 @@ from eofm.raster.geotiff import gdal_name, local_path, open_geotiff
 from eofm.raster.scene import CloudLayer, Scene, reached, scene_of, shown
 from eofm.raster.source import RasterSource
 from eofm.raster.tags import (
+    NO_UNIT,
+    OFFSET_SINCE,
     OTHER_UNIT,
     CloudMask,
     mask_called,
@@ -47,7 +49,6 @@ from eofm.raster.tags import (
 __all__ = ["Json", "open_stac", "read_items"]
 
 _MAX_BYTES: Final = 256 * 2**20
-_OFFSET_SINCE: Final = 4.0  # processing baseline 04.00
 _OF_DIGITAL_NUMBERS: Final = frozenset({Unit.DN, Unit.DN_OFFSET1000})
 _APPLIED: Final = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 _NO_BAND: Final = frozenset({"thumbnail", "overview", "visual", "metadata"})  # roles of assets
@@ -58,7 +59,7 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class _Asset:
-    """One asset of bands: its key, its address, its bands, and scale and offset of each.
+    """One asset of bands: its key, its address, its bands, and scale, offset and nodata of each.
 
     `gsd` is that of its pixels in metres; None where nothing says it.
     """
@@ -67,6 +68,7 @@ class _Asset:
     href: str
     bands: tuple[str, ...]
     pairs: tuple[tuple[float, float], ...]
+    nodata: tuple[float | None, ...]
     gsd: float | None
 
 
@@ -158,8 +160,18 @@ def _scene(
             for b, pair in zip(asset.bands, asset.pairs, strict=True)
             if b in names
         ]
+        nodata = {
+            band: number
+            for asset in reversed(assets)  # the first is the one that is read
+            for band, number in zip(asset.bands, asset.nodata, strict=True)
+            if band in names and number is not None
+        }
         unit = _unit(item, sensor, unit, pairs, where)
-        pixels = RasterSource(str(item["id"]), source[0], sensor, unit, names, names=source[1])
+        pixels = RasterSource(
+            *(str(item["id"]), source[0], sensor, unit, names),
+            names=source[1],
+            nodata=tuple(nodata.items()),
+        )
         if unit not in _OF_DIGITAL_NUMBERS:
             _check_tags(pixels, pairs, where)
         try:
@@ -173,6 +185,8 @@ def _scene(
         except RasterError as error:
             if error.problem == OTHER_UNIT and unit in _OF_DIGITAL_NUMBERS:
                 error.remedy = _who_is_right(item, pixels)
+            if error.problem == NO_UNIT:  # nor does the item
+                settle("unit", unit, None, "", where)
             raise
         return scene if wanted is None or scene.bands == wanted else scene.select(wanted)
 
@@ -223,7 +237,10 @@ def _properties(item: Json) -> Json:
 
 
 def _sensor(item: Json) -> Sensor | None:
-    """Return the sensor that an item names by product type, level, or collection."""
+    """Return the sensor that an item names by product type, level, or collection.
+
+    The Planetary Computer's `sentinel-1-rtc` keeps the type of what it is made of, GRD.
+    """
     told = _properties(item)
     kind = str(told.get("s2:product_type") or told.get("sar:product_type") or "").upper()
     level = str(told.get("processing:level") or "").upper()
@@ -237,6 +254,8 @@ def _sensor(item: Json) -> Sensor | None:
     ):
         family = "sentinel-2" if sensor in {Sensor.S2_L1C, Sensor.S2_L2A} else "sentinel-1"
         ours = family in f"{platform} {collection}".replace("_", "-")
+        if ours and sensor is Sensor.S1_RTC and "rtc" in collection:
+            return sensor
         if kind in types or (ours and level in levels):
             return sensor
         if not kind and not level and ours and any(word in collection for word in words):
@@ -250,9 +269,13 @@ def _unit(
     stated: Unit | None,
     pairs: Sequence[tuple[float, float]],
     where: str,
-) -> Unit:
+) -> Unit | None:
+    """Return the unit of some bands: stated, or said by the item; None leaves it to the files."""
     told = _properties(item)
+    silent = all(pair == (1.0, 0.0) for pair in pairs)
     if sensor not in {Sensor.S2_L1C, Sensor.S2_L2A}:
+        if silent:
+            return stated
         return read_scaling(pairs, sensor, stated, None, Path(where)).unit
     flag, applied = _applied(told)
     if applied is True:
@@ -262,8 +285,10 @@ def _unit(
     baseline = _baseline(told)
     by_baseline = None
     if baseline is not None:
-        by_baseline = Unit.DN_OFFSET1000 if baseline >= _OFFSET_SINCE else Unit.DN
-    if all(pair == (1.0, 0.0) for pair in pairs):
+        by_baseline = Unit.DN_OFFSET1000 if baseline >= OFFSET_SINCE else Unit.DN
+    if silent and by_baseline is None:
+        return stated
+    if silent:
         by = f"s2:processing_baseline {baseline}"
         return settle("unit", stated, by_baseline, by, where)
     found = read_scaling(pairs, sensor, None, None, Path(where)).stored
@@ -272,8 +297,9 @@ def _unit(
             return stated
         raise SpecError(
             "the item contradicts itself about the offset of its pixels",
-            found=f"{found} by raster:scale and raster:offset {pairs[0]}, {by_baseline} by "
-            f"processing baseline {baseline:05.2f}",
+            found=f"{found or 'no unit'} by raster:scale and raster:offset "
+            f"{', '.join(map(str, dict.fromkeys(pairs)))}; {by_baseline} by processing baseline "
+            f"{baseline:05.2f}",
             where=where,
             remedy='look at the darkest pixels, and state the unit: unit="dn" or '
             'unit="dn-offset1000"',
@@ -312,8 +338,9 @@ def _assets(item: Json, sensor: Sensor) -> list[_Asset]:
             continue
         bands = _bands(str(key), asset, sensor)
         if bands:
-            pairs = _pairs(asset, len(bands))
-            found.append(_Asset(str(key), asset["href"], bands, pairs, _gsd(str(key), asset)))
+            pairs, nodata = _pairs(asset, len(bands)), _nodata(asset, len(bands))
+            gsd = _gsd(str(key), asset)
+            found.append(_Asset(str(key), asset["href"], bands, pairs, nodata, gsd))
     # an asset that does not say it is taken to be as fine as the finest of its bands
     finest: dict[tuple[str, ...], float] = {}
     for one in found:
@@ -366,10 +393,7 @@ def _bands(key: str, asset: Json, sensor: Sensor) -> tuple[str, ...]:
 def _pairs(asset: Json, count: int) -> tuple[tuple[float, float], ...]:
     """Return scale and offset of each band: of the asset, of `raster:bands`, or of `bands`."""
     pairs = []
-    listed = asset.get("raster:bands") or asset.get("bands") or ()
-    for i in range(count):
-        own = listed[i] if isinstance(listed, list) and i < len(listed) else {}
-        own = own if isinstance(own, dict) else {}
+    for own in _of_bands(asset, count):
         scale, offset = (
             own.get(name, own.get(f"raster:{name}", asset.get(f"raster:{name}")))
             for name in ("scale", "offset")
@@ -381,6 +405,23 @@ def _pairs(asset: Json, count: int) -> tuple[tuple[float, float], ...]:
                 "scale or offset of an asset is no number", found=(scale, offset)
             ) from error
     return tuple(pairs)
+
+
+def _of_bands(asset: Json, count: int) -> list[Json]:
+    """Return what `raster:bands`, or `bands` of STAC 1.1, says of each band of an asset."""
+    listed = asset.get("raster:bands") or asset.get("bands") or ()
+    every = list(listed)[:count] if isinstance(listed, list) else []
+    every += [{}] * (count - len(every))
+    return [own if isinstance(own, dict) else {} for own in every]
+
+
+def _nodata(asset: Json, count: int) -> tuple[float | None, ...]:
+    """Return what an asset declares nodata in each band; 0 in all bands is unmeasured anyway."""
+    told = [own.get("nodata", asset.get("nodata")) for own in _of_bands(asset, count)]
+    numbers = (isinstance(one, (int, float)) and not isinstance(one, bool) for one in told)
+    return tuple(
+        float(one) or None if is_one else None for one, is_one in zip(told, numbers, strict=True)
+    )
 
 
 def _source(

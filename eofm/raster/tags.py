@@ -42,17 +42,19 @@ from eofm.raster.geotiff import damaged, grid_of
 from eofm.raster.grid import Grid, Window
 
 __all__ = [
+    "NO_UNIT",
+    "OFFSET_SINCE",
     "OTHER_UNIT",
     "CloudMask",
     "Clouds",
     "TagScaling",
     "Word",
+    "check_baseline",
     "check_offset",
     "check_unscaled",
     "clouds_of_file",
     "declares_measured",
     "is_beside",
-    "largest_in",
     "mask_called",
     "read_scaling",
     "settle",
@@ -301,6 +303,40 @@ def _sample(
     return some, counts if declared is None else counts & ~declared[:, ::step, ::step]
 
 
+OFFSET_SINCE: Final = 4.0
+"""The processing baseline of Sentinel-2 from which on 1000 is added to digital numbers, 04.00."""
+_BASELINE: Final = re.compile(r"0\d\.\d{2}")  # 99.99 is that of products made by oneself
+
+
+def check_baseline(tags: Mapping[str, str], scaling: TagScaling, where: Path) -> None:
+    """Check that the baseline that GDAL copies from a Sentinel-2 product is that of the unit.
+
+    Args:
+        tags: Of the file.
+        scaling: What its values are; where its bands have a scale, that tells more than this.
+        where: The file, for the message of an error.
+
+    Raises:
+        RasterError: If 1000 is added by one and not by the other.
+    """
+    text = tags.get("PROCESSING_BASELINE", "").strip()
+    units = {Unit.DN, Unit.DN_OFFSET1000}
+    if not _BASELINE.fullmatch(text) or scaling.tags or scaling.stored not in units:
+        return
+    said = Unit.DN_OFFSET1000 if float(text) >= OFFSET_SINCE else Unit.DN
+    if said is scaling.stored:
+        return
+    changed = "subtracted from" if said is Unit.DN_OFFSET1000 else "added to"
+    raise RasterError(
+        "the tags of a file are those of another unit than stated",
+        found=f"PROCESSING_BASELINE={text}, which is {said}",
+        expected=scaling.stored,
+        where=where,
+        remedy=f"state {as_argument('unit', said)}; or, if 1000 was {changed} its values: rio "
+        f"edit-info --tag PROCESSING_BASELINE= {quote(str(where))}",
+    )
+
+
 def without_scale(file: Path | str) -> str:
     """Return the command that takes scale and offset out of a file and leaves its values."""
     return with_scale(file, 1, 0)
@@ -359,10 +395,14 @@ def _partly(pairs: Sequence[tuple[float, float]], stored: Unit | None, where: Pa
     )
 
 
+NO_UNIT: Final = "neither the user nor the file states the unit of the values"
+"""The problem of a file without a unit, for those who know more of it than its path."""
+
+
 def _unstated(sensor: Sensor, where: Path) -> RasterError:
     units = sorted(UNITS[sensor])
     return RasterError(
-        "neither the user nor the file states the unit of the values",
+        NO_UNIT,
         found="no scale and offset that name it",
         expected=" | ".join(units),
         where=where,
@@ -403,7 +443,7 @@ class CloudMask(StrEnum):
       product specification, table of the scene classification).
     * `QA60`: bits 10 (opaque cloud) and 11 (cirrus) of Earth Engine's Sentinel-2 collections.
       Between 25 January 2022 and 28 February 2024 the products had no such masks, and there the
-      band says "no cloud" everywhere.
+      band says "no cloud" everywhere. 255 is nothing to judge by.
     * `MSK_CLDPRB`: Level-2A's probability of cloud in per cent, and s2cloudless in Earth Engine.
       Masked from 40, the threshold of 0.4 at which s2cloudless was published.
     * `CLP`: the same from Sentinel Hub, where 255 means 1: masked from 102.
@@ -442,6 +482,18 @@ class CloudMask(StrEnum):
         """Return whether a product calls this mask by that name."""
         return word_of(name) in _SPELLINGS[self]
 
+    def largest(self, values: NDArray[Any]) -> float:
+        """Return the largest value of a mask, 0 at least; fills and what is no number do not count.
+
+        Args:
+            values: The mask, or a window of it.
+        """
+        return float(values[np.isfinite(values) & ~self._filled(values)].max(initial=0))
+
+    def _filled(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return where a value is one with which files are filled, and none of the mask."""
+        return np.isin(values, (65_535,) if self is CloudMask.CLP else (255, 65_535))
+
     def clouded(
         self,
         values: NDArray[Any],
@@ -459,8 +511,8 @@ class CloudMask(StrEnum):
 
         Raises:
             RasterError: If they are none of this mask: fractions where there are classes or bits,
-                a probability of 0 to 1 where there are per cent, or 0 and 1 alone, of which neither
-                would be cloud.
+                a probability of 0 to 1 where there are per cent, more than 100 of them, or 0 and 1
+                alone, of which neither would be cloud.
         """
         known = np.isfinite(values)
         values = np.where(known, values, 0)
@@ -468,15 +520,17 @@ class CloudMask(StrEnum):
         least = {CloudMask.MSK_CLDPRB: 40, CloudMask.CLP: 102}.get(self)
         if values.dtype.kind == "f":
             self._check_whole(values, None if least is None else largest or values.max)
-        if not sure and self in _NO_CLOUD_BY_1 and values.max(initial=0) == 1:
+        most = self.largest(values)
+        if not sure and self in _NO_CLOUD_BY_1 and most == 1:
             self._check_more(largest or values.max)
         if least is not None:
+            self._check_most(most)
             return masked | (values >= least)
         stored = values.astype(np.int64)
         if self is CloudMask.SCL:
             masked |= _OBSCURED[np.clip(stored, 0, len(_OBSCURED) - 1)]
         elif self is CloudMask.QA60:
-            masked |= (stored & (1 << 10 | 1 << 11)) != 0
+            masked |= ((stored & (1 << 10 | 1 << 11)) != 0) | (stored == 255)
         elif self is CloudMask.FMASK:
             masked |= ((stored & 0b1110) != 0) | (stored == 255)
         else:
@@ -493,6 +547,23 @@ class CloudMask(StrEnum):
             expected=_RANGES.get(self, "the bits of its product"),
             remedy=f"if 1 is cloud in it, call it {CloudMask.CLM}, which is read so; if not, there "
             "is no cloud: read the image without a cloud mask",
+        )
+
+    def _check_most(self, most: float) -> None:
+        """Refuse probabilities beyond the largest there is: they count in another unit."""
+        if most <= _MOST_OF[self]:
+            return
+        remedy = "export the mask anew as its product has it"
+        if self is CloudMask.MSK_CLDPRB and most <= _MOST_OF[CloudMask.CLP]:
+            remedy = f"if 255 stands for 1 in it, call it {CloudMask.CLP}, which is read so"
+        elif self is CloudMask.MSK_CLDPRB:
+            remedy = "if it counts hundredths of per cent, divide it by 100: rio calc --not-masked "
+            remedy += '--dtype uint8 "(/ (read 1) 100)" FILE OUT.tif'
+        raise RasterError(
+            f"the cloud mask {self} holds more than its numbers go to",
+            found=f"{most:g}",
+            expected=_RANGES[self],
+            remedy=f"{remedy}; or read the image without a cloud mask",
         )
 
     def _check_whole(self, values: NDArray[Any], largest: Callable[[], float] | None) -> None:
@@ -517,6 +588,7 @@ _RANGES: Final = {  # of the probabilities
     CloudMask.MSK_CLDPRB: "per cent, 0 to 100",
     CloudMask.CLP: "0 to 255, which stands for 1",
 }
+_MOST_OF: Final = {CloudMask.MSK_CLDPRB: 100, CloudMask.CLP: 255}
 # Of these, 1 is no cloud: 1 per cent, 1 of 255, a bit that the product does not use.
 _NO_CLOUD_BY_1: Final = frozenset(
     {CloudMask.MSK_CLDPRB, CloudMask.CLP, CloudMask.QA60, CloudMask.FMASK}
@@ -559,11 +631,6 @@ def is_beside(name: str) -> bool:
 def declares_measured(name: str) -> bool:
     """Return whether a band of that name is 0 where nothing was measured, and not 0 elsewhere."""
     return word_of(name) in _DECLARES
-
-
-def largest_in(values: NDArray[Any]) -> float:
-    """Return the largest value of a mask, 0 at least: what is no number does not count."""
-    return float(values[np.isfinite(values)].max(initial=0))
 
 
 _SIDE: Final = 1024  # pixels of a mask that are looked at first, in each direction
@@ -655,6 +722,7 @@ class Clouds:
             return unknown | self.mask.clouded(values, lambda: self._largest, sure=self._sure)
         except RasterError as error:
             error.where = self.dataset.name
+            error.remedy = (error.remedy or "").replace("FILE", quote(self.dataset.name)) or None
             raise
 
     def _undeclared(self, values: NDArray[Any]) -> NDArray[np.bool_]:
@@ -689,7 +757,7 @@ class Clouds:
             return self._largest_of(self.dataset.read(self.index))
 
     def _largest_of(self, values: NDArray[Any]) -> float:
-        return largest_in(values[~self._undeclared(values)])
+        return self.mask.largest(values[~self._undeclared(values)])
 
     def _values(self, window: Window) -> NDArray[Any]:
         place = RasterioWindow(window.col, window.row, window.width, window.height)

@@ -11,8 +11,9 @@ import pytest
 import rasterio
 from affine import Affine
 from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
 from rasterio.warp import transform as warp_points
-from remedies import run_rio
+from remedies import run_python, run_rio
 
 from eofm.errors import LabelError, RasterError
 from eofm.landcover.maps import LandCover, find_maps
@@ -315,3 +316,44 @@ def test_complex_numbers_are_no_classes(tmp_path: Path) -> None:
         target.write(np.full((1, 20, 20), 3, np.complex64))
     with pytest.raises(LabelError, match="not class codes"):
         read(path)
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0])
+def test_alpha_beside_the_classes_is_a_mask(shift: float, tmp_path: Path, write_tif) -> None:
+    """`gdalwarp -dstalpha` adds it; the remedy dropped it, and what it hides was water."""
+    hidden = np.full((24, 30), 255, np.uint8)
+    hidden[:, :15] = 0
+    pixels = np.stack([np.where(hidden, classes(), 0).astype(np.uint8), hidden])
+    path = write_tif(tmp_path / "m.tif", pixels, origin=(5e5 + shift, 5.4e6 - shift))
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = (ColorInterp.gray, ColorInterp.alpha)
+
+    found = read(path)
+
+    seen = np.s_[1:, 16:] if shift else np.s_[:, 15:]
+    assert 255 == found[:, :14].min()
+    assert found[seen].max() < 9
+    assert shift or np.array_equal(classes()[:, 15:], found[:, 15:])
+
+
+def test_alpha_and_nodata_are_not_guessed(tmp_path: Path, write_tif) -> None:
+    """GDAL heeds one of them; a map that says both is refused as a map of two bands is."""
+    pixels = np.stack([classes(), np.full((24, 30), 255, np.uint8)])
+    path = write_tif(tmp_path / "m.tif", pixels, nodata=255)
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = (ColorInterp.gray, ColorInterp.alpha)
+
+    with pytest.raises(LabelError, match="map of one band"):
+        read(path)
+
+
+def test_a_file_of_several_maps_is_refused(tmp_path: Path, write_tif) -> None:
+    """The first page was taken for the map without a word."""
+    path = write_tif(tmp_path / "m.tif", classes())
+    write_tif(path, np.zeros((24, 30), np.uint8), APPEND_SUBDATASET="YES")
+    with pytest.raises(LabelError, match="the first alone") as caught:
+        read(path)
+
+    written = Path(run_python(caught.value)[-1])
+
+    assert np.array_equal(classes(), read(written))

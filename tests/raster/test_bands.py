@@ -1110,3 +1110,18 @@ def test_the_narrow_band_beside_the_broad_one_is_offered(
 
     meant = ["B02", "B03", "B04", "B08", "B8A", "B11", "B12"]
     assert {band: k for k, band in enumerate(meant, 1)} == by_name(read(path))
+
+
+@pytest.mark.parametrize("names", [("0_B02", "0_B03", "1_B02", "1_B03"), ("B02", "B03") * 2])
+def test_one_date_of_a_stack_is_kept(
+    tmp_path: Path, write_tif: WriteTif, names: tuple[str, ...]
+) -> None:
+    """The remedy was to describe a band by NAME."""
+    path = write_tif(tmp_path / "a.tif", constants(4), descriptions=names)
+    with pytest.raises(RasterError, match="a band twice") as caught:
+        read(path)
+    bands = named_bands(caught.value)
+
+    out = run_rio(caught.value)[-1]
+
+    assert {"B02": 1, "B03": 2} == by_name(read(Path(out), bands=bands))

@@ -434,3 +434,94 @@ def test_a_mask_of_several_bands_is_none(tmp_path: Path, write_tif: WriteTif) ->
     out.replace(path)
 
     assert 63 == int(eofm.read_geotiff(tmp_path, **stated).valid.sum())
+
+
+@pytest.mark.parametrize("mask", ["MSK_CLDPRB", "QA60", "Fmask"])
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_fill_does_not_hide_that_a_mask_knows_0_and_1(
+    mask: str, declared: bool, tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """255 beside 0 and 1 made 1 clear sky: in arrays though declared, and in files if not."""
+    cloud = np.eye(8, dtype=np.uint8)
+    cloud[0, 1] = 255
+    image = np.full((8, 8), 700, np.uint16)
+    array = xr.Dataset({"B02": (("y", "x"), image.astype("int16")), mask: (("y", "x"), cloud)})
+    if declared:
+        array[mask].attrs["_FillValue"] = np.uint8(255)
+    write_tif(tmp_path / "T1_B02.tif", image)
+    write_tif(tmp_path / f"T1_{mask}.tif", cloud, nodata=255 if declared else None)
+    for source, more in ((array, {"gsd": 10}), (tmp_path, {"bands": ["B02"]})):
+        with pytest.raises(RasterError, match="0 and 1 alone") as caught:
+            eofm.read_scene(source, **STATED, **more, cloud_mask=mask)
+        assert "call it CLM" in str(caught.value.remedy)
+
+    found = eofm.read_scene(array.rename({mask: "CLM"}), **STATED, gsd=10, cloud_mask="CLM")
+    assert np.array_equal(cloud == 0, found.valid[0].numpy())
+
+
+@pytest.mark.parametrize(("fill", "clear"), [(255, 2), (-99, 2)])
+def test_what_a_mask_of_an_array_declares_is_unknown(fill: int, clear: int) -> None:
+    """As in files: a probability of 255 is none, and its largest value is what others are."""
+    cloud = np.full((8, 8), clear, np.int16)
+    cloud[2, 3], cloud[5, 5] = fill, 90
+    bands = {"B02": np.full((8, 8), 700, np.int16), "MSK_CLDPRB": cloud}
+    array = xr.Dataset({name: (("y", "x"), values) for name, values in bands.items()})
+    array["MSK_CLDPRB"].attrs["_FillValue"] = np.int16(fill)
+
+    found = eofm.read_scene(array, **STATED, gsd=10, cloud_mask="MSK_CLDPRB")
+
+    assert [[0, 2, 3], [0, 5, 5]] == (~found.valid).nonzero().tolist()
+
+
+def test_more_than_all_per_cent_is_refused(tmp_path: Path, write_tif: WriteTif) -> None:
+    """Stored in hundredths, with a scale of 0.01 or none, 5 % was 500 and cloud everywhere."""
+    cloud = np.full((8, 8), 500, np.uint16)
+    cloud[2, 3] = 6000
+    write_tif(tmp_path / "T1_B02.tif", np.full((8, 8), 700, np.uint16))
+    path = write_tif(tmp_path / "T1_MSK_CLDPRB.tif", cloud)
+    stated = {**STATED, "bands": ["B02"], "cloud_mask": "MSK_CLDPRB"}
+    with pytest.raises(RasterError, match="more than its numbers go to") as caught:
+        eofm.read_geotiff(tmp_path, **stated)
+    assert str(path) == str(caught.value.where)
+    out = tmp_path / "out.tif"
+
+    run_rio(caught.value, {"OUT.tif": out})
+
+    out.replace(path)
+    assert [[0, 2, 3]] == (~eofm.read_geotiff(tmp_path, **stated).valid).nonzero().tolist()
+
+
+def test_a_probability_of_255_steps_is_not_one_of_per_cent(
+    tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """Sentinel Hub's 60 of 255 is below its threshold, and was above that of per cent."""
+    cloud = np.full((8, 8), 60, np.uint8)
+    cloud[2, 3] = 200
+    write_tif(tmp_path / "T1_B02.tif", np.full((8, 8), 700, np.uint16))
+    path = write_tif(tmp_path / "T1_MSK_CLDPRB.tif", cloud)
+    stated = {**STATED, "bands": ["B02"]}
+    with pytest.raises(RasterError, match="more than its numbers go to") as caught:
+        eofm.read_geotiff(tmp_path, **stated, cloud_mask="MSK_CLDPRB")
+
+    assert "call it CLP" in str(caught.value.remedy)
+    path.rename(tmp_path / "T1_CLP.tif")
+    found = eofm.read_geotiff(tmp_path, **stated, cloud_mask="CLP")
+    assert [[0, 2, 3]] == (~found.valid).nonzero().tolist()
+
+
+@pytest.mark.parametrize(("mask", "scale"), [("SCL", 1e-4), ("CLP", 1 / 255), ("MSK_CLDPRB", 0.01)])
+def test_a_scale_of_a_mask_is_not_applied(
+    mask: str, scale: float, tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """Those who scale a stack write its scale into every band; classes stay classes."""
+    values = {"SCL": (4, 9), "CLP": (20, 200), "MSK_CLDPRB": (5, 80)}[mask]
+    cloud = np.full((8, 8), values[0], np.uint8)
+    cloud[2, 3] = values[1]
+    write_tif(tmp_path / "T1_B02.tif", np.full((8, 8), 700, np.uint16))
+    path = write_tif(tmp_path / f"T1_{mask}.tif", cloud)
+    with rasterio.open(path, "r+") as file:
+        file.scales = (scale,)
+
+    found = eofm.read_geotiff(tmp_path, **STATED, bands=["B02"], cloud_mask=mask)
+
+    assert [[0, 2, 3]] == (~found.valid).nonzero().tolist()

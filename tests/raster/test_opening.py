@@ -375,3 +375,22 @@ def test_a_page_that_is_not_there(tmp_path: Path, write_tif) -> None:
     assert str(path) == words[-1]
     page = eofm.read_geotiff(f"GTIFF_DIR:2:{path}", sensor="s2-l2a", unit="dn", bands=["B02"])
     assert 800 == float(page.pixels.mean())
+
+
+@pytest.mark.parametrize("local", ["far.tif", "far/a.tif", "far/B02.tif", "far_B02.tif"])
+def test_an_address_is_no_file_of_this_machine(
+    local: str, tmp_path: Path, write_tif, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lay in the working folder under the last word of an address was looked at instead."""
+    pixels = np.stack([np.full((6, 6), value, np.uint16) for value in (100, 200)])
+    write_tif(tmp_path / "there" / "far.tif", pixels, descriptions=["B02", "B03"])
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "there" / "far.tif", "far")
+    write_tif(tmp_path / "here" / local, 7 * np.ones((1, 6, 6), np.uint16))
+    if local == "far/a.tif":
+        write_tif(tmp_path / "here" / "far/b.tif", 7 * np.ones((1, 6, 6), np.uint16))
+    monkeypatch.chdir(tmp_path / "here")
+
+    found = eofm.read_scene(f"/vsizip/{tmp_path}/a.zip/far", sensor="s2-l2a", unit="dn")
+
+    assert (("B02", "B03"), [100, 200]) == (found.spec.bands, found.pixels[0, :, 0, 0].tolist())

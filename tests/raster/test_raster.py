@@ -468,3 +468,23 @@ def test_real_eurosat(real_data: Path) -> None:
     assert ((64, 64), 10.0) == (image.spec.size, image.spec.gsd)
     near_infrared = [image.pixels[0, stored.index(b)].mean() for b in ("B08", "B8A", "B09")]
     assert near_infrared[1] > 0.8 * near_infrared[0] > near_infrared[2]
+
+
+def test_zeros_of_one_band_that_are_kept_are_said(
+    tmp_path: Path, write_tif, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0 is declared nodata, and one band holds it in a half of the pixels that others have seen."""
+    monkeypatch.setattr("eofm.terminal._SAID", set())
+    pixels = np.full((3, 8, 8), 700, np.uint16)
+    pixels[:, 0] = 0
+    path = write_tif(tmp_path / "a.tif", pixels, nodata=0, descriptions=["B02", "B03", "B04"])
+    source = RasterSource("a", (path,), Sensor.S2_L2A, Unit.DN)
+    source.read()
+    assert "" == capsys.readouterr().err
+    pixels[1, 4:] = 0
+    write_tif(path, pixels, nodata=0, descriptions=["B02", "B03", "B04"])
+
+    found = source.read()
+
+    assert 56 == int(found.valid.sum())
+    assert "B03: 0 where other bands are measured" in capsys.readouterr().err

@@ -31,7 +31,8 @@ from eofm.datasets.tiles import PackTilesConfig
 from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import RasterError, SpecError
 from eofm.raster.folder import list_sources
-from eofm.raster.safe import _OFFSET_SINCE
+from eofm.raster.safe import of_product
+from eofm.raster.tags import OFFSET_SINCE
 from eofm.world.files import Product, write_safe
 
 LEVELS = (Sensor.S2_L1C, Sensor.S2_L2A)
@@ -177,7 +178,7 @@ def test_a_new_baseline_without_offsets_is_an_error(tmp_path: Path, sensor: Sens
     product = edit(write_product(tmp_path, sensor), without("(?:RADIO|BOA)_ADD_OFFSET"))
     with pytest.raises(RasterError, match=r"offsets of baseline 05\.11"):
         eofm.open_scene(product)
-    assert (4, 0) == _OFFSET_SINCE
+    assert 4.0 == OFFSET_SINCE
 
 
 def test_an_offset_of_zero_is_plain(tmp_path: Path) -> None:
@@ -613,3 +614,17 @@ def test_the_picture_of_a_product_is_a_picture(tmp_path: Path, write_tif) -> Non
 
     for call in (eofm.read_geotiff, eofm.read_scene):
         assert 90 == float(call(path, sensor="rgb", unit="uint8").pixels.mean())
+
+
+def test_a_folder_of_products_needs_no_unit(tmp_path: Path) -> None:
+    """Of two baselines, each is in its own unit; it was asked for, and one of them refused."""
+    pixels = digital_numbers(SENSOR_BANDS[Sensor.S2_L1C])
+    for baseline in ("02.09", "05.11"):
+        write_product(tmp_path / "in" / baseline, baseline=baseline, pixels=pixels)
+
+    units = {}
+    for source in list_sources(tmp_path / "in", Sensor.S2_L1C, None):
+        with of_product(source).open() as raster:
+            units[source.name[:5]] = raster.unit
+
+    assert {"02.09": Unit.DN, "05.11": Unit.DN_OFFSET1000} == units

@@ -14,6 +14,7 @@ import rioxarray
 import torch
 import xarray as xr
 from affine import Affine
+from remedies import run_rio
 
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec
@@ -249,3 +250,40 @@ def test_eight_bits_are_not_to_be_stated_as_digital_numbers(
     assert preview == str(caught.value.remedy).startswith("of a preview of 8 bits use the original")
     if not preview:
         assert read_geotiff(path, sensor="s2-l2a", unit="dn")
+
+
+@pytest.mark.parametrize(
+    ("unit", "scale", "offset"), [("reflectance", 1e-4, -0.1), ("db", 0.01, 0.0)]
+)
+def test_nodata_below_a_scale_is_declared_as_it_is_stored(
+    unit: str, scale: float, offset: float, tmp_path: Path
+) -> None:
+    """-0.9999 was to be declared, which an integer file does not hold; its number is -9999."""
+    radar = unit == "db"
+    rng = np.random.default_rng(0)
+    pixels = (
+        rng.integers(-2500, -500, (2, 32, 32)) if radar else rng.integers(1100, 4000, (2, 32, 32))
+    )
+    pixels[:, :, :8] = -9999
+    file, bands = tmp_path / "a.tif", ["VV", "VH"] if radar else ["B03", "B04"]
+    at = Affine(10, 0, 500_000, 0, -10, 6_000_000)
+    with rasterio.open(file, "w", "GTiff", 32, 32, 2, "EPSG:32632", at, "int16") as dataset:
+        dataset.write(pixels.astype("int16"))
+        dataset.scales, dataset.offsets = (scale,) * 2, (offset,) * 2
+        dataset.descriptions = bands
+    stated = {"sensor": "s1-grd" if radar else "s2-l2a", "unit": unit}
+    refused = []
+    for call in (read_geotiff, read_scene):
+        with pytest.raises(PixelError, match="not declared") as caught:
+            call(file, **stated)
+        refused.append(caught.value)
+    assert "--nodata -9999 " in str(refused[0].remedy)
+    assert refused[0].remedy == refused[1].remedy
+
+    run_rio(refused[0], {"FILE": file})
+
+    found = read_geotiff(file, **stated)
+    assert [False] * 8 + [True] * 24 == found.valid[0, 0].tolist()
+    np.testing.assert_allclose(
+        pixels[:, :, 8:] * scale + offset, found.pixels[0, :, :, 8:], atol=1e-5
+    )

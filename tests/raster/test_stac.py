@@ -440,3 +440,89 @@ def test_masks_are_found_by_the_keys_of_copernicus(earth_search) -> None:
 
     assert ["SCL"] == [layer.mask for layer in scene.clouds]
     assert bool(scene.read(cloud_mask="SCL").valid.all())
+
+
+def test_the_files_say_what_the_item_does_not(earth_search, tmp_path: Path) -> None:
+    """Items of HLS have no scale, and their files have one: the unit was asked for."""
+
+    def silence(item: Item) -> None:
+        item["collection"] = "HLSS30_2.0"
+        item["properties"] = {"datetime": None}
+        for asset in item["assets"].values():
+            asset.pop("raster:bands", None)
+
+    path = earth_search(change=silence)
+    for file in (tmp_path / "assets").glob("*.tif"):
+        with rasterio.open(file, "r+") as dataset:
+            dataset.scales, dataset.offsets = (1e-4,), (0.0,)
+
+    assert Unit.DN is eofm.open_scene(path, sensor="s2-l2a").unit
+    assert Unit.REFLECTANCE is eofm.open_scene(path, sensor="s2-l2a", unit="reflectance").unit
+    with pytest.raises(RasterError, match="another unit than the user"):
+        eofm.open_scene(path, sensor="s2-l2a", unit="dn-offset1000")
+
+
+@pytest.mark.parametrize("newer", [True, False])
+def test_nodata_is_read_from_the_item(newer: bool, earth_search, tmp_path: Path, write_tif) -> None:
+    """The files do not say it, and cannot be changed behind an address."""
+
+    def declare(item: Item) -> None:
+        for key in NAMES:
+            asset = item["assets"][key]
+            if newer:
+                asset.pop("raster:bands")
+                asset["nodata"] = -9999
+            else:
+                asset["raster:bands"] = [{"nodata": -9999}]
+
+    path = earth_search(change=declare)
+    for key, size in SIZES.items():
+        pixels = np.full((size, size), 1000, np.int16)
+        pixels[:, : size // 2] = -9999
+        write_tif(tmp_path / "assets" / f"{key}.tif", pixels, gsd=120 / size)
+
+    found = eofm.read_scene(path)
+
+    assert not bool(found.valid[0, :, :6].any())
+    assert bool(found.valid[0, 5:7, 10:].all())
+    assert 1000 == float(found.pixels[0, 0, 0, -1])
+
+
+def test_rtc_of_the_planetary_computer_is_no_grd(tmp_path: Path, write_tif) -> None:
+    """It keeps the product type of what it is made of, and the right statement was refused."""
+    assets = {}
+    for key in ("vv", "vh"):
+        pixels = np.full((8, 8), 0.1 if key == "vv" else 0.02, np.float32)
+        pixels[:, :2] = -32768
+        write_tif(tmp_path / f"{key}.tif", pixels, nodata=-32768)
+        assets[key] = {"href": f"{key}.tif", "roles": ["data"]}
+    item = {
+        "type": "Feature",
+        "id": "S1A_IW_GRDH_1SDV_20220301_rtc",
+        "collection": "sentinel-1-rtc",
+        "properties": {"platform": "SENTINEL-1A", "sar:product_type": "GRD"},
+        "assets": assets,
+    }
+    path = tmp_path / "item.json"
+    path.write_text(json.dumps(item), encoding="utf-8")
+
+    for stated in ({}, {"sensor": "s1-rtc"}):
+        found = eofm.read_scene(path, unit="power", **stated)
+        assert Sensor.S1_RTC is found.spec.sensor
+        assert [False] * 2 + [True] * 6 == found.valid[0, 0].tolist()
+    with pytest.raises(SpecError, match="another sensor than stated"):
+        eofm.open_scene(path, sensor="s1-grd", unit="power")
+
+
+def test_every_scale_of_an_item_that_contradicts_itself_is_said(earth_search) -> None:
+    """One band without the offset of the others: the scale of the first alone was shown."""
+
+    def exempt(item: Item) -> None:
+        item["properties"].pop("earthsearch:boa_offset_applied")
+        item["assets"]["red"]["raster:bands"] = [{"scale": 0.0001, "offset": 0}]
+
+    with pytest.raises(SpecError, match="contradicts itself") as caught:
+        eofm.open_scene(earth_search(change=exempt))
+
+    assert "(0.0001, -0.1)" in str(caught.value.found)
+    assert "(0.0001, 0.0)" in str(caught.value.found)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from remedies import named_unit
+from remedies import named_unit, run_rio
 
 import eofm
 from eofm.contract.imagery import Imagery
@@ -221,3 +221,43 @@ def test_a_scale_of_one_band_says_nothing_of_the_others(tmp_path: Path, write_ti
     assert "dn-offset1000" == named_unit(caught.value)
     read = eofm.read_geotiff(tmp_path, unit=named_unit(caught.value), **stated)
     assert 1700 == float(read.pixels.mean())
+
+
+@pytest.mark.parametrize(
+    ("baseline", "stated", "right"),
+    [
+        ("05.09", "dn", "dn-offset1000"),
+        ("04.00", "dn", "dn-offset1000"),
+        ("03.01", "dn-offset1000", "dn"),
+    ],
+)
+def test_the_baseline_in_the_tags_is_that_of_the_unit(
+    baseline: str, stated: str, right: str, tmp_path: Path, write_tif
+) -> None:
+    """GDAL copies it from the product; of four bands no pixel tells that 1000 was added."""
+    path = write_tif(
+        tmp_path / "a.tif", np.full((2, 8, 8), 1500, np.uint16), descriptions=["B02", "B03"]
+    )
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(PROCESSING_BASELINE=baseline)
+    for call in (eofm.read_geotiff, eofm.read_scene):
+        with pytest.raises(RasterError, match="of another unit than stated") as caught:
+            call(path, sensor="s2-l2a", unit=stated)
+    assert f"--unit {right}" in str(caught.value.remedy)
+    assert right == eofm.read_geotiff(path, sensor="s2-l2a", unit=right).spec.unit
+
+    run_rio(caught.value)
+
+    assert stated == eofm.read_geotiff(path, sensor="s2-l2a", unit=stated).spec.unit
+
+
+@pytest.mark.parametrize("baseline", ["99.99", "new", ""])
+def test_a_baseline_of_nobody_says_nothing(baseline: str, tmp_path: Path, write_tif) -> None:
+    """99.99 is that of products made by oneself, as those of BigEarthNet are."""
+    path = write_tif(
+        tmp_path / "a.tif", np.full((2, 8, 8), 1500, np.uint16), descriptions=["B02", "B03"]
+    )
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(PROCESSING_BASELINE=baseline)
+
+    assert "dn" == eofm.read_geotiff(path, sensor="s2-l2a", unit="dn").spec.unit

@@ -1,0 +1,111 @@
+"""Bands of several units in one image, and the number that a remedy declares nodata."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from levels import surface
+from remedies import run_rio
+from torch import nn
+
+from eofm.contract.imagery import Imagery
+from eofm.contract.spec import SENSOR_BANDS, ImageSpec, Sensor, Unit
+from eofm.contract.validity import check_plausible, check_sentinels
+from eofm.errors import PixelError
+from eofm.raster.source import RasterSource
+
+L1C, L2A = SENSOR_BANDS[Sensor.S2_L1C], SENSOR_BANDS[Sensor.S2_L2A]
+SIZE = 48
+
+
+def image(pixels: np.ndarray, sensor: Sensor, unit: Unit) -> Imagery:
+    """An image all of which is measured."""
+    spec = ImageSpec(sensor, SENSOR_BANDS[sensor], unit, pixels.shape[1:], 10.0)
+    tensor = torch.from_numpy(pixels.astype("float32"))[None]
+    return Imagery(tensor, spec, torch.ones(1, *pixels.shape[1:], dtype=torch.bool))
+
+
+@pytest.mark.parametrize("band", ["B01", "B08", "B12"])
+@pytest.mark.parametrize(("unit", "added"), [(Unit.DN, 0), (Unit.DN_OFFSET1000, 1000)])
+def test_one_band_of_reflectance_among_digital_numbers(band: str, unit: Unit, added: int) -> None:
+    """Its 0.2 beside 2000 was taken for a digital number; as the remedy says, it is one."""
+    pixels = surface(L2A, (SIZE, SIZE)) + added
+    place = L2A.index(band)
+    whole = pixels[place].copy()
+    pixels[place] = (whole - added) / 1e4
+
+    with pytest.raises(PixelError, match="in another unit than the other bands") as caught:
+        check_plausible(image(pixels, Sensor.S2_L2A, unit))
+
+    assert f"multiply {band} by 10,000{' and add 1000' * bool(added)}," in str(caught.value.remedy)
+    pixels[place] = pixels[place] * 10_000 + added
+    check_plausible(image(pixels, Sensor.S2_L2A, unit))
+
+
+def test_a_dark_band_that_was_resampled_is_none() -> None:
+    """B10 of 0 and 1 over dry air, and water of 1 and 2, lie between whole numbers then."""
+    rng = np.random.default_rng(0)
+    pixels = surface(L1C, (SIZE, SIZE)) + 400  # brighter in the blue than the sky
+    for band, values in (("B10", (0, 0, 0, 1)), ("B12", (1, 1, 1, 2))):
+        coarse = torch.from_numpy(rng.choice(values, (1, 1, 8, 8)).astype("float32"))
+        fine = nn.functional.interpolate(coarse, size=(SIZE, SIZE), mode="bilinear")
+        pixels[L1C.index(band)] = fine[0, 0].numpy()
+
+    check_plausible(image(pixels, Sensor.S2_L1C, Unit.DN))
+
+
+@pytest.mark.parametrize(("linear", "other"), [("VH", "VV"), ("VV", "VH")])
+def test_one_polarisation_in_decibels(linear: str, other: str) -> None:
+    """VH in power beside VV in dB was called an exchange of bands; VV in power passed."""
+    rng = np.random.default_rng(0)
+    decibels = {
+        name: rng.normal(mean, 2, (SIZE, SIZE)) for name, mean in (("VV", -11.0), ("VH", -18.0))
+    }
+    pixels = np.stack([decibels["VV"], decibels["VH"]])
+    place = ("VV", "VH").index(linear)
+    pixels[place] = 10 ** (pixels[place] / 10)
+
+    with pytest.raises(PixelError, match="in another unit than the other bands") as caught:
+        check_plausible(image(pixels, Sensor.S1_GRD, Unit.DB))
+
+    assert f"{linear} as 10 log10" in str(caught.value.remedy)
+    assert other not in str(caught.value.remedy)
+    pixels[place] = 10 * np.log10(pixels[place])
+    check_plausible(image(pixels, Sensor.S1_GRD, Unit.DB))
+
+
+def test_a_bright_city_in_decibels_is_one_unit() -> None:
+    """VV above 0 dB nearly everywhere is a town of high buildings, seen at a right angle."""
+    rng = np.random.default_rng(0)
+    pixels = np.stack([rng.normal(mean, 3, (SIZE, SIZE)) for mean in (4.0, -7.0)])
+
+    check_plausible(image(pixels, Sensor.S1_GRD, Unit.DB))
+
+
+@pytest.mark.parametrize(
+    ("kind", "fill"),
+    [("int32", -(2**31)), ("int32", 2**31 - 1), ("uint32", 2**32 - 1), ("float32", -3.4028235e38)],
+)
+def test_the_remedy_declares_the_number_that_is_stored(
+    kind: str, fill: float, tmp_path: Path
+) -> None:
+    """-2.1474836e+09 is -2147483600, which stands nowhere in the file."""
+    pixels = surface(L2A, (SIZE, SIZE)).astype(kind)
+    pixels[:, :, :10] = fill
+    file = tmp_path / "a.tif"
+    at = rasterio.Affine(10, 0, 500_000, 0, -10, 6_000_000)
+    with rasterio.open(file, "w", "GTiff", SIZE, SIZE, 12, "EPSG:32632", at, kind) as dataset:
+        dataset.write(pixels)
+    source = RasterSource("a", (file,), Sensor.S2_L2A, Unit.DN)
+    with source.open() as raster, pytest.raises(PixelError, match="not declared") as caught:
+        check_sentinels(raster.read_native(), "a")
+
+    run_rio(caught.value, {"FILE": file})
+
+    found = source.read()
+    assert (False, True) == (bool(found.valid[0, :, :10].any()), bool(found.valid[0, :, 10:].all()))
+    check_plausible(found)
