@@ -134,7 +134,7 @@ def _line(description: str, done: int, total: int | None, elapsed: float) -> str
 # What resumes where it stopped, if the same command is given again.
 _RESUMED: Final = (
     *("bench", "pack", "data subset", "data merge", "data relabel", "data upgrade"),
-    *("labels", "models download"),
+    *("embed", "labels", "models download"),
 )
 
 
