@@ -134,7 +134,7 @@ def _line(description: str, done: int, total: int | None, elapsed: float) -> str
 # Commands that resume where they stopped, if they are given again.
 _RESUMED: Final = (
     *("bench", "pack", "data subset", "data merge", "data relabel", "data upgrade"),
-    *("labels", "models download"),
+    *("embed", "labels", "models download"),
 )
 
 

@@ -112,6 +112,7 @@ def test_a_fault_of_our_own_is_shown_as_it_is() -> None:
     [
         (["pack", "tiles", "--out", "a b"], "\n    eofm pack tiles --out 'a b'\n"),
         (["data", "merge", "x"], "\n    eofm data merge x\n"),
+        (["embed", "s.tif", "--out", "o"], "\n    eofm embed s.tif --out o\n"),
         (["labels", "m"], "\n    eofm labels m --resume\n"),
         (["labels", "m", "--resume"], "\n    eofm labels m --resume\n"),
         (["data", "verify", "x"], None),

@@ -3,4 +3,4 @@
 # Debian and Ubuntu: apt-get install --no-install-recommends qgis python3-qgis
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-python -m pytest -n0 -rs tests/geo/test_qgis.py
+python -m pytest -n0 -rs -m "" tests/geo/test_qgis.py

@@ -33,6 +33,7 @@ from eofm.geo.cells import Cells, Doubles, Floats, GridCells, Index, zone_of
 from eofm.geo.training import EXPLODE, FittedProbe, TrainingCells, said
 from eofm.probes.bootstrap import bootstrap_values, enough_groups, percentile_interval
 from eofm.report.plots import Estimate
+from eofm.terminal import track
 
 __all__ = [
     "Z95",
@@ -542,7 +543,7 @@ def cross_validate(x: Floats, training: TrainingCells, folds: Folds, fit: Fit) -
     probes: list[str] = []
     strengths: list[float] = []
     tested = np.zeros(len(x), np.bool_)
-    for held in range(folds.count):
+    for held in track(range(folds.count), "testing on held-out squares"):
         test = fold == held
         known = np.unique(training.labels[~test])
         if len(known) < 2:

@@ -77,6 +77,10 @@ class Cells(Protocol):
     def vectors(self, cells: Index) -> Floats:
         """Return the vectors of some cells, (n, D)."""
 
+    @property
+    def block_count(self) -> int:
+        """How many `blocks` there are."""
+
     def blocks(self) -> Iterator[tuple[slice, Floats]]:
         """Yield all cells in order, some at a time: which, and their vectors, NaN without one."""
 
@@ -143,6 +147,11 @@ class GridCells:
     def valid(self) -> NDArray[np.bool_]:
         """Which patches have a vector, row by row."""
         return self.patches.valid.ravel()
+
+    @property
+    def block_count(self) -> int:
+        """How many strips of rows there are."""
+        return -(-self.patches.grid.height // _STRIP)
 
     def blocks(self) -> Iterator[tuple[slice, Floats]]:
         """Yield some rows of patches at a time."""
@@ -241,6 +250,11 @@ class ChipCells:
         import shapely
 
         return shapely.STRtree(self._shapes)
+
+    @property
+    def block_count(self) -> int:
+        """How many parts of the table there are."""
+        return -(-len(self.chips) // _BLOCK_CELLS)
 
     def blocks(self) -> Iterator[tuple[slice, Floats]]:
         """Yield some chips at a time."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from eofm.geo.cells import Cells, ChipCells, Doubles, Floats, GridCells, Index
 from eofm.geo.embeddings import ChipTable, PatchGrid, relative_step
+from eofm.terminal import track
 
 __all__ = ["Distances", "LinearRule", "distances"]
 
@@ -123,7 +124,8 @@ def distances(first: Cells, second: Cells) -> Distances:
     """
     cosine, least, unexplained = (np.full(len(first.valid), np.nan, np.float32) for _ in range(3))
     rules = _learn_both(first, second)
-    for (rows, a), (_, b) in zip(first.blocks(), second.blocks(), strict=True):
+    both = zip(first.blocks(), second.blocks(), strict=True)
+    for (rows, a), (_, b) in track(both, "comparing two dates", first.block_count):
         with np.errstate(invalid="ignore", divide="ignore"):
             long_a, long_b = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
             unit_a, unit_b = a / long_a[:, None], b / long_b[:, None]  # a and b may be the caller's

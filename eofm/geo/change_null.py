@@ -36,6 +36,7 @@ from eofm.geo.cells import Cells, Doubles, GridCells, metric_centres
 from eofm.geo.change_distance import Distances
 from eofm.geo.maps_config import HIGHEST_RATE
 from eofm.probes.knn import Neighbours
+from eofm.terminal import track
 
 __all__ = ["LONGER", "Scores", "scores", "tells", "whole_window"]
 
@@ -206,7 +207,7 @@ def _grid_medians(cells: GridCells, log: Doubles, window: int) -> Doubles:
     high, wide = (min(window // 2, side - 1) for side in plane.shape)
     padded = np.pad(plane, ((high, high), (wide, wide)), constant_values=np.nan)
     found = np.empty_like(plane)
-    for row in range(grid.height):
+    for row in track(range(grid.height), "comparing cells with their neighbours"):
         near = [
             padded[row + high + down, wide + right : wide + right + grid.width]
             for down in _offsets(high, grid.height)

@@ -53,6 +53,7 @@ from eofm.geo.training import (
     said,
 )
 from eofm.probes.bootstrap import FEWEST_GROUPS, enough_groups
+from eofm.terminal import track
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -362,7 +363,7 @@ def _predict(
     count = len(cells.valid)
     codes = np.zeros(count, np.uint8)
     probability, novelty = (np.full(count, np.nan, np.float32) for _ in range(2))
-    for rows, vectors in cells.blocks():
+    for rows, vectors in track(cells.blocks(), "mapping", cells.block_count):
         there = cells.valid[rows]
         if not there.any():
             continue

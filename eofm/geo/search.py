@@ -79,6 +79,7 @@ from eofm.raster.grid import read_crs
 from eofm.report import output
 from eofm.report.output import write_file
 from eofm.report.sheets import contact_sheet
+from eofm.terminal import track
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -277,7 +278,7 @@ def scan(cells: Cells, direction: Floats, bias: float = 0.0, *, cosine: bool) ->
         stored = np.asarray(cells.chips.stored)
         scores[:] = scan_codes(stored, cells.chips.codes, direction, cosine=cosine)
     else:
-        for rows, vectors in cells.blocks():
+        for rows, vectors in track(cells.blocks(), "searching", cells.block_count):
             with np.errstate(invalid="ignore"):
                 part = vectors @ direction
                 if cosine:

@@ -25,6 +25,7 @@ from eofm.errors import ConfigError, DataError, EofmError, PixelError, RasterErr
 from eofm.formats.foreign import sealed
 from eofm.geo.embedding.config import EmbedConfig
 from eofm.geo.embedding.embed import embed
+from eofm.geo.embedding.job import Work
 from eofm.geo.embedding_files import open_chips, open_embeddings, open_patches
 from eofm.geo.embeddings import require_same_vectors
 from eofm.weights.cards import WEIGHTS
@@ -131,6 +132,82 @@ def test_several_scenes_are_jobs_of_their_own(model: str, tmp_path: Path, worker
     with pytest.raises(DataError, match="no embeddings") as caught:
         open_embeddings(tmp_path / "out")
     assert isinstance(open_embeddings(str(caught.value.remedy).rpartition(": ")[2]), object)
+
+
+def test_a_scene_that_cannot_be_opened_does_not_stop_the_others(
+    model: str, tmp_path: Path, capsys
+) -> None:
+    """It is a job that failed, named with its reason; of scenes that run it is said how far."""
+    listed = three_scenes(tmp_path)
+    lost, nowhere = tmp_path / "lost.tif", tmp_path / "nowhere.tif"
+    write_scene(nowhere, texture(32, 32), crs=None)
+    listed.write_text(f"{lost}\n{listed.read_text()}\n{nowhere}\n")
+    asked = config(listed, model, tmp_path / "out", chips=16)
+
+    done = embed(asked)
+
+    assert (1, 3) == (done.status, len(done.done))
+    assert [*done.failed] == [str(lost), str(nowhere)]
+    assert "no such file" in done.describe()
+    assert "where it lies" in done.describe()
+    assert "scene 3 of 3: t2, about " in capsys.readouterr().err
+    explained = embed(replace(asked, explain=True)).describe()
+    assert "no such file" in explained
+    assert "about 1 s" in explained
+
+    listed.write_text(f"{lost}\n{nowhere}\n")
+    with pytest.raises(DataError, match="no such file"):
+        embed(asked)
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# scenes of May\n"])
+def test_a_list_without_a_scene_is_refused(text: str, model: str, tmp_path: Path) -> None:
+    """It made nothing, and said nothing, with status 0."""
+    listed = tmp_path / "scenes.txt"
+    listed.write_text(text)
+
+    with pytest.raises(DataError, match="names none"):
+        embed(config(listed, model, tmp_path / "out"))
+
+
+@pytest.mark.parametrize("layout", ["chips", "patches"])
+def test_a_scene_without_enough_ground_says_how_much_there_is(
+    layout: str, model: str, tmp_path: Path
+) -> None:
+    """The share is counted, and the one that the remedy names makes vectors."""
+    pixels = texture(56, 56)
+    pixels[:, np.random.default_rng(0).random((56, 56)) < 0.7] = 0
+    scene = write_scene(tmp_path / "thin.tif", pixels, nodata=0)
+    asked = config(scene, model, tmp_path / "out", **{layout: 14 if layout == "chips" else True})
+    if layout == "patches":
+        asked = replace(asked, chips=None)
+
+    with pytest.raises(DataError, match="free of clouds") as caught:
+        embed(asked)
+
+    measured = (pixels[0] > 0).mean()
+    assert str(caught.value.found).startswith(f"{measured:.1%} of the pixels of ")
+    less = str(caught.value.remedy).rpartition("--min_valid ")[2]
+    embed(replace(asked, min_valid=float(less)))
+
+    empty = write_scene(tmp_path / "empty.tif", np.zeros((3, 56, 56), np.uint16))
+    with pytest.raises(DataError, match="free of clouds") as caught:
+        embed(replace(asked, scenes=[str(empty)], out=str(tmp_path / "none")))
+    assert "--min_valid" not in str(caught.value.remedy)
+
+
+def test_a_job_that_is_refused_leaves_the_settings_of_the_other(
+    scene: Path, model: str, tmp_path: Path
+) -> None:
+    """`config.yaml` is that of the half-finished job, not of whoever asks for another one there."""
+    out = tmp_path / "out"
+    Work(out / ".chips.work", "another job").commit(1)
+    (out / "config.yaml").write_text("of the other\n")
+
+    with pytest.raises(ConfigError, match="half finished"):
+        embed(config(scene, model, out))
+
+    assert (out / "config.yaml").read_text() == "of the other\n"
 
 
 def three_scenes(folder: Path) -> Path:
@@ -403,9 +480,14 @@ def test_areas_are_read_from_files(model: str, tmp_path: Path) -> None:
     table = geopandas.GeoDataFrame(geometry=[box], crs="EPSG:4326")
     table.to_file(tmp_path / "a.geojson", driver="GeoJSON")
     table.to_crs(32632).to_file(tmp_path / "a.gpkg")
+    # older than RFC 7946, but what QGIS and ogr2ogr write of a layer in metres
+    table.to_crs(32632).to_file(tmp_path / "metres.geojson", driver="GeoJSON")
+    (tmp_path / "bare.geojson").write_text(json.dumps(shapely.geometry.mapping(box)))
     words = {
         "numbers": ",".join(f"{x:.6f}" for x in box.bounds),
         "json": str(tmp_path / "a.geojson"),
+        "metres": str(tmp_path / "metres.geojson"),
+        "bare": str(tmp_path / "bare.geojson"),
         "package": str(tmp_path / "a.gpkg"),
     }
 
@@ -414,7 +496,7 @@ def test_areas_are_read_from_files(model: str, tmp_path: Path) -> None:
         embed(config(scene, model, tmp_path / name, chips=32, where=where, min_valid=0.9))
         found[name] = list(open_chips(tmp_path / name).table["id"])
 
-    assert [found[name] for name in words] == [["scene_32_32"]] * 3
+    assert [found[name] for name in words] == [["scene_32_32"]] * 5
 
 
 def test_an_address_that_does_not_answer_is_one_error(model: str, tmp_path: Path) -> None:

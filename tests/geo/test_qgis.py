@@ -30,6 +30,11 @@ PYTHON = Path("/usr/bin/python3")
 PLUGINS = Path(__file__).parents[2] / "contrib" / "qgis"
 
 
+def test_the_script_leaves_no_test_out() -> None:
+    """Those with a QGIS are slow ones, which pytest runs only if it is asked to."""
+    assert '-m ""' in (PLUGINS / "test.sh").read_text()
+
+
 def settings(home: Path) -> dict[str, str]:
     """Variables of a QGIS without a screen, that knows nothing of this Python."""
     home.mkdir(exist_ok=True, mode=0o700)

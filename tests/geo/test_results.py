@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import yaml
 from rasterio._err import CPLE_AppDefinedError
 from vector_world import drawn, on_disk, world
 
+from eofm import terminal
 from eofm.cli import main
 from eofm.errors import DataError
-from eofm.geo import embedding_files, results
+from eofm.geo import cells, embedding_files, results
 from eofm.geo.embedding_files import write_tiff
 
 VERBS = {
@@ -75,6 +77,29 @@ def test_settings_that_are_kept_can_be_changed(capsys: pytest.CaptureFixture[str
     assert (3, "fewer") == tuple(
         yaml.safe_load(Path("fewer/config.yaml").read_text())[name] for name in ("top", "out")
     )
+
+
+@pytest.mark.usefixtures("ground")
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        pytest.param("map", ["testing on held-out", "mapping"], marks=pytest.mark.slow),
+        ("search", ["searching"]),
+        ("change", ["comparing two dates", "comparing cells with their neighbours"]),
+    ],
+)
+def test_a_large_grid_says_how_far_it_is(
+    verb: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Minutes without a word look like a program that hangs."""
+    monkeypatch.setattr(terminal, "LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(cells, "_STRIP", 8)
+
+    assert 0 == main(VERBS[verb].split())
+
+    said = capsys.readouterr().err
+    for one in words:
+        assert re.search(rf"{one}.*: 2 of \d+, .* s left", said)
 
 
 def test_a_raster_that_gdal_cannot_write_is_one_error(

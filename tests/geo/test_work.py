@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eofm.errors import DataError
+from eofm.errors import ConfigError, DataError
 from eofm.formats.foreign import sealed
-from eofm.geo.embedding.job import Work, as_planes
+from eofm.geo.embedding.job import Work, as_planes, working
 from eofm.geo.embeddings import Codes
 
 
@@ -56,6 +57,24 @@ def test_a_broken_state_is_one_error(state: str, tmp_path: Path) -> None:
 
     shutil.rmtree(str(caught.value.remedy).rpartition("rm -r ")[2])
     assert Work(tmp_path / "w", "job").done == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks that end with a process")
+def test_two_processes_do_not_work_on_one_job(tmp_path: Path) -> None:
+    """The second is refused, whatever its job, and leaves what the first has on the disk."""
+    with working(tmp_path / "w", "job") as work:
+        work.commit(2)
+        for job in ("job", "another"):
+            with (
+                pytest.raises(ConfigError, match="another process"),
+                working(tmp_path / "w", job),
+            ):
+                pass
+        assert Work(tmp_path / "w", "job").done == 2
+
+    assert not (tmp_path / "w").exists()
+    with working(tmp_path / "w", "job") as work:
+        assert work.done == 0
 
 
 def some(size: int) -> st.SearchStrategy[slice]:

@@ -17,6 +17,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -72,7 +73,7 @@ from eofm.raster.ground import LONGITUDE_LATITUDE, Area, cut_out
 from eofm.raster.opening import Source, open_scene, open_scenes
 from eofm.raster.scene import Scene
 from eofm.raster.tags import CloudMask
-from eofm.terminal import track
+from eofm.terminal import notice, track
 from eofm.weights.download import hash_file
 from eofm.weights.encoder import Encoder
 
@@ -250,15 +251,12 @@ def _archive(name: str) -> Path:
 # ------------------------------------------------------------------------------- the area of a job
 
 
-_JSON: Final = frozenset({".json", ".geojson"})
-
-
 def read_area(text: str, crs: str) -> tuple[Area, str]:
     """Return an area and its CRS.
 
     Args:
         text: west,south,east,north, or the name of a file of polygons.
-        crs: Of west,south,east,north. Polygons bring theirs; GeoJSON is in WGS 84.
+        crs: Of west,south,east,north. Polygons bring theirs.
 
     Raises:
         SpecError: If it is neither.
@@ -266,8 +264,6 @@ def read_area(text: str, crs: str) -> tuple[Area, str]:
         ConfigError: If the library that reads it is missing.
     """
     path = Path(text)
-    if path.suffix.lower() in _JSON:
-        return _geojson(path), LONGITUDE_LATITUDE
     if path.exists():
         return _polygons(path), LONGITUDE_LATITUDE
     try:
@@ -281,16 +277,6 @@ def read_area(text: str, crs: str) -> tuple[Area, str]:
             remedy="--where 11.30,48.05,11.40,48.10",
         ) from None
     return (west, south, east, north), crs
-
-
-def _geojson(path: Path) -> Mapping[str, Any]:
-    try:
-        shape = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError("the area cannot be read", found=error, where=path) from error
-    if not isinstance(shape, Mapping):
-        raise DataError("this is no GeoJSON", where=path)
-    return shape
 
 
 def _polygons(path: Path) -> Mapping[str, Any]:
@@ -435,7 +421,11 @@ class EmbedOutcome:
     def describe(self) -> str:
         """Return one line for each file, and each scene that failed."""
         lines = [done if isinstance(done, str) else done.describe() for done in self.done]
-        return "\n".join([*lines, *(f"{name}: {why}" for name, why in self.failed.items())])
+        return "\n".join([*lines, *(_failure(name, why) for name, why in self.failed.items())])
+
+
+def _failure(name: str, why: str) -> str:
+    return f"{name}: {why}"
 
 
 # ------------------------------------------------------------------------------- the verb
@@ -451,20 +441,20 @@ def embed(config: EmbedConfig) -> EmbedOutcome | Explanation:
         EofmError: If a scene cannot be opened, the network does not fit it, or (of a single scene)
             it cannot be embedded. Of several, those that can be are.
     """
-    scenes = _scenes(config)
+    scenes, unopened = _scenes(config)
     out = Path(config.out)
     if config.explain:
-        parts = []
+        parts = [_failure(name, why) for name, why in unopened.items()]
         for scene in scenes:
             encoder = encoder_of(config, scene.spec)
             parts += [
                 explain_job(job, *places_of(job)) for job in jobs_of(config, scene, encoder, out)
             ]
         return Explanation(tuple(parts))
-    if len(scenes) == 1 and config.dask is None:
+    if len(scenes) == 1 and not unopened and config.dask is None:
         return EmbedOutcome(_embed_one(_on_device(config), scenes[0], out), {})
     _keep(config, out)
-    return _embed_many(config, scenes, out)
+    return _embed_many(config, scenes, out, unopened)
 
 
 def _keep(config: EmbedConfig, out: Path) -> None:
@@ -473,31 +463,39 @@ def _keep(config: EmbedConfig, out: Path) -> None:
         write_settings(config, out / CONFIG)
 
 
-def _scenes(config: EmbedConfig) -> list[Scene]:
+def _scenes(config: EmbedConfig) -> tuple[list[Scene], dict[str, str]]:
+    """Return the scenes, and of several words those that cannot be opened, with the reason.
+
+    Raises:
+        EofmError: If none can be opened.
+    """
     words: list[str] = []
     for word in config.scenes:
         words += _listed(Path(word)) if word.endswith(_LIST) else [word]
-    scenes = [
-        scene
-        for word in words
-        for scene in open_scenes(
-            word,
-            sensor=config.sensor,
-            unit=config.unit,
-            bands=config.bands,
-            item=config.item,
-            time=config.time,
-        )
-    ]
-    names = [scene.name for scene in scenes]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    scenes: list[Scene] = []
+    unopened: dict[str, EofmError] = {}
+    for word in track(words, "opening scenes") if len(words) > 1 else words:
+        try:
+            scenes += open_scenes(
+                word,
+                sensor=config.sensor,
+                unit=config.unit,
+                bands=config.bands,
+                item=config.item,
+                time=config.time,
+            )
+        except EofmError as error:
+            unopened[word] = error
+    if unopened and not scenes:
+        raise next(iter(unopened.values()))
+    twice = sorted(name for name, n in Counter(scene.name for scene in scenes).items() if n > 1)
     if twice:
         raise ConfigError(
             "two scenes have one name, and would be written into one folder",
             found=", ".join(twice[:5]),
             remedy="embed them one by one, each with a folder of its own: --out",
         )
-    return scenes
+    return scenes, {word: str(error) for word, error in unopened.items()}
 
 
 def _listed(file: Path) -> list[str]:
@@ -505,12 +503,23 @@ def _listed(file: Path) -> list[str]:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("the list of scenes cannot be read", found=error, where=file) from error
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    words = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not words:
+        raise DataError(
+            "the list of scenes names none",
+            found=f"{len(lines)} lines, all empty or comments",
+            expected="a scene on each line",
+            where=file,
+            remedy="write one on each line, as in: ls -d PRODUCTS/*.SAFE > scenes.txt",
+        )
+    return words
 
 
-def _embed_many(config: EmbedConfig, scenes: Sequence[Scene], out: Path) -> EmbedOutcome:
+def _embed_many(
+    config: EmbedConfig, scenes: Sequence[Scene], out: Path, unopened: Mapping[str, str]
+) -> EmbedOutcome:
     done: list[ChipsDone | PatchesDone | str] = []
-    failed: dict[str, str] = {}
+    failed = dict(unopened)
     folders = [out / scene.name.replace("/", "_") for scene in scenes]
     for scene, result in zip(scenes, _results(config, scenes, folders), strict=True):
         if isinstance(result, str):
@@ -529,7 +538,7 @@ def _results(
         return
     count = len(config.devices) if config.devices else config.workers
     if count == 1:
-        yield from (_attempt(config, *job) for job in zip(scenes, folders, strict=True))
+        yield from _one_by_one(config, scenes, folders)
         return
     context = multiprocessing.get_context("spawn")
     devices = context.SimpleQueue()
@@ -553,6 +562,18 @@ def _results(
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _one_by_one(
+    config: EmbedConfig, scenes: Sequence[Scene], folders: Sequence[Path]
+) -> Iterator[tuple[ChipsDone | PatchesDone | str, ...] | str]:
+    start = time.monotonic()
+    for number, (scene, folder) in enumerate(zip(scenes, folders, strict=True)):
+        # within a scene its windows are counted: one bar cannot stand inside of another
+        each = (time.monotonic() - start) / max(number, 1)
+        left = f", about {_duration(each * (len(scenes) - number))} left" if number else ""
+        notice(f"scene {number + 1} of {len(scenes)}: {scene.name}{left}")
+        yield _attempt(config, scene, folder)
 
 
 def _on_dask(
@@ -596,13 +617,14 @@ def _embed_one(
     config: EmbedConfig, scene: Scene, out: Path
 ) -> tuple[ChipsDone | PatchesDone | str, ...]:
     jobs = jobs_of(config, scene, encoder_of(config, scene.spec), out)
-    complete = [_is_complete(job) for job in jobs]  # before settings of another are replaced
-    if out == Path(config.out):  # of several scenes, the folder above has the settings
-        _keep(config, out)
+    complete = [_is_complete(job) for job in jobs]  # all, before the first is begun
     with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE):
-        return tuple(
+        done = tuple(
             _tidied(job) if ended else _run(job) for job, ended in zip(jobs, complete, strict=True)
         )
+    if out == Path(config.out):  # of several scenes, the folder above has the settings
+        _keep(config, out)
+    return done
 
 
 def _tidied(job: Job) -> str:

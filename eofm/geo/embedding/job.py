@@ -15,6 +15,7 @@ import json
 import math
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -58,7 +59,7 @@ from eofm.geo.embedding.config import EmbedConfig
 from eofm.geo.embedding.windows import GroundPixels, GroundReader, SceneGround
 from eofm.geo.embedding_files import CHIPS, PATCHES_TIFF, PATCHES_ZARR
 from eofm.geo.embeddings import Codes, Layout, Provenance
-from eofm.io import BINARY, replacing, write_all
+from eofm.io import BINARY, lock_alone, replacing, write_all
 from eofm.networks.build import default_pooling
 from eofm.networks.state import state_sha256
 from eofm.raster.grid import crs_text
@@ -248,6 +249,7 @@ class Network:
 # ------------------------------------------------------------ blocks of a half-finished job on disk
 
 _STATE: Final = "state.json"
+_LOCK: Final = "lock"
 _NO_STATE: Final = "the state of a half-finished job cannot be read"
 
 
@@ -379,23 +381,49 @@ def working(folder: Path, job: str) -> Iterator[Work]:
     """Work on a job; of one that is refused before a block of it is finished nothing stays.
 
     Whoever states another unit after a refusal is not told that another job is half finished.
+    Two processes that write the same rows would leave a state of one beside the rows of the other.
 
     Args:
         folder: See `Work`.
         job: See `Work`.
 
     Raises:
-        ConfigError: See `Work`.
+        ConfigError: See `Work`; or another process works on a job in the folder.
         DataError: See `Work`.
     """
-    work = Work(folder, job)
+    with _alone(folder):
+        work = Work(folder, job)
+        try:
+            yield work
+        except EofmError:
+            if not work.done:
+                work.remove()
+            raise
+        work.remove()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a lock that ends with the process, on a file in a folder, which is made if needed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":  # no such locks, and no folder is removed with an open file in it
+        yield
+        return
+    file = folder / _LOCK
+    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        yield work
-    except EofmError:
-        if not work.done:
-            work.remove()
-        raise
-    work.remove()
+        # whoever had it may have removed the folder, with the file, in this moment
+        if not (
+            lock_alone(handle) and file.exists() and file.stat().st_ino == os.fstat(handle).st_ino
+        ):
+            raise ConfigError(
+                "another process embeds into this folder",
+                where=folder.parent,
+                remedy="wait until it has finished, or name another folder with --out",
+            )
+        yield
+    finally:
+        os.close(handle)
 
 
 class _Planes(BackendArray):
@@ -641,18 +669,23 @@ def disk_bytes(job: Job, count: int) -> int:
     return 2 * np.dtype(np.float32).itemsize * count * job.network.dim
 
 
-def no_vectors(job: Job, windows: int, valid: float) -> DataError:
+def no_vectors(job: Job, windows: int, valid: float, best: float) -> DataError:
     """Return the error of a scene of which nothing can be embedded.
 
     Args:
         job: The job.
         windows: Number of windows that were looked at.
         valid: Share of the pixels that are measured and free of clouds.
+        best: That of the chip or patch that has most.
     """
+    # half of what the best one has, rounded down: more than the best one alone passes
+    less = math.floor(best * 500) / 1000
     return DataError(
         f"none of the {job.layout} is measured and free of clouds",
-        found=f"{valid:.1%} of the pixels of {windows} windows",
+        found=f"{valid:.1%} of the pixels of {windows} windows, {best:.1%} of the best of the "
+        f"{job.layout}",
         expected=f"{job.config.min_valid:.0%} of one of the {job.layout}",
         where=job.ground.scene.name,
-        remedy="take another scene or area, or accept less: --min_valid 0.01",
+        remedy="take another scene or area"
+        + (f", or accept less: --min_valid {less:g}" if less > 0 else ""),
     )

@@ -154,7 +154,7 @@ def run_chips(job: Job, places: ChipPlaces) -> ChipsDone:
             vectors = work.rows("vectors", (len(places), job.network.dim), np.float32)
             shares = work.rows("shares", (len(places), _SHARES), np.float32)
             _embed_chips(job, places, work, vectors, shares)
-            done = _finish_chips(job, places, vectors, shares)
+            done = _finish_chips(job, places, work, vectors, shares)
     return done
 
 
@@ -233,13 +233,16 @@ def _vectors_of_chips(
 # ------------------------------------------------------------------------------- the file
 
 
-def _finish_chips(job: Job, places: ChipPlaces, vectors: ArrayFile, shares: ArrayFile) -> ChipsDone:
+def _finish_chips(
+    job: Job, places: ChipPlaces, work: Work, vectors: ArrayFile, shares: ArrayFile
+) -> ChipsDone:
     table = shares.read(0, len(places))
     kept = table[:, 2] > 0
     count = int(kept.sum())
     if not count:
-        valid = float((table[:, 0] * (1 - table[:, 1])).mean())
-        raise no_vectors(job, len(places), valid)
+        work.commit(0)  # there is nothing to keep: the folder is free for another --min_valid
+        valid = table[:, 0] * (1 - table[:, 1])
+        raise no_vectors(job, len(places), float(valid.mean()), float(valid.max()))
     codes, found, made = quantized(
         job.config.quantization, count, lambda: _kept(vectors, kept), job.made
     )
@@ -431,6 +434,7 @@ def _pixels(
 # ------------------------------------------------------------------------------------------ patches
 
 _STRIP: Final = 16  # rows of patches that are in memory at a time
+_SEEN: Final = 2  # of the patches of a row of windows: mean and highest share that is valid
 
 
 @dataclass(frozen=True)
@@ -495,8 +499,10 @@ def run_patches(job: Job, passes: PatchPasses) -> PatchesDone:
                 )
                 for number, one in enumerate(passes.passes)
             ]
-            _embed_patches(job, passes, work, parts)
-            done = _finish_patches(job, passes, parts)
+            rows = sum(len(one.lattice.windows.tops) for one in passes.passes)
+            seen = work.rows("seen", (rows, _SEEN), np.float32)
+            _embed_patches(job, passes, work, parts, seen)
+            done = _finish_patches(job, passes, work, parts, seen)
     return done
 
 
@@ -552,12 +558,15 @@ class _Blend:
         self._valid = value[..., -1] > 0
 
 
-def _embed_patches(job: Job, passes: PatchPasses, work: Work, parts: list[ArrayFile]) -> None:
+def _embed_patches(
+    job: Job, passes: PatchPasses, work: Work, parts: list[ArrayFile], seen: ArrayFile
+) -> None:
     lattices, dim = [one.lattice for one in passes.passes], job.network.dim
     if not work.done:
         check_scene(job, lattices[0].windows)
     groups = _groups(lattices, job.config.batch, work.done)
     blend = _Blend(lattices[0], dim)
+    shares: list[NDArray[np.float32]] = []
 
     def read(reader: GroundReader, group: _Group) -> GroundPixels:
         return read_checked(reader, job, *_hull_of_windows(lattices[group.number], group))
@@ -577,9 +586,13 @@ def _embed_patches(job: Job, passes: PatchPasses, work: Work, parts: list[ArrayF
             elif not count:  # a pass that was begun before
                 blend = _Blend(lattice, dim)
                 blend.carried = carry(group.number, work.done).read(0, lattice.tokens)
-            for left, found, valid in _windows(job, lattice, group, pixels):
+            shares.append(_shares(lattice, pixels))
+            for left, found, valid in _windows(job, lattice, group, pixels, shares[-1]):
                 blend.add(left, found, valid)
             if group.columns.stop == len(lattice.windows.lefts):
+                whole = np.concatenate(shares, axis=1)
+                seen.write(work.done, np.array([[whole.mean(), whole.max()]]))
+                shares = []
                 start, stop = _finished(lattice, group.row)
                 parts[group.number].write(start, blend.finished(stop - start))
                 carry(group.number, work.done + 1).write(0, blend.carried)
@@ -615,40 +628,54 @@ def _finished(lattice: PatchLattice, row: int) -> tuple[int, int]:
     return tops[row], stop
 
 
+def _shares(lattice: PatchLattice, pixels: GroundPixels) -> NDArray[np.float32]:
+    """Return the share of each patch of a group of windows that is valid, (T, patches)."""
+    mask = pixels.valid[None].float()
+    found: NDArray[np.float32] = torch.nn.functional.avg_pool2d(mask, lattice.patch)[0].numpy()
+    return found
+
+
 def _windows(
-    job: Job, lattice: PatchLattice, group: _Group, pixels: GroundPixels
+    job: Job,
+    lattice: PatchLattice,
+    group: _Group,
+    pixels: GroundPixels,
+    shares: NDArray[np.float32],
 ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.bool_]]]:
     """Yield first column in patches, vectors (T, T, D) and validity (T, T) of windows with any."""
     windows, side = lattice.windows, lattice.windows.side
     first = windows.lefts[group.columns[0]]
-    kept, values, masks, shares = [], [], [], []
+    kept, values, masks, valids = [], [], [], []
     for column in group.columns:
         left = windows.lefts[column]
         cut = slice(left - first, left - first + side)
-        mask = pixels.valid[:, cut]
-        share = torch.nn.functional.avg_pool2d(mask[None].float(), lattice.patch)[0]
-        valid = (share >= job.config.min_valid).numpy()
+        patch = (left - first) // lattice.patch
+        valid = shares[:, patch : patch + lattice.tokens] >= job.config.min_valid
         if valid.any():
             kept.append(left // lattice.patch)
             values.append(pixels.values[:, :, cut])
-            masks.append(mask)
-            shares.append(valid)
+            masks.append(pixels.valid[:, cut])
+            valids.append(valid)
     if kept:
         found = job.network.patches(job.batch(values, masks, side))
-        yield from zip(kept, found, shares, strict=True)
+        yield from zip(kept, found, valids, strict=True)
 
 
 # ------------------------------------------------------------------------------ the files
 
 
-def _finish_patches(job: Job, passes: PatchPasses, parts: list[ArrayFile]) -> PatchesDone:
+def _finish_patches(
+    job: Job, passes: PatchPasses, work: Work, parts: list[ArrayFile], seen: ArrayFile
+) -> PatchesDone:
     shape = (passes.rows, passes.columns, job.network.dim)
     placed_parts = [(p.row, p.column, a) for p, a in zip(passes.passes, parts, strict=True)]
     vectors = Interlaced(shape, passes.turns, tuple(placed_parts))
     valid = np.concatenate([~np.isnan(part[..., 0]) for part in _strips(vectors)])
     count = int(valid.sum())
     if not count:
-        raise no_vectors(job, passes.windows, 0.0)
+        work.commit(0)
+        mean, best = seen.read(0, seen.shape[0]).T
+        raise no_vectors(job, passes.windows, float(mean.mean()), float(best.max()))
     codes, found, made = quantized(
         job.config.quantization,
         count,
