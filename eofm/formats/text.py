@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -114,13 +115,18 @@ def parse_yaml(text: str | bytes, *, unique: bool = False) -> object:
         """A loader that can look at keys."""
 
     def mapping(loader: Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-        loader.flatten_mapping(node)
-        keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-        values = [loader.construct_object(value, deep=True) for _, value in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
+        merge = "tag:yaml.org,2002:merge"
+        own = Counter(
+            loader.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge
+        )
+        twice = [key for key, count in own.items() if count > 1]
         if twice:
             raise ValueError(f"{twice[0]} twice; every key once")
-        return dict(zip(keys, values, strict=True))
+        loader.flatten_mapping(node)  # a key may replace one that `<<` brings in
+        return {
+            loader.construct_object(key, deep=True): loader.construct_object(value, deep=True)
+            for key, value in node.value
+        }
 
     if len(text) > YAML_BYTES:
         raise ValueError(f"it has {len(text)} bytes, more than the {YAML_BYTES} that are read")
@@ -216,12 +222,12 @@ def check_settings_files(words: Sequence[str]) -> None:
     What a shell hands on as a pipe, `--config <(...)`, can be read once only, and passes.
 
     Raises:
-        ConfigError: If one is a device, is not UTF-8 or no YAML, is too large, or has aliases
-            without end.
+        ConfigError: If one is a device, is not UTF-8 or no YAML, is too large, has aliases without
+            end, or a key twice, of which only the last would count.
     """
     for name in settings_files(words):
         file = Path(name)
         with foreign(ConfigError, "the settings cannot be read", where=name):
             if not file.exists() or stat.S_ISFIFO(file.stat().st_mode):
                 continue  # the parser says so, with the options that there are
-        read_yaml(file, ConfigError, "the settings cannot be read")
+        read_yaml(file, ConfigError, "the settings cannot be read", unique=True)

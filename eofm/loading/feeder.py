@@ -273,7 +273,7 @@ def check_alike(first: Store, other: Store) -> None:
                 found=theirs,
                 expected=f"{mine}, as in {first.path}",
                 where=other.path,
-                remedy="give each store a feeder of its own",
+                remedy="pack both alike: the same sensor, bands, unit, --window and classes",
             )
 
 

@@ -73,6 +73,7 @@ def number_kept(tokens: int, ratio: float) -> int:
             "the student must drop less than all of at least two patches",
             found=f"mask ratio {ratio} of {tokens} patches",
             expected="0 <= ratio < 1, 2 patches or more",
+            remedy="a larger --model.size, or --method.mask_ratio 0",
         )
     # 100 (1 - 0.9) is 9.999...98 in binary, and ten patches are meant
     return tokens if ratio == 0 else max(2, math.floor(tokens * (1 - ratio) + 1e-9))

@@ -19,10 +19,28 @@ from eofm.contract.recipe import Pooling
 from eofm.errors import SpecError, WeightsError
 from eofm.networks.trunk import Trunk, drawn_from
 
-__all__ = ["RESNETS", "STRIDE", "ResNet", "build_resnet"]
+__all__ = ["RESNETS", "STRIDE", "ResNet", "architecture_of", "build_resnet"]
 
 # Width of the last map.
 RESNETS: Final[Mapping[str, int]] = {"resnet18": 512, "resnet50": 2048}
+
+# Blocks of the four stages, and whether a block has three convolutions.
+_STAGES: Final[Mapping[tuple[tuple[int, ...], bool], str]] = {
+    ((2, 2, 2, 2), False): "resnet18",
+    ((3, 4, 6, 3), True): "resnet50",
+}
+
+
+def architecture_of(state: Mapping[str, Tensor]) -> str | None:
+    """Return which of `RESNETS` a state is of, or None if it is none of them.
+
+    Args:
+        state: Tensors under torchvision's names.
+    """
+    parts = {tuple(key.split(".")[:2]) for key in state}
+    depths = tuple(sum(first == f"layer{i}" for first, *_ in parts) for i in range(1, 5))
+    return _STAGES.get((depths, "layer1.0.conv3.weight" in state))
+
 
 STRIDE: Final = 32  # pixels of a side of a cell of the last map
 

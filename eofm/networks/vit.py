@@ -34,6 +34,7 @@ __all__ = [
     "PatchEmbed",
     "SwiGLU",
     "ViT",
+    "architecture_of",
     "blank_vit",
     "block_of",
     "build_vit",
@@ -111,6 +112,24 @@ def find_architecture(name: str) -> Architecture | None:
     if whole is None or blocks >= whole.depth:
         return None
     return replace(whole, depth=blocks, final_norm=False)
+
+
+def architecture_of(state: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the ViT that a state is of, or None if it is none of `ARCHITECTURES`.
+
+    Args:
+        state: Tensors under DINOv2's names.
+    """
+    weight, registers = state.get("patch_embed.proj.weight"), state.get("register_tokens")
+    blocks = {int(found[1]) for key in state if (found := _BLOCK.match(key))}
+    if weight is None or weight.ndim != 4:
+        return None
+    shape = (weight.shape[0], len(blocks), weight.shape[2])
+    count = 0 if registers is None else registers.shape[1]
+    for name, each in ARCHITECTURES.items():
+        if shape == (each.width, each.depth, each.patch) and count == each.registers:
+            return name
+    return None
 
 
 def whole_name(name: str) -> str:

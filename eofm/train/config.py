@@ -458,6 +458,8 @@ class PretrainConfig:
             ("augment.nested_scale", self.augment.nested_scale),
         ):
             require(0 < low <= high <= 1, name, (low, high), "0 < low <= high <= 1")
+        low, high = self.augment.blur_sigma
+        require(0 <= low <= high, "augment.blur_sigma", (low, high), "0 <= low <= high")
 
     def _check_objective(self) -> None:
         method, sensors, batch = self.method, self.data.views == "sensors", self.optim.batch

@@ -113,6 +113,7 @@ class StoreDataModule(L.LightningDataModule):
 
     Attributes:
         train_rows: Rows to train on.
+        outside_rows: Rows of held-out locations, labelled or, where those are trained on, not.
         val_rows: Labelled rows of held-out locations that are evaluated during training, and by
             which a checkpoint is chosen.
         test_rows: Labelled rows of held-out locations that are scored at the end.
@@ -170,6 +171,7 @@ class StoreDataModule(L.LightningDataModule):
                 remedy="label the store (eofm data relabel), or train without labels: "
                 "--data.unlabelled hard-only --method.soft_weight 0",
             )
+        self.outside_rows = np.flatnonzero(outside & usable)
         self.probe_rows = np.flatnonzero(~outside & known)
         self._labelled = known
         self.val_rows, self.test_rows = self._divided(outside & known)

@@ -20,12 +20,14 @@ from typing import Final
 import torch
 
 from eofm.method import update_teacher
+from eofm.method.config import Exclude
+from eofm.method.masking import number_kept
 from eofm.train.config import PretrainConfig, demo_path
 from eofm.train.datamodule import StoreDataModule
 from eofm.train.evaluate import why_no_probe, why_no_verdict
 from eofm.train.module import PretrainModule
 from eofm.train.monitor.guard import GENTLE_DECAY, GENTLE_LR, is_pretrained
-from eofm.train.monitor.online import EARLY_STEPS, EvaluatedScenes, encoder_of, held_out_of_run
+from eofm.train.monitor.online import EARLY_STEPS, encoder_of, evaluated_scenes
 from eofm.train.monitor.throughput import clock
 from eofm.train.optimizer import make_optimizer, parameter_groups
 
@@ -119,14 +121,13 @@ def measure(
 
 
 def _evaluation(config: PretrainConfig, data: StoreDataModule, module: PretrainModule) -> float:
-    held = held_out_of_run(data, config.monitor.scenes, config.data.seed)
-    if held is None or not config.monitor.evaluates:
-        return 0.0
-    scenes, encoder = EvaluatedScenes(held, paired=True), encoder_of(module, config.monitor.branch)
-    scenes.measure(encoder, config)  # the first time the pixels are read as well
-    began = time.monotonic()
-    scenes.measure(encoder, config)
-    return time.monotonic() - began
+    encoder, seconds = encoder_of(module, config.monitor.branch), 0.0
+    for scenes in evaluated_scenes(config, data):
+        scenes.measure(encoder, config)  # the first time the pixels are read as well
+        began = time.monotonic()
+        scenes.measure(encoder, config)
+        seconds += time.monotonic() - began
+    return seconds
 
 
 def _memory(device: torch.device) -> int | None:
@@ -171,6 +172,7 @@ def describe(
         f"steps      {steps // optim.epochs} an epoch x {optim.epochs} epochs = {steps}, "
         f"of {scenes} scenes each",
         *_negatives(config),
+        *_hidden(config, module),
         f"a step     {measured.step:.3g} s (median of {STEPS - 1}, the first left out): "
         f"{scenes / max(measured.step, 1e-9):.0f} scenes/s, in one process",
         f"memory     {memory}",
@@ -188,6 +190,15 @@ def _negatives(config: PretrainConfig) -> list[str]:
     if not config.method.contrasts:
         return []
     return [f"negatives  {config.negatives} for each scene in a step"]
+
+
+def _hidden(config: PretrainConfig, module: PretrainModule) -> list[str]:
+    """Say how many patches the student does not see: a whole number, and two are always kept."""
+    tokens, ratio = module.trunk().tokens, config.method.mask_ratio
+    if ratio == 0 or not config.method.contrasts:
+        return []
+    hidden = tokens - number_kept(tokens, ratio)
+    return [f"mask       {hidden} of {tokens} patches hidden, {hidden / tokens:.0%}"]
 
 
 def _evaluations(config: PretrainConfig, steps: int) -> int:
@@ -210,16 +221,21 @@ def _every(count: int, what: str) -> list[str]:
 
 def _monitor(config: PretrainConfig, data: StoreDataModule) -> str:
     monitor = config.monitor
-    held = held_out_of_run(data, monitor.scenes, config.data.seed)
-    if not monitor.evaluates or held is None:
+    all_held = [scenes.held for scenes in evaluated_scenes(config, data)]
+    if not all_held:
         return "evaluates nothing: a collapse of the encoder would not be seen"
+    held = all_held[0]
     what = "kNN, linear probe, effective rank, spread, mean cosine"
     if held.problem is not None:
         what = f"effective rank, spread, mean cosine ({held.problem})"
     often = [*_every(monitor.every_epochs, "epoch"), *_every(monitor.every_steps, "step")]
     often.append(f"briefly after steps 1, 2, 4, ... {EARLY_STEPS}")
+    if held.trained_on:
+        return f"{len(held.queries)} {held.kind}: {what}; {', '.join(often)}"
+    whose = "of training places" if monitor.store is None else f"of {monitor.store}"
+    again = "" if len(all_held) == 1 else f", and as many of {monitor.before}"
     return (
-        f"{len(held.queries)} scenes against {len(held.reference)} of training places: {what}; "
+        f"{len(held.queries)} scenes against {len(held.reference)} {whose}{again}: {what}; "
         f"{', '.join(often)}"
     )
 
@@ -247,6 +263,7 @@ def doubts(config: PretrainConfig, data: StoreDataModule, module: PretrainModule
         *_too_little(config, data),
         *_held_out(data),
         *_rates(config),
+        *_queue(config, data),
         *_labels(config, module),
     ]
 
@@ -291,6 +308,21 @@ def _rates(config: PretrainConfig) -> list[str]:
             "has more"
         )
     return made
+
+
+def _queue(config: PretrainConfig, data: StoreDataModule) -> list[str]:
+    """Say whether a scene meets its own earlier keys in the queue as negatives."""
+    method, batch = config.method, config.optim.batch
+    pushed = len(data.train_rows) * (1 + method.symmetric)  # keys of an epoch
+    apart = method.hard_exclude is Exclude.SAME_LOCATION
+    if not method.contrasts or method.queue < pushed or apart:
+        return []
+    short = pushed // 4 // batch * batch  # MoCo's queue held a twentieth of its images
+    return [
+        f"the queue of {method.queue} keys holds those of {method.queue / pushed:.3g} epochs, so "
+        f"each scene is among its own negatives: --method.queue {short}, or --method.hard_exclude "
+        f"{Exclude.SAME_LOCATION}"
+    ]
 
 
 def _labels(config: PretrainConfig, module: PretrainModule) -> list[str]:

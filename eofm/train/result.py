@@ -35,7 +35,7 @@ from eofm.train.evaluate import (
 )
 from eofm.train.figures import collapse_panels, label_words, read_curves, training_panels
 from eofm.train.module import PretrainModule
-from eofm.train.monitor.run_log import EVALUATIONS, STEPS
+from eofm.train.monitor.run_log import EVALUATIONS, STEPS, THROUGHPUT
 from eofm.train.run_folder import RunFolder
 from eofm.weights.encoder import Encoder
 
@@ -93,8 +93,11 @@ def write_report(
         module: The trained module, for the sheet of views.
         encoders: Name -> encoder, the initialisation first.
         config: All settings.
-        seconds: Of training.
+        seconds: Of training, by this process.
     """
+    past = read_curves(folder.path / THROUGHPUT).get("pace/seconds")
+    if past is not None:  # this process may have trained the last part alone
+        seconds = max(seconds, float(past[1].sum()))
     features = {name: _features(encoder, data) for name, encoder in encoders.items()}
     problem = why_no_probe(store, data.probe_rows.tolist(), data.test_rows.tolist())
     untold = why_no_verdict(data)
@@ -366,7 +369,8 @@ def _sheet(store: Store, data: StoreDataModule, module: PretrainModule, made_up:
         columns["another season of the place"] = shown[len(rows) :]
     columns["view 1"] = one
     if keep is not None:
-        columns[f"view 1 as the student sees it ({ratio:.0%} hidden)"] = [
+        hidden = 1 - keep.shape[1] / trunk.tokens  # whole patches, of which two are always kept
+        columns[f"view 1 as the student sees it ({hidden:.0%} hidden)"] = [
             sheets.draw_mask(image, kept, trunk.block)
             for image, kept in zip(one, keep, strict=True)
         ]

@@ -24,7 +24,7 @@ from eofm.formats.arrays import read_torch
 from eofm.formats.foreign import foreign
 from eofm.formats.text import read_yaml, settings_text
 from eofm.io import lock_alone, replacing, unfinished
-from eofm.train.config import DEMO, MonitorConfig, PretrainConfig
+from eofm.train.config import DEMO, MonitorConfig, PretrainConfig, RunConfig, TrainerConfig
 
 __all__ = [
     "FREE",
@@ -48,6 +48,8 @@ FREE: Final = frozenset({"run", "monitor"})
 LATER: Final = frozenset(
     {"method.terms", "augment.nested_scale", "augment.rgb_probability", "augment.season_pair"}
 )
+# Settings of `run` that belong to one start of a run: a later start has its own.
+_OF_A_START: Final = ("out", "resume", "dry_run")
 LIBRARIES: Final = ("eofm", "torch", "timm", "lightning", "kornia", "numpy")
 
 
@@ -189,6 +191,11 @@ def open_folder(config: PretrainConfig) -> tuple[RunFolder, PretrainConfig]:
 
 
 def _resumed(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig:
+    """Return the settings that the run has, with those that change no result where some are asked.
+
+    Licence, checkpoints and what is evaluated stay too, though nothing is said of them: the line
+    that a stopped run prints says nothing of any setting.
+    """
     if not folder.config.is_file():
         raise ConfigError(
             "there is no run to resume",
@@ -196,7 +203,6 @@ def _resumed(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig:
             remedy="name the run's folder: --run.out runs/<name>",
         )
     saved = from_dict(_read_yaml(folder.config), folder.config)
-    usual = asdict(PretrainConfig())
     unsaid = (PretrainConfig(), DEMO)
     differ = [
         key
@@ -210,13 +216,23 @@ def _resumed(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig:
             expected=f"those of {folder.config}",
             remedy="leave them out, or start a new run",
         )
-    monitor = saved.monitor if asked.monitor == MonitorConfig() else asked.monitor
-    machines = {
-        key: value for key, value in asdict(asked.trainer).items() if value != usual["trainer"][key]
-    }
+    now = {key: getattr(asked.run, key) for key in _OF_A_START}
     return replace(
-        saved, run=asked.run, monitor=monitor, trainer=replace(saved.trainer, **machines)
+        saved,
+        run=replace(saved.run, **_said(asked.run), **now),
+        monitor=replace(saved.monitor, **_said(asked.monitor)),
+        trainer=replace(saved.trainer, **_said(asked.trainer)),
     )
+
+
+def _said(asked: RunConfig | MonitorConfig | TrainerConfig) -> dict[str, Any]:
+    """Return the settings of a group that are not the defaults, but for those of a start."""
+    usual = asdict(type(asked)())
+    return {
+        key: value
+        for key, value in asdict(asked).items()
+        if value != usual[key] and key not in _OF_A_START
+    }
 
 
 def check_checkpoint(

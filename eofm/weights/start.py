@@ -19,6 +19,7 @@ from eofm.contract.preprocess import convert_unit
 from eofm.contract.recipe import Recipe
 from eofm.contract.spec import DEFAULT_STATISTICS, STATISTICS, Normalization, Sensor
 from eofm.errors import WeightsError
+from eofm.networks import resnet, vit
 from eofm.networks.build import build
 from eofm.networks.state import (
     InputInit,
@@ -227,13 +228,25 @@ def start_from(
     trunk = build(architecture, recipe, generator, positions)
     if weights is None:
         return trunk, Origin("random weights", initialised=tuple(trunk.state_dict()))
-    source = _cut(open_source(weights, architecture), architecture)
-    if source.architecture not in {"", architecture, whole_name(architecture)}:
-        raise _unfit(source, source.architecture, architecture, "state its architecture")
+    source = open_source(weights, architecture)
+    _check_architecture(source, architecture)
+    source = _cut(source, architecture)
     state, words = _fit_input(source, trunk.input_layer, recipe, input_init, generator)
     state = _fit_positions(state, source, trunk, positions)
     load_strict(trunk, state, where=str(source.where))
     return trunk, _origin(source, state, trunk.input_layer, words)
+
+
+def _check_architecture(source: Source, architecture: str) -> None:
+    """Refuse weights that are known to be of another network.
+
+    Raises:
+        WeightsError: If they are.
+    """
+    state = source.state
+    found = source.architecture or vit.architecture_of(state) or resnet.architecture_of(state)
+    if found not in {None, architecture, whole_name(architecture)}:
+        raise _unfit(source, found, architecture, f"--model.architecture {found}")
 
 
 def _cut(source: Source, architecture: str) -> Source:

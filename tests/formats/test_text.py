@@ -99,6 +99,8 @@ def test_yaml_means_what_it_says() -> None:
         parse_yaml(text, unique=True)
     assert {1: "one", 2: {"deep": [1]}} == parse_yaml("1: one\n2: {deep: [1]}", unique=True)
     assert parse_yaml("") is None
+    merged = "a: &x {b: 1, c: 2}\nd:\n  <<: *x\n  b: 3\n"  # not a key twice
+    assert {"a": {"b": 1, "c": 2}, "d": {"b": 3, "c": 2}} == parse_yaml(merged, unique=True)
 
 
 def test_lines() -> None:
@@ -122,6 +124,7 @@ BAD_SETTINGS = {
     ),
     "long integer": b"scenes: " + b"9" * 5000,
     "holds itself": b"scenes: &a [*a]",
+    "a key twice": b"scenes: 1\nseed: 0\nscenes: 2\n",
 }  # fmt: skip
 
 

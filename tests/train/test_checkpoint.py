@@ -18,7 +18,7 @@ from torch import nn
 from eofm.cli import main
 from eofm.errors import ConfigError
 from eofm.train.checkpoint import AtomicCheckpointIO, Checkpoints, RandomStates, keep_as
-from eofm.train.config import PretrainConfig
+from eofm.train.config import PretrainConfig, RunConfig
 from eofm.train.distributed import StopRequests, requeue
 from eofm.train.module import PretrainModule
 from eofm.train.run import pretrain
@@ -299,6 +299,25 @@ def test_a_run_goes_on_with_other_machines_but_the_same_objective(short: Pretrai
     assert replace(opened.trainer, devices=2) == moved
     with pytest.raises(ConfigError, match=r"trainer\.accumulate"):
         open_folder(with_groups(bare, trainer={"accumulate": 3}))
+
+
+def test_a_run_keeps_what_changes_no_result(short: PretrainConfig) -> None:
+    """The line that resumes a run says nothing of its licence, checkpoints and evaluations."""
+    begun = with_groups(
+        short,
+        run={"licence": "CC-BY-4.0", "checkpoint_steps": 3, "figures": False},
+        monitor={"every_epochs": 2, "scenes": 64},
+    )
+    folder, opened = open_folder(begun)
+    folder.start(opened)
+    bare = PretrainConfig(run=RunConfig(out=begun.run.out, resume=True))
+
+    again = open_folder(bare)[1]
+    assert replace(opened.run, resume=True) == again.run
+    assert opened.monitor == again.monitor
+    other = open_folder(with_groups(bare, run={"threads": 1}, monitor={"dense": 4}))[1]
+    assert replace(again.run, threads=1) == other.run
+    assert replace(again.monitor, dense=4) == other.monitor
 
 
 # ---------------------------------------------------------------------------- bad input

@@ -25,6 +25,7 @@ from eofm.world.config import WorldConfig
 PLAIN = (
     "steps      2 an epoch x 2 epochs = 4, of 8 scenes each",
     "negatives  7 for each",
+    "mask       8 of 16 patches hidden, 50%",
     "after every epoch, briefly after steps 1, 2, 4",
     "3 evaluations",
     "16 scenes, 4 steps: this cannot learn",
@@ -44,6 +45,7 @@ def everything_in(folder: Path) -> list[str]:
             {"optim": {"batch": 4}, "method": {"queue": 8}, "trainer": {"accumulate": 2}},
             ("= 4, of 8 scenes each", "negatives  11 for each"),
         ),
+        ({"method": {"mask_ratio": 0.7}}, ("12 of 16 patches hidden, 75%",)),
         ({"monitor": {"every_epochs": 0}}, ("evaluates nothing", "0 evaluations")),
         (
             {"augment": {"rgb_probability": 0.05}},
@@ -54,7 +56,7 @@ def everything_in(folder: Path) -> list[str]:
             ("after every 2 steps", "3 evaluations"),
         ),
     ],
-    ids=["plain", "accumulated", "blind", "colours", "by-steps"],
+    ids=["plain", "accumulated", "masked", "blind", "colours", "by-steps"],
 )
 def test_it_says_what_would_be(
     config: PretrainConfig, tmp_path: Path, changes: dict[str, dict], words: tuple[str, ...]
@@ -180,6 +182,21 @@ def test_a_rate_that_a_pretrained_network_did_not_survive(
     assert "--optim.lr 0.0005 --optim.layer_decay 0.75 did" in doubts_of(weights)
     assert "survived" not in doubts_of(gentle)
     assert "survived" not in doubts_of(config)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_queue_that_holds_a_scene_s_own_keys(config: PretrainConfig, symmetric: bool) -> None:
+    """A scene among its own negatives is said; either remedy, obeyed, raises no such doubt."""
+    keys = 32 if symmetric else 16  # of the 16 scenes
+    asked = with_groups(config, method={"symmetric": symmetric, "queue": keys})
+    text = doubts_of(asked)
+    assert f"the queue of {keys} keys holds those of 1 epochs" in text
+    remedy = re.search(r"--method.queue (\d+), or --method.hard_exclude (\S+)", text)
+    assert remedy is not None
+
+    for obeyed in ({"queue": int(remedy[1])}, {"hard_exclude": remedy[2]}):
+        assert "own negatives" not in doubts_of(with_groups(asked, method=obeyed))
+    assert "own negatives" not in doubts_of(with_groups(asked, method={"queue": keys - 8}))
 
 
 def test_labels_that_tell_nothing(

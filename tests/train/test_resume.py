@@ -154,6 +154,17 @@ def test_a_failure_after_the_last_step_is_forgotten(short: PretrainConfig) -> No
     assert not (path_of(short) / "failure.json").exists()
 
 
+@pytest.mark.slow
+def test_the_time_of_a_run_is_that_of_all_its_processes(short: PretrainConfig) -> None:
+    """Resumed at its end a run has not trained for 0 seconds."""
+    pretrain(short)
+    pretrain(resumed(short))
+
+    took = json.loads((path_of(short) / "results.json").read_text())["train_seconds"]
+    rows = (path_of(short) / "pace.jsonl").read_text().splitlines()
+    assert round(sum(json.loads(row)["pace/seconds"] for row in rows), 1) == took > 0
+
+
 # -------------------------------------------------------------------------------- SIGTERM
 
 

@@ -46,10 +46,13 @@ def test_what_is_no_number_is_not_taken(group: str, name: str) -> None:
         ("augment", "contrast", 1.5),
         ("optim", "seed", 2**32),  # numpy takes no larger one
         ("data", "seed", 2**32),
+        ("augment", "blur_sigma", (3.0, 1.0)),  # kornia has an error of its own here as well
+        ("augment", "blur_sigma", (-1.0, 2.0)),
+        ("augment", "blur_sigma", (math.nan, 2.0)),
     ],
 )
 def test_what_a_library_would_not_take_is_refused_first(
-    group: str, name: str, value: float
+    group: str, name: str, value: float | tuple[float, float]
 ) -> None:
     """With the setting's name and its range, instead of a traceback from below."""
     with pytest.raises(ConfigError, match=rf"{group}\.{name} is out of range"):

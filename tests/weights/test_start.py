@@ -105,6 +105,30 @@ def test_without_weights_everything_is_drawn() -> None:
     assert ("random weights", True, ()) == (origin.line, origin.new_input, origin.loaded)
 
 
+def test_a_file_of_another_network_says_which(tmp_path: Path) -> None:
+    """A file of a ViT, given to another one or to a ResNet, is named, and its name is the remedy.
+
+    So is the file of a ResNet; weights that are no network of ours fail by their tensors.
+    """
+    vit = as_released(rgb_vit(56, "vits14"), tmp_path / "vits.pth")
+    resnet = tmp_path / "resnet.pth"
+    torch.save(build_resnet("resnet18", 3, (56, 56), torch.Generator()).state_dict(), resnet)
+    mean = replace(recipe_for(), pooling=Pooling.MEAN)
+    for file, architecture, recipe, found in (
+        (vit, TINY, recipe_for(), "vits14"),
+        (vit, "vitb14", recipe_for(), "vits14"),
+        (vit, "resnet50", mean, "vits14"),
+        (resnet, "resnet50", mean, "resnet18"),
+        (resnet, TINY, recipe_for(), "resnet18"),
+    ):
+        with pytest.raises(WeightsError, match="another network") as caught:
+            start(file, recipe, architecture)
+        assert f"--model.architecture {found}" == caught.value.remedy
+        assert architecture == caught.value.expected
+    for file, found in ((vit, "vits14"), (vit, "vits14-7blocks"), (resnet, "resnet18")):
+        start(file, mean, found)  # as the remedy says
+
+
 def test_the_papers_rule_loads_all_but_the_input_layer(dinov2: Path) -> None:
     """Random input, interpolated positions, all else bit for bit; mask_token is left out."""
     source = torch.load(dinov2, weights_only=True)
@@ -140,7 +164,7 @@ def test_a_cut_network_takes_the_first_blocks_and_names_what_it_leaves(
     assert () == start(tmp_path / "cut", recipe, f"{TINY}-4blocks")[1].dropped
     with pytest.raises(WeightsError, match="made for another network"):
         start(tmp_path / "cut", recipe, TINY)
-    with pytest.raises(WeightsError, match="do not fit"):
+    with pytest.raises(WeightsError, match="made for another network"):
         start(dinov2, recipe, "vits14-7blocks")
 
 
@@ -514,10 +538,13 @@ def test_words_that_lead_nowhere(tmp_path: Path) -> None:
 
 def test_weights_of_another_width_are_refused(tmp_path: Path, dinov2: Path) -> None:
     """Shapes that differ outside the input layer are listed, not interpolated."""
+    state = torch.load(dinov2, weights_only=True)
+    odd = tmp_path / "odd.pth"  # of no network that has a name
+    torch.save({k: v for k, v in state.items() if not k.startswith("blocks.5.")}, odd)
     with pytest.raises(WeightsError, match="do not fit the architecture"):
-        start(dinov2, recipe_for(), "vits14")
+        start(odd, recipe_for(), "vits14")
     with pytest.raises(WeightsError, match="0 bands"):
-        start(dinov2, recipe_for(size=64, pooling=Pooling.MEAN), "resnet18")
+        start(odd, recipe_for(size=64, pooling=Pooling.MEAN), "resnet18")
 
 
 def test_all_units_of_one_sensor_are_not_one_input(export: Callable[..., Path]) -> None:

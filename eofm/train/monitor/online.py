@@ -54,6 +54,7 @@ __all__ = [
     "alignment",
     "dense_steps",
     "encoder_of",
+    "evaluated_scenes",
     "held_out_of_run",
     "held_out_of_store",
     "label_correlation",
@@ -235,6 +236,7 @@ class HeldOutScenes:
         reference: Rows whose scenes vote, and to which a linear probe is fitted.
         queries: Rows of other places.
         problem: Why labels cannot be used, or None.
+        trained_on: The queries are training scenes: nothing is held out.
     """
 
     prefix: str
@@ -242,6 +244,12 @@ class HeldOutScenes:
     reference: NDArray[np.int64]
     queries: NDArray[np.int64]
     problem: str | None
+    trained_on: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What the queries are called in a log."""
+        return "training scenes (none are held out)" if self.trained_on else "held-out scenes"
 
     def measure(
         self, queries: Tensor, reference: Tensor, kind: LabelSimilarity, *, brief: bool = False
@@ -296,8 +304,8 @@ class HeldOutScenes:
 def held_out_of_run(data: StoreDataModule, count: int, seed: int) -> HeldOutScenes | None:
     """Return scenes of the run's own held-out locations, or None if there are too few.
 
-    Without labels there are no held-out scenes: then training scenes are evaluated, and no score
-    is made of them.
+    Without labels no score is made of them. Where nothing is held out, training scenes are
+    evaluated, which is said (`HeldOutScenes.kind`).
 
     Args:
         data: Of the run.
@@ -305,9 +313,10 @@ def held_out_of_run(data: StoreDataModule, count: int, seed: int) -> HeldOutScen
         seed: Of the choice.
     """
     if len(data.val_rows) < _FEWEST:
-        rows = some_rows(data.train_rows, count, seed)
-        empty = rows[:0]
-        held = HeldOutScenes("monitor", data.store, empty, rows, "no labelled scene is held out")
+        apart = len(data.outside_rows) >= _FEWEST
+        rows = some_rows(data.outside_rows if apart else data.train_rows, count, seed)
+        why = "no labelled scene is held out"
+        held = HeldOutScenes("monitor", data.store, rows[:0], rows, why, trained_on=not apart)
         return held if len(rows) >= _FEWEST else None
     reference = some_rows(data.probe_rows, count, seed)
     queries = some_rows(data.val_rows, count, seed + 1)
@@ -395,17 +404,8 @@ class OnlineMonitor(L.Callback):
     ) -> None:
         self.config, self.data, self.run_log, self.throughput = config, data, run_log, throughput
         self.latest: tuple[int, dict[str, float]] = (-1, {})
-        monitor, seed = config.monitor, config.data.seed
-        own = (
-            held_out_of_run(data, monitor.scenes, seed)
-            if monitor.store is None
-            else held_out_of_store(monitor.store, "monitor", monitor.scenes, seed)
-        )
-        self._evaluated = [] if own is None else [EvaluatedScenes(own, paired=True)]
-        if monitor.before is not None:
-            before = held_out_of_store(monitor.before, "monitor/before", monitor.scenes, seed)
-            self._evaluated.append(EvaluatedScenes(before, paired=False))
-        self._dense = frozenset(dense_steps(monitor.dense))
+        self._evaluated = evaluated_scenes(config, data)
+        self._dense = frozenset(dense_steps(config.monitor.dense))
         self._early = frozenset(dense_steps(EARLY_STEPS))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -457,7 +457,9 @@ class OnlineMonitor(L.Callback):
             row = {"step": trainer.global_step, "epoch": trainer.current_epoch, **values}
             self.run_log.write(self.run_log.evaluations, row)
             if not brief:
-                print(_line(trainer.global_step, values), file=sys.stderr, flush=True)  # noqa: T201
+                kind = self._evaluated[0].held.kind if self._evaluated else ""
+                line = _line(trainer.global_step, values, kind)
+                print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 class EvaluatedScenes:
@@ -506,6 +508,50 @@ class EvaluatedScenes:
         )
 
 
+def evaluated_scenes(config: PretrainConfig, data: StoreDataModule) -> list[EvaluatedScenes]:
+    """Return all scenes that a run evaluates: its own held-out ones or a store's, and those before.
+
+    Args:
+        config: All settings.
+        data: Says which scenes are held out.
+
+    Raises:
+        ConfigError: If a store named in the settings has too few labelled scenes, or other bands.
+    """
+    monitor, seed = config.monitor, config.data.seed
+    if not monitor.evaluates:
+        return []
+    own = (
+        held_out_of_run(data, monitor.scenes, seed)
+        if monitor.store is None
+        else held_out_of_store(monitor.store, "monitor", monitor.scenes, seed)
+    )
+    made = [] if own is None else [EvaluatedScenes(own, paired=True)]
+    if monitor.before is not None:
+        before = held_out_of_store(monitor.before, "monitor/before", monitor.scenes, seed)
+        made.append(EvaluatedScenes(before, paired=False))
+    for scenes in made:
+        _check_bands(scenes.held.store, data.store)
+    return made
+
+
+def _check_bands(store: Store, trained: Store) -> None:
+    """Refuse scenes that the network cannot be given.
+
+    Raises:
+        ConfigError: If they are of another sensor, or lack a band.
+    """
+    have, want = store.spec, trained.spec
+    if have.sensor != want.sensor or not set(want.bands) <= set(have.bands):
+        raise ConfigError(
+            "the store to evaluate has other bands than the one to train on",
+            found=f"{have.sensor}, {' '.join(have.bands)}",
+            expected=f"{want.sensor}, {' '.join(want.bands)}",
+            where=store.path,
+            remedy="name a store of the same sensor in monitor.store and monitor.before, or none",
+        )
+
+
 def random_view(encoder: Encoder, config: PretrainConfig, seed: int, imagery: Imagery) -> Tensor:
     """Return a random view of each scene, (B, C, S, S), as training draws it.
 
@@ -529,10 +575,10 @@ def encoder_of(module: PretrainModule, branch: str) -> Encoder:
     return Encoder(module.trunk(branch), make_card(module.card, module.recipe, branch))
 
 
-def _line(step: int, values: dict[str, float]) -> str:
+def _line(step: int, values: dict[str, float], kind: str) -> str:
     """Return one line of a log.
 
-    >>> _line(45, {"monitor/knn": 0.734, "monitor/effective_rank": 21.3})
+    >>> _line(45, {"monitor/knn": 0.734, "monitor/effective_rank": 21.3}, "held-out scenes")
     'step 45: held-out scenes: kNN 73.4, effective rank 21.3'
     """
     words = []
@@ -545,7 +591,7 @@ def _line(step: int, values: dict[str, float]) -> str:
         value = values.get(f"monitor/{name}")
         if value is not None:
             words.append(f"{label} {factor * value:.{digits}f}")
-    return f"step {step}: held-out scenes: {', '.join(words)}"
+    return f"step {step}: {kind}: {', '.join(words)}"
 
 
 # More than this many bytes of normalised pixels are made again for every evaluation.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pretrain_settings import with_groups
@@ -196,6 +197,49 @@ def test_an_unlabelled_store_is_looked_at_without_scores(
     assert "monitor/knn" not in last
     with pytest.raises(ConfigError, match="too few labelled scenes"):
         held_out_of_store(path, "monitor", 8, 0)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.0])
+def test_without_labels_the_scenes_held_out_are_evaluated(
+    share: float,
+    config: PretrainConfig,
+    tmp_path: Path,
+    make_store: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """None of them is trained on; where nothing is held out, the log does not say that it is."""
+    path = str(make_store(tmp_path / "unlabelled", labels=False))
+    config = with_groups(
+        config,
+        data={"store": path, "unlabelled": "hard-only", "holdout": share},
+        method={"soft_weight": 0.0},
+        optim={"epochs": 1},
+    )
+    data = StoreDataModule(Store(path), config.data, 8, 0)
+    held = held_out_of_run(data, 128, 0)
+    assert held is not None
+    assert held.trained_on == (share == 0)
+    trained = np.isin(held.queries, data.train_rows)
+    assert trained.all() if share == 0 else not trained.any()
+
+    pretrain(config)
+
+    kind = "training scenes (none are held out)" if share == 0 else "held-out scenes"
+    assert f"step 0: {kind}: effective rank" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["store", "before"])
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_store_of_another_sensor_is_refused_before_anything_is_written(
+    name: str, dry: bool, config: PretrainConfig, tmp_path: Path, make_store: Callable[..., Path]
+) -> None:
+    """A dry run finds it as well, and so does it a store without labels."""
+    radar = str(make_store(tmp_path / "radar", sensor=Sensor.S1_GRD))
+    bare = str(make_store(tmp_path / "bare", labels=False))
+    for store, words in ((radar, "other bands"), (bare, "too few labelled scenes")):
+        with pytest.raises(ConfigError, match=words):
+            pretrain(with_groups(config, monitor={name: store}, run={"dry_run": dry}))
+    assert not out_of(config).exists()
 
 
 # --------------------------------------------------------------------------------- collapse
