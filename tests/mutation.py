@@ -60,6 +60,10 @@ MODULES: Final = {
 """Module -> the files that test what it does on import; functions are traced to their tests."""
 
 EQUIVALENT: Final[dict[str, str]] = {
+    "validity: measured: 1 -> 2": "a shortcut: a mask brought to its own size is itself",
+    "validity: : 0.0001 -> 0.000125": "what is told apart by it is 3e-8 and 7e-3",
+    "validity: fine_mask: weight[:, 0] < _ROUNDING -> weight[:, 0] <= _ROUNDING": "the same",
+    "validity: sum_is_finite: values.sum -> values.mean": "a mean is finite where a sum is",
     "validity: _is_full: not values.is_floating_point() or sum_is_finite(values) -> "
     "not values.is_floating_point() and sum_is_finite(values)": "a shortcut: without it the whole "
     "rule is asked, and answers the same",

@@ -624,3 +624,27 @@ def test_backscatter_power_is_positive(negative: int, right: bool) -> None:
     doubt = ask(values, Sensor.S1_RTC, Unit.POWER)
 
     assert right == ("linear backscatter is positive" not in problem(doubt))
+
+
+@pytest.mark.parametrize(("numbers", "counted"), [(8, True), (9, False)])
+def test_whole_backscatter_is_counted_numbers_from_nine_on(numbers: int, counted: bool) -> None:
+    """Fewer different numbers than nine are whole by chance; the largest one is said."""
+    whole = [float(1 + number % numbers) for number in range(108)]
+    doubt = ask({"VV": whole, "VH": [v / 1 for v in whole]}, Sensor.S1_RTC, Unit.POWER)
+
+    assert counted != ("no whole number" in problem(doubt))
+    if doubt is not None and not counted:
+        assert f"whole numbers up to {numbers}" == doubt.found
+
+
+def test_bytes_end_at_255() -> None:
+    """A brightest part of 255 is an image, one of 256 is another unit."""
+    assert ask({band: [0.0, 255.0] * 50 for band in "RGB"}, Sensor.RGB, Unit.UINT8) is None
+    assert ask({band: [0.0, 256.0] * 50 for band in "RGB"}, Sensor.RGB, Unit.UINT8) is not None
+
+
+def test_the_spread_of_b10_is_up_to_its_median() -> None:
+    """Cirrus over less than half of the image does not hide the offset; over more it may."""
+    for clouded, lifted in ((40, True), (60, False)):
+        values = {"B01": 2400.0, "B10": [1000.0] * (101 - clouded) + [1400.0] * clouded}
+        assert lifted == (ask(values, Sensor.S2_L1C, Unit.DN) is not None)
