@@ -47,6 +47,7 @@ TESTS: Final = (
     "band_names",
     "validity_thresholds",
     "validity_measured",
+    "validity_scale",
 )
 SLOWER: Final = ("validity_batches", "validity")
 MODULES: Final = {
@@ -55,7 +56,13 @@ MODULES: Final = {
     "preprocess": ("preprocess_limits", "contract_limits", "preprocess"),
     "recipe": ("contract_limits", "spec", "preprocess"),
     "spec": ("contract_limits", "band_names", "spec"),
-    "validity": ("validity_thresholds", "validity_measured", "validity_batches", "validity"),
+    "validity": (
+        "validity_thresholds",
+        "validity_scale",
+        "validity_measured",
+        "validity_batches",
+        "validity",
+    ),
 }
 """Module -> the files that test what it does on import; functions are traced to their tests."""
 
@@ -63,6 +70,11 @@ EQUIVALENT: Final[dict[str, str]] = {
     "validity: measured: 1 -> 2": "a shortcut: a mask brought to its own size is itself",
     "validity: : 0.0001 -> 0.000125": "what is told apart by it is 3e-8 and 7e-3",
     "validity: fine_mask: weight[:, 0] < _ROUNDING -> weight[:, 0] <= _ROUNDING": "the same",
+    "validity: _offset: spec.sensor not in {Sensor.S2_L1C, Sensor.S2_L2A} or spec.unit not in "
+    "PER_DN -> spec.sensor not in {Sensor.S2_L1C, Sensor.S2_L2A} and spec.unit not in PER_DN": "no "
+    "other sensor has so many bands",
+    "validity: _radar: negative > 0.01 -> negative >= 0.01": "no share in float32 is 0.01",
+    "validity: check_scale: 1 -> 2": "a shortcut: the whole part of the root of 2 is 1",
     "validity: sum_is_finite: values.sum -> values.mean": "a mean is finite where a sum is",
     "validity: _is_full: not values.is_floating_point() or sum_is_finite(values) -> "
     "not values.is_floating_point() and sum_is_finite(values)": "a shortcut: without it the whole "

@@ -79,7 +79,7 @@ def plain(sensor: Sensor, unit: Unit) -> dict[str, list[float]]:
         (Sensor.S2_L1C, Unit.DN, 65_535, True),
         (Sensor.S2_L1C, Unit.DN, 65_536, False),
         (Sensor.S2_L1C, Unit.DN_OFFSET1000, -1, True),
-        (Sensor.S2_L1C, Unit.DN_OFFSET1000, -2, False),
+        (Sensor.S2_L1C, Unit.DN_OFFSET1000, -1.125, False),
         (Sensor.S2_L1C, Unit.DN_OFFSET1000, 65_535, True),
         (Sensor.S2_L1C, Unit.DN_OFFSET1000, 65_536, False),
         (Sensor.S2_L1C, Unit.REFLECTANCE, -0.2, True),
@@ -408,6 +408,15 @@ def test_radar(unit: Unit, values: list[float], words: str, instead: Unit | None
     assert doubt is None or instead is doubt.instead
 
 
+def test_zeros_are_not_negative() -> None:
+    """Four decibels of ten below 0 are too few, whatever the others."""
+    doubt = ask({"VV": [0.0] * 60 + [-5.5] * 40}, Sensor.S1_GRD, Unit.DB)
+
+    assert "mostly negative" in problem(doubt)
+    assert doubt is not None
+    assert "40% of the values below 0" == doubt.found
+
+
 @pytest.mark.parametrize(("vh", "right"), [(-12.3, True), (-11.32, True), (-11.28, False)])
 @pytest.mark.parametrize("unit", [Unit.DB, Unit.POWER])
 def test_vh_is_darker(vh: float, right: bool, unit: Unit) -> None:
@@ -520,18 +529,20 @@ def test_the_largest_integer_in_every_band_is_nodata(fill: int, dtype: torch.dty
         (Unit.DN_OFFSET1000, 1000.0, L2A),
         (Unit.REFLECTANCE, -0.1, L2A),
         (Unit.DB, -50.0, ("VV", "VH")),
+        (Unit.POWER, 0.5, ("VV", "VH")),
     ],
 )
 @pytest.mark.parametrize(
-    ("share", "found"), [(0.009, False), (0.02, True), (0.5, True), (0.95, False)]
+    ("share", "found"), [(0.009, False), (0.0115, True), (0.5, True), (0.95, False)]
 )
 def test_one_value_in_all_bands_is_no_measurement(
     unit: Unit, value: float, bands: tuple[str, ...], share: float, found: bool
 ) -> None:
     """A margin filled with a possible value is seen by its being the same in every band."""
-    sensor = Sensor.S1_GRD if unit is Unit.DB else Sensor.S2_L2A
+    sensor = Sensor.S1_GRD if unit in {Unit.DB, Unit.POWER} else Sensor.S2_L2A
     generator = torch.Generator().manual_seed(0)
-    level = {Unit.DN: 400.0, Unit.DN_OFFSET1000: 1400.0, Unit.REFLECTANCE: 0.04, Unit.DB: -9.0}
+    level = {Unit.DN: 400.0, Unit.DN_OFFSET1000: 1400.0, Unit.REFLECTANCE: 0.04}
+    level |= {Unit.DB: -9.0, Unit.POWER: 0.1}
     base = torch.arange(len(bands)) * (-7.0 if unit is Unit.DB else level[unit]) + level[unit]
     noise = torch.rand(len(bands), 100, 100, generator=generator)
     pixels = base[:, None, None] + noise * (level[unit] / 4)
@@ -551,12 +562,14 @@ def test_three_bands_may_agree() -> None:
     assert "not declared" not in problem(doubt)
 
 
-@pytest.mark.parametrize("unit", [Unit.DN, Unit.REFLECTANCE])
+@pytest.mark.parametrize("unit", [Unit.DN, Unit.DN_OFFSET1000, Unit.REFLECTANCE])
 def test_clouds_that_are_clipped_at_full_reflectance_are_no_nodata(unit: Unit) -> None:
     """Collections that clip to 0 to 10000 hold that value in all bands of a cloud."""
-    scale = 1.0 if unit is Unit.DN else 1e-4
+    scale = 1e-4 if unit is Unit.REFLECTANCE else 1.0
+    added = 1000.0 if unit is Unit.DN_OFFSET1000 else 0.0
     values = {
-        band: [10_000.0 * scale] * 20 + [(500.0 + 97.0 * i + j) * scale for j in range(80)]
+        band: [(10_000.0 + added) * scale] * 20
+        + [(500.0 + added + 97.0 * i + j) * scale for j in range(80)]
         for i, band in enumerate(L2A)
     }
     doubt = ask(values, Sensor.S2_L2A, unit)
