@@ -20,8 +20,8 @@ PACKAGE = Path(eofm.__file__).parent
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A folder with a copy of the package, to be changed."""
-    shutil.copytree(PACKAGE, tmp_path / "eofm", ignore=shutil.ignore_patterns("__pycache__"))
+    """A folder with a copy of the package, to be changed; what is unchanged stays compiled."""
+    shutil.copytree(PACKAGE, tmp_path / "eofm")
     return tmp_path
 
 

@@ -69,10 +69,9 @@ socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `git clone` gives: the package and hubconf.py, in a folder of another name."""
+    """The package and hubconf.py, as `git clone` gives them but compiled, under another name."""
     folder = tmp_path_factory.mktemp("clone") / "somewhere"
-    ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(REPOSITORY / "eofm", folder / "eofm", ignore=ignore)
+    shutil.copytree(REPOSITORY / "eofm", folder / "eofm")
     shutil.copy(REPOSITORY / "hubconf.py", folder)
     return folder
 

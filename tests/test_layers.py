@@ -204,8 +204,8 @@ for verb in VERBS:
     assert set() == heavy(loaded)
 
 
-def test_the_doors_are_closed_until_somebody_goes_through() -> None:
-    """What a notebook may ask of imagery is not loaded with it."""
+def test_plotting_and_rasters_are_not_imported_with_imagery() -> None:
+    """Imagery imports what its methods for notebooks need only when they are called."""
     loaded = loaded_one_by_one()["import eofm.contract.imagery"]
 
     assert {"torch"} == heavy(loaded)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import io
 import re
-import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -55,10 +54,11 @@ _GRID: Final = "#8080805a"
 _MARKERS: Final = ("o", "s", "^", "D", "v", "p", "X", "*")
 _DPI: Final = 130
 
-# Direction overrides and isolates: they would turn round the text that follows a name.
-_TURNING: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
-# Control characters, halves of surrogate pairs (from file names), line and paragraph separators.
-_UNSEEN: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+# Control characters except line ends and tabs, line and paragraph separators, halves of surrogate
+# pairs (from file names), and direction marks, which would reverse the text that follows a name.
+_HIDDEN: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def printable(text: object) -> str:
@@ -69,13 +69,7 @@ def printable(text: object) -> str:
     >>> printable("a\x00b\udcffc"), printable("one\ntwo")
     ('a\\x00b\\udcffc', 'one\ntwo')
     """
-    return "".join(
-        character.encode("unicode_escape").decode()
-        if character in _TURNING
-        or (unicodedata.category(character) in _UNSEEN and character not in "\n\t")
-        else character
-        for character in str(text)
-    )
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def shorten(name: str, length: int = 36, *, keep_end: bool = False) -> str:

@@ -473,7 +473,7 @@ def test_no_ground_seen_twice() -> None:
 def embedded(scene: Scene, stride: int) -> PatchGrid:
     """Overlapping patches of a random network."""
     recipe = default_recipe(scene.spec, (56, 56), Pooling.MEAN)
-    return embed_patches(scene, random_encoder("vits14", recipe, 0), window=56, stride=stride)
+    return embed_patches(scene, random_encoder("vit-tiny-14", recipe, 0), window=56, stride=stride)
 
 
 @cache
