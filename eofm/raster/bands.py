@@ -684,7 +684,7 @@ def _which(header: Header, sensor: Sensor) -> str:
         )
     if sensor in {Sensor.RGB, Sensor.NAIP}:
         return f"leave it out, if it is a picture in grey; else {remedy}"
-    return remedy
+    return f"{remedy}; or move it out of the folder, if it is none of them"
 
 
 def _ends(stem: str) -> list[str]:

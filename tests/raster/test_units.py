@@ -298,3 +298,30 @@ def test_what_was_copied_from_a_product_is_no_scale(
         assert ((right[0],) * 2, (right[1],) * 2) == (file.scales, file.offsets)
     assert unit == read(path, None).spec.unit
     assert unit == from_xarray(array, "s2-l2a").spec.unit
+
+
+@pytest.mark.parametrize("name", ["Sigma0_{}_db", "S1A_{}_gamma0-rtc_dB"])
+@pytest.mark.parametrize("separate", [True, False])
+def test_decibels_in_the_names_of_files(
+    name: str, separate: bool, tmp_path: Path, write_tif
+) -> None:
+    """As SNAP and pyroSAR call them: they could be stated as power, and had to be stated."""
+    pixels = np.stack([np.full((8, 8), mean, np.float32) for mean in (-11.5, -18.5)])
+    path = tmp_path / "in"
+    if separate:
+        for band, plane in zip(("VV", "VH"), pixels, strict=True):
+            write_tif(path / f"{name.format(band)}.tif", plane)
+    else:
+        path = write_tif(path / f"{name.format('VV_VH')}.tif", pixels)
+
+    assert Unit.DB is read(path, None, "s1-grd").spec.unit
+    with pytest.raises(RasterError, match="another unit than the user"):
+        read(path, "power", "s1-grd")
+
+
+def test_a_name_that_begins_with_db_is_no_unit(tmp_path: Path, write_tif) -> None:
+    """`db_VV.tif` can be of a data base."""
+    for band, value in (("VV", 0.1), ("VH", 0.02)):
+        write_tif(tmp_path / f"db_{band}.tif", np.full((8, 8), value, np.float32))
+
+    assert Unit.POWER is read(tmp_path, "power", "s1-grd").spec.unit
