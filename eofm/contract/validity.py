@@ -70,6 +70,7 @@ __all__ = [
     "Doubt",
     "Values",
     "check_finite",
+    "check_of_any_unit",
     "check_plausible",
     "check_scale",
     "check_sentinels",
@@ -539,6 +540,7 @@ _IMPOSSIBLE: Final[Mapping[Unit, tuple[float, float]]] = {
 }
 _FILLS_DN: Final = (65_535.0, 32_767.0)  # in every band: the largest of uint16 and of int16
 
+_UNDECLARED: Final = "a value that no measurement takes marks pixels as nodata, and is not declared"
 _ONE_VALUE: Final = 0.9  # share of the impossible values of a band that a nodata value makes up
 # Where so many bands of a pixel hold one value, in a share of the pixels between these two, it is
 # no measurement; an image that is so nearly everywhere has another fault. In no 32 x 32 window of
@@ -670,6 +672,45 @@ def check_sentinels(
                 raise refusal([doubt], [name])
 
 
+def check_of_any_unit(
+    plane: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"], name: str
+) -> None:
+    """Raise if a measured pixel holds a value that no measurement takes in whatever unit.
+
+    This is what can be asked of an image whose unit nobody states, as that of a scene which is
+    labelled from a map.
+
+    Args:
+        plane: Bands of one resolution, values as stored.
+        valid: Which of their pixels are measured.
+        name: What the image is called, for the message.
+
+    Raises:
+        PixelError: As `check_sentinels` does.
+    """
+    low = min(least for least, _ in _IMPOSSIBLE.values())
+    high = max(most for _, most in _IMPOSSIBLE.values())
+    values = plane.float()
+    least, most = (float(end) for end in values.aminmax())
+    if low <= least and most <= high and most < min(_FILLS_DN):
+        return  # most are, whatever the mask; NaN is looked at further
+    bad = (values < low) | (values > high)
+    if len(values) > 1:
+        for fill in _FILLS_DN:
+            bad = bad | (values == fill).all(dim=0)
+    bad = bad & valid
+    if not bool(bad.any()):
+        return
+    value = float(values[bad].mode().values)
+    doubt = Doubt(
+        _UNDECLARED,
+        f"{_written(value)} in {_part(bad.any(dim=0)[valid])} of the pixels",
+        f"{low:g} to {high:g} in any unit, and not the largest number of its type in all bands",
+        _to_declare(value),
+    )
+    raise refusal([doubt], [name])
+
+
 def _is_possible(plane: Shaped[Tensor, "b c h w"], unit: Unit) -> bool:
     """Return whether no value of (B, c, h, w) is suspect, without regard to the mask: most are."""
     values = comparable(plane)
@@ -754,7 +795,7 @@ def _sentinel(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
     if float((values[band] == value).sum()) < _ONE_VALUE * float(bad[band].sum()):
         return None  # many values: it is the unit that is wrong
     return Doubt(
-        "a value that no measurement takes marks pixels as nodata, and is not declared",
+        _UNDECLARED,
         f"{_written(value)} in {_part(bad.any(dim=0))} of the pixels, first in band "
         f"{spec.bands[band]}",
         f"{low:g} to {high:g} in unit {spec.unit}, and not the same in all bands",
