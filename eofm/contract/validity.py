@@ -350,19 +350,25 @@ def _range(values: Values, spec: ImageSpec) -> Doubt | None:
 
 
 # Reflectance is at most 3, and mostly below 1. Digital numbers of dark water are of that size too,
-# but whole; resampled, they lie between whole numbers from 1 on. B10 is the one band that is 0 and
-# 1 over dry air: resampled, some pixels of it are near 1, as no cirrus is in reflectance.
+# but whole; resampled, they lie between whole numbers, and other bands are not much brighter, as
+# they are than a reflectance. B10 is the one band that is 0 and 1 over dry air, whatever the others
+# are: resampled, some pixels of it are near 1, as no cirrus is in reflectance.
 _BRIGHTEST_FRACTION: Final = 3.0
 _BRIGHTEST_CIRRUS: Final = 0.5
+_BRIGHTER: Final = 20.0  # no band is so much brighter than all others
 
 
 def _mixed(values: Values, spec: ImageSpec) -> Doubt | None:
     """Look for a band that was scaled to reflectance and stands among digital numbers."""
     if spec.unit not in {Unit.DN, Unit.DN_OFFSET1000}:
         return None  # a band of digital numbers among reflectance is out of its range
+    level = {band: _quantile(v, 0.5) for band, v in values.items()}
+    brightest = max(level.values())
     for band, ordered in values.items():
         limit = _BRIGHTEST_CIRRUS if band == "B10" else _BRIGHTEST_FRACTION
-        if float(ordered[-1]) >= limit or _quantile(ordered, 0.5) >= 1:
+        if float(ordered[-1]) >= limit or level[band] >= 1:
+            continue
+        if level[band] / PER_DN[Unit.REFLECTANCE] > _BRIGHTER * brightest:
             continue
         if 2 * int((ordered != ordered.round()).sum()) > len(ordered):
             added = " and add 1000" if spec.unit is Unit.DN_OFFSET1000 else ""
