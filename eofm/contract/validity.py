@@ -291,6 +291,10 @@ _RANGE: Final[Mapping[Unit, tuple[float, float]]] = {
     Unit.POWER: (1e-5, 100),
     Unit.DB: (-40, 40),
 }
+# Fractions up to 100 can be digital numbers of dark water that were resampled, or reflectance in
+# per cent. Water is brightest in the blue or green, and land in the infrared, never so dark there.
+_PER_CENT: Final = 100.0
+_INFRARED: Final = frozenset({"B06", "B07", "B08", "B8A", "B09", "B11", "B12"})
 # Molecules alone scatter about 0.09 and 0.06 of the light at 443 and 490 nm back to a satellite
 # (optical thickness 0.236 and 0.156 at sea level: Bodhaine et al. 1999, J. Atmos. Oceanic Technol.
 # 16, 1854). Half of the smaller is left for high plateaus. EuroSAT's darkest tile has 0.09 in B01.
@@ -324,6 +328,8 @@ def _range(values: Values, spec: ImageSpec) -> Doubt | None:
     low, high = _RANGE[spec.unit]
     flat = torch.cat(list(values.values()))
     top = float(flat.kthvalue(1 + round(0.99 * (len(flat) - 1))).values)
+    if spec.unit is Unit.DN and low <= top <= _PER_CENT and _is_land_in_fractions(values):
+        low = _PER_CENT
     if low <= top <= high:
         if spec.unit is Unit.UINT8 and bool((flat != flat.round()).any()):
             return Doubt(
@@ -380,6 +386,13 @@ def _mixed(values: Values, spec: ImageSpec) -> Doubt | None:
                 band=band,
             )
     return None
+
+
+def _is_land_in_fractions(values: Values) -> bool:
+    level = {band: _quantile(v, 0.5) for band, v in values.items()}
+    brightest = max(level, key=lambda band: level[band])
+    fractions = sum(int((v != v.round()).sum()) for v in values.values())
+    return brightest in _INFRARED and 2 * fractions > sum(map(len, values.values()))
 
 
 def _sky(values: Values, spec: ImageSpec) -> Doubt | None:

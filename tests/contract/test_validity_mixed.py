@@ -58,6 +58,12 @@ def test_a_dark_band_that_was_resampled_is_none() -> None:
     check_plausible(image(pixels, Sensor.S2_L1C, Unit.DN))
 
 
+def test_per_cent_are_no_digital_numbers() -> None:
+    """Reflectance of 0 to 100 was embedded as if all were a hundred times as dark."""
+    with pytest.raises(PixelError, match="size that unit dn has"):
+        check_plausible(image(surface(L2A, (SIZE, SIZE)) / 100, Sensor.S2_L2A, Unit.DN))
+
+
 def test_dark_water_that_was_resampled_is_one_unit() -> None:
     """Where infrared is 0 and 1, and the blue 50, a third of 1 is no reflectance of 0.3."""
     rng = np.random.default_rng(0)
