@@ -70,6 +70,7 @@ __all__ = [
     "Doubt",
     "Values",
     "check_finite",
+    "check_of_any_unit",
     "check_plausible",
     "check_scale",
     "check_sentinels",
@@ -290,6 +291,10 @@ _RANGE: Final[Mapping[Unit, tuple[float, float]]] = {
     Unit.POWER: (1e-5, 100),
     Unit.DB: (-40, 40),
 }
+# Fractions up to 100 can be digital numbers of dark water that were resampled, or reflectance in
+# per cent. Water is brightest in the blue or green, and land in the infrared, never so dark there.
+_PER_CENT: Final = 100.0
+_INFRARED: Final = frozenset({"B06", "B07", "B08", "B8A", "B09", "B11", "B12"})
 # Molecules alone scatter about 0.09 and 0.06 of the light at 443 and 490 nm back to a satellite
 # (optical thickness 0.236 and 0.156 at sea level: Bodhaine et al. 1999, J. Atmos. Oceanic Technol.
 # 16, 1854). Half of the smaller is left for high plateaus. EuroSAT's darkest tile has 0.09 in B01.
@@ -323,6 +328,8 @@ def _range(values: Values, spec: ImageSpec) -> Doubt | None:
     low, high = _RANGE[spec.unit]
     flat = torch.cat(list(values.values()))
     top = float(flat.kthvalue(1 + round(0.99 * (len(flat) - 1))).values)
+    if spec.unit is Unit.DN and low <= top <= _PER_CENT and _is_land_in_fractions(values):
+        low = _PER_CENT
     if low <= top <= high:
         if spec.unit is Unit.UINT8 and bool((flat != flat.round()).any()):
             return Doubt(
@@ -349,19 +356,25 @@ def _range(values: Values, spec: ImageSpec) -> Doubt | None:
 
 
 # Reflectance is at most 3, and mostly below 1. Digital numbers of dark water are of that size too,
-# but whole; resampled, they lie between whole numbers from 1 on. B10 is the one band that is 0 and
-# 1 over dry air: resampled, some pixels of it are near 1, as no cirrus is in reflectance.
+# but whole; resampled, they lie between whole numbers, and other bands are not much brighter, as
+# they are than a reflectance. B10 is the one band that is 0 and 1 over dry air, whatever the others
+# are: resampled, some pixels of it are near 1, as no cirrus is in reflectance.
 _BRIGHTEST_FRACTION: Final = 3.0
 _BRIGHTEST_CIRRUS: Final = 0.5
+_BRIGHTER: Final = 20.0  # no band is so much brighter than all others
 
 
 def _mixed(values: Values, spec: ImageSpec) -> Doubt | None:
     """Look for a band that was scaled to reflectance and stands among digital numbers."""
     if spec.unit not in {Unit.DN, Unit.DN_OFFSET1000}:
         return None  # a band of digital numbers among reflectance is out of its range
+    level = {band: _quantile(v, 0.5) for band, v in values.items()}
+    brightest = max(level.values())
     for band, ordered in values.items():
         limit = _BRIGHTEST_CIRRUS if band == "B10" else _BRIGHTEST_FRACTION
-        if float(ordered[-1]) >= limit or _quantile(ordered, 0.5) >= 1:
+        if float(ordered[-1]) >= limit or level[band] >= 1:
+            continue
+        if level[band] / PER_DN[Unit.REFLECTANCE] > _BRIGHTER * brightest:
             continue
         if 2 * int((ordered != ordered.round()).sum()) > len(ordered):
             added = " and add 1000" if spec.unit is Unit.DN_OFFSET1000 else ""
@@ -373,6 +386,13 @@ def _mixed(values: Values, spec: ImageSpec) -> Doubt | None:
                 band=band,
             )
     return None
+
+
+def _is_land_in_fractions(values: Values) -> bool:
+    level = {band: _quantile(v, 0.5) for band, v in values.items()}
+    brightest = max(level, key=lambda band: level[band])
+    fractions = sum(int((v != v.round()).sum()) for v in values.values())
+    return brightest in _INFRARED and 2 * fractions > sum(map(len, values.values()))
 
 
 def _sky(values: Values, spec: ImageSpec) -> Doubt | None:
@@ -539,6 +559,7 @@ _IMPOSSIBLE: Final[Mapping[Unit, tuple[float, float]]] = {
 }
 _FILLS_DN: Final = (65_535.0, 32_767.0)  # in every band: the largest of uint16 and of int16
 
+_UNDECLARED: Final = "a value that no measurement takes marks pixels as nodata, and is not declared"
 _ONE_VALUE: Final = 0.9  # share of the impossible values of a band that a nodata value makes up
 # Where so many bands of a pixel hold one value, in a share of the pixels between these two, it is
 # no measurement; an image that is so nearly everywhere has another fault. In no 32 x 32 window of
@@ -670,6 +691,45 @@ def check_sentinels(
                 raise refusal([doubt], [name])
 
 
+def check_of_any_unit(
+    plane: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"], name: str
+) -> None:
+    """Raise if a measured pixel holds a value that no measurement takes in whatever unit.
+
+    This is what can be asked of an image whose unit nobody states, as that of a scene which is
+    labelled from a map.
+
+    Args:
+        plane: Bands of one resolution, values as stored.
+        valid: Which of their pixels are measured.
+        name: What the image is called, for the message.
+
+    Raises:
+        PixelError: As `check_sentinels` does.
+    """
+    low = min(least for least, _ in _IMPOSSIBLE.values())
+    high = max(most for _, most in _IMPOSSIBLE.values())
+    values = plane.float()
+    least, most = (float(end) for end in values.aminmax())
+    if low <= least and most <= high and most < min(_FILLS_DN):
+        return  # most are, whatever the mask; NaN is looked at further
+    bad = (values < low) | (values > high)
+    if len(values) > 1:
+        for fill in _FILLS_DN:
+            bad = bad | (values == fill).all(dim=0)
+    bad = bad & valid
+    if not bool(bad.any()):
+        return
+    value = float(values[bad].mode().values)
+    doubt = Doubt(
+        _UNDECLARED,
+        f"{_written(value)} in {_part(bad.any(dim=0)[valid])} of the pixels",
+        f"{low:g} to {high:g} in any unit, and not the largest number of its type in all bands",
+        _to_declare(value),
+    )
+    raise refusal([doubt], [name])
+
+
 def _is_possible(plane: Shaped[Tensor, "b c h w"], unit: Unit) -> bool:
     """Return whether no value of (B, c, h, w) is suspect, without regard to the mask: most are."""
     values = comparable(plane)
@@ -754,7 +814,7 @@ def _sentinel(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
     if float((values[band] == value).sum()) < _ONE_VALUE * float(bad[band].sum()):
         return None  # many values: it is the unit that is wrong
     return Doubt(
-        "a value that no measurement takes marks pixels as nodata, and is not declared",
+        _UNDECLARED,
         f"{_written(value)} in {_part(bad.any(dim=0))} of the pixels, first in band "
         f"{spec.bands[band]}",
         f"{low:g} to {high:g} in unit {spec.unit}, and not the same in all bands",

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import ClassVar, Final, Literal
 
 from eofm.bench.config import BenchConfig, listed
@@ -127,7 +128,7 @@ def open_labelled_folder(
         source = RasterSource(row.id, (row.path,), sensor, unit, named, spec.gsd)
         indices = tuple(sorted(classes.index(label) for label in row.labels))
         label = indices if several else indices[0]
-        chip = Chip(row.id, label, (FilePixels(source, spec),), groups[row.id])
+        chip = Chip(row.id, label, (FilePixels(source, spec, own=True),), groups[row.id])
         splits[divided.split[row.id]].append(chip)
     parts = {n: tuple(c) for n, c in splits.items()}
     return Chips(root, divided.rule, classes, parts, divided.remarks), spec
@@ -164,6 +165,34 @@ def _classes(rows: Sequence[_Row], where: Path) -> tuple[str, ...]:
 # -------------------------------------------------------------------------- class folders
 
 
+def _check_whole(files: Sequence[Path]) -> None:
+    """Check that each image of a class is one file, and not a file for each of its bands.
+
+    Raises:
+        DataError: If one is several.
+    """
+    from eofm.raster.folder import group_files
+    from eofm.raster.geotiff import open_geotiff
+
+    sets, _ = group_files(files)
+    image = next((image for image in sets if len(image.files) > 1), None)
+    if image is None:
+        return
+    with open_geotiff(next(iter(image.files.values()))) as dataset:
+        if dataset.count > 1:  # field_b1 and field_b2 are images
+            return
+    bands = [quote(str(file)) for file in image.files.values()]
+    out = image.folder / f"{image.beginning or image.folder.name}.tif"
+    raise DataError(
+        "an image of a class is a file for each band",
+        found=", ".join(file.name for file in image.files.values()),
+        expected="one file with all bands",
+        where=image.folder,
+        remedy=f"stack the bands of each image, and move the single ones away: rio stack "
+        f"{' '.join(bands)} -o {quote(str(out))}; then state them: --bands {' '.join(image.files)}",
+    )
+
+
 def _from_folders(root: Path) -> list[_Row]:
     from eofm.raster.folder import PICTURES, SUFFIXES, class_files, is_hidden, walk_files
 
@@ -193,7 +222,9 @@ def _from_folders(root: Path) -> list[_Row]:
             )
         for folder in sorted(top.iterdir()):
             if folder.is_dir() and not is_hidden(folder.name):
-                names = names_of(walk_files(folder, suffixes), top)
+                files = walk_files(folder, suffixes)
+                _check_whole(files)
+                names = names_of(files, top)
                 rows += [
                     _Row(f"{top.name}/{name}", split, path, (folder.name,), name)
                     for path, name in names.items()

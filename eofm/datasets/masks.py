@@ -99,7 +99,7 @@ def open_mask_folder(
         for name, (image, mask) in pairs.items():
             identifier = f"{split}/{name}"
             source = RasterSource(image.stem, (image,), sensor, unit, named, spec.gsd)
-            pixels = (FilePixels(source, spec),)
+            pixels = (FilePixels(source, spec, own=True),)
             chip = DenseChip(
                 identifier, divided.place[identifier], pixels, Mask(mask, coding, spec.size)
             )

@@ -27,6 +27,7 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.io import DatasetReader
 from rasterio.warp import transform as warp_points
 
 from eofm.contract.spec import Unit
@@ -58,6 +59,7 @@ from eofm.landcover.warp import (
 from eofm.raster.folder import find_files, group_files, image_name
 from eofm.raster.geotiff import date_of, grid_of, header_of, open_geotiff, read_stored
 from eofm.raster.grid import Grid, Window, read_crs
+from eofm.raster.tags import declares_measured, is_beside
 from eofm.store.format import PAIRS, SPEC, VALID
 from eofm.terminal import track
 
@@ -670,6 +672,20 @@ def _finest(files: Sequence[Path]) -> tuple[Grid, str]:
     return max(grids, key=lambda found: found[0].height * found[0].width)
 
 
+def _bands_of(dataset: DatasetReader) -> tuple[list[int], list[int]]:
+    """Return the bands that measure, and those that are 0 where nothing was measured.
+
+    `dataMask` is such a one, as alpha is; `QA60` and the angle of radar measure nothing, and are
+    not 0 in a margin.
+    """
+    header = header_of(dataset)
+    names = dict(enumerate(header.descriptions, 1))
+    masks = {*header.alphas, *(i for i, name in names.items() if declares_measured(name))}
+    bands = [i for i in names if i not in masks]
+    measuring = [i for i in bands if not is_beside(names[i])]
+    return measuring or bands, sorted(masks)
+
+
 @dataclass(frozen=True)
 class FileMask:
     """The mask of an image whose bands are in one file or in several.
@@ -690,10 +706,11 @@ class FileMask:
 
         Raises:
             RasterError: If a file is damaged.
+            PixelError: If a value that no measurement takes is not declared to be nodata.
         """
         import torch  # heavy, and a store's masks need none of it
 
-        from eofm.contract.validity import measured
+        from eofm.contract.validity import check_of_any_unit, coarse_mask, measured
 
         with ExitStack() as stack:
             opened = [stack.enter_context(open_geotiff(file)) for file in self.files]
@@ -703,9 +720,8 @@ class FileMask:
             declared: dict[int, list[NDArray[np.bool_]]] = {}
             for dataset, r in zip(opened, ratios, strict=True):
                 place = Window(outer.row // r, outer.col // r, outer.height // r, outer.width // r)
-                alphas = header_of(dataset).alphas
-                indexes = [i for i in range(1, dataset.count + 1) if i not in alphas]
-                values, flags = read_stored(dataset, indexes, place, alphas)
+                bands, masks = _bands_of(dataset)
+                values, flags = read_stored(dataset, bands, place, masks)
                 planes.setdefault(r, []).append(values)
                 declared.setdefault(r, []).append(
                     np.zeros(values.shape, np.bool_) if flags is None else flags
@@ -718,6 +734,11 @@ class FileMask:
             Unit.UINT8 if colour else Unit.DN,
             (outer.height, outer.width),
         )
+        name = ", ".join(file.name for file in self.files[:1])
+        for r, parts in planes.items():
+            size = (outer.height // r, outer.width // r)
+            coarse = coarse_mask(mask, size)[0]
+            check_of_any_unit(torch.from_numpy(np.concatenate(parts)), coarse, name)
         row, col = window.row - outer.row, window.col - outer.col
         return np.asarray(mask[0, row : row + window.height, col : col + window.width].numpy())
 

@@ -684,7 +684,7 @@ def _which(header: Header, sensor: Sensor) -> str:
         )
     if sensor in {Sensor.RGB, Sensor.NAIP}:
         return f"leave it out, if it is a picture in grey; else {remedy}"
-    return remedy
+    return f"{remedy}; or move it out of the folder, if it is none of them"
 
 
 def _ends(stem: str) -> list[str]:
@@ -835,8 +835,8 @@ def _to_understand(
     first, found = next(iter(unclear.items()))
     left = [b for b in SENSOR_BANDS[sensor] if (b,) not in meant.values()]
     said = without_image_number(header.descriptions[first - 1], sensor)
-    if said is not None and said not in left:
-        return choice  # of another image, in which it is what another band is in the first
+    if choice and said not in left and (said is not None or not left):
+        return choice  # it is no band, or of another image, in which it is what another is here
     name = said or (found or tuple(left) or SENSOR_BANDS[sensor])[0]
     return (choice and f"{choice}, or ") + (
         f"write into the file what they are; if band {first} is {name}, by: "

@@ -26,6 +26,7 @@ from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import undescribed
 from eofm.contract.spec import (
     SENSOR_BANDS,
+    UNITS,
     ImageSpec,
     Sensor,
     Unit,
@@ -36,7 +37,7 @@ from eofm.contract.spec import (
 )
 from eofm.contract.validity import check_scale, doubt_of_type, measured, refusal
 from eofm.errors import RasterError, SpecError
-from eofm.raster.bands import alike_in, only_count
+from eofm.raster.bands import alike_in, described_unit, only_count
 from eofm.raster.grid import Grid, Window
 from eofm.raster.tags import (
     CloudMask,
@@ -398,13 +399,18 @@ def band_layers(array: Cube, sensor: Sensor) -> dict[str, xr.DataArray]:
     if "band" not in renamed.dims and renamed.name is not None:
         return _variables(renamed.to_dataset(), sensor)  # one variable of a Dataset
     if not {"band", "y", "x"} <= set(renamed.dims):
-        alone = {"y", "x"} <= set(renamed.dims)
+        others = [dim for dim in renamed.dims if dim not in {"y", "x"} and renamed.sizes[dim] > 1]
+        remedy = 'rename them, as in array.rename({"rows": "y", "columns": "x"})'
+        if {"y", "x"} <= set(renamed.dims):
+            remedy = 'say which band it is, as in array.expand_dims(band=["B04"])'
+            if others:
+                remedy = (
+                    f'if {others[0]} is that of the bands: array.rename({{"{others[0]}": "band"}})'
+                )
         raise RasterError(
             "an image has the dimensions band, y and x",
             found=", ".join(map(str, array.dims)),
-            remedy='say which band it is, as in array.expand_dims(band=["B04"])'
-            if alone
-            else 'rename them, as in array.rename({"rows": "y", "columns": "x"})',
+            remedy=remedy,
         )
     words = _band_names(renamed, sensor)
     beside = [word for word in words if is_beside(word)]
@@ -446,6 +452,8 @@ def _variables(cube: xr.Dataset, sensor: Sensor) -> dict[str, xr.DataArray]:
             if bands[0] in found:
                 raise RasterError(f"the Dataset has band {bands[0]} twice", found=name)
             found[bands[0]] = variable
+        else:
+            notice(f"{name}: {use_of(words[name], sensor)}")
     if not found:
         raise RasterError(
             f"no variable of the Dataset is a band of {sensor} with the dimensions y and x",
@@ -602,19 +610,27 @@ def _stored(layer: xr.DataArray) -> NDArray[Any]:
     return values
 
 
+_NUMBER: Final = (int, float, np.integer, np.floating)
+_SAYS_NODATA: Final = ("_FillValue", "missing_value", "fill_value", "nodata")  # as rioxarray asks
+
+
 def _nodata(layer: xr.DataArray) -> float | None:
     """Return the value that stands for no measurement; None where none does.
 
     rioxarray says NaN of an array whose fill was decoded, and cannot say it of integers, among
-    which the fill is still the number it was; nor a number that their type does not hold.
+    which the fill is still the number it was; nor a number that their type does not hold, as that
+    of the file whose values were converted to another one.
     """
-    encoded = layer.rio.encoded_nodata
-    if layer.dtype.kind in "iu" and encoded is not None:
-        return float(encoded)
+    encoded = layer.encoding.get("_FillValue")
+    if layer.dtype.kind in "iu" and isinstance(encoded, _NUMBER):
+        limits = np.iinfo(layer.dtype)
+        if limits.min <= encoded <= limits.max:
+            return float(encoded)
     try:
         found = layer.rio.nodata
     except (ValueError, OverflowError):
-        return None
+        said = (layer.attrs.get(name) for name in _SAYS_NODATA)
+        found = next((one for one in said if isinstance(one, _NUMBER)), None)
     return None if found is None else float(found)
 
 
@@ -642,7 +658,15 @@ def _scaling_of(
         ]
     except (TypeError, ValueError) as error:
         raise RasterError("a scale or offset is no number", found=error) from error
-    return read_scaling(pairs, sensor, stated, None, Path(_name(array)))
+    described = None
+    if Unit.DB in UNITS[sensor]:  # as the descriptions and unit tags of a file say it
+        described = described_unit([f"{_called(x)} {x.attrs.get('units', '')}" for x in layers])
+    return read_scaling(pairs, sensor, stated, described, Path(_name(array)))
+
+
+def _called(layer: xr.DataArray) -> object:
+    """Return what an array calls one of its bands, or the name of a variable."""
+    return layer.coords["band"].item() if "band" in layer.coords else layer.name
 
 
 def _without_scale(array: Cube) -> str:

@@ -424,13 +424,14 @@ def _layouts(source: RasterSource, datasets: Sequence[DatasetReader]) -> list[Ba
 def _scaling(source: RasterSource, layers: Sequence[_Layer]) -> TagScaling:
     """Return what the tags of the files make of stored values."""
     pairs, words = [], []
-    for layer in layers:
+    for file, layer in zip(source.files, layers, strict=True):
         dataset, indexes = layer.dataset, layer.layout.indexes
         of_bands = list(zip(dataset.scales, dataset.offsets, strict=True))
         pairs += [of_bands[i - 1] for i in indexes]
         if source.sensor in _RADAR:
             said = zip(dataset.descriptions, dataset.units, strict=True)
-            texts = [f"{name or ''} {unit or ''}" for name, unit in said]
+            end = file.stem[-3:]  # Sigma0_VV_db.tif
+            texts = [f"{name or ''} {unit or ''} {end}" for name, unit in said]
             words += [texts[i - 1] for i in indexes]
     described = described_unit(words) if words else None
     return read_scaling(pairs, source.sensor, source.unit, described, source.files[0])

@@ -176,6 +176,8 @@ def read_scaling(
             remedy=f"correct its tags, as in: {without_scale(where)}",
         )
     said = [pair for pair in pairs if pair != _SILENT and not _near(pair, _SILENT)]
+    if Unit.REFLECTANCE in UNITS[sensor]:
+        _check_convention(said, where)
     if not said:
         if stated is None:
             raise _unstated(sensor, where)
@@ -196,6 +198,36 @@ def read_scaling(
         right = stored or Unit.REFLECTANCE
         raise _contradiction(f"scale and offset {_shown(said)}", stated, right, where)
     return TagScaling(stored, stored, tags=tuple(pairs))
+
+
+# What is written where the quantification value 10000 and the offset -1000 of a product are copied.
+_COPIED: Final[Mapping[tuple[float, float], tuple[float, float]]] = {
+    (1e-4, -1000.0): (1e-4, -0.1),
+    (1e4, -1000.0): (1e-4, -0.1),
+    (1e4, -0.1): (1e-4, -0.1),
+    (1e4, 0.0): (1e-4, 0.0),
+}
+
+
+def _check_convention(said: Sequence[tuple[float, float]], where: Path) -> None:
+    """Check that scale and offset are GDAL's, and not quantification value and offset as they are.
+
+    Raises:
+        RasterError: If they are these.
+    """
+    for wrong, right in _COPIED.items():
+        write = f"array.attrs.update(scale_factor={right[0]!r}, add_offset={right[1]!r})"
+        if where.suffix:  # of a file
+            write = with_scale(where, *right)
+        if said and all(np.allclose(pair, wrong, rtol=_TOLERANCE, atol=1e-6) for pair in said):
+            raise RasterError(
+                "scale and offset are not those by which stored values become reflectance",
+                found=f"scale and offset {_shown(said)}: {said[0][0]:g} x 2000 "
+                f"{said[0][1]:+g} = {2000 * said[0][0] + said[0][1]:g}",
+                expected=f"stored value x scale + offset, as by {right[0]:g}, {right[1]:g}",
+                where=where,
+                remedy=f"write them as GDAL means them: {write}",
+            )
 
 
 # What the largest absolute value of an image is at least, once its scale is applied: 45 of the
@@ -378,7 +410,7 @@ def _contradiction(found: str, stated: Unit | None, right: Unit, where: Path) ->
         found=found,
         expected=f"what unit {stated} has",
         where=where,
-        remedy=f"state the unit that the file has: --unit {right}; or correct its tags",
+        remedy=f"state the unit that it has: {as_argument('unit', right)}; or correct its tags",
     )
 
 

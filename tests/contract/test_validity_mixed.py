@@ -58,6 +58,22 @@ def test_a_dark_band_that_was_resampled_is_none() -> None:
     check_plausible(image(pixels, Sensor.S2_L1C, Unit.DN))
 
 
+def test_per_cent_are_no_digital_numbers() -> None:
+    """Reflectance of 0 to 100 was embedded as if all were a hundred times as dark."""
+    with pytest.raises(PixelError, match="size that unit dn has"):
+        check_plausible(image(surface(L2A, (SIZE, SIZE)) / 100, Sensor.S2_L2A, Unit.DN))
+
+
+def test_dark_water_that_was_resampled_is_one_unit() -> None:
+    """Where infrared is 0 and 1, and the blue 50, a third of 1 is no reflectance of 0.3."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 2, (12, SIZE, SIZE)).astype("float64")
+    pixels[:6] *= 80
+    pixels = (pixels + np.roll(pixels, 1, 1) + np.roll(pixels, 1, 2)) / 3
+
+    check_plausible(image(pixels, Sensor.S2_L2A, Unit.DN))
+
+
 @pytest.mark.parametrize(("linear", "other"), [("VH", "VV"), ("VV", "VH")])
 def test_one_polarisation_in_decibels(linear: str, other: str) -> None:
     """VH in power beside VV in dB was called an exchange of bands; VV in power passed."""

@@ -13,6 +13,7 @@ import pytest
 import rasterio
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning
+from remedies import named_bands, run_rio
 
 from eofm.cli import main
 from eofm.contract.spec import Sensor, Unit
@@ -573,3 +574,49 @@ def test_previews_beside_rasters_are_no_images(folders: Path) -> None:
     plain(folders, ".png")
 
     assert before == [chip.id for chip in opened(folders).all]
+
+
+def test_pixels_of_another_size_are_refused(folders: Path) -> None:
+    """30 m among 10 m were read as 10 m: the first image alone was asked."""
+    path = folders / "train" / "water" / "3.tif"
+    with rasterio.open(path, "r+") as file:
+        file.transform = file.transform @ Affine.scale(3)
+    chips = opened(folders)
+
+    with pytest.raises(RasterError, match="not as large as those of the others") as caught:
+        list(read_batches([chip for split in chips.splits.values() for chip in split], 16))
+
+    assert ("30 m", "10 m") == (caught.value.found, caught.value.expected)
+    assert str(path) == str(caught.value.where)
+
+
+def test_a_file_for_each_band_is_no_image(tmp_path: Path) -> None:
+    """Each band was an image of its class, of one band and of one place."""
+    for split in ("train", "test"):
+        for name in ("water", "forest"):
+            for number in range(4):
+                east = 1_000.0 * next(_GROUND)
+                for k, band in enumerate(BANDS):
+                    file = tmp_path / split / name / f"{number}_{band}.tif"
+                    write(file, 200 + k, bands=1, east=east)
+    for _ in range(16):
+        with pytest.raises(DataError, match="a file for each band") as caught:
+            opened(tmp_path)
+        words = run_rio(caught.value)
+        assert list(BANDS) == named_bands(caught.value)
+        for file in words[2:-2]:
+            Path(file).unlink()
+
+    chips = opened(tmp_path)
+
+    assert 16 == sum(map(len, chips.splits.values()))
+    (image,) = read_batches(chips.splits["test"][:1], 1)
+    assert [200.0, 201.0, 202.0, 203.0] == image.pixels[0, :, 0, 0].tolist()
+
+
+def test_names_that_end_like_bands_are_images(folders: Path) -> None:
+    """`field_b1.tif` and `field_b2.tif` with all bands each are no bands of one."""
+    for number in (1, 2):
+        write(folders / "train" / "water" / f"field_b{number}.tif", 250)
+
+    assert 16 - 2 == sum(map(len, opened(folders).splits.values()))

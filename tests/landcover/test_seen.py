@@ -15,11 +15,12 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.warp import transform as warp_points
+from remedies import run_rio
 
 from eofm.cli import main
 from eofm.datasets.tiles import PackTilesConfig
 from eofm.datasets.tiles.pack import pack_tiles
-from eofm.errors import ConfigError, LabelError
+from eofm.errors import ConfigError, LabelError, PixelError
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.multilabel import Cover, Reason, class_fractions
 from eofm.landcover.run import write_labels
@@ -235,6 +236,65 @@ def test_image_without_a_measured_pixel(tmp_path: Path) -> None:
 
     (row,) = pq.read_table(tmp_path / "l.parquet").to_pylist()
     assert (False, Reason.UNSEEN, 0.0) == (row["known"], row["reason"], row["valid_share"])
+
+
+def test_bands_beside_the_measurement_are_not_seen_ground(tmp_path: Path) -> None:
+    """`dataMask` of 0 is no ground, and an angle is none in a margin: both were counted."""
+    transform = from_origin(500_000, 5_400_000, 10, 10)
+    classes = np.full((SIDE, SIDE), 1, np.uint8)
+    classes[:, :8] = 2
+    write(tmp_path / "map" / "m.tif", classes, "EPSG:32632", transform)
+    scheme = tmp_path / "mine.yaml"
+    scheme.write_text(SCHEME, encoding="utf-8")
+    mask, angle = np.ones((2, 1, SIDE, SIDE), np.uint16)
+    mask[:, :, :8] = 0
+    images = {
+        "mask": (np.concatenate([reflective(), mask]), [*BANDS, "dataMask"]),
+        "angle": (np.concatenate([reflective(8), angle * 38]), [*BANDS, "angle"]),
+    }
+    for name, (pixels, bands) in images.items():
+        with rasterio.open(
+            write(tmp_path / "in" / f"{name}.tif", pixels, "EPSG:32632", transform), "r+"
+        ) as file:
+            file.descriptions = bands
+    settings = LabelsConfig(
+        [str(tmp_path / "map")],
+        str(scheme),
+        str(tmp_path / "o.parquet"),
+        scenes=str(tmp_path / "in"),
+    )
+
+    write_labels(settings)
+
+    assert [[1, 0, 0]] * 2 == pq.read_table(tmp_path / "o.parquet").column("fraction").to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("fill", "kind"), [(-9999, "int16"), (65_535, "uint16"), (1e20, "float32")]
+)
+def test_undeclared_nodata_is_refused_as_everywhere(fill: float, kind: str, tmp_path: Path) -> None:
+    """It was seen ground, and the classes of the map below it were labels."""
+    transform = from_origin(500_000, 5_400_000, 10, 10)
+    write(tmp_path / "map" / "m.tif", np.full((SIDE, SIDE), 1, np.uint8), "EPSG:32632", transform)
+    scheme = tmp_path / "mine.yaml"
+    scheme.write_text(SCHEME, encoding="utf-8")
+    pixels = reflective().astype(kind)
+    pixels[:, :, :8] = fill
+    image = write(tmp_path / "in" / "a.tif", pixels, "EPSG:32632", transform)
+    settings = LabelsConfig(
+        [str(tmp_path / "map")],
+        str(scheme),
+        str(tmp_path / "o.parquet"),
+        scenes=str(tmp_path / "in"),
+    )
+    with pytest.raises(PixelError, match="is not declared") as caught:
+        write_labels(settings)
+    assert "a.tif" in str(caught.value.found)
+
+    run_rio(caught.value, {"FILE": image})
+
+    write_labels(settings)
+    assert [[1, 0, 0]] == pq.read_table(tmp_path / "o.parquet").column("fraction").to_pylist()
 
 
 def test_relabel_refuses_unseen_ground(tmp_path: Path) -> None:

@@ -1125,3 +1125,20 @@ def test_one_date_of_a_stack_is_kept(
     out = run_rio(caught.value)[-1]
 
     assert {"B02": 1, "B03": 2} == by_name(read(Path(out), bands=bands))
+
+
+def test_what_is_no_band_is_left_out_where_all_others_are_there(
+    tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """`VV/VH` was to be described as VV, which would be there twice."""
+    pixels = np.full((3, 8, 8), -11.5, np.float32)
+    path = write_tif(tmp_path / "a.tif", pixels, descriptions=["VV", "VH", "VV/VH"])
+    with pytest.raises(RasterError, match="not understood") as caught:
+        eofm.read_geotiff(path, sensor="s1-grd", unit="db")
+    assert "edit-info" not in str(caught.value.remedy)
+
+    bands = named_bands(caught.value)
+
+    assert ("VV", "VH") == eofm.read_geotiff(
+        path, sensor="s1-grd", unit="db", bands=bands
+    ).spec.bands

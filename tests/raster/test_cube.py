@@ -544,6 +544,11 @@ def test_integers_whose_fill_was_decoded_are_read(tmp_path: Path, write_tif) -> 
             assert 15 == int(found.valid.sum())
 
 
+def named(pixels: np.ndarray) -> xr.DataArray:
+    """B02 and B03, which lie nowhere."""
+    return xr.DataArray(pixels, dims=("band", "y", "x"), coords={"band": ["B02", "B03"]})
+
+
 def test_a_fill_that_the_type_does_not_hold_is_none() -> None:
     """As in files of uint16 that declare -9999."""
     array = xr.DataArray(np.full((1, 4, 4), 300, np.uint16), dims=("band", "y", "x"))
@@ -718,3 +723,60 @@ def test_an_attribute_of_what_was_changed_is_taken_out_as_the_remedy_says() -> N
     array.attrs.pop("units")
 
     assert Unit.REFLECTANCE is from_xarray(array, None, "reflectance").spec.unit
+
+
+def test_a_fill_of_the_file_that_the_type_does_not_hold_is_none() -> None:
+    """`astype` keeps the encoding of a file: the nodata of int16 ended in an error of rioxarray."""
+    array = named(np.full((2, 4, 4), 700, "uint16"))
+    array.encoding["_FillValue"] = -9999
+    array.attrs["_FillValue"] = 5
+    array.values[:, 0] = 5
+
+    found = from_xarray(array, "s2-l2a", "dn", gsd=10)
+
+    assert [False, True, True, True] == found.valid[0, :, 0].tolist()
+
+
+@pytest.mark.parametrize("dim", ["channel", "wavelength"])
+def test_another_name_of_the_dimension_of_bands(dim: str) -> None:
+    """It was to be given one more dimension, and was refused again."""
+    array = named(np.full((2, 4, 4), 700, "uint16")).rename(band=dim)
+    with pytest.raises(RasterError, match="band, y and x") as caught:
+        from_xarray(array, "s2-l2a", "dn", gsd=10)
+
+    renamed = eval(str(caught.value.remedy).partition(": ")[2])
+
+    assert ("B02", "B03") == from_xarray(renamed, "s2-l2a", "dn", gsd=10).spec.bands
+
+
+def test_variables_that_are_left_out_are_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A band whose name is not understood was missing without a word."""
+    monkeypatch.setattr("eofm.terminal._SAID", set())
+    bands = {name: (("y", "x"), np.full((4, 4), 700, "uint16")) for name in ("red", "nir08_x")}
+
+    found = from_xarray(xr.Dataset(bands), "s2-l2a", "dn", gsd=10)
+
+    assert ("B04",) == found.spec.bands
+    assert "nir08_x: left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["variables", "array", "names"])
+def test_decibels_are_stated_by_units_and_names_of_an_array(kind: str) -> None:
+    """As in files: `units` of dB was not read, and power could be stated."""
+    rng = np.random.default_rng(0)
+    values = {name: rng.normal(mean, 2, (4, 4)) for name, mean in (("VV", -11), ("VH", -18))}
+    data = xr.Dataset({name: (("y", "x"), v.astype("float32")) for name, v in values.items()})
+    if kind == "variables":
+        for variable in data.values():
+            variable.attrs["units"] = "dB"
+    array = data if kind == "variables" else data.to_dataarray("band")
+    if kind == "array":
+        array.attrs["units"] = "dB"
+    if kind == "names":
+        array = array.assign_coords(band=["VV_dB", "VH_dB"])
+
+    assert Unit.DB is from_xarray(array, "s1-grd", gsd=10).spec.unit
+    with pytest.raises(RasterError, match="another unit than the user"):
+        from_xarray(array, "s1-grd", "power", gsd=10)

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rioxarray
 import torch
-from remedies import named_unit, run_rio
+from remedies import named_unit, run_python, run_rio
 
 import eofm
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import Sensor, Unit
 from eofm.errors import RasterError, SpecError
+from eofm.raster.cube import from_xarray
 from eofm.raster.tags import read_scaling
 
 WriteTif = Callable[..., Path]
@@ -261,3 +263,65 @@ def test_a_baseline_of_nobody_says_nothing(baseline: str, tmp_path: Path, write_
         file.update_tags(PROCESSING_BASELINE=baseline)
 
     assert "dn" == eofm.read_geotiff(path, sensor="s2-l2a", unit="dn").spec.unit
+
+
+@pytest.mark.parametrize(
+    ("written", "right", "unit"),
+    [
+        ((1e-4, -1000.0), (1e-4, -0.1), "dn-offset1000"),
+        ((1e4, -1000.0), (1e-4, -0.1), "dn-offset1000"),
+        ((1e4, 0.0), (1e-4, 0.0), "dn"),
+    ],
+)
+@pytest.mark.parametrize("stated", [None, "dn", "reflectance"])
+def test_what_was_copied_from_a_product_is_no_scale(
+    written: tuple[float, float],
+    right: tuple[float, float],
+    unit: str,
+    stated: str | None,
+    tmp_path: Path,
+    write_tif,
+) -> None:
+    """-1000 x 10,000 made -999.9 of everything, and 10,000 had two remedies, each for the other."""
+    pixels = np.full((2, 8, 8), 2500, np.uint16)
+    path = tagged(write_tif(tmp_path / "a.tif", pixels, descriptions=["B02", "B03"]), [written] * 2)
+    with pytest.raises(RasterError, match="not those by which") as caught:
+        read(path, stated)
+    array = rioxarray.open_rasterio(path, parse_coordinates=False)
+    with pytest.raises(RasterError, match="not those by which") as in_array:
+        from_xarray(array, "s2-l2a", stated)
+
+    run_python(caught.value)
+    exec(str(in_array.value.remedy).partition(": ")[2])
+
+    with rasterio.open(path) as file:
+        assert ((right[0],) * 2, (right[1],) * 2) == (file.scales, file.offsets)
+    assert unit == read(path, None).spec.unit
+    assert unit == from_xarray(array, "s2-l2a").spec.unit
+
+
+@pytest.mark.parametrize("name", ["Sigma0_{}_db", "S1A_{}_gamma0-rtc_dB"])
+@pytest.mark.parametrize("separate", [True, False])
+def test_decibels_in_the_names_of_files(
+    name: str, separate: bool, tmp_path: Path, write_tif
+) -> None:
+    """As SNAP and pyroSAR call them: they could be stated as power, and had to be stated."""
+    pixels = np.stack([np.full((8, 8), mean, np.float32) for mean in (-11.5, -18.5)])
+    path = tmp_path / "in"
+    if separate:
+        for band, plane in zip(("VV", "VH"), pixels, strict=True):
+            write_tif(path / f"{name.format(band)}.tif", plane)
+    else:
+        path = write_tif(path / f"{name.format('VV_VH')}.tif", pixels)
+
+    assert Unit.DB is read(path, None, "s1-grd").spec.unit
+    with pytest.raises(RasterError, match="another unit than the user"):
+        read(path, "power", "s1-grd")
+
+
+def test_a_name_that_begins_with_db_is_no_unit(tmp_path: Path, write_tif) -> None:
+    """`db_VV.tif` can be of a data base."""
+    for band, value in (("VV", 0.1), ("VH", 0.02)):
+        write_tif(tmp_path / f"db_{band}.tif", np.full((8, 8), value, np.float32))
+
+    assert Unit.POWER is read(tmp_path, "power", "s1-grd").spec.unit

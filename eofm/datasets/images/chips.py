@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -209,6 +210,9 @@ class Stored(Protocol):
         ...
 
 
+_SAME_GSD: Final = 0.02  # relative; what a packed store allows among its images
+
+
 class Pixels(Stored, Protocol):
     """Where the pixels of one image are."""
 
@@ -225,11 +229,14 @@ class FilePixels:
         source: The files, and what they are stated to be.
         spec: What the image must be when it is read.
         dtypes: Number types the files may hold; empty leaves that open.
+        own: Whether it is one of a user's own images, of which some may be of another sensor: where
+            it says where it lies, its pixels have to be as large as those of the first.
     """
 
     source: RasterSource
     spec: ImageSpec
     dtypes: frozenset[str] = frozenset()
+    own: bool = False
 
     def read(self, window: Window | None = None) -> Imagery:
         """Return the image, or a part of it.
@@ -253,9 +260,22 @@ class FilePixels:
                     remedy="make it like the others, of one size and with the same bands; of a "
                     "published set use the files as they were published",
                 )
+            if self.own and raster.grid.crs is not None and not raster.grid.transform.is_identity:
+                self._check_gsd(raster.grid.gsd)
             found = raster.read(window)
         # a file that describes its bands may hold them in an order of its own
         return found if found.spec.bands == self.spec.bands else found.select(self.spec.bands)
+
+    def _check_gsd(self, gsd: float) -> None:
+        if not math.isclose(gsd, self.spec.gsd, rel_tol=_SAME_GSD):
+            raise RasterError(
+                "the pixels of an image are not as large as those of the others",
+                found=f"{gsd:g} m",
+                expected=f"{self.spec.gsd:g} m",
+                where=self.source.files[0],
+                remedy="keep images of another ground sample distance in a folder of their own, or "
+                "bring them to one before",
+            )
 
     @property
     def place(self) -> StoredAt:
