@@ -69,6 +69,7 @@ from eofm.geo.results import (
     CONFIG,
     NO_NUMBER,
     ResultFiles,
+    drop_earlier,
     plane,
     score_qml,
     write_cog,
@@ -392,6 +393,7 @@ def run_change(config: ChangeConfig) -> ResultFiles:
         write_record(folder / "change.json", record),
         write_settings(config, folder / CONFIG),
     ]
+    drop_earlier(folder, ("change.tif", "change.qml"), files)
     return ResultFiles(folder, _words(found, len(polygons), config), tuple(files))
 
 

@@ -64,6 +64,7 @@ from eofm.geo.results import (
     CONFIG,
     ResultFiles,
     cell_pictures,
+    drop_earlier,
     named_scene,
     plane,
     score_qml,
@@ -131,6 +132,9 @@ class SearchResult:
         """
         which = best(self.scores, top, np.concatenate([self.examples, self.counterexamples]))
         lonlat = degrees(self.cells, which) if len(which) else np.zeros((0, 2))
+        # a scene that crosses 180 degrees counts on in its own coordinates
+        beyond = np.abs(lonlat[:, 0]) > 180
+        lonlat[beyond, 0] = (lonlat[beyond, 0] + 180) % 360 - 180
         return geo_frame(
             self.cells.outlines(which),
             self.cells.crs,
@@ -403,6 +407,7 @@ def run_search(config: SearchConfig) -> ResultFiles:
     }
     files.append(write_record(folder / "search.json", record))
     files.append(write_settings(config, folder / CONFIG))
+    drop_earlier(folder, ("score.tif", "score.qml", "sheet.png"), files)
     return ResultFiles(folder, _listing(found, ranked), tuple(files))
 
 
