@@ -127,6 +127,8 @@ class SearchResult:
     def ranked(self, top: int = 100) -> GeoDataFrame:
         """Return the best cells that were no examples: rank, score, longitude, latitude, geometry.
 
+        Of chips also `id`, which says of what scene they are.
+
         Args:
             top: How many, at most.
         """
@@ -141,11 +143,18 @@ class SearchResult:
             {
                 "rank": np.arange(1, len(which) + 1),
                 "cell": which,
+                **self._names(which),
                 "score": self.scores[which],
                 "longitude": lonlat[:, 0],
                 "latitude": lonlat[:, 1],
             },
         )
+
+    def _names(self, which: Index) -> dict[str, list[str]]:
+        """Return what chips are called; patches have no names."""
+        if not isinstance(self.cells, ChipCells) or "id" not in self.cells.chips.table:
+            return {}
+        return {"id": self.cells.chips.table["id"].iloc[which].astype(str).tolist()}
 
     def to_xarray(self) -> DataArray:
         """Return the score on the grid of the patches, (y, x).
