@@ -153,15 +153,10 @@ class ChangeResult:
         Args:
             smallest: Number of cells of the smallest one.
         """
-        import shapely
-
         which = np.flatnonzero(self.changed)
-        shapes = self.cells.outlines(which)
-        merged = np.asarray(shapely.get_parts(shapely.union_all(shapes)), object)
-        tree = shapely.STRtree(merged)
-        cell, part = tree.query(shapely.point_on_surface(shapes), predicate="intersects")
+        merged, part = self.cells.merged(which)
         count = np.bincount(part, minlength=len(merged))
-        scores = self.score[which][cell].astype(np.float64)
+        scores = self.score[which].astype(np.float64)
         total = np.bincount(part, scores, len(merged))
         highest = np.zeros(len(merged))
         np.maximum.at(highest, part, scores)
