@@ -216,7 +216,7 @@ def figure(path: Path, scene: Path, unit: str, learnt: LearntMap, cover) -> None
     opened = open_scene(scene, sensor="s2-l1c", unit=unit)
     colours = class_colours(learnt.classes)
     output.save(
-        sheets.raster(scene.stem, scene_picture(opened, opened.grid).astype(np.float64)),
+        sheets.raster(scene.stem, scene_picture(opened, opened.grid).pixels.astype(np.float64)),
         path.with_name(f"{path.stem}-scene.png"),
     )
     output.save(map_figure(learnt, colours), path.with_name(f"{path.stem}-map.png"))
@@ -342,7 +342,7 @@ def page(held, rows, chip: str, seen: bool, folder: str, models: list[str]) -> s
         "",
         "## What the map says of itself",
         "",
-        "Held-out squares of 560 m in the half that it is learnt on, interval over polygons.",
+        "Held-out squares of 560 m in the half that it is learnt on, interval over squares.",
         "",
         "| site | vectors | overall accuracy | larger class | training |",
         "|---|---|---|---:|---|",

@@ -92,5 +92,5 @@ for ax in (left, right):
     ax.axis("off")
 
 # %% [markdown]
-# The accuracy above is measured on squares of ground that were held out together, with intervals by resampling whole polygons.
+# The accuracy above is measured on squares of ground that were held out together, with intervals by resampling these squares.
 # `fields/report.html` has it on one page, and `fields/map.tif` opens in QGIS with its colours.

@@ -54,7 +54,7 @@ __all__ = [
     "fewest_trained",
     "learning_curve",
     "make_folds",
-    "polygon_matrices",
+    "square_matrices",
     "variogram",
 ]
 
@@ -566,7 +566,7 @@ def cross_validate(x: Floats, training: TrainingCells, folds: Folds, fit: Fit) -
 class Assessment:
     """Accuracies with 95 % intervals; None where there is nothing to score.
 
-    Of fewer polygons than `eofm.probes.bootstrap.FEWEST_GROUPS` there is no interval: both its ends
+    Of fewer squares than `eofm.probes.bootstrap.FEWEST_GROUPS` there is no interval: both its ends
     are the value.
 
     Args:
@@ -579,6 +579,8 @@ class Assessment:
         producers: Of each class: share of its cells that are said to be it.
         polygons: How many polygons each class has.
         tested: How many of them were tested.
+        squares: In how many squares of ground these lie.
+        all_squares: In how many squares those of all classes lie.
         scored: Which classes are scored.
     """
 
@@ -588,6 +590,8 @@ class Assessment:
     producers: tuple[Estimate | None, ...]
     polygons: tuple[int, ...]
     tested: tuple[int, ...]
+    squares: tuple[int, ...]
+    all_squares: int
     scored: NDArray[np.bool_]
 
     @property
@@ -596,8 +600,13 @@ class Assessment:
         return tuple(self.confusion.sum(axis=1).tolist())
 
 
-def assess(training: TrainingCells, found: CrossValidation, seed: int = 0) -> Assessment:
-    """Return accuracies of what was said, with intervals by bootstrap over polygons.
+def assess(
+    training: TrainingCells, found: CrossValidation, squares: Index, seed: int = 0
+) -> Assessment:
+    """Return accuracies of what was said, with intervals by bootstrap over squares of ground.
+
+    Polygons of one square resemble each other, and were said by one read-out: resampled one by one
+    they give intervals that hold the true accuracy too seldom (tests/geo/test_intervals.py).
 
     Cells of a class that lies in one fold alone are left out, for no read-out was asked that could
     know it; so are those of which a read-out was asked that knew one class alone.
@@ -605,11 +614,13 @@ def assess(training: TrainingCells, found: CrossValidation, seed: int = 0) -> As
     Args:
         training: The training cells.
         found: What was said of them.
+        squares: Which square each polygon was held out with, (P,).
         seed: Of the resampling.
     """
     classes = len(training.classes)
     part = training.some(found.tested)
-    matrices = polygon_matrices(part, found.said[found.tested])
+    own = squares[training.polygons][found.tested]
+    matrices = square_matrices(own, part.labels, found.said[found.tested], classes)
     total = matrices.sum(axis=0)
     flat = torch.from_numpy(matrices.reshape(len(matrices), -1)).double()
 
@@ -618,9 +629,9 @@ def assess(training: TrainingCells, found: CrossValidation, seed: int = 0) -> As
 
     exact = _accuracies(torch.from_numpy(total).double()[None])[0].tolist()
     drawn = bootstrap_values(accuracies, len(matrices), repeats=_REPEATS, seed=seed)
-    tested = _per_class(part, classes)
-    # what is said of a class's own cells rests on its own polygons, all else on those of all
-    units = [sum(tested)] * (1 + classes) + list(tested)
+    # what is said of a class's own cells rests on its own squares, all else on all
+    of_class = tuple((matrices.sum(axis=2) > 0).sum(axis=0).tolist())
+    units = [len(matrices)] * (1 + classes) + list(of_class)
     whole = [_estimate(*one) for one in zip(exact, drawn.T, units, strict=True)]
     several = int(found.scored.sum()) > 1
     users, producers = whole[1 : 1 + classes], whole[1 + classes :]
@@ -630,7 +641,9 @@ def assess(training: TrainingCells, found: CrossValidation, seed: int = 0) -> As
         tuple(u if s and several else None for u, s in zip(users, found.scored, strict=True)),
         tuple(producers),
         _per_class(training, classes),
-        tested,
+        _per_class(part, classes),
+        of_class,
+        len(matrices),
         found.scored,
     )
 
@@ -639,16 +652,21 @@ def _per_class(training: TrainingCells, classes: int) -> tuple[int, ...]:
     return tuple(np.bincount(training.polygon_labels, minlength=classes).tolist())
 
 
-def polygon_matrices(training: TrainingCells, predicted: Index) -> NDArray[np.int64]:
-    """Return the confusion matrix of each polygon, (P, K, K).
+def square_matrices(
+    squares: Index, labels: Index, predicted: Index, classes: int
+) -> NDArray[np.int64]:
+    """Return the confusion matrix of each square of ground that holds a cell, (S, K, K).
 
     Args:
-        training: Cells with their classes.
+        squares: Of each cell, (M,).
+        labels: Class of each, (M,).
         predicted: What was said of each, (M,).
+        classes: K.
     """
-    classes, polygons = len(training.classes), len(training.features)
-    key = (training.polygons * classes + training.labels) * classes + predicted
-    return np.bincount(key, minlength=polygons * classes**2).reshape(polygons, classes, classes)
+    names, number = np.unique(squares, return_inverse=True)
+    key = (number.ravel() * classes + labels) * classes + predicted
+    counts = np.bincount(key, minlength=len(names) * classes**2)
+    return counts.reshape(len(names), classes, classes)
 
 
 def _accuracies(matrices: Tensor) -> Tensor:

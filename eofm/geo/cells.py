@@ -19,6 +19,8 @@ import torch
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.features import rasterize
+from rasterio.features import shapes as raster_shapes
 from rasterio.warp import transform as warp_points
 from xarray import DataArray, Dataset
 
@@ -92,6 +94,13 @@ class Cells(Protocol):
 
     def outlines(self, cells: Index) -> NDArray[np.object_]:
         """Return the ground of cells as polygons of `crs`."""
+
+    def merged(self, cells: Index) -> tuple[NDArray[np.object_], Index]:
+        """Return cells that touch as one polygon of `crs` each, and which of them each cell is in.
+
+        Args:
+            cells: Their numbers, (n,), each once.
+        """
 
     @property
     def crs(self) -> CRS:
@@ -199,6 +208,26 @@ class GridCells:
         boxes = np.asarray(shapely.box(col, row, col + 1, row + 1), object)
         return np.asarray(shapely.transform(boxes, self._placed), object)
 
+    def merged(self, cells: Index) -> tuple[NDArray[np.object_], Index]:
+        """Return patches with a common edge as one polygon each.
+
+        They are traced in the raster, in time that grows with its cells; merging their outlines
+        takes minutes for some 100,000.
+        """
+        import shapely
+
+        grid = self.patches.grid
+        mask = np.zeros((grid.height, grid.width), np.uint8)
+        mask.flat[cells] = 1
+        traced = raster_shapes(mask, mask=mask.astype(np.bool_), connectivity=4)
+        shapes = [shapely.geometry.shape(outline) for outline, _ in traced]
+        if not shapes:
+            return np.zeros(0, object), np.zeros(0, np.int64)
+        numbered = ((shape, number) for number, shape in enumerate(shapes, 1))
+        numbers = rasterize(numbered, out_shape=mask.shape, dtype="int32")
+        placed_shapes = shapely.transform(np.asarray(shapes, object), self._placed)
+        return np.asarray(placed_shapes, object), numbers.ravel()[cells].astype(np.int64) - 1
+
     def centres(self, cells: Index) -> NDArray[np.float64]:
         """Return the middles of patches."""
         row, col = np.divmod(cells, self.patches.grid.width)
@@ -280,6 +309,18 @@ class ChipCells:
     def outlines(self, cells: Index) -> NDArray[np.object_]:
         """Return the chips' own polygons."""
         return self._shapes[cells]
+
+    def merged(self, cells: Index) -> tuple[NDArray[np.object_], Index]:
+        """Return chips with a common edge, or that overlap, as one polygon each."""
+        import shapely
+
+        shapes = self._shapes[cells]
+        found = np.asarray(shapely.get_parts(shapely.union_all(shapes)), object)
+        tree = shapely.STRtree(found)
+        cell, part = tree.query(shapely.point_on_surface(shapes), predicate="intersects")
+        parts = np.zeros(len(cells), np.int64)
+        parts[cell] = part
+        return found, parts
 
     def centres(self, cells: Index) -> NDArray[np.float64]:
         """Return the middles of chips."""

@@ -69,6 +69,7 @@ from eofm.geo.results import (
     CONFIG,
     NO_NUMBER,
     ResultFiles,
+    drop_earlier,
     plane,
     score_qml,
     write_cog,
@@ -152,15 +153,10 @@ class ChangeResult:
         Args:
             smallest: Number of cells of the smallest one.
         """
-        import shapely
-
         which = np.flatnonzero(self.changed)
-        shapes = self.cells.outlines(which)
-        merged = np.asarray(shapely.get_parts(shapely.union_all(shapes)), object)
-        tree = shapely.STRtree(merged)
-        cell, part = tree.query(shapely.point_on_surface(shapes), predicate="intersects")
+        merged, part = self.cells.merged(which)
         count = np.bincount(part, minlength=len(merged))
-        scores = self.score[which][cell].astype(np.float64)
+        scores = self.score[which].astype(np.float64)
         total = np.bincount(part, scores, len(merged))
         highest = np.zeros(len(merged))
         np.maximum.at(highest, part, scores)
@@ -392,6 +388,7 @@ def run_change(config: ChangeConfig) -> ResultFiles:
         write_record(folder / "change.json", record),
         write_settings(config, folder / CONFIG),
     ]
+    drop_earlier(folder, ("change.tif", "change.qml"), files)
     return ResultFiles(folder, _words(found, len(polygons), config), tuple(files))
 
 

@@ -149,7 +149,7 @@ class LearntMap:
         folds: Which polygons were held out together.
         variogram: Of the vectors, if the side of the squares was not stated; None if it was.
         validation: What was said of held-out cells.
-        assessment: Accuracies, with intervals over polygons.
+        assessment: Accuracies, with intervals over squares of ground.
         curve: Accuracy with fewer polygons.
         areas: Estimated areas of a probability sample; None of any other.
         method: The settings.
@@ -307,7 +307,7 @@ def _learn(cells: Cells, training: TrainingCells, method: MapMethod) -> LearntMa
             expected="two polygons or more of a class, apart from each other",
             remedy=f"draw a second polygon of each class; {EXPLODE}",
         )
-    assessment = assess(training, validation, method.seed)
+    assessment = assess(training, validation, folds.of_block, method.seed)
     fold = folds.of_polygon[training.polygons]
     probe = fit(x, training.labels, fold, None)
     distance = Novelty.of(x, training.polygons)
@@ -416,6 +416,21 @@ def _outvoted(learnt: LearntMap) -> list[str]:
     ]
 
 
+_LOST: Final = 0.02  # of the points of a sample, from which on what is left is another sample
+
+
+def _lost_points(learnt: LearntMap) -> list[str]:
+    """Say that a cell holds several points of a sample, of which one alone is counted, or none."""
+    lost = learnt.training.touching - len(learnt.training)
+    if learnt.areas is None or lost <= _LOST * learnt.training.touching:
+        return []
+    return [
+        f"**{lost} of {learnt.training.touching} sample points are not counted**, for others lie "
+        "in the same cells, and of a cell with points of two classes none is: the estimated areas "
+        "are those of purer ground; make vectors of smaller ground: eofm embed --patches --stride 7"
+    ]
+
+
 def _notes(learnt: LearntMap) -> tuple[str, ...]:
     notes = [*learnt.training.notes, *learnt.folds.notes]
     unscored = ", ".join(learnt.unscored)
@@ -431,13 +446,14 @@ def _notes(learnt: LearntMap) -> tuple[str, ...]:
             "no cell of another class was tested that could have been taken for it; draw polygons "
             f"of {unscored} in other squares"
         )
-    notes += _outvoted(learnt)
-    counts = zip(learnt.classes, learnt.assessment.tested, strict=True)
+    notes += _outvoted(learnt) + _lost_points(learnt)
+    counts = zip(learnt.classes, learnt.assessment.squares, strict=True)
     few = [f"{name} ({count})" for name, count in counts if count and not enough_groups(count)]
     if few:
         notes.append(
-            f"few polygons tested: {', '.join(few)}; fewer than {FEWEST_GROUPS} cannot tell how "
-            "far an accuracy may be off, so that it has no interval"
+            f"few squares of ground tested: {', '.join(few)}; fewer than {FEWEST_GROUPS} cannot "
+            "tell how far an accuracy may be off, so that it has no interval; draw polygons in "
+            "other places"
         )
     far = [
         f"{name} ({share:.0%})"

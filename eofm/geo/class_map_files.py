@@ -33,6 +33,7 @@ from eofm.geo.results import (
     class_colours,
     class_qml,
     class_sld,
+    drop_earlier,
     plane,
     polygon_qml,
     score_qml,
@@ -42,6 +43,7 @@ from eofm.geo.results import (
     write_record,
     write_settings,
 )
+from eofm.probes.bootstrap import FEW_GROUPS, TOO_NARROW, enough_groups
 from eofm.report import pages, plots, sheets
 from eofm.report.output import write_file
 from eofm.report.plots import Estimate
@@ -132,7 +134,7 @@ def class_table(learnt: LearntMap) -> Table:
         notes=(
             "user's accuracy: of what the map calls so, the share that is; producer's: of what is "
             "so, the share that the map calls so",
-            "in brackets 95 % intervals, by resampling whole polygons; none where all "
+            "in brackets 95 % intervals, by resampling whole squares of ground; none where all "
             "resamples score alike, which is no certainty; they say nothing of places that no "
             "polygon is like",
             "mapped ha: counted on the map, which is biased where errors do not cancel",
@@ -200,6 +202,7 @@ def _how(learnt: LearntMap) -> tuple[str, ...]:
     side = _SIDES[learnt.folds.source]
     if learnt.variogram is not None and learnt.folds.side < learnt.variogram.range:
         side = f"less than {side}"
+    squares = learnt.assessment.all_squares
     scenes = ", ".join(f"{scene.id} {scene.date}".strip() for scene in made.scenes)
     return (
         f"vectors: {made.model or 'of an unknown model'}, {learnt.map.cells.dim} dimensions"
@@ -209,6 +212,8 @@ def _how(learnt: LearntMap) -> tuple[str, ...]:
         f"most {method.per_polygon} cells of a polygon",
         f"{learnt.folds.count} folds of squares of {learnt.folds.side:.0f} m ({side}): a polygon "
         "is tested by a read-out that saw none of its square",
+        f"intervals: whole squares are resampled, {squares} of them"
+        + (f"; {TOO_NARROW}" if enough_groups(squares) and squares < FEW_GROUPS else ""),
     )
 
 
@@ -403,6 +408,12 @@ def write_map(
     return ResultFiles(folder, summary(learnt) + "\n", tuple(files))
 
 
+_OF_CHIPS: Final = ("map.gpkg", "map.qml")
+_OF_PATCHES: Final = (
+    *("map.tif", "map.tif.aux.xml", "map.qml", "map.sld", "probability.tif", "probability.qml"),
+)
+
+
 def write_mapped(found: MappedCells, probe: str, folder: Path) -> list[Path]:
     """Write classes as rasters with their style, those of chips as polygons.
 
@@ -417,10 +428,12 @@ def write_mapped(found: MappedCells, probe: str, folder: Path) -> list[Path]:
     names = dict(enumerate(found.classes, 1))
     colours = class_colours(found.classes)
     if not isinstance(found.cells, GridCells):
-        return [
+        files = [
             write_frame(found.to_frame(), folder / "map.gpkg"),
             write_file(folder / "map.qml", polygon_qml("class", found.classes, colours)),
         ]
+        drop_earlier(folder, _OF_CHIPS + _OF_PATCHES, files)
+        return files
     grid = found.cells.patches.grid
     tags = {
         "EOFM_CLASSES": json.dumps(names),
@@ -429,7 +442,7 @@ def write_mapped(found: MappedCells, probe: str, folder: Path) -> list[Path]:
     }
     codes = plane(found.codes, grid)[None]
     scores = np.stack([plane(found.probability, grid), plane(found.novelty, grid)])
-    return [
+    files = [
         write_cog(
             folder / "map.tif", codes, grid, ["class"], nodata=NO_CLASS, tags=tags, colours=colours
         ),
@@ -446,6 +459,8 @@ def write_mapped(found: MappedCells, probe: str, folder: Path) -> list[Path]:
         ),
         write_file(folder / "probability.qml", score_qml(0.0, 1.0, "")),
     ]
+    drop_earlier(folder, _OF_CHIPS + _OF_PATCHES, files)
+    return files
 
 
 def record_of(learnt: LearntMap, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -468,6 +483,7 @@ def record_of(learnt: LearntMap, settings: Mapping[str, Any]) -> dict[str, Any]:
             "polygons": len(learnt.training.features),
             "cells": len(learnt.training),
             "tested_polygons": sum(found.tested),
+            "tested_squares": found.all_squares,
             "tested_cells": sum(found.cells),
         },
         "overall_accuracy": _plain(found.overall),
@@ -478,6 +494,7 @@ def record_of(learnt: LearntMap, settings: Mapping[str, Any]) -> dict[str, Any]:
                 "polygons": found.polygons[code],
                 "scored": bool(found.scored[code]),
                 "tested_polygons": found.tested[code],
+                "tested_squares": found.squares[code],
                 "tested_cells": found.cells[code],
                 "users_accuracy": _plain(found.users[code]),
                 "producers_accuracy": _plain(found.producers[code]),

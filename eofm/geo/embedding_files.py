@@ -3,7 +3,8 @@
 chips.parquet      GeoParquet of eofm, Earth Index or Clay     -> `ChipTable`
 patches.tif        GeoTIFF of eofm                             -> `PatchGrid`
 patches.zarr       Zarr of eofm                                -> `PatchGrid`
-a folder           what `eofm embed --out` wrote: whichever of the three it holds
+a folder           what `eofm embed --out` wrote: whichever of the three it holds; of several scenes
+                   with chips, one `ChipTable` of all
 
 *GeoParquet*, version 1.1: polygons with a bounding box each, and a list of numbers. The file is
 read by geopandas, DuckDB, QGIS and torchgeo without eofm. Its metadata have `geo`, as the format
@@ -27,7 +28,8 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from shlex import quote
@@ -64,6 +66,7 @@ from eofm.geo.embeddings import (
     Quantization,
     SceneRecord,
     has_vector,
+    require_same_vectors,
 )
 from eofm.io import replacing, unfinished
 from eofm.raster.cube import placed
@@ -616,10 +619,11 @@ PATCHES_ZARR: Final = "patches.zarr"
 
 
 def open_embeddings(path: Path | str, layout: Layout | None = None) -> ChipTable | PatchGrid:
-    """Open embeddings; vectors stay on the disk until they are used.
+    """Open embeddings; vectors stay on the disk until they are used, but for those of many scenes.
 
     Args:
-        path: A file, or the folder that `eofm embed` wrote.
+        path: A file, or the folder that `eofm embed` wrote; of several scenes, their chips are one
+            table, in the CRS of the first.
         layout: Which of those in the folder; a file of the other one is refused. None: whichever
             there is.
 
@@ -627,8 +631,13 @@ def open_embeddings(path: Path | str, layout: Layout | None = None) -> ChipTable
         DataError: If there are none, or they are damaged.
         ConfigError: If a folder holds both layouts and none is named, or the libraries are not
             installed.
+        SpecError: If scenes of one folder have vectors of different models or ways.
     """
     path = Path(path)
+    if path.is_dir() and path.suffix != ZARR:
+        scenes = [] if layout is Layout.PATCHES else _chips_of_scenes(path)
+        if scenes:
+            return _joined(path, scenes)
     file = _in_folder(path, layout) if path.is_dir() and path.suffix != ZARR else path
     if not file.exists():
         raise DataError(
@@ -672,6 +681,58 @@ def open_patches(path: Path | str) -> PatchGrid:
     return found
 
 
+def _chips_of_scenes(folder: Path) -> list[Path]:
+    """Return the tables of chips of a folder that holds folders of scenes, and nothing itself."""
+    own = (folder / name for name in (CHIPS, PATCHES_TIFF, PATCHES_ZARR))
+    return [] if any(file.exists() for file in own) else sorted(folder.glob(f"*/{CHIPS}"))
+
+
+def _joined(folder: Path, files: Sequence[Path]) -> ChipTable:
+    """Return the chips of several scenes as one table.
+
+    int8 of one code stays as it is; of scenes that have each their own it becomes float32.
+    """
+    import pandas as pd
+
+    tables = [read_chips(file) for file in files]
+    first = tables[0]
+    for file, one in zip(files, tables, strict=True):
+        try:
+            require_same_vectors(first.provenance, one.provenance)
+        except EofmError as error:
+            error.where = file
+            raise
+    with foreign(DataError, UNREADABLE, where=folder):
+        frames = [
+            one.table.to_crs(first.crs).assign(scene=file.parent.name)
+            for file, one in zip(files, tables, strict=True)
+        ]
+        table = pd.concat(frames, ignore_index=True)
+    if table["id"].duplicated().any():  # of a named grid, which scenes share
+        table["id"] = table["scene"] + "/" + table["id"].astype(str)
+    alike = all(_same_numbers(first, one) for one in tables)
+    made = replace(
+        first.provenance,
+        scenes=tuple(dict.fromkeys(s for one in tables for s in one.provenance.scenes)),
+        quantization=first.provenance.quantization if alike else Quantization.NONE,
+        settings={k: v for k, v in first.provenance.settings.items() if k not in _OF_ONE_JOB},
+    )
+    notice(f"{folder}: {len(table)} chips of {len(files)} scenes together")
+    parts = [one.stored if alike else one.block(slice(None)) for one in tables]
+    return ChipTable(table, np.concatenate(parts), made, first.codes if alike else None)
+
+
+_OF_ONE_JOB: Final = frozenset({"job", "recall_at_10"})
+
+
+def _same_numbers(first: ChipTable, other: ChipTable) -> bool:
+    """Return whether vectors of two tables are stored in the same numbers."""
+    if first.codes is None or other.codes is None:
+        return first.codes is other.codes and first.stored.dtype == other.stored.dtype
+    pairs = ((first.codes.scale, other.codes.scale), (first.codes.offset, other.codes.offset))
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
 def _in_folder(folder: Path, layout: Layout | None) -> Path:
     chips, patches = folder / CHIPS, folder / PATCHES_TIFF
     if not patches.exists():
@@ -686,7 +747,8 @@ def _in_folder(folder: Path, layout: Layout | None) -> Path:
             where=folder,
             remedy=f"name one of the two: {chips} or {patches}",
         )
-    scenes = sorted(f.parent for f in folder.glob("*/*") if f.name in {CHIPS, PATCHES_TIFF})
+    names = {CHIPS} if layout is Layout.CHIPS else {PATCHES_TIFF, PATCHES_ZARR}
+    scenes = sorted(f.parent for f in folder.glob("*/*") if f.name in names)
     raise DataError(
         f"there are no embeddings{'' if layout is None else f' of {layout}'} in the folder",
         found=", ".join(sorted(f.name for f in folder.iterdir())[:8]) or "an empty folder",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import colorsys
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -53,6 +53,7 @@ __all__ = [
     "class_colours",
     "class_qml",
     "class_sld",
+    "drop_earlier",
     "hex_of",
     "named_scene",
     "plane",
@@ -281,6 +282,22 @@ def write_record(file: Path, record: Mapping[str, Any]) -> Path:
     """
     content = json.dumps({"eofm": __version__, **record}, indent=1)
     return write_file(file, f"{content}\n".encode())
+
+
+def drop_earlier(folder: Path, names: Iterable[str], files: Sequence[Path]) -> None:
+    """Remove what an earlier run wrote beside the results of this one, which has no such file.
+
+    Args:
+        folder: Of the results.
+        names: Of all files that the verb can write there.
+        files: Those that it has written now.
+
+    Raises:
+        DataError: If one cannot be removed.
+    """
+    for file in {folder / name for name in names} - set(files):
+        with foreign(DataError, "a file of an earlier run cannot be removed", where=file):
+            file.unlink(missing_ok=True)
 
 
 def write_settings(config: DataclassInstance, file: Path) -> Path:

@@ -64,6 +64,7 @@ from eofm.geo.results import (
     CONFIG,
     ResultFiles,
     cell_pictures,
+    drop_earlier,
     named_scene,
     plane,
     score_qml,
@@ -126,22 +127,34 @@ class SearchResult:
     def ranked(self, top: int = 100) -> GeoDataFrame:
         """Return the best cells that were no examples: rank, score, longitude, latitude, geometry.
 
+        Of chips also `id`, which says of what scene they are.
+
         Args:
             top: How many, at most.
         """
         which = best(self.scores, top, np.concatenate([self.examples, self.counterexamples]))
         lonlat = degrees(self.cells, which) if len(which) else np.zeros((0, 2))
+        # a scene that crosses 180 degrees counts on in its own coordinates
+        beyond = np.abs(lonlat[:, 0]) > 180
+        lonlat[beyond, 0] = (lonlat[beyond, 0] + 180) % 360 - 180
         return geo_frame(
             self.cells.outlines(which),
             self.cells.crs,
             {
                 "rank": np.arange(1, len(which) + 1),
                 "cell": which,
+                **self._names(which),
                 "score": self.scores[which],
                 "longitude": lonlat[:, 0],
                 "latitude": lonlat[:, 1],
             },
         )
+
+    def _names(self, which: Index) -> dict[str, list[str]]:
+        """Return what chips are called; patches have no names."""
+        if not isinstance(self.cells, ChipCells) or "id" not in self.cells.chips.table:
+            return {}
+        return {"id": self.cells.chips.table["id"].iloc[which].astype(str).tolist()}
 
     def to_xarray(self) -> DataArray:
         """Return the score on the grid of the patches, (y, x).
@@ -403,6 +416,7 @@ def run_search(config: SearchConfig) -> ResultFiles:
     }
     files.append(write_record(folder / "search.json", record))
     files.append(write_settings(config, folder / CONFIG))
+    drop_earlier(folder, ("score.tif", "score.qml", "sheet.png"), files)
     return ResultFiles(folder, _listing(found, ranked), tuple(files))
 
 

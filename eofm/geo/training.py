@@ -68,6 +68,7 @@ class TrainingCells:
         features: Layer and feature of its source that each polygon or point was, (P, 2).
         classes: Names, K.
         notes: What a reader of the map must be told.
+        touching: How many polygons and points touch a cell.
     """
 
     cells: Index
@@ -78,6 +79,7 @@ class TrainingCells:
     features: Index
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    touching: int = 0
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -101,6 +103,7 @@ class TrainingCells:
             self.features[numbers],
             self.classes,
             self.notes,
+            self.touching,
         )
 
 
@@ -171,7 +174,8 @@ def label_cells(
         *_alike(names),
     )
     labels = np.searchsorted(present, kept.labels).astype(np.int64)
-    return replace(kept, labels=labels, classes=names, notes=notes)
+    touching = len(np.unique(drawn.polygons[covers.parts]))
+    return replace(kept, labels=labels, classes=names, notes=notes, touching=touching)
 
 
 def covered(cells: Cells, places: LabelledPlaces, purity: float = 0.5) -> Index:
@@ -340,7 +344,9 @@ def _notes(found: TrainingCells, covers: _Covers, drawn: _Drawn, contested: int)
         notes.append(f"**no polygon of {names} lies on the embeddings**: it is not on the map")
     small = touching - len(found.features)
     if small:
-        notes.append(f"{small} polygons cover no cell enough and train nothing")
+        notes.append(
+            f"{small} polygons cover no cell enough and train nothing, or points share one"
+        )
     if contested:
         notes.append(
             f"{contested} cells lie under polygons of two classes and were left out of training"

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import geopandas
 import numpy as np
+import pandas
 import pytest
 import rasterio
 import shapely
@@ -111,8 +112,8 @@ def test_the_read_out_is_scikit_learns() -> None:
     assert np.array_equal(said(made.probability(x[there])) + 1, learnt.map.codes[there])
 
 
-def test_intervals_come_from_polygons() -> None:
-    """The interval over polygons is wider than one over cells would be."""
+def test_intervals_come_from_squares() -> None:
+    """The interval over squares of ground is wider than one over cells would be."""
     patches, truth = world(size=SIZE, noise=2.0)
     learnt = map_classes(patches, drawn(patches, truth, every=2), "class")
     found = learnt.assessment.overall
@@ -179,6 +180,22 @@ def test_areas_of_a_probability_sample() -> None:
     assert np.isclose(learnt.map.mapped.sum(), 47 * 48 * 140.0**2)
 
 
+def test_points_that_share_a_cell_are_said() -> None:
+    """Of two classes in one cell neither counts, and the sample is one of purer ground."""
+    patches, truth = world(size=SIZE, noise=2.0)
+    points = sample(patches, truth)
+    method = replace(QUICK, design=SampleDesign.RANDOM)
+    others = points.iloc[:60].copy()
+    others["class"] = "water"
+    shared = map_classes(patches, pandas.concat([points, others]), "class", method)
+    alone = map_classes(patches, points, "class", method)
+
+    (note,) = [note for note in shared.notes if "sample points are not counted" in note]
+    lost, every = (int(word) for word in note.strip("*").split()[:3:2])
+    assert (len(points) + 60 - len(shared.training), len(points) + 60) == (lost, every)
+    assert not [note for note in alone.notes if "sample points" in note]
+
+
 def test_areas_need_a_sample() -> None:
     """Polygons somebody drew are no sample; the remedy leaves the areas out."""
     patches, truth = world(size=SIZE)
@@ -201,7 +218,7 @@ def test_a_class_with_two_polygons_and_one_with_one() -> None:
     assert {"built": False, "crops": True, "trees": True, "water": True} == scored
     notes = " ".join(learnt.notes)
     assert "**built: not scored**" in notes
-    assert "few polygons tested: water (2)" in notes
+    assert "few squares of ground tested: water (2)" in notes
     water = learnt.assessment.producers[learnt.classes.index("water")]
     assert water is not None
     assert water.low == water.high  # no interval over two

@@ -27,7 +27,7 @@ from eofm.geo.embedding.config import EmbedConfig
 from eofm.geo.embedding.embed import embed
 from eofm.geo.embedding.job import Work
 from eofm.geo.embedding_files import open_chips, open_embeddings, open_patches
-from eofm.geo.embeddings import require_same_vectors
+from eofm.geo.embeddings import PatchGrid, require_same_vectors
 from eofm.weights.cards import WEIGHTS
 from eofm.weights.encoder import random_encoder
 
@@ -129,9 +129,57 @@ def test_several_scenes_are_jobs_of_their_own(model: str, tmp_path: Path, worker
     assert "free of clouds" in done.describe()
     vectors = [open_chips(tmp_path / "out" / name).vectors for name in ("s0", "s1")]
     assert not np.allclose(*vectors)
+    grids = replace(config(listed, model, tmp_path / "grids"), chips=None, patches=True)
+    embed(replace(grids, scenes=[str(tmp_path / "s0.tif"), str(tmp_path / "s1.tif")]))
     with pytest.raises(DataError, match="no embeddings") as caught:
-        open_embeddings(tmp_path / "out")
-    assert isinstance(open_embeddings(str(caught.value.remedy).rpartition(": ")[2]), object)
+        open_embeddings(tmp_path / "grids")
+    assert isinstance(open_embeddings(str(caught.value.remedy).rpartition(": ")[2]), PatchGrid)
+    both = open_chips(tmp_path / "out")
+    assert np.array_equal(both.vectors, np.concatenate(vectors))
+    assert ["s0", "s1"] == [scene.id for scene in both.provenance.scenes]
+    assert ["s0_0_0", "s1_0_0"] == [name for name in both.table["id"] if name.endswith("_0_0")]
+    with pytest.raises(DataError, match="no embeddings of patches") as caught:
+        open_patches(tmp_path / "out")
+    assert "eofm embed" in str(caught.value.remedy)  # no folder of one scene, which has none either
+
+
+def test_scenes_of_two_zones_are_searched_together(model: str, tmp_path: Path, capsys) -> None:
+    """Chips of int8 with codes of their own, of one named grid, in one table and one search."""
+    places = {"west": ("EPSG:32632", 500_000), "east": ("EPSG:32633", 500_000)}
+    for number, (name, (crs, x)) in enumerate(places.items()):
+        there = Affine(10, 0, x, 0, -10, 5_400_000)
+        pixels = texture(96, 96, number)
+        write_scene(tmp_path / f"{name}.tif", pixels, crs=crs, transform=there)
+    listed = tmp_path / "scenes.txt"
+    listed.write_text("\n".join(str(tmp_path / f"{name}.tif") for name in places))
+    asked = config(listed, model, tmp_path / "out", chips=32, quantization="int8")
+    embed(replace(asked, grid="majortom"))
+
+    every = open_chips(tmp_path / "out")
+    apart = {name: open_chips(tmp_path / "out" / name) for name in places}
+    assert {"east", "west"} == set(every.table["scene"])
+    for name, own in apart.items():
+        mine = np.flatnonzero(every.table["scene"] == name)
+        assert np.array_equal(own.vectors, every.vectors[mine])
+        degrees = every.table.iloc[mine].to_crs(4326).geometry
+        assert degrees.geom_equals_exact(own.table.to_crs(4326).geometry, 1e-6, align=False).all()
+
+    words = ["search", str(tmp_path / "out"), "--at", "9.002,48.747", "--top", "5"]
+    assert 0 == main([*words, "--out", str(tmp_path / "found")])
+    assert "chips of 2 scenes together" in capsys.readouterr().err
+    import geopandas
+
+    names = geopandas.read_file(tmp_path / "found" / "ranked.gpkg")["id"]
+    assert set(names) <= set(every.table["id"])
+
+    shutil.copytree(tmp_path / "out", tmp_path / "mixed")
+    shutil.rmtree(tmp_path / "mixed" / "east")
+    other = export(tmp_path / "other", small_encoder(42))
+    east = config(tmp_path / "east.tif", other, tmp_path / "mixed" / "east", chips=32)
+    embed(east)
+    with pytest.raises(EofmError, match="cannot be compared") as caught:
+        open_chips(tmp_path / "mixed")
+    assert "chips.parquet" in str(caught.value.where)
 
 
 def test_a_scene_that_cannot_be_opened_does_not_stop_the_others(

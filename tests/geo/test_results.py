@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas
 import pytest
 import yaml
 from rasterio._err import CPLE_AppDefinedError
-from vector_world import drawn, on_disk, world
+from vector_world import chips_of, drawn, on_disk, world
 
 from eofm import terminal
 from eofm.cli import main
 from eofm.errors import DataError
 from eofm.geo import cells, embedding_files, results
-from eofm.geo.embedding_files import write_tiff
+from eofm.geo.embedding_files import write_chips, write_tiff
 
 VERBS = {
     "map": "map emb --labels fields.gpkg --field class --also later --probe knn --out made",
@@ -77,6 +78,26 @@ def test_settings_that_are_kept_can_be_changed(capsys: pytest.CaptureFixture[str
     assert (3, "fewer") == tuple(
         yaml.safe_load(Path("fewer/config.yaml").read_text())[name] for name in ("top", "out")
     )
+
+
+@pytest.mark.usefixtures("ground")
+def test_no_file_of_an_earlier_run_stays_beside_a_newer_one() -> None:
+    """A sheet of other places, or the raster of patches beside polygons of chips."""
+    assert 0 == main(VERBS["search"].split())
+    made = {file.name for file in Path("made").iterdir()}
+    assert {"score.tif", "score.qml"} < made
+    Path("made/sheet.png").write_text("of the search before")
+    Path("made/notes.txt").write_text("of the user")
+    patches, _ = world(size=(24, 24))
+    Path("chips").mkdir()
+    chips = chips_of(patches)
+    table = chips.table.assign(datetime=None, valid_share=1.0, cloud_share=0.0)
+    write_chips(Path("chips/chips.parquet"), [replace(chips, table=table)])
+
+    assert 0 == main(["search", "chips", "--like", "water.gpkg", "--out", "made"])
+
+    left = {file.name for file in Path("made").iterdir()}
+    assert made - {"score.tif", "score.qml"} | {"notes.txt"} == left
 
 
 @pytest.mark.usefixtures("ground")

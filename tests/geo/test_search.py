@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vector_world import NAMES, PLACES, chips_of, drawn, on_disk, world
@@ -23,7 +24,7 @@ from eofm.cli import main
 from eofm.errors import ConfigError, DataError, EofmError, LabelError
 from eofm.geo.cells import cells_of, degrees
 from eofm.geo.embedding_files import write_tiff
-from eofm.geo.embeddings import HIDDEN, Codes
+from eofm.geo.embeddings import HIDDEN, Codes, patch_grid
 from eofm.geo.maps_config import SearchConfig
 from eofm.geo.search import ScoreKind, best, run_search, scan, scan_codes, search
 
@@ -285,3 +286,19 @@ def test_a_result_shows_itself_in_a_line() -> None:
 
     assert shown.startswith("SearchResult(1024 cells by cosine")
     assert "array(" not in shown
+
+
+def test_longitudes_beyond_180_degrees_are_those_of_the_other_side() -> None:
+    """A scene in degrees that crosses the antimeridian counts on: 180.5 is -179.5 on any map."""
+    patches, _ = world("degrees", (24, 24))
+    grid = patches.grid
+    t = grid.transform
+    moved = replace(grid, transform=Affine(t.a, t.b, 179.98, t.d, t.e, t.f))
+    found = search(
+        patch_grid(patches.stored.to_numpy(), moved, patches.provenance), at=(-179.99, 47.99)
+    ).ranked(500)
+
+    assert found["longitude"].between(-180, 180).all()
+    assert (found["longitude"] < 0).any()
+    off = np.abs(found["longitude"] - shapely.get_x(shapely.centroid(found.geometry.array)))
+    assert np.isclose(off, np.where(found["longitude"] < 0, 360, 0), atol=1e-6).all()
