@@ -380,6 +380,13 @@ class SoftConConfig:
         made = tuple(choice for choice in made if choice.weight > 0)
         if not made:
             raise _bad_terms(self.terms)
+        require(
+            self.objective in (Objective.SOFTCON, Objective.SHUFFLED)
+            or any(choice.name == Objective.SOFTCON for choice in made),
+            "method.objective",
+            self.objective,
+            f"{Objective.SOFTCON}, the default: without the term softcon there is none to change",
+        )
         return made
 
     @property

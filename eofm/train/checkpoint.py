@@ -410,7 +410,7 @@ def load_networks(stage: Stage, method: nn.Module) -> None:
             expected="the same architecture, bands, size and heads",
             where=stage.path,
             remedy="continue with the settings of that run, or start from its export by "
-            "model.weights, which adapts the input layer and draws new heads",
+            "model.weights, which takes another size and draws new heads (same sensor)",
         )
     method.load_state_dict(theirs, strict=False)
 

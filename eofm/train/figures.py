@@ -22,6 +22,7 @@ from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import to_grid
 from eofm.contract.recipe import CHECKED
 from eofm.errors import DataError, EofmError, WeightsError
+from eofm.formats.foreign import opened
 from eofm.formats.text import read_json, read_yaml
 from eofm.loading.feeder import open_pair
 from eofm.method import LabelSimilarity, label_similarity
@@ -47,6 +48,7 @@ from eofm.weights.encoder import Encoder, load_encoder
 from eofm.weights.load import from_checkpoint
 
 __all__ = [
+    "DAMAGED",
     "TITLES",
     "Curves",
     "RunRecord",
@@ -159,11 +161,22 @@ def read_record(path: Path) -> RunRecord:
         steps=read_curves(steps),
         evaluations=read_curves(path / EVALUATIONS),
         throughput=read_curves(path / THROUGHPUT),
-        results=_json(path / "results.json"),
+        results=_results(path / "results.json"),
         failure=_json(path / FAILURE),
         finished=folder.done.is_file(),
         quiet=quiet,
     )
+
+
+# In place of the results of a run that are not what was written.
+DAMAGED: Final = "damaged"
+
+
+def _results(path: Path) -> dict[str, Any]:
+    """Return what a run came to; `DAMAGED` alone where that is not what was written."""
+    content, right = opened(_json(path))
+    damaged = right is False or (not content and path.is_file())
+    return {DAMAGED: True} if damaged else content
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -155,6 +155,13 @@ def _heads(sure: str, other: str, level: str) -> tuple[str, ...]:
 
 def _result(record: RunRecord) -> tuple[Block, ...]:
     results = record.results
+    if results.get(figures.DAMAGED):
+        words = (
+            "results.json was edited or damaged: its checksum is not that of its content. "
+            "Resume the run (--run.resume true): a finished one trains no further, and writes it "
+            "again."
+        )
+        return (Paragraph(words, quiet=False),)
     if results.get("probe_failed"):
         return (Paragraph(f"No linear probe: {results['probe_failed']}.", quiet=False),)
     if not results.get("scores"):

@@ -15,6 +15,7 @@ from torch import Tensor
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec, Unit
 from eofm.errors import LabelError
+from eofm.formats.foreign import sealed
 from eofm.method import keep_tokens
 from eofm.probes.bootstrap import FEW_GROUPS, TOO_NARROW, Interval, enough_groups
 from eofm.report import output, plots, sheets
@@ -134,7 +135,7 @@ def write_report(
         "verdict": verdict,
         "train_seconds": round(seconds, 1),
     }
-    folder.write("results.json", json.dumps(record, indent=2) + "\n")
+    folder.write("results.json", json.dumps(sealed(record), indent=2) + "\n")
     if config.run.figures:
         _draw(folder, store, data, module, features, config)
     return Report(text, scores, seconds)

@@ -261,6 +261,10 @@ def test_settings_of_a_term_are_read(size_term: str) -> None:
     assert (1.0, 0.0) == moco.weights
     with pytest.raises(ConfigError, match="objective"):
         SoftConConfig(objective="multilabel", terms={"softcon": 1})
+    for objective in ("moco", "soft"):  # halves of a term that is not there
+        with pytest.raises(ConfigError, match="there is none to change"):
+            SoftConConfig(objective=objective, terms={"multilabel": 1})
+    SoftConConfig(objective="shuffled", terms={"multilabel": 1})  # whose labels are exchanged
 
 
 def test_views_have_to_be_those_of_the_terms(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,19 @@ from eofm.cli import main
 from eofm.contract.preprocess import to_grid
 from eofm.contract.spec import SENSOR_BANDS, Sensor
 from eofm.errors import DataError, TrainingError
+from eofm.formats.foreign import sealed
 from eofm.report.pages import Paragraph, TableBlock
 from eofm.store.reader import Store
 from eofm.train.build import make_recipe
 from eofm.train.config import ModelConfig, PretrainConfig, ReportConfig
-from eofm.train.figures import Scenes, by_labels, nearest, patch_colours, read_record
+from eofm.train.figures import (
+    DAMAGED,
+    Scenes,
+    by_labels,
+    nearest,
+    patch_colours,
+    read_record,
+)
 from eofm.train.module import PretrainModule
 from eofm.train.report import _scores, report
 from eofm.train.run import pretrain
@@ -215,6 +223,25 @@ def test_a_hostile_folder_and_records_of_another_version_have_a_page(
     assert "the settings do not say where the store is" in text
 
 
+def test_results_that_were_altered_are_not_shown(tmp_path: Path) -> None:
+    """One digit of a score is enough; results without a checksum, as before, are shown."""
+    (tmp_path / "config.yaml").write_text("optim: {batch: 8}\n")
+    score = {"name": "student", "ap_micro": 0.5, "ap_macro": 0.5, "knn_micro": 0.5}
+    results = {"classes": ["a"], "held_out_scenes": 9, "scores": [{**score, "knn_macro": 0.5,
+               "per_class": [0.5]}]}  # fmt: skip
+    file, page = tmp_path / "results.json", tmp_path / "report.html"
+    for text, shown in (
+        (json.dumps(results), True),
+        (json.dumps(sealed(results)), True),
+        (json.dumps(sealed(results)).replace("0.5", "0.7", 1), False),
+        (json.dumps(sealed(results))[:-9], False),
+    ):
+        file.write_text(text)
+        assert 0 == main(["report", str(tmp_path)])
+        assert shown == ("results.json was edited or damaged" not in page.read_text())
+        assert shown == (">50.0<" in page.read_text())
+
+
 def test_a_record_reads_what_a_killed_run_left(tmp_path: Path) -> None:
     """Half a line is passed over; a metric that is missing in a line leaves a gap."""
     (tmp_path / "config.yaml").write_text("optim: {batch: 8}\n")
@@ -228,7 +255,7 @@ def test_a_record_reads_what_a_killed_run_left(tmp_path: Path) -> None:
 
     assert {"loss", "lr"} == set(record.steps)
     assert ([1, 2], [2, 1]) == tuple(part.tolist() for part in record.steps["loss"])
-    assert {} == record.results
+    assert {DAMAGED: True} == record.results
     assert 8 == record.setting("optim", "batch")
     assert record.setting("monitor", "scenes") is None
 
