@@ -661,3 +661,68 @@ def test_the_spread_of_b10_is_up_to_its_median() -> None:
     for clouded, lifted in ((40, True), (60, False)):
         values = {"B01": 2400.0, "B10": [1000.0] * (101 - clouded) + [1400.0] * clouded}
         assert lifted == (ask(values, Sensor.S2_L1C, Unit.DN) is not None)
+
+
+# ----------------------------------------------------- what every pixel is asked when it is read
+
+
+def stored_image(
+    values: torch.Tensor, sensor: Sensor, unit: Unit, bands: tuple[str, ...]
+) -> NativeImagery:
+    """A batch (B, C, H, W) as it is stored, all of it measured."""
+    spec = ImageSpec(sensor, bands, unit, tuple(values.shape[2:]), 10.0)
+    valid = torch.ones(len(values), *values.shape[2:], dtype=torch.bool)
+    return NativeImagery({10: values}, {10: bands}, spec, valid)
+
+
+def textured(bands: int, low: float, high: float, seed: int = 0) -> torch.Tensor:
+    """An image (1, C, 20, 20) in which no two bands agree anywhere."""
+    noise = torch.rand(1, bands, 20, 20, generator=torch.Generator().manual_seed(seed))
+    return low + (high - low) * (torch.arange(bands).view(1, -1, 1, 1) + noise) / bands
+
+
+@pytest.mark.parametrize(
+    ("sensor", "unit", "bands", "low", "high", "fill"),
+    [
+        (Sensor.S1_GRD, Unit.DB, ("VV", "VH"), -20.0, -5.0, -50.0),
+        (Sensor.S1_RTC, Unit.POWER, ("VV", "VH"), 0.01, 0.3, 0.5),
+        (Sensor.S2_L2A, Unit.DN, ("B02", "B03", "B04", "B08"), 300.0, 3000.0, 1.0),
+        (Sensor.S2_L2A, Unit.REFLECTANCE, ("B02", "B03", "B04", "B08"), 0.03, 0.3, 1.5),
+    ],
+)
+def test_a_fill_is_found_in_any_image_of_a_batch(
+    sensor: Sensor, unit: Unit, bands: tuple[str, ...], low: float, high: float, fill: float
+) -> None:
+    """In 1.5 % of the pixels of one image; the same share of single bands is a measurement."""
+    good = textured(len(bands), low, high)
+    for place in (0, 1):
+        batch = torch.cat([good, textured(len(bands), low, high, seed=1)])
+        batch[place].flatten(1)[:1, :6] = fill
+        check_sentinels(stored_image(batch, sensor, unit, bands), "a")
+        batch[place].flatten(1)[:, :6] = fill
+        with pytest.raises(PixelError, match="marks pixels as nodata"):
+            check_sentinels(stored_image(batch, sensor, unit, bands), "a")
+
+
+def test_a_fill_of_two_bands_of_whole_numbers() -> None:
+    """65535 in both is nodata, in one saturation; of a single band it may be either."""
+    values = textured(2, 300, 3000).to(torch.int32)
+    values[0, 0, 3, 3] = 65_535
+    bands = ("B02", "B03")
+    check_sentinels(stored_image(values.to(torch.uint16), Sensor.S2_L2A, Unit.DN, bands), "a")
+    values[0, 1, 3, 3] = 65_535
+    for dtype in (torch.uint16, torch.float32):
+        image = stored_image(values.to(dtype), Sensor.S2_L2A, Unit.DN, bands)
+        with pytest.raises(PixelError, match="marks pixels as nodata"):
+            check_sentinels(image, "a")
+    alone = values[:, :1].to(torch.uint16)
+    check_sentinels(stored_image(alone, Sensor.S2_L2A, Unit.DN, bands[:1]), "a")
+
+
+def test_one_band_of_a_picture_is_asked_like_three() -> None:
+    """There is no second one to compare it with."""
+    values = torch.arange(256.0).view(1, 1, 16, 16)
+    check_sentinels(stored_image(values, Sensor.RGB, Unit.UINT8, ("R",)), "a")
+    values[0, 0, 0, 0] = 300.0
+    with pytest.raises(PixelError):
+        check_sentinels(stored_image(values, Sensor.RGB, Unit.UINT8, ("R",)), "a")
