@@ -50,9 +50,21 @@ def unfinished(file: Path) -> Path:
 
 @contextlib.contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """Let the body write a temporary file; then sync it and put it in the place of `file`."""
+    """Let the body write a temporary file; then sync it and put it in the place of `file`.
+
+    If writing fails, as on a full disk, the temporary file is removed and `file` is as it was.
+    """
     temporary = unfinished(file)
-    yield temporary
+    try:
+        yield temporary
+        _put(temporary, file)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _put(temporary: Path, file: Path) -> None:
     handle = os.open(temporary, os.O_RDWR | BINARY)
     try:
         os.fsync(handle)

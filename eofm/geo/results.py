@@ -7,6 +7,7 @@ that QGIS (QML) and OGC servers (SLD) read.
 from __future__ import annotations
 
 import colorsys
+import contextlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -332,6 +333,9 @@ def write_frame(frame: GeoDataFrame, file: Path) -> Path:
         raise DataError(
             "the layer cannot be written", found=error, where=file, remedy="name another --out"
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return file
 
 

@@ -195,6 +195,7 @@ def test_the_aspect_ratio_is_kept(image: tuple[int, int], network: tuple[int, in
         with pytest.raises(SpecMismatch, match="would distort") as caught:
             plan(replace(SPEC, size=size), recipe)
         assert f"{size[0]} x {size[1]}" == caught.value.found
+        assert f"the aspect ratio of {network[0]} x {network[1]}" == caught.value.expected
 
 
 def test_what_is_shrunk_too_far_is_named_by_its_size() -> None:
