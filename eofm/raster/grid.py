@@ -23,7 +23,17 @@ from rasterio.warp import transform as warp_points
 from eofm.contract.imagery import Georeference
 from eofm.errors import RasterError
 
-__all__ = ["Grid", "Window", "check_proj", "crs_text", "read_crs", "to_wgs84", "utm_of", "windows"]
+__all__ = [
+    "Grid",
+    "Window",
+    "check_proj",
+    "corners",
+    "crs_text",
+    "read_crs",
+    "to_wgs84",
+    "utm_of",
+    "windows",
+]
 
 # WGS 84: semi-major axis in metres and squared eccentricity (NIMA TR8350.2, tables 3.1 and 3.3)
 _AXIS: Final = 6_378_137.0
@@ -262,6 +272,18 @@ def to_wgs84(crs: CRS, xs: Sequence[float], ys: Sequence[float]) -> tuple[list[f
     if outside or max(map(abs, latitudes)) > 90.0001:
         raise _misplaced(crs, (xs[0], ys[0]), "a place that is none on the earth")
     return longitudes, latitudes
+
+
+def corners(grid: Grid) -> tuple[tuple[float, float], ...]:
+    """Return the corners of a grid as a ring of longitudes and latitudes; empty without CRS."""
+    if grid.crs is None:
+        return ()
+    places = [(0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height), (0, 0)]
+    xs, ys = zip(*(grid.point(*place) for place in places), strict=True)
+    try:
+        return tuple(zip(*to_wgs84(grid.crs, xs, ys), strict=True))
+    except RasterError:
+        return ()  # a CRS that is tied to no place on Earth
 
 
 def _is_inside_utm(crs: CRS, x: float, y: float) -> bool:

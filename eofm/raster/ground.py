@@ -37,7 +37,7 @@ from rasterio.features import geometry_mask
 from rasterio.warp import transform as warp_points
 
 from eofm.errors import RasterError, SpecError
-from eofm.raster.grid import Grid, Window, crs_text, read_crs, to_wgs84
+from eofm.raster.grid import Grid, Window, corners, crs_text, read_crs, to_wgs84
 
 __all__ = [
     "LONGITUDE_LATITUDE",
@@ -130,7 +130,7 @@ def _own_crs(area: Area, stated: str) -> str:
             "the area itself says another CRS than stated",
             found=crs_text(own),
             expected=stated,
-            remedy="leave where_crs out: what the area says is taken",
+            remedy="leave out where_crs (--where_crs): the CRS of the area is used",
         )
     return crs_text(own)
 
@@ -140,7 +140,7 @@ def _no_area(found: object) -> SpecError:
         "an area is a box or polygons",
         found=found,
         expected="(west, south, east, north), or GeoJSON with polygons",
-        remedy="where=(11.30, 48.05, 11.40, 48.10)",
+        remedy="where=(11.30, 48.05, 11.40, 48.10), or --where 11.30,48.05,11.40,48.10",
     )
 
 
@@ -160,7 +160,8 @@ def _box_ring(area: object, crs: str) -> Ring:
         raise SpecError(
             "a box is stated in degrees of longitude and latitude",
             found=(west, south, east, north),
-            remedy='state the CRS of other coordinates, as in where_crs="EPSG:32632"',
+            remedy='state the CRS of other coordinates, as in where_crs="EPSG:32632" '
+            "(--where_crs EPSG:32632)",
         )
     part = np.linspace(0, 1, _EDGE_POINTS)[:-1]
     corners = [(west, south), (east, south), (east, north), (west, north), (west, south)]
@@ -281,11 +282,16 @@ def _covered_pixels(grid: Grid, polygons: list[list[Ring]]) -> NDArray[np.bool_]
 
 def _elsewhere(grid: Grid, found: str) -> RasterError:
     left, bottom, right, top = grid.bounds
+    remedy, ring = None, corners(grid)
+    if ring:
+        (west, south), (east, north) = np.min(ring, axis=0), np.max(ring, axis=0)
+        box = f"{west:.5f},{south:.5f},{east:.5f},{north:.5f}"
+        remedy = f"choose an area within {box} in longitude and latitude"
     return RasterError(
         "the area does not lie in the image",
         found=found,
         expected=f"{left:.10g}, {bottom:.10g}, {right:.10g}, {top:.10g} in {grid.crs}",
-        remedy="look at scene.footprint, in longitude and latitude",
+        remedy=remedy,
     )
 
 

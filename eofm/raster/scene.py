@@ -35,7 +35,7 @@ from eofm.raster.cube import (
 )
 from eofm.raster.cube_file import CubeFile
 from eofm.raster.geotiff import open_geotiff
-from eofm.raster.grid import Grid, Window, crs_text, to_wgs84
+from eofm.raster.grid import Grid, Window, corners, crs_text
 from eofm.raster.ground import LONGITUDE_LATITUDE, Area, cut_out
 from eofm.raster.source import OpenRaster, RasterSource
 from eofm.raster.tags import CloudMask, Clouds, clouds_of_file
@@ -44,7 +44,6 @@ __all__ = [
     "CloudLayer",
     "OpenScene",
     "Scene",
-    "corners",
     "reached",
     "scene_of",
     "scene_of_cube",
@@ -299,18 +298,6 @@ def scene_of_cube(cube: CubeFile, name: str, sensor: Sensor, unit: Unit | None) 
         cube.origin,
         clouds=masks,
     )
-
-
-def corners(grid: Grid) -> tuple[tuple[float, float], ...]:
-    """Return the corners of a grid as a ring of longitudes and latitudes; empty without CRS."""
-    if grid.crs is None:
-        return ()
-    places = [(0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height), (0, 0)]
-    xs, ys = zip(*(grid.point(*place) for place in places), strict=True)
-    try:
-        return tuple(zip(*to_wgs84(grid.crs, xs, ys), strict=True))
-    except RasterError:
-        return ()  # a CRS that is tied to no place on Earth
 
 
 def shown(name: str) -> str:

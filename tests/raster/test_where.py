@@ -153,6 +153,10 @@ def test_remedies_are_right() -> None:
 
     assert cut_out(munich, 1, (11.30, 48.05, 11.40, 48.10)).window.height in {50, 51}
     assert cut_out(UTM, 1, (5e5, 5.3999e6, 5.001e5, 5.4e6), "EPSG:32632").window.height == 10
+    with pytest.raises(RasterError, match="does not lie in the image") as caught:
+        cut_out(UTM, 1, (12.0, 48.0, 12.1, 48.1))
+    box = str(caught.value.remedy).removeprefix("choose an area within ").partition(" ")[0]
+    assert cut_out(UTM, 1, [float(edge) for edge in box.split(",")]).window.height == UTM.height
 
 
 def test_polygons_that_say_their_crs_are_taken_at_their_word() -> None:
@@ -167,7 +171,7 @@ def test_polygons_that_say_their_crs_are_taken_at_their_word() -> None:
     assert Window(15, 10, 15, 10) == cut_out(UTM, 1, metres, METRES).window
     with pytest.raises(SpecError, match="another CRS than stated") as refused:
         cut_out(UTM, 1, metres, "EPSG:3857")
-    assert "leave where_crs out" in str(refused.value.remedy)
+    assert "leave out where_crs" in str(refused.value.remedy)
 
 
 BEYOND = Grid(CRS.from_epsg(4326), Affine(0.01, 0, 179.5, 0, -0.01, 10.0), 50, 100)

@@ -17,7 +17,7 @@ from eofm.environment import geo_library
 from eofm.geo.embedding.job import Job
 from eofm.geo.embeddings import Codes, Layout, Provenance
 from eofm.io import replacing
-from eofm.raster.scene import corners
+from eofm.raster.grid import corners
 from eofm.weights.encoder import Encoder
 
 __all__ = [
