@@ -48,6 +48,7 @@ TESTS: Final = (
     "validity_thresholds",
     "validity_measured",
     "validity_scale",
+    "validity_mixed",
 )
 SLOWER: Final = ("validity_batches", "validity")
 MODULES: Final = {
@@ -59,6 +60,7 @@ MODULES: Final = {
     "validity": (
         "validity_thresholds",
         "validity_scale",
+        "validity_mixed",
         "validity_measured",
         "validity_batches",
         "validity",
@@ -70,6 +72,32 @@ EQUIVALENT: Final[dict[str, str]] = {
     "validity: measured: 1 -> 2": "a shortcut: a mask brought to its own size is itself",
     "validity: : 0.0001 -> 0.000125": "what is told apart by it is 3e-8 and 7e-3",
     "validity: fine_mask: weight[:, 0] < _ROUNDING -> weight[:, 0] <= _ROUNDING": "the same",
+    "validity: _same_in_all: len(values) + 1 -> len(values) - 1": "what it lets pass, bytes of a "
+    "picture, are whole numbers, which are passed over next",
+    **{
+        f"validity: _is_possible: {before} -> {after}": "a shortcut: an image that is not passed "
+        "over by it is looked at further, with the same answer"
+        for before, after in (
+            (
+                "(values[:, 0] == values[:, 1]) & (values[:, 0] != 0)",
+                "(values[:, 0] == values[:, 1]) | (values[:, 0] != 0)",
+            ),
+            (
+                "float(same.float().flatten(1).mean(dim=1).max()) > _SAME_SHARES[0]",
+                "float(same.float().flatten(1).mean(dim=1).max()) >= _SAME_SHARES[0]",
+            ),
+            ("same.float().flatten(1).mean", "same.float().flatten(1).sum"),
+            ("values == -1", "values != -1"),
+            ("values == 32767", "values != 32767"),
+            (
+                "plane.shape[1] == 1 or not bool(fills.all(dim=1).any())",
+                "plane.shape[1] == 1 and (not bool(fills.all(dim=1).any()))",
+            ),
+            ("fills.all", "fills.any"),
+        )
+    },
+    "validity: check_scale: _SCALED_BELOW <= _largest(first) < math.inf -> "
+    "_SCALED_BELOW < _largest(first) < math.inf": "a shortcut, of which the rest says the same",
     "validity: _offset: spec.sensor not in {Sensor.S2_L1C, Sensor.S2_L2A} or spec.unit not in "
     "PER_DN -> spec.sensor not in {Sensor.S2_L1C, Sensor.S2_L2A} and spec.unit not in PER_DN": "no "
     "other sensor has so many bands",

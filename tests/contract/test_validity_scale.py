@@ -58,6 +58,13 @@ def test_digital_numbers_are_whole_or_reach_30(
     assert wrong == refused(image(row(*values), unit))
 
 
+def test_thirty_is_enough_in_any_row() -> None:
+    """Also below the first one, which is looked at before the others."""
+    for most, wrong in ((29.5, True), (30.0, False)):
+        pixels = torch.tensor([0.5, 0.25, 0.5, most]).view(1, 1, 2, 2)
+        assert wrong == refused(image(pixels, Unit.DN))
+
+
 @pytest.mark.parametrize(
     ("values", "wrong"),
     [

@@ -663,6 +663,20 @@ def test_the_spread_of_b10_is_up_to_its_median() -> None:
         assert lifted == (ask(values, Sensor.S2_L1C, Unit.DN) is not None)
 
 
+@pytest.mark.parametrize(
+    ("band", "brightest", "mixed"),
+    [("B04", 2.9, True), ("B04", 3.0, False), ("B10", 0.45, True), ("B10", 0.5, False)],
+)
+def test_fractions_among_digital_numbers_end_where_reflectance_does(
+    band: str, brightest: float, mixed: bool
+) -> None:
+    """Half of the values below 1 and no whole number: another unit, up to the brightest of it."""
+    values: dict[str, list[float]] = dict(scaled(Unit.DN))
+    values[band] = [0.05 + 0.003 * place for place in range(100)] + [brightest]
+
+    assert mixed == ("another unit than the other" in problem(ask(values, Sensor.S2_L1C, Unit.DN)))
+
+
 # ----------------------------------------------------- what every pixel is asked when it is read
 
 
