@@ -59,6 +59,7 @@ def changed_files(copy: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_weights_are_one_row(copy: Path) -> None:
     """The row alone makes them known to `models`, `load_weights` and torch.hub."""
     apply_change("eofm/weights/cards/softcon.py", copy)

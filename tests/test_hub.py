@@ -108,6 +108,7 @@ def backscatter() -> np.ndarray:
     return pixels
 
 
+@pytest.mark.slow
 def test_hub_from_a_clone(clone: Path, tmp_path: Path) -> None:
     """List, help, load by path, preprocess, embed: the vectors are those of `load_weights`.
 
@@ -188,6 +189,7 @@ except Exception as error: print(type(error).__name__, error)
     assert "B2_vits14_softcon.pth" in said
 
 
+@pytest.mark.slow
 def test_a_missing_dependency_is_named(clone: Path, tmp_path: Path) -> None:
     """Without timm, hub itself says so: reading hubconf.py imports neither timm nor torchvision."""
     code = f"""

@@ -204,6 +204,7 @@ for verb in VERBS:
     assert set() == heavy(loaded)
 
 
+@pytest.mark.slow
 def test_plotting_and_rasters_are_not_imported_with_imagery() -> None:
     """Imagery imports what its methods for notebooks need only when they are called."""
     loaded = loaded_one_by_one()["import eofm.contract.imagery"]

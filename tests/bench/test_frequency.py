@@ -85,6 +85,7 @@ def test_the_trend_is_that_of_scikit_learn_and_scipy(records: Path, kind: str) -
     assert f"| {result.train_counts[place]} | {100 * scores[place]:.1f} (" in forest
 
 
+@pytest.mark.slow
 def test_the_trend_is_drawn(records: Path, tmp_path: Path) -> None:
     """A figure for each probe, beside the others."""
     said = plot(RecordsExportConfig(str(records), out=str(tmp_path), bootstrap=20)).describe()

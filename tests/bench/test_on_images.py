@@ -124,6 +124,7 @@ def test_a_record_says_for_which_protocol_it_was_made(eurosat: Path, tmp_path: P
         settings(eurosat, tmp_path, probe="corley2023", k=3)
 
 
+@pytest.mark.slow
 def test_the_command_line_trains(eurosat: Path, whole_folder: Path, tmp_path: Path) -> None:
     """DINOv2's 52 heads on the miniature: one is chosen, and the command repeats the settings."""
     words = ["bench", "eurosat", "--root", str(eurosat), "--model", str(whole_folder)]

@@ -135,6 +135,7 @@ def test_no_window_is_doubted(real_data: Path, kind: str, side: int) -> None:
         assert [] == find_doubts(Imagery(pixels, spec, valid)), source.name
 
 
+@pytest.mark.slow
 def test_a_wrong_statement_of_every_real_image_is_found(real_data: Path) -> None:
     """The other offset, reflectance, and power for dB: no whole image passes as what it is not."""
     for kind in ("eurosat", "terramesh-l1c", "terramesh-l2a", "s2-100k", "terramesh-rtc"):

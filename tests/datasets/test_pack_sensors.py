@@ -116,6 +116,7 @@ def test_patches_of_both_sensors(tmp_path: Path) -> None:
     assert [name != next(iter(FIRST)) for name in names] == (pairs.rows("s1-grd") >= 0).tolist()
 
 
+@pytest.mark.slow
 def test_show_and_check(both: Path) -> None:
     """A folder of stores is drawn store by store, and checked with its table."""
     drawn = show_store(ShowConfig(str(both), samples=2))

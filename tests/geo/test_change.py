@@ -55,6 +55,7 @@ def date(seed: int, *, spread: float = 0.3, changed: bool = False, place: str = 
     return patch_grid(vectors, patches.grid, made_on(1000 + seed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dated", [False, True])
 @pytest.mark.parametrize("rate", [0.2, 0.05, 0.01])
 def test_the_nominal_rate_is_not_exceeded(rate: float, dated: bool) -> None:
@@ -178,6 +179,7 @@ def test_a_change_wider_than_half_of_the_window_is_said(tmp_path: Path, capsys) 
     assert "no wider one would tell" in _wide(detect_change(date(1), swept(20)), 127)
 
 
+@pytest.mark.slow
 def test_wide_changes_of_chips_are_said_too() -> None:
     """Of chips the window counts by their number: the one that is named is the whole table."""
     dates = [chips_of(date(1)), chips_of(swept(20))]
@@ -255,6 +257,7 @@ def test_grids_that_differ_are_refused() -> None:
         assert "eofm embed SCENE" in str(caught.value.remedy)
 
 
+@pytest.mark.slow
 def test_chips_of_one_name_are_compared() -> None:
     """Tables in another order, or with other chips beside, are compared where names agree."""
     dates = [chips_of(one) for one in (date(1), date(2, changed=True), date(3))]
@@ -330,6 +333,7 @@ def chips_on(day: int) -> ChipTable:
     return chips_of(date(day))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dated", [False, True])
 @pytest.mark.parametrize("count", [1, 8, 9, 51])
 def test_every_rate_that_is_named_is_taken(count: int, dated: bool) -> None:
@@ -505,6 +509,7 @@ def seasons(location: int, *, exchanged: bool = False) -> list[PatchGrid]:
 CORNER, MIDDLE = (slice(14, 70), slice(14, 70)), (slice(84, 140), slice(91, 147))
 
 
+@pytest.mark.slow
 def test_seasons_of_the_synthetic_world_are_no_change() -> None:
     """Of unchanged ground a null date had 17 % reported, on average, at a nominal 1 %."""
     alarms = {True: [], False: []}
@@ -520,6 +525,7 @@ def test_seasons_of_the_synthetic_world_are_no_change() -> None:
         assert max(shares) < 0.05
 
 
+@pytest.mark.slow
 def test_land_that_is_exchanged_is_found_across_seasons() -> None:
     """Two squares of the synthetic world: with a null date much of them, and without it some."""
     before, after = seasons(0), seasons(0, exchanged=True)

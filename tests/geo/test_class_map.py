@@ -249,6 +249,7 @@ def corners(patches, layer: geopandas.GeoDataFrame, fields: int = 3) -> geopanda
     return layer[kept].reset_index(drop=True)
 
 
+@pytest.mark.slow
 def test_clustered_polygons_have_a_coarse_block(tmp_path: Path) -> None:
     """Two villages: no side below a cell, and the report says that the range is not known."""
     patches, truth = world(size=(96, 96))

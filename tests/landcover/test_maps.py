@@ -127,6 +127,7 @@ def calls_of(run: Callable[[], object]) -> int:
     return counted["call"] + counted["c_call"]
 
 
+@pytest.mark.slow
 def test_listing_is_linear(tmp_path: Path, write_tif) -> None:
     """Four times the maps, each with a mask, are four times the work: to list and to choose."""
     work = []

@@ -180,6 +180,7 @@ def test_monitors_of_collapse(generator):
     assert model()(views, labels, generator).spread.item() == pytest.approx(1, abs=0.2)
 
 
+@pytest.mark.slow
 def test_it_learns(generator):
     """Sixty steps on images that follow their labels bring the loss well below its start."""
     labels = torch.eye(9)[torch.arange(24) % 4]

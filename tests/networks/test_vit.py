@@ -229,6 +229,7 @@ def released(architecture: Architecture) -> dict[str, Tensor]:
     return state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(224, 224), (98, 140)])
 @pytest.mark.parametrize("name", ["vits14", "vits14_reg4"])
 def test_features_equal_a_reference_of_dinov2(name, size, generator):

@@ -121,6 +121,7 @@ def coverage(groups: int, size: int, studies: int) -> tuple[float, float]:
     return held[0] / studies, held[1] / studies
 
 
+@pytest.mark.slow
 def test_only_the_bootstrap_by_groups_covers_what_it_promises() -> None:
     """Of 300 studies of 60 products, 95 % intervals by chip hold the truth in far fewer."""
     by_chip, by_product = coverage(groups=60, size=15, studies=300)

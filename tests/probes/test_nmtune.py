@@ -63,6 +63,7 @@ def test_features_are_kept_close_where_the_terms_are_strong() -> None:
     assert turned(100.0) > turned(0.0) + 0.1
 
 
+@pytest.mark.slow
 def test_a_perceptron_tells_what_no_layer_can() -> None:
     """Rings round the origin: above the linear probe by far, at a strength chosen on val."""
     train, val, test = split(900, 0), split(200, 1), split(200, 2)

@@ -657,6 +657,7 @@ print("whole")
 """
 
 
+@pytest.mark.slow
 def test_threads_read_one_file(tmp_path: Path) -> None:
     """HDF5 ended the process where one of them opened the file while another one read."""
     x, y = 500_005 + 10.0 * np.arange(64), 5_399_995 - 10.0 * np.arange(56)

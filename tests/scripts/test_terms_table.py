@@ -38,6 +38,7 @@ def size_of(terms: ModuleType, folder: Path) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_every_line_is_a_run_that_can_be_made(terms: ModuleType, tmp_path: Path) -> None:
     """The command of each line is read by the program, and its views are those its terms need."""
     for arm in terms.ARMS:

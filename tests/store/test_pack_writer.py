@@ -29,6 +29,7 @@ def write(path: Path, miniature) -> None:
             miniature.write(writer, range(ROWS))
 
 
+@pytest.mark.slow
 def test_killed_anywhere(tmp_path: Path, miniature, kill) -> None:
     """Killed at any of its calls to the system, a run resumes to the same bytes."""
     write(tmp_path / "whole", miniature)

@@ -258,6 +258,7 @@ def test_copies_to_a_gpu_that_is_busy(store_path: Path) -> None:
         assert same((imagery.to("cpu"), labels.to("cpu")), store, line)
 
 
+@pytest.mark.slow
 def test_no_step_sees_an_overwritten_batch(
     config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -452,6 +453,7 @@ def test_what_cannot_be_replayed(
             PretrainConfig(data=wrong)
 
 
+@pytest.mark.slow
 def test_a_run_with_all_options(
     config: PretrainConfig, tmp_path: Path, make_store: Callable[..., Path]
 ) -> None:

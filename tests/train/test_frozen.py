@@ -242,6 +242,7 @@ def test_weights_that_are_not_there_are_named_with_the_term(config: PretrainConf
     assert "teacher runs/nowhere" in str(caught.value.where)
 
 
+@pytest.mark.slow
 def test_a_frozen_resnet_stays_as_it_is_in_every_mode(
     config: PretrainConfig, store_path: Path, tmp_path: Path
 ) -> None:
@@ -271,6 +272,7 @@ def test_a_frozen_resnet_stays_as_it_is_in_every_mode(
     assert not (folder / "export" / "teacher").exists()
 
 
+@pytest.mark.slow
 def test_a_vit_teaches_a_resnet(config: PretrainConfig, store_path: Path, tmp_path: Path) -> None:
     """Another network than the student's: a run from start to end."""
     name = write_teacher(tmp_path / "vit", recipe_for(store_path, "vit-tiny-14-2blocks", 56))

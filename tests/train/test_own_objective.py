@@ -103,6 +103,7 @@ def test_a_file_beside_ours_is_a_term(
         from_checkpoint(whole / "checkpoints/last.ckpt", "teacher")
 
 
+@pytest.mark.slow
 def test_a_run_from_before_there_were_terms_is_resumed(
     config: PretrainConfig, pretrain_interrupted: Callable[[PretrainConfig], None]
 ) -> None:

@@ -88,6 +88,7 @@ def test_a_whole_run_a_running_one_and_a_comparison(
     assert 0 == seen.pictures
 
 
+@pytest.mark.slow
 def test_a_dead_run_says_why(config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The diagnosis is on the page, with the curves as far as they go."""
     step = PretrainModule.training_step

@@ -118,6 +118,7 @@ def test_the_same_seed_gives_the_same_bits(config: PretrainConfig, tmp_path: Pat
     )
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_to_the_same_end(
     config: PretrainConfig, tmp_path: Path, pretrain_interrupted: Callable[[PretrainConfig], None]
 ) -> None:

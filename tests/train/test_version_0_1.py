@@ -40,6 +40,7 @@ def test_settings_of_0_1_are_read() -> None:
     assert made.method == replace(DEMO.method, soft_weight=10.0, soft_unit=SoftUnit.PLAIN)
 
 
+@pytest.mark.slow
 def test_a_run_of_0_1_is_not_resumed_and_its_networks_go_on(
     config: PretrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

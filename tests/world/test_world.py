@@ -112,6 +112,7 @@ def test_maps_hold_dynamic_world_codes_and_some_are_missing(world: Path):
         assert ("uint8", NO_COVER) == (file.dtypes[0], file.nodata)
 
 
+@pytest.mark.slow
 def test_band_means_resemble_the_published_ones(world: Path):
     """Per band within 40 % of SSL4EO-S12, and the canaries of a true L1C product hold."""
     sums = {b: [] for b in BANDS}

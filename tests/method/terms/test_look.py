@@ -203,6 +203,7 @@ def test_an_image_of_the_same_place_never_votes(generator):
     assert found.loss < again.loss - 0.3  # of "another place", the image itself votes
 
 
+@pytest.mark.slow
 def test_it_learns_labels_and_shuffled_ones_teach_nothing():
     """A class is the brightest band: the excess over the floor falls, and not with mixed labels."""
 

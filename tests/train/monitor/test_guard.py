@@ -103,6 +103,7 @@ def test_the_first_steps_are_evaluated(config: PretrainConfig) -> None:
     assert ["monitor/linear" in row for row in rows] == [True, False, False, False]
 
 
+@pytest.mark.slow
 def test_a_collapse_is_warned_of_and_stops_the_run(
     config: PretrainConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
