@@ -342,7 +342,7 @@ def test_an_export_and_a_file_like_another(small_files: Mapping[str, Path], tmp_
     assert all(torch.equal(own[k], v) for k, v in encoder.trunk.state_dict().items())
     with pytest.raises(WeightsError, match="have a card already"):
         load_weights(tmp_path / "export", card="softcon_vits14_s1")
-    with pytest.raises(WeightsError, match="are not known") as caught:
+    with pytest.raises(WeightsError, match="are unknown") as caught:
         load_weights(unknown)
     assert "card=" in str(caught.value.remedy)
 
@@ -487,5 +487,5 @@ def test_dinov3_through_timm(tmp_path: Path) -> None:
     pixels = torch.rand((1, 3, 256, 256), generator=g)
     with torch.no_grad():
         assert relative(encoder(pixels), theirs.eval()(pixels)) < 1e-5
-    with pytest.raises(WeightsError, match="are not known"):
+    with pytest.raises(WeightsError, match="are unknown"):
         load_weights(path)
