@@ -1,10 +1,10 @@
-"""From the words of `--model` to what they name, on which inputs, by which plan.
+"""Resolve the arguments of `--model` to candidates, with their inputs and plans.
 
-Inputs other than a network's own are the normalisations of arXiv 2305.13456, by name. The same
-weights, images, splits and probe, and only the input changed: what that costs is what `--size` and
-`--normalization` show. Rows of such inputs are marked, and stay out of tables of results.
+Inputs other than a network's own are the normalisations of arXiv 2305.13456, by name. With weights,
+images, splits and probe unchanged, `--size` and `--normalization` show the effect of the input
+alone. Rows of such inputs are marked, and excluded from tables of results.
 
-`eofm bench plan TASK MODEL` prints the steps from a task's images to a model, or the refusal.
+`eofm bench plan TASK MODEL` prints the steps from a task's images to a model, or the mismatch.
 
 Shapes: C bands.
 """
@@ -93,14 +93,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class BandStatistics:
-    """Of each band over the valid pixels of the training split.
+    """Statistics of each band over the valid pixels of the training split.
 
     Args:
         mean: (C,).
         std: (C,).
         low: Smallest values, (C,).
         high: Largest values, (C,).
-        source: In words.
+        source: Description of the images used.
     """
 
     mean: Tensor
@@ -118,14 +118,14 @@ _DIVISIONS: Final[Mapping[str, tuple[float, Unit, str]]] = {
 
 
 def suitable(words: Sequence[str], spec: ImageSpec) -> tuple[str, ...]:
-    """Return the rules to try, `auto` spelt out.
+    """Return the rules to try, with `auto` expanded.
 
     Args:
         words: As on the command line.
-        spec: What the images are.
+        spec: Description of the images.
 
     Raises:
-        ConfigError: If a division does not suit the unit of the images.
+        ConfigError: If a division does not match the unit of the images.
     """
     divisions = [n for n, (_, unit, _) in _DIVISIONS.items() if _reaches(spec.unit, unit)]
     every = (OWN, *OF_TRAIN, *divisions)
@@ -157,8 +157,8 @@ def normalized(
     Args:
         recipe: The network's own.
         rule: Name of the normalisation; the recipe's own changes nothing.
-        spec: What the images are.
-        constants: Finds the statistics of the training split, where the rule needs them.
+        spec: Description of the images.
+        constants: Returns the statistics of the training split, if the rule needs them.
     """
     if rule == OWN:
         return recipe
@@ -173,7 +173,7 @@ def normalized(
         "two-sigma": (found.mean, found.std),
         "minmax": (found.low, found.high - found.low),
     }[rule]
-    # a band that the images lack is filled after the normalisation: its constants mean nothing
+    # a band missing in the images is filled after normalisation: its constants have no effect
     places = [spec.bands.index(b) if b in spec.bands else None for b in recipe.bands]
     shift = [0.0 if i is None else float(first[i]) for i in places]
     scale = [1.0 if i is None else float(second[i]) for i in places]
@@ -232,18 +232,18 @@ TrainImages = Callable[[int, int], Imagery]
 def resolve_models(
     config: ScoringConfig, task: Task, images: TrainImages, total: int
 ) -> list[Candidate]:
-    """Return what `config.model` names, in its order, then the controls it does not name.
+    """Return the candidates that `config.model` names, in its order, then the other controls.
 
     Args:
         config: The settings.
-        task: What it is for: its images and the exceptions it grants.
-        images: Training images, of which `rcf-zca` takes patches, and normalisations constants.
+        task: Its images, and the exceptions that it grants.
+        images: Training images, for the patches of `rcf-zca` and constants of normalisations.
         total: Number of training images.
 
     Raises:
-        ConfigError: If two get the same name, `random` has nothing to be like, a word names
-            nothing, a segmentation is asked of a model without patches, or the device is not there.
-        WeightsError: If weights cannot be had, or do not fit.
+        ConfigError: If two get the same name, `random` has no encoder to copy, a word is unknown, a
+            model without patches is to be scored on a segmentation, or the device is missing.
+        WeightsError: If weights are not available, or do not match.
     """
     forced = tuple(MismatchKind(word) for word in listed(config.force))
     shop = _Shop(config, task, images, total, device_of(config.device), forced)
@@ -266,13 +266,13 @@ def resolve_models(
 
 
 def controls_of(task: Task) -> tuple[str, ...]:
-    """Return the controls of a task that need no encoder to be like."""
+    """Return the controls of a task that do not depend on an encoder."""
     dense = task.kind is TaskKind.SEGMENTATION
     return (PIXELS, PATCH_STATISTICS) if dense else _OF_WHOLE_IMAGES
 
 
 def _added(config: ScoringConfig, task: Task) -> tuple[str, ...]:
-    """Return the controls that a run adds: of a segmentation, those of the probes it asks for."""
+    """Return the controls that a run adds: for a segmentation, those of the requested probes."""
     if not isinstance(config, SegmentationConfig):
         return controls_of(task)
     own = {"linear": PIXELS, "prompt": PATCH_STATISTICS}
@@ -282,10 +282,10 @@ def _added(config: ScoringConfig, task: Task) -> tuple[str, ...]:
 def plan_source(
     task: Task, word: str, recipe: str | None, forced: Sequence[MismatchKind]
 ) -> FeatureSource:
-    """Return what a word names, for the first sensor of a task; networks without their weights.
+    """Return the model of a word for the first sensor of a task; networks without weights.
 
     Raises:
-        ConfigError: If the word names nothing, or a control that has no plan.
+        ConfigError: If the word is unknown, or a control without a plan.
         WeightsError: If the weights are not known.
     """
     config = ScoringConfig("", model=word, recipe=recipe, controls=False)
@@ -300,7 +300,7 @@ def plan_source(
 
 @dataclass
 class _Shop:
-    """Makes sources, and loads each network once."""
+    """Creates sources, and loads each network once."""
 
     config: ScoringConfig
     task: Task
@@ -312,11 +312,11 @@ class _Shop:
     own: dict[str, Encoder | tuple[nn.Module, Recipe]] = field(default_factory=dict)
 
     def changed(self, config: BenchConfig, plain: Candidate, target: str) -> list[Candidate]:
-        """Return an encoder with the inputs of the settings that are not its own; no control.
+        """Return an encoder with the modified inputs of the settings; not for controls.
 
         Raises:
-            SpecMismatch: If it cannot take the images as they are: one thing is changed, no more.
-            ConfigError: If a normalisation does not suit the images, or the task has two sensors.
+            SpecMismatch: If it cannot take the images without further changes.
+            ConfigError: If a normalisation does not match the images, or the task has two sensors.
         """
         if _kind(target) in {*_CONTROLS, RANDOM} or not (config.sizes or config.normalizations):
             return []
@@ -338,7 +338,7 @@ class _Shop:
         return list(found.values())
 
     def _changed(self, model: str, target: str, word: str, rule: str) -> Candidate | None:
-        """Return an encoder with another input; None where that is its own: the row is there."""
+        """Return an encoder with a modified input; None if the input is the encoder's own."""
         halves = target.split("+")
         sizes = [
             None if word == OWN else self._rounded(h, i, int(word)) for i, h in enumerate(halves)
@@ -359,23 +359,23 @@ class _Shop:
         return made.recipe if isinstance(made, Encoder) else made[1]
 
     def _rounded(self, target: str, sensor: int, pixels: int) -> int | None:
-        """Return whole patches nearest to a number of pixels; None if that is the own size."""
+        """Return the nearest input size in whole patches; None if it is the own size."""
         own = self._recipe(target, sensor).size
-        if (target, sensor) not in self.encoders:  # a plain network takes any size
+        if (target, sensor) not in self.encoders:  # a plain network accepts any size
             return None if own == (pixels, pixels) else pixels
         step = self._encoder(target, sensor).trunk.multiple
         size = max(1, round(pixels / step)) * step
         return None if own == (size, size) else size
 
     def candidate(self, name: str, target: str) -> Candidate:
-        """Return an encoder or control as it is scored.
+        """Return an encoder or control as a candidate.
 
         Args:
-            name: In the records.
-            target: Words of `--model`; of a task of two sensors, two of them joined by `+`.
+            name: Name in the records.
+            target: Word of `--model`; for a task of two sensors, two of them joined by `+`.
 
         Raises:
-            ConfigError: If the task has two sensors, and one encoder is named.
+            ConfigError: If the task has two sensors, but only one encoder is named.
         """
         sensors = len(self.task.specs)
         halves = target.split("+") if sensors > 1 else [target]
@@ -394,13 +394,13 @@ class _Shop:
     def source(
         self, name: str, target: str, sensor: int, size: int | None = None, rule: str = OWN
     ) -> FeatureSource:
-        """Return what a word names, as a source of features of one sensor.
+        """Return the source of features of one sensor for a word.
 
         Args:
             name: Name in tables.
             target: The word.
-            sensor: Which of the task's.
-            size: Of the input in pixels, if not the network's own.
+            sensor: Index of the task's sensor.
+            size: Size of the input in pixels, if not the network's own.
             rule: Normalisation of the input.
         """
         if _kind(target) in _CONTROLS:
@@ -448,7 +448,7 @@ class _Shop:
         )
 
     def _grid(self, sensor: int) -> tuple[int, int]:
-        """Return the patches of the first encoder among the models, else of a common size."""
+        """Return the patch grid of the first encoder among the models, or a common size."""
         if self._encoder_words:
             words = self._encoder_words[0]
             halves = words.split("+") if len(self.task.specs) > 1 else [words]
@@ -462,7 +462,7 @@ class _Shop:
 
     @property
     def _encoder_words(self) -> list[str]:
-        """Those words of the models that name encoders."""
+        """Words of the models that name encoders."""
         return [
             target
             for _, target in map(_named, self.config.models)
@@ -480,7 +480,7 @@ class _Shop:
         return statistics(batches, self.total)
 
     def _own(self, target: str, sensor: int) -> Encoder | tuple[nn.Module, Recipe]:
-        """Call a user's function once."""
+        """Call a user's function once and cache the result."""
         if target not in self.own:
             clip = target.startswith(OPEN_CLIP)
             self.own[target] = load_clip(target) if clip else load_own(target)
@@ -490,7 +490,7 @@ class _Shop:
         return made
 
     def twins(self) -> list[Candidate]:
-        """Return an untrained twin of every architecture and recipe among the encoders."""
+        """Return an untrained twin for every architecture and recipe among the encoders."""
         if len(self.task.specs) > 1:
             pairs = {i: e for (_, i), e in reversed(self.encoders.items())}
             if len(pairs) < len(self.task.specs):
@@ -517,12 +517,12 @@ class _Shop:
         return self._twin(name, self._encoder(like or self._first(sensor), sensor), sensor)
 
     def _first(self, sensor: int) -> str:
-        """Return the first encoder among the models, for `random` to be like."""
+        """Return the first encoder among the models, for `random` to copy."""
         for target in self._encoder_words:
             if "module" not in _kind(target):
                 return target.split("+")[sensor] if len(self.task.specs) > 1 else target
         raise ConfigError(
-            "a random encoder needs an architecture and a recipe to be like",
+            "a random encoder needs an architecture and a recipe",
             found=RANDOM,
             expected=f"{RANDOM}:ARCHITECTURE, {RANDOM}:FOLDER, or an encoder among the models",
             where="--model",
@@ -545,14 +545,14 @@ class _Shop:
 
 
 def read_recipe(file: str | None) -> Recipe:
-    """Return the recipe of a YAML file: the fields of `eofm.Recipe`, as in a card.
+    """Return the recipe in a YAML file: the fields of `eofm.Recipe`, as in a card.
 
     Raises:
-        ConfigError: If none is named, or it cannot be read.
+        ConfigError: If no file is named, or it cannot be read.
     """
     if file is None:
         raise ConfigError(
-            "a network of timm does not say what it expects",
+            "a network of timm does not state its recipe",
             expected="--recipe FILE: sensor, bands, unit, size, normalization, resize, pooling",
             remedy="see benchmarks/README.md for a recipe",
         )
@@ -565,7 +565,7 @@ def read_recipe(file: str | None) -> Recipe:
 
 
 def _check_patches(candidate: Candidate) -> None:
-    """Refuse a model without patches, and one whose parts cut an image into different ones."""
+    """Raise an error for a model without patches, or with different patch grids in its parts."""
     parts = [part for part in candidate.parts if isinstance(part, TokenSource)]
     if len(parts) < len(candidate.parts):
         raise ConfigError(
@@ -581,7 +581,7 @@ def _check_patches(candidate: Candidate) -> None:
             "two encoders cut an image into different patches",
             found=", ".join(f"{rows} x {columns}" for rows, columns in sorted(grids)),
             where=candidate.name,
-            remedy="take two with the same size and patch",
+            remedy="use two with the same size and patch",
         )
 
 
@@ -590,19 +590,19 @@ def _kind(target: str) -> str:
 
 
 def _is_network(target: str) -> bool:
-    """Return whether a word names a network with a recipe of its own: a function, or open_clip."""
+    """Return whether a word names a network with its own recipe: a function, or open_clip."""
     return target.startswith(OPEN_CLIP) or is_function(target)
 
 
 def _is_twin(target: str) -> bool:
-    """Return whether a word means an untrained twin of an encoder: random:resnet50 does not."""
+    """Return whether a word means an untrained twin of an encoder; not so random:resnet50."""
     like = target.partition(":")[2]
     architecture = like in BUILDERS or like.startswith(timm.PREFIX)
     return _kind(target) == RANDOM and not architecture
 
 
 def _named(word: str) -> tuple[str, str]:
-    """Split NAME=TARGET; without a name, a folder is called as it is, all else what it says."""
+    """Split NAME=TARGET; the default name is that of the folder, otherwise the word itself."""
     name, equals, target = word.partition("=")
     if equals:
         if not name.strip() or not target.strip():
@@ -629,10 +629,10 @@ def _check_names(names: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class PlanReport:
-    """The steps, or why there are none.
+    """The steps of a plan, or the reason why there is none.
 
     Args:
-        text: What is printed.
+        text: Text to print.
         status: 0 if there is a plan, 1 if the model cannot take the images.
     """
 
@@ -640,12 +640,12 @@ class PlanReport:
     status: int
 
     def describe(self) -> str:
-        """Return the steps, or the refusal."""
+        """Return the steps, or the mismatch."""
         return self.text
 
 
 def bench_plan(config: PlanConfig) -> PlanReport:
-    """Say how a model takes the images of a task. No image and no published weight is read.
+    """Return how a model takes the images of a task, without reading images or published weights.
 
     Args:
         config: The settings, as on the command line.
@@ -670,11 +670,11 @@ def bench_plan(config: PlanConfig) -> PlanReport:
 
 
 def _recipe(config: PlanConfig) -> Recipe | None:
-    """Return the recipe of published weights, which need not be there; None for all else."""
+    """Return the recipe of published weights, without needing their file; None for others."""
     try:
         found = resolve(config.model)
     except WeightsError:
-        return None  # a control, or several encoders: what they are is decided elsewhere
+        return None  # a control, or several encoders: resolved elsewhere
     if found.kind is WeightsKind.TIMM:
         return read_recipe(config.recipe)
     return find(found.name)[1] if found.kind is WeightsKind.CARD else None

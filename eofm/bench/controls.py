@@ -1,8 +1,8 @@
-"""Controls: what every pretrained encoder must beat before its score means anything.
+"""Controls: baselines that a pretrained encoder must beat before its score means anything.
 
 Per-band statistics of the raw image reach 86-90 % on EuroSAT, above many published networks
-(arXiv 2305.13456); random convolutions and an untrained network of the same architecture reach
-nearly as much. Without these rows that would not be visible. The control of the prompt probe is the
+(arXiv 2305.13456); random convolutions and an untrained network of the same architecture come
+close. Without these rows, a reader could not see that. The control of the prompt probe is the
 mean and deviation of the bands in each patch.
 
 Shapes: B images, C bands, H by W pixels, F filters, P patches.
@@ -67,7 +67,7 @@ _SMALLEST_NORM: Final = 1e-8
 def image_statistics(imagery: Imagery) -> Tensor:
     """Return mean, standard deviation (unbiased), maximum and minimum of each band.
 
-    Of the image in its declared unit, at its own size, over its valid pixels.
+    They are computed in the declared unit of the image, at its own size, over its valid pixels.
 
     Returns:
         float32 (B, 4 C): all means, all deviations, all maxima, all minima.
@@ -103,7 +103,7 @@ class ImageStatistics:
         self.name = name
 
     def identity(self, spec: ImageSpec) -> Identity:
-        """Return that it has neither weights nor a plan: it takes images as they are."""
+        """Return an identity without weights and plan: images are used as they are."""
         about = f"mean, sd, maximum and minimum of {len(spec.bands)} bands in {spec.unit}"
         return Identity(self.name, True, about, "", "", "", (), ())
 
@@ -112,7 +112,7 @@ class ImageStatistics:
         return image_statistics(imagery)
 
     def check_frozen(self) -> None:
-        """Have nothing to check: there is no state."""
+        """Do nothing: there is no state."""
 
 
 @final
@@ -131,12 +131,12 @@ class PixelValues:
         self.name, self.grid = name, size
 
     def identity(self, spec: ImageSpec) -> Identity:
-        """Return that it has neither weights nor a plan: it takes images as they are."""
+        """Return an identity without weights and plan: images are used as they are."""
         about = f"the {len(spec.bands)} bands of each pixel in {spec.unit}"
         return Identity(self.name, True, about, "", "", "", (), ())
 
     def tokens(self, imagery: Imagery) -> Tensor:
-        """Return float32 (B, H W, C); invalid pixels take the band mean of the valid ones."""
+        """Return float32 (B, H W, C); invalid pixels are set to the band mean of the valid ones."""
         valid = imagery.valid.flatten(1)[:, None]
         pixels = imagery.pixels.flatten(2)
         kept = torch.where(valid, pixels, 0).double()
@@ -148,7 +148,7 @@ class PixelValues:
         return self.tokens(imagery).mean(dim=1)
 
     def check_frozen(self) -> None:
-        """Have nothing to check: there is no state."""
+        """Do nothing: there is no state."""
 
 
 # ------------------------------------------------------------ random convolutional features
@@ -183,7 +183,7 @@ def gaussian_filters(
 ) -> Tensor:
     """Return filters (F, C, k, k) drawn from a normal distribution.
 
-    They are those of torchgeo's `RCF` with the same seed, except that there 0 means no seed.
+    They equal those of torchgeo's `RCF` with the same seed, except that there 0 means no seed.
     """
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, channels, kernel, kernel, generator=generator)
@@ -196,21 +196,21 @@ def drawn_patches(
     count: int = FILTERS,
     kernel: int = KERNEL,
 ) -> Tensor:
-    """Return patches (F, C, k, k) at random places of random images.
+    """Return patches (F, C, k, k) at random positions of random images.
 
-    Places are drawn as torchgeo's `RCF` does, so equal seeds (other than 0) give equal patches.
+    Positions are drawn as in torchgeo's `RCF`, so equal seeds (other than 0) give equal patches.
 
     Args:
         images: Index -> a normalised image (C, H, W).
         total: Number of images.
-        seed: Of the draws.
+        seed: Seed of the draws.
         count: Number of patches, F.
-        kernel: Their side, k.
+        kernel: Side of the patches, k.
     """
     first = images(0)
     channels, height, width = first.shape
     generator = torch.Generator().manual_seed(seed)
-    torch.randn(count, channels, kernel, kernel, generator=generator)  # as drawn before, there
+    torch.randn(count, channels, kernel, kernel, generator=generator)  # as in torchgeo
     which = torch.randint(0, total, (count,), generator=generator).tolist()
     rows = torch.randint(0, height - kernel, (count,), generator=generator).tolist()
     cols = torch.randint(0, width - kernel, (count,), generator=generator).tolist()
@@ -225,7 +225,7 @@ def drawn_patches(
 def zca_filters(patches: Tensor) -> Tensor:
     """Return whitened patches: each centred and of unit norm, then P W W' with W the ZCA.
 
-    A symmetric solver: a general one, as in the original, can return complex values.
+    The solver is symmetric: a general one, as in the original, can return complex values.
 
     Args:
         patches: (F, C, k, k).
@@ -247,10 +247,10 @@ def rcf_control(
 
     Args:
         name: Name in tables.
-        spec: What the images are.
-        seed: Of the filters, for the words in the record.
-        device: Where it runs.
-        about: What the filters are.
+        spec: Description of the images.
+        seed: Seed of the filters, for the text in the record.
+        device: Device of the network.
+        about: Description of the filters.
         filters: (F, C, k, k).
     """
     assert spec.size is not None  # noqa: S101 (every task states a size)
@@ -282,9 +282,9 @@ def zca_control(
 
     Args:
         name: Name in tables.
-        spec: What the images are.
-        seed: Of the draw of patches.
-        device: Where it runs.
+        spec: Description of the images.
+        seed: Seed of the draw of patches.
+        device: Device of the network.
         images: Index -> a training image.
         total: Number of training images.
     """
@@ -309,10 +309,10 @@ def random_control(
     """Return the control `random`: the same architecture and recipe, untrained.
 
     Args:
-        encoder: What it is the yardstick for.
-        seed: Of its weights.
+        encoder: Encoder to compare with.
+        seed: Seed of its weights.
         name: Name in tables.
-        waivers: Exceptions it is granted.
+        waivers: Waivers granted.
     """
     weight = next(encoder.parameters())
     return untrained_control(
@@ -332,11 +332,11 @@ def untrained_control(
 
     Args:
         architecture: A name that `eofm.networks.build.build` knows.
-        recipe: What it expects.
-        seed: Of its weights.
-        device: Where it runs.
+        recipe: Its recipe.
+        seed: Seed of its weights.
+        device: Device of the network.
         name: Name in tables.
-        waivers: Exceptions it is granted.
+        waivers: Waivers granted.
 
     Raises:
         WeightsError: If no architecture has that name.
@@ -348,7 +348,7 @@ def untrained_control(
 # ---------------------------------------------------------------------------- statistics of patches
 
 PATCH_STATISTICS: Final = "patchstats"
-# Side in pixels of a patch where no encoder says what a patch is.
+# Side of a patch in pixels if no encoder defines it.
 PATCH_SIDE: Final = 16
 
 
@@ -368,7 +368,7 @@ class PatchStatistics:
         self.name, self.grid = name, grid
 
     def identity(self, spec: ImageSpec) -> Identity:
-        """Return that it has neither weights nor a plan: it takes images as they are."""
+        """Return an identity without weights and plan: images are used as they are."""
         rows, columns = self.grid
         about = (
             f"mean and sd of the {len(spec.bands)} bands in {spec.unit}, in {rows} x {columns} "
@@ -379,9 +379,8 @@ class PatchStatistics:
     def tokens(self, imagery: Imagery) -> Tensor:
         """Return float32 (B, P, 2 C): means, then deviations.
 
-        A patch without a valid pixel has the mean of those that have one, and no deviation.
-        Patches that do not end between pixels share the pixels that they touch, as those of masks
-        do.
+        A patch without a valid pixel gets the mean of the other patches, and a deviation of zero.
+        Patches that do not end between pixels share the pixels that they touch, as for masks.
         """
         valid = imagery.valid[:, None].double()
         kept = torch.where(imagery.valid[:, None], imagery.pixels, 0).double()
@@ -400,4 +399,4 @@ class PatchStatistics:
         return self.tokens(imagery).mean(dim=1)
 
     def check_frozen(self) -> None:
-        """Have nothing to check: there is no state."""
+        """Do nothing: there is no state."""

@@ -1,23 +1,23 @@
-"""Frozen features of every model of a task: computed once, kept under all they depend on.
+"""Frozen features of every model of a task, cached under a hash of everything they depend on.
 
-The pixels are read once for all models. Features of several layers are computed and kept in one
+The pixels are read once for all models. Features of several layers are computed and stored in one
 pass for a grid of linear read-outs: DINOv2's linear evaluation (arXiv 2304.07193, appendix B.3)
-tries 1 or 4 layers, with the CLS token alone or with the mean of the patch tokens beside it. All
+tries 1 or 4 layers, with the CLS token alone or concatenated with the mean of the patch tokens. All
 four are columns of one matrix.
 
 The key of the cache is the sha256 of weights, recipe, plan (with its waivers), the declared pixels,
-ids and bytes of the images, the type of the numbers, and the code that makes features. A run's name
-is not part of it, so a changed network cannot meet another's features.
+ids and bytes of the images, the number type, and the code that computes features. The name of a run
+is not part of it, so features of a changed network are never mistaken for those of the old one.
 
-An entry is a folder: `features.npy`, read by memory map, and `meta.json` with the key's content
-and the sha256 of the features, written last. What does not match both is computed again, and a
-line on stderr says so. Facts that cost a pass over the same pixels or network (that quality checks
-passed, how many parameters take part) lie beside them as one JSON file each.
+An entry is a folder: `features.npy`, read by memory map, and `meta.json` with the contents of the
+key and the sha256 of the features, written last. An entry that does not match is computed again,
+with a line on stderr. Facts that cost a pass over the same pixels or network (that quality checks
+passed, the number of executed parameters) are stored next to them as one JSON file each.
 
-The sha256 of every image is remembered with the size, inode and times of its files, as version
-control does: hashing a whole data set again takes longer than a probe on cached features. A file
-that was written moments ago is hashed every time: it could change once more within the tick of the
-file system's clock.
+The sha256 of every image is cached with the size, inode and times of its files, as in version
+control: hashing a whole data set again takes longer than a probe on cached features. A recently
+written file is hashed every time, because it could change again within the resolution of the file
+system's clock.
 
 Shapes: B images of a batch, N of a split, D features, L layers, W columns.
 """
@@ -109,7 +109,7 @@ _KEPT_BYTES: Final = 2**30
 def _code_sha256(file: str) -> str:
     """Return the sha256 of a file's code without comments, layout and docstrings.
 
-    A change of how pixels are treated needs no raised version.
+    A change of the treatment of pixels thus needs no version bump.
     """
     tree = ast.parse(Path(file).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
@@ -122,10 +122,10 @@ def _code_sha256(file: str) -> str:
 
 
 def code_sha256(*files: str) -> str:
-    """Return the sha256 of the code that features depend on, whatever its comments and layout.
+    """Return the sha256 of the code that features depend on, ignoring comments and layout.
 
     Args:
-        files: Further files beside those that treat pixels; `__init__.py` stands for its package.
+        files: Files in addition to those that treat pixels; `__init__.py` means its package.
     """
     always = (inspect.getfile(part) for part in (preprocess, imagery, encoder))
     parts = [part for file in (*always, *files) for part in _parts(Path(file))]
@@ -133,10 +133,10 @@ def code_sha256(*files: str) -> str:
 
 
 def classes_sha256(module: nn.Module) -> str:
-    """Return the sha256 of the files that define a network's parts, torch's own left out.
+    """Return the sha256 of the files that define a network's parts, except torch's own.
 
-    Weights do not tell what is done with them: a network of the user's own is often changed while
-    its weights stay. What these files import from elsewhere is not looked at.
+    Weights do not identify the computation: a user's own network is often changed while its
+    weights stay the same. Imports of these files are not followed.
 
     Args:
         module: The network.
@@ -179,25 +179,25 @@ class FeatureCache:
     """Features on disk.
 
     Args:
-        root: The folder; None keeps nothing.
+        root: The folder; None disables the cache.
     """
 
     root: Path | None
 
     @classmethod
     def at(cls, folder: str) -> FeatureCache:
-        """Return the cache of a folder as the settings name it: empty for none."""
+        """Return the cache in a folder, as in the settings: empty disables it."""
         return cls(Path(folder) if folder else None)
 
     def load(self, key: Key, rows: int) -> Tensor | None:
-        """Return the features under a key, memory-mapped; None where there are none, or not whole.
+        """Return the memory-mapped features of a key; None if missing or incomplete.
 
         Args:
-            key: What they depend on.
+            key: Dependencies of the features.
             rows: Number of images, N.
 
         Returns:
-            float32 (N, D). Writing to it does not reach the file.
+            float32 (N, D). Writing to it does not change the file.
         """
         if self.root is None or not (self.root / key.sha256).is_dir():
             return None
@@ -219,11 +219,11 @@ class FeatureCache:
         return torch.from_numpy(features)
 
     def fact(self, key: Key, find: Callable[[], int]) -> int:
-        """Return a number that takes a pass over pixels or a network, found once per key.
+        """Return a number that needs a pass over pixels or a network, computed once per key.
 
         Args:
-            key: What it depends on.
-            find: Finds it. What it raises is raised, and nothing is kept.
+            key: Its dependencies.
+            find: Computes it. Its exceptions propagate, and nothing is stored.
         """
         if self.root is None:
             return find()
@@ -237,13 +237,13 @@ class FeatureCache:
         return value
 
     def store(self, key: Key, features: Tensor, about: Mapping[str, object]) -> None:
-        """Write features under a key: whole, or not at all.
+        """Write features atomically under a key.
 
-        A folder that cannot be written costs the next run its time, not this run its result: a
-        line on stderr says so once.
+        If the folder cannot be written, the next run takes longer, but this run still succeeds; one
+        line on stderr reports it.
 
         Args:
-            key: What they depend on.
+            key: Dependencies of the features.
             features: float32 (N, D).
             about: Notes for readers of the folder.
         """
@@ -257,16 +257,16 @@ class FeatureCache:
             sha256 = fresh_sha256(temporary / FEATURES)
             meta = {"key": dict(key.content), "sha256": sha256, **about}
             (temporary / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-            shutil.rmtree(final, ignore_errors=True)  # what `load` would not take
+            shutil.rmtree(final, ignore_errors=True)  # an entry that `load` would reject
             temporary.rename(final)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            if not final.is_dir():  # else another process has just written the same
+            if not final.is_dir():  # unless another process has just written the same
                 _say_not_kept(self.root, str(error))
 
 
 def kept_json(file: Path) -> dict[str, Any]:
-    """Return what `keep_json` wrote; nothing where it is not there, or not whole."""
+    """Return the content written by `keep_json`; empty if it is missing or incomplete."""
     try:
         with foreign(DataError, "it cannot be read", where=file):
             content, whole = opened(parse_json(read_bounded(file, _KEPT_BYTES)))
@@ -276,10 +276,10 @@ def kept_json(file: Path) -> dict[str, Any]:
 
 
 def keep_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write a file of the cache: whole, or not at all, also beside other processes that write it.
+    """Write a file of the cache atomically, also with concurrent writers.
 
     Args:
-        file: In the folder of the cache.
+        file: File in the folder of the cache.
         content: What JSON can hold.
     """
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
@@ -291,12 +291,12 @@ def keep_json(file: Path, content: Mapping[str, Any]) -> None:
         _say_not_kept(file.parent, str(error))
 
 
-# Folders of which it was said that nothing can be kept there.
+# Folders reported as not writable.
 _SAID: Final[set[Path]] = set()
 
 
 def _say_not_kept(root: Path, error: str) -> None:
-    """Say once per folder that nothing is kept there."""
+    """Report once per folder that it cannot be written."""
     if root in _SAID:
         return
     _SAID.add(root)
@@ -311,7 +311,7 @@ def _say_not_kept(root: Path, error: str) -> None:
 def _fault(
     meta: Mapping[str, object], key: Key, sha256: str, features: np.ndarray, rows: int
 ) -> str:
-    """Return what is wrong with an entry; empty if nothing is."""
+    """Return the fault of an entry; empty if it is valid."""
     if meta["sha256"] != sha256:
         return "the checksum differs"
     if meta["key"] != dict(key.content):
@@ -335,7 +335,7 @@ def content_sha256(images: Iterable[_Named], digests: Mapping[str, str]) -> str:
     """Return the sha256 of ids and images as stored, in order.
 
     Args:
-        images: Of which the ids count.
+        images: The images, for their ids.
         digests: `digests_of` them.
     """
     text = "\n".join(f"{image.id} {digests[image.id]}" for image in images)
@@ -349,8 +349,8 @@ def digests_of(
 
     Args:
         root: Folder of the data set.
-        images: Id -> what belongs to the image: pixels of one sensor or of two, a mask.
-        cache: Folder in which they are remembered; None hashes all of them.
+        images: Id -> stored parts of the image: pixels of one sensor or of two, a mask.
+        cache: Folder of the cached hashes; None hashes all of them.
 
     Raises:
         RasterError: If an image cannot be read.
@@ -362,7 +362,7 @@ def digests_of(
     digests: dict[str, str] = {}
     fresh: dict[str, tuple[str, str]] = {}
     for image, parts in track(images.items(), "hashing images", len(images)):
-        look = "" if file is None else _look_of(parts, looks)  # before it is read
+        look = "" if file is None else _look_of(parts, looks)  # taken before it is read
         before, digest = known.get(image, ("", ""))
         if not look or before != look:
             digest = _digest(parts)
@@ -380,7 +380,7 @@ def _digest(parts: Sequence[Stored]) -> str:
 
 
 def _read(file: Path) -> dict[str, tuple[str, str]]:
-    """Return what is remembered; nothing where the file is not whole."""
+    """Return the cached hashes; empty if the file is incomplete."""
     content = kept_json(file)
     if content.get("version") != _VERSION:
         return {}
@@ -388,7 +388,7 @@ def _read(file: Path) -> dict[str, tuple[str, str]]:
 
 
 def _look_of(parts: Sequence[Stored], looks: dict[Path, str]) -> str:
-    """Return where an image is and how its files look; empty if that may not be trusted."""
+    """Return path and status of an image's files; empty if they may not be trusted."""
     places = [part.place for part in parts]
     files = [file for place in places for file in place.files]
     for file in files:
@@ -405,7 +405,7 @@ def _look(file: Path) -> str:
     try:
         found = file.stat()
     except OSError:
-        return ""  # reading it will say what is wrong
+        return ""  # reading it will raise the error
     if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) < _SETTLED_NS:
         return ""
     return f"{file} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
@@ -418,18 +418,18 @@ _AHEAD: Final = 2
 
 
 class Reading(Protocol):
-    """What is read of a model for every image."""
+    """Kind of features that is read from a model for every image."""
 
     def key(self, name: str) -> Mapping[str, str]:
-        """Return what the features of a model depend on beside model and images."""
+        """Return further dependencies of the features, besides model and images."""
         ...
 
     def read(self, name: str, source: FeatureSource, imagery: Imagery, first: int) -> Tensor:
-        """Return float32 (B, ...) of images of which the first is number `first` of the split."""
+        """Return float32 (B, ...) of images, the first of which is number `first` of the split."""
         ...
 
     def check(self, name: str, features: Tensor) -> None:
-        """Raise if the features of a split, (N, D), are not in order."""
+        """Raise an error if the features of a split, (N, D), are invalid."""
         ...
 
 
@@ -438,7 +438,7 @@ class Vectors:
     """One vector per image: the embedding."""
 
     def key(self, name: str) -> Mapping[str, str]:
-        """Return nothing: an embedding is what features are."""
+        """Return no further dependencies."""
         del name
         return {}
 
@@ -448,10 +448,10 @@ class Vectors:
         return source.embed(imagery)
 
     def check(self, name: str, features: Tensor) -> None:
-        """Raise if a feature is not finite, or an image has none.
+        """Check that features are finite and no image is without one.
 
         Raises:
-            PixelError: If so.
+            PixelError: If not.
         """
         try:
             check_features(features)
@@ -464,12 +464,12 @@ VECTORS: Final = Vectors()
 
 
 def key_of(source: FeatureSource, spec: ImageSpec, data_sha256: str) -> Key:
-    """Return under what the features of one model of one split are kept.
+    """Return the cache key of the features of one model and split.
 
     Args:
         source: The model.
-        spec: What the images are.
-        data_sha256: Of ids and bytes of the images, in order.
+        spec: Description of the images.
+        data_sha256: Hash of ids and bytes of the images, in order.
     """
     identity, network = source.identity(spec), source.network
     return Key(
@@ -478,7 +478,7 @@ def key_of(source: FeatureSource, spec: ImageSpec, data_sha256: str) -> Key:
             "network": classes_sha256(network) if network is not None else "",
             "spec": spec_key(spec),
             "kind": type(source).__name__,
-            # what has no weights is what it says of itself
+            # without weights, the description is the identity
             "about": "" if identity.weights_sha256 else identity.about,
             "weights": identity.weights_sha256,
             "recipe": identity.recipe_sha256,
@@ -504,20 +504,20 @@ def extract(
 
     Args:
         sources: The models.
-        spec: What the images are.
-        data_sha256: Of ids and bytes of the images, in order.
+        spec: Description of the images.
+        data_sha256: Hash of ids and bytes of the images, in order.
         rows: Number of images, N.
-        batches: Opens the images, in order. Not called when all features are in the cache.
-        cache: Where features are kept.
-        reading: What is read of a model.
+        batches: Opens the images, in order. Not called if all features are in the cache.
+        cache: Cache of features.
+        reading: Kind of features.
 
     Returns:
-        Name of the model -> float32 (N, D), also where an image has several vectors: side by side.
+        Name of the model -> float32 (N, D); several vectors of an image are concatenated.
 
     Raises:
         WeightsError: If a network changed while it embedded.
         PixelError: If features are not finite or all zero.
-        DataError: If the images yield another number of features than expected.
+        DataError: If the number of features differs from the number of images.
     """
     named = {source.name: source for source in sources}
     keys = {
@@ -542,7 +542,7 @@ def extract(
         reading.check(name, fresh)
         about = {"model": name, "about": source.identity(spec).about, "rows": rows}
         cache.store(keys[name], fresh, about)
-        kept = cache.load(keys[name], rows)  # the file takes the place of what fills the memory
+        kept = cache.load(keys[name], rows)  # the memory-mapped file replaces the array in memory
         features[name] = fresh if kept is None else kept
     return features
 
@@ -550,14 +550,14 @@ def extract(
 def ahead(batches: Iterable[Imagery], count: int = _AHEAD) -> Iterator[Imagery]:
     """Yield the same batches in order, reading up to `count` of them in advance in a thread.
 
-    Decoding releases the interpreter, so the network need not wait for the disk.
+    Decoding releases the GIL, so the network need not wait for the disk.
 
     Args:
-        batches: What to read.
-        count: How many batches are held.
+        batches: Batches to read.
+        count: Number of batches held.
 
     Yields:
-        The batches. What reading raises is raised here, at its place in the order.
+        The batches. Exceptions of reading are raised here, at their position in the order.
     """
     source = iter(batches)
     waiting: deque[Future[Imagery | None]] = deque()
@@ -582,7 +582,7 @@ def _check_rows(features: Tensor, rows: int, name: str) -> None:
         )
 
 
-# How many of the last layers are looked at: 1 or 4 in DINOv2's grid.
+# Number of last layers that are read: 1 or 4 in DINOv2's grid.
 LAST: Final = 4
 
 
@@ -591,11 +591,11 @@ LAST: Final = 4
 
 @dataclass(frozen=True)
 class Readout:
-    """What a linear layer reads.
+    """Input of a linear layer.
 
     Args:
-        layers: The vectors of so many last layers, side by side; 0 is the model's own embedding.
-        patch_mean: The mean of the last layer's patch tokens beside them.
+        layers: Number of last layers to concatenate; 0 is the model's own embedding.
+        patch_mean: Whether the mean of the last layer's patch tokens is appended.
     """
 
     layers: int = 0
@@ -616,8 +616,8 @@ EMBEDDING: Final = Readout()
 def last_layers(trunk: Trunk, pixels: Tensor) -> Tensor:
     """Return the vectors of the last four layers and the mean of the last one's patches.
 
-    Of a transformer each layer's vector is its CLS token after the final norm, and the mean comes
-    last. A network without a CLS token has the means of its layers, and no further one.
+    For a transformer, each layer's vector is its CLS token after the final norm, and the mean comes
+    last. For a network without a CLS token they are the means of its layers, without a further one.
 
     Args:
         trunk: The network; with fewer than four layers, all of them are read.
@@ -636,14 +636,14 @@ def last_layers(trunk: Trunk, pixels: Tensor) -> Tensor:
 
 
 def readouts_of(trunk: Trunk) -> tuple[Readout, ...]:
-    """Return what `last_layers` holds of a network: 1 or 4 layers, without or with the mean."""
+    """Return the read-outs in `last_layers` of a network: 1 or 4 layers, with or without mean."""
     counts = dict.fromkeys((1, min(LAST, trunk.depth)))
     means = (False, True) if trunk.prefix else (False,)
     return tuple(Readout(layers, mean) for layers in counts for mean in means)
 
 
 def columns_of(trunk: Trunk, width: int) -> Mapping[Readout, slice]:
-    """Return which columns of `last_layers` each read-out takes.
+    """Return the columns of `last_layers` of each read-out.
 
     Args:
         trunk: The network.
@@ -659,7 +659,7 @@ def columns_of(trunk: Trunk, width: int) -> Mapping[Readout, slice]:
 
 
 def take(vectors: Sequence[Tensor], columns: Sequence[slice]) -> Tensor:
-    """Return the columns of one read-out, of all sensors side by side."""
+    """Return the columns of one read-out, concatenated over all sensors."""
     return torch.cat([v[:, c] for v, c in zip(vectors, columns, strict=True)], dim=1)
 
 
@@ -690,7 +690,7 @@ class LayeredSource:
         return self._source.network
 
     def identity(self, spec: ImageSpec) -> Identity:
-        """Return what the encoder is.
+        """Return the identity of the encoder.
 
         Raises:
             SpecMismatch: If it cannot take such images.
@@ -711,7 +711,7 @@ class LayeredSource:
         return last_layers(trunk, pixels).float().cpu()
 
     def check_frozen(self) -> None:
-        """Raise if the encoder has changed.
+        """Raise an error if the encoder has changed.
 
         Raises:
             WeightsError: If so.
@@ -720,10 +720,10 @@ class LayeredSource:
 
 
 def layered_candidates(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates to be read by layer; controls without a network are left out.
+    """Return the candidates that can be read by layer; controls without a network are excluded.
 
     Raises:
-        ConfigError: If a network of the user's own is among them, which shows no layers, or if
+        ConfigError: If a user's own network, which does not expose layers, is among them, or if
             nothing is left.
     """
     found = []
@@ -739,7 +739,7 @@ def layered_candidates(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def nothing_to_read(candidates: Sequence[Candidate]) -> ConfigError:
-    """Return what is said where a probe needs a network and no candidate has one."""
+    """Return the error for a probe that needs a network if no candidate has one."""
     return ConfigError(
         "this probe needs a network, and no model here has one",
         found=", ".join(candidate.name for candidate in candidates),
@@ -749,15 +749,15 @@ def nothing_to_read(candidates: Sequence[Candidate]) -> ConfigError:
 
 
 def check_layers(candidate: Candidate) -> None:
-    """Refuse a network of which only the embedding can be read.
+    """Raise an error for a network that only exposes its embedding.
 
     Raises:
-        ConfigError: If one of the candidate's is of that kind.
+        ConfigError: If a network of the candidate does.
     """
     for part in candidate.parts:
         if isinstance(part, NetworkSource) and part.trainee is not None:
             raise ConfigError(
-                "this probe reads layers, and a network of your own shows its embedding only",
+                "this probe reads layers, and a network of your own exposes only its embedding",
                 found=candidate.name,
                 where="--probe",
                 remedy="leave it out of --model, or return an eofm.Encoder from your function",
@@ -765,10 +765,10 @@ def check_layers(candidate: Candidate) -> None:
 
 
 def readout_columns(candidate: Candidate) -> Mapping[str, Tensor]:
-    """Return which columns of a candidate's features each read-out takes, by its name.
+    """Return the columns of a candidate's features for each read-out, by name.
 
     Args:
-        candidate: One of `layered_candidates`. The read-outs are those that all its networks have.
+        candidate: One of `layered_candidates`. Read-outs are those that all its networks have.
     """
     trunks = [part.trunk for part in candidate.parts if isinstance(part, LayeredSource)]
     shared = [r for r in readouts_of(trunks[0]) if all(r in readouts_of(t) for t in trunks)]

@@ -1,13 +1,13 @@
-"""Patch tokens of the models of a segmentation, the labels of patches, and what is scored on them.
+"""Patch tokens of the models of a segmentation, the labels of patches, and their probes.
 
-Tokens of encoders are kept in the feature cache: of val and test whole, of train the patches that
-the linear layer is fitted on. The control `pixels` has one token per pixel, cheaper to make again
-than to keep. An image without one valid pixel has no tokens; it counts nowhere.
+Tokens of encoders are stored in the feature cache: all of val and test, and of train the patches
+that the linear layer is fitted on. The control `pixels` has one token per pixel, which is cheaper
+to compute again than to store. An image without a valid pixel has no tokens and is not counted.
 
-The prompt probe takes the same tokens and leaves sums per test image, nothing fitted; what is
-counted of them is said in `eofm.bench.segmentation`. The threshold and the bins are chosen on val,
-test is looked at once. Band statistics are standardised by val first: in physical units one bright
-band would be all of a cosine. Tokens of networks are taken as they are.
+The prompt probe uses the same tokens and yields sums per test image, without a fit;
+`eofm.bench.segmentation` defines the sums. The threshold and the bins are chosen on val, and test
+is evaluated once. Band statistics are first standardised by val: in physical units one bright band
+would dominate the cosine. Tokens of networks are not standardised.
 
 Shapes: B images, N images of a split, M units of test images, P patches of an image, Q of them
 picked, D features, K classes, W columns.
@@ -100,7 +100,7 @@ def _tokens_part(part: FeatureSource) -> TokenSource:
 
 
 def _kept_parts(candidates: Sequence[Candidate], sensor: int) -> list[FeatureSource]:
-    """Return the parts of one sensor that have tokens to keep: all but single pixels."""
+    """Return the parts of one sensor whose tokens are cached: all but single pixels."""
     parts = [candidate.parts[sensor] for candidate in candidates]
     return [part for part in parts if not isinstance(part, PixelValues)]
 
@@ -114,8 +114,8 @@ class Patches:
 
     Args:
         grid: Rows and columns.
-        picks: Of each image, which patches.
-        shares: Of the classes in them, one (q, K) per image.
+        picks: Indices of the patches of each image.
+        shares: Shares of the classes in them, one (q, K) per image.
         most: The largest number of patches of an image, Q.
     """
 
@@ -129,7 +129,7 @@ class Patches:
 
         Args:
             tokens: (B, P, D).
-            first: Which training image the first of them is.
+            first: Index of the first of them in the training images.
         """
         out = tokens.new_zeros(len(tokens), self.most, tokens.shape[2])
         for row, one in enumerate(tokens):
@@ -158,7 +158,7 @@ def pick_patches(
 
     Raises:
         RasterError: If a mask is damaged.
-        LabelError: If a mask does not fit its image or holds an unknown code.
+        LabelError: If a mask does not match its image or has an unknown code.
     """
     share = -(-count // len(chips))
     found: dict[Grid, list[tuple[Tensor, Tensor]]] = {grid: [] for grid in grids}
@@ -180,7 +180,7 @@ def pick_patches(
 
 
 def _alive(tokens: Tensor) -> Tensor:
-    """Return which images have tokens: bool (N,). Those without a valid pixel have zeros."""
+    """Return the mask of images with tokens, bool (N,); images without a valid pixel have zeros."""
     return (tokens != _EMPTY).flatten(1).any(dim=1)
 
 
@@ -190,16 +190,16 @@ def _alive(tokens: Tensor) -> Tensor:
 @final
 @dataclass(frozen=True)
 class PatchTokens:
-    """A vector per patch, for `eofm.bench.features.extract`.
+    """One vector per patch, for `eofm.bench.features.extract`.
 
     Args:
-        patches: Name of a model -> the training patches that are kept of it; else all are.
+        patches: Name of a model -> its training patches; all patches for other models.
     """
 
     patches: Mapping[str, Patches]
 
     def key(self, name: str) -> Mapping[str, str]:
-        """Return which patches are kept."""
+        """Return which patches are stored."""
         kept = self.patches.get(name)
         what = f"patches of train, {kept.most} per image" if kept else "all patches"
         return {"tokens": what}
@@ -210,7 +210,7 @@ class PatchTokens:
         return self.patches[name].of(tokens, first) if name in self.patches else tokens
 
     def check(self, name: str, features: Tensor) -> None:
-        """Accept what there is: an image without a measurement has no tokens."""
+        """Accept anything: an image without a valid pixel has no tokens."""
 
 
 def tokens_of(part: TokenSource, imagery: Imagery) -> Tensor:
@@ -218,7 +218,7 @@ def tokens_of(part: TokenSource, imagery: Imagery) -> Tensor:
     alive = imagery.valid.flatten(1).any(dim=1)
     if alive.all():
         return part.tokens(imagery)
-    if not alive.any():  # what is embedded here only tells how wide tokens are
+    if not alive.any():  # a substitute image, embedded only to get the width of tokens
         blank = Imagery(torch.ones_like(imagery.pixels), imagery.spec, ~imagery.valid)
         return torch.zeros_like(part.tokens(blank))
     some = part.tokens(Imagery(imagery.pixels[alive], imagery.spec, imagery.valid[alive]))
@@ -228,7 +228,7 @@ def tokens_of(part: TokenSource, imagery: Imagery) -> Tensor:
 
 
 def without_dead(tokens: Tensor, masks: Tensor) -> Tensor:
-    """Return the masks with every image that has no tokens void, (B, H, W)."""
+    """Return the masks (B, H, W), set to void for every image without tokens."""
     return torch.where(_alive(tokens)[:, None, None], masks, VOID)
 
 
@@ -237,14 +237,14 @@ def without_dead(tokens: Tensor, masks: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Segmenter:
-    """Fits and scores on the images of one task.
+    """Fits and scores probes on the images of one task.
 
     Args:
         config: The settings.
-        task: What is scored.
+        task: Task to score.
         chips: The images.
         digests: sha256 of every image and its mask, by id.
-        cache: Where tokens are kept.
+        cache: Cache of tokens.
     """
 
     config: SegmentationConfig
@@ -256,18 +256,18 @@ class Segmenter:
     def score(
         self, candidates: Sequence[Candidate], archive: Archive
     ) -> tuple[dict[tuple[str, str], Scored], float]:
-        """Return what a linear layer on each model says of the test images, and seconds of tokens.
+        """Return scores of a linear layer on each model, and seconds spent on tokens.
 
         Args:
-            candidates: What is scored.
-            archive: Where it is kept; what lies there is neither embedded nor fitted again.
+            candidates: Models to score.
+            archive: Archive of predictions; those in it are neither embedded nor fitted again.
 
         Raises:
             RasterError: If an image or a mask is damaged.
-            LabelError: If a mask does not fit its image or holds an unknown code.
-            PixelError: If tokens are no numbers.
-            WeightsError: If a network moves.
-            DataError: If what is made cannot be kept.
+            LabelError: If a mask does not match its image or has an unknown code.
+            PixelError: If tokens are not finite.
+            WeightsError: If a network changes.
+            DataError: If predictions or tokens cannot be stored.
         """
         requests = {one.name: self._request(one, archive) for one in candidates}
         fresh = [one for one in candidates if archive.known(requests[one.name]) is None]
@@ -306,12 +306,12 @@ class Segmenter:
     def tokens(
         self, split: str, candidates: Sequence[Candidate], patches: Mapping[Grid, Patches]
     ) -> dict[str, Tensor]:
-        """Return the tokens of encoders, (N, P, D) or (N, Q, D); single pixels have none here.
+        """Return the tokens of encoders, (N, P, D) or (N, Q, D); single pixels are excluded.
 
         Args:
-            split: Which.
-            candidates: Whose.
-            patches: Of train, which patches, by their grid.
+            split: Name of the split.
+            candidates: Models to read.
+            patches: For train, the patches of each grid.
         """
         part = self.chips.splits[split]
         content = content_sha256(part, self.digests)
@@ -343,7 +343,7 @@ class Segmenter:
     def _batches(
         self, split: str, candidate: Candidate, tokens: Mapping[str, Tensor]
     ) -> Iterator[Tensor]:
-        """Yield tokens (B, P, D): those that were kept, or made again."""
+        """Yield tokens (B, P, D) from the cache, or computed again."""
         if candidate.name in tokens:
             yield from torch.split(tokens[candidate.name], self.config.batch)
             return
@@ -394,9 +394,9 @@ class Segmenter:
 
 # --------------------------------------------------------------------------------- the prompt probe
 
-# Images of other groups that a prompt is held against.
+# Images of other groups that a prompt is compared with.
 PARTNERS: Final = 8
-# Validation images by which threshold and bins are chosen, at most; evenly spread.
+# Maximum number of validation images for threshold and bins; evenly spread.
 _CALIBRATING: Final = 256
 
 
@@ -433,20 +433,20 @@ def fitted(candidates: Sequence[Candidate]) -> list[Candidate]:
 def score_prompts(
     segmenter: Segmenter, candidates: Sequence[Candidate], archive: Archive
 ) -> tuple[dict[tuple[str, str], Scored], float]:
-    """Return what prompt patches find in the test images, and seconds of tokens.
+    """Return scores of prompt patches in the test images, and seconds spent on tokens.
 
     Args:
         segmenter: Images and tokens.
-        candidates: What is scored.
-        archive: Where it is kept; what lies there is neither embedded nor compared again.
+        candidates: Models to score.
+        archive: Archive of predictions; those in it are neither embedded nor compared again.
 
     Raises:
         RasterError: If an image or a mask is damaged.
-        LabelError: If a mask does not fit its image or holds an unknown code.
-        DataError: If no validation image has a class to prompt beside another, or what is made
-            cannot be kept.
-        PixelError: If tokens are no numbers.
-        WeightsError: If a network moves.
+        LabelError: If a mask does not match its image or has an unknown code.
+        DataError: If no validation image has a class to prompt and another one, or predictions or
+            tokens cannot be stored.
+        PixelError: If tokens are not finite.
+        WeightsError: If a network changes.
     """
     kept = prompted(candidates)
     archive = replace(archive, metrics=PROMPT_METRICS)
@@ -473,13 +473,14 @@ def score_prompts(
 
 
 def partners_of(chips: Sequence[DenseChip], count: int = PARTNERS) -> list[list[int]]:
-    """Return against which other images the prompts of each are held.
+    """Return for each image the other images that its prompts are compared with.
 
-    All images stand in a ring by the hash of their ids; of each, the next ones of other groups.
+    All images form a ring, sorted by the hash of their ids; partners are the next ones of other
+    groups.
 
     Args:
         chips: The images.
-        count: How many, if there are as many.
+        count: Number of partners, if there are as many.
     """
     places = {chip.id: place for place, chip in enumerate(chips)}
     ring = [places[name] for name in hash_order(places, PROMPT)]
@@ -501,9 +502,9 @@ class _Split:
 
     Args:
         chips: The images, N.
-        tokens: Of unit length once scaled, (N, P, D).
+        tokens: Tokens, (N, P, D), of unit length after scaling.
         owner: Class of each patch, (N, P).
-        scaler: What is done to tokens first.
+        scaler: Scaling applied to tokens first.
     """
 
     chips: Sequence[DenseChip]
@@ -529,7 +530,7 @@ class _Split:
             masks: (N, H, W).
             grid: Rows and columns of patches.
             classes: K.
-            scaler: What is done to tokens first.
+            scaler: Scaling applied to tokens first.
         """
         parts = [
             classes_of_patches(without_dead(some, mask), grid, classes)
@@ -547,10 +548,10 @@ class _Split:
         return torch.nn.functional.normalize(tokens, dim=1)
 
     def pairs(self, images: Sequence[int]) -> Iterator[tuple[int, int, Contrast, bool]]:
-        """Yield image, class and similarities; last, whether they are of the image itself.
+        """Yield image, class, similarities, and whether they are within the image itself.
 
         Args:
-            images: Which of them have prompts.
+            images: Indices of images with prompts.
         """
         partners = partners_of(self.chips)
         for image in images:
@@ -624,16 +625,16 @@ def _calibrated(val: _Split, classes: int, name: str) -> Calibration:
         (within if own else across).append((label, one))
     if not within:
         raise DataError(
-            "no validation image has two patches of a class beside a patch of another one",
+            "no validation image has two patches of a class and a patch of another class",
             found=f"{len(val.chips)} images, patches that are {PURE:.0%} of one class",
             where=f"--probe prompt of {name}",
-            remedy="take more images, or score the linear layer alone: --probe linear",
+            remedy="use more images, or score only the linear layer: --probe linear",
         )
     return calibrate(within, across, classes)
 
 
 def _sums(test: _Split, classes: int, chosen: Calibration) -> tuple[Tensor, int]:
-    """Return the sums of every unit, float32 (M, K, W), and how many units there are."""
+    """Return the sums of every unit, float32 (M, K, W), and the number of units."""
     place = {name: index for index, name in enumerate(units_of(test.chips))}
     sums = torch.zeros(len(place), classes, WIDTH, dtype=torch.float64)
     for image, label, one, own in test.pairs(range(len(test.chips))):

@@ -1,8 +1,8 @@
-"""What a probe says of every test sample, kept beside the records.
+"""Predictions of a probe for every test sample, stored next to the records.
 
-From them scores are computed again, models compared on the same samples, and figures drawn; and a
-probe that has been fitted is not fitted again. A file is named by its request: the sha256 of all
-that the predictions depend on, the code of the probes included.
+They are used to compute scores again, to compare models on the same samples, to draw figures, and
+to avoid fitting a probe twice. A file is named by its request: the sha256 of everything that the
+predictions depend on, including the code of the probes.
 
 Shapes: M test samples, K classes.
 """
@@ -60,21 +60,21 @@ _BYTES: Final = 2**31
 
 @dataclass(frozen=True)
 class Predictions:
-    """Scores of a test split.
+    """Predictions for a test split.
 
     Args:
-        ids: Of the samples, in the order of the rows.
-        classes: Names of the classes, in the order of the columns.
+        ids: Ids of the samples, in row order.
+        classes: Names of the classes, in column order.
         scores: float64, (M, K).
-        probability: float64, (M, K), or None where the probe has none.
+        probability: float64, (M, K), or None if the probe has none.
         target: (M,) class indices, or (M, K).
-        fit: What else the probe says of itself: id, strength, ...
-        matrices: int64, (M, K, K): what pixels of each true class were called. Of a segmentation,
-            whose scores come from them alone; `scores` and `target` then count pixels.
-        prompts: float32, (M, K, W): sums of what prompts found, from which alone the scores of that
-            probe come (`eofm.bench.segmentation`); `target` then counts pixels.
-        groups: Name of the group of each sample; empty in files of eofm 0.1, which knew none.
-        countries: Of each sample; empty where the data set does not say.
+        fit: Other outputs of the probe: id, strength, ...
+        matrices: int64, (M, K, K): confusion matrices of pixels. For a segmentation, whose scores
+            are computed only from them; `scores` and `target` then count pixels.
+        prompts: float32, (M, K, W): sums of the prompt probe, from which its scores are computed
+            (`eofm.bench.segmentation`); `target` then counts pixels.
+        groups: Name of the group of each sample; empty in files of eofm 0.1, which had none.
+        countries: Country of each sample; empty if unknown.
     """
 
     ids: tuple[str, ...]
@@ -92,7 +92,7 @@ class Predictions:
         """Return the predictions of some of the samples.
 
         Args:
-            rows: Which of them.
+            rows: Indices of the samples.
         """
         index = torch.tensor(rows)
         return replace(
@@ -109,20 +109,20 @@ class Predictions:
 
     @property
     def numbers(self) -> Tensor | None:
-        """Number of each sample's group, int64 (M,), as intervals resample; None: one by one."""
+        """Group number of each sample, int64 (M,), for resampling; None: no groups."""
         return _numbers(self.groups)
 
     @property
     def comparable(self) -> Tensor:
-        """Scores that can be put in one order over the samples, (M, K).
+        """Scores that can be ranked over the samples, (M, K).
 
-        Of one class per sample, logits of different samples are on no common scale.
+        For single-label tasks, logits of different samples are not comparable.
         """
         sure = None if self.target.ndim == 2 else self.probability
         return self.scores if sure is None else sure
 
     def result(self) -> ProbeResult:
-        """Return the probe's outcome."""
+        """Return the result of the probe."""
         strength, norm = self.fit["strength"], self.fit["gradient_norm"]
         tried, notes = self.fit["validation"], self.fit.get("notes")
         details = self.fit.get("details")
@@ -140,7 +140,7 @@ class Predictions:
         )
 
     def scored(self, metrics: Sequence[Metric]) -> Scored:
-        """Return what `run_probe` returned, for these metrics; no time was spent."""
+        """Return the value of `run_probe` for these metrics, with a time of zero."""
         return Scored(
             kind=str(self.fit["kind"]),
             probe=self.result(),
@@ -173,14 +173,14 @@ def request_sha256(
     choices: Sequence[object],
     code: Iterable[ModuleType],
 ) -> str:
-    """Return the name of the predictions: the sha256 of all they depend on.
+    """Return the name of the predictions: the sha256 of everything they depend on.
 
     Args:
         task: Name and version of the task.
-        sample: What is scored on what.
-        model: What is scored; its name in tables has no say.
-        choices: Settings of the probe: its kind first.
-        code: Modules that say what the probe does.
+        sample: Images and split.
+        model: Model; its name in tables is ignored.
+        choices: Settings of the probe, its kind first.
+        code: Modules that implement the probe.
     """
     files = (str(module.__file__) for module in code)
     content = [
@@ -203,25 +203,25 @@ def write_predictions(
     groups: Sequence[str] = (),
     countries: Sequence[str] = (),
 ) -> str:
-    """Write the predictions of a request, whole or not at all; return the sha256 of the file.
+    """Write the predictions of a request atomically; return the sha256 of the file.
 
     Args:
-        folder: Made if needed.
-        request: Name of the file, without its ending.
-        scored: What the probe said.
+        folder: Output folder, created if needed.
+        request: File name without suffix.
+        scored: Predictions of the probe.
         target: (M,) or (M, K).
-        ids: Of the test samples, M.
+        ids: Ids of the test samples, M.
         classes: Names, K.
-        groups: Name of the group of each test sample, M; empty: every one is a group.
-        countries: Of each test sample, M; empty where they are not known.
+        groups: Name of the group of each test sample, M; empty if every sample is a group.
+        countries: Country of each test sample, M; empty if unknown.
 
     Raises:
-        DataError: If ids repeat or do not fit the scores, or the folder cannot be written.
+        DataError: If ids repeat or do not match the scores, or the folder cannot be written.
     """
     outcome = scored.probe
     if len(set(ids)) != len(outcome.scores) or len(ids) != len(outcome.scores):
         raise DataError(
-            "the test split and its predictions do not fit one another",
+            "the test split and its predictions do not match",
             found=f"{len(ids)} ids, {len(set(ids))} different",
             expected=f"{len(outcome.scores)}",
             where=scored.kind,
@@ -256,7 +256,7 @@ def write_predictions(
 
 
 def _fit_of(scored: Scored) -> dict[str, object]:
-    """Return what a probe says of itself, as JSON holds it."""
+    """Return the other outputs of a probe for JSON."""
     outcome = scored.probe
     return {
         "kind": scored.kind,
@@ -274,7 +274,7 @@ def _fit_of(scored: Scored) -> dict[str, object]:
 
 
 def _spectrum_in(fit: Mapping[str, object]) -> Spectrum | None:
-    """Return the spectrum that predictions were kept with; those of 0.1 know the rank alone."""
+    """Return the spectrum stored with predictions; those of eofm 0.1 have only the rank."""
     rank, lead, alpha = (
         value if isinstance(value, float) else None
         for value in (fit["rank"], fit.get("lead"), fit.get("alpha"))
@@ -283,7 +283,7 @@ def _spectrum_in(fit: Mapping[str, object]) -> Spectrum | None:
 
 
 def load_predictions(path: Path) -> Predictions:
-    """Return what `write_predictions` wrote.
+    """Read predictions written by `write_predictions`.
 
     Raises:
         DataError: If there is no such file, or it is damaged.
@@ -315,12 +315,12 @@ def load_predictions(path: Path) -> Predictions:
 
 
 def _words(data: Mapping[str, NDArray[np.generic]], name: str) -> tuple[str, ...]:
-    """Return an array of words, which files may lack: those of eofm 0.1 have neither of them."""
+    """Return an array of texts; files of eofm 0.1 lack groups and countries."""
     return tuple(map(str, data[name].tolist())) if name in data else ()
 
 
 def _check_shapes(found: Predictions) -> None:
-    """Check that scores, targets, ids and classes are of the same samples and classes."""
+    """Check that scores, targets, ids and classes match in number."""
     samples, classes = len(found.ids), len(found.classes)
     shapes = {
         "scores": (found.scores, (samples, classes)),
@@ -343,18 +343,18 @@ def _check_shapes(found: Predictions) -> None:
 
 @dataclass(frozen=True)
 class Archive:
-    """Where a run keeps what its probes say, and finds what an earlier one has fitted.
+    """Stores the predictions of a run, and finds those of earlier runs.
 
     Args:
-        records: The file of results; predictions lie in a folder beside it.
+        records: The file of results; predictions are in a folder next to it.
         task: Name and version of the task.
-        sample: What is scored on what.
-        ids: Of the test samples, M.
+        sample: Images and split.
+        ids: Ids of the test samples, M.
         classes: Names, K.
-        target: (M,) or (M, K); None for a segmentation, whose masks the predictions count.
-        metrics: Of the task.
-        groups: Name of the group of each test sample, M; empty: every one is a group.
-        countries: Of each test sample, M; empty where they are not known.
+        target: (M,) or (M, K); None for a segmentation, whose predictions count pixels of masks.
+        metrics: Metrics of the task.
+        groups: Name of the group of each test sample, M; empty if every sample is a group.
+        countries: Country of each test sample, M; empty if unknown.
     """
 
     records: Path
@@ -370,33 +370,33 @@ class Archive:
     def score(
         self, model: Identity, kind: str, scaling: Scaling, k: int, splits: Callable[[], Splits]
     ) -> Scored:
-        """Return what a probe of features says: from the archive, else fitted now and kept.
+        """Return the scores of a probe of features: from the archive, or fitted now and stored.
 
         Args:
-            model: What is scored.
-            kind: A key of `eofm.bench.probes.KINDS`, or a function of one's own.
-            scaling: What is done to the features first.
+            model: Model to score.
+            kind: A key of `eofm.bench.probes.KINDS`, or a user's own function.
+            scaling: Scaling applied to the features first.
             k: Number of neighbours.
-            splits: Opens the features; not called when the probe is in the archive.
+            splits: Opens the features; not called if the probe is in the archive.
 
         Raises:
-            DataError: If predictions cannot be kept.
-            ConfigError: If a metric does not fit the labels.
+            DataError: If predictions cannot be stored.
+            ConfigError: If a metric does not match the labels.
         """
         choices = (kind, scaling.value, k)
         code = [probe, nearest, logistic, spectrum]
         if kind == NMTUNE:
             code.append(nmtune)
-        if kind not in KINDS:  # what a function of one's own says changes with its file
+        if kind not in KINDS:  # predictions of a user's own function change with its file
             code += [sys.modules[probe_of(kind).__module__]]
         request = request_sha256(self.task, self.sample, model, choices, code)
         return self.kept(request, lambda: run_probe(kind, splits(), scaling, k, self.metrics))
 
     def known(self, request: str) -> Predictions | None:
-        """Return what lies in the archive under a request; None if nothing whole does.
+        """Return the predictions stored under a request; None if there are no complete ones.
 
         Args:
-            request: sha256 of all that the predictions depend on.
+            request: sha256 of everything that the predictions depend on.
         """
         path = self._path(request)
         if not path.is_file():
@@ -413,14 +413,14 @@ class Archive:
         return found if same and torch.equal(found.target, self.target) else None
 
     def kept(self, request: str, fit: Callable[[], Scored]) -> Scored:
-        """Return what lies in the archive under a request, else what is fitted now and kept.
+        """Return the stored predictions of a request, or fit and store them now.
 
         Args:
-            request: sha256 of all that the predictions depend on.
+            request: sha256 of everything that the predictions depend on.
             fit: Fits the probe.
 
         Raises:
-            DataError: If predictions cannot be kept.
+            DataError: If predictions cannot be stored.
         """
         path = self._path(request)
         known = self.known(request)
@@ -454,7 +454,7 @@ class Group:
     """Scores on the same images.
 
     Args:
-        sample: Which.
+        sample: The images.
         scored: (name of the candidate, kind of the probe) -> its score.
         train_counts: As in `Result`.
     """
@@ -468,7 +468,7 @@ _SAME: Final = 1e-9
 
 
 def _beside(records: Path, name: str) -> Path:
-    """Return a file in the folder of the records; a record may not name one elsewhere."""
+    """Return a file in the folder of the records; a record may not name a file elsewhere."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise DataError(
@@ -481,14 +481,14 @@ def _beside(records: Path, name: str) -> Path:
 
 
 def predictions_of(result: Result, records: Path) -> Predictions:
-    """Return the predictions behind a record, after checking that they give its value.
+    """Return the predictions of a record, after checking that they give its value.
 
     Args:
         result: The record.
-        records: The file it stands in; predictions lie in a folder beside it.
+        records: File of the record; predictions are in a folder next to it.
 
     Raises:
-        DataError: If there are none, or they are not those of the record.
+        DataError: If there are none, or they do not belong to the record.
     """
     if not result.predictions:
         raise DataError(
@@ -520,10 +520,10 @@ def predictions_of(result: Result, records: Path) -> Predictions:
 
 
 def _grouped(found: Predictions, sample: Sample, path: Path) -> Predictions:
-    """Return predictions whose groups are those that the interval of a record resampled."""
+    """Return the predictions if their groups are those that the record's interval resampled."""
     if not sample.groups:
         return replace(found, groups=())
-    groups = found.groups or found.ids  # where every sample is one, a file may leave them out
+    groups = found.groups or found.ids  # if every sample is a group, a file may omit them
     if (len(set(groups)), groups_sha256(found.ids, groups)) != (
         sample.groups,
         sample.groups_sha256,

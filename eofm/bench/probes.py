@@ -69,7 +69,7 @@ __all__ = [
 
 _CONVERGED: Final = 1e-4
 
-# Features that use fewer directions than this are degenerate, whatever their width.
+# Features with a lower effective rank than this are degenerate, whatever their width.
 _LEAST_RANK: Final = 5.0
 
 SINGLE_LABEL: Final = (Metric.OA, Metric.AA, Metric.ECE)
@@ -90,11 +90,11 @@ class Splits:
 
     Args:
         train: Training split.
-        val: Validation split; None where there is none, and no linear probe can choose its C.
+        val: Validation split; None if there is none, so that no linear probe can choose its C.
         test_x: (M, D).
         test_y: (M,) class indices, or (M, K) with 1 where a class is present.
-        order: (N,) ranks of the training samples; they settle equal distances.
-        readouts: Columns of the features that a grid of read-outs takes, by name.
+        order: (N,) ranks of the training samples, to break ties of distances.
+        readouts: Columns of the features for each read-out of a grid, by name.
     """
 
     train: Labelled
@@ -107,24 +107,24 @@ class Splits:
 
 @dataclass(frozen=True)
 class Scored:
-    """What a probe of one model reaches on the test split.
+    """Scores of a probe of one model on the test split.
 
     Args:
         kind: A key of `KINDS`, of trainings, or of a segmentation `SEGMENTATION` or `PROMPT`.
-        probe: Its outcome.
+        probe: Its result.
         metrics: Each metric as a function of resampled test samples.
         samples: Number of test samples, M.
         seconds: Time spent.
-        spectrum: Of the training features, as the probe saw them.
+        spectrum: Spectrum of the training features after scaling.
         groups: Number of each test sample's group, int64 (M,); None resamples single samples.
-        narrow: Whether features are so few by nature that their rank says nothing.
-        matrices: int64 (M, K, K), what pixels of each true class were called; None of whole images.
-        prompts: float32 (M, K, W), sums of what prompts found; None of all other probes
+        narrow: Whether features are inherently too few for a meaningful rank.
+        matrices: int64 (M, K, K), pixels by true and predicted class; None for whole images.
+        prompts: float32 (M, K, W), sums of the prompt probe; None for all other probes
             (`eofm.bench.segmentation`).
-        target: What prompts are told apart by, labelled pixels of each class, (M, K); None of all
-            other probes, which the archive knows the labels of.
-        predictions: File in which they are kept, relative to the records; empty if none.
-        predictions_sha256: Of that file.
+        target: Labelled pixels of each class for the prompt probe, (M, K); None for all others,
+            whose labels the archive has.
+        predictions: File of the predictions, relative to the records; empty if none.
+        predictions_sha256: Hash of that file.
     """
 
     kind: str
@@ -150,18 +150,18 @@ class Scored:
         return self.spread(self.metrics[metric], repeats, seed)
 
     def spread(self, metric: Resampled, repeats: int, seed: int) -> Interval:
-        """Return the bootstrap interval of anything about the same test samples."""
+        """Return the bootstrap interval of any function of the same test samples."""
         return bootstrap_interval(
             metric, self.samples, repeats=repeats, seed=seed, groups=self.groups
         )
 
     @property
     def units(self) -> int:
-        """Number of test samples, or of groups of them, that a resample draws."""
+        """Number of test samples, or of groups of them, that are resampled."""
         return unit_count(self.samples, self.groups)
 
     def faults(self) -> tuple[str, ...]:
-        """Return the reservations about the fit."""
+        """Return warnings about the fit."""
         norm = self.probe.gradient_norm
         rank = None if self.spectrum is None else self.spectrum.rank
         faults = {
@@ -184,7 +184,7 @@ def _knn(splits: Splits, scaling: Scaling, k: int) -> ProbeResult:
 
 
 def _knn_cosine(splits: Splits, scaling: Scaling, k: int) -> ProbeResult:
-    del k  # part of the protocol (DINO), cut to what a small split has
+    del k  # part of the protocol (DINO), limited to the size of a small split
     return knn_probe(
         splits.train,
         splits.test_x,
@@ -218,7 +218,7 @@ def _linear(grid: StrengthGrid, *, refit: bool, scaled: bool = True) -> Kind:
 
 
 def _linear_grid(splits: Splits, scaling: Scaling, k: int) -> ProbeResult:
-    """Fit every read-out, and take the best on val; of equals the one with fewest columns."""
+    """Fit every read-out, and choose on val; for ties, the one with fewest columns."""
     del k
     if splits.val is None or not splits.readouts:
         raise ConfigError(
@@ -250,7 +250,7 @@ def _nmtune(splits: Splits, scaling: Scaling, k: int) -> ProbeResult:
     return nmtune_probe(splits.train, splits.val, splits.test_x, choice=choice, scaling=scaling)
 
 
-# Trained by steps, where all other probes of features are converged or count neighbours.
+# Trained by steps; all other probes of features are converged or count neighbours.
 NMTUNE: Final = "nmtune"
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -266,12 +266,12 @@ KINDS: Final[Mapping[str, Kind]] = {
 }
 
 
-# Those that read several layers of a network: see `eofm.bench.features.LayeredSource`.
+# Probes that read several layers of a network: see `eofm.bench.features.LayeredSource`.
 LAYER_KINDS: Final = ("linear-grid",)
 
 
 def choice_of(multi_label: bool) -> Callable[[Tensor, Tensor], float]:
-    """Return by what a linear probe chooses C on val: micro AP, or overall accuracy."""
+    """Return the criterion for C of a linear probe on val: micro AP, or overall accuracy."""
 
     def accuracy(scores: Tensor, target: Tensor) -> float:
         return overall_accuracy(scores.argmax(dim=1), target)
@@ -285,7 +285,7 @@ def choice_of(multi_label: bool) -> Callable[[Tensor, Tensor], float]:
 def probe_of(kind: str) -> Kind:
     """Return a probe by its name.
 
-    A probe of one's own is one file with a function that takes `Splits`, the scaling and `--k`, and
+    A user's own probe is one file with a function that takes `Splits`, the scaling and `--k`, and
     returns a `ProbeResult`:
 
         eofm bench eurosat --root DIR --model MODEL --probe mine.py:medians
@@ -294,7 +294,7 @@ def probe_of(kind: str) -> Kind:
         kind: A key of `KINDS`, or `module:function`, `file.py:function`.
 
     Raises:
-        ConfigError: If there is none of that name.
+        ConfigError: If there is no probe of that name.
     """
     if kind in KINDS:
         return KINDS[kind]
@@ -312,12 +312,12 @@ def probe_of(kind: str) -> Kind:
         ) from error
     if not callable(own):
         raise ConfigError(
-            "a probe of your own is no function",
+            "a probe of your own is not a function",
             found=type(own).__name__,
             expected="a function of (Splits, Scaling, k) that returns a ProbeResult",
             where=f"--probe {kind}",
         )
-    return own  # what it returns is looked at when it has been called
+    return own  # its return value is checked after the call
 
 
 def run_probe(
@@ -326,21 +326,21 @@ def run_probe(
     """Fit a probe on train, choose on val, score test.
 
     Args:
-        kind: A key of `KINDS`, or a function of one's own.
+        kind: A key of `KINDS`, or a user's own function.
         splits: Features with labels.
-        scaling: What is done to the features first.
+        scaling: Scaling applied to the features first.
         k: Number of neighbours of `knn`.
-        metrics: Which; all that the labels and the probe allow without it. ECE and F1 need
-            probabilities, which nearest mean has not: they are left out there.
+        metrics: Metrics; by default all that labels and probe allow. ECE and F1 need
+            probabilities, which nearest mean does not have: they are omitted there.
 
     Raises:
-        ConfigError: If there is no such probe, or a metric does not fit the labels.
+        ConfigError: If there is no such probe, or a metric does not match the labels.
     """
     function, start = probe_of(kind), time.monotonic()
     probe = function(splits, scaling, k)
     if not isinstance(probe, ProbeResult):
         raise ConfigError(
-            "a probe of your own must return what it says of the test samples",
+            "a probe of your own must return its predictions for the test samples",
             found=type(probe).__name__,
             expected="an eofm.probes.linear.ProbeResult",
             where=f"--probe {kind}",
@@ -351,7 +351,7 @@ def run_probe(
     strange = [metric for metric in wanted if metric not in possible]
     if strange:
         raise ConfigError(
-            "these metrics do not fit the labels",
+            "these metrics do not match the labels",
             found=", ".join(strange),
             expected=", ".join(possible),
         )
@@ -366,10 +366,10 @@ def resampled_metrics(
     """Return metrics as functions of resampled test samples.
 
     Args:
-        probe: What was said of the test samples.
+        probe: Predictions for the test samples.
         target: (M,) or (M, K).
-        wanted: Ids; those that need a probability are left out where the probe has none, and the
-            mean over batches where there is no whole batch.
+        wanted: Ids; those that need a probability are omitted if the probe has none, and the
+            mean over batches if there is no full batch.
     """
     said = probe.scores.argmax(dim=1)
     makers: dict[Metric, Callable[[], Resampled]] = {
@@ -398,7 +398,7 @@ def class_draws(
         scores: (M, K).
         targets: (M, K), or (M,) class indices: one class against all others.
         repeats: Resamples, R.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
         groups: Number of each test sample's group, (M,); None resamples single samples.
     """
     if targets.ndim == 1:
@@ -414,14 +414,14 @@ def draws_of_classes(
 ) -> Tensor:
     """Return the score of each class on every resample, (R, K).
 
-    Of groups too few for an interval it is the plain score alone, (1, K), which has no spread.
+    With too few groups for an interval it is the plain score, (1, K), without spread.
 
     Args:
         plain: Score of each class, (K,).
         metric: Maps (R, M) counts to (R, K) scores.
         samples: Number of test samples, M.
         repeats: Resamples, R.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
         groups: Number of each test sample's group, (M,); None resamples single samples.
     """
     if not enough_groups(unit_count(samples, groups)):
@@ -436,15 +436,15 @@ def compare(
 
     Args:
         model: The candidate.
-        control: The yardstick, by the same kind of probe.
-        name: Of the control.
-        metric: By what.
+        control: The control, scored by the same kind of probe.
+        name: Name of the control.
+        metric: Metric of the comparison.
         repeats: Resamples of the paired difference.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
 
     Returns:
-        `below <name>` if the paired interval of the difference lies below 0, `not above <name>`
-        if only the score itself does, or nothing. For a metric that counts errors, the other way.
+        `below <name>` if the paired interval of the difference is below 0, `not above <name>` if
+        only the score itself is, or nothing. Signs are reversed for a metric that counts errors.
     """
     one, other = model.metrics[metric], control.metrics[metric]
     ahead = resampled_difference(one, other)

@@ -1,11 +1,11 @@
-"""Records: one score each, with how it was made; appended and never edited.
+"""Records: one score each, with its provenance; appended and never edited.
 
-Every table is made from them. Beside the value a record holds the libraries and the commit it was
-made with, and what an embedding costs: the parameters that take part in it. A network often carries
-parts that are not used (the tower of the other sensor, a head, a decoder), and published counts
-include them (CROMA: twice as many). Here a parameter counts if it reaches an operation on the way
-from pixels to the vector, whatever module it lies in. What the intervals of a record resample is
-said in words: exactly what its sample says.
+Every table is generated from them. In addition to the value, a record contains the versions of
+libraries, the commit, and the cost of an embedding: the number of executed parameters. A network
+often has unused parts (the tower of the other sensor, a head, a decoder), which published counts
+include (CROMA: twice as many). Here a parameter counts if it is used by an operation between the
+pixels and the vector, in whatever module it is. The text on what intervals resample is generated
+from the sample of the record.
 """
 
 from __future__ import annotations
@@ -68,29 +68,29 @@ if sys.platform != "win32":
 
 @dataclass(frozen=True)
 class Sample:
-    """Which samples of a data set were used.
+    """The samples of a data set that were used.
 
     Args:
         dataset: Data set and revision.
-        split: How its samples were divided.
-        ids_sha256: Of the ids in train, val and test.
-        data_sha256: Of ids and bytes of all images.
+        split: Description of the split.
+        ids_sha256: Hash of the ids in train, val and test.
+        data_sha256: Hash of ids and bytes of all images.
         n_train: Number of training samples.
         n_val: Number of validation samples.
         n_test: Number of test samples scored.
         complete: Whether these are all samples of the data set.
-        copies: Test samples whose file equals one of train or val.
-        labels: Share of the training labels, in words; empty for all.
-        draw: Which draw of that share.
-        train_sha256: Of the ids in train.
-        val_sha256: Of the ids in val.
-        test_sha256: Of the ids in test.
-        groups: Number of groups of test samples, which intervals resample. 0: the record says
-            nothing of groups, as those of eofm 0.1 do, and its interval resamples single samples.
-        grouping: What a group is, in the plural.
-        grouped_by: How the groups are known; or why they are not, and every sample is one.
+        copies: Number of test samples whose file equals one of train or val.
+        labels: Description of the share of the training labels; empty for all.
+        draw: Number of the draw of that share.
+        train_sha256: Hash of the ids in train.
+        val_sha256: Hash of the ids in val.
+        test_sha256: Hash of the ids in test.
+        groups: Number of groups of test samples, which intervals resample. 0: the record has no
+            groups, as in eofm 0.1, and its interval resamples single samples.
+        grouping: Name of the groups, in the plural.
+        grouped_by: Source of the groups; or why they are unknown, and every sample is one.
         grouped: Whether they are known.
-        groups_sha256: Of the group of every test sample; empty where every sample is one.
+        groups_sha256: Hash of the group of every test sample; empty if every sample is a group.
     """
 
     dataset: str
@@ -115,33 +115,33 @@ class Sample:
 
     @property
     def units(self) -> int:
-        """Number of groups of test samples, or of samples where a record says nothing of groups."""
+        """Number of groups of test samples, or of samples if the record has no groups."""
         return self.groups or self.n_test
 
     @property
     def unit_name(self) -> str:
-        """What these units are, in the plural."""
+        """Name of these units, in the plural."""
         return self.grouping or "test samples"
 
     @property
     def ungrouped(self) -> Sample:
-        """The same images, whatever intervals resample."""
+        """The same images without groups."""
         return replace(self, groups=0, grouping="", grouped_by="", grouped=False, groups_sha256="")
 
 
 @dataclass(frozen=True)
 class Made:
-    """How a record was made. None of this should change its value.
+    """Provenance of a record. None of this should change its value.
 
     Args:
-        command: Repeats it.
-        utc: When.
-        versions: Of the libraries.
+        command: Command that repeats it.
+        utc: Time of writing.
+        versions: Versions of the libraries.
         git: Commit of eofm, if it ran from a checkout; `-dirty` if that had changes.
-        device: What the networks ran on.
-        feature_seconds: Spent on reading and embedding, for all models of the run together.
-        probe_seconds: Spent on this probe.
-        peak_memory_mb: Largest memory of the process so far.
+        device: Device of the networks.
+        feature_seconds: Time of reading and embedding, for all models of the run together.
+        probe_seconds: Time of this probe.
+        peak_memory_mb: Peak memory of the process so far.
     """
 
     command: str
@@ -156,36 +156,36 @@ class Made:
 
 @dataclass(frozen=True)
 class Result:
-    """One score, with all that is needed to judge and to repeat it.
+    """One score, with everything needed to judge and repeat it.
 
     Args:
         task: Name of the task.
-        version: Of the task.
-        sample: What it was scored on.
-        model: What was scored.
+        version: Version of the task.
+        sample: Samples it was scored on.
+        model: Model that was scored.
         probe: Id of the probe with all choices.
         strength: Chosen C of a linear probe.
-        gradient_norm: Of the final linear fit.
+        gradient_norm: Gradient norm of the final linear fit.
         metric: Id of the metric.
         value: Between 0 and 1.
-        interval: Percentile bootstrap over groups of test samples. What is shown of it is
+        interval: Percentile bootstrap over groups of test samples. Tables show
             `shown_interval`.
-        seed: Of the resampling and of untrained networks.
-        flags: What a reader must be told.
-        made: How.
+        seed: Seed of the resampling and of untrained networks.
+        flags: Warnings for the reader.
+        made: Provenance.
         kind: Key of the probe in `eofm.bench.probes.KINDS`.
         rank: Effective rank of the training features.
         lead: Share of the first direction of their singular values (`eofm.probes.spectrum`).
-        alpha: Exponent of the decay of their eigenvalues; None of narrow features.
-        predictions: File of the scores of every test sample, beside the records; empty if none.
-        predictions_sha256: Of that file.
-        of: Name of the model of which this is one with another input; else empty.
-        parameters: Number of parameters that took part in an embedding; None if not counted.
-        chosen: What a probe that is no plain linear one has chosen on val, in words.
+        alpha: Exponent of the decay of their eigenvalues; None for few features.
+        predictions: File of the scores of every test sample, next to the records; empty if none.
+        predictions_sha256: Hash of that file.
+        of: Name of the original model, if this is one with a changed input; else empty.
+        parameters: Number of parameters executed for an embedding; None if not counted.
+        chosen: Description of what a probe other than a plain linear one has chosen on val.
         details: Settings and sources of a probe, by name.
-        normalization: Of the input, as on the command line; empty for the recipe's own.
-        train_counts: How many training images have each class, in the order of the task; of a
-            segmentation, labelled pixels. Empty in records that were written without.
+        normalization: Input normalisation, as on the command line; empty for the recipe's own.
+        train_counts: Number of training images of each class, in the order of the task; for a
+            segmentation, of labelled pixels. Empty in records that were written without.
     """
 
     task: str
@@ -215,7 +215,7 @@ class Result:
     train_counts: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
-        """Return what was reached in one line; `to_line` has all of it."""
+        """Return the score in one line; `to_line` has the full record."""
         shown, ends = self.shown_interval, "no interval"
         if shown is not None:
             ends = f"{100 * shown.low:.1f} – {100 * shown.high:.1f}"
@@ -226,12 +226,12 @@ class Result:
 
     @property
     def shown_interval(self) -> Interval | None:
-        """The interval; None where so few groups were resampled that it tells nothing."""
+        """The interval; None if there are too few groups for an interval."""
         return self.interval if enough_groups(self.sample.units) else None
 
     @property
     def key(self) -> str:
-        """sha256 of what was scored and how: of all that determines the value."""
+        """sha256 of everything that determines the value: what was scored, and how."""
         sample, model = self.sample, self.model
         content = [
             *(self.task, self.version, self.probe, self.metric, self.seed),
@@ -247,11 +247,11 @@ class Result:
 
     @classmethod
     def from_line(cls, line: str) -> Result:
-        """Read what `to_line` wrote.
+        """Parse the output of `to_line`.
 
         Raises:
-            DataError: If it is no record, its key or its checksum is not that of its content, or
-                its score is none.
+            DataError: If it is not a record, its key or its checksum does not match its content, or
+                its score is invalid.
         """
         with foreign(DataError, "this line is no result", where=None):
             data, whole = opened(parse_json(line, nan=True))
@@ -264,13 +264,13 @@ class Result:
             result = cls(**_with_tuples(data, "flags"), train_counts=counts)
             if key != result.key:
                 raise DataError(
-                    "this record was edited: its key is not that of its content",
+                    "this record was edited: its key does not match its content",
                     found=key,
                     expected=result.key,
                 )
             if whole is False:
                 raise DataError(
-                    "this record was edited or damaged: its checksum is not that of its content",
+                    "this record was edited or damaged: its checksum does not match its content",
                     found=f"{result.model.name}, {result.probe}, {result.metric}",
                 )
             _check_score(result)
@@ -278,7 +278,7 @@ class Result:
 
 
 def _sample(data: Mapping[str, Any]) -> Sample:
-    """Return what was scored on what. Between 0.1 and groups, records had two other fields."""
+    """Return the sample of a record. Some records after eofm 0.1 had two other fields."""
     return Sample(**{name: data[name] for name in data if name not in {"clusters", "cluster"}})
 
 
@@ -287,7 +287,7 @@ def _check_score(result: Result) -> None:
     numbers = (result.value, result.interval.low, result.interval.high)
     if not all(type(one) in (int, float) and -_SAME <= one <= 1 + _SAME for one in numbers):
         raise DataError(
-            "the score of this record is none",
+            "the score of this record is invalid",
             found="{}, interval {} to {}".format(*numbers),
             expected="numbers from 0 to 1",
         )
@@ -311,10 +311,10 @@ _IN_FOLDER: Final = "results.jsonl"
 
 
 def records_file(name: str) -> Path:
-    """Return the file of records that a name means: of a folder, `results.jsonl` in it.
+    """Return the file of records for a name: for a folder, `results.jsonl` in it.
 
-    A name without an ending, or with a slash at its end, is a folder, whether or not it exists;
-    but a file of that name is the file: earlier versions wrote such.
+    A name without a suffix, or with a slash at its end, is a folder, whether or not it exists.
+    An existing file of that name is used, however, since earlier versions wrote such files.
 
     Args:
         name: As `--out` or a file of records on the command line.
@@ -326,10 +326,10 @@ def records_file(name: str) -> Path:
 
 
 def read_results(path: Path) -> list[Result]:
-    """Return the records of a file; none if there is no such file.
+    """Return the records of a file; empty if there is no such file.
 
     Raises:
-        DataError: If a line is torn or foreign.
+        DataError: If a line is incomplete or not a record.
     """
     if not path.is_file():
         return []
@@ -356,13 +356,13 @@ def record_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def append_results(path: Path, results: Sequence[Result]) -> int:
-    """Append records that the file does not have; return how many that were.
+    """Append records that the file does not have; return their number.
 
-    Either all of them are written or none. Other processes may append at the same time.
+    Either all or none are written. Other processes may append at the same time.
 
     Raises:
         DataError: If the file has one of them with another value (`conflicting duplicate`), is
-            torn, or cannot be written.
+            incomplete, or cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -402,7 +402,7 @@ def _is_fresh(result: Result, known: Mapping[str, Result], path: Path) -> bool:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, on a file beside `path`."""
+    """Hold a lock until the process ends, on a file next to `path`."""
     with path.with_name(f".{path.name}.lock").open("a+b") as handle:
         if sys.platform == "win32":
             msvcrt.locking(handle.fileno(), msvcrt.LK_LOCK, 1)
@@ -415,7 +415,7 @@ _LIBRARIES: Final = ("torch", "timm", "rasterio", "numpy")
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of eofm and of what computes features and scores."""
+    """Return the versions of eofm and of the libraries that compute features and scores."""
     found = {"eofm": eofm.__version__, "python": sys.version.split()[0]}
     for name in _LIBRARIES:
         try:
@@ -426,9 +426,9 @@ def library_versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Return the commit eofm runs from, `-dirty` if it has changes; empty outside a checkout.
+    """Return the commit of eofm, `-dirty` if it has changes; empty outside a checkout.
 
-    A package installed into the tree of some other repository does not report that one's commit.
+    For a package installed inside another repository, that repository's commit is not reported.
     """
     package = Path(eofm.__file__).parent
     try:
@@ -446,7 +446,7 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def peak_memory_mb() -> float | None:
-    """Return the largest resident memory of the process so far, where the system tells."""
+    """Return the peak resident memory of the process so far, if the system reports it."""
     if sys.platform == "win32":
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -454,16 +454,16 @@ def peak_memory_mb() -> float | None:
 
 
 def device_name(device: torch.device) -> str:
-    """Return what a device is called."""
+    """Return the name of a device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu, {torch.get_num_threads()} threads"
 
 
 class _Watch(TorchFunctionMode):
-    """Notes every parameter that is an argument of an operation while a module computes.
+    """Records every parameter that is an argument of an operation while a module computes.
 
-    Outside of modules parameters are looked at for other reasons: where is it, is it unchanged?
+    Outside of modules, parameters are accessed for other reasons, such as their device or a hash.
     """
 
     def __init__(self) -> None:
@@ -473,7 +473,7 @@ class _Watch(TorchFunctionMode):
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Watch as long as the context is open."""
+        """Record while the context is open."""
 
         def enter(module: nn.Module, inputs: object) -> None:
             self._depth += 1
@@ -511,7 +511,7 @@ class _Watch(TorchFunctionMode):
 
 
 def executed_parameters(source: FeatureSource, imagery: Imagery) -> int:
-    """Return how many parameters take part when a model embeds an image; 0 without a network.
+    """Return the number of parameters executed when a model embeds an image; 0 without a network.
 
     Args:
         source: The model.
@@ -530,7 +530,7 @@ def resampled(sample: Sample) -> str:
     """Return what the intervals of a record resample, as a clause with its caveats.
 
     Args:
-        sample: Of the record. One of eofm 0.1 says nothing of groups, and is called so.
+        sample: Sample of the record. If it has no groups (eofm 0.1), the text says so.
     """
     units = sample.units
     if not enough_groups(units):
@@ -554,7 +554,7 @@ def resampled(sample: Sample) -> str:
 
 
 def _too_few(sample: Sample) -> str:
-    """Return of how few groups the test samples are, that there is no interval, and what to do."""
+    """Return a text: too few groups of test samples, no interval, and the remedy."""
     units = sample.units
     if sample.grouped and units == 1:
         found = (
@@ -576,11 +576,11 @@ def _too_few(sample: Sample) -> str:
 
 
 def over(sample: Sample, level: float) -> str:
-    """Return what an interval is, for a figure: `95 % interval over 12 products`, or that none is.
+    """Return a caption for an interval: `95 % interval over 12 products`, or that there is none.
 
     Args:
-        sample: Of the record.
-        level: Of its interval.
+        sample: Sample of the record.
+        level: Level of its interval.
     """
     what = f"{sample.groups:,} {sample.grouping}" if sample.groups else "test samples"
     if not enough_groups(sample.units):
@@ -589,7 +589,7 @@ def over(sample: Sample, level: float) -> str:
 
 
 def resampled_notes(results: Iterable[Result]) -> list[str]:
-    """Return what the intervals of records resample; which models' where records differ in it.
+    """Return what the intervals of records resample, by model if records differ in it.
 
     Args:
         results: Records of the same test samples.

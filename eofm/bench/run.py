@@ -1,9 +1,9 @@
-"""`eofm bench TASK`: models and controls in, records and tables out.
+"""`eofm bench TASK`: score models and controls, and write records and tables.
 
-The way of a pixel: images are checked for signs of a wrong declaration, each model takes them
-through its own plan, features go to the cache, probes read them, scores become records. The test
-split is scored once, after every choice has been made on train and val. A segmentation goes the
-same way: its features are patch tokens, its probe a linear layer on them (`eofm.bench.patches`).
+Images are checked for signs of a wrong declaration, each model takes them through its own plan,
+features go to the cache, probes read them, and scores become records. The test split is scored
+once, after all choices have been made on train and val. A segmentation is processed the same way:
+its features are patch tokens, its probe is a linear layer on them (`eofm.bench.patches`).
 """
 
 from __future__ import annotations
@@ -91,14 +91,14 @@ __all__ = ["BenchReport", "bench"]
 
 @dataclass(frozen=True)
 class BenchReport:
-    """What a run of the benchmark returns.
+    """Result of a run of the benchmark.
 
     Args:
         results: One record per model, probe and metric.
-        appended: Number of them that the file did not have yet.
+        appended: Number of them that were new to the file.
         out: The file.
-        remarks: What a reader of the scores should know of the task and its images.
-        classes: The classes of a segmentation one by one; None of whole images.
+        remarks: Notes for readers of the scores on the task and its images.
+        classes: Scores of a segmentation by class; None for whole images.
     """
 
     results: tuple[Result, ...]
@@ -108,7 +108,7 @@ class BenchReport:
     classes: ClassScores | None = None
 
     def __repr__(self) -> str:
-        """Return what was scored in one line; `describe()` returns the tables."""
+        """Return a summary in one line; `describe()` returns the tables."""
         models = len({result.model.name for result in self.results})
         tasks = ", ".join(dict.fromkeys(result.task for result in self.results))
         return (
@@ -121,7 +121,7 @@ class BenchReport:
         return tables_html(made.tables, (*made.notes, *self.remarks))
 
     def describe(self) -> str:
-        """Return the tables, and where the records are. Forced rows stand outside of them."""
+        """Return the tables, and the location of the records. Forced rows are listed separately."""
         known = len(self.results) - self.appended
         tail = f"{self.appended} new records in {self.out}" + f", {known} known" * bool(known)
         kept = [result for result in self.results if not _is_forced(result)]
@@ -150,15 +150,15 @@ def bench(config: ScoringConfig) -> BenchReport:
     Raises:
         DataError: If the folder is not the data set, or results cannot be read or written.
         RasterError: If an image or a mask is damaged.
-        LabelError: If a mask does not fit its image or holds an unknown code.
-        PixelError: If the pixels contradict what the data set is, or features are no numbers.
+        LabelError: If a mask does not match its image or has an unknown code.
+        PixelError: If the pixels contradict the declared data set, or features are not finite.
         SpecMismatch: If a model cannot take its images.
-        WeightsError: If a folder holds no encoder, or a network moves.
-        ConfigError: If the settings contradict one another, or so few labels leave a class without
+        WeightsError: If a folder has no encoder, or a network changes.
+        ConfigError: If the settings contradict one another, or too few labels leave a class without
             a training image.
     """
     out = records_file(config.out)
-    read_results(out)  # a torn file is noticed before the work, not after
+    read_results(out)  # detect an incomplete file before the work, not after
     loaded = load(config)
     run = _Run.of(config, loaded)
     groups, seconds = run.score()
@@ -193,7 +193,7 @@ def _made(config: ScoringConfig, feature_seconds: float) -> Made:
 
 @dataclass(frozen=True)
 class _Run:
-    """One run: what is scored on what."""
+    """One run: its models and images."""
 
     config: ScoringConfig
     task: Task
@@ -207,21 +207,21 @@ class _Run:
 
     @classmethod
     def of(cls, config: ScoringConfig, loaded: Loaded) -> _Run:
-        """Resolve the models, and look at images and models before anything is computed."""
+        """Resolve the models, and check images and models before anything is computed."""
         task, chips = loaded.task, _kept(config, limited(loaded, config.limit))
         train = chips.splits["train"]
         candidates = resolve_models(
             config, task, lambda sensor, index: train[index].pixels[sensor].read(), len(train)
         )
         for candidate in candidates:
-            candidate.identity(task)  # a model that cannot take the images says so now
+            candidate.identity(task)  # models that cannot take the images fail here
         if isinstance(config, BenchConfig) and isinstance(chips, Chips):
             _subsets(config, task, chips)  # so do too few labels
         cache = FeatureCache.at(config.cache)
         digests = digests_of(chips.root, {c.id: _stored(c) for c in chips.all}, cache.root)
         check_pixels(task, chips, digests, cache)
         values = values_of(chips.all, digests, task.specs, cache.root)
-        # also the first forward pass: what cannot be embedded at this size fails here
+        # also the first forward pass: models that cannot embed at this size fail here
         parameters = {c.name: _parameters(c, task, train[0].pixels, cache) for c in candidates}
         test = chips.splits["test"]
         archive = Archive(
@@ -242,7 +242,7 @@ class _Run:
         )
 
     def copies(self) -> tuple[str, ...]:
-        """Return a remark on test images that are copies of training images, if there are any."""
+        """Return a note on test images that are copies of training images, if there are any."""
         return copy_remarks(self.chips.splits, self.values, self.chips.root)
 
     # --------------------------------------------------------------- features and probes
@@ -294,7 +294,7 @@ class _Run:
             trained = score_on_images(config, self.task, self.candidates, part, archive)
             counts = label_counts(targets_of(part.splits["train"], classes), classes)
             groups += [Group(sample, scored, counts), *trained]
-        if texts:  # which read no label: one row, whatever shares of them are asked for
+        if texts:  # these read no label: one row for all shares
             counts = label_counts(targets_of(chips.splits["train"], classes), classes)
             found = score_texts(texts, spoken, features, self.task, self.archive)
             groups.append(Group(self.archive.sample, found, counts))
@@ -371,7 +371,7 @@ class _Run:
         found = (*forced_flags(model.waivers), *nonstandard_flags(model.waivers), *one.faults())
         found += contamination_flags(model, self.task.name)
         for other, identity in models.items():
-            control = group.scored.get((other, kind))  # one without a network is not trained
+            control = group.scored.get((other, kind))  # not trained without a network
             if identity.control and not model.control and control is not None:
                 repeats, seed = self.config.bootstrap, self.config.seed
                 found += compare(one, control, other, metric, repeats, seed)
@@ -382,7 +382,7 @@ class _Run:
 
 
 def _kept(config: ScoringConfig, chips: AnyChips) -> AnyChips:
-    """Return the images; each decoded once, if they are read for a normalisation as well."""
+    """Return the images; decoded once and cached if they are read for a normalisation too."""
     rules = config.normalizations if isinstance(config, BenchConfig) else ()
     several = isinstance(chips, Chips) and set(rules) & {AUTO, *OF_TRAIN}
     return keeping_pixels(chips) if isinstance(chips, Chips) and several else chips
@@ -439,7 +439,7 @@ def _kinds(config: BenchConfig) -> tuple[list[str], list[str]]:
 def _parameters(
     candidate: Candidate, task: Task, images: Sequence[Pixels], cache: FeatureCache
 ) -> int:
-    """Return how many parameters a model uses, both sensors together, by embedding one image."""
+    """Return the number of parameters used, over all sensors, measured by embedding one image."""
     total = 0
     for part, spec, image in zip(candidate.parts, task.specs, images, strict=True):
         key = Key({**key_of(part, spec, "").content, "parameters": code_sha256(records.__file__)})

@@ -1,15 +1,15 @@
-"""What is scored on what: the images of a run, their hashes, copies, fewer labels, counts.
+"""Samples of a run: its images, their hashes, copies, label subsets, counts.
 
-The settings of a run name its task and its images; some pixels are checked against what is stated
-of them before anything is scored.
+The settings of a run name its task and its images; some pixels are checked against the declared
+unit and bands before anything is scored.
 
-Fewer labels follow a stated rule that gives the same subsets on every machine: the training images
-are put in the order of sha256("{data set}|{draw}|{id}"), and the first are taken. So the first 1 %
-lie within the first 10 %, whatever the order of files. `N-shot` takes the first N of each class.
+Subsets of labels follow a stated rule that gives the same subsets on every machine: the training
+images are sorted by sha256("{data set}|{draw}|{id}"), and the first are used. So the first 1 % are
+part of the first 10 %, whatever the order of files. `N-shot` takes the first N of each class.
 Draw 0 of a BigEarthNet task is the list that `--percent` takes.
 
-A class that is rare in training is often one that a model is poor at; how often the training labels
-hold each class stands in every record, so that a score can be read against it
+Models often perform poorly on classes that are rare in training; every record therefore contains
+the number of training labels of each class, for comparison with its score
 (`eofm.bench.reports.classes`).
 
 Shapes: N images, K classes.
@@ -67,7 +67,7 @@ __all__ = [
 
 
 def load(config: ScoringConfig) -> Loaded:
-    """Open the data set that the settings name.
+    """Open the data set of the settings.
 
     Raises:
         DataError: If the folder is not the data set.
@@ -80,7 +80,7 @@ def load(config: ScoringConfig) -> Loaded:
 
 # ------------------------------------------------------------------------ quality checks
 
-# Training images that are looked at, and the rows and columns of each, at most.
+# Maximum number of training images checked, and of rows and columns of each.
 _IMAGES: Final = 128
 _SIDE: Final = 64
 
@@ -88,16 +88,16 @@ _SIDE: Final = 64
 def check_pixels(
     task: Task, chips: AnyChips, digests: Mapping[str, str], cache: FeatureCache
 ) -> None:
-    """Raise if pixels contradict what is stated of them; bytes that have passed are not read again.
+    """Check that pixels match their declaration; bytes that passed before are not read again.
 
     Args:
-        task: What the images are stated to be.
-        chips: The images: some of train, from everywhere in their order, are looked at.
+        task: Task with the declaration of the images.
+        chips: The images; a sample of train, evenly spread, is checked.
         digests: `digests_of` the images.
-        cache: Where it is kept that they have passed.
+        cache: Cache of the checks that passed.
 
     Raises:
-        PixelError: With what was found.
+        PixelError: If they do not match.
         RasterError: If an image is damaged.
     """
     train = chips.splits["train"]
@@ -110,7 +110,7 @@ def check_pixels(
 
 
 def _look(some: Sequence[Chip | DenseChip], sensor: int, root: Path) -> int:
-    """Return how many images have passed."""
+    """Check a sample of images and return their number."""
     batch = collate([_thinned(chip.pixels[sensor].read()) for chip in some])
     try:
         validity.check_plausible(batch, [chip.id for chip in some])
@@ -142,12 +142,12 @@ class GroupFields(TypedDict):
 
 
 def unit_of(chip: Chip | DenseChip) -> str:
-    """Return what counts as one sample: the image, or the scene of which it is a window."""
+    """Return the unit of sampling: the image, or the scene of which it is a window."""
     return chip.scene if isinstance(chip, DenseChip) else chip.id
 
 
 def units_of(part: Iterable[Chip | DenseChip]) -> tuple[str, ...]:
-    """Return the samples of a split, each once and in order."""
+    """Return the samples of a split, unique and in order."""
     return tuple(dict.fromkeys(unit_of(chip) for chip in part))
 
 
@@ -158,7 +158,7 @@ def groups_in(part: Iterable[Chip | DenseChip]) -> tuple[str, ...]:
 
 
 def countries_in(part: Sequence[Chip | DenseChip]) -> tuple[str, ...]:
-    """Return the country of each image of a split; nothing where none says it."""
+    """Return the country of each image of a split; empty if unknown."""
     found = tuple(chip.country for chip in part if isinstance(chip, Chip))
     return found if any(found) else ()
 
@@ -185,12 +185,12 @@ def subsample_of(
     digests: Mapping[str, str],
     values: Mapping[str, str],
 ) -> Sample:
-    """Return what is scored with some of the labels: `complete` still speaks of the images.
+    """Return the sample with a subset of the labels; `complete` still refers to the images.
 
     Args:
-        whole: With all of them.
-        subset: The share.
-        chips: The images, in train those of the share.
+        whole: Sample with all labels.
+        subset: The subset.
+        chips: The images, in train those of the subset.
         digests: `digests_of` the images.
         values: `values_of` the images.
     """
@@ -213,11 +213,11 @@ def subsample_of(
 def sample_of(
     loaded: Loaded, chips: AnyChips, digests: Mapping[str, str], values: Mapping[str, str]
 ) -> Sample:
-    """Return what is scored on what.
+    """Return the description of the samples of a run.
 
     Args:
         loaded: The task.
-        chips: Its images, or those of them that are kept.
+        chips: Its images, or a subset.
         digests: `digests_of` the images.
         values: `values_of` the images.
     """
@@ -242,17 +242,17 @@ def sample_of(
 
 
 def _copies(chips: AnyChips, values: Mapping[str, str]) -> int:
-    """Return how many test samples hold an image whose pixels are those of one of train or val."""
+    """Return the number of test samples whose pixels equal those of an image of train or val."""
     found = copies_in_test(chips.splits, values)
     return len({unit_of(chip) for chip in chips.splits["test"] if chip.id in found})
 
 
 def group_fields(grouping: Grouping, ids: Sequence[str], groups: Sequence[str]) -> GroupFields:
-    """Return what a sample says of the groups of its test split.
+    """Return the fields of a sample on the groups of its test split.
 
     Args:
-        grouping: Of the task.
-        ids: Of the test samples.
+        grouping: Grouping of the task.
+        ids: Ids of the test samples.
         groups: The group of each of them.
     """
     return {
@@ -277,9 +277,9 @@ def values_of(
 
     Args:
         images: The images.
-        digests: `digests_of` them: an image of the same files need not be decoded again.
-        specs: What they are stated to be: it decides what is read of a file.
-        cache: Folder in which they are remembered; None decodes all images.
+        digests: `digests_of` them: an image with the same files need not be decoded again.
+        specs: Declarations of the images, which determine how a file is read.
+        cache: Folder of cached hashes; None decodes all images.
 
     Raises:
         RasterError: If an image is damaged.
@@ -301,7 +301,7 @@ def values_of(
 
 
 def _remembered(file: Path) -> dict[str, str]:
-    """Return what is remembered; nothing where the file is not whole."""
+    """Return the cached hashes; empty if the file is incomplete."""
     return {str(key): str(digest) for key, digest in kept_json(file).items()}
 
 
@@ -312,13 +312,13 @@ _SHOTS: Final = "-shot"
 
 @dataclass(frozen=True)
 class Subset:
-    """Some of the training images.
+    """A subset of the training images.
 
     Args:
         words: `10 %` or `5-shot`; empty for all of them.
         draw: Number of the draw.
         chips: The images, in the order of the whole split.
-        index: Their places in it.
+        index: Their positions in it.
     """
 
     words: str
@@ -327,7 +327,7 @@ class Subset:
     index: tuple[int, ...]
 
     def rule(self, split: str) -> str:
-        """Return how the images are divided, in words, given how the whole set is."""
+        """Return the description of the split, given that of the whole set."""
         if not self.words:
             return split
         draw = f", draw {self.draw}" if self.draw else ""
@@ -335,7 +335,7 @@ class Subset:
 
 
 def whole_split(sample: Sample) -> str:
-    """Return how the images of a sample are divided, in words, whatever share of labels it has."""
+    """Return the description of the split of a sample without its label subset."""
     tail = Subset(sample.labels, sample.draw, (), ()).rule("")
     return sample.split.removesuffix(tail)
 
@@ -343,13 +343,13 @@ def whole_split(sample: Sample) -> str:
 def subsets(
     text: str, draws: int, train: Sequence[Chip], task: str, classes: Sequence[str]
 ) -> list[Subset]:
-    """Return the subsets of the training images that settings name; all of them without settings.
+    """Return the subsets of the training images in the settings; by default all images.
 
     Args:
         text: As `BenchConfig.shares`.
-        draws: Of each kind; all images are drawn once.
+        draws: Number of draws of each kind; all images are drawn once.
         train: The training images.
-        task: Name of the task. Its sensor has no say: Sentinel-1 and -2 get the same places.
+        task: Name of the task. Its sensor is ignored: Sentinel-1 and -2 get the same places.
         classes: Names of the classes.
 
     Raises:
@@ -386,7 +386,7 @@ def _at(train: Sequence[Chip], index: Sequence[int]) -> tuple[Chip, ...]:
 
 
 def _first_of_each(order: Sequence[str], train: Sequence[Chip], count: int) -> set[str]:
-    """Return the first images of each class; an image of several classes counts for each."""
+    """Return the first images of each class; multi-label images count for each class."""
     labels = {chip.id: chip.label for chip in train}
     seen: dict[int, int] = {}
     kept = set()
@@ -400,7 +400,7 @@ def _first_of_each(order: Sequence[str], train: Sequence[Chip], count: int) -> s
 
 
 def _check_classes(subset: Subset, before: Mapping[str, int]) -> None:
-    """Check that every class of the training images, of which so many were there, is left."""
+    """Check that every class with training images still has some in the subset."""
     after = class_counts(subset.chips, list(before))
     empty = [name for name, count in before.items() if count and not after[name]]
     if empty:
@@ -409,7 +409,7 @@ def _check_classes(subset: Subset, before: Mapping[str, int]) -> None:
             found=f"{subset.words}, draw {subset.draw}: {len(subset.chips)} images, none of "
             + ", ".join(empty),
             where="--shares",
-            remedy="take a larger share, or so many of each class: --shares 5-shot",
+            remedy="use a larger share, or a number per class: --shares 5-shot",
         )
 
 
@@ -417,7 +417,7 @@ def _check_classes(subset: Subset, before: Mapping[str, int]) -> None:
 
 
 def label_counts(target: Tensor, classes: int) -> tuple[int, ...]:
-    """Return how many training images have each class, (K,).
+    """Return the number of training images of each class, (K,).
 
     Args:
         target: (N,) class indices, or (N, K) with 1 where a class is present.
@@ -430,19 +430,19 @@ def label_counts(target: Tensor, classes: int) -> tuple[int, ...]:
 def pixel_counts(
     chips: Sequence[DenseChip], classes: int, digests: Mapping[str, str], cache: FeatureCache
 ) -> tuple[int, ...]:
-    """Return how many labelled pixels of the training masks each class has, (K,).
+    """Return the number of labelled pixels of each class in the training masks, (K,).
 
-    Masks are read once per data set: the counts are kept in the feature cache.
+    Masks are read once per data set: the counts are stored in the feature cache.
 
     Args:
         chips: The training images.
         classes: K.
         digests: sha256 of every image and its mask, by id.
-        cache: Where counts are kept.
+        cache: Cache of the counts.
 
     Raises:
         RasterError: If a mask is damaged.
-        LabelError: If a mask does not fit its image or holds an unknown code.
+        LabelError: If a mask does not match its image or has an unknown code.
     """
 
     @once_per_run

@@ -1,46 +1,45 @@
 """Segmentation: a linear layer from patch tokens to classes, prompt patches, and their scores.
 
-Fitting: the label of a patch is the share each class has of its labelled pixels, and the loss the
-cross entropy against these shares. That is exactly the mean cross entropy of its pixels when they
-all take the patch's logits, so nothing is lost by fitting patches instead of 196 times as many
-pixels. Patches of which less than half is labelled are left out. The fit is converged L-BFGS over
-a grid of strengths (`eofm.probes.logistic`), like the linear probe of whole images; no learning
-rate or number of epochs is part of the score.
+Fitting: the label of a patch is the share of each class in its labelled pixels, and the loss is the
+cross entropy against these shares. This equals the mean cross entropy of its pixels if all of them
+have the logits of the patch, so nothing is lost by fitting patches instead of 196 times as many
+pixels. Patches of which less than half is labelled are excluded. The fit is converged L-BFGS over
+a grid of strengths (`eofm.probes.logistic`), as for the linear probe of whole images; the score
+does not depend on a learning rate or number of epochs.
 
-Scoring: logits are brought bilinearly to the mask's grid (half-pixel centres), and the largest
-wins. The strength is chosen by the mean IoU of all labelled pixels of the validation split. Every
-test image leaves a confusion matrix; they are summed before anything is divided. The mean of
-per-image or per-batch scores is another number: an image without a class has no intersection over
-union of it. Intervals resample images (or what belongs together: the windows of one scene), since
-the pixels of one image are not independent of one another.
+Scoring: logits are interpolated bilinearly to the mask's grid (half-pixel centres), followed by
+argmax. The strength is chosen by the mean IoU of all labelled pixels of the validation split. Every
+test image yields a confusion matrix; they are summed before any division. The mean of per-image or
+per-batch scores is a different number: the IoU of a class is undefined in an image without it.
+Intervals resample images (or larger units, such as all windows of one scene), since the pixels of
+one image are not independent.
 
 Training patches are a sample, spread evenly over images and places and the same for every model
 with the same grid of patches: a hundred patches per weight are more than the fit can use.
 
-Zero-shot segmentation by a prompt patch asks what the cosine to one patch of a class tells. The
-idea is that of MMC (arXiv 2308.11448, sections on the prompting patch and on intra- and
-inter-object similarity): a user points at one patch, and every patch that resembles it is taken for
-the same object. Nothing is fitted. Details are ours, for the paper's objects are here classes of a
-land-cover mask:
+Zero-shot segmentation by a prompt patch measures how well the cosine to one patch of a class
+identifies the class. The idea is that of MMC (arXiv 2308.11448, sections on the prompting patch and
+on intra- and inter-object similarity): a user points at one patch, and every similar patch is taken
+for the same object. Nothing is fitted. Details are ours, because the paper's objects are here the
+classes of a land-cover mask:
 
 * A patch belongs to a class if at least half of it is labelled and three quarters of that are the
-  class; mixed patches count nowhere.
+  class; mixed patches are not counted.
 * At most five patches per class and image are prompts, spread over the image. The other patches of
-  the class are what is looked for, patches of other classes what must not be found; the prompt
-  itself is neither.
-* A prompt is held against the patches of its own image, and, apart from that, against those of up
-  to eight images of other groups: there season, sun and place differ too.
+  the class are positives, patches of other classes negatives; the prompt itself is neither.
+* A prompt is compared with the patches of its own image and, separately, with those of up to eight
+  images of other groups, where season, sun and place differ too.
 
-Of each prompt: AUROC (does a patch of the class resemble it more than one of another class), the
-intersection over union at one threshold for all images, chosen on val, and at the best threshold
-of each prompt, which an oracle would choose. Of all: the overlap Σ min(h_same, h_other) of the two
-histograms of similarities, in bins that hold equal masses on val: 1 where they cannot be told
-apart, as of random features, 0 where they are disjoint. Histograms of few patches are ragged, and
-overlap less than what they are drawn from: those of all classes are averaged before they are laid
-over one another, and a score of few images is still too small.
+Per prompt: AUROC (probability that a patch of the class is more similar than one of another class),
+IoU at one threshold for all images, chosen on val, and IoU at the best threshold of each prompt (an
+oracle). Overall: the overlap Σ min(h_same, h_other) of the two histograms of similarities, in bins
+of equal mass on val: 1 if they are indistinguishable, as for random features, 0 if they are
+disjoint. Histograms of few patches are noisy and overlap less than the distributions they are drawn
+from; so those of all classes are averaged before the overlap is computed, and a score of few images
+is still too small.
 
-Scores and histograms average over the prompts of a class in an image, then over images, then over
-classes: a class of three large lakes counts as much as one of many fields. What an image adds is a
+Scores and histograms are averaged over the prompts of a class in an image, then over images, then
+over classes: a class of three large lakes counts as much as one of many fields. Each image yields a
 row of sums, so that groups of images can be resampled.
 
 Shapes: B images (of histograms: bins), N patches or images, G groups or M units of test images, P
@@ -110,11 +109,11 @@ SEGMENTATION: Final = "dense-linear"
 
 
 def confusions(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
-    """Return how many pixels of each true class were called what: int64 (N, K, K).
+    """Return the confusion matrices of images: int64 (N, K, K), true classes in rows.
 
     Args:
         predicted: Class indices, (N, H, W).
-        target: Class indices, (N, H, W); `VOID` pixels count nowhere.
+        target: Class indices, (N, H, W); `VOID` pixels are ignored.
         classes: K.
 
     Raises:
@@ -122,7 +121,7 @@ def confusions(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
     """
     if predicted.shape != target.shape:
         raise LabelError(
-            "a segmentation has not the size of its mask",
+            "a segmentation differs in size from its mask",
             found=tuple(predicted.shape),
             expected=tuple(target.shape),
         )
@@ -132,7 +131,7 @@ def confusions(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
     if bool((strange & known).any()):
         raise LabelError("a class is out of range", expected=f"0..{classes - 1}")
     image = torch.arange(len(target)).view(-1, 1, 1)
-    # void pixels go to a bin behind all others: cheaper than to pick the rest out
+    # void pixels go to an extra bin: cheaper than selecting the others
     index = torch.where(known, (image * classes + true) * classes + said, len(target) * cells)
     count = torch.bincount(index.flatten(), minlength=len(target) * cells + 1)
     return count[:-1].view(-1, classes, classes)
@@ -143,7 +142,7 @@ def grouped(matrices: Tensor, groups: Sequence[str]) -> tuple[Tensor, tuple[str,
 
     Args:
         matrices: (N, K, K).
-        groups: Of each image, N.
+        groups: Group of each image, N.
     """
     names = tuple(dict.fromkeys(groups))
     place = {name: index for index, name in enumerate(names)}
@@ -154,8 +153,8 @@ def grouped(matrices: Tensor, groups: Sequence[str]) -> tuple[Tensor, tuple[str,
 def class_iou(matrices: Tensor) -> Tensor:
     """Return the intersection over union of each class, float64 (..., K).
 
-    NaN for a class that occurs in no target, whether or not it was predicted: it stays out of the
-    mean.
+    NaN for a class that occurs in no target, whether or not it was predicted; it is excluded from
+    the mean.
 
     Args:
         matrices: (..., K, K), true classes in rows.
@@ -178,7 +177,7 @@ def pixel_accuracy(matrices: Tensor) -> Tensor:
 
 
 def resampled_segmentation(matrices: Tensor, metric: Metric) -> Resampled:
-    """Return a score as a function of how often each group was drawn.
+    """Return a score as a function of the number of draws of each group.
 
     Args:
         matrices: (G, K, K).
@@ -208,7 +207,7 @@ def _check(matrices: Tensor) -> None:
 
 
 def _drawn(matrices: Tensor, counts: Tensor) -> Tensor:
-    """Return the sum over the groups drawn, (R, K, K)."""
+    """Return the sum over the drawn groups, (R, K, K)."""
     k = matrices.shape[-1]
     return (counts @ matrices.flatten(1).double()).view(-1, k, k)
 
@@ -219,10 +218,10 @@ LABELLED: Final = 0.5
 _GRID_TOLERANCE: Final = 1e-5
 _FINAL_TOLERANCE: Final = 1e-8
 _FINAL_STEPS: Final = 4000
-_WIDE: Final = 32  # bands of a pixel are few by nature
+_WIDE: Final = 32  # the bands of a pixel are always few
 # Fibonacci hashing: multiples of it modulo 2^32 spread evenly whatever their number.
 _SPREAD: Final = 2_654_435_769
-# Cells of logits held at once while pixels are scored: about 130 MB.
+# Logits held at once while pixels are scored: about 130 MB.
 _CELLS: Final = 32_000_000
 
 # Yields the tokens (B, P, D) of consecutive images of a split with their masks (B, H, W).
@@ -230,12 +229,12 @@ Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
 
 def class_shares(masks: Tensor, grid: tuple[int, int], classes: int) -> tuple[Tensor, Tensor]:
-    """Return each class's share of a patch's labelled pixels, and how much of it is labelled.
+    """Return the class shares of a patch's labelled pixels, and its labelled share.
 
-    Where patches do not end between pixels, a pixel counts for every patch that it touches.
+    If patches do not end between pixels, a pixel counts for every patch that it touches.
 
     Args:
-        masks: Class indices, (B, H, W), `VOID` where nothing is known.
+        masks: Class indices, (B, H, W), `VOID` where unlabelled.
         grid: Rows and columns of patches.
         classes: K.
 
@@ -251,12 +250,12 @@ def class_shares(masks: Tensor, grid: tuple[int, int], classes: int) -> tuple[Te
 
 
 def picked(name: str, known: Tensor, count: int) -> Tensor:
-    """Return which patches of an image are fitted on: at most `count`, spread over the image.
+    """Return the patches of an image to fit on: at most `count`, spread over the image.
 
     Args:
-        name: Of the image; it says where the spreading starts.
-        known: Labelled part of each patch, (P,).
-        count: How many.
+        name: Name of the image, which determines the start of the spread.
+        known: Labelled share of each patch, (P,).
+        count: Maximum number.
 
     Returns:
         int64, ascending.
@@ -277,7 +276,7 @@ class PatchHead:
     Args:
         weight: float32, (D, F).
         bias: float32, (F,).
-        classes: int64, (F,): the classes it can say.
+        classes: int64, (F,): the classes it can predict.
     """
 
     weight: Tensor
@@ -290,13 +289,13 @@ class PatchFit:
     """A chosen head.
 
     Args:
-        head: It.
+        head: The head.
         probe: Id with all choices.
         strength: C.
         on_edge: The chosen C is the end of the grid, also after extending it.
-        gradient_norm: Of the final fit.
+        gradient_norm: Gradient norm of the final fit.
         validation: Each C tried with its mean IoU on the validation split.
-        spectrum: Of the training patches.
+        spectrum: Spectrum of the training patches.
     """
 
     head: PatchHead
@@ -309,14 +308,14 @@ class PatchFit:
 
     @property
     def narrow(self) -> bool:
-        """Whether features are so few that their effective rank says nothing."""
+        """Whether there are too few features for a meaningful effective rank."""
         return self.head.weight.shape[0] < _WIDE
 
     def outcome(self, matrices: Tensor) -> ProbeResult:
-        """Return what the head says of the test images, as pixels of each class.
+        """Return the result of the head on the test images, as pixels of each class.
 
         Args:
-            matrices: (G, K, K), of its confusion.
+            matrices: (G, K, K), its confusion matrices.
         """
         return ProbeResult(
             probe=self.probe,
@@ -340,14 +339,14 @@ def fit_head(
     """Fit a linear layer for a grid of strengths, and choose one by the validation split.
 
     Args:
-        tokens: Of the training patches, (N, D).
-        shares: Of the classes in each of them, (N, K); rows sum to 1.
+        tokens: Tokens of the training patches, (N, D).
+        shares: Shares of the classes in each, (N, K); rows sum to 1.
         val: Opens tokens and masks of the validation split.
         grid: Rows and columns of patches.
-        standard: Standardise tokens first, by mean and deviation of the training patches.
+        standard: Whether to standardise tokens by mean and deviation of the training patches.
 
     Raises:
-        LabelError: If the patches hold fewer than two classes.
+        LabelError: If the patches contain fewer than two classes.
         PixelError: If a token is not finite, or all zero.
     """
     check_features(tokens)
@@ -366,7 +365,7 @@ def fit_head(
         tried.update(dict(zip(strengths, zip(solutions, scores, strict=True), strict=True)))
 
     def best() -> float:
-        return max(sorted(tried), key=lambda c: tried[c][1])  # max keeps the first of equals
+        return max(sorted(tried), key=lambda c: tried[c][1])  # max keeps the first of ties
 
     attempt(C11.values, None)
     at_end = best() in (C11.values[0], C11.values[-1])
@@ -406,9 +405,9 @@ class _PatchProblem(LogisticProblem):
             raise LabelError(
                 "the training patches hold fewer than two classes",
                 found=f"{len(there)} of {shares.shape[1]}, in {len(tokens)} patches",
-                remedy="take more images or more --patches",
+                remedy="use more images or more --patches",
             )
-        # scaling is affine: two images of it tell the constants
+        # scaling is affine: two evaluations give the constants
         ends = tokens.new_zeros(2, tokens.shape[1])
         ends[1] = 1
         scaled, marks = scale(tokens, scaling, ends)
@@ -459,7 +458,7 @@ def segment(head: PatchHead, tokens: Tensor, grid: tuple[int, int], like: Tensor
         head: A linear layer.
         tokens: (B, P, D).
         grid: Rows and columns of patches.
-        like: Of the size wanted, (B, H, W).
+        like: Tensor of the output size, (B, H, W).
     """
     logits = (tokens @ head.weight + head.bias).movedim(2, 1)
     logits = logits.reshape(len(tokens), -1, *grid)
@@ -489,8 +488,8 @@ BINS: Final = 20
 NO_CLASS: Final = -1
 _THRESHOLDS: Final = 200
 
-# Columns of a row of sums: pairs of class and image, then sums over them; of the own image, then
-# across images.
+# Columns of a row of sums: number of pairs of class and image, then sums over them; within the
+# image, then across images.
 _PAIRS, _AUROC, _IOU, _BEST, _HISTOGRAMS = 0, 1, 2, 3, 4
 _ACROSS: Final = _HISTOGRAMS + 2 * BINS
 WIDTH: Final = _ACROSS + 2 + 2 * BINS
@@ -500,7 +499,7 @@ def classes_of_patches(masks: Tensor, grid: tuple[int, int], classes: int) -> Te
     """Return the class that each patch belongs to, int64 (N, P); `NO_CLASS` for none.
 
     Args:
-        masks: Class indices, (N, H, W), `VOID` where nothing is known.
+        masks: Class indices, (N, H, W), `VOID` where unlabelled.
         grid: Rows and columns of patches.
         classes: K.
     """
@@ -510,11 +509,11 @@ def classes_of_patches(masks: Tensor, grid: tuple[int, int], classes: int) -> Te
 
 
 def prompts_of(owner: Tensor, name: str, label: int) -> Tensor:
-    """Return which patches of an image are prompts of a class: int64, ascending.
+    """Return the patches of an image that are prompts of a class: int64, ascending.
 
     Args:
         owner: Class of each patch, (P,).
-        name: Of the image: it says where the spreading starts.
+        name: Name of the image, which determines the start of the spread.
         label: The class.
     """
     return picked(f"{name} {label}", (owner == label).float(), PROMPTS)
@@ -525,8 +524,8 @@ class Contrast:
     """Similarities to the prompts of one class of one image, each row ascending.
 
     Args:
-        same: With patches of the class, (Q, S).
-        other: With patches of other classes, (Q, O).
+        same: Similarities to patches of the class, (Q, S).
+        other: Similarities to patches of other classes, (Q, O).
     """
 
     same: Tensor
@@ -534,12 +533,12 @@ class Contrast:
 
     @classmethod
     def within(cls, tokens: Tensor, owner: Tensor, prompts: Tensor, label: int) -> Contrast | None:
-        """Compare prompts with the patches of their image; None if there is nothing to compare.
+        """Compare prompts with the patches of their image; None without positives or negatives.
 
         Args:
-            tokens: Of unit length, (P, D).
+            tokens: Tokens of unit length, (P, D).
             owner: Class of each patch, (P,).
-            prompts: Which patches they are, (Q,).
+            prompts: Indices of the prompts, (Q,).
             label: Their class.
         """
         cosine = tokens[prompts] @ tokens.T
@@ -553,11 +552,11 @@ class Contrast:
 
     @classmethod
     def across(cls, prompts: Tensor, tokens: Tensor, owner: Tensor, label: int) -> Contrast | None:
-        """Compare prompts with patches of other images; None if there is nothing to compare.
+        """Compare prompts with patches of other images; None without positives or negatives.
 
         Args:
             prompts: Their tokens, of unit length, (Q, D).
-            tokens: Of the other images, of unit length, (P, D).
+            tokens: Tokens of the other images, of unit length, (P, D).
             owner: Class of each of their patches, (P,).
             label: Class of the prompts.
         """
@@ -569,7 +568,7 @@ class Contrast:
         return cls(same.sort(dim=1).values, other.sort(dim=1).values)
 
     def auroc(self) -> float:
-        """Return the mean over prompts of P(same > other), equal ones by half."""
+        """Return the mean over prompts of P(same > other), counting ties as one half."""
         below = torch.searchsorted(self.other, self.same)
         upto = torch.searchsorted(self.other, self.same, right=True)
         return float((below + upto).double().mean() / (2 * self.other.shape[1]))
@@ -578,7 +577,7 @@ class Contrast:
         """Return the mean over prompts of the intersection over union, float64 (T,).
 
         Args:
-            thresholds: Patches at or above one are taken for the class, (T,).
+            thresholds: Patches at or above a threshold are assigned to the class, (T,).
         """
         at = thresholds.to(self.same).expand(len(self.same), -1).contiguous()
         hits = self.same.shape[1] - torch.searchsorted(self.same, at)
@@ -586,7 +585,7 @@ class Contrast:
         return (hits.double() / (self.same.shape[1] + wrong)).mean(dim=0)
 
     def best_iou(self) -> float:
-        """Return the mean over prompts of what the best threshold of each reaches."""
+        """Return the mean over prompts of the IoU at the best threshold of each."""
         hits = self.same.shape[1] - torch.searchsorted(self.same, self.same)
         wrong = self.other.shape[1] - torch.searchsorted(self.other, self.same)
         return float((hits.double() / (self.same.shape[1] + wrong)).amax(dim=1).mean())
@@ -595,7 +594,7 @@ class Contrast:
         """Return the shares of both sides in bins, float64 (2, B).
 
         Args:
-            edges: Between the bins, (B - 1,).
+            edges: Edges between the bins, (B - 1,).
         """
         counts = [
             torch.bincount(torch.bucketize(side.flatten(), edges.to(side)), minlength=BINS)
@@ -609,11 +608,11 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is chosen on the validation split.
+    """Choices made on the validation split.
 
     Args:
-        threshold: Of similarity, for all images.
-        validation: Each threshold tried with its score; the first one takes every patch.
+        threshold: Threshold of similarity, for all images.
+        validation: Each threshold tried with its score; the first one selects every patch.
         within: Edges of the bins of similarities in one image, (B - 1,).
         across: The same across images.
     """
@@ -625,7 +624,7 @@ class Calibration:
 
     @property
     def takes_all(self) -> bool:
-        """Whether no threshold on val is better than to take every patch for the class."""
+        """Whether no threshold on val beats assigning every patch to the class."""
         return self.threshold == self.validation[0][0]
 
 
@@ -659,10 +658,10 @@ def calibrate(
 
 
 def quantiles(contrasts: Sequence[Contrast], count: int) -> Tensor:
-    """Return what divides similarities into parts of equal mass, ascending, (count - 1,).
+    """Return the quantiles that divide similarities into equal mass, ascending, (count - 1,).
 
-    Both sides of every pair weigh the same, however many patches they have: else the bins would
-    follow the many dissimilar patches.
+    Both sides of every pair have the same weight, whatever their number of patches; otherwise the
+    bins would be dominated by the many dissimilar patches.
 
     Args:
         contrasts: At least one.
@@ -687,7 +686,7 @@ def add_within(row: Tensor, label: int, one: Contrast, chosen: Calibration) -> N
         row: float64 (K, W), changed in place.
         label: The class.
         one: Similarities in the image.
-        chosen: On val.
+        chosen: Choices made on val.
     """
     row[label, _PAIRS] += 1
     row[label, _AUROC] += one.auroc()
@@ -697,7 +696,7 @@ def add_within(row: Tensor, label: int, one: Contrast, chosen: Calibration) -> N
 
 
 def add_across(row: Tensor, label: int, one: Contrast, chosen: Calibration) -> None:
-    """The same of similarities across images."""
+    """Add similarities across images likewise."""
     row[label, _ACROSS] += 1
     row[label, _ACROSS + 1] += one.auroc()
     row[label, _ACROSS + 2 :] += one.histograms(chosen.across).flatten()
@@ -720,7 +719,7 @@ def resampled_prompt_classes(sums: Tensor, metric: Metric) -> Resampled:
 
     Args:
         sums: (M, K, W).
-        metric: One of `PROMPT_METRICS` that is a mean over pairs, no overlap.
+        metric: One of `PROMPT_METRICS` that is a mean over pairs, not an overlap.
     """
     pairs, column = _MEANS[metric]
 
@@ -761,11 +760,11 @@ def _drawn_prompts(sums: Tensor, counts: Tensor, columns: slice) -> Tensor:
 
 
 def prompt_metrics(sums: Tensor, wanted: Sequence[Metric]) -> dict[Metric, Resampled]:
-    """Return metrics as functions of counts; those are left out of which there is no pair.
+    """Return metrics as functions of counts, without those for which there is no pair.
 
     Args:
         sums: (M, K, W).
-        wanted: Of `PROMPT_METRICS`.
+        wanted: Some of `PROMPT_METRICS`.
     """
     pairs = {metric: columns[0] for metric, columns in (_MEANS | _OVERLAPS).items()}
     there = {column: bool((sums[:, :, column] > 0).any()) for column in (_PAIRS, _ACROSS)}

@@ -1,12 +1,12 @@
-"""What turns images into features: a model with its identity, frozen, one part per sensor.
+"""Sources of features: frozen models with their identity, one part per sensor.
 
 A plain network with a recipe is a source too: a user's own encoder, or a control. The harness
 prepares the pixels by the recipe; the network never sees physical units.
 
-What of an identity marks a row in tables: a forced plan, a changed input, training data that may
-hold the test. What can be known of contamination is what a corpus is stated to hold. Its places are
-not intersected with those of the test split, so no flag means "not known to overlap", never "does
-not overlap".
+The identity determines the flags of a row in tables: a forced plan, a changed input, training data
+that may contain the test images. Contamination is judged by the stated contents of a corpus. Its
+places are not intersected with those of the test split, so the absence of a flag means "not known
+to overlap", never "does not overlap".
 
 Shapes: B images, C bands, H by W pixels, P patches, D features.
 """
@@ -63,20 +63,20 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Identity:
-    """What a model is, as far as its features depend on it. Goes into every record.
+    """Properties of a model that its features depend on. Part of every record.
 
     Args:
         name: Name in tables.
-        control: Whether it is a yardstick rather than a candidate.
-        about: Where the weights come from, in words.
-        weights_sha256: Of the weights file; empty for a control without weights.
-        recipe_sha256: Of what the network expects; empty for a control.
-        plan_sha256: Of the way from the task's images to the network; empty for a control.
-        plan: The same in words.
-        waivers: Exceptions it makes, with reasons.
-        size: Pixels at a side of what the network is fed; 0 for a control without a plan.
-        trained_on: What its weights saw before, in words; empty if that is not declared.
-        recipe: The same as the JSON of which `recipe_sha256` is; a line per sensor.
+        control: Whether it is a control rather than a candidate.
+        about: Description of the origin of the weights.
+        weights_sha256: Hash of the weights file; empty for a control without weights.
+        recipe_sha256: Hash of the recipe; empty for a control.
+        plan_sha256: Hash of the plan from the task's images to the network; empty for a control.
+        plan: The plan as text.
+        waivers: Waivers, with reasons.
+        size: Side of the network's input in pixels; 0 for a control without a plan.
+        trained_on: Description of the training data of its weights; empty if not declared.
+        recipe: The recipe as the JSON that `recipe_sha256` hashes; a line per sensor.
     """
 
     name: str
@@ -93,11 +93,11 @@ class Identity:
 
 
 def joined(name: str, parts: Sequence[Identity]) -> Identity:
-    """Return what a model is that has a part for each sensor; of one part, that part.
+    """Return the identity of a model with a part for each sensor; of a single part, its own.
 
     Args:
-        name: Of the model in tables.
-        parts: In the order of the task's sensors.
+        name: Name of the model in tables.
+        parts: Identities in the order of the task's sensors.
     """
     if len(parts) == 1:
         return parts[0]
@@ -131,7 +131,7 @@ def _identity(
     weights_sha256: str,
     trained_on: str,
 ) -> Identity:
-    """Return what a network is that has a recipe; `marks` say what of it was changed on purpose."""
+    """Return the identity of a network with a recipe; `marks` list deliberate changes."""
     written = json.dumps(recipe.to_dict(), sort_keys=True)
     return Identity(
         name=name,
@@ -158,11 +158,11 @@ class FeatureSource(Protocol):
 
     @property
     def scaling(self) -> Scaling:
-        """What a probe does to its features first."""
+        """Scaling that a probe applies to its features first."""
         ...
 
     def identity(self, spec: ImageSpec) -> Identity:
-        """Return what it is, for images of this kind.
+        """Return its identity for images of this kind.
 
         Raises:
             SpecMismatch: If it cannot take such images.
@@ -171,7 +171,7 @@ class FeatureSource(Protocol):
 
     @property
     def network(self) -> nn.Module | None:
-        """What computes the features, if it is a network."""
+        """The network that computes the features, if there is one."""
         ...
 
     def embed(self, imagery: Imagery) -> Tensor:
@@ -179,13 +179,13 @@ class FeatureSource(Protocol):
         ...
 
     def check_frozen(self) -> None:
-        """Raise if embedding has changed it."""
+        """Raise an error if embedding has changed its state."""
         ...
 
 
 @runtime_checkable
 class TokenSource(FeatureSource, Protocol):
-    """A source that has a vector per patch as well."""
+    """A source that also has a vector per patch."""
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -204,9 +204,9 @@ class EncoderSource:
     Args:
         name: Name in tables.
         encoder: The network with its recipe.
-        control: Whether it is a yardstick.
-        waivers: Exceptions it is granted.
-        changed: What of its recipe was changed on purpose, in words.
+        control: Whether it is a control.
+        waivers: Waivers granted.
+        changed: Deliberate changes of its recipe, as texts.
     """
 
     scaling = Scaling.NONE
@@ -226,7 +226,7 @@ class EncoderSource:
         self._waivers = tuple(waivers)
         self._marks = tuple(f"{text}: {CHANGED_WHY}" for text in changed)
         self._state = state_sha256(encoder)
-        self._identities: dict[ImageSpec, Identity] = {}  # each record of a run asks for one
+        self._identities: dict[ImageSpec, Identity] = {}  # needed for each record of a run
 
     @property
     def network(self) -> nn.Module:
@@ -259,7 +259,7 @@ class EncoderSource:
 
     @property
     def trainee(self) -> Trainee:
-        """The network, to be trained with a head or read layer by layer."""
+        """The network, for training with a head or reading by layer."""
         encoder = self._encoder
         return Trainee(self.name, encoder.trunk, encoder.trunk, encoder.recipe, self._waivers)
 
@@ -289,9 +289,9 @@ class EncoderSource:
         return found
 
     def check_frozen(self) -> None:
-        """Raise if a parameter or buffer has changed since the start.
+        """Raise an error if a parameter or buffer has changed since construction.
 
-        A network left in train mode moves its batch-norm statistics while it is "frozen".
+        A network left in train mode updates its batch-norm statistics although it is "frozen".
 
         Raises:
             WeightsError: If one has.
@@ -305,7 +305,7 @@ class EncoderSource:
 
 
 def input_size(plan: Plan) -> int:
-    """Return the height in pixels of what a plan feeds a network."""
+    """Return the input height of a plan's network in pixels."""
     return plan.target.size[0] if plan.target.size else 0
 
 
@@ -320,14 +320,14 @@ def _about(card: Card) -> str:
 
 @dataclass(frozen=True)
 class Trainee:
-    """A network with what it expects.
+    """A network with its recipe.
 
     Args:
         name: Name of the candidate.
         network: From normalised pixels (B, C, H, W) to vectors (B, D).
-        trunk: The same where it shows its layers, or None.
-        recipe: What it expects.
-        waivers: Exceptions it is granted.
+        trunk: The same if it exposes its layers, or None.
+        recipe: Its recipe.
+        waivers: Waivers granted.
     """
 
     name: str
@@ -340,7 +340,7 @@ class Trainee:
         """Return normalised pixels (B, C, H, W) of imagery in physical units, on its device.
 
         Raises:
-            SpecMismatch: If the imagery does not fit the recipe.
+            SpecMismatch: If the imagery does not match the recipe.
             PixelError: If a valid pixel is not finite, or an image has no valid pixel.
         """
         prepared: Imagery = preprocess_for(imagery.spec, self.recipe, self.waivers)(imagery)
@@ -348,15 +348,15 @@ class Trainee:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return next(iter(self.network.state_dict().values()), torch.empty(0)).device
 
 
 def check_vectors(found: object, count: int, name: str) -> Tensor:
-    """Return what a network made of `count` images, if it is one finite vector per image.
+    """Check that a network returned one finite vector for each of `count` images, and return them.
 
     Raises:
-        WeightsError: If it is something else.
+        WeightsError: If the output is anything else.
         PixelError: If a feature is not finite.
     """
     if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != count:
@@ -378,7 +378,7 @@ def check_vectors(found: object, count: int, name: str) -> Tensor:
 
 
 def check_evaluating(network: nn.Module, name: str, remedy: str) -> None:
-    """Refuse a network of which a part is in training mode.
+    """Raise an error if a part of a network is in training mode.
 
     Raises:
         WeightsError: If one is.
@@ -395,12 +395,12 @@ def check_evaluating(network: nn.Module, name: str, remedy: str) -> None:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is scored in one row: a source of features for every sensor of the task.
+    """One row of a table: a source of features for every sensor of the task.
 
     Args:
         name: Name in tables.
-        parts: One per sensor; their features are put side by side.
-        of: Name of the model of which this is one with another input; else empty.
+        parts: One per sensor; their features are concatenated.
+        of: Name of the original model, if this is one with a changed input; else empty.
         normalization: Its normalisation, as on the command line; empty for the recipe's.
     """
 
@@ -411,11 +411,11 @@ class Candidate:
 
     @property
     def scaling(self) -> Scaling:
-        """What a probe does to the features first."""
+        """Scaling that a probe applies to the features first."""
         return self.parts[0].scaling
 
     def identity(self, task: Task) -> Identity:
-        """Return what it is, for the images of a task.
+        """Return its identity for the images of a task.
 
         Raises:
             SpecMismatch: If it cannot take them.
@@ -434,11 +434,11 @@ def taken_by(
     """Return the candidates that a probe can score.
 
     Args:
-        option: By which the probe was asked for.
-        candidates: All of the run.
-        fits: Whether it can score one.
-        problem: What is wrong where it can score none.
-        remedy: What to do then.
+        option: Option that requested the probe.
+        candidates: All candidates of the run.
+        fits: Whether it can score a candidate.
+        problem: Error message if it can score none.
+        remedy: Remedy of that error.
 
     Raises:
         ConfigError: If it can score none.
@@ -464,13 +464,13 @@ class NetworkSource:
     Args:
         name: Name in tables.
         network: In evaluation mode.
-        recipe: What it expects.
-        about: Where it comes from, in words.
-        control: Whether it is a yardstick.
-        waivers: Exceptions it is granted.
-        scaling: What a probe does to its features first.
-        changed: What of its recipe was changed on purpose, in words.
-        trained_on: What its weights saw before, in words; empty if that is not declared.
+        recipe: Its recipe.
+        about: Description of its origin.
+        control: Whether it is a control.
+        waivers: Waivers granted.
+        scaling: Scaling that a probe applies to its features first.
+        changed: Deliberate changes of its recipe, as texts.
+        trained_on: Description of the training data of its weights; empty if not declared.
 
     Raises:
         WeightsError: If a part of the network is in training mode.
@@ -496,7 +496,7 @@ class NetworkSource:
         self._about, self._control, self._waivers = about, control, tuple(waivers)
         self._check_mode()
         self._state = state_sha256(network)
-        self._identities: dict[ImageSpec, Identity] = {}  # each record of a run asks for one
+        self._identities: dict[ImageSpec, Identity] = {}  # needed for each record of a run
 
     def identity(self, spec: ImageSpec) -> Identity:
         """Return its weights, recipe and plan.
@@ -537,13 +537,13 @@ class NetworkSource:
 
     @property
     def trainee(self) -> Trainee | None:
-        """The network, to be trained with a head; None if there is nothing in it to train."""
+        """The network, for training with a head; None if it has no parameters to train."""
         if not any(True for _ in self._network.parameters()):
             return None
         return Trainee(self.name, self._network, None, self._recipe, self._waivers)
 
     def check_frozen(self) -> None:
-        """Raise if a parameter or buffer has changed since the start, or a part is in training.
+        """Raise an error if a parameter or buffer has changed, or a part is in training mode.
 
         Raises:
             WeightsError: If so.
@@ -569,10 +569,10 @@ def load_own(reference: str) -> Encoder | tuple[nn.Module, Recipe]:
 
     Args:
         reference: `package.module:function`, or `path/to/file.py:function`. The working directory
-            is looked in first.
+            is searched first.
 
     Returns:
-        An `eofm.Encoder`, or a network with the recipe of what it expects.
+        An `eofm.Encoder`, or a network with its recipe.
 
     Raises:
         ConfigError: If there is no such function, it fails, or returns something else.
@@ -608,16 +608,16 @@ def load_own(reference: str) -> Encoder | tuple[nn.Module, Recipe]:
 # ------------------------------------------------------------------------------------ flags of rows
 
 FORCED_FLAG: Final = "forced"
-# Inputs changed on purpose, to see what it costs: `--size` and `--normalization`.
+# Deliberately changed inputs: `--size` and `--normalization`.
 CHANGED_WHY: Final = "changed to see what it costs"
 NONSTANDARD: Final = "nonstandard"
 
 
 def nonstandard_flags(waivers: Sequence[str]) -> tuple[str, ...]:
-    """Return the mark of a row of which the input, as printed in a record, was changed on purpose.
+    """Return the flag of a row whose input, as printed in a record, was deliberately changed.
 
     Args:
-        waivers: As in `Identity.waivers`: a waiver written out, or words, a colon and the reason.
+        waivers: As in `Identity.waivers`: the text of a waiver, or words, a colon and the reason.
     """
     changed = []
     for text in waivers:
@@ -628,7 +628,7 @@ def nonstandard_flags(waivers: Sequence[str]) -> tuple[str, ...]:
 
 
 def forced_flags(waivers: Sequence[str]) -> tuple[str, ...]:
-    """Return the mark of a row whose exceptions, as printed in a record, were forced."""
+    """Return the flag of a row whose waivers, as printed in a record, were forced."""
     forced = [text.partition("(")[0] for text in waivers if FORCED_WHY in text]
     return (f"{FORCED_FLAG}: {', '.join(dict.fromkeys(forced))}",) if forced else ()
 
@@ -636,7 +636,7 @@ def forced_flags(waivers: Sequence[str]) -> tuple[str, ...]:
 # ----------------------------------------------------------------------------------- contamination
 
 
-# Corpus, as cards name it -> first words of the names of the tasks whose images it holds.
+# Corpus, as named in cards -> prefixes of the names of the tasks whose images it contains.
 CONTAINS: Final[Mapping[str, tuple[str, ...]]] = {
     "BigEarthNet": ("bigearthnet",),
     "RS5M": ("bigearthnet",),  # arXiv 2306.11300
@@ -653,15 +653,15 @@ UNDECLARED: Final = "training data not declared"
 
 
 def contamination_flags(model: Identity, task: str) -> tuple[str, ...]:
-    """Return the flags of a model's training data for a task.
+    """Return the flags on a model's training data for a task.
 
     Args:
-        model: The model. A control is trained on nothing.
+        model: The model. A control has no training data.
         task: Name of the task.
 
     Returns:
-        A flag for each corpus that holds images of the task's data set, whatever its split or
-        version; or that the training data are not declared.
+        A flag for each corpus that contains images of the task's data set, whatever its split or
+        version; or a flag that the training data are not declared.
     """
     if model.control:
         return ()

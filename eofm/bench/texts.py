@@ -1,24 +1,24 @@
-"""Zero-shot classification by text: class names in templates, image and text vectors by cosine.
+"""Zero-shot classification by text: class names in templates, cosine of image and text vectors.
 
 The protocol is that of GeoRSCLIP (arXiv 2306.11300), whose 105 templates are 35 phrases of CLIP
-(arXiv 2103.00020) with three words for a picture from above: the vectors of a class's texts are
-averaged, then brought to unit length; a logit is 100 times the cosine. CLIP itself brings every
-text to unit length before the mean (`text-unit`). Nothing is fitted and no label is read, so there
-is one row whatever share of the labels is asked for.
+(arXiv 2103.00020) with three words for an overhead image: the vectors of a class's texts are
+averaged, then normalised to unit length; a logit is 100 times the cosine. CLIP itself normalises
+every text to unit length before the mean (`text-unit`). Nothing is fitted and no label is read, so
+there is one row for all label subsets.
 
-A data set's class names are not what its classes look like: another wording is another score.
+Scores depend on the wording of class names, which may not describe what the classes look like.
 Names are split into words here (`AnnualCrop`: annual crop), in lower case.
 
-The networks of images and texts come through `open_clip`, an optional library: CLIP and its
-children.
+The networks of images and texts are loaded by `open_clip`, an optional library: CLIP and its
+descendants.
 
     openclip:ViT-B-32@laion2b_s34b_b79k          weights that open_clip distributes by that name
     openclip:ViT-B-32@RS5M_ViT-B-32.pt           a file of weights
-    openclip:ViT-B-32@RS5M_ViT-B-32.pt#RS5M      the same, and what they were trained on
+    openclip:ViT-B-32@RS5M_ViT-B-32.pt#RS5M      the same, with the name of their training data
 
-They take pictures: red, green and blue of 8 bits, by the size, mean and deviation that open_clip
-states of the architecture or of the weights. A file says nothing of its training data, so whoever
-names one says it behind `#`; without it the row is marked "training data not declared".
+Their input are 8-bit RGB images, with the size, mean and deviation that open_clip states for the
+architecture or the weights. A file does not state its training data, so users name them after `#`;
+without that the row is marked "training data not declared".
 
 Shapes: B images, M test samples, D features, K classes, T texts.
 """
@@ -67,7 +67,7 @@ __all__ = [
 
 OPEN_CLIP: Final = "openclip:"
 
-# Of CLIP (arXiv 2103.00020), where open_clip states nothing else.
+# CLIP's values (arXiv 2103.00020), used if open_clip states no others.
 _MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 _STD: Final = (0.26862954, 0.26130258, 0.27577711)
 _FORMS: Final = f"{OPEN_CLIP}ARCHITECTURE@NAME or {OPEN_CLIP}ARCHITECTURE@FILE, then #CORPUS"
@@ -75,7 +75,7 @@ _FORMS: Final = f"{OPEN_CLIP}ARCHITECTURE@NAME or {OPEN_CLIP}ARCHITECTURE@FILE, 
 
 @final
 class ClipTowers(nn.Module):
-    """A network of images and texts, frozen; as a module it is its tower of images.
+    """A frozen network of images and texts; as a module it is its image tower.
 
     Args:
         model: With `encode_image` and `encode_text`.
@@ -106,12 +106,12 @@ class ClipTowers(nn.Module):
 
 @dataclass(frozen=True)
 class ClipName:
-    """What words behind `openclip:` name.
+    """The parts of a name after `openclip:`.
 
     Args:
-        architecture: As open_clip has it.
-        weights: A file, or a name of open_clip.
-        trained_on: What the weights saw, in words of the user; empty without.
+        architecture: Name in open_clip.
+        weights: A file, or a name in open_clip.
+        trained_on: Training data of the weights, stated by the user; empty if not stated.
     """
 
     architecture: str
@@ -120,7 +120,7 @@ class ClipName:
 
     @classmethod
     def of(cls, target: str) -> ClipName:
-        """Return what words name.
+        """Parse a name.
 
         Raises:
             WeightsError: If architecture or weights are missing.
@@ -138,14 +138,14 @@ class ClipName:
 
 
 def load_clip(target: str) -> tuple[ClipTowers, Recipe]:
-    """Return a network of images and texts with what it expects.
+    """Return a network of images and texts with its recipe.
 
     Args:
-        target: Words of `--model`, beginning with `openclip:`.
+        target: Word of `--model`, starting with `openclip:`.
 
     Raises:
         ConfigError: If open_clip is not installed.
-        WeightsError: If it knows no such architecture or weights, or they do not fit.
+        WeightsError: If there is no such architecture or weights, or they do not match.
     """
     named = ClipName.of(target)
     library = optional_library("open_clip", "clip", "zero-shot text needs open_clip", target)
@@ -182,7 +182,7 @@ def _tag(library: ModuleType, named: ClipName) -> str:
 
 
 def _load(model: nn.Module, file: Path) -> None:
-    """Load the weights of a file, also of a training by several processes, all or nothing."""
+    """Load the weights of a file, including distributed training, all or nothing."""
     with foreign(WeightsError, "these weights cannot be read", where=file):
         content: Any = read_torch(file)
         state: Mapping[str, Tensor] = content.get("state_dict", content)
@@ -190,7 +190,7 @@ def _load(model: nn.Module, file: Path) -> None:
     own = model.state_dict()
     wrong = [n for n in own if n not in plain or plain[n].shape != own[n].shape]
     strange = [name for name in plain if name not in own]
-    # of older versions: a constant mask, and names that open_clip no longer keeps
+    # of older versions: a constant mask, and names that open_clip no longer has
     wrong = [name for name in wrong if not name.endswith("attn_mask")]
     if wrong or [name for name in strange if not name.endswith(("attn_mask", "position_ids"))]:
         raise WeightsError(
@@ -204,7 +204,7 @@ def _load(model: nn.Module, file: Path) -> None:
 
 
 def _recipe(model: nn.Module, named: ClipName) -> Recipe:
-    """Return what a network expects, as open_clip states it."""
+    """Return the recipe of a network, as stated by open_clip."""
     visual = model.visual
     stated: Mapping[str, Any] = getattr(visual, "preprocess_cfg", None) or {}
     size: Any = stated.get("size") or getattr(visual, "image_size", 224)
@@ -226,7 +226,7 @@ def _recipe(model: nn.Module, named: ClipName) -> Recipe:
 
 # ------------------------------------------------------------------------------------------- scores
 
-# Key of the probe -> whether every text is brought to unit length before the mean.
+# Key of the probe -> whether every text is normalised to unit length before the mean.
 TEXT_KINDS: Final[Mapping[str, bool]] = {"text": False, "text-unit": True}
 
 _PICTURES: Final = ("remote sensing image", "aerial image", "satellite image")
@@ -266,7 +266,7 @@ def text_vectors(towers: ClipTowers, classes: Sequence[str], *, unit: bool) -> T
     Args:
         towers: A network of images and texts.
         classes: Names, K.
-        unit: Bring every text to unit length before the mean, as CLIP does.
+        unit: Normalise every text to unit length before the mean, as CLIP does.
     """
     found = []
     for name in classes:
@@ -277,12 +277,12 @@ def text_vectors(towers: ClipTowers, classes: Sequence[str], *, unit: bool) -> T
 
 
 def zero_shot(kind: str, test_x: Tensor, vectors: Tensor, *, multi_label: bool) -> ProbeResult:
-    """Return what texts say of the test samples.
+    """Return the predictions from texts for the test samples.
 
     Args:
         kind: A key of `TEXT_KINDS`.
         test_x: Image vectors, (M, D).
-        vectors: Of the classes, of unit length, (K, D).
+        vectors: Vectors of the classes, of unit length, (K, D).
         multi_label: Whether a sample may have several classes; then there is no probability.
 
     Raises:
@@ -299,7 +299,7 @@ def zero_shot(kind: str, test_x: Tensor, vectors: Tensor, *, multi_label: bool) 
 
 
 def with_texts(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates that have a tower of texts.
+    """Return the candidates that have a text tower.
 
     Raises:
         ConfigError: If none has.
@@ -325,17 +325,17 @@ def score_texts(
     task: Task,
     archive: Archive,
 ) -> dict[tuple[str, str], Scored]:
-    """Return the scores of every candidate with a tower of texts.
+    """Return the scores of every candidate with a text tower.
 
     Args:
         kinds: Keys of `TEXT_KINDS`.
-        candidates: What is scored.
+        candidates: Models to score.
         features: Name of the model -> split -> its image vectors.
         task: The task, whose class names are the texts.
-        archive: Where it is kept; texts of what lies there are not computed again.
+        archive: Archive of predictions; texts of those in it are not computed again.
 
     Raises:
-        DataError: If predictions cannot be kept.
+        DataError: If predictions cannot be stored.
         PixelError: If a feature is not finite, or all zero.
     """
     scored = {}

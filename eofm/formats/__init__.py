@@ -1,5 +1,5 @@
-"""Reading what others wrote: one reader per format, and one way in which it fails.
+"""Readers for files of other programs: one reader per format, with one kind of failure.
 
-Whatever is wrong with a file (its bytes, its encoding, its types, its claims of size), a reader
-raises an error of eofm that names the file. Nothing here is imported until it is needed.
+For any fault of a file (its bytes, encoding, types, or declared sizes), a reader raises an error of
+eofm that names the file. Modules are imported lazily.
 """

@@ -1,9 +1,9 @@
 """Files of numbers: npy and npz, torch, safetensors, Zarr; no torch until a tensor is read.
 
-An npy file holds plain numbers in C order, of just the size that its header states. `torch.save`
-writes a zip archive with a crc32 of every tensor, which torch itself does not look at. Here it is
-compared, once per process and state of the file. Archives of before torch 1.6 and safetensors have
-no checksum: of those only what a card or a publisher states can be compared.
+An npy file contains plain numbers in C order, of exactly the size stated in its header.
+`torch.save` writes a zip archive with a crc32 of every tensor, which torch does not check. Here it
+is checked, once per process and state of the file. Archives from before torch 1.6 and safetensors
+have no checksum: they can only be compared with a hash from a card or a publisher.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ["check_whole", "check_zarr", "map_npy", "read_npz", "read_safetensors", "read_torch"]
 
-_RATIO: Final = 64  # a packed archive may unpack to so many times its size
+_RATIO: Final = 64  # limit of the unpacked size, as a multiple of the archive
 _ALWAYS: Final = 64 * 2**20
 # NumPy evaluates a header as Python source, and the parser of CPython 3.11 counts its depth for all
-# threads together: when garbage is collected in the middle, and a finalizer lets another thread
-# read a header, it raises SystemError (cpython#106905). A finalizer may read one itself.
+# threads together: if garbage collection interrupts it, and a finalizer lets another thread read a
+# header, it raises SystemError (cpython#106905). A finalizer may read a header itself.
 _ONE_HEADER: Final = threading.RLock()
 
 
@@ -40,12 +40,12 @@ def map_npy(path: Path, *, writable: bool = False) -> NDArray[Any]:
 
     Args:
         path: The file.
-        writable: Let the array be written to; the file stays as it is.
+        writable: Whether the array can be written to; the file does not change.
 
     Raises:
         OSError: If it cannot be opened.
-        ValueError: If it is none, holds objects, is in Fortran order, or has another size than its
-            header states; header parsers raise further kinds. See `foreign`.
+        ValueError: If it is not an npy file, contains objects, is in Fortran order, or differs in
+            size from its header; header parsers raise further kinds. See `foreign`.
     """
     with path.open("rb") as file:
         shape, dtype = _header(file)
@@ -61,8 +61,8 @@ def read_npz(data: bytes) -> dict[str, NDArray[Any]]:
         data: The bytes of the file.
 
     Raises:
-        ValueError: If it holds objects, arrays of other sizes than stated, or would unpack to too
-            much; zipfile raises further kinds. See `foreign`.
+        ValueError: If it contains objects, arrays of other sizes than stated, or would unpack to
+            too much; zipfile raises further kinds. See `foreign`.
     """
     arrays = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -75,7 +75,7 @@ def read_npz(data: bytes) -> dict[str, NDArray[Any]]:
             shape, dtype = _header(stream)
             _check_size(shape, dtype, len(content) - stream.tell())
             array = np.frombuffer(content, dtype, offset=stream.tell()).reshape(shape)
-            arrays[member.filename.removesuffix(".npy")] = array.copy()  # which may be written to
+            arrays[member.filename.removesuffix(".npy")] = array.copy()  # writable
     return arrays
 
 
@@ -98,7 +98,7 @@ def _check_size(shape: tuple[int, ...], dtype: np.dtype[Any], found: int) -> Non
     for length in shape:
         if length < 0:
             raise ValueError(f"a shape of {shape}")
-        stated *= length  # of Python: it does not overflow
+        stated *= length  # a Python integer: it does not overflow
     if stated != found:
         raise ValueError(f"{found} bytes of numbers; the header states {stated}")
 
@@ -107,16 +107,16 @@ def _check_size(shape: tuple[int, ...], dtype: np.dtype[Any], found: int) -> Non
 
 
 _CHUNK: Final = 1 << 20
-# `bytearray` is among what torch lets a file call, and takes as much memory as the file says.
+# torch lets a file call `bytearray`, with as much memory as the file states.
 _GREEDY: Final = b"bytearray"
 
 
 def read_torch(path: Path, *, mapped: bool = False) -> Any:  # noqa: ANN401 (whatever was saved)
-    """Return what `torch.save` wrote: tensors and plain values; code in it is never run.
+    """Return the content written by `torch.save`: tensors and plain values; code is never run.
 
     Args:
         path: The file.
-        mapped: Leave the tensors in the file until they are looked at.
+        mapped: Whether the tensors are mapped from the file lazily.
 
     Raises:
         ValueError: If bytes have changed since they were written; torch raises eight further kinds.
@@ -129,7 +129,7 @@ def read_torch(path: Path, *, mapped: bool = False) -> Any:  # noqa: ANN401 (wha
 
 
 def check_whole(path: Path) -> None:
-    """Compare the checksums that an archive of torch holds; one without any passes.
+    """Check the checksums in a torch archive; archives without checksums pass.
 
     Raises:
         OSError: If it cannot be read.
@@ -152,7 +152,7 @@ def _check_archive(path: Path, size: int) -> None:
         if sum(member.file_size for member in members) > size:
             raise ValueError("it would unpack to more than its size; torch packs nothing")
         for member in members:
-            with archive.open(member) as part:  # compares the crc32 at its end
+            with archive.open(member) as part:  # checks the crc32 at its end
                 start = part.read(_CHUNK)
                 if member.filename.endswith("/data.pkl"):
                     start += part.read()
@@ -175,23 +175,23 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 # ------------------------------------------------------------------------------------------- Zarr
 
-# What is read whole may have so many times the bytes of its files, or so many in any case; a chunk
-# is unpacked whole, whatever part of it is asked for. Nor is a file sought for each of many chunks.
+# Limits for reading: a multiple of the files' bytes, or an absolute number. A chunk is unpacked
+# whole, whatever part is requested. The number of chunks is limited too.
 _ZARR_RATIO: Final = 2_000
 _ZARR_ALWAYS: Final = 2**29
 _CHUNKS: Final = 10_000
 
 
 def check_zarr(arrays: Mapping[str, Any], whole: Collection[str], folder: Path) -> None:
-    """Refuse to make many gigabytes out of files of a few bytes, whatever their metadata say.
+    """Raise an error if small files would expand to many gigabytes, whatever their metadata.
 
     Args:
-        arrays: Of zarr, of which nothing was read but metadata.
-        whole: Which of them are read whole, as xarray reads coordinates when it opens a group.
-        folder: Their files.
+        arrays: Arrays of zarr, of which only metadata were read.
+        whole: Names of those read in full, as xarray reads coordinates when it opens a group.
+        folder: Folder of their files.
 
     Raises:
-        ValueError: With what is asked for, and of how much.
+        ValueError: With the requested and the available size.
     """
     read = [one for name, one in arrays.items() if name in whole]
     pieces = [math.prod(one.chunks or (1,)) * one.dtype.itemsize for one in arrays.values()]

@@ -1,10 +1,10 @@
-"""The border to files that something else may have written, damaged or made up.
+"""Handling of files that may be foreign, damaged or malicious.
 
-Parsers raise what they like: ValueError, KeyError, RecursionError, ArrowInvalid, UnpicklingError,
-MemoryError. `foreign` turns all of it into one error of the package; a reader is the body of it.
+Parsers raise many kinds: ValueError, KeyError, RecursionError, ArrowInvalid, UnpicklingError,
+MemoryError. `foreign` converts all of them into one error of the package; readers run inside it.
 
-Checksums find damage and edits by hand: of a JSON object inside itself, of a file, of a line. They
-are no signature, and keep nobody from making another.
+Checksums detect damage and manual edits: of a JSON object within itself, of a file, of a line. They
+are not signatures, and do not prevent forgery.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 
 # ------------------------------------------------------------------------------------------- errors
 
-_SHOWN: Final = 300  # characters of a parser's words
+_SHOWN: Final = 300  # characters of a parser's message
 
 
 @contextlib.contextmanager
@@ -55,15 +55,15 @@ def foreign(
     remedy: str | None = None,
     passing: tuple[type[EofmError], ...] = (),
 ) -> Iterator[None]:
-    """Turn every failure of the body into one error; one of that kind passes as it is.
+    """Convert every failure of the body into one error; errors of that kind pass unchanged.
 
     Args:
-        kind: What is raised: a class whose constructor is that of `EofmError`.
-        problem: What went wrong, in one sentence.
+        kind: Class to raise, with the constructor of `EofmError`.
+        problem: Problem, in one sentence.
         where: The file.
-        expected: What should have been there.
+        expected: Expected content.
         remedy: What the user can do.
-        passing: Further errors of the package that say better what is wrong, and pass.
+        passing: Further errors of the package that are more specific, and pass unchanged.
     """
     try:
         yield
@@ -76,7 +76,7 @@ def foreign(
 
 
 def in_words(error: Exception) -> str:
-    """Return what an exception says, in one line that fits a terminal."""
+    """Return the message of an exception in one line that fits a terminal."""
     match error:
         case EofmError():
             said = str(error.problem) + ("" if error.found is None else f": {error.found}")
@@ -97,17 +97,17 @@ def in_words(error: Exception) -> str:
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
-    """Return the bytes of a plain file.
+    """Return the bytes of a regular file.
 
-    A device or a pipe is no file: /dev/zero would be read for ever.
+    Devices and pipes are rejected: reading /dev/zero would never end.
 
     Args:
         path: The file.
-        limit: How many bytes it may have.
+        limit: Maximum size in bytes.
 
     Raises:
-        OSError: If there is none, or it cannot be read.
-        ValueError: If it is no plain file, or longer.
+        OSError: If it does not exist, or cannot be read.
+        ValueError: If it is not a regular file, or is too large.
     """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
@@ -127,7 +127,7 @@ _CRC_CHARACTERS: Final = 8
 
 
 def digest(plain: object) -> str:
-    """Return the sha256 of what JSON holds, whatever its layout and the order of its keys.
+    """Return the sha256 of JSON content, independent of layout and key order.
 
     >>> digest({"b": 1, "a": [0.1]}) == digest({"a": [0.1], "b": 1})
     True
@@ -137,25 +137,25 @@ def digest(plain: object) -> str:
 
 
 def sealed(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a JSON object with the checksum of the rest of it, as its last key."""
+    """Return a JSON object with a checksum of its other keys, as its last key."""
     rest = {key: value for key, value in plain.items() if key != CHECKSUM}
     return {**rest, CHECKSUM: digest(rest)}
 
 
 def opened(plain: Mapping[str, Any]) -> tuple[dict[str, Any], bool | None]:
-    """Return a JSON object without its checksum, and whether that is right; None: it has none."""
+    """Return a JSON object without its checksum, and whether that matches; None if it has none."""
     rest = {key: value for key, value in plain.items() if key != CHECKSUM}
     return rest, None if CHECKSUM not in plain else plain[CHECKSUM] == digest(rest)
 
 
 def sealed_line(plain: Mapping[str, Any]) -> bytes:
-    """Return an object that is not empty as a line of JSON that ends in the crc32 of the rest."""
+    """Return a non-empty object as a line of JSON that ends with the crc32 of the rest."""
     text = json.dumps(plain).encode()[:-1]
     return b"%s%s%08x%s" % (text, _MARK, zlib.crc32(text), _END)
 
 
 def line_is_whole(line: bytes) -> bool | None:
-    """Return whether a line is the one that was written; None: it has no checksum."""
+    """Return whether a line matches its checksum; None if it has none."""
     body, tail = line[: -_CRC_CHARACTERS - len(_END)], line[-_CRC_CHARACTERS - len(_END) :]
     if not (body.endswith(_MARK) and tail.endswith(_END)):
         return None
@@ -164,12 +164,12 @@ def line_is_whole(line: bytes) -> bool | None:
 
 
 _KNOWN: Final[dict[tuple[str, str], tuple[tuple[int, ...], str]]] = {}
-# A file that was written moments ago could change once more within a tick of its clock.
+# A recently written file could change again within the resolution of its clock.
 SETTLED_NS: int = 2_000_000_000
 
 
 def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file; of one that was not touched since, as remembered.
+    """Return the sha256 of a file, cached for files that were not modified since.
 
     Raises:
         OSError: If it cannot be read.
@@ -184,7 +184,7 @@ def file_sha256(path: Path) -> str:
 
 
 def fresh_sha256(path: Path) -> str:
-    """Return the sha256 of a file as it is now.
+    """Return the sha256 of a file in its current state.
 
     Raises:
         OSError: If it cannot be read.
@@ -198,21 +198,21 @@ def _settled(status: os.stat_result) -> bool:
 
 
 def look_of(status: os.stat_result) -> tuple[int, int, int, int]:
-    """Return what changes when a file is written: inode, size, times of content and entry."""
+    """Return the properties that change on writing: inode, size, times of content and entry."""
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def seen_whole(path: Path) -> bool:
-    """Return whether a file was found whole before by this process, and not touched since."""
+    """Return whether this process found a file intact before, and it was not modified since."""
     return _KNOWN.get((str(path), "whole"), ((), ""))[0] == look_of(path.stat())
 
 
 def mark_whole(path: Path, status: os.stat_result) -> None:
-    """Remember that a file was found whole.
+    """Remember that a file was found intact.
 
     Args:
         path: The file.
-        status: As it was before it was read.
+        status: Its status before it was read.
     """
     if _settled(status):
         _KNOWN[str(path), "whole"] = look_of(status), ""

@@ -1,4 +1,4 @@
-"""Parquet: tables whose claims are looked at before their bytes are unpacked."""
+"""Parquet: tables whose declared sizes are checked before their bytes are unpacked."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ __all__ = [
     "seal_columns",
 ]
 
-# A table may unpack to so many times its file, or to so many bytes in any case. Runs of equal
-# values and dictionaries pack further than that only where somebody made them to.
+# Limit of the unpacked size, as a multiple of the file or absolute. Run-length and dictionary
+# encoding exceed it only if that was intended.
 _RATIO: Final = 200
 _ALWAYS: Final = 64 * 2**20
 
@@ -42,13 +42,13 @@ def read_table(
 
     Args:
         path: The file.
-        columns: Which; None means all.
-        rows: How many there must be, where that is known.
+        columns: Columns to read; None means all.
+        rows: Expected number of rows, if known.
 
     Raises:
         OSError: If it cannot be read.
         pa.ArrowException: If it is damaged.
-        ValueError: If it has another number of rows, or would unpack to more than a file of its
+        ValueError: If the number of rows differs, or it would unpack to more than a file of its
             size can hold.
     """
     limit = _limit(path)
@@ -69,7 +69,7 @@ def read_table(
 
 
 def check_table(path: Path) -> pa.Schema:
-    """Return the columns of a table that another library shall read, once its claims hold.
+    """Return the columns of a table for another library, after checking its declared sizes.
 
     Args:
         path: The file.
@@ -89,10 +89,10 @@ def _limit(path: Path) -> int:
 
 
 class RowsError(ValueError):
-    """A table has another number of rows than it must have.
+    """A table has an unexpected number of rows.
 
     Args:
-        found: How many it has.
+        found: Its number of rows.
     """
 
     def __init__(self, found: int) -> None:
@@ -123,7 +123,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:
-    """Return columns with texts for the dictionaries of texts that they were read as."""
+    """Return columns with texts instead of the dictionaries of texts that they were read as."""
     fields = [
         field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
         for field in schema
@@ -132,9 +132,9 @@ def _plain(schema: pa.Schema) -> pa.Schema:
 
 
 def _check_claims(about: Any, schema: pa.Schema, limit: int) -> None:  # noqa: ANN401 (no types)
-    """Compare what the footer says of rows and bytes with what the file can hold.
+    """Compare rows and bytes declared in the footer with the capacity of the file.
 
-    Not of single columns: asked for one with damaged statistics, Arrow ends the process.
+    Not for single columns: if their statistics are damaged, Arrow terminates the process.
     """
     groups = range(about.num_row_groups)
     packed = sum(about.row_group(group).total_byte_size for group in groups)
@@ -144,17 +144,17 @@ def _check_claims(about: Any, schema: pa.Schema, limit: int) -> None:  # noqa: A
 
 
 def _width(kind: pa.DataType) -> int:
-    """Return how many bytes a value takes at least."""
+    """Return the minimum number of bytes of a value."""
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size) * _width(kind.value_type)
     try:
         return -(-int(kind.bit_width) // 8)
-    except ValueError:  # of no fixed width
+    except ValueError:  # of variable width
         return 4
 
 
 def _check_text(column: pa.ChunkedArray, limit: int, name: str) -> None:
-    """Compare the length of all texts, written out, with what the file can hold."""
+    """Compare the length of all texts, unpacked, with the capacity of the file."""
     total = 0
     for chunk in column.chunks:
         if pa.types.is_dictionary(chunk.type):
@@ -169,17 +169,17 @@ def _check_text(column: pa.ChunkedArray, limit: int, name: str) -> None:
 SEAL: Final = b"eofm.columns"
 
 
-_STREAMS: Final = 6  # of a list of texts; others leave some empty
+_STREAMS: Final = 6  # of a list of texts; other types may be empty
 
 
 class ColumnDigests:
-    """The sha256 of every column of a table that comes in pieces, however it is cut into them."""
+    """The sha256 of every column of a table in pieces, independent of the division into pieces."""
 
     def __init__(self) -> None:
         self._columns: dict[str, list[Any]] = {}
 
     def add(self, table: pa.Table) -> None:
-        """Take in further rows."""
+        """Add further rows."""
         for name in table.schema.names:
             streams = self._columns.setdefault(name, [sha256() for _ in range(_STREAMS)])
             for chunk in table[name].chunks:
@@ -193,12 +193,12 @@ class ColumnDigests:
         }
 
     def metadata(self) -> dict[bytes, bytes]:
-        """Return what the metadata of a file say of its columns."""
+        """Return the checksums of columns as metadata of a file."""
         return {SEAL: json.dumps(self.result()).encode()}
 
 
 def seal_columns(table: pa.Table, said: Mapping[bytes, bytes]) -> pa.Table:
-    """Return a table of which the metadata are what is said of it and the checksums of its columns.
+    """Return a table whose metadata are `said` and the checksums of its columns.
 
     Args:
         table: All rows of a file that is to be written.
@@ -210,9 +210,9 @@ def seal_columns(table: pa.Table, said: Mapping[bytes, bytes]) -> pa.Table:
 
 
 def _take_in(values: pa.Array, streams: Sequence[Any]) -> None:
-    """Hash which places of an array have a value, what it is, and how long it is.
+    """Hash the validity, values and lengths of an array.
 
-    Each goes into a stream of its own, so that pieces do not show.
+    Each uses its own stream, so that the division into pieces has no effect.
     """
     kind = values.type
     if pa.types.is_dictionary(kind):
@@ -235,7 +235,7 @@ def _take_in(values: pa.Array, streams: Sequence[Any]) -> None:
 
 
 def _joined(texts: pa.Array) -> bytes:
-    """Return texts, none of them null, one behind the other in UTF-8: as they lie in memory."""
+    """Return non-null texts concatenated in UTF-8, as they are in memory."""
     _, ends, content = texts.buffers()
     if content is None:
         return b""
@@ -262,10 +262,10 @@ def is_sealed(path: Path) -> bool:
 def read_sealed(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Return a table, or some columns of it, after comparing them with their checksums.
 
-    A column without one is read as it is.
+    Columns without a checksum are read unchecked.
 
     Raises:
-        ValueError: If a column is not as it was written; further kinds as `read_table`.
+        ValueError: If a column does not match; further kinds as `read_table`.
     """
     table = read_table(path, columns)
     stated = parse_json(metadata_of(path).get(SEAL, b"{}"))

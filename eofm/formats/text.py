@@ -1,8 +1,8 @@
-"""JSON, JSON lines and YAML: read whole, within bounds of size and depth.
+"""JSON, JSON lines and YAML: read in full, with limits on size and depth.
 
-Files of settings are YAML that runs write and command lines name. They are looked at before the
-parser of the command line reads them: that one follows aliases without end, reads devices, and
-speaks of what is wrong in words of its own.
+Settings files are YAML that runs write and command lines name. They are checked before the parser
+of the command line reads them, because that parser expands aliases without limit, reads devices,
+and reports errors in its own terms.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-# A card has kilobytes. What the cache remembers of a million images has a hundred megabytes.
+# A card has kilobytes; the cache for a million images has a hundred megabytes.
 JSON_BYTES: Final = 64 * 2**20
 # The parser takes seconds for a megabyte; settings and schemes have a few kilobytes.
 YAML_BYTES: Final = 256 * 2**10
@@ -44,14 +44,14 @@ _NESTED: Final = 100
 
 
 def parse_json(text: str | bytes, *, nan: bool = False) -> Any:  # noqa: ANN401 (whatever it holds)
-    """Return what JSON says; `NaN` and `Infinity` are no JSON.
+    """Parse JSON; `NaN` and `Infinity` are not JSON.
 
     Args:
         text: The document.
-        nan: Take them all the same: a loss that was no number is one of the things to remember.
+        nan: Whether to accept them all the same, for example for a loss that was not finite.
 
     Raises:
-        ValueError: If it is none; a `UnicodeDecodeError` is one too.
+        ValueError: If it is not JSON; this includes `UnicodeDecodeError`.
         RecursionError: If it is nested too deeply.
     """
     plain = text.decode("utf-8") if isinstance(text, bytes) else text
@@ -70,14 +70,14 @@ def read_json(
     remedy: str | None = None,
     limit: int = JSON_BYTES,
 ) -> Any:  # noqa: ANN401 (whatever JSON holds)
-    """Return what a JSON file says.
+    """Return the content of a JSON file.
 
     Args:
         path: The file.
-        kind: What is raised.
-        problem: In what words.
+        kind: Class of the error.
+        problem: Its message.
         remedy: What the user can do.
-        limit: How many bytes it may have.
+        limit: Maximum size in bytes.
 
     Raises:
         EofmError: Of that kind, if there is no such file, or it is not JSON.
@@ -87,9 +87,9 @@ def read_json(
 
 
 def split_lines(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield every line that is not empty with its number, from 1 on.
+    """Yield every non-empty line with its number, from 1.
 
-    A name may hold U+2028 or U+0085, which end no line of JSON: only a line feed does.
+    Only a line feed ends a line of JSON: a name may contain U+2028 or U+0085, which do not.
     """
     for number, line in enumerate(data.split(b"\n"), 1):
         if line.strip():
@@ -97,22 +97,22 @@ def split_lines(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def parse_yaml(text: str | bytes, *, unique: bool = False) -> object:
-    """Return what YAML says: plain values alone.
+    """Parse YAML with plain values only.
 
-    Aliases may repeat a part, not multiply it without end, nor hold themselves.
+    Aliases may repeat a part, but not multiply it without limit, or contain themselves.
 
     Args:
         text: The document.
-        unique: Refuse two equal keys, of which plain YAML keeps the last.
+        unique: Whether to reject duplicate keys, of which plain YAML keeps the last.
 
     Raises:
-        yaml.YAMLError: If it is none; further kinds come from the values. See `foreign`.
-        ValueError: If it is too large, or has aliases without end, or a key twice.
+        yaml.YAMLError: If it is not YAML; values raise further kinds. See `foreign`.
+        ValueError: If it is too large, or has unlimited aliases, or a duplicate key.
     """
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """A loader that can look at keys."""
+        """A loader that can check keys."""
 
     def mapping(loader: Loader, node: yaml.MappingNode) -> dict[Any, Any]:
         merge = "tag:yaml.org,2002:merge"
@@ -122,7 +122,7 @@ def parse_yaml(text: str | bytes, *, unique: bool = False) -> object:
         twice = [key for key, count in own.items() if count > 1]
         if twice:
             raise ValueError(f"{twice[0]} twice; every key once")
-        loader.flatten_mapping(node)  # a key may replace one that `<<` brings in
+        loader.flatten_mapping(node)  # a key may override one from `<<`
         return {
             loader.construct_object(key, deep=True): loader.construct_object(value, deep=True)
             for key, value in node.value
@@ -147,7 +147,7 @@ def parse_yaml(text: str | bytes, *, unique: bool = False) -> object:
 
 
 def _weigh(node: Any, known: dict[int, int], inside: set[int]) -> int:  # noqa: ANN401 (a yaml.Node)
-    """Return how many values a node becomes where every alias is written out."""
+    """Return the number of values of a node with all aliases expanded."""
     key = id(node)
     if key in inside:
         raise ValueError("an alias holds itself")
@@ -170,14 +170,14 @@ def read_yaml(
     remedy: str | None = None,
     unique: bool = False,
 ) -> object:
-    """Return what a YAML file says: plain values alone.
+    """Return the content of a YAML file: plain values only.
 
     Args:
         path: The file.
-        kind: What is raised.
-        problem: In what words.
+        kind: Class of the error.
+        problem: Its message.
         remedy: What the user can do.
-        unique: Refuse two equal keys.
+        unique: Whether to reject duplicate keys.
 
     Raises:
         EofmError: Of that kind, if there is no such file, or it is not YAML.
@@ -206,7 +206,7 @@ def settings_text(config: DataclassInstance) -> str:
 
 
 def settings_files(words: Sequence[str]) -> list[str]:
-    """Return the files of settings that a command names.
+    """Return the settings files that a command names.
 
     >>> settings_files(["--config", "a.yaml", "--out", "b", "--config=c.yaml"])
     ['c.yaml', 'a.yaml']
@@ -217,17 +217,17 @@ def settings_files(words: Sequence[str]) -> list[str]:
 
 
 def check_settings_files(words: Sequence[str]) -> None:
-    """Refuse files of settings that no parser should be given.
+    """Raise an error for settings files that no parser should read.
 
-    What a shell hands on as a pipe, `--config <(...)`, can be read once only, and passes.
+    A pipe from the shell, `--config <(...)`, can be read only once, and passes unchecked.
 
     Raises:
-        ConfigError: If one is a device, is not UTF-8 or no YAML, is too large, has aliases without
-            end, or a key twice, of which only the last would count.
+        ConfigError: If one is a device, is not UTF-8 or not YAML, is too large, has unlimited
+            aliases, or a duplicate key, of which only the last would count.
     """
     for name in settings_files(words):
         file = Path(name)
         with foreign(ConfigError, "the settings cannot be read", where=name):
             if not file.exists() or stat.S_ISFIFO(file.stat().st_mode):
-                continue  # the parser says so, with the options that there are
+                continue  # the parser reports this, with the available options
         read_yaml(file, ConfigError, "the settings cannot be read", unique=True)

@@ -1,1 +1,1 @@
-"""From scene to map: vectors of places, and what is made of them."""
+"""From scene to map: georeferenced embedding vectors and the maps made from them."""

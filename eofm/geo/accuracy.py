@@ -1,13 +1,14 @@
-"""How good a map is: cross-validation over squares of ground, areas, intervals.
+"""Accuracy of a map: cross-validation over squares on the ground, area estimates, intervals.
 
-Neighbouring cells resemble each other, so that cross-validation over single cells says how well a
-map repeats its training polygons (Roberts et al. 2017, doi 10.1111/ecog.02881). Here whole polygons
-are held out, all those of a square of ground together; parts of one feature are one polygon, and
-squares that share one are held out together. The side of the square is stated, or the range of the
-variogram of the vectors: the distance from which on they resemble each other no more. Where
-polygons lie in clusters no variogram tells it, and half of the extent is taken.
+Neighbouring cells resemble each other, so cross-validation over single cells measures how well a
+map reproduces its training polygons (Roberts et al. 2017, doi 10.1111/ecog.02881). Here, whole
+polygons are held out, together with all others in the same square on the ground; the parts of one
+feature are one polygon, and squares that share a polygon are held out together. The side of a
+square is given by the user or is the range of the variogram of the vectors: the distance beyond
+which similarity no longer decreases. For clustered polygons the range cannot be estimated, and
+half of the extent is used.
 
-Counting pixels of a map gives a biased area: what is mapped wrongly does not cancel. With a
+Counting the pixels of a map gives a biased area, because errors do not cancel. With a
 reference sample that was drawn by a probability design, the stratified estimator corrects it
 (Olofsson et al. 2014, doi 10.1016/j.rse.2014.02.015, equations 2 to 11; Cochran 1977).
 
@@ -62,30 +63,30 @@ __all__ = [
 
 _SAMPLE: Final = 1500  # cells of which all pairs are compared
 _LAGS: Final = 20
-_PLATEAU: Final = 0.95  # of the plateau: from here on pairs count as unlike as any
-_PAIRS: Final = 30  # of a lag that is relied on (Journel and Huijbregts 1978, page 194)
+_PLATEAU: Final = 0.95  # of the plateau: from here on pairs count as unrelated
+_PAIRS: Final = 30  # of a lag that is used (Journel and Huijbregts 1978, page 194)
 Metres = NDArray[np.float64]
 
 
 class BlockFrom(StrEnum):
-    """Where the side of the squares comes from."""
+    """Source of the side of the squares."""
 
     STATED = "stated"
     VARIOGRAM = "variogram"
-    EXTENT = "extent"  # half of it: the polygons lie so that no variogram has a range
+    EXTENT = "extent"  # half of it: no range can be estimated from the positions of the polygons
 
 
 @dataclass(frozen=True, eq=False)
 class Variogram:
-    """How unlike vectors are at a distance: half the mean square of their difference.
+    """Dissimilarity of vectors at a distance: half of their mean squared difference.
 
     Args:
-        lags: Distances in metres, middles of their bins.
-        semivariance: Of each lag, as a share of the plateau, or of the mean over all pairs where
-            no plateau is known; NaN for a lag without pairs.
-        range: Metres from which on pairs are as unlike as distant ones; half of the extent where
-            that is not known.
-        known: Whether there are distant pairs, which tell the plateau and so the range.
+        lags: Distances in metres, the centres of the bins.
+        semivariance: Per lag, as a share of the plateau, or of the mean over all pairs if the
+            plateau is unknown; NaN for a lag without pairs.
+        range: Distance in metres at which pairs become as dissimilar as distant ones; half of the
+            extent if unknown.
+        known: Whether there are enough distant pairs to estimate the plateau and thus the range.
     """
 
     lags: Metres
@@ -95,18 +96,18 @@ class Variogram:
 
 
 def variogram(xy: Metres, vectors: Floats, cell: float = 0.0) -> Variogram:
-    """Return the empirical variogram of vectors, all dimensions standardised and summed.
+    """Return the empirical variogram of vectors, standardised and summed over the dimensions.
 
-    The plateau is the mean over the lags beyond a quarter of the extent; distances above half the
-    extent are left out, where pairs come from the corners alone (Matheron 1963, Cressie 1993,
-    section 2.4). Where most of the lags beyond a quarter hold few pairs, as of polygons in two
-    clusters, there is no plateau. The range is then half of the extent, which is safe: too large a
-    range makes an accuracy too low, one too small makes it too high.
+    The plateau is the mean over the lags beyond a quarter of the extent. Distances above half the
+    extent are excluded, since only pairs from the corners have them (Matheron 1963, Cressie 1993,
+    section 2.4). If most of the lags beyond a quarter hold few pairs, as for polygons in two
+    clusters, there is no plateau. The range is then half of the extent, which is conservative: a
+    range that is too large underestimates the accuracy, one that is too small overestimates it.
 
     Args:
         xy: Metres, (M, 2).
         vectors: (M, D).
-        cell: Side of a cell in metres: no range is smaller.
+        cell: Side of a cell in metres, the minimum of the range.
     """
     step = max(1, len(xy) // _SAMPLE)
     place, x = xy[::step], vectors[::step].astype(np.float64)
@@ -137,14 +138,14 @@ def variogram(xy: Metres, vectors: Floats, cell: float = 0.0) -> Variogram:
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """Which fold each polygon is held out in.
+    """Assignment of polygons to the folds in which they are held out.
 
     Args:
-        of_polygon: (P,), from 0 on.
-        of_block: Square of each polygon, (P,), from 0 on.
-        side: Of a square, in metres.
-        source: Where the side comes from.
-        notes: What a reader must be told.
+        of_polygon: Fold of each polygon, (P,), from 0.
+        of_block: Square of each polygon, (P,), from 0.
+        side: Side of a square in metres.
+        source: Source of the side.
+        notes: Warnings for the report.
     """
 
     of_polygon: Index
@@ -155,7 +156,7 @@ class Folds:
 
     @property
     def count(self) -> int:
-        """How many folds there are."""
+        """Number of folds."""
         return int(self.of_polygon.max()) + 1
 
 
@@ -172,24 +173,24 @@ def make_folds(
 ) -> Folds:
     """Divide polygons into folds of whole squares.
 
-    Squares are given to the folds one after the other, those with the rarest classes first, each
-    to the fold that has least of its classes so far. A side that was not stated is halved, down to
-    that of a cell, until every class with two polygons or more lies in two squares. Squares that
-    hold parts of one polygon are one.
+    Squares are assigned to folds one after the other, those with the rarest classes first, each
+    to the fold that has least of its classes so far. A side that the user did not set is halved,
+    down to that of a cell, until every class with at least two polygons is in two squares. Squares
+    that contain parts of the same polygon are merged.
 
     Args:
-        centres: Of the parts of the polygons, metres, (Q, 2).
+        centres: Centres of the parts of the polygons in metres, (Q, 2).
         labels: Class of each polygon, (P,).
-        weights: Cells of each polygon, (P,).
-        side: Of a square in metres.
-        folds: At most so many.
-        source: Where the side comes from.
+        weights: Number of cells of each polygon, (P,).
+        side: Side of a square in metres.
+        folds: Maximum number of folds.
+        source: Source of the side.
         cell: Side of a cell in metres.
-        polygons: Which polygon each part is of, (Q,); None where each has one.
+        polygons: Polygon of each part, (Q,); None if each polygon has one part.
 
     Raises:
-        LabelError: If there is one polygon alone, or no square parts them.
-        ConfigError: If all polygons lie in one square of the stated side.
+        LabelError: If there is only one polygon, or no square separates them.
+        ConfigError: If all polygons are in one square of the side that the user set.
     """
     if len(labels) < 2:
         raise LabelError(
@@ -210,39 +211,39 @@ def make_folds(
 
 
 def _block_notes(side: float, wanted: float, source: BlockFrom) -> tuple[str, ...]:
-    """Return what a reader must be told of a side that was not stated."""
+    """Return warnings for the report about a side that the user did not set."""
     if source is BlockFrom.EXTENT:
         unknown = (
-            "the variogram has no range, for few pairs of cells lie between a quarter and half of "
-            "the extent from each other, as of polygons in clusters"
+            "the range of the variogram is unknown: too few pairs of cells are a quarter to "
+            "half of the extent apart, as for clustered polygons"
         )
         if side < wanted:
             return (
-                f"**squares of {side:.0f} m are used, and how far vectors resemble each other is "
-                f"not known**: {unknown}; larger squares would put all polygons of a class into "
-                "one; the accuracy may be too good by what neighbours share",
+                f"**squares of {side:.0f} m are used, although the range of similarity of vectors "
+                f"is unknown**: {unknown}; larger squares would put all polygons of a class into "
+                "one; the accuracy may be overestimated",
             )
         return (
-            f"{unknown}; squares of {side:.0f} m, half of the extent, are used in its place, which "
-            "makes an accuracy too low rather than too high; state a smaller side if you know one: "
+            f"{unknown}; squares of {side:.0f} m, half of the extent, are used instead, which "
+            "tends to underestimate the accuracy; set a smaller side if you know one: "
             "--block METRES",
         )
     if side < wanted:
         return (
-            f"**squares of {side:.0f} m are used, although vectors resemble each other up to "
+            f"**squares of {side:.0f} m are used, although vectors are similar up to "
             f"{wanted:.0f} m**: larger ones would put all polygons of a class into one; the "
-            "accuracy is too good by what neighbours share",
+            "accuracy is overestimated",
         )
     return ()
 
 
 @dataclass(frozen=True, eq=False)
 class _Ground:
-    """Where polygons lie.
+    """Positions of polygons.
 
     Args:
-        centres: Of their parts, (Q, 2).
-        polygons: Which polygon each part is of, (Q,).
+        centres: Centres of their parts, (Q, 2).
+        polygons: Polygon of each part, (Q,).
         labels: Class of each polygon, (P,).
     """
 
@@ -252,21 +253,21 @@ class _Ground:
 
     @property
     def extent(self) -> float:
-        """Metres within which all parts lie."""
+        """Size of the square in metres that contains all parts."""
         return float(np.ptp(self.centres, axis=0).max())
 
     @property
     def finest(self) -> float:
-        """A side that parts any two polygons that are not at the same place."""
+        """A side that separates any two polygons in different places."""
         return max(self.extent / 1024, 1e-3)
 
     def squares(self, side: float) -> Index:
-        """Return the square of each polygon, (P,); the lattice starts at their lowest corner."""
+        """Return the square of each polygon, (P,); the lattice starts at the lowest coordinates."""
         at = np.floor((self.centres - self.centres.min(axis=0)) / side).astype(np.int64)
         _, numbers = np.unique(at, axis=0, return_inverse=True)
         own = joined = np.asarray(numbers.ravel(), np.int64)
         while True:
-            # all parts of a polygon take the lowest square of them, and then their neighbours do
+            # all parts of a polygon get its lowest square, and so do polygons that share a square
             lowest = _lowest(joined, self.polygons)
             spread = _lowest(lowest[self.polygons], own)[own]
             if np.array_equal(spread, joined):
@@ -275,10 +276,10 @@ class _Ground:
         return np.asarray(np.unique(lowest, return_inverse=True)[1], np.int64)
 
     def fitting(self, side: float) -> float | None:
-        """Return a smaller side that parts them, of two digits where these do; None: there is none.
+        """Return a smaller side that separates the polygons, to two digits if possible, or None.
 
         Args:
-            side: That does not.
+            side: A side that does not separate them.
         """
         while side > self.finest and not _apart(self.squares(side), self.labels):
             side /= 2
@@ -289,7 +290,7 @@ class _Ground:
 
 
 def _lowest(values: Index, groups: Index) -> Index:
-    """Return the lowest value of each group, numbered from 0 on without a gap."""
+    """Return the lowest value of each group; groups are numbered from 0 without gaps."""
     found = np.full(int(groups.max()) + 1, np.iinfo(np.int64).max)
     np.minimum.at(found, groups, values)
     return found
@@ -300,20 +301,20 @@ def _one_square(ground: _Ground, side: float) -> LabelError | ConfigError:
     found = f"squares of {side:g} m, polygons within {ground.extent:.0f} m"
     if fitting is None:
         return LabelError(
-            "no square of ground parts the polygons, and none is left to test on",
+            "no square separates the polygons, so none is left for testing",
             found=found,
-            expected="polygons that lie apart",
+            expected="polygons apart from each other",
             remedy=f"draw polygons apart from each other; {EXPLODE}",
         )
     return ConfigError(
-        "all polygons lie in one square, and none is left to test on",
+        "all polygons are in one square, so none is left for testing",
         found=found,
         remedy=f"state smaller squares: --block {fitting:g}",
     )
 
 
 def _apart(blocks: Index, labels: Index) -> bool:
-    """Return whether each class of two polygons or more lies in two squares or more."""
+    """Return whether each class with at least two polygons is in at least two squares."""
     if int(blocks.max()) == 0:
         return False
     return all(
@@ -332,7 +333,7 @@ def _divide(blocks: Index, labels: Index, weights: Index, folds: int) -> Index:
     held = np.zeros((folds, classes))
     fold_of = np.zeros(count, np.int64)
     for block in np.argsort(-shares.max(axis=1), kind="stable"):
-        # what the fold would hold of this square's own classes; of equals the emptiest
+        # cells of the classes of this square that the fold would hold; of equal folds, the emptiest
         load = (held * (shares[block] > 0)).max(axis=1) + 1e-6 * held.sum(axis=1)
         fold = int(load.argmin())
         fold_of[block] = fold
@@ -345,20 +346,20 @@ def _divide(blocks: Index, labels: Index, weights: Index, folds: int) -> Index:
 # ----------------------------------------------------------------------------------- areas of cells
 
 _COLUMNS: Final = 9  # of a row of patches, between which areas are interpolated
-_SIDES: Final = 32  # cells whose sides are measured
+_SIDES: Final = 32  # cells whose sides are computed
 
 
 def cell_areas(cells: Cells) -> NDArray[np.float64]:
     """Return the area of each cell in square metres, (N,).
 
-    Areas are those in the UTM zone of the middle, within 0.2 % of the ellipsoid's there. Of a patch
-    grid some cells of each row are measured, and those between them interpolated.
+    Areas are computed in the UTM zone of the centre, within 0.2 % of those on the ellipsoid. For a
+    patch grid, the areas of some cells of each row are computed and the others interpolated.
 
     Args:
         cells: Chips or patches.
 
     Raises:
-        RasterError: If the CRS is not on the earth.
+        RasterError: If the CRS is not terrestrial.
     """
     if not isinstance(cells, GridCells):
         return _areas(cells, np.arange(len(cells.valid)))
@@ -372,14 +373,14 @@ def cell_areas(cells: Cells) -> NDArray[np.float64]:
 
 
 def cell_side(cells: Cells, which: Index) -> float:
-    """Return the longer side of a cell in metres, the middle one of those asked for.
+    """Return the longer side of a cell in metres, the median of the given cells.
 
     Args:
         cells: Chips or patches.
-        which: Numbers of one or more.
+        which: Numbers of at least one cell.
 
     Raises:
-        RasterError: If the CRS is not on the earth.
+        RasterError: If the CRS is not terrestrial.
     """
     import shapely
 
@@ -395,7 +396,7 @@ def _areas(cells: Cells, which: Index) -> NDArray[np.float64]:
 
 
 def _on_the_ground(cells: Cells, which: Index) -> NDArray[Any]:
-    """Return cells as polygons in metres of the UTM zone of their middle."""
+    """Return cells as polygons in metres of the UTM zone of their centre."""
     import shapely
 
     shapes = cells.outlines(which)
@@ -416,10 +417,10 @@ Z95: Final = 1.959963984540054  # of the normal distribution, 95 % between -z an
 
 @dataclass(frozen=True, eq=False)
 class AreaEstimate:
-    """Areas and accuracies with their standard errors; an undefined one is NaN.
+    """Areas and accuracies with standard errors; NaN if undefined.
 
     Args:
-        mapped: Share of the map of each class, (K,).
+        mapped: Share of each class in the map, (K,).
         area: Estimated share of each class, (K,): equation 9.
         area_error: Its standard error, equation 10.
         overall: Overall accuracy, equation 1.
@@ -445,11 +446,11 @@ def estimate_areas(counts: NDArray[np.int64], mapped: Doubles) -> AreaEstimate:
     """Return the stratified estimates of areas and accuracies.
 
     Args:
-        counts: Samples, (K, K): rows are the classes of the map, columns of the reference.
-        mapped: Share of the map of each class, (K,), or its area in any unit.
+        counts: Number of samples, (K, K): rows are the classes of the map, columns the reference.
+        mapped: Share of each class in the map, (K,), or its area in any unit.
 
     Raises:
-        LabelError: If a class of the map has fewer than two samples: its error is unknown.
+        LabelError: If a class of the map has fewer than two samples, so its error is unknown.
     """
     n = counts.sum(axis=1).astype(np.float64)
     weight = mapped / mapped.sum()
@@ -457,7 +458,7 @@ def estimate_areas(counts: NDArray[np.int64], mapped: Doubles) -> AreaEstimate:
     few = np.flatnonzero(there & (n < 2))
     if len(few):
         raise LabelError(
-            "an area needs two samples or more in each class of the map",
+            "an area estimate needs two samples or more in each class of the map",
             found=f"{int(n[few[0]])} in class number {int(few[0])}",
             expected="2, and better 50",
             remedy="draw more sample points where the map shows that class, or leave the areas "
@@ -507,17 +508,17 @@ _DRAWS: Final = 2
 
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
-    """What was said of each training cell by a read-out that saw no polygon of its square.
+    """Predictions for each training cell by a read-out trained without the cell's square.
 
     Args:
-        said: Class, (M,).
+        said: Predicted class, (M,).
         probability: (M, K).
         probes: Id of the read-out of each fold.
-        strengths: C of each fold; empty of kNN.
-        scored: bool, (K,): classes that could be learnt when they were tested, which lie in two
-            folds or more.
-        tested: bool, (M,): cells of a read-out that knew their class, and another besides: only
-            these can be said rightly and wrongly.
+        strengths: C of each fold; empty for kNN.
+        scored: bool, (K,): classes that were in the training folds when they were tested, which
+            requires polygons in at least two folds.
+        tested: bool, (M,): cells predicted by a read-out that was trained on their class and at
+            least one other; only these count as right or wrong.
     """
 
     said: Index
@@ -529,13 +530,13 @@ class CrossValidation:
 
 
 def cross_validate(x: Floats, training: TrainingCells, folds: Folds, fit: Fit) -> CrossValidation:
-    """Hold out one fold after the other.
+    """Hold out each fold in turn.
 
     Args:
         x: Vectors of the training cells, (M, D).
         training: The training cells.
-        folds: Of their polygons.
-        fit: Makes a read-out.
+        folds: Folds of the polygons.
+        fit: Fits a read-out.
     """
     fold = folds.of_polygon[training.polygons]
     classes = len(training.classes)
@@ -547,7 +548,7 @@ def cross_validate(x: Floats, training: TrainingCells, folds: Folds, fit: Fit) -
         test = fold == held
         known = np.unique(training.labels[~test])
         if len(known) < 2:
-            # one class alone is left to learn, and it is what would be said of everything
+            # only one class is left for training, and it would be predicted everywhere
             probability[test, training.labels[~test][0]] = 1
             continue
         tested[test] = np.isin(training.labels[test], known)
@@ -564,24 +565,24 @@ def cross_validate(x: Floats, training: TrainingCells, folds: Folds, fit: Fit) -
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """Accuracies with 95 % intervals; None where there is nothing to score.
+    """Accuracies with 95 % intervals; None if nothing can be scored.
 
-    Of fewer squares than `eofm.probes.bootstrap.FEWEST_GROUPS` there is no interval: both its ends
-    are the value.
+    With fewer squares than `eofm.probes.bootstrap.FEWEST_GROUPS` there is no interval: both ends
+    equal the value.
 
     Args:
-        confusion: Cells tested, (K, K): rows are the classes of the polygons, columns what was
-            said.
-        overall: Share of the cells that are right; None where fewer than two classes are scored,
-            of which one alone can be taken for the other.
-        users: Of each class: share of the cells said to be it that are; None with `overall`, and
-            of a class that is not scored.
-        producers: Of each class: share of its cells that are said to be it.
-        polygons: How many polygons each class has.
-        tested: How many of them were tested.
-        squares: In how many squares of ground these lie.
-        all_squares: In how many squares those of all classes lie.
-        scored: Which classes are scored.
+        confusion: Tested cells, (K, K): rows are the classes of the polygons, columns the
+            predictions.
+        overall: Share of cells predicted correctly; None if fewer than two classes are scored,
+            since a single class cannot be confused with another.
+        users: Per class, share of the cells predicted as the class that belong to it; None if
+            `overall` is None, and for a class that is not scored.
+        producers: Per class, share of its cells that are predicted as the class.
+        polygons: Number of polygons of each class.
+        tested: Number of them that were tested.
+        squares: Number of squares on the ground that contain the tested polygons.
+        all_squares: Number of squares that contain the polygons of all classes.
+        scored: Classes that are scored.
     """
 
     confusion: NDArray[np.int64]
@@ -596,26 +597,26 @@ class Assessment:
 
     @property
     def cells(self) -> tuple[int, ...]:
-        """How many cells of each class were tested."""
+        """Number of tested cells of each class."""
         return tuple(self.confusion.sum(axis=1).tolist())
 
 
 def assess(
     training: TrainingCells, found: CrossValidation, squares: Index, seed: int = 0
 ) -> Assessment:
-    """Return accuracies of what was said, with intervals by bootstrap over squares of ground.
+    """Return accuracies of the predictions, with intervals by bootstrap over squares.
 
-    Polygons of one square resemble each other, and were said by one read-out: resampled one by one
-    they give intervals that hold the true accuracy too seldom (tests/geo/test_intervals.py).
+    Polygons of one square resemble each other and are predicted by the same read-out. Resampling
+    single polygons gives intervals with too low coverage (tests/geo/test_intervals.py).
 
-    Cells of a class that lies in one fold alone are left out, for no read-out was asked that could
-    know it; so are those of which a read-out was asked that knew one class alone.
+    Cells of a class in only one fold are excluded, because the read-out that predicted them was
+    not trained on that class; so are cells predicted by a read-out trained on a single class.
 
     Args:
         training: The training cells.
-        found: What was said of them.
-        squares: Which square each polygon was held out with, (P,).
-        seed: Of the resampling.
+        found: The predictions.
+        squares: Square with which each polygon was held out, (P,).
+        seed: Seed of the resampling.
     """
     classes = len(training.classes)
     part = training.some(found.tested)
@@ -629,7 +630,7 @@ def assess(
 
     exact = _accuracies(torch.from_numpy(total).double()[None])[0].tolist()
     drawn = bootstrap_values(accuracies, len(matrices), repeats=_REPEATS, seed=seed)
-    # what is said of a class's own cells rests on its own squares, all else on all
+    # the producer's accuracy depends on the squares of its class, everything else on all
     of_class = tuple((matrices.sum(axis=2) > 0).sum(axis=0).tolist())
     units = [len(matrices)] * (1 + classes) + list(of_class)
     whole = [_estimate(*one) for one in zip(exact, drawn.T, units, strict=True)]
@@ -655,12 +656,12 @@ def _per_class(training: TrainingCells, classes: int) -> tuple[int, ...]:
 def square_matrices(
     squares: Index, labels: Index, predicted: Index, classes: int
 ) -> NDArray[np.int64]:
-    """Return the confusion matrix of each square of ground that holds a cell, (S, K, K).
+    """Return the confusion matrix of each square that contains a cell, (S, K, K).
 
     Args:
-        squares: Of each cell, (M,).
+        squares: Square of each cell, (M,).
         labels: Class of each, (M,).
-        predicted: What was said of each, (M,).
+        predicted: Predicted class of each cell, (M,).
         classes: K.
     """
     names, number = np.unique(squares, return_inverse=True)
@@ -687,12 +688,12 @@ def _estimate(value: float, drawn: Tensor, units: int) -> Estimate | None:
 
 @dataclass(frozen=True)
 class LearningPoint:
-    """Accuracy with some of the polygons.
+    """Accuracy with a part of the polygons.
 
     Args:
-        polygons: How many were trained on, on average over folds and draws, as a whole number.
+        polygons: Number of training polygons, the rounded mean over folds and draws.
         overall: Mean over draws, with the lowest and highest.
-        draws: How many there were; of one draw there is no lowest and highest.
+        draws: Number of draws; a single draw has no lowest and highest.
     """
 
     polygons: int
@@ -712,18 +713,18 @@ def learning_curve(
 ) -> tuple[LearningPoint, ...]:
     """Return the accuracy with a quarter, half and all of the training polygons.
 
-    The folds and the cells scored are those of the whole; every class keeps one polygon at least.
-    The strength is the median of those chosen with all polygons. Where fewer than two classes are
-    scored there is none.
+    The folds and the scored cells are those of the full set; every class keeps at least one
+    polygon. The regularisation strength is the median of those chosen with all polygons. If fewer
+    than two classes are scored, the list is empty.
 
     Args:
         x: Vectors of the training cells, (M, D).
         training: The training cells.
-        folds: Of their polygons.
-        fit: Makes a read-out.
+        folds: Folds of the polygons.
+        fit: Fits a read-out.
         full: The cross-validation with all polygons.
-        seed: Of the draws of polygons.
-        least: Fewest cells that a read-out is made of; what has fewer is left out.
+        seed: Seed of the draws of polygons.
+        least: Minimum number of cells to fit a read-out; smaller draws are left out.
     """
     if int(full.scored.sum()) < 2:
         return ()
@@ -746,11 +747,11 @@ def learning_curve(
 
 
 def fewest_trained(training: TrainingCells, folds: Folds) -> int:
-    """Return on how many cells the read-out is trained that has the fewest.
+    """Return the smallest number of training cells of any fold's read-out.
 
     Args:
         training: The training cells.
-        folds: Of their polygons.
+        folds: Folds of the polygons.
     """
     return _fewest(folds.of_polygon[training.polygons], np.ones(len(training), np.bool_))
 
@@ -760,7 +761,7 @@ def _fewest(fold: Index, chosen: NDArray[np.bool_]) -> int:
 
 
 def _trained(polygons: float | np.floating, folds: Folds) -> int:
-    """Return how many polygons a fold trains on."""
+    """Return the number of training polygons of a fold."""
     return round(float(polygons) * (folds.count - 1) / folds.count)
 
 
@@ -771,7 +772,7 @@ def _mean(values: Sequence[float]) -> Estimate:
 def _draw(
     training: TrainingCells, folds: Folds, share: float, random: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Return the cells of some polygons of each class; of each two folds where it has them."""
+    """Return the cells of some polygons of each class, of two folds per class if possible."""
     chosen: list[int] = []
     for code in range(len(training.classes)):
         mine = random.permutation(np.flatnonzero(training.polygon_labels == code))
@@ -783,7 +784,7 @@ def _draw(
 
 
 def _one_of_two_folds(polygons: Index, folds: Folds) -> list[int]:
-    """Return a polygon, and one of another fold, so that the class is known in every fold."""
+    """Return a polygon and one of another fold, so that every fold's training has the class."""
     found: dict[int, int] = {}
     for one in polygons.tolist():
         found.setdefault(int(folds.of_polygon[one]), one)

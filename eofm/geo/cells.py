@@ -1,8 +1,8 @@
-"""One view of chips and patches: cells on the ground, each with a vector or without.
+"""A common view of chips and patches: cells on the ground, each with or without a vector.
 
-Cells are numbered row by row in a patch grid, and as in the table of chips. Geometry is done in the
-coordinates where cells are simplest: the rows and columns of a patch grid, whatever its CRS and
-however it is turned, and the CRS of the chips.
+Cells are numbered row by row in a patch grid, and in table order for chips. Geometry is computed in
+the coordinates in which cells are simplest: rows and columns of a patch grid, whatever its CRS and
+rotation, and the CRS of the chips.
 
 Shapes: N cells, D dimensions.
 """
@@ -55,9 +55,9 @@ Doubles = NDArray[np.float64]
 Index = NDArray[np.int64]
 Embeddings = ChipTable | PatchGrid
 
-_BLOCK_CELLS: Final = 1 << 14  # chips read at once: 25 MB of 384 dimensions
-_STRIP: Final = 64  # rows of patches read at once: of the chunks of Zarr, a part of GeoTIFF's tiles
-_PARTS: Final = 64  # straight edges in one CRS are curves in another: cut into so many
+_BLOCK_CELLS: Final = 1 << 14  # chips read at once: 25 MB at 384 dimensions
+_STRIP: Final = 64  # rows of patches read at once: whole chunks of Zarr, part of a GeoTIFF tile
+_PARTS: Final = 64  # straight edges in one CRS are curves in another: number of segments
 _FAR: Final = 1e12
 
 
@@ -66,7 +66,7 @@ class Cells(Protocol):
 
     @property
     def made(self) -> Provenance:
-        """How their vectors were made."""
+        """Provenance of the vectors."""
 
     @property
     def dim(self) -> int:
@@ -81,10 +81,10 @@ class Cells(Protocol):
 
     @property
     def block_count(self) -> int:
-        """How many `blocks` there are."""
+        """Number of `blocks`."""
 
     def blocks(self) -> Iterator[tuple[slice, Floats]]:
-        """Yield all cells in order, some at a time: which, and their vectors, NaN without one."""
+        """Yield blocks of cells in order: slice and vectors, NaN for cells without a vector."""
 
     def own(self, places: LabelledPlaces) -> NDArray[np.object_]:
         """Return polygons and points in the coordinates of the cells."""
@@ -93,21 +93,21 @@ class Cells(Protocol):
         """Return the cells with a vector that a shape may touch, and their outlines."""
 
     def outlines(self, cells: Index) -> NDArray[np.object_]:
-        """Return the ground of cells as polygons of `crs`."""
+        """Return the outlines of cells as polygons of `crs`."""
 
     def merged(self, cells: Index) -> tuple[NDArray[np.object_], Index]:
-        """Return cells that touch as one polygon of `crs` each, and which of them each cell is in.
+        """Merge adjacent cells into polygons of `crs`; return these and the polygon of each cell.
 
         Args:
-            cells: Their numbers, (n,), each once.
+            cells: Cell numbers, (n,), without duplicates.
         """
 
     @property
     def crs(self) -> CRS:
-        """Of `outlines` and `centres`."""
+        """CRS of `outlines` and `centres`."""
 
     def centres(self, cells: Index) -> NDArray[np.float64]:
-        """Return where cells are, (n, 2) in `crs`."""
+        """Return the centres of cells, (n, 2) in `crs`."""
 
 
 def cells_of(embeddings: Embeddings) -> Cells:
@@ -118,10 +118,10 @@ def cells_of(embeddings: Embeddings) -> Cells:
     """
     if not isinstance(embeddings, (ChipTable, PatchGrid)):
         raise DataError(
-            "these are no embeddings",
+            "these are not embeddings",
             found=f"an object of type {type(embeddings).__name__}",
             expected="what eofm.embed_patches, eofm.embed_chips or eofm.open_embeddings returns",
-            remedy='open the files of them: eofm.open_embeddings("DIR")',
+            remedy='open the files of embeddings: eofm.open_embeddings("DIR")',
         )
     return ChipCells(embeddings) if isinstance(embeddings, ChipTable) else GridCells(embeddings)
 
@@ -139,7 +139,7 @@ class GridCells:
 
     @property
     def made(self) -> Provenance:
-        """How the vectors were made."""
+        """Provenance of the vectors."""
         return self.patches.provenance
 
     @property
@@ -149,7 +149,7 @@ class GridCells:
 
     @property
     def crs(self) -> CRS:
-        """Of the grid."""
+        """CRS of the grid."""
         return self.patches.grid.require_crs()
 
     @property
@@ -159,11 +159,11 @@ class GridCells:
 
     @property
     def block_count(self) -> int:
-        """How many strips of rows there are."""
+        """Number of strips of rows."""
         return -(-self.patches.grid.height // _STRIP)
 
     def blocks(self) -> Iterator[tuple[slice, Floats]]:
-        """Yield some rows of patches at a time."""
+        """Yield strips of patch rows."""
         grid = self.patches.grid
         for row in range(0, grid.height, _STRIP):
             end = min(row + _STRIP, grid.height)
@@ -171,7 +171,7 @@ class GridCells:
             yield slice(row * grid.width, end * grid.width), vectors.reshape(-1, self.dim)
 
     def vectors(self, cells: Index) -> Floats:
-        """Return the vectors of some patches: only strips that hold one of them are read."""
+        """Return the vectors of some patches, reading only the strips that contain them."""
         found = np.empty((len(cells), self.dim), np.float32)
         row, col = np.divmod(cells, self.patches.grid.width)
         strip = row // _STRIP
@@ -187,7 +187,7 @@ class GridCells:
         return _moved(places, lambda xy: pixels_of(xy, places.crs, grid))
 
     def near(self, shape: Any) -> tuple[Index, NDArray[np.object_]]:  # noqa: ANN401
-        """Return the patches in the box around a shape."""
+        """Return the patches in the bounding box of a shape."""
         import shapely
 
         grid = self.patches.grid
@@ -201,7 +201,7 @@ class GridCells:
         return index, np.asarray(shapely.box(col, row, col + 1, row + 1), object)
 
     def outlines(self, cells: Index) -> NDArray[np.object_]:
-        """Return patches as polygons, turned where the grid is."""
+        """Return patches as polygons, rotated with the grid."""
         import shapely
 
         row, col = np.divmod(cells, self.patches.grid.width)
@@ -211,8 +211,8 @@ class GridCells:
     def merged(self, cells: Index) -> tuple[NDArray[np.object_], Index]:
         """Return patches with a common edge as one polygon each.
 
-        They are traced in the raster, in time that grows with its cells; merging their outlines
-        takes minutes for some 100,000.
+        They are traced in the raster, in linear time; merging outlines takes minutes for about
+        100,000 patches.
         """
         import shapely
 
@@ -229,7 +229,7 @@ class GridCells:
         return np.asarray(placed_shapes, object), numbers.ravel()[cells].astype(np.int64) - 1
 
     def centres(self, cells: Index) -> NDArray[np.float64]:
-        """Return the middles of patches."""
+        """Return the centres of patches."""
         row, col = np.divmod(cells, self.patches.grid.width)
         return self._placed(np.stack([col + 0.5, row + 0.5], axis=1))
 
@@ -252,7 +252,7 @@ class ChipCells:
 
     @property
     def made(self) -> Provenance:
-        """How the vectors were made."""
+        """Provenance of the vectors."""
         return self.chips.provenance
 
     @property
@@ -262,7 +262,7 @@ class ChipCells:
 
     @cached_property
     def crs(self) -> CRS:
-        """Of the table."""
+        """CRS of the table."""
         return crs_of_frame(self.chips.table)
 
     @cached_property
@@ -282,11 +282,11 @@ class ChipCells:
 
     @property
     def block_count(self) -> int:
-        """How many parts of the table there are."""
+        """Number of parts of the table."""
         return -(-len(self.chips) // _BLOCK_CELLS)
 
     def blocks(self) -> Iterator[tuple[slice, Floats]]:
-        """Yield some chips at a time."""
+        """Yield parts of the table."""
         for first in range(0, len(self.chips), _BLOCK_CELLS):
             rows = slice(first, min(first + _BLOCK_CELLS, len(self.chips)))
             yield rows, self.chips.block(rows)
@@ -301,17 +301,17 @@ class ChipCells:
         return _moved(places, lambda xy: _warped(xy, places.crs, crs))
 
     def near(self, shape: Any) -> tuple[Index, NDArray[np.object_]]:  # noqa: ANN401
-        """Return the chips whose boxes meet that of a shape."""
+        """Return the chips whose bounding boxes intersect that of a shape."""
         index = np.sort(self._tree.query(shape)).astype(np.int64)
         index = index[self.valid[index]]
         return index, self._shapes[index]
 
     def outlines(self, cells: Index) -> NDArray[np.object_]:
-        """Return the chips' own polygons."""
+        """Return the polygons of the table."""
         return self._shapes[cells]
 
     def merged(self, cells: Index) -> tuple[NDArray[np.object_], Index]:
-        """Return chips with a common edge, or that overlap, as one polygon each."""
+        """Merge chips that overlap or share an edge into one polygon each."""
         import shapely
 
         shapes = self._shapes[cells]
@@ -323,7 +323,7 @@ class ChipCells:
         return found, parts
 
     def centres(self, cells: Index) -> NDArray[np.float64]:
-        """Return the middles of chips."""
+        """Return the centres of chips."""
         import shapely
 
         return np.asarray(shapely.get_coordinates(shapely.centroid(self._shapes[cells])))
@@ -339,16 +339,16 @@ def _warped(xy: NDArray[np.float64], source: CRS, target: CRS) -> NDArray[np.flo
 def _moved(
     places: LabelledPlaces, move: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 ) -> NDArray[np.object_]:
-    """Return shapes in other coordinates; one that cannot be there becomes empty."""
+    """Return shapes in other coordinates; a shape without valid coordinates becomes empty."""
     import shapely
 
     bounds = shapely.bounds(places.shapes)
     longest = np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1]) / _PARTS
     with foreign(
         LabelError,
-        "the polygons cannot be brought to the CRS of the embeddings",
+        "the polygons cannot be transformed to the CRS of the embeddings",
         where=places.source,
-        remedy="look whether their coordinates are those of the CRS they state",
+        remedy="check that their coordinates are in the CRS that they state",
     ):
         finer = shapely.segmentize(places.shapes, np.where(longest > 0, longest, 1.0))
         moved = np.asarray(shapely.transform(finer, move), object)
@@ -361,14 +361,14 @@ def _moved(
 
 
 def zone_of(cells: Cells, which: Index) -> CRS:
-    """Return the UTM zone of the middle of cells.
+    """Return the UTM zone of the common centre of cells.
 
     Args:
         cells: The cells.
         which: Their numbers.
 
     Raises:
-        RasterError: If the CRS is not on the earth.
+        RasterError: If the CRS is not terrestrial.
     """
     xy = cells.centres(which)
     lon, lat = to_wgs84(cells.crs, [float(np.median(xy[:, 0]))], [float(np.median(xy[:, 1]))])
@@ -376,20 +376,20 @@ def zone_of(cells: Cells, which: Index) -> CRS:
 
 
 def metric_centres(cells: Cells, which: Index) -> NDArray[np.float64]:
-    """Return where cells are in metres of the UTM zone of their middle, (n, 2).
+    """Return the centres of cells in metres of the UTM zone of their common centre, (n, 2).
 
     Args:
         cells: The cells.
         which: Their numbers.
 
     Raises:
-        RasterError: If the CRS is not on the earth.
+        RasterError: If the CRS is not terrestrial.
     """
     return _warped(cells.centres(which), cells.crs, zone_of(cells, which))
 
 
 def degrees(cells: Cells, which: Index) -> NDArray[np.float64]:
-    """Return longitude and latitude of cells, (n, 2)."""
+    """Return longitude and latitude of the centres of cells, (n, 2)."""
     return _warped(cells.centres(which), cells.crs, read_crs("EPSG:4326"))
 
 
@@ -399,7 +399,7 @@ def on_grid(cells: Cells, values: Mapping[str, NDArray[Any]], remedy: str) -> Da
     Args:
         cells: The cells.
         values: Name -> (N,).
-        remedy: What to take of chips in place of a raster.
+        remedy: What to use for chips instead of a raster.
 
     Raises:
         DataError: If the cells are chips, which have no grid.
@@ -418,16 +418,16 @@ def on_grid(cells: Cells, values: Mapping[str, NDArray[Any]], remedy: str) -> Da
 # -------------------------------------------------------------------------------- rows and columns
 
 
-_OFF: Final = 0.35  # of a step, by which a chip may be beside its place
+_OFF: Final = 0.35  # of a step: largest offset of a chip from its lattice position
 
 
 @dataclass(frozen=True, eq=False)
 class Lattice:
-    """Which cell stands in which row and column.
+    """Arrangement of cells in rows and columns.
 
     Args:
-        grid: Of the rows and columns.
-        cells: Number of the cell, (rows, columns); -1 where there is none.
+        grid: Geometry of the rows and columns.
+        cells: Cell number, (rows, columns); -1 where there is none.
     """
 
     grid: Grid
@@ -435,13 +435,13 @@ class Lattice:
 
 
 def lattice_of(cells: Cells) -> Lattice:
-    """Return the rows and columns of cells.
+    """Return the arrangement of cells in rows and columns.
 
     Args:
-        cells: Patches, or chips at equal steps in the UTM zone of their middle.
+        cells: Patches, or chips at equal steps in the UTM zone of their common centre.
 
     Raises:
-        DataError: If chips do not lie at equal steps.
+        DataError: If chips are not at equal steps.
     """
     if isinstance(cells, GridCells):
         grid = cells.patches.grid
@@ -459,8 +459,8 @@ def lattice_of(cells: Cells) -> Lattice:
     table[row, col] = which
     if off > _OFF or int((table >= 0).sum()) < len(which):
         raise DataError(
-            "the chips do not lie in rows and columns",
-            found=f"steps of about {step:.0f} m, and chips {off * step:.0f} m beside their place",
+            "the chips are not arranged in rows and columns",
+            found=f"steps of about {step:.0f} m, and chips {off * step:.0f} m off the lattice",
             expected="one size and one step, in one UTM zone",
             remedy="embed the scene by patches: eofm embed SCENE --model M --patches --out DIR",
         )

@@ -1,4 +1,4 @@
-"""Where two dates differ more than unchanged ground does.
+"""Detect where two dates differ more than unchanged ground does.
 
     import eofm
 
@@ -6,28 +6,28 @@
     found.to_xarray()           # score (above 1: a change) and p
     found.polygons()
 
-Vectors of unchanged ground differ too: season, sun and haze move them, and those of a whole scene
-by one rule. So the score rests on what a linear rule, learnt on the scene itself, cannot predict of
-one date from the other (`change_distance`), and on how much more that is than usual
-(`change_null`): than among a cell's neighbours, and, with dates between which nothing has changed
-(`null`), than the cell moved between these. The threshold is the spread below the usual, mirrored
-upwards and widened.
+Vectors of unchanged ground differ too: season, sun and haze move them, in the same way over a whole
+scene. The score therefore uses the part of the difference that a linear rule, fitted on the scene,
+cannot predict from one date to the other (`change_distance`). It compares that part with the
+expected one (`change_null`): the median of the neighbouring cells and, given dates without a change
+(`null`), the movement of the cell between these. The threshold is the spread below the expected
+value, mirrored upwards and widened.
 
-The rate is nominal, with null dates and without, however many there are: cells of a date share its
-weather, so that thousands of cells are few draws of it. benchmarks/results/change_rate.md says what
-was measured, and how much of a change is found. What the rule learns is not seen: a change of most
-of one land cover, or one that is wider than half of the neighbourhood.
+The rate is nominal, with and without null dates, however many cells there are: cells of one date
+share its weather, so thousands of cells are few independent draws. Measured rates of false alarms
+and of detection are in benchmarks/results/change_rate.md. Changes that the rule can fit are missed:
+a change of most of a land-cover class, or one wider than half of the neighbourhood.
 
-A distance counts where the numbers tell the two vectors apart: above that of two vectors which are
-one step of their numbers apart in every dimension. Embeddings of one scene are no two dates, and
-are refused.
+A distance counts if it is above the numerical resolution: above that of two vectors that differ by
+one quantisation step in every dimension. Embeddings of the same scene are not two dates and are
+rejected.
 
 The files of `eofm change`:
 
     change.tif, change.qml   of a patch grid: score (above 1: a change), p, cosine distance
     change.gpkg              changed cells that touch, as polygons
     change.json              rate, null, counts, settings, provenance of all dates
-    config.yaml              the settings: `eofm change --config config.yaml` does it again
+    config.yaml              the settings; `eofm change --config config.yaml` repeats the run
 
 Shapes: N cells, D dimensions.
 """
@@ -87,11 +87,11 @@ if TYPE_CHECKING:
 __all__ = ["ChangeResult", "NullKind", "detect_change", "run_change"]
 
 
-_MOVED: Final = 0.05  # of a chip: those of a named grid are on one ground to half a pixel
+_MOVED: Final = 0.05  # of a chip: chips of a named grid coincide to half a pixel
 
 
 class NullKind(StrEnum):
-    """What says how far vectors move without a change."""
+    """Source of the movement of vectors without a change."""
 
     DATES = "the neighbours of each cell, and other dates between which nothing has changed"
     NEIGHBOURS = "the neighbours of each cell"
@@ -99,21 +99,22 @@ class NullKind(StrEnum):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ChangeResult:
-    """How much each cell has changed.
+    """Amount of change of each cell.
 
     Args:
-        cells: Of the first date.
-        distance: Cosine distance of the two dates, float32 (N,), NaN without two directions.
-        score: What the season does not explain of it, over the threshold, float32 (N,): above 1 is
-            a change.
-        p: Nominal share of unchanged cells that differ as much or more, float32 (N,).
-        null: What that was found from.
-        samples: How many cells tell the spread of unchanged ones.
+        cells: Cells of the first date.
+        distance: Cosine distance between the two dates, float32 (N,), NaN if either is undefined.
+        score: The part that season does not explain, divided by the threshold, float32 (N,);
+            above 1 is a change.
+        p: Nominal share of unchanged cells with an equal or larger difference, float32 (N,).
+        null: Source of the null distribution.
+        samples: Number of cells from which the spread of unchanged cells is estimated.
         rate: Nominal share of unchanged cells that are reported.
-        alike: How many cells differ by less than their stored numbers can tell: never a change.
-        wide: How many cells lie among neighbours that all together differ far more than the rest of
-            the scene: a change wider than half of the window looks so, and is not reported.
-        dates: How many null dates tell how far cells move; the others share too little ground.
+        alike: Number of cells whose difference is below the resolution of the stored numbers; these
+        are never a change.
+        wide: Number of cells in neighbourhoods that differ far more than the rest of the scene. A
+            change wider than half of the window has this effect and is not reported.
+        dates: Number of null dates used; the others have too little ground in common.
     """
 
     cells: Cells
@@ -135,7 +136,7 @@ class ChangeResult:
 
     @property
     def changed(self) -> NDArray[np.bool_]:
-        """Which cells are a change, (N,)."""
+        """Mask of changed cells, (N,)."""
         return np.nan_to_num(self.score, nan=0.0) > 1
 
     def to_xarray(self) -> Dataset:
@@ -145,13 +146,13 @@ class ChangeResult:
             DataError: If the cells are chips, which have no grid.
         """
         planes = {"score": self.score, "p": self.p, "distance": self.distance}
-        return on_grid(self.cells, planes, "take the polygons: found.polygons()")
+        return on_grid(self.cells, planes, "use the polygons: found.polygons()")
 
     def polygons(self, smallest: int = 1) -> GeoDataFrame:
-        """Return changed cells that touch as one polygon each: cells, mean and highest score.
+        """Return adjacent changed cells as one polygon each: cells, mean and highest score.
 
         Args:
-            smallest: Number of cells of the smallest one.
+            smallest: Minimum number of cells of a polygon.
         """
         which = np.flatnonzero(self.changed)
         merged, part = self.cells.merged(which)
@@ -181,22 +182,22 @@ def detect_change(
     rate: float = 0.01,
     window: int = 33,
 ) -> ChangeResult:
-    """Score every cell by how much more two dates differ than unchanged ground does.
+    """Score each cell by how much more two dates differ than unchanged ground does.
 
     Args:
         before: Embeddings of the first date.
-        after: Of the second, on the same grid, of the same model and plan. Of two tables of chips,
-            those are compared that have the same name (`id`) and ground.
-        null: Of dates between which, and the first, nothing has changed.
+        after: Embeddings of the second date, on the same grid, by the same model and plan. For two
+            tables of chips, those with the same name (`id`) and ground are compared.
+        null: Embeddings of further dates; nothing has changed between these and the first date.
         rate: Nominal share of unchanged cells that are reported, in (0, 0.5).
-        window: Cells at a side of the neighbourhood that says what is usual; of an even number, one
-            more. A change that is wider than half of it is not seen.
+        window: Side of the neighbourhood in cells; an even number is increased by one. A change
+            wider than half of it is not detected.
 
     Raises:
-        DataError: If two are of one scene, do not lie on one grid, or share no cell with a vector.
-        SpecError: If vectors of two models, or of two ways from pixel to network, are compared.
-        ConfigError: If a setting is out of range, or there are too few cells for the rate, or null
-            dates that do not differ.
+        DataError: If two are of one scene, are on different grids, or share no cell with a vector.
+        SpecError: If vectors of two models, or of two preprocessing plans, are compared.
+        ConfigError: If a setting is out of range, or there are too few cells for the rate, or the
+            null dates do not differ.
     """
     _ = ChangeRule(rate, window)
     null = _listed(null)
@@ -210,7 +211,7 @@ def detect_change(
         raise DataError(
             "no cell has a vector at both dates",
             found=f"{int(every[0].valid.sum())} and {int(every[1].valid.sum())} cells with one",
-            remedy="take dates on which other ground is free of clouds",
+            remedy="use dates on which the same ground is free of clouds",
         )
     calm = [every[0], *every[2:]]
     pairs = list(combinations(range(len(calm)), 2))
@@ -235,19 +236,19 @@ def detect_change(
 
 
 def _listed(null: object) -> Sequence[Embeddings]:
-    """Return the null dates; one that is given without a list is refused."""
+    """Return the null dates; reject embeddings that are not in a list."""
     if isinstance(null, list | tuple):
         return null
     raise DataError(
-        "null is no list of dates",
+        "null is not a list of dates",
         found=f"an object of type {type(null).__name__}",
         expected="a list of embeddings, empty without null dates",
-        remedy="put it into one: null=[earlier, other]",
+        remedy="put it into a list: null=[earlier, other]",
     )
 
 
 def _require_dates(every: Sequence[Cells]) -> None:
-    """Refuse two of one scene, of which no distance says how far vectors move."""
+    """Reject two dates of the same scene: their distance does not show how vectors move."""
     names = ["the first date", "the second date", *["a date of the null"] * (len(every) - 2)]
     for (name, one), (other_name, other) in combinations(zip(names, every, strict=True), 2):
         scenes = _hashed(other.made)
@@ -256,7 +257,7 @@ def _require_dates(every: Sequence[Cells]) -> None:
             raise DataError(
                 f"{other_name} is of the same scene as {name}",
                 found=f"{first.id}, sha256 {first.sha256[:16]}",
-                expected="a scene of its own for each date",
+                expected="a different scene for each date",
                 remedy="name the embeddings of another date"
                 if other_name == names[1]
                 else "name another date after --null, or leave this one out",
@@ -264,13 +265,13 @@ def _require_dates(every: Sequence[Cells]) -> None:
 
 
 def _hashed(made: Provenance) -> frozenset[tuple[str, str]]:
-    """Return hash and date of each scene, as a file may hold several dates; none without hashes."""
+    """Return hash and date of each scene (a file may hold several dates); empty without hashes."""
     known = all(scene.sha256 for scene in made.scenes)
     return frozenset((scene.sha256, scene.date) for scene in made.scenes if known)
 
 
 def _of_one_name(every: list[Embeddings]) -> list[Embeddings]:
-    """Return chips in one order, those alone that all tables name; anything else as it is."""
+    """Return the chips that all tables contain, in one order; other embeddings unchanged."""
     tables = [one for one in every if isinstance(one, ChipTable) and "id" in one.table]
     names = [one.table["id"].astype(str).tolist() for one in tables]
     if len(tables) < len(every) or any(len(set(own)) < len(own) for own in names):
@@ -315,7 +316,7 @@ def _grid_words(cells: GridCells) -> str:
 
 
 def _chips_apart(first: ChipCells, second: ChipCells) -> tuple[str, str] | None:
-    """Return in what the chips of two tables differ: found and expected; None if they do not."""
+    """Return how the chips of two tables differ, as found and expected; None if they do not."""
     if len(first.chips) != len(second.chips):
         return f"{len(second.chips)} chips", f"{len(first.chips)}"
     if first.crs != second.crs:
@@ -329,13 +330,13 @@ def _chips_apart(first: ChipCells, second: ChipCells) -> tuple[str, str] | None:
         number = int(np.flatnonzero(off)[0])
         words = (", ".join(f"{v:.8g}" for v in box[number]) for box in (other, one))
         there, here = words
-        return f"chip {number} at {there} ({int(off.sum())} chips lie elsewhere)", here
+        return f"chip {number} at {there} ({int(off.sum())} chips are elsewhere)", here
     return None
 
 
 def _elsewhere(found: str, expected: str) -> DataError:
     return DataError(
-        "the two dates do not lie on one grid",
+        "the two dates are not on the same grid",
         found=found,
         expected=expected,
         remedy="embed both on the named grid, whose chips are the same for every scene of a place: "
@@ -346,7 +347,7 @@ def _elsewhere(found: str, expected: str) -> DataError:
 
 # ---------------------------------------------------------------------------------------- the files
 
-_WHITE: Final = 2.0  # score that the style shows lightest
+_WHITE: Final = 2.0  # lowest score that the style shows
 
 
 def run_change(config: ChangeConfig) -> ResultFiles:
@@ -356,7 +357,7 @@ def run_change(config: ChangeConfig) -> ResultFiles:
         config: The settings, as on the command line.
 
     Raises:
-        DataError: If embeddings cannot be used or do not lie on one grid, or files cannot be
+        DataError: If embeddings cannot be used or are on different grids, or files cannot be
             written.
         SpecError: If vectors of two models are compared.
         ConfigError: If there are too few unchanged cells for the rate.
@@ -403,8 +404,8 @@ def _words(found: ChangeResult, polygons: int, config: ChangeConfig) -> str:
     count = f"about {found.rate * cells:.0f} cells if nothing had changed"
     return (
         f"{changed} of {cells} cells changed, in {polygons} polygons of {config.smallest} or more "
-        f"cells\n  false alarms: nominal rate {found.rate:g}, {count}; it is no promise, as "
-        f"docs/maps.md says\n  null: {found.null}, {found.samples} cells"
+        f"cells\n  false alarms: nominal rate {found.rate:g}, {count}; not guaranteed, see "
+        f"docs/maps.md\n  null: {found.null}, {found.samples} cells"
         + _mute(len(config.null or ()) - found.dates)
         + (_ONE_DATE if found.dates == 1 else "")
         + _alike(found, cells)
@@ -413,32 +414,32 @@ def _words(found: ChangeResult, polygons: int, config: ChangeConfig) -> str:
 
 
 def _mute(dates: int) -> str:
-    """Return what is said of null dates that tell nothing: nothing if there is none."""
+    """Return a line on null dates that could not be used; empty if there are none."""
     if not dates:
         return ""
-    return f"\n  null dates that show too little of this ground, and tell nothing: {dates}"
+    return f"\n  null dates not used, because they show too little of this ground: {dates}"
 
 
 def _alike(found: ChangeResult, cells: int) -> str:
-    """Return what is said of cells that the numbers do not tell apart: nothing if there is none."""
+    """Return a line on cells with differences below the resolution; empty if there are none."""
     if not found.alike:
         return ""
     asked = "; are these two dates?" if found.alike == cells else ""
     return (
-        f"\n  {found.alike} cells differ by less than their numbers can tell, and are not "
+        f"\n  {found.alike} cells differ by less than the resolution of their numbers, and are not "
         f"counted as changed{asked}"
     )
 
 
 def _wide(found: ChangeResult, window: int) -> str:
-    """Return what is said of a change that may be too wide to be seen: nothing without one."""
+    """Return a line on a change that may be too wide to be detected; empty without one."""
     if not found.wide:
         return ""
     whole = whole_window(found.cells)
-    more = "no wider one would tell" if window >= whole else f"look again with --window {whole}"
+    more = "no wider one would help" if window >= whole else f"try --window {whole}"
     return (
-        f"\n  {found.wide} cells lie where all ground differs more than elsewhere: a change wider "
-        f"than half of\n  --window {window} looks so, and is not counted; {more}"
+        f"\n  {found.wide} cells are in areas that differ more than the rest: a change wider "
+        f"than half of\n  --window {window} has this effect and is not counted; {more}"
     )
 
 

@@ -1,10 +1,10 @@
-"""How far the vectors of two dates are apart, and how much of that the season does not explain.
+"""Distance between the vectors of two dates, and the part that the season does not explain.
 
-Season, sun and haze move the vectors of a whole scene by one rule: forest goes where forest goes.
-So the vectors of one date are predicted from those of the other by a linear rule that is learnt on
-the scene itself, and what is left is the change (chronochrome: Schaum and Stocker 1997; compared
-with others by Theiler 2008, doi 10.1364/AO.47.000F12). Cells that the rule fits badly count less
-the next time it is learnt, so that changes do not become the rule; this is the reweighting of
+Season, sun and haze move the vectors of a whole scene in the same way: all forest moves together.
+So the vectors of one date are predicted from those of the other by a linear rule fitted on the
+scene, and the residual is the change (chronochrome: Schaum and Stocker 1997; compared with other
+methods by Theiler 2008, doi 10.1364/AO.47.000F12). Cells with a large residual get a lower weight
+in the next fit, so that changes do not become part of the rule; this is the reweighting of
 IR-MAD (Nielsen 2007, doi 10.1109/TIP.2006.888195).
 
 Shapes: N cells, D dimensions, K principal directions.
@@ -24,23 +24,23 @@ from eofm.terminal import track
 
 __all__ = ["Distances", "LinearRule", "distances"]
 
-_DIRECTIONS: Final = 32  # of the vectors that a date is predicted from, at most
+_DIRECTIONS: Final = 32  # principal directions of the predicting date, at most
 _FEWEST_DIRECTIONS: Final = 2  # with none, each vector would be compared with the mean of its date
-_CELLS_EACH: Final = 20  # that tell one direction's coefficients
-_LEARNT_FROM: Final = 1 << 13  # cells, evenly spread: 25 MB of 384 dimensions, for either date
-_ROUNDS: Final = 4  # of weighting: the weights hardly move after three
-_RIDGE: Final = 1e-9  # of the mean variance: directions without any have coefficients nevertheless
+_CELLS_EACH: Final = 20  # cells per coefficient of a direction
+_LEARNT_FROM: Final = 1 << 13  # cells, evenly spaced: 25 MB at 384 dimensions, for each date
+_ROUNDS: Final = 4  # of reweighting: the weights hardly change after three
+_RIDGE: Final = 1e-9  # of the mean variance: for directions without any
 
 
 @dataclass(frozen=True, eq=False)
 class Distances:
-    """How far the two vectors of each cell are apart.
+    """Distances between the two vectors of each cell.
 
     Args:
-        cosine: 1 - cosine, float32 (N,), NaN without two vectors that have a direction.
+        cosine: 1 - cosine, float32 (N,), NaN unless both vectors exist and are not zero.
         unexplained: Half of the squared difference between a unit vector and its prediction from
-            the other date, the mean of both ways, float32 (N,), NaN as `cosine`.
-        least: What the cosine distance is of two vectors one step of their numbers apart in every
+            the other date, the mean of both directions, float32 (N,), NaN as `cosine`.
+        least: Cosine distance of two vectors that differ by one quantisation step in every
             dimension, float32 (N,): half of the square of `relative_step`.
     """
 
@@ -50,14 +50,14 @@ class Distances:
 
     @property
     def alike(self) -> NDArray[np.bool_]:
-        """Where the numbers do not tell the two vectors apart, (N,)."""
+        """Mask of cells whose vectors differ by less than the numerical resolution, (N,)."""
         return np.asarray(self.cosine <= self.least)
 
     @property
     def log(self) -> Doubles:
-        """Natural logarithm of `unexplained`, `least` at least, (N,); NaN of equal vectors too.
+        """Natural logarithm of `unexplained`, clipped at `least`, (N,); NaN for equal vectors.
 
-        Equal vectors are of the same pixels twice, and say nothing of what is usual.
+        Equal vectors come from identical pixels and carry no information on the usual distance.
         """
         raised = np.maximum(self.unexplained, self.least).astype(np.float64)
         return np.log(np.where(self.cosine > 0, raised, np.nan))
@@ -65,13 +65,13 @@ class Distances:
 
 @dataclass(frozen=True, eq=False)
 class LinearRule:
-    """What the unit vectors of one date say of those of another.
+    """Linear prediction of the unit vectors of one date from those of another.
 
     Args:
-        centre: What is subtracted from a vector, float32 (D,).
+        centre: Subtracted from a vector, float32 (D,).
         directions: Principal directions of the first date, float32 (D, K).
-        coefficients: Of each direction, float32 (K, D).
-        offset: Predicted for the centre, float32 (D,).
+        coefficients: Per direction, float32 (K, D).
+        offset: Prediction for the centre, float32 (D,).
     """
 
     centre: Floats
@@ -81,11 +81,11 @@ class LinearRule:
 
     @classmethod
     def learn(cls, given: Doubles, wanted: Doubles) -> Self:
-        """Learn it from cells of which most have not changed.
+        """Fit the rule to cells of which most have not changed.
 
         Args:
             given: Unit vectors of one date, (n, D).
-            wanted: Of the same cells at the other, (n, D).
+            wanted: Unit vectors of the same cells at the other date, (n, D).
         """
         count, dim = given.shape
         kept = min(max(count // _CELLS_EACH, _FEWEST_DIRECTIONS), _DIRECTIONS, dim)
@@ -97,7 +97,7 @@ class LinearRule:
         weights = np.full(count, 1 / count)
         for _ in range(_ROUNDS):
             weighted = (known * weights[:, None]).T
-            # least squares of the least norm, where directions have no variance at all
+            # minimum-norm least squares, for directions without any variance
             found = np.linalg.lstsq(weighted @ known + ridge, weighted @ wanted, rcond=None)[0]
             off = np.square(wanted - known @ found).sum(axis=1)
             usual = max(float(np.median(off)), np.finfo(np.float64).tiny)
@@ -113,14 +113,14 @@ class LinearRule:
 
 
 def distances(first: Cells, second: Cells) -> Distances:
-    """Return how far the two vectors of each cell are apart.
+    """Return the distances between the two vectors of each cell.
 
-    The cosine distance is half of the squared difference of the unit vectors, which is 1 - cosine
-    without the rounding error that the subtraction leaves of nearly equal vectors.
+    The cosine distance is half of the squared difference of the unit vectors. This equals
+    1 - cosine without the rounding error of the subtraction for nearly equal vectors.
 
     Args:
         first: Cells of one date.
-        second: The same cells at another.
+        second: The same cells at another date.
     """
     cosine, least, unexplained = (np.full(len(first.valid), np.nan, np.float32) for _ in range(3))
     rules = _learn_both(first, second)
@@ -141,12 +141,12 @@ def distances(first: Cells, second: Cells) -> Distances:
 
 
 def _learn_both(first: Cells, second: Cells) -> tuple[LinearRule, LinearRule] | None:
-    """Learn from one date to the other and back; None if no cell differs."""
+    """Fit the rules from one date to the other and back; None if no cell differs."""
     both = np.flatnonzero(first.valid & second.valid)
     some: Index = both[:: max(1, -(-len(both) // _LEARNT_FROM))]
     with np.errstate(invalid="ignore", divide="ignore"):
         a, b = (_unit(cells.vectors(some).astype(np.float64)) for cells in (first, second))
-    # equal vectors are of the same pixels twice, and say nothing of the season
+    # equal vectors come from identical pixels and carry no information on the season
     differ = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1) & (a != b).any(axis=1)
     if not differ.any():
         return None

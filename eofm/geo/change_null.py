@@ -1,22 +1,22 @@
-"""What is usual for a cell, and how far from it unchanged cells are.
+"""Expected difference of a cell without a change, and the spread around it.
 
-Everything is counted in the natural logarithm of what the season leaves unexplained.
+All values are natural logarithms of the difference that the season leaves unexplained.
 
-1. Usual is the median among the neighbours of a cell. With null dates, cells that moved more than
-   their neighbours between these are expected to do so again: that excess, times the slope that
-   fits the two dates compared, is taken off as well.
-2. The spread of unchanged cells is taken from the two dates themselves, since each pair of dates
-   has a haze and a season of its own: the half below the usual, to which a change adds nothing,
+1. The expected value is the median of the neighbours of a cell. With null dates, cells that moved
+   more than their neighbours between these are expected to do so again: that excess, times the
+   slope that fits the two compared dates, is subtracted too.
+2. The spread of unchanged cells is estimated from the two dates themselves, since each pair of
+   dates differs in haze and season: the half below the expected value, which changes do not affect,
    mirrored upwards (the idea of the empirical null, Efron 2004, doi 10.1198/016214504000000089).
-3. The upper half of unchanged cells reaches further than the lower one. A cell is a change if its
+3. The upper half of unchanged cells has a longer tail than the lower one. A cell is a change if its
    excess is above `LONGER` times the mirrored spread. That factor was chosen by measurement, on
-   other ground than that of benchmarks/results/change_rate.md: it is no theory.
+   ground other than that of benchmarks/results/change_rate.md; it has no theoretical basis.
 
-A change that is wider than half of the window is usual there, and no cell of it stands out. Where
-whole neighbourhoods differ far more than others, by `_WIDE` times the median distance of cells from
-their usual, that is counted and said (`Scores.wide`). Between dates without a change, of the
-synthetic world and of WorldCereal (26 x 26 patches at most), it was at most a third of that. It
-tells nothing of a change that the linear rule has learnt.
+A change wider than half of the window raises the expected value there, and no cell of it stands
+out. Whole neighbourhoods that differ far more than others, by `_WIDE` times the median distance of
+cells from their expected value, are counted and reported (`Scores.wide`). Between dates without a
+change, of the synthetic world and of WorldCereal (at most 26 x 26 patches), the excess was at most
+a third of that. A change that the linear rule has fitted is not detected this way.
 
 Shapes: N cells.
 """
@@ -40,26 +40,26 @@ from eofm.terminal import track
 
 __all__ = ["LONGER", "Scores", "scores", "tells", "whole_window"]
 
-LONGER: Final = 1.5  # times the spread below the usual: of the spread above, without a change
-_FEWEST: Final = 9  # cells that tell what is usual: of the smallest window
-_ACROSS: Final = 9  # neighbours at a side that the median is taken of: every few of the window
-_NEAREST: Final = _ACROSS**2  # neighbouring chips, of the evenly thinned ones
-_ROUNDS: Final = 5  # of weighting of the slope
+LONGER: Final = 1.5  # ratio of the spread above the expected value to that below, without a change
+_FEWEST: Final = 9  # cells needed for the expected value: those of the smallest window
+_ACROSS: Final = 9  # neighbours per side used for the median, evenly spaced in the window
+_NEAREST: Final = _ACROSS**2  # neighbouring chips, after even thinning
+_ROUNDS: Final = 5  # of reweighting of the slope
 _MORE: Final = "compare more ground: embed whole scenes, without --where"
 _WIDE: Final = 5.0  # medians below the usual: of normal logarithms, 3.4 standard deviations
-_CALM: Final = 0.25  # quantile of the usual of cells that stands for ground that did not change
+_CALM: Final = 0.25  # quantile of the expected values that stands for unchanged ground
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """How much more each cell differs than is usual.
+    """How much more each cell differs than expected.
 
     Args:
-        score: Over the threshold, (N,): above 1 is a change.
-        p: Nominal share of unchanged cells that differ as much or more, (N,).
-        samples: How many cells tell the spread of unchanged ones.
-        wide: How many cells lie where what is usual is itself far above that of calm ground: where
-            a change may be too wide to be seen.
+        score: Excess divided by the threshold, (N,): above 1 is a change.
+        p: Nominal share of unchanged cells with an equal or larger difference.
+        samples: Number of cells from which the spread of unchanged cells is estimated.
+        wide: Number of cells whose expected value is far above that of unchanged ground, so that a
+            change there may be too wide to be detected.
     """
 
     score: Doubles
@@ -71,25 +71,25 @@ class Scores:
 def scores(
     cells: Cells, found: Distances, null: Sequence[Distances], rate: float, window: int
 ) -> Scores:
-    """Return by how much cells differ more than is usual.
+    """Return how much more cells differ than expected.
 
     Args:
-        cells: Of the first date.
-        found: Between the two dates.
-        null: Between pairs of dates between which nothing has changed.
-        rate: Share of unchanged cells that are reported.
-        window: Cells at a side of the neighbourhood.
+        cells: Cells of the first date.
+        found: Distances between the two dates.
+        null: Distances between pairs of dates without a change.
+        rate: Nominal share of unchanged cells that are reported.
+        window: Side of the neighbourhood in cells.
 
     Raises:
-        ConfigError: If there are too few cells, of the two dates or of the null ones.
+        ConfigError: If there are too few cells, in the two dates or in the null dates.
     """
-    if not (~found.alike & np.isfinite(found.cosine)).any():  # there is no spread to tell
+    if not (~found.alike & np.isfinite(found.cosine)).any():  # without a spread
         none = np.where(np.isfinite(found.cosine), 0.0, np.nan)
         return Scores(none, none + 1.0, 0, 0)
     count = _differing(found)
     if count < _FEWEST:
         raise ConfigError(
-            "so few cells do not tell what is usual among neighbours",
+            "there are too few cells to estimate the usual difference among neighbours",
             found=f"{count} cells that differ",
             expected=f"{_FEWEST} or more",
             remedy=_MORE,
@@ -117,7 +117,7 @@ def scores(
 
 
 def whole_window(cells: Cells) -> int:
-    """Return the window from which on the neighbourhood of every cell is the whole scene."""
+    """Return the smallest window for which every neighbourhood is the whole scene."""
     if isinstance(cells, GridCells):
         return 2 * max(cells.patches.grid.height, cells.patches.grid.width) - 1
     return int(np.ceil(np.sqrt(len(cells.valid))))
@@ -128,16 +128,16 @@ def _differing(found: Distances) -> int:
 
 
 def tells(found: Distances) -> bool:
-    """Return whether two dates have enough cells in common that differ to say what is usual."""
+    """Return whether two dates share enough differing cells to estimate the usual difference."""
     return _differing(found) >= _FEWEST
 
 
 def _telling(null: Sequence[Distances]) -> list[Distances]:
-    """Return pairs of null dates that say how far cells move: others do not share enough ground."""
+    """Return pairs of null dates that share enough ground to show how cells move."""
     told = [one for one in null if tells(one)]
     if not told:
         raise ConfigError(
-            "the null dates do not tell how far cells move",
+            "the null dates do not show how far cells move",
             found=f"{max(map(_differing, null))} cells that differ between two of them",
             expected=f"{_FEWEST} or more",
             remedy="name another date after --null, or leave --null out",
@@ -146,7 +146,7 @@ def _telling(null: Sequence[Distances]) -> list[Distances]:
 
 
 def _excess(cells: Cells, found: Distances, window: int) -> Doubles:
-    """Return by how much the logarithm of each cell is above that of its neighbours, (N,)."""
+    """Return the logarithm of each cell minus the median of its neighbours, (N,)."""
     log = found.log
     if isinstance(cells, GridCells):
         return log - _grid_medians(cells, log, window)
@@ -154,11 +154,11 @@ def _excess(cells: Cells, found: Distances, window: int) -> Doubles:
 
 
 def _without_usual(excess: Doubles, moved: list[Doubles]) -> Doubles:
-    """Return the excess without what each cell's movement between the null dates explains.
+    """Return the excess without the part explained by the movement between the null dates.
 
-    The slope is that of least squares with Cauchy weights, which changes hardly bend, and none
-    where cells that moved more then move less now. A cell that no null date shows has its
-    neighbours' usual alone.
+    The slope is fitted by least squares with Cauchy weights, which are robust to changes, and is
+    zero where cells that moved more then move less now. For a cell without a valid null date, only
+    the median of its neighbours is subtracted.
     """
     known = [np.isfinite(one) for one in moved]
     seen = np.sum(known, axis=0)
@@ -182,17 +182,17 @@ _ROUNDING: Final = 1e-9  # of a count times a share: 100 x (1 - 0.01) is not abo
 
 
 def _place(count: int, share: float) -> int:
-    """Return which of sorted distances at most that share of further ones is above, from 1 on."""
+    """Return the rank (from 1) of a sorted distance that at most that share of others exceeds."""
     return int(np.ceil((count + 1) * (1 - share) - _ROUNDING))
 
 
 def _too_low(rate: float, count: int, half: int) -> ConfigError:
-    """Return the refusal of a rate, with the least that is taken where that is a rate."""
+    """Return the error for a rate, with the lowest possible rate if there is one."""
     needed = int(np.ceil(1 / (2 * rate) - _ROUNDING)) - 1
     least = float(np.ceil(1e4 / (2 * (half + 1)) - _ROUNDING) / 1e4)
     return ConfigError(
-        "so low a rate cannot be told from so few unchanged cells",
-        found=f"{count} cells, {half} of them not above the usual, rate {rate:g}",
+        "the rate is too low for so few unchanged cells",
+        found=f"{count} cells, {half} of them at or below the expected difference, rate {rate:g}",
         expected=f"{needed} of these or more",
         remedy=(f"state a higher rate: --rate {least:g}; or " if least < HIGHEST_RATE else "")
         + _MORE,
@@ -200,10 +200,10 @@ def _too_low(rate: float, count: int, half: int) -> ConfigError:
 
 
 def _grid_medians(cells: GridCells, log: Doubles, window: int) -> Doubles:
-    """Return the median among neighbours, evenly spread over a window around each patch."""
+    """Return the median of neighbours that are evenly spaced in a window around each patch."""
     grid = cells.patches.grid
     plane = log.reshape(grid.height, grid.width)
-    # beyond the grid there are no neighbours: offsets that reach further would all fall there
+    # offsets that reach beyond the grid would all fall outside it
     high, wide = (min(window // 2, side - 1) for side in plane.shape)
     padded = np.pad(plane, ((high, high), (wide, wide)), constant_values=np.nan)
     found = np.empty_like(plane)
@@ -218,9 +218,9 @@ def _grid_medians(cells: GridCells, log: Doubles, window: int) -> Doubles:
 
 
 def _offsets(reach: int, side: int) -> NDArray[np.int64]:
-    """Return whole numbers evenly spread from -reach to reach: `_ACROSS`, or twice as many.
+    """Return `_ACROSS` integers evenly spaced from -reach to reach, or twice as many.
 
-    Of a window about twice as wide as the grid, half of the neighbours would lie beside it.
+    For a window about twice as wide as the grid, half of the neighbours would be outside it.
     """
     window = 2 * reach + 1
     count = min(window, _ACROSS * max(1, round(window / side)))
@@ -228,9 +228,9 @@ def _offsets(reach: int, side: int) -> NDArray[np.int64]:
 
 
 def _chip_medians(cells: Cells, log: Doubles, window: int) -> Doubles:
-    """Return the median among neighbours of each chip, of as much ground as a window of patches.
+    """Return the median of the neighbours of each chip, over the area of a window of patches.
 
-    Of the chips, so many are left out by chance that the nearest ones of the rest reach as far.
+    Chips are thinned at random so that the nearest remaining ones cover the same area.
     """
     known = np.flatnonzero(np.isfinite(log))
     kept = max(min(_NEAREST, len(known)), round(len(known) * _NEAREST / window**2))
@@ -243,7 +243,7 @@ def _chip_medians(cells: Cells, log: Doubles, window: int) -> Doubles:
 
 
 def _median(values: Doubles) -> Doubles:
-    """Return the median of each row without NaN; NaN for a row of nothing else."""
+    """Return the median of each row without NaN; NaN for a row of NaN."""
     ordered = np.sort(values, axis=1)  # NaN last
     count = np.isfinite(values).sum(axis=1)
     rows = np.arange(len(values))

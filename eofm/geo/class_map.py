@@ -1,4 +1,4 @@
-"""From labelled polygons and points to a map of classes, with what is known of its accuracy.
+"""Learn a class map from labelled polygons and points, and estimate its accuracy.
 
     import eofm
 
@@ -65,7 +65,7 @@ __all__ = ["NO_CLASS", "LearntMap", "MappedCells", "map_classes"]
 
 
 NO_CLASS: Final = 0
-_FAR_SHARE: Final = 0.1  # of a class's cells beyond the training vectors, from which on it is said
+_FAR_SHARE: Final = 0.1  # of a class's cells beyond the training vectors, from which it is reported
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,9 +75,10 @@ class MappedCells:
     Args:
         cells: Chips or patches.
         classes: Names, K; code 1 is the first.
-        codes: Class of each cell, uint8 (N,), `NO_CLASS` without a vector.
-        probability: Of that class, float32 (N,), NaN without a vector.
-        novelty: Distance from the training vectors, float32 (N,): above 1 is beyond them.
+        codes: Class code of each cell, uint8 (N,), `NO_CLASS` without a vector.
+        probability: Probability of that class, float32 (N,), NaN without a vector.
+        novelty: Distance from the training vectors, float32 (N,), in units of its limit: above 1 is
+        beyond them.
     """
 
     cells: Cells
@@ -93,13 +94,13 @@ class MappedCells:
 
     @cached_property
     def mapped(self) -> NDArray[np.float64]:
-        """Ground of each class in square metres, (K,)."""
+        """Area of each class in square metres, (K,)."""
         area = np.bincount(self.codes, cell_areas(self.cells), len(self.classes) + 1)
         return np.asarray(area[1:], np.float64)
 
     @cached_property
     def beyond(self) -> NDArray[np.float64]:
-        """Share of each class's cells that lie beyond the training vectors, (K,)."""
+        """Share of the cells of each class beyond the training vectors, (K,)."""
         count = np.bincount(self.codes, minlength=len(self.classes) + 1)
         far = np.bincount(self.codes[self.novelty > 1], minlength=len(self.classes) + 1)
         return np.asarray((far / np.maximum(count, 1))[1:], np.float64)
@@ -115,7 +116,7 @@ class MappedCells:
             "probability": self.probability,
             "novelty": self.novelty,
         }
-        found = on_grid(self.cells, planes, "take them as a GeoDataFrame: to_frame()")
+        found = on_grid(self.cells, planes, "use a GeoDataFrame: to_frame()")
         found["class"].attrs.update(
             flag_values=np.arange(1, len(self.classes) + 1, dtype=np.uint8),
             flag_meanings=" ".join(name.replace(" ", "_") for name in self.classes),
@@ -141,21 +142,21 @@ class MappedCells:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LearntMap:
-    """A map of classes, and what it was learnt from.
+    """A map of classes, and the data and results of its training.
 
     Args:
-        map: Classes of the cells it was learnt on.
+        map: Classes of the cells that it was trained on.
         training: The training cells.
-        folds: Which polygons were held out together.
-        variogram: Of the vectors, if the side of the squares was not stated; None if it was.
-        validation: What was said of held-out cells.
+        folds: Folds of polygons for cross-validation.
+        variogram: Variogram of the vectors; None if the user set the side of the squares.
+        validation: Predictions for held-out cells.
         assessment: Accuracies, with intervals over squares of ground.
         curve: Accuracy with fewer polygons.
-        areas: Estimated areas of a probability sample; None of any other.
+        areas: Estimated areas from a probability sample; None for other samples.
         method: The settings.
         probe: The read-out.
-        distance: From the training vectors.
-        notes: What a reader must be told.
+        distance: Distance from the training vectors.
+        notes: Warnings for the report.
     """
 
     map: MappedCells
@@ -191,22 +192,22 @@ class LearntMap:
     def on(self, embeddings: Embeddings) -> MappedCells:
         """Return the classes of other cells, of another scene or date, by the same read-out.
 
-        How accurate it is there, nothing says: the accuracy is that of the ground of the polygons.
+        The accuracy there is unknown: the estimate holds for the ground of the polygons.
 
         Args:
             embeddings: Vectors of the same model and plan.
 
         Raises:
-            SpecError: If they are not.
+            SpecError: If model or plan differ.
         """
         require_same_vectors(self.map.cells.made, embeddings.provenance)
         return _predict(cells_of(embeddings), self.classes, self.probe, self.distance)
 
     def training_frame(self) -> GeoDataFrame:
-        """Return the training cells: class, polygon, square, fold, and what was said held out.
+        """Return the training cells: class, polygon, square, fold, and held-out prediction.
 
-        A cell that is not `tested` was said by a read-out that could not know its class, or no
-        other: whether it is right counts nowhere.
+        A cell that is not `tested` was predicted by a read-out that was not trained on its class,
+        or on that class alone; it does not count towards the accuracy.
         """
         training, names = self.training, np.array(self.classes, object)
         return geo_frame(
@@ -242,11 +243,11 @@ def map_classes(
         method: The settings.
 
     Raises:
-        ConfigError: If no field is stated, all polygons lie in one square of the stated side, or
+        ConfigError: If no field is stated, all polygons are in one square of the given side, or
             there are fewer training cells than neighbours.
-        LabelError: If the labels cannot be used: outside of the embeddings, not valid, of one class
-            alone, smaller than the cells; or the areas of a sample that is none.
-        RasterError: If the embeddings do not lie on the earth.
+        LabelError: If the labels cannot be used: outside of the embeddings, invalid, of a single
+            class, smaller than the cells; or if areas are requested without a probability sample.
+        RasterError: If the CRS of the embeddings is not terrestrial.
     """
     method = method or MapMethod()
     given = [labels] if not isinstance(labels, list | tuple) else list(labels)
@@ -269,7 +270,7 @@ def _check_design(layers: Sequence[LabelledPlaces], design: SampleDesign) -> Non
         raise LabelError(
             "areas are estimated from the points of a probability sample",
             found=f"{drawn} polygons, whose places and sizes somebody chose",
-            expected="points alone, each drawn with the same chance",
+            expected="only points, each drawn with the same probability",
             remedy="give the sample points, or leave the areas out: --design purposive",
         )
 
@@ -302,7 +303,7 @@ def _learn(cells: Cells, training: TrainingCells, method: MapMethod) -> LearntMa
     validation = cross_validate(x, training, folds, fit)
     if not validation.scored.any():
         raise LabelError(
-            "no class can be tested: each has one polygon alone, or all in one square",
+            "no class can be tested: each has a single polygon, or all in one square",
             found=f"{len(training.features)} polygons",
             expected="two polygons or more of a class, apart from each other",
             remedy=f"draw a second polygon of each class; {EXPLODE}",
@@ -330,7 +331,7 @@ def _learn(cells: Cells, training: TrainingCells, method: MapMethod) -> LearntMa
 
 
 def _require_neighbours(method: MapMethod, training: TrainingCells, folds: Folds) -> int:
-    """Return the fewest cells that a read-out is made of: kNN needs as many as neighbours.
+    """Return the minimum number of cells of a read-out: kNN needs as many as neighbours.
 
     Raises:
         ConfigError: If the read-out of a fold has fewer.
@@ -340,11 +341,11 @@ def _require_neighbours(method: MapMethod, training: TrainingCells, folds: Folds
     fewest = fewest_trained(training, folds)
     if method.neighbours > fewest:
         raise ConfigError(
-            "more neighbours are asked for than there are training cells",
-            found=f"{method.neighbours} neighbours; {fewest} training cells are left where the "
+            "there are fewer training cells than neighbours",
+            found=f"{method.neighbours} neighbours; {fewest} training cells are left when the "
             "largest fold is held out",
             expected=f"1 to {fewest}",
-            remedy=f"ask for fewer: --neighbours {min(MapMethod.neighbours, fewest)}",
+            remedy=f"use fewer: --neighbours {min(MapMethod.neighbours, fewest)}",
         )
     return method.neighbours
 
@@ -376,10 +377,10 @@ def _predict(
 
 
 def _areas(learnt: LearntMap) -> AreaEstimate:
-    """Estimate areas: rows are what was said of each point while its square was held out."""
+    """Estimate areas from the prediction of each point when its square was held out."""
     if learnt.unscored:
         raise LabelError(
-            "the area of a class is estimated from points that were tested",
+            "an area estimate of a class needs points that were tested",
             found=f"{', '.join(learnt.unscored)}: all points held out together",
             expected="points of each class apart from each other",
             remedy="draw more sample points there, or leave the areas out: --design purposive",
@@ -401,7 +402,7 @@ def _areas(learnt: LearntMap) -> AreaEstimate:
 
 
 def _outvoted(learnt: LearntMap) -> list[str]:
-    """Name the classes that have too few cells to win a vote of so many neighbours."""
+    """Return the classes with too few cells to win a vote among so many neighbours."""
     if learnt.method.probe is not MapProbe.KNN:
         return []
     # with all its n cells among k neighbours, one of the others has (k - n) / (classes - 1) or more
@@ -410,24 +411,24 @@ def _outvoted(learnt: LearntMap) -> list[str]:
     if not few:
         return []
     return [
-        f"**{', '.join(few)}: on no place of the map**, for even all training cells of the class "
-        f"are outvoted among {learnt.method.neighbours} neighbours; ask for fewer: --neighbours "
+        f"**{', '.join(few)}: nowhere on the map**, because even all training cells of the class "
+        f"are outvoted among {learnt.method.neighbours} neighbours; use fewer: --neighbours "
         f"{min(MapMethod.neighbours, int(most.min()))}"
     ]
 
 
-_LOST: Final = 0.02  # of the points of a sample, from which on what is left is another sample
+_LOST: Final = 0.02  # of the points of a sample: if more are lost, the rest is a different sample
 
 
 def _lost_points(learnt: LearntMap) -> list[str]:
-    """Say that a cell holds several points of a sample, of which one alone is counted, or none."""
+    """Return a note if cells hold several points of a sample, of which at most one is counted."""
     lost = learnt.training.touching - len(learnt.training)
     if learnt.areas is None or lost <= _LOST * learnt.training.touching:
         return []
     return [
-        f"**{lost} of {learnt.training.touching} sample points are not counted**, for others lie "
-        "in the same cells, and of a cell with points of two classes none is: the estimated areas "
-        "are those of purer ground; make vectors of smaller ground: eofm embed --patches --stride 7"
+        f"**{lost} of {learnt.training.touching} sample points are not counted**: they share a "
+        "cell with others, and a cell with points of two classes is dropped: the estimated areas "
+        "are those of purer ground; embed smaller cells: eofm embed --patches --stride 7"
     ]
 
 
@@ -436,14 +437,14 @@ def _notes(learnt: LearntMap) -> tuple[str, ...]:
     unscored = ", ".join(learnt.unscored)
     if unscored:
         notes.append(
-            f"**{unscored}: not scored**, for all polygons were held out together, so "
-            "that none was left to learn from when they were tested; the map shows it all the "
-            "same, and where it takes them for another class no accuracy falls"
+            f"**{unscored}: not scored**, because all polygons were held out together, so "
+            "that none was left for training when they were tested; the map still shows the "
+            "class, and confusions with it do not lower any accuracy"
         )
     if learnt.assessment.overall is None:
         notes.append(
-            "**one class alone could be scored: there is no overall and no user's accuracy**, for "
-            "no cell of another class was tested that could have been taken for it; draw polygons "
+            "**only one class could be scored: there is no overall and no user's accuracy**, for "
+            "no cell of another class was tested that could be confused with it; draw polygons "
             f"of {unscored} in other squares"
         )
     notes += _outvoted(learnt) + _lost_points(learnt)
@@ -451,8 +452,8 @@ def _notes(learnt: LearntMap) -> tuple[str, ...]:
     few = [f"{name} ({count})" for name, count in counts if count and not enough_groups(count)]
     if few:
         notes.append(
-            f"few squares of ground tested: {', '.join(few)}; fewer than {FEWEST_GROUPS} cannot "
-            "tell how far an accuracy may be off, so that it has no interval; draw polygons in "
+            f"few squares tested: {', '.join(few)}; fewer than {FEWEST_GROUPS} do not "
+            "allow an interval of the accuracy; draw polygons in "
             "other places"
         )
     far = [

@@ -3,11 +3,11 @@
 map.tif             class of each patch: colours, names (map.tif.aux.xml), nodata 0
 map.qml, map.sld    its style for QGIS and for OGC servers
 probability.tif     of that class; second band: distance from the training vectors over its limit
-map.gpkg            of chips, in place of the rasters
-training.gpkg       the cells it was learnt from, and what was said of them held out
-report.md, .html    accuracy, intervals, areas, what to mistrust
+map.gpkg            of chips, instead of the rasters
+training.gpkg       the training cells, and the predictions for them when held out
+report.md, .html    accuracy, intervals, areas, limitations
 map.json            all numbers of the report, settings, provenance
-config.yaml         the settings of `eofm map`: `eofm map --config config.yaml` does it again
+config.yaml         the settings of `eofm map`; `eofm map --config config.yaml` repeats the run
 """
 
 from __future__ import annotations
@@ -76,12 +76,12 @@ _DISTANCE_SCALE: Final = {0.0: "0", 0.5: "1, the limit", 1.0: "2 or more"}
 _SIDES: Final = {
     BlockFrom.STATED: "stated",
     BlockFrom.VARIOGRAM: "the range of the variogram of the vectors",
-    BlockFrom.EXTENT: "half of the extent, for the variogram has no range",
+    BlockFrom.EXTENT: "half of the extent, because the range of the variogram is unknown",
 }
 
 
 def percent(estimate: Estimate | None) -> str:
-    """Return a share with its interval, as in `84 % (79 to 88)`; one of no width is none."""
+    """Return a share with its interval, as in `84 % (79 to 88)`; no interval if its width is 0."""
     if estimate is None:
         return "–"
     if not estimate.has_interval:
@@ -91,7 +91,7 @@ def percent(estimate: Estimate | None) -> str:
 
 
 def verdict(learnt: LearntMap) -> str:
-    """Return the accuracy in one sentence, with what it was measured on."""
+    """Return the accuracy in one sentence, with the data it was measured on."""
     found = learnt.assessment
     tested = (
         f"held-out squares of {learnt.folds.side:.0f} m, {sum(found.cells)} cells of "
@@ -100,7 +100,7 @@ def verdict(learnt: LearntMap) -> str:
     rest = f"; not scored: {', '.join(learnt.unscored)}" if learnt.unscored else ""
     if found.overall is None:
         (scored,) = set(learnt.classes).difference(learnt.unscored)
-        return f"no overall accuracy: {scored} alone could be scored, on {tested}{rest}"
+        return f"no overall accuracy: only {scored} could be scored, on {tested}{rest}"
     return f"overall accuracy {percent(found.overall)} on {tested}{rest}"
 
 
@@ -132,10 +132,10 @@ def class_table(learnt: LearntMap) -> Table:
         ),
         tuple(rows),
         notes=(
-            "user's accuracy: of what the map calls so, the share that is; producer's: of what is "
-            "so, the share that the map calls so",
-            "in brackets 95 % intervals, by resampling whole squares of ground; none where all "
-            "resamples score alike, which is no certainty; they say nothing of places that no "
+            "user's accuracy: share of cells mapped as a class that belong to it; producer's: of "
+            "cells of a class, the share that is mapped as it",
+            "in brackets 95 % intervals, by resampling whole squares on the ground; none if all "
+            "resamples score the same, which is no certainty; they say nothing of places that no "
             "polygon is like",
             "mapped ha: counted on the map, which is biased where errors do not cancel",
             "beyond training: share of the class's cells that are further from all training "
@@ -169,8 +169,8 @@ def area_table(learnt: LearntMap) -> Table | None:
         notes=(
             f"overall accuracy {overall}, weighted by the area of the map's classes",
             "post-stratified estimator of Olofsson et al. 2014 (doi 10.1016/j.rse.2014.02.015), "
-            "± half of the 95 % interval; each point was said while its square was held out",
-            "it holds for points that were drawn by chance, all with the same: that was stated by "
+            "± half of the 95 % interval; each point was predicted while its square was held out",
+            "valid for points drawn at random with equal probability: that was stated by "
             "`--design random`",
         ),
     )
@@ -208,10 +208,10 @@ def _how(learnt: LearntMap) -> tuple[str, ...]:
         f"vectors: {made.model or 'of an unknown model'}, {learnt.map.cells.dim} dimensions"
         + (f", of {scenes}" if scenes else ""),
         f"read-out: `{learnt.probe.name}`, chosen and fitted inside each fold",
-        f"cells count as a class where its polygons cover {method.purity:.0%} of them or more; at "
+        f"a cell belongs to a class if its polygons cover at least {method.purity:.0%} of it; at "
         f"most {method.per_polygon} cells of a polygon",
         f"{learnt.folds.count} folds of squares of {learnt.folds.side:.0f} m ({side}): a polygon "
-        "is tested by a read-out that saw none of its square",
+        "is tested by a read-out that was trained without its square",
         f"intervals: whole squares are resampled, {squares} of them"
         + (f"; {TOO_NARROW}" if enough_groups(squares) and squares < FEW_GROUPS else ""),
     )
@@ -221,11 +221,11 @@ def _how(learnt: LearntMap) -> tuple[str, ...]:
 
 
 def page_of(learnt: LearntMap, colours: Mapping[int, Colour]) -> pages.Page:
-    """Return the report as a page with pictures.
+    """Return the report as a page with figures.
 
     Args:
         learnt: The map.
-        colours: Of the classes, by code.
+        colours: Colours of the classes, by code.
     """
     areas = area_table(learnt)
     pictures = _pictures(learnt, colours)
@@ -277,7 +277,7 @@ def map_figure(learnt: LearntMap, colours: Mapping[int, Colour]) -> Figure:
 
     Args:
         learnt: A map of patches.
-        colours: Of the classes, by code.
+        colours: Colours of the classes, by code.
     """
     assert isinstance(learnt.map.cells, GridCells)  # noqa: S101 (chips have no picture)
     table = np.full((256, 3), 0.75)
@@ -346,9 +346,9 @@ def run_map(config: MapConfig) -> ResultFiles:
         config: The settings, as on the command line.
 
     Raises:
-        ConfigError: If the settings do not fit the labels.
+        ConfigError: If the settings do not match the labels.
         DataError: If embeddings or labels cannot be used, or files cannot be written.
-        SpecError: If other embeddings are of another model.
+        SpecError: If the other embeddings are of another model.
     """
     embeddings = open_embeddings(config.embeddings)
     learnt = map_classes(embeddings, list(config.labels), config.field, config.method)
@@ -365,7 +365,7 @@ def run_map(config: MapConfig) -> ResultFiles:
 
 
 def _folder_names(paths: Sequence[Path]) -> list[str]:
-    """Return a name for each: that of the scene's folder, numbered where two are called alike."""
+    """Return a name for each path: the scene's folder, numbered if two are the same."""
     kept = {CHIPS, PATCHES_TIFF, PATCHES_ZARR}
     plain = [path.parent.name if path.name in kept else path.stem for path in paths]
     return [
@@ -381,8 +381,8 @@ def write_map(
 
     Args:
         learnt: The map.
-        out: The folder; it is made.
-        settings: What the record says of how it was asked for; the method alone without.
+        out: The folder, created if needed.
+        settings: Settings for the record; only the method if None.
 
     Raises:
         DataError: If a file cannot be written.
@@ -420,7 +420,7 @@ def write_mapped(found: MappedCells, probe: str, folder: Path) -> list[Path]:
     Args:
         found: The classes.
         probe: Id of the read-out.
-        folder: It is made.
+        folder: Output folder, created if needed.
 
     Raises:
         DataError: If a file cannot be written.
@@ -468,7 +468,7 @@ def record_of(learnt: LearntMap, settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         learnt: The map.
-        settings: How it was asked for.
+        settings: Settings for the record.
     """
     found, areas = learnt.assessment, learnt.areas
     record = {
@@ -531,6 +531,6 @@ def _plain(estimate: Estimate | None) -> dict[str, float | None] | None:
 
 
 def _ends(estimate: Estimate, *, known: bool) -> dict[str, float | None]:
-    """Return a value with its lower and upper end, None where these are not known."""
+    """Return a value with its lower and upper end; None if these are unknown."""
     low, high = (estimate.low, estimate.high) if known else (None, None)
     return {"value": estimate.value, "low": low, "high": high}

@@ -1,24 +1,24 @@
-"""Files of embeddings: written, and opened from any supported file, also of other programs.
+"""Write embeddings to files, and open them from supported files, including other programs'.
 
 chips.parquet      GeoParquet of eofm, Earth Index or Clay     -> `ChipTable`
 patches.tif        GeoTIFF of eofm                             -> `PatchGrid`
 patches.zarr       Zarr of eofm                                -> `PatchGrid`
-a folder           what `eofm embed --out` wrote: whichever of the three it holds; of several scenes
-                   with chips, one `ChipTable` of all
+a folder           output of `eofm embed --out`: whichever of the three it holds; for several
+                   scenes with chips, one `ChipTable` of all
 
-*GeoParquet*, version 1.1: polygons with a bounding box each, and a list of numbers. The file is
-read by geopandas, DuckDB, QGIS and torchgeo without eofm. Its metadata have `geo`, as the format
-wants it; `emb`, as Earth Index has it (version 0.0.1 of the schema in
+*GeoParquet*, version 1.1: polygons with bounding boxes, and a list of numbers. geopandas,
+DuckDB, QGIS and torchgeo read the file without eofm. Its metadata contain `geo`, as required by
+the format; `emb`, as in Earth Index (version 0.0.1 of the schema in
 github.com/cloudnativegeo/geo-embeddings-survey); and `eofm`, the provenance and the scale and
-offset of int8. Products of others are read where they are GeoParquet with a column of lists
+offset of int8. Products of other programs can be read if they are GeoParquet with a column of lists
 called `embedding` (Earth Index) or `embeddings` (Clay).
 
-*GeoTIFF*: a band for each dimension, kept apart (band-interleaved), in tiles, with overviews where
-it is large: the layout of a cloud-optimised GeoTIFF. int8 has a scale and an offset for each band
-and nodata -128; floating-point numbers have 16 bits and NaN. Provenance stands in the tag
-`EOFM_PROVENANCE`.
+*GeoTIFF*: one band per dimension, band-interleaved and tiled, with overviews if the raster is
+large: the layout of a cloud-optimised GeoTIFF. int8 has a scale and an offset per band and nodata
+-128; floating-point numbers have 16 bits and NaN. The tag `EOFM_PROVENANCE` contains the
+provenance.
 
-*Zarr*, format 3: the array `embedding` (dim, y, x) with CF coordinates and `spatial_ref`; of int8
+*Zarr*, format 3: the array `embedding` (dim, y, x) with CF coordinates and `spatial_ref`; for int8
 also `scale` and `offset` (dim).
 """
 
@@ -106,23 +106,23 @@ _VECTORS: Final = ("embedding", "embeddings")
 _DATES: Final = ("datetime", "date")
 _CORNERS: Final = ("xmin", "ymin", "xmax", "ymax")
 _ROWS: Final = 16_384  # of a row group
-_NO_TABLE: Final = "this is no table of embeddings"
+_NO_TABLE: Final = "this is not a table of embeddings"
 _EXPECTED: Final = "GeoParquet with a column of lists called embedding or embeddings"
 
 # ---------------------------------------------------------------------------------- out
 
 
 def write_chips(file: Path, parts: Iterable[ChipTable]) -> None:
-    """Write chips as one GeoParquet file, whole or not at all.
+    """Write chips atomically as one GeoParquet file.
 
     Args:
-        file: Where to.
-        parts: Chips of one kind, at least one part; each becomes one row group or several.
+        file: Output file.
+        parts: Chips of one kind, at least one part; each becomes one or more row groups.
 
     Raises:
         DataError: If there is no part, or the parts differ in kind.
         ConfigError: If the libraries are not installed.
-        OSError: If the disk is full, or the folder not there.
+        OSError: If the disk is full, or the folder does not exist.
     """
     geo_library("geopandas", "chips need a library that is not installed")
     rest = iter(parts)
@@ -219,10 +219,10 @@ def _metadata(chips: ChipTable, bounds: list[float]) -> dict[str, str]:
 
 
 def emb_metadata(made: Provenance, dim: int) -> dict[str, Any]:
-    """Return what Earth Index writes under the key `emb`.
+    """Return the metadata that Earth Index writes under the key `emb`.
 
     Args:
-        made: How the vectors were made.
+        made: Provenance of the vectors.
         dim: Dimensions.
     """
     dates = made.dates or (None,)
@@ -261,12 +261,12 @@ def emb_metadata(made: Provenance, dim: int) -> dict[str, Any]:
 
 
 def read_chips(file: Path) -> ChipTable:
-    """Read chips of eofm, of Earth Index, of Clay, or of another program that writes such files.
+    """Read chips of eofm, of Earth Index, of Clay, or of another program with the same layout.
 
     Vectors stay in the file until they are used.
 
     Raises:
-        DataError: If the file is damaged, is no GeoParquet, or holds no vectors of one length.
+        DataError: If the file is damaged, is not GeoParquet, or has no vectors of equal length.
         ConfigError: If the libraries are not installed.
     """
     geo_library("geopandas", "chips need a library that is not installed")
@@ -309,7 +309,7 @@ def _foreign(file: Path, found: object) -> DataError:
 
 def _numbers(column: Any, file: Path) -> NDArray[Any]:  # noqa: ANN401 (pyarrow has no types)
     """Return lists of one length as an array (N, D)."""
-    if isinstance(column, pa.ChunkedArray):  # of no chunk at all
+    if isinstance(column, pa.ChunkedArray):  # without any chunk
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     kind = column.type
     if not (pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind)):
@@ -348,7 +348,7 @@ def _own(text: str, file: Path) -> tuple[Provenance, Codes | None]:
 def _of_others(
     metadata: Mapping[str, str], name: str, table: GeoDataFrame, file: Path
 ) -> Provenance:
-    """Return what a product of others says of itself; two of one statement have one way."""
+    """Return provenance of a product of another program; equal metadata give equal `way_hash`."""
     with foreign(DataError, "the metadata of embeddings cannot be read", where=file):
         emb = parse_json(metadata.get("emb", "{}"), nan=True)
         model = emb.get("model", {})
@@ -367,7 +367,7 @@ def _of_others(
 
 
 def _completed(table: GeoDataFrame, file: Path) -> GeoDataFrame:
-    """Return a table with an `id` and a `datetime`, from the names that others have for them."""
+    """Return a table with an `id` and a `datetime`, from the column names of other programs."""
     import pandas as pd
 
     if "id" not in table:
@@ -384,19 +384,19 @@ def _completed(table: GeoDataFrame, file: Path) -> GeoDataFrame:
 PROVENANCE: Final = "EOFM_PROVENANCE"
 TIFF: Final = frozenset({".tif", ".tiff"})
 ZARR: Final = ".zarr"
-_TILE: Final = 256  # pixels at a side, at most; also the largest raster without overviews
-_UNIT: Final = 16  # sides of TIFF's tiles are multiples of it
-_CHUNK: Final = 64  # patches at a side
+_TILE: Final = 256  # pixels per side, at most; also the largest raster without overviews
+_UNIT: Final = 16  # sides of TIFF tiles are multiples of it
+_CHUNK: Final = 64  # patches per side
 _SMALL: Final = {"blockxsize": _CHUNK, "blockysize": _CHUNK}
 
 # ---------------------------------------------------------------------------------- GeoTIFF
 
 
 def write_tiff(file: Path, grid: PatchGrid) -> None:
-    """Write a patch grid as GeoTIFF, whole or not at all, row of tiles by row of tiles.
+    """Write a patch grid atomically as GeoTIFF, one row of tiles at a time.
 
     Raises:
-        OSError: If the disk is full, or the folder not there.
+        OSError: If the disk is full, or the folder does not exist.
     """
     with replacing(file) as temporary:
         plain = temporary.with_name(temporary.name + ".plain")
@@ -410,7 +410,7 @@ def write_tiff(file: Path, grid: PatchGrid) -> None:
                 plain, temporary, driver="GTiff", copy_src_overviews=True, **_layout(grid.stored)
             )
         except (RasterioError, CPLE_BaseError, OSError) as error:
-            # GDAL says of a full disk that a write has failed
+            # GDAL reports a full disk as a failed write
             raise OSError(f"{file} cannot be written: {error}") from error
         finally:
             plain.unlink(missing_ok=True)
@@ -458,7 +458,7 @@ def _write_plain(file: Path, grid: PatchGrid) -> None:
 
 
 def _strips(grid: PatchGrid, height: int) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Yield strips of rows as stored, (D, y, X), with what marks that there is no vector."""
+    """Yield strips of rows as stored, (D, y, X), with the values that mark missing vectors."""
     whole = grid.stored.dtype == np.int8
     rows = grid.valid.shape[0]
     for start in range(0, rows, height):
@@ -475,13 +475,13 @@ def _levels(rows: int, columns: int) -> list[int]:
 
 
 def read_tiff(file: Path) -> PatchGrid:
-    """Open a patch grid that is a GeoTIFF; vectors stay in the file until they are used.
+    """Open a patch grid in a GeoTIFF; vectors stay in the file until they are used.
 
-    A file without provenance is read too where its bands can be the dimensions of a vector, as
-    those of AlphaEarth (64 bands of int8): of how it was made nothing is known then.
+    A file without provenance is accepted if its bands can be the dimensions of a vector, as in
+    AlphaEarth (64 bands of int8); its provenance is then unknown.
 
     Raises:
-        DataError: If the file is damaged, lies nowhere, or is an image and no embeddings.
+        DataError: If the file is damaged, has no georeference, or is an image, not embeddings.
     """
     with foreign(DataError, UNREADABLE, where=file, passing=(EofmError,)):
         with open_geotiff(file) as source:
@@ -505,14 +505,14 @@ def read_tiff(file: Path) -> PatchGrid:
         return PatchGrid(stored, valid, made, codes)
 
 
-# What tells a grid of vectors that others wrote from an image: numbers that vectors are kept in,
-# and more of them at a place than imagery has bands (13 of Sentinel-2, 18 of stacked sensors).
+# Distinguishes a vector grid of another program from an image: a number type used for vectors, and
+# more bands than imagery has (13 of Sentinel-2, 18 of stacked sensors).
 _VECTOR_TYPES: Final = frozenset({"float16", "float32", "float64", "int8"})
 _LEAST_DIM: Final = 32
 
 
 def _check_vectors(source: DatasetReader, file: Path) -> None:
-    """Refuse a raster without provenance whose bands are no dimensions of a vector.
+    """Reject a raster without provenance whose bands are not dimensions of a vector.
 
     Raises:
         DataError: If it is an image: digital numbers, a class map, a few bands.
@@ -522,7 +522,7 @@ def _check_vectors(source: DatasetReader, file: Path) -> None:
         return
     bands = "1 band" if source.count == 1 else f"{source.count} bands"
     raise DataError(
-        "this raster is an image, and no embeddings",
+        "this raster is an image, not embeddings",
         found=f"{bands} of {', '.join(kinds)}, and no provenance of eofm",
         expected=f"a file of eofm; of other programs, {_LEAST_DIM} bands or more of "
         "floating-point numbers or int8",
@@ -536,11 +536,11 @@ def _check_vectors(source: DatasetReader, file: Path) -> None:
 
 
 def write_zarr(folder: Path, grid: PatchGrid) -> None:
-    """Write a patch grid as Zarr, whole or not at all, row of chunks by row of chunks.
+    """Write a patch grid atomically as Zarr, one row of chunks at a time.
 
     Raises:
         ConfigError: If zarr is not installed.
-        OSError: If the disk is full, or the folder not there.
+        OSError: If the disk is full, or the folder does not exist.
     """
     zarr = geo_library("zarr", "embeddings as Zarr need a library that is not installed")
     temporary = unfinished(folder)
@@ -562,14 +562,14 @@ def write_zarr(folder: Path, grid: PatchGrid) -> None:
     for strip, part in _strips(grid, _CHUNK):
         array[:, strip] = part.astype(number, copy=False)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is no part of the format yet, but xarray asks for it
+        warnings.simplefilter("ignore")  # not part of the format yet, but xarray needs it
         zarr.consolidate_metadata(temporary)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.replace(folder)
 
 
 def _small(grid: PatchGrid) -> xr.Dataset:
-    """Return all but the vectors: coordinates, CRS, where there are vectors, scale and offset."""
+    """Return everything except the vectors: coordinates, CRS, validity, scale and offset."""
     valid = placed(xr.DataArray(grid.valid.astype(np.uint8), dims=("y", "x")), grid.grid)
     valid.attrs.update(long_name="1 where there is a vector", grid_mapping="spatial_ref")
     valid.encoding.clear()
@@ -583,10 +583,10 @@ def _small(grid: PatchGrid) -> xr.Dataset:
 
 
 def read_zarr(folder: Path) -> PatchGrid:
-    """Open a patch grid that is Zarr; vectors stay in the folder until they are used.
+    """Open a patch grid in Zarr; vectors stay in the folder until they are used.
 
     Raises:
-        DataError: If it is damaged, or none of eofm.
+        DataError: If it is damaged, or was not written by eofm.
         ConfigError: If zarr is not installed.
     """
     zarr = geo_library("zarr", "embeddings as Zarr need a library that is not installed")
@@ -619,19 +619,19 @@ PATCHES_ZARR: Final = "patches.zarr"
 
 
 def open_embeddings(path: Path | str, layout: Layout | None = None) -> ChipTable | PatchGrid:
-    """Open embeddings; vectors stay on the disk until they are used, but for those of many scenes.
+    """Open embeddings; vectors stay on disk until they are used, except those of several scenes.
 
     Args:
-        path: A file, or the folder that `eofm embed` wrote; of several scenes, their chips are one
+        path: A file, or the folder that `eofm embed` wrote; the chips of several scenes become one
             table, in the CRS of the first.
-        layout: Which of those in the folder; a file of the other one is refused. None: whichever
-            there is.
+        layout: Layout to open in a folder; a file of the other layout is an error. None: the layout
+            that exists.
 
     Raises:
         DataError: If there are none, or they are damaged.
-        ConfigError: If a folder holds both layouts and none is named, or the libraries are not
+        ConfigError: If a folder has both layouts and none is named, or the libraries are not
             installed.
-        SpecError: If scenes of one folder have vectors of different models or ways.
+        SpecError: If scenes of one folder have vectors of different models or plans.
     """
     path = Path(path)
     if path.is_dir() and path.suffix != ZARR:
@@ -650,7 +650,7 @@ def open_embeddings(path: Path | str, layout: Layout | None = None) -> ChipTable
     found = Layout.CHIPS if suffix in SUFFIXES else Layout.PATCHES
     if suffix not in SUFFIXES | TIFF | {ZARR}:
         raise DataError(
-            "embeddings are not kept in such a file",
+            "this type of file does not hold embeddings",
             found=suffix or file.name,
             expected=", ".join(sorted({*SUFFIXES, *TIFF, ZARR})),
             where=file,
@@ -682,7 +682,7 @@ def open_patches(path: Path | str) -> PatchGrid:
 
 
 def _chips_of_scenes(folder: Path) -> list[Path]:
-    """Return the tables of chips of a folder that holds folders of scenes, and nothing itself."""
+    """Return the chip tables of a folder that has folders of scenes and no embeddings itself."""
     own = (folder / name for name in (CHIPS, PATCHES_TIFF, PATCHES_ZARR))
     return [] if any(file.exists() for file in own) else sorted(folder.glob(f"*/{CHIPS}"))
 
@@ -690,7 +690,7 @@ def _chips_of_scenes(folder: Path) -> list[Path]:
 def _joined(folder: Path, files: Sequence[Path]) -> ChipTable:
     """Return the chips of several scenes as one table.
 
-    int8 of one code stays as it is; of scenes that have each their own it becomes float32.
+    int8 with common codes is kept; with different codes per scene, vectors become float32.
     """
     import pandas as pd
 
@@ -708,7 +708,7 @@ def _joined(folder: Path, files: Sequence[Path]) -> ChipTable:
             for file, one in zip(files, tables, strict=True)
         ]
         table = pd.concat(frames, ignore_index=True)
-    if table["id"].duplicated().any():  # of a named grid, which scenes share
+    if table["id"].duplicated().any():  # chips of a named grid, which scenes share
         table["id"] = table["scene"] + "/" + table["id"].astype(str)
     alike = all(_same_numbers(first, one) for one in tables)
     made = replace(
@@ -726,7 +726,7 @@ _OF_ONE_JOB: Final = frozenset({"job", "recall_at_10"})
 
 
 def _same_numbers(first: ChipTable, other: ChipTable) -> bool:
-    """Return whether vectors of two tables are stored in the same numbers."""
+    """Return whether two tables store vectors with the same type and codes."""
     if first.codes is None or other.codes is None:
         return first.codes is other.codes and first.stored.dtype == other.stored.dtype
     pairs = ((first.codes.scale, other.codes.scale), (first.codes.offset, other.codes.offset))

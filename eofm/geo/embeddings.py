@@ -1,13 +1,13 @@
-"""Vectors that know where they lie and how they were made.
+"""Embedding vectors with their georeference and provenance.
 
-Vectors come in two layouts. A `ChipTable` has one for each chip, a window that the network saw as
-one image; a `PatchGrid` has one for each patch token, as a raster. Both are kept as they are stored
-and become float32 when they are read, whole or by part, and both carry a `Provenance`: vectors of
-different ways from pixel to network cannot be compared (`require_same_vectors`).
+Vectors come in two layouts. A `ChipTable` has one per chip, a window that is one input image of the
+network; a `PatchGrid` has one per patch token, as a raster. Both keep the stored number type and
+convert to float32 when read, in full or in part. Both have a `Provenance`: vectors from different
+preprocessing plans or models cannot be compared (`require_same_vectors`).
 
-As int8, each dimension is cut into 254 steps between its lowest and its highest value. What that
-loses is measured on vectors of the job itself: of the ten nearest neighbours by cosine of a vector
-in float32, the share that is among the ten nearest in int8 (recall@10).
+For int8, the range of each dimension is divided into 254 steps. The loss is measured on vectors of
+the same job: of the ten nearest neighbours by cosine of a vector in float32, the share that is
+among the ten nearest in int8 (recall@10).
 
 Shapes: N chips, D dimensions, Y by X patches.
 """
@@ -60,19 +60,19 @@ __all__ = [
 ]
 
 
-HIDDEN: Final = -128  # of int8: there is no vector
+HIDDEN: Final = -128  # of int8: missing vector
 UNREADABLE: Final = "the embeddings cannot be read"
 
 
 class Layout(StrEnum):
-    """How vectors lie on the ground."""
+    """Spatial arrangement of vectors."""
 
     CHIPS = "chips"
     PATCHES = "patches"
 
 
 class Quantization(StrEnum):
-    """In what numbers vectors are stored."""
+    """Number type of stored vectors."""
 
     NONE = "none"
     FLOAT16 = "float16"
@@ -84,12 +84,12 @@ class Quantization(StrEnum):
 
 @dataclass(frozen=True)
 class SceneRecord:
-    """A scene that vectors were made of.
+    """A scene from which vectors were made.
 
     Args:
-        id: What it is called: of the product, the item or the file.
-        sha256: Of its files; empty where they were not hashed.
-        date: When it was taken, ISO 8601 in UTC; empty where nothing says it.
+        id: Name of the product, the item or the file.
+        sha256: Hash of its files; empty if they were not hashed.
+        date: Acquisition date, ISO 8601 in UTC; empty if unknown.
     """
 
     id: str
@@ -102,21 +102,21 @@ _NO_WORDS: Final = frozenset({"scenes", "settings"})
 
 @dataclass(frozen=True)
 class Provenance:
-    """How vectors were made.
+    """Origin of vectors: model, plan, scenes and settings.
 
     Args:
         model: Name of the weights.
-        weights_sha256: Of the weights; empty where a product of others does not say it.
-        plan_hash: Of the plan from the scene's pixels to the network's input; likewise.
-        way_hash: Of all that makes two vectors comparable: weights, input size, bands, resizing,
-            normalisation, exceptions, and which token is taken. Two scenes that differ in their
-            unit alone have different plans and one way. Of a product of others, whatever it says
-            of its model.
-        sensor: Sensor and product level; empty where nothing says it.
+        weights_sha256: Hash of the weights; empty if another program's product does not state it.
+        plan_hash: Hash of the plan from the scene's pixels to the network's input; likewise.
+        way_hash: Hash of everything that makes two vectors comparable: weights, input size, bands,
+            resizing, normalisation, exceptions, and the token used. Two scenes that differ only in
+            unit have different plans and the same `way_hash`. For a product of another program, the
+            hash of what it states about its model.
+        sensor: Sensor and product level; empty if unknown.
         unit: Unit of the scene's values; likewise.
-        scenes: What the vectors were made of.
-        licence: Of the vectors: an SPDX identifier, or as the product says it.
-        quantization: In what numbers they are stored.
+        scenes: Source scenes of the vectors.
+        licence: Licence of the vectors: an SPDX identifier, or as stated by the product.
+        quantization: Number type of stored vectors.
         settings: Window, stride, margin and the like, in plain types.
     """
 
@@ -133,7 +133,7 @@ class Provenance:
 
     @property
     def dates(self) -> tuple[str, ...]:
-        """When the scenes were taken, in order, each once; without those that are unknown."""
+        """Dates of the scenes, sorted and unique, without unknown ones."""
         return tuple(sorted({scene.date for scene in self.scenes if scene.date}))
 
     def to_json(self) -> str:
@@ -142,18 +142,18 @@ class Provenance:
 
     @classmethod
     def from_json(cls, text: str, where: object = None) -> Self:
-        """Read what `to_json` wrote.
+        """Parse the output of `to_json`.
 
         Args:
             text: One line of JSON.
-            where: What it stands in, for messages.
+            where: Location of the text, for messages.
 
         Raises:
             DataError: If it is something else.
         """
         with foreign(
             DataError,
-            "how these embeddings were made cannot be read",
+            "the provenance of these embeddings cannot be read",
             expected="the provenance that eofm writes",
             where=where,
             remedy="embed the scene again, with the version of eofm that reads it",
@@ -177,10 +177,10 @@ class Provenance:
 
 
 def require_same_vectors(first: Provenance, second: Provenance) -> None:
-    """Refuse to compare vectors that were made in different ways.
+    """Raise an error if vectors were made in different ways.
 
     Raises:
-        SpecError: If weights, or the way from pixels to the network, are not the same.
+        SpecError: If weights or preprocessing plans are not the same.
     """
     if first.weights_sha256 != second.weights_sha256 or first.model != second.model:
         raise _different("different weights", _weights(second), _weights(first))
@@ -213,14 +213,14 @@ def _way(made: Provenance) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """Linear int8 codes of each dimension: value = code x scale + offset.
+    """Linear int8 codes per dimension: value = code x scale + offset.
 
     Args:
         scale: float32 (D,), positive.
         offset: float32 (D,).
 
     Raises:
-        DataError: If they are something else.
+        DataError: If shapes or values are invalid.
     """
 
     scale: NDArray[np.float32]
@@ -231,14 +231,14 @@ class Codes:
         there = scale.ndim == 1 and scale.shape == offset.shape
         if not (there and np.isfinite(offset).all() and (np.isfinite(scale) & (scale > 0)).all()):
             raise DataError(
-                "codes have a scale above 0 and an offset for each dimension",
+                "codes need a scale above 0 and an offset for each dimension",
                 found=f"scales {_span(scale)}, offsets {_span(offset)}",
-                expected="two lists of finite numbers of one length",
+                expected="two lists of finite numbers of the same length",
             )
 
     @classmethod
     def between(cls, lowest: NDArray[np.float32], highest: NDArray[np.float32]) -> Self:
-        """Return the codes that span a range: -127 is its lowest value and 127 its highest.
+        """Return the codes that span a range, -127 at the lowest value and 127 at the highest.
 
         Args:
             lowest: (D,).
@@ -259,7 +259,7 @@ class Codes:
         return np.where(there, clipped, HIDDEN).astype(np.int8)
 
     def decode(self, codes: NDArray[np.int8]) -> NDArray[np.float32]:
-        """Return the vectors of codes (..., D); NaN where there is none."""
+        """Return the vectors of codes (..., D); NaN for missing vectors."""
         values = codes.astype(np.float32, order="C") * self.scale + self.offset
         hidden = codes == HIDDEN
         if hidden.any():
@@ -273,10 +273,10 @@ def _span(values: NDArray[Any]) -> str:
 
 
 def _check_codes(codes: Codes | None, dim: int) -> None:
-    """Refuse codes of other vectors.
+    """Raise an error if codes do not match the vectors.
 
     Raises:
-        DataError: If there is not one for each dimension.
+        DataError: If there is not one code for each dimension.
     """
     if codes is not None and len(codes.scale) != dim:
         raise DataError(
@@ -287,9 +287,9 @@ def _check_codes(codes: Codes | None, dim: int) -> None:
 
 
 def decoded(stored: NDArray[Any], codes: Codes | None) -> NDArray[np.float32]:
-    """Return stored numbers (..., D) as float32, each vector in one piece.
+    """Return stored numbers (..., D) as contiguous float32 vectors.
 
-    Planes of a raster are turned into vectors once, here, and not by each product with them.
+    Band planes are transposed once here, not in each product with them.
     """
     return (
         stored.astype(np.float32, order="C", copy=False) if codes is None else codes.decode(stored)
@@ -297,14 +297,14 @@ def decoded(stored: NDArray[Any], codes: Codes | None) -> NDArray[np.float32]:
 
 
 def relative_step(kept: ChipTable | PatchGrid, lengths: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return one step of the stored numbers in all dimensions, as a share of vectors' lengths.
+    """Return a quantisation step in all dimensions, relative to the vectors' lengths.
 
-    A step of int8 is the scale of its codes, one of floating-point numbers a share of each number.
-    Added is the rounding of the network itself, as of sums of D products in float32.
+    A step of int8 is the scale of its codes; for floating-point numbers it is relative to each
+    number. The rounding error of the network is added, that of sums of D products in float32.
 
     Args:
         kept: The vectors as they are stored.
-        lengths: Of some of them, (n,).
+        lengths: Lengths of some of them, (n,).
     """
     type_ = kept.stored.dtype
     if kept.codes is not None:
@@ -322,18 +322,18 @@ def relative_step(kept: ChipTable | PatchGrid, lengths: NDArray[np.float32]) -> 
 
 @dataclass(frozen=True, eq=False)
 class ChipTable:
-    """A vector for each chip.
+    """One vector per chip.
 
     Args:
-        table: N rows: `geometry`, the ground of the chip; `id`; `datetime`; `valid_share`, how much
-            of it was measured; `cloud_share`, how much was under clouds, NaN where no mask was
-            asked. Tables of others have some of these.
+        table: N rows: `geometry`, the outline of the chip; `id`; `datetime`; `valid_share`, its
+            share of valid pixels; `cloud_share`, its share of clouds, NaN if no mask was
+            requested. Tables of other programs have some of these.
         stored: (N, D) as stored: float32, float16 or int8.
-        provenance: How the vectors were made.
-        codes: Of int8.
+        provenance: Provenance of the vectors.
+        codes: Codes of int8.
 
     Raises:
-        DataError: If rows and vectors differ in number.
+        DataError: If the numbers of rows and vectors differ.
     """
 
     table: GeoDataFrame
@@ -363,7 +363,7 @@ class ChipTable:
 
     @property
     def crs(self) -> CRS:
-        """Of the chips' geometry."""
+        """CRS of the chips' geometry."""
         crs: CRS = self.table.crs
         return crs
 
@@ -373,11 +373,11 @@ class ChipTable:
         return decoded(self.stored, self.codes)
 
     def block(self, rows: slice) -> NDArray[np.float32]:
-        """Return the vectors of some rows, float32 (n, D), without keeping them."""
+        """Return the vectors of some rows, float32 (n, D), without caching them."""
         return decoded(np.asarray(self.stored[rows]), self.codes)
 
     def __getitem__(self, rows: slice | NDArray[Any]) -> ChipTable:
-        """Return some chips: by a slice, by numbers, or by a mask."""
+        """Return a subset of chips by slice, indices or mask."""
         return replace(self, table=self.table.iloc[rows], stored=self.stored[rows])
 
 
@@ -386,17 +386,17 @@ class ChipTable:
 
 @dataclass(frozen=True, eq=False)
 class PatchGrid:
-    """A vector for each patch, as a raster.
+    """One vector per patch, as a raster.
 
     Args:
         stored: (dim, y, x) as stored, with CRS and transform for `.rio`: float32, float16 or int8.
-            It may be read from its file only when it is used.
-        valid: bool (Y, X): where there is a vector.
-        provenance: How the vectors were made.
-        codes: Of int8.
+            It may be read lazily from its file.
+        valid: bool (Y, X): True where there is a vector.
+        provenance: Provenance of the vectors.
+        codes: Codes of int8.
 
     Raises:
-        DataError: If the shapes disagree, or there is no CRS.
+        DataError: If the shapes do not match, or there is no CRS.
     """
 
     stored: xr.DataArray
@@ -431,19 +431,19 @@ class PatchGrid:
 
     @cached_property
     def array(self) -> xr.DataArray:
-        """All vectors, float32 (dim, y, x), NaN where there is none, with CRS and transform."""
+        """All vectors, float32 (dim, y, x), NaN for missing ones, with CRS and transform."""
         vectors = np.moveaxis(self.rows(slice(None)), -1, 0)
         array = xr.DataArray(np.ascontiguousarray(vectors), dims=("dim", "y", "x"))
         placed_array: xr.DataArray = placed(array, self.grid).rio.write_nodata(np.nan)
         return placed_array.rename("embedding")
 
     def rows(self, rows: slice) -> NDArray[np.float32]:
-        """Return the vectors of some rows of patches, float32 (y, X, D), NaN where there is none.
+        """Return the vectors of some rows of patches, float32 (y, X, D), NaN for missing ones.
 
-        Nothing is kept, so that a grid can be walked through that is larger than the memory.
+        Nothing is cached, so that grids larger than memory can be iterated over.
 
         Raises:
-            DataError: If they are read from a file, and it is damaged.
+            DataError: If they are read from a file that is damaged.
         """
         with foreign(DataError, UNREADABLE, where=self.stored.encoding.get("source")):
             part = np.moveaxis(self.stored.isel(y=rows).to_numpy(), 0, -1)
@@ -459,17 +459,17 @@ def patch_grid(
     codes: Codes | None = None,
     valid: NDArray[np.bool_] | None = None,
 ) -> PatchGrid:
-    """Return the patch grid of an array.
+    """Return an array with its grid as a `PatchGrid`.
 
     Args:
         vectors: (D, Y, X), as stored.
-        grid: Where it lies.
-        provenance: How the vectors were made.
-        codes: Of int8.
-        valid: Where there is a vector. None: where the first dimension is finite and not `HIDDEN`.
+        grid: Grid of the patches.
+        provenance: Provenance of the vectors.
+        codes: Codes of int8.
+        valid: Mask of vectors. None: where the first dimension is finite and not `HIDDEN`.
 
     Raises:
-        DataError: If the shapes disagree.
+        DataError: If the shapes do not match.
     """
     if valid is None:
         valid = has_vector(vectors[0])
@@ -484,7 +484,7 @@ def patch_grid(
 
 
 def has_vector(plane: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return where one dimension of stored vectors holds a number."""
+    """Return the mask of valid numbers in one dimension of stored vectors."""
     there = plane != HIDDEN if plane.dtype == np.int8 else np.isfinite(plane)
     return np.asarray(there, np.bool_)
 
@@ -495,15 +495,15 @@ def _about(made: Provenance) -> str:
 
 # ------------------------------------------------------------------------------------------ as int8
 
-# From so many vectors on, int8: 384 dimensions take 154 MB in float32, and 38 MB so.
+# int8 from this number of vectors: 384 dimensions take 154 MB in float32 and 38 MB in int8.
 QUANTIZE_FROM: Final = 100_000
 NEIGHBOURS: Final = 10
 _QUERIES: Final = 200
-_AMONG: Final = 10_000  # vectors among which neighbours are looked for
+_AMONG: Final = 10_000  # vectors among which neighbours are searched
 
 
 def wants_codes(setting: str, count: int) -> bool:
-    """Return whether so many vectors become int8.
+    """Return whether this number of vectors is stored as int8.
 
     Args:
         setting: auto, none or int8.
@@ -518,13 +518,13 @@ def quantized(
     parts: Callable[[], Iterable[NDArray[np.float32]]],
     made: Provenance,
 ) -> tuple[Codes | None, float | None, Provenance]:
-    """Return the codes of vectors, their recall@10, and a provenance that says both.
+    """Return the codes of vectors, their recall@10, and a provenance with both.
 
     Args:
         setting: auto, none or int8.
         count: Number of vectors, at least one.
-        parts: Yields them all, (n, D), finite; called once for the range and once for the recall.
-        made: How they were made; returned as it is where they do not become int8.
+        parts: Yields all of them, (n, D), finite; called once for the range and once for recall.
+        made: Their provenance; returned unchanged if they do not become int8.
     """
     if not wants_codes(setting, count):
         return None, None, made
@@ -536,7 +536,7 @@ def quantized(
 
 
 def codes_of(parts: Iterable[NDArray[np.float32]]) -> Codes:
-    """Return the codes that span vectors.
+    """Return the codes that span the range of vectors.
 
     Args:
         parts: (n, D), finite; together at least one vector.
@@ -554,7 +554,7 @@ def codes_of(parts: Iterable[NDArray[np.float32]]) -> Codes:
 
 
 def sample_step(count: int) -> int:
-    """Return every how many-th vector is looked at for `recall`."""
+    """Return the step between vectors that are sampled for `recall`."""
     return -(-count // _AMONG)
 
 
@@ -563,7 +563,7 @@ def recall(vectors: NDArray[np.float32], codes: Codes) -> float:
 
     Args:
         vectors: (N, D), N at least 2.
-        codes: Of int8.
+        codes: Codes of int8.
     """
     queries = np.arange(0, len(vectors), -(-len(vectors) // _QUERIES))
     nearest = [_nearest(found, queries) for found in (vectors, codes.decode(codes.encode(vectors)))]

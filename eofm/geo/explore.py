@@ -1,11 +1,12 @@
-"""One HTML file in which a click shows where it looks alike.
+"""Write one HTML file that shows similar cells on a click.
 
     import eofm
 
     eofm.explore(embeddings, "explore.html", scene=eofm.open_scene("T32UPU.SAFE"))
 
-The page holds the unit vectors on their first principal directions (not centred, which would
-change cosines) as int8; how many of the ten most alike cells it finds is measured, and said.
+The page contains the unit vectors projected on their first principal directions as int8 (without
+centring, which would change cosines); the recall of the ten most similar cells is measured and
+stated.
 
 Shapes: N cells, D dimensions, d of them kept.
 """
@@ -35,23 +36,23 @@ if TYPE_CHECKING:
 
 __all__ = ["ExplorePage", "explore", "run_explore"]
 
-_PICTURE: Final = 1024  # pixels of the picture's longer side, about
-_MESH: Final = 9  # places at a side whose longitude and latitude the page knows
-_SAMPLE: Final = 20_000  # vectors that the directions are found from
+_PICTURE: Final = 1024  # approximate pixels of the longer side of the image
+_MESH: Final = 9  # points per side with known longitude and latitude
+_SAMPLE: Final = 20_000  # vectors from which the directions are computed
 _QUERIES: Final = 50
 _BEST: Final = 10
 
 
 @dataclass(frozen=True)
 class ExplorePage:
-    """The outcome of `eofm explore`.
+    """The output of `eofm explore`.
 
     Args:
         file: The page.
-        cells: How many it holds.
-        recall: Share of the ten most alike cells that it finds, on average.
+        cells: Number of cells in it.
+        recall: Mean share of the ten most similar cells that it finds.
         energy: Share of the vectors' squared length that is kept.
-        notes: What it says of itself.
+        notes: Notes shown on the page.
     """
 
     file: Path
@@ -61,19 +62,19 @@ class ExplorePage:
     notes: tuple[str, ...]
 
     def describe(self) -> str:
-        """Return where the page is, and what it keeps."""
+        """Return the location and contents of the page."""
         size = self.file.stat().st_size / 1e6
         return f"{self.file}: {self.cells} cells, {size:.1f} MB\n  " + "\n  ".join(self.notes)
 
 
 def run_explore(config: ExploreConfig) -> ExplorePage:
-    """Write the page, and its settings beside it: NAME.html.yaml.
+    """Write the page and, next to it, its settings: NAME.html.yaml.
 
     Args:
         config: The settings, as on the command line.
 
     Raises:
-        DataError: If embeddings or scene cannot be read, chips lie in no lattice, or the page
+        DataError: If embeddings or scene cannot be read, chips are not on a lattice, or the page
             cannot be written.
         SpecError: If sensor or unit of the scene are neither stated nor known.
     """
@@ -85,7 +86,7 @@ def run_explore(config: ExploreConfig) -> ExplorePage:
         dimensions=config.dimensions,
         most=config.cells,
     )
-    # pages may stand side by side: settings have the name of theirs
+    # a folder may have several pages: settings are named after theirs
     write_settings(config, page.file.with_name(f"{page.file.name}.yaml"))
     return page
 
@@ -98,19 +99,20 @@ def explore(
     dimensions: int = 32,
     most: int = 250_000,
 ) -> ExplorePage:
-    """Write one HTML file in which a click shows where it looks alike.
+    """Write one HTML file that shows similar cells on a click.
 
     Args:
         embeddings: A patch grid, or chips at equal steps.
         out: The file.
-        scene: For the picture under the cells; without it the vectors' own directions are shown.
-        dimensions: Principal directions that are kept.
-        most: Most cells; of more, every second, third, ... in each direction is left out.
+        scene: For the image under the cells; without it, the first directions of the vectors.
+        dimensions: Number of principal directions to keep.
+        most: Maximum number of cells; if exceeded, cells are thinned to every second, third, ... in
+        each direction.
 
     Raises:
-        DataError: If chips do not lie at equal steps, no cell has a vector, or the file cannot be
+        DataError: If chips are not at equal steps, no cell has a vector, or the file cannot be
             written.
-        RasterError: If the scene lies nowhere, or is damaged.
+        RasterError: If the scene has no georeference, or is damaged.
     """
     cells = cells_of(embeddings)
     lattice = lattice_of(cells)
@@ -132,7 +134,7 @@ def explore(
         notes = (*notes, f"the sensor's stretch leaves the scene blank: {stretch}")
     name = scene.name if scene is not None else "vectors"
     page = Explorer(
-        title=f"What looks alike in {shorten(name, 60)}",
+        title=f"Similar cells in {shorten(name, 60)}",
         codes=codes,
         scale=scale,
         picture=picture,
@@ -146,7 +148,7 @@ def explore(
 
 
 def _thinned(numbers: Index, grid: Grid, most: int) -> tuple[Index, Grid, int]:
-    """Return cells with north up, at most so many, their grid, and every how many are kept."""
+    """Return cells with north up, at most `most`, their grid, and the thinning step."""
     t = grid.transform
     if t.e > 0:
         numbers = numbers[::-1]
@@ -168,14 +170,14 @@ def _units(vectors: Floats) -> Floats:
 
 
 def _directions(units: Floats) -> Floats:
-    """Return the directions of most energy first, (D, D)."""
+    """Return directions sorted by decreasing energy, (D, D)."""
     some = units[:: max(1, len(units) // _SAMPLE)].astype(np.float64)
     _, found = np.linalg.eigh(some.T @ some)
     return np.ascontiguousarray(found[:, ::-1], np.float32)
 
 
 def _recall(units: Floats, kept: Floats) -> float:
-    """Return the share of the ten most alike cells that the kept vectors find, on average."""
+    """Return the mean share of the ten most similar cells found with the kept vectors."""
     queries = np.linspace(0, len(units) - 1, min(_QUERIES, len(units))).astype(int)
     short, count = _units(kept), min(_BEST, len(units) - 1)
     if count < 1:
@@ -184,7 +186,7 @@ def _recall(units: Floats, kept: Floats) -> float:
     for query in queries:
         exact, rough = units @ units[query], short @ short[query]
         exact[query] = rough[query] = -np.inf
-        # what ties with the tenth counts as found
+        # ties with the tenth count as found
         least = np.partition(exact, -count)[-count] - 1e-6
         found.append(float((exact[np.argpartition(-rough, count - 1)[:count]] >= least).mean()))
     return float(np.mean(found))
@@ -199,28 +201,28 @@ def _notes(
         f"vectors of {made.model or 'an unknown model'}, {cells.dim} dimensions"
         + (f", taken {dates}" if dates else ""),
         f"the page keeps {kept} directions as int8, {energy:.1%} of the vectors' squared length; "
-        f"it finds {recall:.0%} of the ten most alike cells, on average",
+        f"it finds {recall:.0%} of the ten most similar cells, on average",
         "a score is a cosine; colours run from the 2nd percentile of the scores to the highest, so "
-        "that **light means most alike here, not alike**",
+        "**a light colour means most similar here, not necessarily similar**",
     ]
     if step > 1:
-        notes.append(f"**one cell of {step} x {step} is shown**; `eofm search` looks at all")
+        notes.append(f"**one cell of {step} x {step} is shown**; `eofm search` uses all")
     if scene is None:
-        notes.append("no scene was given: the picture is made of the vectors' first directions")
+        notes.append("no scene was given: the image shows the vectors' first directions")
     return tuple(notes)
 
 
 def _picture(
     scene: Scene | None, grid: Grid, kept: Floats, there: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], str]:
-    """Return the picture under the cells, and its stretch in words if it is not the sensor's."""
+    """Return the image under the cells, and a description of its stretch if not the sensor's."""
     if scene is not None:
         fine = max(1, _PICTURE // max(there.shape))
         t = grid.transform
         finer = Affine(t.a / fine, t.b / fine, t.c, t.d / fine, t.e / fine, t.f)
         shown = scene_picture(scene, Grid(grid.crs, finer, grid.height * fine, grid.width * fine))
         return shown.pixels, shown.stretch
-    # the first direction is the mean, and the same everywhere
+    # the first direction is the mean, nearly constant over the scene
     colours = kept[:, 1:4] if kept.shape[1] > 3 else np.repeat(kept[:, :1], 3, axis=1)
     low, high = np.percentile(colours, [2, 98], axis=0)
     picture = np.full((*there.shape, 3), 0.5, np.float32)

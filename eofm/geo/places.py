@@ -1,7 +1,7 @@
-"""Polygons and points that say something about places: training labels, examples of a search.
+"""Polygons and points with information on places: training labels, examples of a search.
 
-They come from any file that geopandas reads, or as a GeoDataFrame, in any CRS. Features of several
-parts are taken apart, so that a layer dissolved by class still has as many polygons as were drawn.
+The source is any file that geopandas reads, or a GeoDataFrame, in any CRS. Multi-part features are
+split, so that a layer dissolved by class still has as many polygons as were drawn.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from geopandas import GeoDataFrame
 
-    # what holds features: a file, or a frame
+    # sources of features: a file or a GeoDataFrame
     PlacesLike: TypeAlias = str | Path | GeoDataFrame
 
 __all__ = [
@@ -45,21 +45,21 @@ __all__ = [
     "read_places",
 ]
 
-_SLACK: Final = 1e-9  # a pole as others write it
+_SLACK: Final = 1e-9  # a pole, with rounding errors of other programs
 _KINDS: Final = AREAS | {"Point", "MultiPoint"}
-MOST_CLASSES: Final = 254  # of a class map of 8 bits, whose 0 is "no class"
+MOST_CLASSES: Final = 254  # of an 8-bit class map, whose 0 is "no class"
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledPlaces:
-    """Polygons and points of one CRS, each with what it says.
+    """Polygons and points in one CRS, with their values.
 
     Args:
         shapes: shapely's Polygon and Point, (N,).
         crs: Their CRS.
-        values: What each says: the name of its class; empty without a field.
-        source: Where they are from, for messages.
-        features: Which feature of the source each was part of, (N,).
+        values: Value of each: the name of its class; empty without a field.
+        source: Their origin, for messages.
+        features: Feature of the source that each was part of, (N,).
     """
 
     shapes: NDArray[np.object_]
@@ -73,7 +73,7 @@ class LabelledPlaces:
 
     @property
     def points(self) -> NDArray[np.bool_]:
-        """Which are points, (N,)."""
+        """Mask of points, (N,)."""
         return np.array([shape.geom_type == "Point" for shape in self.shapes], np.bool_)
 
 
@@ -86,8 +86,8 @@ def read_places(given: PlacesLike) -> LabelledPlaces:
 
     Raises:
         ConfigError: If the libraries that read them are not installed.
-        LabelError: If there are none, they cannot be read, lie nowhere, are not valid, or are
-            neither polygons nor points.
+        LabelError: If there are none, they cannot be read, have no georeference, are invalid, or
+            are neither polygons nor points.
     """
     layer = _layer(given)
     _check(layer)
@@ -119,14 +119,14 @@ def _named(value: object) -> str | None:
         return None
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return str(value).strip() or None  # a shapefile fills texts up with blanks
+    return str(value).strip() or None  # shapefiles pad texts with blanks
 
 
 def _layer(given: PlacesLike) -> VectorLayer:
     if not isinstance(given, str | Path):
         if not hasattr(given, "geometry") or not hasattr(given, "crs"):
             raise LabelError(
-                "these are no polygons or points",
+                "these are not polygons or points",
                 found=f"an object of type {type(given).__name__}",
                 expected="a file, or a GeoDataFrame",
                 remedy='geopandas.read_file("FILE")',
@@ -139,11 +139,11 @@ def _layer(given: PlacesLike) -> VectorLayer:
 
 
 def _check(layer: VectorLayer) -> None:
-    """Refuse shapes that are none, or lie nowhere on the earth.
+    """Raise an error for invalid shapes or coordinates outside the earth.
 
     Raises:
-        LabelError: If one is neither polygon nor point, is not valid, or its coordinates are no
-            numbers, or no angles where the CRS is one of longitude and latitude.
+        LabelError: If a shape is neither polygon nor point, is invalid, or its coordinates are not
+            finite, or not angles although the CRS is geographic.
     """
     import shapely
 
@@ -158,7 +158,7 @@ def _check(layer: VectorLayer) -> None:
     if len(where):
         box = ", ".join(f"{edge:.8g}" for edge in bounds[where[0]])
         raise LabelError(
-            "coordinates of the layer are none on the earth",
+            "the layer has coordinates outside the earth",
             found=f"feature {where[0]}: {box} (lowest x and y, highest x and y)",
             expected=f"numbers of {crs_text(layer.crs)[:60]}",
             where=layer.file,
@@ -179,10 +179,10 @@ def _apart(layer: VectorLayer, values: Sequence[str | None]) -> LabelledPlaces:
 
 
 def classes_of(layers: Sequence[LabelledPlaces]) -> tuple[str, ...]:
-    """Return the names of all classes: numbers in their order, other names by the alphabet.
+    """Return the names of all classes: numbers in numerical order, others alphabetically.
 
     Raises:
-        LabelError: If there is one class alone, or more than a map can hold.
+        LabelError: If there is only one class, or more than a map can hold.
     """
     names = sorted({name for layer in layers for name in layer.values}, key=_order)
     where = ", ".join(layer.source for layer in layers)
@@ -191,7 +191,7 @@ def classes_of(layers: Sequence[LabelledPlaces]) -> tuple[str, ...]:
             "a map of classes needs two classes or more",
             found=f"one class: {', '.join(names)}",
             where=where,
-            remedy="draw polygons of what is not that class, and give them a class of their own "
+            remedy="draw polygons of what is not that class, and give them their own class "
             f"(as in: not {names[0]})",
         )
     if len(names) > MOST_CLASSES:
@@ -215,8 +215,8 @@ def geo_frame(shapes: NDArray[Any], crs: CRS, columns: dict[str, Any]) -> GeoDat
     """Return shapes with columns as a GeoDataFrame.
 
     Args:
-        shapes: (N,) of shapely's geometries.
-        crs: Theirs.
+        shapes: (N,) shapely geometries.
+        crs: Their CRS.
         columns: Name -> (N,) values.
     """
     import geopandas
@@ -232,7 +232,7 @@ def crs_of_frame(frame: GeoDataFrame) -> CRS:
     """
     if frame.crs is None:
         raise LabelError(
-            "the chips say nothing about where they lie",
+            "the chips have no georeference",
             found="no coordinate reference system",
             remedy="state it, as in geopandas: table.set_crs('EPSG:4326')",
         )

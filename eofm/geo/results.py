@@ -1,7 +1,7 @@
-"""The files that a verb writes: rasters and layers with their styles, records, settings, pictures.
+"""Output files of verbs: rasters and layers with styles, records, settings, images of scenes.
 
-Rasters are cloud-optimised GeoTIFFs that open with names, nodata and colours. Styles are the files
-that QGIS (QML) and OGC servers (SLD) read.
+Rasters are cloud-optimised GeoTIFFs with names, nodata and colours. Styles are the files that QGIS
+(QML) and OGC servers (SLD) read.
 """
 
 from __future__ import annotations
@@ -74,11 +74,11 @@ __all__ = [
 Colour = tuple[int, int, int, int]
 
 _DOCTYPE: Final = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
-_QGIS: Final = "3.22.0"  # the oldest version whose files these are
+_QGIS: Final = "3.22.0"  # the oldest version that reads these files
 _SLD: Final = "http://www.opengis.net/sld"
-_APART: Final = 80.0  # least distance of two colours, of 442 between black and white
-_GOLDEN: Final = 0.61803398875  # of a turn: hues of consecutive numbers lie far apart
-# Land cover as maps show it; the first word that a name contains decides.
+_APART: Final = 80.0  # minimum distance of two colours, of 442 between black and white
+_GOLDEN: Final = 0.61803398875  # of a turn: hues of consecutive numbers are far apart
+# Usual land-cover colours of maps; the first word that a name contains decides.
 _KNOWN: Final[Mapping[str, str]] = {
     "water": "#3b7dd8",
     "snow": "#e8f1f8",
@@ -98,18 +98,18 @@ _KNOWN: Final[Mapping[str, str]] = {
     "urban": "#d7301f",
     "bare": "#b8a99a",
 }
-# From dark to light, told apart with any colour vision (matplotlib's magma).
+# From dark to light, readable with any colour vision (matplotlib's magma).
 _RAMP: Final = ("#000004", "#3b0f70", "#8c2981", "#de4968", "#fe9f6d", "#fcfdbf")
 
 
 def class_colours(names: Sequence[str]) -> dict[int, Colour]:
     """Return the colour of each class by its code; the first has code 1.
 
-    Land cover has the colours of maps, as far as each is used once; other classes have the palette
-    of the figures, and beyond it hues that lie far apart.
+    Land cover has the usual colours of maps, each used once; other classes have the palette of the
+    figures and, when it is used up, hues that are far apart.
 
     Args:
-        names: Of the classes.
+        names: Names of the classes.
     """
     texts: dict[int, str] = {}
     for code, name in enumerate(names, 1):
@@ -126,7 +126,7 @@ def class_colours(names: Sequence[str]) -> dict[int, Colour]:
 
 
 def _is_apart(text: str, others: set[Colour]) -> bool:
-    """Return whether a colour can be told from others: blue of water from that of the palette."""
+    """Return whether a colour differs from others enough: blue of water from the palette's."""
     return all(math.dist(_rgba(text), other) >= _APART for other in others)
 
 
@@ -148,8 +148,8 @@ def class_qml(names: Mapping[int, str], colours: Mapping[int, Colour]) -> bytes:
     """Return the QGIS style of a raster of classes.
 
     Args:
-        names: Of the codes.
-        colours: Of the codes.
+        names: Names of the codes.
+        colours: Colours of the codes.
     """
     root, renderer = _raster("paletted")
     palette = SubElement(renderer, "colorPalette")
@@ -163,9 +163,9 @@ def score_qml(low: float, high: float, words: str) -> bytes:
     """Return the QGIS style of a raster of scores, dark to light.
 
     Args:
-        low: Shown darkest.
-        high: Shown lightest.
-        words: Unit or meaning, behind the numbers of the legend.
+        low: Value shown darkest.
+        high: Value shown lightest.
+        words: Unit or meaning, after the numbers of the legend.
     """
     root, renderer = _raster("singlebandpseudocolor")
     renderer.set("classificationMin", repr(low))
@@ -189,9 +189,9 @@ def polygon_qml(field: str, names: Sequence[str], colours: Mapping[int, Colour])
     """Return the QGIS style of polygons with a class in one of their fields.
 
     Args:
-        field: That field.
+        field: Field with the class.
         names: Its values; the first has code 1.
-        colours: Of the codes.
+        colours: Colours of the codes.
     """
     root = Element("qgis", version=_QGIS, styleCategories="Symbology")
     renderer = SubElement(root, "renderer-v2", type="categorizedSymbol", attr=field)
@@ -227,8 +227,8 @@ def class_sld(layer: str, names: Mapping[int, str], colours: Mapping[int, Colour
 
     Args:
         layer: Name of the layer.
-        names: Of the codes.
-        colours: Of the codes.
+        names: Names of the codes.
+        colours: Colours of the codes.
     """
     ElementTree.register_namespace("", _SLD)
     root = Element(f"{{{_SLD}}}StyledLayerDescriptor", version="1.0.0")
@@ -248,17 +248,17 @@ def class_sld(layer: str, names: Mapping[int, str], colours: Mapping[int, Colour
 # ------------------------------------------------------------------------- rasters, layers, records
 
 CONFIG: Final = "config.yaml"
-NO_NUMBER: Final = -1.0  # of float rasters: NaN is not understood by all programs
+NO_NUMBER: Final = -1.0  # of float rasters: some programs do not support NaN
 
 
 @dataclass(frozen=True)
 class ResultFiles:
-    """The outcome of `eofm map`, `search` and `change`.
+    """The output of `eofm map`, `search` and `change`.
 
     Args:
-        folder: Of the files.
-        text: What was found: the accuracy, the best places, how much has changed.
-        files: What was written.
+        folder: Folder of the files.
+        text: Summary: the accuracy, the best places, or the amount of change.
+        files: Files written.
     """
 
     folder: Path
@@ -266,7 +266,7 @@ class ResultFiles:
     files: tuple[Path, ...]
 
     def describe(self) -> str:
-        """Return what was found, and the files."""
+        """Return the summary and the list of files."""
         names = " ".join(str(file.relative_to(self.folder)) for file in self.files)
         return f"{self.text}\n{self.folder}: {names}"
 
@@ -275,8 +275,8 @@ def write_record(file: Path, record: Mapping[str, Any]) -> Path:
     """Write all numbers of a result as JSON, with the version of eofm.
 
     Args:
-        file: The file; the folder above it is made.
-        record: What is written, in plain types.
+        file: Output file; its parent folder is created if needed.
+        record: Values in plain types.
 
     Raises:
         DataError: If it cannot be written.
@@ -286,12 +286,12 @@ def write_record(file: Path, record: Mapping[str, Any]) -> Path:
 
 
 def drop_earlier(folder: Path, names: Iterable[str], files: Sequence[Path]) -> None:
-    """Remove what an earlier run wrote beside the results of this one, which has no such file.
+    """Remove files of an earlier run that this run has not written.
 
     Args:
-        folder: Of the results.
-        names: Of all files that the verb can write there.
-        files: Those that it has written now.
+        folder: Folder of the results.
+        names: Names of all files that the verb can write there.
+        files: Files that it has written now.
 
     Raises:
         DataError: If one cannot be removed.
@@ -302,11 +302,11 @@ def drop_earlier(folder: Path, names: Iterable[str], files: Sequence[Path]) -> N
 
 
 def write_settings(config: DataclassInstance, file: Path) -> Path:
-    """Write the settings of a verb beside what it made: `--config FILE` makes it again.
+    """Write the settings of a verb next to its output: `--config FILE` repeats the run.
 
     Args:
-        config: The settings, as on the command line; files are named as they were there.
-        file: The file; the folder above it is made.
+        config: The settings, as on the command line, with its file names.
+        file: Output file; its parent folder is created if needed.
 
     Raises:
         DataError: If it cannot be written.
@@ -315,7 +315,7 @@ def write_settings(config: DataclassInstance, file: Path) -> Path:
 
 
 def write_frame(frame: GeoDataFrame, file: Path) -> Path:
-    """Write a GeoDataFrame as GeoPackage, or as GeoParquet by its suffix.
+    """Write a GeoDataFrame as GeoPackage or GeoParquet, depending on the suffix.
 
     Raises:
         DataError: If it cannot be written.
@@ -355,16 +355,16 @@ def write_cog(
     tags: Mapping[str, str],
     colours: Mapping[int, Colour] | None = None,
 ) -> Path:
-    """Write a raster as COG, whole or not at all.
+    """Write a raster atomically as COG.
 
     Args:
-        file: The file; the folder above it is made.
+        file: Output file; its parent folder is created if needed.
         planes: (B, Y, X).
-        grid: Where it lies.
-        names: Of the bands.
-        nodata: What stands where there is nothing.
-        tags: What else the file says of itself.
-        colours: Of a raster of codes: their colours, shown by every program.
+        grid: Grid of the pixels.
+        names: Names of the bands.
+        nodata: Nodata value.
+        tags: Other metadata of the file.
+        colours: Colours of the codes of a categorical raster, shown by every program.
 
     Raises:
         DataError: If it cannot be written.
@@ -401,13 +401,13 @@ def write_cog(
 
 
 def write_categories(file: Path, names: Mapping[int, str]) -> Path:
-    """Write the names of codes beside a raster, where GDAL and what is built on it look for them.
+    """Write the names of codes next to a raster, where GDAL and programs based on it expect them.
 
-    A GeoTIFF itself has no place for them; GDAL's own file `.aux.xml` does.
+    A GeoTIFF cannot store them; GDAL's own file `.aux.xml` can.
 
     Args:
         file: The raster.
-        names: Of the codes; those between have none.
+        names: Names of the codes; codes between them have none.
 
     Raises:
         DataError: If it cannot be written.
@@ -429,18 +429,18 @@ def plane(values: NDArray[Any], grid: Grid) -> NDArray[Any]:
 # -------------------------------------------------------------------------- the scene under vectors
 
 _PIXELS: Final = 1 << 22  # of the scene, read at once
-_SIDE: Final = 96  # pixels of the picture of one cell
-_AROUND: Final = 3.0  # sides of the cell that its picture shows
+_SIDE: Final = 96  # pixels of the image of one cell
+_AROUND: Final = 3.0  # sides of the cell that its image covers
 _BLANK: Final = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class ScenePicture:
-    """Colours of a scene.
+    """Colour image of a scene.
 
     Args:
-        pixels: (H, W, 3) in [0, 1]; mid gray where nothing was measured, and outside.
-        stretch: The stretch in words where it is not the sensor's, else empty.
+        pixels: (H, W, 3) in [0, 1]; mid gray for invalid pixels and outside.
+        stretch: Description of the stretch if it is not the sensor's, else empty.
     """
 
     pixels: NDArray[np.float32]
@@ -448,7 +448,7 @@ class ScenePicture:
 
 
 def named_scene(config: SearchConfig | ExploreConfig) -> Scene | None:
-    """Open the scene that settings name for pictures; None where they name none.
+    """Open the scene named in the settings for images; None if there is none.
 
     Raises:
         DataError: If it cannot be opened.
@@ -467,17 +467,17 @@ def named_scene(config: SearchConfig | ExploreConfig) -> Scene | None:
 
 
 def scene_picture(scene: Scene, grid: Grid) -> ScenePicture:
-    """Return a scene in its true colours on a grid.
+    """Return a scene in true colours on a grid.
 
-    Each pixel is that of the scene under its centre. The stretch is the sensor's; where that
-    leaves the picture blank (snow), it is the picture's own.
+    Pixels are sampled by nearest neighbour. The stretch is the sensor's; if that leaves the image
+    blank (snow), it is computed from the image.
 
     Args:
         scene: The scene.
-        grid: Where the picture lies, in any CRS.
+        grid: Grid of the image, in any CRS.
 
     Raises:
-        RasterError: If the scene lies nowhere, or a file is damaged.
+        RasterError: If the scene has no georeference, or a file is damaged.
     """
     composite = composite_for(scene.spec)
     with _shown(scene, composite).open() as opened:
@@ -489,7 +489,7 @@ def scene_picture(scene: Scene, grid: Grid) -> ScenePicture:
 def _coloured(
     shares: Sequence[NDArray[np.float32]], composite: Composite
 ) -> tuple[list[NDArray[np.float32]], str]:
-    """Return pictures of shares of a composite's range, with one stretch for all, in words."""
+    """Return images of shares of a composite's range, with their common stretch described."""
     flat = np.concatenate([each.reshape(-1, 3) for each in shares])
     own = stretch_of(torch.from_numpy(flat[np.isfinite(flat).all(axis=1)]))
     low = np.array(own.low, np.float32)
@@ -505,7 +505,7 @@ def _shown(scene: Scene, composite: Composite) -> Scene:
 
 
 def _sampled(opened: OpenScene, composite: Composite, grid: Grid) -> NDArray[np.float32]:
-    """Return shares of the composite's range on a grid, (H, W, 3), NaN where nothing was seen."""
+    """Return shares of the composite's range on a grid, (H, W, 3), NaN for invalid pixels."""
     scene = opened.scene
     rows, cols = np.indices((grid.height, grid.width), np.float64).reshape(2, -1)
     xy = np.stack(_placed(grid, cols + 0.5, rows + 0.5), axis=1)
@@ -544,10 +544,10 @@ def _whole(end: int, step: int, length: int) -> int:
 
 
 def cell_pictures(scene: Scene, cells: Cells, which: Index) -> tuple[list[Tensor], str]:
-    """Return a small picture around each of some cells, (96, 96, 3) in [0, 1], and their stretch.
+    """Return a small image around each of some cells, (96, 96, 3) in [0, 1], and the stretch.
 
-    All have one stretch, so that they can be compared: the sensor's, or where that leaves them
-    blank one of their own, in words; they are empty for the sensor's.
+    All have the same stretch so that they can be compared: the sensor's, described as empty text,
+    or, if that leaves them blank, one computed from the images, with its description.
 
     Args:
         scene: The scene under the cells.
@@ -555,7 +555,7 @@ def cell_pictures(scene: Scene, cells: Cells, which: Index) -> tuple[list[Tensor
         which: Their numbers.
 
     Raises:
-        RasterError: If the scene lies nowhere, or a file is damaged.
+        RasterError: If the scene has no georeference, or a file is damaged.
     """
     import shapely
 

@@ -1,4 +1,4 @@
-"""Places that look like others: exact search over all cells, and the files of a search.
+"""Find similar places: exact search over all cells, and the files of a search.
 
     import eofm
 
@@ -6,9 +6,9 @@
     found.ranked(100)           # GeoDataFrame: rank, score, longitude, latitude, geometry
     found.to_xarray()           # the score of every patch
 
-With examples alone the score is the cosine with the mean of their unit vectors. With
-counterexamples a linear probe tells the two apart, and the score is its probability: differences of
-mean vectors are a poor guide with few examples.
+With examples only, the score is the cosine with the mean of their unit vectors. With
+counterexamples, a linear probe separates the two, and the score is its probability: with few
+examples, the difference of mean vectors is a poor direction.
 
 A score is one product with the vector of a cell. int8 codes are not decoded for it. With
 value = code x scale + offset, for a direction w,
@@ -16,15 +16,15 @@ value = code x scale + offset, for a direction w,
     w · value  = (w scale) · code + w · offset
     |value|²   = scale² · code² + 2 (scale offset) · code + |offset|²
 
-so that a block of codes becomes float32 once, in the cache, and two products do the rest.
+so a block of codes is converted to float32 once, in the cache, and needs only two products.
 
 The files of `eofm search`:
 
     ranked.gpkg, ranked.parquet   the best cells: rank, score, longitude, latitude
     score.tif, score.qml          of a patch grid: the score of every patch
-    sheet.png                     with the scene: pictures of the examples and of the best
-    search.json                   settings, provenance, what a score is
-    config.yaml                   the settings: `eofm search --config config.yaml` does it again
+    sheet.png                     with the scene: images of the examples and of the best cells
+    search.json                   settings, provenance, definition of the score
+    config.yaml                   the settings; `eofm search --config config.yaml` repeats the run
 
 Shapes: N cells, D dimensions.
 """
@@ -92,7 +92,7 @@ __all__ = ["ScoreKind", "SearchResult", "best", "run_search", "scan", "scan_code
 
 
 class ScoreKind(StrEnum):
-    """What the score of a search is."""
+    """Kind of score of a search."""
 
     COSINE = "cosine with the mean of the examples"
     PROBABILITY = "probability of the examples against the counterexamples"
@@ -105,9 +105,9 @@ class SearchResult:
     Args:
         cells: Chips or patches.
         scores: float32 (N,), NaN without a vector.
-        kind: What a score is.
-        examples: Cells that were looked for.
-        counterexamples: Cells that were not meant.
+        kind: Kind of score.
+        examples: Cells of the examples.
+        counterexamples: Cells of the counterexamples.
     """
 
     cells: Cells
@@ -125,16 +125,16 @@ class SearchResult:
         )
 
     def ranked(self, top: int = 100) -> GeoDataFrame:
-        """Return the best cells that were no examples: rank, score, longitude, latitude, geometry.
+        """Return the best cells besides the examples: rank, score, longitude, latitude, geometry.
 
-        Of chips also `id`, which says of what scene they are.
+        Chips also have `id`, which identifies their scene.
 
         Args:
-            top: How many, at most.
+            top: Maximum number of cells.
         """
         which = best(self.scores, top, np.concatenate([self.examples, self.counterexamples]))
         lonlat = degrees(self.cells, which) if len(which) else np.zeros((0, 2))
-        # a scene that crosses 180 degrees counts on in its own coordinates
+        # coordinates of a scene across the antimeridian continue beyond 180 degrees
         beyond = np.abs(lonlat[:, 0]) > 180
         lonlat[beyond, 0] = (lonlat[beyond, 0] + 180) % 360 - 180
         return geo_frame(
@@ -151,7 +151,7 @@ class SearchResult:
         )
 
     def _names(self, which: Index) -> dict[str, list[str]]:
-        """Return what chips are called; patches have no names."""
+        """Return the ids of chips; patches have none."""
         if not isinstance(self.cells, ChipCells) or "id" not in self.cells.chips.table:
             return {}
         return {"id": self.cells.chips.table["id"].iloc[which].astype(str).tolist()}
@@ -162,7 +162,7 @@ class SearchResult:
         Raises:
             DataError: If the cells are chips, which have no grid.
         """
-        remedy = "take the best: found.ranked(100)"
+        remedy = "use the best: found.ranked(100)"
         return on_grid(self.cells, {"score": self.scores}, remedy)["score"]
 
 
@@ -173,18 +173,18 @@ def search(
     like: PlacesLike | Sequence[PlacesLike] | None = None,
     unlike: PlacesLike | Sequence[PlacesLike] | None = None,
 ) -> SearchResult:
-    """Score every cell by how alike it is to a place, or to what lies under polygons and points.
+    """Score every cell by its similarity to a place, or to cells under polygons and points.
 
     Args:
         embeddings: Chips or a patch grid.
         at: Longitude and latitude of a place.
-        like: Polygons and points of what is looked for, in any CRS: a file or a GeoDataFrame, or
-            several. Cells of which half is covered are examples.
-        unlike: Polygons and points of what is not meant.
+        like: Polygons and points of examples, in any CRS: a file or a GeoDataFrame, or
+            several. Cells that are at least half covered are examples.
+        unlike: Polygons and points of counterexamples.
 
     Raises:
-        ConfigError: If neither or both of `at` and `like` are given, or `at` is no place.
-        LabelError: If a place lies outside of the embeddings, or polygons cannot be used.
+        ConfigError: If neither or both of `at` and `like` are given, or `at` is not a place.
+        LabelError: If a place is outside of the embeddings, or polygons cannot be used.
     """
     cells = cells_of(embeddings)
     if (at is None) == (like is None):
@@ -198,7 +198,7 @@ def search(
     both = np.intersect1d(wanted, others)
     if len(both):
         raise LabelError(
-            "cells are examples and counterexamples at once",
+            "cells are both examples and counterexamples",
             found=f"{len(both)} of {len(wanted)} cells under the examples",
             remedy="cut the polygons so that they do not overlap",
         )
@@ -218,9 +218,9 @@ def _at(cells: Cells, at: tuple[float, float]) -> Index:
     try:
         return covered(cells, _point(place))
     except LabelError as error:
-        error.problem = "the place lies outside of the embeddings"
+        error.problem = "the place is outside of the embeddings"
         error.found = f"longitude {place[0]:g}, latitude {place[1]:g}"
-        error.remedy = "the longitude comes first, in degrees; else embed a scene of that place"
+        error.remedy = "the longitude comes first, in degrees; or embed a scene of that place"
         raise
 
 
@@ -271,7 +271,7 @@ def _separate(positive: Floats, negative: Floats) -> tuple[Floats, float]:
 # ------------------------------------------------------------------------------------------ scores
 
 
-_ROWS: Final = 1024  # of codes at once: 1.5 MB of 384 dimensions as float32, what a cache holds
+_ROWS: Final = 1024  # of codes at once: 1.5 MB at 384 dimensions as float32, to fit in a cache
 _LEAST: Final = 1e-30  # of a squared length
 
 
@@ -309,7 +309,7 @@ def scan_codes(
     """Return the product of a direction with each decoded row of int8 codes, (N,).
 
     Args:
-        stored: (N, D), also memory-mapped.
+        stored: (N, D), may be memory-mapped.
         codes: Scale and offset.
         direction: (D,).
         cosine: Whether the product is divided by the length of the row's vector.
@@ -349,12 +349,12 @@ def _threads() -> int:
 
 
 def best(scores: Floats, top: int, without: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the cells of the highest scores, best first; of equals the first cell.
+    """Return the cells of the highest scores, best first; for ties, the first cell.
 
     Args:
-        scores: (N,), NaN where there is none.
-        top: How many, at most.
-        without: Cells that are left out.
+        scores: (N,), NaN for cells without a vector.
+        top: Maximum number of cells.
+        without: Cells to exclude.
     """
     ranked = np.where(np.isfinite(scores), scores, -np.inf)
     ranked[without] = -np.inf
@@ -372,7 +372,7 @@ def best(scores: Floats, top: int, without: NDArray[np.int64]) -> NDArray[np.int
 
 
 _LISTED: Final = 10
-_SHOWN: Final = 7  # pictures of the best on a sheet, beside an example
+_SHOWN: Final = 7  # images of the best on a sheet, next to an example
 _NO_SCORE: Final = -2.0  # below any cosine and any probability
 
 
@@ -402,7 +402,7 @@ def run_search(config: SearchConfig) -> ResultFiles:
         numbered = enumerate(ranked["score"].tolist()[:_SHOWN], 1)
         heads = ["an example", *(f"{number}: {score:.3f}" for number, score in numbered)]
         columns = {head: [one] for head, one in zip(heads, pictures, strict=True)}
-        caption = f"{found.kind}; three sides of a cell are shown" + (
+        caption = f"{found.kind}; images show three sides of a cell" + (
             f"; {stretch}" * bool(stretch)
         )
         figure = contact_sheet(columns, [caption], f"the best of {scene.name}")

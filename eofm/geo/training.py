@@ -1,14 +1,14 @@
-"""From labelled polygons and points to training cells, and to a probe that is asked for millions.
+"""Training cells from labelled polygons and points, and read-outs that predict millions of cells.
 
 A cell belongs to a class if polygons of that class cover at least the share `purity` of it, and
-those of all other classes together at most the rest. A point labels the cell it lies in. The parts
-of one feature are one polygon, for what was drawn as one thing is not two independent ones. Where
-polygons of two classes overlap no cell is pure, so that what contradicts itself trains nothing, and
-the number of these cells is said.
+those of all other classes together at most the rest. A point labels the cell that contains it. The
+parts of one feature are one polygon, because they are not independent samples. Where polygons of
+two classes overlap no cell is pure, so contradictory labels are not used for training; the number
+of these cells is reported.
 
-A probe gives a class to any vector, also to one like none it has seen. The distance to the nearest
-training vector says where that happens. Its limit is the distance that all but one in a hundred
-training vectors keep to the nearest vector of another polygon.
+A probe gives a class to any vector, even one unlike all training vectors. The distance to the
+nearest training vector shows where that happens. Its limit is the 99th percentile, over training
+vectors, of the distance to the nearest vector of another polygon.
 
 Shapes: M training cells, N cells, D dimensions, K classes.
 """
@@ -47,9 +47,9 @@ __all__ = [
 
 # ----------------------------------------------------------------------------------- training cells
 
-_TOUCH = 1e-9  # of a cell: less than that is a shared edge
+_TOUCH = 1e-9  # of a cell: a smaller overlap is a shared edge
 EXPLODE: Final = (
-    "parts of one feature count as one polygon: where they were drawn apart take them apart, as in "
+    "parts of one feature count as one polygon: if they were drawn separately split them, as in "
     "geopandas: layer = layer.explode(ignore_index=True)"
 )
 
@@ -59,16 +59,17 @@ class TrainingCells:
     """Cells with a class.
 
     Args:
-        cells: Their numbers, (M,).
+        cells: Cell numbers, (M,).
         labels: Class of each, (M,).
-        shares: How much of each is covered by polygons of its class, (M,); 1 under a point.
-        polygons: Which polygon or point each belongs to, (M,), from 0 on without a gap; all parts
-            of one feature are one.
-        parts: Which part of its feature each lies in, (M,): numbers over all features, with gaps.
-        features: Layer and feature of its source that each polygon or point was, (P, 2).
+        shares: Share of each that polygons of its class cover, (M,); 1 under a point.
+        polygons: Polygon or point of each cell, (M,), numbered from 0 without gaps; all parts of
+            a feature are one.
+        parts: Part of the feature that contains each cell, (M,), numbered over all features, with
+        gaps.
+        features: Layer and feature in its source of each polygon or point, (P, 2).
         classes: Names, K.
-        notes: What a reader of the map must be told.
-        touching: How many polygons and points touch a cell.
+        notes: Warnings for the report of the map.
+        touching: Number of polygons and points that touch a cell.
     """
 
     cells: Index
@@ -92,7 +93,7 @@ class TrainingCells:
         return found
 
     def some(self, kept: NDArray[np.bool_]) -> TrainingCells:
-        """Return the cells of a mask; polygons without one are numbered away."""
+        """Return the cells of a mask; polygons without cells are removed from the numbering."""
         numbers, polygons = np.unique(self.polygons[kept], return_inverse=True)
         return TrainingCells(
             self.cells[kept],
@@ -109,7 +110,7 @@ class TrainingCells:
 
 @dataclass(frozen=True, eq=False)
 class _Drawn:
-    """The parts of all features, Q: their classes, and the polygon each is of."""
+    """The parts of all features, Q: their classes and polygons."""
 
     labels: Index
     polygons: Index
@@ -117,7 +118,7 @@ class _Drawn:
 
 @dataclass(frozen=True, eq=False)
 class _Covers:
-    """What parts of features cover of cells, an entry for each pair that touches."""
+    """Overlap of parts of features with cells, one entry per touching pair."""
 
     cells: Index
     parts: Index
@@ -132,18 +133,18 @@ def label_cells(
     purity: float = 0.8,
     per_polygon: int = 100,
 ) -> TrainingCells:
-    """Return the cells that polygons and points give a class.
+    """Return the cells that polygons and points assign to a class.
 
     Args:
         cells: Chips or patches.
         layers: Labelled polygons and points.
         classes: Names of the classes.
-        purity: Share of a cell that polygons of its class cover at least, in (0.5, 1].
-        per_polygon: Largest number of cells that one polygon gives, with all its parts: neighbours
-            tell little that is new. Of more, so many are taken evenly spread over the polygon.
+        purity: Minimum share of a cell covered by polygons of its class, in (0.5, 1].
+        per_polygon: Maximum number of cells of one polygon, with all its parts: neighbours carry
+            little new information. If exceeded, cells are taken evenly spread over the polygon.
 
     Raises:
-        LabelError: If all polygons lie outside of the cells, or a class has no cell that is pure.
+        LabelError: If all polygons are outside of the cells, or a class has no pure cell.
     """
     covers = _covers(cells, layers)
     if not len(covers.cells):
@@ -154,7 +155,7 @@ def label_cells(
             for number, layer in enumerate(layers)
         ]
     ).astype(np.int64)
-    # of each part of a feature: its class, and which polygon it is of
+    # of each part of a feature: its class and polygon
     codes = {name: code for code, name in enumerate(classes)}
     own = np.array([codes[value] for layer in layers for value in layer.values], np.int64)
     features, polygon = np.unique(origin, axis=0, return_inverse=True)
@@ -184,7 +185,7 @@ def covered(cells: Cells, places: LabelledPlaces, purity: float = 0.5) -> Index:
     Args:
         cells: Chips or patches.
         places: Polygons and points.
-        purity: Share of a cell that is covered at least.
+        purity: Minimum covered share of a cell.
 
     Raises:
         LabelError: If there is none.
@@ -241,16 +242,16 @@ def _covers(cells: Cells, layers: Sequence[LabelledPlaces]) -> _Covers:
 def _pure(
     covers: _Covers, own: Index, classes: int, purity: float
 ) -> tuple[tuple[Index, Index, NDArray[np.float64], Index], int]:
-    """Return cells, classes, shares and parts of pure cells, and how many are contested."""
+    """Return cells, classes, shares and parts of pure cells, and the number of contested cells."""
     labels = own[covers.parts]
     numbers, place = np.unique(covers.cells, return_inverse=True)
     table = np.bincount(place * classes + labels, covers.shares, len(numbers) * classes)
     shares = np.minimum(table.reshape(-1, classes), 1.0)
     best = shares.argmax(axis=1)
     top = shares[np.arange(len(numbers)), best]
-    # rounding of areas: a cell that is covered whole must pass a purity of 1
+    # rounding of areas: a fully covered cell must pass a purity of 1
     enough, clear = top >= purity - 1e-9, shares.sum(axis=1) - top <= 1 - purity + 1e-9
-    # the part that covers most of the cell, among those of its class
+    # the part with the largest overlap, among those of the cell's class
     mine = labels == best[place]
     order = np.lexsort((covers.shares, mine, place))
     last = np.append(np.flatnonzero(np.diff(place[order])), len(order) - 1)
@@ -261,7 +262,7 @@ def _pure(
 
 
 def _spread(found: TrainingCells, per_polygon: int) -> NDArray[np.bool_]:
-    """Return which cells stay if a polygon gives at most so many."""
+    """Return the mask of cells that stay if a polygon has at most `per_polygon`."""
     order = np.argsort(found.polygons, kind="stable")
     count = np.bincount(found.polygons)
     rank = np.arange(len(found)) - np.repeat(np.cumsum(count) - count, count)
@@ -289,7 +290,7 @@ def _outside(cells: Cells, layers: Sequence[LabelledPlaces]) -> LabelError:
     ]
     found = "; ".join(", ".join(f"{edge:.4f}" for edge in box) for box in boxes)
     return LabelError(
-        "the polygons lie outside of the embeddings",
+        "the polygons are outside of the embeddings",
         found=f"{found} (west, south, east, north)",
         expected=f"within {west:.4f}, {south:.4f}, {east:.4f}, {north:.4f}",
         where=", ".join(layer.source for layer in layers),
@@ -298,7 +299,7 @@ def _outside(cells: Cells, layers: Sequence[LabelledPlaces]) -> LabelError:
 
 
 def _check_classes(found: TrainingCells, covers: _Covers, own: Index, purity: float) -> None:
-    """Refuse a class whose polygons lie here and give no cell."""
+    """Raise an error for a class whose polygons touch cells but label none."""
     labels = own[covers.parts]
     lost = sorted(set(labels.tolist()) - set(found.labels.tolist()))
     if not lost and len(set(found.labels.tolist())) > 1:
@@ -306,7 +307,7 @@ def _check_classes(found: TrainingCells, covers: _Covers, own: Index, purity: fl
     if not lost:
         name = found.classes[int(found.labels[0])]
         raise LabelError(
-            "polygons of one class alone lie on the embeddings",
+            "the embeddings contain polygons of only one class",
             found=name,
             expected="two classes or more",
             remedy=f"draw polygons of what is not {name} there too",
@@ -320,12 +321,12 @@ def _check_classes(found: TrainingCells, covers: _Covers, own: Index, purity: fl
     names = ", ".join(f"{found.classes[code]} ({share:.0%})" for code, share in most.items())
     raise LabelError(
         "no cell of the embeddings is pure enough for a class",
-        found=f"most of a cell that is covered: {names}",
+        found=f"largest covered share of a cell: {names}",
         expected=f"{purity:.0%} of a cell, and no more than the rest under another class",
         remedy=f"accept mixed cells: --purity {lower:g}"
         if 0.5 < lower < purity
-        else "draw larger polygons, make vectors of smaller ground (eofm embed --patches), or give "
-        "points, which label the cell they lie in",
+        else "draw larger polygons, embed smaller cells (eofm embed --patches), or give "
+        "points, which label the cell that contains them",
     )
 
 
@@ -336,20 +337,20 @@ def _notes(found: TrainingCells, covers: _Covers, drawn: _Drawn, contested: int)
     )
     if touching < number:
         notes.append(
-            f"{number - touching} of {number} polygons and points lie outside of the embeddings"
+            f"{number - touching} of {number} polygons and points are outside of the embeddings"
         )
     gone = set(drawn.labels.tolist()) - set(found.labels.tolist())
     if gone:
         names = ", ".join(found.classes[code] for code in sorted(gone))
-        notes.append(f"**no polygon of {names} lies on the embeddings**: it is not on the map")
+        notes.append(f"**no polygon of {names} is on the embeddings**: it is not on the map")
     small = touching - len(found.features)
     if small:
         notes.append(
-            f"{small} polygons cover no cell enough and train nothing, or points share one"
+            f"{small} polygons are not used: they cover too little of a cell, or points share one"
         )
     if contested:
         notes.append(
-            f"{contested} cells lie under polygons of two classes and were left out of training"
+            f"{contested} cells are under polygons of two classes and were left out of training"
         )
     return tuple(notes)
 
@@ -361,7 +362,7 @@ def _kept_notes(found: TrainingCells, kept: TrainingCells, per_polygon: int) -> 
     if several:
         notes.append(
             f"{several} of {len(found.features)} polygons have several parts, {len(pairs)} parts "
-            f"of all together; {EXPLODE}"
+            f"in total; {EXPLODE}"
         )
     if len(kept) < len(found):
         notes.append(
@@ -372,7 +373,7 @@ def _kept_notes(found: TrainingCells, kept: TrainingCells, per_polygon: int) -> 
 
 
 def _alike(names: Sequence[str]) -> tuple[str, ...]:
-    """Name the classes whose names differ in capitals or blanks alone."""
+    """Return the classes whose names differ only in case or blanks."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(" ".join(name.casefold().split()), []).append(name)
@@ -380,30 +381,30 @@ def _alike(names: Sequence[str]) -> tuple[str, ...]:
     if not same:
         return ()
     return (
-        f"**{'; '.join(same)} differ in capitals or blanks alone, and are classes of their own**; "
-        "if they are one give them one name, as in geopandas: "
+        f"**{'; '.join(same)} differ only in case or blanks, and are separate classes**; "
+        "if they are the same class, use one name, as in geopandas: "
         'layer[field] = layer[field].str.casefold().str.split().str.join(" ")',
     )
 
 
 # -------------------------------------------------------- the probe, and the distance from its data
 
-_ROWS: Final = 1 << 12  # cells asked at once
+_ROWS: Final = 1 << 12  # cells predicted at once
 _LEAST_LIKELY: Final = math.log(1e-3)
-_TOLERANCE: Final = 1e-5  # of the gradient: probabilities are off by less than 0.001
-# Of classes that are easy to tell apart the likelihood rises with C without end, and fits take
-# ever longer for nothing: the grid ends where that begins.
+_TOLERANCE: Final = 1e-5  # of the gradient: errors of probabilities are below 0.001
+# For separable classes the likelihood increases with C without limit, and fits become
+# ever slower for nothing: the grid ends where that begins.
 _STRENGTHS: Final = StrengthGrid.log10(-6, 0, 7)
 
 
 @dataclass(frozen=True, eq=False)
 class FittedProbe:
-    """A read-out that is fitted.
+    """A fitted read-out.
 
     Args:
         name: Id of the probe, with all its choices.
         classes: K.
-        strength: C of a linear probe; None of kNN.
+        strength: C of a linear probe; None for kNN.
         _ask: Vectors (n, D) -> probabilities (n, K).
     """
 
@@ -438,21 +439,21 @@ def fit_probe(
     """Fit a read-out on training cells.
 
     The linear layer is that of `eofm.probes.linear`, on standardised vectors, refitted on all
-    cells once its strength is chosen: by likelihood, on the fold of which the others miss the
-    fewest classes.
+    cells once its strength is chosen: by likelihood, on the fold for which the other folds miss
+    the fewest classes.
 
     Args:
-        kind: Which.
+        kind: Kind of read-out.
         x: (M, D).
         labels: (M,).
-        folds: Fold of each cell, (M,): whole polygons of a square of ground.
+        folds: Fold of each cell, (M,): whole polygons of a square on the ground.
         classes: K.
-        neighbours: Of kNN, M at most.
-        strength: C that is taken without a choice.
+        neighbours: Number for kNN, at most M.
+        strength: C to use without a choice.
 
     Raises:
         ConfigError: If there are more neighbours than cells.
-        LabelError: If all cells have one class.
+        LabelError: If all cells have the same class.
         PixelError: If a vector is not finite or all zero.
     """
     if kind is MapProbe.KNN:
@@ -476,7 +477,7 @@ def affine(fit: LinearFit) -> tuple[Tensor, Tensor]:
     """Return weights float32 (D, K) and biases (K,) of a linear fit for unscaled vectors.
 
     Args:
-        fit: On features that were standardised, or not scaled at all.
+        fit: Fit on features that were standardised, or not scaled at all.
     """
     weight, bias = fit.weight, fit.bias
     if fit.scaler.mean is not None and fit.scaler.std is not None:
@@ -513,7 +514,7 @@ def _fit_linear(
 
 
 def _validation(labels: Index, folds: Index) -> int | None:
-    """Return the fold to choose on: the others have two classes at least, and miss the fewest."""
+    """Return the fold to choose on: the others have at least two classes and miss the fewest."""
     numbers = np.unique(folds)
     if len(numbers) < 2:
         return None
@@ -523,10 +524,10 @@ def _validation(labels: Index, folds: Index) -> int | None:
 
 
 def _choice(scores: Tensor, labels: Tensor) -> float:
-    """Return the mean log-likelihood; a class that was not to be learnt costs a fixed amount.
+    """Return the mean log-likelihood; a class missing in training costs a fixed amount.
 
-    Accuracy would do worse: where several strengths are all right it takes the strongest penalty,
-    under which a class with few cells is never said.
+    Accuracy is a worse criterion: if several strengths are all right it takes the strongest
+    penalty, under which a class with few cells is never predicted.
     """
     own = torch.log_softmax(scores, dim=1).gather(1, labels[:, None])
     return float(own.clamp_min(_LEAST_LIKELY).mean())
@@ -537,14 +538,14 @@ def _labelled(x: Floats, labels: Index, classes: int) -> Labelled:
 
 
 def said(probability: NDArray[np.float32]) -> Index:
-    """Return the class of the largest probability, (N,); of equals the first."""
+    """Return the class of the largest probability, (N,); for ties, the first."""
     return np.asarray(probability.argmax(axis=1), np.int64)
 
 
 # ----------------------------------------------------------------------------------------- novelty
 
 
-_REFERENCES: Final = 512  # training vectors that are compared with
+_REFERENCES: Final = 512  # training vectors to compare with
 _DIMENSIONS: Final = 32
 _QUANTILE: Final = 0.99
 
@@ -556,8 +557,8 @@ class Novelty:
     Args:
         references: float32 (R, d).
         shift: float32 (D,), subtracted first.
-        rotation: float32 (D, d): of standardised vectors on their first components.
-        limit: The distance that counts as 1.
+        rotation: float32 (D, d): projects standardised vectors on their first components.
+        limit: Distance that counts as 1.
     """
 
     references: Tensor
@@ -567,11 +568,11 @@ class Novelty:
 
     @classmethod
     def of(cls, x: Floats, polygons: Index) -> Novelty:
-        """Return the distances from training vectors.
+        """Return the training vectors with their distance limit.
 
         Args:
             x: (M, D).
-            polygons: Of each, (M,); two at least.
+            polygons: Polygon of each, (M,); at least two.
         """
         step = max(1, -(-len(x) // _REFERENCES))
         part = torch.from_numpy(np.ascontiguousarray(x[::step]))
@@ -591,7 +592,7 @@ class Novelty:
         return cls(references.float(), scaler.mean.float(), rotation.float(), max(limit, 1e-12))
 
     def __call__(self, vectors: Floats) -> Floats:
-        """Return the distance to the nearest training vector over the limit, (N,)."""
+        """Return the distance to the nearest training vector divided by the limit, (N,)."""
         out: NDArray[np.float32] = np.empty(len(vectors), np.float32)
         squares = self.references.square().sum(dim=1)
         for first in range(0, len(vectors), _ROWS):

@@ -1,6 +1,7 @@
 """Published weights on the command line: the list, one card, a download, a check of hashes.
 
-No torch: `eofm models list` and `info` answer at once. The table of the README comes from here too.
+Without torch, so that `eofm models list` and `info` start quickly. The table of the README is also
+generated here.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _TABLE_TASKS: Final = (("BigEarthNet-10%", "bigearthnet-10%"), ("EuroSAT", "euro
 
 
 def downloaded(card: WeightCard) -> Path | None:
-    """Return where the file of a card lies, None if it is not in the folder of downloads."""
+    """Return the path of a card's file, None if it is not in the folder of downloads."""
     path = weights_directory() / file_name(card.url)
     return path if path.is_file() else None
 
@@ -58,11 +59,11 @@ def downloaded(card: WeightCard) -> Path | None:
 
 @dataclass(frozen=True)
 class CatalogueListing:
-    """Published weights.
+    """A list of published weights.
 
     Args:
-        cards: Which.
-        as_json: Describe them as JSON.
+        cards: The weights.
+        as_json: Whether to print JSON.
     """
 
     cards: tuple[WeightCard, ...]
@@ -124,9 +125,9 @@ class Info:
     """One card, with one of its recipes.
 
     Args:
-        card: Of published weights.
+        card: Card of published weights.
         recipe: The card's own, or an alternative.
-        name: As asked for.
+        name: Name as requested.
     """
 
     card: WeightCard
@@ -134,7 +135,7 @@ class Info:
     name: str
 
     def describe(self) -> str:
-        """Return the card in words, a paragraph per thing."""
+        """Return the card as text, a paragraph per topic."""
         card = self.card
         parts = [
             self.name,
@@ -175,7 +176,7 @@ def show_model(config: InfoConfig) -> Info:
 
 
 def recipe_in_words(recipe: Recipe) -> list[str]:
-    """Return what a network expects, a line per step and a line per band."""
+    """Return a description of a recipe, a line per step and a line per band."""
     norm, resize = recipe.normalization, recipe.resize
     steps = [
         f"{recipe.sensor} in unit {recipe.unit}, bands {' '.join(recipe.bands)}",
@@ -259,9 +260,9 @@ class Downloaded:
     """Published weights on disk.
 
     Args:
-        card: Which.
-        path: Where.
-        sha256: Of the file.
+        card: Card of the weights.
+        path: Path of the file.
+        sha256: Hash of the file.
     """
 
     card: WeightCard
@@ -269,13 +270,13 @@ class Downloaded:
     sha256: str
 
     def describe(self) -> str:
-        """Return where the file is and how far it is known to be the right one."""
+        """Return the path of the file and how its hash was verified."""
         trust = "as published" if self.card.sha256 else "recorded: none is published"
         return f"{self.path}\n  sha256 {self.sha256}, {trust}\n  licence {self.card.licence}"
 
 
 def download_model(config: DownloadConfig) -> Downloaded:
-    """Fetch the file of published weights, unless it is there.
+    """Download the file of published weights, unless it exists.
 
     Raises:
         WeightsError: If there is no such name, or the file cannot be fetched.
@@ -290,7 +291,7 @@ def download_model(config: DownloadConfig) -> Downloaded:
 
 @dataclass(frozen=True)
 class Verified:
-    """Files that are what they should be.
+    """Files whose hashes match.
 
     Args:
         lines: One per file.
@@ -306,10 +307,10 @@ class Verified:
 def verify(config: VerifyWeightsConfig) -> Verified:
     """Compare every file of a folder with its card, its published hash or its record.
 
-    Everything is hashed again, whatever records say.
+    Everything is hashed again, regardless of records.
 
     Raises:
-        WeightsError: If a file is another one, or the folder holds nothing that can be compared.
+        WeightsError: If a file differs, or the folder contains nothing to compare.
     """
     folder = Path(config.folder)
     if not folder.is_dir():
@@ -321,14 +322,14 @@ def verify(config: VerifyWeightsConfig) -> Verified:
         (bad if fault else good).append(f"{name}: {fault}" if fault else f"{name}: ok")
     if bad:
         raise WeightsError(
-            f"{len(bad)} of {len(bad) + len(good)} files are not what they should be",
+            f"{len(bad)} of {len(bad) + len(good)} files differ from their card, hash or record",
             found="\n".join([*bad, *good]),
             where=folder,
             remedy="download or export those again",
         )
     if not good:
         raise WeightsError(
-            "nothing in this folder can be compared with anything",
+            "this folder contains nothing to compare",
             found=", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "no files",
             expected="an export (card.json), a published file, or a recorded download",
             where=folder,
@@ -337,7 +338,7 @@ def verify(config: VerifyWeightsConfig) -> Verified:
 
 
 def _export(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield each file of an export, and what is wrong with it or ""."""
+    """Yield each file of an export with its fault, or ""."""
     from eofm.weights.encoder import load_encoder
 
     try:

@@ -22,7 +22,7 @@ __all__ = [
 @dataclass(frozen=True)
 @checked_settings
 class ListConfig:
-    """Published weights that are known by name.
+    """List published weights.
 
     Args:
         sensor: Only those for this sensor and product level.
@@ -36,7 +36,7 @@ class ListConfig:
 @dataclass(frozen=True)
 @checked_settings
 class InfoConfig:
-    """Everything on the card of published weights.
+    """Print the card of published weights.
 
     Args:
         name: As `eofm models list` prints it; name@alternative for another recipe.
@@ -48,11 +48,11 @@ class InfoConfig:
 @dataclass(frozen=True)
 @checked_settings
 class DownloadConfig:
-    """Fetch published weights, to be used here or carried to a machine without network.
+    """Download published weights, for use here or on a machine without network.
 
     Args:
         name: As `eofm models list` prints it.
-        to: Folder to put the file into. Without it: EOFM_WEIGHTS, or the folder of torch.hub.
+        to: Output folder. Default: EOFM_WEIGHTS, or the folder of torch.hub.
     """
 
     name: str = field(metadata={"positional": True})
@@ -74,11 +74,11 @@ class VerifyWeightsConfig:
 @dataclass(frozen=True)
 @checked_settings
 class MergeModelsConfig:
-    """Two encoders become one whose weights lie on the line between theirs.
+    """Merge two encoders by linear interpolation of their weights.
 
     Args:
         first: An export, a run, a checkpoint, or a name of `eofm models list`.
-        second: The same, of one architecture and recipe with the first: such as the start and the
+        second: The same, of the architecture and recipe of the first, such as the start and the
             student of a run.
         out: Folder to write weights.safetensors, card.json, preprocess.json and README.md into.
         alpha: Share of the second in every weight: 0 is the first, 1 the second.
@@ -100,22 +100,22 @@ FORMATS: Final = ("safetensors", "pt2", "onnx")
 @dataclass(frozen=True)
 @checked_settings
 class ExportConfig:
-    """Something that holds an encoder becomes a folder that `eofm.load_encoder` reads.
+    """Export an encoder to a folder that `eofm.load_encoder` reads.
 
     Args:
         source: Checkpoint of a run, such as runs/mine/checkpoints/last.ckpt; the folder of an
             export; or the name of published weights (`eofm models list`).
         to: Folder to write weights.safetensors, card.json, preprocess.json and README.md into.
-        branch: Of a checkpoint, which of the two networks; the student if not said. After a short
+        branch: For a checkpoint, which of the two networks; default: the student. After a short
             run the student is ahead (measured on the demo); after a long one the teacher, a moving
             average, may be: both can be exported.
-        sensor: Of the checkpoint of a run on two sensors, whose input layer; the optical one if not
-            said.
+        sensor: For the checkpoint of a run on two sensors, the sensor of the input layer; default:
+            the optical one.
         formats: Comma-separated. `safetensors` is always written; `pt2` (torch.export) and `onnx`
             (needs the extra `onnx`) add programs that run without eofm, compared with the network.
-        takes: What the programs take: `normalised` pixels, or `physical` ones in the recipe's
+        takes: Input of the programs: `normalised` pixels, or `physical` ones in the recipe's
             unit, at its size, with the normalisation inside the program.
-        licence: Of the weights, an SPDX identifier, in place of what their card says.
+        licence: Licence of the weights, an SPDX identifier, instead of the one on their card.
     """
 
     source: str = field(metadata={"positional": True})
@@ -144,6 +144,6 @@ class ExportConfig:
 
     @property
     def programs(self) -> tuple[str, ...]:
-        """The formats that are programs, each once."""
+        """The formats that are programs, without duplicates."""
         words = [word.strip() for word in self.formats.split(",")]
         return tuple(dict.fromkeys(word for word in words if word != "safetensors"))

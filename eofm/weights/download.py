@@ -1,12 +1,13 @@
-"""Fetch a weights file once: whole or not at all, resumed where it stopped, hash checked. No torch.
+"""Download a weights file once: atomic, resumable, with a check of its hash. No torch.
 
-A file lies in the folder of torch.hub's checkpoints, so that what other tools fetched is found,
-or in `EOFM_WEIGHTS`. What is there is never fetched again. With `EOFM_OFFLINE=1` nothing is.
+Files are stored in the folder of torch.hub's checkpoints, so that downloads of other tools are
+found, or in `EOFM_WEIGHTS`. Existing files are never downloaded again, and with `EOFM_OFFLINE=1`
+no file is.
 
-What is known of a file is kept beside it: its source and its sha256. Where a hash is published, a
-file must have it. Where none is, the first file is trusted and its hash is kept (trust on first
-use): another file under the same name is refused from then on. Hashing hundreds of megabytes takes
-a second, so a file is hashed again only when it was touched.
+Source and sha256 of a file are recorded next to it. If a hash is published, the file must match it.
+Otherwise the first file is trusted and its hash recorded (trust on first use): a different file
+with the same name is then rejected. Hashing hundreds of megabytes takes a second, so a file is
+hashed again only if it was modified.
 """
 
 from __future__ import annotations
@@ -55,22 +56,22 @@ __all__ = [
 # ----------------------------------------------------------------------------- the record of a file
 
 SUFFIX: Final = ".receipt.json"
-# Fewer digits than torch.hub puts into file names would let chance pass.
+# With fewer digits than in torch.hub's file names, a match could be accidental.
 FEWEST_DIGITS: Final = 8
 
 
 @dataclass(frozen=True)
 class DownloadRecord:
-    """Where a file came from and what it was.
+    """Source and hash of a file.
 
     Args:
-        url: Where it was asked for.
-        sha256: Of its content.
-        date: When that was first recorded, in UTC.
-        size: In bytes.
-        stamp: Times of the last change of content and of the entry in nanoseconds, and the
-            inode. The second cannot be set by hand, so that a changed file with its old date is
-            still seen to be changed.
+        url: Address of the download.
+        sha256: Hash of its content.
+        date: Time of the first record, in UTC.
+        size: Size in bytes.
+        stamp: Times of the last change of content (mtime) and of the entry (ctime) in
+            nanoseconds, and the inode. The ctime cannot be set by hand, so a changed file with
+            its old mtime is still detected.
     """
 
     url: str
@@ -81,12 +82,12 @@ class DownloadRecord:
 
 
 def record_path(file: Path) -> Path:
-    """Return where the record of `file` lies."""
+    """Return the path of the record of `file`."""
     return file.with_name(file.name + SUFFIX)
 
 
 def read_record(file: Path) -> DownloadRecord | None:
-    """Return the record of `file`, or None where there is none.
+    """Return the record of `file`, or None if there is none.
 
     Raises:
         WeightsError: If it cannot be read.
@@ -115,7 +116,7 @@ def _parse(data: Mapping[str, Any]) -> DownloadRecord:
 
 
 def write_record(file: Path, url: str, sha256: str) -> None:
-    """Record `file` as it is now. A folder that cannot be written to (a shared one) gets none."""
+    """Record `file` in its current state; folders without write access (shared ones) get none."""
     status = file.stat()
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     record = DownloadRecord(url, sha256, now, status.st_size, _stamp(status))
@@ -139,24 +140,24 @@ def hash_file(path: Path) -> str:
 
 
 def known_sha256(file: Path) -> str:
-    """Return the sha256 of a file, from its record if it was not touched since."""
+    """Return the sha256 of a file, from its record if it was not modified since."""
     record = read_record(file)
     return record.sha256 if record and _untouched(file, record) else hash_file(file)
 
 
 def check_file(file: Path, url: str, published: str = "") -> str:
-    """Compare a file with its published hash, or else with what was there first.
+    """Compare a file with its published hash, or with the first recorded one.
 
     Args:
-        file: In the folder of downloads; its record is read and written there.
-        url: Where it is asked for.
-        published: sha256, whole or its leading digits; empty where none is published.
+        file: File in the folder of downloads; its record is read and written there.
+        url: Address of the download.
+        published: sha256, complete or its leading digits; empty if none is published.
 
     Returns:
         The sha256 of the file.
 
     Raises:
-        WeightsError: If the file is another one.
+        WeightsError: If the file differs.
     """
     record = read_record(file)
     fresh = record is not None and _untouched(file, record)
@@ -174,7 +175,7 @@ def check_file(file: Path, url: str, published: str = "") -> str:
         )
     elif record and record.url != url:
         raise WeightsError(
-            "a file of that name is here, but from another address, and no hash tells them apart",
+            "a file of that name exists, but from another address, and without a published hash",
             found=record.url,
             expected=url,
             where=file,
@@ -187,10 +188,10 @@ def check_file(file: Path, url: str, published: str = "") -> str:
 
 
 def compare_sha256(digest: str, published: str, where: Path) -> None:
-    """Raise unless `digest` begins with `published`.
+    """Raise an error unless `digest` begins with `published`.
 
     Raises:
-        WeightsError: If it does not, or `published` is no sha256.
+        WeightsError: If it does not, or `published` is not a sha256.
     """
     if not re.fullmatch(rf"[0-9a-fA-F]{{{FEWEST_DIGITS},64}}", published):
         raise WeightsError(
@@ -220,9 +221,9 @@ def _stamp(status: os.stat_result) -> tuple[int, int, int]:
 
 # ----------------------------------------------------------------------------------------- fetching
 
-# Pauses between attempts after a cut or a busy host; each attempt resumes where the last stopped.
+# Pauses between attempts after an interruption or a busy host; each attempt resumes.
 RETRY_DELAYS_S: tuple[float, ...] = (1.0, 2.0, 4.0)
-# How long to wait for another process that fetches the same file.
+# Maximum wait for another process that downloads the same file.
 LOCK_TIMEOUT_S: Final = 3600.0
 _OFFLINE: Final = ("EOFM_OFFLINE", "HF_HUB_OFFLINE")
 
@@ -231,7 +232,7 @@ def weights_directory() -> Path:
     """Return the folder of downloads: `EOFM_WEIGHTS`, or that of torch.hub's checkpoints."""
     if own := os.environ.get("EOFM_WEIGHTS"):
         return Path(own).expanduser()
-    if hub := sys.modules.get("torch.hub"):  # knows of a set_dir() in this program
+    if hub := sys.modules.get("torch.hub"):  # includes the effect of a set_dir() in this program
         return Path(hub.get_dir()) / "checkpoints"
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = os.environ.get("TORCH_HOME", f"{cache}/torch")
@@ -239,18 +240,18 @@ def weights_directory() -> Path:
 
 
 def offline() -> bool:
-    """Whether the user has forbidden the network: `EOFM_OFFLINE=1` or `HF_HUB_OFFLINE=1`.
+    """Whether the user has disabled the network: `EOFM_OFFLINE=1` or `HF_HUB_OFFLINE=1`.
 
-    Only what says no is a no: whoever sets the variable to anything else wants to be offline.
+    Only values that mean no disable it: any other value of the variable means offline.
     """
     no = {"", "0", "false", "no", "off", "n", "f"}
     return any(os.environ.get(name, "").strip().lower() not in no for name in _OFFLINE)
 
 
 def file_name(url: str) -> str:
-    """Return the name under which a download is kept: that of the file, if it tells files apart.
+    """Return the file name of a download: that in the address, if it is distinctive.
 
-    On Hugging Face many a file is called `model.safetensors`; there the repository goes before.
+    On Hugging Face many files are called `model.safetensors`; their repository is prepended.
 
     >>> file_name("https://huggingface.co/wangyi111/softcon/resolve/main/B2_rn50_softcon.pth")
     'B2_rn50_softcon.pth'
@@ -274,18 +275,18 @@ def fetch(
     check_hash: bool = True,
     progress: bool = True,
 ) -> Path:
-    """Return the path of the file at `url`, fetched if it is not here yet.
+    """Return the path of the file at `url`, downloading it if needed.
 
     Args:
         url: http, https or file.
-        sha256: Published hash, whole or its leading digits. Empty: the hash of the first file is
-            recorded beside it, and another file under that name is refused later.
-        directory: Where it is kept; None takes `weights_directory()`.
-        check_hash: Compare the hash. It is computed again only for a file that was touched.
-        progress: Say on stderr how far it is.
+        sha256: Published hash, complete or its leading digits. Empty: the hash of the first file is
+            recorded next to it, and a different file with that name is rejected later.
+        directory: Folder of downloads; None uses `weights_directory()`.
+        check_hash: Whether to compare the hash. It is recomputed only for a modified file.
+        progress: Whether to report progress on stderr.
 
     Raises:
-        WeightsError: If the file cannot be fetched, or is not the one the hash names.
+        WeightsError: If the file cannot be downloaded, or does not match the hash.
     """
     check_address(url)
     if urlsplit(url).scheme == "file":
@@ -295,7 +296,7 @@ def fetch(
     if not target.is_file():
         _check_allowed(url, target)
         with _alone(target, progress=progress):
-            if not target.is_file():  # the process that we waited for may have fetched it
+            if not target.is_file():  # the process that held the lock may have downloaded it
                 _download(url, target, sha256 if check_hash else "", progress=progress)
     if check_hash:
         check_file(target, url, sha256)
@@ -314,11 +315,11 @@ def _local(url: str, sha256: str) -> Path:
 def _check_allowed(url: str, target: Path) -> None:
     if urlsplit(url).scheme not in {"http", "https"}:
         raise WeightsError(
-            "weights are fetched by http, https or file", found=url, remedy="state the whole url"
+            "weights are downloaded by http, https or file", found=url, remedy="state the whole url"
         )
     if offline():
         raise WeightsError(
-            "the file is not here, and the network is switched off",
+            "the file is not here, and the network is disabled",
             found=f"{' or '.join(_OFFLINE)} is set",
             expected=target,
             where=url,
@@ -363,7 +364,7 @@ def _download(url: str, target: Path, sha256: str, *, progress: bool) -> None:
     resumed = _transfer_patiently(url, part, target, sha256, progress=progress)
     digest = hash_file(part.path)
     if resumed and sha256 and not digest.startswith(sha256.lower()):
-        part.remove()  # what lay there may be at fault: once more from the start
+        part.remove()  # the partial file may be corrupt: try once more from the start
         _transfer_patiently(url, part, target, sha256, progress=progress)
         digest = hash_file(part.path)
     if sha256:

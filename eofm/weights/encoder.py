@@ -1,9 +1,9 @@
-"""An encoder: a network with the recipe of what it expects, and the card of where it comes from.
+"""An encoder: a network with its recipe, and the card with its provenance.
 
-`Encoder.embed` takes imagery in physical units and finds the way to the network's input through
-`eofm.contract.preprocess.plan`; imagery that does not fit the recipe is refused. An encoder on disk
-is a folder of two files, `weights.safetensors` and `card.json`. The recipe stands in both, and the
-card holds the sha256 of the weights, so that neither can be exchanged unnoticed.
+`Encoder.embed` takes imagery in physical units and prepares it for the network with
+`eofm.contract.preprocess.plan`; imagery that does not match the recipe is rejected. On disk, an
+encoder is a folder of two files, `weights.safetensors` and `card.json`. Both contain the recipe,
+and the card contains the sha256 of the weights, so a mix-up of files is always detected.
 
 Shapes: B images, P patches, D width.
 """
@@ -63,31 +63,31 @@ FORMAT: Final = "eofm-encoder-1"
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of what computes the features."""
+    """Return the versions of the libraries that compute features."""
     # not from the installed metadata: a plain clone on the path has none
     return {"eofm": eofm_version, "torch": str(torch.__version__), "timm": timm.__version__}
 
 
 @dataclass(frozen=True)
 class Card:
-    """Where weights come from and what they expect.
+    """Provenance and recipe of weights.
 
     Args:
         name: Short name, as printed in tables.
         architecture: A name that `eofm.networks.build.build` knows.
-        recipe: What the network expects: sensor, bands, unit, size, normalisation, pooling.
-        objective: What it was trained for, with the paper.
-        source: Which weights of the run these are: "teacher after 8 epochs".
-        training_data: What it was trained on, in words.
-        counts: The same in numbers: scenes, images, labelled images.
-        synthetic: The training data were made up, not observed.
-        licence: Of the weights: an SPDX identifier, or `not stated`.
-        url: Where published weights were fetched from; empty for a run of one's own.
+        recipe: Input of the network: sensor, bands, unit, size, normalisation, pooling.
+        objective: Objective of its training, with the paper.
+        source: Description of the weights within the run: "teacher after 8 epochs".
+        training_data: Description of the training data.
+        counts: Their numbers: scenes, images, labelled images.
+        synthetic: Whether the training data are synthetic.
+        licence: Licence of the weights: an SPDX identifier, or `not stated`.
+        url: Address of published weights; empty for a run.
         paper: arXiv id of published weights.
-        positions: How positions are interpolated for images of another size.
-        config_hash: sha256 of the run's resolved settings; empty where there was no run.
-        versions: Libraries the weights were made with.
-        sha256: Of the weights file; filled in by `save_encoder`.
+        positions: Interpolation of positions for images of another size.
+        config_hash: sha256 of the run's resolved settings; empty without a run.
+        versions: Versions of libraries used to make the weights.
+        sha256: Hash of the weights file; filled in by `save_encoder`.
     """
 
     name: str
@@ -119,11 +119,11 @@ class Card:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Card:
-        """Read what `to_dict` wrote.
+        """Parse the output of `to_dict`.
 
         Raises:
-            WeightsError: If a key is missing or unknown, the format is another, or a field cannot
-                be read.
+            WeightsError: If a key is missing or unknown, the format differs, or a field cannot be
+                parsed.
         """
         expected = {"format", *(f.name for f in fields(cls))}
         if set(data) != expected or data["format"] != FORMAT:
@@ -136,7 +136,7 @@ class Card:
         wrong = [key for key, value in content.items() if not _is_field(key, value)]
         if wrong:
             raise WeightsError(
-                "fields of the card are not what they should be",
+                "fields of the card have invalid values",
                 found=", ".join(f"{key}={content[key]!r}" for key in wrong),
             )
         content["recipe"] = _read_recipe(content["recipe"])
@@ -145,7 +145,7 @@ class Card:
 
 
 def _is_field(key: str, value: object) -> bool:
-    """Whether `value` is of the JSON type that the card's field `key` has."""
+    """Whether `value` has the JSON type of the card's field `key`."""
     match key:
         case "recipe":
             return isinstance(value, dict)
@@ -169,7 +169,7 @@ def _read_recipe(data: Mapping[str, Any]) -> Recipe:
 
 
 def identity(card: Card) -> str:
-    """Return what must not be exchanged: format, architecture, recipe, positions."""
+    """Return the identity of a card: format, architecture, recipe, positions."""
     content = {
         "format": FORMAT,
         "architecture": card.architecture,
@@ -180,14 +180,14 @@ def identity(card: Card) -> str:
 
 
 def serialise(trunk: Trunk, card: Card) -> bytes:
-    """Return the weights file: the same bytes for the same tensors and card."""
+    """Return the weights file: deterministic for the same tensors and card."""
     state = {key: value.detach().cpu().contiguous() for key, value in trunk.state_dict().items()}
-    # one metadata entry only: safetensors does not promise an order among several
+    # a single metadata entry: safetensors does not guarantee an order
     return save(state, metadata={"eofm": identity(card)})
 
 
 def read_identity(data: bytes) -> str | None:
-    """Return the identity in a weights file, None in a foreign one.
+    """Return the identity in a weights file, None for a file of another program.
 
     The header of a safetensors file is 8 bytes of length, then JSON.
     """
@@ -202,7 +202,7 @@ def sha256(data: bytes) -> str:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: a kill leaves what was there before.
+    """Write a file atomically: a kill leaves the previous one.
 
     Raises:
         OSError: If it cannot be written.
@@ -213,7 +213,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 # -------------------------------------------------------------------------------------- the encoder
 
-_LONGEST: Final = 90  # characters of a fact that `repr` shows
+_LONGEST: Final = 90  # maximum length of a fact in `repr`
 
 
 def _short(text: str) -> str:
@@ -223,19 +223,19 @@ def _short(text: str) -> str:
 
 @final
 class Encoder(nn.Module):
-    """A network, its recipe and its card: what `load_encoder` and torch.hub return.
+    """A network with its recipe and card, as returned by `load_encoder` and torch.hub.
 
-    As a module it is the bare network: `encoder(pixels)` takes normalised pixels, gives gradients,
-    and obeys `train()` and `eval()`. `preprocess` makes normalised pixels of imagery in physical
-    units, or refuses it; `embed` and `features` are both steps in one, always in evaluation mode.
-    The network alone, under its published tensor names, is `trunk`.
+    As a module it is the bare network: `encoder(pixels)` takes normalised pixels, propagates
+    gradients, and follows `train()` and `eval()`. `preprocess` converts imagery in physical units
+    to normalised pixels, or rejects it; `embed` and `features` combine both steps, always in
+    evaluation mode. `trunk` is the network alone, with its published tensor names.
 
     Args:
-        trunk: The network; it is put into evaluation mode.
-        card: Describes it.
+        trunk: The network; it is set to evaluation mode.
+        card: Its card.
 
     Raises:
-        SpecError: If the network and the recipe disagree in bands, size or pooling.
+        SpecError: If network and recipe differ in bands, size or pooling.
     """
 
     def __init__(self, trunk: Trunk, card: Card) -> None:
@@ -255,14 +255,14 @@ class Encoder(nn.Module):
         self.eval()
 
     def to(self, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401 (three forms of torch)
-        """Move the network, as every module of torch; `auto` takes a GPU if there is one.
+        """Move the network, as any torch module; `auto` uses a GPU if there is one.
 
         Args:
-            args: A device, a dtype, or a tensor, as `torch.nn.Module.to` takes them.
+            args: A device, a dtype, or a tensor, as for `torch.nn.Module.to`.
             kwargs: The same by name.
 
         Raises:
-            ConfigError: If there is no such device here.
+            ConfigError: If the device is not available.
         """
         if args and isinstance(args[0], str | int | torch.device):
             args = (device_of(args[0]), *args[1:])
@@ -274,12 +274,12 @@ class Encoder(nn.Module):
         """Move the network to a GPU, the first one if none is named.
 
         Raises:
-            ConfigError: If there is none here.
+            ConfigError: If there is no GPU.
         """
         return self.to("cuda" if device is None else device)
 
     def facts(self) -> dict[str, str]:
-        """Return what the encoder is, one short text for each name, as `repr` shows it."""
+        """Return the properties of the encoder as short texts by name, as shown by `repr`."""
         weight, card = next(self.trunk.parameters()), self.card
         millions = sum(one.numel() for one in self.trunk.parameters()) / 1e6
         kind = str(weight.dtype).removeprefix("torch.")
@@ -315,7 +315,7 @@ class Encoder(nn.Module):
 
     @property
     def recipe(self) -> Recipe:
-        """What the network expects."""
+        """The recipe of the network."""
         return self.card.recipe
 
     @property
@@ -332,7 +332,7 @@ class Encoder(nn.Module):
             pixels: (B, C, H, W), normalised: see `preprocess`.
 
         Raises:
-            SpecMismatch: If the channels are not C, or the size cannot be cut into patches.
+            SpecMismatch: If the channels are not C, or the size is not divisible into patches.
         """
         vectors: Tensor = self.trunk(pixels)
         return vectors
@@ -344,7 +344,7 @@ class Encoder(nn.Module):
             pixels: (B, C, H, W), normalised.
 
         Raises:
-            SpecMismatch: If the channels are not C, or the size cannot be cut into patches.
+            SpecMismatch: If the channels are not C, or the size is not divisible into patches.
         """
         return self.trunk.forward_features(pixels)
 
@@ -360,20 +360,20 @@ class Encoder(nn.Module):
 
         Args:
             x: (B, C, H, W), normalised.
-            n: The last n layers, or the indices of the layers wanted.
-            reshape: As maps, (B, D, rows, columns), instead of tokens, (B, P, D).
-            return_class_token: Pairs (patches, CLS token (B, D)) instead of patches.
-            norm: Apply the network's final norm to each.
+            n: The last n layers, or the indices of layers.
+            reshape: Whether to return maps, (B, D, rows, columns), instead of tokens, (B, P, D).
+            return_class_token: Whether to return pairs (patches, CLS token (B, D)).
+            norm: Whether to apply the network's final norm to each.
 
         Raises:
-            SpecMismatch: If the channels are not C, or the size cannot be cut into patches.
+            SpecMismatch: If the channels are not C, or the size is not divisible into patches.
         """
         return self.trunk.get_intermediate_layers(x, n, reshape, return_class_token, norm)
 
     # --------------------------------------------------------------- pixels in physical units
 
     def plan_for(self, spec: ImageSpec, waivers: Sequence[Waiver] = ()) -> Plan:
-        """Return the way from `spec` to the network's input.
+        """Return the plan from `spec` to the network's input.
 
         Raises:
             SpecMismatch: If there is none.
@@ -383,23 +383,23 @@ class Encoder(nn.Module):
     def preprocess(
         self, pixels: Pixels, spec: ImageSpec | None = None, waivers: Sequence[Waiver] = ()
     ) -> Tensor:
-        """Return what the network takes: (B, C, H, W), normalised, on its device, in its dtype.
+        """Return the network's input: (B, C, H, W), normalised, on its device, in its dtype.
 
-        The arithmetic is float32 whatever the network's dtype: half precision cannot tell apart
+        Arithmetic is float32 whatever the network's dtype: half precision cannot resolve
         neighbouring digital numbers.
 
         Args:
-            pixels: Imagery; or an array of physical values, (C, H, W) or (B, C, H, W), in which
-                `as_imagery` says what counts as missing.
-            spec: What an array is: sensor, bands by name, unit, GSD.
+            pixels: Imagery; or an array of physical values, (C, H, W) or (B, C, H, W); `as_imagery`
+                defines missing values.
+            spec: Description of an array: sensor, bands by name, unit, GSD.
             waivers: Named exceptions to the recipe.
 
         Raises:
-            SpecError: If an array comes without a spec, or disagrees with it.
-            SpecMismatch: If the imagery does not fit the recipe, or a waiver is not needed.
-            PixelError: If the pixels contradict what is stated of them
+            SpecError: If an array comes without a spec, or does not match it.
+            SpecMismatch: If the imagery does not match the recipe, or a waiver is not needed.
+            PixelError: If the pixels contradict their declaration
                 (`eofm.contract.validity.check_plausible`), a valid one is not finite, or an image
-                has none.
+                has no valid pixel.
         """
         waivers = read_waivers(waivers)
         imagery = as_imagery(pixels, spec)
@@ -416,15 +416,15 @@ class Encoder(nn.Module):
     ) -> Tensor:
         """Return one vector per image, float32 (B, D), on the encoder's device.
 
-        The network computes in evaluation mode; a module in training mode stays in it.
+        The network computes in evaluation mode; the mode of the module does not change.
 
         Args:
             pixels: Imagery in physical units, or an array: see `preprocess`.
             waivers: Named exceptions to the recipe.
-            spec: What an array is.
+            spec: Description of an array.
 
         Raises:
-            SpecMismatch: If the imagery does not fit the recipe, or a waiver is not needed.
+            SpecMismatch: If the imagery does not match the recipe, or a waiver is not needed.
             PixelError: As `preprocess` does.
         """
         prepared = self.preprocess(pixels, spec, waivers)
@@ -436,15 +436,15 @@ class Encoder(nn.Module):
     def features(
         self, pixels: Pixels, waivers: Sequence[Waiver] = (), *, spec: ImageSpec | None = None
     ) -> Tensor:
-        """Return one vector per patch, float32 (B, P, D), row by row: else as `embed`.
+        """Return one vector per patch, float32 (B, P, D), row by row; otherwise like `embed`.
 
         Args:
             pixels: Imagery in physical units, or an array: see `preprocess`.
             waivers: Named exceptions to the recipe.
-            spec: What an array is.
+            spec: Description of an array.
 
         Raises:
-            SpecMismatch: If the imagery does not fit the recipe, or a waiver is not needed.
+            SpecMismatch: If the imagery does not match the recipe, or a waiver is not needed.
             PixelError: As `preprocess` does.
         """
         prepared = self.preprocess(pixels, spec, waivers)
@@ -455,7 +455,7 @@ class Encoder(nn.Module):
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Put `module` into evaluation mode, and every part that was training back afterwards."""
+    """Set `module` to evaluation mode, and restore the mode of every part afterwards."""
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:
@@ -466,22 +466,22 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def build_trunk(card: Card) -> Trunk:
-    """Return the network a card describes, with weights that are to be replaced.
+    """Return the network of a card, with weights to be replaced.
 
     Raises:
-        WeightsError: If no architecture has that name.
-        SpecError: If the recipe's size does not fit the architecture.
+        WeightsError: If there is no such architecture.
+        SpecError: If the recipe's size does not match the architecture.
     """
     return build_blank(card.architecture, card.recipe, card.positions)
 
 
 def random_encoder(architecture: str, recipe: Recipe, seed: int) -> Encoder:
-    """Return an untrained encoder: the control that every trained one must beat.
+    """Return an untrained encoder, the control for trained ones.
 
     Args:
         architecture: A name that `eofm.networks.build.build` knows.
-        recipe: What it expects.
-        seed: Of its weights.
+        recipe: Its recipe.
+        seed: Seed of its weights.
     """
     trunk = build(architecture, recipe, torch.Generator().manual_seed(seed))
     card = Card(
@@ -503,14 +503,14 @@ def random_encoder(architecture: str, recipe: Recipe, seed: int) -> Encoder:
 
 
 def save_encoder(encoder: Encoder, directory: Path | str) -> Card:
-    """Write `weights.safetensors` and `card.json`, each whole or not at all.
+    """Write `weights.safetensors` and `card.json`, each atomically.
 
-    The card comes last and names the sha256 of the weights, so a kill between the two leaves a
-    folder that `load_encoder` refuses, never one that it misreads.
+    The card comes last and contains the sha256 of the weights, so a kill between the two leaves a
+    folder that `load_encoder` rejects, never one that it misreads.
 
     Args:
-        encoder: What to write.
-        directory: Made if needed; an earlier encoder in it is replaced.
+        encoder: Encoder to write.
+        directory: Output folder, created if needed; an earlier encoder in it is replaced.
 
     Returns:
         The card as written, with the sha256.
@@ -537,10 +537,10 @@ def save_encoder(encoder: Encoder, directory: Path | str) -> Card:
 
 
 def load_encoder(directory: Path | str) -> Encoder:
-    """Return the encoder that `save_encoder` wrote.
+    """Return the encoder written by `save_encoder`.
 
     Raises:
-        WeightsError: If a file is missing, damaged or foreign, or the two do not belong together.
+        WeightsError: If a file is missing, damaged or foreign, or the two do not match.
     """
     directory = Path(directory)
     card = _load_card(directory / CARD_FILE)
@@ -563,11 +563,11 @@ def load_encoder(directory: Path | str) -> Encoder:
         found = read_identity(data)
     if found != identity(card):
         raise WeightsError(
-            "the card is not that of these weights: recipe or architecture differ",
+            "the card does not belong to these weights: recipe or architecture differ",
             found=identity(card),
             expected=found,
             where=directory / CARD_FILE,
-            remedy="a card is not to be edited; export the run again",
+            remedy="cards must not be edited; export the run again",
         )
     return _assemble(card, state, directory)
 

@@ -1,13 +1,13 @@
-"""Write an encoder for others: weights and card, programs for those without eofm, a model card.
+"""Export an encoder: weights and card, programs that run without eofm, a model card.
 
-The model card, `README.md`, has the front matter that model hubs read. It is made from the card, so
-that the two cannot disagree, and says nothing the card does not. Beside the fields of model hubs
-the front matter has those of the model card template of geoembeddings.org (read in November 2026),
-as far as the card knows them.
+The model card, `README.md`, has the front matter that model hubs read. It is generated from the
+card, so the two always agree, and has no other content. In addition to the fields of model hubs
+the front matter has those of the model card template of geoembeddings.org (as of November 2026),
+as far as the card has them.
 
-`preprocess.json` is for those who run a program without eofm. It states the recipe, says in words
-how pixels come to it, gives numbers to test one's own version on, and records how far each program
-was seen to differ from the network.
+`preprocess.json` is for users of a program without eofm. It contains the recipe, a description of
+the preprocessing, numbers for testing another implementation, and the measured difference of each
+program from the network.
 """
 
 from __future__ import annotations
@@ -120,11 +120,11 @@ def model_card(
     """Return the text of the model card.
 
     Args:
-        card: Of the encoder.
+        card: Card of the encoder.
         dim: Width of an embedding, D.
-        formats: Programs that lie beside it.
-        scores: As published; none were measured by exporting.
-        folder: What the snippets call the folder.
+        formats: Programs in the same folder.
+        scores: Published scores; exporting measures none.
+        folder: Name of the folder in the snippets.
     """
     parts = [
         _front_matter(card, dim, scores),
@@ -156,7 +156,7 @@ def _front_matter(card: Card, dim: int, scores: Sequence[Score]) -> str:
 
 
 def _template(card: Card, dim: int, scores: Sequence[Score]) -> dict[str, Any]:
-    """Return the fields of the template of geoembeddings.org that the card answers."""
+    """Return the fields of the template of geoembeddings.org that the card can fill."""
     sensor = card.recipe.sensor
     image = {
         "data_types": [_DATA_TYPE[_MISSION[sensor]]],
@@ -185,7 +185,7 @@ def _template(card: Card, dim: int, scores: Sequence[Score]) -> dict[str, Any]:
 
 
 def _published(card: Card, score: Score) -> dict[str, Any]:
-    """Return a published score as hubs read it."""
+    """Return a published score in the format of model hubs."""
     result = {
         "task": {"type": "image-classification", "name": score.probe},
         "dataset": {"type": score.task, "name": score.task},
@@ -196,7 +196,7 @@ def _published(card: Card, score: Score) -> dict[str, Any]:
 
 
 def _licence_lines(licence: str) -> list[str]:
-    """Return what model hubs read: an SPDX identifier, or `other` with a name.
+    """Return the lines for model hubs: an SPDX identifier, or `other` with a name.
 
     >>> _licence_lines("CC-BY-4.0"), _licence_lines("not stated")
     (['license: "cc-by-4.0"'], ['license: "other"', 'license_name: "not-stated"'])
@@ -208,7 +208,7 @@ def _licence_lines(licence: str) -> list[str]:
 
 
 def _licence(card: Card) -> str:
-    """Return what may be done with the weights; who exports them has to state it."""
+    """Return the section on the licence; if unknown, the exporter has to state it."""
     if card.licence != UNSTATED:
         return ""
     return (
@@ -218,7 +218,7 @@ def _licence(card: Card) -> str:
 
 
 def _data_sets(training_data: str) -> list[str]:
-    """Return the names that the description begins with, spelt as identifiers.
+    """Return the data sets at the start of the description, spelt as identifiers.
 
     >>> _data_sets("SSL4EO-S12 v1.1 with SSL4EO-S12-ML: four seasons")
     ['ssl4eo-s12-v1.1', 'ssl4eo-s12-ml']
@@ -342,18 +342,18 @@ _POOLED: Final = {
     Pooling.CLS: "the CLS token after the final norm",
     Pooling.MEAN: "the mean of the patch tokens after the final norm",
 }
-# Below the range, inside it, above it, in units of `scale` from `shift`. Those inside are half
-# way between two of 255 levels, so that float32 and float64 agree on the level.
+# Below the range, inside it, above it, in units of `scale` from `shift`. Those inside are halfway
+# between two of 255 levels, so that float32 and float64 give the same level.
 _PROBES: Final = (-0.5, 0.3, 0.7, 1.5)
 
 
 def preprocess_record(card: Card, dim: int, programs: Sequence[Program]) -> dict[str, Any]:
-    """Return what `preprocess.json` holds.
+    """Return the contents of `preprocess.json`.
 
     Args:
-        card: Of the encoder.
+        card: Card of the encoder.
         dim: Width of an embedding, D.
-        programs: Files that hold it.
+        programs: Exported programs.
     """
     recipe = card.recipe
     shape = ["batch", len(recipe.bands), *recipe.size]
@@ -392,8 +392,8 @@ def preprocess_record(card: Card, dim: int, programs: Sequence[Program]) -> dict
 
 
 def in_words(recipe: Recipe) -> list[str]:
-    """Return the way of an image to the recipe, one step a line."""
-    # twice the size, so that the plan shows how to resize; the GSD does not enter the steps
+    """Return the steps from an image to the recipe, one per line."""
+    # twice the size, so that the plan includes resizing; the GSD does not affect the steps
     size = (2 * recipe.size[0], 2 * recipe.size[1])
     spec = ImageSpec(recipe.sensor, recipe.bands, recipe.unit, size, 10.0)
     numbered = [line.strip() for line in plan(spec, recipe).describe().splitlines()]
@@ -412,7 +412,7 @@ def in_words(recipe: Recipe) -> list[str]:
 
 
 def example(recipe: Recipe) -> dict[str, Any]:
-    """Return pixels, one column per band, and what normalising makes of them."""
+    """Return pixels, one column per band, and their normalised values."""
     norm = recipe.normalization
     probes = torch.tensor(_PROBES, dtype=torch.float64)[:, None]
     physical = probes * torch.tensor(norm.scale) + torch.tensor(norm.shift)
@@ -427,15 +427,15 @@ def example(recipe: Recipe) -> dict[str, Any]:
 
 
 def kept_programs(directory: Path, card: Card, rewritten: Sequence[str]) -> Mapping[str, Any]:
-    """Return what an earlier sidecar in `directory` says of programs that stay.
+    """Return the entries of an earlier sidecar in `directory` for programs that are kept.
 
     Args:
-        directory: Where the encoder is written.
-        card: Of the encoder, with the hash of its weights.
-        rewritten: Names of the programs that are about to be replaced.
+        directory: Folder of the encoder.
+        card: Card of the encoder, with the hash of its weights.
+        rewritten: Names of the programs that will be replaced.
 
     Raises:
-        WeightsError: If a program that would stay is not one of these weights.
+        WeightsError: If a program that would be kept belongs to other weights.
     """
     there = {path.name for path in directory.glob("encoder.*")} - set(rewritten)
     if not there:
@@ -447,7 +447,7 @@ def kept_programs(directory: Path, card: Card, rewritten: Sequence[str]) -> Mapp
             return {name: known[name] for name in sorted(there)}
     except WeightsError as error:
         raise WeightsError(
-            "the folder holds programs of other weights, which would stand beside these",
+            "the folder contains programs of other weights, which would remain next to these",
             found=", ".join(sorted(there)),
             expected=f"a new folder, or one of {card.name}",
             where=directory,
@@ -466,9 +466,9 @@ class Exported:
     """An encoder on disk.
 
     Args:
-        directory: Where.
-        card: As written, with the hash of the weights.
-        programs: That were written this time.
+        directory: Folder of the encoder.
+        card: Card as written, with the hash of the weights.
+        programs: Programs written this time.
     """
 
     directory: Path
@@ -476,7 +476,7 @@ class Exported:
     programs: tuple[Program, ...] = ()
 
     def describe(self) -> str:
-        """Return what is where, one line per program."""
+        """Return the location, with one line per program."""
         lines = [f"wrote {self.directory}: {self.card.name}, {self.card.source}"]
         lines += [
             f"  {p.file}: takes {p.input} pixels, differs from the network by {p.max_abs_diff:.2g}"
@@ -493,22 +493,22 @@ def export_encoder(
     takes: ProgramInput = ProgramInput.NORMALISED,
     scores: Sequence[Score] = (),
 ) -> Exported:
-    """Write weights, card, `preprocess.json` and `README.md`, and the programs asked for.
+    """Write weights, card, `preprocess.json` and `README.md`, and the requested programs.
 
-    A program is compared with the network before anything is put in place; if one fails, the
-    folder stays as it was. `load_encoder` reads the folder. Programs of the same weights that an
-    earlier export left there stay.
+    A program is compared with the network before any file is replaced; if one fails, the folder is
+    unchanged. `load_encoder` reads the folder. Programs of the same weights from an earlier export
+    are kept.
 
     Args:
-        encoder: What to write.
-        directory: Made if needed.
+        encoder: Encoder to write.
+        directory: Output folder, created if needed.
         formats: Programs to write.
-        takes: What the programs take.
+        takes: Input of the programs.
         scores: Published scores, for the model card.
 
     Raises:
-        WeightsError: If packages for ONNX are missing, a program disagrees with the network, the
-            folder holds a README or programs that are not of these weights, or cannot be written.
+        WeightsError: If packages for ONNX are missing, a program differs from the network, the
+            folder has a README or programs of other weights, or cannot be written.
     """
     directory = Path(directory)
     if ProgramFormat.ONNX in formats:
@@ -564,20 +564,20 @@ def _write_words(
 
 
 def _check_readme(path: Path) -> None:
-    """Refuse to replace a README that is not a model card of ours."""
+    """Raise an error for a README that is not a model card of eofm."""
     if path.is_file() and README_MARK not in path.read_text(encoding="utf-8", errors="replace"):
         raise WeightsError(
-            "the folder has a README of its own, which a model card would replace",
+            "the folder has its own README, which a model card would replace",
             found=path,
             remedy="name a folder for the encoder alone",
         )
 
 
 def export_source(config: ExportConfig) -> Exported:
-    """Write what a checkpoint, an export or a published name holds, in the formats asked for.
+    """Export a checkpoint, an export or published weights in the requested formats.
 
     Raises:
-        WeightsError: If the source cannot be read, or the result not be written: see
+        WeightsError: If the source cannot be read, or the result cannot be written: see
             `eofm.weights.export.export_encoder`.
     """
     source = config.source if config.branch is None else f"{config.source}@{config.branch}"
@@ -590,6 +590,6 @@ def export_source(config: ExportConfig) -> Exported:
         config.to,
         [ProgramFormat(name) for name in config.programs],
         takes=ProgramInput(config.takes),
-        # a published score belongs to the weights with their own recipe
+        # a published score is valid for the weights with their own recipe only
         scores=published.scores if published and published.recipe == encoder.recipe else (),
     )

@@ -1,12 +1,12 @@
-"""One key map per kind of weights file: a state dict goes in, one under our names comes out.
+"""Key maps, one per kind of weights file: map a state dict to the tensor names of this package.
 
-Every function is pure and strict: a tensor is used, or it is named in `Mapped.dropped` with the
-reason in the function, or the function raises and lists it. Shapes are compared when the network
+Every function is pure and strict: a tensor is used, or named in `Mapped.dropped` with the reason
+in the function; otherwise the function raises and lists it. Shapes are compared when the network
 loads the result (`eofm.networks.state.load_strict`).
 
-Of the weights that SoftCon is compared with no file was at hand. The names are derived from the
-code that builds and loads the networks, named at each map; whether a file holds one of the tensors
-that are left out is therefore not known, and both are accepted.
+No files of the weights that SoftCon is compared with were available. Their names are derived from
+the code that builds and loads the networks, which is cited at each map. It is therefore unknown
+whether a file contains the tensors that are left out, and both cases are accepted.
 
 Shapes: P patches, R registers, D width, as in the files.
 """
@@ -54,14 +54,14 @@ __all__ = [
 
 # ----------------------------------------------------------------------------- what a key map gives
 
-# A transformer's LayerScale is built at 1e-5 by DINOv2 and timm; a trained one is far above.
+# DINOv2 and timm initialise a transformer's LayerScale to 1e-5; trained values are far above.
 UNTRAINED_GAMMA: Final = 1e-4
 _LAYER_SCALE: Final = re.compile(r"\.(ls[12]\.gamma|gamma_[12])$")
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """Weights under the names of our networks, and the names of what was deliberately left out."""
+    """Weights under the names of our networks, and the names of deliberately dropped tensors."""
 
     state: State
     dropped: tuple[str, ...]
@@ -71,13 +71,13 @@ KeyMap = Callable[[Mapping[str, Tensor]], Mapped]
 
 
 def check_names(found: Collection[str], expected: Collection[str], what: str, remedy: str) -> None:
-    """Raise where names are unknown or missing; all are listed, the first twelve by name.
+    """Raise an error for unknown or missing names; the first twelve are listed.
 
     Args:
-        found: Names in the file that are to be used.
-        expected: Names that the network needs.
-        what: What the file should have been: "a DINOv2 ViT".
-        remedy: What to do about it.
+        found: Names in the file.
+        expected: Names needed by the network.
+        what: Expected kind of file: "a DINOv2 ViT".
+        remedy: Remedy for the error.
 
     Raises:
         WeightsError: If the two differ.
@@ -95,11 +95,11 @@ def check_names(found: Collection[str], expected: Collection[str], what: str, re
 
 
 def check_layer_scale(state: Mapping[str, Tensor]) -> None:
-    """Raise where a transformer's LayerScale is still at its initial value.
+    """Raise an error if a transformer's LayerScale still has its initial value.
 
     Raises:
         WeightsError: If the mean magnitude of a scale is below `UNTRAINED_GAMMA`: such a network
-            is nearly the identity, and would train without complaint.
+            is nearly the identity, but its training would raise no error.
     """
     scales = {key: value for key, value in state.items() if _LAYER_SCALE.search(key)}
     means = {key: value.float().abs().mean().item() for key, value in scales.items()}
@@ -114,15 +114,15 @@ def check_layer_scale(state: Mapping[str, Tensor]) -> None:
 
 
 def _depth(state: Mapping[str, Tensor], prefix: str) -> int:
-    """Return how many blocks are named: the last one's number and one."""
+    """Return the number of blocks: one more than the highest index."""
     found = (re.match(rf"{re.escape(prefix)}\.(\d+)\.", key) for key in state)
     depth = max((int(m[1]) for m in found if m), default=0) + 1
-    return min(depth, len(state) + 1)  # a damaged name must not make billions of expected ones
+    return min(depth, len(state) + 1)  # a corrupt name must not produce billions of expected ones
 
 
 # ------------------------------------------- transformers, of weights that SoftCon is compared with
 
-_REMEDY: Final = "take the encoder's file that the card's address names"
+_REMEDY: Final = "use the encoder's file at the card's address"
 
 
 def _affine(*modules: str) -> tuple[str, ...]:
@@ -143,7 +143,7 @@ def _names(
 def _take(
     state: Mapping[str, Tensor], left_out: re.Pattern[str], expected: set[str], what: str
 ) -> Mapped:
-    """Return the expected tensors; raise over any other that is not to be left out."""
+    """Return the expected tensors; raise an error for others that may not be dropped."""
     dropped = tuple(key for key in state if left_out.fullmatch(key))
     kept = {key: value for key, value in state.items() if key not in dropped}
     check_names(kept, expected, what, _REMEDY)
@@ -157,14 +157,14 @@ _HEAD: Final = re.compile(r"head\.(weight|bias)")
 
 
 def vit_encoder(state: Mapping[str, Tensor]) -> Mapped:
-    """Return a plain ViT under the names of `TimmTrunk`: timm's, behind `model.`.
+    """Return a plain ViT under the names of `TimmTrunk`: timm's, prefixed with `model.`.
 
     For MoCo-v3 and DINO (zhu-xlab/SSL4EO-S12, models/moco_v3/vits.py, models/dino) and for the
     encoders of MAE and FG-MAE (models/mae/models_mae.py there and in zhu-xlab/FGMAE), whose fixed
-    sine-cosine positions are part of the file. torchgeo tolerates a classifier in these files.
+    sine-cosine positions are part of the file. torchgeo accepts a classifier in these files.
 
     Raises:
-        WeightsError: If a tensor is unknown or missing: a decoder, say, or LayerScale.
+        WeightsError: If a tensor is unknown or missing, for example of a decoder, or LayerScale.
     """
     mapped = _take(state, _HEAD, _names(state, _VIT_OUTER, _BLOCK), "a plain ViT")
     renamed = {f"model.{key}": value for key, value in mapped.state.items()}
@@ -192,8 +192,8 @@ _DOFA_OUTER: Final = (
     "pos_embed",
     *(f"patch_embed.{name}" for name in _HYPERNETWORK),
 )
-# The authors' demo lists what their file holds beyond the encoder: mask token, the norm of masked
-# pretraining and a projector. torchgeo's copy has them removed and accepts a head and its norm.
+# The authors' demo lists the other tensors in their file: mask token, the norm of masked
+# pretraining and a projector. torchgeo's copy lacks them and accepts a head and its norm.
 _DOFA_REST: Final = re.compile(r"mask_token|(norm|projector|fc_norm|head)\.(weight|bias)")
 
 
@@ -223,7 +223,7 @@ _COPERNICUS_REST: Final = re.compile(
 def copernicus_fm(state: Mapping[str, Tensor]) -> Mapped:
     """Return Copernicus-FM under the names of `CopernicusFMTrunk`.
 
-    Its second hypernetwork is for variables without a spectrum (elevation, gases) and is left out.
+    Its second hypernetwork is for variables without a spectrum (elevation, gases) and is dropped.
     From torchgeo/models/copernicusfm.py.
 
     Raises:
@@ -281,8 +281,8 @@ def _croma(state: Mapping[str, Tensor], part: str) -> Mapped:
 def croma_s2(state: Mapping[str, Tensor]) -> Mapped:
     """Return CROMA's optical encoder under the names of `CROMATrunk`.
 
-    The file holds five state dicts (antofuller/CROMA, use_croma.py), read as one with their names
-    in front. Left out: the radar and the joint encoder, and the heads of the contrastive loss.
+    The file contains five state dicts (antofuller/CROMA, use_croma.py), read as one with their
+    names as prefixes. Dropped: radar and joint encoder, and the heads of the contrastive loss.
 
     Raises:
         WeightsError: If a tensor is unknown or missing.
@@ -301,11 +301,11 @@ def croma_s1(state: Mapping[str, Tensor]) -> Mapped:
 
 # --------------------------------------------------------------------------- DINOv2's ViT
 
-# It serves DINOv2's own objective; here tokens are dropped, never replaced.
+# Used by DINOv2's own objective; here tokens are dropped, never replaced.
 MASK_TOKEN: Final = "mask_token"
 
 _RELEASE: Final = (
-    "take the released backbone: dinov2_vit{s,b,l,g}14[_reg4]_pretrain.pth, or its copy on a hub"
+    "use the released backbone: dinov2_vit{s,b,l,g}14[_reg4]_pretrain.pth, or its copy on a hub"
 )
 _TRAINING: Final = re.compile(r"^((module|teacher|student|backbone|encoder_[qk])\.)+")
 _CHUNKED: Final = re.compile(r"^blocks\.\d+\.\d+\.")
@@ -313,7 +313,7 @@ _CHUNKED: Final = re.compile(r"^blocks\.\d+\.\d+\.")
 
 @dataclass(frozen=True)
 class _Kind:
-    """Which of DINOv2's vision transformers a file holds."""
+    """Kind of DINOv2 vision transformer in a file."""
 
     depth: int
     registers: bool
@@ -335,7 +335,7 @@ class _Kind:
 def dinov2_to_vit(state: Mapping[str, Tensor]) -> State:
     """Return the weights of a DINOv2 ViT, with or without registers, under the names of `ViT`.
 
-    The names agree (arXiv 2304.07193, facebookresearch/dinov2) but for `MASK_TOKEN`.
+    The names are equal (arXiv 2304.07193, facebookresearch/dinov2) except for `MASK_TOKEN`.
 
     Args:
         state: `dinov2_vits14_pretrain.pth`, `dinov2_vitb14_reg4_pretrain.pth`, ...
@@ -355,13 +355,13 @@ def dinov2_to_vit(state: Mapping[str, Tensor]) -> State:
 
 
 def vit_to_dinov2(state: Mapping[str, Tensor]) -> State:
-    """Return the weights of a `ViT` as DINOv2's own code loads them: the inverse of the above.
+    """Return the weights of a `ViT` as DINOv2's own code loads them; inverse of `dinov2_to_vit`.
 
     Args:
-        state: Of a `ViT`.
+        state: State of a `ViT`.
 
     Returns:
-        The same tensors and a mask token of zeros, (1, D), which a trained one never replaced.
+        The same tensors and a mask token of zeros, (1, D).
 
     Raises:
         WeightsError: If these are not the tensors of a `ViT`.
@@ -372,7 +372,7 @@ def vit_to_dinov2(state: Mapping[str, Tensor]) -> State:
 
 
 def refuse_training_checkpoint(state: Mapping[str, Tensor]) -> None:
-    """Raise where names are those of a training run, not of a released backbone.
+    """Raise an error for names of a training run instead of a released backbone.
 
     Raises:
         WeightsError: If names have a prefix like `teacher.backbone.`, or blocks come in chunks.
@@ -392,7 +392,7 @@ def refuse_training_checkpoint(state: Mapping[str, Tensor]) -> None:
             "this is a training checkpoint: its blocks come in chunks",
             found=", ".join(chunked[:3]),
             expected="names such as blocks.0.norm1.weight",
-            remedy="rename blocks.CHUNK.BLOCK. to blocks.BLOCK., or take the released backbone",
+            remedy="rename blocks.CHUNK.BLOCK. to blocks.BLOCK., or use the released backbone",
         )
 
 
@@ -411,8 +411,8 @@ def dinov2(state: Mapping[str, Tensor]) -> Mapped:
 def timm_dinov2(state: Mapping[str, Tensor]) -> Mapped:
     """Return timm's DINOv2 weights, or torchgeo's `_enc` files of SoftCon, under those of `ViT`.
 
-    timm has no mask token. With registers it has added the position of CLS to the token, and
-    keeps positions of patches alone: here the position of CLS becomes zero, so that their sum is
+    timm has no mask token. With registers it adds the position of CLS to the token and stores only
+    positions of patches: here the position of CLS becomes zero, so that their sum is the same.
     the same.
 
     Raises:
@@ -431,7 +431,7 @@ def timm_dinov2(state: Mapping[str, Tensor]) -> Mapped:
 
 
 def _is_packed(state: Mapping[str, Tensor]) -> bool:
-    """Whether `fc1` holds gate and value of a gated feed-forward net: the names do not tell."""
+    """Whether `fc1` contains gate and value of a gated feed-forward net, judged by its shape."""
     first, second = state.get("blocks.0.mlp.fc1.weight"), state.get("blocks.0.mlp.fc2.weight")
     return first is not None and second is not None and first.shape[0] == 2 * second.shape[-1]
 
@@ -462,8 +462,8 @@ _QKV: Final = ("query", "key", "value")
 def transformers_dinov2(state: Mapping[str, Tensor]) -> Mapped:
     """Return the weights of Hugging Face's `Dinov2Model` under the names of `ViT`.
 
-    `Dinov2WithRegistersModel` as well. Query, key and value become thirds of one layer. At sizes
-    other than 518 that library interpolates positions in a third way; here it is DINOv2's own.
+    Also those of `Dinov2WithRegistersModel`. Query, key and value become thirds of one layer. At
+    sizes other than 518 that library interpolates positions in a third way; here it is DINOv2's.
 
     Raises:
         WeightsError: If a tensor is unknown or missing, or a LayerScale was never trained.
@@ -480,7 +480,7 @@ def transformers_dinov2(state: Mapping[str, Tensor]) -> Mapped:
         [name for names in sources.values() for name in names],
         "transformers' Dinov2Model",
         # a network of transformers 5 has other names in memory than in the file it writes
-        "take the model.safetensors that save_pretrained writes, of the backbone alone",
+        "use the model.safetensors that save_pretrained writes, of the backbone alone",
     )
     mapped = {ours: _joined(kept, names) for ours, names in sources.items()}
     check_layer_scale(mapped)
@@ -499,7 +499,7 @@ def _joined(state: Mapping[str, Tensor], names: list[str]) -> Tensor:
 
 
 def _transformers_names(ours: str) -> list[str]:
-    """Return the names of what makes up one of our tensors: three for query, key and value."""
+    """Return the source names of one of our tensors: three for query, key and value."""
     theirs = ours
     for pattern, replacement in _TRANSFORMERS:
         theirs = re.sub(pattern, replacement, theirs)
@@ -511,13 +511,13 @@ def _transformers_names(ours: str) -> list[str]:
 # ------------------------------------------------------------------------------- ResNets
 
 _CLASSIFIER: Final = ("fc.weight", "fc.bias")  # of a task that is not ours
-_COUNTER: Final = "num_batches_tracked"  # unused with a momentum; old files lack it
+_COUNTER: Final = "num_batches_tracked"  # unused if there is a momentum; old files lack it
 
 
 def resnet(state: Mapping[str, Tensor]) -> Mapped:
     """Return torchvision's, timm's, DINO's or SoftCon's ResNet under the names of `ResNet`.
 
-    The names agree but for the classifier.
+    The names are equal except for the classifier.
 
     Raises:
         WeightsError: If a tensor is unknown or missing.
@@ -528,7 +528,7 @@ def resnet(state: Mapping[str, Tensor]) -> Mapped:
     counters = {key: torch.tensor(0) for key in expected if key.endswith(_COUNTER)}
     kept = {key: value for key, value in state.items() if key not in _CLASSIFIER}
     mapped = {**counters, **kept}
-    check_names(mapped, expected, name, "take a ResNet-18 or ResNet-50 without a prefix")
+    check_names(mapped, expected, name, "use a ResNet-18 or ResNet-50 without a prefix")
     return Mapped(mapped, tuple(key for key in _CLASSIFIER if key in state))
 
 
@@ -547,9 +547,9 @@ _TIMM_HEAD: Final = re.compile(
 
 
 def timm(state: Mapping[str, Tensor]) -> Mapped:
-    """Return the weights of a network of timm under the names of `TimmTrunk`: behind `model.`.
+    """Return the weights of a timm network under the names of `TimmTrunk`: prefix `model.`.
 
-    Which names the network has is known only when it is built: loading compares them.
+    The network's names are known only when it is built; they are compared when it is loaded.
 
     Raises:
         WeightsError: If the file is a training checkpoint, or a LayerScale was never trained.
@@ -577,7 +577,7 @@ KEY_MAPS: Final[Mapping[StateLayout, KeyMap]] = {
 
 # ----------------------------------------------------------------------------- detection
 
-# The first row whose names are all there; the order goes from the particular to the general.
+# The first row whose names are all present is used; rows go from specific to general.
 _SIGNS: Final = (
     (
         StateLayout.TRANSFORMERS_DINOV2,
@@ -594,12 +594,12 @@ _SIGNS: Final = (
 
 
 def detect_layout(state: Mapping[str, Tensor]) -> StateLayout:
-    """Return how the tensors of a file are named, judged by a few characteristic names.
+    """Return the layout of the tensor names of a file, judged by a few characteristic names.
 
-    It only chooses a key map; that map is as strict as when it is chosen by hand.
+    This only selects a key map; the map is as strict as if selected by the user.
 
     Raises:
-        WeightsError: If no layout fits, or the file is a training checkpoint.
+        WeightsError: If no layout matches, or the file is a training checkpoint.
     """
     refuse_training_checkpoint(state)
     if "storage_tokens" in state:
@@ -607,13 +607,13 @@ def detect_layout(state: Mapping[str, Tensor]) -> StateLayout:
             "this is DINOv3 under Meta's own names",
             found="storage_tokens",
             expected="timm's names",
-            remedy="take timm's copy, for the architecture timm:vit_small_patch16_dinov3",
+            remedy="use timm's copy, for the architecture timm:vit_small_patch16_dinov3",
         )
     for layout, names in _SIGNS:
         if all(name in state for name in names):
             return layout
     raise WeightsError(
-        "the names of these tensors are those of no known kind of weights",
+        "the tensor names do not match any known kind of weights",
         found=", ".join(list(state)[:6]) or "no tensors",
         expected=", ".join(dict.fromkeys(layout.value for layout, _ in _SIGNS)),
         remedy="state the layout, or give the plain state dict of one network",

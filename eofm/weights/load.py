@@ -1,10 +1,10 @@
-"""Load weights by any of their names into the network their card describes.
+"""Load weights by any supported name into the network described by their card.
 
-Which weights are meant is decided by `eofm.weights.resolve`: published ones, those in the
-checkpoint of a run, an export, or timm's own under a recipe that the user states. Every tensor of a
-file is used or named as left out, and the encoder that comes back refuses imagery that the weights
-do not expect. The position table of a vision transformer is taken as published where the recipe's
-size is the one it was made for (always with SoftCon); else it is interpolated once, by its authors'
+`eofm.weights.resolve` decides which weights are meant: published ones, those in the checkpoint of a
+run, an export, or timm's own with a recipe from the user. Every tensor of a file is used or listed
+as dropped, and the returned encoder rejects imagery that does not match the weights. The position
+table of a vision transformer is used as published if the recipe has the size it was made for
+(always with SoftCon); otherwise it is interpolated once, by its authors'
 rule.
 """
 
@@ -61,17 +61,17 @@ __all__ = ["CHECKPOINT_KEY", "from_checkpoint", "load_timm", "load_weights", "ma
 
 # ---------------------------------------------------------- the networks in the checkpoint of a run
 
-CHECKPOINT_KEY: Final = "eofm"  # under which a checkpoint keeps recipe, card and progress
+CHECKPOINT_KEY: Final = "eofm"  # key of recipe, card and progress in a checkpoint
 
 
 def make_card(facts: Mapping[str, Any], recipe: Recipe, source: str) -> Card:
     """Return the card of one export of a run.
 
     Args:
-        facts: What the run knows: name, architecture, positions, objective, training_data,
+        facts: Properties of the run: name, architecture, positions, objective, training_data,
             counts, synthetic, config_hash.
-        recipe: What the network expects.
-        source: Which weights these are.
+        recipe: Recipe of the network.
+        source: Description of the weights within the run.
     """
     return Card(
         name=facts["name"],
@@ -95,18 +95,18 @@ def from_checkpoint(path: Path, branch: str, *, sensor: str | None = None) -> En
     Args:
         path: The checkpoint.
         branch: `student` or `teacher`.
-        sensor: Whose input layer, of two; the one that led the run if None.
+        sensor: For two sensors, the sensor of the input layer; the one that led the run if None.
 
     Raises:
         WeightsError: If the file is missing, damaged, or not a checkpoint of a run; it has no such
-            sensor; or its batch norms remember images that no encoder will be given.
+            sensor; or its batch-norm statistics are of images that no encoder will be given.
     """
     checkpoint = _read_checkpoint(path)
     with foreign(
         WeightsError,
-        "the checkpoint does not hold what one of a run holds",
+        "the checkpoint lacks parts of a checkpoint of a run",
         where=path,
-        remedy="take another checkpoint of the run, or one of its exports",
+        remedy="use another checkpoint of the run, or one of its exports",
     ):
         return _encoder_of(checkpoint, path, branch, sensor)
 
@@ -128,11 +128,11 @@ def _encoder_of(
             found=f"no tensors of a {branch}: no term of the run needs one",
             expected="student",
             where=path,
-            remedy=f"take its student: {path}",
+            remedy=f"use its student: {path}",
         )
     if branch in saved.get("stale_norms", ()) and any("running_mean" in name for name in state):
         raise WeightsError(
-            f"the batch norms of the {branch} remember other images than it will be given",
+            f"the batch-norm statistics of the {branch} are of other images than it will be given",
             found="statistics of masked images, of two sensors, or none",
             where=path,
             remedy=f"take export/{branch} of the finished run, where they are computed again",
@@ -144,7 +144,7 @@ def _encoder_of(
 
 
 def _input_of(saved: Mapping[str, Any], sensor: str | None, path: Path) -> tuple[Recipe, str]:
-    """Return the recipe of a sensor, and where its trunk lies within that of the branch."""
+    """Return the recipe of a sensor, and the prefix of its trunk within that of the branch."""
     recipes = [Recipe.from_dict(saved["recipe"])]
     if saved.get("partner") is not None:
         recipes.append(Recipe.from_dict(saved["partner"]))
@@ -193,17 +193,17 @@ _RGB_BANDS: Final = 3
 def load_timm(reference: str, recipe: Recipe) -> Encoder:
     """Return a network of timm with its pretrained weights.
 
-    timm would repeat the filters of red, green and blue over any number of bands; such a network
-    is another one, and is refused.
+    timm would repeat the filters of red, green and blue for other numbers of bands; this would be
+    a different network, and is rejected.
 
     Args:
         reference: `timm:NAME`, or `timm:NAME@FILE` with a file of those weights.
-        recipe: What it expects: three bands.
+        recipe: Recipe of the network: three bands.
 
     Raises:
-        WeightsError: If timm has no such network, the weights cannot be fetched or do not fit, or
-            the recipe has not three bands.
-        SpecError: If the network does not take images of the recipe's size and pooling.
+        WeightsError: If timm has no such network, the weights cannot be downloaded or do not match,
+            or the recipe does not have three bands.
+        SpecError: If the network does not support the recipe's size and pooling.
     """
     architecture, _, file = reference.partition("@")
     name = architecture.removeprefix(PREFIX)
@@ -255,10 +255,10 @@ def _pretrained(name: str, size: tuple[int, int], file: str, reference: str) -> 
                 name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **options
             )
         except TypeError:
-            continue  # the constructor does not have the option; which has which is not stated
+            continue  # an option that not all constructors have; undocumented
         except Exception as error:
             raise WeightsError(
-                "timm's weights cannot be fetched",
+                "timm's weights cannot be downloaded",
                 found=f"{type(error).__name__}: {error}",
                 where=reference,
                 remedy=f"name a file of them: {PREFIX}{name}@FILE",
@@ -281,24 +281,24 @@ def load_weights(
     check_hash: bool = True,
     progress: bool = True,
 ) -> Encoder:
-    """Return the encoder that words name.
+    """Return the encoder of a name.
 
     Args:
-        weights: Any of the forms of `eofm.weights.resolve` but a function of your own: a published
+        weights: Any form of `eofm.weights.resolve` except a user's own function: a published
             name, an export, a run or its checkpoint, a file, an address, `timm:`, `random:`.
         card: Name of the card that describes a file or an address. None: it is recognised by
             its published hash or file name.
-        recipe: What a network of timm or an untrained one expects: they say nothing themselves.
-        sensor: Of the checkpoint of a run on two sensors, whose input layer.
-        seed: Of untrained weights.
-        directory: Where downloads are kept; None takes `EOFM_WEIGHTS`, or torch.hub's folder.
-        check_hash: Compare the file with its published hash, or with the one first recorded.
-        progress: Show how far a download is.
+        recipe: Recipe of a network of timm or an untrained one, which have none.
+        sensor: For the checkpoint of a run on two sensors, the sensor of the input layer.
+        seed: Seed of untrained weights.
+        directory: Folder of downloads; None uses `EOFM_WEIGHTS`, or torch.hub's folder.
+        check_hash: Whether to compare the file with its published, or first recorded, hash.
+        progress: Whether to show the progress of a download.
 
     Raises:
-        WeightsError: If the weights are unknown, cannot be fetched, are others than the card says,
-            or do not fit the network; if a card or recipe is given to weights that bring their own,
-            or is missing where they bring none.
+        WeightsError: If the weights are unknown, cannot be downloaded, do not match the card
+            or the network; if a card or recipe is given for weights that have their own,
+            or is missing for weights that have none.
     """
     found = resolve(weights)
     if found.kind not in {WeightsKind.FILE, WeightsKind.ADDRESS}:
@@ -339,14 +339,14 @@ def load_weights(
 
 @dataclass(frozen=True)
 class _Fetch:
-    """How files are fetched: see `load_weights`."""
+    """Options of downloads: see `load_weights`."""
 
     directory: Path | str | None
     check_hash: bool
     progress: bool
 
     def get(self, url: str, sha256: str) -> Path:
-        """Return where the file is, fetched if it was not here."""
+        """Return the path of the file, downloading it if needed."""
         return fetch(
             url,
             sha256=sha256,
@@ -363,7 +363,7 @@ def _path_of(found: Reference) -> Path:
 def _required(recipe: Recipe | None, found: Reference) -> Recipe:
     if recipe is None:
         raise WeightsError(
-            "these weights do not say what they expect",
+            "these weights have no recipe",
             found=f"{found.kind} without a recipe",
             expected="a recipe beside them",
             where=found.text,
@@ -408,7 +408,7 @@ def _describe(card: str | None, filename: str, digest: str) -> tuple[str, Weight
     raise WeightsError(
         "several cards describe this file"
         if known
-        else "these weights are not known, so what they expect is not either",
+        else "these weights are unknown, and so is their recipe",
         found=filename + (f", sha256 {digest[: 2 * FEWEST_DIGITS]}..." if digest else ""),
         expected="the name or the hash of a published file with one card",
         remedy=f"say which card describes them: load_weights(..., card={example})",
@@ -418,7 +418,7 @@ def _describe(card: str | None, filename: str, digest: str) -> tuple[str, Weight
 def _refuse(given: object, what: str, whose: str, found: Reference) -> None:
     if given is not None:
         raise WeightsError(
-            f"these weights have a {what} of their own",
+            f"these weights have a {what} already",
             found=f"{what}={given!r}",
             expected=f"only beside {whose}",
             where=found.text,

@@ -1,9 +1,9 @@
-"""Merge two encoders: every weight on the line between theirs, θ = θ_A + α (θ_B - θ_A).
+"""Merge two encoders by linear interpolation of weights, θ = θ_A + α (θ_B - θ_A).
 
-Between the weights that training started from and those it led to there are encoders that have
-forgotten less of the one and learned less of the other (WiSE-FT, arXiv 2109.01903): the curve is
-had without training. It is a straight line through the space of weights, and makes sense only
-between networks that came from the same start.
+Between the initial weights of a training and its result there are encoders that have forgotten
+less of the former and learned less of the latter (WiSE-FT, arXiv 2109.01903); the trade-off needs
+no training. The interpolation is a straight line in weight space, and is meaningful only between
+networks that came from the same start.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = ["merge_encoders", "merge_models"]
 
 
 def merge_encoders(first: Encoder, second: Encoder, alpha: float, name: str) -> Encoder:
-    """Return the encoder between two; 0 is the first one, 1 the second, bit for bit.
+    """Return the interpolated encoder; 0 is the first one, 1 the second, bit for bit.
 
-    Statistics of batch norms are interpolated as well, which the card says: those of the merged
-    network's own activations would be others. Whole numbers are those of the nearer encoder.
+    Batch-norm statistics are interpolated too, as stated on the card; they differ from those of the
+    merged network's own activations. Integers are copied from the nearer encoder.
 
     Args:
         first: A.
@@ -40,7 +40,7 @@ def merge_encoders(first: Encoder, second: Encoder, alpha: float, name: str) -> 
         name: Of the merged encoder.
 
     Raises:
-        WeightsError: If the two are not alike.
+        WeightsError: If the two do not match.
     """
     _check(first.card, second.card)
     trunk, theirs = build_trunk(first.card), second.trunk.state_dict()
@@ -64,10 +64,10 @@ def _between(one: Tensor, other: Tensor, alpha: float) -> Tensor:
 
 
 def _check(first: Card, second: Card) -> None:
-    """Refuse what has no line between it.
+    """Raise an error for encoders that cannot be interpolated.
 
     Raises:
-        WeightsError: If architecture, positions or recipe differ; it names in what.
+        WeightsError: If architecture, positions or recipe differ; the message names the difference.
     """
     one, other = (_compared(card) for card in (first, second))
     unlike = [
@@ -85,7 +85,7 @@ def _check(first: Card, second: Card) -> None:
 
 
 def _short(value: object) -> str:
-    """Return what differs, as far as it fits a line: constants of all bands do not."""
+    """Return a differing value if it fits into a line; constants of all bands do not."""
     text = str(value)
     if isinstance(value, (tuple, list)) and all(isinstance(one, str) for one in value):
         text = " ".join(value)
@@ -98,7 +98,7 @@ def _compared(card: Card) -> dict[str, object]:
 
 
 def _without_source(recipe: Recipe) -> Recipe:
-    """Return the recipe without the words that say where its constants come from."""
+    """Return the recipe without the description of the source of its constants."""
     return replace(recipe, normalization=replace(recipe.normalization, source="any"))
 
 
@@ -137,7 +137,7 @@ def merge_models(config: MergeModelsConfig) -> Exported:
     """Merge two encoders and write the result.
 
     Raises:
-        WeightsError: If one cannot be read, the two are not alike, the result would replace one of
+        WeightsError: If one cannot be read, the two do not match, the result would replace one of
             them, or it cannot be written.
     """
     out = Path(config.out)

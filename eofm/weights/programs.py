@@ -1,8 +1,8 @@
-"""An encoder as a program that runs without eofm: torch.export (`.pt2`) and ONNX.
+"""Export an encoder as a program that runs without eofm: torch.export (`.pt2`) and ONNX.
 
-The graph is traced once, at the recipe's size with any number of images, and both files are made
-from it. What counts is the file: it is read back and compared with the network, and one that
-disagrees is an error.
+The graph is traced once, at the recipe's size with any number of images, and both files are
+generated from it. Each file is read back and compared with the network; a difference is an
+error.
 
 Shapes: B images, C bands, H by W pixels, D width.
 """
@@ -51,18 +51,18 @@ ONNX_PACKAGES: Final = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE: Final = 1e-4
 _BATCHES: Final = (1, 3)
 _TRACED_BATCH: Final = 2
-_ONNX_LIMIT: Final = 2**31 - 2**24  # bytes; protobuf counts in signed 32 bits
+_ONNX_LIMIT: Final = 2**31 - 2**24  # bytes; protobuf uses signed 32-bit sizes
 
 
 class ProgramFormat(StrEnum):
-    """A file that holds network and weights."""
+    """File format with network and weights."""
 
     PT2 = "pt2"
     ONNX = "onnx"
 
 
 class ProgramInput(StrEnum):
-    """What a program takes: normalised pixels, or those of the recipe's unit at its size."""
+    """Input of a program: normalised pixels, or pixels in the recipe's unit at its size."""
 
     NORMALISED = "normalised"
     PHYSICAL = "physical"
@@ -73,11 +73,11 @@ class Program:
     """A program on disk.
 
     Args:
-        file: Its name.
-        input: What it takes.
-        sha256: Of the file.
-        max_abs_diff: Largest difference from the network that was seen.
-        tolerance: Largest difference that would have been accepted.
+        file: Its file name.
+        input: Kind of input.
+        sha256: Hash of the file.
+        max_abs_diff: Largest observed difference from the network.
+        tolerance: Largest accepted difference.
         batches: Numbers of images it was compared on.
     """
 
@@ -91,11 +91,11 @@ class Program:
 
 @final
 class Graph(nn.Module):
-    """What is traced: the network, behind the normalisation if that is to be inside.
+    """Traced module: the network, preceded by the normalisation if that is included.
 
     Args:
         trunk: The network.
-        normalization: To apply to the pixels first, or None.
+        normalization: Normalisation to apply to the pixels first, or None.
     """
 
     def __init__(self, trunk: Trunk, normalization: Normalization | None) -> None:
@@ -115,7 +115,7 @@ def graph_of(encoder: Encoder, takes: ProgramInput) -> Graph:
     """Return the graph of an encoder: a copy in float32 on the CPU, in evaluation mode.
 
     Raises:
-        WeightsError: If the normalisation is to be inside, but precedes the resizing.
+        WeightsError: If the normalisation is to be included, but precedes the resizing.
     """
     recipe = encoder.recipe
     inside = takes is ProgramInput.PHYSICAL
@@ -144,14 +144,14 @@ def write_program(
     """Write a program, read it back, and compare it with the network.
 
     Args:
-        form: Which file to write.
-        traced: The graph, traced.
+        form: Format of the file.
+        traced: The traced graph.
         graph: The graph itself, to compare with.
-        recipe: What the network expects.
-        path: The file; a temporary one, as it stays there when it is found wrong.
+        recipe: Recipe of the network.
+        path: The file; should be temporary, as it is not removed if it differs.
 
     Raises:
-        WeightsError: If it disagrees with the network, or ONNX cannot hold it.
+        WeightsError: If it differs from the network, or ONNX cannot represent it.
     """
     if form is ProgramFormat.PT2:
         torch.export.save(traced, path)
@@ -173,10 +173,10 @@ def write_program(
 
 
 def check_onnx_packages() -> None:
-    """Raise if what writes and checks ONNX is not installed.
+    """Raise an error if the packages that write and check ONNX are not installed.
 
     Raises:
-        WeightsError: Naming what is missing and the extra that brings it.
+        WeightsError: Names the missing packages and the extra that installs them.
     """
     missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
@@ -189,7 +189,7 @@ def check_onnx_packages() -> None:
 
 
 def _examples(recipe: Recipe, normalization: Normalization | None, batch: int) -> Tensor:
-    """Return noise a little beyond the range a network sees, in the unit the graph takes."""
+    """Return noise slightly beyond the usual range of inputs, in the unit of the graph."""
     generator = torch.Generator().manual_seed(batch)
     shape = (batch, len(recipe.bands), *recipe.size)
     low, high = recipe.normalization.clip or (-2.0, 2.0)

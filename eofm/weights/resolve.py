@@ -1,4 +1,4 @@
-"""Which weights do you mean? One answer for pretraining, benchmark, embedding, hub and export.
+"""Resolve names of weights, for pretraining, benchmark, embedding, hub and export.
 
     softcon_vits14_s2               a published name of `eofm models list`
     softcon_vits14_s2@torchgeo      the same weights under another claim about their input
@@ -8,12 +8,12 @@
     runs/mine                       a run: its exported student
     runs/mine/export/teacher        an export, or its card.json
     runs/mine/checkpoints/last.ckpt a checkpoint of a run: its student; `@teacher` for the other
-    weights.pth, ./name             a file; `./` tells it from a published name
+    weights.pth, ./name             a file; `./` distinguishes it from a published name
     https://..., file://...         an address
     hf:OWNER/NAME/FILE@REVISION     a file of a model on the Hugging Face hub
-    module:function, file.py:name   a function of your own that returns an encoder
+    module:function, file.py:name   a user's own function that returns an encoder
 
-Nothing is opened or fetched here but the names in a folder are looked at. No torch.
+Nothing is opened or downloaded; only the names in a folder are read. No torch.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _EXPORTS: Final = "export"
 
 
 class WeightsKind(StrEnum):
-    """What weights are named by."""
+    """Kind of reference to weights."""
 
     CARD = "published name"
     TIMM = "network of timm"
@@ -72,15 +72,15 @@ class WeightsKind(StrEnum):
 
 @dataclass(frozen=True)
 class Reference:
-    """Weights as a user names them.
+    """A reference to weights.
 
     Args:
-        text: The words of the user.
-        kind: What they are.
-        name: Of a card with its alternative, a network of timm, an architecture, a function, an
-            address; else empty.
-        path: Of an export, a checkpoint, a file, or a file of timm's weights; else None.
-        branch: Of a checkpoint; else empty.
+        text: The user's text.
+        kind: Kind of reference.
+        name: Name of a card with its alternative, of a timm network, an architecture, a function,
+            or an address; else empty.
+        path: Path of an export, a checkpoint, a file, or a file of timm's weights; else None.
+        branch: Branch of a checkpoint; else empty.
     """
 
     text: str
@@ -91,13 +91,13 @@ class Reference:
 
 
 def resolve(weights: str | Path) -> Reference:
-    """Return what weights are meant.
+    """Return the reference to weights for a name.
 
     Args:
         weights: One of the forms of this module. A `Path` is never a published name.
 
     Raises:
-        WeightsError: If there are none of that name; the message offers the nearest.
+        WeightsError: If there are none of that name; the message suggests the nearest.
     """
     text = str(weights)
     if isinstance(weights, str):
@@ -113,13 +113,13 @@ def resolve(weights: str | Path) -> Reference:
     if isinstance(weights, str) and names_own(text):
         return Reference(text, WeightsKind.FUNCTION, text)
     if path.suffix in _SUFFIXES:
-        # meant to be one: whoever opens it says so
+        # looks like a path: opening it will raise the error
         return Reference(text, WeightsKind.FILE, path=path)
     raise _unknown(weights)
 
 
 def is_function(text: str) -> bool:
-    """Return whether words look like `module:function` or `file.py:function`, and like no prefix.
+    """Return whether a text has the form `module:function` or `file.py:function` without a prefix.
 
     >>> is_function("mine.py:encoder"), is_function("timm:vit_small_patch14_dinov2")
     (True, False)
@@ -128,7 +128,7 @@ def is_function(text: str) -> bool:
 
 
 def _by_prefix(text: str) -> Reference | None:
-    """Return what the beginning of the words tells by itself."""
+    """Return the reference of a text with a prefix."""
     if text.startswith(TORCHGEO):
         return Reference(text, WeightsKind.CARD, torchgeo_card(text))
     if text.startswith(TIMM):
@@ -158,7 +158,7 @@ def _hugging_face(text: str) -> str:
 
 
 def _here(text: str, path: Path) -> Reference | None:
-    """Return what lies in a place on this disk, if something does."""
+    """Return the reference to an existing file or folder, if there is one."""
     if path.is_dir():
         return Reference(text, WeightsKind.EXPORT, path=_export_in(path))
     if path.name == CARD_FILE or (path.name == WEIGHTS_FILE and _has_card(path.parent)):
@@ -178,7 +178,7 @@ def _has_card(folder: Path) -> bool:
 
 
 def _export_in(folder: Path) -> Path:
-    """Return a folder itself, or the export of the student that a run keeps in it."""
+    """Return a folder itself, or the export of the student in the folder of a run."""
     students = [folder / _EXPORTS / BRANCHES[0], folder / BRANCHES[0]]
     if _has_card(folder):
         return folder
@@ -206,9 +206,9 @@ def _unknown(weights: str | Path) -> WeightsError:
 
 TORCHGEO: Final = "torchgeo:"
 
-# The bytes that torchgeo distributes under a name, fed as their authors fed them; the transform
-# that torchgeo attaches is the alternative `@torchgeo` or `@torchgeo-zscore` of the card. What is
-# not in the table has no recipe from its authors here, and is refused rather than guessed.
+# Weights that torchgeo distributes under a name, with the preprocessing of their authors; the
+# transform that torchgeo attaches is the alternative `@torchgeo` or `@torchgeo-zscore` of the card.
+# Weights not in the table have no recipe from their authors here, and are rejected, not guessed.
 TORCHGEO_NAMES: Final[Mapping[str, str]] = {
     "ResNet18_Weights.SENTINEL2_ALL_MOCO": "ssl4eo_moco_rn18_s2",
     "ResNet18_Weights.SENTINEL2_RGB_MOCO": "ssl4eo_moco_rn18_rgb",
@@ -255,7 +255,7 @@ def torchgeo_card(reference: str) -> str:
     if member not in TORCHGEO_NAMES:
         near = difflib.get_close_matches(member, list(TORCHGEO_NAMES), n=3)
         raise WeightsError(
-            "no card describes these weights of torchgeo, so what they expect is not known",
+            "no card describes these weights of torchgeo, so their recipe is unknown",
             found=member,
             expected="one of " + ", ".join(near or sorted(TORCHGEO_NAMES)[:5]) + ", ...",
             remedy="hand them over with a recipe, as module:function",

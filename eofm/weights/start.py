@@ -1,9 +1,8 @@
-"""Where training starts: random weights, a vision model's, or those of an earlier pretraining.
+"""Initial weights of a training: random, of a vision model, or of an earlier pretraining.
 
-Which weights are meant is decided by `eofm.weights.resolve`. A file does not say which bands it is
-for; an export, a checkpoint and a published name do (`Source`). Whatever the weights are, the
-result is the same: a network for the bands and the size of a recipe, and an `Origin` that says of
-every tensor where it came from.
+`eofm.weights.resolve` decides which weights are meant. A file does not state its bands; an export,
+a checkpoint and a published name do (`Source`). In all cases the result is a network for the bands
+and the size of a recipe, and an `Origin` with the source of every tensor.
 """
 
 from __future__ import annotations
@@ -48,16 +47,16 @@ __all__ = ["Origin", "Source", "open_source", "start_from"]
 
 @dataclass(frozen=True)
 class Source:
-    """Weights as they were found.
+    """Weights before adaptation.
 
     Args:
-        name: What they are, in words: file and layout, export, published name.
+        name: Description: file and layout, export, published name.
         where: Path of the file or folder.
         state: Tensors under the names of our networks.
-        dropped: Names of tensors that were deliberately left out.
-        sha256: Of the file.
-        recipe: What they expect; None where nothing says so.
-        architecture: Of the network; empty where only the tensors say so.
+        dropped: Names of tensors that were deliberately dropped.
+        sha256: Hash of the file.
+        recipe: Their recipe; None if unknown.
+        architecture: Name of the network; empty if only implied by the tensors.
     """
 
     name: str
@@ -70,15 +69,15 @@ class Source:
 
 
 def open_source(weights: Path | str, architecture: str) -> Source:
-    """Return the tensors of weights to start from.
+    """Return the tensors of initial weights.
 
     Args:
-        weights: A form of `eofm.weights.resolve`; published weights are fetched if they are not
+        weights: A form of `eofm.weights.resolve`; published weights are downloaded if needed.
             here yet.
-        architecture: Of the network they are for: a file for one of timm's has timm's names.
+        architecture: Target network: a file for one of timm's has timm's names.
 
     Raises:
-        WeightsError: If there is nothing of that name, or it cannot be read, fetched or mapped.
+        WeightsError: If there is nothing of that name, or it cannot be read, downloaded or mapped.
     """
     found = resolve(weights)
     match found.kind:
@@ -121,7 +120,7 @@ def _from_file(path: Path, architecture: str) -> Source:
     mapped = KEY_MAPS[layout](state)
     sha256 = known_sha256(path)
     card = recognise(path.name, sha256)
-    # a name alone proves nothing where a hash is published
+    # if a hash is published, the name alone proves nothing
     if card and card.sha256 and not sha256.startswith(card.sha256):
         card = None
     return Source(
@@ -151,17 +150,17 @@ def _from_name(name: str) -> Source:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the tensors of a network come from; each is in one of the first three.
+    """Sources of the tensors of a network; each is in one of the first three lists.
 
     Args:
-        weights: What they were started from, in words.
-        input_layer: What became of the input layer, in words.
-        loaded: Tensors that are as they were in the weights.
+        weights: Description of the initial weights.
+        input_layer: Description of the adaptation of the input layer.
+        loaded: Tensors unchanged from the weights.
         adapted: Tensors computed from those of the weights.
-        initialised: Tensors drawn afresh.
-        dropped: Tensors of the weights that were deliberately left out.
-        new_input: The input layer was drawn afresh: nothing of it comes from the weights.
-        sha256: Of the weights file; empty for random weights.
+        initialised: Tensors initialised at random.
+        dropped: Tensors of the weights that were deliberately dropped.
+        new_input: Whether the input layer was initialised at random.
+        sha256: Hash of the weights file; empty for random weights.
     """
 
     weights: str
@@ -175,7 +174,7 @@ class Origin:
 
     @property
     def line(self) -> str:
-        """One line for people."""
+        """Summary in one line."""
         if not self.sha256:
             return self.weights
         counts = f"{len(self.loaded)} tensors loaded, {len(self.adapted)} adapted"
@@ -183,7 +182,7 @@ class Origin:
         return f"{self.weights}: {counts}; input layer {self.input_layer}"
 
     def describe(self) -> str:
-        """Return the line, the sha256 and every tensor's name."""
+        """Return the summary, the sha256 and every tensor's name."""
         lines = [self.line, f"sha256: {self.sha256 or 'none'}"]
         for title, names in (
             ("loaded", self.loaded),
@@ -204,26 +203,26 @@ def start_from(
     input_init: InputInit,
     positions: PositionRecipe,
 ) -> tuple[Trunk, Origin]:
-    """Return a network ready to be trained, and where each of its tensors is from.
+    """Return a network ready for training, and the source of each of its tensors.
 
-    Weights for RGB get a new input layer by `input_init`. Weights for the recipe's own bands keep
-    theirs; those for a part of them, or for more, as L1C for L2A and back, keep the filter of each
-    band (`eofm.networks.state.select_input_bands`). They must have been trained with the
-    normalisation that the recipe has. Positions are interpolated to the recipe's size. A ViT that
-    is cut (`vits14-7blocks`) takes the first blocks of the whole one's weights.
+    For RGB weights, `input_init` creates a new input layer. Weights for the recipe's own bands keep
+    theirs; those for a subset or superset, as L1C for L2A and back, keep the filter of each band
+    (`eofm.networks.state.select_input_bands`). They must have been trained with the normalisation
+    of the recipe. Positions are interpolated to the recipe's size. A truncated ViT
+    (`vits14-7blocks`) uses the first blocks of the full one's weights.
 
     Args:
         weights: None for random weights; a file in any layout that `eofm.weights.keymaps`
             knows; the folder of an eofm export; an address; or a published name.
         architecture: Name of the network.
-        recipe: What it will expect.
-        generator: Source of whatever is drawn.
-        input_init: How an RGB input layer is adapted.
-        positions: How a `ViT` interpolates positions; timm's networks do it as timm does.
+        recipe: Recipe of the network.
+        generator: Random generator.
+        input_init: Adaptation of an RGB input layer.
+        positions: Interpolation of positions in a `ViT`; timm's networks do it as timm does.
 
     Raises:
-        WeightsError: If the weights cannot be read or do not fit.
-        SpecError: If the recipe does not fit the architecture.
+        WeightsError: If the weights cannot be read or do not match.
+        SpecError: If the recipe does not match the architecture.
     """
     trunk = build(architecture, recipe, generator, positions)
     if weights is None:
@@ -238,7 +237,7 @@ def start_from(
 
 
 def _check_architecture(source: Source, architecture: str) -> None:
-    """Refuse weights that are known to be of another network.
+    """Raise an error for weights that are known to be of another network.
 
     Raises:
         WeightsError: If they are.
@@ -250,7 +249,7 @@ def _check_architecture(source: Source, architecture: str) -> None:
 
 
 def _cut(source: Source, architecture: str) -> Source:
-    """Leave out the blocks of a ViT that a network cut from it does not have, and say so."""
+    """Drop the blocks of a ViT that a truncated network does not have, and report it."""
     state = cut_state(source.state, architecture)
     left_out = tuple(key for key in source.state if key not in state)
     return replace(source, state=state, dropped=source.dropped + left_out)
@@ -267,7 +266,7 @@ def _unfit(source: Source, found: object, expected: object, remedy: str) -> Weig
 
 
 def _origin(source: Source, state: State, input_layer: str, words: str) -> Origin:
-    """Sort the tensors: what the pure functions did not touch is still the same object."""
+    """Classify the tensors: those the pure functions did not change are still the same objects."""
     loaded = tuple(key for key in state if state[key] is source.state.get(key))
     changed = [key for key in state if key not in loaded]
     drawn = {f"{input_layer}.weight", f"{input_layer}.bias"} if words == InputInit.RANDOM else set()
@@ -291,7 +290,7 @@ _RGB: Final = ("R", "G", "B")
 def _fit_input(
     source: Source, key: str, recipe: Recipe, rule: InputInit, generator: torch.Generator
 ) -> tuple[State, str]:
-    """Return the state with an input layer for the recipe's bands, and what was done to it."""
+    """Return the state with an input layer for the recipe's bands, and a description of it."""
     expects = source.recipe
     if expects is not None and expects.sensor is not Sensor.RGB:
         return _continue_input(source, expects, key, recipe)
@@ -304,7 +303,7 @@ def _fit_input(
             source,
             f"{channels} bands",
             f"3 (red, green, blue) or {len(recipe.bands)}: {' '.join(recipe.bands)}",
-            "take weights for RGB, or continue with the bands the weights are for",
+            "use weights for RGB, or continue with the bands the weights are for",
         )
     if recipe.bands == _RGB:
         state, words = dict(source.state), "kept"
@@ -313,19 +312,19 @@ def _fit_input(
         words = str(rule)
     if words == InputInit.RANDOM:
         return state, words
-    # vision models are fed z-scores where nothing else is said
+    # vision models get z-scores unless stated otherwise
     return _fold(
         state, key, expects is not None and _from_0_to_1(expects), _from_0_to_1(recipe)
     ), words
 
 
 def _from_0_to_1(recipe: Recipe) -> bool:
-    """Whether pixels lie in [0, 1], mean ± 2 std, and not around 0 with unit variance."""
+    """Whether pixels are in [0, 1], mean ± 2 std, and not around 0 with unit variance."""
     return recipe.normalization.clip == (0.0, 1.0)
 
 
 def _fold(state: State, key: str, source: bool, target: bool) -> State:
-    """Make a layer that took one range of values take the other: u in [0, 1] is (z + 2) / 4."""
+    """Convert a layer between input ranges: u in [0, 1] is (z + 2) / 4."""
     if source == target:
         return state
     scale, offset = (4.0, -2.0) if target else (0.25, 0.5)
@@ -361,12 +360,12 @@ def _input_of(recipe: Recipe) -> str:
 
 
 def _are_related(one: Sensor, other: Sensor) -> bool:
-    """Whether an input layer for one sensor means something to the other."""
+    """Whether an input layer for one sensor is a useful start for the other."""
     return one is other or {one, other} == {Sensor.S2_L1C, Sensor.S2_L2A}
 
 
 def _same_normalization(have: Recipe, want: Recipe) -> bool:
-    """Whether both do the same to a band. Constants of L1C and L2A differ by nature."""
+    """Whether both normalise a band alike. Constants of L1C and L2A may differ."""
     if not _same_kind(have.normalization, want.normalization):
         return False
     if have.sensor is not want.sensor:
@@ -385,7 +384,7 @@ def _same_kind(one: Normalization, other: Normalization) -> bool:
 
 
 def _mean_of(recipe: Recipe, band: str) -> float:
-    """Return what the mean of a band, by published statistics, is after normalisation."""
+    """Return the mean of a band, by published statistics, after normalisation."""
     statistics = STATISTICS[DEFAULT_STATISTICS[recipe.sensor]].select([band])
     mean = convert_unit(torch.tensor(statistics.mean), statistics.unit, recipe.unit).item()
     index = recipe.bands.index(band)
@@ -400,7 +399,7 @@ _TABLES: Final = ("pos_embed", "model.pos_embed")  # of a ViT, of one of timm's
 
 
 def _fit_positions(state: State, source: Source, trunk: Trunk, positions: PositionRecipe) -> State:
-    """Bring the position table, where there is one, to the network's grid."""
+    """Interpolate the position table, if there is one, to the network's grid."""
     own = trunk.state_dict()
     for key in _TABLES:
         if key not in own or key not in state or own[key].shape[1] == state[key].shape[1]:

@@ -5,15 +5,15 @@
 
     model = timm.create_model("eofm_softcon_vits14_s2", pretrained=True, num_classes=19)
 
-What comes back is timm's `VisionTransformer` or `ResNet`, with all that timm does with one: a head
-of `num_classes`, `features_only`, `img_size`. Weights come by `eofm.load_weights`: by name, hash
+The result is timm's `VisionTransformer` or `ResNet`, with all features of timm: a head
+of `num_classes`, `features_only`, `img_size`. `eofm.load_weights` loads the weights: by name, hash
 checked, or from a file, `pretrained_cfg_overlay={"file": "B13_vits14_softcon.pth"}`.
 
-timm's transforms are for photographs and cannot carry out the recipe. `mean` and `std` in
+timm's transforms are for photographs and cannot apply the recipe. `mean` and `std` in
 `pretrained_cfg` are such that (x - mean) / std of a digital number (Sentinel-2) or of dB
-(Sentinel-1) is what the network expects, but the recipe also clips that to [0, 1] and truncates it
-to 255 levels, which no mean and std express. `eofm.contract.preprocess.Preprocess`, or the
-`preprocess` of an `eofm.Encoder`, does all of it.
+(Sentinel-1) is what the network expects, but the recipe also clips to [0, 1] and truncates to 255
+levels, which mean and std cannot express. `eofm.contract.preprocess.Preprocess`, or the
+`preprocess` of an `eofm.Encoder`, applies all of it.
 
 Shapes: a network takes (B, C, 224, 224), C = 13 or 2.
 """
@@ -82,7 +82,7 @@ default_cfgs = generate_default_cfgs({PREFIX + name: _cfg(WEIGHTS[name]) for nam
 
 
 def _create(card: WeightCard, *, pretrained: bool, options: dict[str, Any]) -> nn.Module:
-    """Build a network as timm's own entry points do, and fill it before timm wraps it."""
+    """Build a network as timm's own entry points do, and load it before timm wraps it."""
     overlay = dict(options.pop("pretrained_cfg_overlay", None) or {})
     file = overlay.pop("file", None)
     vit = card.architecture in _VITS
@@ -101,7 +101,7 @@ def _create(card: WeightCard, *, pretrained: bool, options: dict[str, Any]) -> n
     model: nn.Module = build_model_with_cfg(
         make,
         PREFIX + card.name,
-        pretrained=False,  # it is filled already: timm knows neither our hashes nor our key maps
+        pretrained=False,  # already loaded: timm does not know our hashes and key maps
         pretrained_cfg_overlay=overlay,
         feature_cfg=features,
         **{**own, **options},
@@ -110,7 +110,7 @@ def _create(card: WeightCard, *, pretrained: bool, options: dict[str, Any]) -> n
 
 
 def _fill(network: nn.Module, card: WeightCard, weights: str) -> None:
-    """Load published weights into all of a network but its head."""
+    """Load published weights into a network, except for its head."""
     conv = network.get_submodule("patch_embed.proj" if card.architecture in _VITS else "conv1")
     bands = len(card.recipe.bands)
     if not isinstance(conv, nn.Conv2d) or conv.in_channels != bands:
@@ -119,7 +119,7 @@ def _fill(network: nn.Module, card: WeightCard, weights: str) -> None:
             found=f"in_chans={conv.in_channels if isinstance(conv, nn.Conv2d) else '?'}",
             expected=f"in_chans={bands}: {' '.join(card.recipe.bands)}",
             where=PREFIX + card.name,
-            remedy="leave in_chans out; eofm.networks.state makes input layers for other bands",
+            remedy="leave out in_chans; eofm.networks.state makes input layers for other bands",
         )
     encoder = load_weights(weights, card=None if weights == card.name else card.name)
     tensors: State = dict(encoder.trunk.state_dict())

@@ -1,12 +1,12 @@
-"""One attempt to bring a file over HTTP, going on where an earlier one stopped. No torch.
+"""One attempt to download a file over HTTP, resuming an earlier one. No torch.
 
-The bytes so far lie in `NAME.part`; beside them `NAME.part.json` says of which file they are:
-the address and the host's mark of the version (RFC 9110: ETag, or else Last-Modified). The rest
-is asked for under the condition that the version is still the same (If-Range).
+The bytes so far are in `NAME.part`; `NAME.part.json` next to it identifies their file by the
+address and the host's version tag (RFC 9110: ETag, or else Last-Modified). The rest is requested
+on the condition that the version is still the same (If-Range).
 
-A host may be slow, endless, or malicious. A timeout of the socket ends a silence, not a trickle:
-one byte in a while keeps a reader for years, and so does an answer of nothing but `100 Continue`.
-Here an answer must have begun in time, and bytes must come at a rate.
+A host may be slow, endless, or malicious. A socket timeout limits silence, not a trickle: a single
+byte from time to time, or an answer of only `100 Continue`, could block a reader for years. Here
+the response must begin in time, and bytes must arrive at a minimum rate.
 """
 
 from __future__ import annotations
@@ -65,20 +65,20 @@ __all__ = [
 
 CHUNK: Final = 1 << 20
 TIMEOUT_S: Final = 30.0
-# How long the head of an answer may take, and over what time a rate is measured.
+# Time limit for the head of a response, and interval over which the rate is measured.
 HEAD_S: float = 30.0
 RATE_OVER_S: float = 30.0
 LEAST_RATE: float = 1024.0  # bytes per second: a quarter of a gigabyte would take three days
-LARGEST: Final = 16 * 2**30  # no published encoder comes near
+LARGEST: Final = 16 * 2**30  # far above any published encoder
 
 
 class Interrupted(Exception):  # noqa: N818 (it names what happened)
-    """The transfer stopped for a reason that may pass; what arrived is kept."""
+    """The transfer stopped for a possibly temporary reason; received bytes are kept."""
 
 
 @contextlib.contextmanager
 def _deadline(line: socket.socket) -> Iterator[None]:
-    """End the connection if the body takes longer than `HEAD_S`."""
+    """Close the connection if the body takes longer than `HEAD_S`."""
 
     def end() -> None:
         with contextlib.suppress(OSError):
@@ -94,37 +94,37 @@ def _deadline(line: socket.socket) -> Iterator[None]:
 
 
 class _Connection(http.client.HTTPConnection):
-    """Waits for the head of an answer only so long."""
+    """Connection with a time limit for the head of a response."""
 
     def getresponse(self) -> http.client.HTTPResponse:
-        """Return the answer, once its head is there."""
+        """Return the response when its head has arrived."""
         with _deadline(self.sock):
             return super().getresponse()
 
 
 class _SecureConnection(http.client.HTTPSConnection):
-    """The same, encrypted."""
+    """The same for TLS."""
 
     def getresponse(self) -> http.client.HTTPResponse:
-        """Return the answer, once its head is there."""
+        """Return the response when its head has arrived."""
         with _deadline(self.sock):
             return super().getresponse()
 
 
 class _Http(HTTPHandler):
     def http_open(self, req: Request) -> http.client.HTTPResponse:
-        """Open an address over a connection that waits only so long."""
+        """Open an address over a connection with the time limit."""
         return self.do_open(_Connection, req)
 
 
 class _Https(HTTPSHandler):
     def https_open(self, req: Request) -> http.client.HTTPResponse:
-        """Open an address over a connection that waits only so long."""
+        """Open an address over a connection with the time limit."""
         return self.do_open(_SecureConnection, req, context=self._context)  # type: ignore[attr-defined]
 
 
 def handlers() -> tuple[BaseHandler, ...]:
-    """Return what opens connections for urllib."""
+    """Return the handlers that open connections for urllib."""
     return _Http(), _Https()
 
 
@@ -132,8 +132,8 @@ def chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
     """Yield the body in pieces of `CHUNK`, the last one shorter.
 
     Raises:
-        Interrupted: If the connection ends, or bytes come more slowly than `LEAST_RATE`; the piece
-            that had begun is yielded first.
+        Interrupted: If the connection ends, or bytes arrive more slowly than `LEAST_RATE`; the
+            incomplete piece is yielded first.
     """
     gathered = bytearray()
     fault: Interrupted | None = None
@@ -164,12 +164,12 @@ def chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 def check_address(url: str) -> None:
-    """Refuse what is no address.
+    """Raise an error for an invalid address.
 
     Raises:
-        WeightsError: If it has no host, a port that is none, or characters that an address has not.
+        WeightsError: If it has no host, an invalid port, or invalid characters.
     """
-    problem = "characters that no address has" if re.search(r"[^!-~]", url) else ""
+    problem = "characters not allowed in an address" if re.search(r"[^!-~]", url) else ""
     try:
         parts = urlsplit(url)
         if parts.port == 0 or (parts.scheme in {"http", "https"} and not parts.hostname):
@@ -187,7 +187,7 @@ def check_address(url: str) -> None:
 
 
 def number_of(text: str) -> int | None:
-    """Return a length that a host states; None where it is none.
+    """Return a length stated by a host; None if it is not a number.
 
     >>> number_of("17"), number_of("-1"), number_of("9" * 5000), number_of("²")
     (17, None, None, None)
@@ -197,7 +197,7 @@ def number_of(text: str) -> int | None:
 
 # -------------------------------------------------------------------------------------- one attempt
 
-# Whole sha256: then pieces of two versions would be found out, and need no mark of the version.
+# With a complete sha256, mixed versions would be detected, and no version tag is needed.
 _WHOLE_SHA256: Final = 64
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _GZIP: Final = b"\x1f\x8b"
@@ -206,7 +206,7 @@ _LFS_POINTER: Final = b"version https://git-lfs"
 
 @dataclass(frozen=True)
 class Part:
-    """The bytes of an unfinished download, and what they are the beginning of.
+    """The bytes of an unfinished download, with the identity of its file.
 
     Args:
         path: `NAME.part`.
@@ -216,7 +216,7 @@ class Part:
 
     @property
     def size(self) -> int:
-        """Bytes so far."""
+        """Number of bytes so far."""
         return self.path.stat().st_size if self.path.is_file() else 0
 
     @property
@@ -224,7 +224,7 @@ class Part:
         return self.path.with_name(f"{self.path.name}.json")
 
     def version(self, url: str) -> str | None:
-        """Return the host's mark of the version; "" for none, None if it is no part of `url`."""
+        """Return the host's version tag; "" for none, None if the part is not of `url`."""
         try:
             with foreign(WeightsError, "the note of a part cannot be read", where=self._label):
                 label = read_json(self._label)
@@ -233,7 +233,7 @@ class Part:
             return None
 
     def begin(self, url: str, version: str) -> None:
-        """Throw away what is there and note what the new bytes will be of."""
+        """Discard the existing bytes and record the identity of the new ones."""
         self.path.unlink(missing_ok=True)
         self._label.write_text(json.dumps({"url": url, "version": version}), encoding="utf-8")
 
@@ -244,18 +244,18 @@ class Part:
 
 
 def transfer(url: str, part: Part, target: Path, sha256: str, *, progress: bool) -> None:
-    """Bring what is missing of the file at `url` into `part`.
+    """Download the missing bytes of the file at `url` into `part`.
 
     Args:
         url: http or https.
-        part: Bytes of an earlier attempt, if any; on return, all of them.
-        target: Where the file will be; for messages.
-        sha256: Expected hash, for deciding what can be told without the host.
-        progress: Say on stderr how far it is.
+        part: Bytes of an earlier attempt, if any; on return, the complete file.
+        target: Final path of the file; for messages.
+        sha256: Expected hash, to decide what can be verified without the host.
+        progress: Whether to report progress on stderr.
 
     Raises:
         Interrupted: If another attempt may succeed.
-        WeightsError: If none will.
+        WeightsError: If no attempt will.
     """
     version = part.version(url)
     offset = part.size
@@ -265,7 +265,7 @@ def transfer(url: str, part: Part, target: Path, sha256: str, *, progress: bool)
         response = _open(url, offset, version or "", target)
     except _Beyond as beyond:
         if beyond.total == offset:
-            return  # the earlier attempt had it all and was killed before it could say so
+            return  # the earlier attempt was complete and was killed before recording that
         part.remove()
         raise Interrupted("the file on the host has become shorter") from beyond
     with response:
@@ -294,11 +294,11 @@ def _receive(
         part.remove()
         raise Interrupted(f"the host sent bytes from {start} on, not from {offset}")
     if start and part.version(url) != _version(headers):
-        part.remove()  # not every host understands If-Range
+        part.remove()  # not every host supports If-Range
         raise Interrupted("the file on the host has changed")
     if total is None and not sha256:
         raise WeightsError(
-            "whether the file arrives whole cannot be told",
+            "a truncated download could not be detected",
             found="neither a length from the host nor a published hash",
             where=url,
             remedy=f"download it by hand and put it at {target}",
@@ -330,7 +330,7 @@ def _write(
     if progress:
         left = None if total is None else -(-(total - start) // CHUNK)
         pieces = track(pieces, f"{name}, MiB", left)
-    # unbuffered: what a full disk refused is not tried again on closing
+    # unbuffered: a write that failed on a full disk is not repeated on closing
     with part.path.open("r+b" if start else "wb", buffering=0) as file:
         file.seek(start)
         try:
@@ -352,7 +352,7 @@ def _write_all(file: io.FileIO, piece: bytes) -> None:
 
 
 class _Beyond(Exception):  # noqa: N818
-    """The host has nothing from our offset on; `total` is the length it states."""
+    """The host has no bytes beyond our offset; `total` is the length it states."""
 
     def __init__(self, total: int | None) -> None:
         self.total = total
@@ -408,7 +408,7 @@ def _open(url: str, offset: int, version: str, target: Path) -> http.client.HTTP
 
 
 def _refusal(error: HTTPError, url: str, target: Path) -> Exception:
-    """Return what an answer of the host that is no file means."""
+    """Return the error for a response of the host that is not the file."""
     by_hand = f"download it by hand and put it at {target}"
     match error.code:
         case 416:
@@ -421,16 +421,16 @@ def _refusal(error: HTTPError, url: str, target: Path) -> Exception:
             by_hand = f"log in there, accept its licence if it asks, {by_hand}"
         case 404 | 410:
             problem = "the host has no such file"
-            by_hand = f"look whether it has moved, {by_hand}"
+            by_hand = f"check whether it has moved, {by_hand}"
         case code if 300 <= code < 400:
-            problem = "the host sends us on to where weights must not come from"
+            problem = "the host redirects to an address that weights must not come from"
         case _:
             problem = "the host refuses the request"
     return WeightsError(problem, found=f"{error.code} {error.reason}", where=url, remedy=by_hand)
 
 
 def _extent(status: int, headers: Message, part: Part) -> tuple[int, int | None]:
-    """Return from which byte on the answer is, and the length of the whole file if stated."""
+    """Return the first byte of the response, and the length of the whole file if stated."""
     if status != http.client.PARTIAL_CONTENT:
         return 0, number_of(headers.get("Content-Length", ""))
     form = r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)"
@@ -442,7 +442,7 @@ def _extent(status: int, headers: Message, part: Part) -> tuple[int, int | None]
 
 
 def _version(headers: Message) -> str:
-    """Return a mark that If-Range understands: a weak ETag does not promise equal bytes."""
+    """Return a tag suitable for If-Range: a weak ETag does not guarantee equal bytes."""
     etag = headers.get("ETag", "")
     return etag if etag.startswith('"') else headers.get("Last-Modified", "")
 
@@ -474,7 +474,7 @@ def _refuse_foreign_content(part: Part, url: str) -> None:
 
 def _packed(url: str, found: str) -> WeightsError:
     return WeightsError(
-        "the host sent the file packed, though that was not asked for",
+        "the host sent the file compressed, though that was not requested",
         found=found,
         where=url,
         remedy="download it by hand and unpack it, or tell the owner of the host",

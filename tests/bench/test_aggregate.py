@@ -156,7 +156,7 @@ def test_only_models_with_a_score_everywhere_take_part(files: str, tmp_path: Pat
     report = run(files)
 
     assert "guest" not in {row.model for row in report.rows}
-    assert "Left out, for want of a score on every task: guest" in report.describe()
+    assert "Left out, without a score on every task: guest" in report.describe()
 
 
 def test_marked_rows_and_shares_do_not_count(tmp_path: Path, files: str) -> None:

@@ -60,7 +60,7 @@ def test_a_table_of_what_is_asked_for(records: Path) -> None:
     assert "| nearest class mean [1] |" in text
     assert "[1] exact protocol: `nmc[none]`" in text
     assert "kNN" not in text
-    with pytest.raises(ConfigError, match="no record is what was asked"):
+    with pytest.raises(ConfigError, match="no record matches"):
         print_table(TableConfig(str(records), task="sat6"))
     with pytest.raises(DataError, match="no file of records"):
         print_table(TableConfig(str(records) + "x"))
@@ -126,7 +126,7 @@ def test_records_without_their_predictions_have_tables_and_a_remark(
     page = (tmp_path / "out" / "index.html").read_text()
     assert "not drawn by class: 4" in page
     assert "<svg" not in page
-    with pytest.raises(DataError, match="nothing can be drawn") as caught:
+    with pytest.raises(DataError, match="records cannot be drawn") as caught:
         plot(RecordsExportConfig(str(alone), out=str(tmp_path)))
     assert "`eofm bench table` needs the records alone" in str(caught.value)
     assert 0 == main(["bench", "table", str(alone)])

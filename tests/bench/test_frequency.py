@@ -143,7 +143,7 @@ def test_records_without_counts_are_told_what_to_do(
     """Older records hold none; another file of the same run does, as the remedy says."""
     old = tmp_path / "old.jsonl"
     append_results(old, [replace(r, train_counts=()) for r in read_results(records)])
-    with pytest.raises(ConfigError, match="how often train holds its classes") as caught:
+    with pytest.raises(ConfigError, match="no record has class counts") as caught:
         print_table(TableConfig(str(old), classes=True))
     assert "another --out" in str(caught.value)
 

@@ -254,7 +254,7 @@ def test_records_of_other_groups_are_not_compared(tmp_path: Path) -> None:
         (first.parent / "predictions" / file.name).write_bytes(file.read_bytes())
     append_results(first, [theirs])
 
-    with pytest.raises(DataError, match="resample other groups") as caught:
+    with pytest.raises(DataError, match="resample different groups") as caught:
         compare_models(CompareConfig("a", "b", str(first)))
 
     assert "score both in one run" in str(caught.value)
@@ -311,7 +311,7 @@ def test_so_few_groups_show_no_interval_and_no_verdict(
     assert {name: bool(span.search(text)) for name, text in said.items()} == dict.fromkeys(
         said, told
     )
-    assert ("so few places cannot tell" in said["compare"]) == (not told)
+    assert ("too few places to tell" in said["compare"]) == (not told)
     assert ("is better" in said["compare"]) == told
     assert ("score test images of 6 places or more" in said["table"]) == (not told)
     rows = list(csv.DictReader(io.StringIO(to_csv(read_results(paths[0])))))

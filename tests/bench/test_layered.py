@@ -122,7 +122,7 @@ def test_a_network_of_ones_own_shows_no_layers() -> None:
     """It is named; and a control alone has no network at all."""
     own = NetworkSource("mine", Small().eval(), RECIPE, "toy")
 
-    with pytest.raises(ConfigError, match="shows its embedding only") as caught:
+    with pytest.raises(ConfigError, match="exposes only its embedding") as caught:
         layered_candidates([Candidate("mine", (own,))])
 
     assert "mine" in str(caught.value)

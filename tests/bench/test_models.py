@@ -178,7 +178,7 @@ def test_networks_of_timm_eat_what_the_recipe_says(timm_file: Path, tmp_path: Pa
     """Without a recipe they are refused; with one, features are timm's on prepared pixels."""
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     word = f"timm:resnet10t@{timm_file}"
-    with pytest.raises(ConfigError, match="does not say what it expects"):
+    with pytest.raises(ConfigError, match="does not state its recipe"):
         names(word, controls=False)
 
     (candidate,) = resolve(word, controls=False, recipe=str(tmp_path / "recipe.yaml"))

@@ -250,7 +250,7 @@ def test_softcon_tries_rates_on_val(tmp_path: Path) -> None:
 
 def test_layers_are_read_of_encoders_only(tmp_path: Path) -> None:
     """A network of the user's own shows its embedding; the refusal names it."""
-    with pytest.raises(ConfigError, match="embedding only"):
+    with pytest.raises(ConfigError, match="only its embedding"):
         groups(tmp_path, "softcon-dino4")
 
 

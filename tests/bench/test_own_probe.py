@@ -60,8 +60,8 @@ def test_a_changed_probe_is_fitted_again(
     [
         ("absent.py:f", "", "a probe of your own cannot be loaded"),
         ("mine.py:absent", "x = 1", "a probe of your own cannot be loaded"),
-        ("mine.py:x", "x = 1", "a probe of your own is no function"),
-        ("mine.py:f", "def f(*_): return 3", "must return what it says of the test samples"),
+        ("mine.py:x", "x = 1", "a probe of your own is not a function"),
+        ("mine.py:f", "def f(*_): return 3", "must return its predictions for the test samples"),
         ("mine", "", "there is no such probe"),
     ],
 )

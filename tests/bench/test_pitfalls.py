@@ -323,7 +323,7 @@ def test_19_every_test_sample_counts_once(splits: Splits, tmp_path: Path) -> Non
     ids = [f"i{n}" for n in range(40)]
 
     for wrong in (ids[:32], [*ids, *ids[:8]], [*ids[:-1], ids[0]]):
-        with pytest.raises(DataError, match="do not fit"):
+        with pytest.raises(DataError, match="do not match"):
             write_predictions(tmp_path, "x", scored, splits.test_y, wrong, list("abcd"))
 
 

@@ -141,7 +141,7 @@ def test_each_test_sample_is_scored_once(splits: Splits, tmp_path: Path, ids: li
     """A lost sample, or one that a loader padded with a copy, is an error."""
     scored = run_probe("knn", splits, Scaling.NONE, k=5)
 
-    with pytest.raises(DataError, match="do not fit one another"):
+    with pytest.raises(DataError, match="do not match"):
         write_predictions(tmp_path, "x", scored, splits.test_y, ids, CLASSES)
 
 

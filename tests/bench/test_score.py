@@ -129,7 +129,7 @@ def test_what_does_not_exist_is_refused(generator: torch.Generator) -> None:
     """An unknown probe, and accuracy of several labels."""
     with pytest.raises(ConfigError, match="no such probe"):
         run_probe("magic", splits(generator), Scaling.NONE, k=5)
-    with pytest.raises(ConfigError, match="do not fit the labels"):
+    with pytest.raises(ConfigError, match="do not match the labels"):
         run_probe("knn", several(generator), Scaling.NONE, 5, [Metric.OA])
 
 

@@ -98,7 +98,7 @@ def test_windows_of_one_scene_are_one_sample(maps: tuple[torch.Tensor, torch.Ten
 def test_what_has_no_score_is_refused() -> None:
     """Other shapes, a class that is none, no labelled pixel at all."""
     mask = torch.zeros(1, 2, 2, dtype=torch.int64)
-    with pytest.raises(LabelError, match="size of its mask"):
+    with pytest.raises(LabelError, match="size from its mask"):
         confusions(mask[:, :1], mask, 2)
     with pytest.raises(LabelError, match="out of range"):
         confusions(mask + 2, mask, 2)

@@ -167,7 +167,7 @@ def test_a_score_is_a_share(folder: Path, score: object) -> None:
     data["value"] = score
     path.write_text("\n".join([json.dumps(sealed(data)), *others]) + "\n")
 
-    assert "score of this record is none" in check(folder).checked[0].faults[0]
+    assert "score of this record is invalid" in check(folder).checked[0].faults[0]
 
 
 def test_a_record_of_before_has_no_checksum(folder: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_side_that_is_not_stated_stays_above_a_cell() -> None:
 
 def test_polygons_that_no_square_parts() -> None:
     """A ring around another polygon has its centre: no side is named that would not help."""
-    with pytest.raises(LabelError, match="no square of ground") as caught:
+    with pytest.raises(LabelError, match="no square separates") as caught:
         make_folds(np.zeros((2, 2)), np.arange(2), np.ones(2, int), 100, 5, source=BlockFrom.STATED)
     assert "draw polygons apart" in str(caught.value.remedy)
 
@@ -182,7 +182,7 @@ def test_a_class_with_two_polygons_is_parted() -> None:
 
     assert found.of_polygon[0] != found.of_polygon[1]
     assert found.side < 300
-    assert "vectors resemble each other up to 1000 m" in found.notes[0]
+    assert "vectors are similar up to 1000 m" in found.notes[0]
 
 
 def test_one_square_is_refused_and_the_remedy_parts_it() -> None:

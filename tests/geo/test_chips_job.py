@@ -141,7 +141,7 @@ def test_all_clouds_is_one_error(tmp_path: Path) -> None:
     pixels[:, 4:] = 0
     scene = write_scene(tmp_path / "scene.tif", pixels)
 
-    with pytest.raises(DataError, match="measured and free of clouds") as caught:
+    with pytest.raises(DataError, match="valid and free of clouds") as caught:
         embed_chips(opened(scene), small_encoder(), chips=32)
 
     assert "6.2%" in str(caught.value.found)

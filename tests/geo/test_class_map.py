@@ -218,7 +218,7 @@ def test_a_class_with_two_polygons_and_one_with_one() -> None:
     assert {"built": False, "crops": True, "trees": True, "water": True} == scored
     notes = " ".join(learnt.notes)
     assert "**built: not scored**" in notes
-    assert "few squares of ground tested: water (2)" in notes
+    assert "few squares tested: water (2)" in notes
     water = learnt.assessment.producers[learnt.classes.index("water")]
     assert water is not None
     assert water.low == water.high  # no interval over two
@@ -263,10 +263,10 @@ def test_clustered_polygons_have_a_coarse_block(tmp_path: Path) -> None:
     # half of the extent, so that each village is held out whole
     assert np.isclose(learnt.variogram.range, learnt.folds.side)
     assert 2 == learnt.folds.count
-    (note,) = [note for note in learnt.notes if "the variogram has no range" in note]
+    (note,) = [note for note in learnt.notes if "the range of the variogram is unknown" in note]
     write_map(learnt, tmp_path)
     for name in ("report.md", "report.html"):
-        assert "the variogram has no range" in (tmp_path / name).read_text()
+        assert "the range of the variogram is unknown" in (tmp_path / name).read_text()
     record = json.loads((tmp_path / "map.json").read_text())
     assert "extent" == record["cross_validation"]["block_from"]
 
@@ -286,7 +286,7 @@ def test_a_coarse_block_that_is_made_smaller_says_so() -> None:
 
     assert learnt.variogram is not None
     assert 140 <= learnt.folds.side < learnt.variogram.range
-    assert "how far vectors resemble each other is not known**" in " ".join(learnt.notes)
+    assert "although the range of similarity of vectors is unknown**" in " ".join(learnt.notes)
     assert "less than half of the extent" in markdown_of(learnt)
 
 
@@ -318,7 +318,7 @@ def test_one_scored_class_has_no_overall_accuracy(tmp_path: Path) -> None:
     assert (0, 36 * tested) == found.cells
     assert () == learnt.curve
     assert verdict(learnt) == (
-        "no overall accuracy: rangeland alone could be scored, on held-out squares of 2240 m, "
+        "no overall accuracy: only rangeland could be scored, on held-out squares of 2240 m, "
         f"{36 * tested} cells of {tested} polygons; not scored: crops"
     )
     row = next(line for line in markdown_of(learnt).split("\n") if "crops" in line and "|" in line)
@@ -392,7 +392,7 @@ def test_more_neighbours_than_training_cells() -> None:
     """They are refused with the number that is left; the remedy and that number work."""
     patches, truth = world(size=(24, 24))
     layer = drawn(patches, truth)
-    with pytest.raises(ConfigError, match="more neighbours") as caught:
+    with pytest.raises(ConfigError, match="fewer training cells than neighbours") as caught:
         map_classes(patches, layer, "class", replace(QUICK, neighbours=5000))
     assert map_classes(
         patches, layer, "class",
@@ -402,12 +402,12 @@ def test_more_neighbours_than_training_cells() -> None:
     learnt = map_classes(patches, layer, "class", replace(QUICK, neighbours=most))
     # fewer polygons have fewer cells than neighbours: no point of the curve votes with fewer
     assert [1] == [point.draws for point in learnt.curve]
-    with pytest.raises(ConfigError, match="more neighbours"):
+    with pytest.raises(ConfigError, match="fewer training cells than neighbours"):
         map_classes(patches, layer, "class", replace(QUICK, neighbours=most + 1))
 
     few = layer.groupby("class").head(2).reset_index(drop=True)
     few.geometry = few.geometry.centroid
-    with pytest.raises(ConfigError, match="more neighbours") as caught:
+    with pytest.raises(ConfigError, match="fewer training cells than neighbours") as caught:
         map_classes(patches, few, "class", replace(QUICK, neighbours=9))
     fewer = int(str(caught.value.remedy).rpartition("--neighbours ")[2])
     assert map_classes(patches, few, "class", replace(QUICK, neighbours=fewer))
@@ -424,7 +424,7 @@ def test_a_class_that_no_vote_can_say_is_named() -> None:
     (note,) = [note for note in learnt.notes if "outvoted" in note]
 
     code = 1 + learnt.classes.index("water")
-    assert note.startswith("**water: on no place of the map**")
+    assert note.startswith("**water: nowhere on the map**")
     assert not (learnt.map.codes == code).any()
     fewer = int(note.rpartition("--neighbours ")[2])
     mended = map_classes(patches, layer, "class", replace(QUICK, neighbours=fewer))

@@ -214,7 +214,7 @@ def test_a_list_without_a_scene_is_refused(text: str, model: str, tmp_path: Path
     listed = tmp_path / "scenes.txt"
     listed.write_text(text)
 
-    with pytest.raises(DataError, match="names none"):
+    with pytest.raises(DataError, match="list of scenes is empty"):
         embed(config(listed, model, tmp_path / "out"))
 
 
@@ -311,7 +311,7 @@ def test_two_scenes_of_one_name_are_refused(model: str, tmp_path: Path) -> None:
         [str(s) for s in scenes], model, str(tmp_path / "out"), sensor="s2-l2a", unit="dn"
     )
 
-    with pytest.raises(ConfigError, match="one name"):
+    with pytest.raises(ConfigError, match="the same name"):
         embed(both)
 
 

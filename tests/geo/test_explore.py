@@ -302,4 +302,4 @@ def test_the_verb_writes_the_page(tmp_path: Path, capsys, write_tif) -> None:
     said = capsys.readouterr().out
     assert "532 cells" in said
     assert "no scene was given" not in said
-    assert "What looks alike in scene" in out.read_text()
+    assert "Similar cells in scene" in out.read_text()

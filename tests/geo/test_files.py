@@ -329,7 +329,7 @@ def test_an_image_is_no_embedding(count: int, kind: str, tmp_path: Path) -> None
     """Digital numbers, reflectance and class maps were taken for vectors of an unknown model."""
     file = raster(tmp_path / "scene.tif", count, kind)
 
-    with pytest.raises(DataError, match="an image, and no embeddings") as caught:
+    with pytest.raises(DataError, match="an image, not embeddings") as caught:
         open_embeddings(file)
 
     assert f"of {kind}" in str(caught.value.found)
@@ -396,10 +396,10 @@ def rewritten(file: Path, **said: object) -> Path:
     ("said", "words"),
     [
         ({"scale": None, "offset": None}, "without codes"),
-        ({"scale": [1.0]}, "codes have a scale"),
+        ({"scale": [1.0]}, "codes need a scale"),
         ({"scale": [1.0], "offset": [0.0]}, "one code for each dimension"),
-        ({"scale": [0.0] * 6}, "codes have a scale"),
-        ({"offset": [1e39] * 6}, "codes have a scale"),
+        ({"scale": [0.0] * 6}, "codes need a scale"),
+        ({"offset": [1e39] * 6}, "codes need a scale"),
         ({"provenance": json.dumps({"model": 3})}, "cannot be read"),
         ({"provenance": json.dumps({**json.loads(MADE.to_json()), "unit": 3})}, "another type"),
     ],

@@ -142,7 +142,7 @@ def test_blanks_around_a_class_are_none_of_its_name() -> None:
     assert ("a", "a", "b") == read_labels(frame, "class").values
     with pytest.raises(LabelError, match="nothing in the field"):
         read_labels(frame.assign(**{"class": ["a", "b", "  "]}), "class")
-    with pytest.raises(LabelError, match="no polygons or points") as wrong:
+    with pytest.raises(LabelError, match="not polygons or points") as wrong:
         read_labels(frame.drop(columns="geometry"), "class")
     assert "geopandas.read_file" in str(wrong.value.remedy)
 

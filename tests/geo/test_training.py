@@ -79,7 +79,7 @@ def test_overlapping_classes_train_nothing() -> None:
     found = labelled(patches, layer)
 
     assert {0, 1, 4, 5} == set((found.cells // SIZE[1]).tolist())
-    assert "8 cells lie under polygons of two classes" in " ".join(found.notes)
+    assert "8 cells are under polygons of two classes" in " ".join(found.notes)
 
 
 def test_a_point_labels_its_cell() -> None:
@@ -160,10 +160,10 @@ def test_a_class_that_lies_elsewhere_is_said_and_not_mapped() -> None:
     found = labelled(patches, layer)
 
     assert "ice" not in found.classes
-    assert "**no polygon of ice lies on the embeddings**" in " ".join(found.notes)
+    assert "**no polygon of ice is on the embeddings**" in " ".join(found.notes)
 
     alone = layer[layer["class"].isin(["water", "ice"])]
-    with pytest.raises(LabelError, match="one class alone"):
+    with pytest.raises(LabelError, match="only one class"):
         labelled(patches, alone)
 
 
@@ -183,8 +183,8 @@ def test_parts_of_one_feature_are_one_polygon() -> None:
     assert [20, 16] == np.bincount(found.polygons).tolist()
     assert [2, 1] == [len(np.unique(found.parts[found.polygons == one])) for one in (0, 1)]
     notes = " ".join(found.notes)
-    assert "1 of 2 polygons have several parts, 3 parts of all together" in notes
-    assert "1 polygons cover no cell enough" in notes
+    assert "1 of 2 polygons have several parts, 3 parts in total" in notes
+    assert "1 polygons are not used: they cover too little of a cell" in notes
 
     exec(EXPLODE.partition("geopandas: ")[2], {}, names := {"layer": layer})
     apart = labelled(patches, names["layer"])
@@ -201,7 +201,7 @@ def test_a_part_outside_is_no_polygon_outside() -> None:
     assert "outside" not in " ".join(labelled(patches, layer).notes)
 
     layer.loc[0, "geometry"] = shapely.MultiPolygon([away, outline(patches.grid, 600, 0, 4, 4)])
-    assert "1 of 9 polygons and points lie outside" in " ".join(labelled(patches, layer).notes)
+    assert "1 of 9 polygons and points are outside" in " ".join(labelled(patches, layer).notes)
 
 
 def test_names_that_differ_in_capitals_are_named() -> None:
@@ -212,11 +212,11 @@ def test_names_that_differ_in_capitals_are_named() -> None:
     plain = labelled(patches, layer)
     layer.loc[trees[0], field] = " trees "
     assert plain.classes == labelled(patches, layer).classes
-    assert not [note for note in labelled(patches, layer).notes if "capitals" in note]
+    assert not [note for note in labelled(patches, layer).notes if "in case" in note]
 
     layer.loc[crops[0], field] = "CROPS "
     found = labelled(patches, layer)
-    (note,) = [note for note in found.notes if "capitals" in note]
+    (note,) = [note for note in found.notes if "in case" in note]
     assert {*plain.classes, "CROPS"} == set(found.classes)
     assert "**`CROPS` and `crops` differ" in note
 

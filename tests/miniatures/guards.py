@@ -124,7 +124,7 @@ def _guard(test: str, *edits: tuple[str, str, str], case: int = 0) -> Guard:
 _PIXELS = "test_04_05_06_07_pixels_that_contradict_the_declaration"
 _SAMPLED = "eofm.contract.validity:contradiction"
 _MEANS = ("eofm.contract.validity:check_plausible", "_check_means(imagery)", "pass")
-_TESTS = "tests = (_radar, _range, _sky, _order, _offset)"
+_TESTS = "tests = (_radar, _range, _mixed, _sky, _order, _offset)"
 
 GUARDS = (
     _guard(

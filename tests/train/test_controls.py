@@ -232,6 +232,6 @@ def test_a_resnet_is_masked_by_pixels_and_its_norms_refreshed(
     teacher = load_encoder(Path(str(config.run.out)) / "export" / "teacher")
     assert "refreshed" not in teacher.card.source
     last = str(Path(str(config.run.out)) / "checkpoints" / "last.ckpt")
-    with pytest.raises(WeightsError, match="batch norms of the student remember other images"):
+    with pytest.raises(WeightsError, match="statistics of the student are of other images"):
         export_source(ExportConfig(last, str(tmp_path / "x")))
     export_source(ExportConfig(last, str(tmp_path / "y"), branch="teacher"))

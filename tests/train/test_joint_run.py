@@ -256,7 +256,7 @@ def test_a_joint_resnet_has_norms_for_each_sensor(joint: PretrainConfig, tmp_pat
 
     assert torch.equal(one.get_parameter("bn1.weight"), other.get_parameter("bn1.weight"))
     assert not torch.equal(one.get_buffer("bn1.running_mean"), other.get_buffer("bn1.running_mean"))
-    with pytest.raises(WeightsError, match="remember other images"):
+    with pytest.raises(WeightsError, match="are of other images"):
         export_source(ExportConfig(str(out / "checkpoints" / "last.ckpt"), str(tmp_path / "x")))
 
 

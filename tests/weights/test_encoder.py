@@ -604,7 +604,7 @@ def test_a_card_with_another_recipe_is_refused(encoder, tmp_path, recipe):
     """The recipe stands in the weights too: an edited card is noticed though all shapes fit."""
     save_encoder(encoder, tmp_path)
     edit(tmp_path, recipe=recipe.to_dict())
-    with pytest.raises(WeightsError, match="not that of these weights"):
+    with pytest.raises(WeightsError, match="does not belong to these weights"):
         load_encoder(tmp_path)
 
 
@@ -655,7 +655,7 @@ def test_foreign_weights_are_refused(encoder, tmp_path):
     for content in ({"a": torch.ones(1)}, load_file(path)):  # no metadata in either
         save_file(content, path)
         edit(tmp_path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-        with pytest.raises(WeightsError, match="not that of these weights"):
+        with pytest.raises(WeightsError, match="does not belong to these weights"):
             load_encoder(tmp_path)
     path.write_bytes(b"no safetensors at all")
     edit(tmp_path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())

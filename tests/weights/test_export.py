@@ -271,7 +271,7 @@ def test_programs_of_other_weights_do_not_stand_beside(tmp_path, monkeypatch):
 def test_a_readme_of_ones_own_is_not_replaced(tmp_path):
     """`--to .` in somebody's project is refused; our own model card is replaced."""
     (tmp_path / "README.md").write_text("# My thesis\n")
-    with pytest.raises(WeightsError, match="README of its own"):
+    with pytest.raises(WeightsError, match="its own README"):
         export_encoder(encoder_of(), tmp_path)
     assert ["README.md"] == [path.name for path in tmp_path.iterdir()]
 

@@ -540,7 +540,7 @@ def test_detection_does_not_loosen(generator):
 
 def test_what_fits_no_layout_is_shown():
     """The first names of something else are listed, an empty file and Meta's DINOv3 are named."""
-    with pytest.raises(WeightsError, match="take timm's copy"):
+    with pytest.raises(WeightsError, match="use timm's copy"):
         detect_layout({"storage_tokens": torch.ones(1), "blocks.0.norm1.weight": torch.ones(1)})
     with pytest.raises(WeightsError, match=r"encoder\.0\.weight, decoder\.bias"):
         detect_layout({"encoder.0.weight": torch.ones(1), "decoder.bias": torch.ones(1)})

@@ -313,7 +313,7 @@ def test_by_name_offline(
     assert "2405.20462" == encoder.card.paper
     with pytest.raises(WeightsError, match="hash differs"):
         load_weights("softcon_vits14_s1")
-    with pytest.raises(WeightsError, match="network is switched off"):
+    with pytest.raises(WeightsError, match="network is disabled"):
         load_weights("softcon_vits14_s2")
 
 
@@ -340,9 +340,9 @@ def test_an_export_and_a_file_like_another(small_files: Mapping[str, Path], tmp_
 
     own = again.trunk.state_dict()
     assert all(torch.equal(own[k], v) for k, v in encoder.trunk.state_dict().items())
-    with pytest.raises(WeightsError, match="card of their own"):
+    with pytest.raises(WeightsError, match="have a card already"):
         load_weights(tmp_path / "export", card="softcon_vits14_s1")
-    with pytest.raises(WeightsError, match="are not known") as caught:
+    with pytest.raises(WeightsError, match="are unknown") as caught:
         load_weights(unknown)
     assert "card=" in str(caught.value.remedy)
 
@@ -354,7 +354,7 @@ def test_names_go_before_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("EOFM_OFFLINE", "1")
     monkeypatch.setenv("EOFM_WEIGHTS", str(tmp_path))
 
-    with pytest.raises(WeightsError, match="network is switched off"):
+    with pytest.raises(WeightsError, match="network is disabled"):
         load_weights("softcon_vits14_s1")
     for path in ("./softcon_vits14_s1", Path("softcon_vits14_s1")):
         with pytest.raises(WeightsError, match="no encoder here"):
@@ -487,5 +487,5 @@ def test_dinov3_through_timm(tmp_path: Path) -> None:
     pixels = torch.rand((1, 3, 256, 256), generator=g)
     with torch.no_grad():
         assert relative(encoder(pixels), theirs.eval()(pixels)) < 1e-5
-    with pytest.raises(WeightsError, match="are not known"):
+    with pytest.raises(WeightsError, match="are unknown"):
         load_weights(path)

@@ -152,10 +152,10 @@ def test_untrained_weights_need_a_recipe_and_others_refuse_one(
     save_encoder(made, tmp_path / "export")
 
     assert made.card.sha256 == random_encoder("vits14", recipe, 3).card.sha256
-    with pytest.raises(WeightsError, match="do not say what they expect") as caught:
+    with pytest.raises(WeightsError, match="weights have no recipe") as caught:
         eofm.load_weights("random:vits14")
     assert "recipe=" in str(caught.value.remedy)
-    with pytest.raises(WeightsError, match="recipe of their own"):
+    with pytest.raises(WeightsError, match="have a recipe already"):
         eofm.load_weights(tmp_path / "export", recipe=recipe)
     assert eofm.load_weights(tmp_path / "export").recipe == recipe  # the remedy: leave it out
 

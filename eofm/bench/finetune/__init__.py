@@ -1,1 +1,1 @@
-"""What is trained on images: networks with heads, by the protocols of papers or by our own."""
+"""Training on images: networks with heads, by the protocols of papers or by our own."""

@@ -1,4 +1,4 @@
-"""Networks with linear heads on them: what is trained, and what then says something of images.
+"""Networks with linear heads, their training state and predictions.
 
 Shapes: B images, N of a split, W columns that a head reads, K classes, M heads.
 """
@@ -23,16 +23,16 @@ from eofm.networks.trunk import Trunk
 
 __all__ = ["CHUNK", "Classifier", "Head", "features", "precision_of", "predict"]
 
-# Images that pass through the networks at once where no gradient does.
+# Images per forward pass without gradients.
 CHUNK: Final = 64
 
 
 @dataclass(frozen=True)
 class Head:
-    """What one head reads, and how fast it learns.
+    """Input and learning rate of one head.
 
     Args:
-        readout: What it reads.
+        readout: Features that it reads.
         rate: Learning rate.
     """
 
@@ -41,7 +41,7 @@ class Head:
 
     @property
     def name(self) -> str:
-        """In words."""
+        """Description of the head."""
         return f"{self.readout.name}, rate {self.rate:g}"
 
     @classmethod
@@ -51,17 +51,17 @@ class Head:
 
 
 class Classifier(nn.Module):
-    """Copies of a candidate's networks, one per sensor, with heads beside one another.
+    """Copies of a candidate's networks, one per sensor, with independent heads.
 
     Args:
         trainees: One per sensor.
-        training: What the heads read, and how they start.
+        training: Read-outs and initialisation of the heads.
         classes: K.
-        seed: Of the heads' weights.
-        sample: One image per sensor, from which the widths are learnt.
+        seed: Seed of the heads' weights.
+        sample: One image per sensor, from which the widths are determined.
 
     Raises:
-        ConfigError: If a head reads layers that a network does not have or show.
+        ConfigError: If a head reads layers that a network does not have or expose.
         WeightsError: If a network does not return one vector per image.
         PixelError: If a feature is not finite.
     """
@@ -91,20 +91,20 @@ class Classifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """Device of the networks."""
         return self.trainees[0].device
 
     def vectors(self, imagery: Sequence[Imagery], draw: Draw | None = None) -> list[Tensor]:
-        """Return what the networks make of images, one tensor (B, ...) per sensor.
+        """Return the output of the networks for images, one tensor (B, ...) per sensor.
 
-        Pixels are prepared as for frozen features, in float32; views are drawn of the result.
+        Pixels are prepared as for frozen features, in float32; views are cropped from the result.
 
         Args:
             imagery: One entry per sensor, in physical units.
-            draw: Which views; without it the images as they are.
+            draw: Views to use; None for the whole images.
 
         Raises:
-            SpecMismatch: If the imagery does not fit the recipe.
+            SpecMismatch: If the imagery does not match the recipe.
             WeightsError: If a network does not return one vector per image.
             PixelError: If a pixel or a feature is not finite.
         """
@@ -118,7 +118,7 @@ class Classifier(nn.Module):
         return found
 
     def read(self, vectors: Sequence[Tensor], readout: Readout) -> Tensor:
-        """Return what one kind of head reads of them, (B, W)."""
+        """Return the input of one kind of head, (B, W)."""
         return take(vectors, self._columns[readout])
 
     def forward(self, vectors: Sequence[Tensor]) -> Tensor:
@@ -152,8 +152,8 @@ class _Standardise(nn.BatchNorm1d):
 
 
 def _head(width: int, classes: int, training: Training, seed: int) -> nn.Module:
-    """Return a head; those of one width start alike, so that only their rates tell them apart."""
-    # made without values: torch would draw them from the global random state
+    """Return a head; heads of equal width start with equal weights, so only their rates differ."""
+    # created without values: torch would draw them from the global random state
     linear = nn.Linear(width, classes, device="meta").to_empty(device="cpu")
     with torch.no_grad():
         generator = torch.Generator().manual_seed(seed)
@@ -167,7 +167,7 @@ def predict(model: Classifier, images: Images) -> Tensor:
     """Return the logits of all images by all heads, in evaluation mode: float32 (M, N, K).
 
     Raises:
-        WeightsError: If a network moves while it predicts, or a part of it keeps training.
+        WeightsError: If a network changes while it predicts, or a part of it is in training mode.
         PixelError: If a feature is not finite.
     """
     logits = [model(vectors).float().cpu() for vectors in _batches(model, images, len(images))]
@@ -176,10 +176,10 @@ def predict(model: Classifier, images: Images) -> Tensor:
 
 @torch.no_grad()
 def features(model: Classifier, images: Images, count: int) -> Tensor:
-    """Return what the first kind of head reads of at most `count` images: float32 (N, W).
+    """Return the input of the first kind of head for at most `count` images: float32 (N, W).
 
     Raises:
-        WeightsError: If a network moves while it embeds, or a part of it is in training mode.
+        WeightsError: If a network changes while it embeds, or a part of it is in training mode.
         PixelError: If a feature is not finite.
     """
     first = model.specs[0].readout
@@ -206,11 +206,11 @@ def _batches(model: Classifier, images: Images, count: int) -> Iterator[list[Ten
 
 
 def precision_of(device: torch.device, moves: bool) -> str:
-    """Return Lightning's word for the numbers of a run: bf16 only where hardware has it.
+    """Return Lightning's name for the precision of a run: bf16 only if hardware supports it.
 
     Args:
-        device: Where it runs.
-        moves: Whether a network learns; frozen ones compute as for frozen features, in float32.
+        device: Device of the run.
+        moves: Whether a network is trained; frozen ones compute as for frozen features, in float32.
     """
     half = moves and device.type == "cuda" and torch.cuda.is_bf16_supported(False)
     return "bf16-mixed" if half else "32-true"

@@ -1,6 +1,6 @@
-"""Training of heads, and of networks with them, through Lightning. Imported only when asked for.
+"""Training of heads, and of networks with them, through Lightning. Imported lazily.
 
-The pixels come through the same plan as those of frozen features; a random view is taken of the
+Pixels pass through the same plan as for frozen features; a random view is taken of the
 normalised image. The same seed gives the same order, views and weights; on a GPU, sums of floats
 may differ in their last bits.
 """
@@ -34,16 +34,16 @@ from eofm.errors import TrainingError
 
 __all__ = ["Epoch", "FitModule", "fit", "parameter_groups", "rate_at"]
 
-# Parameters whose size has a meaning of its own; pulling them to zero is no regularisation.
+# Parameters whose magnitude has a meaning; decaying them to zero would not regularise.
 _TABLES: Final = ("cls_token", "pos_embed", "reg_token", "register_tokens", "gamma")
 
 
 class Epoch:
-    """The batches of one epoch, in its order.
+    """The batches of one epoch, in order.
 
     Args:
-        images: Of the training split.
-        rows: Which images, batch by batch.
+        images: Images of the training split.
+        rows: Indices of the images, batch by batch.
     """
 
     def __init__(self, images: Images, rows: list[list[int]]) -> None:
@@ -60,11 +60,11 @@ class FitModule(L.LightningModule):
     """One run: networks and heads at the rates of a training.
 
     Args:
-        model: What is trained.
-        training: How.
-        factor: Rate of the networks over that of the head.
+        model: Model to train.
+        training: Settings of the training.
+        factor: Learning rate of the networks relative to that of the head.
         images: The training split.
-        seed: Of order and views.
+        seed: Seed of order and views.
         after_epoch: Called with the number of epochs done.
     """
 
@@ -83,20 +83,20 @@ class FitModule(L.LightningModule):
         self.moves = factor > 0
 
     def train_dataloader(self) -> Epoch:
-        """Return the epoch that is to come; Lightning asks again before each."""
+        """Return the next epoch; Lightning calls this before each."""
         size = self.training_.batch
         return Epoch(self.images, shuffled(len(self.images), size, self.seed, self.current_epoch))
 
     def on_train_epoch_start(self) -> None:
-        """Put every part into its mode: a frozen network evaluates, unless that is the fault."""
+        """Set the mode of every part: a frozen network evaluates, unless a fault is repeated."""
         self.model.train()
         self.model.networks.train(self.moves or self.training_.faults.drift)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one batch: the sum over the heads, which do not touch one another.
+        """Return the loss of one batch: the sum over the heads, which are independent.
 
         Raises:
-            TrainingError: If the loss of a network that learns is not finite.
+            TrainingError: If the loss of a trained network is not finite.
         """
         step = self.current_epoch * 1_000_003 + batch_idx
         generator = torch.Generator().manual_seed((self.seed + 1) * 2_000_003 + step)
@@ -124,11 +124,11 @@ class FitModule(L.LightningModule):
         return [torch.cat(one) for one in zip(*parts, strict=True)]
 
     def on_train_epoch_end(self) -> None:
-        """Let the caller look at the model."""
+        """Call `after_epoch`."""
         self.after_epoch(self.current_epoch + 1)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning's own type is a union of nine)
-        """Return the optimiser, every group at its own rate, and the schedule of all."""
+        """Return the optimiser, with a rate per group, and the schedule of all."""
         groups = parameter_groups(self.model, self.training_, self.factor)
         optimizer: Optimizer
         if self.training_.optimiser is Optimiser.SGD:
@@ -141,14 +141,14 @@ class FitModule(L.LightningModule):
 
 
 def _loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Return cross entropy, or the mean of independent binary ones for several classes."""
+    """Return cross entropy, or the mean of binary cross entropies for several classes."""
     if target.ndim == 1:
         return functional.cross_entropy(logits, target)
     return functional.binary_cross_entropy_with_logits(logits, target.to(logits))
 
 
 def rate_at(step: int, total: int, training: Training) -> float:
-    """Return the share of the full rate at a step: a linear rise, then drops or half a cosine.
+    """Return the share of the full rate at a step: linear warm-up, then drops or half a cosine.
 
     Args:
         step: Steps done, from 0.
@@ -164,16 +164,16 @@ def rate_at(step: int, total: int, training: Training) -> float:
 
 
 def parameter_groups(model: Classifier, training: Training, factor: float) -> list[dict[str, Any]]:
-    """Put what learns at one rate into one group: each head, and each layer of the networks.
+    """Return parameter groups by learning rate: each head, and each layer of the networks.
 
     Norms, biases and tables of tokens do not decay (arXiv 2304.07193). A parameter of layer i of d
     blocks has the rate of the head times factor times layer_decay^(d + 1 - i) (arXiv 2106.08254);
-    a network that does not say its layers has one rate.
+    a network that does not expose its layers has a single rate.
 
     Args:
         model: Networks and heads.
         training: Rates and decays.
-        factor: Rate of the networks over that of the head; 0 leaves them out.
+        factor: Learning rate of the networks relative to that of the head; 0 excludes them.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for spec, head in zip(model.specs, model.heads, strict=True):
@@ -205,18 +205,18 @@ def fit(
 ) -> None:
     """Train heads, and networks if the factor is positive, on their device.
 
-    The global random state is left as it was.
+    The global random state is preserved.
 
     Args:
-        model: What is trained, in place.
-        training: How, with the batch that the split allows: see `Training.fitted`.
-        factor: Rate of the networks over that of the head.
+        model: Model to train, in place.
+        training: Settings, with the batch that the split allows: see `Training.fitted`.
+        factor: Learning rate of the networks relative to that of the head.
         images: The training split.
-        seed: Of order, views and dropout.
+        seed: Seed of order, views and dropout.
         after_epoch: Called with the number of epochs done.
 
     Raises:
-        TrainingError: If the loss of a network that learns is not finite.
+        TrainingError: If the loss of a trained network is not finite.
         PixelError: If a feature is not finite.
     """
     module = FitModule(model, training, factor, images, seed, after_epoch)
@@ -224,9 +224,9 @@ def fit(
     gpu = device.type == "cuda"
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.random.fork_rng([device] if gpu else []):
-        # lightning 2.6 asks torch 2.15 for a leaf the old way
+        # lightning 2.6 uses a deprecated call of torch 2.15
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-        # on_train_epoch_start puts every part into its mode
+        # on_train_epoch_start sets the mode of every part
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         torch.manual_seed(seed)
         trainer = L.Trainer(
@@ -242,4 +242,4 @@ def fit(
             reload_dataloaders_every_n_epochs=1,
         )
         trainer.fit(module)
-    model.to(device)  # Lightning takes it home to the CPU
+    model.to(device)  # Lightning moves it back to the CPU

@@ -1,8 +1,8 @@
-"""Probes of a task that are trained on its images: by whom, on which, into which records.
+"""Probes of a task that are trained on its images: training jobs, choices, records.
 
-What was tried is kept in a journal on disk with the best state so far, so a killed run resumes with
-the next rate. Rates, factors and read-outs are chosen on val; test is predicted once, by what was
-chosen. Where a paper's faults are asked for, val is predicted instead, and test never.
+Results so far are stored in a journal on disk with the best state, so a killed run resumes with
+the next rate. Rates, factors and read-outs are chosen on val; test is predicted once, by the chosen
+model. If a paper's faults are requested, val is predicted instead, and test never.
 
 Shapes: N images of a split, M images that are scored (of heads: M heads), K classes.
 """
@@ -76,17 +76,17 @@ __all__ = [
 
 # ---------------------------------------------------------------------------------------- one probe
 
-# In the file of the best state, where not the state but what it said of val is kept.
+# In the file of the best state, if it stores predictions on val instead of the state.
 SAID: Final = "said of val"
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What one run has reached.
+    """Result of one run.
 
     Args:
-        scores: Of each head on val, by the number that decides; NaN where it diverged.
-        epoch: At whose end.
+        scores: Score of each head on val, by the deciding metric; NaN if it diverged.
+        epoch: Epoch of these scores.
     """
 
     scores: tuple[float, ...]
@@ -94,7 +94,7 @@ class Fit:
 
     @property
     def ranked(self) -> list[float]:
-        """The scores, a diverged head below all others."""
+        """The scores, with diverged heads below all others."""
         return [-1.0 if math.isnan(score) else score for score in self.scores]
 
     @property
@@ -105,12 +105,12 @@ class Fit:
 
 @dataclass(frozen=True)
 class Choice:
-    """The best of all that was tried.
+    """The best of all fits.
 
     Args:
-        factor: Rate of the networks over that of the head.
-        head: Which head of that fit.
-        epoch: At whose end.
+        factor: Learning rate of the networks relative to that of the head.
+        head: Index of the head in that fit.
+        epoch: Epoch of that fit.
     """
 
     factor: float
@@ -119,10 +119,10 @@ class Choice:
 
 
 class RateJournal:
-    """What has been tried, on disk: scores of every fit, and state and words of the best one.
+    """Fits so far, on disk: scores of every fit, and state and predictions of the best one.
 
     Args:
-        folder: Its own; made if needed.
+        folder: Folder of the journal, created if needed.
 
     Raises:
         DataError: If the folder cannot be read.
@@ -142,7 +142,7 @@ class RateJournal:
                 self.tried[float(factor)] = _fit_of(fit)
 
     def add(self, factor: float, fit: Fit, state: dict[str, Tensor]) -> None:
-        """Write a fit down, and its state if it is the best: the state first.
+        """Record a fit, and its state if it is the best: the state first.
 
         A kill between the two repeats the fit, with the same result.
         """
@@ -157,7 +157,7 @@ class RateJournal:
             text = json.dumps(sealed({"tried": tried}))
             with replacing(self.folder / "tried.json") as temporary:
                 temporary.write_text(text, "utf-8")
-        except (OSError, RuntimeError) as error:  # torch's writer has no error of its own
+        except (OSError, RuntimeError) as error:  # torch's writer has no specific error
             raise DataError(
                 "what was trained cannot be kept",
                 found=error,
@@ -166,7 +166,7 @@ class RateJournal:
             ) from error
 
     def best(self) -> Choice:
-        """Return the best head of all fits; of equals the first.
+        """Return the best head of all fits; for ties, the first.
 
         Raises:
             TrainingError: If all have diverged.
@@ -191,11 +191,11 @@ class RateJournal:
         return _read(self.folder / "best.pt")
 
     def said(self) -> Tensor:
-        """Return what the heads of the best fit say of val, (M, N, K)."""
+        """Return the predictions of the heads of the best fit on val, (M, N, K)."""
         return _read(self.folder / "best.pt")[SAID]
 
     def forget(self) -> None:
-        """Remove what has served its purpose."""
+        """Remove the journal when it is no longer needed."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -216,7 +216,7 @@ _BROKEN: Final = "the journal of a training cannot be read"
 _START_AGAIN: Final = "remove its folder, then run the same command: it starts from the beginning"
 
 
-# Images of train that are looked at before anything is trained.
+# Images of train whose features are checked before training.
 _LOOK: Final = 2048
 
 
@@ -226,14 +226,14 @@ class TrainingJob:
 
     Args:
         kind: A key of `eofm.bench.finetune.trainings.TRAININGS`.
-        training: How, with the batch that the split allows: see `Training.fitted`.
+        training: Settings, with the batch that the split allows: see `Training.fitted`.
         trainees: The candidate's networks, one per sensor.
         train: Training images.
         val: Validation images, or None.
-        scored: Images that are scored: test, unless a paper's fault is to score val.
+        scored: Images to score: test, unless a paper's fault is to score val.
         classes: K.
-        seed: Of weights, order and views.
-        folder: Where the journal is kept.
+        seed: Seed of weights, order and views.
+        folder: Folder of the journal.
     """
 
     kind: str
@@ -253,20 +253,20 @@ class TrainingJob:
 
 
 def run_job(job: TrainingJob) -> tuple[ProbeResult, Spectrum]:
-    """Train, choose, and predict the images that are scored.
+    """Train, choose, and predict the images to score.
 
     Args:
-        job: What is to be done.
+        job: The job.
 
     Returns:
-        The outcome, and the spectrum of the features that the heads read at the start.
+        The result, and the spectrum of the features that the heads read at the start.
 
     Raises:
         ConfigError: If there is something to choose and no validation split.
         PixelError: If features are not finite or all zero.
-        WeightsError: If a network moves where it must not.
+        WeightsError: If a network changes that must not.
         TrainingError: If the loss was finite at no rate.
-        DataError: If the journal cannot be kept.
+        DataError: If the journal cannot be written.
     """
     training = job.training
     _check_choice(job)
@@ -298,12 +298,12 @@ def _check_choice(job: TrainingJob) -> None:
             "rates and read-outs can only be chosen on a validation split",
             found=f"{options} of them, no validation split",
             where=f"{job.kind} of {job.name}",
-            remedy="take a task with one, or a single rate: --train.factors 0.1",
+            remedy="use a task with one, or a single rate: --train.factors 0.1",
         )
 
 
 def _first_look(job: TrainingJob, model: Classifier) -> Spectrum:
-    """Return the spectrum of what the heads read, after checking it."""
+    """Return the spectrum of the heads' input, after checking it."""
     found = features(model, job.train, min(len(job.train), _LOOK))
     try:
         check_features(found)
@@ -317,7 +317,7 @@ def _first_look(job: TrainingJob, model: Classifier) -> Spectrum:
 
 
 def _one_fit(job: TrainingJob, model: Classifier, factor: float) -> tuple[Fit, dict[str, Tensor]]:
-    """Train at one factor; return what was reached, and the state: at the end, or of a fault."""
+    """Train at one factor; return the result and the state: the last, or that of a fault."""
     from eofm.bench.finetune.fit import fit
 
     training, every = job.training, job.training.faults.on_val
@@ -353,7 +353,7 @@ def _one_fit(job: TrainingJob, model: Classifier, factor: float) -> tuple[Fit, d
 
 
 def _decide(job: TrainingJob, logits: Tensor) -> float:
-    """Return the number by which is chosen; NaN where a head has diverged."""
+    """Return the deciding score; NaN if a head has diverged."""
     if not torch.isfinite(logits).all() or job.val is None:
         return float("nan")
     logits, target = logits.double(), job.val.target
@@ -401,7 +401,7 @@ def _notes(job: TrainingJob, journal: RateJournal, chosen: Choice) -> tuple[str,
 
 
 def _details(job: TrainingJob, journal: RateJournal) -> dict[str, str]:
-    """Return all hyperparameters, all that was tried, and what of a protocol is not its paper's."""
+    """Return all hyperparameters, all results tried, and deviations from the paper's protocol."""
     training, heads = job.training, Head.of(job.training)
     details = {name: str(value) for name, value in asdict(training).items()}
     moves = max(training.factors) > 0
@@ -419,20 +419,20 @@ def _details(job: TrainingJob, journal: RateJournal) -> dict[str, str]:
 
 # ----------------------------------------------------------------------------- all probes of a task
 
-# What the predictions of a trained probe depend on, beside the code that treats pixels.
+# Code that predictions of a trained probe depend on, besides the code that treats pixels.
 _CODE: Final = ("classifier.py", "fit.py", "runs.py", "trainings.py")
 
-# Percent of BigEarthNet that the papers take.
+# Percent of BigEarthNet used in the papers.
 _SHARE: Final = 10
 
 
 def trained_kinds(config: BenchConfig) -> tuple[str, ...]:
-    """Return those probes of the settings that are trained on images."""
+    """Return the probes of the settings that are trained on images."""
     return tuple(kind for kind in config.probes if kind in TRAININGS)
 
 
 def trainees_of(candidate: Candidate) -> tuple[Trainee, ...]:
-    """Return a candidate's networks; none if one of its parts has nothing to train."""
+    """Return a candidate's networks; empty if one of its parts cannot be trained."""
     found = []
     for part in candidate.parts:
         source = part if isinstance(part, EncoderSource | NetworkSource) else None
@@ -452,23 +452,23 @@ def score_on_images(
 ) -> list[Group]:
     """Train and score the probes of the settings that are trained on images.
 
-    Controls without a network have nothing to train, and no row. What is in the archive is not
+    Controls without a network cannot be trained, and have no row. Probes in the archive are not
     trained again.
 
     Args:
         config: The settings.
         task: The task.
-        candidates: What is scored.
+        candidates: Models to score.
         chips: The images.
-        archive: Where predictions are kept; its sample says how the images were divided.
+        archive: Archive of predictions; its sample describes the split of the images.
 
     Raises:
         ConfigError: If there is something to choose and no validation split, a network does not
-            show the layers that a probe reads, or no candidate has a network.
+            expose the layers that a probe reads, or no candidate has a network.
         PixelError: If features are not finite or all zero.
-        WeightsError: If a network moves where it must not.
+        WeightsError: If a network changes that must not.
         TrainingError: If the loss was finite at no rate.
-        DataError: If predictions or journal cannot be kept.
+        DataError: If predictions or journal cannot be stored.
     """
     groups = []
     for kind in trained_kinds(config):
@@ -497,7 +497,7 @@ class _ProbeRun:
         return self.model.name
 
     def score(self) -> Scored:
-        """Return what lies in the archive, else what is trained now; then drop the journal."""
+        """Return the scores from the archive, or train now; then remove the journal."""
         place, request = self.place, self._request()
         folder = place.archive.records.parent / "training" / request
         scored = place.archive.kept(request, lambda: self._train(folder))
@@ -574,7 +574,7 @@ def _runs(
 
 @dataclass(frozen=True)
 class _Place:
-    """The images of a probe, and the archive of what is said of those it scores."""
+    """The images of a probe, and the archive of predictions for those it scores."""
 
     train: Images
     val: Images | None
@@ -634,7 +634,7 @@ def _cut(train: tuple[Chip, ...], task: Task, replacement: bool) -> tuple[tuple[
 
 
 def _again(chips: Chips) -> tuple[tuple[Chip, ...], tuple[Chip, ...]]:
-    """Return all images divided 80/20 as SSL4EO-S12 divides EuroSAT, from its sorted files."""
+    """Return all images split 80/20 as SSL4EO-S12 splits EuroSAT, from its sorted files."""
     every = sorted(chips.all, key=lambda chip: chip.id)
     labels = [chip.label for chip in every if isinstance(chip.label, int)]
     train, test = stratified(labels)

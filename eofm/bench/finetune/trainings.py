@@ -1,15 +1,15 @@
-"""What is trained on images: the images, random views of them, and protocols as declarations.
+"""Training on images: the images, random views of them, and protocols as declarations.
 
-Images are read once where they fit into memory, else every time. Views are a crop, resized back,
-and flips. They are made after `eofm.contract.preprocess`, so the pixels a network is trained on
-come to it exactly as those it is scored on. Draws are relative to the image: the two sensors of a
-pair see one view.
+Images are read once if they fit into memory, else every time. Views are a crop, resized back,
+and flips. They are made after `eofm.contract.preprocess`, so training pixels are prepared exactly
+as those that are scored. Draws are relative to the image: the two sensors of a pair get the same
+view.
 
-Protocols are fine-tuning, and the SGD read-outs of papers. A protocol is the paper's as far as it
-is published (`eofm.bench.config` has the words and the gaps). Its faults are switches: off, the
-protocol is scored as everything here is; on (`--train.faults true`), as its numbers were made, and
-the row is marked. The divisions that papers draw by a generator are made again draw for draw; they
-depend on the order of the images and on a library's generator, and serve `--train.faults true`
+Protocols are fine-tuning, and the SGD read-outs of papers. A protocol follows the paper as far as
+it is published (`eofm.bench.config` lists descriptions and gaps). Its faults are switches: off, the
+protocol is scored like everything here; on (`--train.faults true`), as in the paper, and the row is
+marked. Splits that papers draw by a generator are reproduced draw for draw; they depend on the
+order of the images and on a library's generator, and are used only with `--train.faults true`.
 only.
 
 Shapes: B images of a batch, N of a split, C bands, H by W pixels, K classes.
@@ -65,12 +65,12 @@ _TRIES: Final = 10
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is drawn.
+    """Random augmentation.
 
     Args:
-        crop: Smallest share of an image's area that a crop keeps; 1 crops nothing.
-        flip_x: Mirror left and right, every other image.
-        flip_y: Mirror top and bottom, every other image.
+        crop: Minimum share of an image's area that a crop keeps; 1 disables crops.
+        flip_x: Mirror left and right, with probability one half.
+        flip_y: Mirror top and bottom, with probability one half.
     """
 
     crop: float = 1.0
@@ -98,15 +98,15 @@ class Draw:
 
 
 def draw_views(augmentation: Augmentation, count: int, generator: torch.Generator) -> Draw:
-    """Draw the views of a batch as random resized crops are drawn elsewhere.
+    """Draw the views of a batch like the usual random resized crops.
 
-    Area uniform, aspect log-uniform from 3:4 to 4:3, ten tries for one that fits into the image;
-    the whole image if none does.
+    Area uniform, aspect log-uniform from 3:4 to 4:3, ten tries for a crop that fits into the image;
+    otherwise the whole image.
 
     Args:
-        augmentation: What is drawn.
+        augmentation: Parameters of the draw.
         count: Number of images, B.
-        generator: On the CPU.
+        generator: Random generator on the CPU.
     """
     area = torch.empty(count, _TRIES).uniform_(augmentation.crop, 1, generator=generator)
     low, high = (math.log(aspect) for aspect in _ASPECT)
@@ -126,11 +126,11 @@ def draw_views(augmentation: Augmentation, count: int, generator: torch.Generato
 def make_views(pixels: Tensor, draw: Draw) -> Tensor:
     """Return the views (B, C, H, W), at the size of the images: bilinear, half-pixel centres.
 
-    Flips alone move pixels and change none.
+    Without a crop, flips move pixels but do not change their values.
 
     Args:
         pixels: (B, C, H, W), normalised.
-        draw: What `draw_views` returned for as many images.
+        draw: Output of `draw_views` for as many images.
     """
     if bool((draw.extent == 1).all()):
         return _flipped(pixels, draw.flip.to(pixels.device))
@@ -151,7 +151,7 @@ def _flipped(pixels: Tensor, flip: Tensor) -> Tensor:
     return pixels
 
 
-# What a split may hold in memory.
+# Memory limit of the pixels of a split.
 _MEMORY: Final = 2**30
 
 _READERS: Final = 4
@@ -181,7 +181,7 @@ class Images:
     Args:
         chips: The images, N.
         classes: K.
-        memory: Bytes of pixels it may keep.
+        memory: Bytes of pixels it may cache.
     """
 
     def __init__(self, chips: Sequence[Chip], classes: int, memory: int = _MEMORY) -> None:
@@ -194,10 +194,10 @@ class Images:
         return len(self.chips)
 
     def batches(self, rows: Sequence[Sequence[int]]) -> Iterator[Batch]:
-        """Yield batches; those after the next are read while one is being used.
+        """Yield batches, prefetching the next ones while one is being used.
 
         Args:
-            rows: Which images, batch by batch.
+            rows: Indices of the images, batch by batch.
 
         Raises:
             RasterError: If an image is damaged.
@@ -239,14 +239,14 @@ def in_order(count: int, size: int) -> list[list[int]]:
 def shuffled(count: int, size: int, seed: int, epoch: int) -> list[list[int]]:
     """Return the rows in an order drawn again for every epoch, in batches of `size`.
 
-    An incomplete last batch is left out: as elsewhere, and no batch norm sees a single image. The
-    images in it differ from epoch to epoch.
+    An incomplete last batch is dropped, as elsewhere, so that no batch norm sees a single image.
+    The dropped images differ from epoch to epoch.
 
     Args:
         count: Number of images, at least `size`.
-        size: Of a batch.
-        seed: Of the order.
-        epoch: Which; the same epoch of the same seed has the same order, whatever came before.
+        size: Size of a batch.
+        seed: Seed of the order.
+        epoch: Number of the epoch; its order only depends on this and the seed.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(count, generator=generator).tolist()
@@ -257,7 +257,7 @@ def shuffled(count: int, size: int, seed: int, epoch: int) -> list[list[int]]:
 
 
 class Optimiser(StrEnum):
-    """How steps are made."""
+    """Optimiser of a training."""
 
     ADAMW = "adamw"
     SGD = "sgd"  # momentum 0.9
@@ -265,12 +265,12 @@ class Optimiser(StrEnum):
 
 @dataclass(frozen=True)
 class Faults:
-    """What a paper does that is part of its numbers. `--train.faults true` repeats it.
+    """Faults of a paper that affect its numbers. `--train.faults true` repeats them.
 
     Args:
         drift: A frozen network is in training mode: the statistics of its batch norm drift.
-        on_val: The best epoch of those looked at on val is chosen, and reported on val. The
-            number is how many epochs apart they are; 0 scores test.
+        on_val: The best epoch of those evaluated on val is chosen, and reported on val. The
+            number is the interval between them in epochs; 0 scores test.
         replacement: The subset is drawn with replacement.
     """
 
@@ -280,7 +280,7 @@ class Faults:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Each in words."""
+        """Description of each."""
         every = f"the best of every {self.on_val}th epoch on val, reported on val"
         said = {
             "the statistics of a frozen batch norm drift": self.drift,
@@ -295,26 +295,27 @@ NO_FAULTS: Final = Faults()
 
 @dataclass(frozen=True)
 class Training:
-    """How a read-out is trained, and the network with it or not.
+    """Training of a read-out, with or without the network.
 
     Args:
         optimiser: AdamW, or SGD with momentum 0.9.
-        rates: Of the heads, one head each, all trained on the same passes.
-        factors: Rates of the network over that of its head, one run each; (0,) keeps it frozen.
-        reference: Batch for which the rates are stated: they are scaled to that in use; 0 never.
+        rates: Learning rates of the heads, one head each, all trained on the same passes.
+        factors: Rates of the network relative to that of its head, one run each; (0,) freezes it.
+        reference: Batch for which the rates are stated: scaled to the actual batch; 0 never.
         epochs: Passes over train.
         batch: Images of a step, at most all of train.
-        augmentation: Of the training images.
-        steps: Instead of epochs, if positive.
-        drops: Shares of the steps after which the rate is a tenth; none lets it fall by a cosine.
-        warmup: Share of the steps in which the rate rises.
+        augmentation: Augmentation of the training images.
+        steps: Used instead of epochs, if positive.
+        drops: Shares of the steps after which the rate is divided by ten; without any, the rate
+        follows a cosine.
+        warmup: Share of the steps in which the rate increases.
         weight_decay: Norms, biases and tables of tokens never decay.
         layer_decay: Factor on the rate from one layer to the one before it.
-        readouts: What heads read; one head for each and every rate.
-        normed: Standardise what a head reads by batch statistics, without parameters.
-        deviation: Of a head's initial weights, normal; its bias starts at 0.
+        readouts: Inputs of the heads; one head for each combination with a rate.
+        normed: Standardise the input of a head by batch statistics, without parameters.
+        deviation: Standard deviation of a head's normal initial weights; its bias starts at 0.
         fraction: Share of train that is used.
-        faults: Of the paper.
+        faults: Faults of the paper.
         protocol: Key of `eofm.bench.config.RECIPES`; empty for our own.
     """
 
@@ -338,7 +339,7 @@ class Training:
     protocol: str = ""
 
     def fitted(self, images: int) -> Training:
-        """Return the same for a training split: its batch, its epochs, and the rates they make.
+        """Return the training adapted to a training split: batch, epochs, and scaled rates.
 
         Args:
             images: Number of training images.
@@ -356,11 +357,11 @@ class Training:
         )
 
     def spelled(self, kind: str, seed: int) -> str:
-        """Return the id of the probe, with every choice.
+        """Return the id of the probe, with all choices.
 
         Args:
             kind: A key of `TRAININGS`.
-            seed: Of weights, order and views.
+            seed: Seed of weights, order and views.
         """
         falls = "drops=" + "/".join(f"{d:g}" for d in self.drops) if self.drops else "cosine"
         views = self.augmentation
@@ -392,7 +393,7 @@ def _either(values: tuple[float, ...]) -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """What a protocol makes depend on the model and the task.
+    """Properties of model and task that a protocol depends on.
 
     Args:
         convolutional: The network has no CLS token.
@@ -440,7 +441,7 @@ def _sgd(protocol: str, rates: tuple[float, ...], batch: int, epochs: int, case:
     )
 
 
-# The subset of BigEarthNet is drawn with replacement, and val is watched and reported.
+# The subset of BigEarthNet is drawn with replacement, and val is evaluated and reported.
 _SSL4EO_FAULTS: Final = Faults(on_val=5, replacement=True)
 
 
@@ -486,7 +487,7 @@ def _softcon(readout: Readout) -> Callable[[TrainingConfig, Case], Training]:
 
 
 def _slca(settings: TrainingConfig, case: Case) -> Training:
-    """The slow learner: a network at a hundredth of its head's rate keeps what it was taught."""
+    """The slow learner: a network at a hundredth of its head's rate keeps its pretraining."""
     del settings
     return Training(
         optimiser=Optimiser.SGD,
@@ -536,12 +537,12 @@ TRAININGS: Final[Mapping[str, Callable[[TrainingConfig, Case], Training]]] = {
 
 
 def training_of(kind: str, settings: TrainingConfig, case: Case) -> Training:
-    """Return how a kind of probe is trained, with the epochs and batch of the settings.
+    """Return the training of a kind of probe, with the epochs and batch of the settings.
 
     Args:
         kind: A key of `TRAININGS`.
-        settings: Of the user.
-        case: What the protocol makes depend on the model and the task.
+        settings: Settings of the user.
+        case: Properties of model and task that the protocol depends on.
     """
     training = TRAININGS[kind](settings, case)
     if settings.epochs:
@@ -555,7 +556,7 @@ _Ints = NDArray[np.int64]
 
 
 def with_replacement(count: int, share: int) -> list[int]:
-    """Return the places that SSL4EO-S12 draws for a share of BigEarthNet: some of them twice.
+    """Return the positions that SSL4EO-S12 draws for a share of BigEarthNet, some of them twice.
 
     Args:
         count: Number of images, N.
@@ -567,7 +568,7 @@ def with_replacement(count: int, share: int) -> list[int]:
 
 
 def stratified(labels: list[int], test_share: float = 0.2) -> tuple[list[int], list[int]]:
-    """Return the places of train and test as scikit-learn's stratified `train_test_split` does.
+    """Return positions of train and test as in scikit-learn's stratified `train_test_split`.
 
     With `random_state=42`, for images in the order given: EuroSAT in the scripts of SSL4EO-S12.
 
@@ -591,7 +592,7 @@ def stratified(labels: list[int], test_share: float = 0.2) -> tuple[list[int], l
 
 
 def _shared_out(counts: _Ints, total: int, generator: np.random.RandomState) -> _Ints:
-    """Share `total` out over the classes by their counts; what is left goes by the remainders."""
+    """Distribute `total` over the classes by their counts, remainders by largest fraction."""
     exact = counts / counts.sum() * total
     whole = np.floor(exact)
     left, rest = int(total - whole.sum()), exact - whole

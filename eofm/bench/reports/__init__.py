@@ -1,1 +1,1 @@
-"""What is made of records: tables, figures, comparisons, checks."""
+"""Reports from records: tables, figures, comparisons, checks."""

@@ -1,13 +1,13 @@
-"""`eofm bench table --classes`: scores class by class, beside how often train holds each class.
+"""`eofm bench table --classes`: scores per class, with the frequency of each class in train.
 
-Scored from the predictions beside the records, as slices are: average precision against all other
-classes, of a segmentation the intersection over union.
+They are computed from the predictions next to the records, like slices: average precision against
+all other classes or, for a segmentation, the intersection over union.
 
-Concept frequency is how the scores of classes go with how often the training labels hold them.
-arXiv 2404.04125 finds that zero-shot scores rise with the logarithm of how often a concept was
-seen in pretraining; here the counts are those of the training split that a record was fitted on.
-Intervals resample test samples: they know nothing of how few classes there are, so a trend needs
-eight of them, and says how the classes of this task go, not what a count causes.
+Concept frequency is the relation of class scores to the number of training labels of each class.
+arXiv 2404.04125 finds that zero-shot scores increase with the logarithm of the frequency of a
+concept in pretraining; here the counts are those of the training split that a record was fitted on.
+Intervals resample test samples and do not account for the small number of classes. A trend
+therefore needs eight of them, and describes the classes of this task, not a causal effect.
 
 Shapes: K classes, R resamples.
 """
@@ -62,9 +62,9 @@ __all__ = [
 
 # -------------------------------------------------------------------------------- concept frequency
 
-# Classes with a score and a label below which no trend is told.
+# Minimum number of classes with a score and a label for a trend.
 FEWEST_CLASSES: Final = 8
-# Largest count over the smallest below which a slope over ten times as many is a guess.
+# Minimum ratio of the largest count to the smallest for a slope per factor of ten.
 LEAST_SPAN: Final = 3
 
 NO_TREND: Final = (
@@ -75,12 +75,12 @@ NO_TREND: Final = (
 
 @dataclass(frozen=True)
 class FrequencyTrend:
-    """How the scores of classes go with their counts in train.
+    """Relation of class scores to class counts in train.
 
     Args:
         correlation: Spearman's rank correlation, from -1 to 1.
-        slope: By how much a score rises when the count grows tenfold, by least squares; None where
-            the largest count is not three times the smallest.
+        slope: Increase of a score per tenfold count, by least squares; None if the largest count is
+            less than three times the smallest.
     """
 
     correlation: Estimate
@@ -88,22 +88,22 @@ class FrequencyTrend:
 
     @property
     def correlation_words(self) -> str:
-        """As in a cell of a table: `+0.62 (+0.31 – +0.78)`."""
+        """Text for a cell of a table: `+0.62 (+0.31 – +0.78)`."""
         return _words(self.correlation, 1, 2)
 
     @property
     def slope_words(self) -> str:
-        """The same of the slope, in points of a score in per cent; nothing where there is none."""
+        """The same for the slope, in points of a score in per cent; empty without a slope."""
         return "" if self.slope is None else _words(self.slope, 100, 1)
 
 
 def trend_of(plain: Tensor, drawn: Tensor, counts: Sequence[int]) -> FrequencyTrend | None:
-    """Return the trend of one model's class scores; None where there is none to tell.
+    """Return the trend of one model's class scores; None if there are too few classes.
 
     Args:
-        plain: Score of each class, (K,); NaN for one that does not occur in test.
+        plain: Score of each class, (K,); NaN for a class that does not occur in test.
         drawn: The same on every resample of the test samples, (R, K).
-        counts: Of each class in train, K; classes of 0 take no part.
+        counts: Count of each class in train, K; classes with 0 are excluded.
     """
     if len(counts) != len(plain):
         return None
@@ -122,10 +122,10 @@ def trend_of(plain: Tensor, drawn: Tensor, counts: Sequence[int]) -> FrequencyTr
 
 
 def trend_rows(trends: Mapping[str, FrequencyTrend | None]) -> list[tuple[str, ...]]:
-    """Return the last rows of a table of classes: of every model its correlation and its slope.
+    """Return the last rows of a table of classes: correlation and slope of every model.
 
     Args:
-        trends: Model -> its trend. Without a single one there are no rows.
+        trends: Model -> its trend. Without any trend there are no rows.
     """
     known = [trend for trend in trends.values() if trend is not None]
     if not known:
@@ -160,14 +160,14 @@ class ClassScores:
     """Intersection over union of each class, of several models on the same test images.
 
     Args:
-        names: Of the classes, K.
+        names: Names of the classes, K.
         points: Model -> its score of each class with its interval; None for a class that occurs
             in no test mask.
         counts: Labelled training pixels of each class, K.
-        trends: Model -> how its scores go with these counts; None where there is no telling.
-        empty: Number of test images without a labelled pixel, whoever looks at them.
-        figure: Where the classes are drawn; empty without.
-        interval: What the intervals are, or why there is none.
+        trends: Model -> trend of its scores with these counts; None without a trend.
+        empty: Number of test images without a labelled pixel, for any model.
+        figure: File of the figure; empty without.
+        interval: Description of the intervals, or why there are none.
     """
 
     names: tuple[str, ...]
@@ -182,12 +182,12 @@ class ClassScores:
     def of(
         cls, scored: Mapping[str, Scored], first: Result, names: tuple[str, ...], figure: str
     ) -> ClassScores:
-        """Return the classes of a run, and draw them where a figure is named.
+        """Return the classes of a run, and draw them if a figure is named.
 
         Args:
-            scored: Model -> what its linear layer reaches.
-            first: A record of the run: of which task, with how many resamples.
-            names: Of the classes.
+            scored: Model -> scores of its linear layer.
+            first: A record of the run, for the task and the number of resamples.
+            names: Names of the classes.
             figure: PNG to write; empty for none.
 
         Raises:
@@ -209,12 +209,12 @@ class ClassScores:
         return found
 
     def unlabelled(self) -> tuple[str, ...]:
-        """Return a remark if test images have no labelled pixel."""
-        words = f"{self.empty} test images have no labelled pixel, and count nowhere"
+        """Return a note if test images have no labelled pixel."""
+        words = f"{self.empty} test images have no labelled pixel and are not counted"
         return (words,) if self.empty else ()
 
     def describe(self) -> str:
-        """Return one row per class, one column per model, and the trend with the counts below."""
+        """Return one row per class, one column per model, and the trends with the counts below."""
         made = table_of_classes(
             self.names, self.counts, self.points, self.trends, counted="train pixels"
         )
@@ -242,15 +242,15 @@ def table_of_classes(
     counted: str,
     absent: str = "not in test",
 ) -> Table:
-    """Return one row per class, one column per model, and the trend with the counts below.
+    """Return one row per class, one column per model, and the trends with the counts below.
 
     Args:
-        names: Of the classes, K.
-        counts: Of each in train, K.
+        names: Names of the classes, K.
+        counts: Count of each in train, K.
         points: Model -> a score of each class.
-        trends: Model -> how its scores go with the counts.
-        counted: What the counts are of.
-        absent: What stands for a class without a score.
+        trends: Model -> trend of its scores with the counts.
+        counted: Name of the counted units.
+        absent: Text for a class without a score.
     """
     rows = [
         TableRow((name, f"{count:,}", *(_cell(values[k], absent) for values in points.values())))
@@ -263,11 +263,11 @@ def table_of_classes(
 
 
 def estimates_of(plain: Tensor, drawn: Tensor) -> tuple[Estimate | None, ...]:
-    """Return a score of each class with its interval; None for a class without one.
+    """Return the score of each class with its interval; None for a class without one.
 
     Args:
         plain: (K,), NaN without.
-        drawn: On every resample, (R, K).
+        drawn: Scores on every resample, (R, K).
     """
     spans = [percentile_interval(drawn[:, k]) for k in range(len(plain))]
     return tuple(
@@ -284,9 +284,9 @@ def iou_draws(
     NaN for a class that is in no target.
 
     Args:
-        matrices: What pixels of each true class were called, int64 (M, K, K).
+        matrices: Pixels by true and predicted class, int64 (M, K, K).
         repeats: Resamples, R.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
         groups: Number of each test sample's group, (M,); None resamples single samples.
     """
     plain, metric = class_iou(matrices.sum(dim=0)), resampled_iou(matrices)
@@ -313,11 +313,11 @@ class ByClass:
     """The classes of several models under one probe, on the same images.
 
     Args:
-        first: A record of them: of which task, split and probe.
+        first: A record of them, for task, split and probe.
         classes: Names, K.
-        counts: Of each in train, K.
-        points: Model -> a score of each class; None for one that does not occur in test.
-        trends: Model -> how its scores go with the counts.
+        counts: Count of each in train, K.
+        points: Model -> a score of each class; None for a class that does not occur in test.
+        trends: Model -> trend of its scores with the counts.
     """
 
     first: Result
@@ -336,7 +336,7 @@ class ByClass:
             rows: Model -> a record of it.
             kept: Model -> its predictions.
             repeats: Resamples.
-            seed: Of the resampling.
+            seed: Seed of the resampling.
 
         Raises:
             LabelError: If no test sample has a label.
@@ -353,7 +353,7 @@ class ByClass:
 
     @property
     def score(self) -> str:
-        """What is scored of a class, in words."""
+        """Description of the score of a class."""
         return {SEGMENTATION: _IOU, PROMPT: _AUROC}.get(self.first.kind, _PRECISION)
 
     @property
@@ -361,7 +361,7 @@ class ByClass:
         return self.first.kind in {SEGMENTATION, PROMPT}
 
     def table(self) -> Table:
-        """Return one row per class, one column per model, and the trend with the counts below."""
+        """Return one row per class, one column per model, and the trends with the counts below."""
         made = table_of_classes(
             self.classes,
             self.counts,
@@ -385,10 +385,10 @@ class ByClass:
         )
 
     def figure(self, title: str) -> Figure | None:
-        """Return a figure of scores over counts; None where there is no trend to show.
+        """Return a figure of scores over counts; None if there is no trend.
 
         Args:
-            title: Above it.
+            title: Title of the figure.
         """
         if not any(self.trends.values()):
             return None
@@ -409,7 +409,7 @@ class ByClass:
 
 
 def _class_draws(one: Predictions, repeats: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the score of each class, and on every resample."""
+    """Return the score of each class, and its value on every resample."""
     if one.prompts is not None:
         metric, samples = resampled_prompt_classes(one.prompts, PROMPT_METRICS[0]), len(one.prompts)
         plain = metric(once(samples))[0]
@@ -423,12 +423,12 @@ def class_tables(results: Sequence[Result], path: Path) -> list[Table]:
     """Return the classes of records, one table per task, split, subset and probe.
 
     Args:
-        results: Records; shares of the labels and other input sizes are left out.
-        path: The file they stand in.
+        results: Records; label subsets and other input sizes are excluded.
+        path: The file that contains them.
 
     Raises:
-        ConfigError: If no record says how often train holds its classes.
-        DataError: If predictions cannot be read, or are not those of their record.
+        ConfigError: If no record has class counts of train.
+        DataError: If predictions cannot be read, or do not belong to their record.
     """
     groups: dict[tuple[str, ...], dict[str, Result]] = {}
     for r in results:
@@ -438,7 +438,7 @@ def class_tables(results: Sequence[Result], path: Path) -> list[Table]:
             groups.setdefault(place, {}).setdefault(r.model.name, r)
     if not groups:
         raise ConfigError(
-            "no record says how often train holds its classes",
+            "no record has class counts of the training split",
             found=f"{len(results)} records without counts or predictions",
             where=path,
             remedy="run the benchmark again with another --out, which writes them",

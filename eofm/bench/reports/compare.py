@@ -1,17 +1,17 @@
-"""`eofm bench compare|aggregate`: models held against one another, on one task and over several.
+"""`eofm bench compare|aggregate`: compare models on one task, and aggregate over several.
 
-`compare A B` is the difference of two models on the same test samples. Two intervals that overlap
-say little: both models meet the same hard samples. The paired bootstrap draws samples once for both
-and looks at the difference. What else differs than the weights (plan, waivers, C) stands beside it,
-for it may be the whole reason.
+`compare A B` gives the difference of two models on the same test samples. Overlap of two intervals
+is not informative, because both models are tested on the same hard samples. The paired bootstrap
+resamples once for both and evaluates the difference. Differences other than the weights (plan,
+waivers, C) are listed with it, since they may explain it entirely.
 
-`aggregate` is one number per model over several tasks, with an interval. Raw scores of different
-tasks are on no common scale: a point of accuracy on EuroSAT is not one of average precision on
-BigEarthNet. Each score is therefore put between two stated references of its task: 0 is what a
-named control reaches there, 1 is perfect, or what another named model reaches. Over all tasks (and
-seeds) the interquartile mean is taken, and its interval by a bootstrap that draws within every
-task: first seeds, then groups of test samples (arXiv 2108.13264, section 4.3; there the strata are
-tasks and the draws are seeds, of which a deterministic probe has one).
+`aggregate` gives one number per model over several tasks, with an interval. Raw scores of different
+tasks are not on a common scale: a point of accuracy on EuroSAT does not equal one of average
+precision on BigEarthNet. Each score is therefore normalised by two stated references of its task:
+0 is the score of a named control, and 1 is a perfect score, or that of another named model. The
+aggregate over all tasks (and seeds) is the interquartile mean, with an interval by a bootstrap
+within every task: first seeds, then groups of test samples (arXiv 2108.13264, section 4.3; there
+the strata are tasks and the draws are seeds, of which a deterministic probe has one).
 
 Shapes: T tasks, S seeds of a task, R resamples.
 """
@@ -65,7 +65,7 @@ class Difference:
     Args:
         one: Record of the first.
         other: Record of the second.
-        interval: Of `one - other`, paired; None where groups are too few to tell anything.
+        interval: Paired interval of `one - other`; None if there are too few groups.
     """
 
     one: Result
@@ -74,24 +74,24 @@ class Difference:
 
     @property
     def sample(self) -> Sample:
-        """What the interval resamples: that of the record which knows of groups."""
+        """The sample that the interval resamples: that of the record with groups."""
         return _grouped(self.one, self.other).sample
 
     @property
     def ends(self) -> str:
-        """The interval as in a cell of a table."""
+        """The interval as text for a cell of a table."""
         if self.interval is None:
             return "none"
         return f"{100 * self.interval.low:+.1f} to {100 * self.interval.high:+.1f}"
 
     @property
     def verdict(self) -> str:
-        """Which model is better, or that neither can be called better."""
+        """The better model, or that neither can be called better."""
         if self.interval is None:
-            return f"so few {self.sample.unit_name} cannot tell"
+            return f"too few {self.sample.unit_name} to tell"
         low, high = self.interval.low, self.interval.high
         if low <= 0 <= high:
-            return "no difference can be told"
+            return "no significant difference"
         first = (low > 0) != Metric(self.one.metric).smaller_is_better
         return f"{(self.one if first else self.other).model.name} is better"
 
@@ -102,14 +102,14 @@ class Comparison:
 
     Args:
         differences: One per task, sample, probe and metric.
-        notes: What else differs.
+        notes: Other differences.
     """
 
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
 
     def describe(self) -> str:
-        """Return a table and what else differs."""
+        """Return a table and the list of other differences."""
         first = self.differences[0]
         a, b = first.one.model.name, first.other.model.name
         rows = [
@@ -144,7 +144,7 @@ def compare_models(config: CompareConfig) -> Comparison:
 
     Raises:
         ConfigError: If a model has no records, or the two share none.
-        DataError: If records or predictions cannot be read, or do not fit one another.
+        DataError: If records or predictions cannot be read, or do not match.
     """
     path, asked = records_file(config.results), task_filter(config.task)
     records = [r for r in read_results(path) if asked(r.task) and config.probe in {"", r.kind}]
@@ -176,7 +176,7 @@ def _of(records: Sequence[Result], name: str, path: Path) -> list[Result]:
 def _alike(one: Result, other: Result) -> bool:
     return (one.task, one.version, one.metric, one.kind or one.probe, one.sample.ungrouped) == (
         *(other.task, other.version, other.metric, other.kind or other.probe),
-        other.sample.ungrouped,  # records of 0.1 say nothing of groups
+        other.sample.ungrouped,  # records of 0.1 have no groups
     )
 
 
@@ -185,7 +185,7 @@ def _short(records: Sequence[Result]) -> str:
 
 
 def _grouped(one: Result, other: Result) -> Result:
-    """Return of two records of the same samples the one that knows of groups (0.1 does not)."""
+    """Return the one of two records of the same samples that has groups (0.1 does not)."""
     return one if one.sample.groups else other
 
 
@@ -216,7 +216,7 @@ def _check_same_samples(one: Predictions, other: Predictions, path: Path) -> Non
         )
     if one.groups and other.groups and one.groups != other.groups:
         raise DataError(
-            "the intervals of the two resample other groups of the same samples",
+            "the intervals of the two resample different groups of the same samples",
             found=f"{len(set(one.groups))} and {len(set(other.groups))} groups",
             where=path,
             remedy="score both in one run: --model A,B",
@@ -246,10 +246,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class TaskPlace:
-    """What scores of one task are compared in.
+    """A task with the references that normalise its scores.
 
     Args:
-        task: Name and version of the task, split and metric, in words.
+        task: Description of task, version, split and metric.
         low: Score that becomes 0.
         high: Score that becomes 1.
     """
@@ -265,10 +265,10 @@ class Row:
 
     Args:
         model: Its name.
-        control: Whether it is a yardstick.
+        control: Whether it is a control.
         value: Interquartile mean of its normalised scores.
-        interval: Of that; None where a task has too few groups to tell anything.
-        ranks: Of its rank among the models; None likewise.
+        interval: Interval of the value; None if a task has too few groups.
+        ranks: Interval of its rank among the models; None likewise.
     """
 
     model: str
@@ -295,10 +295,10 @@ class Aggregate:
         probe: Kind of probe.
         rows: Best first.
         places: The tasks, with their references.
-        low: Name of the reference that becomes 0.
-        high: Name of the reference that becomes 1.
-        runs: Number of scores behind each value, at least.
-        notes: What a reader must know.
+        low: Name of the reference for 0.
+        high: Name of the reference for 1.
+        runs: Minimum number of scores behind each value.
+        notes: Notes for the reader.
     """
 
     probe: str
@@ -310,7 +310,7 @@ class Aggregate:
     notes: tuple[str, ...]
 
     def describe(self) -> str:
-        """Return a table, the references of each task, and what the numbers mean."""
+        """Return a table, the references of each task, and the notes."""
         lines = [
             f"**{self.probe}**, interquartile mean over {len(self.places)} tasks of scores "
             f"normalised to 0 = {self.low}, 1 = {self.high}",
@@ -335,8 +335,8 @@ class _Scores:
 def aggregate(config: AggregateConfig) -> Aggregate:
     """Aggregate the records of files over their tasks.
 
-    Only models that have a score on every task take part; forced and nonstandard rows and shares
-    of the labels never do.
+    Only models with a score on every task are included; forced and nonstandard rows and label
+    subsets never are.
 
     Args:
         config: The settings, as on the command line.
@@ -393,7 +393,7 @@ def _notes_on_tasks(
         f"Intervals: {config.bootstrap} resamples, drawn within each task: seeds, then groups of "
         "test samples. They hold for these tasks, not for others. References are not resampled.",
         *units,
-        *([f"Left out, for want of a score on every task: {', '.join(left)}."] if left else []),
+        *([f"Left out, without a score on every task: {', '.join(left)}."] if left else []),
     )
 
 
@@ -427,7 +427,7 @@ _Rows = Mapping[str, Sequence[tuple[Result, Path]]]
 
 
 def _by_task(found: Sequence[tuple[Result, Path]], config: AggregateConfig) -> dict[str, _Rows]:
-    """Group records by task, split and sample; of each only the first metric that was recorded."""
+    """Group records by task, split and sample; only the first recorded metric of each is used."""
     tasks: dict[str, dict[str, list[tuple[Result, Path]]]] = {}
     metric: dict[str, str] = {}
     for result, path in {r.key: (r, path) for r, path in found}.values():
@@ -509,11 +509,11 @@ def _normalised(scores: _Scores, place: TaskPlace) -> _Scores:
 
 
 def resampled_iqm(tasks: Sequence[_Scores], seed: int) -> Floats:
-    """Return the interquartile mean of each resample, (R,): in each task seeds are drawn again.
+    """Return the interquartile mean of each resample, (R,), with seeds resampled in each task.
 
     Args:
         tasks: Scores of one model, task by task.
-        seed: Of the draw.
+        seed: Seed of the resampling.
     """
     generator = np.random.default_rng(seed)
     drawn = []
@@ -526,6 +526,6 @@ def resampled_iqm(tasks: Sequence[_Scores], seed: int) -> Floats:
 
 
 def _ranks(draws: Sequence[Floats]) -> list[Floats]:
-    """Return the rank of each model in each resample; equal values share the better rank."""
+    """Return the rank of each model in each resample; ties share the better rank."""
     table = np.stack(draws)
     return [1.0 + (table > row).sum(axis=0) for row in table]

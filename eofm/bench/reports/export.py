@@ -1,6 +1,6 @@
-"""`eofm bench table|plot|export`: what records say, as Markdown, CSV, figures and one HTML page.
+"""`eofm bench table|plot|export`: records as Markdown, CSV, figures and one HTML page.
 
-Figures are of scores per class, confusion or co-occurrence, and curves.
+Figures show scores per class, confusion or co-occurrence, and curves.
 
 Shapes: K classes.
 """
@@ -70,7 +70,7 @@ __all__ = [
 
 
 def curve_figures(found: Sequence[Curve]) -> dict[str, Figure]:
-    """Return a figure for each curve, by the name of its file.
+    """Return a figure for each curve, by file name.
 
     Args:
         found: The curves.
@@ -98,9 +98,9 @@ def class_dots(
     """Return a figure of a score per class with intervals, for several models.
 
     Args:
-        title: Above the figure.
+        title: Title of the figure.
         first: Predictions of one of the models.
-        points: Model -> a score of each class, of the same samples.
+        points: Model -> a score of each class, for the same samples.
     """
     told = enough_groups(unit_count(len(first.ids), first.numbers))
     interval = "95 % interval" if told else f"no interval: fewer than {FEWEST_GROUPS} groups"
@@ -115,10 +115,10 @@ def class_dots(
 
 
 def class_matrix(title: str, one: Predictions) -> Figure:
-    """Return a figure of what is predicted for each class: confusion, or what is said beside it.
+    """Return a figure of predictions per class: confusion, or co-occurrence for several labels.
 
     Args:
-        title: Above the figure.
+        title: Title of the figure.
         one: The predictions.
     """
     if one.matrices is not None:
@@ -144,16 +144,16 @@ def _row_shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 
 # ---------------------------------------------------------------------------------- verbs and files
 
-# With one of these begins the flag of a row whose input is not what its model was trained on.
+# Prefixes of flags of rows whose input differs from that of the model's training.
 _MARKS: Final = (FORCED_FLAG, NONSTANDARD)
 
 
 @dataclass(frozen=True)
 class Text:
-    """An outcome that is printed.
+    """A result that is printed.
 
     Args:
-        text: What is printed.
+        text: Text to print.
     """
 
     text: str
@@ -164,12 +164,12 @@ class Text:
 
 
 def is_nonstandard(result: Result) -> bool:
-    """Whether a row stays out of tables unless asked for."""
+    """Whether a row is excluded from tables by default."""
     return any(flag.startswith(_MARKS) for flag in result.flags)
 
 
 def _asked(config: TableConfig | RecordsExportConfig) -> list[Result]:
-    """Return the records of the task and probe that settings name, of whatever input."""
+    """Return the records of the requested task and probe, with any input."""
     asked = task_filter(config.task)
     return [
         r
@@ -183,7 +183,7 @@ def _has(result: Result, mark: str) -> bool:
 
 
 def hidden(config: TableConfig | RecordsExportConfig) -> str:
-    """Return a line on the records that are left out, if there are any."""
+    """Return a line on the records that are excluded, if there are any."""
     if config.nonstandard:
         return ""
     counts = {mark: sum(_has(r, mark) for r in _asked(config)) for mark in _MARKS}
@@ -192,10 +192,10 @@ def hidden(config: TableConfig | RecordsExportConfig) -> str:
 
 
 def chosen(config: TableConfig | RecordsExportConfig) -> list[Result]:
-    """Return the records that settings ask for.
+    """Return the requested records.
 
     Raises:
-        DataError: If the file is not there, or torn.
+        DataError: If the file does not exist, or is incomplete.
         ConfigError: If there are none.
     """
     path = records_file(config.results)
@@ -207,7 +207,7 @@ def chosen(config: TableConfig | RecordsExportConfig) -> list[Result]:
     if not found:
         records = read_results(path)
         raise ConfigError(
-            "no record is what was asked for",
+            "no record matches the options",
             found=f"{len(records)} records, {sum(map(is_nonstandard, records))} of them forced or "
             "nonstandard",
             where=path,
@@ -223,8 +223,8 @@ def print_table(config: TableConfig | RecordsExportConfig) -> Text:
         config: The settings, as on the command line.
 
     Raises:
-        DataError: If the file is not there, or torn; of slices, if predictions cannot be read.
-        ConfigError: If no record is what was asked for, none can be sliced, or none counts classes.
+        DataError: If the file is missing or incomplete, or predictions for slices cannot be read.
+        ConfigError: If no record matches, none can be sliced, or none has class counts.
     """
     found = chosen(config)
     path = records_file(config.results)
@@ -279,8 +279,8 @@ class Drawn:
     """Figures of records.
 
     Args:
-        figures: By the name of their file, without its ending.
-        missing: How many models and probes have no predictions beside the records.
+        figures: Figures by file name without suffix.
+        missing: Number of models and probes without predictions next to the records.
     """
 
     figures: Mapping[str, Figure]
@@ -288,7 +288,7 @@ class Drawn:
 
     @property
     def remark(self) -> str:
-        """What was not drawn and why; nothing if all was."""
+        """Note on what was not drawn and why; empty if everything was."""
         if not self.missing:
             return ""
         return (
@@ -300,15 +300,15 @@ class Drawn:
 def draw_figures(config: RecordsExportConfig) -> Drawn:
     """Draw dots per class and a matrix for each task, split and probe; and curves.
 
-    Curves over the input size are drawn whether or not nonstandard rows are asked for: they are
-    made of little else, and mark the model's own size.
+    Curves over the input size are drawn whether or not nonstandard rows are requested: they consist
+    mostly of such rows, and mark the model's own size.
 
     Args:
         config: The settings, as on the command line.
 
     Raises:
-        DataError: If records or predictions cannot be read, or do not fit one another.
-        ConfigError: If no record is what was asked for.
+        DataError: If records or predictions cannot be read, or do not match.
+        ConfigError: If no record matches the options.
     """
     groups: dict[tuple[str, str, str], dict[str, Result]] = {}
     found, missing = chosen(config), set()
@@ -341,7 +341,7 @@ def draw_figures(config: RecordsExportConfig) -> Drawn:
 
 
 def _best(rows: Mapping[str, Result], kept: Mapping[str, Predictions]) -> tuple[str, Predictions]:
-    """Return the model with the highest score that is no control, if there is one."""
+    """Return the model with the highest score that is not a control, if there is one."""
     name = max(rows, key=lambda n: (not rows[n].model.control, rows[n].value))
     return name, kept[name]
 
@@ -355,12 +355,12 @@ def plot(config: RecordsExportConfig) -> Text:
     Raises:
         DataError: If there is nothing to draw, or predictions cannot be read, or figures cannot be
             written.
-        ConfigError: If no record is what was asked for.
+        ConfigError: If no record matches the options.
     """
     drawn = draw_figures(config)
     if not drawn.figures:
         raise DataError(
-            "nothing can be drawn of these records",
+            "these records cannot be drawn",
             found=drawn.remark or "records without predictions, and no curve",
             where=config.results,
             remedy="run the benchmark again with another --out, which writes them; "
@@ -374,14 +374,14 @@ def plot(config: RecordsExportConfig) -> Text:
 
 
 def export(config: RecordsExportConfig) -> Text:
-    """Write records as `results.md`, `results.csv` and `index.html`, which holds its figures.
+    """Write records as `results.md`, `results.csv` and `index.html`, which includes its figures.
 
     Args:
         config: The settings, as on the command line.
 
     Raises:
         DataError: If records or predictions cannot be read, or files cannot be written.
-        ConfigError: If no record is what was asked for.
+        ConfigError: If no record matches the options.
     """
     found = chosen(config)
     drawn = draw_figures(config)
@@ -400,10 +400,10 @@ def _write(config: RecordsExportConfig, files: Mapping[str, bytes], remark: str)
 
 
 def _folder_of(config: RecordsExportConfig) -> Path:
-    """Return where files go: beside the records, under their name without its ending."""
+    """Return the output folder: next to the records, with their name without suffix."""
     records = records_file(config.results)
     folder = Path(config.out) if config.out else records.with_suffix("")
-    if not config.out and folder == records:  # a file without an ending, of an earlier version
+    if not config.out and folder == records:  # a file without a suffix, of an earlier version
         folder = records.with_name(f"{records.name}-report")
     if folder.is_file():
         raise DataError(
@@ -418,9 +418,9 @@ def page_of(results: Sequence[Result], drawn: Drawn, left_out: str) -> pages.Pag
     """Return the page of records: tables, their notes, and figures.
 
     Args:
-        results: That it shows.
+        results: Records to show.
         drawn: Their figures.
-        left_out: What it does not show, in words.
+        left_out: Note on excluded records.
     """
     made = tables_of(results)
     remarks = tuple(pages.Paragraph(words) for words in (left_out, drawn.remark) if words)

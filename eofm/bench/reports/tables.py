@@ -1,15 +1,15 @@
-"""Tables of records in plain words: one per task, split and subset; of curves and of slices.
+"""Tables of records in plain words: one per task, split and subset; for curves and for slices.
 
-Rows of fewer labels and of other input sizes are no rows of the main table: several draws of a
+Rows of fewer labels and of other input sizes are not part of the main table: several draws of a
 tenth of the labels are one number with a spread, not several models. They are curves: a score over
 the number of labels, or over the input size. Protocols and metrics have plain names; the exact
-strings stay in the records, and stand in the footnotes.
+strings stay in the records, and are shown in the footnotes.
 
-`eofm bench table --slice`: scores of the test samples of one season, year or country each. A model
-may be good in summer and poor under a low sun. Slices are scored from the predictions beside the
-records: nothing is fitted again, and what was trained saw all slices. A slice has its own groups,
-often few, and its classes: one without a positive in it stays out of a mean over classes, so slices
-are compared within a column, model with model, rather than along a row.
+`eofm bench table --slice`: separate scores for the test samples of each season, year or country. A
+model may be good in summer and poor under a low sun. Slices are scored from the predictions next to
+the records, without a new fit; the training data cover all slices. A slice has its own groups,
+often few, and its own classes: a class without a positive is excluded from a mean over classes, so
+slices should be compared by column, model with model, rather than by row.
 """
 
 from __future__ import annotations
@@ -54,23 +54,23 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Curve:
-    """One score of several models over a number.
+    """One score of several models as a function of a number.
 
     Args:
-        name: For a file: `labels` or `size`.
-        stem: Of the file: task, hash of the sample, probe and metric.
+        name: Part of the file name: `labels` or `size`.
+        stem: Stem of the file name: task, hash of the sample, probe and metric.
         title: Task, version, split, and whether it is a subset.
         probe: Exact protocol of the first model.
         metric: Id of the metric.
-        series: Model -> (place, value with its spread), by rising place.
+        series: Model -> (place, value with its spread), by increasing place.
         heads: Place -> its name in a table.
-        own: Model -> the place of its own input; empty where there is none.
-        levels: Models that have no place, as controls without a size -> their score.
+        own: Model -> the place of its own input; empty without one.
+        levels: Models without a place, such as controls without a size -> their score.
         log: Whether places are drawn on a logarithmic axis.
-        x_label: Of the places.
-        spread: What the spread of a value is.
-        drawn: Places of which the value is the mean over several draws.
-        notes: What a reader must know.
+        x_label: Label of the places.
+        spread: Description of the spread of a value.
+        drawn: Places whose value is the mean over several draws.
+        notes: Notes for the reader.
     """
 
     name: str
@@ -90,11 +90,11 @@ class Curve:
 
     @property
     def places(self) -> list[float]:
-        """All places, rising."""
+        """All places, in increasing order."""
         return sorted({place for points in self.series.values() for place, _ in points})
 
     def cell(self, model: str, place: float) -> str | Cell:
-        """Return a value as it stands in a table; in bold if it is the model's own input."""
+        """Return a value as text for a table; in bold for the model's own input."""
         point = dict(self.series[model]).get(place)
         if point is None:
             return ""
@@ -126,7 +126,7 @@ def _stem(result: Result, sha256: str) -> str:
 
 
 def _probes(group: Sequence[Result]) -> tuple[str, ...]:
-    """Return the exact protocol of each model: they may differ in scaling."""
+    """Return the exact protocol of each model: models may differ in scaling."""
     probes: dict[str, dict[str, None]] = {}
     for result in group:
         probes.setdefault(result.probe, {}).setdefault(result.of or result.model.name)
@@ -134,7 +134,7 @@ def _probes(group: Sequence[Result]) -> tuple[str, ...]:
 
 
 def _series_of(result: Result) -> str:
-    """Return which line of a curve a record belongs to: its model, and what it is fed."""
+    """Return the line of a curve that a record belongs to: its model and input."""
     name = result.of or result.model.name
     return f"{name}, {result.normalization}" if result.normalization else name
 
@@ -153,7 +153,7 @@ def label_curves(results: Sequence[Result]) -> list[Curve]:
     """Return the curves over the number of training labels.
 
     Args:
-        results: Records; those of other input sizes are not looked at.
+        results: Records; those of other input sizes are ignored.
     """
     keyed = (
         ((r.task, r.version, whole_split(r.sample), r.sample.test_sha256, r.kind, r.metric), r)
@@ -196,14 +196,14 @@ def _label_curve(group: Sequence[Result]) -> Curve:
         notes=(
             *_probes(group),
             f"In brackets: training images. ±: standard deviation over {draws} draws of the "
-            "labels; it knows nothing of the test samples.",
+            "labels; it does not include the variance of test samples.",
             f"Where a probe chooses, it does so on all {group[0].sample.n_val} validation images.",
         ),
     )
 
 
 def spread(values: Sequence[float]) -> Estimate:
-    """Return the mean of values, with one standard deviation (of the sample) to both sides."""
+    """Return the mean of values, plus and minus one (sample) standard deviation."""
     mean = statistics.fmean(values)
     side = statistics.stdev(values) if len(values) > 1 else 0.0
     return Estimate(mean, mean - side, mean + side)
@@ -216,7 +216,7 @@ def size_curves(results: Sequence[Result]) -> list[Curve]:
     """Return the curves over the input size.
 
     Args:
-        results: Records; those of fewer labels are not looked at.
+        results: Records; those of fewer labels are ignored.
     """
     keyed = (
         ((r.task, r.version, r.sample.split, r.sample.ids_sha256, r.kind, r.metric), r)
@@ -270,17 +270,17 @@ def _estimate(result: Result) -> Estimate:
 
 # ------------------------------------------------------------------------------------------- tables
 
-# How the flags begin that name a control; their order in a cell.
+# Prefixes of flags that name a control; their order in a cell.
 _COMPARED: Final = ("below ", "not above ")
 
 
 @dataclass(frozen=True)
 class RecordTables:
-    """Tables of records, and what is said once for all of them.
+    """Tables of records, with their common notes.
 
     Args:
         tables: One per task, version, split and subset, then one per curve.
-        notes: Below the last: protocols, intervals, metrics, models, commands.
+        notes: Notes after the last: protocols, intervals, metrics, models, commands.
     """
 
     tables: tuple[Table, ...]
@@ -290,8 +290,8 @@ class RecordTables:
 def table(results: Sequence[Result]) -> str:
     """Return Markdown tables of records, one per task, split and subset.
 
-    One row per model and probe. Below each table stands what holds for it alone, as that it is of a
-    subset; below the last what holds for all: protocols, waivers, models, and the commands.
+    One row per model and probe. Each table is followed by its own notes, for example on subsets;
+    the last by the common ones: protocols, waivers, models, and the commands.
 
     Args:
         results: Records.
@@ -317,12 +317,12 @@ def tables_of(results: Sequence[Result]) -> RecordTables:
 
 
 def by_sample(results: Sequence[Result]) -> list[list[Result]]:
-    """Return records grouped by task, version, split and subset: what may stand in one table."""
+    """Return records grouped by task, version, split and subset: one table each."""
     return _grouped(((r.task, r.version, r.sample.split, r.sample.ids_sha256), r) for r in results)
 
 
 def _by_metrics(results: Sequence[Result]) -> list[list[Result]]:
-    """Return records of one sample in parts that share no metric: a table of each has no holes."""
+    """Return records of one sample in parts without common metrics, so that no table has gaps."""
     parts: list[set[str]] = []
     for kind in dict.fromkeys(result.kind for result in results):
         own = {result.metric for result in results if result.kind == kind}
@@ -376,11 +376,11 @@ def _row(
 
 
 def _merged(flags: Mapping[str, Sequence[str]], metrics: int) -> list[str]:
-    """Say flags in few words: those that name controls together, metrics only where they differ.
+    """Shorten flags: merge those that name controls, and list metrics only if they differ.
 
     Args:
         flags: Flag -> the metrics that it holds for.
-        metrics: How many there are.
+        metrics: Number of metrics.
     """
     groups: dict[str, list[str]] = {}
     for flag, its in flags.items():
@@ -402,7 +402,7 @@ def _span(result: Result) -> str:
 
 
 def _remarks_on(results: Sequence[Result]) -> list[str]:
-    """Return what holds for one table alone."""
+    """Return the notes of a single table."""
     sample = results[0].sample
     lines = []
     if not sample.complete:
@@ -417,7 +417,7 @@ def _remarks_on(results: Sequence[Result]) -> list[str]:
 
 
 def _remarks(results: Sequence[Result]) -> list[str]:
-    """Return what holds for all tables, once."""
+    """Return the common notes of all tables."""
     intervals = dict.fromkeys((r.interval.level, r.interval.repeats) for r in results)
     lines = [
         f"Intervals: {100 * level:g} % percentile bootstrap, {repeats} resamples. In italics: "
@@ -444,7 +444,7 @@ def _remarks(results: Sequence[Result]) -> list[str]:
 
 
 def _curve_tables(curves: Sequence[Curve]) -> list[Table]:
-    """Return a table per curve; what several in a row have to say is said below the last."""
+    """Return a table per curve; common notes of consecutive tables come after the last."""
     made = list(map(_curve_table, curves))
     for number, (curve, after) in enumerate(pairwise(curves)):
         if curve.notes == after.notes:
@@ -514,21 +514,21 @@ _PROBES: Final[Mapping[str, str]] = {
     "softcon-dino4-mean": "linear head of SoftCon's protocol, four layers and patch mean",
 }
 _SCALED: Final = {"standard": "features standardised", "unit": "features of unit length"}
-# Kinds whose string says all that the words above leave out: several of them look alike.
+# Kinds whose string repeats the words above; several of them look alike.
 _WITH_CHOICE: Final = frozenset({"linear", "dense-linear"})
 
 
 def metric_name(metric: str) -> str:
-    """Return what a metric is called at the head of a column.
+    """Return the name of a metric for the head of a column.
 
     Args:
-        metric: Its id; one that is not known is its own name.
+        metric: Its id; an unknown id is its own name.
     """
     return _METRICS.get(metric, metric)
 
 
 def metric_note(metric: str) -> str:
-    """Return what a metric is, with its id, as a footnote.
+    """Return the description of a metric, with its id, as a footnote.
 
     Args:
         metric: Its id.
@@ -543,7 +543,7 @@ def probe_words(probe: str, *, scaling: bool = True) -> str:
 
     Args:
         probe: As in a record.
-        scaling: Whether the words say what was done to the features first.
+        scaling: Whether the words include the scaling of the features.
 
     >>> probe_words("linear[lbfgs,C40,val,norefit,standard]")
     'linear probe, strength chosen on validation, features standardised'
@@ -572,7 +572,7 @@ def _neighbours(choices: list[str]) -> str:
 
 Slice = Literal["season", "year", "country"]
 
-# By the months, for a name as summer is another one on either side of the equator.
+# By months, because summer is another season on the other side of the equator.
 _SEASONS: Final = (
     "March to May",
     "June to August",
@@ -587,14 +587,14 @@ _NO_SLICES: Final[Mapping[Slice, str]] = {
 
 
 def slices_of(kept: Predictions, by: Slice) -> dict[str, list[int]]:
-    """Return the samples of each slice, in the order of time or of the alphabet.
+    """Return the samples of each slice, in chronological or alphabetical order.
 
     Args:
         kept: The predictions.
-        by: What samples are told apart by.
+        by: Criterion of the slices.
 
     Returns:
-        Slice -> rows; nothing if a sample does not say to which it belongs.
+        Slice -> rows; empty if the slice of a sample is unknown.
     """
     words = list(kept.countries)
     if by != "country":
@@ -615,13 +615,13 @@ def sliced(results: Sequence[Result], path: Path, by: Slice) -> str:
     """Return Markdown tables of records by slice: one per task, sample and metric.
 
     Args:
-        results: Records; shares of the labels and other input sizes are left out.
-        path: The file they stand in.
-        by: What test samples are told apart by.
+        results: Records; label subsets and other input sizes are excluded.
+        path: The file that contains them.
+        by: Criterion of the slices.
 
     Raises:
-        ConfigError: If the test samples of no record say to which slice they belong.
-        DataError: If predictions cannot be read, or are not those of their record.
+        ConfigError: If the slices of the test samples are unknown for all records.
+        DataError: If predictions cannot be read, or do not belong to their record.
     """
     tables, left = [], []
     for group in by_sample([r for r in results if not r.sample.labels and not r.of]):
@@ -692,7 +692,7 @@ def _slice_cell(result: Result, part: Predictions) -> str:
     metric = Metric(result.metric)
     try:
         scored = part.scored([metric])
-        if metric not in scored.metrics:  # a mean over batches, of a slice that fills none
+        if metric not in scored.metrics:  # a mean over batches, for a slice without a full batch
             return "none"
         value = f"{100 * scored.value(metric):.1f}"
         if not enough_groups(scored.units):

@@ -1,9 +1,9 @@
-"""`eofm bench validate`: which records can be trusted, by making each of them again.
+"""`eofm bench validate`: check records by computing each of them again.
 
-Of every record the score and its interval are computed again from the predictions beside it, the
-ids are hashed again and held against the declared lists, and the plan is made again from task and
-recipe. A fault is a contradiction. What a record does not say, and so cannot be checked, is a
-remark.
+For every record the score and its interval are computed again from the predictions next to it, the
+ids are hashed again and compared with the declared lists, and the plan is derived again from task
+and recipe. A contradiction is a fault. Information that a record lacks, and that thus cannot be
+checked, is a remark.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Checked:
 
     Args:
         line: Its number.
-        about: Task, model, probe and metric, as far as they can be read.
-        faults: Contradictions. None: it can be trusted.
-        remarks: What could not be checked, or a reader should know.
+        about: Task, model, probe and metric, as far as they can be parsed.
+        faults: Contradictions. None: the record can be trusted.
+        remarks: What could not be checked, or notes for the reader.
     """
 
     line: int
@@ -68,11 +68,11 @@ class Validation:
 
     @property
     def status(self) -> int:
-        """0 if every record can be trusted, 1 if one cannot."""
+        """0 if every record can be trusted, else 1."""
         return int(any(one.faults for one in self.checked))
 
     def describe(self) -> str:
-        """Return every fault with its line, and each remark once with the lines it holds for."""
+        """Return every fault with its line, and each remark once with the number of its lines."""
         bad = [one for one in self.checked if one.faults]
         lines = [
             f"{self.path}: {len(self.checked)} records, {len(self.checked) - len(bad)} can be "
@@ -99,8 +99,8 @@ def validate(config: ValidateConfig) -> Validation:
         config: The settings, as on the command line.
 
     Raises:
-        DataError: If there is no such file, or it holds no record.
-        ConfigError: If there is no such task, or no record is of it.
+        DataError: If there is no such file, or it has no record.
+        ConfigError: If there is no such task, or no record of it.
     """
     path = records_file(config.results)
     lines = record_lines(path)
@@ -118,7 +118,7 @@ def validate(config: ValidateConfig) -> Validation:
 def _line(
     number: int, line: str, path: Path, seen: dict[str, int], asked: Callable[[str], bool]
 ) -> Checked | None:
-    """Return what a line is worth; None if it is of a task that was not asked for."""
+    """Return the check of a line; None if it is of another task than requested."""
     try:
         result = Result.from_line(line)
     except DataError as error:
@@ -136,11 +136,11 @@ def _line(
 
 
 def check_record(result: Result, path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return what contradicts a record, and what could not be checked.
+    """Return contradictions in a record, and what could not be checked.
 
     Args:
         result: The record.
-        path: The file it stands in.
+        path: The file that contains it.
     """
     remarks: list[str] = []
     faults = [*_check_task(result, remarks), *_check_plan(result, remarks)]
@@ -175,7 +175,7 @@ def _check_task(result: Result, remarks: list[str]) -> list[str]:
 
 
 def _check_lists(result: Result, task: Task) -> list[str]:
-    """Hold counts and hashes of a complete sample against the declared list of its split."""
+    """Compare counts and hashes of a complete sample with the declared list of its split."""
     sample = result.sample
     declared = [one for one in task.splits if one.rule == whole_split(sample)]
     declared = [one for one in task.splits if one.rule == sample.split] or declared
@@ -186,7 +186,7 @@ def _check_lists(result: Result, task: Task) -> list[str]:
     hashes = (sample.train_sha256, sample.val_sha256, sample.test_sha256)
     for name, found in zip(SPLITS, hashes, strict=True):
         if name == "train" and declared[0].rule != sample.split:
-            continue  # a share of the labels that no list is shipped for
+            continue  # a label subset without a shipped list
         if counts[name] != declared[0].counts[name]:
             faults.append(
                 f"{counts[name]} {name} images; the list {declared[0].rule!r} has "
@@ -205,7 +205,7 @@ def _check_plan(result: Result, remarks: list[str]) -> list[str]:
     model = result.model
     task = TASKS.get(result.task)
     if not model.plan_sha256:
-        return []  # a control that takes images as they are
+        return []  # a control that uses images as they are
     words = [line.split()[-1] for line in model.plan if line.startswith("plan ")]
     if len(words) == 1 and not model.plan_sha256.startswith(words[0]):
         return ["the plan in words is not the one of its hash"]
@@ -230,7 +230,7 @@ def _check_plan(result: Result, remarks: list[str]) -> list[str]:
 
 
 def _replanned(result: Result, task: Task, spec: ImageSpec, recipe: Recipe) -> str:
-    """Return the hash of the plan that task, recipe and the record's waivers make today."""
+    """Return the hash of the plan from today's task, recipe and the record's waivers."""
     stated = result.model.waivers
     forced = FORCEABLE if any(FORCED_WHY in text for text in stated) else ()
     waivers: list[Waiver] = list(waivers_for(spec, recipe, task.waivers, forced))

@@ -1,11 +1,11 @@
-"""`eofm embed`: from scenes to vectors on disk; and the same for a notebook, in memory.
+"""`eofm embed`: embed scenes to files; in a notebook, the same in memory.
 
-Each scene is a job of its own: which part of it, which network, and how the vectors are made. What
-it takes is read by threads ahead of the network, window by window; what is finished is on the disk,
-so that a killed run resumes where it was and ends with the same bytes.
+Each scene is a separate job: an area of the scene, a network, and the settings of the vectors.
+Threads read windows ahead of the network. Finished blocks are on disk, so that a killed run resumes
+where it stopped and ends with identical bytes.
 
-`--where` is numbers between commas, or a file of polygons. `--explain` says what a job would read
-and do, without doing it.
+`--where` is numbers separated by commas, or a file of polygons. `--explain` prints what a job would
+read and do, without running it.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ def jobs_of(config: EmbedConfig, scene: Scene, encoder: Encoder, out: Path) -> l
         out: Folder to write to.
 
     Raises:
-        RasterError: If the scene lies nowhere, or the area beside it.
-        SpecMismatch: If the network does not take it.
-        ConfigError: If the settings do not fit the network.
+        RasterError: If the scene has no georeference, or the area is outside of it.
+        SpecMismatch: If the scene does not match the network.
+        ConfigError: If the settings do not match the network.
     """
     scene.grid.require_crs()
     needed = [band for band in encoder.recipe.bands if band in scene.bands]
@@ -141,7 +141,7 @@ def _job(
         tokens = network.tokens
         if side % tokens:
             raise ConfigError(
-                "a patch must be whole pixels of the scene, so that its place is exact",
+                "a patch must cover whole pixels of the scene, so that its position is exact",
                 found=f"windows of {side} pixels for {tokens} x {tokens} patches",
                 expected=f"a multiple of {tokens}",
                 where="--window",
@@ -178,10 +178,10 @@ def _job(
 
 
 def _finer(stride: int, patch: int) -> dict[str, int]:
-    """Return what a stride adds to the settings: nothing where it is the side of a patch.
+    """Return what a stride adds to the settings: nothing if it equals the side of a patch.
 
     Raises:
-        ConfigError: If patches of so many pixels cannot take turns at that stride.
+        ConfigError: If the stride does not divide the side of a patch.
     """
     if patch % stride:
         fits = [step for step in range(1, patch + 1) if patch % step == 0]
@@ -196,10 +196,10 @@ def _finer(stride: int, patch: int) -> dict[str, int]:
 
 
 def places_of(job: Job) -> tuple[ChipPlaces | None, PatchPasses | None]:
-    """Return where the chips or the windows of a job lie; the other of the two is None.
+    """Return the places of the chips or the windows of a job; the other of the two is None.
 
     Raises:
-        DataError: If no cell of a named grid lies in the scene.
+        DataError: If no cell of a named grid is in the scene.
     """
     settings, part = job.made.settings, job.ground.window
     if job.layout is Layout.CHIPS:
@@ -221,9 +221,9 @@ def _ground(config: EmbedConfig, scene: Scene) -> SceneGround:
 
 
 def sha256_of(scene: Scene) -> str:
-    """Return the sha256 of a scene's files; empty of what is no file of this machine.
+    """Return the sha256 of a scene's files; empty for sources that are not local files.
 
-    Of several files it is that of a list of their hashes and names, as `sha256sum` writes it.
+    For several files it is the hash of a list of their hashes and names, as `sha256sum` writes it.
     """
     pixels = scene.pixels
     if isinstance(pixels, CubeFile):
@@ -240,7 +240,7 @@ def sha256_of(scene: Scene) -> str:
 
 
 def _archive(name: str) -> Path:
-    """Return the file that GDAL's name of a file in an archive lies in."""
+    """Return the archive that contains a file, from GDAL's name of the file."""
     inner = name.removeprefix("/vsizip/").strip("{}")
     if inner == name:
         return Path(name)
@@ -256,10 +256,10 @@ def read_area(text: str, crs: str) -> tuple[Area, str]:
 
     Args:
         text: west,south,east,north, or the name of a file of polygons.
-        crs: Of west,south,east,north. Polygons bring theirs.
+        crs: CRS of west,south,east,north. Files of polygons have their own.
 
     Raises:
-        SpecError: If it is neither.
+        SpecError: If `text` is neither.
         DataError: If the file cannot be read.
         ConfigError: If the library that reads it is missing.
     """
@@ -272,7 +272,7 @@ def read_area(text: str, crs: str) -> tuple[Area, str]:
         raise SpecError(
             "an area is four numbers, or a file of polygons",
             found=text,
-            expected="west,south,east,north, or a file of polygons that is there",
+            expected="west,south,east,north, or an existing file of polygons",
             where="--where",
             remedy="--where 11.30,48.05,11.40,48.10",
         ) from None
@@ -293,10 +293,10 @@ def _polygons(path: Path) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What jobs would do.
+    """Description of what jobs would do.
 
     Args:
-        parts: A text for each.
+        parts: One text per job.
     """
 
     parts: tuple[str, ...]
@@ -307,15 +307,15 @@ class Explanation:
 
 
 def explain_job(job: Job, places: ChipPlaces | None, passes: PatchPasses | None) -> str:
-    """Return what a job would read and do, and how long it would take by a probe of one batch.
+    """Return what a job would read and do, and its estimated time from one batch.
 
     Args:
         job: The job.
-        places: Of chips; None for patches.
-        passes: Of patches; None for chips.
+        places: Places of chips; None for patches.
+        passes: Passes of patches; None for chips.
 
     Raises:
-        PixelError: If the pixels of the probe contradict what is stated of them.
+        PixelError: If the pixels of the sample batch contradict the stated unit or bands.
         RasterError: If a file is damaged.
     """
     settings, dim = job.made.settings, job.network.dim
@@ -359,7 +359,7 @@ def explain_job(job: Job, places: ChipPlaces | None, passes: PatchPasses | None)
 
 
 def _probe(job: Job, corner: tuple[int, int], width: int) -> float:
-    """Return the seconds of one window: the first batch is read, and a batch is embedded twice."""
+    """Return the seconds per window: the first batch is read, and a batch is embedded twice."""
     side, batch = job.made.settings["window"], job.config.batch
     run = job.network.chips if job.layout is Layout.CHIPS else job.network.patches
     with GroundReader(job.ground) as reader:
@@ -367,12 +367,12 @@ def _probe(job: Job, corner: tuple[int, int], width: int) -> float:
         pixels = read_checked(reader, job, *corner, side, width)
         reading = (time.monotonic() - start) / batch
     valid = pixels.valid[:, :side].clone()
-    valid[0, 0] = True  # of a corner without measurement the time is the same
+    valid[0, 0] = True  # the time does not depend on whether the pixels are valid
     windows = job.batch([pixels.values[:, :, :side]] * batch, [valid] * batch, side)
     run(windows)
     start = time.monotonic()
     run(windows)
-    # threads read ahead: whichever is slower counts
+    # threads read ahead: the slower of the two counts
     return max(reading / job.config.readers, (time.monotonic() - start) / batch)
 
 
@@ -385,7 +385,7 @@ def _size(count: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return a time in words.
+    """Return a duration as text.
 
     >>> _duration(42), _duration(600), _duration(9000)
     ('42 s', '10 min', '2.5 h')
@@ -403,11 +403,11 @@ _LIST: Final = ".txt"
 
 @dataclass(frozen=True)
 class EmbedOutcome:
-    """What was embedded.
+    """Result of embedding scenes.
 
     Args:
-        done: What was made of each scene; a text where it was there already.
-        failed: Scene -> why it could not be embedded, where there were several.
+        done: Result of each scene; a text if it existed already.
+        failed: Scene -> reason of the failure, if there were several scenes.
     """
 
     done: tuple[ChipsDone | PatchesDone | str, ...]
@@ -419,7 +419,7 @@ class EmbedOutcome:
         return int(bool(self.failed))
 
     def describe(self) -> str:
-        """Return one line for each file, and each scene that failed."""
+        """Return one line per file and per failed scene."""
         lines = [done if isinstance(done, str) else done.describe() for done in self.done]
         return "\n".join([*lines, *(_failure(name, why) for name, why in self.failed.items())])
 
@@ -432,14 +432,14 @@ def _failure(name: str, why: str) -> str:
 
 
 def embed(config: EmbedConfig) -> EmbedOutcome | Explanation:
-    """Embed scenes and write the vectors, or say what that would take.
+    """Embed scenes and write the vectors, or return what this would take.
 
     Args:
         config: The settings.
 
     Raises:
-        EofmError: If a scene cannot be opened, the network does not fit it, or (of a single scene)
-            it cannot be embedded. Of several, those that can be are.
+        EofmError: If a scene cannot be opened, the network does not match it, or a single scene
+            cannot be embedded. With several scenes, those that can be embedded are.
     """
     scenes, unopened = _scenes(config)
     out = Path(config.out)
@@ -458,16 +458,16 @@ def embed(config: EmbedConfig) -> EmbedOutcome | Explanation:
 
 
 def _keep(config: EmbedConfig, out: Path) -> None:
-    """Write the settings beside what they make."""
+    """Write the settings next to the output."""
     with writable(out):
         write_settings(config, out / CONFIG)
 
 
 def _scenes(config: EmbedConfig) -> tuple[list[Scene], dict[str, str]]:
-    """Return the scenes, and of several words those that cannot be opened, with the reason.
+    """Return the scenes and, if several were named, those that cannot be opened, with reasons.
 
     Raises:
-        EofmError: If none can be opened.
+        EofmError: If no scene can be opened.
     """
     words: list[str] = []
     for word in config.scenes:
@@ -491,9 +491,9 @@ def _scenes(config: EmbedConfig) -> tuple[list[Scene], dict[str, str]]:
     twice = sorted(name for name, n in Counter(scene.name for scene in scenes).items() if n > 1)
     if twice:
         raise ConfigError(
-            "two scenes have one name, and would be written into one folder",
+            "two scenes have the same name, and would be written into one folder",
             found=", ".join(twice[:5]),
-            remedy="embed them one by one, each with a folder of its own: --out",
+            remedy="embed them one by one, each into a separate folder: --out",
         )
     return scenes, {word: str(error) for word, error in unopened.items()}
 
@@ -506,7 +506,7 @@ def _listed(file: Path) -> list[str]:
     words = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not words:
         raise DataError(
-            "the list of scenes names none",
+            "the list of scenes is empty",
             found=f"{len(lines)} lines, all empty or comments",
             expected="a scene on each line",
             where=file,
@@ -532,7 +532,7 @@ def _embed_many(
 def _results(
     config: EmbedConfig, scenes: Sequence[Scene], folders: Sequence[Path]
 ) -> Iterator[tuple[ChipsDone | PatchesDone | str, ...] | str]:
-    """Yield what becomes of each scene, in order: see `_attempt`."""
+    """Yield the result of each scene, in order: see `_attempt`."""
     if config.dask is not None:
         yield from _on_dask(config, config.dask, scenes, folders)
         return
@@ -552,7 +552,7 @@ def _results(
     )
     try:
         futures = [pool.submit(_attempt, config, *job) for job in zip(scenes, folders, strict=True)]
-        # workers are silent: how far they are is said here, by scenes
+        # workers print nothing: progress is shown here, by scenes
         yield from track((future.result() for future in futures), "scenes", len(scenes))
     except BrokenProcessPool as error:
         raise DataError(
@@ -569,7 +569,7 @@ def _one_by_one(
 ) -> Iterator[tuple[ChipsDone | PatchesDone | str, ...] | str]:
     start = time.monotonic()
     for number, (scene, folder) in enumerate(zip(scenes, folders, strict=True)):
-        # within a scene its windows are counted: one bar cannot stand inside of another
+        # progress within a scene is counted in windows: progress bars cannot be nested
         each = (time.monotonic() - start) / max(number, 1)
         left = f", about {_duration(each * (len(scenes) - number))} left" if number else ""
         notice(f"scene {number + 1} of {len(scenes)}: {scene.name}{left}")
@@ -591,14 +591,14 @@ _OWN: Final[dict[str, str]] = {}  # of a worker process: its device
 
 
 def _begin_worker(threads: int, devices: SimpleQueue[str]) -> None:
-    """Let processes share the cores, not each take all of them; each has a device of its own."""
+    """Divide the cores among the worker processes, and give each its own device."""
     end_with_parent()
     torch.set_num_threads(threads)
     _OWN["device"] = devices.get()
 
 
 def _on_device(config: EmbedConfig) -> EmbedConfig:
-    """Return the settings of one scene: it has one device, and is divided no further."""
+    """Return the settings of one scene: a single device, no further division."""
     device = _OWN.get("device", (config.devices or [config.device])[0])
     return replace(config, device=device, devices=None, workers=1, dask=None)
 
@@ -606,7 +606,7 @@ def _on_device(config: EmbedConfig) -> EmbedConfig:
 def _attempt(
     config: EmbedConfig, scene: Scene, out: Path
 ) -> tuple[ChipsDone | PatchesDone | str, ...] | str:
-    """Embed one scene of several; return why it failed, if it did."""
+    """Embed one of several scenes; return the reason if it failed."""
     try:
         return _embed_one(_on_device(config), scene, out)
     except EofmError as error:
@@ -617,18 +617,18 @@ def _embed_one(
     config: EmbedConfig, scene: Scene, out: Path
 ) -> tuple[ChipsDone | PatchesDone | str, ...]:
     jobs = jobs_of(config, scene, encoder_of(config, scene.spec), out)
-    complete = [_is_complete(job) for job in jobs]  # all, before the first is begun
+    complete = [_is_complete(job) for job in jobs]  # all of them, before the first starts
     with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE):
         done = tuple(
             _tidied(job) if ended else _run(job) for job, ended in zip(jobs, complete, strict=True)
         )
-    if out == Path(config.out):  # of several scenes, the folder above has the settings
+    if out == Path(config.out):  # for several scenes, the folder above has the settings
         _keep(config, out)
     return done
 
 
 def _tidied(job: Job) -> str:
-    """Say that a job is complete; it may have been killed while it tidied up."""
+    """Report a complete job, removing working files left by a killed run."""
     if job.work.exists():
         shutil.rmtree(job.work)
     return f"{', '.join(map(str, job.files))}: complete already"
@@ -643,7 +643,7 @@ def _run(job: Job) -> ChipsDone | PatchesDone:
 
 
 def _is_complete(job: Job) -> bool:
-    """Return whether all files of a job are there; refuse those of another job."""
+    """Return whether all files of a job exist; raise an error if they are from another job."""
     files = [file for file in job.files if file.exists()]
     for file in files:
         found = open_embeddings(file).provenance.settings.get("job", "")
@@ -675,16 +675,16 @@ def embed_chips(
 
     Args:
         source: What `open_scene` opens, a scene it has opened, or imagery of one image.
-        model: An encoder, or the words for its weights.
+        model: An encoder, or the name of its weights as on the command line.
         chips: Side of a chip in pixels.
         stride: Step from chip to chip; without it, the side of a chip.
         where: The part of the scene: see `Scene.read`.
-        cloud_mask: The mask that hides clouds.
-        min_valid: Share of a chip that must be measured and free of clouds.
-        batch: Chips that the network sees at once.
+        cloud_mask: Cloud mask to apply.
+        min_valid: Minimum share of a chip that is valid and free of clouds.
+        batch: Chips per forward pass.
 
     Raises:
-        EofmError: If the scene cannot be read, or does not fit the network.
+        EofmError: If the scene cannot be read, or does not match the network.
     """
     with tempfile.TemporaryDirectory() as folder:
         config = EmbedConfig(
@@ -712,18 +712,18 @@ def embed_patches(
 
     Args:
         source: What `open_scene` opens, a scene it has opened, or imagery of one image.
-        model: An encoder, or the words for its weights.
-        window: Side of the windows in pixels; without it, that of the network's input.
-        overlap: How many patches neighbouring windows share and blend; without it, a quarter.
-        stride: Step from patch to patch in pixels, by which their side can be divided; finer than a
-            patch by shifted passes.
+        model: An encoder, or the name of its weights as on the command line.
+        window: Side of the windows in pixels; default: that of the network's input.
+        overlap: Number of patches that neighbouring windows share and blend; default: a quarter.
+        stride: Step from patch to patch in pixels, a divisor of their side; steps smaller than a
+            patch use shifted passes.
         where: The part of the scene: see `Scene.read`.
-        cloud_mask: The mask that hides clouds.
-        min_valid: Share of a patch that must be measured and free of clouds.
-        batch: Windows that the network sees at once.
+        cloud_mask: Cloud mask to apply.
+        min_valid: Minimum share of a patch that is valid and free of clouds.
+        batch: Windows per forward pass.
 
     Raises:
-        EofmError: If the scene cannot be read, or does not fit the network.
+        EofmError: If the scene cannot be read, or does not match the network.
     """
     with tempfile.TemporaryDirectory() as folder:
         config = EmbedConfig(
@@ -755,7 +755,7 @@ def _in_memory(
 
 
 def _opened(source: Source | Imagery) -> Scene:
-    """Open what says itself what it is; of anything else, say how it is opened."""
+    """Open sources with complete metadata; for others, raise an error on how to open them."""
     try:
         return open_scene(source.to_xarray() if isinstance(source, Imagery) else source)
     except SpecError as error:

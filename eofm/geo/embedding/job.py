@@ -1,11 +1,11 @@
-"""A job: what of a scene is read, by which network, and what of it is on the disk already.
+"""A job: the part of a scene to read, the network, and the progress stored on disk.
 
-An encoder has one plan, on its device. A killed run loses less than one block: a folder holds
-plain arrays, written in place by rows, and `state.json`, which says what job it is and how many of
-its blocks are on the disk for good. The state is replaced after the rows of a block were synced;
-rows of a block that was begun are written again.
+An encoder has one plan, on its device. A killed run loses less than one block: a folder contains
+plain arrays, written in place by rows, and `state.json`, which identifies the job and counts the
+blocks that are completely on disk. The state is replaced after the rows of a block were synced;
+rows of an incomplete block are written again.
 
-Shapes: B windows, C bands, H by W pixels, T patches at the side of a window, D dimensions.
+Shapes: B windows, C bands, H by W pixels, T patches per side of a window, D dimensions.
 """
 
 from __future__ import annotations
@@ -95,16 +95,16 @@ _SIZE: Final = 224  # of networks whose weights state none
 def encoder_of(config: EmbedConfig, spec: ImageSpec) -> Encoder:
     """Return the encoder that the settings name, on its device.
 
-    Weights that do not say what they expect (untrained ones, those of timm) are given the recipe
-    that the benchmark gives them: all bands of the scene, z-scored by published statistics.
+    Weights without a recipe (untrained ones, those of timm) get the default of the benchmark: all
+    bands of the scene, z-scored by published statistics.
 
     Args:
         config: The settings.
-        spec: What the pixels are.
+        spec: Description of the pixels.
 
     Raises:
-        WeightsError: If there are no such weights, or they do not fit.
-        ConfigError: If the device is not there.
+        WeightsError: If there are no such weights, or they do not match.
+        ConfigError: If the device is not available.
     """
     device = device_of(config.device)
     found = resolve(config.model)
@@ -126,10 +126,10 @@ def encoder_of(config: EmbedConfig, spec: ImageSpec) -> Encoder:
 
 
 def waivers_of(spec: ImageSpec, encoder: Encoder, force: Sequence[str]) -> tuple[Waiver, ...]:
-    """Return the exceptions that a plan needs, of those that are forced.
+    """Return the waivers that a plan needs, among those that are forced.
 
     Args:
-        spec: What the windows are.
+        spec: Description of the windows.
         encoder: The network.
         force: Words of `--force`.
     """
@@ -145,18 +145,18 @@ def waivers_of(spec: ImageSpec, encoder: Encoder, force: Sequence[str]) -> tuple
 
 
 class Network:
-    """An encoder for windows of one kind.
+    """An encoder with its plan for windows of one kind.
 
     Attributes:
         plan: From pixels to the network's input.
 
     Args:
         encoder: The network, on its device.
-        spec: What the windows are.
-        waivers: Exceptions it is granted.
+        spec: Description of the windows.
+        waivers: Waivers granted.
 
     Raises:
-        SpecMismatch: If the windows do not fit the network.
+        SpecMismatch: If the windows do not match the network.
     """
 
     def __init__(self, encoder: Encoder, spec: ImageSpec, waivers: Sequence[Waiver] = ()) -> None:
@@ -173,7 +173,7 @@ class Network:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device of the encoder."""
         return self._weight.device
 
     def _prepared(self, imagery: Imagery) -> torch.Tensor:
@@ -185,7 +185,7 @@ class Network:
         """Return one vector for each window, (B, D).
 
         Raises:
-            PixelError: If a window holds no valid pixel, or a vector is not finite.
+            PixelError: If a window has no valid pixel, or a vector is not finite.
         """
         return self._finite(self.encoder(self._prepared(imagery)))
 
@@ -194,7 +194,7 @@ class Network:
         """Return one vector for each patch, (B, T, T, D).
 
         Raises:
-            PixelError: If a window holds no valid pixel, or a vector is not finite.
+            PixelError: If a window has no valid pixel, or a vector is not finite.
         """
         tokens = self.encoder.forward_features(self._prepared(imagery))
         vectors = self._finite(tokens[:, self.encoder.trunk.prefix :])
@@ -211,7 +211,7 @@ class Network:
 
     @property
     def tokens(self) -> int:
-        """Patches at the side of a window, T.
+        """Patches per side of a window, T.
 
         Raises:
             WeightsError: If the network has no square grid of patches.
@@ -234,7 +234,7 @@ class Network:
             if not isinstance(step, (ConvertUnit, SelectBands))
         ]
         target = asdict(self.plan.target)
-        # on a grid in degrees the metres of a pixel change with the latitude, in the third digit
+        # on a grid in degrees the pixel size in metres varies with latitude, in the third digit
         target["gsd"] = f"{self.plan.target.gsd:.2g}"
         content = {
             "weights": self.sha256,
@@ -255,12 +255,12 @@ _NO_STATE: Final = "the state of a half-finished job cannot be read"
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """An array in a file of its own, read and written by rows; unwritten rows are 0.
+    """An array in its own file, read and written by rows; unwritten rows are 0.
 
     Args:
         file: Its numbers, in C order.
-        shape: Of the array; the first axis counts rows.
-        dtype: Of its numbers.
+        shape: Shape of the array; the first axis counts rows.
+        dtype: Type of its numbers.
     """
 
     file: Path
@@ -272,7 +272,7 @@ class ArrayFile:
         return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
 
     def write(self, start: int, values: NDArray[Any]) -> None:
-        """Write rows from `start` on, and wait until they are on the disk."""
+        """Write rows starting at `start`, and sync them to disk."""
         handle = os.open(self.file, os.O_RDWR | os.O_CREAT | BINARY, 0o644)
         try:
             os.lseek(handle, start * self._row_bytes, os.SEEK_SET)
@@ -284,7 +284,7 @@ class ArrayFile:
             os.close(handle)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Return rows from `start` to before `stop`."""
+        """Return the rows from `start` up to, but not including, `stop`."""
         count = (stop - start) * self._row_bytes
         with self.file.open("rb") as file:
             file.seek(start * self._row_bytes)
@@ -295,10 +295,10 @@ class ArrayFile:
 
 @dataclass(frozen=True)
 class Interlaced:
-    """Arrays that take turns in one: each has every n-th row and column of it.
+    """Interleaved arrays: each has every n-th row and column of the whole.
 
     Args:
-        shape: Of the one array; the first axes count rows and columns.
+        shape: Shape of the whole; the first axes count rows and columns.
         turns: n.
         parts: First row, first column and array of each.
     """
@@ -309,11 +309,11 @@ class Interlaced:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of its numbers."""
+        """Type of its numbers."""
         return self.parts[0][2].dtype
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Return rows from `start` to before `stop`."""
+        """Return the rows from `start` up to, but not including, `stop`."""
         found = np.zeros((stop - start, *self.shape[1:]), self.dtype)
         for row, column, part in self.parts:
             first, last = (max(0, -(-(end - row) // self.turns)) for end in (start, stop))
@@ -324,14 +324,14 @@ class Interlaced:
 
 
 class Work:
-    """A job that may have been begun.
+    """Progress of a job, which may have been started before.
 
     Attributes:
-        done: Blocks that are finished.
+        done: Number of finished blocks.
 
     Args:
-        folder: Where it is kept; made if needed.
-        job: What decides its results: any other job in the folder is refused.
+        folder: Folder of the progress; created if needed.
+        job: Identity of the job: a folder of any other job is an error.
 
     Raises:
         ConfigError: If another job is half finished here.
@@ -350,7 +350,7 @@ class Work:
             found, whole = opened(read_json(state, DataError, _NO_STATE, remedy=remedy))
             other, self.done = found["job"] != job, found["done"]
             if not whole:
-                raise ValueError("its checksum is that of other contents")
+                raise ValueError("its checksum does not match its contents")
             if type(self.done) is not int or self.done < 0:
                 raise ValueError(f"{self.done!r} blocks")
         if other:
@@ -362,26 +362,26 @@ class Work:
             )
 
     def rows(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> ArrayFile:
-        """Return one of its arrays."""
+        """Return one of the job's arrays."""
         return ArrayFile(self.folder / name, shape, np.dtype(dtype))
 
     def commit(self, done: int) -> None:
-        """Say that so many blocks are on the disk."""
+        """Record that this number of blocks is on disk."""
         with replacing(self.folder / _STATE) as temporary:
             temporary.write_text(json.dumps(sealed({"job": self._job, "done": done})))
         self.done = done
 
     def remove(self) -> None:
-        """Remove the folder: what was to be made is made."""
+        """Remove the folder after the job is complete."""
         shutil.rmtree(self.folder)
 
 
 @contextmanager
 def working(folder: Path, job: str) -> Iterator[Work]:
-    """Work on a job; of one that is refused before a block of it is finished nothing stays.
+    """Work on a job; if it fails before its first block is finished, remove its folder.
 
-    Whoever states another unit after a refusal is not told that another job is half finished.
-    Two processes that write the same rows would leave a state of one beside the rows of the other.
+    So a user who corrects the unit after an error does not get the error of a half-finished job.
+    Two processes writing the same rows would mix the state of one with the rows of the other.
 
     Args:
         folder: See `Work`.
@@ -404,7 +404,7 @@ def working(folder: Path, job: str) -> Iterator[Work]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, on a file in a folder, which is made if needed."""
+    """Hold a lock on a file in a folder until the process ends; the folder is created if needed."""
     folder.mkdir(parents=True, exist_ok=True)
     if sys.platform == "win32":  # no such locks, and no folder is removed with an open file in it
         yield
@@ -412,7 +412,7 @@ def _alone(folder: Path) -> Iterator[None]:
     file = folder / _LOCK
     handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        # whoever had it may have removed the folder, with the file, in this moment
+        # the previous holder may have removed the folder, with the file, in this moment
         if not (
             lock_alone(handle) and file.exists() and file.stat().st_ino == os.fstat(handle).st_ino
         ):
@@ -427,7 +427,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 class _Planes(BackendArray):
-    """Rows of patches (Y, X, D) as an array (D, Y, X) that is read when it is used."""
+    """Rows of patches (Y, X, D) as an array (D, Y, X) that is read lazily."""
 
     def __init__(self, rows: ArrayFile | Interlaced, codes: Codes | None) -> None:
         height, width, dim = rows.shape
@@ -453,11 +453,11 @@ class _Planes(BackendArray):
 
 
 def as_planes(rows: ArrayFile | Interlaced, codes: Codes | None = None) -> xr.DataArray:
-    """Return rows of patches (Y, X, D) as an array (dim, y, x) that stays on the disk.
+    """Return rows of patches (Y, X, D) as an array (dim, y, x) that stays on disk.
 
     Args:
         rows: float16 or float32.
-        codes: Encodes what is read as int8; None leaves it as it is.
+        codes: Encodes the values as int8; None leaves them unchanged.
     """
     lazy = indexing.LazilyIndexedArray(_Planes(rows, codes))
     return xr.DataArray(xr.Variable(("dim", "y", "x"), lazy), name="embedding")
@@ -466,15 +466,15 @@ def as_planes(rows: ArrayFile | Interlaced, codes: Codes | None = None) -> xr.Da
 # ------------------------------------------------------------------- what the jobs of a scene share
 
 _GRIDS: Final = {"tif": PATCHES_TIFF, "zarr": PATCHES_ZARR}
-_LOOKED_AT: Final = 16  # windows of a scene, before it is begun
+_LOOKED_AT: Final = 16  # windows of a scene that are checked before it is embedded
 
 
 class Windows(Protocol):
-    """Square windows of a scene, numbered."""
+    """Numbered square windows of a scene."""
 
     @property
     def side(self) -> int:
-        """Of a window, in pixels."""
+        """Side of a window in pixels."""
 
     def __len__(self) -> int: ...
 
@@ -487,11 +487,11 @@ class Job:
     """One layout of one scene.
 
     Args:
-        ground: What is read.
-        network: What makes vectors of it.
+        ground: Part of the scene to read.
+        network: Network that computes the vectors.
         config: The settings.
-        made: How the vectors are made, but for the quantisation.
-        layout: Of the vectors.
+        made: Provenance of the vectors, without the quantisation.
+        layout: Layout of the vectors.
         out: Folder to write to.
     """
 
@@ -504,19 +504,19 @@ class Job:
 
     @property
     def work(self) -> Path:
-        """Folder of what is half finished."""
+        """Folder of unfinished work."""
         return self.out / f".{self.layout}.work"
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Where the vectors are in the end; a job is complete when all of them are there."""
+        """Final files of the vectors; a job is complete when all of them exist."""
         if self.layout is Layout.CHIPS:
             return (self.out / CHIPS,)
         return tuple(self.out / _GRIDS[kind] for kind in self.config.formats)
 
     @property
     def identity(self) -> str:
-        """What decides the result, as a hash: also the order in which numbers are added."""
+        """Hash of everything that determines the result, including the order of summation."""
         ground = self.ground
         t, clouds = ground.grid.transform, ground.clouds
         content = {
@@ -544,13 +544,13 @@ class Job:
 def read_checked(
     reader: GroundReader, job: Job, top: int, left: int, height: int, width: int
 ) -> GroundPixels:
-    """Return a rectangle; refuse one with a value that no measurement takes: see `check_sentinels`.
+    """Return a rectangle; raise an error for values that no sensor measures: `check_sentinels`.
 
-    Every pixel is looked at. What a scene as a whole tells (its unit, the order of its bands) has
-    been asked by `check_scene`: a window of clouds alone would give a wrong answer.
+    Every pixel is checked. Properties of the whole scene (its unit, the order of its bands) were
+    checked by `check_scene`: a single window of clouds would give a wrong answer.
 
     Args:
-        reader: Of the job's ground.
+        reader: Reader of the job's ground.
         job: The job.
         top: First row of the rectangle.
         left: First column.
@@ -558,7 +558,7 @@ def read_checked(
         width: Columns.
 
     Raises:
-        PixelError: If it holds one, with the place.
+        PixelError: If it contains such a value, with its position.
         RasterError: If a file is damaged.
     """
     pixels = reader.read(top, left, height, width)
@@ -574,14 +574,14 @@ def read_checked(
 
 
 def check_scene(job: Job, windows: Windows) -> None:
-    """Refuse a scene whose pixels contradict what is stated of them: see `check_plausible`.
+    """Raise an error for a scene whose pixels contradict its metadata: see `check_plausible`.
 
     Args:
         job: The job.
-        windows: All of its windows; some, spread over the scene, are judged together, as one image.
+        windows: All of its windows; a sample, spread over the scene, is checked as one image.
 
     Raises:
-        PixelError: If so.
+        PixelError: If they do.
         RasterError: If a file is damaged.
     """
     if "pixels" in job.config.force:
@@ -593,7 +593,7 @@ def check_scene(job: Job, windows: Windows) -> None:
     values = torch.cat([part.values for part in parts], dim=2)[None]
     valid = torch.cat([part.valid for part in parts], dim=1)[None]
     if not bool(valid.any()):
-        return  # unmeasured where it was looked at, which is no contradiction
+        return  # no valid pixel in the sample, which is not a contradiction
     spec = replace(job.ground.spec(1), size=(side, side * len(parts)))
     with _forceable():
         check_plausible(Imagery(values, spec, valid), [job.ground.scene.name])
@@ -601,11 +601,11 @@ def check_scene(job: Job, windows: Windows) -> None:
 
 @contextmanager
 def _forceable() -> Iterator[None]:
-    """Say of pixels that are refused how they can be taken nevertheless."""
+    """Add to errors about pixels how they can be overridden."""
     try:
         yield
     except PixelError as error:
-        error.remedy = f"{error.remedy or 'look at the scene'}; or take them: --force pixels"
+        error.remedy = f"{error.remedy or 'check the scene'}; or accept them: --force pixels"
         raise
 
 
@@ -621,10 +621,10 @@ def spread(count: int, wanted: int) -> list[int]:
 
 @contextmanager
 def writable(folder: Path) -> Iterator[None]:
-    """Say of a disk that cannot be written to where and why.
+    """Report where and why a disk cannot be written to.
 
     Raises:
-        DataError: In place of an OSError.
+        DataError: Instead of an OSError.
     """
     try:
         yield
@@ -639,14 +639,14 @@ def writable(folder: Path) -> Iterator[None]:
 
 
 def check_disk(job: Job, count: int) -> None:
-    """Refuse to begin what the disk has no space for.
+    """Raise an error if the disk has too little space for the output.
 
     Args:
         job: The job.
-        count: Vectors.
+        count: Number of vectors.
 
     Raises:
-        DataError: If it has not.
+        DataError: If it has too little.
     """
     needed = disk_bytes(job, count)
     job.out.mkdir(parents=True, exist_ok=True)
@@ -664,28 +664,28 @@ def check_disk(job: Job, count: int) -> None:
 def disk_bytes(job: Job, count: int) -> int:
     """Return the bytes on disk that a job takes while it runs: its rows, and the finished file.
 
-    Rows of patches are float16, but GeoTIFF has a plain form first, in float32.
+    Rows of patches are float16, but a GeoTIFF is first written uncompressed as float32.
     """
     return 2 * np.dtype(np.float32).itemsize * count * job.network.dim
 
 
 def no_vectors(job: Job, windows: int, valid: float, best: float) -> DataError:
-    """Return the error of a scene of which nothing can be embedded.
+    """Return the error for a scene in which nothing can be embedded.
 
     Args:
         job: The job.
-        windows: Number of windows that were looked at.
-        valid: Share of the pixels that are measured and free of clouds.
-        best: That of the chip or patch that has most.
+        windows: Number of windows examined.
+        valid: Share of pixels that are valid and free of clouds.
+        best: Highest share of a chip or patch.
     """
-    # half of what the best one has, rounded down: more than the best one alone passes
+    # half of the best share, rounded down: so more than the best one passes
     less = math.floor(best * 500) / 1000
     return DataError(
-        f"none of the {job.layout} is measured and free of clouds",
+        f"none of the {job.layout} is valid and free of clouds",
         found=f"{valid:.1%} of the pixels of {windows} windows, {best:.1%} of the best of the "
         f"{job.layout}",
         expected=f"{job.config.min_valid:.0%} of one of the {job.layout}",
         where=job.ground.scene.name,
-        remedy="take another scene or area"
+        remedy="use another scene or area"
         + (f", or accept less: --min_valid {less:g}" if less > 0 else ""),
     )

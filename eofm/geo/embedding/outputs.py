@@ -1,16 +1,16 @@
-"""A vector for each chip of a scene, as a table, or for each of its patches, as a raster.
+"""One vector per chip of a scene, as a table, or per patch, as a raster.
 
-Chips may lie on a named grid, so that every scene of a place has the same ones: Major TOM. The
-sphere is cut along parallels into rows of about one distance, and each row along meridians into
-cells of about that distance; a cell is named by its row up or down from the equator and its column
-right or left of Greenwich, and lies north-east of its point (Francis and Czerkawski 2024, arXiv
+Chips may be on a named grid, so that every scene of a place has the same chips: Major TOM. The
+sphere is divided along parallels into rows of about one distance, and each row along meridians into
+cells of about that distance. A cell is named by its row up or down from the equator and its column
+right or left of Greenwich, and is north-east of its point (Francis and Czerkawski 2024, arXiv
 2402.12095; github.com/ESA-PhiLab/Major-TOM). Here the distance is the side of a chip on the ground.
-A chip is the square of pixels around the middle of its cell: two scenes of a place have chips of
-one name that differ by at most half a pixel, or a pixel where their grids differ.
+A chip is the square of pixels around the centre of its cell: chips of two scenes with the same name
+differ by at most half a pixel, or by one pixel if the pixel grids of the scenes differ.
 
 Patches are blended where windows overlap.
 
-Shapes: N chips, D dimensions, T patches at the side of a window, Y by X patches of the scene.
+Shapes: N chips, D dimensions, T patches per side of a window, Y by X patches of the scene.
 """
 
 from __future__ import annotations
@@ -74,19 +74,19 @@ __all__ = [
 # -------------------------------------------------------------------------------------------- chips
 
 _BLOCK: Final = 512  # chips
-_PART: Final = 16_384  # chips that are in memory at a time
-_SHARES: Final = 3  # measured, clouded, and whether there is a vector
+_PART: Final = 16_384  # chips in memory at a time
+_SHARES: Final = 3  # valid, clouded, and whether there is a vector
 
 
 @dataclass(frozen=True, eq=False)
 class ChipPlaces:
-    """Where chips lie.
+    """Positions of chips.
 
     Args:
-        ids: What each is called, (N,).
-        tops: First row in pixels of the ground, (N,); chips of one row follow one another.
+        ids: Name of each, (N,).
+        tops: First row in pixels of the ground, (N,); chips of the same row are consecutive.
         lefts: First column, (N,).
-        side: In pixels.
+        side: Side in pixels.
     """
 
     ids: NDArray[np.object_]
@@ -102,11 +102,11 @@ class ChipPlaces:
         return int(self.tops[number]), int(self.lefts[number])
 
     def groups(self, batch: int) -> list[range]:
-        """Return runs of chips that are read and embedded together: neighbours in a row."""
+        """Return runs of neighbouring chips in a row, which are read and embedded together."""
         groups: list[range] = []
         start = 0
         for i in range(1, len(self) + 1):
-            # of a named grid the chips of one row lie a pixel higher or lower
+            # on a named grid, chips of one row can differ by a pixel in height
             near = i < len(self) and abs(self.tops[i] - self.tops[start]) < self.side
             near = near and 0 <= self.lefts[i] - self.lefts[i - 1] <= 2 * self.side
             if not near or i - start == batch:
@@ -117,13 +117,13 @@ class ChipPlaces:
 
 @dataclass(frozen=True)
 class ChipsDone:
-    """What a job of chips has made.
+    """Result of a job of chips.
 
     Args:
-        file: Where the vectors are.
-        chips: How many there are.
-        skipped: How many were left out: not measured, or under clouds.
-        recall: recall@10 of int8 against float32; None where they are float32.
+        file: File of the vectors.
+        chips: Number of chips.
+        skipped: Number of chips left out: invalid or clouded.
+        recall: recall@10 of int8 against float32; None if the vectors are float32.
     """
 
     file: Path
@@ -133,17 +133,17 @@ class ChipsDone:
 
     def describe(self) -> str:
         """Return one line."""
-        left = f", {self.skipped} left out (unmeasured or clouded)" if self.skipped else ""
+        left = f", {self.skipped} left out (invalid or clouded)" if self.skipped else ""
         kind = "float32" if self.recall is None else f"int8, recall@10 {self.recall:.3f}"
         return f"{self.file}: {self.chips} chips{left}, {kind}"
 
 
 def run_chips(job: Job, places: ChipPlaces) -> ChipsDone:
-    """Embed the chips of a scene, or resume it, and write them.
+    """Embed the chips of a scene, or resume, and write them.
 
     Raises:
-        DataError: If nothing is measured, or the disk cannot be written to.
-        PixelError: If pixels contradict what is stated of them.
+        DataError: If no pixel is valid, or the disk cannot be written to.
+        PixelError: If pixels contradict the stated unit or bands.
         RasterError: If a file is damaged.
         ConfigError: If another job is half finished in the folder, or a library is missing.
     """
@@ -184,7 +184,7 @@ def _embed_chips(
 
 
 def _blocks(groups: list[range]) -> list[list[range]]:
-    """Return groups by blocks of about so many chips."""
+    """Return groups divided into blocks of about `_BLOCK` chips."""
     ends = [0]
     count = 0
     for number, group in enumerate(groups, 1):
@@ -196,7 +196,7 @@ def _blocks(groups: list[range]) -> list[list[range]]:
 
 
 def _hull_of_chips(places: ChipPlaces, group: range) -> tuple[int, int, int, int]:
-    """Return the rectangle around the chips of a group: top, left, height, width."""
+    """Return the bounding rectangle of a group of chips: top, left, height, width."""
     tops, lefts = places.tops[group.start : group.stop], places.lefts[group.start : group.stop]
     top, left = int(tops.min()), int(lefts.min())
     return top, left, int(tops.max()) + places.side - top, int(lefts.max()) + places.side - left
@@ -240,7 +240,7 @@ def _finish_chips(
     kept = table[:, 2] > 0
     count = int(kept.sum())
     if not count:
-        work.commit(0)  # there is nothing to keep: the folder is free for another --min_valid
+        work.commit(0)  # nothing to keep: the folder is free for another --min_valid
         valid = table[:, 0] * (1 - table[:, 1])
         raise no_vectors(job, len(places), float(valid.mean()), float(valid.max()))
     codes, found, made = quantized(
@@ -250,7 +250,7 @@ def _finish_chips(
     parts = _parts(replace(job, made=made), places, vectors, table, codes)
     (file,) = job.files
     write_stac(job, made, job.files, codes)
-    write_chips(file, parts)  # last: a job is complete when its table is there
+    write_chips(file, parts)  # last: a job is complete when its table exists
     return ChipsDone(file, count, len(places) - count, found)
 
 
@@ -289,7 +289,7 @@ def _parts(
 
 
 def scene_places(job: Job, side: int, stride: int) -> ChipPlaces:
-    """Return the chips of a scene from its first pixel on, row by row."""
+    """Return the chips of a scene from its first pixel, row by row."""
     part, name = job.ground.window, job.ground.scene.name
     lattice = chip_lattice(part.height, part.width, side, stride)
     corners = [(top, left) for top in lattice.tops for left in lattice.lefts]
@@ -316,13 +316,13 @@ def outlines(
 # ------------------------------------------------------------------- chips on the grid of Major TOM
 
 _RADIUS: Final = 6_378_137.0  # metres: the sphere of Major TOM
-_POLES: Final = 85.0  # degrees of latitude up to which the grid is laid
-_EDGE: Final = 21  # points of each edge of a scene: a straight one is bent on the sphere
+_POLES: Final = 85.0  # degrees of latitude, limits of the grid
+_EDGE: Final = 21  # points per edge of a scene: straight edges are curves on the sphere
 
 
 @dataclass(frozen=True)
 class MajorTom:
-    """The grid of one distance.
+    """The Major TOM grid for a distance.
 
     Args:
         metres: The distance.
@@ -332,7 +332,7 @@ class MajorTom:
 
     @property
     def name(self) -> str:
-        """What the grid is called."""
+        """Name of the grid."""
         return f"majortom-{self.metres / 1000:g}km"
 
     @property
@@ -341,11 +341,11 @@ class MajorTom:
 
     @property
     def height(self) -> float:
-        """Degrees of latitude of a row."""
+        """Height of a row in degrees of latitude."""
         return 180 / self._rows
 
     def width(self, row: int) -> float:
-        """Degrees of longitude of a cell of a row, which is counted from the equator."""
+        """Return the width in degrees of longitude of a cell; rows are counted from the equator."""
         around = 2 * math.pi * _RADIUS * math.cos(math.radians(row * self.height))
         return 360 / math.ceil(around / self.metres)
 
@@ -359,13 +359,13 @@ def cell_places(grid: Grid, side: int, gsd: float) -> ChipPlaces:
     """Return the chips of a scene on the named grid, from north to south and from west to east.
 
     Args:
-        grid: Of the pixels.
-        side: Of a chip, in pixels.
+        grid: Grid of the pixels.
+        side: Side of a chip in pixels.
         gsd: Metres per pixel.
 
     Raises:
-        DataError: If no cell has its middle in the scene.
-        RasterError: If the scene lies nowhere.
+        DataError: If the scene contains no centre of a cell.
+        RasterError: If the scene has no georeference.
     """
     cells = MajorTom(side * gsd)
     west, south, east, north = _extent(grid)
@@ -387,17 +387,17 @@ def cell_places(grid: Grid, side: int, gsd: float) -> ChipPlaces:
         tops.append(np.rint(y[inside] - side / 2).astype(np.int64))
     if not labels:
         raise DataError(
-            "no cell of the named grid lies in the scene",
+            "no cell of the named grid is in the scene",
             found=f"{grid.height} x {grid.width} pixels of {gsd:g} m",
-            expected=f"space for the middle of a cell of {cells.metres:g} m",
-            remedy="take smaller chips, or those of the scene: --grid scene",
+            expected=f"space for the centre of a cell of {cells.metres:g} m",
+            remedy="use smaller chips, or those of the scene: --grid scene",
         )
     ids = np.array(labels, object)
     return ChipPlaces(ids, np.concatenate(tops), np.concatenate(lefts), side)
 
 
 def _extent(grid: Grid) -> tuple[float, float, float, float]:
-    """Return west, south, east and north; east is above 180 of a scene that crosses there."""
+    """Return west, south, east and north; east is above 180 for scenes across the antimeridian."""
     part = np.linspace(0, 1, _EDGE)
     corners = [(0, 0, 1, 0), (1, 0, 1, 1), (1, 1, 0, 1), (0, 1, 0, 0)]
     points = [
@@ -419,7 +419,7 @@ def _pixels(
     latitudes = [latitude] * len(longitudes)
     crs = grid.require_crs()
     if crs.is_geographic:
-        # longitudes beyond 180 are those of the scene's own counting
+        # longitudes beyond 180 as in the coordinates of the scene
         x, y = np.array(longitudes), np.array(latitudes)
         if crs != CRS.from_epsg(4326):
             x, y = map(np.array, warp_points(CRS.from_epsg(4326), crs, x, y))
@@ -433,21 +433,21 @@ def _pixels(
 
 # ------------------------------------------------------------------------------------------ patches
 
-_STRIP: Final = 16  # rows of patches that are in memory at a time
-_SEEN: Final = 2  # of the patches of a row of windows: mean and highest share that is valid
+_STRIP: Final = 16  # rows of patches in memory at a time
+_SEEN: Final = 2  # of the patches of a row of windows: mean and highest valid share
 
 
 @dataclass(frozen=True)
 class PatchesDone:
-    """What a job of patches has made.
+    """Result of a job of patches.
 
     Args:
-        files: Where the vectors are.
+        files: Files of the vectors.
         shape: Rows and columns of patches.
-        vectors: How many patches have a vector.
+        vectors: Number of patches with a vector.
         ground: Side of a patch on the ground in metres.
-        step: From patch to patch, in metres.
-        recall: recall@10 of int8 against float16; None where they are float16.
+        step: Step from patch to patch in metres.
+        recall: recall@10 of int8 against float16; None if the vectors are float16.
     """
 
     files: tuple[Path, ...]
@@ -470,7 +470,7 @@ class PatchesDone:
 
 @dataclass(frozen=True)
 class _Group:
-    """Windows of one row that are read and embedded together: numbers of pass, row and columns."""
+    """Windows of one row that are read and embedded together: indices of pass, row and columns."""
 
     number: int
     row: int
@@ -478,11 +478,11 @@ class _Group:
 
 
 def run_patches(job: Job, passes: PatchPasses) -> PatchesDone:
-    """Embed the patches of a scene, or resume it, and write them.
+    """Embed the patches of a scene, or resume, and write them.
 
     Raises:
-        DataError: If nothing is measured, or the disk cannot be written to.
-        PixelError: If pixels contradict what is stated of them.
+        DataError: If no pixel is valid, or the disk cannot be written to.
+        PixelError: If pixels contradict the stated unit or bands.
         RasterError: If a file is damaged.
         ConfigError: If another job is half finished in the folder, or a library is missing.
     """
@@ -510,7 +510,7 @@ def run_patches(job: Job, passes: PatchPasses) -> PatchesDone:
 
 
 class _Blend:
-    """Adds up the windows of one row of windows after the other, and hands on what is finished.
+    """Accumulate windows, one row of windows after another, and return finished rows.
 
     Args:
         lattice: The windows.
@@ -526,16 +526,16 @@ class _Blend:
         self._valid = np.zeros((lattice.tokens, lattice.columns), np.bool_)
 
     def add(self, left: int, vectors: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
-        """Add a window: vectors (T, T, D) and where they are valid, its first column in patches."""
+        """Add a window: vectors (T, T, D) and their validity, and its first column in patches."""
         part = slice(left, left + self._lattice.tokens)
-        # a lattice of a scene smaller than a window ends before the window does
+        # the lattice of a scene smaller than a window ends before the window does
         here = self._sums[:, part].shape[1]
         self._sums[:, part] += self._weights[:, :here, None] * vectors[:, :here]
         self._total[:, part] += self._weights[:, :here]
         self._valid[:, part] |= valid[:, :here]
 
     def finished(self, rows: int) -> NDArray[np.float16]:
-        """Return the first rows, (rows, X, D), and move on; NaN where there is no vector."""
+        """Return the first rows, (rows, X, D), and advance; NaN for missing vectors."""
         total = self._total[:rows]
         there = self._valid[:rows] & (total > 0)
         mean = self._sums[:rows] / np.where(total > 0, total, 1)[..., None]
@@ -547,13 +547,13 @@ class _Blend:
 
     @property
     def carried(self) -> NDArray[np.float32]:
-        """What the next row of windows is added to, as one array (T, X, D + 2)."""
+        """Sums that the next row of windows is added to, as one array (T, X, D + 2)."""
         extra = np.stack([self._total, self._valid.astype(np.float32)], axis=-1)
         return np.concatenate([self._sums, extra], axis=-1)
 
     @carried.setter
     def carried(self, value: NDArray[np.float32]) -> None:
-        """Resume from what `carried` returned."""
+        """Resume from a value of `carried`."""
         self._sums, self._total = value[..., :-2].copy(), value[..., -2].copy()
         self._valid = value[..., -1] > 0
 
@@ -572,7 +572,7 @@ def _embed_patches(
         return read_checked(reader, job, *_hull_of_windows(lattices[group.number], group))
 
     def carry(number: int, done: int) -> ArrayFile:
-        # two files in turn: that of the last block is whole while the next one is written
+        # two alternating files: that of the last block is intact while the next one is written
         shape = (lattices[number].tokens, lattices[number].columns, dim + 2)
         return work.rows(f"carry{done % 2}", shape, np.float32)
 
@@ -583,7 +583,7 @@ def _embed_patches(
             lattice = lattices[group.number]
             if group.row == group.columns.start == 0:
                 blend = _Blend(lattice, dim)
-            elif not count:  # a pass that was begun before
+            elif not count:  # a pass that was started before
                 blend = _Blend(lattice, dim)
                 blend.carried = carry(group.number, work.done).read(0, lattice.tokens)
             shares.append(_shares(lattice, pixels))
@@ -600,7 +600,7 @@ def _embed_patches(
 
 
 def _groups(lattices: list[PatchLattice], batch: int, done: int) -> list[_Group]:
-    """Return what is read and embedded together, after so many rows of windows."""
+    """Return the groups that remain after `done` rows of windows."""
     rows = [
         (number, row)
         for number, lattice in enumerate(lattices)
@@ -615,21 +615,21 @@ def _groups(lattices: list[PatchLattice], batch: int, done: int) -> list[_Group]
 
 
 def _hull_of_windows(lattice: PatchLattice, group: _Group) -> tuple[int, int, int, int]:
-    """Return the rectangle around the windows of a group: top, left, height, width."""
+    """Return the bounding rectangle of a group of windows: top, left, height, width."""
     windows = lattice.windows
     left, last = windows.lefts[group.columns[0]], windows.lefts[group.columns[-1]]
     return windows.tops[group.row], left, windows.side, last + windows.side - left
 
 
 def _finished(lattice: PatchLattice, row: int) -> tuple[int, int]:
-    """Return the rows of patches that no later row of windows adds to: from, and before."""
+    """Return the range of patch rows that no later row of windows adds to."""
     tops = [top // lattice.patch for top in lattice.windows.tops]
     stop = tops[row + 1] if row + 1 < len(tops) else lattice.rows
     return tops[row], stop
 
 
 def _shares(lattice: PatchLattice, pixels: GroundPixels) -> NDArray[np.float32]:
-    """Return the share of each patch of a group of windows that is valid, (T, patches)."""
+    """Return the valid share of each patch of a group of windows, (T, patches)."""
     mask = pixels.valid[None].float()
     found: NDArray[np.float32] = torch.nn.functional.avg_pool2d(mask, lattice.patch)[0].numpy()
     return found
@@ -686,7 +686,7 @@ def _finish_patches(
     place = passes.grid(job.ground.grid)
     grid = PatchGrid(placed(as_planes(vectors, codes), place), valid, made, codes)
     write_stac(job, made, job.files, codes)
-    for file in job.files:  # last: a job is complete when they are there
+    for file in job.files:  # last: a job is complete when they exist
         (write_zarr if file.name == PATCHES_ZARR else write_tiff)(file, grid)
     gsd = job.ground.scene.gsd
     side, step = passes.patch * gsd, passes.stride * gsd

@@ -1,9 +1,9 @@
-"""What stands beside vectors in the words of STAC: an item and a collection, and one for the model.
+"""STAC metadata of vectors: an item and a collection, and an item of the model.
 
-The embeddings extension (v0.0.1, github.com/geo-embeddings/embeddings-stac-specification) keeps
-what a kind of vector is (type, dimensions, layout of chips) with the collection, and how one file
-was made (parameters, preparation, quantisation) with the item. The model is an item of the Machine
-Learning Model extension (v1.5.2). Nothing in these files depends on when they were written.
+In the embeddings extension (v0.0.1, github.com/geo-embeddings/embeddings-stac-specification), the
+collection describes a kind of vector (type, dimensions, layout of chips), and the item how one file
+was made (parameters, preparation, quantisation). The model is an item of the Machine Learning Model
+extension (v1.5.2). The contents of these files do not depend on the time of writing.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ def collection_name(layout: Layout) -> str:
 
 
 def write_stac(job: Job, made: Provenance, files: Sequence[Path], codes: Codes | None) -> None:
-    """Write item, collection and model beside the files of a job.
+    """Write item, collection and model next to the files of a job.
 
     Args:
         job: The job.
-        made: How the vectors were made.
-        files: Where they are.
-        codes: Of int8.
+        made: Provenance of the vectors.
+        files: Files of the vectors.
+        codes: Codes of int8.
     """
     contents = {
         item_name(job.layout): item_of(job, made, files, codes),
@@ -79,7 +79,7 @@ def write_stac(job: Job, made: Provenance, files: Sequence[Path], codes: Codes |
 def item_of(
     job: Job, made: Provenance, files: Sequence[Path], codes: Codes | None
 ) -> dict[str, Any]:
-    """Return the item of what a job has made: see `write_stac`."""
+    """Return the item of the output of a job: see `write_stac`."""
     geometry, bbox = _ground(job)
     start, end = _times(made)
     kind = str(made.quantization)
@@ -138,7 +138,7 @@ def item_of(
 
 
 def collection_of(job: Job, made: Provenance) -> dict[str, Any]:
-    """Return the collection of a kind of vector, with the one item of a job."""
+    """Return the collection of a kind of vector, with the single item of a job."""
     _, bbox = _ground(job)
     settings = made.settings
     side = settings["window"] if job.layout is Layout.CHIPS else settings["patch"]
@@ -173,7 +173,7 @@ def collection_of(job: Job, made: Provenance) -> dict[str, Any]:
 
 
 def model_of(encoder: Encoder) -> dict[str, Any]:
-    """Return the item of an encoder: what it expects stands in `mlm:input`."""
+    """Return the item of an encoder; `mlm:input` describes its expected input."""
     card, recipe, trunk = encoder.card, encoder.recipe, encoder.trunk
     rule = recipe.normalization
     expected = {
@@ -271,7 +271,7 @@ def _times(made: Provenance) -> tuple[str, str]:
 def _ground(job: Job) -> tuple[Mapping[str, Any], list[float]]:
     """Return outline and bounding box in longitude and latitude.
 
-    What crosses 180 degrees is cut into two there (RFC 7946, sections 3.1.9 and 5.2).
+    Geometries across the antimeridian are split there (RFC 7946, sections 3.1.9 and 5.2).
     """
     ring = [(round(_wrapped(x), 7), round(y, 7)) for x, y in corners(job.ground.grid)]
     west, east = min(x for x, _ in ring), max(x for x, _ in ring)

@@ -1,13 +1,14 @@
-"""Windows of a scene: where they lie, how neighbours are blended, and threads that read them ahead.
+"""Windows of a scene: their positions, blending of neighbours, and threads that read ahead.
 
-Patches finer than those of the network come of shifted passes: the windows are laid p / s times
-along each side, s pixels further each time, and the patches of all passes take turns in one grid.
+Patches at a finer step than those of the network come from shifted passes: the windows are laid out
+p / s times along each side, shifted by s pixels each time, and the patches of all passes are
+interleaved in one grid.
 
-Windows of a patch grid overlap. Within the overlap the weight of one falls as a raised cosine (the
-half of a Hann window) while that of its neighbour rises, and the two add up to 1: the vectors
-change from one window to the next without a step.
+Windows of a patch grid overlap. Within the overlap the weight of one window falls as a raised
+cosine (half of a Hann window) while that of its neighbour rises; the two sum to 1, so the vectors
+change continuously from one window to the next.
 
-Shapes: T patches at the side of a window, of p pixels each; C bands, h by w pixels.
+Shapes: T patches per side of a window, of p pixels each; C bands, h by w pixels.
 """
 
 from __future__ import annotations
@@ -56,9 +57,9 @@ class WindowLattice:
     """Square windows in rows and columns over a part of a scene.
 
     Args:
-        side: Of a window, in pixels.
-        tops: First row of the windows of each row of windows, in pixels. A window may reach over
-            the edge of the scene, where nothing is measured.
+        side: Side of a window in pixels.
+        tops: First row of the windows of each row of windows, in pixels. A window may extend beyond
+            the edge of the scene, where no pixel is valid.
         lefts: First column likewise.
     """
 
@@ -70,27 +71,27 @@ class WindowLattice:
         return len(self.tops) * len(self.lefts)
 
     def corner(self, number: int) -> tuple[int, int]:
-        """Return first row and column of a window, counted row by row."""
+        """Return first row and column of a window; windows are counted row by row."""
         row, column = divmod(number, len(self.lefts))
         return self.tops[row], self.lefts[column]
 
 
 def chip_lattice(height: int, width: int, side: int, stride: int) -> WindowLattice:
-    """Return chips from the first pixel on, every `stride` pixels, that begin within the scene."""
+    """Return chips every `stride` pixels from the first pixel, starting within the scene."""
     return WindowLattice(side, tuple(range(0, height, stride)), tuple(range(0, width, stride)))
 
 
 @dataclass(frozen=True)
 class PatchLattice:
-    """Windows of one pass over a scene, whose patches lie side by side.
+    """Windows of one pass over a scene, whose patches are adjacent.
 
     Args:
         windows: The windows; their first patch begins less than a patch from the first pixel.
-        patch: p, pixels at the side of a patch.
-        tokens: T, patches at the side of a window.
-        overlap: Patches that neighbouring windows share.
-        rows: Patches from top to bottom.
-        columns: Patches from left to right.
+        patch: p, side of a patch in pixels.
+        tokens: T, patches per side of a window.
+        overlap: Number of patches that neighbouring windows share.
+        rows: Number of rows of patches.
+        columns: Number of columns of patches.
     """
 
     windows: WindowLattice
@@ -103,10 +104,10 @@ class PatchLattice:
 
 @dataclass(frozen=True)
 class PatchPass:
-    """One of the passes whose patches take turns.
+    """One of the passes whose patches are interleaved.
 
     Args:
-        row: Row of the grid that its first row of patches is.
+        row: Row of the grid for its first row of patches.
         column: Column likewise.
         lattice: Its windows.
     """
@@ -121,10 +122,10 @@ class PatchPasses:
     """A grid of patches.
 
     Args:
-        patch: p, pixels at the side of a patch.
-        stride: s, pixels from patch to patch; p where a single pass makes the grid.
-        rows: Patches from top to bottom.
-        columns: Patches from left to right.
+        patch: p, side of a patch in pixels.
+        stride: s, step from patch to patch in pixels; equal to p for a single pass.
+        rows: Number of rows of patches.
+        columns: Number of columns of patches.
         passes: The passes; each has every (p / s)-th row and column.
     """
 
@@ -136,21 +137,21 @@ class PatchPasses:
 
     @property
     def turns(self) -> int:
-        """Passes along a side, p / s."""
+        """Number of passes along a side, p / s."""
         return self.patch // self.stride
 
     @property
     def windows(self) -> int:
-        """Windows of all passes."""
+        """Number of windows of all passes."""
         return sum(len(one.lattice.windows) for one in self.passes)
 
     def grid(self, pixels: Grid) -> Grid:
-        """Return where the patches lie: a cell of s pixels around the middle of each.
+        """Return the grid of the patches: a cell of s pixels around the centre of each.
 
         Args:
-            pixels: Where the pixels lie that the windows are counted in. The middle of the first
+            pixels: Grid of the pixels in which the windows are counted. The centre of the first
                 patch is p / 2 pixels from the corner of the first pixel, and a step of a patch is
-                s steps of a pixel: in any CRS, with rows from south to north, and rotated.
+                s steps of a pixel: in any CRS, also with rows from south to north, or rotated.
         """
         t, s, edge = pixels.transform, self.stride, (self.patch - self.stride) / 2
         x, y = t.c + (t.a + t.b) * edge, t.f + (t.d + t.e) * edge
@@ -161,9 +162,9 @@ class PatchPasses:
 def patch_lattice(height: int, width: int, patch: int, tokens: int, overlap: int) -> PatchLattice:
     """Return the windows whose patches cover a scene.
 
-    The last window of a row ends with the last patch; it overlaps the one before by as much as
-    that takes. Only a scene that is smaller than a window is filled up with unmeasured pixels, and
-    the last patch, of which some pixels may lie beyond the edge.
+    The last window of a row ends with the last patch; its overlap with the previous one is
+    increased accordingly. Padding with invalid pixels is needed only for a scene smaller than a
+    window, and for the last patch, which may extend beyond the edge.
     """
     rows, columns = -(-height // patch), -(-width // patch)
     windows = WindowLattice(
@@ -179,15 +180,16 @@ def patch_passes(
 ) -> PatchPasses:
     """Return the passes whose patches, `stride` pixels apart, cover a scene.
 
-    As few patches as cover the last pixel; the last may reach over the edge by less than a stride.
+    The fewest patches that cover the last pixel are used; the last may exceed the edge by less than
+    a stride.
 
     Args:
-        height: Of the scene in pixels.
-        width: Likewise.
+        height: Height of the scene in pixels.
+        width: Width likewise.
         patch: p.
         tokens: T.
-        overlap: Patches that neighbouring windows of a pass share.
-        stride: s, by which p can be divided.
+        overlap: Number of patches that neighbouring windows of a pass share.
+        stride: s, a divisor of p.
     """
     rows, columns = (max(0, -(-(length - patch) // stride)) + 1 for length in (height, width))
     turns = patch // stride
@@ -230,10 +232,10 @@ class SceneGround:
     """A part of a scene.
 
     Args:
-        scene: The scene, with the bands that are read.
+        scene: The scene, with the bands to read.
         window: The part: a window of its finest grid.
-        inside: Which of its pixels belong to the area that was asked for, (h, w); None for all.
-        clouds: The mask that hides clouds; None for none.
+        inside: Mask of the pixels in the requested area, (h, w); None for all.
+        clouds: Cloud mask to apply; None for none.
     """
 
     scene: Scene
@@ -243,11 +245,11 @@ class SceneGround:
 
     @property
     def grid(self) -> Grid:
-        """Where its pixels lie."""
+        """Grid of its pixels."""
         return self.scene.grid.at(self.window)
 
     def spec(self, side: int) -> ImageSpec:
-        """Return what square windows of it are."""
+        """Return the description of its square windows."""
         scene = self.scene
         return ImageSpec(scene.sensor, scene.bands, scene.unit, (side, side), scene.gsd)
 
@@ -258,8 +260,8 @@ class GroundPixels:
 
     Args:
         values: float32 (C, h, w).
-        measured: bool (h, w): measured, and inside the area that was asked for.
-        clouded: bool (h, w): under clouds; None where no mask was asked for.
+        measured: bool (h, w): valid, and inside the requested area.
+        clouded: bool (h, w): under clouds; None if no mask was requested.
     """
 
     values: Tensor
@@ -268,15 +270,15 @@ class GroundPixels:
 
     @property
     def valid(self) -> Tensor:
-        """Bool (h, w): measured and free of clouds."""
+        """Bool (h, w): valid and free of clouds."""
         return self.measured if self.clouded is None else self.measured & ~self.clouded
 
 
 class GroundReader(Closing):
-    """A part of a scene whose files are open. Of one thread only.
+    """Reader of a part of a scene, with open files. For a single thread only.
 
     Args:
-        ground: What to read.
+        ground: Part to read.
     """
 
     def __init__(self, ground: SceneGround) -> None:
@@ -284,10 +286,10 @@ class GroundReader(Closing):
         self._opened: OpenScene = ground.scene.open()
 
     def read(self, top: int, left: int, height: int, width: int) -> GroundPixels:
-        """Return a rectangle of the part, counted from its corner; it may reach over the edge.
+        """Return a rectangle of the part, relative to its corner; it may extend beyond the edge.
 
-        Coarse bands are brought to the grid with the pixels around the rectangle, so that what is
-        read does not depend on how it is cut.
+        Coarse bands are resampled with the pixels around the rectangle, so that values do not
+        depend on how the part is divided.
 
         Raises:
             RasterError: If a file is damaged.
@@ -323,7 +325,7 @@ class GroundReader(Closing):
 
 
 def _around(window: Window, step: int, grid: Grid) -> Window:
-    """Return the window with a coarse pixel more on every side, between coarse pixels."""
+    """Return the window enlarged by one coarse pixel per side, aligned to coarse pixels."""
     margin = step if step > 1 else 0
     top = max(0, (window.row - margin) // step * step)
     left = max(0, (window.col - margin) // step * step)
@@ -333,11 +335,11 @@ def _around(window: Window, step: int, grid: Grid) -> Window:
 
 
 class Readers(Closing):
-    """Threads that read ahead, each with open files of its own.
+    """Threads that read ahead, each with its own open files.
 
     Args:
-        ground: What they read.
-        threads: How many; they are as many rectangles ahead.
+        ground: Part of the scene to read.
+        threads: Number of threads, and of rectangles read ahead.
     """
 
     def __init__(self, ground: SceneGround, threads: int) -> None:
@@ -356,11 +358,11 @@ class Readers(Closing):
     def ahead(
         self, tasks: Iterable[T], read: Callable[[GroundReader, T], R]
     ) -> Iterator[tuple[T, R]]:
-        """Yield each task with what was read for it, in order.
+        """Yield each task with its result, in order.
 
         Args:
             tasks: What to read.
-            read: Reads one, in a thread.
+            read: Reads one task, in a thread.
         """
         waiting: deque[tuple[T, Future[R]]] = deque()
         rest = iter(tasks)

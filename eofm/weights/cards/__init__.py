@@ -1,4 +1,4 @@
-"""Published weights: one literal table of cards per family, put together here. No torch."""
+"""Published weights: one literal table of cards per family, merged here. No torch."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ WEIGHTS: Final[Mapping[str, WeightCard]] = _by_name(
 
 
 def find(name: str) -> tuple[WeightCard, Recipe]:
-    """Return the card of published weights, and what they are to be fed.
+    """Return the card and the recipe of published weights.
 
     Args:
-        name: As in `WEIGHTS`; `name@alternative` for another claim about what they expect.
+        name: As in `WEIGHTS`; `name@alternative` for another claim about their input.
 
     Raises:
         WeightsError: If there is no such name, or no such alternative.
@@ -52,14 +52,14 @@ def find(name: str) -> tuple[WeightCard, Recipe]:
 
 
 def candidates(filename: str, sha256: str = "") -> list[WeightCard]:
-    """Return the cards a file may belong to: those with its published hash, else with its name.
+    """Return the cards that match a file: by its published hash, else by its name.
 
-    One file can have several cards (a network for several sensors). A name that several files
-    share (`model.safetensors`) tells nothing; the one that a download is kept under does.
+    One file can have several cards (a network for several sensors). File names shared by several
+    files (`model.safetensors`) are ambiguous; the name under which a download is stored is not.
 
     Args:
         filename: Name of the file.
-        sha256: Of its content, if known.
+        sha256: Hash of its content, if known.
     """
     hashed = [c for c in WEIGHTS.values() if c.sha256 and sha256.startswith(c.sha256)]
     if hashed:
@@ -69,11 +69,11 @@ def candidates(filename: str, sha256: str = "") -> list[WeightCard]:
 
 
 def recognise(filename: str, sha256: str = "") -> WeightCard | None:
-    """Return the one card a file belongs to, None where there is none or more than one.
+    """Return the only card that matches a file, None if there is none or more than one.
 
     Args:
         filename: Name of the file.
-        sha256: Of its content, if known.
+        sha256: Hash of its content, if known.
     """
     cards = candidates(filename, sha256)
     return cards[0] if len(cards) == 1 else None

@@ -1,7 +1,7 @@
-"""The card of published weights: what they are, where they lie, what they expect. No torch.
+"""The card of published weights: description, address and recipe. No torch.
 
-A card is written by hand from the sources it names. The cards themselves are literal tables in
-the modules beside this one; `eofm.weights.cards` puts them together.
+A card is written by hand from the sources it cites. The cards themselves are literal tables in the
+other modules of this folder; `eofm.weights.cards` merges them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from eofm.errors import WeightsError
 
 __all__ = ["UNSTATED", "Score", "StateLayout", "WeightCard"]
 
-UNSTATED: Final = "not stated"  # a licence that nobody has stated is never assumed
+UNSTATED: Final = "not stated"  # unstated licences are never assumed
 
 
 class StateLayout(StrEnum):
-    """How the tensors of a weights file are named; each has its key map.
+    """Naming scheme of the tensors in a weights file; each has its key map.
 
     `eofm.weights.keymaps` holds one pure, strict function per layout.
     """
@@ -29,7 +29,7 @@ class StateLayout(StrEnum):
     TIMM_DINOV2 = "timm-dinov2"  # timm's, no mask token; also torchgeo's `_enc` files of SoftCon
     TRANSFORMERS_DINOV2 = "transformers-dinov2"  # Hugging Face's Dinov2Model
     RESNET = "resnet"  # torchvision's and timm's, with or without fc
-    TIMM = "timm"  # exactly those of the timm model the architecture names
+    TIMM = "timm"  # those of the timm model that the architecture names
     MOCO_V3_VIT = "moco-v3-vit"  # MoCo and DINO of zhu-xlab/SSL4EO-S12: a plain ViT in timm's names
     MAE_ENCODER = "mae-encoder"  # zhu-xlab/SSL4EO-S12 and FGMAE, encoder only
     DOFA = "dofa"
@@ -52,7 +52,7 @@ class StateLayout(StrEnum):
 
 @dataclass(frozen=True)
 class Score:
-    """A published number. It was not measured here, and its protocol is not ours.
+    """A published number. It was not measured here, and its protocol differs from ours.
 
     Args:
         task: `bigearthnet-10%`, `eurosat`, ...
@@ -74,23 +74,23 @@ class WeightCard:
     """Published weights.
 
     Args:
-        name: What `eofm.load_weights`, `eofm models` and torch.hub call it.
-        architecture: What `eofm.networks.build.build` calls the network.
-        url: Where the file lies, at a pinned revision where the host has one.
-        layout: How its tensors are named.
-        recipe: What the network expects.
-        recipe_source: Who says so: repository and file, paper section.
-        objective: What it was trained for, with the paper.
-        training_data: On what.
+        name: Name for `eofm.load_weights`, `eofm models` and torch.hub.
+        architecture: Name for `eofm.networks.build.build`.
+        url: Address of the file, at a pinned revision if the host has one.
+        layout: Naming scheme of its tensors.
+        recipe: Recipe of the network.
+        recipe_source: Source of the recipe: repository and file, paper section.
+        objective: Objective of its training, with the paper.
+        training_data: Description of the training data.
         licence: SPDX identifier, or the licence's name.
         paper: arXiv id.
-        sha256: Published hash, whole or as the leading digits a file name carries. Empty where
-            none is published: then the first download is recorded and later ones are compared
+        sha256: Published hash, complete or as the leading digits in a file name. Empty if none is
+            published: then the hash of the first download is recorded, and later ones are compared
             with it.
-        alternatives: Other claims about what the network expects, by name, for comparison: chosen
+        alternatives: Other claims about the network's input, by name, for comparison: selected
             as `name@alternative`.
         scores: Published scores.
-        note: What a user should know.
+        note: Notes for users.
     """
 
     name: str

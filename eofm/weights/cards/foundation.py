@@ -1,8 +1,8 @@
-"""The cards of DOFA, CROMA, Panopticon and Copernicus-FM, the files torchgeo fetches. No torch.
+"""The cards of DOFA, CROMA, Panopticon and Copernicus-FM, the files torchgeo downloads. No torch.
 
-torchgeo attaches no normalisation to any of them. What they expect is read from the authors' own
-repositories; `@copernicus-bench` is what that benchmark (arXiv 2503.11849) fed them, and what its
-scores were measured with. The networks need torchgeo: `pip install 'eofm[torchgeo]'`. Sentinel-1
+torchgeo attaches no normalisation to any of them. Their recipes are taken from the authors' own
+repositories; `@copernicus-bench` is the preprocessing of that benchmark (arXiv 2503.11849), for
+which its scores hold. The networks need torchgeo: `pip install 'eofm[torchgeo]'`. Sentinel-1
 and Sentinel-2 are two cards of one file.
 """
 

@@ -1,8 +1,8 @@
 """The cards of SoftCon's published weights (arXiv 2405.20462, zhu-xlab/softcon). No torch.
 
-Six files of the authors, and the four ViT files that torchgeo fetches: the same networks under
+Six files of the authors, and the four ViT files that torchgeo downloads: the same networks under
 timm's names. Hashes are those of the large files in the commits 62ff465 and ed1ab3a of
-`wangyi111/softcon` on Hugging Face; for the `_enc` files none is at hand.
+`wangyi111/softcon` on Hugging Face; none is known for the `_enc` files.
 """
 
 from __future__ import annotations

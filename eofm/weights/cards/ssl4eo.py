@@ -1,6 +1,6 @@
 """The cards of MoCo, DINO, MAE, FG-MAE and DeCUR on SSL4EO-S12, as torchgeo fetches them. No torch.
 
-What they expect is read from the authors' own loaders and scripts (zhu-xlab/SSL4EO-S12 at 2156913,
+Their recipes are taken from the authors' own loaders and scripts (zhu-xlab/SSL4EO-S12 at 2156913,
 zhu-xlab/FGMAE at 1144e55, zhu-xlab/DeCUR at f190e9a); `@torchgeo` is what torchgeo 0.8.1 attaches
 to the same file. The hashes are the digits in the file names; the `_enc` files carry none.
 """
@@ -38,7 +38,7 @@ _SIGMA_S1: Final = Normalization.two_sigma(
     "SSL4EO-S12 GRD, 50k subset: zhu-xlab/SSL4EO-S12",
 )
 _SIGMA_S2: Final = Normalization.two_sigma(_S2_50K.mean, _S2_50K.std, _S2_50K.source)
-# cv2's bilinear resize has no antialiasing, and the loaders resize what is normalised already
+# cv2's bilinear resize has no antialiasing, and the loaders resize after normalisation
 _RESIZE: Final = ResizeRule(Kernel.BILINEAR, False, ResizeOrder.AFTER_NORMALIZATION)
 _NOT_CROPPED: Final = (
     "Their evaluation resizes to 256 and cuts out the central 224; here the whole image is resized "
@@ -67,7 +67,7 @@ def _eats(sensor: Sensor, normalization: Normalization, pooling: Pooling) -> Rec
 
 
 def _torchgeo_eats(recipe: Recipe) -> Recipe:
-    """Return torchgeo's transform, but for its Resize(256) and CenterCrop(224)."""
+    """Return torchgeo's transform, without its Resize(256) and CenterCrop(224)."""
     s1 = recipe.sensor is Sensor.S1_GRD
     return Recipe(
         sensor=recipe.sensor,

@@ -1,4 +1,4 @@
-"""The cards of vision models to start from and to compare with, all for RGB photographs. No torch.
+"""The cards of vision models for RGB photographs, as starts and for comparison. No torch.
 
 They expect red, green and blue with ImageNet's statistics. For other bands they are a start:
 `eofm pretrain` adapts the input layer. Meta publishes no hashes of DINO and DINOv2: the first
